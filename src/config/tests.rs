@@ -1,0 +1,357 @@
+use std::time::Duration;
+
+use super::*;
+
+fn read(text: &str) -> Config {
+    read_with(text, &[])
+}
+
+fn read_with(text: &str, environment: &[(&str, &str)]) -> Config {
+    let pairs = environment
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    settle("test.toml", text, pairs)
+        .unwrap_or_else(|e| panic!("{e}"))
+        .0
+}
+
+fn faults(text: &str) -> Vec<String> {
+    faults_with(text, &[])
+}
+
+fn faults_with(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let pairs = environment
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    match settle("test.toml", text, pairs) {
+        Err(ConfigError::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+        other => panic!("{text:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_file_is_valid() {
+    let config = read("");
+    assert_eq!(config, Config::default());
+    assert_eq!(
+        config.exporter.scrape_expose_endpoint.to_string(),
+        "0.0.0.0:6555"
+    );
+    assert_eq!(
+        config.receiver.receiver_tcp_socket.to_string(),
+        "127.0.0.1:6554"
+    );
+    assert_eq!(config.receiver.format, Format::Auto);
+    assert_eq!(config.receiver.max_payload, 16 << 20);
+    assert_eq!(config.receiver.app_ttl, None);
+    assert!(config.poll_external.targets.is_empty());
+}
+
+#[test]
+fn the_file_of_the_original_is_valid() {
+    let config = read(include_str!("../../tests/data/original.toml"));
+    assert_eq!(config.exporter.concurrent_requests, 2048);
+    assert_eq!(config.receiver.format, Format::Json);
+    assert_eq!(
+        config.receiver.receiver_unix_socket,
+        SocketPath::Path("/var/run/exporter-proxy-receiver.sock".into())
+    );
+    let poll = &config.poll_external;
+    assert!(!poll.poll_other_scrape_endpoints);
+    let names: Vec<&str> = poll
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "external_poll: 127.0.0.1:1025",
+            "external_poll: 127.0.0.1:1026",
+            "external_poll: 127.0.0.1:1027"
+        ]
+    );
+    assert_eq!(poll.targets[0].interval, Duration::from_secs(5));
+    assert_eq!(poll.targets[0].timeout, Duration::from_secs(2));
+    assert!(poll.targets[0].allow_invalid_certs);
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let mut shipped = read(include_str!("../../config.toml"));
+    // Polling alone is shown with an example, switched off.
+    assert!(!shipped.poll_external.poll_other_scrape_endpoints);
+    shipped.poll_external = Config::default().poll_external;
+    assert_eq!(shipped, Config::default());
+}
+
+#[test]
+fn every_fault_is_told_with_its_place() {
+    let found = faults(
+        "[exporter]\nworker_thread = 1\nconcurrent_requests = 0\n\n[receiver]\nformat = \"xml\"\n  max_payload = \"lots\"\n[recever]\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "test.toml:2:1: unknown key `exporter.worker_thread`; did you mean `exporter.worker_threads`?",
+            "test.toml:3:23: `exporter.concurrent_requests` must be a whole number from 1 to 1000000, not the number 0",
+            "test.toml:6:10: `receiver.format` must be one of \"auto\", \"capnp\", \"json\", not \"xml\"",
+            "test.toml:7:17: `receiver.max_payload` must be a number of bytes above zero or text such as \"16MiB\", not the text \"lots\"",
+            "test.toml:8:2: unknown key `recever`; did you mean `receiver`?",
+        ]
+    );
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_the_others() {
+    let found = faults("[exporter]\nworker_threads = = 3\n[receiver]\nformat = 7\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("test.toml:2:"), "{found:?}");
+    assert!(
+        found[1].starts_with("test.toml:4:10: `receiver.format`"),
+        "{found:?}"
+    );
+}
+
+/// One bad value for every key, each refused with the key's name and place.
+#[test]
+fn each_key_refuses_a_bad_value() {
+    let cases = [
+        ("exporter", "worker_threads", "-1"),
+        ("exporter", "worker_threads", "\"four\""),
+        ("exporter", "concurrent_requests", "0"),
+        ("exporter", "scrape_expose_endpoint", "\"6555\""),
+        ("exporter", "max_connections", "0"),
+        ("exporter", "header_timeout", "0"),
+        ("exporter", "write_timeout", "\"soon\""),
+        ("exporter", "own_metrics", "\"yes\""),
+        ("exporter", "shutdown_timeout", "-5"),
+        ("receiver", "format", "\"xml\""),
+        ("receiver", "receive_on_unix_socket", "1"),
+        ("receiver", "receiver_unix_socket", "\"\""),
+        ("receiver", "unix_socket_user", "-1"),
+        ("receiver", "unix_socket_group", "[]"),
+        ("receiver", "unix_socket_mode", "\"rw-rw----\""),
+        ("receiver", "unix_socket_mode", "0o7777"),
+        ("receiver", "receive_on_tcp_socket", "\"on\""),
+        ("receiver", "receiver_tcp_socket", "\"127.0.0.1:99999\""),
+        ("receiver", "max_payload", "0"),
+        ("receiver", "max_buffered", "\"1TB\""),
+        ("receiver", "max_app_name", "0"),
+        ("receiver", "max_apps", "0"),
+        ("receiver", "message_timeout", "0"),
+        ("receiver", "idle_timeout", "\"1 hour\""),
+        ("receiver", "app_ttl", "0"),
+        ("poll_external", "poll_other_scrape_endpoints", "1"),
+        ("poll_external", "other_scrape_endpoints", "\"http://a\""),
+        ("poll_external", "other_scrape_endpoints", "[\"ftp://a/\"]"),
+        ("poll_external", "other_scrape_endpoints", "[\"not a url\"]"),
+        (
+            "poll_external",
+            "other_scrape_endpoints",
+            "[\"unix://a.sock:/m\"]",
+        ),
+        ("poll_external", "allow_invalid_certs", "0"),
+        ("poll_external", "poll_interval", "0"),
+        ("poll_external", "client_timeout", "0"),
+        ("poll_external", "stale_after", "\"never\""),
+        ("poll_external", "max_body", "-1"),
+        ("poll_external", "targets", "[3]"),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", interval = 0 }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", timeout = 0 }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", name = \"\" }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", ca_file = \"/no/such\" }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", headers = { \"a b\" = \"c\" } }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", headers = { a = \"\\n\" } }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", basic_auth = \"me\" }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", bearer_token_file = 1 }]",
+        ),
+        ("poll_external", "targets", "[{ name = \"a\" }]"),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", urls = \"b\" }]",
+        ),
+    ];
+    for (table, key, value) in cases {
+        let found = faults(&format!("[{table}]\n{key} = {value}\n"));
+        assert_eq!(found.len(), 1, "{table}.{key} = {value}: {found:?}");
+        assert!(found[0].starts_with("test.toml:2:"), "{found:?}");
+    }
+}
+
+#[test]
+fn variables_override_the_file() {
+    let config = read_with(
+        "[exporter]\nworker_threads = 2\n[receiver]\nformat = \"json\"\n",
+        &[
+            ("EXPORTER_PROXY_EXPORTER_WORKER_THREADS", "4"),
+            ("EXPORTER_PROXY_RECEIVER_FORMAT", "capnp"),
+            ("EXPORTER_PROXY_RECEIVER_RECEIVE_ON_UNIX_SOCKET", "false"),
+            ("EXPORTER_PROXY_RECEIVER_APP_TTL", "90s"),
+            ("EXPORTER_PROXY_RECEIVER_MAX_PAYLOAD", "1MiB"),
+            ("EXPORTER_PROXY_RECEIVER_UNIX_SOCKET_MODE", "0600"),
+            ("EXPORTER_PROXY_POLL_EXTERNAL_POLL_INTERVAL", "0.5"),
+            (
+                "EXPORTER_PROXY_POLL_EXTERNAL_OTHER_SCRAPE_ENDPOINTS",
+                "http://a:1/m, http://b:2/m",
+            ),
+            (
+                "EXPORTER_PROXY_POLL_EXTERNAL_TARGETS",
+                "[{ url = \"http://c:3/m\", name = \"c\" }]",
+            ),
+            ("UNRELATED", "x"),
+        ],
+    );
+    assert_eq!(config.exporter.worker_threads, 4);
+    assert_eq!(config.receiver.format, Format::Capnp);
+    assert!(!config.receiver.receive_on_unix_socket);
+    assert_eq!(config.receiver.app_ttl, Some(Duration::from_secs(90)));
+    assert_eq!(config.receiver.max_payload, 1 << 20);
+    assert_eq!(config.receiver.unix_socket_mode, SocketMode(0o600));
+    let names: Vec<&str> = config
+        .poll_external
+        .targets
+        .iter()
+        .map(|t| t.name.as_str())
+        .collect();
+    assert_eq!(names, ["external_poll: a:1", "external_poll: b:2", "c"]);
+    assert_eq!(
+        config.poll_external.targets[2].interval,
+        Duration::from_millis(500)
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let found = faults_with("", &[("EXPORTER_PROXY_RECEIVER_FORMATT", "json")]);
+    assert_eq!(
+        found,
+        [
+            "environment variable EXPORTER_PROXY_RECEIVER_FORMATT: unknown key `receiver.formatt`; did you mean `receiver.format`?"
+        ]
+    );
+    let found = faults_with("", &[("EXPORTER_PROXY_EXPORTER_OWN_METRICS", "maybe")]);
+    assert_eq!(
+        found,
+        [
+            "environment variable EXPORTER_PROXY_EXPORTER_OWN_METRICS: `exporter.own_metrics` must be true or false, not \"maybe\""
+        ]
+    );
+}
+
+#[test]
+fn a_variable_of_no_table_is_a_warning_unless_kubernetes_made_it() {
+    let environment = [
+        ("EXPORTER_PROXY_CONFIG".to_owned(), "x".to_owned()),
+        (
+            "EXPORTER_PROXY_SERVICE_HOST".to_owned(),
+            "10.0.0.1".to_owned(),
+        ),
+        (
+            "EXPORTER_PROXY_PORT_6555_TCP_ADDR".to_owned(),
+            "10.0.0.1".to_owned(),
+        ),
+    ];
+    let (_, warnings) = settle("test.toml", "", environment).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("EXPORTER_PROXY_CONFIG"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn targets_on_one_port_are_named_with_their_path() {
+    let config = read(
+        "[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"http://h:1/b?c=d\", \"https://h/\", \"unix:///run/x.sock:/metrics\"]\n",
+    );
+    let names: Vec<&str> = config
+        .poll_external
+        .targets
+        .iter()
+        .map(|t| t.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "external_poll: h:1/a",
+            "external_poll: h:1/b?c=d",
+            "external_poll: h:443",
+            "external_poll: /run/x.sock"
+        ]
+    );
+}
+
+#[test]
+fn two_targets_of_one_name_are_refused() {
+    let found =
+        faults("[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"http://h:1/a\"]\n");
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("same name as the one at test.toml:2:27"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_target_takes_its_own_settings() {
+    let config = read(
+        "[[poll_external.targets]]\nurl = \"http://me:pw@h:1/a\"\nname = \"db\"\ninterval = \"1m\"\ntimeout = 1.5\nstale_after = 0\nheaders = { X-Scope = \"t\" }\nbasic_auth = { username = \"u\", password = \"secret\" }\n",
+    );
+    let target = &config.poll_external.targets[0];
+    assert_eq!(target.name, "db");
+    assert_eq!(target.interval, Duration::from_secs(60));
+    assert_eq!(target.timeout, Duration::from_millis(1500));
+    assert_eq!(target.stale_after, Duration::ZERO);
+    assert_eq!(
+        target.basic_auth.as_ref().unwrap().password.reveal(),
+        "secret"
+    );
+
+    let printed = config.to_toml();
+    for secret in ["secret", "pw@", "\"t\""] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    assert!(printed.contains("http://me:***@h:1/a"), "{printed}");
+}
+
+#[test]
+fn what_is_printed_reads_back_the_same() {
+    let config = read(
+        "[exporter]\nworker_threads = 3\n[receiver]\napp_ttl = \"90s\"\nunix_socket_user = 7\nmax_payload = 12345\nidle_timeout = 0.25\n[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"unix:///run/x.sock:/metrics\"]\n",
+    );
+    assert_eq!(read(&config.to_toml()), config);
+    assert_eq!(read(&Config::default().to_toml()), Config::default());
+}

@@ -1,0 +1,417 @@
+//! The types that settings have, and how each is written.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::document::{Node, Value, parse_inline};
+
+pub fn text(node: &Node) -> Result<String, String> {
+    match &node.value {
+        Value::Text(text) | Value::Variable(text) => Ok(text.clone()),
+        other => Err(format!("must be text in quotes, not {}", other.describe())),
+    }
+}
+
+pub fn boolean(node: &Node) -> Result<bool, String> {
+    match &node.value {
+        Value::Boolean(value) => Ok(*value),
+        Value::Variable(text) if text == "true" => Ok(true),
+        Value::Variable(text) if text == "false" => Ok(false),
+        other => Err(format!("must be true or false, not {}", other.describe())),
+    }
+}
+
+/// A whole number from `least` to `most`.
+pub fn integer(least: usize, most: usize) -> impl Fn(&Node) -> Result<usize, String> {
+    move |node| {
+        let number = match &node.value {
+            Value::Integer(number) => usize::try_from(*number).ok(),
+            Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "must be a whole number from {least} to {most}, not {}",
+                    node.value.describe()
+                )
+            })
+    }
+}
+
+/// One of the named choices.
+pub fn choice<T: Copy>(
+    choices: &'static [(&'static str, T)],
+) -> impl Fn(&Node) -> Result<T, String> {
+    move |node| {
+        let written = text(node)?;
+        choices
+            .iter()
+            .find(|(name, _)| *name == written)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let names: Vec<String> = choices
+                    .iter()
+                    .map(|(name, _)| format!("{name:?}"))
+                    .collect();
+                format!("must be one of {}, not {written:?}", names.join(", "))
+            })
+    }
+}
+
+/// The items of a list. An environment variable may give a TOML list, or
+/// items with commas between them.
+pub fn list(node: &Node) -> Result<Vec<Node>, String> {
+    match &node.value {
+        Value::List(items) => Ok(items.clone()),
+        Value::Variable(text) if text.trim_start().starts_with('[') => {
+            match parse_inline(&node.place, text)? {
+                Value::List(items) => Ok(items),
+                other => Err(format!("must be a list, not {}", other.describe())),
+            }
+        }
+        Value::Variable(text) => Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| Node {
+                value: Value::Text(item.to_owned()),
+                place: node.place.clone(),
+            })
+            .collect()),
+        other => Err(format!("must be a list, not {}", other.describe())),
+    }
+}
+
+/// A duration: a number of seconds, or text such as `"500ms"`, `"1m30s"`.
+pub fn duration(node: &Node) -> Result<Duration, String> {
+    let parsed = match &node.value {
+        Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        Value::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        Value::Text(text) | Value::Variable(text) => parse_duration(text.trim()),
+        _ => None,
+    };
+    parsed
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| {
+            format!(
+                "must be a number of seconds or text such as \"500ms\", \"10s\" or \"1h30m\" \
+             (at most \"100y\"), not {}",
+                node.value.describe()
+            )
+        })
+}
+
+/// A duration that may not be zero.
+pub fn positive_duration(node: &Node) -> Result<Duration, String> {
+    let value = duration(node)?;
+    if value.is_zero() {
+        return Err("must be longer than zero".to_owned());
+    }
+    Ok(value)
+}
+
+/// No setting waits longer. It keeps additions to the clock from overflowing.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Units in milliseconds, longest first. `ms` is told from `m` by its length.
+const UNITS: [(&str, u64); 7] = [
+    ("y", 365 * 24 * 60 * 60 * 1000),
+    ("w", 7 * 24 * 60 * 60 * 1000),
+    ("d", 24 * 60 * 60 * 1000),
+    ("h", 60 * 60 * 1000),
+    ("m", 60 * 1000),
+    ("s", 1000),
+    ("ms", 1),
+];
+
+/// Prometheus' notation: numbers with units, such as `1h30m` or `500ms`. A bare
+/// number, as an environment variable may hold, is seconds, and may have a
+/// fraction.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let mut rest = text;
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_end = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (_, scale) = UNITS.iter().find(|(unit, _)| *unit == &rest[..unit_end])?;
+        total = total.checked_add(number.checked_mul(*scale)?)?;
+        rest = &rest[unit_end..];
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(total))
+}
+
+/// Writes a duration so that [`duration`] reads the same one.
+pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    let mut rest = duration.as_millis();
+    if u128::from(duration.subsec_nanos()) % 1_000_000 != 0 {
+        return to.serialize_f64(duration.as_secs_f64());
+    }
+    let mut text = String::new();
+    for (unit, scale) in UNITS.iter().skip(2) {
+        let scale = u128::from(*scale);
+        if rest >= scale {
+            text.push_str(&format!("{}{unit}", rest / scale));
+            rest %= scale;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("0s");
+    }
+    to.serialize_str(&text)
+}
+
+pub fn write_duration_option<S: Serializer>(
+    duration: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => write_duration(duration, to),
+        None => to.serialize_none(),
+    }
+}
+
+/// A size in bytes: a number, or text such as `"16MiB"` (powers of 1024) or
+/// `"16MB"` (powers of 1000).
+pub fn size(node: &Node) -> Result<usize, String> {
+    let parsed = match &node.value {
+        Value::Integer(bytes) => usize::try_from(*bytes).ok(),
+        Value::Text(text) | Value::Variable(text) => parse_size(text.trim()),
+        _ => None,
+    };
+    parsed.filter(|bytes| *bytes > 0).ok_or_else(|| {
+        format!(
+            "must be a number of bytes above zero or text such as \"16MiB\", not {}",
+            node.value.describe()
+        )
+    })
+}
+
+const SIZE_UNITS: [(&str, usize); 8] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
+fn parse_size(text: &str) -> Option<usize> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim_start();
+    let (_, scale) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*scale)
+}
+
+/// Writes a size in the largest unit that divides it.
+pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error> {
+    let unit = SIZE_UNITS[2..5]
+        .iter()
+        .rev()
+        .find(|(_, scale)| *bytes >= *scale && bytes % scale == 0);
+    match unit {
+        Some((name, scale)) => to.serialize_str(&format!("{}{name}", bytes / scale)),
+        None => to.serialize_u64(*bytes as u64),
+    }
+}
+
+/// A place to listen at: a host name or IP address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Address {
+    pub fn new(host: &str, port: u16) -> Self {
+        Address {
+            host: host.to_owned(),
+            port,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// `host:port`, `[v6]:port`, or `:port` for every address of the machine.
+pub fn address(node: &Node) -> Result<Address, String> {
+    let written = text(node)?;
+    parse_address(&written).ok_or_else(|| {
+        format!("must be host:port, such as \"127.0.0.1:6554\" or \"[::1]:6554\", not {written:?}")
+    })
+}
+
+fn parse_address(text: &str) -> Option<Address> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => {
+            let host = bracketed.strip_suffix(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            host
+        }
+        None if host.is_empty() => "0.0.0.0",
+        None => host,
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    // A v6 address stands in brackets: where its port begins is not clear else.
+    let bracketed = text.starts_with('[');
+    (bracketed || host.chars().all(plain)).then(|| Address::new(host, port))
+}
+
+/// Text that is not to be seen: shown as `***` wherever it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Secret(text)
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_prometheus_notation() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("0", 0),
+            ("1.5", 1_500),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "s",
+            "5 s",
+            "5x",
+            "-1",
+            "1m-3s",
+            "NaN",
+            "99999999999999999999h",
+        ] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_written_duration_reads_back() {
+        #[derive(Serialize)]
+        struct Holder(#[serde(serialize_with = "write_duration")] Duration);
+        for millis in [0, 1, 999, 1_000, 90_061_001, 172_800_000] {
+            let duration = Duration::from_millis(millis);
+            let text = serde_json::to_value(Holder(duration)).unwrap();
+            assert_eq!(
+                parse_duration(text.as_str().unwrap()),
+                Some(duration),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("16MiB", 16 << 20),
+            ("1KB", 1000),
+            ("7", 7),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for wrong in ["", "MiB", "-1", "1.5MiB", "1mib", "99999999999GiB"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_may_be_names() {
+        for (text, host, port) in [
+            ("127.0.0.1:6554", "127.0.0.1", 6554),
+            ("localhost:0", "localhost", 0),
+            ("[::1]:80", "::1", 80),
+            (":6555", "0.0.0.0", 6555),
+        ] {
+            assert_eq!(
+                parse_address(text),
+                Some(Address::new(host, port)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "6555",
+            "host",
+            "host:",
+            "host:70000",
+            "::1:80",
+            "[host]:1",
+            "a b:1",
+        ] {
+            assert_eq!(parse_address(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_shows_nothing() {
+        let secret = Secret::new("hunter2".to_owned());
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+    }
+}
