@@ -1,1 +1,52 @@
+//! `exporter-proxy`: many apps, one port.
+//!
+//! It takes metrics in whatever way an app can give them, keeps the newest of
+//! each, and serves them all on one `/metrics`.
+//!
+//! ```text
+//! tcp, unix  ── capnp | JSON ─┐                                ┌─ /metrics
+//!                             ├─ Write ─▶ Store ─ snapshot() ─▶┤
+//! poller     ── exporters ────┘                                └─ /apps
+//! ```
+//!
+//! The modules, in the order the data flows; begin with [`store`], which
+//! everything meets in, then follow one push through [`inputs::receiver`] and
+//! one scrape through [`http`].
+
+/// Where bytes come from and go to: listeners, connections, permits.
+pub mod net;
+
+/// Producers: what comes in becomes a [`store::Write`].
+pub mod inputs;
+
+/// The core: what every producer exposes now. Knows no I/O.
+pub mod store;
+
+/// The text format. Knows no I/O.
+pub mod exposition;
+
+/// Readers: everything that goes out begins with [`store::Store::snapshot`].
+pub mod http;
+
+/// What the proxy knows of itself.
+pub mod telemetry;
+
+/// What the user said, settled.
 pub mod config;
+
+/// Puts the parts together.
+pub mod app;
+
+pub mod cli;
+pub mod shutdown;
+
+/// Code generated from `schema/metric_data.capnp`.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    unused_qualifications,
+    missing_debug_implementations
+)]
+mod metric_data_capnp {
+    include!(concat!(env!("OUT_DIR"), "/metric_data_capnp.rs"));
+}

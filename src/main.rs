@@ -1,1 +1,95 @@
-fn main() {}
+//! Parses the command line, starts logging, builds, runs, and turns the result
+//! into an exit code.
+
+use std::process::ExitCode;
+use std::{env, io};
+
+use anyhow::Context;
+use clap::Parser;
+use exporter_proxy::app::App;
+use exporter_proxy::cli::{Cli, Command};
+use exporter_proxy::config::{self, Config};
+use exporter_proxy::shutdown::StopSignals;
+use tokio::runtime::{Builder, Runtime};
+
+/// `EX_CONFIG` of `sysexits.h`: something is wrong with the configuration.
+const BAD_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+
+    let loaded = match config::load(cli.config.as_deref(), environment()) {
+        Ok(loaded) => loaded,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let result = match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => {
+            println!("{}: ok", loaded.origin);
+            Ok(())
+        }
+        Command::PrintConfig => {
+            print!("{}", loaded.config.to_toml());
+            Ok(())
+        }
+        Command::Run => {
+            log::info!(
+                "exporter-proxy {} with {}",
+                env!("CARGO_PKG_VERSION"),
+                loaded.origin
+            );
+            run(loaded.config)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            log::error!("{problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = runtime(&config).context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+        let app = App::bind(config).await?;
+        app.run(async move {
+            let signal = signals.next().await;
+            log::info!("{signal}: stopping; a second one stops at once");
+            tokio::spawn(async move {
+                let signal = signals.next().await;
+                log::warn!("{signal} again: stopping at once");
+                std::process::exit(1);
+            });
+        })
+        .await;
+        log::info!("stopped");
+        Ok(())
+    })
+}
+
+fn runtime(config: &Config) -> io::Result<Runtime> {
+    let mut builder = match config.exporter.worker_threads {
+        0 => Builder::new_current_thread(),
+        workers => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    builder.enable_all().build()
+}
+
+/// The environment, as far as it is text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

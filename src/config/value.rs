@@ -223,7 +223,7 @@ pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error
     let unit = SIZE_UNITS[2..5]
         .iter()
         .rev()
-        .find(|(_, scale)| *bytes >= *scale && bytes % scale == 0);
+        .find(|(_, scale)| *bytes >= *scale && bytes.is_multiple_of(*scale));
     match unit {
         Some((name, scale)) => to.serialize_str(&format!("{}{name}", bytes / scale)),
         None => to.serialize_u64(*bytes as u64),

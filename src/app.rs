@@ -1,0 +1,235 @@
+//! The composition root: makes the parts, binds everything, runs until told.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, SocketPath};
+use crate::http;
+use crate::inputs::poller::{Poller, SetupError};
+use crate::inputs::receiver::{self, Budget, Receiver};
+use crate::net::accept::{self, Limits};
+use crate::net::bind::{self, BindError};
+use crate::net::{Connection, Listener, raise_file_limit};
+use crate::store::{Now, Store};
+use crate::telemetry::{ListenerName, Received, Telemetry};
+
+/// How often it is looked for sections whose time is up.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// File descriptors beside those of connections: listeners, the runtime's
+/// own, standard streams, and polls under way.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// The program with every listener bound and nothing served yet.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    store: Arc<Store>,
+    telemetry: Arc<Telemetry>,
+    tcp: Option<Listener>,
+    unix: Option<Listener>,
+    http: Listener,
+    poller: Poller,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Poller(#[from] SetupError),
+}
+
+impl App {
+    /// Binds every listener, so that a port that is taken is known before
+    /// anything is accepted anywhere.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        // Fails only where somebody has chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = Arc::new(Store::new(config.receiver.max_apps));
+        let telemetry = Arc::new(Telemetry::new(Now::read()));
+        let poller = Poller::new(&config.poll_external, &store, &telemetry)?;
+
+        let http = bind::tcp(
+            &config.exporter.scrape_expose_endpoint,
+            "exporter.scrape_expose_endpoint",
+        )
+        .await?;
+        let mut tcp = None;
+        if config.receiver.receive_on_tcp_socket {
+            let address = &config.receiver.receiver_tcp_socket;
+            tcp = Some(bind::tcp(address, "receiver.receiver_tcp_socket").await?);
+        }
+        let mut unix = None;
+        if config.receiver.receive_on_unix_socket {
+            unix = Some(bind::unix(
+                &config.receiver.receiver_unix_socket,
+                &config.receiver.unix_socket_user,
+                &config.receiver.unix_socket_group,
+                config.receiver.unix_socket_mode,
+            )?);
+        }
+        Ok(App {
+            config,
+            store,
+            telemetry,
+            tcp,
+            unix,
+            http,
+            poller,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Serves until `told`, then lets what has begun finish.
+    pub async fn run(self, told: impl Future<Output = ()>) {
+        self.announce();
+        self.raise_file_limit();
+        let grace = self.config.exporter.shutdown_timeout;
+        let stop = self.stop.clone();
+        let tasks = self.tasks.clone();
+        self.start();
+
+        told.await;
+        stop.cancel();
+        tasks.close();
+        if timeout(grace, tasks.wait()).await.is_err() {
+            log::warn!(
+                "{} connections or polls did not finish within {grace:?} and are cut off",
+                tasks.len()
+            );
+        }
+    }
+
+    /// Tells where the program listens. Ports may have been chosen just now.
+    fn announce(&self) {
+        log::info!("serving http://{}/metrics", self.http.address());
+        if let Some(listener) = &self.tcp {
+            log::info!("receiving on TCP socket {}", listener.address());
+        }
+        if let Some(listener) = &self.unix {
+            let chosen = match self.config.receiver.receiver_unix_socket {
+                SocketPath::Auto => " (chosen by receiver_unix_socket = \"auto\")",
+                SocketPath::Path(_) => "",
+            };
+            log::info!("receiving on Unix socket {}{chosen}", listener.address());
+        }
+        if !self.poller.is_empty() {
+            log::info!("polling {} targets", self.poller.len());
+        }
+    }
+
+    /// Makes room for as many connections as the settings allow for.
+    fn raise_file_limit(&self) {
+        let receivers = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
+        let connections = receivers * self.config.exporter.concurrent_requests
+            + self.config.exporter.max_connections;
+        let wanted = connections as u64 + SPARE_DESCRIPTORS;
+        if let Some(limit) = raise_file_limit()
+            && limit < wanted
+        {
+            log::warn!(
+                "this process may open {limit} files, and its settings allow for {wanted} \
+                 (exporter.concurrent_requests, exporter.max_connections): raise the limit or lower them"
+            );
+        }
+    }
+
+    /// Spawns everything that runs until the stop.
+    fn start(mut self) {
+        let tcp = self.tcp.take();
+        let unix = self.unix.take();
+        let budget = Arc::new(Budget::new(self.config.receiver.max_buffered));
+        let received_tcp = Arc::clone(&self.telemetry.received_tcp);
+        let received_unix = Arc::clone(&self.telemetry.received_unix);
+        self.start_receiver(tcp, ListenerName::Tcp, received_tcp, &budget);
+        self.start_receiver(unix, ListenerName::Unix, received_unix, &budget);
+        self.start_expiry();
+
+        let server = Arc::new(http::Server {
+            config: self.config.exporter.clone(),
+            store: Arc::clone(&self.store),
+            telemetry: Arc::clone(&self.telemetry),
+            stop: self.stop.clone(),
+        });
+        let limits = Limits {
+            connections: self.config.exporter.max_connections,
+            write_timeout: self.config.exporter.write_timeout,
+        };
+        self.poller.start(&self.stop, &self.tasks);
+        self.tasks.spawn(accept::serve(
+            self.http,
+            ListenerName::Http,
+            limits,
+            Arc::clone(&self.telemetry.http),
+            self.stop,
+            self.tasks.clone(),
+            move |connection: Connection| http::serve(Arc::clone(&server), connection),
+        ));
+    }
+
+    fn start_receiver(
+        &self,
+        listener: Option<Listener>,
+        name: ListenerName,
+        received: Arc<Received>,
+        budget: &Arc<Budget>,
+    ) {
+        let Some(listener) = listener else { return };
+        let receiver = Arc::new(Receiver {
+            config: self.config.receiver.clone(),
+            store: Arc::clone(&self.store),
+            received,
+            budget: Arc::clone(budget),
+            source: Arc::from(listener.address()),
+            stop: self.stop.clone(),
+        });
+        let limits = Limits {
+            connections: self.config.exporter.concurrent_requests,
+            write_timeout: self.config.exporter.write_timeout,
+        };
+        self.tasks.spawn(accept::serve(
+            listener,
+            name,
+            limits,
+            Arc::clone(self.telemetry.listener(name)),
+            self.stop.clone(),
+            self.tasks.clone(),
+            move |connection: Connection| receiver::serve(Arc::clone(&receiver), connection),
+        ));
+    }
+
+    /// Withdraws sections whose time is up, whether anybody scrapes or not.
+    fn start_expiry(&self) {
+        let store = Arc::clone(&self.store);
+        let telemetry = Arc::clone(&self.telemetry);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut ticks = interval(EXPIRY_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = ticks.tick() => {}
+                }
+                for id in store.expire(Now::read()) {
+                    telemetry.expired.add(1);
+                    log::info!(
+                        "{} {} withdrawn: not heard from in time",
+                        id.kind.as_str(),
+                        id.name
+                    );
+                }
+            }
+        });
+    }
+}

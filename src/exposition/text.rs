@@ -1,0 +1,110 @@
+//! A sender's exposition text.
+
+use bytes::Bytes;
+
+/// Exposition text as a sender gave it, in UTF-8. It is empty or ends in a
+/// line feed, so that texts can be joined without gluing two lines into one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// Copies `text` into an allocation of its exact size, so that what is
+    /// kept never holds on to a receive buffer.
+    pub fn new(text: &str) -> Self {
+        Text::joined(&[text])
+    }
+
+    /// Lines that each get a line feed. No line at all is one empty line, as
+    /// it has been since the first senders of such lists.
+    pub fn from_lines(lines: &[String]) -> Self {
+        let size = lines.iter().map(|line| line.len() + 1).sum::<usize>();
+        let mut joined = Vec::with_capacity(size.max(1));
+        for line in lines {
+            joined.extend_from_slice(line.as_bytes());
+            joined.push(b'\n');
+        }
+        if lines.is_empty() {
+            joined.push(b'\n');
+        }
+        Text(Bytes::from(joined))
+    }
+
+    /// The pieces as one text.
+    pub fn joined(pieces: &[&str]) -> Self {
+        let size = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut joined = Vec::with_capacity(size + 1);
+        for piece in pieces {
+            joined.extend_from_slice(piece.as_bytes());
+        }
+        if joined.last().is_some_and(|last| *last != b'\n') {
+            joined.push(b'\n');
+        }
+        // Exact, where the newline was there already: kept memory is then the
+        // text's own size.
+        joined.shrink_to_fit();
+        Text(Bytes::from(joined))
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Size in bytes, the added line feed included.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lines that are neither blank nor comments. In well-formed text, this is
+    /// the number of samples.
+    pub fn sample_lines(&self) -> usize {
+        self.0
+            .split(|byte| *byte == b'\n')
+            .filter(|line| {
+                let first = line
+                    .iter()
+                    .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+                first.is_some_and(|byte| *byte != b'#')
+            })
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_last_newline_is_added_and_nothing_else() {
+        for (given, kept) in [
+            ("", ""),
+            ("m 1", "m 1\n"),
+            ("m 1\n", "m 1\n"),
+            ("\nm 1\n\n", "\nm 1\n\n"),
+            ("m 1\r", "m 1\r\n"),
+        ] {
+            assert_eq!(Text::new(given).bytes(), kept, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn lines_each_get_a_newline() {
+        let lines = |lines: &[&str]| {
+            let owned: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            Text::from_lines(&owned)
+        };
+        assert_eq!(lines(&["a 1", "b 2"]).bytes(), "a 1\nb 2\n");
+        assert_eq!(lines(&[""]).bytes(), "\n");
+        assert_eq!(lines(&[]).bytes(), "\n");
+    }
+
+    #[test]
+    fn samples_are_lines_with_content_that_is_no_comment() {
+        let text = Text::new("# HELP m h\n# TYPE m gauge\nm 1\n\n  \n  # c\n m{a=\"#\"} 2\n");
+        assert_eq!(text.sample_lines(), 2);
+        assert_eq!(Text::default().sample_lines(), 0);
+    }
+}

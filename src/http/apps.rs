@@ -1,0 +1,174 @@
+//! `/apps`: who sent what, from where, when.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use comfy_table::{LineStyle, Table, TableStyle, presets};
+use hyper::body::Incoming;
+use hyper::header::ACCEPT;
+use hyper::{Request, StatusCode};
+use serde_json::{Value, json};
+
+use super::Server;
+use super::body::Pieces;
+use super::metrics::TEXT_FORMAT;
+use super::reply::{self, Reply};
+use crate::store::{Now, Section, SectionId};
+
+/// A `+---+` rule above and below every row, the header's too: the look that
+/// scripts which read this table know.
+const RULED: TableStyle = {
+    const RULE: LineStyle = LineStyle::new('+', '-', '+', '+');
+    presets::ASCII_FULL
+        .header_separator(RULE)
+        .row_separator(RULE)
+};
+
+/// The list, as a table or, where that is asked for, as JSON.
+pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
+    let now = Now::read();
+    let sections = server.store.sections();
+    let query = request.uri().query().unwrap_or_default();
+    if wants_json(query, request) {
+        let apps: Vec<Value> = sections
+            .iter()
+            .map(|(id, section)| details(id, section, now))
+            .collect();
+        return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
+    }
+    let mut table = if parameter(query, "wide") == Some("1") {
+        wide_table(&sections, now)
+    } else {
+        narrow_table(&sections)
+    };
+    table.load_style(RULED);
+    let mut outer = Table::new();
+    outer.load_style(RULED);
+    outer.add_row([format!("Current time: {}", utc(now.wall))]);
+    outer.add_row([table.to_string()]);
+    reply::text(StatusCode::OK, format!("{outer}\n"))
+}
+
+/// One app or target as JSON.
+pub fn detail(server: &Server, name: &str) -> Reply {
+    match server.store.section(name) {
+        Some((id, section)) => reply::json(&details(&id, &section, Now::read())),
+        None => reply::not_found(&format!("no app or target is called {name:?}")),
+    }
+}
+
+/// The text of one app or target alone.
+pub fn text(server: &Server, name: &str) -> Reply {
+    match server.store.section(name) {
+        Some((_, section)) => {
+            let body = Pieces::from(section.text.bytes().clone());
+            reply::reply(StatusCode::OK, TEXT_FORMAT, body)
+        }
+        None => reply::not_found(&format!("no app or target is called {name:?}")),
+    }
+}
+
+fn wants_json(query: &str, request: &Request<Incoming>) -> bool {
+    let accepted = request.headers().get(ACCEPT);
+    match parameter(query, "format") {
+        Some(format) => format == "json",
+        None => accepted
+            .and_then(|accept| accept.to_str().ok())
+            .is_some_and(|accept| accept.contains("application/json")),
+    }
+}
+
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+}
+
+fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
+    let mut table = Table::new();
+    table.set_header(["App Name", "Last Update Time (UTC)", "Source"]);
+    for (id, section) in sections {
+        table.add_row([
+            id.name.to_string(),
+            updated(section),
+            section.origin.source.to_string(),
+        ]);
+    }
+    table
+}
+
+fn wide_table(sections: &[(SectionId, Section)], now: Now) -> Table {
+    let mut table = Table::new();
+    table.set_header([
+        "App Name",
+        "Last Update Time (UTC)",
+        "Source",
+        "Peer",
+        "Age",
+        "Bytes",
+        "Samples",
+        "State",
+        "Last Problem",
+    ]);
+    for (id, section) in sections {
+        table.add_row([
+            id.name.to_string(),
+            updated(section),
+            section.origin.source.to_string(),
+            section.origin.peer.to_string(),
+            section.updated.map_or_else(
+                || "-".to_owned(),
+                |at| format!("{}s", now.since(at).as_secs()),
+            ),
+            section.text.len().to_string(),
+            section.text.sample_lines().to_string(),
+            section.state.as_str().to_owned(),
+            section.problem.as_ref().map_or_else(
+                || "-".to_owned(),
+                |problem| {
+                    format!(
+                        "{} ({}s ago)",
+                        problem.reason,
+                        now.since(problem.at).as_secs()
+                    )
+                },
+            ),
+        ]);
+    }
+    table
+}
+
+fn details(id: &SectionId, section: &Section, now: Now) -> Value {
+    json!({
+        "name": &*id.name,
+        "kind": id.kind.as_str(),
+        "state": section.state.as_str(),
+        "source": &*section.origin.source,
+        "peer": section.origin.peer.to_string(),
+        "last_update": section.updated.map(|at| rfc3339(at.wall)),
+        "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
+        "bytes": section.text.len(),
+        "samples": section.text.sample_lines(),
+        "last_problem": section.problem.as_ref().map(|problem| json!({
+            "reason": problem.reason,
+            "time": rfc3339(problem.at.wall),
+        })),
+    })
+}
+
+fn updated(section: &Section) -> String {
+    section
+        .updated
+        .map_or_else(|| "never".to_owned(), |at| utc(at.wall))
+}
+
+/// `2026-01-31 12:00:00.123456789 UTC`, the fraction as long as it needs to be.
+fn utc(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_string()
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+}

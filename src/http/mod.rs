@@ -1,0 +1,69 @@
+//! The HTTP side: everything that is read from the proxy.
+//!
+//! [`serve`] runs one connection; [`dispatch`] is the one place that knows
+//! the paths; each group of endpoints has a file.
+
+mod apps;
+mod body;
+mod dispatch;
+mod encoding;
+mod metrics;
+mod reply;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Exporter;
+use crate::net::Connection;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+
+/// What the endpoints read.
+#[derive(Debug)]
+pub struct Server {
+    pub config: Exporter,
+    pub store: Arc<Store>,
+    pub telemetry: Arc<Telemetry>,
+    /// Told to stop: answers that have begun are finished.
+    pub stop: CancellationToken,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(server: Arc<Server>, connection: Connection) {
+    let peer = connection.peer;
+    let (stream, place) = connection.split();
+    let service = service_fn(|request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(dispatch::answer(&server, request).await) }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(server.config.header_timeout)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut stopping = false;
+    let result = loop {
+        tokio::select! {
+            result = connection.as_mut() => break result,
+            () = place.slot().evicted() => {
+                log::debug!("http: {peer} closed to make room for another connection");
+                return;
+            }
+            () = server.stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(problem) = result {
+        // Half-sent requests, and clients that leave: theirs to know, not ours.
+        log::debug!("http: connection of {peer} ended: {problem}");
+    }
+}

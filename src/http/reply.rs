@@ -1,0 +1,47 @@
+//! Answers, made of a status, a type and a body.
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::body::Pieces;
+
+pub type Reply = Response<Pieces>;
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer of that type. Its length is always told.
+pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Reply {
+    let length = HeaderValue::from(body.len());
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply.headers_mut().insert(CONTENT_LENGTH, length);
+    reply
+}
+
+pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
+    reply(status, PLAIN, Pieces::from(Bytes::from(body.into())))
+}
+
+pub fn json(value: &serde_json::Value) -> Reply {
+    let mut body = serde_json::to_vec(value).expect("a JSON value can be written");
+    body.push(b'\n');
+    reply(StatusCode::OK, JSON, Pieces::from(Bytes::from(body)))
+}
+
+pub fn not_found(what: &str) -> Reply {
+    text(StatusCode::NOT_FOUND, format!("not found: {what}\n"))
+}
+
+pub fn method_not_allowed(method: &hyper::Method, allowed: &'static str) -> Reply {
+    let mut reply = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{method} is not allowed here; allowed: {allowed}\n"),
+    );
+    reply
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
+}

@@ -1,0 +1,47 @@
+//! What is here, and whether it is well.
+
+use chrono::{DateTime, Utc};
+use hyper::StatusCode;
+
+use super::Server;
+use super::reply::{self, Reply};
+use crate::store::Now;
+
+const INDEX: &str = concat!(
+    "exporter-proxy ",
+    env!("CARGO_PKG_VERSION"),
+    "
+
+/metrics              everything, for Prometheus
+/apps                 who sent what, from where, when
+/apps?wide=1          the same with age, size, state and last problem
+/apps?format=json     the same as JSON
+/apps/{name}          one app or target as JSON
+/apps/{name}/metrics  its text alone
+/-/healthy            200 while the process serves
+/-/ready              200 until it is told to stop
+/ping                 PONG and the time
+"
+);
+
+pub fn index() -> Reply {
+    reply::text(StatusCode::OK, INDEX)
+}
+
+pub fn healthy() -> Reply {
+    reply::text(StatusCode::OK, "OK\n")
+}
+
+/// Every listener is bound before any is served, so who can ask finds it
+/// ready, until a shutdown begins.
+pub fn ready(server: &Server) -> Reply {
+    if server.stop.is_cancelled() {
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+    }
+    reply::text(StatusCode::OK, "OK\n")
+}
+
+pub fn ping() -> Reply {
+    let now = DateTime::<Utc>::from(Now::read().wall);
+    reply::text(StatusCode::OK, format!("PONG - {now}\n"))
+}

@@ -1,0 +1,8 @@
+//! How metrics come in. Each input turns bytes into a
+//! [`Write`](crate::store::Write), and knows nothing of how they go out.
+//!
+//! - [`receiver`]: apps push over TCP and Unix sockets.
+//! - [`poller`]: the proxy scrapes other exporters.
+
+pub mod poller;
+pub mod receiver;

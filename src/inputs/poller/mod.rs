@@ -1,0 +1,157 @@
+//! The poller: scrapes configured exporters, each on its own interval.
+//!
+//! Every target has a task of its own, so a slow one delays nobody, and a poll
+//! ends before the next one of its target begins.
+
+mod fetch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{PollExternal, Target};
+use crate::store::{Change, Kind, Now, Origin, Peer, SectionId, Store, Write};
+use crate::telemetry::{Reason, TargetStats, Telemetry};
+
+pub use fetch::SetupError;
+use fetch::{Failure, Fetched, Fetcher};
+
+/// All targets, ready to be polled.
+#[derive(Debug)]
+pub struct Poller {
+    targets: Vec<PolledTarget>,
+}
+
+#[derive(Debug)]
+struct PolledTarget {
+    config: Target,
+    fetcher: Fetcher,
+    stats: Arc<TargetStats>,
+    store: Arc<Store>,
+    id: SectionId,
+    source: Arc<str>,
+    /// How the last poll went, so that only changes are logged.
+    last: Option<Result<(), Reason>>,
+}
+
+impl Poller {
+    /// Prepares every target. Nothing is sent yet.
+    pub fn new(
+        config: &PollExternal,
+        store: &Arc<Store>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, SetupError> {
+        if !config.poll_other_scrape_endpoints {
+            return Ok(Poller {
+                targets: Vec::new(),
+            });
+        }
+        let targets = config
+            .targets
+            .iter()
+            .map(|target| {
+                Ok(PolledTarget {
+                    config: target.clone(),
+                    fetcher: Fetcher::new(target, config.max_body)?,
+                    stats: telemetry.add_target(&target.name),
+                    store: Arc::clone(store),
+                    id: SectionId::new(&target.name, Kind::Target),
+                    source: Arc::from(target.url.to_string()),
+                    last: None,
+                })
+            })
+            .collect::<Result<_, SetupError>>()?;
+        Ok(Poller { targets })
+    }
+
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// Starts polling. First polls are spread over the interval, the first
+    /// target's at once, so that targets are not all asked in one moment.
+    pub fn start(self, stop: &CancellationToken, tasks: &TaskTracker) {
+        let count = self.targets.len().max(1);
+        for (index, target) in self.targets.into_iter().enumerate() {
+            let offset = target.config.interval.mul_f64(index as f64 / count as f64);
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = target.run(offset) => {}
+                }
+            });
+        }
+    }
+}
+
+impl PolledTarget {
+    async fn run(mut self, offset: Duration) {
+        let mut ticks = interval_at(Instant::now() + offset, self.config.interval);
+        // After a poll that took longer than the interval, the beat is kept.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.poll().await;
+        }
+    }
+
+    async fn poll(&mut self) {
+        let started = Instant::now();
+        let fetched = self.fetcher.fetch().await;
+        let now = Now::read();
+        let result = match &fetched {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.reason),
+        };
+        self.stats.note(result, started.elapsed(), now);
+        self.log(result, &fetched);
+        let change = match fetched {
+            Ok(Fetched { text, peer }) => Change::Replace {
+                id: self.id.clone(),
+                text,
+                origin: self.origin(peer),
+                lifetime: None,
+            },
+            Err(failure) => Change::Fail {
+                id: self.id.clone(),
+                origin: self.origin(Peer::Unknown),
+                problem: failure.to_string(),
+                keep: Some(self.config.stale_after),
+            },
+        };
+        if let Err(refused) = self.store.apply(Write::one(change), now) {
+            log::error!("target {}: not stored: {refused}", self.config.name);
+        }
+    }
+
+    fn origin(&self, peer: Peer) -> Origin {
+        Origin {
+            source: Arc::clone(&self.source),
+            peer,
+        }
+    }
+
+    /// One line when a target begins to fail, fails otherwise, or recovers.
+    fn log(&mut self, result: Result<(), Reason>, fetched: &Result<Fetched, Failure>) {
+        let name = &self.config.name;
+        match fetched {
+            Err(failure) if self.last == Some(result) => {
+                log::debug!("target {name}: {failure}");
+            }
+            Err(failure) => log::warn!("target {name} ({}): {failure}", self.config.url),
+            Ok(_) if matches!(self.last, Some(Err(_))) => {
+                log::info!("target {name} answers again");
+            }
+            Ok(fetched) => log::debug!("target {name}: {} bytes", fetched.text.len()),
+        }
+        self.last = Some(result);
+    }
+}

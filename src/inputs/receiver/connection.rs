@@ -1,0 +1,239 @@
+//! One connection of a receiver: reads, waits, and tells senders of JSON what
+//! was wrong.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Failure, Inbox, Limits, Receiver};
+use crate::config::Format;
+use crate::net::Connection;
+use crate::store::Peer;
+use crate::telemetry::{Reason, WireFormat};
+
+/// Bytes read at once. One such buffer serves all connections of a thread.
+const READ_SIZE: usize = 256 * 1024;
+
+/// After an error line, what the sender still sends is read and dropped for at
+/// most so long and so much. Closing with unread bytes would reset the
+/// connection, and the line might never be seen.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 16 << 20;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// Serves a connection to its end.
+pub async fn serve(receiver: Arc<Receiver>, connection: Connection) {
+    let peer = connection.peer;
+    let (mut stream, place) = connection.split();
+    let mut exchange = Exchange::new(&receiver, peer);
+    if let Err(failure) = exchange.run(&mut stream, place.slot().evicted()).await {
+        exchange.refuse(&mut stream, &failure).await;
+    }
+}
+
+/// What one connection is about.
+struct Exchange<'r> {
+    receiver: &'r Receiver,
+    peer: Peer,
+    inbox: Inbox,
+}
+
+/// What a read brought.
+enum Read {
+    Nothing,
+    Bytes,
+}
+
+impl<'r> Exchange<'r> {
+    fn new(receiver: &'r Receiver, peer: Peer) -> Self {
+        let limits = Limits {
+            max_payload: receiver.config.max_payload,
+            budget: Arc::clone(&receiver.budget),
+        };
+        Exchange {
+            receiver,
+            peer,
+            inbox: Inbox::new(receiver.config.format, limits),
+        }
+    }
+
+    /// Receives until the stream ends, somebody wants it to, or something is
+    /// wrong.
+    async fn run<S>(
+        &mut self,
+        stream: &mut S,
+        evicted: impl Future<Output = ()>,
+    ) -> Result<(), Failure>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let config = &self.receiver.config;
+        let stop = self.receiver.stop.clone();
+        let mut evicted = std::pin::pin!(evicted);
+        let mut begun: Option<(u64, Instant)> = None;
+        loop {
+            let deadline = match begun {
+                Some((_, at)) => at + config.message_timeout,
+                None => Instant::now() + config.idle_timeout,
+            };
+            tokio::select! {
+                biased;
+                read = self.read(stream) => match read? {
+                    Read::Nothing => return self.inbox.finish(),
+                    Read::Bytes => {
+                        let number = self.inbox.messages();
+                        begun = self.inbox.is_midway().then(|| match begun {
+                            Some((same, at)) if same == number => (same, at),
+                            _ => (number, Instant::now()),
+                        });
+                    }
+                },
+                () = &mut evicted => return self.make_room(),
+                // What has begun may still finish.
+                () = stop.cancelled(), if begun.is_none() => return Ok(()),
+                () = sleep_until(deadline) => {
+                    if begun.is_none() {
+                        log::debug!("{}: nothing came for {:?}; closing", self.peer, config.idle_timeout);
+                        return Ok(());
+                    }
+                    return Err(self.late());
+                }
+            }
+        }
+    }
+
+    /// Reads once, and stores every message that is whole by then.
+    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Read, Failure> {
+        let inbox = &mut self.inbox;
+        let (receiver, peer) = (self.receiver, self.peer);
+        let result = poll_fn(|cx| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+                let bytes = buffer.filled();
+                if bytes.is_empty() {
+                    return Poll::Ready(Ok(Ok(Read::Nothing)));
+                }
+                let mut stored = (0, 0);
+                let fed = inbox.feed(bytes, |message, length| {
+                    receiver.store(message, peer)?;
+                    stored = (stored.0 + 1, stored.1 + length);
+                    Ok(())
+                });
+                receiver
+                    .received
+                    .count(inbox.format(), Ok(stored.0), stored.1);
+                Poll::Ready(io::Result::Ok(fed.map(|()| Read::Bytes)))
+            })
+        })
+        .await;
+        match result {
+            Ok(fed) => fed,
+            Err(_) if !self.inbox.is_midway() => Ok(Read::Nothing),
+            Err(problem) => Err(Failure::new(
+                Reason::ConnectionLost,
+                format!("the connection broke inside a message: {problem}"),
+            )),
+        }
+    }
+
+    /// The failure of a message that takes too long: what is wrong with it so
+    /// far, if something is, since a faulty document may never end.
+    fn late(&mut self) -> Failure {
+        let waited = self.receiver.config.message_timeout;
+        let timeout = Failure::new(
+            Reason::Timeout,
+            format!(
+                "the message did not arrive whole within {waited:?} (receiver.message_timeout)"
+            ),
+        );
+        match self.inbox.finish() {
+            Err(failure) if failure.reason == Reason::Malformed => failure,
+            _ => timeout,
+        }
+    }
+
+    /// Ends the connection so that another can be served. That is a failure
+    /// only where a message is lost by it.
+    fn make_room(&self) -> Result<(), Failure> {
+        if !self.inbox.is_midway() {
+            log::debug!("{}: closed to make room for another connection", self.peer);
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::Closed,
+            "closed to make room: all connections are taken (exporter.concurrent_requests), and this one lay still for longest",
+        ))
+    }
+
+    /// Counts and logs a failure, and tells a sender of JSON.
+    async fn refuse<S>(&mut self, stream: &mut S, failure: &Failure)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let format = match (self.inbox.format(), self.receiver.config.format) {
+            // What was no Cap'n Proto either is answered as JSON.
+            (WireFormat::Unknown, Format::Auto) if failure.position.is_some() => WireFormat::Json,
+            (format, _) => format,
+        };
+        let bytes = self.inbox.pending();
+        self.receiver
+            .received
+            .count(format, Err(failure.reason), bytes);
+        let number = self.inbox.messages() + 1;
+        log::warn!(
+            "receiver {}: {} message {number} from {} refused ({}): {failure}",
+            self.receiver.source,
+            format.as_str(),
+            self.peer,
+            failure.reason
+        );
+        if format == WireFormat::Json {
+            let which = if number > 1 {
+                format!("document {number}, ")
+            } else {
+                String::new()
+            };
+            // A sender that has gone cannot be told, and need not be.
+            let _ = answer(stream, format!("error: {which}{failure}\n").as_bytes()).await;
+        }
+    }
+}
+
+/// Writes the last line of a connection and sees it out.
+async fn answer<S>(stream: &mut S, line: &[u8]) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(line).await?;
+    stream.shutdown().await?;
+    let drain = async {
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let read = poll_fn(|cx| {
+                BUFFER.with_borrow_mut(|buffer| {
+                    let mut buffer = ReadBuf::new(buffer);
+                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+                    Poll::Ready(io::Result::Ok(buffer.filled().len()))
+                })
+            })
+            .await?;
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+        }
+        io::Result::Ok(())
+    };
+    timeout(LINGER, drain).await.unwrap_or(Ok(()))
+}

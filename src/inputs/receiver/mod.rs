@@ -1,0 +1,124 @@
+//! Receivers: apps push over TCP and Unix sockets, as JSON or Cap'n Proto.
+//!
+//! Bytes flow through three steps, the first two of them pure:
+//!
+//! 1. [`inbox`] takes bytes as they arrive, finds out the format, and cuts
+//!    complete messages out of the stream with [`json`] or [`capnp`];
+//! 2. a [`Message`] is checked and becomes one [`Write`];
+//! 3. [`connection`] does the reading, the waiting and the answering.
+
+mod capnp;
+mod connection;
+mod failure;
+mod inbox;
+mod json;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::exposition::Text;
+use crate::store::{Change, Kind, Now, Origin, Peer, SectionId, Store, Write};
+use crate::telemetry::{Reason, Received};
+
+pub use connection::serve;
+pub use failure::Failure;
+pub use inbox::{Inbox, Limits};
+
+/// Everything the connections of one receiver share.
+#[derive(Debug)]
+pub struct Receiver {
+    pub config: config::Receiver,
+    pub store: Arc<Store>,
+    pub received: Arc<Received>,
+    /// Memory for unfinished messages, shared by all receivers.
+    pub budget: Arc<Budget>,
+    /// The listener's address: the source of what comes in here.
+    pub source: Arc<str>,
+    pub stop: CancellationToken,
+}
+
+/// A message, decoded: what each named app exposes from now on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub apps: Vec<(String, Text)>,
+}
+
+impl Receiver {
+    /// Stores all of a message, or nothing.
+    fn store(&self, message: Message, peer: Peer) -> Result<(), Failure> {
+        for (name, _) in &message.apps {
+            check_name(name, self.config.max_app_name)?;
+        }
+        let changes = message
+            .apps
+            .into_iter()
+            .map(|(name, text)| Change::Replace {
+                id: SectionId::new(&name, Kind::App),
+                text,
+                origin: Origin {
+                    source: Arc::clone(&self.source),
+                    peer,
+                },
+                lifetime: self.config.app_ttl,
+            })
+            .collect();
+        self.store
+            .apply(Write { changes }, Now::read())
+            .map_err(|refused| Failure::new(Reason::TooManyApps, refused.to_string()))
+    }
+}
+
+fn check_name(name: &str, longest: usize) -> Result<(), Failure> {
+    let problem = if name.is_empty() {
+        "an app's name may not be empty".to_owned()
+    } else if name.len() > longest {
+        format!(
+            "an app's name may have {longest} bytes (receiver.max_app_name), and this one has {}",
+            name.len()
+        )
+    } else if name.chars().any(char::is_control) {
+        format!("an app's name may not have control characters: {name:?}")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Reason::BadName, problem))
+}
+
+/// Memory that unfinished messages of all connections may take together.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(limit: usize) -> Self {
+        Budget {
+            limit,
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes `bytes` more, if they are there.
+    fn take(&self, bytes: usize) -> bool {
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|used| *used <= self.limit)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}

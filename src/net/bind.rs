@@ -1,0 +1,129 @@
+//! Binds listeners. Every error says what was to be bound, and why it was not.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::{env, io};
+
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+
+use super::Listener;
+use super::unix_socket::{self, SocketFile};
+use crate::config::{Address, SocketMode, SocketOwner, SocketPath};
+
+/// Connections that the kernel holds for us until they are accepted. The
+/// kernel lowers it to its own bound (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen at {address}, which {setting} names: {problem}")]
+    Tcp {
+        address: String,
+        setting: &'static str,
+        problem: io::Error,
+    },
+    #[error("cannot make the Unix socket {}: {problem}", path.display())]
+    Unix { path: PathBuf, problem: String },
+}
+
+/// Binds a TCP listener at the first address of the name that can be bound.
+/// `setting` names the configuration key, for the error.
+pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, BindError> {
+    let failed = |problem| BindError::Tcp {
+        address: address.to_string(),
+        setting,
+        problem,
+    };
+    let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for resolved in lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(failed)?
+    {
+        match listen(resolved) {
+            Ok(listener) => return Ok(Listener::Tcp(listener)),
+            Err(fault) => problem = fault,
+        }
+    }
+    Err(failed(problem))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of the run before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Makes the Unix socket, owned as configured.
+pub fn unix(
+    path: &SocketPath,
+    user: &SocketOwner,
+    group: &SocketOwner,
+    mode: SocketMode,
+) -> Result<Listener, BindError> {
+    let path = match path {
+        SocketPath::Path(path) => path.clone(),
+        SocketPath::Auto => automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+    };
+    let failed = |problem: String| BindError::Unix {
+        path: path.clone(),
+        problem,
+    };
+    let listener = unix_socket::bind(&path, user, group, mode).map_err(failed)?;
+    let file = SocketFile::claim(&path).map_err(|problem| failed(problem.to_string()))?;
+    let listener = listener
+        .set_nonblocking(true)
+        .and_then(|()| UnixListener::from_std(listener))
+        .map_err(|problem| failed(problem.to_string()))?;
+    Ok(Listener::Unix(listener, file))
+}
+
+const SOCKET_NAME: &str = "exporter-proxy-receiver.sock";
+
+/// The first of `/var/run`, the user's runtime directory and the temporary
+/// directory that a socket can be made in. The sample clients look for it in
+/// the same places in the same order.
+fn automatic_path(runtime_dir: Option<PathBuf>) -> PathBuf {
+    [Some(PathBuf::from("/var/run")), runtime_dir]
+        .into_iter()
+        .flatten()
+        .find(|dir| can_write(dir))
+        .unwrap_or_else(env::temp_dir)
+        .join(SOCKET_NAME)
+}
+
+fn can_write(dir: &Path) -> bool {
+    use nix::unistd::{AccessFlags, eaccess};
+    dir.is_dir() && eaccess(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_a_taken_port_is_explained() {
+        let first = tcp(&Address::new("localhost", 0), "a.b").await.unwrap();
+        let address: SocketAddr = first.address().parse().unwrap();
+        assert!(address.ip().is_loopback());
+
+        let taken = Address::new(&address.ip().to_string(), address.port());
+        let error = tcp(&taken, "receiver.receiver_tcp_socket")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&taken.to_string()), "{error}");
+        assert!(error.contains("receiver.receiver_tcp_socket"), "{error}");
+    }
+
+    #[test]
+    fn the_automatic_path_is_in_a_directory_that_can_be_written() {
+        let path = automatic_path(None);
+        assert_eq!(path.file_name().unwrap(), SOCKET_NAME);
+        assert!(can_write(path.parent().unwrap()), "{}", path.display());
+    }
+}

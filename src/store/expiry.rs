@@ -1,0 +1,52 @@
+//! Which sections are to be withdrawn, and when.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use super::{Section, SectionId};
+
+/// Sections by deadline, earliest first.
+///
+/// A section stands here once however often it is written: an entry may be
+/// earlier than the section's deadline, never later. When an entry comes due
+/// the section says what holds, and is queued again if there is time left. So
+/// a write costs nothing here, and memory is one entry a section.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    queue: BinaryHeap<Reverse<(Instant, SectionId)>>,
+}
+
+impl Deadlines {
+    /// Sees to it that `section` comes up by its deadline.
+    pub fn note(&mut self, id: &SectionId, section: &mut Section) {
+        let Some(deadline) = section.deadline else {
+            return;
+        };
+        if section.queued.is_none_or(|queued| deadline < queued) {
+            self.queue.push(Reverse((deadline, id.clone())));
+            section.queued = Some(deadline);
+        }
+    }
+
+    pub fn are_due(&self, now: Instant) -> bool {
+        self.queue
+            .peek()
+            .is_some_and(|Reverse((due, _))| *due <= now)
+    }
+
+    /// Takes the earliest entry, if it is due.
+    pub fn pop_due(&mut self, now: Instant) -> Option<SectionId> {
+        if !self.are_due(now) {
+            return None;
+        }
+        self.queue.pop().map(|Reverse((_, id))| id)
+    }
+}
+
+#[cfg(test)]
+impl Deadlines {
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+}

@@ -1,0 +1,137 @@
+//! A section: what one producer exposes now, and what is known of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Now;
+use crate::exposition::Text;
+
+/// Names a section. Sections are exposed in the order of their ids: by name,
+/// an app before a target of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SectionId {
+    pub name: Arc<str>,
+    pub kind: Kind,
+}
+
+impl SectionId {
+    pub fn new(name: &str, kind: Kind) -> Self {
+        SectionId {
+            name: Arc::from(name),
+            kind,
+        }
+    }
+}
+
+/// What sort of producer a section is of. An app and a target may have the
+/// same name, and still cannot replace one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A sender that pushes its text.
+    App,
+    /// An upstream exporter that is polled.
+    Target,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::App => "app",
+            Kind::Target => "target",
+        }
+    }
+}
+
+/// Where a text came from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The receiver's address or socket path; for a target, its URL.
+    pub source: Arc<str>,
+    /// Who was at the other end.
+    pub peer: Peer,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Origin {
+            source: Arc::from(""),
+            peer: Peer::Unknown,
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    /// A process of this machine. The kernel may not know its pid.
+    Unix {
+        pid: Option<i32>,
+        uid: u32,
+    },
+    Unknown,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(f),
+            Peer::Unix {
+                pid: Some(pid),
+                uid,
+            } => write!(f, "pid {pid}, uid {uid}"),
+            Peer::Unix { pid: None, uid } => write!(f, "uid {uid}"),
+            Peer::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// One producer's text and history.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    pub state: State,
+    pub text: Text,
+    pub origin: Origin,
+    /// When the text came; `None` where there never was one.
+    pub updated: Option<Now>,
+    /// The last thing that went wrong, however long ago.
+    pub problem: Option<Problem>,
+    /// When the section is withdrawn unless something comes.
+    pub(super) deadline: Option<Instant>,
+    /// The deadline it stands under in the queue, if it does.
+    pub(super) queued: Option<Instant>,
+}
+
+/// Something that went wrong with a producer.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub reason: String,
+    pub at: Now,
+}
+
+/// How a section stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing has come yet.
+    #[default]
+    Pending,
+    /// The newest text is exposed.
+    Fresh,
+    /// The last attempt failed; the text before it is exposed.
+    Stale,
+    /// Nothing is exposed any more.
+    Withdrawn,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Fresh => "fresh",
+            State::Stale => "stale",
+            State::Withdrawn => "withdrawn",
+            State::Pending => "pending",
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the proxy knows of itself: counters, failure reasons, its own metrics.
+//!
+//! Counting is a relaxed addition in memory, done by whoever sees the event.
+//! [`own::render`] turns it all into families when somebody asks.
+
+mod listeners;
+pub mod own;
+mod process;
+mod reason;
+mod received;
+mod targets;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use listeners::{ListenerName, ListenerStats};
+pub use reason::Reason;
+pub use received::{Received, WireFormat};
+pub use targets::TargetStats;
+
+use crate::store::Now;
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Telemetry {
+    pub started: Now,
+    pub tcp: Arc<ListenerStats>,
+    pub unix: Arc<ListenerStats>,
+    pub http: Arc<ListenerStats>,
+    pub received_tcp: Arc<Received>,
+    pub received_unix: Arc<Received>,
+    pub expired: Counter,
+    pub scrapes_identity: ScrapeStats,
+    pub scrapes_gzip: ScrapeStats,
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    targets: Mutex<Vec<Arc<TargetStats>>>,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers to `/metrics` in one content coding.
+#[derive(Debug, Default)]
+pub struct ScrapeStats {
+    pub count: Counter,
+    /// Bytes of their bodies, as sent.
+    pub bytes: Counter,
+}
+
+impl Telemetry {
+    pub fn new(started: Now) -> Self {
+        Telemetry {
+            started,
+            tcp: Arc::default(),
+            unix: Arc::default(),
+            http: Arc::default(),
+            received_tcp: Arc::default(),
+            received_unix: Arc::default(),
+            expired: Counter::default(),
+            scrapes_identity: ScrapeStats::default(),
+            scrapes_gzip: ScrapeStats::default(),
+            requests: Mutex::default(),
+            targets: Mutex::default(),
+        }
+    }
+
+    pub fn listener(&self, name: ListenerName) -> &Arc<ListenerStats> {
+        match name {
+            ListenerName::Tcp => &self.tcp,
+            ListenerName::Unix => &self.unix,
+            ListenerName::Http => &self.http,
+        }
+    }
+
+    /// Counts an answered HTTP request. `handler` is one of a fixed few.
+    pub fn count_request(&self, handler: &'static str, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((handler, status)).or_default() += 1;
+    }
+
+    /// Makes the statistics of a polled target. Targets are bounded by the
+    /// configuration, and so are these.
+    pub fn add_target(&self, name: &str) -> Arc<TargetStats> {
+        let stats = Arc::new(TargetStats::new(name));
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.push(Arc::clone(&stats));
+        stats
+    }
+
+    fn requests(&self) -> Vec<((&'static str, u16), u64)> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().map(|(key, count)| (*key, *count)).collect()
+    }
+
+    fn targets(&self) -> Vec<Arc<TargetStats>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.clone()
+    }
+}

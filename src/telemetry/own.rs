@@ -1,0 +1,288 @@
+//! The proxy's own metrics, as text.
+//!
+//! All names begin with `exporter_proxy_`, so that they never meet those of an
+//! app, and families stand in the order of their names.
+
+use super::process::Process;
+use super::received::ReceivedCount;
+use super::{ListenerName, ListenerStats, Telemetry};
+use crate::exposition::{Encoder, Kind};
+use crate::store::{Now, Store};
+
+/// A counter family: name, help, and how a sample's value is found.
+type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// Renders everything that is known now.
+pub fn render(telemetry: &Telemetry, store: &Store) -> String {
+    let mut out = Encoder::default();
+    apps(&mut out, store);
+    build_info(&mut out);
+    connections(&mut out, telemetry);
+    expired(&mut out, telemetry);
+    exposition(&mut out, store);
+    requests(&mut out, telemetry);
+    polls(&mut out, telemetry);
+    process(&mut out, telemetry.started);
+    received(&mut out, telemetry);
+    scrapes(&mut out, telemetry);
+    targets(&mut out, store);
+    out.into_text()
+}
+
+fn apps(out: &mut Encoder, store: &Store) {
+    let mut family = out.family(
+        "exporter_proxy_app_last_update_timestamp_seconds",
+        Kind::Gauge,
+        "When the app's text was last replaced, in seconds since 1970.",
+    );
+    for (name, updated) in store.app_updates() {
+        family.sample(&[("app", &name)], updated.unix_seconds());
+    }
+    out.family(
+        "exporter_proxy_apps",
+        Kind::Gauge,
+        "Apps whose text is exposed.",
+    )
+    .sample(&[], store.totals().apps as f64);
+}
+
+fn build_info(out: &mut Encoder) {
+    out.family(
+        "exporter_proxy_build_info",
+        Kind::Gauge,
+        "Always 1; the labels tell which build runs.",
+    )
+    .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+fn connections(out: &mut Encoder, telemetry: &Telemetry) {
+    let families: [CountFamily<ListenerStats>; 3] = [
+        (
+            "exporter_proxy_connection_accept_errors_total",
+            "Failures to accept a connection, such as too many open files.",
+            |stats| stats.accept_errors.value(),
+        ),
+        (
+            "exporter_proxy_connections_accepted_total",
+            "Connections accepted.",
+            |stats| stats.accepted.value(),
+        ),
+        (
+            "exporter_proxy_connections_evicted_total",
+            "Idle connections closed to make room for new ones.",
+            |stats| stats.evicted.value(),
+        ),
+    ];
+    for (name, help, count) in families {
+        let mut family = out.family(name, Kind::Counter, help);
+        for listener in ListenerName::ALL {
+            let value = count(telemetry.listener(listener)) as f64;
+            family.sample(&[("listener", listener.as_str())], value);
+        }
+    }
+    let mut family = out.family(
+        "exporter_proxy_connections_open",
+        Kind::Gauge,
+        "Connections open now.",
+    );
+    for listener in ListenerName::ALL {
+        let value = telemetry.listener(listener).open() as f64;
+        family.sample(&[("listener", listener.as_str())], value);
+    }
+}
+
+fn expired(out: &mut Encoder, telemetry: &Telemetry) {
+    out.family(
+        "exporter_proxy_expired_total",
+        Kind::Counter,
+        "Apps and targets withdrawn because nothing was heard from them in time.",
+    )
+    .sample(&[], telemetry.expired.value() as f64);
+}
+
+fn exposition(out: &mut Encoder, store: &Store) {
+    out.family(
+        "exporter_proxy_exposition_size_bytes",
+        Kind::Gauge,
+        "Text of apps and targets that is exposed now, the proxy's own metrics aside.",
+    )
+    .sample(&[], store.totals().bytes as f64);
+}
+
+fn requests(out: &mut Encoder, telemetry: &Telemetry) {
+    let mut family = out.family(
+        "exporter_proxy_http_requests_total",
+        Kind::Counter,
+        "HTTP requests answered.",
+    );
+    for ((handler, status), count) in telemetry.requests() {
+        let labels = [("code", &*status.to_string()), ("handler", handler)];
+        family.sample(&labels, count as f64);
+    }
+}
+
+fn polls(out: &mut Encoder, telemetry: &Telemetry) {
+    let targets: Vec<_> = telemetry
+        .targets()
+        .into_iter()
+        .map(|stats| (stats.name.clone(), stats.polls()))
+        .collect();
+    if targets.is_empty() {
+        return;
+    }
+    let mut family = out.family(
+        "exporter_proxy_poll_duration_seconds",
+        Kind::Gauge,
+        "How long the last poll took.",
+    );
+    for (name, polls) in &targets {
+        if polls.success.is_some() {
+            family.sample(&[("target", name)], polls.duration.as_secs_f64());
+        }
+    }
+    let mut family = out.family(
+        "exporter_proxy_poll_last_success_timestamp_seconds",
+        Kind::Gauge,
+        "When a poll last succeeded, in seconds since 1970; 0 if none has.",
+    );
+    for (name, polls) in &targets {
+        let at = polls.last_success.map_or(0.0, Now::unix_seconds);
+        family.sample(&[("target", name)], at);
+    }
+    let mut family = out.family(
+        "exporter_proxy_poll_success",
+        Kind::Gauge,
+        "Whether the last poll succeeded.",
+    );
+    for (name, polls) in &targets {
+        if let Some(success) = polls.success {
+            family.sample(&[("target", name)], f64::from(u8::from(success)));
+        }
+    }
+    let mut family = out.family(
+        "exporter_proxy_polls_total",
+        Kind::Counter,
+        "Polls by result: stored, or the reason of failure.",
+    );
+    for (name, polls) in &targets {
+        for (result, count) in &polls.results {
+            family.sample(&[("result", result), ("target", name)], *count as f64);
+        }
+    }
+}
+
+fn process(out: &mut Encoder, started: Now) {
+    let process = Process::read();
+    let mut gauge = |name, kind, help, value: Option<f64>| {
+        if let Some(value) = value {
+            out.family(name, kind, help).sample(&[], value);
+        }
+    };
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    gauge(
+        "exporter_proxy_process_cpu_seconds_total",
+        Kind::Counter,
+        "User and system CPU time spent.",
+        process.cpu_seconds,
+    );
+    gauge(
+        "exporter_proxy_process_max_fds",
+        Kind::Gauge,
+        "File descriptors that may be open.",
+        whole(process.max_fds),
+    );
+    gauge(
+        "exporter_proxy_process_open_fds",
+        Kind::Gauge,
+        "File descriptors that are open.",
+        whole(process.open_fds),
+    );
+    gauge(
+        "exporter_proxy_process_resident_memory_bytes",
+        Kind::Gauge,
+        "Memory resident.",
+        whole(process.resident_bytes),
+    );
+    gauge(
+        "exporter_proxy_process_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, in seconds since 1970.",
+        Some(started.unix_seconds()),
+    );
+    gauge(
+        "exporter_proxy_process_threads",
+        Kind::Gauge,
+        "Threads of the operating system.",
+        whole(process.threads),
+    );
+    gauge(
+        "exporter_proxy_process_virtual_memory_bytes",
+        Kind::Gauge,
+        "Address space in use.",
+        whole(process.virtual_bytes),
+    );
+}
+
+fn received(out: &mut Encoder, telemetry: &Telemetry) {
+    let receivers = [
+        (ListenerName::Tcp, telemetry.received_tcp.counts()),
+        (ListenerName::Unix, telemetry.received_unix.counts()),
+    ];
+    let families: [CountFamily<ReceivedCount>; 2] = [
+        (
+            "exporter_proxy_received_bytes_total",
+            "Bytes of pushed messages, by result: stored, or the reason of failure.",
+            |count| count.bytes,
+        ),
+        (
+            "exporter_proxy_received_messages_total",
+            "Pushed messages, by result: stored, or the reason of failure.",
+            |count| count.messages,
+        ),
+    ];
+    for (name, help, value) in families {
+        let mut family = out.family(name, Kind::Counter, help);
+        for (receiver, counts) in &receivers {
+            for count in counts {
+                let labels = [
+                    ("format", count.format),
+                    ("receiver", receiver.as_str()),
+                    ("result", count.result),
+                ];
+                family.sample(&labels, value(count) as f64);
+            }
+        }
+    }
+}
+
+fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
+    let encodings = [
+        ("gzip", &telemetry.scrapes_gzip),
+        ("identity", &telemetry.scrapes_identity),
+    ];
+    let mut family = out.family(
+        "exporter_proxy_scrape_sent_bytes_total",
+        Kind::Counter,
+        "Bytes of the bodies of answered scrapes, as sent.",
+    );
+    for (encoding, stats) in encodings {
+        family.sample(&[("encoding", encoding)], stats.bytes.value() as f64);
+    }
+    let mut family = out.family(
+        "exporter_proxy_scrapes_total",
+        Kind::Counter,
+        "Scrapes of /metrics that were answered, by content coding.",
+    );
+    for (encoding, stats) in encodings {
+        family.sample(&[("encoding", encoding)], stats.count.value() as f64);
+    }
+}
+
+fn targets(out: &mut Encoder, store: &Store) {
+    out.family(
+        "exporter_proxy_targets",
+        Kind::Gauge,
+        "Polled targets that have been tried.",
+    )
+    .sample(&[], store.totals().targets as f64);
+}

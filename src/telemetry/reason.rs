@@ -1,0 +1,103 @@
+//! Why something failed: one word for the log, the metric label and the state.
+
+use std::fmt;
+
+/// A reason for failure. The words are a fixed set, so they may be labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The bytes are not what the wire format allows.
+    Malformed,
+    /// Text is not UTF-8.
+    InvalidUtf8,
+    /// An app's name is empty, too long, or has control characters.
+    BadName,
+    /// A message or answer is past its size bound.
+    TooLarge,
+    /// A new app past the bound on apps.
+    TooManyApps,
+    /// All memory for unfinished messages is in use.
+    NoBuffer,
+    /// It did not arrive, or answer, in time.
+    Timeout,
+    /// The stream ended inside a message.
+    Truncated,
+    /// The connection broke inside a message.
+    ConnectionLost,
+    /// The connection was closed to make room, or by a shutdown.
+    Closed,
+    /// A target could not be connected to.
+    Connect,
+    /// TLS could not be agreed on, or the certificate is not to be trusted.
+    Tls,
+    /// A target answered with a status other than 200.
+    Status,
+    /// A target redirected too often.
+    Redirect,
+    /// A file that a poll needs could not be read.
+    BadSetting,
+    /// A target's answer broke HTTP.
+    Protocol,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 16] = [
+        Reason::Malformed,
+        Reason::InvalidUtf8,
+        Reason::BadName,
+        Reason::TooLarge,
+        Reason::TooManyApps,
+        Reason::NoBuffer,
+        Reason::Timeout,
+        Reason::Truncated,
+        Reason::ConnectionLost,
+        Reason::Closed,
+        Reason::Connect,
+        Reason::Tls,
+        Reason::Status,
+        Reason::Redirect,
+        Reason::BadSetting,
+        Reason::Protocol,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Malformed => "malformed",
+            Reason::InvalidUtf8 => "invalid_utf8",
+            Reason::BadName => "bad_name",
+            Reason::TooLarge => "too_large",
+            Reason::TooManyApps => "too_many_apps",
+            Reason::NoBuffer => "no_buffer",
+            Reason::Timeout => "timeout",
+            Reason::Truncated => "truncated",
+            Reason::ConnectionLost => "connection_lost",
+            Reason::Closed => "closed",
+            Reason::Connect => "connect",
+            Reason::Tls => "tls",
+            Reason::Status => "status",
+            Reason::Redirect => "redirect",
+            Reason::BadSetting => "bad_setting",
+            Reason::Protocol => "protocol",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_own_place_with_a_word_of_its_own() {
+        let mut words = Vec::new();
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{reason}");
+            assert!(!words.contains(&reason.as_str()), "{reason}");
+            words.push(reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Starts the real program on free ports of the loopback, talks to it, and
+//! stops it by its process id.
+//!
+//! Nothing here sleeps for a condition: [`eventually`] looks again until it
+//! holds, and fails with what was last seen.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running proxy. Dropping it ends the process.
+pub struct Proxy {
+    child: Child,
+    /// Holds the socket and the configuration.
+    pub dir: TempDir,
+    /// `127.0.0.1:port` of the TCP receiver; empty where it is off.
+    pub tcp: String,
+    /// The Unix receiver's socket.
+    pub unix: PathBuf,
+    /// `127.0.0.1:port` of the HTTP side.
+    pub http: String,
+    log: Arc<Mutex<String>>,
+}
+
+/// Settings for every test: free ports, a socket of its own.
+fn base_config(dir: &Path) -> Vec<(String, String)> {
+    let socket = dir.join("receiver.sock").display().to_string();
+    [
+        ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", "127.0.0.1:0"),
+        ("RECEIVER_RECEIVER_TCP_SOCKET", "127.0.0.1:0"),
+        ("RECEIVER_RECEIVER_UNIX_SOCKET", &socket),
+    ]
+    .map(|(key, value)| (format!("EXPORTER_PROXY_{key}"), value.to_owned()))
+    .to_vec()
+}
+
+impl Proxy {
+    /// Starts the proxy with `config`, a TOML text in which ports and socket
+    /// need not be given.
+    pub fn start(config: &str) -> Self {
+        Proxy::start_with(config, &[])
+    }
+
+    /// The same, with settings of the environment: `("RECEIVER_FORMAT", "json")`.
+    pub fn start_with(config: &str, settings: &[(&str, &str)]) -> Self {
+        Proxy::launch(config, settings, |command| command)
+    }
+
+    /// The same, with a last change to the command.
+    pub fn launch(
+        config: &str,
+        settings: &[(&str, &str)],
+        adjust: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, config).expect("the configuration is written");
+
+        let mut command = program();
+        command
+            .arg("--config")
+            .arg(&file)
+            .envs(base_config(dir.path()))
+            .envs(
+                settings
+                    .iter()
+                    .map(|(k, v)| (format!("EXPORTER_PROXY_{k}"), v)),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        adjust(&mut command);
+        let mut child = command.spawn().expect("the proxy starts");
+        let log = collect(child.stderr.take().expect("stderr is piped"));
+
+        let mut proxy = Proxy {
+            child,
+            tcp: String::new(),
+            unix: dir.path().join("receiver.sock"),
+            http: String::new(),
+            dir,
+            log,
+        };
+        proxy.wait_until_bound();
+        proxy
+    }
+
+    /// The log tells which ports were chosen; the HTTP side answers once
+    /// everything is bound.
+    fn wait_until_bound(&mut self) {
+        let start = Instant::now();
+        loop {
+            let log = self.log();
+            self.tcp = after(&log, "receiving on TCP socket ").unwrap_or_default();
+            if let Some(address) = after(&log, "serving http://") {
+                self.http = address.trim_end_matches("/metrics").to_owned();
+                if self
+                    .try_get("/-/ready")
+                    .is_some_and(|answer| answer.status == 200)
+                {
+                    // What follows "serving" in the log is there by now.
+                    let log = self.log();
+                    self.tcp = after(&log, "receiving on TCP socket ").unwrap_or_default();
+                    return;
+                }
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("the proxy ended with {status}:\n{log}");
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the proxy does not serve:\n{log}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+
+    /// Sends `bytes` over TCP, half-closes, and returns what comes back.
+    pub fn push_tcp(&self, bytes: &[u8]) -> String {
+        let stream = TcpStream::connect(&self.tcp).expect("the TCP receiver accepts");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout is set");
+        exchange(&stream, &stream, bytes, || stream.shutdown(Shutdown::Write))
+    }
+
+    /// The same over the Unix socket.
+    pub fn push_unix(&self, bytes: &[u8]) -> String {
+        let stream = UnixStream::connect(&self.unix).expect("the Unix receiver accepts");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout is set");
+        exchange(&stream, &stream, bytes, || stream.shutdown(Shutdown::Write))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[])
+    }
+
+    fn try_get(&self, path: &str) -> Option<Answer> {
+        TcpStream::connect(&self.http).ok()?;
+        Some(self.get(path))
+    }
+
+    /// One HTTP request on a connection of its own.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        http_request(&self.http, method, path, headers)
+    }
+
+    /// The body of `/metrics`, the proxy's own metrics included.
+    pub fn metrics(&self) -> String {
+        self.get("/metrics").text()
+    }
+
+    /// The value of a sample of `/metrics`, such as `m{a="b"}`.
+    pub fn sample(&self, series: &str) -> Option<f64> {
+        self.metrics().lines().find_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            (name == series).then(|| value.parse().expect("a number"))
+        })
+    }
+
+    /// Sends a signal: `TERM`, `INT`, `STOP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                return status;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the proxy does not end:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of the proxy\n{}---", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The built program, with an environment that holds no settings of its own
+/// and no HTTP proxy.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exporter-proxy"));
+    for (name, _) in std::env::vars() {
+        let lower = name.to_ascii_lowercase();
+        if name.starts_with("EXPORTER_PROXY_") || lower.ends_with("_proxy") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name)?;
+        Some(&found.1)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("the body is UTF-8")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("the body is JSON")
+    }
+}
+
+/// One HTTP request over a connection that is closed after the answer.
+pub fn http_request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("the HTTP side accepts");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout is set");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the request is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the answer is read");
+    parse_answer(&answer)
+}
+
+fn parse_answer(bytes: &[u8]) -> Answer {
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no HTTP answer: {:?}", String::from_utf8_lossy(bytes)));
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("the head is text");
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next().expect("a status line");
+    let status = status_line
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok());
+    Answer {
+        status: status.expect("a status code"),
+        headers: lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect(),
+        body: bytes[end + 4..].to_vec(),
+    }
+}
+
+fn exchange(
+    mut reader: impl Read,
+    mut writer: impl Write,
+    bytes: &[u8],
+    half_close: impl FnOnce() -> std::io::Result<()>,
+) -> String {
+    // The proxy may close before all is sent, to say what is wrong.
+    let _ = writer.write_all(bytes);
+    let _ = half_close();
+    let mut answer = String::new();
+    let _ = reader.read_to_string(&mut answer);
+    answer
+}
+
+/// Gathers what a child writes, line by line, in a thread of its own.
+pub fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let sink = Arc::clone(&log);
+    thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|read| read > 0)
+        {
+            sink.lock()
+                .expect("the log")
+                .push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    log
+}
+
+/// The word after `marker` in `text`.
+fn after(text: &str, marker: &str) -> Option<String> {
+    let start = text.find(marker)? + marker.len();
+    let line = text[start..].split('\n').next()?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+/// Looks at `seen` until `holds`, and returns what was seen then.
+#[track_caller]
+pub fn eventually<T: Debug>(mut seen: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+    let start = Instant::now();
+    loop {
+        let value = seen();
+        if holds(&value) {
+            return value;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "it did not come to hold; last seen: {value:?}"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A Cap'n Proto message of the schema in one segment, written by hand so that
+/// tests do not trust the code they test.
+pub fn capnp_message(name: &str, data: &str) -> Vec<u8> {
+    let text_words = |text: &str| (text.len() + 1).div_ceil(8) as u32;
+    let (name_words, data_words) = (text_words(name), text_words(data));
+    let mut message = Vec::new();
+    let mut word = |low: u32, high: u32| {
+        message.extend_from_slice(&low.to_le_bytes());
+        message.extend_from_slice(&high.to_le_bytes());
+    };
+    word(0, 3 + name_words + data_words);
+    // A struct of no data and two pointers, right after this word.
+    word(0, 2 << 16);
+    // Lists of bytes (2), NUL included: the first begins after the second
+    // pointer, the second after the first's words.
+    word(1 << 2 | 1, ((name.len() as u32 + 1) << 3) | 2);
+    word(name_words << 2 | 1, ((data.len() as u32 + 1) << 3) | 2);
+    for (text, words) in [(name, name_words), (data, data_words)] {
+        let start = message.len();
+        message.extend_from_slice(text.as_bytes());
+        message.resize(start + 8 * words as usize, 0);
+    }
+    message
+}

@@ -1,0 +1,6 @@
+//! Drives the real program over real sockets.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod receive;
