@@ -1,0 +1,498 @@
+//! A load generator: pushes many apps' metrics into a proxy as fast as it
+//! takes them, scrapes them back, and prints what it measured as Markdown.
+//!
+//! `benches/main_job` builds both and runs it. By itself it starts the proxy
+//! that was built beside it, on free ports of the loopback; with `--tcp`,
+//! `--unix` and `--http` it uses one that runs. A push counts once the proxy
+//! has closed the connection after reading it, and the proxy's own count of
+//! stored messages must agree with ours in the end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Pushes and scrapes as fast as the proxy takes it, and prints the figures.")]
+struct Arguments {
+    /// Apps that push
+    #[arg(long, default_value_t = 1000)]
+    apps: usize,
+    /// Series of each app
+    #[arg(long, default_value_t = 100)]
+    series: usize,
+    /// Seconds for each way of pushing
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Rounds, of which the median is printed
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Sending threads
+    #[arg(long, default_value_t = 4)]
+    threads: usize,
+    /// Scrapes to time in each coding
+    #[arg(long, default_value_t = 50)]
+    scrapes: usize,
+    /// The proxy to start [default: the one built beside this program]
+    #[arg(long)]
+    proxy: Option<PathBuf>,
+    /// Worker threads of the started proxy
+    #[arg(long, default_value_t = 0)]
+    worker_threads: usize,
+    /// TCP receiver of a running proxy
+    #[arg(long, requires_all = ["unix", "http"])]
+    tcp: Option<String>,
+    /// Unix receiver of a running proxy
+    #[arg(long)]
+    unix: Option<PathBuf>,
+    /// HTTP address of a running proxy
+    #[arg(long)]
+    http: Option<String>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let started = match &arguments.tcp {
+        None => Some(Started::start(&arguments)?),
+        Some(_) => None,
+    };
+    let proxy = match (&started, &arguments) {
+        (Some(started), _) => started.addresses.clone(),
+        (
+            None,
+            Arguments {
+                tcp: Some(tcp),
+                unix: Some(unix),
+                http: Some(http),
+                ..
+            },
+        ) => Addresses {
+            tcp: tcp.clone(),
+            unix: unix.clone(),
+            http: http.clone(),
+        },
+        _ => bail!("--tcp, --unix and --http go together"),
+    };
+    run(&arguments, &proxy, started.as_ref().map(|it| it.child.id()))
+}
+
+/// The payloads: each app's push in both formats.
+struct Payloads {
+    json: Vec<Vec<u8>>,
+    capnp: Vec<Vec<u8>>,
+    text_bytes: usize,
+}
+
+impl Payloads {
+    fn new(apps: usize, series: usize) -> Self {
+        let mut payloads = Payloads {
+            json: Vec::with_capacity(apps),
+            capnp: Vec::with_capacity(apps),
+            text_bytes: 0,
+        };
+        for app in 0..apps {
+            let name = format!("load_{app:05}");
+            let text = app_text(&name, series);
+            payloads.text_bytes += text.len();
+            let document = serde_json::json!({ &name: &text });
+            payloads.json.push(document.to_string().into_bytes());
+            payloads.capnp.push(capnp_message(&name, &text));
+        }
+        payloads
+    }
+}
+
+/// Exposition text of about 93 bytes a series.
+fn app_text(app: &str, series: usize) -> String {
+    let mut text = String::from(
+        "# HELP load_requests_total Requests handled.\n# TYPE load_requests_total counter\n",
+    );
+    for number in 0..series {
+        text.push_str(&format!(
+            "load_requests_total{{app=\"{app}\",code=\"200\",handler=\"/api/v1/items\",series=\"{number:04}\"}} {}\n",
+            1_234_567 + number
+        ));
+    }
+    text
+}
+
+/// One message of `schema/metric_data.capnp`, in one segment.
+fn capnp_message(name: &str, data: &str) -> Vec<u8> {
+    let words = |text: &str| (text.len() + 1).div_ceil(8) as u32;
+    let pointer = |offset: u32, text: &str| [offset << 2 | 1, (text.len() as u32 + 1) << 3 | 2];
+    let head = [[0, 3 + words(name) + words(data)], [0, 2 << 16]];
+    let pointers = [pointer(1, name), pointer(words(name), data)];
+    let mut message: Vec<u8> = head
+        .iter()
+        .chain(&pointers)
+        .flatten()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    for text in [name, data] {
+        let end = message.len() + 8 * words(text) as usize;
+        message.extend_from_slice(text.as_bytes());
+        message.resize(end, 0);
+    }
+    message
+}
+
+/// A way of pushing.
+#[derive(Clone, Copy)]
+enum Way {
+    /// A connection for each push, as senders of the original do.
+    TcpJsonEach,
+    UnixJsonEach,
+    /// Many documents or messages on a connection.
+    TcpJson,
+    UnixJson,
+    TcpCapnp,
+    UnixCapnp,
+}
+
+impl Way {
+    const ALL: [Way; 6] = [
+        Way::TcpJsonEach,
+        Way::UnixJsonEach,
+        Way::TcpJson,
+        Way::UnixJson,
+        Way::TcpCapnp,
+        Way::UnixCapnp,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Way::TcpJsonEach => "JSON over TCP, a connection each",
+            Way::UnixJsonEach => "JSON over Unix, a connection each",
+            Way::TcpJson => "JSON over TCP, one connection a sender",
+            Way::UnixJson => "JSON over Unix, one connection a sender",
+            Way::TcpCapnp => "Cap'n Proto over TCP, one connection a sender",
+            Way::UnixCapnp => "Cap'n Proto over Unix, one connection a sender",
+        }
+    }
+
+    fn is_tcp(self) -> bool {
+        matches!(self, Way::TcpJsonEach | Way::TcpJson | Way::TcpCapnp)
+    }
+
+    fn is_each(self) -> bool {
+        matches!(self, Way::TcpJsonEach | Way::UnixJsonEach)
+    }
+
+    fn payloads(self, payloads: &Payloads) -> &[Vec<u8>] {
+        match self {
+            Way::TcpCapnp | Way::UnixCapnp => &payloads.capnp,
+            _ => &payloads.json,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Addresses {
+    tcp: String,
+    unix: PathBuf,
+    http: String,
+}
+
+fn run(arguments: &Arguments, proxy: &Addresses, pid: Option<u32>) -> Result<()> {
+    let payloads = Payloads::new(arguments.apps, arguments.series);
+    println!(
+        "{} apps of {} series, {:.1} MB of text, {} sending threads, medians of {} rounds\n",
+        arguments.apps,
+        arguments.series,
+        payloads.text_bytes as f64 / 1e6,
+        arguments.threads,
+        arguments.rounds
+    );
+    println!("| What | Figure |\n| --- | --- |");
+
+    let mut pushed = 0;
+    let mut rates = vec![Vec::new(); Way::ALL.len()];
+    for _ in 0..arguments.rounds {
+        for (way, rates) in Way::ALL.into_iter().zip(&mut rates) {
+            let (count, elapsed) = push(arguments, proxy, way, &payloads)?;
+            pushed += count;
+            rates.push(count as f64 / elapsed.as_secs_f64());
+        }
+    }
+    for (way, rates) in Way::ALL.into_iter().zip(rates) {
+        println!("| {} | {:.0} pushes/s |", way.name(), median(rates));
+    }
+
+    for (name, headers) in [("identity", ""), ("gzip", "Accept-Encoding: gzip\r\n")] {
+        let mut times = Vec::new();
+        let mut size = 0;
+        for _ in 0..arguments.scrapes {
+            let start = Instant::now();
+            size = scrape(&proxy.http, headers)?.len();
+            times.push(start.elapsed().as_secs_f64());
+        }
+        ensure!(size > 0, "the scrape is empty");
+        println!(
+            "| scrape, {name}, {:.1} MB | {:.2} ms |",
+            size as f64 / 1e6,
+            median(times) * 1e3
+        );
+    }
+    if let Some(pid) = pid {
+        println!("| resident memory | {:.1} MB |", resident_bytes(pid)? / 1e6);
+    }
+
+    let text = String::from_utf8(scrape(&proxy.http, "")?)?;
+    let stored: f64 = text
+        .lines()
+        .filter(|line| line.starts_with("exporter_proxy_received_messages_total"))
+        .filter(|line| line.contains("result=\"stored\""))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum();
+    println!("| pushes sent, and stored by the proxy's own count | {pushed}, {stored} |");
+    ensure!(
+        arguments.tcp.is_some() || stored as u64 == pushed,
+        "the proxy stored {stored} of {pushed} pushes"
+    );
+    Ok(())
+}
+
+/// Pushes from every thread until the time is up; returns how many pushes the
+/// proxy has taken in, and the time until the last one was.
+fn push(
+    arguments: &Arguments,
+    proxy: &Addresses,
+    way: Way,
+    payloads: &Payloads,
+) -> Result<(u64, Duration)> {
+    let payloads = way.payloads(payloads);
+    let over = AtomicBool::new(false);
+    let count = AtomicU64::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| -> Result<()> {
+        let senders: Vec<_> = (0..arguments.threads)
+            .map(|thread| {
+                // Each thread begins with another app.
+                let first = thread * payloads.len() / arguments.threads;
+                let (over, count) = (&over, &count);
+                scope.spawn(move || -> Result<()> {
+                    let next = payloads.iter().cycle().skip(first);
+                    let sent = if way.is_each() {
+                        send_each(proxy, way, next, over)?
+                    } else {
+                        send_all(proxy, way, next, over)?
+                    };
+                    count.fetch_add(sent, Ordering::Relaxed);
+                    Ok(())
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_secs_f64(arguments.seconds));
+        over.store(true, Ordering::Relaxed);
+        for sender in senders {
+            sender.join().expect("a sender does not panic")?;
+        }
+        Ok(())
+    })?;
+    Ok((count.into_inner(), start.elapsed()))
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Connects; the second value half-closes.
+fn connect(proxy: &Addresses, way: Way) -> Result<(Box<dyn Stream>, Box<dyn Fn() -> Result<()>>)> {
+    if way.is_tcp() {
+        let stream = TcpStream::connect(&proxy.tcp).context("connecting over TCP")?;
+        let other = stream.try_clone()?;
+        Ok((
+            Box::new(stream),
+            Box::new(move || Ok(other.shutdown(Shutdown::Write)?)),
+        ))
+    } else {
+        let stream = UnixStream::connect(&proxy.unix).context("connecting to the Unix socket")?;
+        let other = stream.try_clone()?;
+        Ok((
+            Box::new(stream),
+            Box::new(move || Ok(other.shutdown(Shutdown::Write)?)),
+        ))
+    }
+}
+
+fn send_each<'p>(
+    proxy: &Addresses,
+    way: Way,
+    payloads: impl Iterator<Item = &'p Vec<u8>>,
+    over: &AtomicBool,
+) -> Result<u64> {
+    let mut sent = 0;
+    for payload in payloads {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let (mut stream, half_close) = connect(proxy, way)?;
+        stream.write_all(payload)?;
+        half_close()?;
+        wait_for_end(&mut stream)?;
+        sent += 1;
+    }
+    Ok(sent)
+}
+
+fn send_all<'p>(
+    proxy: &Addresses,
+    way: Way,
+    payloads: impl Iterator<Item = &'p Vec<u8>>,
+    over: &AtomicBool,
+) -> Result<u64> {
+    /// Pushes are gathered and sent in writes of about this size.
+    const WRITE_SIZE: usize = 128 * 1024;
+
+    let (mut stream, half_close) = connect(proxy, way)?;
+    let mut sent = 0;
+    let mut batch = Vec::with_capacity(2 * WRITE_SIZE);
+    for payload in payloads {
+        batch.extend_from_slice(payload);
+        sent += 1;
+        if batch.len() >= WRITE_SIZE {
+            stream.write_all(&batch)?;
+            batch.clear();
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+    stream.write_all(&batch)?;
+    half_close()?;
+    wait_for_end(&mut stream)?;
+    Ok(sent)
+}
+
+fn wait_for_end(stream: &mut impl Read) -> Result<()> {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.is_empty(), "the proxy answered: {answer}");
+    Ok(())
+}
+
+/// One scrape on a connection of its own, as it came, decoded by nobody.
+fn scrape(address: &str, headers: &str) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::with_capacity(16 << 20);
+    stream.read_to_end(&mut answer)?;
+    ensure!(
+        answer.starts_with(b"HTTP/1.1 200 OK\r\n"),
+        "the scrape failed"
+    );
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let head = head.context("the answer has no end of head")? + 4;
+    answer.drain(..head);
+    Ok(answer)
+}
+
+fn resident_bytes(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes: f64 = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .context("the process has no VmRSS")?
+        .parse()?;
+    Ok(kilobytes * 1024.0)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A proxy that was started here, and is ended with this value.
+struct Started {
+    child: Child,
+    addresses: Addresses,
+    dir: PathBuf,
+}
+
+impl Started {
+    fn start(arguments: &Arguments) -> Result<Self> {
+        let program = match &arguments.proxy {
+            Some(path) => path.clone(),
+            None => beside_this_program()?,
+        };
+        let dir = std::env::temp_dir().join(format!("exporter-proxy-load-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let unix = dir.join("receiver.sock");
+        let config = dir.join("config.toml");
+        fs::write(
+            &config,
+            format!(
+                "[exporter]\nworker_threads = {}\nscrape_expose_endpoint = \"127.0.0.1:0\"\n\
+                 [receiver]\nreceiver_tcp_socket = \"127.0.0.1:0\"\nreceiver_unix_socket = \"{}\"\n",
+                arguments.worker_threads,
+                unix.display()
+            ),
+        )?;
+        let mut child = Command::new(&program)
+            .arg("--config")
+            .arg(&config)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let mut started = Started {
+            child,
+            addresses: Addresses {
+                tcp: String::new(),
+                unix,
+                http: String::new(),
+            },
+            dir,
+        };
+        started.read_addresses(BufReader::new(stderr))?;
+        Ok(started)
+    }
+
+    /// The log tells which ports were chosen.
+    fn read_addresses(&mut self, mut log: impl BufRead + Send + 'static) -> Result<()> {
+        let mut line = String::new();
+        while log.read_line(&mut line)? > 0 {
+            if let Some((_, url)) = line.split_once("serving http://") {
+                self.addresses.http = url.trim().trim_end_matches("/metrics").to_owned();
+            } else if let Some((_, address)) = line.split_once("receiving on TCP socket ") {
+                self.addresses.tcp = address.trim().to_owned();
+            } else if line.contains("receiving on Unix socket") {
+                // The rest of the log is read so that writing it never waits.
+                thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                return Ok(());
+            }
+            line.clear();
+        }
+        bail!("the proxy did not start")
+    }
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let dir = this.parent().and_then(Path::parent);
+    let program = dir.context("no directory")?.join("exporter-proxy");
+    ensure!(
+        program.exists(),
+        "{} is not built: run `cargo build --release` first",
+        program.display()
+    );
+    Ok(program)
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
