@@ -299,25 +299,48 @@ fn push(
     Ok((count.into_inner(), start.elapsed()))
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+/// A connection to a receiver.
+enum Link {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-/// Connects; the second value half-closes.
-fn connect(proxy: &Addresses, way: Way) -> Result<(Box<dyn Stream>, Box<dyn Fn() -> Result<()>>)> {
-    if way.is_tcp() {
-        let stream = TcpStream::connect(&proxy.tcp).context("connecting over TCP")?;
-        let other = stream.try_clone()?;
-        Ok((
-            Box::new(stream),
-            Box::new(move || Ok(other.shutdown(Shutdown::Write)?)),
-        ))
-    } else {
-        let stream = UnixStream::connect(&proxy.unix).context("connecting to the Unix socket")?;
-        let other = stream.try_clone()?;
-        Ok((
-            Box::new(stream),
-            Box::new(move || Ok(other.shutdown(Shutdown::Write)?)),
-        ))
+impl Link {
+    fn connect(proxy: &Addresses, way: Way) -> Result<Self> {
+        if way.is_tcp() {
+            let stream = TcpStream::connect(&proxy.tcp).context("connecting over TCP")?;
+            Ok(Link::Tcp(stream))
+        } else {
+            let stream =
+                UnixStream::connect(&proxy.unix).context("connecting to the Unix socket")?;
+            Ok(Link::Unix(stream))
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Link::Tcp(stream) => stream.write_all(bytes)?,
+            Link::Unix(stream) => stream.write_all(bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Half-closes, and waits until the proxy has read everything: it closes
+    /// then, and has nothing to say unless something is wrong.
+    fn finish(mut self) -> Result<()> {
+        let mut answer = String::new();
+        match &mut self {
+            Link::Tcp(stream) => {
+                stream.shutdown(Shutdown::Write)?;
+                stream.read_to_string(&mut answer)?;
+            }
+            Link::Unix(stream) => {
+                stream.shutdown(Shutdown::Write)?;
+                stream.read_to_string(&mut answer)?;
+            }
+        }
+        ensure!(answer.is_empty(), "the proxy answered: {answer}");
+        Ok(())
     }
 }
 
@@ -332,10 +355,9 @@ fn send_each<'p>(
         if over.load(Ordering::Relaxed) {
             break;
         }
-        let (mut stream, half_close) = connect(proxy, way)?;
-        stream.write_all(payload)?;
-        half_close()?;
-        wait_for_end(&mut stream)?;
+        let mut link = Link::connect(proxy, way)?;
+        link.send(payload)?;
+        link.finish()?;
         sent += 1;
     }
     Ok(sent)
@@ -350,31 +372,23 @@ fn send_all<'p>(
     /// Pushes are gathered and sent in writes of about this size.
     const WRITE_SIZE: usize = 128 * 1024;
 
-    let (mut stream, half_close) = connect(proxy, way)?;
+    let mut link = Link::connect(proxy, way)?;
     let mut sent = 0;
     let mut batch = Vec::with_capacity(2 * WRITE_SIZE);
     for payload in payloads {
         batch.extend_from_slice(payload);
         sent += 1;
         if batch.len() >= WRITE_SIZE {
-            stream.write_all(&batch)?;
+            link.send(&batch)?;
             batch.clear();
             if over.load(Ordering::Relaxed) {
                 break;
             }
         }
     }
-    stream.write_all(&batch)?;
-    half_close()?;
-    wait_for_end(&mut stream)?;
+    link.send(&batch)?;
+    link.finish()?;
     Ok(sent)
-}
-
-fn wait_for_end(stream: &mut impl Read) -> Result<()> {
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.is_empty(), "the proxy answered: {answer}");
-    Ok(())
 }
 
 /// One scrape on a connection of its own, as it came, decoded by nobody.

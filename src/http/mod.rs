@@ -38,6 +38,7 @@ pub struct Server {
 pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
     let (stream, place) = connection.split();
+    stream.send_at_once();
     let service = service_fn(|request| {
         let server = Arc::clone(&server);
         async move { Ok::<_, Infallible>(dispatch::answer(&server, request).await) }

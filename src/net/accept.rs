@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::slots::{Claim, Slots};
-use super::{Listener, Slot, Socket, Stream};
+use super::{Listener, Slot, Stream};
 use crate::store::Peer;
 use crate::telemetry::{ListenerName, ListenerStats};
 
@@ -77,10 +77,6 @@ pub async fn serve<Handle, Handled>(
                 Ok((socket, peer)) => {
                     errors.over();
                     stats.accepted.add(1);
-                    if let Socket::Tcp(stream) = &socket {
-                        // Answers are written whole; there is nothing to wait for.
-                        let _ = stream.set_nodelay(true);
-                    }
                     // One connection waits here in hand when all permits are
                     // taken: so it is known that somebody wants in, and only
                     // then is anybody asked to go.

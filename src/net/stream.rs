@@ -41,6 +41,15 @@ impl Stream {
         }
     }
 
+    /// Sends small pieces at once. For streams that carry whole answers, after
+    /// which there is nothing to wait for.
+    pub fn send_at_once(&self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            // An optimisation only: where it cannot be had, answers still go out.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
     /// Sees to it that a pending write does not wait for ever.
     fn watch(
         &mut self,
