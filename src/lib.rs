@@ -44,6 +44,7 @@ pub mod shutdown;
 #[allow(
     clippy::all,
     clippy::pedantic,
+    clippy::unwrap_used,
     unused_qualifications,
     missing_debug_implementations
 )]

@@ -48,6 +48,7 @@ impl Encoder {
 }
 
 /// A family whose samples are being written.
+#[derive(Debug)]
 pub struct Family<'e> {
     out: &'e mut String,
     name: &'e str,

@@ -36,6 +36,7 @@ struct Cell {
 }
 
 /// One line of the table.
+#[derive(Debug)]
 pub struct ReceivedCount {
     pub format: &'static str,
     pub result: &'static str,

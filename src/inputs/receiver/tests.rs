@@ -148,7 +148,8 @@ fn a_document_is_stored_when_its_last_byte_is_here() {
 /// What is wrong is said as soon as it is here, and says where.
 #[test]
 fn faults_are_told_when_they_come() {
-    let cases: [(&[u8], Reason, (usize, usize), &str); 16] = [
+    type Case = (&'static [u8], Reason, (usize, usize), &'static str);
+    let cases: [Case; 16] = [
         (b"hello", Reason::Malformed, (1, 1), "not `h`"),
         (b"[1]", Reason::Malformed, (1, 1), "not `[`"),
         (
