@@ -2,7 +2,7 @@
 //!
 //! Where the `capnp` compiler is on the machine the code is generated afresh;
 //! elsewhere the checked-in `schema/metric_data_capnp.rs` is used, so that a
-//! Rust toolchain alone builds the program. `tests/proxy/schema.rs` holds the
+//! Rust toolchain alone builds the program. `tests/e2e/schema.rs` holds the
 //! two equal.
 
 use std::path::{Path, PathBuf};

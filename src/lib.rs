@@ -13,28 +13,28 @@
 //! everything meets in, then follow one push through [`inputs::receiver`] and
 //! one scrape through [`http`].
 
-/// Where bytes come from and go to: listeners, connections, permits.
+// Where bytes come from and go to: listeners, connections, permits.
 pub mod net;
 
-/// Producers: what comes in becomes a [`store::Write`].
+// Producers: what comes in becomes a [`store::Write`].
 pub mod inputs;
 
-/// The core: what every producer exposes now. Knows no I/O.
+// The core: what every producer exposes now. Knows no I/O.
 pub mod store;
 
-/// The text format. Knows no I/O.
+// The text format. Knows no I/O.
 pub mod exposition;
 
-/// Readers: everything that goes out begins with [`store::Store::snapshot`].
+// Readers: everything that goes out begins with [`store::Store::snapshot`].
 pub mod http;
 
-/// What the proxy knows of itself.
+// What the proxy knows of itself.
 pub mod telemetry;
 
-/// What the user said, settled.
+// What the user said, settled.
 pub mod config;
 
-/// Puts the parts together.
+// Puts the parts together.
 pub mod app;
 
 pub mod cli;

@@ -1,1 +1,22 @@
 //! Real clients and real servers around the real program.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+/// Programs that a machine may lack, and servers that are started for a test.
+mod tools;
+
+/// What a person types: the commands of the README.
+mod clients;
+
+/// A configuration of the original program, with its senders.
+mod original;
+
+/// Upstream exporters that are polled.
+mod upstreams;
+
+/// What reads `/metrics`: Prometheus, `promtool`, `curl`.
+mod readers;
+
+/// The checked-in code of the schema.
+mod schema;

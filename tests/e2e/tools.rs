@@ -1,0 +1,238 @@
+//! Programs that a machine may lack, and servers that are started for a test.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::harness::{collect, eventually};
+
+/// Where to note a test that was left out; `scripts/test` reads it.
+const SKIPS: &str = "EXPORTER_PROXY_TEST_SKIPS";
+
+/// A tool that a test needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Tool {
+    Capnp,
+    Curl,
+    Netcat,
+    NodeExporter,
+    Prometheus,
+    Promtool,
+    /// Python of the virtual environment, with pycapnp.
+    Pycapnp,
+    Python,
+    Zcat,
+}
+
+impl Tool {
+    /// What to start. Only [`Tool::Pycapnp`] has a place of its own.
+    pub fn program(self) -> PathBuf {
+        match self {
+            Tool::Capnp => "capnp".into(),
+            Tool::Curl => "curl".into(),
+            Tool::Netcat => "nc".into(),
+            Tool::NodeExporter => "prometheus-node-exporter".into(),
+            Tool::Prometheus => "prometheus".into(),
+            Tool::Promtool => "promtool".into(),
+            Tool::Pycapnp => root().join(".venv/bin/python"),
+            Tool::Python => "python3".into(),
+            Tool::Zcat => "zcat".into(),
+        }
+    }
+
+    fn is_here(self) -> bool {
+        let mut probe = Command::new(self.program());
+        match self {
+            Tool::Netcat => probe.arg("-h"),
+            Tool::Pycapnp => probe.args(["-c", "import capnp"]),
+            _ => probe.arg("--version"),
+        };
+        let Ok(output) = probe.stdin(Stdio::null()).output() else {
+            return false;
+        };
+        match self {
+            // The other netcat knows neither -U nor the same -q.
+            Tool::Netcat => String::from_utf8_lossy(&output.stderr).contains("OpenBSD"),
+            _ => output.status.success(),
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Tool::Netcat => "nc (the one of OpenBSD)".to_owned(),
+            Tool::Pycapnp => "pycapnp in .venv".to_owned(),
+            _ => self.program().display().to_string(),
+        }
+    }
+}
+
+/// Whether the test can run. Where a tool is lacking the test is noted as
+/// skipped or, where nobody would read the note, fails.
+#[must_use]
+pub fn here(tools: &[Tool]) -> bool {
+    let lacking: Vec<String> = tools
+        .iter()
+        .filter(|tool| !tool.is_here())
+        .map(|tool| tool.describe())
+        .collect();
+    if lacking.is_empty() {
+        return true;
+    }
+    let lacking = lacking.join(" and ");
+    let Some(notes) = std::env::var_os(SKIPS) else {
+        panic!("needs {lacking}: run scripts/test");
+    };
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // One write of a line that is appended, since tests run beside each other.
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(notes)
+        .and_then(|mut file| file.write_all(format!("{test} needs {lacking}\n").as_bytes()))
+        .expect("the skip is noted");
+    false
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the sample clients.
+pub fn sample(name: &str) -> PathBuf {
+    root().join("python_test_clients").join(name)
+}
+
+/// A tool as a command, run in the repository, that reads nothing and is not
+/// led through an HTTP proxy.
+pub fn command(tool: Tool) -> Command {
+    command_of(&tool.program())
+}
+
+pub fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars() {
+        if name.to_ascii_lowercase().ends_with("_proxy") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .current_dir(root())
+        // Nothing may be written beside the sample clients.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// What a command printed, once it ended well.
+#[derive(Debug)]
+pub struct Printed {
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, and holds it to exit code 0.
+#[track_caller]
+pub fn run(command: &mut Command) -> Printed {
+    printed(command.output().expect("the command starts"))
+}
+
+/// The same for a command that reads `input`.
+#[track_caller]
+pub fn run_with(command: &mut Command, input: &[u8]) -> Printed {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).expect("the command reads"));
+        printed(child.wait_with_output().expect("the command ends"))
+    })
+}
+
+#[track_caller]
+fn printed(output: Output) -> Printed {
+    let printed = Printed {
+        stdout: String::from_utf8(output.stdout).expect("text on stdout"),
+        stderr: String::from_utf8(output.stderr).expect("text on stderr"),
+    };
+    assert!(
+        output.status.success(),
+        "{}:\n{}{}",
+        output.status,
+        printed.stdout,
+        printed.stderr
+    );
+    printed
+}
+
+/// A server on a port of its own choice. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// `127.0.0.1:port`.
+    pub address: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a server that was told to take port 0. It says in its log,
+    /// which goes to stdout or stderr, where it listens: `address` finds it.
+    pub fn start(command: &mut Command, address: impl Fn(&str) -> Option<String>) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let child = command
+            .stdout(writer.try_clone().expect("a second end"))
+            .stderr(writer)
+            .spawn()
+            .expect("the server starts");
+        // The command keeps the writing ends, and the log must end with the
+        // server.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = Server {
+            child,
+            address: String::new(),
+            log: collect(reader),
+        };
+        let found = eventually(
+            || (address(&server.log()), server.log()),
+            |(found, _)| found.is_some(),
+        );
+        server.address = found.0.unwrap_or_default();
+        server
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+
+    /// Ends the process at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of {}\n{}---", self.address, self.log());
+        }
+        self.kill();
+    }
+}
+
+/// `127.0.0.1:port` after the last `Listening on`, as Prometheus and its
+/// exporters log it.
+pub fn logged_address(log: &str) -> Option<String> {
+    let (_, line) = log.rsplit_once("Listening on\" address=")?;
+    // The line may be still on its way.
+    let (address, _) = line.split_once('\n')?;
+    address.split_whitespace().next().map(str::to_owned)
+}

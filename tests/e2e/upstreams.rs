@@ -1,0 +1,135 @@
+//! Upstream exporters that are polled.
+
+use crate::harness::{Proxy, eventually};
+use crate::original;
+use crate::tools::{self, Server, Tool, command, logged_address, sample};
+
+/// Python's own web server, serving the sample pages.
+pub fn page_server() -> Server {
+    Server::start(
+        command(Tool::Python)
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
+            .current_dir(sample("")),
+        |log| {
+            let (_, rest) = log.split_once("(http://")?;
+            let (address, _) = rest.split_once("/)")?;
+            Some(address.to_owned())
+        },
+    )
+}
+
+/// The original's configuration with polling switched on, and its three URLs
+/// led to `servers`.
+fn polling(servers: &[Server]) -> String {
+    let mut config = original::CONFIG.replace(
+        "poll_other_scrape_endpoints = false",
+        "poll_other_scrape_endpoints = true",
+    );
+    for (port, server) in ["1025", "1026", "1027"].into_iter().zip(servers) {
+        config = config.replace(
+            &format!("http://127.0.0.1:{port}/"),
+            &format!("http://{}/", server.address),
+        );
+    }
+    config
+}
+
+/// Name and state of each row of `/apps`.
+fn states(proxy: &Proxy) -> Vec<(String, String)> {
+    let list = proxy.get("/apps?format=json").json();
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
+    let rows = list["apps"].as_array().expect("a list of apps");
+    rows.iter()
+        .map(|row| (text(row, "name"), text(row, "state")))
+        .collect()
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(sample(name)).expect("the page is there")
+}
+
+#[test]
+fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
+    if !tools::here(&[Tool::Python]) {
+        return;
+    }
+    let mut servers = [page_server(), page_server(), page_server()];
+    let proxy = Proxy::start_with(
+        &polling(&servers),
+        &[("POLL_EXTERNAL_POLL_INTERVAL", "200ms")],
+    );
+    let names = [0, 1, 2].map(|at| format!("external_poll: {}", servers[at].address));
+    let with_states = |states: [&str; 3]| {
+        let mut rows: Vec<(String, String)> = names
+            .iter()
+            .zip(states)
+            .map(|(name, state)| (name.clone(), state.to_owned()))
+            .collect();
+        rows.sort();
+        rows
+    };
+
+    let all_fresh = with_states(["fresh"; 3]);
+    eventually(|| states(&proxy), |seen| *seen == all_fresh);
+    let metrics = proxy.metrics();
+    for name in ["1025.html", "1026.html", "1027.html"] {
+        assert!(metrics.contains(&page(name)), "{name} in {metrics}");
+    }
+    let table = proxy.get("/apps").text();
+    for (name, (server, path)) in
+        names
+            .iter()
+            .zip(servers.iter().zip(["1025.html", "1026.html", "1027.html"]))
+    {
+        let row = table
+            .lines()
+            .find(|line| line.contains(&format!("| {name} ")))
+            .unwrap_or_else(|| panic!("{name} in {table}"));
+        assert!(
+            row.contains(&format!("| http://{}/{path} ", server.address)),
+            "{table}"
+        );
+    }
+
+    servers[1].kill();
+    let one_stale = with_states(["fresh", "stale", "fresh"]);
+    eventually(|| states(&proxy), |seen| *seen == one_stale);
+    let success =
+        |name: &str| proxy.sample(&format!("exporter_proxy_poll_success{{target=\"{name}\"}}"));
+    assert_eq!(success(&names[0]), Some(1.0));
+    assert_eq!(success(&names[1]), Some(0.0));
+    let wide = proxy.get("/apps?wide=1").text();
+    let row = wide
+        .lines()
+        .find(|line| line.contains(&names[1]))
+        .unwrap_or_else(|| panic!("{} in {wide}", names[1]));
+    assert!(row.contains("| stale "), "{wide}");
+    // Its last text is still of use.
+    assert!(proxy.metrics().contains(&page("1026.html")));
+}
+
+#[test]
+fn node_exporter_is_polled_under_the_name_it_is_given() {
+    if !tools::here(&[Tool::NodeExporter]) {
+        return;
+    }
+    let exporter = Server::start(
+        command(Tool::NodeExporter).arg("--web.listen-address=127.0.0.1:0"),
+        logged_address,
+    );
+    let proxy = Proxy::start(&format!(
+        "[poll_external]
+         poll_other_scrape_endpoints = true
+         [[poll_external.targets]]
+         url = \"http://{}/metrics\"
+         name = \"node\"
+         interval = \"500ms\"
+         timeout = \"20s\"",
+        exporter.address
+    ));
+    let fresh = [("node".to_owned(), "fresh".to_owned())];
+    eventually(|| states(&proxy), |seen| *seen == fresh);
+    let metrics = proxy.metrics();
+    assert!(metrics.contains("\nnode_exporter_build_info{"), "{metrics}");
+    assert!(metrics.contains("\nnode_load1 "), "{metrics}");
+}
