@@ -15,7 +15,7 @@ use crate::inputs::receiver::{self, Budget, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener, raise_file_limit};
-use crate::store::{Now, Store};
+use crate::store::{self, Now, Store};
 use crate::telemetry::{ListenerName, Received, Telemetry};
 
 /// How often it is looked for sections whose time is up.
@@ -54,7 +54,13 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         // Fails only where somebody has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = Arc::new(Store::new(config.receiver.max_apps));
+        let store = Arc::new(Store::new(
+            store::Limits {
+                apps: config.receiver.max_apps,
+                bytes: config.exposition.max_total,
+            },
+            config.exporter.own_metrics,
+        ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let poller = Poller::new(&config.poll_external, &store, &telemetry)?;
 
@@ -225,7 +231,7 @@ impl App {
                     telemetry.expired.add(1);
                     log::info!(
                         "{} {} withdrawn: not heard from in time",
-                        id.kind.as_str(),
+                        id.producer.as_str(),
                         id.name
                     );
                 }

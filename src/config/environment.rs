@@ -7,7 +7,7 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables may name.
-const TABLES: [&str; 3] = ["exporter", "poll_external", "receiver"];
+const TABLES: [&str; 4] = ["exporter", "exposition", "poll_external", "receiver"];
 
 /// What Kubernetes sets in every container beside a service that is called
 /// `exporter-proxy`. It is nobody's mistake, so nothing is said of it.

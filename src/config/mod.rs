@@ -10,6 +10,7 @@ mod document;
 mod environment;
 mod error;
 mod exporter;
+mod exposition;
 mod poll_external;
 mod reader;
 mod receiver;
@@ -22,6 +23,7 @@ use serde::Serialize;
 pub use document::Place;
 pub use error::{ConfigError, Diagnostic};
 pub use exporter::Exporter;
+pub use exposition::{Exposition, Mode, Timestamps};
 pub use poll_external::{BasicAuth, CaFile, PollExternal, Target, TargetUrl};
 pub use receiver::{Format, Receiver, SocketMode, SocketOwner, SocketPath};
 pub use value::{Address, Secret};
@@ -33,6 +35,7 @@ use reader::{Faults, Table};
 pub struct Config {
     pub exporter: Exporter,
     pub receiver: Receiver,
+    pub exposition: Exposition,
     pub poll_external: PollExternal,
 }
 
@@ -92,6 +95,7 @@ pub fn settle(
     let config = Config {
         exporter: exporter::read(root.table("exporter")),
         receiver: receiver::read(root.table("receiver")),
+        exposition: exposition::read(root.table("exposition")),
         poll_external: poll_external::read(root.table("poll_external"), &mut warnings),
     };
     root.finish();

@@ -1,12 +1,18 @@
 //! Writes families in text format 0.0.4, as the reference writer does.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::{FamilyText, Text};
 
 /// What a family is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Counter,
     Gauge,
+    Histogram,
+    Summary,
+    Untyped,
 }
 
 impl Kind {
@@ -14,66 +20,85 @@ impl Kind {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
+            Kind::Untyped => "untyped",
         }
     }
 }
 
-/// Text being written, family after family.
+/// Families being written, one after the other.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    out: String,
+    families: Vec<FamilyEncoder>,
 }
 
 impl Encoder {
-    /// Begins a family: its head is written, and its samples follow.
-    pub fn family<'e>(&'e mut self, name: &'e str, kind: Kind, help: &str) -> Family<'e> {
-        self.out.push_str("# HELP ");
-        self.out.push_str(name);
-        self.out.push(' ');
-        escape(&mut self.out, help, false);
-        self.out.push_str("\n# TYPE ");
-        self.out.push_str(name);
-        self.out.push(' ');
-        self.out.push_str(kind.as_str());
-        self.out.push('\n');
-        Family {
-            out: &mut self.out,
-            name,
-        }
+    /// Begins a family, whose samples follow. Without any it is left out.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut FamilyEncoder {
+        let mut escaped = String::with_capacity(help.len());
+        escape(&mut escaped, help, false);
+        self.families.push(FamilyEncoder {
+            name: Arc::from(name),
+            kind,
+            help: escaped,
+            samples: String::new(),
+        });
+        let last = self.families.len() - 1;
+        &mut self.families[last]
     }
 
-    pub fn into_text(self) -> String {
-        self.out
+    pub fn into_families(self) -> Vec<FamilyText> {
+        self.families
+            .into_iter()
+            .filter(|family| !family.samples.is_empty())
+            .map(|family| FamilyText {
+                name: family.name,
+                kind: family.kind,
+                help: Some(family.help),
+                line: 0,
+                samples: Text::new(&family.samples),
+                series: Vec::new(),
+            })
+            .collect()
     }
 }
 
 /// A family whose samples are being written.
 #[derive(Debug)]
-pub struct Family<'e> {
-    out: &'e mut String,
-    name: &'e str,
+pub struct FamilyEncoder {
+    name: Arc<str>,
+    kind: Kind,
+    help: String,
+    samples: String,
 }
 
-impl Family<'_> {
+impl FamilyEncoder {
     /// Writes one sample. `labels` are to be sorted by name.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
-        self.out.push_str(self.name);
+        let out = &mut self.samples;
+        out.push_str(&self.name);
         let mut before = '{';
         for (name, value) in labels {
-            self.out.push(before);
-            self.out.push_str(name);
-            self.out.push_str("=\"");
-            escape(self.out, value, true);
-            self.out.push('"');
+            out.push(before);
+            out.push_str(name);
+            out.push_str("=\"");
+            write_label_value(out, value);
+            out.push('"');
             before = ',';
         }
         if !labels.is_empty() {
-            self.out.push('}');
+            out.push('}');
         }
-        self.out.push(' ');
-        number(self.out, value);
-        self.out.push('\n');
+        out.push(' ');
+        number(out, value);
+        out.push('\n');
     }
+}
+
+/// Writes the value of a label, escaped, without its quotes.
+pub fn write_label_value(out: &mut String, value: &str) {
+    escape(out, value, true);
 }
 
 /// Escapes backslash and line feed, and in label values the quote.
@@ -112,12 +137,23 @@ mod tests {
     #[test]
     fn a_family_is_a_head_and_its_samples() {
         let mut encoder = Encoder::default();
-        let mut family = encoder.family("m_total", Kind::Counter, "back\\slash\nand \"quotes\"");
+        let family = encoder.family("m_total", Kind::Counter, "back\\slash\nand \"quotes\"");
         family.sample(&[], 1.0);
         family.sample(&[("a", "x\"\\\n"), ("b", "é")], 0.5);
+        encoder.family("none", Kind::Gauge, "no samples");
+        let families = encoder.into_families();
+        assert_eq!(families.len(), 1);
         assert_eq!(
-            encoder.into_text(),
-            "# HELP m_total back\\\\slash\\nand \"quotes\"\n# TYPE m_total counter\nm_total 1\nm_total{a=\"x\\\"\\\\\\n\",b=\"é\"} 0.5\n"
+            families[0].head(),
+            "# HELP m_total back\\\\slash\\nand \"quotes\"\n# TYPE m_total counter\n"
+        );
+        assert_eq!(
+            families[0].samples.bytes(),
+            "m_total 1\nm_total{a=\"x\\\"\\\\\\n\",b=\"é\"} 0.5\n"
+        );
+        assert_eq!(
+            families[0].series_text(1),
+            "m_total{a=\"x\\\"\\\\\\n\",b=\"é\"}"
         );
     }
 

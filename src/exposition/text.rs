@@ -45,8 +45,20 @@ impl Text {
         Text(Bytes::from(joined))
     }
 
+    /// Texts one after the other. A single one is shared, not copied.
+    pub fn concat(pieces: &[Bytes]) -> Self {
+        match pieces {
+            [piece] => Text(piece.clone()),
+            pieces => Text(Bytes::from(pieces.concat())),
+        }
+    }
+
     pub fn bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.0
     }
 
     /// Size in bytes, the added line feed included.

@@ -32,12 +32,12 @@ pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
     if wants_json(query, request) {
         let apps: Vec<Value> = sections
             .iter()
-            .map(|(id, section)| details(id, section, now))
+            .map(|(id, section)| details(server, id, section, now))
             .collect();
         return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
     }
     let mut table = if parameter(query, "wide") == Some("1") {
-        wide_table(&sections, now)
+        wide_table(server, &sections, now)
     } else {
         narrow_table(&sections)
     };
@@ -52,7 +52,7 @@ pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
 /// One app or target as JSON.
 pub fn detail(server: &Server, name: &str) -> Reply {
     match server.store.section(name) {
-        Some((id, section)) => reply::json(&details(&id, &section, Now::read())),
+        Some((id, section)) => reply::json(&details(server, &id, &section, Now::read())),
         None => reply::not_found(&format!("no app or target is called {name:?}")),
     }
 }
@@ -60,8 +60,8 @@ pub fn detail(server: &Server, name: &str) -> Reply {
 /// The text of one app or target alone.
 pub fn text(server: &Server, name: &str) -> Reply {
     match server.store.section(name) {
-        Some((_, section)) => {
-            let body = Pieces::from(section.text.bytes().clone());
+        Some((id, _)) => {
+            let body = Pieces::from(server.store.text(&id).into_bytes());
             reply::reply(StatusCode::OK, TEXT_FORMAT, body)
         }
         None => reply::not_found(&format!("no app or target is called {name:?}")),
@@ -99,7 +99,7 @@ fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
     table
 }
 
-fn wide_table(sections: &[(SectionId, Section)], now: Now) -> Table {
+fn wide_table(server: &Server, sections: &[(SectionId, Section)], now: Now) -> Table {
     let mut table = Table::new();
     table.set_header([
         "App Name",
@@ -122,8 +122,8 @@ fn wide_table(sections: &[(SectionId, Section)], now: Now) -> Table {
                 || "-".to_owned(),
                 |at| format!("{}s", now.since(at).as_secs()),
             ),
-            section.text.len().to_string(),
-            section.text.sample_lines().to_string(),
+            section.bytes.to_string(),
+            server.store.text(id).sample_lines().to_string(),
             section.state.as_str().to_owned(),
             section.problem.as_ref().map_or_else(
                 || "-".to_owned(),
@@ -140,17 +140,17 @@ fn wide_table(sections: &[(SectionId, Section)], now: Now) -> Table {
     table
 }
 
-fn details(id: &SectionId, section: &Section, now: Now) -> Value {
+fn details(server: &Server, id: &SectionId, section: &Section, now: Now) -> Value {
     json!({
         "name": &*id.name,
-        "kind": id.kind.as_str(),
+        "kind": id.producer.as_str(),
         "state": section.state.as_str(),
         "source": &*section.origin.source,
         "peer": section.origin.peer.to_string(),
         "last_update": section.updated.map(|at| rfc3339(at.wall)),
         "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
-        "bytes": section.text.len(),
-        "samples": section.text.sample_lines(),
+        "bytes": section.bytes,
+        "samples": server.store.text(id).sample_lines(),
         "last_problem": section.problem.as_ref().map(|problem| json!({
             "reason": problem.reason,
             "time": rfc3339(problem.at.wall),

@@ -5,38 +5,46 @@
 //! everything that goes out begins with [`Store::snapshot`]. Reads are free to
 //! all, writes are these named methods, and time is a parameter, so the store
 //! has no clock, no I/O and no task of its own.
+//!
+//! The texts themselves lie in a [rope] of fragments, cut into [`page`]s that
+//! are joined and compressed once: a scrape costs what changed since the last
+//! one, and a write costs what was pushed.
 
 mod expiry;
+mod family;
 mod now;
+mod page;
+mod rope;
 mod section;
+mod sections;
 mod snapshot;
 mod write;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use now::Now;
-pub use section::{Kind, Origin, Peer, Problem, Section, SectionId, State};
+pub use page::{Packed, Page};
+pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::Snapshot;
 pub use write::{Change, Refused, Write};
 
-use expiry::Deadlines;
+use crate::exposition::Text;
+use sections::Sections;
 
-/// The sections of all producers, in the order they are exposed in.
+/// The sections of all producers, and the output they make together.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
-    /// Apps known at once. Targets are bounded by the configuration.
-    max_apps: usize,
+    limits: Limits,
 }
 
-#[derive(Debug, Default)]
-struct Sections {
-    by_id: BTreeMap<SectionId, Section>,
-    deadlines: Deadlines,
-    apps: usize,
-    bytes: usize,
+/// What the store holds at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Apps known at once. Targets are bounded by the configuration.
+    pub apps: usize,
+    /// Bytes of text of all sections together.
+    pub bytes: usize,
 }
 
 /// Sums over the store.
@@ -44,103 +52,68 @@ struct Sections {
 pub struct Totals {
     pub apps: usize,
     pub targets: usize,
-    /// Bytes of text exposed.
+    /// Bytes of text exposed for apps and targets.
     pub bytes: usize,
 }
 
 impl Store {
-    pub fn new(max_apps: usize) -> Self {
+    /// An empty store. With `stamps`, the time of each app's last update is
+    /// part of the output, as a family of the proxy's own.
+    pub fn new(limits: Limits, stamps: bool) -> Self {
         Store {
-            sections: RwLock::default(),
-            max_apps,
+            sections: RwLock::new(Sections::new(stamps)),
+            limits,
         }
     }
 
     /// Applies all of `write` or, where it is refused, nothing.
-    pub fn apply(&self, mut write: Write, now: Now) -> Result<(), Refused> {
+    pub fn apply(&self, write: Write, now: Now) -> Result<(), Refused> {
         let mut sections = self.write();
-        let new_apps = sections.new_apps(&write);
-        if let Some(first) = new_apps.first()
-            && sections.apps + new_apps.len() > self.max_apps
-        {
-            return Err(Refused::TooManyApps {
-                app: first.name.to_string(),
-                limit: self.max_apps,
-            });
-        }
-        for change in &mut write.changes {
-            sections.change(change, now);
-        }
-        // What was replaced now lies in `write`: it is freed without the lock.
+        sections.check(&write, &self.limits)?;
+        // What was replaced is freed without the lock.
+        let freed = sections.apply(write, now);
         drop(sections);
+        drop(freed);
         Ok(())
     }
 
     /// Withdraws what has not been heard from for its time. Apps are
     /// forgotten; targets stay listed, since they are still being tried.
     pub fn expire(&self, now: Now) -> Vec<SectionId> {
-        if !self.read().deadlines.are_due(now.tick) {
+        if !self.read().is_any_due(now) {
             return Vec::new();
         }
-        let mut gone = Vec::new();
-        let mut freed = Vec::new();
         let mut sections = self.write();
-        while let Some(id) = sections.next_due(now.tick) {
-            freed.push(sections.withdraw(&id));
-            gone.push(id);
-        }
+        let (gone, freed) = sections.expire(now);
         drop(sections);
+        drop(freed);
         gone
     }
 
     /// The text of all sections as it is now.
     pub fn snapshot(&self) -> Snapshot {
         let sections = self.read();
-        let pieces = sections
-            .by_id
-            .values()
-            .filter(|section| !section.text.is_empty())
-            .map(|section| section.text.bytes().clone())
-            .collect();
-        Snapshot::new(pieces, sections.bytes)
+        Snapshot::new(sections.rope.pages(), sections.rope.len())
     }
 
-    /// Every section, in order. The texts are shared, not copied.
+    /// Every section but the proxy's own, in order.
     pub fn sections(&self) -> Vec<(SectionId, Section)> {
-        self.read()
-            .by_id
-            .iter()
-            .map(|(id, section)| (id.clone(), section.clone()))
-            .collect()
+        self.read().list()
     }
 
     /// The section of that name: an app's, or else a target's.
     pub fn section(&self, name: &str) -> Option<(SectionId, Section)> {
-        let sections = self.read();
-        [Kind::App, Kind::Target].into_iter().find_map(|kind| {
-            let id = SectionId::new(name, kind);
-            let section = sections.by_id.get(&id)?.clone();
-            Some((id, section))
-        })
+        self.read().find(name)
     }
 
-    /// When each app was last written.
-    pub fn app_updates(&self) -> Vec<(Arc<str>, Now)> {
-        self.read()
-            .by_id
-            .iter()
-            .filter(|(id, _)| id.kind == Kind::App)
-            .filter_map(|(id, section)| Some((Arc::clone(&id.name), section.updated?)))
-            .collect()
+    /// What is exposed for a section.
+    pub fn text(&self, id: &SectionId) -> Text {
+        let pieces = self.read().pieces(id);
+        Text::concat(&pieces)
     }
 
     pub fn totals(&self) -> Totals {
-        let sections = self.read();
-        Totals {
-            apps: sections.apps,
-            targets: sections.by_id.len() - sections.apps,
-            bytes: sections.bytes,
-        }
+        self.read().totals()
     }
 
     // A panic while the lock is held is a bug in a few lines that do not call
@@ -153,117 +126,6 @@ impl Store {
         self.sections
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sections {
-    /// The apps in `write` that are not here yet.
-    fn new_apps<'w>(&self, write: &'w Write) -> Vec<&'w SectionId> {
-        let mut new: Vec<&SectionId> = write
-            .changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Replace { id, .. } if id.kind == Kind::App => Some(id),
-                _ => None,
-            })
-            .filter(|id| !self.by_id.contains_key(*id))
-            .collect();
-        new.sort_unstable();
-        new.dedup();
-        new
-    }
-
-    /// Applies one change, and leaves in it what it replaced.
-    fn change(&mut self, change: &mut Change, now: Now) {
-        match change {
-            Change::Replace {
-                id,
-                text,
-                origin,
-                lifetime,
-            } => {
-                let deadline = lifetime.map(|lifetime| now.tick + lifetime);
-                let section = match self.by_id.get_mut(id) {
-                    Some(section) => section,
-                    None => {
-                        self.apps += usize::from(id.kind == Kind::App);
-                        self.by_id.entry(id.clone()).or_default()
-                    }
-                };
-                self.bytes = self.bytes - section.text.len() + text.len();
-                std::mem::swap(&mut section.text, text);
-                std::mem::swap(&mut section.origin, origin);
-                section.updated = Some(now);
-                section.state = State::Fresh;
-                section.deadline = deadline;
-                self.deadlines.note(id, section);
-            }
-            Change::Fail {
-                id,
-                origin,
-                problem,
-                keep,
-            } => {
-                // A bad push does not make a section of its own; a target is
-                // listed from its first failure on.
-                let section = match id.kind {
-                    Kind::App => self.by_id.get_mut(id),
-                    Kind::Target => Some(self.by_id.entry(id.clone()).or_default()),
-                };
-                let Some(section) = section else { return };
-                if section.updated.is_none() {
-                    std::mem::swap(&mut section.origin, origin);
-                }
-                section.problem = Some(Problem {
-                    reason: std::mem::take(problem),
-                    at: now,
-                });
-                // The last text is kept for so long after the first failure.
-                if section.state == State::Fresh {
-                    if let Some(keep) = keep {
-                        section.deadline = Some(now.tick + *keep);
-                    }
-                    section.state = State::Stale;
-                    self.deadlines.note(id, section);
-                }
-            }
-        }
-    }
-
-    /// Takes the next section whose time is up.
-    fn next_due(&mut self, now: Instant) -> Option<SectionId> {
-        while let Some(id) = self.deadlines.pop_due(now) {
-            let Some(section) = self.by_id.get_mut(&id) else {
-                continue;
-            };
-            section.queued = None;
-            match section.deadline {
-                Some(deadline) if deadline <= now => return Some(id),
-                Some(_) => self.deadlines.note(&id, section),
-                None => {}
-            }
-        }
-        None
-    }
-
-    fn withdraw(&mut self, id: &SectionId) -> Option<Section> {
-        let gone = match id.kind {
-            Kind::App => {
-                self.apps -= 1;
-                self.by_id.remove(id)?
-            }
-            Kind::Target => {
-                let section = self.by_id.get_mut(id)?;
-                section.deadline = None;
-                section.state = State::Withdrawn;
-                Section {
-                    text: std::mem::take(&mut section.text),
-                    ..Section::default()
-                }
-            }
-        };
-        self.bytes -= gone.text.len();
-        Some(gone)
     }
 }
 

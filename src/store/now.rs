@@ -33,6 +33,13 @@ impl Now {
         self.tick.saturating_duration_since(earlier.tick)
     }
 
+    /// Milliseconds since 1970.
+    pub fn unix_millis(self) -> u128 {
+        self.wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |passed| passed.as_millis())
+    }
+
     /// Seconds since 1970, as timestamps of metrics are.
     pub fn unix_seconds(self) -> f64 {
         self.wall

@@ -6,40 +6,48 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Now;
-use crate::exposition::Text;
+use super::family::Member;
 
 /// Names a section. Sections are exposed in the order of their ids: by name,
 /// an app before a target of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SectionId {
     pub name: Arc<str>,
-    pub kind: Kind,
+    pub producer: Producer,
 }
 
 impl SectionId {
-    pub fn new(name: &str, kind: Kind) -> Self {
+    pub fn new(name: &str, producer: Producer) -> Self {
         SectionId {
             name: Arc::from(name),
-            kind,
+            producer,
         }
+    }
+
+    /// The section of the proxy's own metrics.
+    pub fn own() -> Self {
+        SectionId::new("", Producer::Own)
     }
 }
 
 /// What sort of producer a section is of. An app and a target may have the
 /// same name, and still cannot replace one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum Producer {
     /// A sender that pushes its text.
     App,
     /// An upstream exporter that is polled.
     Target,
+    /// The proxy itself.
+    Own,
 }
 
-impl Kind {
+impl Producer {
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::App => "app",
-            Kind::Target => "target",
+            Producer::App => "app",
+            Producer::Target => "target",
+            Producer::Own => "own",
         }
     }
 }
@@ -88,16 +96,21 @@ impl fmt::Display for Peer {
     }
 }
 
-/// One producer's text and history.
+/// What is known of one producer. Its text lies in the output's pages.
 #[derive(Debug, Clone, Default)]
 pub struct Section {
     pub state: State,
-    pub text: Text,
+    /// Bytes of text that are exposed for it.
+    pub bytes: usize,
     pub origin: Origin,
     /// When the text came; `None` where there never was one.
     pub updated: Option<Now>,
     /// The last thing that went wrong, however long ago.
     pub problem: Option<Problem>,
+    /// Tells sections apart, also ones that had the same name in turn.
+    pub(super) serial: u64,
+    /// The families it exposes samples of; none where its text is verbatim.
+    pub(super) members: Vec<Member>,
     /// When the section is withdrawn unless something comes.
     pub(super) deadline: Option<Instant>,
     /// The deadline it stands under in the queue, if it does.

@@ -1,21 +1,43 @@
 //! Everything that is exposed at one moment.
 
-use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The text of all sections, in order, as pieces that are shared with the
-/// store. It costs no copy, and what is written later does not touch it.
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::page::{Packed, Page};
+
+/// The output as its pages, in order. Taking one copies no text, and what is
+/// written later does not touch it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    pieces: Vec<Bytes>,
+    pages: Vec<Arc<Page>>,
     len: usize,
+    /// The page that the next worker takes in [`Snapshot::pack_some`].
+    next: Arc<AtomicUsize>,
 }
 
+/// A gzip member's head: deflate, no name, no time, unknown system (RFC 1952).
+const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// An empty final block of fixed Huffman codes: pages end in blocks that are
+/// not final, so the member needs one that is.
+const FINAL_BLOCK: [u8; 2] = [3, 0];
+
+/// Blocks are gathered into pieces of about this size, so that sending them
+/// takes few system calls.
+const PIECE_SIZE: usize = 64 * 1024;
+
 impl Snapshot {
-    pub(super) fn new(pieces: Vec<Bytes>, len: usize) -> Self {
-        Snapshot { pieces, len }
+    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize) -> Self {
+        Snapshot {
+            pages,
+            len,
+            next: Arc::default(),
+        }
     }
 
-    /// Bytes in all.
+    /// Bytes of text.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -24,7 +46,65 @@ impl Snapshot {
         self.len == 0
     }
 
-    pub fn into_pieces(self) -> Vec<Bytes> {
-        self.pieces
+    pub fn pages(&self) -> &[Arc<Page>] {
+        &self.pages
+    }
+
+    /// The whole text in one piece.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.len);
+        for page in &self.pages {
+            text.extend_from_slice(page.text());
+        }
+        text
+    }
+
+    /// Bytes of pages that have yet to be compressed.
+    pub fn unpacked(&self) -> usize {
+        let stale = self.pages.iter().filter(|page| !page.is_packed());
+        stale.map(|page| page.len()).sum()
+    }
+
+    /// Compresses stale pages until none is left that no other caller has
+    /// taken. Any number of threads may do this at once on clones.
+    pub fn pack_some(&self) {
+        while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            page.packed();
+        }
+    }
+
+    /// One gzip member of the whole text, in pieces. Pages that are compressed
+    /// already are copied; the others are compressed now.
+    ///
+    /// The member is the pages' blocks one after the other, an empty final
+    /// block, and the CRC-32 combined from the pages'. Readers that stop after
+    /// a first member would lose the rest of several.
+    pub fn gzip(&self) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        let mut piece = BytesMut::with_capacity(PIECE_SIZE);
+        piece.put_slice(&GZIP_HEAD);
+        let mut crc = crc32fast::Hasher::new();
+        for page in &self.pages {
+            let Packed { block, crc: part } = page.packed();
+            crc.combine(&crc32fast::Hasher::new_with_initial_len(
+                *part,
+                page.len() as u64,
+            ));
+            if piece.len() + block.len() > PIECE_SIZE && !piece.is_empty() {
+                pieces.push(piece.split().freeze());
+                piece.reserve(PIECE_SIZE);
+            }
+            if block.len() >= PIECE_SIZE {
+                pieces.push(block.clone());
+            } else {
+                piece.put_slice(block);
+            }
+        }
+        piece.put_slice(&FINAL_BLOCK);
+        piece.put_u32_le(crc.finalize());
+        // The length modulo 2^32, as the format has it.
+        piece.put_u32_le(self.len as u32);
+        pieces.push(piece.freeze());
+        pieces
     }
 }

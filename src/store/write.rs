@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Origin, SectionId};
-use crate::exposition::Text;
+use crate::exposition::{Content, FamilyText};
 
 /// Changes that are seen together or not at all.
 #[derive(Debug)]
@@ -22,10 +22,10 @@ impl Write {
 /// A change of one section.
 #[derive(Debug)]
 pub enum Change {
-    /// Everything the producer exposes is now `text`.
+    /// Everything the producer exposes is now `content`.
     Replace {
         id: SectionId,
-        text: Text,
+        content: Content,
         origin: Origin,
         /// Withdraw the section if nothing comes for so long.
         lifetime: Option<Duration>,
@@ -40,6 +40,23 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The section and its families from now on, if it is replaced. A text
+    /// that is passed through has none that are known.
+    pub(super) fn families(&self) -> Option<(&SectionId, &[FamilyText])> {
+        match self {
+            Change::Replace { id, content, .. } => Some((
+                id,
+                match content {
+                    Content::Families(families) => families,
+                    Content::Verbatim(_) => &[],
+                },
+            )),
+            Change::Fail { .. } => None,
+        }
+    }
+}
+
 /// Why a write changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -47,4 +64,31 @@ pub enum Refused {
         "app {app:?} is new, and of {limit} apps at most (receiver.max_apps) too few places are left"
     )]
     TooManyApps { app: String, limit: usize },
+    #[error("{size} bytes of text would be held, and {limit} may be (exposition.max_total)")]
+    TooManyBytes { size: usize, limit: usize },
+    #[error("line {line} of app {app:?}: family {family} is a {kind} here, and a {held} elsewhere")]
+    KindConflict {
+        app: String,
+        line: usize,
+        family: String,
+        kind: &'static str,
+        held: &'static str,
+    },
+    #[error(
+        "line {line} of app {app:?}: family {family} cannot stand beside family {other}, one of whose series would have its name"
+    )]
+    NameCollision {
+        app: String,
+        line: usize,
+        family: String,
+        other: String,
+    },
+    #[error(
+        "app {app:?}: series {series}, of the family at line {line}, is exposed elsewhere already"
+    )]
+    DuplicateSeries {
+        app: String,
+        line: usize,
+        series: String,
+    },
 }

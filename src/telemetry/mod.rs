@@ -1,7 +1,7 @@
 //! What the proxy knows of itself: counters, failure reasons, its own metrics.
 //!
 //! Counting is a relaxed addition in memory, done by whoever sees the event.
-//! [`own::render`] turns it all into families when somebody asks.
+//! [`own::write`] turns it all into families when somebody asks.
 
 mod listeners;
 pub mod own;

@@ -1,4 +1,4 @@
-//! The proxy's own metrics, as text.
+//! The proxy's own metrics.
 //!
 //! All names begin with `exporter_proxy_`, so that they never meet those of an
 //! app, and families stand in the order of their names.
@@ -6,14 +6,15 @@
 use super::process::Process;
 use super::received::ReceivedCount;
 use super::{ListenerName, ListenerStats, Telemetry};
-use crate::exposition::{Encoder, Kind};
-use crate::store::{Now, Store};
+use crate::exposition::{Content, Encoder, Kind};
+use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
 /// A counter family: name, help, and how a sample's value is found.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-/// Renders everything that is known now.
-pub fn render(telemetry: &Telemetry, store: &Store) -> String {
+/// Everything that is known now, as a write to the store: these are families
+/// like any other.
+pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
     let mut out = Encoder::default();
     apps(&mut out, store);
     build_info(&mut out);
@@ -26,18 +27,15 @@ pub fn render(telemetry: &Telemetry, store: &Store) -> String {
     received(&mut out, telemetry);
     scrapes(&mut out, telemetry);
     targets(&mut out, store);
-    out.into_text()
+    Write::one(Change::Replace {
+        id: SectionId::own(),
+        content: Content::Families(out.into_families()),
+        origin: Origin::default(),
+        lifetime: None,
+    })
 }
 
 fn apps(out: &mut Encoder, store: &Store) {
-    let mut family = out.family(
-        "exporter_proxy_app_last_update_timestamp_seconds",
-        Kind::Gauge,
-        "When the app's text was last replaced, in seconds since 1970.",
-    );
-    for (name, updated) in store.app_updates() {
-        family.sample(&[("app", &name)], updated.unix_seconds());
-    }
     out.family(
         "exporter_proxy_apps",
         Kind::Gauge,
@@ -74,13 +72,13 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
         ),
     ];
     for (name, help, count) in families {
-        let mut family = out.family(name, Kind::Counter, help);
+        let family = out.family(name, Kind::Counter, help);
         for listener in ListenerName::ALL {
             let value = count(telemetry.listener(listener)) as f64;
             family.sample(&[("listener", listener.as_str())], value);
         }
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_connections_open",
         Kind::Gauge,
         "Connections open now.",
@@ -110,7 +108,7 @@ fn exposition(out: &mut Encoder, store: &Store) {
 }
 
 fn requests(out: &mut Encoder, telemetry: &Telemetry) {
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_http_requests_total",
         Kind::Counter,
         "HTTP requests answered.",
@@ -130,7 +128,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     if targets.is_empty() {
         return;
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_poll_duration_seconds",
         Kind::Gauge,
         "How long the last poll took.",
@@ -140,7 +138,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
             family.sample(&[("target", name)], polls.duration.as_secs_f64());
         }
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_poll_last_success_timestamp_seconds",
         Kind::Gauge,
         "When a poll last succeeded, in seconds since 1970; 0 if none has.",
@@ -149,7 +147,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
         let at = polls.last_success.map_or(0.0, Now::unix_seconds);
         family.sample(&[("target", name)], at);
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_poll_success",
         Kind::Gauge,
         "Whether the last poll succeeded.",
@@ -159,7 +157,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
             family.sample(&[("target", name)], f64::from(u8::from(success)));
         }
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_polls_total",
         Kind::Counter,
         "Polls by result: stored, or the reason of failure.",
@@ -241,7 +239,7 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
         ),
     ];
     for (name, help, value) in families {
-        let mut family = out.family(name, Kind::Counter, help);
+        let family = out.family(name, Kind::Counter, help);
         for (receiver, counts) in &receivers {
             for count in counts {
                 let labels = [
@@ -260,7 +258,7 @@ fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
         ("gzip", &telemetry.scrapes_gzip),
         ("identity", &telemetry.scrapes_identity),
     ];
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_scrape_sent_bytes_total",
         Kind::Counter,
         "Bytes of the bodies of answered scrapes, as sent.",
@@ -268,7 +266,7 @@ fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
     for (encoding, stats) in encodings {
         family.sample(&[("encoding", encoding)], stats.bytes.value() as f64);
     }
-    let mut family = out.family(
+    let family = out.family(
         "exporter_proxy_scrapes_total",
         Kind::Counter,
         "Scrapes of /metrics that were answered, by content coding.",

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{PollExternal, Target};
-use crate::store::{Change, Kind, Now, Origin, Peer, SectionId, Store, Write};
+use crate::exposition::Content;
+use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, TargetStats, Telemetry};
 
 pub use fetch::SetupError;
@@ -58,7 +59,7 @@ impl Poller {
                     fetcher: Fetcher::new(target, config.max_body)?,
                     stats: telemetry.add_target(&target.name),
                     store: Arc::clone(store),
-                    id: SectionId::new(&target.name, Kind::Target),
+                    id: SectionId::new(&target.name, Producer::Target),
                     source: Arc::from(target.url.to_string()),
                     last: None,
                 })
@@ -116,7 +117,7 @@ impl PolledTarget {
         let change = match fetched {
             Ok(Fetched { text, peer }) => Change::Replace {
                 id: self.id.clone(),
-                text,
+                content: Content::Verbatim(text),
                 origin: self.origin(peer),
                 lifetime: None,
             },

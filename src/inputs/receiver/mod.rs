@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::exposition::Text;
-use crate::store::{Change, Kind, Now, Origin, Peer, SectionId, Store, Write};
+use crate::exposition::{Content, Text};
+use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, Received};
 
 pub use connection::serve;
@@ -59,8 +59,8 @@ impl Receiver {
             .apps
             .into_iter()
             .map(|(name, text)| Change::Replace {
-                id: SectionId::new(&name, Kind::App),
-                text,
+                id: SectionId::new(&name, Producer::App),
+                content: Content::Verbatim(text),
                 origin: Origin {
                     source: Arc::clone(&self.source),
                     peer,

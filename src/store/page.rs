@@ -1,0 +1,291 @@
+//! A page: neighbouring fragments of the output, joined and compressed at
+//! most once for all who read it.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use flate2::{Compress, Compression, FlushCompress};
+
+/// Some contiguous text of the output, made of fragments.
+///
+/// Joining puts the fragments into one allocation, of which they are slices
+/// from then on: the text is held once. Readers share a page and never see it
+/// change; a writer that finds it shared changes a copy, which costs the list
+/// of its parts and not their text.
+#[derive(Debug, Default)]
+pub struct Page {
+    body: Mutex<Body>,
+    len: usize,
+    joined: OnceLock<Bytes>,
+    packed: OnceLock<Packed>,
+}
+
+/// A page's text as one raw deflate block that ends on a byte boundary (a sync
+/// flush, RFC 1951 section 3.2.4), so that blocks can be put one after the
+/// other, and its CRC-32.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    pub block: Bytes,
+    pub crc: u32,
+}
+
+/// The fragments in order. Each is a slice of `base`, or lies loose since it
+/// was written.
+#[derive(Debug, Clone, Default)]
+struct Body {
+    base: Bytes,
+    parts: Vec<Part>,
+    /// Texts of loose parts. One that was removed leaves an empty place.
+    loose: Vec<Bytes>,
+    /// Parts that are slices of `base`.
+    slices: usize,
+}
+
+/// Where a fragment is: 8 bytes, since there may be very many.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Offset in `base`, or with [`LOOSE`] the place in `loose`.
+    at: u32,
+    len: u32,
+}
+
+const LOOSE: u32 = 1 << 31;
+
+impl Part {
+    fn loose_place(self) -> Option<usize> {
+        (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
+    }
+}
+
+impl Page {
+    /// Bytes of text.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The text, joined now if it was not yet.
+    pub fn text(&self) -> &Bytes {
+        self.joined.get_or_init(|| {
+            // A reader has the page, so nobody changes it: what is joined
+            // here without the lock is what is there.
+            let body = self.body().clone();
+            let joined = body.join();
+            *self.body() = body.sliced(joined.clone());
+            joined
+        })
+    }
+
+    /// The text compressed, now if it was not yet.
+    pub fn packed(&self) -> &Packed {
+        self.packed.get_or_init(|| Packed::new(self.text()))
+    }
+
+    pub fn is_packed(&self) -> bool {
+        self.packed.get().is_some()
+    }
+
+    /// The text of one fragment.
+    pub(super) fn fragment(&self, index: usize) -> Bytes {
+        self.body().fragment(index)
+    }
+
+    /// Whether the fragment is this text already. Long texts are not compared:
+    /// a lock is held meanwhile.
+    pub(super) fn has(&self, index: usize, text: &[u8]) -> bool {
+        const LONGEST_COMPARED: usize = 64 * 1024;
+        let body = self.body();
+        let part = body.parts[index];
+        part.len as usize == text.len() && text.len() <= LONGEST_COMPARED && body.text(part) == text
+    }
+
+    /// Puts a fragment before the one at `index`.
+    pub(super) fn insert(&mut self, index: usize, text: Bytes) {
+        self.len += text.len();
+        let body = self.stale_body();
+        let part = body.add_loose(text);
+        body.parts.insert(index, part);
+    }
+
+    /// Replaces a fragment, and returns what is to be freed.
+    pub(super) fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
+        self.len += text.len();
+        let body = self.stale_body();
+        let old = body.parts[index];
+        let freed = match old.loose_place() {
+            Some(place) => {
+                body.parts[index].len = text.len() as u32;
+                std::mem::replace(&mut body.loose[place], text)
+            }
+            None => {
+                body.parts[index] = body.add_loose(text);
+                body.drop_slice()
+            }
+        };
+        self.len -= old.len as usize;
+        freed
+    }
+
+    /// Removes a fragment, and returns what is to be freed.
+    pub(super) fn remove(&mut self, index: usize) -> Bytes {
+        let body = self.stale_body();
+        let old = body.parts.remove(index);
+        let freed = match old.loose_place() {
+            Some(place) => std::mem::take(&mut body.loose[place]),
+            None => body.drop_slice(),
+        };
+        self.len -= old.len as usize;
+        freed
+    }
+
+    /// Takes the fragments from `index` on into a page of their own.
+    pub(super) fn split_off(&mut self, index: usize) -> Page {
+        let mut page = Page::default();
+        let count = self.stale_body().parts.len();
+        for (place, index) in (index..count).enumerate() {
+            page.insert(place, self.fragment(index));
+        }
+        for index in (index..count).rev() {
+            self.remove(index);
+        }
+        page
+    }
+
+    /// Puts all fragments of `other` at the end.
+    pub(super) fn append(&mut self, other: &Page) {
+        let body = other.body();
+        let count = self.stale_body().parts.len();
+        for index in 0..body.parts.len() {
+            self.insert(count + index, body.fragment(index));
+        }
+    }
+
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body, to be changed: what was made of it before holds no longer.
+    fn stale_body(&mut self) -> &mut Body {
+        self.joined = OnceLock::new();
+        self.packed = OnceLock::new();
+        self.body.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A copy to change: the same fragments, with nothing made of them yet.
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        Page {
+            body: Mutex::new(self.body().clone()),
+            len: self.len,
+            joined: OnceLock::new(),
+            packed: OnceLock::new(),
+        }
+    }
+}
+
+impl Body {
+    fn fragment(&self, index: usize) -> Bytes {
+        let part = self.parts[index];
+        match part.loose_place() {
+            Some(place) => self.loose[place].clone(),
+            None => self
+                .base
+                .slice(part.at as usize..(part.at + part.len) as usize),
+        }
+    }
+
+    fn text(&self, part: Part) -> &[u8] {
+        match part.loose_place() {
+            Some(place) => &self.loose[place],
+            None => &self.base[part.at as usize..(part.at + part.len) as usize],
+        }
+    }
+
+    fn add_loose(&mut self, text: Bytes) -> Part {
+        assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
+        let part = Part {
+            at: self.loose.len() as u32 | LOOSE,
+            len: text.len() as u32,
+        };
+        self.loose.push(text);
+        part
+    }
+
+    /// Notes that a slice is gone, and returns `base` once it was the last.
+    fn drop_slice(&mut self) -> Bytes {
+        self.slices -= 1;
+        if self.slices == 0 {
+            return std::mem::take(&mut self.base);
+        }
+        Bytes::new()
+    }
+
+    fn join(&self) -> Bytes {
+        // What lies in one piece already need not be copied.
+        if let [part] = self.parts.as_slice() {
+            if let Some(place) = part.loose_place() {
+                return self.loose[place].clone();
+            }
+        }
+        let len = self.parts.iter().map(|part| part.len as usize).sum();
+        let mut joined = Vec::with_capacity(len);
+        for part in &self.parts {
+            joined.extend_from_slice(self.text(*part));
+        }
+        Bytes::from(joined)
+    }
+
+    /// The same fragments as slices of their joined text.
+    fn sliced(&self, joined: Bytes) -> Body {
+        let mut at = 0;
+        let parts: Vec<Part> = self
+            .parts
+            .iter()
+            .map(|part| {
+                let sliced = Part { at, len: part.len };
+                at += part.len;
+                sliced
+            })
+            .collect();
+        Body {
+            base: joined,
+            slices: parts.len(),
+            parts,
+            loose: Vec::new(),
+        }
+    }
+}
+
+impl Packed {
+    /// Compresses on the thread that asks. Making a compressor costs more than
+    /// a page, so each thread keeps one.
+    pub fn new(text: &[u8]) -> Self {
+        thread_local! {
+            static COMPRESSOR: RefCell<(Compress, Vec<u8>)> =
+                RefCell::new((Compress::new(Compression::fast(), false), Vec::new()));
+        }
+        COMPRESSOR.with_borrow_mut(|(compressor, block)| {
+            compressor.reset();
+            block.clear();
+            let mut taken = 0;
+            loop {
+                // A block that does not compress grows by a few bytes in 16 KiB.
+                block.reserve(text.len() / 8 + 256);
+                let before = compressor.total_in();
+                compressor
+                    .compress_vec(&text[taken..], block, FlushCompress::Sync)
+                    .expect("deflating has no failing state");
+                taken += (compressor.total_in() - before) as usize;
+                // Room left over means that the flush is complete.
+                if taken == text.len() && block.len() < block.capacity() {
+                    break;
+                }
+            }
+            Packed {
+                block: Bytes::copy_from_slice(block),
+                crc: crc32fast::hash(text),
+            }
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! The output as an ordered rope of fragments, cut into pages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::page::Page;
+
+/// What a page is cut to, in bytes. Small pages cost a little compression
+/// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:
+/// a whole page is compressed again for it.
+pub const PAGE_SIZE: usize = 16 * 1024;
+
+/// A page is split when it outgrows this, ...
+const LARGEST: usize = 2 * PAGE_SIZE;
+
+/// ... and joined with a neighbour when it falls below this.
+const SMALLEST: usize = PAGE_SIZE / 4;
+
+/// Fragments under ordered keys.
+#[derive(Debug)]
+pub struct Rope<K> {
+    slots: Vec<Slot<K>>,
+    len: usize,
+}
+
+/// A page with the keys of its fragments. No slot is empty.
+#[derive(Debug)]
+struct Slot<K> {
+    keys: Vec<K>,
+    page: Arc<Page>,
+}
+
+impl<K> Default for Rope<K> {
+    fn default() -> Self {
+        Rope {
+            slots: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<K: Ord> Rope<K> {
+    /// Bytes of text.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The pages as they are now. What is written later does not touch them.
+    pub fn pages(&self) -> Vec<Arc<Page>> {
+        self.slots
+            .iter()
+            .map(|slot| Arc::clone(&slot.page))
+            .collect()
+    }
+
+    /// The fragment under `key`.
+    pub fn get(&self, key: &K) -> Option<Bytes> {
+        let slot = self.slots.get(self.slot_of(key))?;
+        let index = slot.keys.binary_search(key).ok()?;
+        Some(slot.page.fragment(index))
+    }
+
+    /// Sets the fragment under `key`; an empty text removes it. Returns what
+    /// is to be freed, which is for the caller to do without a lock.
+    pub fn set(&mut self, key: K, text: Bytes) -> Bytes {
+        if text.is_empty() {
+            return self.remove(&key);
+        }
+        self.len += text.len();
+        let at = self.slot_of(&key);
+        let Some(slot) = self.slots.get_mut(at) else {
+            let mut page = Page::default();
+            page.insert(0, text);
+            self.slots.push(Slot {
+                keys: vec![key],
+                page: Arc::new(page),
+            });
+            return Bytes::new();
+        };
+        let before = slot.page.len();
+        let mut freed = Bytes::new();
+        match slot.keys.binary_search(&key) {
+            // What does not change leaves the page as it is: joined and
+            // compressed.
+            Ok(index) if slot.page.has(index, &text) => {
+                self.len -= text.len();
+                return text;
+            }
+            Ok(index) => {
+                let added = text.len();
+                freed = Arc::make_mut(&mut slot.page).replace(index, text);
+                self.len -= before + added - slot.page.len();
+            }
+            Err(index) => {
+                Arc::make_mut(&mut slot.page).insert(index, text);
+                slot.keys.insert(index, key);
+            }
+        }
+        self.balance(at);
+        freed
+    }
+
+    /// Removes the fragment under `key`, if it is there. Returns what is to be
+    /// freed.
+    pub fn remove(&mut self, key: &K) -> Bytes {
+        let at = self.slot_of(key);
+        let Some(slot) = self.slots.get_mut(at) else {
+            return Bytes::new();
+        };
+        let Ok(index) = slot.keys.binary_search(key) else {
+            return Bytes::new();
+        };
+        let before = slot.page.len();
+        slot.keys.remove(index);
+        let freed = Arc::make_mut(&mut slot.page).remove(index);
+        self.len -= before - slot.page.len();
+        if slot.keys.is_empty() {
+            self.slots.remove(at);
+        } else {
+            self.balance(at);
+        }
+        freed
+    }
+
+    /// The slot that `key` is in or belongs into: the last one that begins at
+    /// or before it.
+    fn slot_of(&self, key: &K) -> usize {
+        let after = self.slots.partition_point(|slot| slot.keys[0] <= *key);
+        after.saturating_sub(1)
+    }
+
+    /// Keeps the slot's page from being too large or too small.
+    fn balance(&mut self, at: usize) {
+        let len = self.slots[at].page.len();
+        if len > LARGEST {
+            self.split(at);
+        } else if len < SMALLEST {
+            // A page between two large ones stays small: better that than
+            // copying a large one again and again.
+            let next = self.slots.get(at + 1).map(|slot| slot.page.len());
+            let previous = at.checked_sub(1).map(|at| self.slots[at].page.len());
+            if next.is_some_and(|next| len + next <= PAGE_SIZE) {
+                self.join_with_next(at);
+            } else if previous.is_some_and(|previous| len + previous <= PAGE_SIZE) {
+                self.join_with_next(at - 1);
+            }
+        }
+    }
+
+    /// Cuts a page into two of about the same size, where it has several
+    /// fragments, and goes on with what is still too large.
+    fn split(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if slot.keys.len() < 2 {
+            return;
+        }
+        let page = Arc::make_mut(&mut slot.page);
+        let half = page.len() / 2;
+        let mut first = 0;
+        let mut cut = 0;
+        while cut < slot.keys.len() - 1 && first < half {
+            first += page.fragment(cut).len();
+            cut += 1;
+        }
+        let rest = Slot {
+            keys: slot.keys.split_off(cut),
+            page: Arc::new(page.split_off(cut)),
+        };
+        self.slots.insert(at + 1, rest);
+        for at in [at + 1, at] {
+            if self.slots[at].page.len() > LARGEST {
+                self.split(at);
+            }
+        }
+    }
+
+    fn join_with_next(&mut self, at: usize) {
+        let next = self.slots.remove(at + 1);
+        let slot = &mut self.slots[at];
+        Arc::make_mut(&mut slot.page).append(&next.page);
+        slot.keys.extend(next.keys);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::Snapshot;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set(u16, usize),
+        Remove(u16),
+        Read,
+        Compress,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let size = prop_oneof![4 => 0..200_usize, 2 => 0..5_000_usize, 1 => 0..70_000_usize];
+        prop_oneof![
+            6 => (0..150_u16, size).prop_map(|(key, size)| Step::Set(key, size)),
+            2 => (0..150_u16).prop_map(Step::Remove),
+            1 => Just(Step::Read),
+            1 => Just(Step::Compress),
+        ]
+    }
+
+    /// Text that tells which write it is of, and compresses as real text does.
+    fn text(key: u16, size: usize, number: usize) -> Bytes {
+        let line = format!("series_{key}{{write=\"{number}\"}} {size}\n");
+        Bytes::from(line.repeat(size.div_ceil(line.len())).into_bytes()[..size].to_vec())
+    }
+
+    fn gunzip(bytes: &[u8]) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+        decoder.read_to_end(&mut text).expect("one gzip member");
+        assert!(
+            decoder.into_inner().is_empty(),
+            "nothing follows the member"
+        );
+        text
+    }
+
+    fn check<K: Ord>(rope: &Rope<K>) {
+        for slot in &rope.slots {
+            assert!(!slot.keys.is_empty());
+            let single = slot.keys.len() == 1;
+            assert!(single || slot.page.len() <= LARGEST, "{}", slot.page.len());
+        }
+        for pair in rope.slots.windows(2) {
+            assert!(pair[0].keys.last() < pair[1].keys.first());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever is written, removed and read in whatever order, the output
+        /// is that of a plain sorted map, and snapshots taken on the way stay
+        /// as they were.
+        #[test]
+        fn the_output_is_that_of_a_sorted_map(steps in vec(any_step(), 0..120)) {
+            let mut rope = Rope::default();
+            let mut map = BTreeMap::new();
+            let mut taken = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Set(key, size) => {
+                        let text = text(key, size, number);
+                        rope.set(key, text.clone());
+                        if text.is_empty() {
+                            map.remove(&key);
+                        } else {
+                            map.insert(key, text);
+                        }
+                    }
+                    Step::Remove(key) => {
+                        rope.remove(&key);
+                        map.remove(&key);
+                    }
+                    step => {
+                        let snapshot = Snapshot::new(rope.pages(), rope.len());
+                        let expected = map.values().flatten().copied().collect::<Vec<u8>>();
+                        if matches!(step, Step::Compress) {
+                            prop_assert_eq!(&gunzip(&snapshot.gzip().concat()), &expected);
+                        } else {
+                            prop_assert_eq!(&snapshot.text(), &expected);
+                        }
+                        taken.push((snapshot, expected));
+                    }
+                }
+                check(&rope);
+            }
+            prop_assert_eq!(rope.len(), map.values().map(Bytes::len).sum::<usize>());
+            for (key, text) in &map {
+                prop_assert_eq!(rope.get(key), Some(text.clone()));
+            }
+            for (snapshot, expected) in taken {
+                prop_assert_eq!(snapshot.len(), expected.len());
+                prop_assert_eq!(&gunzip(&snapshot.gzip().concat()), &expected);
+                prop_assert_eq!(&snapshot.text(), &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn one_small_change_makes_one_page_stale() {
+        let mut rope = Rope::default();
+        for key in 0..100_u32 {
+            rope.set(key, Bytes::from(vec![b'a'; 4000]));
+        }
+        for page in rope.pages() {
+            page.packed();
+        }
+        rope.set(50, Bytes::from(vec![b'b'; 4000]));
+        let stale = rope.pages().iter().filter(|page| !page.is_packed()).count();
+        assert_eq!(stale, 1);
+    }
+
+    #[test]
+    fn text_is_held_once() {
+        let mut rope = Rope::default();
+        for key in 0..100_u32 {
+            rope.set(key, Bytes::from(vec![b'a'; 1000]));
+        }
+        // After joining, a fragment lies inside its page's text.
+        let pages = rope.pages();
+        for page in &pages {
+            page.text();
+        }
+        let fragment = rope.get(&50).unwrap();
+        let inside = pages.iter().any(|page| {
+            let range = page.text().as_ptr_range();
+            range.contains(&fragment.as_ptr())
+        });
+        assert!(inside);
+    }
+}

@@ -1,0 +1,382 @@
+//! What is under the store's lock: sections, the output they make, deadlines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::expiry::Deadlines;
+use super::family::{Families, Member};
+use super::rope::Rope;
+use super::{
+    Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
+};
+use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
+
+#[derive(Debug)]
+pub struct Sections {
+    by_id: BTreeMap<SectionId, Section>,
+    pub rope: Rope<Key>,
+    families: Families,
+    deadlines: Deadlines,
+    /// The family of update times, where they are exposed.
+    stamps: Option<Arc<str>>,
+    apps: usize,
+    bytes: usize,
+    next_serial: u64,
+}
+
+/// Where a fragment stands in the output: families by name first, each with
+/// its head before its samples, then verbatim texts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    Family(Arc<str>, Part),
+    Verbatim(SectionId),
+}
+
+/// A part of a family.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Head,
+    Samples(SectionId),
+}
+
+/// When each app was last heard from. Its samples change with every push, so
+/// the store keeps them like any other fragment.
+const STAMPS: &str = "exporter_proxy_app_last_update_timestamp_seconds";
+const STAMPS_HELP: &str = "When the app's text was last replaced, in seconds since 1970.";
+
+impl Sections {
+    pub fn new(stamps: bool) -> Self {
+        let mut sections = Sections {
+            by_id: BTreeMap::new(),
+            rope: Rope::default(),
+            families: Families::default(),
+            deadlines: Deadlines::default(),
+            stamps: None,
+            apps: 0,
+            bytes: 0,
+            next_serial: 0,
+        };
+        if stamps {
+            let family = FamilyText {
+                name: Arc::from(STAMPS),
+                kind: Kind::Gauge,
+                help: Some(STAMPS_HELP.to_owned()),
+                line: 0,
+                samples: Text::default(),
+                series: Vec::new(),
+            };
+            sections.families.join(&family, false);
+            sections.stamps = Some(Arc::clone(&family.name));
+            sections
+                .rope
+                .set(Key::Family(family.name.clone(), Part::Head), family.head());
+        }
+        sections
+    }
+
+    /// Whether all of `write` can be applied.
+    pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
+        let mut new_apps = BTreeSet::new();
+        let mut size = self.bytes;
+        for (id, _) in write.changes.iter().filter_map(Change::families) {
+            if id.producer == Producer::App && !self.by_id.contains_key(id) {
+                new_apps.insert(id);
+            }
+        }
+        if let Some(first) = new_apps.first()
+            && self.apps + new_apps.len() > limits.apps
+        {
+            return Err(Refused::TooManyApps {
+                app: first.name.to_string(),
+                limit: limits.apps,
+            });
+        }
+        for change in &write.changes {
+            if let Change::Replace { id, content, .. } = change {
+                let old = self.by_id.get(id).map_or(0, |section| section.bytes);
+                size = (size + bytes_of(content)).saturating_sub(old);
+            }
+        }
+        if size > limits.bytes && size > self.bytes {
+            return Err(Refused::TooManyBytes {
+                size,
+                limit: limits.bytes,
+            });
+        }
+        self.families.check(write, |id| self.by_id.get(id))
+    }
+
+    /// Applies a write that has been checked. Returns what is to be freed.
+    pub fn apply(&mut self, write: Write, now: Now) -> Vec<Bytes> {
+        let mut freed = Vec::new();
+        for change in write.changes {
+            match change {
+                Change::Replace {
+                    id,
+                    content,
+                    origin,
+                    lifetime,
+                } => {
+                    let known = self.by_id.contains_key(&id);
+                    let mut section = self.take(&id);
+                    self.apps += usize::from(!known && id.producer == Producer::App);
+                    self.expose(&id, &mut section, content, &mut freed);
+                    section.origin = origin;
+                    section.updated = Some(now);
+                    section.state = State::Fresh;
+                    section.deadline = lifetime.map(|lifetime| now.tick + lifetime);
+                    self.deadlines.note(&id, &mut section);
+                    self.stamp(&id, now, &mut freed);
+                    self.by_id.insert(id, section);
+                }
+                Change::Fail {
+                    id,
+                    origin,
+                    problem,
+                    keep,
+                } => {
+                    // A bad push does not make a section of its own; a target
+                    // is listed from its first failure on.
+                    if id.producer == Producer::App && !self.by_id.contains_key(&id) {
+                        continue;
+                    }
+                    let mut section = self.take(&id);
+                    if section.state == State::Pending {
+                        section.origin = origin;
+                    }
+                    section.problem = Some(Problem {
+                        reason: problem,
+                        at: now,
+                    });
+                    // The last text is kept for so long after the first failure.
+                    if section.state == State::Fresh {
+                        section.state = State::Stale;
+                        if let Some(keep) = keep {
+                            section.deadline = Some(now.tick + keep);
+                        }
+                        self.deadlines.note(&id, &mut section);
+                    }
+                    self.by_id.insert(id, section);
+                }
+            }
+        }
+        freed
+    }
+
+    pub fn is_any_due(&self, now: Now) -> bool {
+        self.deadlines.are_due(now.tick)
+    }
+
+    /// Withdraws all whose time is up. Returns them, and what is to be freed.
+    pub fn expire(&mut self, now: Now) -> (Vec<SectionId>, Vec<Bytes>) {
+        let mut gone = Vec::new();
+        let mut freed = Vec::new();
+        while let Some(id) = self.next_due(now.tick) {
+            self.withdraw(&id, &mut freed);
+            gone.push(id);
+        }
+        (gone, freed)
+    }
+
+    pub fn list(&self) -> Vec<(SectionId, Section)> {
+        self.by_id
+            .iter()
+            .filter(|(id, _)| id.producer != Producer::Own)
+            .map(|(id, section)| (id.clone(), section.clone()))
+            .collect()
+    }
+
+    pub fn find(&self, name: &str) -> Option<(SectionId, Section)> {
+        [Producer::App, Producer::Target]
+            .into_iter()
+            .find_map(|producer| {
+                let id = SectionId::new(name, producer);
+                let section = self.by_id.get(&id)?.clone();
+                Some((id, section))
+            })
+    }
+
+    /// What is exposed for a section: families with their heads, or its text.
+    pub fn pieces(&self, id: &SectionId) -> Vec<Bytes> {
+        let Some(section) = self.by_id.get(id) else {
+            return Vec::new();
+        };
+        let mut keys = Vec::new();
+        for member in &section.members {
+            keys.push(Key::Family(Arc::clone(&member.family), Part::Head));
+            keys.push(samples_key(&member.family, id));
+        }
+        keys.push(Key::Verbatim(id.clone()));
+        keys.iter().filter_map(|key| self.rope.get(key)).collect()
+    }
+
+    pub fn totals(&self) -> Totals {
+        let own = SectionId::own();
+        let others = usize::from(self.by_id.contains_key(&own)) + self.apps;
+        Totals {
+            apps: self.apps,
+            targets: self.by_id.len() - others,
+            bytes: self.bytes,
+        }
+    }
+
+    /// The section, to be put back once it is changed; a new one where there
+    /// is none.
+    fn take(&mut self, id: &SectionId) -> Section {
+        self.by_id.get_mut(id).map_or_else(
+            || {
+                self.next_serial += 1;
+                Section {
+                    serial: self.next_serial,
+                    ..Section::default()
+                }
+            },
+            std::mem::take,
+        )
+    }
+
+    /// Makes `content` all that the section exposes.
+    fn expose(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        content: Content,
+        freed: &mut Vec<Bytes>,
+    ) {
+        let bytes = bytes_of(&content);
+        if id.producer != Producer::Own {
+            self.bytes = self.bytes + bytes - section.bytes;
+        }
+        section.bytes = bytes;
+        match content {
+            Content::Verbatim(text) => {
+                self.expose_families(id, section, Vec::new(), freed);
+                freed.push(self.rope.set(Key::Verbatim(id.clone()), text.into_bytes()));
+            }
+            Content::Families(families) => {
+                if section.members.is_empty() {
+                    freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+                }
+                self.expose_families(id, section, families, freed);
+            }
+        }
+    }
+
+    fn expose_families(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        families: Vec<FamilyText>,
+        freed: &mut Vec<Bytes>,
+    ) {
+        if families.is_empty() && section.members.is_empty() {
+            return;
+        }
+        let mut old: BTreeMap<Arc<str>, Vec<u64>> = std::mem::take(&mut section.members)
+            .into_iter()
+            .map(|member| (member.family, member.series))
+            .collect();
+        for family in families {
+            let before = old.remove(&family.name);
+            if self.families.join(&family, before.is_some()) {
+                let key = Key::Family(Arc::clone(&family.name), Part::Head);
+                freed.push(self.rope.set(key, family.head()));
+            }
+            let before = before.unwrap_or_default();
+            if before != family.series {
+                self.families.disown_series(section.serial, &before);
+                self.families.own_series(section.serial, &family.series);
+            }
+            let key = samples_key(&family.name, id);
+            freed.push(self.rope.set(key, family.samples.into_bytes()));
+            section.members.push(Member {
+                family: family.name,
+                series: family.series,
+            });
+        }
+        for (family, series) in old {
+            self.families.disown_series(section.serial, &series);
+            freed.push(self.rope.remove(&samples_key(&family, id)));
+            if self.families.leave(&family) {
+                freed.push(self.rope.remove(&Key::Family(family, Part::Head)));
+            }
+        }
+    }
+
+    /// Notes the time of an app's update in the output.
+    fn stamp(&mut self, id: &SectionId, now: Now, freed: &mut Vec<Bytes>) {
+        let Some(family) = self
+            .stamps
+            .as_ref()
+            .filter(|_| id.producer == Producer::App)
+        else {
+            return;
+        };
+        let mut line = String::with_capacity(STAMPS.len() + id.name.len() + 32);
+        line.push_str(STAMPS);
+        line.push_str("{app=\"");
+        write_label_value(&mut line, &id.name);
+        line.push_str("\"} ");
+        let millis = now.unix_millis();
+        let written = writeln!(line, "{}.{:03}", millis / 1000, millis % 1000);
+        written.expect("writing to a String cannot fail");
+        freed.push(self.rope.set(samples_key(family, id), Bytes::from(line)));
+    }
+
+    /// Takes the next section whose time is up.
+    fn next_due(&mut self, now: Instant) -> Option<SectionId> {
+        while let Some(id) = self.deadlines.pop_due(now) {
+            let Some(section) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            section.queued = None;
+            match section.deadline {
+                Some(deadline) if deadline <= now => return Some(id),
+                Some(_) => self.deadlines.note(&id, section),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+        let mut section = self.take(id);
+        self.expose(id, &mut section, Content::Verbatim(Text::default()), freed);
+        if id.producer == Producer::App {
+            self.apps -= 1;
+            self.by_id.remove(id);
+            if let Some(family) = &self.stamps {
+                freed.push(self.rope.remove(&samples_key(family, id)));
+            }
+        } else {
+            section.deadline = None;
+            section.state = State::Withdrawn;
+            self.by_id.insert(id.clone(), section);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    #[cfg(test)]
+    pub fn families(&self) -> &Families {
+        &self.families
+    }
+}
+
+fn samples_key(family: &Arc<str>, id: &SectionId) -> Key {
+    Key::Family(Arc::clone(family), Part::Samples(id.clone()))
+}
+
+fn bytes_of(content: &Content) -> usize {
+    match content {
+        Content::Verbatim(text) => text.len(),
+        Content::Families(families) => families.iter().map(|family| family.samples.len()).sum(),
+    }
+}
