@@ -129,8 +129,13 @@ impl App {
             };
             log::info!("receiving on Unix socket {}{chosen}", listener.address());
         }
+        let targets = self.config.poll_external.targets.len();
         if !self.poller.is_empty() {
-            log::info!("polling {} targets", self.poller.len());
+            log::info!("polling {targets} targets");
+        } else if targets > 0 {
+            log::info!(
+                "{targets} targets are configured and not polled: poll_external.poll_other_scrape_endpoints is false"
+            );
         }
     }
 

@@ -88,7 +88,7 @@ pub fn settle(
 ) -> Result<(Config, Vec<String>), ConfigError> {
     let mut syntax_errors = Vec::new();
     let mut entries = document::parse_toml(name, text, &mut syntax_errors);
-    let mut warnings = environment::overlay(&mut entries, environment);
+    let warnings = environment::overlay(&mut entries, environment);
 
     let faults = Faults::default();
     let mut root = Table::root(entries, &faults);
@@ -96,7 +96,7 @@ pub fn settle(
         exporter: exporter::read(root.table("exporter")),
         receiver: receiver::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
-        poll_external: poll_external::read(root.table("poll_external"), &mut warnings),
+        poll_external: poll_external::read(root.table("poll_external")),
     };
     root.finish();
 

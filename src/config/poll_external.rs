@@ -150,7 +150,7 @@ struct Written {
     target: Target,
 }
 
-pub fn read(mut table: Table<'_>, warnings: &mut Vec<String>) -> PollExternal {
+pub fn read(mut table: Table<'_>) -> PollExternal {
     let poll = table.take("poll_other_scrape_endpoints", true, boolean);
     let defaults = Defaults {
         interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
@@ -173,12 +173,6 @@ pub fn read(mut table: Table<'_>, warnings: &mut Vec<String>) -> PollExternal {
     let targets = name_all(written, &table);
     table.finish();
 
-    if !poll && !targets.is_empty() {
-        warnings.push(format!(
-            "{} targets are configured but not polled: poll_external.poll_other_scrape_endpoints is false",
-            targets.len()
-        ));
-    }
     PollExternal {
         poll_other_scrape_endpoints: poll,
         max_body,

@@ -64,6 +64,10 @@ impl Page {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The text, joined now if it was not yet.
     pub fn text(&self) -> &Bytes {
         self.joined.get_or_init(|| {
@@ -223,10 +227,10 @@ impl Body {
 
     fn join(&self) -> Bytes {
         // What lies in one piece already need not be copied.
-        if let [part] = self.parts.as_slice() {
-            if let Some(place) = part.loose_place() {
-                return self.loose[place].clone();
-            }
+        if let [part] = self.parts.as_slice()
+            && let Some(place) = part.loose_place()
+        {
+            return self.loose[place].clone();
         }
         let len = self.parts.iter().map(|part| part.len as usize).sum();
         let mut joined = Vec::with_capacity(len);

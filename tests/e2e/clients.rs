@@ -1,4 +1,4 @@
-//! What a person types: the commands of the README.
+//! The sample clients, as a person runs them.
 
 use std::path::Path;
 use std::process::Command;

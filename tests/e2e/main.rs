@@ -6,8 +6,11 @@ mod harness;
 /// Programs that a machine may lack, and servers that are started for a test.
 mod tools;
 
-/// What a person types: the commands of the README.
+/// The sample clients.
 mod clients;
+
+/// What a person types first.
+mod readme;
 
 /// A configuration of the original program, with its senders.
 mod original;

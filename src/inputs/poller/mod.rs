@@ -68,10 +68,6 @@ impl Poller {
         Ok(Poller { targets })
     }
 
-    pub fn len(&self) -> usize {
-        self.targets.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
