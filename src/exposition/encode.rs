@@ -2,21 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What a family is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        }
-    }
-}
+use super::Kind;
 
 /// Text being written, family after family.
 #[derive(Debug, Default)]
