@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, SocketPath};
 use crate::http;
+use crate::inputs::door::Door;
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::receiver::{self, Budget, Receiver};
 use crate::net::accept::{self, Limits};
@@ -29,6 +30,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    door: Arc<Door>,
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
     tcp: Option<Listener>,
@@ -62,7 +64,9 @@ impl App {
             config.exporter.own_metrics,
         ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
-        let poller = Poller::new(&config.poll_external, &store, &telemetry)?;
+        let own_metrics = config.exporter.own_metrics;
+        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics));
+        let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(
             &config.exporter.scrape_expose_endpoint,
@@ -85,6 +89,7 @@ impl App {
         }
         Ok(App {
             config,
+            door,
             store,
             telemetry,
             tcp,
@@ -168,6 +173,7 @@ impl App {
 
         let server = Arc::new(http::Server {
             config: self.config.exporter.clone(),
+            mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
             stop: self.stop.clone(),
@@ -198,6 +204,7 @@ impl App {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {
             config: self.config.receiver.clone(),
+            door: Arc::clone(&self.door),
             store: Arc::clone(&self.store),
             received,
             budget: Arc::clone(budget),

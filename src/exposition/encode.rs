@@ -3,29 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{FamilyText, Text};
-
-/// What a family is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-    Summary,
-    Untyped,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-            Kind::Summary => "summary",
-            Kind::Untyped => "untyped",
-        }
-    }
-}
+use super::{FamilyText, Kind, Text};
 
 /// Families being written, one after the other.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::normal::is_plain_name;
 use super::{Kind, Text};
 
 /// What a producer exposes, in the form it is kept in.
@@ -34,18 +35,16 @@ impl FamilyText {
     /// The lines that go before the samples of all who expose the family.
     pub fn head(&self) -> Bytes {
         let mut head = String::with_capacity(64);
+        let quote = if is_plain_name(&self.name) { "" } else { "\"" };
         if let Some(help) = &self.help {
-            head.push_str("# HELP ");
-            head.push_str(&self.name);
-            head.push(' ');
-            head.push_str(help);
-            head.push('\n');
+            for piece in ["# HELP ", quote, &*self.name, quote, " ", help, "\n"] {
+                head.push_str(piece);
+            }
         }
-        head.push_str("# TYPE ");
-        head.push_str(&self.name);
-        head.push(' ');
-        head.push_str(self.kind.as_str());
-        head.push('\n');
+        let kind = self.kind.as_str();
+        for piece in ["# TYPE ", quote, &*self.name, quote, " ", kind, "\n"] {
+            head.push_str(piece);
+        }
         Bytes::from(head)
     }
 

@@ -3,11 +3,31 @@
 //! - [`Text`]: a sender's exposition text, made safe to stand beside others.
 //! - [`Content`]: what a producer exposes, verbatim or as [`FamilyText`]s.
 //! - [`Encoder`]: writes families in text format 0.0.4.
+//! - [`Parser`]: reads text 0.0.4 and OpenMetrics 1.0, line by line.
+//! - [`Families`]: the entries of one sender's text, family by family.
+//! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
+//! - [`Form`]: the forms in which normal text is shown to readers.
+//! - [`keep_families`]: a text with some of its families only.
 
 mod encode;
+mod families;
 mod family;
+mod filter;
+mod form;
+mod kind;
+mod normal;
+mod parse;
 mod text;
 
-pub use encode::{Encoder, FamilyEncoder, Kind, write_label_value};
+pub use encode::{Encoder, FamilyEncoder, write_label_value};
+pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText};
+pub use filter::keep_families;
+pub use form::Form;
+pub use kind::Kind;
+pub use normal::{Normal, format_of, normalize};
+pub use parse::{
+    Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
+    unescape_help,
+};
 pub use text::Text;

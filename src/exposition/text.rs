@@ -53,6 +53,11 @@ impl Text {
         }
     }
 
+    pub fn as_str(&self) -> &str {
+        // It was made of text, and pieces are cut at line feeds.
+        std::str::from_utf8(&self.0).expect("a text is UTF-8")
+    }
+
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }

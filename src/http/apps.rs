@@ -9,10 +9,10 @@ use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::Server;
+use super::accept::TEXT_FORMAT;
 use super::body::Pieces;
-use super::metrics::TEXT_FORMAT;
 use super::reply::{self, Reply};
+use super::{Server, query};
 use crate::store::{Now, Section, SectionId};
 
 /// A `+---+` rule above and below every row, the header's too: the look that
@@ -36,7 +36,7 @@ pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
             .collect();
         return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
     }
-    let mut table = if parameter(query, "wide") == Some("1") {
+    let mut table = if query::value(query, "wide").as_deref() == Some("1") {
         wide_table(server, &sections, now)
     } else {
         narrow_table(&sections)
@@ -70,20 +70,12 @@ pub fn text(server: &Server, name: &str) -> Reply {
 
 fn wants_json(query: &str, request: &Request<Incoming>) -> bool {
     let accepted = request.headers().get(ACCEPT);
-    match parameter(query, "format") {
+    match query::value(query, "format") {
         Some(format) => format == "json",
         None => accepted
             .and_then(|accept| accept.to_str().ok())
             .is_some_and(|accept| accept.contains("application/json")),
     }
-}
-
-fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value)
 }
 
 fn narrow_table(sections: &[(SectionId, Section)]) -> Table {

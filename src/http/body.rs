@@ -2,46 +2,42 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::store::{Page, Snapshot};
+use crate::store::{Snapshot, Texts};
 
 /// Pieces sent one after the other. Each is let go once it is sent, so a slow
 /// reader holds no more than what it has still to be sent.
 #[derive(Debug)]
 pub struct Pieces {
-    pieces: vec::IntoIter<Piece>,
+    pieces: Source,
     left: u64,
 }
 
 #[derive(Debug)]
-enum Piece {
-    Bytes(Bytes),
-    /// Joined when its turn comes.
-    Page(Arc<Page>),
+enum Source {
+    Made(vec::IntoIter<Bytes>),
+    /// Pages that are joined when their turn comes.
+    Pages(Texts),
 }
 
 impl Pieces {
     pub fn new(pieces: Vec<Bytes>) -> Self {
-        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let pieces: Vec<Piece> = pieces.into_iter().map(Piece::Bytes).collect();
         Pieces {
-            pieces: pieces.into_iter(),
-            left,
+            left: pieces.iter().map(|piece| piece.len() as u64).sum(),
+            pieces: Source::Made(pieces.into_iter()),
         }
     }
 
     /// The text of a snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let pages: Vec<Piece> = snapshot.pages().iter().cloned().map(Piece::Page).collect();
         Pieces {
-            pieces: pages.into_iter(),
             left: snapshot.len() as u64,
+            pieces: Source::Pages(snapshot.texts()),
         }
     }
 
@@ -64,14 +60,14 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.pieces.next().map(|piece| {
-            let bytes = match piece {
-                Piece::Bytes(bytes) => bytes,
-                Piece::Page(page) => page.text().clone(),
-            };
-            self.left -= bytes.len() as u64;
-            Ok(Frame::data(bytes))
-        }))
+        let piece = match &mut self.pieces {
+            Source::Made(pieces) => pieces.next(),
+            Source::Pages(texts) => texts.next(),
+        };
+        if let Some(piece) = &piece {
+            self.left -= piece.len() as u64;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -45,7 +45,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         );
     }
     let reply = match segments.as_slice() {
-        ["metrics"] => metrics::all(server, request.headers()).await,
+        ["metrics"] => metrics::all(server, request).await,
         ["apps"] => apps::list(server, request),
         ["apps", name] => apps::detail(server, name),
         ["apps", name, _] => apps::text(server, name),

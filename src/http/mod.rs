@@ -3,11 +3,13 @@
 //! [`serve`] runs one connection; [`dispatch`] is the one place that knows
 //! the paths; each group of endpoints has a file.
 
+mod accept;
 mod apps;
 mod body;
 mod dispatch;
 mod encoding;
 mod metrics;
+mod query;
 mod reply;
 mod status;
 
@@ -19,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Exporter;
+use crate::config::{Exporter, Mode};
 use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -28,6 +30,7 @@ use crate::telemetry::Telemetry;
 #[derive(Debug)]
 pub struct Server {
     pub config: Exporter,
+    pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
     /// Told to stop: answers that have begun are finished.

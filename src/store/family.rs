@@ -1,4 +1,4 @@
-//! Families that several sections share: their heads, and who may join them.
+//! FamilyIndex that several sections share: their heads, and who may join them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::exposition::{FamilyText, Kind};
 
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
-pub struct Families {
+pub struct FamilyIndex {
     by_name: BTreeMap<Arc<str>, Held>,
     /// Which section exposes a series, by the series' hash.
     owners: HashMap<u64, u64, PlainHash>,
@@ -59,7 +59,7 @@ fn suffixes(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-impl Families {
+impl FamilyIndex {
     /// Checks a write against what other sections expose, and its parts
     /// against one another: one kind to a family, every series once, no name
     /// within another family. Costs what is written, not what is held.

@@ -6,7 +6,7 @@
 //! all, writes are these named methods, and time is a parameter, so the store
 //! has no clock, no I/O and no task of its own.
 //!
-//! The texts themselves lie in a [rope] of fragments, cut into [`page`]s that
+//! The texts themselves lie in a [rope] of fragments, cut into [page]s that
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
 
@@ -23,9 +23,8 @@ mod write;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use now::Now;
-pub use page::{Packed, Page};
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Refused, Write};
 
 use crate::exposition::Text;
@@ -109,6 +108,13 @@ impl Store {
     /// What is exposed for a section.
     pub fn text(&self, id: &SectionId) -> Text {
         let pieces = self.read().pieces(id);
+        Text::concat(&pieces)
+    }
+
+    /// What is exposed for apps and targets of these names together, each
+    /// family once. Names that nobody has are passed over.
+    pub fn texts(&self, names: &[String]) -> Text {
+        let pieces = self.read().pieces_of_all(names);
         Text::concat(&pieces)
     }
 

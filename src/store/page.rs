@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
 
+use crate::exposition::Form;
+
 /// Some contiguous text of the output, made of fragments.
 ///
 /// Joining puts the fragments into one allocation, of which they are slices
@@ -17,7 +19,15 @@ use flate2::{Compress, Compression, FlushCompress};
 pub struct Page {
     body: Mutex<Body>,
     len: usize,
-    joined: OnceLock<Bytes>,
+    normal: Made,
+    /// The page in other forms, made when the first reader asks for one.
+    variants: OnceLock<Box<[Made; Form::VARIANTS]>>,
+}
+
+/// What has been made of a page, in one form.
+#[derive(Debug, Default)]
+struct Made {
+    text: OnceLock<Bytes>,
     packed: OnceLock<Packed>,
 }
 
@@ -59,34 +69,70 @@ impl Part {
 }
 
 impl Page {
-    /// Bytes of text.
+    /// A page of one text, for what is shown beside the store.
+    pub fn of(text: Bytes) -> Self {
+        let mut page = Page::default();
+        page.insert(0, text);
+        page
+    }
+
+    /// Bytes of normal text.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The text, joined now if it was not yet.
-    pub fn text(&self) -> &Bytes {
-        self.joined.get_or_init(|| {
-            // A reader has the page, so nobody changes it: what is joined
-            // here without the lock is what is there.
-            let body = self.body().clone();
-            let joined = body.join();
-            *self.body() = body.sliced(joined.clone());
-            joined
+    /// The text in a form, made now if it was not yet. Normal text is joined;
+    /// a form in which it is the same shares it.
+    pub fn text(&self, form: Form) -> &Bytes {
+        let Some(variant) = form.variant() else {
+            return self.normal.text.get_or_init(|| self.join());
+        };
+        self.variants()[variant].text.get_or_init(|| {
+            let normal = self.text(Form::NORMAL);
+            // Whole texts are UTF-8, and pages hold whole texts.
+            let shown = std::str::from_utf8(normal)
+                .ok()
+                .and_then(|text| form.show(text));
+            shown.map_or_else(|| normal.clone(), Bytes::from)
         })
     }
 
-    /// The text compressed, now if it was not yet.
-    pub fn packed(&self) -> &Packed {
-        self.packed.get_or_init(|| Packed::new(self.text()))
+    /// The text in a form, compressed, now if it was not yet.
+    pub fn packed(&self, form: Form) -> &Packed {
+        let made = match form.variant() {
+            None => &self.normal,
+            Some(variant) => &self.variants()[variant],
+        };
+        made.packed.get_or_init(|| {
+            let text = self.text(form);
+            if form != Form::NORMAL && text.as_ptr() == self.text(Form::NORMAL).as_ptr() {
+                return self.packed(Form::NORMAL).clone();
+            }
+            Packed::new(text)
+        })
     }
 
-    pub fn is_packed(&self) -> bool {
-        self.packed.get().is_some()
+    pub fn is_packed(&self, form: Form) -> bool {
+        match form.variant() {
+            None => self.normal.packed.get().is_some(),
+            Some(variant) => {
+                let variants = self.variants.get();
+                variants.is_some_and(|made| made[variant].packed.get().is_some())
+            }
+        }
+    }
+
+    fn variants(&self) -> &[Made; Form::VARIANTS] {
+        self.variants.get_or_init(Box::default)
+    }
+
+    fn join(&self) -> Bytes {
+        // A reader has the page, so nobody changes it: what is joined here
+        // without the lock is what is there.
+        let body = self.body().clone();
+        let joined = body.join();
+        *self.body() = body.sliced(joined.clone());
+        joined
     }
 
     /// The text of one fragment.
@@ -170,8 +216,8 @@ impl Page {
 
     /// The body, to be changed: what was made of it before holds no longer.
     fn stale_body(&mut self) -> &mut Body {
-        self.joined = OnceLock::new();
-        self.packed = OnceLock::new();
+        self.normal = Made::default();
+        self.variants = OnceLock::new();
         self.body.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,8 +228,8 @@ impl Clone for Page {
         Page {
             body: Mutex::new(self.body().clone()),
             len: self.len,
-            joined: OnceLock::new(),
-            packed: OnceLock::new(),
+            normal: Made::default(),
+            variants: OnceLock::new(),
         }
     }
 }

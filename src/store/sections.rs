@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::expiry::Deadlines;
-use super::family::{Families, Member};
+use super::family::{FamilyIndex, Member};
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
@@ -19,7 +19,7 @@ use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
 pub struct Sections {
     by_id: BTreeMap<SectionId, Section>,
     pub rope: Rope<Key>,
-    families: Families,
+    families: FamilyIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
@@ -53,7 +53,7 @@ impl Sections {
         let mut sections = Sections {
             by_id: BTreeMap::new(),
             rope: Rope::default(),
-            families: Families::default(),
+            families: FamilyIndex::default(),
             deadlines: Deadlines::default(),
             stamps: None,
             apps: 0,
@@ -202,15 +202,33 @@ impl Sections {
 
     /// What is exposed for a section: families with their heads, or its text.
     pub fn pieces(&self, id: &SectionId) -> Vec<Bytes> {
-        let Some(section) = self.by_id.get(id) else {
-            return Vec::new();
-        };
-        let mut keys = Vec::new();
-        for member in &section.members {
-            keys.push(Key::Family(Arc::clone(&member.family), Part::Head));
-            keys.push(samples_key(&member.family, id));
+        self.gather(self.by_id.get_key_value(id).into_iter())
+    }
+
+    /// The same for all apps and targets of these names together.
+    pub fn pieces_of_all(&self, names: &[String]) -> Vec<Bytes> {
+        let ids = names.iter().flat_map(|name| {
+            [Producer::App, Producer::Target].map(|producer| SectionId::new(name, producer))
+        });
+        let ids: BTreeSet<SectionId> = ids.collect();
+        self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
+    }
+
+    /// The fragments of some sections, in the order of the output.
+    fn gather<'s>(
+        &self,
+        sections: impl Iterator<Item = (&'s SectionId, &'s Section)>,
+    ) -> Vec<Bytes> {
+        let mut keys = BTreeSet::new();
+        for (id, section) in sections {
+            for member in &section.members {
+                keys.insert(Key::Family(Arc::clone(&member.family), Part::Head));
+                keys.insert(samples_key(&member.family, id));
+            }
+            if section.members.is_empty() {
+                keys.insert(Key::Verbatim(id.clone()));
+            }
         }
-        keys.push(Key::Verbatim(id.clone()));
         keys.iter().filter_map(|key| self.rope.get(key)).collect()
     }
 
@@ -365,7 +383,7 @@ impl Sections {
     }
 
     #[cfg(test)]
-    pub fn families(&self) -> &Families {
+    pub fn families(&self) -> &FamilyIndex {
         &self.families
     }
 }

@@ -2,19 +2,39 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::page::{Packed, Page};
+use crate::exposition::Form;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
 /// written later does not touch it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pages: Vec<Arc<Page>>,
+    /// Bytes of normal text.
     len: usize,
+    form: Form,
     /// The page that the next worker takes in [`Snapshot::pack_some`].
     next: Arc<AtomicUsize>,
+}
+
+/// Texts of pages, one after the other. Each page is let go once its text is
+/// taken.
+#[derive(Debug)]
+pub struct Texts {
+    pages: vec::IntoIter<Arc<Page>>,
+    form: Form,
+}
+
+impl Iterator for Texts {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.pages.next().map(|page| page.text(self.form).clone())
+    }
 }
 
 /// A gzip member's head: deflate, no name, no time, unknown system (RFC 1952).
@@ -33,35 +53,64 @@ impl Snapshot {
         Snapshot {
             pages,
             len,
+            form: Form::NORMAL,
             next: Arc::default(),
         }
     }
 
-    /// Bytes of text.
+    /// One text, shown like the store's own.
+    pub fn of(text: Bytes) -> Self {
+        let len = text.len();
+        Snapshot::new(vec![Arc::new(Page::of(text))], len)
+    }
+
+    /// The same in a form that a reader asked for.
+    #[must_use]
+    pub fn in_form(mut self, form: Form) -> Self {
+        const END: &[u8] = b"# EOF\n";
+        self.form = form;
+        if form.open_metrics {
+            self.pages.push(Arc::new(Page::of(Bytes::from_static(END))));
+            self.len += END.len();
+        }
+        self
+    }
+
+    /// The pages' texts, each made when its turn comes.
+    pub fn texts(&self) -> Texts {
+        Texts {
+            pages: self.pages.clone().into_iter(),
+            form: self.form,
+        }
+    }
+
+    /// Bytes of text. Forms other than the normal one are made for it.
     pub fn len(&self) -> usize {
-        self.len
+        if self.form == Form::NORMAL {
+            return self.len;
+        }
+        self.pages
+            .iter()
+            .map(|page| page.text(self.form).len())
+            .sum()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub fn pages(&self) -> &[Arc<Page>] {
-        &self.pages
-    }
-
     /// The whole text in one piece.
     pub fn text(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(self.len);
-        for page in &self.pages {
-            text.extend_from_slice(page.text());
-        }
-        text
+        self.texts()
+            .fold(Vec::with_capacity(self.len), |mut whole, text| {
+                whole.extend_from_slice(&text);
+                whole
+            })
     }
 
     /// Bytes of pages that have yet to be compressed.
     pub fn unpacked(&self) -> usize {
-        let stale = self.pages.iter().filter(|page| !page.is_packed());
+        let stale = self.pages.iter().filter(|page| !page.is_packed(self.form));
         stale.map(|page| page.len()).sum()
     }
 
@@ -69,7 +118,7 @@ impl Snapshot {
     /// taken. Any number of threads may do this at once on clones.
     pub fn pack_some(&self) {
         while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            page.packed();
+            page.packed(self.form);
         }
     }
 
@@ -84,12 +133,12 @@ impl Snapshot {
         let mut piece = BytesMut::with_capacity(PIECE_SIZE);
         piece.put_slice(&GZIP_HEAD);
         let mut crc = crc32fast::Hasher::new();
+        let mut len = 0;
         for page in &self.pages {
-            let Packed { block, crc: part } = page.packed();
-            crc.combine(&crc32fast::Hasher::new_with_initial_len(
-                *part,
-                page.len() as u64,
-            ));
+            let Packed { block, crc: part } = page.packed(self.form);
+            let text_len = page.text(self.form).len() as u64;
+            crc.combine(&crc32fast::Hasher::new_with_initial_len(*part, text_len));
+            len += text_len;
             if piece.len() + block.len() > PIECE_SIZE && !piece.is_empty() {
                 pieces.push(piece.split().freeze());
                 piece.reserve(PIECE_SIZE);
@@ -103,7 +152,7 @@ impl Snapshot {
         piece.put_slice(&FINAL_BLOCK);
         piece.put_u32_le(crc.finalize());
         // The length modulo 2^32, as the format has it.
-        piece.put_u32_le(self.len as u32);
+        piece.put_u32_le(len as u32);
         pieces.push(piece.freeze());
         pieces
     }

@@ -273,7 +273,7 @@ fn families_of_several_sections_stand_together_under_one_head() {
     let id = SectionId::new("a", Producer::App);
     assert_eq!(
         store.text(&id).bytes(),
-        "# TYPE n_total counter\nn_total 5\n# TYPE m gauge\nm{x=\"a\"} 1\nm{x=\"aa\"} 2\n"
+        "# TYPE m gauge\nm{x=\"a\"} 1\nm{x=\"aa\"} 2\n# TYPE n_total counter\nn_total 5\n"
     );
 
     // What a section no longer exposes goes, and with the last one the head.

@@ -15,6 +15,20 @@ pub enum Reason {
     TooLarge,
     /// A new app past the bound on apps.
     TooManyApps,
+    /// The text breaks the exposition format.
+    InvalidText,
+    /// The text has too many samples or labels, or too long ones.
+    TooManySamples,
+    /// All apps together would have too much text.
+    TooManyBytes,
+    /// A family is of another kind elsewhere.
+    KindConflict,
+    /// A family would stand inside another one.
+    NameCollision,
+    /// A series is there twice, or elsewhere already.
+    DuplicateSeries,
+    /// A family has a name of the proxy's own.
+    ReservedName,
     /// All memory for unfinished messages is in use.
     NoBuffer,
     /// It did not arrive, or answer, in time.
@@ -40,12 +54,19 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 23] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
         Reason::TooLarge,
         Reason::TooManyApps,
+        Reason::InvalidText,
+        Reason::TooManySamples,
+        Reason::TooManyBytes,
+        Reason::KindConflict,
+        Reason::NameCollision,
+        Reason::DuplicateSeries,
+        Reason::ReservedName,
         Reason::NoBuffer,
         Reason::Timeout,
         Reason::Truncated,
@@ -66,6 +87,13 @@ impl Reason {
             Reason::BadName => "bad_name",
             Reason::TooLarge => "too_large",
             Reason::TooManyApps => "too_many_apps",
+            Reason::InvalidText => "invalid_text",
+            Reason::TooManySamples => "too_many_samples",
+            Reason::TooManyBytes => "too_many_bytes",
+            Reason::KindConflict => "kind_conflict",
+            Reason::NameCollision => "name_collision",
+            Reason::DuplicateSeries => "duplicate_series",
+            Reason::ReservedName => "reserved_name",
             Reason::NoBuffer => "no_buffer",
             Reason::Timeout => "timeout",
             Reason::Truncated => "truncated",

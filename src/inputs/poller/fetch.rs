@@ -9,6 +9,7 @@ use reqwest::{Certificate, Client, StatusCode};
 
 use crate::config::{BasicAuth, Target, TargetUrl};
 use crate::exposition::Text;
+use crate::inputs::door::Rejection;
 use crate::store::Peer;
 use crate::telemetry::Reason;
 
@@ -42,6 +43,15 @@ pub struct Fetched {
 pub struct Failure {
     pub reason: Reason,
     message: String,
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Failure {
+            reason: rejection.reason,
+            message: rejection.message,
+        }
+    }
 }
 
 impl fmt::Display for Failure {

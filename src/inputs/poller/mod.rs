@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{PollExternal, Target};
-use crate::exposition::Content;
+use crate::exposition::Text;
+use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, TargetStats, Telemetry};
 
@@ -31,6 +32,7 @@ struct PolledTarget {
     config: Target,
     fetcher: Fetcher,
     stats: Arc<TargetStats>,
+    door: Arc<Door>,
     store: Arc<Store>,
     id: SectionId,
     source: Arc<str>,
@@ -42,6 +44,7 @@ impl Poller {
     /// Prepares every target. Nothing is sent yet.
     pub fn new(
         config: &PollExternal,
+        door: &Arc<Door>,
         store: &Arc<Store>,
         telemetry: &Telemetry,
     ) -> Result<Self, SetupError> {
@@ -58,6 +61,7 @@ impl Poller {
                     config: target.clone(),
                     fetcher: Fetcher::new(target, config.max_body)?,
                     stats: telemetry.add_target(&target.name),
+                    door: Arc::clone(door),
                     store: Arc::clone(store),
                     id: SectionId::new(&target.name, Producer::Target),
                     source: Arc::from(target.url.to_string()),
@@ -104,29 +108,35 @@ impl PolledTarget {
         let started = Instant::now();
         let fetched = self.fetcher.fetch().await;
         let now = Now::read();
-        let result = match &fetched {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(failure.reason),
-        };
+        let stored = fetched.and_then(|Fetched { text, peer }| self.store(text, peer, now));
+        let result = stored.as_ref().map_err(|failure| failure.reason).copied();
         self.stats.note(result, started.elapsed(), now);
-        self.log(result, &fetched);
-        let change = match fetched {
-            Ok(Fetched { text, peer }) => Change::Replace {
-                id: self.id.clone(),
-                content: Content::Verbatim(text),
-                origin: self.origin(peer),
-                lifetime: None,
-            },
-            Err(failure) => Change::Fail {
+        self.log(&stored);
+        self.last = Some(result);
+        if let Err(failure) = stored {
+            let fail = Change::Fail {
                 id: self.id.clone(),
                 origin: self.origin(Peer::Unknown),
                 problem: failure.to_string(),
                 keep: Some(self.config.stale_after),
-            },
-        };
-        if let Err(refused) = self.store.apply(Write::one(change), now) {
-            log::error!("target {}: not stored: {refused}", self.config.name);
+            };
+            // Nothing that only fails is refused.
+            let _ = self.store.apply(Write::one(fail), now);
         }
+    }
+
+    /// Stores a text, if it is one that can be shown.
+    fn store(&self, text: Text, peer: Peer, now: Now) -> Result<(), Failure> {
+        let content = self.door.admit(&self.config.name, text)?;
+        let replace = Change::Replace {
+            id: self.id.clone(),
+            content,
+            origin: self.origin(peer),
+            lifetime: None,
+        };
+        self.store
+            .apply(Write::one(replace), now)
+            .map_err(|refused| Failure::from(Rejection::from(refused)))
     }
 
     fn origin(&self, peer: Peer) -> Origin {
@@ -137,18 +147,17 @@ impl PolledTarget {
     }
 
     /// One line when a target begins to fail, fails otherwise, or recovers.
-    fn log(&mut self, result: Result<(), Reason>, fetched: &Result<Fetched, Failure>) {
+    fn log(&self, stored: &Result<(), Failure>) {
         let name = &self.config.name;
-        match fetched {
-            Err(failure) if self.last == Some(result) => {
+        match stored {
+            Err(failure) if self.last == Some(Err(failure.reason)) => {
                 log::debug!("target {name}: {failure}");
             }
             Err(failure) => log::warn!("target {name} ({}): {failure}", self.config.url),
-            Ok(_) if matches!(self.last, Some(Err(_))) => {
+            Ok(()) if matches!(self.last, Some(Err(_))) => {
                 log::info!("target {name} answers again");
             }
-            Ok(fetched) => log::debug!("target {name}: {} bytes", fetched.text.len()),
+            Ok(()) => log::debug!("target {name} answered"),
         }
-        self.last = Some(result);
     }
 }

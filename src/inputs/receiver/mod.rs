@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::exposition::{Content, Text};
+use crate::exposition::Text;
+use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, Received};
 
@@ -34,6 +35,7 @@ pub use inbox::{Inbox, Limits};
 #[derive(Debug)]
 pub struct Receiver {
     pub config: config::Receiver,
+    pub door: Arc<Door>,
     pub store: Arc<Store>,
     pub received: Arc<Received>,
     /// Memory for unfinished messages, shared by all receivers.
@@ -52,25 +54,49 @@ pub struct Message {
 impl Receiver {
     /// Stores all of a message, or nothing.
     fn store(&self, message: Message, peer: Peer) -> Result<(), Failure> {
-        for (name, _) in &message.apps {
-            check_name(name, self.config.max_app_name)?;
+        let now = Now::read();
+        let mut changes = Vec::with_capacity(message.apps.len());
+        for (name, text) in message.apps {
+            check_name(&name, self.config.max_app_name)?;
+            let id = SectionId::new(&name, Producer::App);
+            match self.door.admit(&name, text) {
+                Ok(content) => changes.push(Change::Replace {
+                    id,
+                    content,
+                    origin: self.origin(peer),
+                    lifetime: self.config.app_ttl,
+                }),
+                Err(rejection) => return Err(self.note(vec![id], peer, rejection, now)),
+            }
         }
-        let changes = message
-            .apps
+        // Once the write is refused it is gone, and these are to be told.
+        let apps = changes.iter().map(|change| change.id().clone()).collect();
+        self.store
+            .apply(Write { changes }, now)
+            .map_err(|refused| self.note(apps, peer, Rejection::from(refused), now))
+    }
+
+    /// Notes with the apps why their push was refused.
+    fn note(&self, apps: Vec<SectionId>, peer: Peer, rejection: Rejection, now: Now) -> Failure {
+        let changes = apps
             .into_iter()
-            .map(|(name, text)| Change::Replace {
-                id: SectionId::new(&name, Producer::App),
-                content: Content::Verbatim(text),
-                origin: Origin {
-                    source: Arc::clone(&self.source),
-                    peer,
-                },
-                lifetime: self.config.app_ttl,
+            .map(|id| Change::Fail {
+                id,
+                origin: self.origin(peer),
+                problem: format!("{}: {}", rejection.reason, rejection.message),
+                keep: None,
             })
             .collect();
-        self.store
-            .apply(Write { changes }, Now::read())
-            .map_err(|refused| Failure::new(Reason::TooManyApps, refused.to_string()))
+        // Nothing that only fails is refused.
+        let _ = self.store.apply(Write { changes }, now);
+        Failure::new(rejection.reason, rejection.message)
+    }
+
+    fn origin(&self, peer: Peer) -> Origin {
+        Origin {
+            source: Arc::clone(&self.source),
+            peer,
+        }
     }
 }
 

@@ -1,0 +1,437 @@
+//! One sender's text, family by family.
+//!
+//! A text is read once, which finds everything that is wrong with it. What is
+//! kept of a sample is where its line stands; whoever wants its labels reads
+//! that line again, which costs less than keeping them. The cost of it all is
+//! linear in the text, whatever the text is.
+
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use self::seen::Seen;
+use super::Kind;
+use super::parse::{self, Entry, Fault, Format, Labels, Limit, ParseError, Parser, Reason, Sample};
+
+/// What one sender's text may hold. Without limits until told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub samples: usize,
+    /// Labels on one sample, its name not counted.
+    pub labels: usize,
+    /// Bytes of a label's name, and of its value or a metric's name, as
+    /// written: escaped, without quotes.
+    pub label_name: usize,
+    pub label_value: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            samples: usize::MAX,
+            labels: usize::MAX,
+            label_name: usize::MAX,
+            label_value: usize::MAX,
+        }
+    }
+}
+
+/// The families of one text, in the order in which the text first names them.
+#[derive(Debug)]
+pub struct Families<'t> {
+    text: &'t str,
+    format: Format,
+    heads: Vec<Head<'t>>,
+    lines: Vec<Line>,
+}
+
+/// What a family is, and the first and last of its samples in `lines`.
+#[derive(Debug)]
+struct Head<'t> {
+    name: &'t str,
+    kind: Option<Kind>,
+    help: &'t str,
+    unit: &'t str,
+    samples: usize,
+    first: u32,
+    last: u32,
+}
+
+/// Where a sample stands. Texts are shorter than 4 GiB, so 32 bits reach.
+#[derive(Debug)]
+struct Line {
+    start: u32,
+    length: u32,
+    /// From 1.
+    number: u32,
+    /// The family's next sample, in `lines`.
+    next: u32,
+}
+
+/// The end of a family's samples.
+const END: u32 = u32::MAX;
+
+impl<'t> Families<'t> {
+    pub fn parse(text: &'t str, format: Format, limits: &Limits) -> Result<Self, ParseError> {
+        Self::parse_with(text, format, limits, &RandomState::new())
+    }
+
+    /// With a hash of the caller's choice, for finding series again. It should
+    /// be keyed at random where senders are not to be trusted.
+    pub fn parse_with(
+        text: &'t str,
+        format: Format,
+        limits: &Limits,
+        hash: &impl BuildHasher,
+    ) -> Result<Self, ParseError> {
+        let mut parser = Parser::new(text, format);
+        if u32::try_from(text.len()).is_err() {
+            return Err(parser.error(limited(0, Limit::TextBytes, u32::MAX as usize)));
+        }
+        let mut grouping = Grouping {
+            families: Families {
+                text,
+                format,
+                heads: Vec::new(),
+                lines: Vec::new(),
+            },
+            by_name: HashMap::new(),
+            last: None,
+            seen: Seen::new(hash),
+            limits,
+        };
+        let mut labels = Labels::new();
+        while let Some(entry) = parser.next(&mut labels)? {
+            grouping
+                .take(&entry, &mut labels, &parser)
+                .map_err(|fault| parser.error(fault))?;
+        }
+        Ok(grouping.families)
+    }
+
+    /// Families that have samples: a head alone makes none.
+    pub fn iter(&self) -> impl Iterator<Item = FamilyView<'_, 't>> {
+        self.heads
+            .iter()
+            .filter(|head| head.samples > 0)
+            .map(|head| FamilyView {
+                families: self,
+                head,
+            })
+    }
+
+    /// Samples in all families.
+    pub fn samples(&self) -> usize {
+        self.lines.len()
+    }
+}
+
+/// One family of a text.
+#[derive(Debug, Clone, Copy)]
+pub struct FamilyView<'f, 't> {
+    families: &'f Families<'t>,
+    head: &'f Head<'t>,
+}
+
+impl<'f, 't> FamilyView<'f, 't> {
+    /// As written, without the quotes but still escaped. In OpenMetrics, the
+    /// name of a counter lacks its samples' `_total`.
+    pub fn name(&self) -> &'t str {
+        self.head.name
+    }
+
+    /// [`Kind::Untyped`] where the text tells none.
+    pub fn kind(&self) -> Kind {
+        self.head.kind.unwrap_or(Kind::Untyped)
+    }
+
+    /// Still escaped. None that is empty.
+    pub fn help(&self) -> Option<&'t str> {
+        Some(self.head.help).filter(|help| !help.is_empty())
+    }
+
+    pub fn unit(&self) -> Option<&'t str> {
+        Some(self.head.unit).filter(|unit| !unit.is_empty())
+    }
+
+    pub fn sample_count(&self) -> usize {
+        self.head.samples
+    }
+
+    pub fn samples(&self) -> Samples<'f, 't> {
+        Samples {
+            families: self.families,
+            next: self.head.first,
+            number: 0,
+        }
+    }
+}
+
+/// A family's samples, in the order in which the text has them.
+#[derive(Debug, Clone)]
+pub struct Samples<'f, 't> {
+    families: &'f Families<'t>,
+    next: u32,
+    number: u32,
+}
+
+impl<'t> Samples<'_, 't> {
+    /// The next sample, its labels put into `labels` as they were written.
+    pub fn next(&mut self, labels: &mut Labels<'t>) -> Option<Sample<'t>> {
+        let families = self.families;
+        let line = families.lines.get(self.next as usize)?;
+        self.next = line.next;
+        self.number = line.number;
+        parse::sample(families.raw(line), families.format, labels)
+    }
+
+    /// The line of the sample that came last, from 1.
+    pub fn line(&self) -> usize {
+        self.number as usize
+    }
+}
+
+impl<'t> Families<'t> {
+    fn raw(&self, line: &Line) -> &'t str {
+        let start = line.start as usize;
+        &self.text[start..start + line.length as usize]
+    }
+}
+
+/// What a sample is to its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Named like the family, or a bucket.
+    Value,
+    Count,
+    /// A sum, and what readers do not look into.
+    Other,
+}
+
+/// The families, while they grow.
+#[derive(Debug)]
+struct Grouping<'t, 'a, H> {
+    families: Families<'t>,
+    by_name: HashMap<&'t str, usize>,
+    /// The name of the sample before, and what it resolved to. No other
+    /// family's head came between.
+    last: Option<(&'t str, usize, Part)>,
+    seen: Seen<'a, H>,
+    limits: &'a Limits,
+}
+
+impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
+    fn take(
+        &mut self,
+        entry: &Entry<'t>,
+        labels: &mut Labels<'t>,
+        parser: &Parser<'t>,
+    ) -> Result<(), Fault> {
+        match *entry {
+            Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
+            Entry::Help { name, help } => {
+                let head = self.head(name);
+                if help.is_empty() {
+                } else if head.help.is_empty() {
+                    head.help = help;
+                } else {
+                    let family = head.name.to_owned();
+                    return Err(at_start(Reason::SecondHelp { family }));
+                }
+            }
+            Entry::Type { name, kind } => {
+                let head = self.head(name);
+                if head.kind.is_some() {
+                    let family = head.name.to_owned();
+                    return Err(at_start(if head.samples > 0 {
+                        Reason::TypeAfterSamples { family }
+                    } else {
+                        Reason::SecondType { family }
+                    }));
+                }
+                head.kind = Some(kind);
+            }
+            Entry::Unit { name, unit } => {
+                let head = self.head(name);
+                if !head.unit.is_empty() {
+                    let family = head.name.to_owned();
+                    return Err(at_start(Reason::SecondUnit { family }));
+                }
+                head.unit = unit;
+            }
+            Entry::Eof => {}
+        }
+        self.last = None;
+        Ok(())
+    }
+
+    /// The family that a head line is of.
+    fn head(&mut self, name: &'t str) -> &mut Head<'t> {
+        let (family, _) = self.family(name);
+        &mut self.families.heads[family]
+    }
+
+    /// The family of that name, or the one it is a part of: `m_sum` belongs
+    /// to a summary `m`, unless there is an `m_sum` already.
+    fn family(&mut self, name: &'t str) -> (usize, Part) {
+        if let Some(family) = self.by_name.get(name) {
+            return (*family, Part::Value);
+        }
+        let whole = name.rfind('_').filter(|at| *at > 0).and_then(|at| {
+            let (base, suffix) = name.split_at(at);
+            let family = *self.by_name.get(base)?;
+            let kind = self.families.heads[family].kind?;
+            Some((family, part(self.families.format, kind, suffix)?))
+        });
+        whole.unwrap_or_else(|| {
+            let family = self.families.heads.len();
+            self.families.heads.push(Head {
+                name,
+                kind: None,
+                help: "",
+                unit: "",
+                samples: 0,
+                first: END,
+                last: END,
+            });
+            self.by_name.insert(name, family);
+            (family, Part::Value)
+        })
+    }
+
+    fn sample(
+        &mut self,
+        sample: &Sample<'t>,
+        labels: &mut Labels<'t>,
+        parser: &Parser<'t>,
+    ) -> Result<(), Fault> {
+        within(self.limits, sample, labels)?;
+        let (family, part) = match self.last {
+            Some((name, family, part)) if name == sample.name => (family, part),
+            _ => self.family(sample.name),
+        };
+        self.last = Some((sample.name, family, part));
+        let head = &mut self.families.heads[family];
+        let kind = *head.kind.get_or_insert(Kind::Untyped);
+        fits(kind, part, sample, labels)?;
+
+        labels.sort();
+        let lines = &mut self.families.lines;
+        let index = lines.len();
+        if index >= self.limits.samples {
+            return Err(limited(0, Limit::SamplesPerText, self.limits.samples));
+        }
+        // A text below 4 GiB has fewer lines than 32 bits count.
+        let index = index as u32;
+        lines.push(Line {
+            start: parser.line_start() as u32,
+            length: sample.raw.len() as u32,
+            number: parser.line() as u32,
+            next: END,
+        });
+        match head.last {
+            END => head.first = index,
+            last => lines[last as usize].next = index,
+        }
+        head.last = index;
+        head.samples += 1;
+
+        let families = &self.families;
+        let before = self.seen.insert(sample.name, labels, index, |other| {
+            let mut labels = Labels::new();
+            let raw = families.raw(&families.lines[other as usize]);
+            let sample = parse::sample(raw, families.format, &mut labels);
+            labels.sort();
+            (sample.map_or("", |sample| sample.name), labels)
+        });
+        match before {
+            None => Ok(()),
+            Some(first) => Err(at_start(Reason::DuplicateSeries {
+                first_line: self.families.lines[first as usize].number as usize,
+            })),
+        }
+    }
+}
+
+/// What a sample of that suffix is to a family of that kind, if anything.
+fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
+    let open_metrics = format == Format::OpenMetrics;
+    match (kind, suffix) {
+        (Kind::Histogram, "_bucket") => Some(Part::Value),
+        (Kind::Histogram | Kind::Summary, "_count") => Some(Part::Count),
+        (Kind::Histogram | Kind::Summary, "_sum") => Some(Part::Other),
+        (Kind::Counter | Kind::Histogram | Kind::Summary, "_created")
+        | (Kind::Counter, "_total")
+        | (Kind::Info, "_info")
+        | (Kind::GaugeHistogram, "_bucket" | "_gcount" | "_gsum")
+            if open_metrics =>
+        {
+            Some(Part::Other)
+        }
+        _ => None,
+    }
+}
+
+/// What the reference wants of histograms and summaries, sample by sample.
+fn fits(kind: Kind, part: Part, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
+    let (label, expected) = match kind {
+        Kind::Histogram => ("le", "a number in a histogram's le"),
+        Kind::Summary => ("quantile", "a number in a summary's quantile"),
+        _ => return Ok(()),
+    };
+    let mut bucket = false;
+    if let Some(written) = labels.value(label) {
+        let Some(bound) = parse::float(written) else {
+            return Err(Fault {
+                at: parse::offset(sample.raw, written),
+                reason: Reason::unexpected(expected, format!("{written:?}")),
+            });
+        };
+        bucket = part == Part::Value && !bound.is_nan();
+    }
+    if kind == Kind::Histogram && sample.value < 0.0 && (bucket || part == Part::Count) {
+        return Err(Fault {
+            at: parse::offset(sample.raw, sample.value_text),
+            reason: Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
+        });
+    }
+    Ok(())
+}
+
+fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
+    let at = |part: &str| parse::offset(sample.raw, part);
+    if labels.len() > limits.labels {
+        let first_over = labels[limits.labels].name;
+        let at = at(first_over);
+        return Err(limited(at, Limit::LabelsPerSample, limits.labels));
+    }
+    if sample.name.len() > limits.label_value {
+        let at = at(sample.name);
+        return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
+    }
+    for label in labels {
+        if label.name.len() > limits.label_name {
+            let at = at(label.name);
+            return Err(limited(at, Limit::LabelNameBytes, limits.label_name));
+        }
+        if label.value.len() > limits.label_value {
+            let at = at(label.value);
+            return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
+        }
+    }
+    Ok(())
+}
+
+fn limited(at: usize, limit: Limit, allowed: usize) -> Fault {
+    Fault {
+        at,
+        reason: Reason::Limit { limit, allowed },
+    }
+}
+
+fn at_start(reason: Reason) -> Fault {
+    Fault { at: 0, reason }
+}

@@ -1,0 +1,90 @@
+//! The series of one text, to find those that are there twice.
+
+use std::hash::{BuildHasher, Hasher};
+
+use crate::exposition::Labels;
+
+/// Ends each name and value in a series' key. It is no part of any UTF-8.
+const SEPARATOR: u8 = 0xff;
+
+/// An open-addressed table of series, by hash. What a hash finds is compared
+/// whole, so a collision costs time and never a series.
+#[derive(Debug)]
+pub(super) struct Seen<'a, H> {
+    hash: &'a H,
+    /// The number of a series plus 1, or 0. A power of two of them.
+    slots: Vec<u32>,
+    /// By number.
+    hashes: Vec<u64>,
+    key: Vec<u8>,
+    other: Vec<u8>,
+}
+
+impl<'a, H: BuildHasher> Seen<'a, H> {
+    pub(super) fn new(hash: &'a H) -> Self {
+        Seen {
+            hash,
+            slots: vec![0; 64],
+            hashes: Vec::new(),
+            key: Vec::new(),
+            other: Vec::new(),
+        }
+    }
+
+    /// Adds the series that is the `number`th, from 0. `labels` are sorted.
+    /// If it is there already, the number it has; `series` tells the name and
+    /// the sorted labels of a number.
+    pub(super) fn insert<'t>(
+        &mut self,
+        name: &str,
+        labels: &Labels<'_>,
+        number: u32,
+        series: impl Fn(u32) -> (&'t str, Labels<'t>),
+    ) -> Option<u32> {
+        if self.slots.len() < (self.hashes.len() + 1) * 2 {
+            self.grow();
+        }
+        write_key(&mut self.key, name, labels);
+        let mut hasher = self.hash.build_hasher();
+        hasher.write(&self.key);
+        let hash = hasher.finish();
+        let mut at = hash as usize & (self.slots.len() - 1);
+        while let Some(other) = self.slots[at].checked_sub(1) {
+            if self.hashes[other as usize] == hash {
+                let (name, labels) = series(other);
+                write_key(&mut self.other, name, &labels);
+                if self.other == self.key {
+                    return Some(other);
+                }
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        self.slots[at] = number + 1;
+        self.hashes.push(hash);
+        None
+    }
+
+    fn grow(&mut self) {
+        let size = self.slots.len() * 2;
+        self.slots.clear();
+        self.slots.resize(size, 0);
+        for (number, hash) in self.hashes.iter().enumerate() {
+            let mut at = *hash as usize & (size - 1);
+            while self.slots[at] != 0 {
+                at = (at + 1) & (size - 1);
+            }
+            self.slots[at] = number as u32 + 1;
+        }
+    }
+}
+
+fn write_key(key: &mut Vec<u8>, name: &str, labels: &Labels<'_>) {
+    key.clear();
+    key.extend_from_slice(name.as_bytes());
+    for label in labels {
+        key.push(SEPARATOR);
+        key.extend_from_slice(label.name.as_bytes());
+        key.push(SEPARATOR);
+        key.extend_from_slice(label.value.as_bytes());
+    }
+}

@@ -1,0 +1,66 @@
+//! A text with some of its families only.
+
+use std::collections::HashSet;
+
+use super::{Entry, Format, Kind, Labels, Parser};
+
+/// Whole lines of `text` that are of the named families, heads and the parts
+/// of histograms and summaries included. Lines that cannot be read are left
+/// out: whose they are cannot be told.
+pub fn keep_families(text: &str, names: &[String]) -> String {
+    let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let mut out = String::new();
+    let mut labels = Labels::new();
+    // Families of several numbers, whose samples have longer names.
+    let mut composed: HashSet<&str> = HashSet::new();
+    for line in text.split_inclusive('\n') {
+        let content = line.strip_suffix('\n').unwrap_or(line);
+        let entry = Parser::new(content, Format::Text).next(&mut labels);
+        let wanted = match entry {
+            Ok(Some(Entry::Help { name, .. })) => names.contains(name),
+            Ok(Some(Entry::Type { name, kind })) => {
+                if matches!(kind, Kind::Histogram | Kind::Summary) {
+                    composed.insert(name);
+                }
+                names.contains(name)
+            }
+            Ok(Some(Entry::Sample(sample))) => {
+                let base = ["_bucket", "_count", "_sum"]
+                    .iter()
+                    .find_map(|suffix| sample.name.strip_suffix(suffix))
+                    .filter(|base| composed.contains(base));
+                names.contains(base.unwrap_or(sample.name))
+            }
+            _ => false,
+        };
+        if wanted {
+            out.push_str(line);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_kept_with_its_head_and_all_its_parts() {
+        let text = "# HELP a h\n# TYPE a gauge\na{x=\"1\"} 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\n\
+                    h_count 1\n# TYPE other_sum gauge\nother_sum 3\n# comment\nbroken{ 1\nb 2\n";
+        let keep = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            keep_families(text, &names)
+        };
+        assert_eq!(keep(&["a"]), "# HELP a h\n# TYPE a gauge\na{x=\"1\"} 1\n");
+        assert_eq!(
+            keep(&["h", "b"]),
+            "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\nb 2\n"
+        );
+        assert_eq!(
+            keep(&["other_sum"]),
+            "# TYPE other_sum gauge\nother_sum 3\n"
+        );
+        assert_eq!(keep(&["other", "h_sum"]), "");
+    }
+}

@@ -1,0 +1,265 @@
+//! The forms in which normal text is shown to readers.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use memchr::memmem;
+
+use super::normal::{is_plain_label, is_plain_name, write_sample_start};
+use super::{Entry, Format, Kind, Labels, Parser, unescape, unescape_help};
+
+/// What a reader asked for. Normal text is text 0.0.4 in which names that need
+/// quotes have them; the other forms are made from it line by line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Form {
+    pub open_metrics: bool,
+    /// Whether names stay within `[a-zA-Z0-9_:]`: other characters become
+    /// underscores.
+    pub underscores: bool,
+}
+
+impl Form {
+    /// Normal text as it is.
+    pub const NORMAL: Form = Form {
+        open_metrics: false,
+        underscores: false,
+    };
+
+    /// Its place among the forms other than [`Form::NORMAL`].
+    pub fn variant(self) -> Option<usize> {
+        match (self.open_metrics, self.underscores) {
+            (false, false) => None,
+            (false, true) => Some(0),
+            (true, false) => Some(1),
+            (true, true) => Some(2),
+        }
+    }
+
+    /// How many forms there are beside [`Form::NORMAL`].
+    pub const VARIANTS: usize = 3;
+
+    /// Whole lines of normal text in this form; `None` where it is the same.
+    pub fn show(self, text: &str) -> Option<String> {
+        let text = match self.underscores.then(|| underscored(text)).flatten() {
+            Some(text) => Cow::Owned(text),
+            None => Cow::Borrowed(text),
+        };
+        match self.open_metrics.then(|| open_metrics(&text)).flatten() {
+            Some(text) => Some(text),
+            None => match text {
+                Cow::Owned(text) => Some(text),
+                Cow::Borrowed(_) => None,
+            },
+        }
+    }
+}
+
+/// The same with every name within the old character set.
+fn underscored(text: &str) -> Option<String> {
+    // A quoted name begins the braces, or follows a comma or the word of a
+    // head. Where none of these is, there is none.
+    let hints = ["{\"", ",\"", " \""];
+    let mut hints = hints
+        .iter()
+        .map(|hint| memmem::find(text.as_bytes(), hint.as_bytes()));
+    if hints.all(|found| found.is_none()) {
+        return None;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut changed = false;
+    let mut labels = Labels::new();
+    for line in text.split_inclusive('\n') {
+        let mut parser = Parser::new(line, Format::Text);
+        let before = out.len();
+        match parser.next(&mut labels) {
+            Ok(Some(Entry::Help { name, help })) if !is_plain_name(name) => {
+                let _ = writeln!(out, "# HELP {} {help}", plain(name, ':'));
+            }
+            Ok(Some(Entry::Type { name, kind })) if !is_plain_name(name) => {
+                let _ = writeln!(out, "# TYPE {} {}", plain(name, ':'), kind.as_str());
+            }
+            Ok(Some(Entry::Sample(sample)))
+                if !is_plain_name(sample.name)
+                    || labels.iter().any(|label| !is_plain_label(label.name)) =>
+            {
+                let mut pairs: Vec<(String, &str)> = labels
+                    .iter()
+                    .map(|label| (plain(label.name, '_'), label.value))
+                    .collect();
+                pairs.sort_unstable();
+                let pairs = pairs.iter().map(|(name, value)| (name.as_str(), *value));
+                write_sample_start(&mut out, &plain(sample.name, ':'), pairs);
+                let _ = write!(out, " {}", sample.value_text);
+                if let Some(timestamp) = sample.timestamp {
+                    let _ = write!(out, " {}", timestamp.text);
+                }
+                out.push('\n');
+            }
+            _ => out.push_str(line),
+        }
+        changed |= out[before..] != *line;
+    }
+    changed.then_some(out)
+}
+
+/// A name with an underscore for each character that cannot stand without
+/// quotes. `also` may stand beside letters, digits and the underscore.
+fn plain(escaped: &str, also: char) -> String {
+    let meant = unescape(escaped);
+    let mut name = String::with_capacity(meant.len());
+    for (place, c) in meant.chars().enumerate() {
+        let stands = c.is_ascii_alphabetic() || c == '_' || c == also;
+        if stands || (c.is_ascii_digit() && place > 0) {
+            name.push(c);
+        } else {
+            name.push('_');
+        }
+    }
+    name
+}
+
+/// Normal text as OpenMetrics: heads differ, and times are in seconds. The
+/// names of series are never changed, so that a series is the same whichever
+/// form is scraped: a counter whose name lacks `_total` is of unknown kind
+/// there.
+fn open_metrics(text: &str) -> Option<String> {
+    let mut out = String::new();
+    // What has been written is the text up to here.
+    let mut written = 0;
+    let mut at = 0;
+    let mut help = None;
+    for line in text.split_inclusive('\n') {
+        let start = at;
+        at += line.len();
+        let content = line.strip_suffix('\n').unwrap_or(line);
+        if content.starts_with('#') {
+            match head(content) {
+                // It goes with the type, which is on the next line.
+                Some(Entry::Help { name, help: text }) => help = Some((start, name, text)),
+                Some(Entry::Type { name, kind }) => {
+                    let begin = help.filter(|(_, of, _)| *of == name);
+                    out.push_str(&text[written..begin.map_or(start, |(begin, _, _)| begin)]);
+                    write_head(&mut out, name, kind, begin.map(|(_, _, help)| help));
+                    written = at;
+                    help = None;
+                }
+                _ => {}
+            }
+        } else if let Some((before, millis)) = timestamp(content) {
+            out.push_str(&text[written..start]);
+            out.push_str(before);
+            write_seconds(&mut out, millis);
+            written = at;
+        }
+    }
+    if written == 0 {
+        return None;
+    }
+    out.push_str(&text[written..]);
+    Some(out)
+}
+
+fn head(line: &str) -> Option<Entry<'_>> {
+    Parser::new(line, Format::Text)
+        .next(&mut Labels::new())
+        .ok()?
+}
+
+fn write_head(out: &mut String, name: &str, kind: Kind, help: Option<&str>) {
+    let (name, kind) = match (kind, name.strip_suffix("_total")) {
+        (Kind::Counter, Some(name)) if !name.is_empty() => (name, Kind::Counter),
+        (Kind::Counter, _) => (name, Kind::Untyped),
+        (kind, _) => (name, kind),
+    };
+    let quote = if is_plain_name(name) { "" } else { "\"" };
+    if let Some(help) = help {
+        let meant = unescape_help(help, Format::Text);
+        let help = meant
+            .replace('\\', "\\\\")
+            .replace('\n', "\\n")
+            .replace('"', "\\\"");
+        let _ = writeln!(out, "# HELP {quote}{name}{quote} {help}");
+    }
+    let _ = writeln!(
+        out,
+        "# TYPE {quote}{name}{quote} {}",
+        kind.in_open_metrics()
+    );
+}
+
+/// A sample's line up to its timestamp, and the timestamp, if it has one.
+fn timestamp(line: &str) -> Option<(&str, i64)> {
+    // Nothing after the labels has a brace.
+    let labels_end = memchr::memrchr(b'}', line.as_bytes()).map_or(0, |brace| brace + 1);
+    let value_start = labels_end + line[labels_end..].find(' ')? + 1;
+    let blank = value_start + line[value_start..].find(' ')?;
+    let millis = line[blank + 1..].parse().ok()?;
+    Some((&line[..=blank], millis))
+}
+
+fn write_seconds(out: &mut String, millis: i64) {
+    let sign = if millis < 0 { "-" } else { "" };
+    let millis = millis.unsigned_abs();
+    let _ = writeln!(out, "{sign}{}.{:03}", millis / 1000, millis % 1000);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Form = Form {
+        open_metrics: true,
+        underscores: false,
+    };
+    const UNDERSCORES: Form = Form {
+        open_metrics: false,
+        underscores: true,
+    };
+
+    #[test]
+    fn open_metrics_has_other_heads_and_seconds() {
+        let text = "# HELP c_total Say \"a\\\\b\"\n# TYPE c_total counter\nc_total{x=\"} 1 2\"} 5\n\
+                    # TYPE old counter\nold 1 1500\nold{a=\"b\"} 1 -1\n# TYPE u untyped\nu 1\n# TYPE g gauge\ng 2\n";
+        let shown = OPEN.show(text).unwrap();
+        assert_eq!(
+            shown,
+            "# HELP c Say \\\"a\\\\b\\\"\n# TYPE c counter\nc_total{x=\"} 1 2\"} 5\n\
+             # TYPE old unknown\nold 1 1.500\nold{a=\"b\"} 1 -0.001\n# TYPE u unknown\nu 1\n# TYPE g gauge\ng 2\n"
+        );
+        let mut parser = Parser::new(&shown, Format::Text);
+        assert!(parser.next(&mut Labels::new()).is_ok());
+    }
+
+    #[test]
+    fn what_needs_no_change_is_not_copied() {
+        let samples = "m{a=\"b\"} 1\nm{a=\"c\"} 2\n";
+        assert_eq!(OPEN.show(samples), None);
+        assert_eq!(
+            UNDERSCORES.show("# TYPE m gauge\nm{a=\",\\\"x\"} 1\n"),
+            None
+        );
+        assert_eq!(UNDERSCORES.show(samples), None);
+    }
+
+    #[test]
+    fn names_are_kept_within_the_old_characters() {
+        let text = "# HELP \"my.m\" h \"q\"\n# TYPE \"my.m\" gauge\n{\"my.m\",b=\"2\",\"é x\"=\"1\"} 1 7\n{\"9m\"} 2\n";
+        assert_eq!(
+            UNDERSCORES.show(text).unwrap(),
+            "# HELP my_m h \"q\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 7\n_m 2\n"
+        );
+        let both = Form {
+            open_metrics: true,
+            underscores: true,
+        };
+        assert_eq!(
+            both.show(text).unwrap(),
+            "# HELP my_m h \\\"q\\\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 0.007\n_m 2\n"
+        );
+        assert!(
+            OPEN.show(text)
+                .unwrap()
+                .contains("# TYPE \"my.m\" gauge\n{\"my.m\",b=\"2\",\"é x\"=\"1\"} 1 0.007\n")
+        );
+    }
+}

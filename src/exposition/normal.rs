@@ -1,0 +1,342 @@
+//! One sender's text in normal form: parsed, each family once, labels sorted,
+//! in text format 0.0.4, ready to stand among the families of others.
+
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use super::parse::{Fault, Reason};
+use super::{
+    Families, FamilyText, FamilyView, Format, Kind, Label, Labels, Limits, ParseError, Text,
+};
+
+/// How a text is brought into normal form.
+#[derive(Debug)]
+pub struct Normal<'a, H> {
+    pub limits: Limits,
+    /// A label put on every sample, with its value. A label of that name that
+    /// is there already gets `exported_` before its name.
+    pub label: Option<(&'a str, &'a str)>,
+    pub keep_timestamps: bool,
+    /// Hashes series, so that they can be found again.
+    pub hash: &'a H,
+}
+
+/// The format of a text: OpenMetrics says so itself, in its last line.
+pub fn format_of(text: &str) -> Format {
+    let last = text.trim_end_matches('\n').rsplit('\n').next();
+    if last == Some("# EOF") {
+        Format::OpenMetrics
+    } else {
+        Format::Text
+    }
+}
+
+/// Reads a text and returns its families.
+///
+/// What OpenMetrics has and text has not is shown as nearly as can be: info
+/// and state sets as gauges, the parts of a gauge histogram as families of
+/// their own, times in milliseconds. Exemplars and `_created` are left out:
+/// the one cannot be shown, and the other would be a series of its own.
+pub fn normalize<H: BuildHasher>(
+    text: &str,
+    normal: &Normal<'_, H>,
+) -> Result<Vec<FamilyText>, ParseError> {
+    let format = format_of(text);
+    let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
+    let mut out: Vec<Draft> = Vec::new();
+    for family in families.iter() {
+        write_family(&mut out, &family, format, normal)?;
+    }
+    Ok(out.into_iter().map(Draft::finish).collect())
+}
+
+/// A family being written.
+struct Draft {
+    name: String,
+    kind: Kind,
+    help: Option<String>,
+    line: usize,
+    samples: String,
+    series: Vec<u64>,
+}
+
+impl Draft {
+    fn finish(self) -> FamilyText {
+        FamilyText {
+            name: Arc::from(self.name),
+            kind: self.kind,
+            help: self.help,
+            line: self.line,
+            samples: Text::new(&self.samples),
+            series: self.series,
+        }
+    }
+}
+
+fn write_family<H: BuildHasher>(
+    out: &mut Vec<Draft>,
+    family: &FamilyView<'_, '_>,
+    format: Format,
+    normal: &Normal<'_, H>,
+) -> Result<(), ParseError> {
+    let first_of_family = out.len();
+    let mut labels = Labels::new();
+    let mut samples = family.samples();
+    while let Some(sample) = samples.next(&mut labels) {
+        let Some((name, kind)) = in_text(family, sample.name, format) else {
+            continue;
+        };
+        let drafts = &out[first_of_family..];
+        let place = match drafts.iter().position(|draft| draft.name == name) {
+            Some(place) => first_of_family + place,
+            None => {
+                if out
+                    .iter()
+                    .any(|draft| format == Format::OpenMetrics && draft.name == name)
+                {
+                    let family = name.to_owned();
+                    let fault = Fault {
+                        at: 0,
+                        reason: Reason::SecondType { family },
+                    };
+                    return Err(fault.on(sample.raw, samples.line()));
+                }
+                out.push(Draft {
+                    name: name.to_owned(),
+                    kind,
+                    help: family.help().map(|help| help_in_text(help, format)),
+                    line: samples.line(),
+                    samples: String::with_capacity(family.sample_count() * (sample.raw.len() + 16)),
+                    series: Vec::with_capacity(family.sample_count()),
+                });
+                out.len() - 1
+            }
+        };
+        let draft = &mut out[place];
+        let start = draft.samples.len();
+        labels.sort();
+        write_series(&mut draft.samples, sample.name, &labels, normal.label);
+        draft
+            .series
+            .push(normal.hash.hash_one(&draft.samples[start..]));
+        draft.samples.push(' ');
+        draft.samples.push_str(sample.value_text);
+        if let Some(timestamp) = sample.timestamp.filter(|_| normal.keep_timestamps) {
+            draft.samples.push(' ');
+            draft.samples.push_str(&timestamp.milliseconds.to_string());
+        }
+        draft.samples.push('\n');
+    }
+    Ok(())
+}
+
+/// The family that a sample is of in text, and what that is; `None` for a
+/// sample that is not shown.
+fn in_text<'n>(
+    family: &FamilyView<'_, 'n>,
+    sample: &'n str,
+    format: Format,
+) -> Option<(&'n str, Kind)> {
+    if format == Format::Text {
+        return Some((family.name(), family.kind()));
+    }
+    let suffix = sample.strip_prefix(family.name());
+    match (family.kind(), suffix) {
+        (Kind::Counter | Kind::Histogram | Kind::Summary, Some("_created")) => None,
+        (kind @ (Kind::Counter | Kind::Info | Kind::GaugeHistogram), _) => {
+            Some((sample, kind.in_text()))
+        }
+        (kind, _) => Some((family.name(), kind.in_text())),
+    }
+}
+
+/// A help as text has it: OpenMetrics escapes quotes as well.
+fn help_in_text(help: &str, format: Format) -> String {
+    match format {
+        Format::Text => help.to_owned(),
+        Format::OpenMetrics => {
+            let meant = super::unescape_help(help, format);
+            meant.replace('\\', "\\\\").replace('\n', "\\n")
+        }
+    }
+}
+
+/// Writes name and labels; `labels` are sorted, and so is what is written.
+fn write_series(out: &mut String, name: &str, labels: &Labels<'_>, added: Option<(&str, &str)>) {
+    let Some((added_name, added_value)) = added else {
+        let plain = labels.iter().map(|label| (label.name, label.value));
+        return write_sample_start(out, name, plain);
+    };
+    let mut all: Vec<(Cow<'_, str>, &str)> = Vec::with_capacity(labels.len() + 1);
+    all.push((Cow::Borrowed(added_name), added_value));
+    for Label { name, value } in labels {
+        let mut shown = Cow::Borrowed(*name);
+        if *name == added_name {
+            // As the reference does with labels of a target: again and again
+            // while the longer name is taken as well.
+            while shown == added_name || labels.value(&shown).is_some() {
+                shown = Cow::Owned(format!("exported_{shown}"));
+            }
+        }
+        all.push((shown, value));
+    }
+    all.sort_unstable();
+    write_sample_start(out, name, all.iter().map(|(name, value)| (&**name, *value)));
+}
+
+/// Writes `name{a="b"}`, or `{"name",a="b"}` where the name needs quotes.
+/// Values are escaped already.
+pub(super) fn write_sample_start<'l>(
+    out: &mut String,
+    name: &str,
+    labels: impl Iterator<Item = (&'l str, &'l str)>,
+) {
+    let quoted = !is_plain_name(name);
+    if quoted {
+        out.push_str("{\"");
+        out.push_str(name);
+        out.push('"');
+    } else {
+        out.push_str(name);
+    }
+    let mut before = if quoted { ',' } else { '{' };
+    for (name, value) in labels {
+        out.push(before);
+        if is_plain_label(name) {
+            out.push_str(name);
+        } else {
+            out.push('"');
+            out.push_str(name);
+            out.push('"');
+        }
+        out.push_str("=\"");
+        out.push_str(value);
+        out.push('"');
+        before = ',';
+    }
+    if quoted || before == ',' {
+        out.push('}');
+    }
+}
+
+/// Whether a metric's name can stand without quotes.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    !bytes.is_empty()
+        && !bytes[0].is_ascii_digit()
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+}
+
+/// Whether a label's name can stand without quotes.
+pub(super) fn is_plain_label(name: &str) -> bool {
+    is_plain_name(name) && !name.contains(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+
+    fn normal<'a>(
+        label: Option<(&'a str, &'a str)>,
+        keep_timestamps: bool,
+    ) -> Normal<'a, BuildHasherDefault<DefaultHasher>> {
+        const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
+        Normal {
+            limits: Limits::default(),
+            label,
+            keep_timestamps,
+            hash: HASH,
+        }
+    }
+
+    /// Heads and samples of all families, one after the other.
+    fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
+        let families = normalize(text, &normal(label, keep)).unwrap_or_else(|e| panic!("{e}"));
+        let mut out = String::new();
+        for family in families {
+            assert_eq!(
+                family
+                    .samples
+                    .bytes()
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count(),
+                family.series.len()
+            );
+            out.push_str(std::str::from_utf8(&family.head()).unwrap());
+            out.push_str(std::str::from_utf8(family.samples.bytes()).unwrap());
+        }
+        out
+    }
+
+    #[test]
+    fn families_are_brought_together_and_labels_sorted() {
+        let text = "# HELP m A help\n# TYPE m gauge\nm{b=\"2\",a=\"1\"} 1 5\nn 2\nm 3\n";
+        assert_eq!(
+            shown(text, None, true),
+            "# HELP m A help\n# TYPE m gauge\nm{a=\"1\",b=\"2\"} 1 5\nm 3\n# TYPE n untyped\nn 2\n"
+        );
+        assert!(shown(text, None, false).contains("m{a=\"1\",b=\"2\"} 1\n"));
+    }
+
+    #[test]
+    fn a_label_is_added_in_order_and_the_senders_own_is_kept_apart() {
+        let label = Some(("app", "x\\\"y"));
+        assert_eq!(
+            shown("m 1\n", label, true),
+            "# TYPE m untyped\nm{app=\"x\\\"y\"} 1\n"
+        );
+        assert_eq!(
+            shown("m{zone=\"z\",aa=\"1\",app=\"mine\"} 1\n", label, true),
+            "# TYPE m untyped\nm{aa=\"1\",app=\"x\\\"y\",exported_app=\"mine\",zone=\"z\"} 1\n"
+        );
+        assert_eq!(
+            shown("m{app=\"mine\",exported_app=\"theirs\"} 1\n", label, true),
+            "# TYPE m untyped\nm{app=\"x\\\"y\",exported_app=\"theirs\",exported_exported_app=\"mine\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn open_metrics_is_shown_as_text() {
+        let text = "# TYPE c counter\n# HELP c Say \\\"hi\\\"\nc_total{a=\"1\"} 5 1.5 # {t=\"x\"} 1\nc_created 3\n\
+                    # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\n\
+                    # TYPE u unknown\nu 1\n# TYPE g gaugehistogram\ng_bucket{le=\"+Inf\"} 1\ng_gcount 1\ng_gsum 2\n# EOF\n";
+        assert_eq!(
+            shown(text, None, true),
+            "# HELP c_total Say \"hi\"\n# TYPE c_total counter\nc_total{a=\"1\"} 5 1500\n\
+             # TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE s gauge\ns{s=\"a\"} 1\n\
+             # TYPE u untyped\nu 1\n# TYPE g_bucket untyped\ng_bucket{le=\"+Inf\"} 1\n\
+             # TYPE g_gcount untyped\ng_gcount 1\n# TYPE g_gsum untyped\ng_gsum 2\n"
+        );
+    }
+
+    #[test]
+    fn names_that_need_quotes_keep_them() {
+        let text =
+            "# TYPE \"my.metric\" gauge\n{\"my.metric\",\"label with space\"=\"1\",b=\"2\"} 1\n";
+        assert_eq!(
+            shown(text, None, true),
+            "# TYPE \"my.metric\" gauge\n{\"my.metric\",b=\"2\",\"label with space\"=\"1\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn the_same_series_has_the_same_hash_however_it_is_written() {
+        let one = normalize("m{a=\"1\",b=\"2\"} 1\n", &normal(None, true)).unwrap();
+        let other = normalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(None, true)).unwrap();
+        assert_eq!(one[0].series, other[0].series);
+    }
+
+    #[test]
+    fn the_last_line_tells_open_metrics() {
+        assert_eq!(format_of("m 1\n# EOF\n"), Format::OpenMetrics);
+        assert_eq!(format_of("m 1\n# EOF"), Format::OpenMetrics);
+        assert_eq!(format_of("# EOF\nm 1\n"), Format::Text);
+        assert_eq!(format_of(""), Format::Text);
+    }
+}

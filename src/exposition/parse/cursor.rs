@@ -1,0 +1,233 @@
+//! A place in a line, and the tokens that can be read from there.
+
+use memchr::memchr2;
+
+use super::error::{Fault, Reason};
+use super::{Format, number};
+
+#[derive(Debug)]
+pub(super) struct Cursor<'t> {
+    pub(super) line: &'t str,
+    pub(super) format: Format,
+    /// In bytes, and always on the edge of a character.
+    pub(super) at: usize,
+}
+
+/// Where a byte may stand in an unquoted name.
+const LABEL_START: u8 = 1;
+const METRIC_START: u8 = 2;
+const LABEL: u8 = 4;
+const METRIC: u8 = 8;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let it = byte as u8;
+        classes[byte] = if it.is_ascii_alphabetic() || it == b'_' {
+            LABEL_START | METRIC_START | LABEL | METRIC
+        } else if it == b':' {
+            METRIC_START | METRIC
+        } else if it.is_ascii_digit() {
+            LABEL | METRIC
+        } else {
+            0
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// Bytes of a quoted text that are looked at one by one before the search for
+/// its end is left to `memchr`, whose start costs as much.
+const NEAR: usize = 32;
+
+/// Characters of a token that an error shows.
+const SHOWN: usize = 40;
+
+impl<'t> Cursor<'t> {
+    pub(super) fn new(line: &'t str, format: Format) -> Self {
+        Cursor {
+            line,
+            format,
+            at: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.line.as_bytes().get(self.at).copied()
+    }
+
+    /// Steps over `byte`, if it is next.
+    #[inline]
+    pub(super) fn skip(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    /// Steps over blanks, where the format has any to ignore.
+    #[inline]
+    pub(super) fn blanks(&mut self) {
+        if self.format == Format::Text {
+            while let Some(b' ' | b'\t') = self.peek() {
+                self.at += 1;
+            }
+        }
+    }
+
+    pub(super) fn rest(&self) -> &'t str {
+        &self.line[self.at..]
+    }
+
+    /// What begins like a metric's name, without quotes.
+    #[inline]
+    pub(super) fn metric_name(&mut self) -> Option<&'t str> {
+        self.name(METRIC_START, METRIC)
+    }
+
+    #[inline]
+    pub(super) fn label_name(&mut self) -> Option<&'t str> {
+        self.name(LABEL_START, LABEL)
+    }
+
+    #[inline]
+    fn name(&mut self, first: u8, others: u8) -> Option<&'t str> {
+        let rest = &self.line.as_bytes()[self.at..];
+        if !is(*rest.first()?, first) {
+            return None;
+        }
+        let length = rest
+            .iter()
+            .position(|byte| !is(*byte, others))
+            .unwrap_or(rest.len());
+        let start = self.at;
+        self.at += length;
+        Some(&self.line[start..self.at])
+    }
+
+    /// What stands between the quote here and the next one, still escaped.
+    #[inline]
+    pub(super) fn quoted(&mut self) -> Result<&'t str, Fault> {
+        let bytes = self.line.as_bytes();
+        let start = self.at + 1;
+        let mut at = start;
+        let near = (start + NEAR).min(bytes.len());
+        loop {
+            while at < near && !matches!(bytes[at], b'"' | b'\\') {
+                at += 1;
+            }
+            if at >= near {
+                let rest = bytes.get(at..).unwrap_or_default();
+                at = memchr2(b'"', b'\\', rest).map_or(bytes.len(), |more| at + more);
+            }
+            match bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    return Ok(&self.line[start..at]);
+                }
+                Some(_) if matches!(bytes.get(at + 1), Some(b'\\' | b'"' | b'n')) => at += 2,
+                Some(_) => {
+                    self.at = at;
+                    return Err(self.unexpected(r#"\\, \" or \n, the only escapes"#));
+                }
+                None => {
+                    self.at = bytes.len();
+                    return Err(self.unexpected("'\"' to end what is quoted"));
+                }
+            }
+        }
+    }
+
+    /// A name in quotes. What it may hold is anything but nothing and NUL,
+    /// where the scrape parser sees the text end.
+    pub(super) fn quoted_name(&mut self, expected: &'static str) -> Result<&'t str, Fault> {
+        let start = self.at;
+        let name = self.quoted()?;
+        if name.is_empty() || name.contains('\0') {
+            let found = if name.is_empty() { "\"\"" } else { "NUL in it" };
+            return Err(Fault {
+                at: start,
+                reason: Reason::unexpected(expected, found),
+            });
+        }
+        Ok(name)
+    }
+
+    /// Everything up to the next blank.
+    #[inline]
+    pub(super) fn token(&mut self) -> &'t str {
+        let rest = &self.line.as_bytes()[self.at..];
+        let blank = |byte: &u8| *byte == b' ' || (*byte == b'\t' && self.format == Format::Text);
+        let length = rest.iter().position(blank).unwrap_or(rest.len());
+        let start = self.at;
+        self.at += length;
+        &self.line[start..self.at]
+    }
+
+    /// The blanks and the number of a value.
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<(f64, &'t str), Fault> {
+        match self.format {
+            Format::Text => self.blanks(),
+            Format::OpenMetrics => self.one_blank("a blank and the value")?,
+        }
+        let start = self.at;
+        let text = self.token();
+        match number::float(text) {
+            Some(value) => Ok((value, text)),
+            None => {
+                self.at = start;
+                Err(self.unexpected_token("a number as the value"))
+            }
+        }
+    }
+
+    pub(super) fn one_blank(&mut self, expected: &'static str) -> Result<(), Fault> {
+        if self.skip(b' ') {
+            Ok(())
+        } else {
+            Err(self.unexpected(expected))
+        }
+    }
+
+    /// The character here is not what it should be.
+    #[cold]
+    pub(super) fn unexpected(&self, expected: &'static str) -> Fault {
+        let found = match self.rest().chars().next() {
+            None => "the end of the line".to_owned(),
+            Some(' ') => "a blank".to_owned(),
+            Some('\t') => "a tab".to_owned(),
+            Some('\0') => "NUL".to_owned(),
+            Some('\'') => "\"'\"".to_owned(),
+            Some('"') => "'\"'".to_owned(),
+            Some(other) => format!("{other:?}"),
+        };
+        Fault {
+            at: self.at,
+            reason: Reason::unexpected(expected, found),
+        }
+    }
+
+    /// The token here is not what it should be.
+    #[cold]
+    pub(super) fn unexpected_token(&self, expected: &'static str) -> Fault {
+        let token = self.rest().split([' ', '\t']).next().unwrap_or_default();
+        if token.is_empty() {
+            return self.unexpected(expected);
+        }
+        let mut shown: String = token.chars().take(SHOWN).collect();
+        if shown.len() < token.len() {
+            shown.push('…');
+        }
+        Fault {
+            at: self.at,
+            reason: Reason::unexpected(expected, format!("{shown:?}")),
+        }
+    }
+}

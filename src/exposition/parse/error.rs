@@ -1,0 +1,166 @@
+//! Why a text is refused, and where.
+
+use std::fmt;
+
+/// A fault in a text. It displays as `line 3 column 14: expected '=', found ','`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// From 1.
+    pub line: usize,
+    /// In characters from 1; one past the last where more was expected.
+    pub column: usize,
+    pub reason: Reason,
+}
+
+impl std::error::Error for ParseError {}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ParseError {
+            line,
+            column,
+            reason,
+        } = self;
+        write!(f, "line {line} column {column}: {reason}")
+    }
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    Unexpected {
+        expected: &'static str,
+        found: String,
+    },
+    /// Lines end in CR LF.
+    CarriageReturn,
+    DuplicateLabel {
+        name: String,
+    },
+    /// The same name with the same labels, in whatever order, on another line.
+    DuplicateSeries {
+        first_line: usize,
+    },
+    /// The family has this already.
+    SecondHelp {
+        family: String,
+    },
+    SecondType {
+        family: String,
+    },
+    SecondUnit {
+        family: String,
+    },
+    TypeAfterSamples {
+        family: String,
+    },
+    Limit {
+        limit: Limit,
+        allowed: usize,
+    },
+}
+
+impl Reason {
+    pub(in crate::exposition) fn unexpected(
+        expected: &'static str,
+        found: impl Into<String>,
+    ) -> Self {
+        Reason::Unexpected {
+            expected,
+            found: found.into(),
+        }
+    }
+
+    /// One word of a small set, for logs and for labels of metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reason::Unexpected { .. } => "syntax",
+            Reason::CarriageReturn => "crlf",
+            Reason::DuplicateLabel { .. } => "duplicate_label",
+            Reason::DuplicateSeries { .. } => "duplicate_series",
+            Reason::SecondHelp { .. } | Reason::SecondType { .. } | Reason::SecondUnit { .. } => {
+                "repeated_metadata"
+            }
+            Reason::TypeAfterSamples { .. } => "late_type",
+            Reason::Limit { .. } => "limit",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Unexpected { expected, found } => {
+                write!(f, "expected {expected}, found {found}")
+            }
+            Reason::CarriageReturn => {
+                f.write_str("expected the line to end in LF, found CR LF: write \"\\n\" alone")
+            }
+            Reason::DuplicateLabel { name } => {
+                write!(f, "expected each label once, found a second {name:?}")
+            }
+            Reason::DuplicateSeries { first_line } => write!(
+                f,
+                "expected each series once, found that of line {first_line} again"
+            ),
+            Reason::SecondHelp { family } => {
+                write!(f, "expected one HELP for {family:?}, found a second")
+            }
+            Reason::SecondType { family } => {
+                write!(f, "expected one TYPE for {family:?}, found a second")
+            }
+            Reason::SecondUnit { family } => {
+                write!(f, "expected one UNIT for {family:?}, found a second")
+            }
+            Reason::TypeAfterSamples { family } => write!(
+                f,
+                "expected the TYPE of {family:?} before its samples, found it after"
+            ),
+            Reason::Limit { limit, allowed } => {
+                write!(f, "expected at most {allowed} {limit}, found more")
+            }
+        }
+    }
+}
+
+/// What is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes of one text: what a 32-bit offset reaches.
+    TextBytes,
+    SamplesPerText,
+    LabelsPerSample,
+    LabelNameBytes,
+    LabelValueBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::TextBytes => "bytes in a text",
+            Limit::SamplesPerText => "samples in a text",
+            Limit::LabelsPerSample => "labels on a sample",
+            Limit::LabelNameBytes => "bytes in a label name",
+            Limit::LabelValueBytes => "bytes in a label value",
+        })
+    }
+}
+
+/// A [`Reason`] and how many bytes into the line it lies.
+#[derive(Debug)]
+pub(in crate::exposition) struct Fault {
+    pub(in crate::exposition) at: usize,
+    pub(in crate::exposition) reason: Reason,
+}
+
+impl Fault {
+    /// Finds the column, which nobody counts while nothing is wrong.
+    pub(in crate::exposition) fn on(self, line: &str, number: usize) -> ParseError {
+        let before = line.get(..self.at).unwrap_or(line);
+        ParseError {
+            line: number,
+            column: before.chars().count() + 1,
+            reason: self.reason,
+        }
+    }
+}

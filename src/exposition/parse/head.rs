@@ -1,0 +1,125 @@
+//! Lines that begin with `#`: what heads a family, and comments.
+
+use super::cursor::Cursor;
+use super::error::{Fault, Reason};
+use super::escape::bad_escape;
+use super::{Entry, Format};
+use crate::exposition::Kind;
+
+impl<'t> Cursor<'t> {
+    /// The line from its `#` on. `None`: a comment.
+    pub(super) fn head(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+        self.at += 1;
+        match self.format {
+            Format::Text => self.text_head(),
+            Format::OpenMetrics => self.open_metrics_head().map(Some),
+        }
+    }
+
+    fn text_head(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+        self.blanks();
+        let word = self.token();
+        if !matches!(word, "HELP" | "TYPE") || self.at == self.line.len() {
+            return self.comment();
+        }
+        self.blanks();
+        let name = self.head_name()?;
+        if self.at == self.line.len() && word == "HELP" {
+            return Ok(None);
+        }
+        if !matches!(self.peek(), Some(b' ' | b'\t')) {
+            return Err(self.unexpected("a blank after the metric's name"));
+        }
+        if word == "HELP" {
+            self.blanks();
+            return self.help(name).map(Some);
+        }
+        self.at += 1;
+        match Kind::of_text(self.rest()) {
+            Some(kind) => Ok(Some(Entry::Type { name, kind })),
+            None => Err(self.unexpected_rest(
+                "\"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone",
+            )),
+        }
+    }
+
+    fn open_metrics_head(&mut self) -> Result<Entry<'t>, Fault> {
+        const WORDS: &str = "\"# HELP\", \"# TYPE\", \"# UNIT\" or \"# EOF\"";
+        if self.line == "# EOF" {
+            return Ok(Entry::Eof);
+        }
+        self.one_blank(WORDS)?;
+        let start = self.at;
+        let word = self.token();
+        if !matches!(word, "HELP" | "TYPE" | "UNIT") {
+            self.at = start;
+            return Err(self.unexpected_rest(WORDS));
+        }
+        self.one_blank("one blank")?;
+        let name = self.head_name()?;
+        self.one_blank("one blank after the metric's name")?;
+        match word {
+            "HELP" => self.help(name),
+            "TYPE" => Kind::of_open_metrics(self.rest())
+                .map(|kind| Entry::Type { name, kind })
+                .ok_or_else(|| {
+                    self.unexpected_rest(
+                        "\"counter\", \"gauge\", \"histogram\", \"gaugehistogram\", \"summary\", \
+                         \"info\", \"stateset\" or \"unknown\" alone",
+                    )
+                }),
+            _ => self.unit(name),
+        }
+    }
+
+    fn head_name(&mut self) -> Result<&'t str, Fault> {
+        match self.metric_name() {
+            Some(name) => Ok(name),
+            None if self.peek() == Some(b'"') => self.quoted_name("a metric name"),
+            None => Err(self.unexpected("a metric name")),
+        }
+    }
+
+    fn help(&mut self, name: &'t str) -> Result<Entry<'t>, Fault> {
+        let help = self.rest();
+        if let Some(at) = bad_escape(help.as_bytes()) {
+            self.at += at;
+            return Err(self.unexpected(r#"\\, \" or \n, the only escapes"#));
+        }
+        Ok(Entry::Help { name, help })
+    }
+
+    fn unit(&mut self, name: &'t str) -> Result<Entry<'t>, Fault> {
+        let unit = self.rest();
+        let stem = name.strip_suffix(unit);
+        if unit.is_empty() || stem.is_some_and(|stem| stem.ends_with('_')) {
+            return Ok(Entry::Unit { name, unit });
+        }
+        Err(self.unexpected_rest("a unit that the metric's name ends in, after a '_'"))
+    }
+
+    /// NUL is where the scrape parser takes some comments for the end of the
+    /// text, which would lose what follows without a word.
+    fn comment(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+        match memchr::memchr(0, self.line.as_bytes()) {
+            None => Ok(None),
+            Some(at) => {
+                self.at = at;
+                Err(self.unexpected("a comment without NUL"))
+            }
+        }
+    }
+
+    /// The rest of the line is not what it should be.
+    #[cold]
+    fn unexpected_rest(&self, expected: &'static str) -> Fault {
+        let mut fault = self.unexpected_token(expected);
+        let rest = self.rest();
+        if let Some(shown) = rest.get(..rest.len().min(40))
+            && !shown.is_empty()
+        {
+            fault.reason = Reason::unexpected(expected, format!("{shown:?}"));
+        }
+        fault
+    }
+}

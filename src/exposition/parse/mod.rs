@@ -1,0 +1,199 @@
+//! Reads exposition text line by line, in place: nothing is copied, and
+//! nothing is allocated for a line.
+//!
+//! It takes what both of the reference's readers take, the scrape parser and
+//! `expfmt`; `docs/compliance.md` lists where it decides otherwise. What spans
+//! lines, such as a family's kind or a series that is there twice, is the
+//! business of [`Families`](super::Families).
+
+mod cursor;
+mod error;
+mod escape;
+mod head;
+mod labels;
+mod number;
+mod sample;
+
+use memchr::memchr;
+
+use self::cursor::Cursor;
+use super::Kind;
+
+pub(super) use self::error::Fault;
+pub(super) use self::number::float;
+
+pub use self::error::{Limit, ParseError, Reason};
+pub use self::escape::{unescape, unescape_help};
+pub use self::labels::{Label, Labels};
+
+/// Which text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, UTF-8 names included.
+    OpenMetrics,
+}
+
+/// One line that says something. Names are as they were written, without the
+/// quotes but still escaped; [`unescape`] tells what they mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Entry<'t> {
+    /// `help` is still escaped: see [`unescape_help`].
+    Help {
+        name: &'t str,
+        help: &'t str,
+    },
+    Type {
+        name: &'t str,
+        kind: Kind,
+    },
+    Unit {
+        name: &'t str,
+        unit: &'t str,
+    },
+    Sample(Sample<'t>),
+    /// `# EOF`, which ends OpenMetrics and nothing else.
+    Eof,
+}
+
+/// One value of one series; its labels are in the [`Labels`] beside it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample<'t> {
+    pub name: &'t str,
+    pub value: f64,
+    pub value_text: &'t str,
+    pub timestamp: Option<Timestamp<'t>>,
+    /// From its `{` on. OpenMetrics only.
+    pub exemplar: Option<&'t str>,
+    /// The whole line, without its line feed.
+    pub raw: &'t str,
+}
+
+/// When a sample was taken, if its sender says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamp<'t> {
+    pub milliseconds: i64,
+    /// As written: milliseconds in text, seconds in OpenMetrics.
+    pub text: &'t str,
+}
+
+/// Reads a text entry by entry.
+#[derive(Debug, Clone)]
+pub struct Parser<'t> {
+    text: &'t str,
+    format: Format,
+    /// Where the next line begins.
+    next: usize,
+    /// The last line that was read, from 1.
+    number: usize,
+    line: &'t str,
+    ended: bool,
+}
+
+impl<'t> Parser<'t> {
+    pub fn new(text: &'t str, format: Format) -> Self {
+        Parser {
+            text,
+            format,
+            next: 0,
+            number: 0,
+            line: "",
+            ended: false,
+        }
+    }
+
+    /// The next entry, or `None` where the text ends. The labels of a sample
+    /// are put into `labels`. After an error, it goes on with the next line.
+    #[inline]
+    pub fn next(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, ParseError> {
+        while self.advance() {
+            match self.entry(labels) {
+                Ok(Some(entry)) => return Ok(Some(entry)),
+                Ok(None) => {}
+                Err(fault) => return Err(self.error(fault)),
+            }
+        }
+        if self.format == Format::OpenMetrics && !self.ended {
+            self.ended = true;
+            return Err(self.error(Fault {
+                at: self.line.len(),
+                reason: Reason::unexpected("\"# EOF\"", "the end of the text"),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// The line that was read last, from 1. Before the first, 0.
+    pub fn line(&self) -> usize {
+        self.number
+    }
+
+    /// Where that line begins in the text, in bytes.
+    pub(super) fn line_start(&self) -> usize {
+        offset(self.text, self.line)
+    }
+
+    /// The fault as an error on the line that was read last.
+    pub(super) fn error(&self, fault: Fault) -> ParseError {
+        fault.on(self.line, self.number.max(1))
+    }
+
+    /// To the next line; `false` where there is none.
+    #[inline]
+    fn advance(&mut self) -> bool {
+        let rest = &self.text[self.next..];
+        if rest.is_empty() {
+            return false;
+        }
+        let length = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+        self.line = &rest[..length];
+        self.next = (self.next + length + 1).min(self.text.len());
+        self.number += 1;
+        true
+    }
+
+    /// What the line says, if anything.
+    #[inline]
+    fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, Fault> {
+        if self.line.ends_with('\r') {
+            return Err(Fault {
+                at: self.line.len() - 1,
+                reason: Reason::CarriageReturn,
+            });
+        }
+        if self.ended {
+            return Err(Fault {
+                at: 0,
+                reason: Reason::unexpected("the end of the text after \"# EOF\"", "more"),
+            });
+        }
+        let mut cursor = Cursor::new(self.line, self.format);
+        cursor.blanks();
+        match cursor.peek() {
+            Some(b'#') => {
+                let entry = cursor.head()?;
+                self.ended = matches!(entry, Some(Entry::Eof));
+                Ok(entry)
+            }
+            None if self.format == Format::Text => Ok(None),
+            _ => cursor.sample(labels).map(|it| Some(Entry::Sample(it))),
+        }
+    }
+}
+
+/// A line that was a sample, read once more.
+pub(super) fn sample<'t>(
+    line: &'t str,
+    format: Format,
+    labels: &mut Labels<'t>,
+) -> Option<Sample<'t>> {
+    let mut cursor = Cursor::new(line, format);
+    cursor.blanks();
+    cursor.sample(labels).ok()
+}
+
+/// How many bytes into `line` its slice `part` begins.
+pub(super) fn offset(line: &str, part: &str) -> usize {
+    part.as_ptr() as usize - line.as_ptr() as usize
+}

@@ -1,0 +1,177 @@
+//! Lines that hold a sample.
+
+use super::cursor::Cursor;
+use super::error::{Fault, Reason};
+use super::{Format, Label, Labels, Sample, Timestamp, number};
+
+/// What stands before the `{` of an exemplar.
+const EXEMPLAR: &str = " # ";
+
+impl<'t> Cursor<'t> {
+    /// The line from here as a sample, its labels put into `labels`.
+    #[inline]
+    pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Fault> {
+        labels.clear();
+        let bare = self.metric_name();
+        if bare.is_some() {
+            self.blanks();
+        }
+        let name = if self.skip(b'{') {
+            self.braces(bare, labels)?
+        } else {
+            bare.ok_or_else(|| self.unexpected("a metric name"))?
+        };
+        let (value, value_text) = self.value()?;
+        let timestamp = match self.format {
+            _ if self.at == self.line.len() => None,
+            Format::Text => Some(self.milliseconds()?),
+            Format::OpenMetrics if self.rest().starts_with(" # {") => None,
+            Format::OpenMetrics => Some(self.seconds()?),
+        };
+        let exemplar = if self.at < self.line.len() {
+            Some(self.exemplar()?)
+        } else {
+            None
+        };
+        Ok(Sample {
+            name,
+            value,
+            value_text,
+            timestamp,
+            exemplar,
+            raw: self.line,
+        })
+    }
+
+    /// What follows a `{`, up to the `}`: labels, and the metric's name where
+    /// it did not stand before.
+    #[inline]
+    fn braces(&mut self, bare: Option<&'t str>, labels: &mut Labels<'t>) -> Result<&'t str, Fault> {
+        let mut name = bare;
+        loop {
+            self.blanks();
+            if self.skip(b'}') {
+                break;
+            }
+            // In text the name comes first: `expfmt` reads labels before it
+            // as if they belonged to the family of the line before.
+            let first = self.format == Format::OpenMetrics || labels.is_empty();
+            if name.is_none() && self.peek() == Some(b'"') && first {
+                let start = self.at;
+                let quoted = self.quoted_name("a name")?;
+                self.blanks();
+                if let Some(b',' | b'}') = self.peek() {
+                    name = Some(quoted);
+                    if self.skip(b',') {
+                        continue;
+                    }
+                    self.skip(b'}');
+                    break;
+                }
+                self.at = start;
+            }
+            if name.is_none() && self.format == Format::Text {
+                return Err(self.unexpected("the metric's name in quotes"));
+            }
+            labels.push(self.pair()?);
+            self.blanks();
+            if self.skip(b',') {
+                continue;
+            }
+            if !self.skip(b'}') {
+                return Err(self.unexpected("',' or '}' after a label"));
+            }
+            break;
+        }
+        if let Some(twice) = labels.repeated() {
+            return Err(Fault {
+                at: super::offset(self.line, twice),
+                reason: Reason::DuplicateLabel {
+                    name: twice.to_owned(),
+                },
+            });
+        }
+        name.ok_or_else(|| self.unexpected("a metric name in the braces before this"))
+    }
+
+    /// One label and its value.
+    #[inline]
+    fn pair(&mut self) -> Result<Label<'t>, Fault> {
+        let start = self.at;
+        let name = match self.label_name() {
+            Some(name) => name,
+            None if self.peek() == Some(b'"') => self.quoted_name("a label name")?,
+            None => return Err(self.unexpected("a label name or '}'")),
+        };
+        if name == "__name__" {
+            self.at = start;
+            return Err(self.unexpected_token("a label other than the reserved __name__"));
+        }
+        self.blanks();
+        if !self.skip(b'=') {
+            return Err(self.unexpected("'='"));
+        }
+        self.blanks();
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("'\"' to begin the label's value"));
+        }
+        let value = self.quoted()?;
+        Ok(Label { name, value })
+    }
+
+    /// The timestamp after a value in text, which ends the line.
+    fn milliseconds(&mut self) -> Result<Timestamp<'t>, Fault> {
+        let blank = self.at;
+        self.blanks();
+        if self.at == self.line.len() {
+            self.at = blank;
+            return Err(self.unexpected("the line to end right after the value"));
+        }
+        let start = self.at;
+        let text = self.token();
+        let Some(milliseconds) = number::milliseconds(text) else {
+            self.at = start;
+            return Err(self.unexpected_token("a timestamp: milliseconds in plain digits"));
+        };
+        if self.at < self.line.len() {
+            return Err(self.unexpected("the line to end right after the timestamp"));
+        }
+        Ok(Timestamp { milliseconds, text })
+    }
+
+    /// The timestamp after a value in OpenMetrics.
+    fn seconds(&mut self) -> Result<Timestamp<'t>, Fault> {
+        self.one_blank("a blank or the end of the line after the value")?;
+        let start = self.at;
+        let text = self.token();
+        let Some(milliseconds) = number::seconds(text) else {
+            self.at = start;
+            return Err(self.unexpected_token("a timestamp in seconds, or an exemplar"));
+        };
+        Ok(Timestamp { milliseconds, text })
+    }
+
+    /// The exemplar that ends a line of OpenMetrics.
+    fn exemplar(&mut self) -> Result<&'t str, Fault> {
+        if !self.rest().starts_with(" # {") {
+            return Err(self.unexpected("\" # {\", an exemplar, or the end of the line"));
+        }
+        self.at += EXEMPLAR.len();
+        let start = self.at;
+        self.at += 1;
+        while !self.skip(b'}') {
+            self.pair()?;
+            if !self.skip(b',') && self.peek() != Some(b'}') {
+                return Err(self.unexpected("',' or '}' after a label"));
+            }
+        }
+        self.value()?;
+        if self.at < self.line.len() {
+            self.seconds()?;
+        }
+        if self.at < self.line.len() {
+            return Err(self.unexpected("the line to end right after the exemplar"));
+        }
+        Ok(&self.line[start..])
+    }
+}

@@ -1,0 +1,187 @@
+//! The door: what every text goes through before it is stored.
+//!
+//! A text is checked alone here, at the cost of its own size, and brought into
+//! the form it is kept in. Whether it fits beside the others is the store's to
+//! say, under its lock and at the same cost.
+
+use std::hash::RandomState;
+
+use crate::config::{Exposition, Mode, Timestamps};
+use crate::exposition::{
+    Content, Families, Format, Limits, Normal, ParseError, Text, normalize, write_label_value,
+};
+use crate::store::Refused;
+use crate::telemetry::Reason;
+
+/// Names of this beginning are the proxy's own.
+const RESERVED: &str = "exporter_proxy_";
+
+/// Checks texts and brings them into the form they are kept in.
+#[derive(Debug)]
+pub struct Door {
+    config: Exposition,
+    /// Whether the proxy shows metrics of its own, whose names are taken then.
+    own_metrics: bool,
+    /// Keyed at random, so that no sender can aim at a series of another.
+    hash: RandomState,
+}
+
+/// Why a text was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    pub message: String,
+}
+
+impl Door {
+    pub fn new(config: Exposition, own_metrics: bool) -> Self {
+        Door {
+            config,
+            own_metrics,
+            hash: RandomState::new(),
+        }
+    }
+
+    /// The content that `name` exposes with this text.
+    pub fn admit(&self, name: &str, text: Text) -> Result<Content, Rejection> {
+        match self.config.mode {
+            Mode::Verbatim if !self.config.validate => Ok(Content::Verbatim(text)),
+            // It will be read as text, whatever it says it is.
+            Mode::Verbatim => {
+                Families::parse_with(text.as_str(), Format::Text, &self.limits(), &self.hash)
+                    .map_err(|fault| invalid(name, &fault))?;
+                Ok(Content::Verbatim(text))
+            }
+            Mode::Merged => self.normalize(name, &text),
+        }
+    }
+
+    fn normalize(&self, name: &str, text: &Text) -> Result<Content, Rejection> {
+        let mut app = String::new();
+        write_label_value(&mut app, name);
+        let label = &self.config.app_label;
+        let normal = Normal {
+            limits: self.limits(),
+            label: (!label.is_empty()).then_some((label.as_str(), app.as_str())),
+            keep_timestamps: self.config.timestamps == Timestamps::Keep,
+            hash: &self.hash,
+        };
+        let families = normalize(text.as_str(), &normal).map_err(|fault| invalid(name, &fault))?;
+        let reserved = |family: &str| self.own_metrics && family.starts_with(RESERVED);
+        if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
+            return Err(Rejection {
+                reason: Reason::ReservedName,
+                message: format!(
+                    "app {name:?}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
+                    family.line, family.name
+                ),
+            });
+        }
+        Ok(Content::Families(families))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            samples: self.config.max_samples,
+            labels: self.config.max_labels,
+            label_name: self.config.max_label_length,
+            label_value: self.config.max_label_length,
+        }
+    }
+}
+
+fn invalid(name: &str, fault: &ParseError) -> Rejection {
+    use crate::exposition::Reason as TextReason;
+    let reason = match fault.reason {
+        TextReason::Limit { .. } => Reason::TooManySamples,
+        TextReason::DuplicateSeries { .. } => Reason::DuplicateSeries,
+        _ => Reason::InvalidText,
+    };
+    Rejection {
+        reason,
+        message: format!("app {name:?}, {fault}"),
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        let reason = match refused {
+            Refused::TooManyApps { .. } => Reason::TooManyApps,
+            Refused::TooManyBytes { .. } => Reason::TooManyBytes,
+            Refused::KindConflict { .. } => Reason::KindConflict,
+            Refused::NameCollision { .. } => Reason::NameCollision,
+            Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+        };
+        Rejection {
+            reason,
+            message: refused.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn door(mode: Mode, change: impl FnOnce(&mut Exposition)) -> Door {
+        let mut config = Config::default().exposition;
+        config.mode = mode;
+        change(&mut config);
+        Door::new(config, true)
+    }
+
+    const BAD: &str = "ok 1\nm{a=\"b\" 1\n";
+
+    #[test]
+    fn verbatim_text_is_let_in_as_it_is() {
+        let door = door(Mode::Verbatim, |_| {});
+        let Ok(Content::Verbatim(text)) = door.admit("a", Text::new(BAD)) else {
+            panic!("it is refused");
+        };
+        assert_eq!(text.bytes(), BAD);
+    }
+
+    #[test]
+    fn validation_refuses_what_prometheus_would() {
+        let door = door(Mode::Verbatim, |config| config.validate = true);
+        let refused = door.admit("a", Text::new(BAD)).unwrap_err();
+        assert_eq!(refused.reason, Reason::InvalidText);
+        assert!(
+            refused.message.starts_with("app \"a\", line 2 column "),
+            "{}",
+            refused.message
+        );
+        let twice = door.admit("a", Text::new("m 1\nm 2\n")).unwrap_err();
+        assert_eq!(twice.reason, Reason::DuplicateSeries);
+        assert!(matches!(
+            door.admit("a", Text::new("m 1\n")),
+            Ok(Content::Verbatim(_))
+        ));
+    }
+
+    #[test]
+    fn merged_text_is_taken_apart_and_labelled() {
+        let door = door(Mode::Merged, |config| config.app_label = "app".to_owned());
+        let Ok(Content::Families(families)) = door.admit("x\"y", Text::new("m 1")) else {
+            panic!("it is refused");
+        };
+        assert_eq!(families[0].samples.bytes(), "m{app=\"x\\\"y\"} 1\n");
+        let own = door
+            .admit("a", Text::new("exporter_proxy_apps 1"))
+            .unwrap_err();
+        assert_eq!(own.reason, Reason::ReservedName);
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let door = door(Mode::Merged, |config| config.max_samples = 1);
+        let refused = door.admit("a", Text::new("m 1\nn 1\n")).unwrap_err();
+        assert_eq!(refused.reason, Reason::TooManySamples);
+        assert!(
+            refused.message.contains("at most 1 samples in a text"),
+            "{}",
+            refused.message
+        );
+    }
+}
