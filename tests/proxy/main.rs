@@ -3,4 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod support;
+
+mod bounds;
+mod capnp;
 mod receive;
