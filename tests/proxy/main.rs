@@ -4,7 +4,10 @@
 mod harness;
 
 mod support;
+mod upstream;
 
 mod bounds;
 mod capnp;
+mod poll;
+mod poll_failures;
 mod receive;
