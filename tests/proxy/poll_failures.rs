@@ -239,6 +239,12 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
     // Nothing was said to whoever it is.
     assert_eq!(upstream.requests().len(), 0);
+
+    eventually(|| polls(&proxy, "tls"), |polls| *polls >= 3.0);
+    let log = proxy.log();
+    let is_problem = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+    let problems = log.lines().filter(is_problem).count();
+    assert_eq!(problems, 1, "one line per problem: {log}");
 }
 
 #[test]
