@@ -254,17 +254,20 @@ fn a_bearer_token_file_is_read_for_every_poll() {
 
 #[test]
 fn a_slow_target_delays_no_other_and_is_never_asked_twice_at_a_time() {
-    let slow = Upstream::start(|_| Reply::Hang(Vec::new()));
+    let slow = Upstream::start(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        ok("slow 1\n")
+    });
     let fast = Upstream::start(|_| ok("fast 1\n"));
     let proxy = Proxy::start(&targets(&[
         format!(
-            "name = \"slow\"\nurl = \"http://{}/\"\ntimeout = \"1s\"",
+            "name = \"slow\"\nurl = \"http://{}/\"\ntimeout = \"10s\"",
             slow.address
         ),
         format!("name = \"fast\"\nurl = \"http://{}/\"", fast.address),
     ]));
-    // Two polls of the slow one take 2 s, in which 40 of the fast one are due.
-    eventually(|| slow.requests().len(), |polls| *polls >= 3);
+    // Four polls of the slow one take 2 s, in which 40 of the fast one are due.
+    eventually(|| slow.requests().len(), |polls| *polls >= 5);
     let polls = fast.requests().len();
     assert!(polls >= 15, "{polls} polls of the fast target");
     assert_eq!(text_of(&proxy, "fast").as_deref(), Some("fast 1\n"));
