@@ -8,6 +8,7 @@ mod upstream;
 
 mod bounds;
 mod capnp;
+mod http;
 mod poll;
 mod poll_failures;
 mod receive;
