@@ -92,10 +92,17 @@ impl<'r> Exchange<'r> {
                     Read::Nothing => return self.inbox.finish(),
                     Read::Bytes => {
                         let number = self.inbox.messages();
-                        begun = self.inbox.is_midway().then(|| match begun {
+                        let before = begun;
+                        begun = self.inbox.is_midway().then(|| match before {
                             Some((same, at)) if same == number => (same, at),
                             _ => (number, Instant::now()),
                         });
+                        // A sender that never pauses is always midway, so it
+                        // is looked at which message that is.
+                        let finished = before.is_some_and(|(old, _)| old != number);
+                        if stop.is_cancelled() && (begun.is_none() || finished) {
+                            return self.stopping();
+                        }
                     }
                 },
                 () = &mut evicted => return self.make_room(),
@@ -173,6 +180,17 @@ impl<'r> Exchange<'r> {
         Err(Failure::new(
             Reason::Closed,
             "closed to make room: all connections are taken (exporter.concurrent_requests), and this one lay still for longest",
+        ))
+    }
+
+    /// Ends the connection since the program is told to stop.
+    fn stopping(&self) -> Result<(), Failure> {
+        if !self.inbox.is_midway() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::Closed,
+            "the proxy is stopping; what had begun before is stored, and this is not",
         ))
     }
 
