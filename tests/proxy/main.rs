@@ -8,7 +8,10 @@ mod upstream;
 
 mod bounds;
 mod capnp;
+mod faults;
 mod http;
+mod lifecycle;
 mod poll;
 mod poll_failures;
 mod receive;
+mod shutdown;
