@@ -178,6 +178,17 @@ fn a_sender_gets_through_at_the_limit_of_open_files() {
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("m 1\n"));
 }
 
+#[test]
+fn a_scrape_gets_through_though_pushers_have_taken_every_descriptor() {
+    let proxy = with_files(64, "");
+    let quiet = silent(&proxy.tcp, 100, b"");
+    eventually(|| proxy.log(), |log| log.contains(ACCEPT_ERROR));
+    let metrics = proxy.metrics();
+    assert!(metrics.contains("exporter_proxy_build_info"), "{metrics}");
+    assert_eq!(proxy.push_unix(b"{\"app\":\"m 1\"}"), "");
+    drop(quiet);
+}
+
 /// Breaks a connection off: what is on its way is lost, and the other side
 /// gets a reset instead of an end.
 fn reset(sender: Sender) {
