@@ -11,7 +11,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use tempfile::tempdir;
 
 use crate::harness::{Proxy, eventually};
-use crate::support::{detail, names, text_of};
+use crate::support::{detail, logged, names, text_of};
 use crate::upstream::{Reply, Upstream, ok, reply};
 
 /// One target called `t`, polled often, with these lines.
@@ -54,8 +54,8 @@ fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
     assert_eq!(success, Some(0.0));
     let wide = proxy.get("/apps?wide=1").text();
     assert!(wide.contains(&format!("{reason}: ")), "{wide}");
-    let log = proxy.log();
-    assert!(log.contains("WARN") && log.contains(words), "{log}");
+    let log = logged(proxy, words, 1);
+    assert!(log.contains("WARN"), "{log}");
 }
 
 /// A failure, the reason it is counted under, and words that explain it.
@@ -179,8 +179,7 @@ fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
     assert_eq!(names(&proxy), ["t"]);
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
     assert_eq!(proxy.sample("exporter_proxy_expired_total"), Some(1.0));
-    let log = proxy.log();
-    assert!(log.contains("target t withdrawn"), "{log}");
+    let log = logged(&proxy, "target t withdrawn", 1);
     assert_eq!(
         log.matches("WARN").count(),
         1,

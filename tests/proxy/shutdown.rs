@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Proxy, capnp_message, eventually};
-use crate::support::{Sender, read_answer, text_of};
+use crate::support::{Sender, logged, read_answer, text_of};
 
 /// Well below `shutdown_timeout`, which is 10 s: nothing was waited for.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -16,6 +16,11 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn await_stopping(proxy: &Proxy, signal: &str) {
     let line = format!("SIG{signal}: stopping");
     eventually(|| proxy.log(), |log| log.contains(&line));
+}
+
+/// The whole log of a proxy that has ended well.
+fn last_log(proxy: &Proxy) -> String {
+    logged(proxy, "exporter_proxy] stopped\n", 1)
 }
 
 /// Ends the proxy by a signal, and sees that it ends well.
@@ -35,8 +40,7 @@ fn either_signal_ends_it_well_and_the_socket_is_removed() {
         assert!(proxy.unix.exists());
         ends_at_once(&mut proxy, signal);
         assert!(!proxy.unix.exists());
-        eventually(|| proxy.log(), |log| log.ends_with("stopped\n"));
-        let log = proxy.log();
+        let log = last_log(&proxy);
         assert!(log.contains(&format!("SIG{signal}: stopping")), "{log}");
     }
 }
@@ -93,7 +97,7 @@ fn nothing_new_is_accepted_while_it_finishes_and_the_rest_of_a_message_ends_it()
     assert_eq!(sender.read_to_end(), "");
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(20));
-    let log = proxy.log();
+    let log = last_log(&proxy);
     assert!(!log.contains("refused"), "{log}");
 }
 
@@ -112,7 +116,7 @@ fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
     );
     drop(sender);
     assert_eq!(proxy.wait().code(), Some(0));
-    let log = proxy.log();
+    let log = last_log(&proxy);
     assert!(log.contains("refused (closed)"), "{log}");
 }
 
@@ -127,7 +131,7 @@ fn a_message_that_is_never_finished_is_cut_off_after_shutdown_timeout() {
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_millis(500));
     assert!(start.elapsed() < AT_ONCE);
-    let log = proxy.log();
+    let log = last_log(&proxy);
     assert!(log.contains("did not finish within 500ms"), "{log}");
 }
 
@@ -162,7 +166,7 @@ fn ends_under_load(push: fn(&str, &AtomicU64) -> io::Result<()>) {
     let status = proxy.wait();
     assert_eq!(status.code(), Some(0), "{}", proxy.log());
     assert!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
-    let log = proxy.log();
+    let log = last_log(&proxy);
     assert!(!log.contains("did not finish"), "{log}");
     assert!(!proxy.unix.exists());
 }

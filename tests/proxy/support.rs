@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::harness::{Answer, PATIENCE, Proxy};
+use crate::harness::{Answer, PATIENCE, Proxy, eventually};
 
 /// A connection to the TCP receiver that stays open until it is dropped.
 pub struct Sender(pub TcpStream);
@@ -140,6 +140,13 @@ pub fn read_answer(stream: &mut impl Read, body: bool) -> Option<Answer> {
         stream.read_exact(&mut answer.body).ok()?;
     }
     Some(answer)
+}
+
+/// The log once it holds `words` that often. A line may be read a little after
+/// what it tells of has been seen.
+#[track_caller]
+pub fn logged(proxy: &Proxy, words: &str, times: usize) -> String {
+    eventually(|| proxy.log(), |log| log.matches(words).count() >= times)
 }
 
 /// Resident memory of a process, in bytes.
