@@ -121,6 +121,23 @@ fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
 }
 
 #[test]
+fn a_request_half_sent_at_the_signal_is_answered_and_ready_no_more() {
+    let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
+    let mut half = Sender::to(&proxy.http);
+    half.send(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n");
+    // One thread serves all: by this answer the half has been read.
+    assert_eq!(proxy.get("/-/ready").status, 200);
+    proxy.signal("TERM");
+    await_stopping(&proxy, "TERM");
+    half.send(b"\r\n");
+    let answer = half.read_to_end();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nshutting down\n"), "{answer}");
+    drop(half);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
 fn a_message_that_is_never_finished_is_cut_off_after_shutdown_timeout() {
     let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"500ms\"\n");
     let mut sender = Sender::connect(&proxy);
