@@ -17,7 +17,11 @@ const BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // It logs every refused certificate as an error, at every poll. The
+        // poller tells it once, with the target's name.
+        .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
+        .init();
 
     let loaded = match config::load(cli.config.as_deref(), environment()) {
         Ok(loaded) => loaded,

@@ -50,6 +50,9 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(server.config.header_timeout)
+            // `nc` closes its side once it has sent its request. It still
+            // waits for the answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut stopping = false;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
 
 use crate::config::{BasicAuth, Target, TargetUrl};
 use crate::exposition::Text;
@@ -74,24 +74,17 @@ impl Fetcher {
             name: target.name.clone(),
             problem,
         };
-        let mut builder = Client::builder()
-            .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
-            .timeout(target.timeout)
-            .redirect(reqwest::redirect::Policy::limited(MOST_REDIRECTS))
-            .tls_danger_accept_invalid_certs(target.allow_invalid_certs);
-        if let Some(ca) = &target.ca_file {
-            let certificates =
-                Certificate::from_pem_bundle(&ca.pem).map_err(|problem| failed(chain(&problem)))?;
-            builder = builder.tls_certs_merge(certificates);
-        }
         let url = match &target.url {
             TargetUrl::Http(url) => url.to_string(),
-            TargetUrl::Unix { socket, path } => {
-                builder = builder.unix_socket(socket.clone()).no_proxy();
-                format!("http://localhost{path}")
-            }
+            TargetUrl::Unix { path, .. } => format!("http://localhost{path}"),
         };
-        let client = builder.build().map_err(|problem| failed(chain(&problem)))?;
+        let client = builder(target)
+            .and_then(|builder| {
+                builder
+                    .build()
+                    .or_else(|problem| trusting_nobody(target, problem))
+            })
+            .map_err(|problem| failed(chain(&problem)))?;
         let headers = headers(target).map_err(failed)?;
         Ok(Fetcher {
             client,
@@ -142,6 +135,37 @@ impl Fetcher {
             peer,
         })
     }
+}
+
+fn builder(target: &Target) -> reqwest::Result<ClientBuilder> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
+        .timeout(target.timeout)
+        .redirect(reqwest::redirect::Policy::limited(MOST_REDIRECTS))
+        .tls_danger_accept_invalid_certs(target.allow_invalid_certs);
+    if let Some(ca) = &target.ca_file {
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&ca.pem)?);
+    }
+    if let TargetUrl::Unix { socket, .. } = &target.url {
+        builder = builder.unix_socket(socket.clone()).no_proxy();
+    }
+    Ok(builder)
+}
+
+/// A client for a machine that has no certificates, on which `problem` came of
+/// making one that trusts them. Targets that need none are served all the
+/// same, and the polls of others fail as they would with a wrong certificate.
+fn trusting_nobody(target: &Target, problem: reqwest::Error) -> reqwest::Result<Client> {
+    let client = builder(target)?.tls_certs_only([]).build()?;
+    if matches!(&target.url, TargetUrl::Http(url) if url.scheme() == "https") {
+        log::warn!(
+            "target {}: no certificate is trusted, since none of this machine's can be ({}); \
+             a ca_file can name some",
+            target.name,
+            chain(&problem)
+        );
+    }
+    Ok(client)
 }
 
 fn headers(target: &Target) -> Result<HeaderMap, String> {

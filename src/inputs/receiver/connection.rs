@@ -46,6 +46,8 @@ struct Exchange<'r> {
     receiver: &'r Receiver,
     peer: Peer,
     inbox: Inbox,
+    /// Another connection waits for this one's place.
+    in_the_way: bool,
 }
 
 /// What a read brought.
@@ -64,6 +66,7 @@ impl<'r> Exchange<'r> {
             receiver,
             peer,
             inbox: Inbox::new(receiver.config.format, limits),
+            in_the_way: false,
         }
     }
 
@@ -92,10 +95,17 @@ impl<'r> Exchange<'r> {
                     Read::Nothing => return self.inbox.finish(),
                     Read::Bytes => {
                         let number = self.inbox.messages();
-                        begun = self.inbox.is_midway().then(|| match begun {
+                        let before = begun;
+                        begun = self.inbox.is_midway().then(|| match before {
                             Some((same, at)) if same == number => (same, at),
                             _ => (number, Instant::now()),
                         });
+                        // A sender that never pauses is always midway, so it
+                        // is looked at which message that is.
+                        let finished = before.is_some_and(|(old, _)| old != number);
+                        if stop.is_cancelled() && (begun.is_none() || finished) {
+                            return self.stopping();
+                        }
                     }
                 },
                 () = &mut evicted => return self.make_room(),
@@ -165,7 +175,8 @@ impl<'r> Exchange<'r> {
 
     /// Ends the connection so that another can be served. That is a failure
     /// only where a message is lost by it.
-    fn make_room(&self) -> Result<(), Failure> {
+    fn make_room(&mut self) -> Result<(), Failure> {
+        self.in_the_way = true;
         if !self.inbox.is_midway() {
             log::debug!("{}: closed to make room for another connection", self.peer);
             return Ok(());
@@ -173,6 +184,17 @@ impl<'r> Exchange<'r> {
         Err(Failure::new(
             Reason::Closed,
             "closed to make room: all connections are taken (exporter.concurrent_requests), and this one lay still for longest",
+        ))
+    }
+
+    /// Ends the connection since the program is told to stop.
+    fn stopping(&self) -> Result<(), Failure> {
+        if !self.inbox.is_midway() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::Closed,
+            "the proxy is stopping; what had begun before is stored, and this is not",
         ))
     }
 
@@ -205,18 +227,24 @@ impl<'r> Exchange<'r> {
                 String::new()
             };
             // A sender that has gone cannot be told, and need not be.
-            let _ = answer(stream, format!("error: {which}{failure}\n").as_bytes()).await;
+            let line = format!("error: {which}{failure}\n");
+            let _ = answer(stream, line.as_bytes(), !self.in_the_way).await;
         }
     }
 }
 
-/// Writes the last line of a connection and sees it out.
-async fn answer<S>(stream: &mut S, line: &[u8]) -> io::Result<()>
+/// Writes the last line of a connection and, with `linger`, sees it out. One
+/// that lay still has nothing unread that could reset it, and where it is in
+/// the way of others it may not stay for a second more.
+async fn answer<S>(stream: &mut S, line: &[u8], linger: bool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(line).await?;
     stream.shutdown().await?;
+    if !linger {
+        return Ok(());
+    }
     let drain = async {
         let mut left = LINGER_BYTES;
         while left > 0 {

@@ -213,9 +213,35 @@ impl<'de> Visitor<'de> for AppText<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text, A::Error> {
         let mut lines: Vec<String> = Vec::new();
-        while let Some(line) = items.next_element()? {
+        while let Some(line) = items.next_element_seed(Line { name: self.name })? {
             lines.push(line);
         }
         Ok(Text::from_lines(&lines))
+    }
+}
+
+/// Reads one line of a list. It takes whatever is there, as [`AppText`] does:
+/// asked for a string, the parser would place anything else a byte too early.
+struct Line<'a> {
+    name: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for Line<'_> {
+    type Value = String;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, value: D) -> Result<String, D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Line<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a line of text for app {:?}", self.name)
+    }
+
+    fn visit_str<E: de::Error>(self, line: &str) -> Result<String, E> {
+        Ok(line.to_owned())
     }
 }

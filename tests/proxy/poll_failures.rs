@@ -1,0 +1,317 @@
+//! Polling exporters that fail: the last text is kept for a while, the reason
+//! is to be seen everywhere, and a recovery is noticed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tempfile::tempdir;
+
+use crate::harness::{Proxy, eventually};
+use crate::support::{detail, logged, names, text_of};
+use crate::upstream::{Reply, Upstream, ok, reply};
+
+/// One target called `t`, polled often, with these lines.
+fn target(lines: &str) -> String {
+    format!(
+        "[poll_external]\npoll_other_scrape_endpoints = true\npoll_interval = \"50ms\"\n\
+         client_timeout = \"500ms\"\nmax_body = \"64KiB\"\n\
+         [[poll_external.targets]]\nname = \"t\"\n{lines}\n"
+    )
+}
+
+fn state(proxy: &Proxy) -> String {
+    detail(proxy, "t").map_or_else(String::new, |detail| {
+        detail["state"].as_str().expect("a state").to_owned()
+    })
+}
+
+/// What JSON says of the last problem; empty where there was none.
+fn problem(proxy: &Proxy) -> String {
+    let problem = detail(proxy, "t").map(|detail| detail["last_problem"]["reason"].clone());
+    problem
+        .and_then(|reason| reason.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn polls(proxy: &Proxy, result: &str) -> f64 {
+    let series = format!("exporter_proxy_polls_total{{result=\"{result}\",target=\"t\"}}");
+    proxy.sample(&series).unwrap_or(0.0)
+}
+
+/// Waits for a failure of that reason, and sees that it is told everywhere.
+fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
+    let told = eventually(
+        || problem(proxy),
+        |told| told.starts_with(&format!("{reason}: ")),
+    );
+    assert!(told.contains(words), "{told}");
+    assert!(polls(proxy, reason) >= 1.0);
+    let success = proxy.sample("exporter_proxy_poll_success{target=\"t\"}");
+    assert_eq!(success, Some(0.0));
+    let wide = proxy.get("/apps?wide=1").text();
+    assert!(wide.contains(&format!("{reason}: ")), "{wide}");
+    let log = logged(proxy, words, 1);
+    assert!(log.contains("WARN"), "{log}");
+}
+
+/// A failure, the reason it is counted under, and words that explain it.
+type Failing = (fn() -> Reply, &'static str, &'static str);
+
+#[test]
+fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() {
+    let failing: [Failing; 9] = [
+        (
+            || reply("500 Internal Server Error", &[], b"m 2\n"),
+            "status",
+            "500",
+        ),
+        (|| reply("204 No Content", &[], b""), "status", "204"),
+        (
+            || reply("200 OK", &[], b"m \xff\n"),
+            "invalid_utf8",
+            "byte 2",
+        ),
+        (
+            || reply("200 OK", &[], &[b'm'; (64 << 10) + 1]),
+            "too_large",
+            "65536 bytes (poll_external.max_body)",
+        ),
+        (|| Reply::Hang(Vec::new()), "timeout", "timed out"),
+        (
+            || Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 2\n".to_vec()),
+            "timeout",
+            "timed out",
+        ),
+        (
+            || reply("302 Found", &[("Location", "/again")], b""),
+            "redirect",
+            "redirect",
+        ),
+        (
+            || Reply::Bytes(b"nonsense\r\n\r\n".to_vec()),
+            "protocol",
+            "",
+        ),
+        (
+            || Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 2\n".to_vec()),
+            "protocol",
+            "",
+        ),
+    ];
+    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let proxy = Proxy::start(&target(&format!("url = \"http://{}/\"", upstream.address)));
+    for (number, (fails, reason, words)) in failing.into_iter().enumerate() {
+        // The text of this round, so that a text of an earlier one would show.
+        let text = format!("round {number}\n");
+        let answered = text.clone();
+        upstream.change(move |_| ok(&answered));
+        eventually(|| text_of(&proxy, "t"), |seen| seen.as_ref() == Some(&text));
+        assert_eq!(state(&proxy), "fresh");
+        let before = polls(&proxy, reason);
+        upstream.change(move |_| fails());
+        eventually(|| polls(&proxy, reason), |count| *count > before);
+        assert_eq!(state(&proxy), "stale", "{reason}");
+        await_failure(&proxy, reason, words);
+        assert_eq!(text_of(&proxy, "t"), Some(text), "{reason}");
+    }
+    upstream.change(|_| ok("m 9\n"));
+    eventually(|| state(&proxy), |state| state == "fresh");
+    let recovered = "target t answers again";
+    eventually(
+        || proxy.log().matches(recovered).count(),
+        |count| *count == 9,
+    );
+}
+
+#[test]
+fn a_redirect_loop_is_given_up_after_ten() {
+    let upstream = Upstream::start(|_| reply("301 Moved", &[("Location", "/loop")], b""));
+    let proxy = Proxy::start(&target(&format!(
+        "url = \"http://{}/\"\ninterval = \"1h\"",
+        upstream.address
+    )));
+    await_failure(&proxy, "redirect", "too many redirects");
+    assert_eq!(upstream.requests().len(), 11);
+}
+
+#[test]
+fn a_packed_answer_is_bounded_by_what_it_unpacks_to() {
+    let upstream = Upstream::start(|_| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::copy(
+            &mut std::io::Read::take(std::io::repeat(b'#'), 1 << 20),
+            &mut encoder,
+        )
+        .unwrap();
+        let body = encoder.finish().unwrap();
+        assert!(body.len() < 64 << 10);
+        reply("200 OK", &[("Content-Encoding", "gzip")], &body)
+    });
+    let proxy = Proxy::start(&target(&format!("url = \"http://{}/\"", upstream.address)));
+    await_failure(&proxy, "too_large", "poll_external.max_body");
+    assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
+}
+
+#[test]
+fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
+    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let address = upstream.address.clone();
+    let proxy = Proxy::start(&target(&format!(
+        "url = \"http://{address}/\"\nstale_after = \"1s\""
+    )));
+    eventually(|| state(&proxy), |state| state == "fresh");
+    drop(upstream);
+    let start = Instant::now();
+    eventually(|| state(&proxy), |state| state == "stale");
+    let stale_for = Instant::now();
+    assert!(proxy.metrics().ends_with("\nm 1\n"));
+    await_failure(&proxy, "connect", "onnect");
+    // Repeated failures do not keep the text longer.
+    eventually(|| state(&proxy), |state| state == "withdrawn");
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert!(stale_for.elapsed() < Duration::from_secs(10));
+    assert!(!proxy.metrics().contains("\nm 1\n"));
+    // It is still listed, since it is still being tried.
+    assert_eq!(names(&proxy), ["t"]);
+    assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
+    assert_eq!(proxy.sample("exporter_proxy_expired_total"), Some(1.0));
+    let log = logged(&proxy, "target t withdrawn", 1);
+    assert_eq!(
+        log.matches("WARN").count(),
+        1,
+        "one line per problem: {log}"
+    );
+
+    let _upstream = Upstream::at(&address, |_| ok("m 2\n"));
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 2\n"),
+    );
+    assert_eq!(state(&proxy), "fresh");
+    assert!(proxy.metrics().ends_with("\nm 2\n"));
+}
+
+#[test]
+fn a_target_that_never_answered_is_listed_as_pending_with_its_problem() {
+    // Bound once, so the port is free and nobody listens.
+    let address = drop_listener();
+    let proxy = Proxy::start(&target(&format!("url = \"http://{address}/\"")));
+    await_failure(&proxy, "connect", "refused");
+    assert_eq!(state(&proxy), "pending");
+    let table = proxy.get("/apps").text();
+    assert!(table.contains("never"), "{table}");
+    let last = "exporter_proxy_poll_last_success_timestamp_seconds{target=\"t\"}";
+    assert_eq!(proxy.sample(last), Some(0.0));
+}
+
+fn drop_listener() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// A certificate for 127.0.0.1 that nobody vouches for, written to `file`.
+fn self_signed(file: &Path) -> Arc<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(file, made.cert.pem()).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    Arc::new(config)
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let dir = tempdir().unwrap();
+    let config = self_signed(&dir.path().join("ca.pem"));
+    let upstream = Upstream::tls(config, |_| ok("m 1\n"));
+    let proxy = Proxy::start(&target(&format!("url = \"https://{}/\"", upstream.address)));
+    await_failure(&proxy, "tls", "certificate");
+    assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
+    // Nothing was said to whoever it is.
+    assert_eq!(upstream.requests().len(), 0);
+
+    eventually(|| polls(&proxy, "tls"), |polls| *polls >= 3.0);
+    let log = proxy.log();
+    let is_problem = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+    let problems = log.lines().filter(is_problem).count();
+    assert_eq!(problems, 1, "one line per problem: {log}");
+}
+
+#[test]
+fn a_certificate_in_ca_file_is_trusted_and_no_other() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let upstream = Upstream::tls(self_signed(&file), |_| ok("m 1\n"));
+    let other = Upstream::tls(self_signed(&dir.path().join("other.pem")), |_| ok("o 1\n"));
+    let lines = |address: &str| {
+        format!(
+            "url = \"https://{address}/\"\nca_file = \"{}\"",
+            file.display()
+        )
+    };
+    let proxy = Proxy::start(&target(&lines(&upstream.address)));
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 1\n"),
+    );
+    let proxy = Proxy::start(&target(&lines(&other.address)));
+    await_failure(&proxy, "tls", "certificate");
+    assert_eq!(other.requests().len(), 0);
+}
+
+#[test]
+fn allow_invalid_certs_takes_any_certificate() {
+    let dir = tempdir().unwrap();
+    let config = self_signed(&dir.path().join("ca.pem"));
+    let upstream = Upstream::tls(config, |_| ok("m 1\n"));
+    let proxy = Proxy::start(&target(&format!(
+        "url = \"https://{}/\"\nallow_invalid_certs = true",
+        upstream.address
+    )));
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 1\n"),
+    );
+}
+
+/// Starts with no certificates to be found on the machine.
+fn without_certificates(config: &str) -> Proxy {
+    Proxy::launch(config, &[], |command| {
+        command
+            .env("SSL_CERT_FILE", "/nonexistent")
+            .env("SSL_CERT_DIR", "/nonexistent")
+    })
+}
+
+#[test]
+fn a_machine_without_certificates_polls_http_and_trusts_a_ca_file() {
+    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let proxy = without_certificates(&target(&format!("url = \"http://{}/\"", upstream.address)));
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 1\n"),
+    );
+
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let secure = Upstream::tls(self_signed(&file), |_| ok("m 2\n"));
+    let url = format!("url = \"https://{}/\"", secure.address);
+    let proxy = without_certificates(&target(&format!("{url}\nca_file = \"{}\"", file.display())));
+    eventually(
+        || text_of(&proxy, "t"),
+        |text| text.as_deref() == Some("m 2\n"),
+    );
+    let asked = secure.requests().len();
+    assert!(asked > 0);
+    let proxy = without_certificates(&target(&url));
+    await_failure(&proxy, "tls", "certificate");
+}
