@@ -64,7 +64,11 @@ async fn answer(server: &Server, request: &Request<Incoming>) -> Result<Reply, J
 
     let mut reply = reply::reply(StatusCode::OK, content_type, body);
     let headers = reply.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    let varies = match server.mode {
+        Mode::Merged => "Accept, Accept-Encoding",
+        Mode::Verbatim => "Accept-Encoding",
+    };
+    headers.insert(VARY, HeaderValue::from_static(varies));
     if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

@@ -1,5 +1,7 @@
 //! Drives the real program over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
@@ -11,6 +13,7 @@ mod capnp;
 mod faults;
 mod http;
 mod lifecycle;
+mod merged;
 mod poll;
 mod poll_failures;
 mod receive;

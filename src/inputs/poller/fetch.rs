@@ -82,7 +82,7 @@ impl Fetcher {
             .and_then(|builder| {
                 builder
                     .build()
-                    .or_else(|problem| trusting_nobody(target, problem))
+                    .or_else(|problem| trusting_nobody(target, &problem))
             })
             .map_err(|problem| failed(chain(&problem)))?;
         let headers = headers(target).map_err(failed)?;
@@ -155,14 +155,14 @@ fn builder(target: &Target) -> reqwest::Result<ClientBuilder> {
 /// A client for a machine that has no certificates, on which `problem` came of
 /// making one that trusts them. Targets that need none are served all the
 /// same, and the polls of others fail as they would with a wrong certificate.
-fn trusting_nobody(target: &Target, problem: reqwest::Error) -> reqwest::Result<Client> {
+fn trusting_nobody(target: &Target, problem: &reqwest::Error) -> reqwest::Result<Client> {
     let client = builder(target)?.tls_certs_only([]).build()?;
     if matches!(&target.url, TargetUrl::Http(url) if url.scheme() == "https") {
         log::warn!(
             "target {}: no certificate is trusted, since none of this machine's can be ({}); \
              a ca_file can name some",
             target.name,
-            chain(&problem)
+            chain(problem)
         );
     }
     Ok(client)
