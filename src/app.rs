@@ -105,6 +105,7 @@ impl App {
     pub async fn run(self, told: impl Future<Output = ()>) {
         self.announce();
         self.raise_file_limit();
+        log::info!("ready");
         let grace = self.config.exporter.shutdown_timeout;
         let stop = self.stop.clone();
         let tasks = self.tasks.clone();
