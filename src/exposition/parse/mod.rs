@@ -13,6 +13,8 @@ mod head;
 mod labels;
 mod number;
 mod sample;
+#[cfg(test)]
+mod tests;
 
 use memchr::memchr;
 

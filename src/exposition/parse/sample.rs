@@ -172,6 +172,11 @@ impl<'t> Cursor<'t> {
         if self.at < self.line.len() {
             return Err(self.unexpected("the line to end right after the exemplar"));
         }
-        Ok(&self.line[start..])
+        let exemplar = &self.line[start..];
+        if let Some(nul) = exemplar.find('\0') {
+            self.at = start + nul;
+            return Err(self.unexpected("an exemplar without NUL"));
+        }
+        Ok(exemplar)
     }
 }
