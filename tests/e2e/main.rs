@@ -21,5 +21,8 @@ mod upstreams;
 /// What reads `/metrics`: Prometheus, `promtool`, `curl`.
 mod readers;
 
+/// Merged output, and what real readers make of it.
+mod merged;
+
 /// The checked-in code of the schema.
 mod schema;

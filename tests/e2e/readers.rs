@@ -32,6 +32,44 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
+/// A real Prometheus, which scrapes the proxy once a second.
+pub fn scraping(proxy: &Proxy) -> Server {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = dir.path().join("prometheus.yml");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\n\
+         scrape_configs:\n- job_name: exporter-proxy\n  honor_labels: true\n\
+         \x20 static_configs:\n  - targets: [\"{}\"]\n",
+        proxy.http
+    );
+    fs::write(&config, text).expect("the configuration is written");
+    Server::start(
+        command(Tool::Prometheus)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.path().join("data").display()
+            ))
+            .arg("--web.listen-address=127.0.0.1:0"),
+        logged_address,
+    )
+    .keeping(dir)
+}
+
+/// Waits until Prometheus has these values, and checks that it has no
+/// complaint about the scrape.
+pub fn expect_values(prometheus: &Server, values: &[(&str, &str)]) {
+    for (expression, expected) in values {
+        eventually(
+            || query(prometheus, expression),
+            |value| value.as_deref() == Some(expected),
+        );
+    }
+    let targets = http_request(&prometheus.address, "GET", "/api/v1/targets", &[]).json();
+    let target: &Value = &targets["data"]["activeTargets"][0];
+    assert_eq!(target["lastError"], "", "{targets}");
+}
+
 #[test]
 fn a_real_prometheus_scrapes_the_proxy_and_returns_what_an_app_pushed() {
     if !tools::here(&[Tool::Prometheus]) {
@@ -41,39 +79,16 @@ fn a_real_prometheus_scrapes_the_proxy_and_returns_what_an_app_pushed() {
     push_sample(&proxy, "json_string.json");
     push_sample(&proxy, "json_array.json");
 
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = dir.path().join("prometheus.yml");
-    let text = format!(
-        "global:\n  scrape_interval: 1s\n\
-         scrape_configs:\n- job_name: exporter-proxy\n  static_configs:\n  - targets: [\"{}\"]\n",
-        proxy.http
+    let prometheus = scraping(&proxy);
+    expect_values(
+        &prometheus,
+        &[
+            ("shop_orders_total{paid=\"card\"}", "1027"),
+            ("mail_queue_messages{queue=\"deferred\"}", "5"),
+            ("up{job=\"exporter-proxy\"}", "1"),
+            ("exporter_proxy_apps", "2"),
+        ],
     );
-    fs::write(&config, text).expect("the configuration is written");
-    let prometheus = Server::start(
-        command(Tool::Prometheus)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                dir.path().join("data").display()
-            ))
-            .arg("--web.listen-address=127.0.0.1:0"),
-        logged_address,
-    );
-
-    for (expression, expected) in [
-        ("shop_orders_total{paid=\"card\"}", "1027"),
-        ("mail_queue_messages{queue=\"deferred\"}", "5"),
-        ("up{job=\"exporter-proxy\"}", "1"),
-        ("exporter_proxy_apps", "2"),
-    ] {
-        eventually(
-            || query(&prometheus, expression),
-            |value| value.as_deref() == Some(expected),
-        );
-    }
-    let targets = http_request(&prometheus.address, "GET", "/api/v1/targets", &[]).json();
-    let target: &Value = &targets["data"]["activeTargets"][0];
-    assert_eq!(target["lastError"], "", "{targets}");
 }
 
 #[test]

@@ -180,6 +180,8 @@ pub struct Server {
     /// `127.0.0.1:port`.
     pub address: String,
     log: Arc<Mutex<String>>,
+    /// Its files, which go when it has ended.
+    files: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -199,6 +201,7 @@ impl Server {
             child,
             address: String::new(),
             log: collect(reader),
+            files: None,
         };
         let found = eventually(
             || (address(&server.log()), server.log()),
@@ -206,6 +209,12 @@ impl Server {
         );
         server.address = found.0.unwrap_or_default();
         server
+    }
+
+    /// Keeps a directory for as long as the server runs.
+    pub fn keeping(mut self, files: tempfile::TempDir) -> Self {
+        self.files = Some(files);
+        self
     }
 
     pub fn log(&self) -> String {
