@@ -10,6 +10,7 @@
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
 
+mod crc;
 mod expiry;
 mod family;
 mod now;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
 
+use super::crc::Crc;
 use crate::exposition::Form;
 
 /// Some contiguous text of the output, made of fragments.
@@ -37,7 +38,7 @@ struct Made {
 #[derive(Debug, Clone)]
 pub struct Packed {
     pub block: Bytes,
-    pub crc: u32,
+    pub crc: Crc,
 }
 
 /// The fragments in order. Each is a slice of `base`, or lies loose since it
@@ -334,7 +335,7 @@ impl Packed {
             }
             Packed {
                 block: Bytes::copy_from_slice(block),
-                crc: crc32fast::hash(text),
+                crc: Crc::of(text),
             }
         })
     }

@@ -132,13 +132,12 @@ impl Snapshot {
         let mut pieces = Vec::new();
         let mut piece = BytesMut::with_capacity(PIECE_SIZE);
         piece.put_slice(&GZIP_HEAD);
-        let mut crc = crc32fast::Hasher::new();
+        let mut crc = 0;
         let mut len = 0;
         for page in &self.pages {
             let Packed { block, crc: part } = page.packed(self.form);
-            let text_len = page.text(self.form).len() as u64;
-            crc.combine(&crc32fast::Hasher::new_with_initial_len(*part, text_len));
-            len += text_len;
+            crc = part.after(crc);
+            len += page.text(self.form).len();
             if piece.len() + block.len() > PIECE_SIZE && !piece.is_empty() {
                 pieces.push(piece.split().freeze());
                 piece.reserve(PIECE_SIZE);
@@ -150,7 +149,7 @@ impl Snapshot {
             }
         }
         piece.put_slice(&FINAL_BLOCK);
-        piece.put_u32_le(crc.finalize());
+        piece.put_u32_le(crc);
         // The length modulo 2^32, as the format has it.
         piece.put_u32_le(len as u32);
         pieces.push(piece.freeze());

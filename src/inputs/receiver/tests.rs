@@ -169,7 +169,7 @@ fn faults_are_told_when_they_come() {
         (b"{\"a\":-", Reason::Malformed, (1, 6), "not `-`"),
         (b"{\"a\":\n n", Reason::Malformed, (2, 2), "not `n`"),
         (b"{\"a\":{", Reason::Malformed, (1, 6), "app \"a\""),
-        (b"{\"a\":[[", Reason::Malformed, (1, 6), "string"),
+        (b"{\"a\":[[", Reason::Malformed, (1, 7), "line of text"),
         (
             b"{\"a\":[\"x\",1",
             Reason::Malformed,
