@@ -89,7 +89,7 @@ impl<'t> Families<'t> {
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
         if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(limited(0, Limit::TextBytes, u32::MAX as usize)));
+            return Err(parser.error(&limited(0, Limit::TextBytes, u32::MAX as usize)));
         }
         let mut grouping = Grouping {
             families: Families {
@@ -107,7 +107,7 @@ impl<'t> Families<'t> {
         while let Some(entry) = parser.next(&mut labels)? {
             grouping
                 .take(&entry, &mut labels, &parser)
-                .map_err(|fault| parser.error(fault))?;
+                .map_err(|fault| parser.error(&fault))?;
         }
         Ok(grouping.families)
     }
@@ -229,7 +229,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         entry: &Entry<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         match *entry {
             Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
             Entry::Help { name, help } => {
@@ -307,7 +307,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         sample: &Sample<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         within(self.limits, sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
@@ -376,7 +376,12 @@ fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
 }
 
 /// What the reference wants of histograms and summaries, sample by sample.
-fn fits(kind: Kind, part: Part, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
+fn fits(
+    kind: Kind,
+    part: Part,
+    sample: &Sample<'_>,
+    labels: &Labels<'_>,
+) -> Result<(), Box<Fault>> {
     let (label, expected) = match kind {
         Kind::Histogram => ("le", "a number in a histogram's le"),
         Kind::Summary => ("quantile", "a number in a summary's quantile"),
@@ -385,23 +390,23 @@ fn fits(kind: Kind, part: Part, sample: &Sample<'_>, labels: &Labels<'_>) -> Res
     let mut bucket = false;
     if let Some(written) = labels.value(label) {
         let Some(bound) = parse::float(written) else {
-            return Err(Fault {
-                at: parse::offset(sample.raw, written),
-                reason: Reason::unexpected(expected, format!("{written:?}")),
-            });
+            return Err(Fault::new(
+                parse::offset(sample.raw, written),
+                Reason::unexpected(expected, format!("{written:?}")),
+            ));
         };
         bucket = part == Part::Value && !bound.is_nan();
     }
     if kind == Kind::Histogram && sample.value < 0.0 && (bucket || part == Part::Count) {
-        return Err(Fault {
-            at: parse::offset(sample.raw, sample.value_text),
-            reason: Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
-        });
+        return Err(Fault::new(
+            parse::offset(sample.raw, sample.value_text),
+            Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
+        ));
     }
     Ok(())
 }
 
-fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
+fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Box<Fault>> {
     let at = |part: &str| parse::offset(sample.raw, part);
     if labels.len() > limits.labels {
         let first_over = labels[limits.labels].name;
@@ -425,13 +430,10 @@ fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(
     Ok(())
 }
 
-fn limited(at: usize, limit: Limit, allowed: usize) -> Fault {
-    Fault {
-        at,
-        reason: Reason::Limit { limit, allowed },
-    }
+fn limited(at: usize, limit: Limit, allowed: usize) -> Box<Fault> {
+    Fault::new(at, Reason::Limit { limit, allowed })
 }
 
-fn at_start(reason: Reason) -> Fault {
-    Fault { at: 0, reason }
+fn at_start(reason: Reason) -> Box<Fault> {
+    Fault::new(0, reason)
 }
