@@ -5,6 +5,7 @@
 //! that line again, which costs less than keeping them. The cost of it all is
 //! linear in the text, whatever the text is.
 
+mod limits;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -12,32 +13,12 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use self::limits::passed;
 use self::seen::Seen;
 use super::Kind;
 use super::parse::{self, Entry, Fault, Format, Labels, Limit, ParseError, Parser, Reason, Sample};
 
-/// What one sender's text may hold. Without limits until told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub samples: usize,
-    /// Labels on one sample, its name not counted.
-    pub labels: usize,
-    /// Bytes of a label's name, and of its value or a metric's name, as
-    /// written: escaped, without quotes.
-    pub label_name: usize,
-    pub label_value: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            samples: usize::MAX,
-            labels: usize::MAX,
-            label_name: usize::MAX,
-            label_value: usize::MAX,
-        }
-    }
-}
+pub use self::limits::Limits;
 
 /// The families of one text, in the order in which the text first names them.
 #[derive(Debug)]
@@ -89,7 +70,7 @@ impl<'t> Families<'t> {
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
         if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(&limited(0, Limit::TextBytes, u32::MAX as usize)));
+            return Err(parser.error(&passed(0, Limit::TextBytes, u32::MAX as usize)));
         }
         let mut grouping = Grouping {
             families: Families {
@@ -308,7 +289,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
     ) -> Result<(), Box<Fault>> {
-        within(self.limits, sample, labels)?;
+        self.limits.hold(sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
             _ => self.family(sample.name),
@@ -322,7 +303,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         let lines = &mut self.families.lines;
         let index = lines.len();
         if index >= self.limits.samples {
-            return Err(limited(0, Limit::SamplesPerText, self.limits.samples));
+            return Err(passed(0, Limit::SamplesPerText, self.limits.samples));
         }
         // A text below 4 GiB has fewer lines than 32 bits count.
         let index = index as u32;
@@ -404,34 +385,6 @@ fn fits(
         ));
     }
     Ok(())
-}
-
-fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Box<Fault>> {
-    let at = |part: &str| parse::offset(sample.raw, part);
-    if labels.len() > limits.labels {
-        let first_over = labels[limits.labels].name;
-        let at = at(first_over);
-        return Err(limited(at, Limit::LabelsPerSample, limits.labels));
-    }
-    if sample.name.len() > limits.label_value {
-        let at = at(sample.name);
-        return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
-    }
-    for label in labels {
-        if label.name.len() > limits.label_name {
-            let at = at(label.name);
-            return Err(limited(at, Limit::LabelNameBytes, limits.label_name));
-        }
-        if label.value.len() > limits.label_value {
-            let at = at(label.value);
-            return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
-        }
-    }
-    Ok(())
-}
-
-fn limited(at: usize, limit: Limit, allowed: usize) -> Box<Fault> {
-    Fault::new(at, Reason::Limit { limit, allowed })
 }
 
 fn at_start(reason: Reason) -> Box<Fault> {
