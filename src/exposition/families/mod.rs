@@ -5,6 +5,7 @@
 //! that line again, which costs less than keeping them. The cost of it all is
 //! linear in the text, whatever the text is.
 
+mod limits;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -12,32 +13,12 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use self::limits::passed;
 use self::seen::Seen;
 use super::Kind;
 use super::parse::{self, Entry, Fault, Format, Labels, Limit, ParseError, Parser, Reason, Sample};
 
-/// What one sender's text may hold. Without limits until told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub samples: usize,
-    /// Labels on one sample, its name not counted.
-    pub labels: usize,
-    /// Bytes of a label's name, and of its value or a metric's name, as
-    /// written: escaped, without quotes.
-    pub label_name: usize,
-    pub label_value: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            samples: usize::MAX,
-            labels: usize::MAX,
-            label_name: usize::MAX,
-            label_value: usize::MAX,
-        }
-    }
-}
+pub use self::limits::Limits;
 
 /// The families of one text, in the order in which the text first names them.
 #[derive(Debug)]
@@ -89,7 +70,7 @@ impl<'t> Families<'t> {
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
         if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(limited(0, Limit::TextBytes, u32::MAX as usize)));
+            return Err(parser.error(&passed(0, Limit::TextBytes, u32::MAX as usize)));
         }
         let mut grouping = Grouping {
             families: Families {
@@ -107,7 +88,7 @@ impl<'t> Families<'t> {
         while let Some(entry) = parser.next(&mut labels)? {
             grouping
                 .take(&entry, &mut labels, &parser)
-                .map_err(|fault| parser.error(fault))?;
+                .map_err(|fault| parser.error(&fault))?;
         }
         Ok(grouping.families)
     }
@@ -229,7 +210,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         entry: &Entry<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         match *entry {
             Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
             Entry::Help { name, help } => {
@@ -307,8 +288,8 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         sample: &Sample<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Fault> {
-        within(self.limits, sample, labels)?;
+    ) -> Result<(), Box<Fault>> {
+        self.limits.hold(sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
             _ => self.family(sample.name),
@@ -322,7 +303,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         let lines = &mut self.families.lines;
         let index = lines.len();
         if index >= self.limits.samples {
-            return Err(limited(0, Limit::SamplesPerText, self.limits.samples));
+            return Err(passed(0, Limit::SamplesPerText, self.limits.samples));
         }
         // A text below 4 GiB has fewer lines than 32 bits count.
         let index = index as u32;
@@ -376,7 +357,12 @@ fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
 }
 
 /// What the reference wants of histograms and summaries, sample by sample.
-fn fits(kind: Kind, part: Part, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
+fn fits(
+    kind: Kind,
+    part: Part,
+    sample: &Sample<'_>,
+    labels: &Labels<'_>,
+) -> Result<(), Box<Fault>> {
     let (label, expected) = match kind {
         Kind::Histogram => ("le", "a number in a histogram's le"),
         Kind::Summary => ("quantile", "a number in a summary's quantile"),
@@ -385,53 +371,22 @@ fn fits(kind: Kind, part: Part, sample: &Sample<'_>, labels: &Labels<'_>) -> Res
     let mut bucket = false;
     if let Some(written) = labels.value(label) {
         let Some(bound) = parse::float(written) else {
-            return Err(Fault {
-                at: parse::offset(sample.raw, written),
-                reason: Reason::unexpected(expected, format!("{written:?}")),
-            });
+            return Err(Fault::new(
+                parse::offset(sample.raw, written),
+                Reason::unexpected(expected, format!("{written:?}")),
+            ));
         };
         bucket = part == Part::Value && !bound.is_nan();
     }
     if kind == Kind::Histogram && sample.value < 0.0 && (bucket || part == Part::Count) {
-        return Err(Fault {
-            at: parse::offset(sample.raw, sample.value_text),
-            reason: Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
-        });
+        return Err(Fault::new(
+            parse::offset(sample.raw, sample.value_text),
+            Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
+        ));
     }
     Ok(())
 }
 
-fn within(limits: &Limits, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Fault> {
-    let at = |part: &str| parse::offset(sample.raw, part);
-    if labels.len() > limits.labels {
-        let first_over = labels[limits.labels].name;
-        let at = at(first_over);
-        return Err(limited(at, Limit::LabelsPerSample, limits.labels));
-    }
-    if sample.name.len() > limits.label_value {
-        let at = at(sample.name);
-        return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
-    }
-    for label in labels {
-        if label.name.len() > limits.label_name {
-            let at = at(label.name);
-            return Err(limited(at, Limit::LabelNameBytes, limits.label_name));
-        }
-        if label.value.len() > limits.label_value {
-            let at = at(label.value);
-            return Err(limited(at, Limit::LabelValueBytes, limits.label_value));
-        }
-    }
-    Ok(())
-}
-
-fn limited(at: usize, limit: Limit, allowed: usize) -> Fault {
-    Fault {
-        at,
-        reason: Reason::Limit { limit, allowed },
-    }
-}
-
-fn at_start(reason: Reason) -> Fault {
-    Fault { at: 0, reason }
+fn at_start(reason: Reason) -> Box<Fault> {
+    Fault::new(0, reason)
 }

@@ -146,21 +146,27 @@ impl fmt::Display for Limit {
     }
 }
 
-/// A [`Reason`] and how many bytes into the line it lies.
+/// A [`Reason`] and how many bytes into the line it lies. It is passed in a
+/// box, which keeps the results that carry none in registers.
 #[derive(Debug)]
 pub(in crate::exposition) struct Fault {
-    pub(in crate::exposition) at: usize,
-    pub(in crate::exposition) reason: Reason,
+    at: usize,
+    reason: Reason,
 }
 
 impl Fault {
+    #[cold]
+    pub(in crate::exposition) fn new(at: usize, reason: Reason) -> Box<Self> {
+        Box::new(Fault { at, reason })
+    }
+
     /// Finds the column, which nobody counts while nothing is wrong.
-    pub(in crate::exposition) fn on(self, line: &str, number: usize) -> ParseError {
+    pub(in crate::exposition) fn on(&self, line: &str, number: usize) -> ParseError {
         let before = line.get(..self.at).unwrap_or(line);
         ParseError {
             line: number,
             column: before.chars().count() + 1,
-            reason: self.reason,
+            reason: self.reason.clone(),
         }
     }
 }

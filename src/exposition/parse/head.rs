@@ -1,6 +1,6 @@
 //! Lines that begin with `#`: what heads a family, and comments.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, SHOWN};
 use super::error::{Fault, Reason};
 use super::escape::bad_escape;
 use super::{Entry, Format};
@@ -8,7 +8,7 @@ use crate::exposition::Kind;
 
 impl<'t> Cursor<'t> {
     /// The line from its `#` on. `None`: a comment.
-    pub(super) fn head(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+    pub(super) fn head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
         self.at += 1;
         match self.format {
             Format::Text => self.text_head(),
@@ -16,7 +16,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn text_head(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+    fn text_head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
         self.blanks();
         let word = self.token();
         if !matches!(word, "HELP" | "TYPE") || self.at == self.line.len() {
@@ -43,7 +43,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn open_metrics_head(&mut self) -> Result<Entry<'t>, Fault> {
+    fn open_metrics_head(&mut self) -> Result<Entry<'t>, Box<Fault>> {
         const WORDS: &str = "\"# HELP\", \"# TYPE\", \"# UNIT\" or \"# EOF\"";
         if self.line == "# EOF" {
             return Ok(Entry::Eof);
@@ -72,7 +72,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn head_name(&mut self) -> Result<&'t str, Fault> {
+    fn head_name(&mut self) -> Result<&'t str, Box<Fault>> {
         match self.metric_name() {
             Some(name) => Ok(name),
             None if self.peek() == Some(b'"') => self.quoted_name("a metric name"),
@@ -80,7 +80,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn help(&mut self, name: &'t str) -> Result<Entry<'t>, Fault> {
+    fn help(&mut self, name: &'t str) -> Result<Entry<'t>, Box<Fault>> {
         let help = self.rest();
         if let Some(at) = bad_escape(help.as_bytes()) {
             self.at += at;
@@ -89,7 +89,7 @@ impl<'t> Cursor<'t> {
         Ok(Entry::Help { name, help })
     }
 
-    fn unit(&mut self, name: &'t str) -> Result<Entry<'t>, Fault> {
+    fn unit(&mut self, name: &'t str) -> Result<Entry<'t>, Box<Fault>> {
         let unit = self.rest();
         let stem = name.strip_suffix(unit);
         if unit.is_empty() || stem.is_some_and(|stem| stem.ends_with('_')) {
@@ -100,7 +100,7 @@ impl<'t> Cursor<'t> {
 
     /// NUL is where the scrape parser takes some comments for the end of the
     /// text, which would lose what follows without a word.
-    fn comment(&mut self) -> Result<Option<Entry<'t>>, Fault> {
+    fn comment(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
         match memchr::memchr(0, self.line.as_bytes()) {
             None => Ok(None),
             Some(at) => {
@@ -112,14 +112,12 @@ impl<'t> Cursor<'t> {
 
     /// The rest of the line is not what it should be.
     #[cold]
-    fn unexpected_rest(&self, expected: &'static str) -> Fault {
-        let mut fault = self.unexpected_token(expected);
+    fn unexpected_rest(&self, expected: &'static str) -> Box<Fault> {
         let rest = self.rest();
-        if let Some(shown) = rest.get(..rest.len().min(40))
-            && !shown.is_empty()
-        {
-            fault.reason = Reason::unexpected(expected, format!("{shown:?}"));
+        let shown: String = rest.chars().take(SHOWN).collect();
+        if shown.is_empty() {
+            return self.unexpected(expected);
         }
-        fault
+        Fault::new(self.at, Reason::unexpected(expected, format!("{shown:?}")))
     }
 }

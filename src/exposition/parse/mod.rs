@@ -113,15 +113,15 @@ impl<'t> Parser<'t> {
             match self.entry(labels) {
                 Ok(Some(entry)) => return Ok(Some(entry)),
                 Ok(None) => {}
-                Err(fault) => return Err(self.error(fault)),
+                Err(fault) => return Err(self.error(&fault)),
             }
         }
         if self.format == Format::OpenMetrics && !self.ended {
             self.ended = true;
-            return Err(self.error(Fault {
-                at: self.line.len(),
-                reason: Reason::unexpected("\"# EOF\"", "the end of the text"),
-            }));
+            return Err(self.error(&Fault::new(
+                self.line.len(),
+                Reason::unexpected("\"# EOF\"", "the end of the text"),
+            )));
         }
         Ok(None)
     }
@@ -137,7 +137,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The fault as an error on the line that was read last.
-    pub(super) fn error(&self, fault: Fault) -> ParseError {
+    pub(super) fn error(&self, fault: &Fault) -> ParseError {
         fault.on(self.line, self.number.max(1))
     }
 
@@ -157,18 +157,15 @@ impl<'t> Parser<'t> {
 
     /// What the line says, if anything.
     #[inline]
-    fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, Fault> {
+    fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, Box<Fault>> {
         if self.line.ends_with('\r') {
-            return Err(Fault {
-                at: self.line.len() - 1,
-                reason: Reason::CarriageReturn,
-            });
+            return Err(Fault::new(self.line.len() - 1, Reason::CarriageReturn));
         }
         if self.ended {
-            return Err(Fault {
-                at: 0,
-                reason: Reason::unexpected("the end of the text after \"# EOF\"", "more"),
-            });
+            return Err(Fault::new(
+                0,
+                Reason::unexpected("the end of the text after \"# EOF\"", "more"),
+            ));
         }
         let mut cursor = Cursor::new(self.line, self.format);
         cursor.blanks();

@@ -10,7 +10,7 @@ const EXEMPLAR: &str = " # ";
 impl<'t> Cursor<'t> {
     /// The line from here as a sample, its labels put into `labels`.
     #[inline]
-    pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Fault> {
+    pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Box<Fault>> {
         labels.clear();
         let bare = self.metric_name();
         if bare.is_some() {
@@ -46,7 +46,11 @@ impl<'t> Cursor<'t> {
     /// What follows a `{`, up to the `}`: labels, and the metric's name where
     /// it did not stand before.
     #[inline]
-    fn braces(&mut self, bare: Option<&'t str>, labels: &mut Labels<'t>) -> Result<&'t str, Fault> {
+    fn braces(
+        &mut self,
+        bare: Option<&'t str>,
+        labels: &mut Labels<'t>,
+    ) -> Result<&'t str, Box<Fault>> {
         let mut name = bare;
         loop {
             self.blanks();
@@ -73,7 +77,7 @@ impl<'t> Cursor<'t> {
             if name.is_none() && self.format == Format::Text {
                 return Err(self.unexpected("the metric's name in quotes"));
             }
-            labels.push(self.pair()?);
+            self.pair(|label| labels.push(label))?;
             self.blanks();
             if self.skip(b',') {
                 continue;
@@ -84,19 +88,20 @@ impl<'t> Cursor<'t> {
             break;
         }
         if let Some(twice) = labels.repeated() {
-            return Err(Fault {
-                at: super::offset(self.line, twice),
-                reason: Reason::DuplicateLabel {
+            return Err(Fault::new(
+                super::offset(self.line, twice),
+                Reason::DuplicateLabel {
                     name: twice.to_owned(),
                 },
-            });
+            ));
         }
         name.ok_or_else(|| self.unexpected("a metric name in the braces before this"))
     }
 
-    /// One label and its value.
+    /// One label and its value, handed to `each`: a pair of texts that came
+    /// back through memory would be waited for.
     #[inline]
-    fn pair(&mut self) -> Result<Label<'t>, Fault> {
+    fn pair(&mut self, each: impl FnOnce(Label<'t>)) -> Result<(), Box<Fault>> {
         let start = self.at;
         let name = match self.label_name() {
             Some(name) => name,
@@ -116,11 +121,12 @@ impl<'t> Cursor<'t> {
             return Err(self.unexpected("'\"' to begin the label's value"));
         }
         let value = self.quoted()?;
-        Ok(Label { name, value })
+        each(Label { name, value });
+        Ok(())
     }
 
     /// The timestamp after a value in text, which ends the line.
-    fn milliseconds(&mut self) -> Result<Timestamp<'t>, Fault> {
+    fn milliseconds(&mut self) -> Result<Timestamp<'t>, Box<Fault>> {
         let blank = self.at;
         self.blanks();
         if self.at == self.line.len() {
@@ -140,7 +146,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// The timestamp after a value in OpenMetrics.
-    fn seconds(&mut self) -> Result<Timestamp<'t>, Fault> {
+    fn seconds(&mut self) -> Result<Timestamp<'t>, Box<Fault>> {
         self.one_blank("a blank or the end of the line after the value")?;
         let start = self.at;
         let text = self.token();
@@ -152,7 +158,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// The exemplar that ends a line of OpenMetrics.
-    fn exemplar(&mut self) -> Result<&'t str, Fault> {
+    fn exemplar(&mut self) -> Result<&'t str, Box<Fault>> {
         if !self.rest().starts_with(" # {") {
             return Err(self.unexpected("\" # {\", an exemplar, or the end of the line"));
         }
@@ -160,7 +166,7 @@ impl<'t> Cursor<'t> {
         let start = self.at;
         self.at += 1;
         while !self.skip(b'}') {
-            self.pair()?;
+            self.pair(|_| {})?;
             if !self.skip(b',') && self.peek() != Some(b'}') {
                 return Err(self.unexpected("',' or '}' after a label"));
             }

@@ -1,0 +1,57 @@
+//! What one sender's text may hold.
+
+use crate::exposition::parse::{self, Fault, Labels, Limit, Reason, Sample};
+
+/// What one sender's text may hold. Without limits until told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub samples: usize,
+    /// Labels on one sample, its name not counted.
+    pub labels: usize,
+    /// Bytes of a label's name, and of its value or a metric's name, as
+    /// written: escaped, without quotes.
+    pub label_name: usize,
+    pub label_value: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            samples: usize::MAX,
+            labels: usize::MAX,
+            label_name: usize::MAX,
+            label_value: usize::MAX,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether the sample alone keeps to them.
+    pub(super) fn hold(&self, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Box<Fault>> {
+        let at = |part: &str| parse::offset(sample.raw, part);
+        if labels.len() > self.labels {
+            let first_over = labels[self.labels].name;
+            let at = at(first_over);
+            return Err(passed(at, Limit::LabelsPerSample, self.labels));
+        }
+        if sample.name.len() > self.label_value {
+            let at = at(sample.name);
+            return Err(passed(at, Limit::LabelValueBytes, self.label_value));
+        }
+        for label in labels {
+            if label.name.len() > self.label_name {
+                let at = at(label.name);
+                return Err(passed(at, Limit::LabelNameBytes, self.label_name));
+            }
+            if label.value.len() > self.label_value {
+                let at = at(label.value);
+                return Err(passed(at, Limit::LabelValueBytes, self.label_value));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn passed(at: usize, limit: Limit, allowed: usize) -> Box<Fault> {
+    Fault::new(at, Reason::Limit { limit, allowed })
+}
