@@ -2,10 +2,11 @@
 //! in text format 0.0.4, ready to stand among the families of others.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::parse::{Fault, Reason};
+use super::parse::Reason;
 use super::{
     Families, FamilyText, FamilyView, Format, Kind, Label, Labels, Limits, ParseError, Text,
 };
@@ -45,8 +46,9 @@ pub fn normalize<H: BuildHasher>(
     let format = format_of(text);
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
     let mut out: Vec<Draft> = Vec::new();
+    let mut names = HashSet::new();
     for family in families.iter() {
-        write_family(&mut out, &family, format, normal)?;
+        write_family(&mut out, &mut names, &family, format, normal)?;
     }
     Ok(out.into_iter().map(Draft::finish).collect())
 }
@@ -74,9 +76,10 @@ impl Draft {
     }
 }
 
-fn write_family<H: BuildHasher>(
+fn write_family<'t, H: BuildHasher>(
     out: &mut Vec<Draft>,
-    family: &FamilyView<'_, '_>,
+    names: &mut HashSet<&'t str>,
+    family: &FamilyView<'_, 't>,
     format: Format,
     normal: &Normal<'_, H>,
 ) -> Result<(), ParseError> {
@@ -91,16 +94,14 @@ fn write_family<H: BuildHasher>(
         let place = match drafts.iter().position(|draft| draft.name == name) {
             Some(place) => first_of_family + place,
             None => {
-                if out
-                    .iter()
-                    .any(|draft| format == Format::OpenMetrics && draft.name == name)
-                {
+                // What OpenMetrics holds apart may have one name in text.
+                if !names.insert(name) {
                     let family = name.to_owned();
-                    let fault = Fault {
-                        at: 0,
+                    return Err(ParseError {
+                        line: samples.line(),
+                        column: 1,
                         reason: Reason::SecondType { family },
-                    };
-                    return Err(fault.on(sample.raw, samples.line()));
+                    });
                 }
                 out.push(Draft {
                     name: name.to_owned(),

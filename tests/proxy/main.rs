@@ -8,6 +8,7 @@ mod harness;
 mod support;
 mod upstream;
 
+mod architecture;
 mod bounds;
 mod capnp;
 mod faults;

@@ -1,0 +1,112 @@
+//! Which module may know which: reads the source and holds the direction.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module, and the ones it may name. What is not here may name nothing.
+const MAY_NAME: [(&str, &[&str]); 8] = [
+    ("exposition", &[]),
+    ("store", &["exposition"]),
+    ("config", &[]),
+    ("telemetry", &["exposition", "store"]),
+    ("net", &["config", "store", "telemetry"]),
+    (
+        "inputs",
+        &[
+            "config",
+            "exposition",
+            "metric_data_capnp",
+            "net",
+            "store",
+            "telemetry",
+        ],
+    ),
+    (
+        "http",
+        &["config", "exposition", "net", "store", "telemetry"],
+    ),
+    (
+        "app",
+        &["config", "http", "inputs", "net", "store", "telemetry"],
+    ),
+];
+
+/// What the core does without.
+const CORE: [&str; 2] = ["exposition", "store"];
+const NOT_IN_CORE: [&str; 5] = [
+    "tokio::",
+    "hyper::",
+    "reqwest::",
+    "std::fs::",
+    "Instant::now",
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The code of a file: without its comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn modules_name_only_what_stands_below_them() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let inside = file.strip_prefix(&src).unwrap();
+        let module = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap();
+        let module = module.trim_end_matches(".rs");
+        let code = code(&file);
+        seen.insert(module.to_owned());
+        let allowed = MAY_NAME
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map_or(&[][..], |(_, allowed)| allowed);
+        for (at, _) in code.match_indices("crate::") {
+            let name = &code[at + "crate::".len()..];
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let name = &name[..end.unwrap_or(name.len())];
+            assert!(
+                name == module || allowed.contains(&name),
+                "{} names {name}",
+                inside.display()
+            );
+        }
+        if CORE.contains(&module) {
+            for foreign in NOT_IN_CORE {
+                // Only `Now::read` asks the clock, for those outside.
+                let clock = foreign == "Instant::now" && inside.ends_with("store/now.rs");
+                assert!(
+                    clock || !code.contains(foreign),
+                    "{} names {foreign}",
+                    inside.display()
+                );
+            }
+        }
+    }
+    for (module, _) in MAY_NAME {
+        assert!(seen.contains(module), "there is no {module} any more");
+    }
+}
