@@ -142,7 +142,7 @@ fn scrapes(outcome: &Outcome) {
         println!(
             "\nPacking the same text at level 1 on one core, best of the rounds: `gzip -1` {}, the \
              library the proxy uses {} ({:.2} MB).",
-            milliseconds(gzip.process),
+            gzip.process.map_or("–".to_owned(), milliseconds),
             milliseconds(gzip.library),
             gzip.library_size as f64 / MB
         );
