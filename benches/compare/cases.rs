@@ -173,7 +173,7 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     outcome.yardstick = Some(gzip.fastest());
     if contestants.iter().any(Contestant::is_slow) {
         outcome.notes.push(
-            "Servers that take more than a second for a scrape have two rounds, with nothing and everything changed."
+            "Servers that take more than a second for a scrape have two rounds, with nothing and everything changed, and one scraper."
                 .to_owned(),
         );
     }

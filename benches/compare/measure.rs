@@ -16,12 +16,14 @@ use crate::support::figures::percentile;
 /// Scrapers where it is said that there are many.
 pub const MANY: usize = 8;
 
-/// A server that takes longer has fewer turns.
+/// A server whose scrapes take longer has two rounds, with nothing and
+/// everything changed.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A server that is faster warms its new connection up with a scrape that is
-/// not counted. For others a scrape more or less makes no difference.
-const FAST: Duration = Duration::from_millis(100);
+/// A server that is faster has all rounds, and warms its new connection up
+/// with a scrape that is not counted. For others three rounds will do, and a
+/// scrape more or less makes no difference.
+const FAST: Duration = Duration::from_millis(150);
 
 /// How often, and for how long, something is measured.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +220,15 @@ impl Contestant {
     }
 
     pub fn is_slow(&self) -> bool {
-        self.first_scrapes.values().any(|time| *time > SLOW)
+        self.slowest() > SLOW
+    }
+
+    fn slowest(&self) -> Duration {
+        self.first_scrapes
+            .values()
+            .max()
+            .copied()
+            .unwrap_or_default()
     }
 
     fn is_fast(&self, coding: Coding) -> bool {
@@ -229,13 +239,14 @@ impl Contestant {
     /// nothing: the first reads a file, the second keeps nothing of an answer.
     /// With its checks, Pushgateway would take minutes for them.
     fn takes_part(&self, round: usize, change: Change) -> bool {
-        let slow = self.is_slow();
         let changes = matches!(self.who, Who::Proxy | Who::Merged | Who::Pushgateway);
-        self.failure.is_none()
-            && (changes || change == Change::Nothing)
-            && (changes || self.who == Who::Nginx || round < 3)
-            && (!slow || round < 2)
-            && (!slow || matches!(change, Change::Nothing | Change::All))
+        let (rounds, changed) = match self.slowest() {
+            time if time > SLOW => (2, changes && change == Change::All),
+            time if time > FAST => (3, changes),
+            _ => (usize::MAX, changes),
+        };
+        let takes_part = round < rounds && (changed || change == Change::Nothing);
+        takes_part && self.failure.is_none()
     }
 
     /// One turn: change, scrape, and that again.
@@ -271,11 +282,12 @@ impl Contestant {
     }
 
     /// Whether it has a turn in this round with many scrapers. Where that
-    /// takes seconds, one will do.
+    /// takes seconds, one will do; where one scraper waits for seconds, many
+    /// may take all memory that is there.
     fn joins_crowd(&self, round: usize, coding: Coding) -> bool {
         let each = self.first_scrapes.get(&coding);
         let slow = each.is_some_and(|time| *time * MANY as u32 > 2 * SLOW);
-        self.failure.is_none() && (!slow || round == 0)
+        self.failure.is_none() && !self.is_slow() && (!slow || round == 0)
     }
 
     /// A turn with many scrapers at once; the times of all their scrapes.
@@ -362,7 +374,10 @@ pub fn rounds(
         }
     }
     for contestant in contestants.iter_mut() {
-        contestant.memory.end = contestant.server.resident()?;
+        match contestant.server.resident() {
+            Ok(resident) => contestant.memory.end = resident,
+            Err(_) => contestant.failure = Some("it has ended".to_owned()),
+        }
     }
     Ok(())
 }
