@@ -21,6 +21,10 @@ const MERGED: &str = "[exposition]\nmode = \"merged\"\napp_label = \"app\"\n";
 /// room to spare.
 const PROMETHEUS_SERIES: usize = 6_000;
 
+/// So many samples are measured in three rounds at most: one takes half a
+/// minute.
+const MANY_SAMPLES: usize = 1_000_000;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// What `--only` knows it by.
@@ -97,7 +101,10 @@ pub struct Outcome {
 
 /// Runs a case; an error says why it cannot be run.
 pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
-    let effort = &setup.effort;
+    let mut effort = setup.effort;
+    if case.data.samples() >= MANY_SAMPLES {
+        effort.rounds = effort.rounds.min(3);
+    }
     let mut outcome = Outcome {
         case,
         text: case.data.size(),
@@ -182,7 +189,7 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
             .notes
             .push("Pushes: not measured, since the time is up.".to_owned());
     } else if case.pushes {
-        outcome.pushes = Some(pushes::run(&mut contestants, effort)?);
+        outcome.pushes = Some(pushes::run(&mut contestants, &effort)?);
     }
     for contestant in contestants {
         outcome.memory.push((contestant.who, contestant.memory));
