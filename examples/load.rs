@@ -7,17 +7,23 @@
 //! has closed the connection after reading it, and the proxy's own count of
 //! stored messages must agree with ours in the end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+
+use support::figures::{median, resident_bytes};
+use support::payload::{app_text, capnp_message, json_document};
+use support::proxy::{Addresses, Proxy};
 
 #[derive(Parser)]
 #[command(about = "Pushes and scrapes as fast as the proxy takes it, and prints the figures.")]
@@ -60,7 +66,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let started = match &arguments.tcp {
-        None => Some(Started::start(&arguments)?),
+        None => Some(start(&arguments)?),
         Some(_) => None,
     };
     let proxy = match (&started, &arguments) {
@@ -80,7 +86,7 @@ fn main() -> Result<()> {
         },
         _ => bail!("--tcp, --unix and --http go together"),
     };
-    run(&arguments, &proxy, started.as_ref().map(|it| it.child.id()))
+    run(&arguments, &proxy, started.as_ref().map(Proxy::pid))
 }
 
 /// The payloads: each app's push in both formats.
@@ -99,48 +105,13 @@ impl Payloads {
         };
         for app in 0..apps {
             let name = format!("load_{app:05}");
-            let text = app_text(&name, series);
+            let text = app_text(&name, series, 0);
             payloads.text_bytes += text.len();
-            let document = serde_json::json!({ &name: &text });
-            payloads.json.push(document.to_string().into_bytes());
+            payloads.json.push(json_document(&name, &text));
             payloads.capnp.push(capnp_message(&name, &text));
         }
         payloads
     }
-}
-
-/// Exposition text of about 93 bytes a series.
-fn app_text(app: &str, series: usize) -> String {
-    let mut text = String::from(
-        "# HELP load_requests_total Requests handled.\n# TYPE load_requests_total counter\n",
-    );
-    for number in 0..series {
-        text.push_str(&format!(
-            "load_requests_total{{app=\"{app}\",code=\"200\",handler=\"/api/v1/items\",series=\"{number:04}\"}} {}\n",
-            1_234_567 + number
-        ));
-    }
-    text
-}
-
-/// One message of `schema/metric_data.capnp`, in one segment.
-fn capnp_message(name: &str, data: &str) -> Vec<u8> {
-    let words = |text: &str| (text.len() + 1).div_ceil(8) as u32;
-    let pointer = |offset: u32, text: &str| [offset << 2 | 1, (text.len() as u32 + 1) << 3 | 2];
-    let head = [[0, 3 + words(name) + words(data)], [0, 2 << 16]];
-    let pointers = [pointer(1, name), pointer(words(name), data)];
-    let mut message: Vec<u8> = head
-        .iter()
-        .chain(&pointers)
-        .flatten()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    for text in [name, data] {
-        let end = message.len() + 8 * words(text) as usize;
-        message.extend_from_slice(text.as_bytes());
-        message.resize(end, 0);
-    }
-    message
 }
 
 /// A way of pushing.
@@ -191,13 +162,6 @@ impl Way {
             _ => &payloads.json,
         }
     }
-}
-
-#[derive(Clone)]
-struct Addresses {
-    tcp: String,
-    unix: PathBuf,
-    http: String,
 }
 
 fn run(arguments: &Arguments, proxy: &Addresses, pid: Option<u32>) -> Result<()> {
@@ -409,86 +373,12 @@ fn scrape(address: &str, headers: &str) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn resident_bytes(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes: f64 = line
-        .and_then(|line| line.split_whitespace().nth(1))
-        .context("the process has no VmRSS")?
-        .parse()?;
-    Ok(kilobytes * 1024.0)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// A proxy that was started here, and is ended with this value.
-struct Started {
-    child: Child,
-    addresses: Addresses,
-    dir: PathBuf,
-}
-
-impl Started {
-    fn start(arguments: &Arguments) -> Result<Self> {
-        let program = match &arguments.proxy {
-            Some(path) => path.clone(),
-            None => beside_this_program()?,
-        };
-        let dir = std::env::temp_dir().join(format!("exporter-proxy-load-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        let unix = dir.join("receiver.sock");
-        let config = dir.join("config.toml");
-        fs::write(
-            &config,
-            format!(
-                "[exporter]\nworker_threads = {}\nscrape_expose_endpoint = \"127.0.0.1:0\"\n\
-                 [receiver]\nreceiver_tcp_socket = \"127.0.0.1:0\"\nreceiver_unix_socket = \"{}\"\n",
-                arguments.worker_threads,
-                unix.display()
-            ),
-        )?;
-        let mut child = Command::new(&program)
-            .arg("--config")
-            .arg(&config)
-            .env("RUST_LOG", "info")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        let stderr = child.stderr.take().context("stderr is piped")?;
-        let mut started = Started {
-            child,
-            addresses: Addresses {
-                tcp: String::new(),
-                unix,
-                http: String::new(),
-            },
-            dir,
-        };
-        started.read_addresses(BufReader::new(stderr))?;
-        Ok(started)
-    }
-
-    /// The log tells which ports were chosen.
-    fn read_addresses(&mut self, mut log: impl BufRead + Send + 'static) -> Result<()> {
-        let mut line = String::new();
-        while log.read_line(&mut line)? > 0 {
-            if let Some((_, url)) = line.split_once("serving http://") {
-                self.addresses.http = url.trim().trim_end_matches("/metrics").to_owned();
-            } else if let Some((_, address)) = line.split_once("receiving on TCP socket ") {
-                self.addresses.tcp = address.trim().to_owned();
-            } else if line.contains("receiving on Unix socket") {
-                // The rest of the log is read so that writing it never waits.
-                thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Ok(());
-            }
-            line.clear();
-        }
-        bail!("the proxy did not start")
-    }
+fn start(arguments: &Arguments) -> Result<Proxy> {
+    let program = match &arguments.proxy {
+        Some(path) => path.clone(),
+        None => beside_this_program()?,
+    };
+    Proxy::start(&program, arguments.worker_threads, "")
 }
 
 fn beside_this_program() -> Result<PathBuf> {
@@ -501,12 +391,4 @@ fn beside_this_program() -> Result<PathBuf> {
         program.display()
     );
     Ok(program)
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
 }

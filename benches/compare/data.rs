@@ -1,0 +1,188 @@
+//! What is pushed, what is changed, and what an answer must say then.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, ensure};
+use flate2::bufread::GzDecoder;
+
+use crate::support::payload::{FIRST_VALUE, app_text};
+
+/// Families of each section where all sections have the same.
+const SAME_FAMILIES: usize = 10;
+
+/// What the apps' texts are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One family, whose series have the app's name as a label.
+    Own,
+    /// Several families, the same ones with the same labels in every app.
+    Same,
+}
+
+/// How many apps with how many series.
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    pub kind: Kind,
+    pub apps: usize,
+    pub series: usize,
+}
+
+/// What a server was given: the version of each app's values.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub data: Data,
+    versions: Vec<u64>,
+    /// Where the next change begins, so that it is not always the same apps.
+    turn: usize,
+}
+
+impl Data {
+    pub fn app(&self, number: usize) -> String {
+        format!("load_{number:05}")
+    }
+
+    pub fn text(&self, app: usize, version: u64) -> String {
+        if self.kind == Kind::Own {
+            return app_text(&self.app(app), self.series, version);
+        }
+        let each = self.series / SAME_FAMILIES;
+        let mut text = String::new();
+        for family in 0..SAME_FAMILIES {
+            text += &format!(
+                "# HELP load_{family:02}_total Requests handled.\n# TYPE load_{family:02}_total counter\n"
+            );
+            for number in 0..each {
+                let value = FIRST_VALUE + version + (family * each + number) as u64;
+                text += &format!(
+                    "load_{family:02}_total{{code=\"200\",handler=\"/api/v1/items\",series=\"{number:04}\"}} {value}\n"
+                );
+            }
+        }
+        text
+    }
+
+    pub fn size(&self) -> usize {
+        (0..self.apps).map(|app| self.text(app, 0).len()).sum()
+    }
+
+    pub fn samples(&self) -> usize {
+        self.apps * self.series
+    }
+}
+
+impl Given {
+    pub fn new(data: Data) -> Self {
+        Given {
+            data,
+            versions: vec![0; data.apps],
+            turn: 0,
+        }
+    }
+
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.data.apps).collect()
+    }
+
+    /// Gives new values to a part of the apps, spread evenly over all of them,
+    /// and says which ones.
+    pub fn change(&mut self, part: f64) -> Vec<usize> {
+        let count = (self.data.apps as f64 * part).ceil() as usize;
+        if count == 0 {
+            return Vec::new();
+        }
+        self.turn += 1;
+        let changed: Vec<usize> = (0..count)
+            .map(|it| (it * self.data.apps / count + self.turn) % self.data.apps)
+            .collect();
+        for app in &changed {
+            self.versions[*app] += 1;
+        }
+        changed
+    }
+
+    pub fn text(&self, app: usize) -> String {
+        self.data.text(app, self.versions[app])
+    }
+
+    /// All texts in the order of the apps' names.
+    fn everything(&self) -> Vec<u8> {
+        let texts = self.all().into_iter().map(|app| self.text(app));
+        texts.collect::<String>().into_bytes()
+    }
+
+    /// The sum of all values.
+    fn sum(&self) -> f64 {
+        let series = self.data.series as u64;
+        let first = series * FIRST_VALUE + series * (series - 1) / 2;
+        let sums = self.versions.iter().map(|version| first + series * version);
+        sums.sum::<u64>() as f64
+    }
+
+    /// Fails where an answer is not what was given: byte for byte if the
+    /// server passes texts through, else by the number of samples and their
+    /// sum.
+    pub fn check(&self, body: &[u8], gzip: bool, exact: bool) -> Result<()> {
+        let unpacked;
+        let text = if gzip {
+            unpacked = unpack(body)?;
+            &unpacked
+        } else {
+            body
+        };
+        if exact {
+            let mut apps = Vec::with_capacity(text.len());
+            for line in text.split_inclusive(|byte| *byte == b'\n') {
+                if !is_own(line) {
+                    apps.extend_from_slice(line);
+                }
+            }
+            ensure!(
+                apps == self.everything(),
+                "the answer is not the text that was pushed"
+            );
+            return Ok(());
+        }
+        let (samples, sum) = add_up(std::str::from_utf8(text)?)?;
+        ensure!(
+            samples == self.data.samples() && sum == self.sum(),
+            "the answer has {samples} samples that make {sum}; {} were pushed, which make {}",
+            self.data.samples(),
+            self.sum()
+        );
+        Ok(())
+    }
+}
+
+/// Takes one gzip member apart, which must be all there is: many clients read
+/// no further.
+pub fn unpack(body: &[u8]) -> Result<Vec<u8>> {
+    let mut rest = body;
+    let mut text = Vec::new();
+    GzDecoder::new(&mut rest)
+        .read_to_end(&mut text)
+        .context("the answer is not gzip")?;
+    ensure!(
+        rest.is_empty(),
+        "the answer has more than one member of gzip"
+    );
+    Ok(text)
+}
+
+/// Whether a line is about the proxy itself.
+fn is_own(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"# HELP ").unwrap_or(line);
+    let line = line.strip_prefix(b"# TYPE ").unwrap_or(line);
+    line.starts_with(b"exporter_proxy_")
+}
+
+/// The number of pushed samples in a text, and the sum of their values.
+fn add_up(text: &str) -> Result<(usize, f64)> {
+    let (mut samples, mut sum) = (0, 0.0);
+    for line in text.lines().filter(|line| line.starts_with("load_")) {
+        let (_, value) = line.rsplit_once('}').context("a sample without labels")?;
+        let value = value.split_whitespace().next().context("no value")?;
+        sum += value.parse::<f64>().context("a value")?;
+        samples += 1;
+    }
+    Ok((samples, sum))
+}

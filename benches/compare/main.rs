@@ -1,0 +1,111 @@
+//! Compares the proxy with the programs people would use in its place: nginx
+//! serving the same bytes from a file, Pushgateway with and without its
+//! checks, and a Prometheus that federates. All of them run on this machine,
+//! in one run, on free ports of the loopback, with the same data, and take
+//! turns under the same client. Prints Markdown.
+//!
+//! `cargo bench --bench compare`, with `-- --help` for its options;
+//! `benches/README.md` tells what the figures mean.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cases;
+mod client;
+mod data;
+mod measure;
+mod pushes;
+mod report;
+mod servers;
+mod verdict;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+use crate::cases::{CASES, Case, Setup};
+use crate::measure::Effort;
+
+#[derive(Parser, Debug)]
+#[command(about = "Measures the proxy beside its peers, and prints tables.")]
+struct Arguments {
+    /// A small run: a tenth of the apps, few rounds
+    #[arg(long)]
+    quick: bool,
+    /// Only this case, by its name: apps, small, big, merged. Can be repeated
+    #[arg(long, value_name = "CASE")]
+    only: Vec<String>,
+    /// Rounds, in each of which every server has its turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Minutes after which nothing more is begun
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Worker threads of the proxy: exporter.worker_threads
+    #[arg(long, default_value_t = 0)]
+    worker_threads: usize,
+    /// The proxy to measure [default: the one that cargo has just built]
+    #[arg(long)]
+    proxy: Option<PathBuf>,
+    /// Given by `cargo bench`; without it nothing is measured
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        println!("nothing is measured without --bench, which `cargo bench --bench compare` gives");
+        return Ok(());
+    }
+    let cases: Vec<Case> = CASES
+        .into_iter()
+        .filter(|case| arguments.only.is_empty() || arguments.only.iter().any(|it| it == case.name))
+        .map(|case| if arguments.quick { case.quick() } else { case })
+        .collect();
+    ensure!(
+        !cases.is_empty(),
+        "--only knows {}",
+        CASES.map(|case| case.name).join(", ")
+    );
+
+    let begin = Instant::now();
+    let mut setup = Setup {
+        program: arguments
+            .proxy
+            .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_exporter-proxy"))),
+        worker_threads: arguments.worker_threads,
+        effort: Effort {
+            rounds: arguments.rounds.max(1),
+            scrapes: 5,
+            turn: Duration::from_millis(400),
+            until: begin + Duration::from_secs_f64(60.0 * arguments.minutes),
+        },
+    };
+    if arguments.quick {
+        setup.effort.rounds = setup.effort.rounds.min(2);
+        setup.effort.turn = Duration::from_millis(100);
+    }
+
+    report::head(&setup, arguments.quick);
+    let mut outcomes = Vec::new();
+    for case in cases {
+        if setup.effort.is_over() {
+            println!("\n## {}\n\nNot measured: the time is up.", case.title());
+            continue;
+        }
+        eprintln!("{:4.0} s: {}", begin.elapsed().as_secs_f64(), case.title());
+        match cases::run(case, &setup) {
+            Ok(outcome) => {
+                report::case(&outcome);
+                outcomes.push(outcome);
+            }
+            Err(error) => println!("\n## {}\n\nNot measured: {error:#}.", case.title()),
+        }
+    }
+    verdict::print(&outcomes);
+    println!("\nThe run took {:.0} s.", begin.elapsed().as_secs_f64());
+    Ok(())
+}

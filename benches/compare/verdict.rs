@@ -1,0 +1,316 @@
+//! What was asked of the proxy, what was measured, and whether that is enough.
+
+use crate::cases::Outcome;
+use crate::data::Kind;
+use crate::measure::{Change, Coding, Who};
+use crate::pushes::{Pace, PushTimes, Way};
+use crate::report::{p99_ratio, times};
+use crate::support::figures::percentile;
+
+/// A demand: a figure, and what it must at least or at most be.
+struct Row {
+    what: &'static str,
+    asked: Asked,
+    /// None where nothing was measured.
+    figure: Option<f64>,
+    /// Where the figure comes from.
+    detail: String,
+}
+
+#[derive(Clone, Copy)]
+enum Asked {
+    AtLeast(f64, &'static str),
+    AtMost(f64, &'static str),
+}
+
+impl Asked {
+    fn is_met(self, figure: f64) -> bool {
+        match self {
+            Asked::AtLeast(bound, _) => figure >= bound,
+            Asked::AtMost(bound, _) => figure <= bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Asked::AtLeast(bound, of) => format!("at least {bound} {of}"),
+            Asked::AtMost(bound, of) => format!("at most {bound} {of}"),
+        }
+    }
+}
+
+/// One case's figures, where that case was run.
+#[derive(Clone, Copy)]
+struct Figures<'o>(Option<&'o Outcome>);
+
+impl<'o> Figures<'o> {
+    fn of(outcomes: &'o [Outcome], name: &str) -> Self {
+        Figures(outcomes.iter().find(|it| it.case.name == name))
+    }
+
+    /// The median with one scraper.
+    fn time(self, who: Who, change: Change, coding: Coding) -> Option<f64> {
+        self.0?.measured.time((who, change, coding, 1), 0.5)
+    }
+
+    fn size(self, who: Who, coding: Coding) -> Option<f64> {
+        Some(self.0?.measured.size(who, coding)? as f64)
+    }
+
+    /// Memory for each byte of text, after one scrape of each coding.
+    fn memory(self, who: Who) -> Option<f64> {
+        let outcome = self.0?;
+        let (_, memory) = outcome.memory.iter().find(|it| it.0 == who)?;
+        Some(memory.scraped / outcome.text as f64)
+    }
+
+    fn memory_at_end(self, who: Who) -> Option<f64> {
+        let outcome = self.0?;
+        let (_, memory) = outcome.memory.iter().find(|it| it.0 == who)?;
+        Some(memory.end / outcome.text as f64)
+    }
+
+    fn push(self, who: Who, way: Way, pace: Pace) -> Option<&'o PushTimes> {
+        let pushes = &self.0?.pushes.as_ref()?.pushes;
+        pushes
+            .iter()
+            .find(|it| (it.who, it.way, it.pace) == (who, way, pace))
+    }
+}
+
+fn ratio(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    Some(a? / b?)
+}
+
+/// The larger of all, if all are there.
+fn worst(ratios: &[Option<f64>]) -> Option<f64> {
+    let ratios: Option<Vec<f64>> = ratios.iter().copied().collect();
+    ratios?.into_iter().reduce(f64::max)
+}
+
+fn list(ratios: &[(&str, Option<f64>)]) -> String {
+    let each = ratios.iter().map(|(what, ratio)| match ratio {
+        Some(ratio) => format!("{what} {}", times(*ratio)),
+        None => format!("{what} not measured"),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+pub fn print(outcomes: &[Outcome]) {
+    println!("\n## What was asked\n");
+    println!("| What | Asked | Measured | Reached | From |\n| --- | --- | ---: | --- | --- |");
+    for row in rows(outcomes) {
+        let (measured, reached) = match row.figure {
+            None => ("not measured".to_owned(), "–"),
+            Some(figure) => {
+                let reached = if row.asked.is_met(figure) {
+                    "yes"
+                } else {
+                    "**no**"
+                };
+                (times(figure), reached)
+            }
+        };
+        let (what, asked, from) = (row.what, row.asked.text(), row.detail);
+        println!("| {what} | {asked} | {measured} | {reached} | {from} |");
+    }
+}
+
+fn rows(outcomes: &[Outcome]) -> Vec<Row> {
+    let apps = Figures::of(outcomes, "apps");
+    let mut rows = scrape_rows(apps);
+    rows.push(small_row(apps, Figures::of(outcomes, "small")));
+    rows.push(merged_row(Figures::of(outcomes, "merged")));
+    rows.extend(push_rows(apps));
+    rows.push(Row {
+        what: "resident memory, after scrapes of both codings",
+        asked: Asked::AtMost(2.5, "x the text"),
+        figure: apps.memory(Who::Proxy),
+        detail: list(&[
+            ("at the end of the case", apps.memory_at_end(Who::Proxy)),
+            ("Pushgateway", apps.memory(Who::Pushgateway)),
+            ("Prometheus", apps.memory(Who::Prometheus)),
+        ]),
+    });
+    rows.push(Row {
+        what: "parser, one core",
+        asked: Asked::AtLeast(500.0, "MB/s"),
+        figure: None,
+        detail: "a micro benchmark of its own".to_owned(),
+    });
+    rows
+}
+
+fn scrape_rows(apps: Figures<'_>) -> Vec<Row> {
+    use Change::{All, Nothing, One};
+    use Coding::{Gzip, Identity};
+    let ours = |change, coding| apps.time(Who::Proxy, change, coding);
+    let nginx = |coding| apps.time(Who::Nginx, Nothing, coding);
+    let pushgateway = |change| apps.time(Who::Pushgateway, change, Gzip);
+    let yardstick = apps.0.and_then(|it| it.yardstick);
+    vec![
+        Row {
+            what: "identity scrape, nothing changed",
+            asked: Asked::AtMost(0.7, "x nginx's time"),
+            figure: ratio(ours(Nothing, Identity), nginx(Identity)),
+            detail: list(&[(
+                "everything changed",
+                ratio(ours(All, Identity), nginx(Identity)),
+            )]),
+        },
+        Row {
+            what: "gzip scrape, nothing changed",
+            asked: Asked::AtMost(4.0, "x nginx's time (`gzip_static`)"),
+            figure: ratio(ours(Nothing, Gzip), nginx(Gzip)),
+            detail: list(&[(
+                "size of the answer",
+                ratio(apps.size(Who::Proxy, Gzip), apps.size(Who::Nginx, Gzip)),
+            )]),
+        },
+        Row {
+            what: "gzip scrape, nothing changed",
+            asked: Asked::AtLeast(300.0, "times faster than Pushgateway"),
+            figure: ratio(pushgateway(Nothing), ours(Nothing, Gzip)),
+            detail: "without checks".to_owned(),
+        },
+        Row {
+            what: "gzip scrape, everything changed",
+            asked: Asked::AtLeast(25.0, "times faster than Pushgateway"),
+            figure: ratio(pushgateway(All), ours(All, Gzip)),
+            detail: "without checks".to_owned(),
+        },
+        Row {
+            what: "gzip scrape, everything changed",
+            asked: Asked::AtMost(0.5, "x the time of `gzip -1`"),
+            figure: ratio(ours(All, Gzip), yardstick.and_then(|it| it.process)),
+            detail: list(&[(
+                "to the library at level 1",
+                ratio(ours(All, Gzip), yardstick.map(|it| it.library)),
+            )]),
+        },
+        Row {
+            what: "gzip scrape, 1 % changed",
+            asked: Asked::AtMost(2.0, "x nothing changed"),
+            figure: ratio(ours(One, Gzip), ours(Nothing, Gzip)),
+            detail: list(&[(
+                "10 % changed",
+                ratio(ours(Change::Ten, Gzip), ours(Nothing, Gzip)),
+            )]),
+        },
+    ]
+}
+
+/// The worst of time and compressed size. Which pages 1 % of the apps touch
+/// is another matter in either case, and no part of it.
+fn small_row(apps: Figures<'_>, small: Figures<'_>) -> Row {
+    let time = |change, coding| {
+        ratio(
+            small.time(Who::Proxy, change, coding),
+            apps.time(Who::Proxy, change, coding),
+        )
+    };
+    let each = [
+        ("identity", time(Change::Nothing, Coding::Identity)),
+        ("gzip", time(Change::Nothing, Coding::Gzip)),
+        (
+            "identity, everything changed",
+            time(Change::All, Coding::Identity),
+        ),
+        ("gzip, everything changed", time(Change::All, Coding::Gzip)),
+        (
+            "compressed size",
+            ratio(
+                small.size(Who::Proxy, Coding::Gzip),
+                apps.size(Who::Proxy, Coding::Gzip),
+            ),
+        ),
+    ];
+    let text = ratio(
+        small.0.map(|it| it.text as f64),
+        apps.0.map(|it| it.text as f64),
+    );
+    Row {
+        what: "20,000 small apps, time and compressed size",
+        asked: Asked::AtMost(2.0, "x 1,000 apps"),
+        figure: worst(&each.map(|it| it.1)),
+        detail: format!(
+            "{}; the text is {}",
+            list(&each),
+            text.map_or("–".to_owned(), times)
+        ),
+    }
+}
+
+fn merged_row(merged: Figures<'_>) -> Row {
+    debug_assert!(merged.0.is_none_or(|it| it.case.data.kind == Kind::Same));
+    let time = |coding| {
+        ratio(
+            merged.time(Who::Merged, Change::Nothing, coding),
+            merged.time(Who::Proxy, Change::Nothing, coding),
+        )
+    };
+    let each = [
+        ("identity", time(Coding::Identity)),
+        ("gzip", time(Coding::Gzip)),
+    ];
+    let changed = ratio(
+        merged.time(Who::Merged, Change::All, Coding::Gzip),
+        merged.time(Who::Proxy, Change::All, Coding::Gzip),
+    );
+    let text = ratio(
+        merged.size(Who::Merged, Coding::Identity),
+        merged.size(Who::Proxy, Coding::Identity),
+    );
+    Row {
+        what: "merged mode, the same families in 1,000 sections, nothing changed",
+        asked: Asked::AtMost(3.0, "x verbatim"),
+        figure: worst(&each.map(|it| it.1)),
+        detail: format!(
+            "{}; {}; the answer is {}",
+            list(&each),
+            list(&[("gzip, everything changed", changed)]),
+            text.map_or("–".to_owned(), times)
+        ),
+    }
+}
+
+fn push_rows(apps: Figures<'_>) -> Vec<Row> {
+    let ratio_of = |push: Option<&PushTimes>| push.map(|it| p99_ratio(&it.scraped, &it.alone));
+    let steady = ratio_of(apps.push(Who::Proxy, Way::Unix, Pace::Steady));
+    let full = ratio_of(apps.push(Who::Proxy, Way::Unix, Pace::Full));
+    let p50 = |who, way| {
+        let push = apps.push(who, way, Pace::Full)?;
+        Some(percentile(push.alone.clone(), 0.5))
+    };
+    let ours = p50(Who::Proxy, Way::Unix);
+    let mut rows = vec![Row {
+        what: "push p99 with eight scrapers, once a second each",
+        asked: Asked::AtMost(2.0, "x without them"),
+        figure: steady,
+        detail: format!(
+            "200 pushes a second; {}; Pushgateway's p50 of a `PUT` is {} without checks and {} with them",
+            list(&[("one after the other", full)]),
+            ratio(p50(Who::Pushgateway, Way::Put), ours).map_or("–".to_owned(), times),
+            ratio(p50(Who::PushgatewayChecked, Way::Put), ours).map_or("–".to_owned(), times),
+        ),
+    }];
+    let scrapes = apps.0.and_then(|it| it.pushes.as_ref());
+    let scrapes = scrapes.map_or(&[][..], |it| &it.scrapes);
+    let of = |coding| {
+        let scrape = scrapes
+            .iter()
+            .find(|it| it.who == Who::Proxy && it.coding == coding)?;
+        Some(p99_ratio(&scrape.pushed, &scrape.alone))
+    };
+    let each = [
+        ("identity", of(Coding::Identity)),
+        ("gzip", of(Coding::Gzip)),
+    ];
+    rows.push(Row {
+        what: "scrape p99 while two senders push at full speed",
+        asked: Asked::AtMost(3.0, "x idle"),
+        figure: worst(&each.map(|it| it.1)),
+        detail: list(&each),
+    });
+    rows
+}
