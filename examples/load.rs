@@ -103,12 +103,15 @@ impl Payloads {
             capnp: Vec::with_capacity(apps),
             text_bytes: 0,
         };
-        for app in 0..apps {
-            let name = format!("load_{app:05}");
-            let text = app_text(&name, series, 0);
-            payloads.text_bytes += text.len();
-            payloads.json.push(json_document(&name, &text));
-            payloads.capnp.push(capnp_message(&name, &text));
+        // In turn with other values, so that every push is a change.
+        for version in 0..2 {
+            for app in 0..apps {
+                let name = format!("load_{app:05}");
+                let text = app_text(&name, series, version);
+                payloads.text_bytes += if version == 0 { text.len() } else { 0 };
+                payloads.json.push(json_document(&name, &text));
+                payloads.capnp.push(capnp_message(&name, &text));
+            }
         }
         payloads
     }
