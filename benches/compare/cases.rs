@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::data::{Data, Given, Kind};
+use crate::data::{Data, Expected, Given, Kind};
 use crate::measure::{Contestant, Effort, Measured, Memory, Who, rounds};
 use crate::pushes::{self, Pushes};
 use crate::servers::{GZIP, NGINX, PROMETHEUS, PUSHGATEWAY, Server};
@@ -118,15 +118,16 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     let mut contestants = Vec::new();
 
     // First the proxies: what the first one answers is what nginx serves.
-    let modes: &[(Who, &str)] = if merged {
-        &[(Who::Merged, MERGED), (Who::Proxy, "")]
+    let verbatim = (Who::Proxy, "", Expected::Texts);
+    let modes = if merged {
+        vec![(Who::Merged, MERGED, Expected::Merged), verbatim]
     } else {
-        &[(Who::Proxy, "")]
+        vec![verbatim]
     };
     let mut text = Vec::new();
-    for (who, config) in modes {
+    for (who, config, expected) in modes {
         let server = Server::proxy(&setup.program, setup.worker_threads, config)?;
-        let mut contestant = load(*who, server, case.data, *who == Who::Proxy)?;
+        let mut contestant = load(who, server, case.data, expected)?;
         let answer = contestant.first_scrapes(&mut outcome.measured)?;
         if text.is_empty() {
             text = answer;
@@ -134,6 +135,11 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
         contestants.push(contestant);
     }
 
+    let file = if merged {
+        Expected::Merged
+    } else {
+        Expected::Texts
+    };
     let peers = [
         (Who::Nginx, NGINX),
         (Who::Pushgateway, PUSHGATEWAY),
@@ -154,10 +160,9 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
         }
         let contestant = match who {
             Who::Nginx => Server::nginx(&text)
-                .and_then(|it| Contestant::new(who, it, Given::new(case.data), !merged)),
-            Who::Pushgateway => {
-                Server::pushgateway(false, None).and_then(|it| load(who, it, case.data, false))
-            }
+                .and_then(|it| Contestant::new(who, it, Given::new(case.data), file)),
+            Who::Pushgateway => Server::pushgateway(false, None)
+                .and_then(|it| load(who, it, case.data, Expected::Samples)),
             Who::PushgatewayChecked => checked_pushgateway(case.data),
             _ => prometheus(&contestants, &text, case.data),
         };
@@ -174,13 +179,13 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     }
 
     let mut gzip = GzipRuns::new(&text)?;
-    rounds(&mut contestants, &mut outcome.measured, effort, || {
+    rounds(&mut contestants, &mut outcome.measured, &effort, || {
         gzip.run()
     })?;
     outcome.yardstick = Some(gzip.fastest());
     if contestants.iter().any(Contestant::is_slow) {
         outcome.notes.push(
-            "Servers that take more than a second for a scrape have two rounds, with nothing and everything changed, and one scraper."
+            "Servers that take more than three seconds for a scrape have two rounds, with nothing and everything changed, and one scraper."
                 .to_owned(),
         );
     }
@@ -204,10 +209,10 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
 }
 
 /// Gives everything to a server.
-fn load(who: Who, server: Server, data: Data, exact: bool) -> Result<Contestant> {
+fn load(who: Who, server: Server, data: Data, expected: Expected) -> Result<Contestant> {
     let given = Given::new(data);
     server.push(&given, &given.all())?;
-    Contestant::new(who, server, given, exact)
+    Contestant::new(who, server, given, expected)
 }
 
 /// With its checks, each push looks at everything that is there, and loading
@@ -221,7 +226,7 @@ fn checked_pushgateway(data: Data) -> Result<Contestant> {
     unchecked.push(&given, &given.all())?;
     drop(unchecked);
     let server = Server::pushgateway(true, Some(&file))?;
-    Contestant::new(Who::PushgatewayChecked, server, given, false)
+    Contestant::new(Who::PushgatewayChecked, server, given, Expected::Samples)
 }
 
 fn prometheus(others: &[Contestant], text: &[u8], data: Data) -> Result<Contestant> {
@@ -236,7 +241,7 @@ fn prometheus(others: &[Contestant], text: &[u8], data: Data) -> Result<Contesta
         free / 1_000_000
     );
     let server = Server::prometheus(&nginx.server, text, data.samples())?;
-    Contestant::new(Who::Prometheus, server, Given::new(data), false)
+    Contestant::new(Who::Prometheus, server, Given::new(data), Expected::Samples)
 }
 
 fn available_memory() -> Option<usize> {

@@ -19,6 +19,17 @@ pub enum Kind {
     Same,
 }
 
+/// What makes an answer right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is the pushed texts, byte for byte.
+    Texts,
+    /// It has all samples with their values.
+    Samples,
+    /// And each family has one head, each sample a label for its app.
+    Merged,
+}
+
 /// How many apps with how many series.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
@@ -118,10 +129,9 @@ impl Given {
         sums.sum::<u64>() as f64
     }
 
-    /// Fails where an answer is not what was given: byte for byte if the
-    /// server passes texts through, else by the number of samples and their
-    /// sum.
-    pub fn check(&self, body: &[u8], gzip: bool, exact: bool) -> Result<()> {
+    /// Fails where an answer is not what was given. The values are looked at
+    /// by their sum, where it is not the texts that are expected.
+    pub fn check(&self, body: &[u8], gzip: bool, expected: Expected) -> Result<()> {
         let unpacked;
         let text = if gzip {
             unpacked = unpack(body)?;
@@ -129,7 +139,7 @@ impl Given {
         } else {
             body
         };
-        if exact {
+        if expected == Expected::Texts {
             let mut apps = Vec::with_capacity(text.len());
             for line in text.split_inclusive(|byte| *byte == b'\n') {
                 if !is_own(line) {
@@ -142,7 +152,11 @@ impl Given {
             );
             return Ok(());
         }
-        let (samples, sum) = add_up(std::str::from_utf8(text)?)?;
+        let text = std::str::from_utf8(text)?;
+        if expected == Expected::Merged {
+            check_merged(text)?;
+        }
+        let (samples, sum) = add_up(text)?;
         ensure!(
             samples == self.data.samples() && sum == self.sum(),
             "the answer has {samples} samples that make {sum}; {} were pushed, which make {}",
@@ -173,6 +187,21 @@ fn is_own(line: &[u8]) -> bool {
     let line = line.strip_prefix(b"# HELP ").unwrap_or(line);
     let line = line.strip_prefix(b"# TYPE ").unwrap_or(line);
     line.starts_with(b"exporter_proxy_")
+}
+
+fn check_merged(text: &str) -> Result<()> {
+    let heads = text.lines().filter(|it| it.starts_with("# TYPE load_"));
+    let heads = heads.count();
+    ensure!(
+        heads == SAME_FAMILIES,
+        "{SAME_FAMILIES} families have {heads} heads"
+    );
+    let mut samples = text.lines().filter(|line| line.starts_with("load_"));
+    ensure!(
+        samples.all(|sample| sample.contains("app=\"load_")),
+        "a sample does not tell its app"
+    );
+    Ok(())
 }
 
 /// The number of pushed samples in a text, and the sum of their values.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::client::{Body, Client};
-use crate::data::Given;
+use crate::data::{Expected, Given};
 use crate::servers::Server;
 use crate::support::figures::percentile;
 
@@ -18,7 +18,7 @@ pub const MANY: usize = 8;
 
 /// A server whose scrapes take longer has two rounds, with nothing and
 /// everything changed.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(3);
 
 /// A server that is faster has all rounds, and warms its new connection up
 /// with a scrape that is not counted. For others three rounds will do, and a
@@ -163,8 +163,8 @@ pub struct Contestant {
     pub server: Server,
     pub given: Given,
     pub memory: Memory,
-    /// Whether its answer must be the pushed texts, byte for byte.
-    exact: bool,
+    /// What makes its answer right.
+    expected: Expected,
     client: Client,
     first_scrapes: BTreeMap<Coding, Duration>,
     pub failure: Option<String>,
@@ -172,7 +172,7 @@ pub struct Contestant {
 
 impl Contestant {
     /// Takes a server that has been given everything.
-    pub fn new(who: Who, server: Server, given: Given, exact: bool) -> Result<Self> {
+    pub fn new(who: Who, server: Server, given: Given, expected: Expected) -> Result<Self> {
         Ok(Contestant {
             who,
             memory: Memory {
@@ -182,7 +182,7 @@ impl Contestant {
             client: Client::connect(&server.address)?,
             server,
             given,
-            exact,
+            expected,
             first_scrapes: BTreeMap::new(),
             failure: None,
         })
@@ -215,7 +215,7 @@ impl Contestant {
     fn check(&self, coding: Coding) -> Result<()> {
         let gzip = coding == Coding::Gzip;
         self.given
-            .check(self.client.body(), gzip, self.exact)
+            .check(self.client.body(), gzip, self.expected)
             .with_context(|| format!("{}, {}", self.who.name(), coding.name()))
     }
 
@@ -286,7 +286,7 @@ impl Contestant {
     /// may take all memory that is there.
     fn joins_crowd(&self, round: usize, coding: Coding) -> bool {
         let each = self.first_scrapes.get(&coding);
-        let slow = each.is_some_and(|time| *time * MANY as u32 > 2 * SLOW);
+        let slow = each.is_some_and(|time| *time * MANY as u32 > SLOW / 2);
         self.failure.is_none() && !self.is_slow() && (!slow || round == 0)
     }
 
