@@ -34,7 +34,7 @@ struct Arguments {
     /// A small run: a tenth of the apps, few rounds
     #[arg(long)]
     quick: bool,
-    /// Only this case, by its name: apps, small, big, merged. Can be repeated
+    /// Only this case, by its name: apps, small, merged, big. Can be repeated
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
     /// Rounds, in each of which every server has its turns
