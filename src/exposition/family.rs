@@ -34,24 +34,38 @@ pub struct FamilyText {
 impl FamilyText {
     /// The lines that go before the samples of all who expose the family.
     pub fn head(&self) -> Bytes {
+        FamilyText::head_of(&self.name, self.kind, self.help.as_deref())
+    }
+
+    /// The same for a family whose parts are kept apart. The help is escaped.
+    pub fn head_of(name: &str, kind: Kind, help: Option<&str>) -> Bytes {
         let mut head = String::with_capacity(64);
-        let quote = if is_plain_name(&self.name) { "" } else { "\"" };
-        if let Some(help) = &self.help {
-            for piece in ["# HELP ", quote, &*self.name, quote, " ", help, "\n"] {
+        let quote = if is_plain_name(name) { "" } else { "\"" };
+        if let Some(help) = help {
+            for piece in ["# HELP ", quote, name, quote, " ", help, "\n"] {
                 head.push_str(piece);
             }
         }
-        let kind = self.kind.as_str();
-        for piece in ["# TYPE ", quote, &*self.name, quote, " ", kind, "\n"] {
+        let kind = kind.as_str();
+        for piece in ["# TYPE ", quote, name, quote, " ", kind, "\n"] {
             head.push_str(piece);
         }
         Bytes::from(head)
     }
 
+    /// Bytes of the head.
+    pub fn head_len(&self) -> usize {
+        // "# TYPE ", two blanks or line feeds, and the same for the help.
+        let help = self
+            .help
+            .as_ref()
+            .map_or(0, |help| self.name.len() + help.len() + 9);
+        self.name.len() + self.kind.as_str().len() + 9 + help
+    }
+
     /// Name and labels of the sample in that place.
     pub fn series_text(&self, place: usize) -> String {
-        let text = String::from_utf8_lossy(self.samples.bytes());
-        let line = text.lines().nth(place).unwrap_or_default();
+        let line = self.samples.as_str().lines().nth(place).unwrap_or_default();
         let end = line
             .rfind('}')
             .map_or_else(|| line.find(' '), |brace| Some(brace + 1));

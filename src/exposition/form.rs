@@ -102,9 +102,18 @@ fn underscored(text: &str) -> Option<String> {
     changed.then_some(out)
 }
 
+/// A metric's name, still escaped, within the old character set.
+pub fn plain_name(escaped: &str) -> Cow<'_, str> {
+    if is_plain_name(escaped) {
+        Cow::Borrowed(escaped)
+    } else {
+        Cow::Owned(plain(escaped, ':'))
+    }
+}
+
 /// A name with an underscore for each character that cannot stand without
 /// quotes. `also` may stand beside letters, digits and the underscore.
-fn plain(escaped: &str, also: char) -> String {
+pub(super) fn plain(escaped: &str, also: char) -> String {
     let meant = unescape(escaped);
     let mut name = String::with_capacity(meant.len());
     for (place, c) in meant.chars().enumerate() {

@@ -23,7 +23,7 @@ pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText};
 pub use filter::keep_families;
-pub use form::Form;
+pub use form::{Form, plain_name};
 pub use kind::Kind;
 pub use normal::{Normal, format_of, normalize};
 pub use parse::{

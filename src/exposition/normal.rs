@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::form::{Form, plain};
 use super::parse::Reason;
 use super::{
     Families, FamilyText, FamilyView, Format, Kind, Label, Labels, Limits, ParseError, Text,
@@ -108,28 +109,72 @@ fn write_family<'t, H: BuildHasher>(
                     kind,
                     help: family.help().map(|help| help_in_text(help, format)),
                     line: samples.line(),
-                    samples: String::with_capacity(family.sample_count() * (sample.raw.len() + 16)),
-                    series: Vec::with_capacity(family.sample_count()),
+                    samples: String::new(),
+                    series: Vec::new(),
                 });
                 out.len() - 1
             }
         };
+        let fault = |reason| ParseError {
+            line: samples.line(),
+            column: 1,
+            reason,
+        };
+        labels.sort();
+        let plain_labels = labels.iter().all(|label| is_plain_label(label.name));
+        if !plain_labels && let Some(name) = merged_by_underscores(&labels) {
+            return Err(fault(Reason::DuplicateLabel { name }));
+        }
+        let timestamp = sample.timestamp.filter(|_| normal.keep_timestamps);
+        if timestamp.is_some_and(|timestamp| timestamp.milliseconds < 0) {
+            let expected = "a time from 1970 on, since text has no other";
+            return Err(fault(Reason::unexpected(expected, "an earlier one")));
+        }
         let draft = &mut out[place];
         let start = draft.samples.len();
-        labels.sort();
         write_series(&mut draft.samples, sample.name, &labels, normal.label);
+        let series = &draft.samples[start..];
         draft
             .series
-            .push(normal.hash.hash_one(&draft.samples[start..]));
+            .push(if plain_labels && is_plain_name(sample.name) {
+                normal.hash.hash_one(series)
+            } else {
+                normal.hash.hash_one(underscored(series))
+            });
         draft.samples.push(' ');
         draft.samples.push_str(sample.value_text);
-        if let Some(timestamp) = sample.timestamp.filter(|_| normal.keep_timestamps) {
+        if let Some(timestamp) = timestamp {
             draft.samples.push(' ');
             draft.samples.push_str(&timestamp.milliseconds.to_string());
         }
         draft.samples.push('\n');
     }
     Ok(())
+}
+
+/// A label name that two labels would share where characters outside the old
+/// set become underscores, or that would then be the metric's.
+fn merged_by_underscores(labels: &Labels<'_>) -> Option<String> {
+    let mut names: Vec<String> = labels.iter().map(|label| plain(label.name, '_')).collect();
+    names.push("__name__".to_owned());
+    names.sort_unstable();
+    let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
+    Some(pair[0].clone())
+}
+
+/// Name and labels with underscores for characters outside the old set: series
+/// that are the same there are the same to a reader that takes no others.
+fn underscored(series: &str) -> String {
+    const UNDERSCORES: Form = Form {
+        open_metrics: false,
+        underscores: true,
+    };
+    // A sample needs a value to be read.
+    let shown = UNDERSCORES.show(&format!("{series} 0\n"));
+    shown.map_or_else(
+        || series.to_owned(),
+        |shown| shown.trim_end_matches(" 0\n").to_owned(),
+    )
 }
 
 /// The family that a sample is of in text, and what that is; `None` for a
@@ -331,6 +376,118 @@ mod tests {
         let one = normalize("m{a=\"1\",b=\"2\"} 1\n", &normal(None, true)).unwrap();
         let other = normalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(None, true)).unwrap();
         assert_eq!(one[0].series, other[0].series);
+    }
+
+    #[test]
+    fn what_text_or_old_readers_could_not_take_is_refused() {
+        let refused = |text: &str| {
+            normalize(text, &normal(None, true))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused("{\"uu\",\"a.b\"=\"1\",\"a_b\"=\"2\"} 1\n").contains("a second \"a_b\""));
+        assert!(refused("{\"uu\",\"..name..\"=\"1\"} 1\n").contains("a second \"__name__\""));
+        let early = "# TYPE neg gauge\nneg 1 -1.5\n# EOF\n";
+        assert!(refused(early).contains("line 2 column 1: expected a time from 1970 on"));
+        assert!(normalize(early, &normal(None, false)).is_ok());
+        let dotted = normalize("{\"my.m\"} 1\n", &normal(None, true)).unwrap();
+        let plain = normalize("my_m 1\n", &normal(None, true)).unwrap();
+        assert_eq!(dotted[0].series, plain[0].series);
+    }
+
+    use proptest::prelude::*;
+
+    fn any_line() -> impl Strategy<Value = String> {
+        let name = prop_oneof!["[am]_?[ab.]?(_total|_sum|_count|_bucket)?", "[a.é _]{1,3}"];
+        let quoted = name.prop_map(|name| {
+            if is_plain_name(&name) {
+                name
+            } else {
+                format!("\"{name}\"")
+            }
+        });
+        let name = quoted.boxed();
+        let value = prop_oneof![
+            "[0-9]{1,3}",
+            Just("NaN".to_owned()),
+            Just("+Inf".to_owned()),
+            "-1.5e3"
+        ];
+        let kind = prop_oneof![
+            Just("counter"),
+            Just("gauge"),
+            Just("histogram"),
+            Just("summary"),
+            Just("info"),
+            Just("unknown"),
+            Just("untyped"),
+            Just("gaugehistogram"),
+            Just("stateset")
+        ];
+        let label = (name.clone(), "[a,\"{} ]{0,3}");
+        let labels = proptest::collection::vec(label, 0..3);
+        prop_oneof![
+            1 => (name.clone(), kind).prop_map(|(name, kind)| format!("# TYPE {name} {kind}")),
+            1 => (name.clone(), "[a\\\\\"n ]{0,5}").prop_map(|(name, help)| format!("# HELP {name} {help}")),
+            4 => (name, labels, value, prop_oneof![Just(String::new()), "-?[0-9]{1,4}(\\.[0-9])?"]).prop_map(|(name, labels, value, time)| {
+                let mut pairs: Vec<String> = labels
+                    .iter()
+                    .map(|(label, value)| format!("{label}=\"{}\"", value.replace('"', "\\\"")))
+                    .collect();
+                let start = if name.starts_with('"') {
+                    pairs.insert(0, name);
+                    String::new()
+                } else {
+                    name
+                };
+                let time = if time.is_empty() { time } else { format!(" {time}") };
+                format!("{start}{{{}}} {value}{time}", pairs.join(","))
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Whatever is let in can be read in every form it is shown in.
+        #[test]
+        fn what_is_let_in_can_be_read_in_every_form(
+            lines in proptest::collection::vec(any_line(), 0..5),
+            open in any::<bool>(),
+            label in any::<bool>(),
+        ) {
+            let end = if open { "# EOF\n" } else { "" };
+            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
+            let label = label.then_some(("app", "a\\\"b"));
+            let Ok(families) = normalize(&text, &normal(label, true)) else {
+                return Ok(());
+            };
+            let mut shown = String::new();
+            for family in &families {
+                shown.push_str(std::str::from_utf8(&family.head()).unwrap());
+                shown.push_str(family.samples.as_str());
+            }
+            for open_metrics in [false, true] {
+                for underscores in [false, true] {
+                    // Families that underscores make the same are for the
+                    // store to hold apart, which knows all of them.
+                    let names: HashSet<_> = families.iter().map(|family| super::super::plain_name(&family.name)).collect();
+                    if underscores && names.len() < families.len() {
+                        continue;
+                    }
+                    let form = Form { open_metrics, underscores };
+                    let mut out = form.show(&shown).unwrap_or_else(|| shown.clone());
+                    let mut format = Format::Text;
+                    if open_metrics {
+                        out.push_str("# EOF\n");
+                        format = Format::OpenMetrics;
+                    }
+                    let mut parser = crate::exposition::Parser::new(&out, format);
+                    let mut labels = Labels::new();
+                    while parser.next(&mut labels).map_err(|fault| TestCaseError::fail(format!("{fault} in {form:?}:\n{out}")))?.is_some() {}
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,33 +1,40 @@
-//! FamilyIndex that several sections share: their heads, and who may join them.
+//! Families that several sections share: their heads, and who may join them.
+//!
+//! Families and series are known by their names within the old character set:
+//! two that differ only in characters outside of it are the same to a reader
+//! that cannot take those.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::write::{Change, Refused, Write};
 use super::{Section, SectionId};
-use crate::exposition::{FamilyText, Kind};
+use crate::exposition::{FamilyText, Kind, plain_name};
 
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
 pub struct FamilyIndex {
-    by_name: BTreeMap<Arc<str>, Held>,
+    by_name: BTreeMap<String, Held>,
     /// Which section exposes a series, by the series' hash.
     owners: HashMap<u64, u64, PlainHash>,
 }
 
-/// Hashes of series are spread already.
-type PlainHash = std::hash::BuildHasherDefault<Identity>;
+/// For keys that are spread already: hashes of series, and serial numbers.
+type PlainHash = BuildHasherDefault<PlainHasher>;
 
 #[derive(Debug, Default)]
-pub struct Identity(u64);
+pub struct PlainHasher(u64);
 
-impl std::hash::Hasher for Identity {
+impl Hasher for PlainHasher {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only whole hashes are keys");
+        unreachable!("only whole numbers are keys");
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
     }
 
     fn finish(&self) -> u64 {
@@ -38,7 +45,10 @@ impl std::hash::Hasher for Identity {
 /// A family that at least one section exposes.
 #[derive(Debug)]
 struct Held {
+    /// With all its characters.
+    name: Arc<str>,
     kind: Kind,
+    help: Option<String>,
     sections: usize,
 }
 
@@ -63,6 +73,8 @@ impl FamilyIndex {
     /// Checks a write against what other sections expose, and its parts
     /// against one another: one kind to a family, every series once, no name
     /// within another family. Costs what is written, not what is held.
+    ///
+    /// No section may be replaced twice in the write: see `Write::settled`.
     pub fn check<'s>(
         &self,
         write: &Write,
@@ -73,41 +85,36 @@ impl FamilyIndex {
             return Ok(());
         }
         let mut leaving: HashMap<&str, usize> = HashMap::new();
-        let mut replaced: Vec<u64> = Vec::new();
-        let mut ids: HashSet<&SectionId> = HashSet::new();
-        // Of several texts for one section the last one holds.
-        let newest: Vec<_> = write
-            .changes
-            .iter()
-            .rev()
-            .filter_map(Change::families)
-            .filter(|(id, _)| ids.insert(id))
-            .collect();
-        for old in ids.iter().filter_map(|id| section(id)) {
-            replaced.push(old.serial);
-            for member in &old.members {
+        let mut replaced: HashSet<u64, PlainHash> = HashSet::default();
+        let changes = || write.changes.iter().filter_map(Change::families);
+        for old in changes().filter_map(|(id, _)| section(id)) {
+            replaced.insert(old.serial);
+            for member in old.members.iter() {
                 *leaving.entry(&*member.family).or_default() += 1;
             }
         }
 
-        let mut claims: HashMap<&str, Kind> = HashMap::new();
-        let mut series: HashSet<u64> = HashSet::new();
-        for (id, families) in newest.into_iter().rev() {
+        let mut claims: HashMap<String, (&str, Kind)> = HashMap::new();
+        let mut series: HashSet<u64, PlainHash> = HashSet::default();
+        for (id, families) in changes() {
             for family in families {
-                let kind_of = |name: &str| {
+                // Who has a name once this write is done, as far as is known.
+                let holder = |name: &str| {
                     let stays = |held: &&Held| {
-                        held.sections > leaving.get(name).copied().unwrap_or_default()
+                        held.sections > leaving.get(&*held.name).copied().unwrap_or_default()
                     };
-                    let held = self.by_name.get(name).filter(stays).map(|held| held.kind);
-                    held.or_else(|| claims.get(name).copied())
+                    let held = self.by_name.get(name).filter(stays);
+                    held.map(|held| (&*held.name, held.kind))
+                        .or_else(|| claims.get(name).copied())
                 };
-                check_name(id, family, kind_of)?;
-                claims.insert(&family.name, family.kind);
+                check_name(id, family, holder)?;
+                claims.insert(
+                    plain_name(&family.name).into_owned(),
+                    (&family.name, family.kind),
+                );
                 for (place, hash) in family.series.iter().enumerate() {
-                    let elsewhere = self
-                        .owners
-                        .get(hash)
-                        .is_some_and(|owner| !replaced.contains(owner));
+                    let owner = self.owners.get(hash);
+                    let elsewhere = owner.is_some_and(|owner| !replaced.contains(owner));
                     if elsewhere || !series.insert(*hash) {
                         return Err(Refused::DuplicateSeries {
                             app: id.name.to_string(),
@@ -121,38 +128,47 @@ impl FamilyIndex {
         Ok(())
     }
 
-    /// Takes note of what a section exposes of a family from now on. Returns
-    /// whether the family's head is to be written.
-    pub fn join(&mut self, family: &FamilyText, member: bool) -> bool {
-        match self.by_name.get_mut(&family.name) {
-            Some(held) => {
-                held.sections += usize::from(!member);
-                let changed = held.kind != family.kind;
-                held.kind = family.kind;
-                changed
-            }
-            None => {
-                let held = Held {
-                    kind: family.kind,
-                    sections: 1,
-                };
-                self.by_name.insert(Arc::clone(&family.name), held);
-                true
-            }
+    /// Takes note of what a section exposes of a family from now on, and
+    /// whether it did before. Returns the family's head if that changes.
+    ///
+    /// Of differing helps the first is kept, for as long as another section
+    /// has a part in the family.
+    pub fn join(&mut self, family: &FamilyText, member: bool) -> Option<Bytes> {
+        let Some(held) = self.by_name.get_mut(&*plain_name(&family.name)) else {
+            let held = Held {
+                name: Arc::clone(&family.name),
+                kind: family.kind,
+                help: family.help.clone(),
+                sections: 1,
+            };
+            let name = plain_name(&family.name).into_owned();
+            self.by_name.insert(name, held);
+            return Some(family.head());
+        };
+        held.sections += usize::from(!member);
+        let alone = member && held.sections == 1;
+        let helped = family.help.is_some() && family.help != held.help;
+        let helped = helped && (alone || held.help.is_none());
+        let changed = held.kind != family.kind || helped;
+        held.kind = family.kind;
+        if helped {
+            held.help.clone_from(&family.help);
         }
+        changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()))
     }
 
     /// Notes that a section exposes the family no longer. Returns whether it
     /// was the last one that did.
     pub fn leave(&mut self, family: &str) -> bool {
-        let Some(held) = self.by_name.get_mut(family) else {
+        let name = plain_name(family);
+        let Some(held) = self.by_name.get_mut(&*name) else {
             return false;
         };
         held.sections -= 1;
         if held.sections > 0 {
             return false;
         }
-        self.by_name.remove(family);
+        self.by_name.remove(&*name);
         true
     }
 
@@ -184,38 +200,41 @@ impl FamilyIndex {
 }
 
 /// Checks a family's name and kind against the families that stay.
-fn check_name(
+fn check_name<'n>(
     id: &SectionId,
     family: &FamilyText,
-    kind_of: impl Fn(&str) -> Option<Kind>,
+    holder: impl Fn(&str) -> Option<(&'n str, Kind)>,
 ) -> Result<(), Refused> {
-    if let Some(held) = kind_of(&family.name).filter(|held| *held != family.kind) {
-        return Err(Refused::KindConflict {
-            app: id.name.to_string(),
-            line: family.line,
-            family: family.name.to_string(),
-            kind: family.kind.as_str(),
-            held: held.as_str(),
-        });
-    }
-    let collision = |other: String| Refused::NameCollision {
+    let collision = |other: &str| Refused::NameCollision {
         app: id.name.to_string(),
         line: family.line,
         family: family.name.to_string(),
-        other,
+        other: other.to_owned(),
     };
+    let name = plain_name(&family.name);
+    if let Some((held, kind)) = holder(&name) {
+        if held != &*family.name {
+            return Err(collision(held));
+        }
+        if kind != family.kind {
+            return Err(Refused::KindConflict {
+                app: id.name.to_string(),
+                line: family.line,
+                family: family.name.to_string(),
+                kind: family.kind.as_str(),
+                held: kind.as_str(),
+            });
+        }
+    }
     for suffix in suffixes(family.kind) {
-        let part = format!("{}{suffix}", family.name);
-        if kind_of(&part).is_some() {
-            return Err(collision(part));
+        if let Some((held, _)) = holder(&format!("{name}{suffix}")) {
+            return Err(collision(held));
         }
     }
     for suffix in ["_bucket", "_count", "_sum"] {
-        let Some(base) = family.name.strip_suffix(suffix) else {
-            continue;
-        };
-        if kind_of(base).is_some_and(|kind| suffixes(kind).contains(&suffix)) {
-            return Err(collision(base.to_owned()));
+        let base = name.strip_suffix(suffix).and_then(&holder);
+        if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
+            return Err(collision(held));
         }
     }
     Ok(())

@@ -43,7 +43,8 @@ pub struct Store {
 pub struct Limits {
     /// Apps known at once. Targets are bounded by the configuration.
     pub apps: usize,
-    /// Bytes of text of all sections together.
+    /// Memory for what all sections but the proxy's own expose, in bytes:
+    /// their text, and what is kept to find families and series again.
     pub bytes: usize,
 }
 
@@ -68,6 +69,7 @@ impl Store {
 
     /// Applies all of `write` or, where it is refused, nothing.
     pub fn apply(&self, write: Write, now: Now) -> Result<(), Refused> {
+        let write = write.settled();
         let mut sections = self.write();
         sections.check(&write, &self.limits)?;
         // What was replaced is freed without the lock.
@@ -123,8 +125,9 @@ impl Store {
         self.read().totals()
     }
 
-    // A panic while the lock is held is a bug in a few lines that do not call
-    // out; the sections are whole at every point where one could happen.
+    // Nothing under the lock is meant to panic, whatever was pushed. Should it
+    // happen all the same, one section may be torn; going on with the others
+    // is better than refusing every push and scrape from then on.
     fn read(&self) -> RwLockReadGuard<'_, Sections> {
         self.sections.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -63,6 +63,9 @@ struct Part {
 
 const LOOSE: u32 = 1 << 31;
 
+/// Places of removed parts that are left alone.
+const SPARE_PLACES: usize = 16;
+
 impl Part {
     fn loose_place(self) -> Option<usize> {
         (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
@@ -255,12 +258,29 @@ impl Body {
 
     fn add_loose(&mut self, text: Bytes) -> Part {
         assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
+        // Places of removed parts are taken up now and then: nobody may ever
+        // join the page.
+        if self.loose.len() > 2 * self.parts.len() + SPARE_PLACES {
+            self.compact();
+        }
         let part = Part {
             at: self.loose.len() as u32 | LOOSE,
             len: text.len() as u32,
         };
         self.loose.push(text);
         part
+    }
+
+    /// Leaves out the places of loose parts that were removed.
+    fn compact(&mut self) {
+        let mut loose = Vec::with_capacity(self.parts.len() + SPARE_PLACES);
+        for part in &mut self.parts {
+            if let Some(place) = part.loose_place() {
+                part.at = loose.len() as u32 | LOOSE;
+                loose.push(std::mem::take(&mut self.loose[place]));
+            }
+        }
+        self.loose = loose;
     }
 
     /// Notes that a slice is gone, and returns `base` once it was the last.
@@ -338,5 +358,44 @@ impl Packed {
                 crc: Crc::of(text),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_nobody_reads_does_not_grow_with_what_was_removed() {
+        let mut page = Page::default();
+        for part in 0..10 {
+            page.insert(part, Bytes::from_static(b"m 1\n"));
+        }
+        for round in 0..10_000 {
+            page.remove(round % 10);
+            page.insert(round % 10, Bytes::from(format!("m {round}\n")));
+        }
+        assert!(page.body().loose.len() <= 2 * 10 + SPARE_PLACES + 1);
+        assert_eq!(page.fragment(9), Bytes::from_static(b"m 9999\n"));
+        assert_eq!(page.text(Form::NORMAL).len(), page.len());
+    }
+
+    #[test]
+    fn what_does_not_compress_is_packed_whole() {
+        use std::io::Read;
+        let mut state = 1_u64;
+        let text: Vec<u8> = (0..300_000)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        let packed = Packed::new(&text);
+        let mut reader = flate2::read::DeflateDecoder::new(&packed.block[..]);
+        let mut read = vec![0; text.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == text);
     }
 }

@@ -107,10 +107,12 @@ pub struct Section {
     pub updated: Option<Now>,
     /// The last thing that went wrong, however long ago.
     pub problem: Option<Problem>,
+    /// Memory held for it, counted against the limit.
+    pub(super) weight: usize,
     /// Tells sections apart, also ones that had the same name in turn.
     pub(super) serial: u64,
     /// The families it exposes samples of; none where its text is verbatim.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Arc<Vec<Member>>,
     /// When the section is withdrawn unless something comes.
     pub(super) deadline: Option<Instant>,
     /// The deadline it stands under in the queue, if it does.

@@ -25,6 +25,7 @@ pub struct Sections {
     stamps: Option<Arc<str>>,
     apps: usize,
     bytes: usize,
+    weight: usize,
     next_serial: u64,
 }
 
@@ -58,6 +59,7 @@ impl Sections {
             stamps: None,
             apps: 0,
             bytes: 0,
+            weight: 0,
             next_serial: 0,
         };
         if stamps {
@@ -69,11 +71,11 @@ impl Sections {
                 samples: Text::default(),
                 series: Vec::new(),
             };
-            sections.families.join(&family, false);
-            sections.stamps = Some(Arc::clone(&family.name));
-            sections
-                .rope
-                .set(Key::Family(family.name.clone(), Part::Head), family.head());
+            if let Some(head) = sections.families.join(&family, false) {
+                let key = Key::Family(Arc::clone(&family.name), Part::Head);
+                sections.rope.set(key, head);
+            }
+            sections.stamps = Some(family.name);
         }
         sections
     }
@@ -81,7 +83,8 @@ impl Sections {
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
         let mut new_apps = BTreeSet::new();
-        let mut size = self.bytes;
+        let mut size = self.weight;
+        let mut last = None;
         for (id, _) in write.changes.iter().filter_map(Change::families) {
             if id.producer == Producer::App && !self.by_id.contains_key(id) {
                 new_apps.insert(id);
@@ -96,13 +99,21 @@ impl Sections {
             });
         }
         for change in &write.changes {
-            if let Change::Replace { id, content, .. } = change {
-                let old = self.by_id.get(id).map_or(0, |section| section.bytes);
-                size = (size + bytes_of(content)).saturating_sub(old);
+            if let Change::Replace { id, content, .. } = change
+                && id.producer != Producer::Own
+            {
+                let old = self.by_id.get(id).map_or(0, |section| section.weight);
+                size = (size + weight_of(content)).saturating_sub(old);
+                last = Some(id);
             }
         }
-        if size > limits.bytes && size > self.bytes {
+        // What makes it less is taken even where it is too much still.
+        if let Some(id) = last
+            && size > limits.bytes
+            && size > self.weight
+        {
             return Err(Refused::TooManyBytes {
+                app: id.name.to_string(),
                 size,
                 limit: limits.bytes,
             });
@@ -221,7 +232,7 @@ impl Sections {
     ) -> Vec<Bytes> {
         let mut keys = BTreeSet::new();
         for (id, section) in sections {
-            for member in &section.members {
+            for member in section.members.iter() {
                 keys.insert(Key::Family(Arc::clone(&member.family), Part::Head));
                 keys.insert(samples_key(&member.family, id));
             }
@@ -265,11 +276,13 @@ impl Sections {
         content: Content,
         freed: &mut Vec<Bytes>,
     ) {
-        let bytes = bytes_of(&content);
+        let (bytes, weight) = (bytes_of(&content), weight_of(&content));
         if id.producer != Producer::Own {
             self.bytes = self.bytes + bytes - section.bytes;
+            self.weight = self.weight + weight - section.weight;
         }
         section.bytes = bytes;
+        section.weight = weight;
         match content {
             Content::Verbatim(text) => {
                 self.expose_families(id, section, Vec::new(), freed);
@@ -294,15 +307,18 @@ impl Sections {
         if families.is_empty() && section.members.is_empty() {
             return;
         }
-        let mut old: BTreeMap<Arc<str>, Vec<u64>> = std::mem::take(&mut section.members)
+        // A list of sections that is being made may still hold these.
+        let members = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
+        let mut old: BTreeMap<Arc<str>, Vec<u64>> = members
             .into_iter()
             .map(|member| (member.family, member.series))
             .collect();
+        let mut members = Vec::with_capacity(families.len());
         for family in families {
             let before = old.remove(&family.name);
-            if self.families.join(&family, before.is_some()) {
+            if let Some(head) = self.families.join(&family, before.is_some()) {
                 let key = Key::Family(Arc::clone(&family.name), Part::Head);
-                freed.push(self.rope.set(key, family.head()));
+                freed.push(self.rope.set(key, head));
             }
             let before = before.unwrap_or_default();
             if before != family.series {
@@ -311,11 +327,12 @@ impl Sections {
             }
             let key = samples_key(&family.name, id);
             freed.push(self.rope.set(key, family.samples.into_bytes()));
-            section.members.push(Member {
+            members.push(Member {
                 family: family.name,
                 series: family.series,
             });
         }
+        section.members = Arc::new(members);
         for (family, series) in old {
             self.families.disown_series(section.serial, &series);
             freed.push(self.rope.remove(&samples_key(&family, id)));
@@ -392,9 +409,28 @@ fn samples_key(family: &Arc<str>, id: &SectionId) -> Key {
     Key::Family(Arc::clone(family), Part::Samples(id.clone()))
 }
 
+/// Bytes of text, heads included.
 fn bytes_of(content: &Content) -> usize {
     match content {
         Content::Verbatim(text) => text.len(),
-        Content::Families(families) => families.iter().map(|family| family.samples.len()).sum(),
+        Content::Families(families) => families
+            .iter()
+            .map(|family| family.samples.len() + family.head_len())
+            .sum(),
     }
+}
+
+/// About the memory that a content takes: its text, the entries of each
+/// family's keys and fragments, and those of each series.
+fn weight_of(content: &Content) -> usize {
+    const FAMILY: usize = 256;
+    const SERIES: usize = 40;
+    let index = match content {
+        Content::Verbatim(_) => 0,
+        Content::Families(families) => families
+            .iter()
+            .map(|family| FAMILY + family.name.len() + family.series.len() * SERIES)
+            .sum(),
+    };
+    bytes_of(content) + index
 }

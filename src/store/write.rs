@@ -1,5 +1,6 @@
 //! The one way to change the store.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Origin, SectionId};
@@ -16,6 +17,25 @@ impl Write {
         Write {
             changes: vec![change],
         }
+    }
+
+    /// The same with each section replaced once: of several texts for one
+    /// section the last one holds.
+    pub(super) fn settled(mut self) -> Self {
+        if self.changes.len() > 1 {
+            let mut ids = HashSet::new();
+            let mut keep: Vec<bool> = self
+                .changes
+                .iter()
+                .rev()
+                .map(|change| match change {
+                    Change::Replace { id, .. } => ids.insert(id.clone()),
+                    Change::Fail { .. } => true,
+                })
+                .collect();
+            self.changes.retain(|_| keep.pop() == Some(true));
+        }
+        self
     }
 }
 
@@ -71,8 +91,14 @@ pub enum Refused {
         "app {app:?} is new, and of {limit} apps at most (receiver.max_apps) too few places are left"
     )]
     TooManyApps { app: String, limit: usize },
-    #[error("{size} bytes of text would be held, and {limit} may be (exposition.max_total)")]
-    TooManyBytes { size: usize, limit: usize },
+    #[error(
+        "with the text of app {app:?}, {size} bytes would be held, and {limit} may be (exposition.max_total)"
+    )]
+    TooManyBytes {
+        app: String,
+        size: usize,
+        limit: usize,
+    },
     #[error("line {line} of app {app:?}: family {family} is a {kind} here, and a {held} elsewhere")]
     KindConflict {
         app: String,
@@ -98,4 +124,17 @@ pub enum Refused {
         line: usize,
         series: String,
     },
+}
+
+impl Refused {
+    /// The app at fault.
+    pub fn app(&self) -> &str {
+        match self {
+            Refused::TooManyApps { app, .. }
+            | Refused::TooManyBytes { app, .. }
+            | Refused::KindConflict { app, .. }
+            | Refused::NameCollision { app, .. }
+            | Refused::DuplicateSeries { app, .. } => app,
+        }
+    }
 }
