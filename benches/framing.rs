@@ -112,6 +112,7 @@ fn time(run: &Run<'_>) -> Duration {
 fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     let limits = Limits {
         max_payload: 16 << 20,
+        max_apps: usize::MAX,
         budget: Arc::new(Budget::new(256 << 20)),
     };
     let mut inbox = Inbox::new(format, limits);

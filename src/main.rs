@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = runtime(&config).context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut signals = StopSignals::listen().context("cannot listen for signals")?;
         let app = App::bind(config).await?;
         app.run(async move {
@@ -77,7 +77,10 @@ fn run(config: Config) -> anyhow::Result<()> {
         .await;
         log::info!("stopped");
         Ok(())
-    })
+    });
+    // A look-up or a file that never answers must not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 fn runtime(config: &Config) -> io::Result<Runtime> {

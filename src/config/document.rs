@@ -65,6 +65,19 @@ pub struct Entry {
 }
 
 impl Value {
+    /// What sort of value it is, without the value: where a secret may be
+    /// part of it.
+    pub fn sort(&self) -> &'static str {
+        match self {
+            Value::Text(_) | Value::Variable(_) => "text",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Boolean(_) => "true or false",
+            Value::List(_) => "a list",
+            Value::Table(_) => "a table",
+            Value::Date => "a date or time",
+        }
+    }
+
     /// What the value is, in the words of an error message.
     pub fn describe(&self) -> String {
         match self {

@@ -10,7 +10,8 @@ const PREFIX: &str = "EXPORTER_PROXY_";
 const TABLES: [&str; 4] = ["exporter", "exposition", "poll_external", "receiver"];
 
 /// What Kubernetes sets in every container beside a service that is called
-/// `exporter-proxy`. It is nobody's mistake, so nothing is said of it.
+/// `exporter-proxy`, or `exporter-proxy-receiver`. It is nobody's mistake, so
+/// nothing is said of it.
 const SERVICE_LINKS: [&str; 2] = ["SERVICE_", "PORT"];
 
 /// Puts variables over what the file says. A variable of one of our tables is
@@ -28,12 +29,15 @@ pub fn overlay(
         let lower = rest.to_ascii_lowercase();
         let named = TABLES.iter().find_map(|table| {
             let key = lower.strip_prefix(table)?.strip_prefix('_')?;
-            (!key.is_empty()).then_some((*table, key))
+            let link = SERVICE_LINKS
+                .iter()
+                .any(|link| key.to_ascii_uppercase().starts_with(link));
+            (!key.is_empty() && !link).then_some((*table, key))
         });
         let place = Place::Variable(variable.clone());
         match named {
             Some((table, key)) => put(entries, table, key, place, text),
-            None if SERVICE_LINKS.iter().any(|link| rest.starts_with(link)) => {}
+            None if SERVICE_LINKS.iter().any(|link| without_table(rest).starts_with(link)) => {}
             None => warnings.push(format!(
                 "environment variable {variable} names no setting: they are called {PREFIX}<TABLE>_<KEY>, with a table of {}",
                 TABLES.join(", ").to_ascii_uppercase()
@@ -41,6 +45,16 @@ pub fn overlay(
         }
     }
     warnings
+}
+
+/// The variable's name without prefix and table.
+fn without_table(rest: &str) -> &str {
+    let after = |table: &&str| {
+        let (head, tail) = rest.split_at_checked(table.len())?;
+        head.eq_ignore_ascii_case(table)
+            .then(|| tail.strip_prefix('_'))?
+    };
+    TABLES.iter().find_map(after).unwrap_or(rest)
 }
 
 fn put(entries: &mut BTreeMap<String, Entry>, table: &str, key: &str, place: Place, text: String) {

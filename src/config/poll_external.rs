@@ -11,7 +11,7 @@ use url::Url;
 use super::document::{Node, Place};
 use super::reader::Table;
 use super::value::{
-    Secret, boolean, duration, positive_duration, size, text, write_duration, write_size,
+    Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -125,10 +125,11 @@ impl TargetUrl {
 impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TargetUrl::Http(url) if url.password().is_some() => {
+            TargetUrl::Http(url) if !url.username().is_empty() || url.password().is_some() => {
                 let mut masked = url.clone();
                 // Refused only by URLs that have no host, and this one has.
-                let _ = masked.set_password(Some("***"));
+                let _ = masked.set_username("***");
+                let _ = masked.set_password(None);
                 masked.fmt(f)
             }
             TargetUrl::Http(url) => url.fmt(f),
@@ -158,7 +159,7 @@ pub fn read(mut table: Table<'_>) -> PollExternal {
         stale_after: table.take("stale_after", Duration::from_secs(300), duration),
         allow_invalid_certs: table.take("allow_invalid_certs", false, boolean),
     };
-    let max_body = table.take("max_body", 16 << 20, size);
+    let max_body = table.take("max_body", 16 << 20, buffer_size);
 
     let mut written = table.take_list("other_scrape_endpoints", |node| {
         Ok(Written {

@@ -67,7 +67,7 @@ impl<'f> Table<'f> {
                 format!(
                     "`{}{key}` must be a table, not {}",
                     self.path,
-                    node.value.describe()
+                    node.value.sort()
                 ),
             ),
             None => {}
@@ -145,10 +145,7 @@ impl<'f> Table<'f> {
                 },
                 &node.place,
             )),
-            other => Err(format!(
-                "must be a list of tables, not {}",
-                other.describe()
-            )),
+            other => Err(format!("must be a list of tables, not {}", other.sort())),
         })
         .into_iter()
         .flatten()

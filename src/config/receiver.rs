@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use super::document::{Node, Value};
 use super::reader::Table;
 use super::value::{
-    Address, address, boolean, choice, integer, positive_duration, size, text, write_duration,
-    write_duration_option, write_size,
+    Address, address, boolean, buffer_size, choice, integer, positive_duration, size, text,
+    write_duration, write_duration_option, write_size,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -139,7 +139,7 @@ pub fn read(mut table: Table<'_>) -> Receiver {
             Address::new("127.0.0.1", 6554),
             address,
         ),
-        max_payload: table.take("max_payload", 16 << 20, size),
+        max_payload: table.take("max_payload", 16 << 20, buffer_size),
         max_buffered: table.take("max_buffered", 256 << 20, size),
         max_app_name: table.take("max_app_name", 256, integer(1, 4096)),
         max_apps: table.take("max_apps", 100_000, integer(1, 100_000_000)),

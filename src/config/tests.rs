@@ -291,6 +291,10 @@ fn a_variable_of_no_table_is_a_warning_unless_kubernetes_made_it() {
             "10.0.0.1".to_owned(),
         ),
         (
+            "EXPORTER_PROXY_RECEIVER_PORT".to_owned(),
+            "tcp://10.0.0.1:6554".to_owned(),
+        ),
+        (
             "EXPORTER_PROXY_PORT_6555_TCP_ADDR".to_owned(),
             "10.0.0.1".to_owned(),
         ),
@@ -355,7 +359,7 @@ fn a_target_takes_its_own_settings() {
     for secret in ["secret", "pw@", "\"t\""] {
         assert!(!printed.contains(secret), "{printed}");
     }
-    assert!(printed.contains("http://me:***@h:1/a"), "{printed}");
+    assert!(printed.contains("http://***@h:1/a"), "{printed}");
 }
 
 #[test]

@@ -218,6 +218,18 @@ fn parse_size(text: &str) -> Option<usize> {
     number.checked_mul(*scale)
 }
 
+/// A size that a buffer or a fragment can have: at most 1 GiB.
+pub fn buffer_size(node: &Node) -> Result<usize, String> {
+    let bytes = size(node)?;
+    if bytes > 1 << 30 {
+        return Err(format!(
+            "must be at most \"1GiB\", not {}",
+            node.value.describe()
+        ));
+    }
+    Ok(bytes)
+}
+
 /// Writes a size in the largest unit that divides it.
 pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error> {
     let unit = SIZE_UNITS[2..5]

@@ -1,5 +1,6 @@
 //! `/apps`: who sent what, from where, when.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -8,12 +9,11 @@ use hyper::body::Incoming;
 use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
-use super::accept::TEXT_FORMAT;
-use super::body::Pieces;
 use super::reply::{self, Reply};
-use super::{Server, query};
-use crate::store::{Now, Section, SectionId};
+use super::{Server, metrics, query};
+use crate::store::{Now, Section, SectionId, Store};
 
 /// A `+---+` rule above and below every row, the header's too: the look that
 /// scripts which read this table know.
@@ -24,22 +24,47 @@ const RULED: TableStyle = {
         .row_separator(RULE)
 };
 
-/// The list, as a table or, where that is asked for, as JSON.
-pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
-    let now = Now::read();
-    let sections = server.store.sections();
+/// The list, as a table or, where that is asked for, as JSON. Samples are
+/// counted for it, in all of the text, away from the threads that serve.
+pub async fn list(server: &Server, request: &Request<Incoming>) -> Reply {
     let query = request.uri().query().unwrap_or_default();
-    if wants_json(query, request) {
-        let apps: Vec<Value> = sections
-            .iter()
-            .map(|(id, section)| details(server, id, section, now))
-            .collect();
-        return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
-    }
-    let mut table = if query::value(query, "wide").as_deref() == Some("1") {
-        wide_table(server, &sections, now)
-    } else {
-        narrow_table(&sections)
+    let look = match (
+        wants_json(query, request),
+        query::value(query, "wide").as_deref(),
+    ) {
+        (true, _) => Look::Json,
+        (false, Some("1")) => Look::Wide,
+        (false, _) => Look::Narrow,
+    };
+    let store = Arc::clone(&server.store);
+    let listed = spawn_blocking(move || show(&store, look)).await;
+    listed.unwrap_or_else(|problem| {
+        log::error!("the list of apps cannot be made: {problem}");
+        let problem = "the list of apps cannot be made; the log says why\n";
+        reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Look {
+    Narrow,
+    Wide,
+    Json,
+}
+
+fn show(store: &Store, look: Look) -> Reply {
+    let now = Now::read();
+    let sections = store.sections();
+    let mut table = match look {
+        Look::Narrow => narrow_table(&sections),
+        Look::Wide => wide_table(store, &sections, now),
+        Look::Json => {
+            let apps: Vec<Value> = sections
+                .iter()
+                .map(|(id, section)| details(store, id, section, now))
+                .collect();
+            return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
+        }
     };
     table.load_style(RULED);
     let mut outer = Table::new();
@@ -52,20 +77,21 @@ pub fn list(server: &Server, request: &Request<Incoming>) -> Reply {
 /// One app or target as JSON.
 pub fn detail(server: &Server, name: &str) -> Reply {
     match server.store.section(name) {
-        Some((id, section)) => reply::json(&details(server, &id, &section, Now::read())),
-        None => reply::not_found(&format!("no app or target is called {name:?}")),
+        Some((id, section)) => reply::json(&details(&server.store, &id, &section, Now::read())),
+        None => unknown(name),
     }
 }
 
 /// The text of one app or target alone.
-pub fn text(server: &Server, name: &str) -> Reply {
+pub async fn text(server: &Server, request: &Request<Incoming>, name: &str) -> Reply {
     match server.store.section(name) {
-        Some((id, _)) => {
-            let body = Pieces::from(server.store.text(&id).into_bytes());
-            reply::reply(StatusCode::OK, TEXT_FORMAT, body)
-        }
-        None => reply::not_found(&format!("no app or target is called {name:?}")),
+        Some((id, _)) => metrics::one(server, request, &id).await,
+        None => unknown(name),
     }
+}
+
+fn unknown(name: &str) -> Reply {
+    reply::not_found(&format!("no app or target is called {name:?}"))
 }
 
 fn wants_json(query: &str, request: &Request<Incoming>) -> bool {
@@ -91,7 +117,7 @@ fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
     table
 }
 
-fn wide_table(server: &Server, sections: &[(SectionId, Section)], now: Now) -> Table {
+fn wide_table(store: &Store, sections: &[(SectionId, Section)], now: Now) -> Table {
     let mut table = Table::new();
     table.set_header([
         "App Name",
@@ -115,7 +141,7 @@ fn wide_table(server: &Server, sections: &[(SectionId, Section)], now: Now) -> T
                 |at| format!("{}s", now.since(at).as_secs()),
             ),
             section.bytes.to_string(),
-            server.store.text(id).sample_lines().to_string(),
+            store.text(id).sample_lines().to_string(),
             section.state.as_str().to_owned(),
             section.problem.as_ref().map_or_else(
                 || "-".to_owned(),
@@ -132,7 +158,7 @@ fn wide_table(server: &Server, sections: &[(SectionId, Section)], now: Now) -> T
     table
 }
 
-fn details(server: &Server, id: &SectionId, section: &Section, now: Now) -> Value {
+fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value {
     json!({
         "name": &*id.name,
         "kind": id.producer.as_str(),
@@ -142,7 +168,7 @@ fn details(server: &Server, id: &SectionId, section: &Section, now: Now) -> Valu
         "last_update": section.updated.map(|at| rfc3339(at.wall)),
         "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
         "bytes": section.bytes,
-        "samples": server.store.text(id).sample_lines(),
+        "samples": store.text(id).sample_lines(),
         "last_problem": section.problem.as_ref().map(|problem| json!({
             "reason": problem.reason,
             "time": rfc3339(problem.at.wall),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HeaderValue, VARY};
+use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
 use hyper::{Request, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
 use super::accept::{Negotiated, TEXT_FORMAT, negotiate};
@@ -14,34 +15,54 @@ use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
 use super::{Server, query};
 use crate::config::Mode;
-use crate::exposition::{Form, keep_families};
-use crate::store::{Now, Snapshot};
+use crate::exposition::{Form, Text, keep_families};
+use crate::store::{Now, SectionId, Snapshot};
 use crate::telemetry::own;
 
 /// Stale text up to this size is compressed where it is asked for, in less
 /// time than other threads take to be woken. It holds the thread up for about
 /// a quarter of a millisecond.
-const COMPRESSED_AT_ONCE: usize = 256 * 1024;
+const MADE_AT_ONCE: usize = 256 * 1024;
 
+/// Requests that read all of the text may do so at once; others wait. Each
+/// makes a copy of what it reads.
+static READERS: Semaphore = Semaphore::const_new(4);
+
+/// Everything, or what the query chooses.
 pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
-    match answer(server, request).await {
-        Ok(reply) => reply,
-        Err(problem) => {
-            log::error!("the metrics cannot be prepared: {problem}");
-            let problem = "the metrics cannot be prepared; the log says why\n";
-            reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-        }
-    }
-}
-
-async fn answer(server: &Server, request: &Request<Incoming>) -> Result<Reply, JoinError> {
     if server.config.own_metrics {
         let write = own::write(&server.telemetry, &server.store);
         if let Err(refused) = server.store.apply(write, Now::read()) {
             log::error!("the proxy's own metrics are not shown: {refused}");
         }
     }
-    let headers = request.headers();
+    let query = request.uri().query().unwrap_or_default();
+    let answer = async {
+        let snapshot = select(server, query).await?;
+        answer(server, request.headers(), snapshot).await
+    };
+    answer.await.unwrap_or_else(|problem| failed(&problem))
+}
+
+/// What one app or target exposes.
+pub async fn one(server: &Server, request: &Request<Incoming>, id: &SectionId) -> Reply {
+    let snapshot = Snapshot::of(server.store.text(id).into_bytes());
+    let answer = answer(server, request.headers(), snapshot).await;
+    answer.unwrap_or_else(|problem| failed(&problem))
+}
+
+fn failed(problem: &JoinError) -> Reply {
+    log::error!("the metrics cannot be prepared: {problem}");
+    let problem = "the metrics cannot be prepared; the log says why\n";
+    reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+}
+
+/// Shows a snapshot in the form and coding that the client asks for.
+async fn answer(
+    server: &Server,
+    headers: &HeaderMap,
+    snapshot: Snapshot,
+) -> Result<Reply, JoinError> {
     let Negotiated { form, content_type } = match server.mode {
         Mode::Merged => negotiate(headers),
         // What is in there nobody knows, so it is what it was sent as.
@@ -50,12 +71,10 @@ async fn answer(server: &Server, request: &Request<Incoming>) -> Result<Reply, J
             content_type: TEXT_FORMAT,
         },
     };
-    let query = request.uri().query().unwrap_or_default();
-    let snapshot = select(server, query).await?.in_form(form);
     let gzip = accepts_gzip(headers);
+    let snapshot = prepare(snapshot.in_form(form), gzip).await?;
     let (body, stats) = if gzip {
-        let pieces = Pieces::new(compress(snapshot).await?);
-        (pieces, &server.telemetry.scrapes_gzip)
+        (Pieces::new(snapshot.gzip()), &server.telemetry.scrapes_gzip)
     } else {
         (Pieces::of(&snapshot), &server.telemetry.scrapes_identity)
     };
@@ -80,39 +99,40 @@ async fn answer(server: &Server, request: &Request<Incoming>) -> Result<Reply, J
 async fn select(server: &Server, query: &str) -> Result<Snapshot, JoinError> {
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
-    let selected = if apps.is_empty() {
-        server.store.snapshot()
-    } else {
-        Snapshot::of(server.store.texts(&apps).into_bytes())
-    };
-    if names.is_empty() {
-        return Ok(selected);
+    if apps.is_empty() && names.is_empty() {
+        return Ok(server.store.snapshot());
     }
-    // This reads all of the text, away from the threads that serve.
-    let filter = move || {
-        let text = selected.text();
-        let text = String::from_utf8_lossy(&text);
-        Snapshot::of(Bytes::from(keep_families(&text, &names)))
+    let store = Arc::clone(&server.store);
+    let choose = move || {
+        let chosen = match apps.as_slice() {
+            [] => Text::concat(&store.snapshot().texts().collect::<Vec<_>>()),
+            apps => store.texts(apps),
+        };
+        if names.is_empty() {
+            return Snapshot::of(chosen.into_bytes());
+        }
+        Snapshot::of(Bytes::from(keep_families(chosen.as_str(), &names)))
     };
-    spawn_blocking(filter).await
+    let _turn = READERS.acquire().await;
+    spawn_blocking(choose).await
 }
 
-/// The snapshot as a gzip member. Much stale text is compressed on all cores,
-/// away from the threads that serve.
-async fn compress(snapshot: Snapshot) -> Result<Vec<Bytes>, JoinError> {
-    let stale = snapshot.unpacked();
-    if stale <= COMPRESSED_AT_ONCE {
-        return Ok(snapshot.gzip());
+/// Makes what has yet to be made of a snapshot: its form, and its compressed
+/// blocks where `packed`. Much of it is made on all cores, away from the
+/// threads that serve.
+async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError> {
+    let stale = snapshot.unmade(packed);
+    if stale <= MADE_AT_ONCE {
+        return Ok(snapshot);
     }
-    let snapshot = Arc::new(snapshot);
     let mut workers = JoinSet::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for _ in 0..cores.min(stale.div_ceil(COMPRESSED_AT_ONCE)) {
-        let snapshot = Arc::clone(&snapshot);
-        workers.spawn_blocking(move || snapshot.pack_some());
+    for _ in 0..cores.min(stale.div_ceil(MADE_AT_ONCE)) {
+        let snapshot = snapshot.clone();
+        workers.spawn_blocking(move || snapshot.make_some(packed));
     }
     while let Some(worker) = workers.join_next().await {
         worker?;
     }
-    Ok(snapshot.gzip())
+    Ok(snapshot)
 }

@@ -13,8 +13,9 @@ const INDEX: &str = concat!(
     "
 
 /metrics              everything, for Prometheus
+/metrics?app=A        one app; ?name[]=F one family; each as often as needed
 /apps                 who sent what, from where, when
-/apps?wide=1          the same with age, size, state and last problem
+/apps?wide=1          the same with peer, age, bytes, samples, state, last problem
 /apps?format=json     the same as JSON
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone

@@ -8,10 +8,15 @@ use std::hash::RandomState;
 
 use crate::config::{Exposition, Mode, Timestamps};
 use crate::exposition::{
-    Content, Families, Format, Limits, Normal, ParseError, Text, normalize, write_label_value,
+    Content, Families, Format, Limits, Normal, ParseError, Text, normalize, plain_name,
+    write_label_value,
 };
+use crate::inputs::clip::clip;
 use crate::store::Refused;
 use crate::telemetry::Reason;
+
+/// Bytes of one family of one app, its labels included.
+const LONGEST_FRAGMENT: usize = 1 << 30;
 
 /// Names of this beginning are the proxy's own.
 const RESERVED: &str = "exporter_proxy_";
@@ -30,7 +35,19 @@ pub struct Door {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: Reason,
+    /// The app at fault.
+    pub app: String,
     pub message: String,
+}
+
+impl Rejection {
+    fn new(reason: Reason, app: &str, message: &str) -> Self {
+        Rejection {
+            reason,
+            app: app.to_owned(),
+            message: clip(message),
+        }
+    }
 }
 
 impl Door {
@@ -67,15 +84,21 @@ impl Door {
             hash: &self.hash,
         };
         let families = normalize(text.as_str(), &normal).map_err(|fault| invalid(name, &fault))?;
-        let reserved = |family: &str| self.own_metrics && family.starts_with(RESERVED);
+        let reserved = |family: &str| self.own_metrics && plain_name(family).starts_with(RESERVED);
         if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
-            return Err(Rejection {
-                reason: Reason::ReservedName,
-                message: format!(
-                    "app {name:?}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
-                    family.line, family.name
-                ),
-            });
+            let message = format!(
+                "app {name:?}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
+                family.line, family.name
+            );
+            return Err(Rejection::new(Reason::ReservedName, name, &message));
+        }
+        // The store's pages take no more in one piece.
+        if families
+            .iter()
+            .any(|family| family.samples.len() > LONGEST_FRAGMENT)
+        {
+            let message = format!("app {name:?}: a family has more than {LONGEST_FRAGMENT} bytes");
+            return Err(Rejection::new(Reason::TooManyBytes, name, &message));
         }
         Ok(Content::Families(families))
     }
@@ -97,10 +120,7 @@ fn invalid(name: &str, fault: &ParseError) -> Rejection {
         TextReason::DuplicateSeries { .. } => Reason::DuplicateSeries,
         _ => Reason::InvalidText,
     };
-    Rejection {
-        reason,
-        message: format!("app {name:?}, {fault}"),
-    }
+    Rejection::new(reason, name, &format!("app {name:?}, {fault}"))
 }
 
 impl From<Refused> for Rejection {
@@ -112,10 +132,7 @@ impl From<Refused> for Rejection {
             Refused::NameCollision { .. } => Reason::NameCollision,
             Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
         };
-        Rejection {
-            reason,
-            message: refused.to_string(),
-        }
+        Rejection::new(reason, refused.app(), &refused.to_string())
     }
 }
 

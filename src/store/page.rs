@@ -126,6 +126,15 @@ impl Page {
         }
     }
 
+    /// Whether the text is there in a form; normal text always is, or is
+    /// copied together in no time.
+    pub fn is_shown(&self, form: Form) -> bool {
+        form.variant().is_none_or(|variant| {
+            let variants = self.variants.get();
+            variants.is_some_and(|made| made[variant].text.get().is_some())
+        })
+    }
+
     fn variants(&self) -> &[Made; Form::VARIANTS] {
         self.variants.get_or_init(Box::default)
     }

@@ -17,7 +17,7 @@ pub struct Snapshot {
     /// Bytes of normal text.
     len: usize,
     form: Form,
-    /// The page that the next worker takes in [`Snapshot::pack_some`].
+    /// The page that the next worker takes in [`Snapshot::make_some`].
     next: Arc<AtomicUsize>,
 }
 
@@ -108,17 +108,26 @@ impl Snapshot {
             })
     }
 
-    /// Bytes of pages that have yet to be compressed.
-    pub fn unpacked(&self) -> usize {
-        let stale = self.pages.iter().filter(|page| !page.is_packed(self.form));
-        stale.map(|page| page.len()).sum()
+    /// Bytes of pages that have yet to be brought into the form, and compressed
+    /// where `packed`. Joining normal text is not counted: it is only copying.
+    pub fn unmade(&self, packed: bool) -> usize {
+        let made = |page: &&Arc<Page>| match packed {
+            true => page.is_packed(self.form),
+            false => page.is_shown(self.form),
+        };
+        let unmade = self.pages.iter().filter(|page| !made(page));
+        unmade.map(|page| page.len()).sum()
     }
 
-    /// Compresses stale pages until none is left that no other caller has
-    /// taken. Any number of threads may do this at once on clones.
-    pub fn pack_some(&self) {
+    /// Makes pages until none is left that no other caller has taken. Any
+    /// number of threads may do this at once on clones.
+    pub fn make_some(&self, packed: bool) {
         while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            page.packed(self.form);
+            if packed {
+                page.packed(self.form);
+            } else {
+                page.text(self.form);
+            }
         }
     }
 

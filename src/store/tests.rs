@@ -419,3 +419,69 @@ fn update_times_are_a_family_of_their_own() {
     store.expire(now.after(HOUR));
     assert!(!text(&store).contains(&sample));
 }
+
+#[test]
+fn of_several_texts_for_one_section_in_a_write_only_the_last_is_there() {
+    let store = store(10);
+    let now = Now::read();
+    let other = families("c", vec![family("x", Kind::Gauge, &["x 1"])]);
+    store.apply(Write::one(other), now).unwrap();
+    let write = Write {
+        changes: vec![
+            families("a", vec![family("x", Kind::Counter, &["x 5"])]),
+            families("a", vec![family("y", Kind::Gauge, &["y 1"])]),
+        ],
+    };
+    store.apply(write, now).unwrap();
+    assert_eq!(text(&store), "# TYPE x gauge\nx 1\n# TYPE y gauge\ny 1\n");
+    let late = families("d", vec![family("x", Kind::Gauge, &["x 7"])]);
+    assert!(store.apply(Write::one(late), now).is_err());
+}
+
+#[test]
+fn names_that_old_readers_cannot_tell_apart_are_held_apart() {
+    let store = store(10);
+    let now = Now::read();
+    let plain = families("a", vec![family("my_m", Kind::Gauge, &["my_m 1"])]);
+    store.apply(Write::one(plain), now).unwrap();
+    let dotted = families("b", vec![family("my.m", Kind::Gauge, &["{\"my.m\"} 1"])]);
+    let refused = store.apply(Write::one(dotted), now).unwrap_err();
+    assert!(
+        matches!(refused, Refused::NameCollision { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_help_changes_with_the_only_section_that_gives_it() {
+    let store = store(10);
+    let now = Now::read();
+    let push = |app: &str, help: Option<&str>| {
+        let mut family = family("m", Kind::Gauge, &[&format!("m{{x=\"{app}\"}} 1")]);
+        family.help = help.map(str::to_owned);
+        store
+            .apply(Write::one(families(app, vec![family])), now)
+            .unwrap();
+        text(&store).lines().next().unwrap().to_owned()
+    };
+    assert_eq!(push("a", None), "# TYPE m gauge");
+    assert_eq!(push("b", Some("first")), "# HELP m first");
+    assert_eq!(push("a", Some("other")), "# HELP m first");
+    store
+        .apply(Write::one(families("b", Vec::new())), now)
+        .unwrap();
+    assert_eq!(push("a", Some("newest")), "# HELP m newest");
+}
+
+#[test]
+fn helps_and_families_count_as_what_is_held() {
+    let store = store(10);
+    let now = Now::read();
+    let mut long = family("m", Kind::Gauge, &["m 1"]);
+    long.help = Some("x".repeat(1 << 20));
+    let refused = store.apply(Write::one(families("a", vec![long])), now);
+    assert!(matches!(refused, Err(Refused::TooManyBytes { .. })));
+    let many = (0..5000).map(|n| family(&format!("m{n}"), Kind::Gauge, &[&format!("m{n} 1")]));
+    let refused = store.apply(Write::one(families("a", many.collect())), now);
+    assert!(matches!(refused, Err(Refused::TooManyBytes { .. })));
+}

@@ -61,13 +61,6 @@ pub enum Change {
 }
 
 impl Change {
-    /// The section that is changed.
-    pub fn id(&self) -> &SectionId {
-        match self {
-            Change::Replace { id, .. } | Change::Fail { id, .. } => id,
-        }
-    }
-
     /// The section and its families from now on, if it is replaced. A text
     /// that is passed through has none that are known.
     pub(super) fn families(&self) -> Option<(&SectionId, &[FamilyText])> {

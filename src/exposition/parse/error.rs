@@ -70,21 +70,6 @@ impl Reason {
             found: found.into(),
         }
     }
-
-    /// One word of a small set, for logs and for labels of metrics.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Reason::Unexpected { .. } => "syntax",
-            Reason::CarriageReturn => "crlf",
-            Reason::DuplicateLabel { .. } => "duplicate_label",
-            Reason::DuplicateSeries { .. } => "duplicate_series",
-            Reason::SecondHelp { .. } | Reason::SecondType { .. } | Reason::SecondUnit { .. } => {
-                "repeated_metadata"
-            }
-            Reason::TypeAfterSamples { .. } => "late_type",
-            Reason::Limit { .. } => "limit",
-        }
-    }
 }
 
 impl fmt::Display for Reason {

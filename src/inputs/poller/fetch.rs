@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
@@ -43,6 +44,15 @@ pub struct Fetched {
 pub struct Failure {
     pub reason: Reason,
     message: String,
+}
+
+impl Failure {
+    pub fn timed_out(limit: Duration) -> Self {
+        Failure {
+            reason: Reason::Timeout,
+            message: format!("it did not end within {limit:?}"),
+        }
+    }
 }
 
 impl From<Rejection> for Failure {

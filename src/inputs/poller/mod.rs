@@ -8,7 +8,7 @@ mod fetch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,9 @@ use crate::telemetry::{Reason, TargetStats, Telemetry};
 
 pub use fetch::SetupError;
 use fetch::{Failure, Fetched, Fetcher};
+
+/// After this past its timeout a poll is given up from outside.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// All targets, ready to be polled.
 #[derive(Debug)]
@@ -106,7 +109,11 @@ impl PolledTarget {
 
     async fn poll(&mut self) {
         let started = Instant::now();
-        let fetched = self.fetcher.fetch().await;
+        // The client has this limit too; here it covers files that are read.
+        let limit = self.config.timeout + GRACE;
+        let fetched = timeout(limit, self.fetcher.fetch())
+            .await
+            .unwrap_or_else(|_| Err(Failure::timed_out(limit)));
         let now = Now::read();
         let stored = fetched.and_then(|Fetched { text, peer }| self.store(text, peer, now));
         let result = stored.as_ref().map_err(|failure| failure.reason).copied();

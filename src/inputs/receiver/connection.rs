@@ -60,6 +60,7 @@ impl<'r> Exchange<'r> {
     fn new(receiver: &'r Receiver, peer: Peer) -> Self {
         let limits = Limits {
             max_payload: receiver.config.max_payload,
+            max_apps: receiver.config.max_apps,
             budget: Arc::clone(&receiver.budget),
         };
         Exchange {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::inputs::clip::clip;
 use crate::telemetry::Reason;
 
 /// A message that was refused: why, where, and in words for its sender.
@@ -14,11 +15,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
         Failure {
             reason,
             position: None,
-            message: message.into(),
+            message: clip(message.as_ref()),
         }
     }
 

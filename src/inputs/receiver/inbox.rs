@@ -11,6 +11,8 @@ use crate::telemetry::{Reason, WireFormat};
 pub struct Limits {
     /// Bytes of one message.
     pub max_payload: usize,
+    /// Apps of one message.
+    pub max_apps: usize,
     /// Shared by all connections.
     pub budget: Arc<Budget>,
 }
@@ -158,7 +160,7 @@ impl Inbox {
                 Next::Message(length) => {
                     let message = match self.wire {
                         Wire::Capnp => capnp::decode(&rest[..length])?,
-                        _ => json::decode(&rest[..length])?,
+                        _ => json::decode(&rest[..length], self.limits.max_apps)?,
                     };
                     store(message, length)?;
                     self.messages += 1;

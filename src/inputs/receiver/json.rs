@@ -4,6 +4,7 @@
 //! between them. [`Framer`] finds where each ends in one linear scan that
 //! goes on where the bytes before left off; [`decode`] parses it, once.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str;
 
@@ -97,22 +98,34 @@ impl Framer {
 }
 
 /// Parses one document.
-pub fn decode(document: &[u8]) -> Result<Message, Failure> {
+pub fn decode(document: &[u8], max_apps: usize) -> Result<Message, Failure> {
     let text = str::from_utf8(document).map_err(|problem| {
         let (line, column) = position(document, problem.valid_up_to());
         Failure::new(Reason::InvalidUtf8, "the text is not UTF-8").at(line, column)
     })?;
     let mut parser = serde_json::Deserializer::from_str(text);
+    let over = Cell::new(false);
     parser
-        .deserialize_map(Document)
+        .deserialize_map(Document {
+            max_apps,
+            over: &over,
+        })
         .and_then(|message| parser.end().map(|()| message))
-        .map_err(|problem| explain(&problem))
+        .map_err(|problem| {
+            let mut failure = explain(&problem);
+            if over.get() {
+                failure.reason = Reason::TooManyApps;
+            }
+            failure
+        })
 }
 
 /// Why the last byte of `document` cannot stand where it does.
 pub fn fault(document: &[u8]) -> Failure {
-    match decode(document) {
-        Err(failure) if failure.reason != Reason::Truncated => failure,
+    // The byte may be the first of a character that is not here as a whole.
+    let cut = str::from_utf8(document).is_err_and(|problem| problem.error_len().is_none());
+    match decode(document, usize::MAX) {
+        Err(failure) if failure.reason != Reason::Truncated && !cut => failure,
         // The parser would read on: the byte may begin a value of some kind,
         // but no text and no list.
         _ => {
@@ -130,7 +143,7 @@ pub fn fault(document: &[u8]) -> Failure {
 /// What is wrong with a document that ends too early, that aside if possible.
 pub fn unfinished(document: &[u8]) -> Failure {
     let (line, column) = position(document, document.len());
-    match decode(document) {
+    match decode(document, usize::MAX) {
         Err(failure) if failure.reason != Reason::Truncated => failure,
         _ => Failure::new(Reason::Truncated, "the document ends too early").at(line, column),
     }
@@ -168,9 +181,15 @@ fn explain(problem: &serde_json::Error) -> Failure {
 }
 
 /// Reads the object.
-struct Document;
+struct Document<'a> {
+    /// No more apps than can be known are taken from a document, each of which
+    /// costs far more than its few bytes here.
+    max_apps: usize,
+    /// Set where there are more.
+    over: &'a Cell<bool>,
+}
 
-impl<'de> Visitor<'de> for Document {
+impl<'de> Visitor<'de> for Document<'_> {
     type Value = Message;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,6 +200,12 @@ impl<'de> Visitor<'de> for Document {
         let mut message = Message::default();
         while let Some(name) = entries.next_key::<String>()? {
             let text = entries.next_value_seed(AppText { name: &name })?;
+            if message.apps.len() == self.max_apps {
+                self.over.set(true);
+                let limit = self.max_apps;
+                let problem = format!("more than {limit} apps (receiver.max_apps) in one document");
+                return Err(de::Error::custom(problem));
+            }
             message.apps.push((name, text));
         }
         Ok(message)

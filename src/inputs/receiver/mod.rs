@@ -66,29 +66,24 @@ impl Receiver {
                     origin: self.origin(peer),
                     lifetime: self.config.app_ttl,
                 }),
-                Err(rejection) => return Err(self.note(vec![id], peer, rejection, now)),
+                Err(rejection) => return Err(self.note(peer, rejection, now)),
             }
         }
-        // Once the write is refused it is gone, and these are to be told.
-        let apps = changes.iter().map(|change| change.id().clone()).collect();
         self.store
             .apply(Write { changes }, now)
-            .map_err(|refused| self.note(apps, peer, Rejection::from(refused), now))
+            .map_err(|refused| self.note(peer, Rejection::from(refused), now))
     }
 
-    /// Notes with the apps why their push was refused.
-    fn note(&self, apps: Vec<SectionId>, peer: Peer, rejection: Rejection, now: Now) -> Failure {
-        let changes = apps
-            .into_iter()
-            .map(|id| Change::Fail {
-                id,
-                origin: self.origin(peer),
-                problem: format!("{}: {}", rejection.reason, rejection.message),
-                keep: None,
-            })
-            .collect();
+    /// Notes with the app at fault why its push was refused.
+    fn note(&self, peer: Peer, rejection: Rejection, now: Now) -> Failure {
+        let fail = Change::Fail {
+            id: SectionId::new(&rejection.app, Producer::App),
+            origin: self.origin(peer),
+            problem: format!("{}: {}", rejection.reason, rejection.message),
+            keep: None,
+        };
         // Nothing that only fails is refused.
-        let _ = self.store.apply(Write { changes }, now);
+        let _ = self.store.apply(Write::one(fail), now);
         Failure::new(rejection.reason, rejection.message)
     }
 

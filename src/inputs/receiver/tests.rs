@@ -17,6 +17,7 @@ const MAX_PAYLOAD: usize = 4096;
 fn limits() -> Limits {
     Limits {
         max_payload: MAX_PAYLOAD,
+        max_apps: 100,
         budget: Arc::new(Budget::new(1 << 20)),
     }
 }
@@ -207,6 +208,22 @@ fn faults_are_told_when_they_come() {
 }
 
 #[test]
+fn a_document_with_more_apps_than_can_be_known_is_refused() {
+    let pairs = (0..101).map(|app| format!("\"{app}\":\"\""));
+    let document = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
+    let failure = whole(Format::Json, document.as_bytes()).result.unwrap_err();
+    assert_eq!(failure.reason, Reason::TooManyApps, "{failure}");
+}
+
+#[test]
+fn a_character_that_cannot_stand_there_is_not_called_broken() {
+    let failure = whole(Format::Json, "{\"a\": é".as_bytes())
+        .result
+        .unwrap_err();
+    assert_eq!(failure.reason, Reason::Malformed, "{failure}");
+}
+
+#[test]
 fn a_stream_that_ends_inside_a_message_is_cut_short() {
     let capnp = capnp("app", "m 1\n");
     for (bytes, reason) in [
@@ -262,6 +279,7 @@ fn a_message_past_the_bound_is_refused_before_it_is_here() {
 fn unfinished_messages_share_one_budget() {
     let limits = Limits {
         max_payload: MAX_PAYLOAD,
+        max_apps: 100,
         budget: Arc::new(Budget::new(100)),
     };
     let begin = format!("{{\"a\":\"{}", "x".repeat(50));
