@@ -141,7 +141,7 @@ fn what_does_not_fit_beside_others_is_the_later_senders_error() {
 
 #[test]
 fn limits_are_told_and_the_rest_goes_on() {
-    let limits = "max_samples = 2\nmax_labels = 2\nmax_label_length = 8\nmax_total = 60\n";
+    let limits = "max_samples = 2\nmax_labels = 2\nmax_label_length = 8\nmax_total = 1000\n";
     let proxy = Proxy::start(&format!("{MERGED}{limits}"));
     for (text, words) in [
         ("a 1\nb 1\nc 1\n", "at most 2 samples in a text"),

@@ -315,3 +315,23 @@ fn a_machine_without_certificates_polls_http_and_trusts_a_ca_file() {
     let proxy = without_certificates(&target(&url));
     await_failure(&proxy, "tls", "certificate");
 }
+
+#[test]
+fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("token");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let mut proxy = Proxy::start(&format!(
+        "[[poll_external.targets]]\nname = \"t\"\nurl = \"http://127.0.0.1:1/\"\ntimeout = 0.1\ninterval = 0.1\n\
+         bearer_token_file = \"{}\"\n",
+        fifo.display()
+    ));
+    let target = eventually(|| proxy.get("/apps/t"), |answer| answer.status == 200).json();
+    let problem = target["last_problem"]["reason"].as_str().unwrap();
+    assert!(problem.starts_with("timeout: "), "{problem}");
+    proxy.signal("TERM");
+    let told = std::time::Instant::now();
+    assert!(proxy.wait().success());
+    assert!(told.elapsed() < std::time::Duration::from_secs(5));
+}
