@@ -100,7 +100,9 @@ impl Store {
 
     /// Every section but the proxy's own, in order.
     pub fn sections(&self) -> Vec<(SectionId, Section)> {
-        self.read().list()
+        let mut sections = self.read().list();
+        sections.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sections
     }
 
     /// The section of that name: an app's, or else a target's.

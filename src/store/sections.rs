@@ -1,6 +1,6 @@
 //! What is under the store's lock: sections, the output they make, deadlines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
-    by_id: BTreeMap<SectionId, Section>,
+    by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
     families: FamilyIndex,
     deadlines: Deadlines,
@@ -52,7 +52,7 @@ const STAMPS_HELP: &str = "When the app's text was last replaced, in seconds sin
 impl Sections {
     pub fn new(stamps: bool) -> Self {
         let mut sections = Sections {
-            by_id: BTreeMap::new(),
+            by_id: HashMap::new(),
             rope: Rope::default(),
             families: FamilyIndex::default(),
             deadlines: Deadlines::default(),
@@ -82,39 +82,41 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let mut new_apps = BTreeSet::new();
-        let mut size = self.weight;
+        let mut first_new = None;
         let mut last = None;
-        for (id, _) in write.changes.iter().filter_map(Change::families) {
-            if id.producer == Producer::App && !self.by_id.contains_key(id) {
-                new_apps.insert(id);
+        let mut apps = self.apps;
+        let mut weight = self.weight;
+        for change in &write.changes {
+            let Change::Replace { id, content, .. } = change else {
+                continue;
+            };
+            if id.producer == Producer::Own {
+                continue;
             }
+            let old = self.by_id.get(id);
+            if old.is_none() && id.producer == Producer::App {
+                apps += 1;
+                first_new.get_or_insert(id);
+            }
+            weight = weight + weight_of(content) - old.map_or(0, |section| section.weight);
+            last = Some(id);
         }
-        if let Some(first) = new_apps.first()
-            && self.apps + new_apps.len() > limits.apps
+        if let Some(first) = first_new
+            && apps > limits.apps
         {
             return Err(Refused::TooManyApps {
                 app: first.name.to_string(),
                 limit: limits.apps,
             });
         }
-        for change in &write.changes {
-            if let Change::Replace { id, content, .. } = change
-                && id.producer != Producer::Own
-            {
-                let old = self.by_id.get(id).map_or(0, |section| section.weight);
-                size = (size + weight_of(content)).saturating_sub(old);
-                last = Some(id);
-            }
-        }
         // What makes it less is taken even where it is too much still.
         if let Some(id) = last
-            && size > limits.bytes
-            && size > self.weight
+            && weight > limits.bytes
+            && weight > self.weight
         {
             return Err(Refused::TooManyBytes {
                 app: id.name.to_string(),
-                size,
+                size: weight,
                 limit: limits.bytes,
             });
         }
@@ -132,8 +134,7 @@ impl Sections {
                     origin,
                     lifetime,
                 } => {
-                    let known = self.by_id.contains_key(&id);
-                    let mut section = self.take(&id);
+                    let (mut section, known) = self.take(&id);
                     self.apps += usize::from(!known && id.producer == Producer::App);
                     self.expose(&id, &mut section, content, &mut freed);
                     section.origin = origin;
@@ -142,7 +143,7 @@ impl Sections {
                     section.deadline = lifetime.map(|lifetime| now.tick + lifetime);
                     self.deadlines.note(&id, &mut section);
                     self.stamp(&id, now, &mut freed);
-                    self.by_id.insert(id, section);
+                    self.put_back(id, section, known);
                 }
                 Change::Fail {
                     id,
@@ -152,10 +153,10 @@ impl Sections {
                 } => {
                     // A bad push does not make a section of its own; a target
                     // is listed from its first failure on.
-                    if id.producer == Producer::App && !self.by_id.contains_key(&id) {
+                    let (mut section, known) = self.take(&id);
+                    if id.producer == Producer::App && !known {
                         continue;
                     }
-                    let mut section = self.take(&id);
                     if section.state == State::Pending {
                         section.origin = origin;
                     }
@@ -171,7 +172,7 @@ impl Sections {
                         }
                         self.deadlines.note(&id, &mut section);
                     }
-                    self.by_id.insert(id, section);
+                    self.put_back(id, section, known);
                 }
             }
         }
@@ -253,19 +254,27 @@ impl Sections {
         }
     }
 
-    /// The section, to be put back once it is changed; a new one where there
-    /// is none.
-    fn take(&mut self, id: &SectionId) -> Section {
-        self.by_id.get_mut(id).map_or_else(
-            || {
-                self.next_serial += 1;
-                Section {
-                    serial: self.next_serial,
-                    ..Section::default()
-                }
-            },
-            std::mem::take,
-        )
+    /// The section, to be put back once it is changed, and whether it was
+    /// there: else it is a new one.
+    fn take(&mut self, id: &SectionId) -> (Section, bool) {
+        if let Some(section) = self.by_id.get_mut(id) {
+            return (std::mem::take(section), true);
+        }
+        self.next_serial += 1;
+        let section = Section {
+            serial: self.next_serial,
+            ..Section::default()
+        };
+        (section, false)
+    }
+
+    fn put_back(&mut self, id: SectionId, section: Section, known: bool) {
+        match self.by_id.get_mut(&id).filter(|_| known) {
+            Some(place) => *place = section,
+            None => {
+                self.by_id.insert(id, section);
+            }
+        }
     }
 
     /// Makes `content` all that the section exposes.
@@ -379,7 +388,7 @@ impl Sections {
     }
 
     fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
-        let mut section = self.take(id);
+        let (mut section, _) = self.take(id);
         self.expose(id, &mut section, Content::Verbatim(Text::default()), freed);
         if id.producer == Producer::App {
             self.apps -= 1;
