@@ -50,7 +50,7 @@ struct Arguments {
     #[arg(long)]
     proxy: Option<PathBuf>,
     /// Worker threads of the started proxy
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 2)]
     worker_threads: usize,
     /// TCP receiver of a running proxy
     #[arg(long, requires_all = ["unix", "http"])]

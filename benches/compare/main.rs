@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Worker threads of the proxy: exporter.worker_threads
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 2)]
     worker_threads: usize,
     /// The proxy to measure [default: the one that cargo has just built]
     #[arg(long)]

@@ -9,7 +9,8 @@ use super::value::{Address, address, boolean, integer, positive_duration, write_
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exporter {
-    /// Threads that serve: 0 is one thread for everything, N is N workers.
+    /// Threads that serve: 0 is one thread for everything, N is N workers. With
+    /// two, pushes go on while a large scrape is being copied out.
     pub worker_threads: usize,
     /// Connections served at once, on each receiver.
     pub concurrent_requests: usize,
@@ -35,7 +36,7 @@ const MOST_CONNECTIONS: usize = 1_000_000;
 
 pub fn read(mut table: Table<'_>) -> Exporter {
     let exporter = Exporter {
-        worker_threads: table.take("worker_threads", 0, integer(0, 1024)),
+        worker_threads: table.take("worker_threads", 2, integer(0, 1024)),
         concurrent_requests: table.take("concurrent_requests", 2048, integer(1, MOST_CONNECTIONS)),
         scrape_expose_endpoint: table.take(
             "scrape_expose_endpoint",
