@@ -63,6 +63,9 @@ struct Part {
 
 const LOOSE: u32 = 1 << 31;
 
+/// A page of so many fragments is given out in pieces.
+const FEW_PARTS: usize = 8;
+
 /// Places of removed parts that are left alone.
 const SPARE_PLACES: usize = 16;
 
@@ -83,6 +86,28 @@ impl Page {
     /// Bytes of normal text.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of text in a form, which is made for it unless it is the normal one.
+    pub fn len_in(&self, form: Form) -> usize {
+        match form {
+            Form::NORMAL => self.len,
+            form => self.text(form).len(),
+        }
+    }
+
+    /// The text in a form, in the pieces it lies in. A page of few fragments is
+    /// not joined for it: that would only move its text in memory.
+    pub fn pieces(&self, form: Form) -> Vec<Bytes> {
+        if form == Form::NORMAL && self.normal.text.get().is_none() {
+            let body = self.body();
+            if body.parts.len() <= FEW_PARTS {
+                return (0..body.parts.len())
+                    .map(|index| body.fragment(index))
+                    .collect();
+            }
+        }
+        vec![self.text(form).clone()]
     }
 
     /// The text in a form, made now if it was not yet. Normal text is joined;
@@ -108,11 +133,11 @@ impl Page {
             Some(variant) => &self.variants()[variant],
         };
         made.packed.get_or_init(|| {
-            let text = self.text(form);
-            if form != Form::NORMAL && text.as_ptr() == self.text(Form::NORMAL).as_ptr() {
+            if form != Form::NORMAL && self.text(form).as_ptr() == self.text(Form::NORMAL).as_ptr()
+            {
                 return self.packed(Form::NORMAL).clone();
             }
-            Packed::new(text)
+            Packed::new(&self.pieces(form))
         })
     }
 
@@ -340,7 +365,7 @@ impl Body {
 impl Packed {
     /// Compresses on the thread that asks. Making a compressor costs more than
     /// a page, so each thread keeps one.
-    pub fn new(text: &[u8]) -> Self {
+    pub fn new(pieces: &[Bytes]) -> Self {
         thread_local! {
             static COMPRESSOR: RefCell<(Compress, Vec<u8>)> =
                 RefCell::new((Compress::new(Compression::fast(), false), Vec::new()));
@@ -348,23 +373,30 @@ impl Packed {
         COMPRESSOR.with_borrow_mut(|(compressor, block)| {
             compressor.reset();
             block.clear();
-            let mut taken = 0;
-            loop {
-                // A block that does not compress grows by a few bytes in 16 KiB.
-                block.reserve(text.len() / 8 + 256);
-                let before = compressor.total_in();
-                compressor
-                    .compress_vec(&text[taken..], block, FlushCompress::Sync)
-                    .expect("deflating has no failing state");
-                taken += (compressor.total_in() - before) as usize;
-                // Room left over means that the flush is complete.
-                if taken == text.len() && block.len() < block.capacity() {
-                    break;
+            for (index, piece) in pieces.iter().enumerate() {
+                let last = index + 1 == pieces.len();
+                let flush = if last {
+                    FlushCompress::Sync
+                } else {
+                    FlushCompress::None
+                };
+                let mut taken = 0;
+                loop {
+                    block.reserve(piece.len() / 8 + 256);
+                    let before = compressor.total_in();
+                    compressor
+                        .compress_vec(&piece[taken..], block, flush)
+                        .expect("deflating has no failing state");
+                    taken += (compressor.total_in() - before) as usize;
+                    // Room left over means that the flush is complete.
+                    if taken == piece.len() && block.len() < block.capacity() {
+                        break;
+                    }
                 }
             }
             Packed {
                 block: Bytes::copy_from_slice(block),
-                crc: Crc::of(text),
+                crc: Crc::of(pieces),
             }
         })
     }
@@ -401,7 +433,7 @@ mod tests {
                 (state >> 56) as u8
             })
             .collect();
-        let packed = Packed::new(&text);
+        let packed = Packed::new(&[Bytes::from(text.clone())]);
         let mut reader = flate2::read::DeflateDecoder::new(&packed.block[..]);
         let mut read = vec![0; text.len()];
         reader.read_exact(&mut read).unwrap();

@@ -27,13 +27,20 @@ pub struct Snapshot {
 pub struct Texts {
     pages: vec::IntoIter<Arc<Page>>,
     form: Form,
+    /// What is left of the page that was taken last.
+    pieces: vec::IntoIter<Bytes>,
 }
 
 impl Iterator for Texts {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        self.pages.next().map(|page| page.text(self.form).clone())
+        loop {
+            if let Some(piece) = self.pieces.next() {
+                return Some(piece);
+            }
+            self.pieces = self.pages.next()?.pieces(self.form).into_iter();
+        }
     }
 }
 
@@ -81,6 +88,7 @@ impl Snapshot {
         Texts {
             pages: self.pages.clone().into_iter(),
             form: self.form,
+            pieces: Vec::new().into_iter(),
         }
     }
 
@@ -89,10 +97,7 @@ impl Snapshot {
         if self.form == Form::NORMAL {
             return self.len;
         }
-        self.pages
-            .iter()
-            .map(|page| page.text(self.form).len())
-            .sum()
+        self.pages.iter().map(|page| page.len_in(self.form)).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -146,7 +151,7 @@ impl Snapshot {
         for page in &self.pages {
             let Packed { block, crc: part } = page.packed(self.form);
             crc = part.after(crc);
-            len += page.text(self.form).len();
+            len += page.len_in(self.form);
             if piece.len() + block.len() > PIECE_SIZE && !piece.is_empty() {
                 pieces.push(piece.split().freeze());
                 piece.reserve(PIECE_SIZE);

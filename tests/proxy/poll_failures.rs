@@ -318,7 +318,7 @@ fn a_machine_without_certificates_polls_http_and_trusts_a_ca_file() {
 
 #[test]
 fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir().unwrap();
     let fifo = dir.path().join("token");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
@@ -331,7 +331,7 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
     let problem = target["last_problem"]["reason"].as_str().unwrap();
     assert!(problem.starts_with("timeout: "), "{problem}");
     proxy.signal("TERM");
-    let told = std::time::Instant::now();
+    let told = Instant::now();
     assert!(proxy.wait().success());
-    assert!(told.elapsed() < std::time::Duration::from_secs(5));
+    assert!(told.elapsed() < Duration::from_secs(5));
 }
