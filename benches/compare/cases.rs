@@ -82,8 +82,8 @@ pub struct Yardstick {
     /// `gzip -1` as a process, where it is installed.
     pub process: Option<f64>,
     /// Level 1 in this process, by the library the proxy uses.
-    pub library: f64,
-    pub library_size: usize,
+    pub flate2: f64,
+    pub flate2_size: usize,
 }
 
 /// What came out of a case.
@@ -259,8 +259,8 @@ struct GzipRuns {
     file: tempfile::NamedTempFile,
     text: Vec<u8>,
     process: Option<Duration>,
-    library: Duration,
-    library_size: usize,
+    flate2: Duration,
+    flate2_size: usize,
 }
 
 impl GzipRuns {
@@ -271,8 +271,8 @@ impl GzipRuns {
             file,
             text: text.to_vec(),
             process: None,
-            library: Duration::MAX,
-            library_size: 0,
+            flate2: Duration::MAX,
+            flate2_size: 0,
         })
     }
 
@@ -291,16 +291,16 @@ impl GzipRuns {
         let start = Instant::now();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         io::Write::write_all(&mut encoder, &self.text)?;
-        self.library_size = encoder.finish()?.len();
-        self.library = self.library.min(start.elapsed());
+        self.flate2_size = encoder.finish()?.len();
+        self.flate2 = self.flate2.min(start.elapsed());
         Ok(())
     }
 
     fn fastest(&self) -> Yardstick {
         Yardstick {
             process: self.process.map(|it| it.as_secs_f64()),
-            library: self.library.as_secs_f64(),
-            library_size: self.library_size,
+            flate2: self.flate2.as_secs_f64(),
+            flate2_size: self.flate2_size,
         }
     }
 }

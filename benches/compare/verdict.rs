@@ -185,7 +185,7 @@ fn scrape_rows(apps: Figures<'_>) -> Vec<Row> {
             figure: ratio(ours(All, Gzip), yardstick.and_then(|it| it.process)),
             detail: list(&[(
                 "to the library at level 1",
-                ratio(ours(All, Gzip), yardstick.map(|it| it.library)),
+                ratio(ours(All, Gzip), yardstick.map(|it| it.flate2)),
             )]),
         },
         Row {
