@@ -165,7 +165,10 @@ impl App {
     fn start(mut self) {
         let tcp = self.tcp.take();
         let unix = self.unix.take();
-        let budget = Arc::new(Budget::new(self.config.receiver.max_buffered));
+        let budget = Arc::new(Budget::new(
+            self.config.receiver.max_buffered,
+            Arc::clone(&self.telemetry.buffered),
+        ));
         let received_tcp = Arc::clone(&self.telemetry.received_tcp);
         let received_unix = Arc::clone(&self.telemetry.received_unix);
         self.start_receiver(tcp, ListenerName::Tcp, received_tcp, &budget);

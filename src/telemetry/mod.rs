@@ -11,7 +11,7 @@ mod received;
 mod targets;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use listeners::{ListenerName, ListenerStats};
@@ -30,6 +30,8 @@ pub struct Telemetry {
     pub http: Arc<ListenerStats>,
     pub received_tcp: Arc<Received>,
     pub received_unix: Arc<Received>,
+    /// Bytes of unfinished messages.
+    pub buffered: Arc<Level>,
     pub expired: Counter,
     pub scrapes_identity: ScrapeStats,
     pub scrapes_gzip: ScrapeStats,
@@ -51,6 +53,30 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Level(AtomicUsize);
+
+impl Level {
+    /// Adds `amount` where that keeps it within `limit`, and tells whether it
+    /// did.
+    pub fn rise(&self, amount: usize, limit: usize) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |level| {
+                level.checked_add(amount).filter(|level| *level <= limit)
+            })
+            .is_ok()
+    }
+
+    pub fn fall(&self, amount: usize) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Answers to `/metrics` in one content coding.
 #[derive(Debug, Default)]
 pub struct ScrapeStats {
@@ -68,6 +94,7 @@ impl Telemetry {
             http: Arc::default(),
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
+            buffered: Arc::default(),
             expired: Counter::default(),
             scrapes_identity: ScrapeStats::default(),
             scrapes_gzip: ScrapeStats::default(),

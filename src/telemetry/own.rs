@@ -222,6 +222,12 @@ fn process(out: &mut Encoder, started: Now) {
 }
 
 fn received(out: &mut Encoder, telemetry: &Telemetry) {
+    out.family(
+        "exporter_proxy_receive_buffered_bytes",
+        Kind::Gauge,
+        "Bytes of pushed messages that are not whole yet; receiver.max_buffered bounds them.",
+    )
+    .sample(&[], telemetry.buffered.value() as f64);
     let receivers = [
         (ListenerName::Tcp, telemetry.received_tcp.counts()),
         (ListenerName::Unix, telemetry.received_unix.counts()),

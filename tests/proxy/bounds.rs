@@ -96,17 +96,13 @@ fn unfinished_messages_of_all_connections_share_max_buffered() {
     let last = held.pop().unwrap();
     let mut holder = Sender::connect(&proxy);
     holder.send(&held);
-    // The holder's bytes may still be on their way.
+    let buffered = || proxy.sample("exporter_proxy_receive_buffered_bytes");
+    eventually(buffered, |bytes| *bytes == Some(held.len() as f64));
     let unfinished = document("wrong", 8 << 10);
-    let answer = eventually(
-        || {
-            let mut sender = Sender::connect(&proxy);
-            sender.send(&unfinished[..unfinished.len() - 1]);
-            sender.half_close();
-            sender.read_to_end()
-        },
-        |answer| answer.contains("max_buffered"),
-    );
+    let mut sender = Sender::connect(&proxy);
+    sender.send(&unfinished[..unfinished.len() - 1]);
+    sender.half_close();
+    let answer = sender.read_to_end();
     assert_eq!(
         answer,
         "error: too much is being received at once (receiver.max_buffered); try again later\n"
@@ -117,6 +113,7 @@ fn unfinished_messages_of_all_connections_share_max_buffered() {
     // What is there already can be finished, and its memory is free again.
     holder.send(&[last]);
     eventually(|| names(&proxy), |names| *names == ["held"]);
+    eventually(buffered, |bytes| *bytes == Some(0.0));
     let mut next = document("next", 60 << 10);
     let last = next.pop().unwrap();
     let mut sender = Sender::connect(&proxy);

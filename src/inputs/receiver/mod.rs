@@ -17,7 +17,6 @@ mod json;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,7 @@ use crate::config;
 use crate::exposition::Text;
 use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
-use crate::telemetry::{Reason, Received};
+use crate::telemetry::{Level, Reason, Received};
 
 pub use connection::serve;
 pub use failure::Failure;
@@ -115,31 +114,25 @@ fn check_name(name: &str, longest: usize) -> Result<(), Failure> {
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    used: AtomicUsize,
+    used: Arc<Level>,
 }
 
 impl Budget {
-    pub fn new(limit: usize) -> Self {
-        Budget {
-            limit,
-            used: AtomicUsize::new(0),
-        }
+    /// What is taken is added to `used`, for all to see.
+    pub fn new(limit: usize, used: Arc<Level>) -> Self {
+        Budget { limit, used }
     }
 
     /// Takes `bytes` more, if they are there.
     fn take(&self, bytes: usize) -> bool {
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|used| *used <= self.limit)
-            })
-            .is_ok()
+        self.used.rise(bytes, self.limit)
     }
 
     fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.used.fall(bytes);
     }
 
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.used.value()
     }
 }

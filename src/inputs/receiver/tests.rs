@@ -18,7 +18,7 @@ fn limits() -> Limits {
     Limits {
         max_payload: MAX_PAYLOAD,
         max_apps: 100,
-        budget: Arc::new(Budget::new(1 << 20)),
+        budget: Arc::new(Budget::new(1 << 20, Arc::default())),
     }
 }
 
@@ -280,7 +280,7 @@ fn unfinished_messages_share_one_budget() {
     let limits = Limits {
         max_payload: MAX_PAYLOAD,
         max_apps: 100,
-        budget: Arc::new(Budget::new(100)),
+        budget: Arc::new(Budget::new(100, Arc::default())),
     };
     let begin = format!("{{\"a\":\"{}", "x".repeat(50));
     let mut first = Inbox::new(Format::Json, limits.clone());
