@@ -34,6 +34,20 @@ impl Crc {
         }
     }
 
+    /// Of no text.
+    pub const EMPTY: Crc = Crc {
+        sum: 0,
+        factor: 1 << 31,
+    };
+
+    /// Of a text `before` with this one after it.
+    pub fn joined_to(self, before: Crc) -> Self {
+        Crc {
+            sum: self.after(before.sum),
+            factor: multiply(before.factor, self.factor),
+        }
+    }
+
     /// The sum of a text with sum `before` and this one after it.
     pub fn after(self, before: u32) -> u32 {
         multiply(self.factor, before) ^ self.sum

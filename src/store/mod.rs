@@ -10,6 +10,7 @@
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
 
+mod bundle;
 mod crc;
 mod expiry;
 mod family;
@@ -21,7 +22,7 @@ mod sections;
 mod snapshot;
 mod write;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
@@ -29,12 +30,15 @@ pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Refused, Write};
 
 use crate::exposition::Text;
+use bundle::Bundles;
 use sections::Sections;
 
 /// The sections of all producers, and the output they make together.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
+    /// Compressed pages of the last answers.
+    bundles: Arc<Bundles>,
     limits: Limits,
 }
 
@@ -63,6 +67,7 @@ impl Store {
     pub fn new(limits: Limits, stamps: bool) -> Self {
         Store {
             sections: RwLock::new(Sections::new(stamps)),
+            bundles: Arc::default(),
             limits,
         }
     }
@@ -95,7 +100,11 @@ impl Store {
     /// The text of all sections as it is now.
     pub fn snapshot(&self) -> Snapshot {
         let sections = self.read();
-        Snapshot::new(sections.rope.pages(), sections.rope.len())
+        Snapshot::new(
+            sections.rope.pages(),
+            sections.rope.len(),
+            Arc::clone(&self.bundles),
+        )
     }
 
     /// Every section but the proxy's own, in order.

@@ -250,6 +250,7 @@ mod tests {
             let mut rope = Rope::default();
             let mut map = BTreeMap::new();
             let mut taken = Vec::new();
+            let bundles = Arc::default();
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Set(key, size) => {
@@ -266,7 +267,7 @@ mod tests {
                         map.remove(&key);
                     }
                     step => {
-                        let snapshot = Snapshot::new(rope.pages(), rope.len());
+                        let snapshot = Snapshot::new(rope.pages(), rope.len(), Arc::clone(&bundles));
                         let expected = map.values().flatten().copied().collect::<Vec<u8>>();
                         if matches!(step, Step::Compress) {
                             prop_assert_eq!(&gunzip(&snapshot.gzip().concat()), &expected);

@@ -6,7 +6,8 @@ use std::vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::page::{Packed, Page};
+use super::bundle::Bundles;
+use super::page::Page;
 use crate::exposition::Form;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
@@ -19,6 +20,8 @@ pub struct Snapshot {
     form: Form,
     /// The page that the next worker takes in [`Snapshot::make_some`].
     next: Arc<AtomicUsize>,
+    /// Where compressed pages lie together.
+    bundles: Arc<Bundles>,
 }
 
 /// Texts of pages, one after the other. Each page is let go once its text is
@@ -51,24 +54,21 @@ const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// not final, so the member needs one that is.
 const FINAL_BLOCK: [u8; 2] = [3, 0];
 
-/// Blocks are gathered into pieces of about this size, so that sending them
-/// takes few system calls.
-const PIECE_SIZE: usize = 64 * 1024;
-
 impl Snapshot {
-    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize) -> Self {
+    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize, bundles: Arc<Bundles>) -> Self {
         Snapshot {
             pages,
             len,
             form: Form::NORMAL,
             next: Arc::default(),
+            bundles,
         }
     }
 
     /// One text, shown like the store's own.
     pub fn of(text: Bytes) -> Self {
         let len = text.len();
-        Snapshot::new(vec![Arc::new(Page::of(text))], len)
+        Snapshot::new(vec![Arc::new(Page::of(text))], len, Arc::default())
     }
 
     /// The same in a form that a reader asked for.
@@ -136,37 +136,29 @@ impl Snapshot {
         }
     }
 
-    /// One gzip member of the whole text, in pieces. Pages that are compressed
-    /// already are copied; the others are compressed now.
+    /// One gzip member of the whole text, in pieces. What is compressed already
+    /// is shared; the rest is compressed now.
     ///
     /// The member is the pages' blocks one after the other, an empty final
     /// block, and the CRC-32 combined from the pages'. Readers that stop after
     /// a first member would lose the rest of several.
     pub fn gzip(&self) -> Vec<Bytes> {
-        let mut pieces = Vec::new();
-        let mut piece = BytesMut::with_capacity(PIECE_SIZE);
-        piece.put_slice(&GZIP_HEAD);
+        let bundles = self.bundles.of(&self.pages, self.form);
+        let mut pieces = Vec::with_capacity(bundles.len() + 2);
+        pieces.push(Bytes::from_static(&GZIP_HEAD));
         let mut crc = 0;
         let mut len = 0;
-        for page in &self.pages {
-            let Packed { block, crc: part } = page.packed(self.form);
-            crc = part.after(crc);
-            len += page.len_in(self.form);
-            if piece.len() + block.len() > PIECE_SIZE && !piece.is_empty() {
-                pieces.push(piece.split().freeze());
-                piece.reserve(PIECE_SIZE);
-            }
-            if block.len() >= PIECE_SIZE {
-                pieces.push(block.clone());
-            } else {
-                piece.put_slice(block);
-            }
+        for bundle in &bundles {
+            crc = bundle.crc.after(crc);
+            len += bundle.len;
+            pieces.push(bundle.block.clone());
         }
-        piece.put_slice(&FINAL_BLOCK);
-        piece.put_u32_le(crc);
+        let mut end = BytesMut::with_capacity(FINAL_BLOCK.len() + 8);
+        end.put_slice(&FINAL_BLOCK);
+        end.put_u32_le(crc);
         // The length modulo 2^32, as the format has it.
-        piece.put_u32_le(len as u32);
-        pieces.push(piece.freeze());
+        end.put_u32_le(len as u32);
+        pieces.push(end.freeze());
         pieces
     }
 }
