@@ -19,10 +19,10 @@ use crate::exposition::{Form, Text, keep_families};
 use crate::store::{Now, SectionId, Snapshot};
 use crate::telemetry::own;
 
-/// Stale text up to this size is compressed where it is asked for, in less
-/// time than other threads take to be woken. It holds the thread up for about
-/// a quarter of a millisecond.
-const MADE_AT_ONCE: usize = 256 * 1024;
+/// Stale text up to this size is compressed where it is asked for, in about
+/// the time that other threads take to be woken and to do it. It holds the
+/// thread up for less than half a millisecond.
+const MADE_AT_ONCE: usize = 512 * 1024;
 
 /// Requests that read all of the text may do so at once; others wait. Each
 /// makes a copy of what it reads.

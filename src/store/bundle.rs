@@ -13,7 +13,7 @@ use crate::exposition::Form;
 /// Pages to a bundle. A page's block is one to three KiB, so sending bundles
 /// takes few system calls, and a bundle is put together again in microseconds
 /// when one of its pages changes.
-const RUN: usize = 32;
+const RUN: usize = 16;
 
 /// The blocks of a run of pages in one piece.
 ///

@@ -151,13 +151,13 @@ impl Page {
         }
     }
 
-    /// Whether the text is there in a form; normal text always is, or is
-    /// copied together in no time.
+    /// Whether the text is there in a form, ready to be given out.
     pub fn is_shown(&self, form: Form) -> bool {
-        form.variant().is_none_or(|variant| {
-            let variants = self.variants.get();
-            variants.is_some_and(|made| made[variant].text.get().is_some())
-        })
+        let Some(variant) = form.variant() else {
+            return self.normal.text.get().is_some() || self.body().parts.len() <= FEW_PARTS;
+        };
+        let variants = self.variants.get();
+        variants.is_some_and(|made| made[variant].text.get().is_some())
     }
 
     fn variants(&self) -> &[Made; Form::VARIANTS] {
