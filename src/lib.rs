@@ -22,6 +22,9 @@ pub mod inputs;
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
 
+// Living families, which operations and aggregating pushes change. Knows no I/O.
+pub mod registry;
+
 // The text format. Knows no I/O.
 pub mod exposition;
 

@@ -1,0 +1,233 @@
+//! The labels of one series as one canonical text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::encode::write_label_value;
+use super::form::plain;
+use super::normal::is_plain_label;
+use super::{Label, Labels};
+
+/// A series' labels, `a="b",c="d"`: sorted by name, every name once, values
+/// escaped as in text 0.0.4, names in quotes where they need them, no braces.
+/// Two series of a family are the same exactly where these texts are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LabelText(Box<str>);
+
+/// Why labels are no labels of a series.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelFault {
+    #[error("a label has no name")]
+    NoName,
+    #[error("label {0:?} is the name of the metric itself")]
+    MetricName(String),
+    /// With each character that needs quotes as an underscore, as readers of
+    /// the old character set see it.
+    #[error("label {0:?} is given twice")]
+    Repeated(String),
+}
+
+impl LabelText {
+    /// The labels of a sample that was read, in whatever order.
+    pub fn of(labels: &Labels<'_>) -> Result<Self, LabelFault> {
+        Self::from_escaped(labels.iter().map(|label| (label.name, label.value)))
+    }
+
+    /// Of names and values that are escaped, as the parser gives them.
+    pub fn from_escaped<'a>(
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, LabelFault> {
+        let mut labels: Vec<(&str, &str)> = labels.into_iter().collect();
+        labels.sort_unstable_by_key(|(name, _)| *name);
+        check_names(&labels)?;
+        let mut text = String::with_capacity(
+            labels
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + 6)
+                .sum(),
+        );
+        for (name, value) in labels {
+            write_label(&mut text, name, value);
+        }
+        Ok(LabelText(text.into_boxed_str()))
+    }
+
+    /// Of names and values as they are meant.
+    pub fn from_plain<'a>(
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, LabelFault> {
+        let escaped: Vec<(Cow<'_, str>, Cow<'_, str>)> = labels
+            .into_iter()
+            .map(|(name, value)| (escaped(name), escaped(value)))
+            .collect();
+        Self::from_escaped(escaped.iter().map(|(name, value)| (&**name, &**value)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes of text.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Name and value of each, both still escaped.
+    pub fn iter(&self) -> LabelPairs<'_> {
+        label_pairs(&self.0)
+    }
+}
+
+impl fmt::Display for LabelText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The labels of a canonical text.
+pub fn label_pairs(canonical: &str) -> LabelPairs<'_> {
+    LabelPairs {
+        text: canonical,
+        at: 0,
+    }
+}
+
+/// See [`label_pairs`].
+#[derive(Debug, Clone)]
+pub struct LabelPairs<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl LabelPairs<'_> {
+    /// Where the next label begins in the text.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+}
+
+impl<'t> Iterator for LabelPairs<'t> {
+    type Item = Label<'t>;
+
+    fn next(&mut self) -> Option<Label<'t>> {
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let end = closing_quote(quoted)?;
+                (&quoted[..end], end + 2)
+            }
+            None => {
+                let end = rest.find('=')?;
+                (&rest[..end], end)
+            }
+        };
+        let value = rest.get(after + 2..)?;
+        let end = closing_quote(value)?;
+        // Beyond it the closing quote and the comma.
+        self.at = (self.at + after + 2 + end + 2).min(self.text.len());
+        Some(Label {
+            name,
+            value: &value[..end],
+        })
+    }
+}
+
+/// Where the first quote stands that is not escaped.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })
+}
+
+/// Adds a label to a canonical text that is being written in order.
+fn write_label(text: &mut String, name: &str, value: &str) {
+    let quote = if is_plain_label(name) { "" } else { "\"" };
+    let comma = if text.is_empty() { "" } else { "," };
+    for piece in [comma, quote, name, quote, "=\"", value, "\""] {
+        text.push_str(piece);
+    }
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    write_label_value(&mut escaped, text);
+    Cow::Owned(escaped)
+}
+
+/// `labels` are sorted.
+fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
+    const METRIC: &str = "__name__";
+    if let Some((first, _)) = labels.first()
+        && first.is_empty()
+    {
+        return Err(LabelFault::NoName);
+    }
+    let mut all_plain = true;
+    for (place, (name, _)) in labels.iter().enumerate() {
+        if *name == METRIC {
+            return Err(LabelFault::MetricName((*name).to_owned()));
+        }
+        if place > 0 && labels[place - 1].0 == *name {
+            return Err(LabelFault::Repeated((*name).to_owned()));
+        }
+        all_plain &= is_plain_label(name);
+    }
+    if all_plain {
+        return Ok(());
+    }
+    let mut names: Vec<String> = labels.iter().map(|(name, _)| plain(name, '_')).collect();
+    names.sort_unstable();
+    if names.iter().any(|name| name == METRIC) {
+        return Err(LabelFault::MetricName(METRIC.to_owned()));
+    }
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(LabelFault::Repeated(pair[0].clone())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_sorted_escaped_and_quoted() {
+        let text = LabelText::from_plain([("b", "x\"\\\n"), ("a", "1"), ("é é", "2")]).unwrap();
+        assert_eq!(
+            text.as_str(),
+            "a=\"1\",b=\"x\\\"\\\\\\n\",\"é é\"=\"2\"",
+            "{text}"
+        );
+        let pairs: Vec<_> = text.iter().map(|label| (label.name, label.value)).collect();
+        assert_eq!(
+            pairs,
+            [("a", "1"), ("b", "x\\\"\\\\\\n"), ("é é", "2")],
+            "and are read back"
+        );
+        assert_eq!(LabelText::from_escaped(pairs).unwrap(), text);
+        assert_eq!(LabelText::from_plain([]).unwrap(), LabelText::default());
+        assert_eq!(LabelText::default().iter().next(), None);
+    }
+
+    #[test]
+    fn names_are_there_once() {
+        let fault = |labels: &[(&str, &str)]| LabelText::from_plain(labels.iter().copied());
+        let repeated = |name: &str| Err(LabelFault::Repeated(name.to_owned()));
+        assert_eq!(fault(&[("a", "1"), ("b", "1"), ("a", "2")]), repeated("a"));
+        assert_eq!(fault(&[("a.b", "1"), ("a_b", "2")]), repeated("a_b"));
+        assert_eq!(fault(&[("", "1")]), Err(LabelFault::NoName));
+        let metric = Err(LabelFault::MetricName("__name__".to_owned()));
+        assert_eq!(fault(&[("__name__", "1")]), metric);
+        assert_eq!(fault(&[("..name..", "1")]), metric);
+    }
+}

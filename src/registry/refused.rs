@@ -1,0 +1,111 @@
+//! Why a batch changed nothing.
+
+/// Why a batch changed nothing. Texts of senders are cut short in here.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refused {
+    #[error("family {family} is a {kind} here, and a {held} already")]
+    KindConflict {
+        family: String,
+        kind: &'static str,
+        held: &'static str,
+    },
+    #[error("family {family} cannot be {change}, since it is a {kind}")]
+    WrongChange {
+        family: String,
+        kind: &'static str,
+        change: &'static str,
+    },
+    #[error("{name:?} is no name of a family")]
+    Name { name: String },
+    #[error("series {series}: {what} is {value}, and must be {need}")]
+    Value {
+        series: String,
+        what: &'static str,
+        value: f64,
+        need: &'static str,
+    },
+    #[error("series {series}: {problem}")]
+    Buckets {
+        series: String,
+        problem: &'static str,
+    },
+    #[error(
+        "series {series}: its bounds differ from those that are there{more} (push.bucket_conflict)"
+    )]
+    BucketConflict { series: String, more: &'static str },
+    #[error("series {series}: label {label} is the family's own, since it is a {kind}")]
+    ReservedLabel {
+        series: String,
+        label: &'static str,
+        kind: &'static str,
+    },
+    #[error("series {series} is new, and {limit} families may be there")]
+    TooManyFamilies { series: String, limit: usize },
+    #[error("series {series} is new, and {limit} series may be there")]
+    TooManySeries { series: String, limit: usize },
+    #[error("series {series} is new, and {limit} series may be in a family")]
+    TooManySeriesOfFamily { series: String, limit: usize },
+    #[error("series {series}: its labels have {size} bytes, and {limit} may be")]
+    LabelsTooLong {
+        series: String,
+        size: usize,
+        limit: usize,
+    },
+    #[error("series {series}: it has {bounds} bounds, and {limit} may be")]
+    TooManyBounds {
+        series: String,
+        bounds: usize,
+        limit: usize,
+    },
+}
+
+/// A family's name, cut short.
+pub(super) fn family_text(name: &str) -> String {
+    const LONGEST: usize = 100;
+    let mut text = String::with_capacity(name.len().min(LONGEST + 8));
+    push_clipped(&mut text, name, LONGEST);
+    text
+}
+
+/// Name and labels, cut short.
+pub(super) fn series_text(name: &str, labels: &str) -> String {
+    const LONGEST: usize = 160;
+    let mut text = family_text(name);
+    if !labels.is_empty() {
+        text.push('{');
+        push_clipped(&mut text, labels, LONGEST);
+        text.push('}');
+    }
+    text
+}
+
+fn push_clipped(out: &mut String, text: &str, longest: usize) {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    for c in text[..end].chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    if end < text.len() {
+        out.push_str(" ...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_senders_are_cut_and_cleaned() {
+        assert_eq!(series_text("m", ""), "m");
+        assert_eq!(series_text("m", "a=\"b\""), "m{a=\"b\"}");
+        let long = series_text(&"é".repeat(500), &"\u{1b}".repeat(500));
+        assert!(long.len() < 1200 && long.contains(" ..."), "{long}");
+        assert!(!long.contains('\u{1b}'));
+    }
+}
