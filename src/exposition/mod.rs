@@ -21,7 +21,7 @@ mod text;
 
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
-pub use family::{Content, FamilyText};
+pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
 pub use form::{Form, plain_name};
 pub use kind::Kind;
