@@ -7,6 +7,7 @@
 //! - [`Families`]: the entries of one sender's text, family by family.
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
 //! - [`Form`]: the forms in which normal text is shown to readers.
+//! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
 //! - [`keep_families`]: a text with some of its families only.
 
 mod encode;
@@ -15,6 +16,7 @@ mod family;
 mod filter;
 mod form;
 mod kind;
+mod metric;
 mod normal;
 mod parse;
 mod text;
@@ -25,6 +27,7 @@ pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
 pub use form::{Form, plain_name};
 pub use kind::Kind;
+pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
 pub use normal::{Normal, format_of, normalize};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
