@@ -37,6 +37,7 @@ impl Encoder {
                 line: 0,
                 samples: Text::new(&family.samples),
                 series: Vec::new(),
+                natives: Vec::new(),
             })
             .collect()
     }

@@ -8,6 +8,7 @@
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`LabelText`]: the labels of one series as one canonical text.
+//! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
 //! - [`keep_families`]: a text with some of its families only.
 
 mod encode;
@@ -17,17 +18,19 @@ mod filter;
 mod form;
 mod kind;
 mod label_text;
+mod metric;
 mod normal;
 mod parse;
 mod text;
 
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
-pub use family::{Content, FamilyText};
+pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
 pub use form::{Form, plain_name};
 pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
+pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
 pub use normal::{Normal, format_of, normalize};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
