@@ -28,6 +28,7 @@ pub struct Telemetry {
     pub tcp: Arc<ListenerStats>,
     pub unix: Arc<ListenerStats>,
     pub http: Arc<ListenerStats>,
+    pub push: Arc<ListenerStats>,
     pub received_tcp: Arc<Received>,
     pub received_unix: Arc<Received>,
     pub expired: Counter,
@@ -66,6 +67,7 @@ impl Telemetry {
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),
+            push: Arc::default(),
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             expired: Counter::default(),
@@ -81,6 +83,7 @@ impl Telemetry {
             ListenerName::Tcp => &self.tcp,
             ListenerName::Unix => &self.unix,
             ListenerName::Http => &self.http,
+            ListenerName::Push => &self.push,
         }
     }
 
