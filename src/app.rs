@@ -1,6 +1,7 @@
 //! The composition root: makes the parts, binds everything, runs until told.
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +62,15 @@ impl App {
         let store = Arc::new(Store::new(
             store::Limits {
                 apps: config.receiver.max_apps,
+                groups: config.push.max_groups,
                 bytes: config.exposition.max_total,
             },
             config.exporter.own_metrics,
         ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
-        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics));
+        let hash = RandomState::new();
+        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics, hash));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(

@@ -6,9 +6,11 @@
 //! - [`Parser`]: reads text 0.0.4 and OpenMetrics 1.0, line by line.
 //! - [`Families`]: the entries of one sender's text, family by family.
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
+//! - [`Added`]: labels that are put on every sample on the way.
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`keep_families`]: a text with some of its families only.
 
+mod added;
 mod encode;
 mod families;
 mod family;
@@ -19,13 +21,14 @@ mod normal;
 mod parse;
 mod text;
 
+pub use added::{Added, Clash};
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText};
 pub use filter::keep_families;
 pub use form::{Form, plain_name};
 pub use kind::Kind;
-pub use normal::{Normal, format_of, normalize};
+pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,

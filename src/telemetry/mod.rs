@@ -3,6 +3,7 @@
 //! Counting is a relaxed addition in memory, done by whoever sees the event.
 //! [`own::write`] turns it all into families when somebody asks.
 
+mod clip;
 mod listeners;
 pub mod own;
 mod process;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
