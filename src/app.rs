@@ -1,6 +1,7 @@
 //! The composition root: makes the parts, binds everything, runs until told.
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, SocketPath};
+use crate::config::{Config, Listen, SocketPath};
 use crate::http;
 use crate::inputs::door::Door;
 use crate::inputs::poller::{Poller, SetupError};
@@ -36,6 +37,8 @@ pub struct App {
     tcp: Option<Listener>,
     unix: Option<Listener>,
     http: Listener,
+    /// `None` where pushes are not taken, or come in at `http`.
+    push: Option<Listener>,
     poller: Poller,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -59,13 +62,15 @@ impl App {
         let store = Arc::new(Store::new(
             store::Limits {
                 apps: config.receiver.max_apps,
+                groups: config.push.max_groups,
                 bytes: config.exposition.max_total,
             },
             config.exporter.own_metrics,
         ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
-        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics));
+        let hash = RandomState::new();
+        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics, hash));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(
@@ -73,6 +78,7 @@ impl App {
             "exporter.scrape_expose_endpoint",
         )
         .await?;
+        let push = bind_push(&config).await?;
         let mut tcp = None;
         if config.receiver.receive_on_tcp_socket {
             let address = &config.receiver.receiver_tcp_socket;
@@ -95,6 +101,7 @@ impl App {
             tcp,
             unix,
             http,
+            push,
             poller,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -135,6 +142,18 @@ impl App {
             };
             log::info!("receiving on Unix socket {}{chosen}", listener.address());
         }
+        match &self.push {
+            Some(listener @ Listener::Tcp(_)) => {
+                log::info!("accepting pushes on http://{}", listener.address());
+            }
+            Some(listener @ Listener::Unix(..)) => {
+                log::info!("accepting pushes on Unix socket {}", listener.address());
+            }
+            None if self.takes_pushes_where_scraped() => {
+                log::info!("accepting pushes on http://{}", self.http.address());
+            }
+            None => {}
+        }
         let targets = self.config.poll_external.targets.len();
         if !self.poller.is_empty() {
             log::info!("polling {targets} targets");
@@ -145,11 +164,18 @@ impl App {
         }
     }
 
+    /// Whether one port serves scrapes and pushes.
+    fn takes_pushes_where_scraped(&self) -> bool {
+        let scraped = &self.config.exporter.scrape_expose_endpoint;
+        self.config.push.listen.is(scraped)
+    }
+
     /// Makes room for as many connections as the settings allow for.
     fn raise_file_limit(&self) {
         let receivers = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
+        let servers = 1 + usize::from(self.push.is_some());
         let connections = receivers * self.config.exporter.concurrent_requests
-            + self.config.exporter.max_connections;
+            + servers * self.config.exporter.max_connections;
         let wanted = connections as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
             && limit < wanted
@@ -175,27 +201,26 @@ impl App {
         self.start_receiver(unix, ListenerName::Unix, received_unix, &budget);
         self.start_expiry();
 
-        let server = Arc::new(http::Server {
+        if let Some(push) = self.push.take() {
+            let server = self.server(ListenerName::Push);
+            start_server(push, ListenerName::Push, server, &self.tasks);
+        }
+        let server = self.server(ListenerName::Http);
+        self.poller.start(&self.stop, &self.tasks);
+        start_server(self.http, ListenerName::Http, server, &self.tasks);
+    }
+
+    /// What the connections of a listener are served with.
+    fn server(&self, name: ListenerName) -> Arc<http::Server> {
+        let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
+        Arc::new(http::Server {
             config: self.config.exporter.clone(),
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
+            pushes,
             stop: self.stop.clone(),
-        });
-        let limits = Limits {
-            connections: self.config.exporter.max_connections,
-            write_timeout: self.config.exporter.write_timeout,
-        };
-        self.poller.start(&self.stop, &self.tasks);
-        self.tasks.spawn(accept::serve(
-            self.http,
-            ListenerName::Http,
-            limits,
-            Arc::clone(&self.telemetry.http),
-            self.stop,
-            self.tasks.clone(),
-            move |connection: Connection| http::serve(Arc::clone(&server), connection),
-        ));
+        })
     }
 
     fn start_receiver(
@@ -254,4 +279,45 @@ impl App {
             }
         });
     }
+}
+
+/// Binds the listener for pushes, where it is one of its own.
+async fn bind_push(config: &Config) -> Result<Option<Listener>, BindError> {
+    let listener = match &config.push.listen {
+        listen if listen.is(&config.exporter.scrape_expose_endpoint) => return Ok(None),
+        Listen::Tcp(address) => bind::tcp(address, "push.listen").await?,
+        Listen::Unix(path) => bind::unix_at(
+            path,
+            &config.receiver.unix_socket_user,
+            &config.receiver.unix_socket_group,
+            config.receiver.unix_socket_mode,
+        )?,
+        Listen::Off => return Ok(None),
+    };
+    Ok(Some(listener))
+}
+
+/// Serves HTTP at a listener.
+fn start_server(
+    listener: Listener,
+    name: ListenerName,
+    server: Arc<http::Server>,
+    tasks: &TaskTracker,
+) {
+    let limits = Limits {
+        connections: server.config.max_connections,
+        write_timeout: server.config.write_timeout,
+    };
+    let stats = Arc::clone(server.telemetry.listener(name));
+    let stop = server.stop.clone();
+    let handle = move |connection: Connection| http::serve(Arc::clone(&server), connection);
+    tasks.spawn(accept::serve(
+        listener,
+        name,
+        limits,
+        stats,
+        stop,
+        tasks.clone(),
+        handle,
+    ));
 }

@@ -45,6 +45,7 @@ impl Proxy {
             .arg("--config")
             .arg(&config)
             .env("RUST_LOG", "info")
+            .env("EXPORTER_PROXY_PUSH_LISTEN", "127.0.0.1:0")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -7,7 +7,13 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables may name.
-const TABLES: [&str; 4] = ["exporter", "exposition", "poll_external", "receiver"];
+const TABLES: [&str; 5] = [
+    "exporter",
+    "exposition",
+    "poll_external",
+    "push",
+    "receiver",
+];
 
 /// What Kubernetes sets in every container beside a service that is called
 /// `exporter-proxy`, or `exporter-proxy-receiver`. It is nobody's mistake, so

@@ -12,6 +12,8 @@ mod error;
 mod exporter;
 mod exposition;
 mod poll_external;
+mod push;
+mod push_rules;
 mod reader;
 mod receiver;
 mod value;
@@ -25,8 +27,10 @@ pub use error::{ConfigError, Diagnostic};
 pub use exporter::Exporter;
 pub use exposition::{Exposition, Mode, Timestamps};
 pub use poll_external::{BasicAuth, CaFile, PollExternal, Target, TargetUrl};
+pub use push::{BucketConflict, Listen, Policy, Push, PushMode};
+pub use push_rules::Rule;
 pub use receiver::{Format, Receiver, SocketMode, SocketOwner, SocketPath};
-pub use value::{Address, Secret};
+pub use value::{Address, Secret, duration_of};
 
 use reader::{Faults, Table};
 
@@ -36,6 +40,7 @@ pub struct Config {
     pub exporter: Exporter,
     pub receiver: Receiver,
     pub exposition: Exposition,
+    pub push: Push,
     pub poll_external: PollExternal,
 }
 
@@ -96,6 +101,7 @@ pub fn settle(
         exporter: exporter::read(root.table("exporter")),
         receiver: receiver::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
+        push: push::read(root.table("push")),
         poll_external: poll_external::read(root.table("poll_external")),
     };
     root.finish();

@@ -115,7 +115,7 @@ impl Serialize for SocketMode {
 }
 
 /// The longest path a Unix socket can have: `sun_path` less its final NUL.
-const LONGEST_SOCKET_PATH: usize = 107;
+pub(super) const LONGEST_SOCKET_PATH: usize = 107;
 
 pub fn read(mut table: Table<'_>) -> Receiver {
     let receiver = Receiver {

@@ -153,6 +153,39 @@ fn each_key_refuses_a_bad_value() {
         ("exposition", "max_labels", "0"),
         ("exposition", "max_label_length", "0"),
         ("exposition", "max_total", "0"),
+        ("push", "listen", "\"6556\""),
+        ("push", "listen", "\"unix:\""),
+        ("push", "listen", "7"),
+        ("push", "max_body", "\"2GiB\""),
+        ("push", "max_buffered", "0"),
+        ("push", "body_timeout", "0"),
+        ("push", "max_groups", "0"),
+        ("push", "group_ttl", "\"soon\""),
+        ("push", "enable_admin_api", "1"),
+        ("push", "enable_lifecycle", "\"yes\""),
+        ("push", "enable_utf8_names", "0"),
+        ("push", "cors_origins", "\"*\""),
+        ("push", "cors_origins", "[\"example.com\"]"),
+        ("push", "mode", "\"add\""),
+        ("push", "gauges", "\"mean\""),
+        ("push", "bucket_conflict", "\"drop\""),
+        ("push", "series_ttl", "-1"),
+        ("push", "max_series", "0"),
+        ("push", "max_series_per_family", "0"),
+        ("push", "max_families", "0"),
+        ("push", "idempotency_keys", "0"),
+        ("push", "idempotency_time", "0"),
+        ("push", "rules", "[1]"),
+        ("push", "rules", "[{ policy = \"sum\" }]"),
+        ("push", "rules", "[{ match = \"m\" }]"),
+        ("push", "rules", "[{ match = \"\", policy = \"sum\" }]"),
+        ("push", "rules", "[{ match = \"m\", policy = \"mean\" }]"),
+        ("push", "rules", "[{ match = \"m\", drop_labels = [\"\"] }]"),
+        (
+            "push",
+            "rules",
+            "[{ match = \"m\", policy = \"sum\", drop = 1 }]",
+        ),
         ("poll_external", "poll_other_scrape_endpoints", "1"),
         ("poll_external", "other_scrape_endpoints", "\"http://a\""),
         ("poll_external", "other_scrape_endpoints", "[\"ftp://a/\"]"),
@@ -360,6 +393,35 @@ fn a_target_takes_its_own_settings() {
         assert!(!printed.contains(secret), "{printed}");
     }
     assert!(printed.contains("http://***@h:1/a"), "{printed}");
+}
+
+#[test]
+fn pushes_are_set_up_by_file_and_environment() {
+    let config = read_with(
+        "[push]\ngroup_ttl = \"1h\"\ncors_origins = [\"https://A.example\"]\n\
+         [[push.rules]]\nmatch = \"jobs_*\"\npolicy = \"max\"\n\
+         [[push.rules]]\nmatch = \"*\"\ndrop_labels = [\"pod\"]\n",
+        &[
+            ("EXPORTER_PROXY_PUSH_LISTEN", "unix:/run/p.sock"),
+            ("EXPORTER_PROXY_PUSH_MAX_GROUPS", "7"),
+            ("EXPORTER_PROXY_PUSH_MODE", "aggregate"),
+            ("EXPORTER_PROXY_PUSH_ENABLE_ADMIN_API", "true"),
+        ],
+    );
+    let push = &config.push;
+    assert_eq!(push.listen, Listen::Unix("/run/p.sock".into()));
+    assert_eq!(push.max_groups, 7);
+    assert_eq!(push.mode, PushMode::Aggregate);
+    assert!(push.enable_admin_api && !push.enable_lifecycle);
+    assert_eq!(push.group_ttl, Duration::from_secs(3600));
+    assert_eq!(push.cors_origins, ["https://a.example"]);
+    let rules: Vec<_> = push
+        .rules
+        .iter()
+        .map(|rule| (rule.pattern.as_str(), rule.policy, rule.drop_labels.len()))
+        .collect();
+    assert_eq!(rules, [("jobs_*", Some(Policy::Max), 0), ("*", None, 1)]);
+    assert_eq!(read(&config.to_toml()), config);
 }
 
 #[test]

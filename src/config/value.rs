@@ -91,7 +91,7 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
     let parsed = match &node.value {
         Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
         Value::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
-        Value::Text(text) | Value::Variable(text) => parse_duration(text.trim()),
+        Value::Text(text) | Value::Variable(text) => duration_of(text.trim()),
         _ => None,
     };
     parsed
@@ -127,6 +127,12 @@ const UNITS: [(&str, u64); 7] = [
     ("s", 1000),
     ("ms", 1),
 ];
+
+/// A duration as settings have it, for parameters of requests: `"10m"`, or a
+/// number of seconds. `None` where it is none, or longer than 100 years.
+pub fn duration_of(text: &str) -> Option<Duration> {
+    parse_duration(text).filter(|duration| *duration <= LONGEST)
+}
 
 /// Prometheus' notation: numbers with units, such as `1h30m` or `500ms`. A bare
 /// number, as an environment variable may hold, is seconds, and may have a

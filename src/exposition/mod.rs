@@ -6,11 +6,13 @@
 //! - [`Parser`]: reads text 0.0.4 and OpenMetrics 1.0, line by line.
 //! - [`Families`]: the entries of one sender's text, family by family.
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
+//! - [`Added`]: labels that are put on every sample on the way.
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`LabelText`]: the labels of one series as one canonical text.
 //! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
 //! - [`keep_families`]: a text with some of its families only.
 
+mod added;
 mod encode;
 mod families;
 mod family;
@@ -23,6 +25,7 @@ mod normal;
 mod parse;
 mod text;
 
+pub use added::{Added, Clash};
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};
@@ -31,7 +34,7 @@ pub use form::{Form, plain_name};
 pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
 pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
-pub use normal::{Normal, format_of, normalize};
+pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,

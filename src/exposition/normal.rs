@@ -6,22 +6,28 @@ use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::added::{Added, put_on};
 use super::form::{Form, plain};
-use super::parse::Reason;
-use super::{
-    Families, FamilyText, FamilyView, Format, Kind, Label, Labels, Limits, ParseError, Text,
-};
+use super::parse::{Fault, Reason, offset};
+use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
 
 /// How a text is brought into normal form.
 #[derive(Debug)]
 pub struct Normal<'a, H> {
     pub limits: Limits,
-    /// A label put on every sample, with its value. A label of that name that
-    /// is there already gets `exported_` before its name.
-    pub label: Option<(&'a str, &'a str)>,
-    pub keep_timestamps: bool,
+    /// Labels put on every sample.
+    pub added: &'a [Added<'a>],
+    pub timestamps: Timestamps,
     /// Hashes series, so that they can be found again.
     pub hash: &'a H,
+}
+
+/// What becomes of a sample's timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timestamps {
+    Keep,
+    Strip,
+    Refuse,
 }
 
 /// The format of a text: OpenMetrics says so itself, in its last line.
@@ -44,7 +50,15 @@ pub fn normalize<H: BuildHasher>(
     text: &str,
     normal: &Normal<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    let format = format_of(text);
+    normalize_as(text, format_of(text), normal)
+}
+
+/// The same for a text whose format is told.
+pub fn normalize_as<H: BuildHasher>(
+    text: &str,
+    format: Format,
+    normal: &Normal<'_, H>,
+) -> Result<Vec<FamilyText>, ParseError> {
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
     let mut out: Vec<Draft> = Vec::new();
     let mut names = HashSet::new();
@@ -87,6 +101,8 @@ fn write_family<'t, H: BuildHasher>(
 ) -> Result<(), ParseError> {
     let first_of_family = out.len();
     let mut labels = Labels::new();
+    let mut shown = Vec::new();
+    let mut full = String::new();
     let mut samples = family.samples();
     while let Some(sample) = samples.next(&mut labels) {
         let Some((name, kind)) = in_text(family, sample.name, format) else {
@@ -122,19 +138,40 @@ fn write_family<'t, H: BuildHasher>(
             reason,
         };
         labels.sort();
-        let plain_labels = labels.iter().all(|label| is_plain_label(label.name));
-        if !plain_labels && let Some(name) = merged_by_underscores(&labels) {
+        put_on(&mut shown, &labels, normal.added);
+        let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
+        if !plain_labels && let Some(name) = merged_by_underscores(&shown) {
             return Err(fault(Reason::DuplicateLabel { name }));
         }
-        let timestamp = sample.timestamp.filter(|_| normal.keep_timestamps);
+        let timestamp = match normal.timestamps {
+            Timestamps::Keep => sample.timestamp,
+            Timestamps::Strip => None,
+            Timestamps::Refuse => {
+                if let Some(timestamp) = sample.timestamp {
+                    let at = offset(sample.raw, timestamp.text);
+                    let found = timestamp.text.to_owned();
+                    let fault = Fault::new(at, Reason::Timestamp { found });
+                    return Err(fault.on(sample.raw, samples.line()));
+                }
+                None
+            }
+        };
         if timestamp.is_some_and(|timestamp| timestamp.milliseconds < 0) {
             let expected = "a time from 1970 on, since text has no other";
             return Err(fault(Reason::unexpected(expected, "an earlier one")));
         }
         let draft = &mut out[place];
         let start = draft.samples.len();
-        write_series(&mut draft.samples, sample.name, &labels, normal.label);
-        let series = &draft.samples[start..];
+        let pairs = || shown.iter().map(|(name, value)| (&**name, *value));
+        write_sample_start(&mut draft.samples, sample.name, pairs());
+        let mut series = &draft.samples[start..];
+        // To a reader, a label without a value is none.
+        if shown.iter().any(|(_, value)| value.is_empty()) {
+            full.clear();
+            let pairs = pairs().filter(|(_, value)| !value.is_empty());
+            write_sample_start(&mut full, sample.name, pairs);
+            series = &full;
+        }
         draft
             .series
             .push(if plain_labels && is_plain_name(sample.name) {
@@ -155,8 +192,8 @@ fn write_family<'t, H: BuildHasher>(
 
 /// A label name that two labels would share where characters outside the old
 /// set become underscores, or that would then be the metric's.
-fn merged_by_underscores(labels: &Labels<'_>) -> Option<String> {
-    let mut names: Vec<String> = labels.iter().map(|label| plain(label.name, '_')).collect();
+fn merged_by_underscores(labels: &[(Cow<'_, str>, &str)]) -> Option<String> {
+    let mut names: Vec<String> = labels.iter().map(|(name, _)| plain(name, '_')).collect();
     names.push("__name__".to_owned());
     names.sort_unstable();
     let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
@@ -207,29 +244,6 @@ fn help_in_text(help: &str, format: Format) -> String {
             meant.replace('\\', "\\\\").replace('\n', "\\n")
         }
     }
-}
-
-/// Writes name and labels; `labels` are sorted, and so is what is written.
-fn write_series(out: &mut String, name: &str, labels: &Labels<'_>, added: Option<(&str, &str)>) {
-    let Some((added_name, added_value)) = added else {
-        let plain = labels.iter().map(|label| (label.name, label.value));
-        return write_sample_start(out, name, plain);
-    };
-    let mut all: Vec<(Cow<'_, str>, &str)> = Vec::with_capacity(labels.len() + 1);
-    all.push((Cow::Borrowed(added_name), added_value));
-    for Label { name, value } in labels {
-        let mut shown = Cow::Borrowed(*name);
-        if *name == added_name {
-            // As the reference does with labels of a target: again and again
-            // while the longer name is taken as well.
-            while shown == added_name || labels.value(&shown).is_some() {
-                shown = Cow::Owned(format!("exported_{shown}"));
-            }
-        }
-        all.push((shown, value));
-    }
-    all.sort_unstable();
-    write_sample_start(out, name, all.iter().map(|(name, value)| (&**name, *value)));
 }
 
 /// Writes `name{a="b"}`, or `{"name",a="b"}` where the name needs quotes.
@@ -287,23 +301,37 @@ mod tests {
     use std::hash::{BuildHasherDefault, DefaultHasher};
 
     use super::*;
+    use crate::exposition::Clash;
 
     fn normal<'a>(
-        label: Option<(&'a str, &'a str)>,
-        keep_timestamps: bool,
+        added: &'a [Added<'a>],
+        keep: bool,
     ) -> Normal<'a, BuildHasherDefault<DefaultHasher>> {
         const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
         Normal {
             limits: Limits::default(),
-            label,
-            keep_timestamps,
+            added,
+            timestamps: if keep {
+                Timestamps::Keep
+            } else {
+                Timestamps::Strip
+            },
             hash: HASH,
         }
     }
 
+    fn renaming<'a>(label: Option<(&'a str, &'a str)>) -> Vec<Added<'a>> {
+        let clash = Clash::Rename;
+        label
+            .map(|(name, value)| Added { name, value, clash })
+            .into_iter()
+            .collect()
+    }
+
     /// Heads and samples of all families, one after the other.
     fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
-        let families = normalize(text, &normal(label, keep)).unwrap_or_else(|e| panic!("{e}"));
+        let added = renaming(label);
+        let families = normalize(text, &normal(&added, keep)).unwrap_or_else(|e| panic!("{e}"));
         let mut out = String::new();
         for family in families {
             assert_eq!(
@@ -349,6 +377,45 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_added_override_or_give_way() {
+        let label = |name, value, clash| Added { name, value, clash };
+        let added = [
+            label("job", "j", Clash::Override),
+            label("instance", "", Clash::Keep),
+        ];
+        let families = |text: &str| normalize(text, &normal(&added, false)).unwrap();
+        let text = "m{job=\"mine\",a=\"1\"} 1\nm{instance=\"i\",z=\"2\"} 2\n";
+        assert_eq!(
+            families(text)[0].samples.as_str(),
+            "m{a=\"1\",instance=\"\",job=\"j\"} 1\nm{instance=\"i\",job=\"j\",z=\"2\"} 2\n"
+        );
+        // What becomes the same is known as the same.
+        let twice = families("m{job=\"a\"} 1\nm{job=\"b\"} 2\n");
+        assert_eq!(twice[0].series[0], twice[0].series[1]);
+    }
+
+    #[test]
+    fn a_label_without_a_value_is_none_to_readers() {
+        let series = |text: &str| normalize(text, &normal(&[], true)).unwrap()[0].series[0];
+        assert_eq!(series("m{a=\"\",b=\"1\"} 1\n"), series("m{b=\"1\"} 1\n"));
+        assert_eq!(series("m{a=\"\"} 1\n"), series("m 1\n"));
+        assert_ne!(series("m{a=\"\"} 1\n"), series("m{a=\" \"} 1\n"));
+    }
+
+    #[test]
+    fn timestamps_are_refused_where_they_are_unwelcome() {
+        let mut normal = normal(&[], true);
+        normal.timestamps = Timestamps::Refuse;
+        assert!(normalize("m 1\n", &normal).is_ok());
+        assert_eq!(
+            normalize("m 1\nn 12 345\n", &normal)
+                .unwrap_err()
+                .to_string(),
+            "line 2 column 6: expected no timestamp, found 345"
+        );
+    }
+
+    #[test]
     fn open_metrics_is_shown_as_text() {
         let text = "# TYPE c counter\n# HELP c Say \\\"hi\\\"\nc_total{a=\"1\"} 5 1.5 # {t=\"x\"} 1\nc_created 3\n\
                     # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\n\
@@ -374,25 +441,21 @@ mod tests {
 
     #[test]
     fn the_same_series_has_the_same_hash_however_it_is_written() {
-        let one = normalize("m{a=\"1\",b=\"2\"} 1\n", &normal(None, true)).unwrap();
-        let other = normalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(None, true)).unwrap();
+        let one = normalize("m{a=\"1\",b=\"2\"} 1\n", &normal(&[], true)).unwrap();
+        let other = normalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(&[], true)).unwrap();
         assert_eq!(one[0].series, other[0].series);
     }
 
     #[test]
     fn what_text_or_old_readers_could_not_take_is_refused() {
-        let refused = |text: &str| {
-            normalize(text, &normal(None, true))
-                .unwrap_err()
-                .to_string()
-        };
+        let refused = |text: &str| normalize(text, &normal(&[], true)).unwrap_err().to_string();
         assert!(refused("{\"uu\",\"a.b\"=\"1\",\"a_b\"=\"2\"} 1\n").contains("a second \"a_b\""));
         assert!(refused("{\"uu\",\"..name..\"=\"1\"} 1\n").contains("a second \"__name__\""));
         let early = "# TYPE neg gauge\nneg 1 -1.5\n# EOF\n";
         assert!(refused(early).contains("line 2 column 1: expected a time from 1970 on"));
-        assert!(normalize(early, &normal(None, false)).is_ok());
-        let dotted = normalize("{\"my.m\"} 1\n", &normal(None, true)).unwrap();
-        let plain = normalize("my_m 1\n", &normal(None, true)).unwrap();
+        assert!(normalize(early, &normal(&[], false)).is_ok());
+        let dotted = normalize("{\"my.m\"} 1\n", &normal(&[], true)).unwrap();
+        let plain = normalize("my_m 1\n", &normal(&[], true)).unwrap();
         assert_eq!(dotted[0].series, plain[0].series);
     }
 
@@ -460,7 +523,8 @@ mod tests {
             let end = if open { "# EOF\n" } else { "" };
             let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
             let label = label.then_some(("app", "a\\\"b"));
-            let Ok(families) = normalize(&text, &normal(label, true)) else {
+            let added = renaming(label);
+            let Ok(families) = normalize(&text, &normal(&added, true)) else {
                 return Ok(());
             };
             let mut shown = String::new();

@@ -33,6 +33,8 @@ pub struct Server {
     pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
+    /// Whether pushes are taken here.
+    pub pushes: bool,
     /// Told to stop: answers that have begun are finished.
     pub stop: CancellationToken,
 }

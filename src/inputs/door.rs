@@ -6,14 +6,13 @@
 
 use std::hash::RandomState;
 
-use crate::config::{Exposition, Mode, Timestamps};
+use crate::config::{self, Exposition, Mode};
 use crate::exposition::{
-    Content, Families, Format, Limits, Normal, ParseError, Text, normalize, plain_name,
-    write_label_value,
+    Added, Clash, Content, Families, Format, Limits, Normal, ParseError, Text, Timestamps,
+    normalize, plain_name, write_label_value,
 };
-use crate::inputs::clip::clip;
 use crate::store::Refused;
-use crate::telemetry::Reason;
+use crate::telemetry::{Reason, clip};
 
 /// Bytes of one family of one app, its labels included.
 const LONGEST_FRAGMENT: usize = 1 << 30;
@@ -51,11 +50,13 @@ impl Rejection {
 }
 
 impl Door {
-    pub fn new(config: Exposition, own_metrics: bool) -> Self {
+    /// `hash` is shared by all inputs, so that a series is known again whoever
+    /// exposes it.
+    pub fn new(config: Exposition, own_metrics: bool, hash: RandomState) -> Self {
         Door {
             config,
             own_metrics,
-            hash: RandomState::new(),
+            hash,
         }
     }
 
@@ -77,10 +78,18 @@ impl Door {
         let mut app = String::new();
         write_label_value(&mut app, name);
         let label = &self.config.app_label;
+        let added = [Added {
+            name: label,
+            value: &app,
+            clash: Clash::Rename,
+        }];
         let normal = Normal {
             limits: self.limits(),
-            label: (!label.is_empty()).then_some((label.as_str(), app.as_str())),
-            keep_timestamps: self.config.timestamps == Timestamps::Keep,
+            added: if label.is_empty() { &[] } else { &added },
+            timestamps: match self.config.timestamps {
+                config::Timestamps::Keep => Timestamps::Keep,
+                config::Timestamps::Strip => Timestamps::Strip,
+            },
             hash: &self.hash,
         };
         let families = normalize(text.as_str(), &normal).map_err(|fault| invalid(name, &fault))?;
@@ -114,25 +123,13 @@ impl Door {
 }
 
 fn invalid(name: &str, fault: &ParseError) -> Rejection {
-    use crate::exposition::Reason as TextReason;
-    let reason = match fault.reason {
-        TextReason::Limit { .. } => Reason::TooManySamples,
-        TextReason::DuplicateSeries { .. } => Reason::DuplicateSeries,
-        _ => Reason::InvalidText,
-    };
-    Rejection::new(reason, name, &format!("app {name:?}, {fault}"))
+    Rejection::new(Reason::from(fault), name, &format!("app {name:?}, {fault}"))
 }
 
 impl From<Refused> for Rejection {
     fn from(refused: Refused) -> Self {
-        let reason = match refused {
-            Refused::TooManyApps { .. } => Reason::TooManyApps,
-            Refused::TooManyBytes { .. } => Reason::TooManyBytes,
-            Refused::KindConflict { .. } => Reason::KindConflict,
-            Refused::NameCollision { .. } => Reason::NameCollision,
-            Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
-        };
-        Rejection::new(reason, refused.app(), &refused.to_string())
+        let reason = Reason::from(&refused);
+        Rejection::new(reason, &refused.section().name, &refused.to_string())
     }
 }
 
@@ -145,7 +142,7 @@ mod tests {
         let mut config = Config::default().exposition;
         config.mode = mode;
         change(&mut config);
-        Door::new(config, true)
+        Door::new(config, true, RandomState::new())
     }
 
     const BAD: &str = "ok 1\nm{a=\"b\" 1\n";

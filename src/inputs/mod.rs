@@ -5,7 +5,6 @@
 //! - [`receiver`]: apps push over TCP and Unix sockets.
 //! - [`poller`]: the proxy scrapes other exporters.
 
-mod clip;
 pub mod door;
 pub mod poller;
 pub mod receiver;

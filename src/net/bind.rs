@@ -58,23 +58,35 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Makes the Unix socket, owned as configured.
+/// Makes the receiver's Unix socket, owned as configured.
 pub fn unix(
     path: &SocketPath,
     user: &SocketOwner,
     group: &SocketOwner,
     mode: SocketMode,
 ) -> Result<Listener, BindError> {
-    let path = match path {
-        SocketPath::Path(path) => path.clone(),
-        SocketPath::Auto => automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
-    };
+    match path {
+        SocketPath::Path(path) => unix_at(path, user, group, mode),
+        SocketPath::Auto => {
+            let path = automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
+            unix_at(&path, user, group, mode)
+        }
+    }
+}
+
+/// Makes a Unix socket at `path`, owned as configured.
+pub fn unix_at(
+    path: &Path,
+    user: &SocketOwner,
+    group: &SocketOwner,
+    mode: SocketMode,
+) -> Result<Listener, BindError> {
     let failed = |problem: String| BindError::Unix {
-        path: path.clone(),
+        path: path.to_owned(),
         problem,
     };
-    let listener = unix_socket::bind(&path, user, group, mode).map_err(failed)?;
-    let file = SocketFile::claim(&path).map_err(|problem| failed(problem.to_string()))?;
+    let listener = unix_socket::bind(path, user, group, mode).map_err(failed)?;
+    let file = SocketFile::claim(path).map_err(|problem| failed(problem.to_string()))?;
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))

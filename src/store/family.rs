@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::write::{Change, Refused, Write};
-use super::{Section, SectionId};
+use super::plan::Plan;
+use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, plain_name};
 
 /// All families that are exposed, and the series in them.
@@ -53,11 +53,26 @@ struct Held {
 }
 
 /// What a section exposes of a family.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
     pub family: Arc<str>,
     pub series: Vec<u64>,
+    /// Bytes of its text, a head included.
+    pub bytes: usize,
+    /// When it came, in milliseconds since 1970.
+    pub came: u64,
 }
+
+impl Member {
+    /// About the memory that it takes, in bytes.
+    pub fn weight(&self) -> usize {
+        weight(self.bytes, &self.family, self.series.len())
+    }
+}
+
+/// Families that the store's users write for groups, whatever else is there:
+/// who exposes them must expose gauges.
+const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 
 /// Suffixes under which a family of several numbers exposes them: no other
 /// family may have such a name.
@@ -74,30 +89,26 @@ impl FamilyIndex {
     /// against one another: one kind to a family, every series once, no name
     /// within another family. Costs what is written, not what is held.
     ///
-    /// No section may be replaced twice in the write: see `Write::settled`.
-    pub fn check<'s>(
-        &self,
-        write: &Write,
-        section: impl Fn(&SectionId) -> Option<&'s Section>,
-    ) -> Result<(), Refused> {
-        let families = |change| Change::families(change).is_some_and(|(_, it)| !it.is_empty());
-        if !write.changes.iter().any(families) {
+    /// No section may be changed twice: see `Write::settled`.
+    pub fn check(&self, plans: &[Plan<'_>]) -> Result<(), Refused> {
+        if plans.iter().all(|plan| plan.coming.is_empty()) {
             return Ok(());
         }
         let mut leaving: HashMap<&str, usize> = HashMap::new();
         let mut replaced: HashSet<u64, PlainHash> = HashSet::default();
-        let changes = || write.changes.iter().filter_map(Change::families);
-        for old in changes().filter_map(|(id, _)| section(id)) {
-            replaced.insert(old.serial);
-            for member in old.members.iter() {
+        for plan in plans {
+            // A series of a family that stays is none of another family's:
+            // their names are held apart.
+            replaced.extend(plan.old.map(|section| section.serial));
+            for member in &plan.leaving {
                 *leaving.entry(&*member.family).or_default() += 1;
             }
         }
 
         let mut claims: HashMap<String, (&str, Kind)> = HashMap::new();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
-        for (id, families) in changes() {
-            for family in families {
+        for plan in plans {
+            for family in &plan.coming {
                 // Who has a name once this write is done, as far as is known.
                 let holder = |name: &str| {
                     let stays = |held: &&Held| {
@@ -106,8 +117,9 @@ impl FamilyIndex {
                     let held = self.by_name.get(name).filter(stays);
                     held.map(|held| (&*held.name, held.kind))
                         .or_else(|| claims.get(name).copied())
+                        .or_else(|| reserved(name))
                 };
-                check_name(id, family, holder)?;
+                check_name(plan.id, family, holder)?;
                 claims.insert(
                     plain_name(&family.name).into_owned(),
                     (&family.name, family.kind),
@@ -117,9 +129,10 @@ impl FamilyIndex {
                     let elsewhere = owner.is_some_and(|owner| !replaced.contains(owner));
                     if elsewhere || !series.insert(*hash) {
                         return Err(Refused::DuplicateSeries {
-                            app: id.name.to_string(),
+                            section: plan.id.clone(),
                             line: family.line,
                             series: family.series_text(place),
+                            twice: !elsewhere,
                         });
                     }
                 }
@@ -199,6 +212,24 @@ impl FamilyIndex {
     }
 }
 
+fn reserved(name: &str) -> Option<(&'static str, Kind)> {
+    let name = RESERVED_GAUGES.iter().find(|reserved| **reserved == name)?;
+    Some((name, Kind::Gauge))
+}
+
+/// About the memory that a family takes once it is stored, in bytes.
+pub fn weight_of(family: &FamilyText) -> usize {
+    let bytes = family.samples.len() + family.head_len();
+    weight(bytes, &family.name, family.series.len())
+}
+
+/// Its text, the entries of its keys and fragments, and those of each series.
+fn weight(bytes: usize, name: &str, series: usize) -> usize {
+    const FAMILY: usize = 256;
+    const SERIES: usize = 40;
+    bytes + FAMILY + name.len() + series * SERIES
+}
+
 /// Checks a family's name and kind against the families that stay.
 fn check_name<'n>(
     id: &SectionId,
@@ -206,7 +237,7 @@ fn check_name<'n>(
     holder: impl Fn(&str) -> Option<(&'n str, Kind)>,
 ) -> Result<(), Refused> {
     let collision = |other: &str| Refused::NameCollision {
-        app: id.name.to_string(),
+        section: id.clone(),
         line: family.line,
         family: family.name.to_string(),
         other: other.to_owned(),
@@ -218,7 +249,7 @@ fn check_name<'n>(
         }
         if kind != family.kind {
             return Err(Refused::KindConflict {
-                app: id.name.to_string(),
+                section: id.clone(),
                 line: family.line,
                 family: family.name.to_string(),
                 kind: family.kind.as_str(),

@@ -13,9 +13,11 @@
 mod bundle;
 mod crc;
 mod expiry;
+mod expose;
 mod family;
 mod now;
 mod page;
+mod plan;
 mod rope;
 mod section;
 mod sections;
@@ -27,7 +29,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
-pub use write::{Change, Refused, Write};
+pub use write::{Change, Others, Refused, Write};
 
 use crate::exposition::Text;
 use bundle::Bundles;
@@ -47,6 +49,8 @@ pub struct Store {
 pub struct Limits {
     /// Apps known at once. Targets are bounded by the configuration.
     pub apps: usize,
+    /// Pushed groups known at once.
+    pub groups: usize,
     /// Memory for what all sections but the proxy's own expose, in bytes:
     /// their text, and what is kept to find families and series again.
     pub bytes: usize,
@@ -56,8 +60,9 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     pub apps: usize,
+    pub groups: usize,
     pub targets: usize,
-    /// Bytes of text exposed for apps and targets.
+    /// Bytes of text exposed for apps, groups and targets.
     pub bytes: usize,
 }
 
@@ -84,7 +89,13 @@ impl Store {
         Ok(())
     }
 
-    /// Withdraws what has not been heard from for its time. Apps are
+    /// Whether `write` would be applied as things stand. It changes nothing.
+    pub fn check(&self, write: Write) -> Result<(), Refused> {
+        let write = write.settled();
+        self.read().check(&write, &self.limits)
+    }
+
+    /// Withdraws what has not been heard from for its time. Apps and groups are
     /// forgotten; targets stay listed, since they are still being tried.
     pub fn expire(&self, now: Now) -> Vec<SectionId> {
         if !self.read().is_any_due(now) {
@@ -114,7 +125,18 @@ impl Store {
         sections
     }
 
-    /// The section of that name: an app's, or else a target's.
+    /// Groups in the order of their names, from the one after `after` on. A
+    /// page of them costs what it holds.
+    pub fn groups(&self, after: Option<&str>, limit: usize) -> Vec<(SectionId, Section)> {
+        self.read().groups(after, limit)
+    }
+
+    /// The section of that id.
+    pub fn section_of(&self, id: &SectionId) -> Option<Section> {
+        self.read().section(id)
+    }
+
+    /// The section of that name: an app's, or else a target's, or a group's.
     pub fn section(&self, name: &str) -> Option<(SectionId, Section)> {
         self.read().find(name)
     }
@@ -150,5 +172,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::Now;
 use super::family::Member;
@@ -30,6 +30,17 @@ impl SectionId {
     }
 }
 
+impl fmt::Display for SectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.producer {
+            // Its name has quotes of its own.
+            Producer::Group => write!(f, "group {}", self.name),
+            // A target is served like an app, and listed as one.
+            _ => write!(f, "app {:?}", self.name),
+        }
+    }
+}
+
 /// What sort of producer a section is of. An app and a target may have the
 /// same name, and still cannot replace one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +49,9 @@ pub enum Producer {
     App,
     /// An upstream exporter that is polled.
     Target,
+    /// A group of series that is pushed over HTTP. Its name is the canonical
+    /// text of its labels.
+    Group,
     /// The proxy itself.
     Own,
 }
@@ -47,6 +61,7 @@ impl Producer {
         match self {
             Producer::App => "app",
             Producer::Target => "target",
+            Producer::Group => "group",
             Producer::Own => "own",
         }
     }
@@ -111,12 +126,46 @@ pub struct Section {
     pub(super) weight: usize,
     /// Tells sections apart, also ones that had the same name in turn.
     pub(super) serial: u64,
-    /// The families it exposes samples of; none where its text is verbatim.
+    /// The families it exposes samples of, sorted; none where its text is
+    /// verbatim.
     pub(super) members: Arc<Vec<Member>>,
     /// When the section is withdrawn unless something comes.
     pub(super) deadline: Option<Instant>,
     /// The deadline it stands under in the queue, if it does.
     pub(super) queued: Option<Instant>,
+}
+
+impl Section {
+    /// When it is withdrawn if nothing comes until then, seen from `now`.
+    pub fn expires(&self, now: Now) -> Option<SystemTime> {
+        let left = self.deadline?.saturating_duration_since(now.tick);
+        Some(now.wall + left)
+    }
+
+    /// Series that it exposes; 0 where its text is verbatim.
+    pub fn series(&self) -> usize {
+        self.members.iter().map(|member| member.series.len()).sum()
+    }
+
+    /// The families that it exposes, and when each came, in milliseconds
+    /// since 1970. None where its text is verbatim.
+    pub fn families(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.members
+            .iter()
+            .map(|member| (&*member.family, member.came))
+    }
+
+    pub(super) fn member(&self, family: &str) -> Option<&Member> {
+        let at = self
+            .members
+            .binary_search_by(|member| (*member.family).cmp(family));
+        at.ok().map(|at| &self.members[at])
+    }
+
+    /// Whether a removal with that condition is of this section.
+    pub(super) fn is_removed(&self, unless_since: Option<Instant>) -> bool {
+        unless_since.is_none_or(|since| self.updated.is_none_or(|at| at.tick < since))
+    }
 }
 
 /// Something that went wrong with a producer.

@@ -1,31 +1,35 @@
 //! What is under the store's lock: sections, the output they make, deadlines.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::expiry::Deadlines;
-use super::family::{FamilyIndex, Member};
+use super::family::FamilyIndex;
+use super::plan::{Plan, plan};
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
 };
-use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
+use crate::exposition::{FamilyText, Kind, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
     by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
-    families: FamilyIndex,
+    pub(super) families: FamilyIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
     apps: usize,
-    bytes: usize,
-    weight: usize,
+    /// The names of all groups, in order.
+    groups: BTreeSet<Arc<str>>,
+    pub(super) bytes: usize,
+    pub(super) weight: usize,
     next_serial: u64,
 }
 
@@ -58,6 +62,7 @@ impl Sections {
             deadlines: Deadlines::default(),
             stamps: None,
             apps: 0,
+            groups: BTreeSet::new(),
             bytes: 0,
             weight: 0,
             next_serial: 0,
@@ -83,45 +88,69 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let mut first_new = None;
-        let mut last = None;
-        let mut apps = self.apps;
-        let mut weight = self.weight;
-        for change in &write.changes {
-            let Change::Replace { id, content, .. } = change else {
-                continue;
+        let plans: Vec<Plan<'_>> = write
+            .changes
+            .iter()
+            .filter_map(|change| plan(change, self.by_id.get(change.id())))
+            .collect();
+        self.check_places(&plans, limits)?;
+        self.check_bytes(&plans, limits)?;
+        self.families.check(&plans)
+    }
+
+    /// Whether there is place for what is new.
+    fn check_places(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+        let news = |producer| {
+            let is_new = move |plan: &&Plan<'_>| {
+                plan.old.is_none() && plan.id.producer == producer && !plan.is_removal
             };
-            if id.producer == Producer::Own {
-                continue;
-            }
-            let old = self.by_id.get(id);
-            if old.is_none() && id.producer == Producer::App {
-                apps += 1;
-                first_new.get_or_insert(id);
-            }
-            weight = weight + weight_of(content) - old.map_or(0, |section| section.weight);
-            last = Some(id);
-        }
-        if let Some(first) = first_new
-            && apps > limits.apps
+            let mut new = plans.iter().filter(is_new).map(|plan| plan.id);
+            let first = new.next();
+            (first, new.count() + usize::from(first.is_some()))
+        };
+        if let (Some(first), count) = news(Producer::App)
+            && self.apps + count > limits.apps
         {
             return Err(Refused::TooManyApps {
-                app: first.name.to_string(),
+                section: first.clone(),
                 limit: limits.apps,
             });
         }
-        // What makes it less is taken even where it is too much still.
-        if let Some(id) = last
-            && weight > limits.bytes
-            && weight > self.weight
+        let removed = |plan: &&Plan<'_>| {
+            plan.is_removal && plan.id.producer == Producer::Group && plan.old.is_some()
+        };
+        if let (Some(first), count) = news(Producer::Group)
+            && self.groups.len() + count > limits.groups + plans.iter().filter(removed).count()
         {
-            return Err(Refused::TooManyBytes {
-                app: id.name.to_string(),
-                size: weight,
-                limit: limits.bytes,
+            return Err(Refused::TooManyGroups {
+                section: first.clone(),
+                limit: limits.groups,
             });
         }
-        self.families.check(write, |id| self.by_id.get(id))
+        Ok(())
+    }
+
+    /// Whether there is memory for it. What makes it less is taken even where
+    /// it is too much still.
+    fn check_bytes(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+        let others = || {
+            plans
+                .iter()
+                .filter(|plan| plan.id.producer != Producer::Own)
+        };
+        let coming: usize = others().map(|plan| plan.weight).sum();
+        let freed: usize = others().map(|plan| plan.freed).sum();
+        let weight = self.weight + coming - freed;
+        match others().filter(|plan| !plan.is_removal).next_back() {
+            Some(last) if weight > limits.bytes && weight > self.weight => {
+                Err(Refused::TooManyBytes {
+                    section: last.id.clone(),
+                    size: weight,
+                    limit: limits.bytes,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Applies a write that has been checked. Returns what is to be freed.
@@ -137,7 +166,7 @@ impl Sections {
                 } => {
                     let (mut section, known) = self.take(&id);
                     self.apps += usize::from(!known && id.producer == Producer::App);
-                    self.expose(&id, &mut section, content, &mut freed);
+                    self.expose(&id, &mut section, content, now, &mut freed);
                     section.origin = origin;
                     section.updated = Some(now);
                     section.state = State::Fresh;
@@ -145,6 +174,46 @@ impl Sections {
                     self.deadlines.note(&id, &mut section);
                     self.stamp(&id, now, &mut freed);
                     self.put_back(id, section, known);
+                }
+                Change::Update {
+                    id,
+                    families,
+                    defaults,
+                    others,
+                    origin,
+                    lifetime,
+                    problem,
+                } => {
+                    let (mut section, known) = self.take(&id);
+                    self.apps += usize::from(!known && id.producer == Producer::App);
+                    self.update(
+                        &id,
+                        &mut section,
+                        (families, defaults, others),
+                        now,
+                        &mut freed,
+                    );
+                    if problem.is_none() || !known {
+                        section.origin = origin;
+                        section.deadline = lifetime.map(|lifetime| now.tick + lifetime);
+                        self.deadlines.note(&id, &mut section);
+                    }
+                    if let Some(reason) = problem {
+                        section.problem = Some(Problem { reason, at: now });
+                        if section.state == State::Fresh {
+                            section.state = State::Stale;
+                        }
+                    } else {
+                        section.updated = Some(now);
+                        section.state = State::Fresh;
+                    }
+                    self.put_back(id, section, known);
+                }
+                Change::Remove { id, unless_since } => {
+                    let section = self.by_id.get(&id);
+                    if section.is_some_and(|section| section.is_removed(unless_since)) {
+                        self.forget(&id, &mut freed);
+                    }
                 }
                 Change::Fail {
                     id,
@@ -154,10 +223,10 @@ impl Sections {
                 } => {
                     // A bad push does not make a section of its own; a target
                     // is listed from its first failure on.
-                    let (mut section, known) = self.take(&id);
-                    if id.producer == Producer::App && !known {
+                    if id.producer != Producer::Target && !self.by_id.contains_key(&id) {
                         continue;
                     }
+                    let (mut section, known) = self.take(&id);
                     if section.state == State::Pending {
                         section.origin = origin;
                     }
@@ -203,14 +272,35 @@ impl Sections {
             .collect()
     }
 
+    pub fn section(&self, id: &SectionId) -> Option<Section> {
+        self.by_id.get(id).cloned()
+    }
+
     pub fn find(&self, name: &str) -> Option<(SectionId, Section)> {
-        [Producer::App, Producer::Target]
+        [Producer::App, Producer::Target, Producer::Group]
             .into_iter()
             .find_map(|producer| {
                 let id = SectionId::new(name, producer);
                 let section = self.by_id.get(&id)?.clone();
                 Some((id, section))
             })
+    }
+
+    /// Groups in the order of their names, from the one after `after` on.
+    pub fn groups(&self, after: Option<&str>, limit: usize) -> Vec<(SectionId, Section)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.groups.range::<str, _>((from, Bound::Unbounded));
+        names
+            .take(limit)
+            .filter_map(|name| {
+                let id = SectionId {
+                    name: Arc::clone(name),
+                    producer: Producer::Group,
+                };
+                let section = self.by_id.get(&id)?.clone();
+                Some((id, section))
+            })
+            .collect()
     }
 
     /// What is exposed for a section: families with their heads, or its text.
@@ -247,9 +337,11 @@ impl Sections {
 
     pub fn totals(&self) -> Totals {
         let own = SectionId::own();
-        let others = usize::from(self.by_id.contains_key(&own)) + self.apps;
+        let own = usize::from(self.by_id.contains_key(&own));
+        let others = own + self.apps + self.groups.len();
         Totals {
             apps: self.apps,
+            groups: self.groups.len(),
             targets: self.by_id.len() - others,
             bytes: self.bytes,
         }
@@ -273,81 +365,10 @@ impl Sections {
         match self.by_id.get_mut(&id).filter(|_| known) {
             Some(place) => *place = section,
             None => {
-                self.by_id.insert(id, section);
-            }
-        }
-    }
-
-    /// Makes `content` all that the section exposes.
-    fn expose(
-        &mut self,
-        id: &SectionId,
-        section: &mut Section,
-        content: Content,
-        freed: &mut Vec<Bytes>,
-    ) {
-        let (bytes, weight) = (bytes_of(&content), weight_of(&content));
-        if id.producer != Producer::Own {
-            self.bytes = self.bytes + bytes - section.bytes;
-            self.weight = self.weight + weight - section.weight;
-        }
-        section.bytes = bytes;
-        section.weight = weight;
-        match content {
-            Content::Verbatim(text) => {
-                self.expose_families(id, section, Vec::new(), freed);
-                freed.push(self.rope.set(Key::Verbatim(id.clone()), text.into_bytes()));
-            }
-            Content::Families(families) => {
-                if section.members.is_empty() {
-                    freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+                if id.producer == Producer::Group {
+                    self.groups.insert(Arc::clone(&id.name));
                 }
-                self.expose_families(id, section, families, freed);
-            }
-        }
-    }
-
-    fn expose_families(
-        &mut self,
-        id: &SectionId,
-        section: &mut Section,
-        families: Vec<FamilyText>,
-        freed: &mut Vec<Bytes>,
-    ) {
-        if families.is_empty() && section.members.is_empty() {
-            return;
-        }
-        // A list of sections that is being made may still hold these.
-        let members = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
-        let mut old: BTreeMap<Arc<str>, Vec<u64>> = members
-            .into_iter()
-            .map(|member| (member.family, member.series))
-            .collect();
-        let mut members = Vec::with_capacity(families.len());
-        for family in families {
-            let before = old.remove(&family.name);
-            if let Some(head) = self.families.join(&family, before.is_some()) {
-                let key = Key::Family(Arc::clone(&family.name), Part::Head);
-                freed.push(self.rope.set(key, head));
-            }
-            let before = before.unwrap_or_default();
-            if before != family.series {
-                self.families.disown_series(section.serial, &before);
-                self.families.own_series(section.serial, &family.series);
-            }
-            let key = samples_key(&family.name, id);
-            freed.push(self.rope.set(key, family.samples.into_bytes()));
-            members.push(Member {
-                family: family.name,
-                series: family.series,
-            });
-        }
-        section.members = Arc::new(members);
-        for (family, series) in old {
-            self.families.disown_series(section.serial, &series);
-            freed.push(self.rope.remove(&samples_key(&family, id)));
-            if self.families.leave(&family) {
-                freed.push(self.rope.remove(&Key::Family(family, Part::Head)));
+                self.by_id.insert(id, section);
             }
         }
     }
@@ -388,19 +409,37 @@ impl Sections {
         None
     }
 
+    /// Takes away what a section exposes. Targets stay listed.
     fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+        if id.producer != Producer::Target {
+            return self.forget(id, freed);
+        }
         let (mut section, _) = self.take(id);
-        self.expose(id, &mut section, Content::Verbatim(Text::default()), freed);
-        if id.producer == Producer::App {
-            self.apps -= 1;
-            self.by_id.remove(id);
-            if let Some(family) = &self.stamps {
-                freed.push(self.rope.remove(&samples_key(family, id)));
+        self.clear(id, &mut section, freed);
+        section.deadline = None;
+        section.state = State::Withdrawn;
+        self.by_id.insert(id.clone(), section);
+    }
+
+    /// Removes a section and all that it exposes.
+    fn forget(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+        let (mut section, known) = self.take(id);
+        if !known {
+            return;
+        }
+        self.clear(id, &mut section, freed);
+        self.by_id.remove(id);
+        match id.producer {
+            Producer::App => {
+                self.apps -= 1;
+                if let Some(family) = &self.stamps {
+                    freed.push(self.rope.remove(&samples_key(family, id)));
+                }
             }
-        } else {
-            section.deadline = None;
-            section.state = State::Withdrawn;
-            self.by_id.insert(id.clone(), section);
+            Producer::Group => {
+                self.groups.remove(&id.name);
+            }
+            Producer::Target | Producer::Own => {}
         }
     }
 
@@ -415,32 +454,6 @@ impl Sections {
     }
 }
 
-fn samples_key(family: &Arc<str>, id: &SectionId) -> Key {
+pub(super) fn samples_key(family: &Arc<str>, id: &SectionId) -> Key {
     Key::Family(Arc::clone(family), Part::Samples(id.clone()))
-}
-
-/// Bytes of text, heads included.
-fn bytes_of(content: &Content) -> usize {
-    match content {
-        Content::Verbatim(text) => text.len(),
-        Content::Families(families) => families
-            .iter()
-            .map(|family| family.samples.len() + family.head_len())
-            .sum(),
-    }
-}
-
-/// About the memory that a content takes: its text, the entries of each
-/// family's keys and fragments, and those of each series.
-fn weight_of(content: &Content) -> usize {
-    const FAMILY: usize = 256;
-    const SERIES: usize = 40;
-    let index = match content {
-        Content::Verbatim(_) => 0,
-        Content::Families(families) => families
-            .iter()
-            .map(|family| FAMILY + family.name.len() + family.series.len() * SERIES)
-            .sum(),
-    };
-    bytes_of(content) + index
 }

@@ -41,6 +41,7 @@ fn text(store: &Store) -> String {
 fn store(apps: usize) -> Store {
     let limits = Limits {
         apps,
+        groups: 3,
         bytes: 1 << 20,
     };
     Store::new(limits, false)
@@ -58,6 +59,7 @@ fn output_is_ordered_by_name_and_newest_wins() {
         store.totals(),
         Totals {
             apps: 2,
+            groups: 0,
             targets: 0,
             bytes: 8
         }
@@ -100,7 +102,7 @@ fn a_write_past_the_bound_changes_nothing() {
     assert_eq!(
         store.apply(both, now),
         Err(Refused::TooManyApps {
-            app: "b".to_owned(),
+            section: SectionId::new("b", Producer::App),
             limit: 2
         })
     );
@@ -139,6 +141,7 @@ fn an_app_is_forgotten_when_its_time_is_up() {
         store.totals(),
         Totals {
             apps: 1,
+            groups: 0,
             targets: 0,
             bytes: 4
         }
@@ -394,6 +397,7 @@ fn bytes_of_text_are_bounded() {
 fn update_times_are_a_family_of_their_own() {
     let limits = Limits {
         apps: 10,
+        groups: 3,
         bytes: 1 << 20,
     };
     let store = Store::new(limits, true);

@@ -1,7 +1,7 @@
 //! The one way to change the store.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Origin, SectionId};
 use crate::exposition::{Content, FamilyText};
@@ -19,8 +19,9 @@ impl Write {
         }
     }
 
-    /// The same with each section replaced once: of several texts for one
-    /// section the last one holds.
+    /// The same with each section changed once: of several texts for one
+    /// section the last one holds. Who updates or removes names each section
+    /// once, since an update before the last would be lost.
     pub(super) fn settled(mut self) -> Self {
         if self.changes.len() > 1 {
             let mut ids = HashSet::new();
@@ -29,7 +30,9 @@ impl Write {
                 .iter()
                 .rev()
                 .map(|change| match change {
-                    Change::Replace { id, .. } => ids.insert(id.clone()),
+                    Change::Replace { id, .. }
+                    | Change::Update { id, .. }
+                    | Change::Remove { id, .. } => ids.insert(id.clone()),
                     Change::Fail { .. } => true,
                 })
                 .collect();
@@ -50,6 +53,28 @@ pub enum Change {
         /// Withdraw the section if nothing comes for so long.
         lifetime: Option<Duration>,
     },
+    /// These families of the section are replaced.
+    Update {
+        id: SectionId,
+        families: Vec<FamilyText>,
+        /// Set where the section has no such family, and kept as they are
+        /// where it has.
+        defaults: Vec<FamilyText>,
+        /// What becomes of the section's other families.
+        others: Others,
+        origin: Origin,
+        /// Withdraw the section if nothing comes for so long.
+        lifetime: Option<Duration>,
+        /// This tells that something went wrong: the section's time, origin
+        /// and lifetime stay, unless it is new.
+        problem: Option<String>,
+    },
+    /// The producer is forgotten, if it is known.
+    Remove {
+        id: SectionId,
+        /// Only if nothing came from it since then.
+        unless_since: Option<Instant>,
+    },
     /// The producer could not be heard or understood. Its last text stays,
     /// for `keep` after the first failure where that is given.
     Fail {
@@ -61,73 +86,92 @@ pub enum Change {
 }
 
 impl Change {
-    /// The section and its families from now on, if it is replaced. A text
-    /// that is passed through has none that are known.
-    pub(super) fn families(&self) -> Option<(&SectionId, &[FamilyText])> {
+    pub fn id(&self) -> &SectionId {
         match self {
-            Change::Replace { id, content, .. } => Some((
-                id,
-                match content {
-                    Content::Families(families) => families,
-                    Content::Verbatim(_) => &[],
-                },
-            )),
-            Change::Fail { .. } => None,
+            Change::Replace { id, .. }
+            | Change::Update { id, .. }
+            | Change::Remove { id, .. }
+            | Change::Fail { id, .. } => id,
         }
     }
+}
+
+/// What becomes of families that an update does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    Keep,
+    Drop,
 }
 
 /// Why a write changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "app {app:?} is new, and of {limit} apps at most (receiver.max_apps) too few places are left"
+        "{section} is new, and of {limit} apps at most (receiver.max_apps) too few places are left"
     )]
-    TooManyApps { app: String, limit: usize },
+    TooManyApps { section: SectionId, limit: usize },
     #[error(
-        "with the text of app {app:?}, {size} bytes would be held, and {limit} may be (exposition.max_total)"
+        "{section} is new, and of {limit} groups at most (push.max_groups) too few places are left"
+    )]
+    TooManyGroups { section: SectionId, limit: usize },
+    #[error(
+        "with the text of {section}, {size} bytes would be held, and {limit} may be (exposition.max_total)"
     )]
     TooManyBytes {
-        app: String,
+        section: SectionId,
         size: usize,
         limit: usize,
     },
-    #[error("line {line} of app {app:?}: family {family} is a {kind} here, and a {held} elsewhere")]
+    #[error("line {line} of {section}: family {family} is a {kind} here, and a {held} elsewhere")]
     KindConflict {
-        app: String,
+        section: SectionId,
         line: usize,
         family: String,
         kind: &'static str,
         held: &'static str,
     },
     #[error(
-        "line {line} of app {app:?}: family {family} cannot stand beside family {other}, one of whose series would have its name"
+        "line {line} of {section}: family {family} cannot stand beside family {other}, one of whose series would have its name"
     )]
     NameCollision {
-        app: String,
+        section: SectionId,
         line: usize,
         family: String,
         other: String,
     },
     #[error(
-        "app {app:?}: series {series}, of the family at line {line}, is exposed elsewhere already"
+        "{section}: series {series}, of the family at line {line}, is exposed {}",
+        if *.twice { "twice" } else { "elsewhere already" }
     )]
     DuplicateSeries {
-        app: String,
+        section: SectionId,
         line: usize,
         series: String,
+        /// By this write itself.
+        twice: bool,
     },
 }
 
 impl Refused {
-    /// The app at fault.
-    pub fn app(&self) -> &str {
+    /// The section at fault.
+    pub fn section(&self) -> &SectionId {
         match self {
-            Refused::TooManyApps { app, .. }
-            | Refused::TooManyBytes { app, .. }
-            | Refused::KindConflict { app, .. }
-            | Refused::NameCollision { app, .. }
-            | Refused::DuplicateSeries { app, .. } => app,
+            Refused::TooManyApps { section, .. }
+            | Refused::TooManyGroups { section, .. }
+            | Refused::TooManyBytes { section, .. }
+            | Refused::KindConflict { section, .. }
+            | Refused::NameCollision { section, .. }
+            | Refused::DuplicateSeries { section, .. } => section,
+        }
+    }
+
+    /// Where in its text, from 1; `None` where it is the text as a whole.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Refused::KindConflict { line, .. }
+            | Refused::NameCollision { line, .. }
+            | Refused::DuplicateSeries { line, .. } => Some(*line),
+            _ => None,
         }
     }
 }

@@ -10,17 +10,24 @@ pub enum ListenerName {
     Tcp,
     Unix,
     Http,
+    Push,
 }
 
 impl ListenerName {
     /// In the order of their names.
-    pub const ALL: [ListenerName; 3] = [ListenerName::Http, ListenerName::Tcp, ListenerName::Unix];
+    pub const ALL: [ListenerName; 4] = [
+        ListenerName::Http,
+        ListenerName::Push,
+        ListenerName::Tcp,
+        ListenerName::Unix,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             ListenerName::Tcp => "tcp",
             ListenerName::Unix => "unix",
             ListenerName::Http => "http",
+            ListenerName::Push => "push",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Counting is a relaxed addition in memory, done by whoever sees the event.
 //! [`own::write`] turns it all into families when somebody asks.
 
+mod clip;
 mod listeners;
 pub mod own;
 mod process;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
@@ -28,6 +30,7 @@ pub struct Telemetry {
     pub tcp: Arc<ListenerStats>,
     pub unix: Arc<ListenerStats>,
     pub http: Arc<ListenerStats>,
+    pub push: Arc<ListenerStats>,
     pub received_tcp: Arc<Received>,
     pub received_unix: Arc<Received>,
     /// Bytes of unfinished messages.
@@ -92,6 +95,7 @@ impl Telemetry {
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),
+            push: Arc::default(),
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
@@ -108,6 +112,7 @@ impl Telemetry {
             ListenerName::Tcp => &self.tcp,
             ListenerName::Unix => &self.unix,
             ListenerName::Http => &self.http,
+            ListenerName::Push => &self.push,
         }
     }
 

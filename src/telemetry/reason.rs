@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::exposition::{self as parse, ParseError};
+use crate::store::Refused;
+
 /// A reason for failure. The words are a fixed set, so they may be labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -15,6 +18,8 @@ pub enum Reason {
     TooLarge,
     /// A new app past the bound on apps.
     TooManyApps,
+    /// A new group past the bound on groups.
+    TooManyGroups,
     /// The text breaks the exposition format.
     InvalidText,
     /// The text has too many samples or labels, or too long ones.
@@ -29,6 +34,14 @@ pub enum Reason {
     DuplicateSeries,
     /// A family has a name of the proxy's own.
     ReservedName,
+    /// A sample has a timestamp where none is taken.
+    Timestamp,
+    /// The labels of a group, as a path or a batch gives them, are wrong.
+    BadLabels,
+    /// A parameter of a request is wrong.
+    BadParameter,
+    /// The body has a type or a coding that is not read.
+    UnsupportedMedia,
     /// All memory for unfinished messages is in use.
     NoBuffer,
     /// It did not arrive, or answer, in time.
@@ -54,12 +67,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 23] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
         Reason::TooLarge,
         Reason::TooManyApps,
+        Reason::TooManyGroups,
         Reason::InvalidText,
         Reason::TooManySamples,
         Reason::TooManyBytes,
@@ -67,6 +81,10 @@ impl Reason {
         Reason::NameCollision,
         Reason::DuplicateSeries,
         Reason::ReservedName,
+        Reason::Timestamp,
+        Reason::BadLabels,
+        Reason::BadParameter,
+        Reason::UnsupportedMedia,
         Reason::NoBuffer,
         Reason::Timeout,
         Reason::Truncated,
@@ -87,6 +105,7 @@ impl Reason {
             Reason::BadName => "bad_name",
             Reason::TooLarge => "too_large",
             Reason::TooManyApps => "too_many_apps",
+            Reason::TooManyGroups => "too_many_groups",
             Reason::InvalidText => "invalid_text",
             Reason::TooManySamples => "too_many_samples",
             Reason::TooManyBytes => "too_many_bytes",
@@ -94,6 +113,10 @@ impl Reason {
             Reason::NameCollision => "name_collision",
             Reason::DuplicateSeries => "duplicate_series",
             Reason::ReservedName => "reserved_name",
+            Reason::Timestamp => "timestamp",
+            Reason::BadLabels => "bad_labels",
+            Reason::BadParameter => "bad_parameter",
+            Reason::UnsupportedMedia => "unsupported_media",
             Reason::NoBuffer => "no_buffer",
             Reason::Timeout => "timeout",
             Reason::Truncated => "truncated",
@@ -105,6 +128,30 @@ impl Reason {
             Reason::Redirect => "redirect",
             Reason::BadSetting => "bad_setting",
             Reason::Protocol => "protocol",
+        }
+    }
+}
+
+impl From<&ParseError> for Reason {
+    fn from(fault: &ParseError) -> Self {
+        match fault.reason {
+            parse::Reason::Limit { .. } => Reason::TooManySamples,
+            parse::Reason::DuplicateSeries { .. } => Reason::DuplicateSeries,
+            parse::Reason::Timestamp { .. } => Reason::Timestamp,
+            _ => Reason::InvalidText,
+        }
+    }
+}
+
+impl From<&Refused> for Reason {
+    fn from(refused: &Refused) -> Self {
+        match refused {
+            Refused::TooManyApps { .. } => Reason::TooManyApps,
+            Refused::TooManyGroups { .. } => Reason::TooManyGroups,
+            Refused::TooManyBytes { .. } => Reason::TooManyBytes,
+            Refused::KindConflict { .. } => Reason::KindConflict,
+            Refused::NameCollision { .. } => Reason::NameCollision,
+            Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
         }
     }
 }

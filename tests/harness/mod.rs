@@ -32,6 +32,9 @@ pub struct Proxy {
     pub unix: PathBuf,
     /// `127.0.0.1:port` of the HTTP side.
     pub http: String,
+    /// `127.0.0.1:port` where pushes are taken; empty where they are not, or
+    /// the path of their Unix socket.
+    pub push: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -40,6 +43,7 @@ fn base_config(dir: &Path) -> Vec<(String, String)> {
     let socket = dir.join("receiver.sock").display().to_string();
     [
         ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", "127.0.0.1:0"),
+        ("PUSH_LISTEN", "127.0.0.1:0"),
         ("RECEIVER_RECEIVER_TCP_SOCKET", "127.0.0.1:0"),
         ("RECEIVER_RECEIVER_UNIX_SOCKET", &socket),
     ]
@@ -91,6 +95,7 @@ impl Proxy {
             tcp: String::new(),
             unix: dir.path().join("receiver.sock"),
             http: String::new(),
+            push: String::new(),
             dir,
             log,
         };
@@ -107,6 +112,9 @@ impl Proxy {
                 self.tcp = after(&log, "receiving on TCP socket ").unwrap_or_default();
                 let url = after(&log, "serving http://").expect("the address is logged");
                 self.http = url.trim_end_matches("/metrics").to_owned();
+                self.push = after(&log, "accepting pushes on http://")
+                    .or_else(|| after(&log, "accepting pushes on Unix socket "))
+                    .unwrap_or_default();
                 return;
             }
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -174,6 +174,7 @@ fn the_defaults_hold_where_there_is_no_configuration_file() {
         "concurrent_requests = 2048",
         "scrape_expose_endpoint = \"0.0.0.0:6555\"",
         "receiver_tcp_socket = \"127.0.0.1:6554\"",
+        "listen = \"127.0.0.1:6556\"",
         "max_payload = \"16MiB\"",
         "poll_interval",
     ] {
@@ -238,16 +239,19 @@ fn a_port_that_is_taken_ends_the_start_with_a_clear_line() {
     let socket = dir.path().join("s").display().to_string();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
+    const ANY: &str = "127.0.0.1:0";
     for (ports, setting) in [
-        ((&*taken, "127.0.0.1:0"), "exporter.scrape_expose_endpoint"),
-        (("127.0.0.1:0", &*taken), "receiver.receiver_tcp_socket"),
+        ([&*taken, ANY, ANY], "exporter.scrape_expose_endpoint"),
+        ([ANY, &*taken, ANY], "receiver.receiver_tcp_socket"),
+        ([ANY, ANY, &*taken], "push.listen"),
     ] {
         let ended = run(
             dir.path(),
             &[],
             &[
-                ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", ports.0),
-                ("RECEIVER_RECEIVER_TCP_SOCKET", ports.1),
+                ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", ports[0]),
+                ("RECEIVER_RECEIVER_TCP_SOCKET", ports[1]),
+                ("PUSH_LISTEN", ports[2]),
                 ("RECEIVER_RECEIVER_UNIX_SOCKET", &socket),
             ],
         );
@@ -297,6 +301,7 @@ fn a_user_that_this_machine_does_not_have_ends_the_start() {
         &[],
         &[
             ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", "127.0.0.1:0"),
+            ("PUSH_LISTEN", "127.0.0.1:0"),
             ("RECEIVER_RECEIVER_TCP_SOCKET", "127.0.0.1:0"),
             ("RECEIVER_RECEIVER_UNIX_SOCKET", &socket),
             ("RECEIVER_UNIX_SOCKET_USER", "no-such-user-here"),
@@ -317,6 +322,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_left_alone() {
     let socket = path.display().to_string();
     let settings = [
         ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", "127.0.0.1:0"),
+        ("PUSH_LISTEN", "127.0.0.1:0"),
         ("RECEIVER_RECEIVER_TCP_SOCKET", "127.0.0.1:0"),
         ("RECEIVER_RECEIVER_UNIX_SOCKET", &*socket),
     ];
@@ -392,6 +398,7 @@ fn the_log_tells_where_it_listens_and_holds_no_payloads() {
     for line in [
         format!("serving http://{}/metrics", proxy.http),
         format!("receiving on TCP socket {}", proxy.tcp),
+        format!("accepting pushes on http://{}", proxy.push),
         format!("receiving on Unix socket {}", proxy.unix.display()),
     ] {
         assert!(log.contains(&line), "{line}: {log}");

@@ -54,6 +54,10 @@ pub enum Reason {
     TypeAfterSamples {
         family: String,
     },
+    /// A time where none is taken.
+    Timestamp {
+        found: String,
+    },
     Limit {
         limit: Limit,
         allowed: usize,
@@ -101,6 +105,7 @@ impl fmt::Display for Reason {
                 f,
                 "expected the TYPE of {family:?} before its samples, found it after"
             ),
+            Reason::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
             Reason::Limit { limit, allowed } => {
                 write!(f, "expected at most {allowed} {limit}, found more")
             }

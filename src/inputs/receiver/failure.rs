@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::inputs::clip::clip;
 use crate::telemetry::Reason;
+use crate::telemetry::clip;
 
 /// A message that was refused: why, where, and in words for its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]

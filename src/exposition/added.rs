@@ -1,0 +1,62 @@
+//! Labels that are put on every sample of a text.
+
+use std::borrow::Cow;
+
+use super::Labels;
+
+/// A label that is put on every sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added<'a> {
+    /// Name and value as they stand in a text, escaped.
+    pub name: &'a str,
+    pub value: &'a str,
+    pub clash: Clash,
+}
+
+/// What becomes of a label of that name that a sample has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clash {
+    /// It gets `exported_` before its name.
+    Rename,
+    /// The added one takes its place.
+    Override,
+    /// It stays, and none is added.
+    Keep,
+}
+
+/// A sample's labels with those that are added, sorted by name. `labels` are
+/// sorted. The buffer serves sample after sample.
+pub(super) fn put_on<'l>(
+    out: &mut Vec<(Cow<'l, str>, &'l str)>,
+    labels: &Labels<'l>,
+    added: &[Added<'l>],
+) {
+    out.clear();
+    for label in labels {
+        let taken = added.iter().find(|added| added.name == label.name);
+        let name = match taken.map(|added| added.clash) {
+            Some(Clash::Override) => continue,
+            Some(Clash::Rename) => Cow::Owned(renamed(label.name, labels, added)),
+            Some(Clash::Keep) | None => Cow::Borrowed(label.name),
+        };
+        out.push((name, label.value));
+    }
+    for label in added {
+        if label.clash != Clash::Keep || labels.value(label.name).is_none() {
+            out.push((Cow::Borrowed(label.name), label.value));
+        }
+    }
+    if !out.is_sorted_by(|a, b| a.0 <= b.0) {
+        out.sort_unstable();
+    }
+}
+
+/// A free name, as the reference finds one for labels of a target: with
+/// `exported_` again and again while the longer name is taken as well.
+fn renamed(name: &str, labels: &Labels<'_>, added: &[Added<'_>]) -> String {
+    let mut name = format!("exported_{name}");
+    while labels.value(&name).is_some() || added.iter().any(|added| added.name == name) {
+        name.insert_str(0, "exported_");
+    }
+    name
+}

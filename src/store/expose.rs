@@ -1,0 +1,195 @@
+//! How what a section exposes becomes fragments of the output.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::family::Member;
+use super::sections::{Key, Part, Sections, samples_key};
+use super::{Now, Others, Producer, Section, SectionId};
+use crate::exposition::{Content, FamilyText};
+
+/// Families that come, those that come where there are none yet, and what
+/// becomes of all others.
+type Update = (Vec<FamilyText>, Vec<FamilyText>, Others);
+
+impl Sections {
+    /// Makes `content` all that the section exposes.
+    pub(super) fn expose(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        content: Content,
+        now: Now,
+        freed: &mut Vec<Bytes>,
+    ) {
+        let before = (section.bytes, section.weight);
+        match content {
+            Content::Verbatim(text) => {
+                self.replace(id, section, (Vec::new(), Vec::new()), 0, freed);
+                section.bytes = text.len();
+                section.weight = text.len();
+                freed.push(self.rope.set(Key::Verbatim(id.clone()), text.into_bytes()));
+            }
+            Content::Families(families) => {
+                if section.members.is_empty() {
+                    freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+                    (section.bytes, section.weight) = (0, 0);
+                }
+                let came = now.unix_millis() as u64;
+                self.replace(id, section, (families, Vec::new()), came, freed);
+            }
+        }
+        self.count(id, before, section);
+    }
+
+    /// Changes some of the families that the section exposes.
+    pub(super) fn update(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        (families, defaults, others): Update,
+        now: Now,
+        freed: &mut Vec<Bytes>,
+    ) {
+        let before = (section.bytes, section.weight);
+        let came = now.unix_millis() as u64;
+        match others {
+            Others::Keep => {
+                for (family, default) in families
+                    .into_iter()
+                    .map(|family| (family, false))
+                    .chain(defaults.into_iter().map(|family| (family, true)))
+                {
+                    let place = section
+                        .members
+                        .binary_search_by(|member| member.family.cmp(&family.name));
+                    if default && place.is_ok() {
+                        continue;
+                    }
+                    // A list of sections that is being made may still hold these.
+                    let members = Arc::make_mut(&mut section.members);
+                    let old = place.ok().map(|at| std::mem::take(&mut members[at]));
+                    let member = self.put(id, section.serial, family, old.as_ref(), came, freed);
+                    section.account(old.as_ref(), Some(&member));
+                    let members = Arc::make_mut(&mut section.members);
+                    match place {
+                        Ok(at) => members[at] = member,
+                        Err(at) => members.insert(at, member),
+                    }
+                }
+            }
+            Others::Drop => self.replace(id, section, (families, defaults), came, freed),
+        }
+        self.count(id, before, section);
+    }
+
+    /// Replaces all families of the section, but for defaults that are there.
+    fn replace(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        (families, defaults): (Vec<FamilyText>, Vec<FamilyText>),
+        came: u64,
+        freed: &mut Vec<Bytes>,
+    ) {
+        if families.is_empty() && defaults.is_empty() && section.members.is_empty() {
+            return;
+        }
+        let members = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
+        let mut old: BTreeMap<Arc<str>, Member> = members
+            .into_iter()
+            .map(|member| (Arc::clone(&member.family), member))
+            .collect();
+        let mut members = Vec::with_capacity(families.len() + defaults.len());
+        for family in families {
+            let before = old.remove(&family.name);
+            let member = self.put(id, section.serial, family, before.as_ref(), came, freed);
+            section.account(before.as_ref(), Some(&member));
+            members.push(member);
+        }
+        for family in defaults {
+            if let Some(member) = old.remove(&family.name) {
+                members.push(member);
+                continue;
+            }
+            let member = self.put(id, section.serial, family, None, came, freed);
+            section.account(None, Some(&member));
+            members.push(member);
+        }
+        members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
+        section.members = Arc::new(members);
+        for member in old.into_values() {
+            section.account(Some(&member), None);
+            self.families.disown_series(section.serial, &member.series);
+            freed.push(self.rope.remove(&samples_key(&member.family, id)));
+            if self.families.leave(&member.family) {
+                freed.push(self.rope.remove(&Key::Family(member.family, Part::Head)));
+            }
+        }
+    }
+
+    /// Exposes a family of a section, in the place of what it was `before`.
+    fn put(
+        &mut self,
+        id: &SectionId,
+        serial: u64,
+        family: FamilyText,
+        before: Option<&Member>,
+        came: u64,
+        freed: &mut Vec<Bytes>,
+    ) -> Member {
+        if let Some(head) = self.families.join(&family, before.is_some()) {
+            let key = Key::Family(Arc::clone(&family.name), Part::Head);
+            freed.push(self.rope.set(key, head));
+        }
+        let series = before.map_or(&[][..], |member| &member.series);
+        if series != family.series {
+            self.families.disown_series(serial, series);
+            self.families.own_series(serial, &family.series);
+        }
+        let bytes = family.samples.len() + family.head_len();
+        let key = samples_key(&family.name, id);
+        freed.push(self.rope.set(key, family.samples.into_bytes()));
+        Member {
+            family: family.name,
+            series: family.series,
+            bytes,
+            came,
+        }
+    }
+
+    /// Takes away all that the section exposes.
+    pub(super) fn clear(&mut self, id: &SectionId, section: &mut Section, freed: &mut Vec<Bytes>) {
+        let before = (section.bytes, section.weight);
+        if section.members.is_empty() {
+            freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+        } else {
+            self.replace(id, section, (Vec::new(), Vec::new()), 0, freed);
+        }
+        section.bytes = 0;
+        section.weight = 0;
+        self.count(id, before, section);
+    }
+
+    /// Brings the sums up to date with a section.
+    fn count(&mut self, id: &SectionId, before: (usize, usize), section: &Section) {
+        if id.producer != Producer::Own {
+            self.bytes = self.bytes + section.bytes - before.0;
+            self.weight = self.weight + section.weight - before.1;
+        }
+    }
+}
+
+impl Section {
+    /// Counts a family that changes.
+    fn account(&mut self, before: Option<&Member>, after: Option<&Member>) {
+        let of = |member: Option<&Member>| {
+            member.map_or((0, 0), |member| (member.bytes, member.weight()))
+        };
+        let (before, after) = (of(before), of(after));
+        self.bytes = self.bytes + after.0 - before.0;
+        self.weight = self.weight + after.1 - before.1;
+    }
+}
