@@ -22,6 +22,9 @@ pub mod inputs;
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
 
+// What pushes over HTTP mean. Knows no HTTP.
+pub mod push;
+
 // Living families, which operations and aggregating pushes change. Knows no I/O.
 pub mod registry;
 

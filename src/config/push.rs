@@ -123,8 +123,11 @@ pub(super) const POLICIES: &[(&str, Policy)] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BucketConflict {
-    /// The two are merged.
-    Merge,
+    /// Bounds that both have stay, and all that is shown is exact.
+    Common,
+    /// All bounds stay; at one that a side lacks, that side counts with its
+    /// bound below.
+    Union,
     /// The push is refused.
     Refuse,
 }
@@ -160,9 +163,10 @@ pub fn read(mut table: Table<'_>) -> Push {
         gauges: table.take("gauges", Policy::Last, choice(POLICIES)),
         bucket_conflict: table.take(
             "bucket_conflict",
-            BucketConflict::Merge,
+            BucketConflict::Common,
             choice(&[
-                ("merge", BucketConflict::Merge),
+                ("common", BucketConflict::Common),
+                ("union", BucketConflict::Union),
                 ("refuse", BucketConflict::Refuse),
             ]),
         ),

@@ -1,0 +1,367 @@
+//! A push into living families: its families as a batch for the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clearmode::{self, ClearMode};
+use crate::config::{self, Policy, Rule};
+use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Value};
+use crate::registry::{Batch, BucketConflict, Change, Update};
+
+/// Why a push cannot be added to what is there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("family {family}, line {line}: {problem}")]
+pub struct Fault {
+    pub family: String,
+    /// Where the family begins in the body, from 1.
+    pub line: usize,
+    pub problem: String,
+}
+
+/// What becomes of the values of one series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Add,
+    Replace,
+    Min,
+    Max,
+    Window { mean: bool, span: Duration },
+}
+
+/// The updates that `families` make.
+///
+/// What becomes of a value is said by its label `clearmode`, or else by the
+/// first rule that matches its family, or else by its kind: counters,
+/// histograms, summaries and untyped values are added, and gauges go as
+/// `push.gauges` has it. A series goes when it was not pushed for `ttl`.
+pub fn batch(
+    families: &[FamilyText],
+    config: &config::Push,
+    ttl: Option<Duration>,
+) -> Result<Batch, Fault> {
+    let mut batch = Batch {
+        conflict: match config.bucket_conflict {
+            config::BucketConflict::Common => BucketConflict::Common,
+            config::BucketConflict::Union => BucketConflict::Union,
+            config::BucketConflict::Refuse => BucketConflict::Refuse,
+        },
+        ..Batch::default()
+    };
+    for family in families {
+        add_family(&mut batch, family, config, ttl).map_err(|problem| Fault {
+            family: family.name.to_string(),
+            line: family.line,
+            problem,
+        })?;
+    }
+    Ok(batch)
+}
+
+fn add_family(
+    batch: &mut Batch,
+    family: &FamilyText,
+    config: &config::Push,
+    ttl: Option<Duration>,
+) -> Result<(), String> {
+    let rule = config
+        .rules
+        .iter()
+        .find(|rule| matches(&rule.pattern, &family.name));
+    let usual = usual_way(family.kind, rule, config);
+    let help: Option<Arc<str>> = family.help.as_deref().map(Arc::from);
+    let metrics = Metrics::of_text(family);
+    if let Some(stray) = metrics.first_stray {
+        let kind = family.kind.as_str();
+        return Err(format!("{stray} is no part of a {kind}"));
+    }
+    let mut replaces_all = false;
+    for metric in metrics.metrics {
+        let mut way = usual;
+        match mode_of(&metric)? {
+            None => {}
+            Some(ClearMode::Add) => way = Way::Add,
+            Some(ClearMode::Replace) => way = Way::Replace,
+            Some(ClearMode::Family) => {
+                way = Way::Replace;
+                replaces_all = true;
+            }
+            Some(ClearMode::Window { mean, span }) => way = Way::Window { mean, span },
+        }
+        let labels = kept_labels(&metric, rule)?;
+        let update = |kind, change| Update {
+            family: Arc::clone(&family.name),
+            kind,
+            help: help.clone(),
+            labels: labels.clone(),
+            ttl,
+            change,
+        };
+        let replaces_points = way == Way::Replace
+            && matches!(
+                metric.value,
+                Value::Histogram { .. } | Value::Summary { .. }
+            );
+        if replaces_points {
+            batch.updates.push(update(family.kind, Change::Delete));
+        }
+        let kind = match way {
+            // Means and sums of a window fall as well as rise.
+            Way::Window { .. } => Kind::Gauge,
+            _ => family.kind,
+        };
+        batch.updates.push(update(kind, change(metric.value, way)?));
+    }
+    if replaces_all {
+        batch.replace.push(Arc::clone(&family.name));
+    }
+    Ok(())
+}
+
+fn usual_way(kind: Kind, rule: Option<&Rule>, config: &config::Push) -> Way {
+    let policy = match rule.and_then(|rule| rule.policy) {
+        Some(policy) => policy,
+        None if kind == Kind::Gauge => config.gauges,
+        None => Policy::Sum,
+    };
+    match policy {
+        Policy::Last => Way::Replace,
+        Policy::Sum => Way::Add,
+        Policy::Min => Way::Min,
+        Policy::Max => Way::Max,
+    }
+}
+
+fn mode_of(metric: &Metric<'_>) -> Result<Option<ClearMode>, String> {
+    let label = metric
+        .labels
+        .iter()
+        .find(|(name, _)| name == clearmode::LABEL);
+    label.map(|(_, value)| ClearMode::parse(value)).transpose()
+}
+
+/// The labels of the series that the metric is added to.
+fn kept_labels(metric: &Metric<'_>, rule: Option<&Rule>) -> Result<LabelText, String> {
+    let dropped = rule.map_or(&[][..], |rule| &rule.drop_labels);
+    let kept = metric.labels.iter().filter(|(name, _)| {
+        name != clearmode::LABEL && !dropped.iter().any(|dropped| dropped == name)
+    });
+    let pairs = kept.map(|(name, value)| (&**name, &**value));
+    LabelText::from_plain(pairs).map_err(|fault| fault.to_string())
+}
+
+fn change(value: Value, way: Way) -> Result<Change, String> {
+    let many = |what: &str| match way {
+        Way::Add | Way::Replace => Ok(()),
+        Way::Min => Err(format!("a {what} has no minimum (policy \"min\")")),
+        Way::Max => Err(format!("a {what} has no maximum (policy \"max\")")),
+        Way::Window { .. } => Err(format!("a {what} has no window (clearmode)")),
+    };
+    Ok(match value {
+        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => match way {
+            Way::Add => Change::Add(value),
+            Way::Replace => Change::Set(value),
+            Way::Min => Change::Min(value),
+            Way::Max => Change::Max(value),
+            Way::Window { mean, span } => Change::Window { mean, span, value },
+        },
+        Value::Histogram {
+            buckets,
+            sum,
+            count,
+        } => {
+            many("histogram")?;
+            Change::Histogram {
+                buckets,
+                sum,
+                count,
+            }
+        }
+        Value::Summary {
+            quantiles,
+            sum,
+            count,
+        } => {
+            many("summary")?;
+            Change::Summary {
+                sum,
+                count,
+                quantiles,
+            }
+        }
+    })
+}
+
+/// Whether a name is what the pattern says, in which `*` stands for any
+/// characters. Linear in the name for each `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut left) = name.strip_prefix(begin) else {
+        return false;
+    };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in middle.split('*') {
+        // Taking the first place leaves the most for what follows.
+        let Some(at) = left.find(piece) else {
+            return false;
+        };
+        left = &left[at + piece.len()..];
+    }
+    left.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::exposition::{Limits, Normal, Timestamps, normalize};
+
+    fn families(text: &str) -> Vec<FamilyText> {
+        const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
+        let normal = Normal {
+            limits: Limits::default(),
+            added: &[],
+            timestamps: Timestamps::Keep,
+            hash: HASH,
+        };
+        normalize(text, &normal).unwrap()
+    }
+
+    fn batch_of(text: &str, config: &config::Push) -> Result<Batch, Fault> {
+        batch(&families(text), config, None)
+    }
+
+    fn config(change: impl FnOnce(&mut config::Push)) -> config::Push {
+        let mut config = Config::default().push;
+        change(&mut config);
+        config
+    }
+
+    fn rule(pattern: &str, policy: Option<Policy>, drop: &[&str]) -> Rule {
+        Rule {
+            pattern: pattern.to_owned(),
+            policy,
+            drop_labels: drop.iter().map(|&label| label.to_owned()).collect(),
+        }
+    }
+
+    /// Each update's labels, kind and change.
+    fn shown(batch: &Batch) -> Vec<String> {
+        let updates = batch.updates.iter();
+        updates
+            .map(|it| {
+                let (family, kind) = (&it.family, it.kind.as_str());
+                format!("{family}{{{}}} {kind} {:?}", it.labels, it.change)
+            })
+            .collect()
+    }
+
+    const EACH_KIND: &str = "# TYPE c_total counter\nc_total{b=\"1\",a=\"2\"} 3\n# TYPE g gauge\ng 4\n\
+                             u 5\n# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n\
+                             # TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";
+
+    #[test]
+    fn kinds_go_their_usual_ways() {
+        let shown = shown(&batch_of(EACH_KIND, &config(|_| {})).unwrap());
+        assert_eq!(
+            shown,
+            [
+                "c_total{a=\"2\",b=\"1\"} counter Add(3.0)",
+                "g{} gauge Set(4.0)",
+                "u{} untyped Add(5.0)",
+                "s{} summary Summary { sum: Some(2.0), count: Some(3.0), quantiles: [(0.5, 1.0)] }",
+                "h{} histogram Histogram { buckets: [(1.0, 1.0), (inf, 2.0)], sum: Some(3.0), count: Some(2.0) }",
+            ]
+        );
+    }
+
+    #[test]
+    fn gauges_go_as_the_settings_have_it() {
+        for (policy, change) in [
+            (Policy::Last, "Set(1.0)"),
+            (Policy::Sum, "Add(1.0)"),
+            (Policy::Min, "Min(1.0)"),
+            (Policy::Max, "Max(1.0)"),
+        ] {
+            let config = config(|config| config.gauges = policy);
+            let batch = batch_of("# TYPE g gauge\ng 1\n", &config).unwrap();
+            assert_eq!(shown(&batch), [format!("g{{}} gauge {change}")]);
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_holds() {
+        let config = config(|config| {
+            config.rules = vec![
+                rule("c_*", Some(Policy::Max), &["a"]),
+                rule("*", Some(Policy::Last), &[]),
+            ];
+        });
+        let text = "# TYPE c_total counter\nc_total{b=\"1\",a=\"2\"} 3\nu 5\n";
+        assert_eq!(
+            shown(&batch_of(text, &config).unwrap()),
+            ["c_total{b=\"1\"} counter Max(3.0)", "u{} untyped Set(5.0)"]
+        );
+        // A replaced histogram goes first, and comes again.
+        let text = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\n";
+        let shown = shown(&batch_of(text, &config).unwrap());
+        assert_eq!(shown[0], "h{} histogram Delete");
+        assert!(shown[1].contains("Histogram {"), "{}", shown[1]);
+    }
+
+    #[test]
+    fn a_sender_that_says_clearmode_has_it_its_way() {
+        let config = config(|config| config.gauges = Policy::Max);
+        let text = "# TYPE g gauge\ng{clearmode=\"sum\",a=\"1\"} 1\ng{clearmode=\"replace\"} 2\n\
+                    # TYPE w_total counter\nw_total{clearmode=\"mean5m\"} 3\n\
+                    # TYPE i gauge\ni{clearmode=\"info\",version=\"1\"} 1\n";
+        let batch = batch_of(text, &config).unwrap();
+        assert_eq!(
+            shown(&batch),
+            [
+                "g{a=\"1\"} gauge Add(1.0)",
+                "g{} gauge Set(2.0)",
+                "w_total{} gauge Window { mean: true, span: 300s, value: 3.0 }",
+                "i{version=\"1\"} gauge Set(1.0)",
+            ]
+        );
+        assert_eq!(batch.replace, [Arc::from("i")]);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_with_family_and_line() {
+        let told = |text: &str| batch_of(text, &config(|_| {})).unwrap_err().to_string();
+        assert!(
+            told("u 1\nm{clearmode=\"never\"} 1\n")
+                .starts_with("family m, line 2: clearmode \"never\" is not known"),
+        );
+        let window = "# TYPE h histogram\nh_bucket{le=\"+Inf\",clearmode=\"sum5m\"} 2\n";
+        assert!(told(window).ends_with("a histogram has no window (clearmode)"));
+        assert!(told("# TYPE h histogram\nh 1\n").ends_with("h is no part of a histogram"));
+        let config = config(|config| config.rules = vec![rule("h", Some(Policy::Min), &[])]);
+        let told = batch_of("# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\n", &config);
+        assert!(told.unwrap_err().problem.ends_with("(policy \"min\")"));
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, name, is) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*b", "ab", true),
+            ("*", "", true),
+            ("a*b", "ab", true),
+            ("ab*b", "ab", false),
+            ("a*b*c", "axbxc", true),
+            ("a*b*c", "axcxb", false),
+            ("*x*x*", "axa", false),
+            ("*é*", "aéa", true),
+        ] {
+            assert_eq!(matches(pattern, name), is, "{pattern} {name}");
+        }
+    }
+}
