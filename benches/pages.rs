@@ -39,6 +39,7 @@ impl Bench {
         let limits = Limits {
             apps: usize::MAX,
             bytes: usize::MAX,
+            registry: exporter_proxy::registry::Limits::default(),
         };
         let mut bench = Bench {
             apps,

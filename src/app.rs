@@ -16,6 +16,7 @@ use crate::inputs::receiver::{self, Budget, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener, raise_file_limit};
+use crate::registry;
 use crate::store::{self, Now, Store};
 use crate::telemetry::{ListenerName, Received, Telemetry};
 
@@ -60,12 +61,17 @@ impl App {
             store::Limits {
                 apps: config.receiver.max_apps,
                 bytes: config.exposition.max_total,
+                registry: registry::Limits::default(),
             },
             config.exporter.own_metrics,
         ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
-        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics));
+        let door = Arc::new(Door::new(
+            config.exposition.clone(),
+            own_metrics,
+            store.hasher().clone(),
+        ));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(
@@ -240,7 +246,10 @@ impl App {
                     () = stop.cancelled() => break,
                     _ = ticks.tick() => {}
                 }
-                for id in store.expire(Now::read()) {
+                let now = Now::read();
+                let series = store.expire_series(now);
+                telemetry.expired_series.add(series as u64);
+                for id in store.expire(now) {
                     telemetry.expired.add(1);
                     log::info!(
                         "{} {} withdrawn: not heard from in time",

@@ -19,9 +19,10 @@ mod kind;
 mod label_text;
 mod normal;
 mod parse;
+mod series;
 mod text;
 
-pub use encode::{Encoder, FamilyEncoder, write_label_value};
+pub use encode::{Encoder, FamilyEncoder, write_help, write_label_value, write_number};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText};
 pub use filter::keep_families;
@@ -33,4 +34,5 @@ pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,
 };
+pub use series::{hash_series, is_family_name, needs_quotes, write_series};
 pub use text::Text;

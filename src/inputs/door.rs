@@ -27,7 +27,8 @@ pub struct Door {
     config: Exposition,
     /// Whether the proxy shows metrics of its own, whose names are taken then.
     own_metrics: bool,
-    /// Keyed at random, so that no sender can aim at a series of another.
+    /// The store's: keyed at random, so that no sender can aim at a series of
+    /// another.
     hash: RandomState,
 }
 
@@ -51,11 +52,11 @@ impl Rejection {
 }
 
 impl Door {
-    pub fn new(config: Exposition, own_metrics: bool) -> Self {
+    pub fn new(config: Exposition, own_metrics: bool, hash: RandomState) -> Self {
         Door {
             config,
             own_metrics,
-            hash: RandomState::new(),
+            hash,
         }
     }
 
@@ -145,7 +146,7 @@ mod tests {
         let mut config = Config::default().exposition;
         config.mode = mode;
         change(&mut config);
-        Door::new(config, true)
+        Door::new(config, true, RandomState::new())
     }
 
     const BAD: &str = "ok 1\nm{a=\"b\" 1\n";

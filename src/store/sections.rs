@@ -19,13 +19,14 @@ use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
 pub struct Sections {
     by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
-    families: FamilyIndex,
+    pub(super) families: FamilyIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
     apps: usize,
     bytes: usize,
-    weight: usize,
+    /// Memory held for all sections but the proxy's own, and for the registry.
+    pub(super) weight: usize,
     next_serial: u64,
 }
 
@@ -42,6 +43,8 @@ pub enum Key {
 pub enum Part {
     Head,
     Samples(SectionId),
+    /// Some series of a living family, in a block of that number.
+    Block(u32),
 }
 
 /// When each app was last heard from. Its samples change with every push, so

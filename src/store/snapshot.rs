@@ -7,6 +7,7 @@ use std::vec;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::page::{Packed, Page};
+use super::rope::Rope;
 use crate::exposition::Form;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
@@ -63,6 +64,11 @@ impl Snapshot {
             form: Form::NORMAL,
             next: Arc::default(),
         }
+    }
+
+    /// All of a rope as it is now.
+    pub(super) fn of_rope<K: Ord>(rope: &Rope<K>) -> Self {
+        Snapshot::new(rope.pages(), rope.len())
     }
 
     /// One text, shown like the store's own.

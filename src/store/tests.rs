@@ -42,6 +42,7 @@ fn store(apps: usize) -> Store {
     let limits = Limits {
         apps,
         bytes: 1 << 20,
+        registry: registry::Limits::default(),
     };
     Store::new(limits, false)
 }
@@ -394,6 +395,7 @@ fn update_times_are_a_family_of_their_own() {
     let limits = Limits {
         apps: 10,
         bytes: 1 << 20,
+        registry: registry::Limits::default(),
     };
     let store = Store::new(limits, true);
     let now = Now::read();
