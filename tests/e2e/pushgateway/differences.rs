@@ -62,4 +62,49 @@ pub const DIFFERENCES: &[Difference] = &[
         shows: &[("m{instance=\"\",job=\"x\"}", 1.0)],
         reason: "bodies may be packed with Zstandard",
     },
+    Difference {
+        name: "newer-codings",
+        cases: &["gzip-upper-case", "snappy"],
+        parts: ALL,
+        statuses: &[200],
+        shows: &[("m{instance=\"\",job=\"x\"}", 1.0)],
+        reason: "newer Pushgateways know Snappy, and codings in upper case; 1.5 takes \
+                 the body as it is",
+    },
+    Difference {
+        name: "newer-codings-wrong",
+        cases: &["snappy-wrong"],
+        parts: ALL,
+        statuses: &[400],
+        shows: &[],
+        reason: "newer Pushgateways refuse what says it is Snappy and is not",
+    },
+    Difference {
+        name: "gzip-cut",
+        cases: &["gzip-cut"],
+        parts: ALL,
+        statuses: &[400],
+        shows: &[],
+        reason: "a body whose end is lost is refused, even where its first lines are \
+                 a text too; Pushgateway stores the half that came",
+    },
+    Difference {
+        name: "not-utf8",
+        cases: &["value-not-utf8", "base64-not-utf8"],
+        parts: SHOWN,
+        statuses: &[400],
+        shows: &[],
+        reason: "refused without a trace; Pushgateway refuses it too, but notes the \
+                 failure under these labels, and from then on answers 500 to every \
+                 scrape and 400 to every push until that group is deleted",
+    },
+    Difference {
+        name: "protobuf-wrong-name",
+        cases: &["protobuf-wrong-name"],
+        parts: ALL,
+        statuses: &[400],
+        shows: &[],
+        reason: "a name that no text can hold is refused; Pushgateway shows it, and \
+                 Prometheus then loses the whole scrape",
+    },
 ];
