@@ -5,6 +5,7 @@
 mod bodies;
 mod cases;
 mod differences;
+mod tables;
 
 use std::fmt::Debug;
 
@@ -262,12 +263,7 @@ fn every_difference_names_cases_that_there_are() {
 }
 
 /// What takes things away is off unless it is asked for.
-#[test]
-fn wipe_and_quit_are_off_by_default_on_both() {
-    if !tools::here(&[Tool::Pushgateway]) {
-        return;
-    }
-    let both = [Gateway::proxy(""), Gateway::pushgateway(&[])];
+fn wipe_and_quit_are_off(gateway: &Gateway) {
     for (method, path, status) in [
         ("PUT", "/api/v1/admin/wipe", 404),
         ("POST", "/api/v1/admin/wipe", 404),
@@ -275,43 +271,59 @@ fn wipe_and_quit_are_off_by_default_on_both() {
         ("POST", "/-/quit", 403),
         ("GET", "/-/quit", 405),
     ] {
-        for gateway in &both {
-            gateway.put("/metrics/job/x", "m 1\n");
-            let answer = send(&gateway.push, method, path, &[], b"");
-            assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-            gateway
-                .page()
-                .expect(&[("m{instance=\"\",job=\"x\"}", 1.0)]);
-        }
+        gateway.put("/metrics/job/x", "m 1\n");
+        let answer = send(&gateway.push, method, path, &[], b"");
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        let page = gateway.page();
+        page.expect(&[("m{instance=\"\",job=\"x\"}", 1.0)]);
+    }
+}
+
+#[test]
+fn wipe_and_quit_are_off_by_default() {
+    wipe_and_quit_are_off(&Gateway::proxy(""));
+}
+
+#[test]
+fn wipe_and_quit_are_off_by_default_on_pushgateway() {
+    if tools::here(&[Tool::Pushgateway]) {
+        wipe_and_quit_are_off(&Gateway::pushgateway(&[]));
     }
 }
 
 /// Documents whose contents are each program's own, but not their shape.
-#[test]
-fn status_and_health_have_the_same_shape_on_both() {
-    if !tools::here(&[Tool::Pushgateway]) {
-        return;
+fn status_and_health_have_their_shape(gateway: &Gateway) {
+    for path in ["/-/healthy", "/-/ready"] {
+        let answer = http_request(&gateway.push, "GET", path, &[]);
+        assert_eq!((answer.status, answer.text().trim()), (200, "OK"), "{path}");
     }
-    for gateway in [Gateway::proxy(""), Gateway::pushgateway(&[])] {
-        for path in ["/-/healthy", "/-/ready"] {
-            let answer = http_request(&gateway.push, "GET", path, &[]);
-            assert_eq!((answer.status, answer.text().trim()), (200, "OK"), "{path}");
-        }
-        let answer = send(&gateway.push, "GET", "/api/v1/status", &[], b"");
-        let content_type = answer.header("content-type").unwrap_or_default();
-        assert!(content_type.starts_with("application/json"), "{answer:?}");
-        let origins = answer.header("access-control-allow-origin");
-        assert_eq!(origins, Some("*"), "{answer:?}");
-        let document = answer.json();
-        assert_eq!(document["status"], "success", "{document}");
-        let data = &document["data"];
-        for word in ["version", "revision"] {
-            let value = &data["build_information"][word];
-            assert!(value.is_string(), "{word}: {document}");
-        }
-        let flags = data["flags"].as_object().expect("flags are an object");
-        assert!(flags.values().all(Value::is_string), "{document}");
-        let start = data["start_time"].as_str().expect("a start time");
-        assert!(start.as_bytes()[10] == b'T', "no time of RFC 3339: {start}");
+    let answer = send(&gateway.push, "GET", "/api/v1/status", &[], b"");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let content_type = answer.header("content-type").unwrap_or_default();
+    assert!(content_type.starts_with("application/json"), "{answer:?}");
+    let origins = answer.header("access-control-allow-origin");
+    assert_eq!(origins, Some("*"), "{answer:?}");
+    let document = answer.json();
+    assert_eq!(document["status"], "success", "{document}");
+    let data = &document["data"];
+    for word in ["version", "revision"] {
+        let value = &data["build_information"][word];
+        assert!(value.is_string(), "{word}: {document}");
+    }
+    let flags = data["flags"].as_object().expect("flags are an object");
+    assert!(flags.values().all(Value::is_string), "{document}");
+    let start = data["start_time"].as_str().expect("a start time");
+    assert_eq!(start.as_bytes()[10], b'T', "no time of RFC 3339: {start}");
+}
+
+#[test]
+fn status_and_health_have_pushgateways_shape() {
+    status_and_health_have_their_shape(&Gateway::proxy(""));
+}
+
+#[test]
+fn status_and_health_have_their_shape_on_pushgateway() {
+    if tools::here(&[Tool::Pushgateway]) {
+        status_and_health_have_their_shape(&Gateway::pushgateway(&[]));
     }
 }

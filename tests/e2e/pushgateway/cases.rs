@@ -4,6 +4,7 @@ use super::bodies::{
     COUNTER, GAUGE, HISTOGRAM, PROTOBUF, SUMMARY, counter, family, gauge, gzip, histogram, metric,
     snappy, summary, timestamp, zstd,
 };
+use super::tables::{PATHS, TEXTS};
 
 /// One or more requests, to gateways that hold nothing.
 #[derive(Debug)]
@@ -75,156 +76,18 @@ pub fn cases() -> Vec<Case> {
 
 /// Paths, each with `m 1`.
 fn one_push_to_each_path() -> Vec<Case> {
-    [
-        ("job", "/metrics/job/x"),
-        ("job-and-instance", "/metrics/job/x/instance/i"),
-        ("many-labels", "/metrics/job/x/b/2/a/1/zone/eu"),
-        ("upper-case-and-underscore", "/metrics/job/x/_A_b9/v"),
-        ("odd-number-of-parts", "/metrics/job/x/instance"),
-        ("odd-number-of-parts-later", "/metrics/job/x/a/1/b"),
-        ("trailing-slash", "/metrics/job/x/a/1/"),
-        ("trailing-slash-is-an-empty-value", "/metrics/job/x/a/"),
-        ("empty-job", "/metrics/job/"),
-        ("no-job", "/metrics/job"),
-        ("no-group", "/metrics"),
-        ("no-group-slash", "/metrics/"),
-        ("not-job-first", "/metrics/instance/i/job/x"),
-        ("empty-job-in-the-middle", "/metrics/job//a/1"),
-        ("empty-value-in-the-middle", "/metrics/job/x/a//b/1"),
-        ("doubled-slash", "//metrics/job/x"),
-        ("dots", "/metrics/job/x/a/../b/1"),
-        ("label-with-dash", "/metrics/job/x/a-b/1"),
-        ("label-with-digit-first", "/metrics/job/x/9a/1"),
-        ("label-with-colon", "/metrics/job/x/a:b/1"),
-        ("label-with-utf8", "/metrics/job/x/gr%C3%BCn/1"),
-        ("label-reserved", "/metrics/job/x/__name__/y"),
-        ("label-of-two-underscores", "/metrics/job/x/__a/y"),
-        ("label-le", "/metrics/job/x/le/1"),
-        ("label-quantile", "/metrics/job/x/quantile/1"),
-        ("label-twice", "/metrics/job/x/a/1/a/2"),
-        ("job-twice", "/metrics/job/x/job/y"),
-        ("value-percent-encoded", "/metrics/job/a%20b%C3%BC%22%5C"),
-        ("value-with-line-feed", "/metrics/job/a%0Ab"),
-        ("value-not-utf8", "/metrics/job/a%FFb"),
-        ("value-with-plus", "/metrics/job/a+b"),
-        ("value-with-equals-and-at", "/metrics/job/a=b@c"),
-        ("encoded-slash-in-job", "/metrics/job/a%2Fb"),
-        ("encoded-slash-in-value", "/metrics/job/x/path/%2Fsrv"),
-        ("query-is-no-label", "/metrics/job/x?a=1"),
-        ("base64-job", "/metrics/job@base64/YS9i"),
-        ("base64-job-padded", "/metrics/job@base64/YWI="),
-        ("base64-value-unpadded", "/metrics/job/x/path@base64/L3Nydg"),
-        (
-            "base64-url-safe",
-            "/metrics/job/x/a@base64/Pz8-/b@base64/Pz8_",
-        ),
-        ("base64-standard-alphabet", "/metrics/job/x/a@base64/ab+c"),
-        ("base64-empty", "/metrics/job/x/a@base64/="),
-        ("base64-three-equals", "/metrics/job/x/a@base64/==="),
-        ("base64-empty-job", "/metrics/job@base64/="),
-        ("base64-wrong", "/metrics/job/x/a@base64/%21%21"),
-        ("base64-wrong-length", "/metrics/job/x/a@base64/abcde"),
-        ("base64-not-utf8", "/metrics/job/x/a@base64/_w"),
-        ("base64-upper-case-suffix", "/metrics/job/x/a@BASE64/YQ"),
-        ("other-suffix", "/metrics/job/x/a@base32/YQ"),
-        ("percent-wrong", "/metrics/job/%zz"),
-        ("percent-cut", "/metrics/job/x%2"),
-    ]
-    .into_iter()
-    .map(|(name, path)| Case {
-        name,
-        requests: vec![put(path, "m 1\n")],
-    })
-    .collect()
+    let cases = PATHS.iter();
+    cases
+        .map(|(name, path)| case(name, vec![put(path, "m 1\n")]))
+        .collect()
 }
 
 /// Texts, each put to the same group.
 fn one_push_of_each_text() -> Vec<Case> {
-    [
-        ("gauge", "# HELP m Help.\n# TYPE m gauge\nm 1\n"),
-        ("untyped", "m{a=\"1\"} 1\nm{a=\"2\"} 2\n"),
-        ("typed-untyped", "# TYPE m untyped\nm 1\n"),
-        ("type-unknown", "# TYPE m unknown\nm 1\n"),
-        ("type-upper-case", "# TYPE m GAUGE\nm 1\n"),
-        ("number-in-hexadecimal", "a 0x1\n"),
-        ("number-with-underscore", "a 1_0\n"),
-        ("numbers-special", "a NaN\nb +Inf\nc -Inf\nd infinity\n"),
-        ("numbers-large", "a 1e6\nb 1e+21\nc 123456\nd 1234567.5\ne -0\nf 1e-05\n"),
-        (
-            "histogram",
-            "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3\n",
-        ),
-        (
-            "histogram-without-inf",
-            "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_sum 4.5\nh_count 3\n",
-        ),
-        ("histogram-of-sum-alone", "# TYPE h histogram\nh_sum 4.5\n"),
-        (
-            "summary",
-            "# TYPE s summary\ns{quantile=\"0.5\"} 2\ns_sum 4.5\ns_count 3\n",
-        ),
-        ("summary-without-quantiles", "# TYPE s summary\ns_sum 4.5\ns_count 3\n"),
-        ("summary-of-count-alone", "# TYPE s summary\ns_count 3\n"),
-        (
-            "escapes",
-            "# HELP m a\\\\b\\nc\n# TYPE m gauge\nm{a=\"\\\\ \\\" \\n ü\"} 1\n",
-        ),
-        ("empty-help", "# HELP m \n# TYPE m gauge\nm 1\n"),
-        ("head-alone", "# HELP m Help.\n# TYPE m gauge\n"),
-        ("comment-alone", "# nothing\n"),
-        ("empty", ""),
-        ("blank-lines", "\n\nm 1\n\n"),
-        ("blanks", "  m { a = \"1\" , } 1\n"),
-        ("no-last-newline", "m 1"),
-        ("crlf", "m 1\r\n"),
-        ("timestamp", "m 1 1700000000000\n"),
-        ("timestamp-in-one-of-two", "a 1\nb 1 5\n"),
-        ("no-value", "m\n"),
-        ("wrong-value", "m one\n"),
-        ("value-twice", "m 1 2 3\n"),
-        ("wrong-name", "9m 1\n"),
-        ("name-with-dash", "a-b 1\n"),
-        ("name-with-colon", "a:b 1\n"),
-        ("quoted-name", "{\"a.b\"} 1\n"),
-        ("wrong-label-name", "m{9a=\"1\"} 1\n"),
-        ("label-name-reserved", "m{__name__=\"n\"} 1\n"),
-        ("label-name-of-two-underscores", "m{__a=\"n\"} 1\n"),
-        ("label-not-closed", "m{a=\"1\" 1\n"),
-        ("value-not-closed", "m{a=\"1} 1\n"),
-        ("wrong-escape", "m{a=\"\\x\"} 1\n"),
-        ("label-twice-in-a-sample", "m{a=\"1\",a=\"2\"} 1\n"),
-        ("type-twice", "# TYPE m gauge\n# TYPE m gauge\nm 1\n"),
-        ("help-twice", "# HELP m a\n# HELP m b\nm 1\n"),
-        ("type-after-samples", "m 1\n# TYPE m gauge\n"),
-        ("type-wrong", "# TYPE m meter\nm 1\n"),
-        ("bucket-without-le", "# TYPE h histogram\nh_bucket 1\nh_sum 1\nh_count 1\n"),
-        ("bucket-of-a-wrong-bound", "# TYPE h histogram\nh_bucket{le=\"x\"} 1\nh_count 1\n"),
-        ("quantile-wrong", "# TYPE s summary\ns{quantile=\"x\"} 1\ns_count 1\n"),
-        ("family-in-two-places", "a{n=\"1\"} 1\nb 1\na{n=\"2\"} 2\n"),
-        ("duplicate-series", "m{a=\"1\"} 1\nm{a=\"1\"} 2\n"),
-        ("duplicate-series-in-other-order", "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 2\n"),
-        ("duplicate-by-the-job-label", "m{job=\"a\"} 1\nm{job=\"b\"} 2\n"),
-        ("job-label-is-overridden", "m{job=\"other\"} 1\n"),
-        ("instance-label-is-kept", "m{instance=\"i\"} 1\nn 2\n"),
-        ("empty-label-value", "m{a=\"\"} 1\n"),
-        ("duplicate-by-an-empty-label", "m{a=\"\"} 1\nm 2\n"),
-        ("push-time-pushed", "push_time_seconds 5\n"),
-        // Of another kind, Pushgateway takes it or refuses it by chance.
-        ("push-failure-time-pushed", "# TYPE push_failure_time_seconds gauge\npush_failure_time_seconds 6\n"),
-        ("push-time-pushed-as-counter", "# TYPE push_time_seconds counter\npush_time_seconds 5\n"),
-        ("counter-beside-a-histograms-count", "# TYPE h histogram\nh_count 1\nh_sum 1\n# TYPE h_bucket gauge\nh_bucket 1\n"),
-        ("negative-counter", "# TYPE c counter\nc -1\n"),
-        ("counter-that-is-nan", "# TYPE c counter\nc NaN\n"),
-        ("bucket-of-a-fraction", "# TYPE h histogram\nh_bucket{le=\"1\"} 1.7\nh_count 2\nh_sum 1\n"),
-        ("buckets-out-of-order", "# TYPE h histogram\nh_bucket{le=\"2\"} 2\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1\n"),
-        ("buckets-twice", "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1\n"),
-    ]
-    .into_iter()
-    .map(|(name, text)| Case {
-        name,
-        requests: vec![put(X, text)],
-    })
-    .collect()
+    let cases = TEXTS.iter();
+    cases
+        .map(|(name, text)| case(name, vec![put(X, text)]))
+        .collect()
 }
 
 fn case(name: &'static str, requests: Vec<Request>) -> Case {
