@@ -217,6 +217,12 @@ impl Page {
                 page.sample(line, &mut open);
             }
         }
+        for family in page.families.values_mut() {
+            // What a text says of no kind is untyped.
+            if family.kind.is_empty() {
+                "untyped".clone_into(&mut family.kind);
+            }
+        }
         page.families.retain(|name, family| {
             !family.samples.is_empty() && !OWN.iter().any(|own| name.starts_with(own))
         });
@@ -298,7 +304,8 @@ fn ordered(series: &str) -> String {
     format!("{name}{{{}}}", list.join(","))
 }
 
-/// The groups of `/api/v1/metrics` in an order of their own, without times.
+/// The groups of `/api/v1/metrics` in an order of their own, without times and
+/// without each program's own words on times of pushing.
 pub fn groups(gateway: &Gateway) -> Vec<Value> {
     let answer = send(&gateway.push, "GET", "/api/v1/metrics", &[], b"");
     if answer.status != 200 {
@@ -327,6 +334,9 @@ fn timeless(name: &str, family: &mut Value) {
     );
     let family = family.as_object_mut().expect("a family is an object");
     family.remove("time_stamp");
+    if is_push_time(name) {
+        family.remove("help");
+    }
     let metrics = family.get_mut("metrics").and_then(Value::as_array_mut);
     let metrics = metrics.expect("a family has metrics");
     if is_push_time(name) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use self::cases::{Case, HELP_BY_CHANCE, cases};
 use self::differences::{DIFFERENCES, Difference};
-use crate::gateway::{Gateway, Page, groups, send};
+use crate::gateway::{Gateway, Page, groups, is_push_time, send};
 use crate::harness::http_request;
 use crate::tools::{self, Tool};
 
@@ -78,12 +78,14 @@ fn compare(case: &Case, ours: &Gateway, reference: &Gateway) -> (Seen, Vec<Findi
             settle(gateway);
         }
         let [ours, reference] = both.map(|gateway| {
-            let mut page = page(gateway);
-            if let (true, Ok(page)) = (HELP_BY_CHANCE.contains(&case.name), &mut page) {
-                let families = page.families.values_mut();
-                families.for_each(|family| family.help = None);
+            let mut page = page(gateway)?;
+            for (name, family) in &mut page.families {
+                // Each program has its own words on these.
+                if HELP_BY_CHANCE.contains(&case.name) || is_push_time(name) {
+                    family.help = None;
+                }
             }
-            page
+            Ok(page)
         });
         if ours != reference {
             let (ours, reference) = (lacking(&ours, &reference), lacking(&reference, &ours));
