@@ -8,6 +8,7 @@
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
+//! - [`protobuf`]: text from protobuf, and protobuf from text.
 //! - [`keep_families`]: a text with some of its families only.
 
 mod encode;
@@ -19,6 +20,7 @@ mod kind;
 mod metric;
 mod normal;
 mod parse;
+pub mod protobuf;
 mod text;
 
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
