@@ -19,6 +19,9 @@ pub mod net;
 // Producers: what comes in becomes a [`store::Write`].
 pub mod inputs;
 
+// What is pushed over HTTP. Knows no I/O.
+pub mod push;
+
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
 

@@ -37,6 +37,7 @@ impl Encoder {
                 line: 0,
                 samples: Text::new(&family.samples),
                 series: Vec::new(),
+                natives: Vec::new(),
             })
             .collect()
     }
@@ -95,7 +96,7 @@ fn escape(out: &mut String, text: &str, quotes: bool) {
 /// where it is below -4 or above 20. The reference writer begins exponents at
 /// 6 digits; every reader takes both, and plain times and byte counts are for
 /// people too.
-fn number(out: &mut String, value: f64) {
+pub(super) fn number(out: &mut String, value: f64) {
     let written = if value.is_nan() {
         write!(out, "NaN")
     } else if value.is_infinite() {
@@ -108,9 +109,48 @@ fn number(out: &mut String, value: f64) {
     written.expect("writing to a String cannot fail");
 }
 
+/// A bucket's bound or a quantile, as the value of a label. Readers of text
+/// compare these as text, so they are to the letter what the reference writes:
+/// exponents below -4 and from 6 on, of at least two digits and with a sign.
+pub(super) fn bound(out: &mut String, value: f64) {
+    if !value.is_finite() || value == 0.0 {
+        return number(out, value);
+    }
+    let written = format!("{value:e}");
+    let (digits, exponent) = written.split_once('e').unwrap_or((&written, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let written = if (-4..6).contains(&exponent) {
+        write!(out, "{value}")
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
+    };
+    written.expect("writing to a String cannot fail");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_the_reference_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.005, "0.005"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (2.5, "2.5"),
+            (123_456.0, "123456"),
+            (1e6, "1e+06"),
+            (-1_234_567.0, "-1.234567e+06"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = String::new();
+            bound(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
 
     #[test]
     fn a_family_is_a_head_and_its_samples() {

@@ -29,6 +29,19 @@ pub struct FamilyText {
     pub samples: Text,
     /// A hash for each sample's name and labels, in the order of the lines.
     pub series: Vec<u64>,
+    /// What text cannot show of the family's histograms; most have none.
+    pub natives: Vec<Native>,
+}
+
+/// A native histogram. The samples show its classic part; the whole of it is
+/// for readers that take protobuf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Native {
+    /// The labels as its samples have them, but for `le`: sorted, escaped,
+    /// without braces, such as `a="b",c="d"`.
+    pub labels: Box<str>,
+    /// A message `io.prometheus.client.Histogram`, encoded.
+    pub histogram: Bytes,
 }
 
 impl FamilyText {

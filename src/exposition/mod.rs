@@ -8,6 +8,8 @@
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
 //! - [`Added`]: labels that are put on every sample on the way.
 //! - [`Form`]: the forms in which normal text is shown to readers.
+//! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
+//! - [`protobuf`]: text from protobuf, and protobuf from text.
 //! - [`keep_families`]: a text with some of its families only.
 
 mod added;
@@ -17,17 +19,20 @@ mod family;
 mod filter;
 mod form;
 mod kind;
+mod metric;
 mod normal;
 mod parse;
+pub mod protobuf;
 mod text;
 
 pub use added::{Added, Clash};
 pub use encode::{Encoder, FamilyEncoder, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
-pub use family::{Content, FamilyText};
+pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
 pub use form::{Form, plain_name};
 pub use kind::Kind;
+pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
 pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,

@@ -87,6 +87,7 @@ impl Draft {
             line: self.line,
             samples: Text::new(&self.samples),
             series: self.series,
+            natives: Vec::new(),
         }
     }
 }

@@ -41,6 +41,7 @@ fn family(name: &str, kind: Kind, group: &str, value: &str) -> FamilyText {
         line: 3,
         samples: Text::new(&format!("{series} {value}")),
         series: vec![hasher.finish()],
+        natives: Vec::new(),
     }
 }
 

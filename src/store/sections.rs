@@ -75,6 +75,7 @@ impl Sections {
                 line: 0,
                 samples: Text::default(),
                 series: Vec::new(),
+                natives: Vec::new(),
             };
             if let Some(head) = sections.families.join(&family, false) {
                 let key = Key::Family(Arc::clone(&family.name), Part::Head);

@@ -238,6 +238,7 @@ fn family(name: &str, kind: Kind, samples: &[&str]) -> FamilyText {
         line: 7,
         samples: Text::new(&samples.join("\n")),
         series: samples.iter().map(hash).collect(),
+        natives: Vec::new(),
     }
 }
 

@@ -5,11 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and the ones it may name. What is not here may name nothing.
-const MAY_NAME: [(&str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &[&str]); 9] = [
     ("exposition", &[]),
     ("store", &["exposition"]),
     ("config", &[]),
     ("telemetry", &["exposition", "store"]),
+    (
+        "push",
+        &["config", "exposition", "registry", "store", "telemetry"],
+    ),
     ("net", &["config", "store", "telemetry"]),
     (
         "inputs",
