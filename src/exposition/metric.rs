@@ -177,7 +177,8 @@ enum Part {
 
 /// Metrics, while they grow. Each sample costs its own size, wherever it
 /// stands.
-struct Grouping<'n, 't> {
+#[derive(Debug)]
+pub(super) struct Grouping<'n, 't> {
     name: &'n str,
     kind: Kind,
     out: Metrics<'t>,
@@ -191,7 +192,7 @@ struct Grouping<'n, 't> {
 }
 
 impl<'n, 't> Grouping<'n, 't> {
-    fn new(name: &'n str, kind: Kind) -> Self {
+    pub(super) fn new(name: &'n str, kind: Kind) -> Self {
         Grouping {
             name,
             kind,
@@ -203,7 +204,7 @@ impl<'n, 't> Grouping<'n, 't> {
         }
     }
 
-    fn add(&mut self, sample: &Sample<'t>, labels: &mut Labels<'t>) {
+    pub(super) fn add(&mut self, sample: &Sample<'t>, labels: &mut Labels<'t>) {
         let Some(part) = self.part(sample, labels) else {
             self.stray(|| series(sample));
             return;
@@ -313,7 +314,7 @@ impl<'n, 't> Grouping<'n, 't> {
         self.out.first_stray.get_or_insert_with(series);
     }
 
-    fn finish(mut self) -> Metrics<'t> {
+    pub(super) fn finish(mut self) -> Metrics<'t> {
         let mut metrics = std::mem::take(&mut self.out.metrics);
         for metric in &mut metrics {
             let points = match &mut metric.value {

@@ -5,12 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and the ones it may name. What is not here may name nothing.
-const MAY_NAME: [(&str, &[&str]); 9] = [
+const MAY_NAME: [(&str, &[&str]); 10] = [
     ("exposition", &[]),
     ("registry", &["exposition"]),
     ("store", &["exposition", "registry"]),
     ("config", &[]),
     ("telemetry", &["exposition", "store"]),
+    (
+        "push",
+        &["config", "exposition", "registry", "store", "telemetry"],
+    ),
     ("net", &["config", "store", "telemetry"]),
     (
         "inputs",
