@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::expiry::Deadlines;
 use super::family::{FamilyIndex, Member};
+use super::natives::NativeIndex;
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
@@ -20,6 +21,7 @@ pub struct Sections {
     by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
     families: FamilyIndex,
+    pub natives: NativeIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
@@ -55,6 +57,7 @@ impl Sections {
             by_id: HashMap::new(),
             rope: Rope::default(),
             families: FamilyIndex::default(),
+            natives: NativeIndex::default(),
             deadlines: Deadlines::default(),
             stamps: None,
             apps: 0,
@@ -245,6 +248,11 @@ impl Sections {
         keys.iter().filter_map(|key| self.rope.get(key)).collect()
     }
 
+    /// Whether all of the output is families: verbatim texts come last.
+    pub fn is_merged(&self) -> bool {
+        !matches!(self.rope.last_key(), Some(Key::Verbatim(_)))
+    }
+
     pub fn totals(&self) -> Totals {
         let own = SectionId::own();
         let others = usize::from(self.by_id.contains_key(&own)) + self.apps;
@@ -337,6 +345,7 @@ impl Sections {
             }
             let key = samples_key(&family.name, id);
             freed.push(self.rope.set(key, family.samples.into_bytes()));
+            freed.extend(self.natives.set(&family.name, id, family.natives));
             members.push(Member {
                 family: family.name,
                 series: family.series,
@@ -346,6 +355,7 @@ impl Sections {
         for (family, series) in old {
             self.families.disown_series(section.serial, &series);
             freed.push(self.rope.remove(&samples_key(&family, id)));
+            freed.extend(self.natives.set(&family, id, Vec::new()));
             if self.families.leave(&family) {
                 freed.push(self.rope.remove(&Key::Family(family, Part::Head)));
             }
@@ -431,15 +441,23 @@ fn bytes_of(content: &Content) -> usize {
 }
 
 /// About the memory that a content takes: its text, the entries of each
-/// family's keys and fragments, and those of each series.
+/// family's keys and fragments, those of each series, and native histograms.
 fn weight_of(content: &Content) -> usize {
     const FAMILY: usize = 256;
     const SERIES: usize = 40;
+    const NATIVE: usize = 64;
     let index = match content {
         Content::Verbatim(_) => 0,
         Content::Families(families) => families
             .iter()
-            .map(|family| FAMILY + family.name.len() + family.series.len() * SERIES)
+            .map(|family| {
+                let natives: usize = family
+                    .natives
+                    .iter()
+                    .map(|native| NATIVE + native.labels.len() + native.histogram.len())
+                    .sum();
+                FAMILY + family.name.len() + family.series.len() * SERIES + natives
+            })
             .sum(),
     };
     bytes_of(content) + index
