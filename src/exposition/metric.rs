@@ -349,7 +349,7 @@ fn series(sample: &Sample<'_>) -> String {
 fn put(value: &mut Value, part: Part, number: f64) -> bool {
     match (part, value) {
         (Part::Whole, Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value)) => {
-            *value = number
+            *value = number;
         }
         (
             Part::Bucket(at),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::family::Member;
+use super::family::{Member, sizes_of};
 use super::sections::{Key, Part, Sections, samples_key};
 use super::{Now, Others, Producer, Section, SectionId};
 use crate::exposition::{Content, FamilyText};
@@ -124,6 +124,7 @@ impl Sections {
             section.account(Some(&member), None);
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.rope.remove(&samples_key(&member.family, id)));
+            freed.extend(self.natives.set(&member.family, id, Vec::new()));
             if self.families.leave(&member.family) {
                 freed.push(self.rope.remove(&Key::Family(member.family, Part::Head)));
             }
@@ -149,13 +150,15 @@ impl Sections {
             self.families.disown_series(serial, series);
             self.families.own_series(serial, &family.series);
         }
-        let bytes = family.samples.len() + family.head_len();
+        let (bytes, natives) = sizes_of(&family);
         let key = samples_key(&family.name, id);
         freed.push(self.rope.set(key, family.samples.into_bytes()));
+        freed.extend(self.natives.set(&family.name, id, family.natives));
         Member {
             family: family.name,
             series: family.series,
             bytes,
+            natives,
             came,
         }
     }
@@ -186,7 +189,7 @@ impl Section {
     /// Counts a family that changes.
     fn account(&mut self, before: Option<&Member>, after: Option<&Member>) {
         let of = |member: Option<&Member>| {
-            member.map_or((0, 0), |member| (member.bytes, member.weight()))
+            member.map_or((0, 0), |member| (member.bytes as usize, member.weight()))
         };
         let (before, after) = (of(before), of(after));
         self.bytes = self.bytes + after.0 - before.0;

@@ -60,7 +60,9 @@ pub struct Member {
     pub family: Arc<str>,
     pub series: Vec<u64>,
     /// Bytes of its text, a head included.
-    pub bytes: usize,
+    pub bytes: u32,
+    /// Bytes of its native histograms.
+    pub natives: u32,
     /// When it came, in milliseconds since 1970.
     pub came: u64,
 }
@@ -68,7 +70,7 @@ pub struct Member {
 impl Member {
     /// About the memory that it takes, in bytes.
     pub fn weight(&self) -> usize {
-        weight(self.bytes, &self.family, self.series.len())
+        weight(self.bytes, self.natives, &self.family, self.series.len())
     }
 }
 
@@ -221,15 +223,27 @@ fn reserved(name: &str) -> Option<(&'static str, Kind)> {
 
 /// About the memory that a family takes once it is stored, in bytes.
 pub fn weight_of(family: &FamilyText) -> usize {
-    let bytes = family.samples.len() + family.head_len();
-    weight(bytes, &family.name, family.series.len())
+    let (bytes, natives) = sizes_of(family);
+    weight(bytes, natives, &family.name, family.series.len())
 }
 
-/// Its text, the entries of its keys and fragments, and those of each series.
-fn weight(bytes: usize, name: &str, series: usize) -> usize {
+/// Bytes of a family's text, its head included, and of its native histograms.
+/// The store's pages take no more in one piece than 32 bits can say.
+pub fn sizes_of(family: &FamilyText) -> (u32, u32) {
+    const NATIVE: usize = 64;
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let natives = family.natives.iter();
+    let natives = natives.map(|it| NATIVE + it.labels.len() + it.histogram.len());
+    let text = family.samples.len() + family.head_len();
+    (size(text), size(natives.sum()))
+}
+
+/// Text, native histograms, the entries of keys and fragments, and those of
+/// each series.
+fn weight(bytes: u32, natives: u32, name: &str, series: usize) -> usize {
     const FAMILY: usize = 256;
     const SERIES: usize = 40;
-    bytes + FAMILY + name.len() + series * SERIES
+    bytes as usize + natives as usize + FAMILY + name.len() + series * SERIES
 }
 
 /// Checks a family's name and kind against the families that stay.

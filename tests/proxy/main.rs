@@ -17,5 +17,6 @@ mod lifecycle;
 mod merged;
 mod poll;
 mod poll_failures;
+mod protobuf;
 mod receive;
 mod shutdown;

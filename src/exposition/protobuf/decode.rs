@@ -62,7 +62,7 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
             .delimited("the length of a family")
             .map_err(|fault| fault.of(Some(count), None))?;
         let mut name = "";
-        read_family(Reader::new(message, start), count, &mut name, &mut out)
+        read_family(&Reader::new(message, start), count, &mut name, &mut out)
             .map_err(|fault| fault.of(Some(count), Some(name)))?;
     }
     out.finish()
@@ -164,7 +164,7 @@ impl Output {
 /// Reads one family's message and writes it. `name` is set as soon as it is
 /// known, for errors.
 fn read_family<'b>(
-    message: Reader<'b>,
+    message: &Reader<'b>,
     number: usize,
     name: &mut &'b str,
     out: &mut Output,
@@ -197,7 +197,7 @@ fn read_family<'b>(
     let natives = out.natives.len();
     if metrics > 0 {
         let mut writer = FamilyWriter::new(out, name, kind);
-        writer.write(&message, help)?;
+        writer.write(message, help)?;
     }
     let place = out.families.len();
     out.families.push(Written {
