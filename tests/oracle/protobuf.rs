@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 
 use exporter_proxy::exposition::protobuf::{self, Natives, decode, encode};
 use exporter_proxy::exposition::{
-    Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Value, normalize,
+    Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Timestamps, Value, normalize,
     unescape_help,
 };
 use serde::Deserialize;
