@@ -184,7 +184,9 @@ fn value_of(name: &str, segment: &str, encoded: bool) -> Result<String, PathErro
         ))
     })?;
     String::from_utf8(bytes).map_err(|_| {
-        PathError::Bad(format!("the value of {name}{BASE64} is not UTF-8 once it is decoded"))
+        PathError::Bad(format!(
+            "the value of {name}{BASE64} is not UTF-8 once it is decoded"
+        ))
     })
 }
 
