@@ -109,6 +109,13 @@ pub(super) fn number(out: &mut String, value: f64) {
     written.expect("writing to a String cannot fail");
 }
 
+/// A number as the reference writes it, with exponents from 6 on.
+pub fn number_text(value: f64) -> String {
+    let mut out = String::new();
+    bound(&mut out, value);
+    out
+}
+
 /// A bucket's bound or a quantile, as the value of a label. Readers of text
 /// compare these as text, so they are to the letter what the reference writes:
 /// exponents below -4 and from 6 on, of at least two digits and with a sign.

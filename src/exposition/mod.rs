@@ -26,7 +26,7 @@ pub mod protobuf;
 mod text;
 
 pub use added::{Added, Clash};
-pub use encode::{Encoder, FamilyEncoder, write_label_value};
+pub use encode::{Encoder, FamilyEncoder, number_text, write_label_value};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;

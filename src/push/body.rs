@@ -90,8 +90,7 @@ impl Intake {
     /// store's to say.
     pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
         let media = media(body.content_type)?;
-        let coding = Coding::of(body.content_encoding)?;
-        let bytes = coding::decode(coding, body.bytes.clone(), self.config.max_body)?;
+        let bytes = self.unpacked(body.content_encoding, body.bytes)?;
         if media == Media::Protobuf {
             let limits = protobuf::Limits {
                 families: self.exposition.max_samples,
@@ -124,6 +123,12 @@ impl Intake {
             _ => format_of(text),
         };
         self.text_families(group, text, format)
+    }
+
+    /// A body as it was before it was compressed.
+    pub fn unpacked(&self, content_encoding: &str, bytes: &Bytes) -> Result<Bytes, Fault> {
+        let coding = Coding::of(content_encoding)?;
+        Ok(coding::decode(coding, bytes.clone(), self.config.max_body)?)
     }
 
     fn text_families(

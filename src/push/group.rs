@@ -8,7 +8,7 @@ use super::base64;
 use crate::exposition::{unescape, write_label_value};
 
 /// What tells a group from others: its labels, `job` among them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
     labels: BTreeMap<String, String>,
 }

@@ -7,6 +7,7 @@ mod clip;
 mod listeners;
 pub mod own;
 mod process;
+mod pushes;
 mod reason;
 mod received;
 mod targets;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
+pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use targets::TargetStats;
@@ -33,6 +35,7 @@ pub struct Telemetry {
     pub push: Arc<ListenerStats>,
     pub received_tcp: Arc<Received>,
     pub received_unix: Arc<Received>,
+    pub pushes: Pushes,
     pub expired: Counter,
     pub scrapes_identity: ScrapeStats,
     pub scrapes_gzip: ScrapeStats,
@@ -72,6 +75,7 @@ impl Telemetry {
             push: Arc::default(),
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
+            pushes: Pushes::default(),
             expired: Counter::default(),
             scrapes_identity: ScrapeStats::default(),
             scrapes_gzip: ScrapeStats::default(),

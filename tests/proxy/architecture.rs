@@ -28,11 +28,19 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ),
     (
         "http",
-        &["config", "exposition", "net", "store", "telemetry"],
+        &["config", "exposition", "net", "push", "store", "telemetry"],
     ),
     (
         "app",
-        &["config", "http", "inputs", "net", "store", "telemetry"],
+        &[
+            "config",
+            "http",
+            "inputs",
+            "net",
+            "push",
+            "store",
+            "telemetry",
+        ],
     ),
 ];
 
