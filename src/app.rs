@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Listen, SocketPath};
-use crate::http;
+use crate::http::{self, Budget};
 use crate::inputs::door::Door;
 use crate::inputs::poller::{Poller, SetupError};
-use crate::inputs::receiver::{self, Budget, Receiver};
+use crate::inputs::receiver::{self, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener, raise_file_limit};
+use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
 use crate::telemetry::{ListenerName, Received, Telemetry};
@@ -39,7 +40,11 @@ pub struct App {
     http: Listener,
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
+    /// What makes pushes into writes.
+    intake: Arc<Intake>,
     poller: Poller,
+    /// Told by whoever may stop the program over HTTP.
+    quit: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -76,7 +81,10 @@ impl App {
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
         let hash = store.hasher().clone();
-        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics, hash));
+        let door = Door::new(config.exposition.clone(), own_metrics, hash.clone());
+        let door = Arc::new(door);
+        let (push, exposition) = (config.push.clone(), config.exposition.clone());
+        let intake = Arc::new(Intake::new(push, exposition, own_metrics, hash));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(
@@ -108,7 +116,9 @@ impl App {
             unix,
             http,
             push,
+            intake,
             poller,
+            quit: CancellationToken::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -120,11 +130,14 @@ impl App {
         self.raise_file_limit();
         log::info!("ready");
         let grace = self.config.exporter.shutdown_timeout;
-        let stop = self.stop.clone();
+        let (stop, quit) = (self.stop.clone(), self.quit.clone());
         let tasks = self.tasks.clone();
         self.start();
 
-        told.await;
+        tokio::select! {
+            () = told => {}
+            () = quit.cancelled() => log::info!("stopping"),
+        }
         stop.cancel();
         tasks.close();
         if timeout(grace, tasks.wait()).await.is_err() {
@@ -197,7 +210,7 @@ impl App {
     fn start(mut self) {
         let tcp = self.tcp.take();
         let unix = self.unix.take();
-        let budget = Arc::new(Budget::new(
+        let budget = Arc::new(receiver::Budget::new(
             self.config.receiver.max_buffered,
             Arc::clone(&self.telemetry.buffered),
         ));
@@ -207,8 +220,8 @@ impl App {
         self.start_receiver(unix, ListenerName::Unix, received_unix, &budget);
         self.start_expiry();
 
+        let server = self.server(ListenerName::Push);
         if let Some(push) = self.push.take() {
-            let server = self.server(ListenerName::Push);
             start_server(push, ListenerName::Push, server, &self.tasks);
         }
         let server = self.server(ListenerName::Http);
@@ -219,12 +232,18 @@ impl App {
     /// What the connections of a listener are served with.
     fn server(&self, name: ListenerName) -> Arc<http::Server> {
         let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
+        let source = self.push.as_ref().unwrap_or(&self.http).address();
         Arc::new(http::Server {
             config: self.config.exporter.clone(),
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
-            pushes,
+            pushes: pushes.then(|| http::Pushes {
+                intake: Arc::clone(&self.intake),
+                budget: Arc::new(Budget::new(self.config.push.max_buffered)),
+                source: Arc::from(source),
+                quit: self.quit.clone(),
+            }),
             stop: self.stop.clone(),
         })
     }
@@ -234,7 +253,7 @@ impl App {
         listener: Option<Listener>,
         name: ListenerName,
         received: Arc<Received>,
-        budget: &Arc<Budget>,
+        budget: &Arc<receiver::Budget>,
     ) {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {

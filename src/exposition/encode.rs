@@ -122,6 +122,13 @@ fn is_minus_zero(value: f64) -> bool {
     value == 0.0 && value.is_sign_negative()
 }
 
+/// A number as the reference writes it, with exponents from 6 on.
+pub fn number_text(value: f64) -> String {
+    let mut out = String::new();
+    write_bound(&mut out, value);
+    out
+}
+
 /// A bucket's bound or a quantile, as the value of a label. Readers of text
 /// compare these as text, so they are to the letter what the reference writes:
 /// exponents below -4 and from 6 on, of at least two digits and with a sign.

@@ -30,7 +30,7 @@ mod text;
 
 pub use added::{Added, Clash};
 pub use encode::{
-    Encoder, FamilyEncoder, write_bound, write_help, write_label_value, write_number,
+    Encoder, FamilyEncoder, number_text, write_bound, write_help, write_label_value, write_number,
 };
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};

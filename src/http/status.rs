@@ -19,6 +19,7 @@ const INDEX: &str = concat!(
 /apps?format=json     the same as JSON
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone
+/api/v1/groups        what was pushed over HTTP, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
 /ping                 PONG and the time

@@ -8,7 +8,7 @@ use super::base64;
 use crate::exposition::{unescape, write_label_value};
 
 /// What tells a group from others: its labels, `job` among them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
     labels: BTreeMap<String, String>,
 }
@@ -184,7 +184,9 @@ fn value_of(name: &str, segment: &str, encoded: bool) -> Result<String, PathErro
         ))
     })?;
     String::from_utf8(bytes).map_err(|_| {
-        PathError::Bad(format!("the value of {name}{BASE64} is not UTF-8 once it is decoded"))
+        PathError::Bad(format!(
+            "the value of {name}{BASE64} is not UTF-8 once it is decoded"
+        ))
     })
 }
 

@@ -1,11 +1,58 @@
 //! Pushes over HTTP, made into what the store takes. Pure: no I/O.
 //!
+//! - [`group`]: the labels of a group, as a path gives them.
 //! - [`coding`]: bodies that come compressed.
 //! - [`aggregate`]: families as additions to living ones; [`clearmode`] says
 //!   how, where the sender wants to.
 //! - [`idempotency`]: pushes that are sent again.
+//! - `body`: bodies of every type become families.
+//! - `replace`: families become a write that replaces those of a group.
+//! - [`batch`]: several groups in one body.
+//! - [`selector`]: which groups are meant.
+//!
+//! [`Intake`] is what all of it is asked through. How requests are read and
+//! answered is the business of `http`.
 
 pub mod aggregate;
+mod base64;
+pub mod batch;
+mod body;
 pub mod clearmode;
 pub mod coding;
+mod fault;
+pub mod group;
 pub mod idempotency;
+mod replace;
+pub mod selector;
+
+use std::hash::RandomState;
+
+pub use body::Body;
+pub use fault::Fault;
+pub use group::{Group, PathError};
+pub use replace::{Method, Sender};
+
+use crate::config::{Exposition, Push};
+
+/// Makes pushes into writes.
+#[derive(Debug)]
+pub struct Intake {
+    pub config: Push,
+    exposition: Exposition,
+    /// Whether the proxy shows metrics of its own, whose names are taken then.
+    own_metrics: bool,
+    /// Shared with the other inputs, so that a series is known again whoever
+    /// exposes it.
+    hash: RandomState,
+}
+
+impl Intake {
+    pub fn new(config: Push, exposition: Exposition, own_metrics: bool, hash: RandomState) -> Self {
+        Intake {
+            config,
+            exposition,
+            own_metrics,
+            hash,
+        }
+    }
+}

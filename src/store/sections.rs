@@ -147,7 +147,7 @@ impl Sections {
         let coming: usize = others().map(|plan| plan.weight).sum();
         let freed: usize = others().map(|plan| plan.freed).sum();
         let weight = self.weight + coming - freed;
-        match others().filter(|plan| !plan.is_removal).next_back() {
+        match others().rfind(|plan| !plan.is_removal) {
             Some(last) if weight > limits.bytes && weight > self.weight => {
                 Err(Refused::TooManyBytes {
                     section: last.id.clone(),

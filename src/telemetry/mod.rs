@@ -7,6 +7,7 @@ mod clip;
 mod listeners;
 pub mod own;
 mod process;
+mod pushes;
 mod reason;
 mod received;
 mod targets;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
+pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use targets::TargetStats;
@@ -35,6 +37,7 @@ pub struct Telemetry {
     pub received_unix: Arc<Received>,
     /// Bytes of unfinished messages.
     pub buffered: Arc<Level>,
+    pub pushes: Pushes,
     pub expired: Counter,
     pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
@@ -100,6 +103,7 @@ impl Telemetry {
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
+            pushes: Pushes::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),

@@ -29,7 +29,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     ),
     (
         "http",
-        &["config", "exposition", "net", "store", "telemetry"],
+        &["config", "exposition", "net", "push", "store", "telemetry"],
     ),
     (
         "app",
@@ -38,6 +38,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
             "http",
             "inputs",
             "net",
+            "push",
             "registry",
             "store",
             "telemetry",

@@ -5,7 +5,9 @@ use super::*;
 
 fn key(path: &str) -> Result<String, String> {
     let group = Group::of_path(path, false);
-    group.map(|group| group.key()).map_err(|fault| fault.to_string())
+    group
+        .map(|group| group.key())
+        .map_err(|fault| fault.to_string())
 }
 
 #[test]
@@ -21,7 +23,10 @@ fn paths_name_groups_by_pushgateways_rules() {
         ("job/x/a@base64/=/b/1", r#"{a="",b="1",job="x"}"#),
         ("job@base64/eA", r#"{job="x"}"#),
         ("job@base64/eA==", r#"{job="x"}"#),
-        ("job/x/path@base64/L3Zhci90bXA=", r#"{job="x",path="/var/tmp"}"#),
+        (
+            "job/x/path@base64/L3Zhci90bXA=",
+            r#"{job="x",path="/var/tmp"}"#,
+        ),
         // Split before it is decoded.
         ("job/a%2Fb", r#"{job="a/b"}"#),
         ("job/x/a/b%2Fc", r#"{a="b/c",job="x"}"#),
@@ -67,7 +72,11 @@ fn what_names_no_group_is_told() {
         assert!(fault.contains(words), "{path}: {fault}");
     }
     let many: String = (0..65).map(|n| format!("/l{n}/v")).collect();
-    assert!(key(&format!("job/x{many}")).unwrap_err().contains("more than 64"));
+    assert!(
+        key(&format!("job/x{many}"))
+            .unwrap_err()
+            .contains("more than 64")
+    );
 }
 
 #[test]
@@ -77,12 +86,20 @@ fn names_may_be_escaped_where_that_is_asked_for() {
         key("job/x/U__my_2e_label/1").as_deref(),
         Ok(r#"{job="x","my.label"="1"}"#)
     );
-    assert_eq!(key("job/x/U__a__b/1").as_deref(), Ok(r#"{a_b="1",job="x"}"#));
+    assert_eq!(
+        key("job/x/U__a__b/1").as_deref(),
+        Ok(r#"{a_b="1",job="x"}"#)
+    );
     // What is no escape is a name as it stands.
-    assert_eq!(key("job/x/U__a_zz_/1").as_deref(), Ok(r#"{U__a_zz_="1",job="x"}"#));
+    assert_eq!(
+        key("job/x/U__a_zz_/1").as_deref(),
+        Ok(r#"{U__a_zz_="1",job="x"}"#)
+    );
     assert!(key("job/x/U______a/1").is_err());
     assert_eq!(
-        Group::of_path("job/x/U__my_2e_label/1", false).unwrap().key(),
+        Group::of_path("job/x/U__my_2e_label/1", false)
+            .unwrap()
+            .key(),
         r#"{U__my_2e_label="1",job="x"}"#
     );
 }
@@ -90,11 +107,20 @@ fn names_may_be_escaped_where_that_is_asked_for() {
 #[test]
 fn labels_of_batches_are_held_to_the_same_rules() {
     let of = |pairs: &[(&str, &str)]| {
-        let labels = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let labels = pairs
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         Group::of_labels(labels.collect(), false)
     };
-    assert_eq!(of(&[("job", "x"), ("a", "")]).unwrap().key(), r#"{a="",job="x"}"#);
-    for wrong in [&[("a", "b")][..], &[("job", "")], &[("job", "x"), ("__a", "b")]] {
+    assert_eq!(
+        of(&[("job", "x"), ("a", "")]).unwrap().key(),
+        r#"{a="",job="x"}"#
+    );
+    for wrong in [
+        &[("a", "b")][..],
+        &[("job", "")],
+        &[("job", "x"), ("__a", "b")],
+    ] {
         assert!(of(wrong).is_err(), "{wrong:?}");
     }
 }
