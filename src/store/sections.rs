@@ -83,7 +83,7 @@ impl Sections {
                 series: Vec::new(),
                 natives: Vec::new(),
             };
-            if let Some(head) = sections.families.join(&family, false) {
+            if let (_, Some(head)) = sections.families.join(&family, false) {
                 let key = Key::Family(Arc::clone(&family.name), Part::Head);
                 sections.rope.set(key, head);
             }
