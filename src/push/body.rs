@@ -214,6 +214,9 @@ impl Intake {
 
 /// A group in messages.
 pub fn shown(group: &Group) -> String {
+    if group.labels().is_empty() {
+        return "the body".to_owned();
+    }
     format!("group {}", group.key())
 }
 
