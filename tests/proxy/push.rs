@@ -336,6 +336,43 @@ fn bodies_are_bounded_in_size_and_time_and_small_faults_keep_the_connection() {
 }
 
 #[test]
+fn who_sends_far_too_much_still_reads_the_answer() {
+    let proxy = Proxy::start("[push]\nmax_body = 1000\n");
+    let large = "m 1\n".repeat(1 << 20);
+    for length in [
+        format!("Content-Length: {}\r\n\r\n{large}", large.len()),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+            large.len()
+        ),
+    ] {
+        let mut sender = Sender::to(&proxy.push);
+        sender.send(format!("PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\n{length}").as_bytes());
+        assert_eq!(read_answer(&mut sender.0, true).unwrap().status, 413);
+    }
+    let mut waiting = Sender::to(&proxy.push);
+    waiting.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n");
+    assert_eq!(read_answer(&mut waiting.0, true).unwrap().status, 413);
+    assert_eq!(
+        proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"too_large\"}"),
+        Some(3.0)
+    );
+}
+
+#[test]
+fn names_of_labels_may_be_escaped_where_that_is_set() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n[push]\nenable_utf8_names = true\n");
+    push(&proxy, "PUT", "/metrics/job/x/U__my_2e_label/1", "m 1\n");
+    assert!(
+        text(&proxy).contains("m{instance=\"\",job=\"x\",\"my.label\"=\"1\"} 1\n"),
+        "{}",
+        text(&proxy)
+    );
+    let list = http_request(&proxy.push, "GET", "/api/v1/metrics", &[]).json();
+    assert_eq!(list["data"][0]["labels"]["my.label"], "1");
+}
+
+#[test]
 fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let proxy = Proxy::start(QUIET);
     let mut stream = Sender::to(&proxy.push).0;
