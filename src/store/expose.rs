@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::family::Member;
+use super::family::{Member, weight_of_natives};
 use super::sections::{Key, Part, Sections, samples_key};
 use super::{Now, Others, Producer, Section, SectionId};
 use crate::exposition::{Content, FamilyText};
@@ -124,6 +124,7 @@ impl Sections {
             section.account(Some(&member), None);
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.rope.remove(&samples_key(&member.family, id)));
+            freed.extend(self.natives.set(&member.family, id, Vec::new()));
             if self.families.leave(&member.family) {
                 freed.push(self.rope.remove(&Key::Family(member.family, Part::Head)));
             }
@@ -150,12 +151,15 @@ impl Sections {
             self.families.own_series(serial, &family.series);
         }
         let bytes = family.samples.len() + family.head_len();
+        let natives = weight_of_natives(&family);
+        freed.extend(self.natives.set(&family.name, id, family.natives));
         let key = samples_key(&family.name, id);
         freed.push(self.rope.set(key, family.samples.into_bytes()));
         Member {
             family: family.name,
             series: family.series,
             bytes,
+            natives,
             came,
         }
     }

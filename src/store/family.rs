@@ -59,6 +59,8 @@ pub struct Member {
     pub series: Vec<u64>,
     /// Bytes of its text, a head included.
     pub bytes: usize,
+    /// Memory for its native histograms, in bytes.
+    pub natives: usize,
     /// When it came, in milliseconds since 1970.
     pub came: u64,
 }
@@ -66,7 +68,7 @@ pub struct Member {
 impl Member {
     /// About the memory that it takes, in bytes.
     pub fn weight(&self) -> usize {
-        weight(self.bytes, &self.family, self.series.len())
+        weight(self.bytes, &self.family, self.series.len()) + self.natives
     }
 }
 
@@ -220,7 +222,16 @@ fn reserved(name: &str) -> Option<(&'static str, Kind)> {
 /// About the memory that a family takes once it is stored, in bytes.
 pub fn weight_of(family: &FamilyText) -> usize {
     let bytes = family.samples.len() + family.head_len();
-    weight(bytes, &family.name, family.series.len())
+    weight(bytes, &family.name, family.series.len()) + weight_of_natives(family)
+}
+
+/// About the memory that a family's native histograms take, in bytes.
+pub fn weight_of_natives(family: &FamilyText) -> usize {
+    const NATIVE: usize = 64;
+    let natives = family.natives.iter();
+    natives
+        .map(|native| NATIVE + native.labels.len() + native.histogram.len())
+        .sum()
 }
 
 /// Its text, the entries of its keys and fragments, and those of each series.

@@ -14,6 +14,8 @@ mod crc;
 mod expiry;
 mod expose;
 mod family;
+mod messages;
+mod natives;
 mod now;
 mod page;
 mod plan;
@@ -23,20 +25,25 @@ mod sections;
 mod snapshot;
 mod write;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use natives::FamilyNatives;
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
 use crate::exposition::Text;
+use messages::Messages;
 use sections::Sections;
 
 /// The sections of all producers, and the output they make together.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
+    /// What was made last for readers of protobuf, with names as they are and
+    /// with underscores.
+    messages: [Mutex<Arc<Messages>>; 2],
     limits: Limits,
 }
 
@@ -68,6 +75,7 @@ impl Store {
     pub fn new(limits: Limits, stamps: bool) -> Self {
         Store {
             sections: RwLock::new(Sections::new(stamps)),
+            messages: Default::default(),
             limits,
         }
     }
@@ -105,8 +113,32 @@ impl Store {
 
     /// The text of all sections as it is now.
     pub fn snapshot(&self) -> Snapshot {
+        snapshot(&self.read())
+    }
+
+    /// The same with the native histograms of that moment.
+    pub fn snapshot_with_natives(&self) -> Snapshot {
         let sections = self.read();
-        Snapshot::new(sections.rope.pages(), sections.rope.len())
+        snapshot(&sections).with_natives(sections.natives.all())
+    }
+
+    /// All native histograms, for a snapshot of a part of the text.
+    pub fn natives(&self) -> Vec<FamilyNatives> {
+        self.read().natives.all()
+    }
+
+    /// A snapshot of the whole as protobuf, made now as far as it changed
+    /// since the last one. With `underscores`, names stay within the old
+    /// characters. Only a snapshot that is merged can be shown so.
+    pub fn messages(&self, snapshot: &Snapshot, underscores: bool) -> Snapshot {
+        let kept = &self.messages[usize::from(underscores)];
+        let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&lock());
+        let made = Arc::new(Messages::of(snapshot, underscores, &before));
+        let shown = made.snapshot();
+        let replaced = std::mem::replace(&mut *lock(), made);
+        drop(replaced);
+        shown
     }
 
     /// Every section but the proxy's own, in order.
@@ -161,6 +193,11 @@ impl Store {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn snapshot(sections: &Sections) -> Snapshot {
+    let snapshot = Snapshot::new(sections.rope.pages(), sections.rope.len());
+    snapshot.of_families(sections.is_merged())
 }
 
 #[cfg(test)]

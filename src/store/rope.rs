@@ -46,6 +46,11 @@ impl<K: Ord> Rope<K> {
         self.len
     }
 
+    /// The key of the last fragment.
+    pub fn last_key(&self) -> Option<&K> {
+        self.slots.last()?.keys.last()
+    }
+
     /// The pages as they are now. What is written later does not touch them.
     pub fn pages(&self) -> Vec<Arc<Page>> {
         self.slots

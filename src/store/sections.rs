@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
+use super::natives::NativeIndex;
 use super::plan::{Plan, plan};
 use super::rope::Rope;
 use super::{
@@ -22,6 +23,7 @@ pub struct Sections {
     by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
     pub(super) families: FamilyIndex,
+    pub natives: NativeIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
@@ -59,6 +61,7 @@ impl Sections {
             by_id: HashMap::new(),
             rope: Rope::default(),
             families: FamilyIndex::default(),
+            natives: NativeIndex::default(),
             deadlines: Deadlines::default(),
             stamps: None,
             apps: 0,
@@ -333,6 +336,11 @@ impl Sections {
             }
         }
         keys.iter().filter_map(|key| self.rope.get(key)).collect()
+    }
+
+    /// Whether all of the output is families: verbatim texts come last.
+    pub fn is_merged(&self) -> bool {
+        !matches!(self.rope.last_key(), Some(Key::Verbatim(_)))
     }
 
     pub fn totals(&self) -> Totals {

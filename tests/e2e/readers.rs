@@ -34,6 +34,11 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
 
 /// A real Prometheus, which scrapes the proxy once a second.
 pub fn scraping(proxy: &Proxy) -> Server {
+    scraping_with(proxy, &[])
+}
+
+/// The same with further arguments.
+pub fn scraping_with(proxy: &Proxy, arguments: &[&str]) -> Server {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = dir.path().join("prometheus.yml");
     let text = format!(
@@ -50,7 +55,8 @@ pub fn scraping(proxy: &Proxy) -> Server {
                 "--storage.tsdb.path={}",
                 dir.path().join("data").display()
             ))
-            .arg("--web.listen-address=127.0.0.1:0"),
+            .arg("--web.listen-address=127.0.0.1:0")
+            .args(arguments),
         logged_address,
     )
     .keeping(dir)

@@ -18,6 +18,7 @@ mod lifecycle;
 mod merged;
 mod poll;
 mod poll_failures;
+mod protobuf;
 mod push;
 mod push_api;
 mod receive;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::error::{DecodeError, Fault, shown};
 use super::field::family;
 use super::lines::FamilyWriter;
 use super::metric_type;
 use super::wire::Reader;
-use crate::exposition::Native;
+use crate::exposition::{FamilyText, Native, labels_of, labels_text};
 
 /// What one body may hold.
 #[derive(Debug, Clone, Copy)]
@@ -62,10 +63,39 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
             .delimited("the length of a family")
             .map_err(|fault| fault.of(Some(count), None))?;
         let mut name = "";
-        read_family(Reader::new(message, start), count, &mut name, &mut out)
+        read_family(&Reader::new(message, start), count, &mut name, &mut out)
             .map_err(|fault| fault.of(Some(count), Some(name)))?;
     }
     out.finish()
+}
+
+/// Gives the families of a body's text, once they are in normal form, their
+/// native histograms. `relabel` does to labels, without escapes and in any
+/// order, what was done to those of the samples.
+pub fn attach(
+    families: &mut [FamilyText],
+    natives: Vec<DecodedNative>,
+    mut relabel: impl FnMut(&mut Vec<(String, String)>),
+) {
+    if natives.is_empty() {
+        return;
+    }
+    let places: HashMap<Arc<str>, usize> = families
+        .iter()
+        .enumerate()
+        .map(|(place, family)| (Arc::clone(&family.name), place))
+        .collect();
+    for DecodedNative { family, native } in natives {
+        let labels = labels_of(&native.labels);
+        let (Some(place), Some(mut labels)) = (places.get(&*family), labels) else {
+            continue;
+        };
+        relabel(&mut labels);
+        families[*place].natives.push(Native {
+            labels: labels_text(&labels).into(),
+            ..native
+        });
+    }
 }
 
 /// The text, while it grows.
@@ -164,7 +194,7 @@ impl Output {
 /// Reads one family's message and writes it. `name` is set as soon as it is
 /// known, for errors.
 fn read_family<'b>(
-    message: Reader<'b>,
+    message: &Reader<'b>,
     number: usize,
     name: &mut &'b str,
     out: &mut Output,
@@ -197,7 +227,7 @@ fn read_family<'b>(
     let natives = out.natives.len();
     if metrics > 0 {
         let mut writer = FamilyWriter::new(out, name, kind);
-        writer.write(&message, help)?;
+        writer.write(message, help)?;
     }
     let place = out.families.len();
     out.families.push(Written {

@@ -254,7 +254,7 @@ impl Writer<'_> {
 fn put_count(out: &mut Vec<u8>, whole: u32, float: u32, count: f64) {
     // 2 to the power of 64, the first number that is too large.
     const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
-    if count >= 0.0 && count < TOO_LARGE && count.fract() == 0.0 {
+    if (0.0..TOO_LARGE).contains(&count) && count.fract() == 0.0 {
         put_unsigned(out, whole, count as u64);
     } else {
         put_double(out, float, count);

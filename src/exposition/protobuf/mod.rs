@@ -4,6 +4,7 @@
 //!
 //! - [`decode`]: a body becomes text 0.0.4, which then goes the way of any
 //!   text, and the native histograms that text has no words for.
+//! - [`attach`]: gives these to the families, once the text was taken apart.
 //! - [`encode`]: normal text and its native histograms become messages.
 //!
 //! Bodies are read where they lie, field by field (`wire`). Messages made into
@@ -22,7 +23,7 @@ mod native;
 mod tests;
 mod wire;
 
-pub use decode::{Decoded, DecodedNative, Limits, decode};
+pub use decode::{Decoded, DecodedNative, Limits, attach, decode};
 pub use encode::{Natives, encode};
 pub use error::DecodeError;
 

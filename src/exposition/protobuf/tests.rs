@@ -1,8 +1,11 @@
 mod random;
 
+use std::hash::RandomState;
+use std::slice::from_ref;
+
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
 use super::*;
-use crate::exposition::Native;
+use crate::exposition::{Added, Clash, Metrics, Native, Normal, Timestamps, normalize};
 
 const LIMITS: Limits = Limits {
     families: 1000,
@@ -34,7 +37,9 @@ impl Message {
     }
 
     fn with(mut self, field: u32, message: Message) -> Self {
-        put_bytes(&mut self.0, field, &message.0);
+        put_varint(&mut self.0, u64::from(field) << 3 | 2);
+        put_varint(&mut self.0, message.0.len() as u64);
+        self.0.extend(message.0);
         self
     }
 }
@@ -174,7 +179,7 @@ fn a_gauge_histogram_is_shown_as_that_of_open_metrics_is() {
 #[test]
 fn a_family_without_type_is_a_counter_and_of_two_the_last_holds() {
     let untyped = message().text(1, "c").with(4, counter(&[], 1.0));
-    assert_eq!(decoded(&[untyped.clone()]).text, "# TYPE c counter\nc 1\n");
+    assert_eq!(decoded(from_ref(&untyped)).text, "# TYPE c counter\nc 1\n");
     let histogram = family("n", 4, &[message().with(7, native())]);
     let gauge = |name, value| family(name, 1, &[message().with(2, message().double(1, value))]);
     let families = [
@@ -318,11 +323,11 @@ fn faults_say_where_they_are() {
             "family 1, byte 1: expected a family's name, found none",
         ),
         (
-            vec![family("ok", 0, &[one.clone()]), family("x\0", 0, &[])],
+            vec![family("ok", 0, from_ref(&one)), family("x\0", 0, &[])],
             "family 2 (\"x\\0\"), byte 21: expected a family's name, found NUL in it",
         ),
         (
-            vec![family("g", 1, &[one.clone()])],
+            vec![family("g", 1, from_ref(&one))],
             "family 1 (\"g\"), byte 6: expected a gauge, by the family's type, found a counter",
         ),
         (
@@ -359,7 +364,7 @@ fn faults_say_where_they_are() {
         ),
         (
             vec![
-                family("h_sum", 0, &[one.clone()]),
+                family("h_sum", 0, from_ref(&one)),
                 family("h", 4, &[message().with(7, message())]),
             ],
             "family 2 (\"h\"), byte 24: expected no other family named like a part of this one, found family 1",
@@ -462,7 +467,7 @@ fn what_is_missing_or_no_part_is_made_good() {
 fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
     let native = native().with(3, message().number(1, 6).double(2, 8.0));
     let family = family("n", 4, &[labelled(&[("a", "1")]).with(7, native)]);
-    let before = decoded(&[family.clone()]);
+    let before = decoded(from_ref(&family));
     let natives: Vec<Native> = before.natives.iter().map(|it| it.native.clone()).collect();
     let mut index = Natives::default();
     index.add("n", &natives);
@@ -478,5 +483,65 @@ fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
         after.text.contains("n_bucket{a=\"1\",le=\"8\"} 6\n"),
         "{}",
         after.text
+    );
+}
+
+#[test]
+fn natives_are_given_to_the_families_of_the_text() {
+    let metric = |value| labelled(&[("a.b", value), ("job", "mine")]).with(7, native());
+    let body = [
+        family("n.x", 4, &[metric("1"), metric("2")]),
+        family("o", 4, &[message().with(7, native())]),
+        family("p", 0, &[counter(&[], 1.0)]),
+    ];
+    let decoded = decoded(&body);
+    let normal = Normal {
+        limits: crate::exposition::Limits::default(),
+        added: &[Added {
+            name: "instance",
+            value: "",
+            clash: Clash::Rename,
+        }],
+        timestamps: Timestamps::Keep,
+        hash: &RandomState::new(),
+    };
+    let mut families = normalize(&decoded.text, &normal).expect("it is text");
+    attach(&mut families, decoded.natives, |labels| {
+        labels.push(("instance".to_owned(), String::new()));
+    });
+    let labels: Vec<Vec<&str>> = families
+        .iter()
+        .map(|family| family.natives.iter().map(|it| &*it.labels).collect())
+        .collect();
+    assert_eq!(
+        labels,
+        [
+            vec![
+                "\"a.b\"=\"1\",instance=\"\",job=\"mine\"",
+                "\"a.b\"=\"2\",instance=\"\",job=\"mine\""
+            ],
+            vec!["instance=\"\""],
+            vec![]
+        ]
+    );
+    // The samples have the same, so they are found again.
+    for family in &families {
+        let metrics = Metrics::of_text(family);
+        for (metric, native) in metrics.metrics.iter().zip(&family.natives) {
+            assert_eq!(metric.labels_text(), *native.labels);
+        }
+    }
+}
+
+#[test]
+fn buckets_of_one_histogram_are_bounded() {
+    let mut histogram = message();
+    for _ in 0..20_000 {
+        histogram.0.extend_from_slice(&[0x1a, 0]);
+    }
+    let error = refused(&[family("h", 4, &[message().with(7, histogram)])]);
+    assert!(
+        error.contains("expected at most 16384 buckets, found more"),
+        "{error}"
     );
 }
