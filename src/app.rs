@@ -19,7 +19,7 @@ use crate::net::{Connection, Listener, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
-use crate::telemetry::{ListenerName, Received, Telemetry};
+use crate::telemetry::{ListenerName, Received, Telemetry, clip};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -301,7 +301,7 @@ impl App {
                     log::info!(
                         "{} {} withdrawn: not heard from in time",
                         id.producer.as_str(),
-                        id.name
+                        clip(&id.name)
                     );
                 }
             }

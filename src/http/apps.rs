@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use super::reply::{self, Reply};
 use super::{Server, metrics, query};
 use crate::store::{Now, Producer, Section, SectionId, Store};
+use crate::telemetry::clip;
 
 /// A `+---+` rule above and below every row, the header's too: the look that
 /// scripts which read this table know.
@@ -109,7 +110,7 @@ fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
     table.set_header(["App Name", "Last Update Time (UTC)", "Source"]);
     for (id, section) in sections {
         table.add_row([
-            id.name.to_string(),
+            name(id),
             updated(section),
             section.origin.source.to_string(),
         ]);
@@ -132,7 +133,7 @@ fn wide_table(store: &Store, sections: &[(SectionId, Section)], now: Now) -> Tab
     ]);
     for (id, section) in sections {
         table.add_row([
-            id.name.to_string(),
+            name(id),
             updated(section),
             section.origin.source.to_string(),
             section.origin.peer.to_string(),
@@ -178,6 +179,15 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
         details["expires_at"] = json!(section.expires(now).map(rfc3339));
     }
     details
+}
+
+/// A name for a table. Those of groups may have any characters, and stay on
+/// their line.
+fn name(id: &SectionId) -> String {
+    match id.producer {
+        Producer::Group => clip(&id.name),
+        _ => id.name.to_string(),
+    }
 }
 
 fn updated(section: &Section) -> String {

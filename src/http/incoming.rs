@@ -69,12 +69,35 @@ impl Drop for Held {
 const MOST_DISCARDED: u64 = 64 << 10;
 const LONGEST_DISCARD: Duration = Duration::from_secs(1);
 
+/// What is read and dropped of a body that was refused, and for how long: a
+/// connection that is closed with bytes unread is reset, and the client might
+/// never see the answer.
+const MOST_LINGERING: usize = 16 << 20;
+const LONGEST_LINGER: Duration = Duration::from_secs(1);
+
+/// Reads on in the background, while the answer is on its way.
+fn linger(mut body: Incoming) {
+    tokio::spawn(timeout(LONGEST_LINGER, async move {
+        let mut left = MOST_LINGERING;
+        while let Some(Ok(frame)) = body.frame().await {
+            let came = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(came) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    }));
+}
+
 /// Reads a body to its end. A client that waits for `100 Continue` is told to
 /// go on by it. Returns what is wrong, and how many bytes had come.
+///
+/// `waits` tells of such a client: one that is refused before sends nothing.
 pub async fn read(
     body: Incoming,
     budget: &Arc<Budget>,
     config: &Push,
+    waits: bool,
 ) -> Result<Taken, (Fault, usize)> {
     let limit = config.max_body;
     let too_large = || {
@@ -83,6 +106,9 @@ pub async fn read(
     };
     // What says that it is too large need not come.
     if body.size_hint().lower() > limit as u64 {
+        if !waits {
+            linger(body);
+        }
         return Err((too_large(), 0));
     }
     let mut held = Held {
@@ -136,7 +162,12 @@ pub async fn read(
             bytes: only.unwrap_or_else(|| whole.freeze()),
             held,
         }),
-        Err(fault) => Err((fault, came)),
+        Err(fault) => {
+            if matches!(fault.reason, Reason::TooLarge | Reason::NoBuffer) {
+                linger(body);
+            }
+            Err((fault, came))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
 };
 use hyper::{Method as HttpMethod, Request, StatusCode};
 use tokio::sync::Semaphore;
@@ -164,7 +164,8 @@ impl Call<'_> {
     /// the connection, since the rest of it would be taken for a request.
     pub async fn read(&self, method: &'static str, body: Incoming) -> Result<Taken, Reply> {
         let config = &self.pushes.intake.config;
-        let read = incoming::read(body, &self.pushes.budget, config).await;
+        let waits = self.headers.contains_key(EXPECT);
+        let read = incoming::read(body, &self.pushes.budget, config, waits).await;
         read.map_err(|(fault, came)| closing(self.refuse(method, &fault, came)))
     }
 

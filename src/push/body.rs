@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::coding::{self, Coding};
 use super::{Fault, Group, Intake};
 use crate::exposition::{
-    Added, Clash, FamilyText, Format, Kind, Limits, Native, Normal, ParseError, Timestamps,
-    format_of, labels_of, labels_text, normalize_as, plain_name, protobuf, write_label_value,
+    Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, format_of,
+    normalize_as, plain_name, protobuf, write_label_value,
 };
 use crate::telemetry::Reason;
 
@@ -100,14 +100,9 @@ impl Intake {
                 Fault::new(Reason::Malformed, &format!("{}, {fault}", shown(group)))
             })?;
             let mut families = self.text_families(group, &decoded.text, Format::Text)?;
-            for found in decoded.natives {
-                let family = families
-                    .iter_mut()
-                    .find(|family| *family.name == *found.family);
-                if let Some(family) = family {
-                    family.natives.push(labelled(group, found.native));
-                }
-            }
+            protobuf::attach(&mut families, decoded.natives, |labels| {
+                put_on(group, labels);
+            });
             return Ok(families);
         }
         let text = std::str::from_utf8(&bytes).map_err(|fault| {
@@ -214,24 +209,20 @@ impl Intake {
 
 /// A group in messages.
 pub fn shown(group: &Group) -> String {
+    if group.labels().is_empty() {
+        return "the body".to_owned();
+    }
     format!("group {}", group.key())
 }
 
-/// A native histogram with the labels that its samples get.
-fn labelled(group: &Group, native: Native) -> Native {
-    let Some(mut labels) = labels_of(&native.labels) else {
-        return native;
-    };
+/// Does to labels what is done to those of samples.
+fn put_on(group: &Group, labels: &mut Vec<(String, String)>) {
     labels.retain(|(name, _)| !group.labels().contains_key(name));
     for (name, value) in group.labels() {
         labels.push((name.clone(), value.clone()));
     }
     if !labels.iter().any(|(name, _)| name == "instance") {
         labels.push(("instance".to_owned(), String::new()));
-    }
-    Native {
-        labels: labels_text(&labels).into(),
-        ..native
     }
 }
 

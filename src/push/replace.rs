@@ -6,6 +6,7 @@ use super::body::{Body, Escaped, TIMES, shown};
 use super::{Fault, Group, Intake};
 use crate::exposition::{FamilyText, Format};
 use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
+use crate::telemetry::Reason;
 
 /// What a push does with its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,7 @@ impl Intake {
         sender: &Sender,
         now: Now,
     ) -> Result<Change, Fault> {
+        self.hold(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
         let others = match method {
             Method::Put => Others::Drop,
@@ -99,6 +101,27 @@ impl Intake {
             lifetime: self.lifetime(sender),
             problem: None,
         })
+    }
+
+    /// Whether a group's labels keep to the limits on labels of samples, since
+    /// they are put on each.
+    fn hold(&self, group: &Group) -> Result<(), Fault> {
+        let config = &self.exposition;
+        let told = |problem: &str| Err(Fault::new(Reason::BadLabels, problem));
+        if group.labels().len() > config.max_labels {
+            let most = config.max_labels;
+            return told(&format!(
+                "the group has more than {most} labels (exposition.max_labels)"
+            ));
+        }
+        let most = config.max_label_length;
+        let long = |(name, value): &(&String, &String)| name.len() > most || value.len() > most;
+        match group.labels().iter().find(long) {
+            Some((name, _)) => told(&format!(
+                "a label of the group has more than {most} bytes (exposition.max_label_length): {name:?}"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The change that tells of a push that was refused.
@@ -136,11 +159,15 @@ impl Intake {
              # TYPE {succeeded} gauge\n{succeeded} {success}\n"
         );
         let families = self.normalize(&Escaped::of(group), &text, Format::Text);
-        let families = families.ok().and_then(|families| families.try_into().ok());
-        // Only labels past a limit stand in the way.
-        families.ok_or_else(|| {
+        let families: Option<[FamilyText; 2]> =
+            families.ok().and_then(|families| families.try_into().ok());
+        // They stand in nobody's text.
+        let unplaced =
+            families.map(|families| families.map(|family| FamilyText { line: 0, ..family }));
+        // Only limits that nothing fits stand in the way.
+        unplaced.ok_or_else(|| {
             let message = format!("{}: its labels are too many or too long (exposition.max_labels, exposition.max_label_length)", shown(group));
-            Fault::new(crate::telemetry::Reason::TooManySamples, &message)
+            Fault::new(Reason::TooManySamples, &message)
         })
     }
 

@@ -4,7 +4,6 @@ use super::*;
 use crate::config::Config;
 use crate::exposition::Content;
 use crate::store::Limits;
-use crate::telemetry::Reason;
 
 fn intake(change: impl FnOnce(&mut Config)) -> Intake {
     let mut config = Config::default();
@@ -352,6 +351,24 @@ fn a_check_tells_what_a_push_would_and_changes_nothing() {
     assert_eq!(check("m{\n").unwrap_err().reason, Reason::InvalidText);
     assert_eq!(here.text(), before);
     assert_eq!(here.store.totals().groups, 1);
+}
+
+#[test]
+fn labels_of_groups_keep_to_the_limits_of_samples() {
+    let mut here = Here::new();
+    here.intake = intake(|config| {
+        config.exposition.max_labels = 2;
+        config.exposition.max_label_length = 5;
+    });
+    for (path, words) in [
+        ("job/x/a/1/b/2", "more than 2 labels"),
+        ("job/123456", "more than 5 bytes"),
+    ] {
+        let fault = here.push(Method::Put, path, "").unwrap_err();
+        assert_eq!(fault.reason, Reason::BadLabels);
+        assert!(fault.message.contains(words), "{fault}");
+    }
+    assert_eq!(here.store.totals().groups, 0);
 }
 
 #[test]
