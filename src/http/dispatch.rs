@@ -43,6 +43,8 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["apps", _, "metrics"] => "app_metrics",
         ["-", "healthy"] => "healthy",
         ["-", "ready"] => "ready",
+        ["healthy"] if server.pushes.is_some() => "healthy",
+        ["ready"] if server.pushes.is_some() => "ready",
         ["ping"] => "ping",
         _ => return ("unknown", reply::not_found(path)),
     };
@@ -59,6 +61,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["apps", name, _] => apps::text(server, request, name).await,
         ["-", "healthy"] => status::healthy(),
         ["-", "ready"] => status::ready(server),
+        ["healthy" | "ready"] => status::alive(server),
         ["ping"] => status::ping(),
         _ => status::index(),
     };

@@ -15,6 +15,7 @@ mod incoming;
 mod metrics;
 mod metrics_api;
 mod push;
+mod push_aggregate;
 mod query;
 mod reply;
 mod status;

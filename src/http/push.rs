@@ -1,6 +1,7 @@
 //! Pushes: `/metrics/job/...` by Pushgateway's protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Budget, Taken};
 use super::reply::{self, Reply};
-use super::{Server, api, cors, query};
+use super::{Server, api, cors, push_aggregate, query};
 use crate::config::duration_of;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
 use crate::store::{Now, Origin, Peer};
@@ -64,7 +65,10 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Result<(&'static str, Reply), Request<Incoming>> {
     let path = request.uri().path().to_owned();
-    let Some(target) = Target::of(&path) else {
+    let config = &pushes.intake.config;
+    let query = request.uri().query().unwrap_or_default();
+    let adds = push_aggregate::is_meant(request.method(), query, config);
+    let Some(target) = Target::of(&path, adds) else {
         return Err(request);
     };
     let (head, body) = request.into_parts();
@@ -76,13 +80,16 @@ pub async fn answer(
         headers: head.headers,
         query: head.uri.query().unwrap_or_default().to_owned(),
     };
-    let origins = &pushes.intake.config.cors_origins;
+    let origins = &config.cors_origins;
     let preflight = match origins.as_slice() {
         [] => None,
         origins => cors::preflight(origins, &call.method, &call.headers),
     };
     let (handler, mut reply) = match (preflight, target) {
         (Some(reply), _) => ("preflight", reply),
+        (None, Target::Group(path)) if adds => {
+            ("push", push_aggregate::answer(&call, path, body).await)
+        }
         (None, Target::Group(path)) => call.group(path, body).await,
         (None, Target::Api(path)) => api::answer(&call, path, body).await,
         (None, Target::Quit) => ("quit", call.quit()),
@@ -106,11 +113,16 @@ impl<'p> Target<'p> {
     /// More slashes than one before `metrics` and before `job`, as where a
     /// base address ends in one, mean one: no value can stand there. For those
     /// further on see [`Group::of_path`].
-    fn of(path: &'p str) -> Option<Self> {
+    ///
+    /// `/metrics` itself is read, and pushed to by a push that `adds`.
+    fn of(path: &'p str, adds: bool) -> Option<Self> {
         let path = path.trim_start_matches('/');
-        if let Some(rest) = path.strip_prefix("metrics/") {
-            let rest = rest.trim_start_matches('/');
-            return (!rest.is_empty()).then_some(Target::Group(rest));
+        let rest = match path.strip_prefix("metrics/") {
+            None if path == "metrics" => Some(""),
+            rest => rest.map(|rest| rest.trim_start_matches('/')),
+        };
+        if let Some(rest) = rest {
+            return (adds || !rest.is_empty()).then_some(Target::Group(rest));
         }
         if let Some(rest) = path.strip_prefix("api/v1/") {
             return Some(Target::Api(rest));
@@ -188,14 +200,21 @@ impl Call<'_> {
     }
 
     fn sender(&self) -> Result<Sender, Fault> {
+        // Whoever asks for something else than there is should hear of it.
+        push_aggregate::mode(&self.query, &self.pushes.intake.config)?;
+        Ok(Sender {
+            origin: self.origin(),
+            ttl: self.ttl()?,
+        })
+    }
+
+    /// For how long a push holds, where it says so itself.
+    pub fn ttl(&self) -> Result<Option<Duration>, Fault> {
         let ttl = query::value(&self.query, "ttl").map(|ttl| {
             let problem = || Fault::new(Reason::BadParameter, &batch::wrong_ttl(&ttl));
             duration_of(&ttl).ok_or_else(problem)
         });
-        Ok(Sender {
-            origin: self.origin(),
-            ttl: ttl.transpose()?,
-        })
+        ttl.transpose()
     }
 
     /// The answer to a push or a removal.
@@ -316,7 +335,8 @@ fn status(reason: Reason) -> StatusCode {
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::Timeout => StatusCode::REQUEST_TIMEOUT,
         Reason::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManyBytes => {
+        Reason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManySeries | Reason::TooManyBytes => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Reason::Closed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -341,7 +361,10 @@ mod tests {
             ("/metricsjob/x", None),
             ("/apps", None),
         ] {
-            assert_eq!(Target::of(path), target, "{path}");
+            assert_eq!(Target::of(path, false), target, "{path}");
+        }
+        for path in ["/metrics", "/metrics/"] {
+            assert_eq!(Target::of(path, true), Some(Target::Group("")), "{path}");
         }
     }
 }

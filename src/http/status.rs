@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
+use serde_json::json;
 
 use super::Server;
 use super::reply::{self, Reply};
@@ -41,6 +42,22 @@ pub fn ready(server: &Server) -> Reply {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
     }
     reply::text(StatusCode::OK, "OK\n")
+}
+
+/// The same for clients of prom-aggregation-gateway, as it words it.
+pub fn alive(server: &Server) -> Reply {
+    let alive = !server.stop.is_cancelled();
+    let status = match alive {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let value = json!({
+        "name": "exporter-proxy",
+        "alive": alive,
+        "version": env!("CARGO_PKG_VERSION"),
+        "commitSHA": "",
+    });
+    reply::json_with(status, &value)
 }
 
 pub fn ping() -> Reply {

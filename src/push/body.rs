@@ -44,7 +44,10 @@ enum Media {
 
 /// A group's labels as they stand in a text.
 #[derive(Debug)]
-pub struct Escaped(Vec<(String, String)>);
+pub struct Escaped {
+    labels: Vec<(String, String)>,
+    instance: bool,
+}
 
 impl Escaped {
     pub fn of(group: &Group) -> Self {
@@ -54,18 +57,19 @@ impl Escaped {
             out
         };
         let labels = group.labels().iter();
-        Escaped(
-            labels
+        Escaped {
+            labels: labels
                 .map(|(name, value)| (escaped(name), escaped(value)))
                 .collect(),
-        )
+            instance: group.has_instance(),
+        }
     }
 
-    /// What is put on each sample: the group's labels over its own, and an
-    /// `instance` where there is none.
+    /// What is put on each sample: the group's labels over its own, and for a
+    /// group an `instance` where there is none.
     fn added(&self) -> Vec<Added<'_>> {
         let mut added: Vec<Added<'_>> = self
-            .0
+            .labels
             .iter()
             .map(|(name, value)| Added {
                 name,
@@ -73,7 +77,7 @@ impl Escaped {
                 clash: Clash::Override,
             })
             .collect();
-        if !self.0.iter().any(|(name, _)| name == "instance") {
+        if self.instance && !self.labels.iter().any(|(name, _)| name == "instance") {
             added.push(Added {
                 name: "instance",
                 value: "",
@@ -221,7 +225,7 @@ fn put_on(group: &Group, labels: &mut Vec<(String, String)>) {
     for (name, value) in group.labels() {
         labels.push((name.clone(), value.clone()));
     }
-    if !labels.iter().any(|(name, _)| name == "instance") {
+    if group.has_instance() && !labels.iter().any(|(name, _)| name == "instance") {
         labels.push(("instance".to_owned(), String::new()));
     }
 }

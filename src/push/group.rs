@@ -1,6 +1,7 @@
 //! The labels of a group, as paths, batches and the store name it.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use percent_encoding::percent_decode_str;
 
@@ -8,9 +9,11 @@ use super::base64;
 use crate::exposition::{unescape, write_label_value};
 
 /// What tells a group from others: its labels, `job` among them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     labels: BTreeMap<String, String>,
+    /// Whether series are given an `instance`, an empty one where there is none.
+    instance: bool,
 }
 
 /// Why a path names no group.
@@ -58,25 +61,30 @@ impl Group {
                 }
                 return bad("the path ends in a label without a name".to_owned());
             }
-            let (name, encoded) = name_of(segment)?;
-            let name = label_name(&name, utf8_names)?;
-            let Some(value) = segments.next() else {
-                return bad(format!("the path has no value for the label {name:?}"));
-            };
-            if value.is_empty() && !encoded && segments.peek().is_some() {
-                return bad(format!(
-                    "the path has no value for the label {name:?}; an empty one is {name}@base64/="
-                ));
-            }
-            let value = value_of(&name, value, encoded)?;
-            labels.insert(name, value);
-            if labels.len() > MOST_LABELS {
-                return bad(format!("the path has more than {MOST_LABELS} labels"));
-            }
+            take_pair(&mut labels, segment, &mut segments, utf8_names)?;
         }
         // The first job holds, whatever follows.
         labels.insert("job".to_owned(), job);
-        Ok(Group { labels })
+        Ok(Group {
+            labels,
+            instance: true,
+        })
+    }
+
+    /// Any labels, `{<label>/<value>}`, or none, for pushes that need no group.
+    /// The same rules hold, but for `job`, and a slash at the end is none.
+    pub fn of_labels_path(path: &str, utf8_names: bool) -> Result<Self, PathError> {
+        let mut segments = path.split('/').peekable();
+        let mut labels = BTreeMap::new();
+        while let Some(segment) = segments.next() {
+            if !(segment.is_empty() && segments.peek().is_none()) {
+                take_pair(&mut labels, segment, &mut segments, utf8_names)?;
+            }
+        }
+        Ok(Group {
+            labels,
+            instance: false,
+        })
     }
 
     /// The group of these labels, which are to be as a path could give them.
@@ -90,7 +98,10 @@ impl Group {
         if let Some(name) = labels.keys().find(|name| !is_name(name, utf8_names)) {
             return Err(wrong_name(name));
         }
-        Ok(Group { labels })
+        Ok(Group {
+            labels,
+            instance: true,
+        })
     }
 
     /// Reads what [`Group::key`] wrote. `None` where it is something else.
@@ -112,7 +123,16 @@ impl Group {
                 None => return None,
             };
         }
-        Some(Group { labels })
+        Some(Group {
+            labels,
+            instance: true,
+        })
+    }
+
+    /// Whether its series have an `instance`, if only an empty one, as
+    /// Pushgateway has it.
+    pub fn has_instance(&self) -> bool {
+        self.instance
     }
 
     pub fn labels(&self) -> &BTreeMap<String, String> {
@@ -141,6 +161,32 @@ impl Group {
         key.push('}');
         key
     }
+}
+
+/// Takes a label whose name is `segment` and whose value comes next.
+fn take_pair<'p>(
+    labels: &mut BTreeMap<String, String>,
+    segment: &'p str,
+    segments: &mut Peekable<impl Iterator<Item = &'p str>>,
+    utf8_names: bool,
+) -> Result<(), PathError> {
+    let bad = |problem: String| Err(PathError::Bad(problem));
+    let (name, encoded) = name_of(segment)?;
+    let name = label_name(&name, utf8_names)?;
+    let Some(value) = segments.next() else {
+        return bad(format!("the path has no value for the label {name:?}"));
+    };
+    if value.is_empty() && !encoded && segments.peek().is_some() {
+        return bad(format!(
+            "the path has no value for the label {name:?}; an empty one is {name}@base64/="
+        ));
+    }
+    let value = value_of(&name, value, encoded)?;
+    labels.insert(name, value);
+    if labels.len() > MOST_LABELS {
+        return bad(format!("the path has more than {MOST_LABELS} labels"));
+    }
+    Ok(())
 }
 
 /// Splits before the next quote that is not escaped, and drops it.

@@ -2,9 +2,9 @@
 //!
 //! - [`group`]: the labels of a group, as a path gives them.
 //! - [`coding`]: bodies that come compressed.
-//! - [`aggregate`]: families as additions to living ones; [`clearmode`] says
+//! - `aggregate`: families as additions to living ones; `clearmode` says
 //!   how, where the sender wants to.
-//! - [`idempotency`]: pushes that are sent again.
+//! - `idempotency`: pushes that are sent again.
 //! - `body`: bodies of every type become families.
 //! - `replace`: families become a write that replaces those of a group.
 //! - [`batch`]: several groups in one body.
@@ -13,23 +13,26 @@
 //! [`Intake`] is what all of it is asked through. How requests are read and
 //! answered is the business of `http`.
 
-pub mod aggregate;
+mod aggregate;
 mod base64;
 pub mod batch;
 mod body;
-pub mod clearmode;
+mod clearmode;
 pub mod coding;
 mod fault;
 pub mod group;
-pub mod idempotency;
+mod idempotency;
 mod replace;
 pub mod selector;
 
 use std::hash::RandomState;
 
+pub use aggregate::Addition;
 pub use body::Body;
 pub use fault::Fault;
 pub use group::{Group, PathError};
+use idempotency::Keys;
+pub use idempotency::{LONGEST_KEY, Once};
 pub use replace::{Method, Sender};
 
 use crate::config::{Exposition, Push};
@@ -44,15 +47,24 @@ pub struct Intake {
     /// Shared with the other inputs, so that a series is known again whoever
     /// exposes it.
     hash: RandomState,
+    /// Pushes that were added, by the keys they came with.
+    keys: Keys,
 }
 
 impl Intake {
     pub fn new(config: Push, exposition: Exposition, own_metrics: bool, hash: RandomState) -> Self {
         Intake {
+            keys: Keys::new(config.idempotency_keys, config.idempotency_time),
             config,
             exposition,
             own_metrics,
             hash,
         }
+    }
+
+    /// Idempotency keys that were forgotten before their time, since there were
+    /// too many.
+    pub fn forgotten_keys(&self) -> u64 {
+        self.keys.forgotten_early()
     }
 }

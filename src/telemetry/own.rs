@@ -247,6 +247,12 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     for (method, bytes) in telemetry.pushes.bytes() {
         family.sample(&[("method", method)], bytes as f64);
     }
+    out.family(
+        "exporter_proxy_push_keys_forgotten_total",
+        Kind::Counter,
+        "Idempotency keys forgotten before their time: push.idempotency_keys is too low.",
+    )
+    .sample(&[], telemetry.pushes.forgotten_keys.value() as f64);
     let family = out.family(
         "exporter_proxy_pushes_total",
         Kind::Counter,

@@ -3,7 +3,7 @@
 use super::{Counter, Reason};
 
 /// How a group is pushed, as far as it is counted apart.
-const METHODS: [&str; 4] = ["batch", "delete", "post", "put"];
+const METHODS: [&str; 5] = ["aggregate", "batch", "delete", "post", "put"];
 
 /// The place after the reasons: a push that was taken.
 const OK: usize = Reason::ALL.len();
@@ -11,6 +11,10 @@ const OK: usize = Reason::ALL.len();
 #[derive(Debug, Default)]
 pub struct Pushes {
     rows: [Row; METHODS.len()],
+    /// Pushes that came again, and did not count again.
+    pub repeated: Counter,
+    /// Idempotency keys that were forgotten before their time.
+    pub forgotten_keys: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -21,7 +25,7 @@ struct Row {
 
 impl Pushes {
     /// Counts a push, of whose body so many bytes came, before they were
-    /// decompressed. `method` is one of `batch`, `delete`, `post` and `put`.
+    /// decompressed. `method` is one of [`METHODS`].
     pub fn count(&self, method: &str, result: Result<(), Reason>, bytes: usize) {
         let Some(row) = METHODS.iter().position(|known| *known == method) else {
             return;
@@ -45,6 +49,7 @@ impl Pushes {
                 }
             }
         }
+        counts.push(("aggregate", "repeated", self.repeated.value()));
         counts.sort_unstable();
         counts
     }

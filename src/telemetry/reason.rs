@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::exposition::{self as parse, ParseError};
-use crate::store::Refused;
+use crate::registry;
+use crate::store::{BatchRefused, Refused};
 
 /// A reason for failure. The words are a fixed set, so they may be labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,12 @@ pub enum Reason {
     DuplicateSeries,
     /// A family has a name of the proxy's own.
     ReservedName,
+    /// A new living series or family past the bound on them.
+    TooManySeries,
+    /// A value that cannot be added to what is there.
+    BadValue,
+    /// An idempotency key that another push has had.
+    KeyReused,
     /// A sample has a timestamp where none is taken.
     Timestamp,
     /// The labels of a group, as a path or a batch gives them, are wrong.
@@ -67,7 +74,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 31] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -81,6 +88,9 @@ impl Reason {
         Reason::NameCollision,
         Reason::DuplicateSeries,
         Reason::ReservedName,
+        Reason::TooManySeries,
+        Reason::BadValue,
+        Reason::KeyReused,
         Reason::Timestamp,
         Reason::BadLabels,
         Reason::BadParameter,
@@ -113,6 +123,9 @@ impl Reason {
             Reason::NameCollision => "name_collision",
             Reason::DuplicateSeries => "duplicate_series",
             Reason::ReservedName => "reserved_name",
+            Reason::TooManySeries => "too_many_series",
+            Reason::BadValue => "bad_value",
+            Reason::KeyReused => "key_reused",
             Reason::Timestamp => "timestamp",
             Reason::BadLabels => "bad_labels",
             Reason::BadParameter => "bad_parameter",
@@ -128,6 +141,29 @@ impl Reason {
             Reason::Redirect => "redirect",
             Reason::BadSetting => "bad_setting",
             Reason::Protocol => "protocol",
+        }
+    }
+}
+
+impl From<&BatchRefused> for Reason {
+    fn from(refused: &BatchRefused) -> Self {
+        use registry::Refused as Registry;
+        match refused {
+            BatchRefused::KindConflict { .. }
+            | BatchRefused::Registry(Registry::KindConflict { .. }) => Reason::KindConflict,
+            BatchRefused::NameCollision { .. } => Reason::NameCollision,
+            BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+            BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,
+            BatchRefused::Registry(
+                Registry::TooManyFamilies { .. }
+                | Registry::TooManySeries { .. }
+                | Registry::TooManySeriesOfFamily { .. },
+            ) => Reason::TooManySeries,
+            BatchRefused::Registry(
+                Registry::ReservedLabel { .. } | Registry::LabelsTooLong { .. },
+            ) => Reason::BadLabels,
+            BatchRefused::Registry(Registry::Name { .. }) => Reason::BadName,
+            BatchRefused::Registry(_) => Reason::BadValue,
         }
     }
 }

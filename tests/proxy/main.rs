@@ -8,6 +8,7 @@ mod harness;
 mod support;
 mod upstream;
 
+mod aggregate;
 mod architecture;
 mod bounds;
 mod capnp;

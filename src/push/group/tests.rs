@@ -140,7 +140,10 @@ proptest! {
 
     #[test]
     fn a_key_reads_back_whatever_the_labels(labels in btree_map("\\PC{1,4}|[a\"\\\\\n,={}]{1,4}", "\\PC{0,4}|[a\"\\\\\n,={}]{0,4}", 0..5)) {
-        let group = Group { labels };
+        let group = Group {
+            labels,
+            instance: true,
+        };
         prop_assert_eq!(Group::of_key(&group.key()), Some(group));
     }
 
