@@ -38,6 +38,7 @@ impl Bench {
     fn new(apps: usize, series: usize) -> Self {
         let limits = Limits {
             apps: usize::MAX,
+            groups: usize::MAX,
             bytes: usize::MAX,
         };
         let mut bench = Bench {

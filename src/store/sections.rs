@@ -403,8 +403,9 @@ impl Sections {
 
     /// Takes the next section whose time is up.
     fn next_due(&mut self, now: Instant) -> Option<SectionId> {
-        while let Some(id) = self.deadlines.pop_due(now) {
-            let Some(section) = self.by_id.get_mut(&id) else {
+        while let Some((due, id)) = self.deadlines.pop_due(now) {
+            let section = self.by_id.get_mut(&id);
+            let Some(section) = section.filter(|section| section.queued == Some(due)) else {
                 continue;
             };
             section.queued = None;
@@ -437,6 +438,11 @@ impl Sections {
         }
         self.clear(id, &mut section, freed);
         self.by_id.remove(id);
+        let by_id = &self.by_id;
+        self.deadlines.tidy(by_id.len(), |due, id| {
+            let section = by_id.get(id);
+            section.is_some_and(|section| section.queued == Some(due))
+        });
         match id.producer {
             Producer::App => {
                 self.apps -= 1;

@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 
 use exporter_proxy::exposition::protobuf::{self, Natives, decode, encode};
 use exporter_proxy::exposition::{
-    Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Value, normalize,
+    Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Timestamps, Value, normalize,
     unescape_help,
 };
 use serde::Deserialize;
@@ -34,8 +34,8 @@ struct Converted {
 fn normal_texts() -> Vec<String> {
     let normal = Normal {
         limits: Limits::default(),
-        label: None,
-        keep_timestamps: true,
+        added: &[],
+        timestamps: Timestamps::Keep,
         hash: &RandomState::new(),
     };
     let families = texts()
