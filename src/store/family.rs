@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::plan::Plan;
+use super::plan::SectionPlan;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, plain_name};
 
@@ -92,7 +92,7 @@ impl FamilyIndex {
     /// within another family. Costs what is written, not what is held.
     ///
     /// No section may be changed twice: see `Write::settled`.
-    pub fn check(&self, plans: &[Plan<'_>]) -> Result<(), Refused> {
+    pub fn check(&self, plans: &[SectionPlan<'_>]) -> Result<(), Refused> {
         if plans.iter().all(|plan| plan.coming.is_empty()) {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
 use super::natives::NativeIndex;
-use super::plan::{Plan, plan};
+use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
@@ -91,7 +91,7 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let plans: Vec<Plan<'_>> = write
+        let plans: Vec<SectionPlan<'_>> = write
             .changes
             .iter()
             .filter_map(|change| plan(change, self.by_id.get(change.id())))
@@ -102,9 +102,9 @@ impl Sections {
     }
 
     /// Whether there is place for what is new.
-    fn check_places(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_places(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let news = |producer| {
-            let is_new = move |plan: &&Plan<'_>| {
+            let is_new = move |plan: &&SectionPlan<'_>| {
                 plan.old.is_none() && plan.id.producer == producer && !plan.is_removal
             };
             let mut new = plans.iter().filter(is_new).map(|plan| plan.id);
@@ -119,7 +119,7 @@ impl Sections {
                 limit: limits.apps,
             });
         }
-        let removed = |plan: &&Plan<'_>| {
+        let removed = |plan: &&SectionPlan<'_>| {
             plan.is_removal && plan.id.producer == Producer::Group && plan.old.is_some()
         };
         if let (Some(first), count) = news(Producer::Group)
@@ -135,7 +135,7 @@ impl Sections {
 
     /// Whether there is memory for it. What makes it less is taken even where
     /// it is too much still.
-    fn check_bytes(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_bytes(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let others = || {
             plans
                 .iter()
