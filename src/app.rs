@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Listen, SocketPath};
-use crate::http::{self, Budget};
+use crate::http;
 use crate::inputs::door::Door;
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::receiver::{self, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
-use crate::net::{Connection, Listener, raise_file_limit};
+use crate::net::{Budget, Connection, Listener, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
@@ -210,7 +210,7 @@ impl App {
     fn start(mut self) {
         let tcp = self.tcp.take();
         let unix = self.unix.take();
-        let budget = Arc::new(receiver::Budget::new(
+        let budget = Arc::new(Budget::new(
             self.config.receiver.max_buffered,
             Arc::clone(&self.telemetry.buffered),
         ));
@@ -240,7 +240,10 @@ impl App {
             telemetry: Arc::clone(&self.telemetry),
             pushes: pushes.then(|| http::Pushes {
                 intake: Arc::clone(&self.intake),
-                budget: Arc::new(Budget::new(self.config.push.max_buffered)),
+                budget: Arc::new(Budget::new(
+                    self.config.push.max_buffered,
+                    Arc::clone(&self.telemetry.pushes.buffered),
+                )),
                 source: Arc::from(source),
                 quit: self.quit.clone(),
             }),
@@ -253,7 +256,7 @@ impl App {
         listener: Option<Listener>,
         name: ListenerName,
         received: Arc<Received>,
-        budget: &Arc<receiver::Budget>,
+        budget: &Arc<Budget>,
     ) {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {

@@ -1,7 +1,6 @@
 //! Bodies of requests: read as they come, within bounds of size and time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,15 +9,9 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use crate::config::Push;
+use crate::net::Budget;
 use crate::push::Fault;
 use crate::telemetry::Reason;
-
-/// Bytes of bodies that are being taken in, all together.
-#[derive(Debug)]
-pub struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
 
 /// A body, counted against the budget until it is dropped.
 #[derive(Debug)]
@@ -33,26 +26,10 @@ struct Held {
     bytes: usize,
 }
 
-impl Budget {
-    pub fn new(limit: usize) -> Self {
-        Budget {
-            used: AtomicUsize::new(0),
-            limit,
-        }
-    }
-}
-
 impl Held {
     /// Counts more, if there is room.
     fn grow(&mut self, more: usize) -> bool {
-        let room = |used: usize| {
-            used.checked_add(more)
-                .filter(|sum| *sum <= self.budget.limit)
-        };
-        let used = &self.budget.used;
-        let grown = used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .is_ok();
+        let grown = self.budget.take(more);
         self.bytes += if grown { more } else { 0 };
         grown
     }
@@ -60,7 +37,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -198,7 +175,7 @@ impl Taken {
         Taken {
             bytes: Bytes::new(),
             held: Held {
-                budget: Arc::new(Budget::new(0)),
+                budget: Arc::new(Budget::new(0, Arc::default())),
                 bytes: 0,
             },
         }
@@ -216,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_given_back() {
-        let budget = Arc::new(Budget::new(10));
+        let budget = Arc::new(Budget::new(10, Arc::default()));
         let hold = || Held {
             budget: Arc::clone(&budget),
             bytes: 0,
@@ -228,6 +205,6 @@ mod tests {
         drop(first);
         assert!(second.grow(10));
         drop(second);
-        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -33,7 +33,6 @@ use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-pub use incoming::Budget;
 pub use push::Pushes;
 
 /// What the endpoints read.

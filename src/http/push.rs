@@ -12,10 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::incoming::{self, Budget, Taken};
+use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
 use super::{Server, api, cors, push_aggregate, query};
 use crate::config::duration_of;
+use crate::net::Budget;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
 use crate::store::{Now, Origin, Peer};
 use crate::telemetry::Reason;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::living::BatchRefused;
-use super::plan::Plan;
+use super::plan::SectionPlan;
 use super::rope::Place;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, Text, plain_name};
@@ -98,7 +98,7 @@ impl FamilyIndex {
     /// within another family. Costs what is written, not what is held.
     ///
     /// No section may be changed twice: see `Write::settled`.
-    pub fn check(&self, plans: &[Plan<'_>]) -> Result<(), Refused> {
+    pub fn check(&self, plans: &[SectionPlan<'_>]) -> Result<(), Refused> {
         if plans.iter().all(|plan| plan.coming.is_empty()) || self.is_the_same(plans) {
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl FamilyIndex {
     /// section that it is about has now. Most pushes are so, and then there is
     /// nothing that it could meet: not even its own parts, which are known to
     /// differ.
-    fn is_the_same(&self, plans: &[Plan<'_>]) -> bool {
+    fn is_the_same(&self, plans: &[SectionPlan<'_>]) -> bool {
         let [plan] = plans else { return false };
         let Some(old) = plan.old else { return false };
         let mut near = 0;

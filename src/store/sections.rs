@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
 use super::natives::NativeIndex;
-use super::plan::{Plan, plan};
+use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
@@ -94,7 +94,7 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let plans: Vec<Plan<'_>> = write
+        let plans: Vec<SectionPlan<'_>> = write
             .changes
             .iter()
             .filter_map(|change| plan(change, self.by_id.get(change.id())))
@@ -105,9 +105,9 @@ impl Sections {
     }
 
     /// Whether there is place for what is new.
-    fn check_places(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_places(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let news = |producer| {
-            let is_new = move |plan: &&Plan<'_>| {
+            let is_new = move |plan: &&SectionPlan<'_>| {
                 plan.old.is_none() && plan.id.producer == producer && !plan.is_removal
             };
             let mut new = plans.iter().filter(is_new).map(|plan| plan.id);
@@ -122,7 +122,7 @@ impl Sections {
                 limit: limits.apps,
             });
         }
-        let removed = |plan: &&Plan<'_>| {
+        let removed = |plan: &&SectionPlan<'_>| {
             plan.is_removal && plan.id.producer == Producer::Group && plan.old.is_some()
         };
         if let (Some(first), count) = news(Producer::Group)
@@ -138,7 +138,7 @@ impl Sections {
 
     /// Whether there is memory for it. What makes it less is taken even where
     /// it is too much still.
-    fn check_bytes(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_bytes(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let others = || {
             plans
                 .iter()
@@ -406,8 +406,9 @@ impl Sections {
 
     /// Takes the next section whose time is up.
     fn next_due(&mut self, now: Instant) -> Option<SectionId> {
-        while let Some(id) = self.deadlines.pop_due(now) {
-            let Some(section) = self.by_id.get_mut(&id) else {
+        while let Some((due, id)) = self.deadlines.pop_due(now) {
+            let section = self.by_id.get_mut(&id);
+            let Some(section) = section.filter(|section| section.queued == Some(due)) else {
                 continue;
             };
             section.queued = None;
@@ -440,6 +441,11 @@ impl Sections {
         }
         self.clear(id, &mut section, freed);
         self.by_id.remove(id);
+        let by_id = &self.by_id;
+        self.deadlines.tidy(by_id.len(), |due, id| {
+            let section = by_id.get(id);
+            section.is_some_and(|section| section.queued == Some(due))
+        });
         match id.producer {
             Producer::App => {
                 self.apps -= 1;

@@ -248,6 +248,12 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
         family.sample(&[("method", method)], bytes as f64);
     }
     out.family(
+        "exporter_proxy_push_buffered_bytes",
+        Kind::Gauge,
+        "Bytes of bodies that are being taken in; push.max_buffered bounds them.",
+    )
+    .sample(&[], telemetry.pushes.buffered.value() as f64);
+    out.family(
         "exporter_proxy_push_keys_forgotten_total",
         Kind::Counter,
         "Idempotency keys forgotten before their time: push.idempotency_keys is too low.",

@@ -1,6 +1,8 @@
 //! Pushes over HTTP, by method and result.
 
-use super::{Counter, Reason};
+use std::sync::Arc;
+
+use super::{Counter, Level, Reason};
 
 /// How a group is pushed, as far as it is counted apart.
 const METHODS: [&str; 5] = ["aggregate", "batch", "delete", "post", "put"];
@@ -11,6 +13,8 @@ const OK: usize = Reason::ALL.len();
 #[derive(Debug, Default)]
 pub struct Pushes {
     rows: [Row; METHODS.len()],
+    /// Bytes of bodies that are being taken in.
+    pub buffered: Arc<Level>,
     /// Pushes that came again, and did not count again.
     pub repeated: Counter,
     /// Idempotency keys that were forgotten before their time.

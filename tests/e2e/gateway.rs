@@ -12,7 +12,7 @@ use crate::tools::{Server, Tool, command, logged_address};
 
 /// `host:port` of the proxy's listener for pushes.
 pub fn push_address(proxy: &Proxy) -> String {
-    proxy.http.clone()
+    proxy.push.clone()
 }
 
 /// A running gateway. Dropping it ends the process.

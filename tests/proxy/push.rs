@@ -360,14 +360,53 @@ fn who_sends_far_too_much_still_reads_the_answer() {
 }
 
 #[test]
+fn protobuf_and_compressed_bodies_are_taken() {
+    let proxy = Proxy::start(QUIET);
+    let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    // One message: a name, a type, a metric with a gauge.
+    let mut body = vec![18, 0x0a, 1, b'm', 0x18, 1, 0x22, 11, 0x12, 9, 9];
+    body.extend_from_slice(&1.5_f64.to_le_bytes());
+    let send = |headers: &[(&str, &str)], body: &[u8]| {
+        proxy.push_with("PUT", "/metrics/job/x", headers, body)
+    };
+    let answer = send(&[("Content-Type", protobuf)], &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        text(&proxy),
+        "# TYPE m gauge\nm{instance=\"\",job=\"x\"} 1.5\n"
+    );
+    let cut = send(&[("Content-Type", protobuf)], &body[..9]);
+    assert_eq!(cut.status, 400);
+    assert!(
+        cut.text().starts_with("group {job=\"x\"}, family 1"),
+        "{}",
+        cut.text()
+    );
+    let other = protobuf.replace("delimited", "text");
+    assert_eq!(send(&[("Content-Type", &other)], &body).status, 415);
+
+    // Large once it is unpacked, so that another thread reads it.
+    let lines: String = (0..50_000)
+        .map(|n| format!("n{{n=\"{n}\"}} {n}\n"))
+        .collect();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(lines.as_bytes()).unwrap();
+    let answer = send(&[("Content-Encoding", "GZIP")], &packed.finish().unwrap());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(text(&proxy).lines().count(), 50_001);
+    let bad = send(&[("Content-Encoding", "gzip")], b"m 1\n");
+    assert_eq!(bad.status, 400);
+    assert!(bad.text().contains("no sound gzip"), "{}", bad.text());
+}
+
+#[test]
 fn names_of_labels_may_be_escaped_where_that_is_set() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n[push]\nenable_utf8_names = true\n");
     push(&proxy, "PUT", "/metrics/job/x/U__my_2e_label/1", "m 1\n");
-    assert!(
-        text(&proxy).contains("m{instance=\"\",job=\"x\",\"my.label\"=\"1\"} 1\n"),
-        "{}",
-        text(&proxy)
-    );
+    let any_name = [("Accept", "text/plain;version=1.0.0;escaping=allow-utf-8")];
+    let shown = proxy.request("GET", "/metrics", &any_name).text();
+    let series = "m{instance=\"\",job=\"x\",\"my.label\"=\"1\"} 1\n";
+    assert!(shown.contains(series), "{shown}");
     let list = http_request(&proxy.push, "GET", "/api/v1/metrics", &[]).json();
     assert_eq!(list["data"][0]["labels"]["my.label"], "1");
 }
@@ -389,18 +428,19 @@ fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
 #[test]
 fn bodies_of_all_together_are_bounded() {
     let proxy = Proxy::start("[push]\nmax_buffered = 10\n");
-    let mut first = Sender::to(&proxy.push);
-    first.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nmetric 1");
-    let refused = eventually(
-        || proxy.push("PUT", "/metrics/job/y", "m 1\n"),
-        |answer| answer.status != 200,
+    let mut first = Sender::to(&proxy.push).0;
+    first
+        .write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nmetric 1")
+        .unwrap();
+    eventually(
+        || proxy.sample("exporter_proxy_push_buffered_bytes"),
+        |bytes| *bytes == Some(8.0),
     );
-    assert_eq!(
-        (refused.status, refused.header("retry-after")),
-        (503, Some("1"))
-    );
-    first.send(b"\n");
-    assert_eq!(read_answer(&mut first.0, true).unwrap().status, 200);
+    let refused = proxy.push("PUT", "/metrics/job/y", "m 1\n");
+    let retry = refused.header("retry-after");
+    assert_eq!((refused.status, retry), (503, Some("1")));
+    first.write_all(b"\n").unwrap();
+    assert_eq!(read_answer(&mut first, true).unwrap().status, 200);
     push(&proxy, "PUT", "/metrics/job/y", "n 1\n");
 }
 
