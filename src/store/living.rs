@@ -195,3 +195,8 @@ impl Sections {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
