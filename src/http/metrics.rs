@@ -99,10 +99,13 @@ async fn answer(
 async fn select(server: &Server, query: &str) -> Result<Snapshot, JoinError> {
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
-    if apps.is_empty() && names.is_empty() {
-        return Ok(server.store.snapshot());
-    }
     let store = Arc::clone(&server.store);
+    if apps.is_empty() && names.is_empty() {
+        if store.is_snapshot_slow() {
+            return spawn_blocking(move || store.snapshot()).await;
+        }
+        return Ok(store.snapshot());
+    }
     let choose = move || {
         let chosen = match apps.as_slice() {
             [] => Text::concat(&store.snapshot().texts().collect::<Vec<_>>()),

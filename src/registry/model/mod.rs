@@ -47,7 +47,7 @@ impl Tested {
             );
         }
         for block in changed.blocks {
-            let text = String::from_utf8(block.render().to_vec()).unwrap();
+            let text = String::from_utf8(block.render(&mut String::new()).to_vec()).unwrap();
             assert!(!text.is_empty());
             self.shown.insert((block.family, block.number), text);
         }
@@ -112,7 +112,7 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn the_registry_is_the_model(events in vec(any_event(), 1..40)) {

@@ -111,7 +111,7 @@ impl Model {
         }
         let value = match family.kind {
             Kind::Histogram => histogram(before, step, family.bounds.as_deref(), conflict)?,
-            Kind::Summary => summary(before, step)?,
+            Kind::Summary => summary(before.as_ref(), step)?,
             kind => number(before, step, kind, now)?,
         };
         if let (Value::Histogram { buckets, .. }, None) = (&value, &family.bounds) {
@@ -163,7 +163,7 @@ impl Model {
                 match &series.value {
                     Value::Number(value) => line("", None, *value),
                     Value::Window(mean, _) => {
-                        line("", None, window(&series.value, *mean, self.now))
+                        line("", None, window(&series.value, *mean, self.now));
                     }
                     Value::Histogram {
                         buckets,
@@ -237,7 +237,7 @@ fn number(before: Option<Value>, step: &Step, kind: Kind, now: u64) -> Option<Va
     good.then_some(Value::Number(value))
 }
 
-fn summary(before: Option<Value>, step: &Step) -> Option<Value> {
+fn summary(before: Option<&Value>, step: &Step) -> Option<Value> {
     if !matches!(step.what, What::Push { .. }) {
         return None;
     }
@@ -246,7 +246,7 @@ fn summary(before: Option<Value>, step: &Step) -> Option<Value> {
         return None;
     }
     let (old_sum, old_count) = match before {
-        Some(Value::Summary { sum, count }) => (sum, count),
+        Some(Value::Summary { sum, count }) => (*sum, *count),
         _ => (None, None),
     };
     Some(Value::Summary {

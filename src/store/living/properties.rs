@@ -115,7 +115,7 @@ fn op(name: u8, label: u8, what: u8, ttl: bool) -> Update {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Whatever sections write and whatever is operated, in whatever order: the
     /// output can be read, has every series once, one head for each family
