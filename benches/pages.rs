@@ -38,7 +38,9 @@ impl Bench {
     fn new(apps: usize, series: usize) -> Self {
         let limits = Limits {
             apps: usize::MAX,
+            groups: usize::MAX,
             bytes: usize::MAX,
+            registry: exporter_proxy::registry::Limits::default(),
         };
         let mut bench = Bench {
             apps,

@@ -1,7 +1,6 @@
 //! The composition root: makes the parts, binds everything, runs until told.
 
 use std::future::Future;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::inputs::receiver::{self, Budget, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener, raise_file_limit};
+use crate::registry;
 use crate::store::{self, Now, Store};
 use crate::telemetry::{ListenerName, Received, Telemetry};
 
@@ -64,12 +64,18 @@ impl App {
                 apps: config.receiver.max_apps,
                 groups: config.push.max_groups,
                 bytes: config.exposition.max_total,
+                registry: registry::Limits {
+                    families: config.push.max_families,
+                    series: config.push.max_series,
+                    series_per_family: config.push.max_series_per_family,
+                    ..registry::Limits::default()
+                },
             },
             config.exporter.own_metrics,
         ));
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
-        let hash = RandomState::new();
+        let hash = store.hasher().clone();
         let door = Arc::new(Door::new(config.exposition.clone(), own_metrics, hash));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
@@ -268,7 +274,10 @@ impl App {
                     () = stop.cancelled() => break,
                     _ = ticks.tick() => {}
                 }
-                for id in store.expire(Now::read()) {
+                let now = Now::read();
+                let series = store.expire_series(now);
+                telemetry.expired_series.add(series as u64);
+                for id in store.expire(now) {
                     telemetry.expired.add(1);
                     log::info!(
                         "{} {} withdrawn: not heard from in time",

@@ -23,10 +23,11 @@ mod label_text;
 mod metric;
 mod normal;
 mod parse;
+mod series;
 mod text;
 
 pub use added::{Added, Clash};
-pub use encode::{Encoder, FamilyEncoder, write_label_value};
+pub use encode::{Encoder, FamilyEncoder, write_help, write_label_value, write_number};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
@@ -39,4 +40,5 @@ pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,
 };
+pub use series::{hash_series, is_family_name, needs_quotes, write_series};
 pub use text::Text;

@@ -7,8 +7,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::added::{Added, put_on};
-use super::form::{Form, plain};
+use super::form::plain;
 use super::parse::{Fault, Reason, offset};
+use super::series::hash_series;
 use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
 
 /// How a text is brought into normal form.
@@ -172,13 +173,8 @@ fn write_family<'t, H: BuildHasher>(
             write_sample_start(&mut full, sample.name, pairs);
             series = &full;
         }
-        draft
-            .series
-            .push(if plain_labels && is_plain_name(sample.name) {
-                normal.hash.hash_one(series)
-            } else {
-                normal.hash.hash_one(underscored(series))
-            });
+        let plain = plain_labels && is_plain_name(sample.name);
+        draft.series.push(hash_series(normal.hash, series, plain));
         draft.samples.push(' ');
         draft.samples.push_str(sample.value_text);
         if let Some(timestamp) = timestamp {
@@ -198,21 +194,6 @@ fn merged_by_underscores(labels: &[(Cow<'_, str>, &str)]) -> Option<String> {
     names.sort_unstable();
     let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
     Some(pair[0].clone())
-}
-
-/// Name and labels with underscores for characters outside the old set: series
-/// that are the same there are the same to a reader that takes no others.
-fn underscored(series: &str) -> String {
-    const UNDERSCORES: Form = Form {
-        open_metrics: false,
-        underscores: true,
-    };
-    // A sample needs a value to be read.
-    let shown = UNDERSCORES.show(&format!("{series} 0\n"));
-    shown.map_or_else(
-        || series.to_owned(),
-        |shown| shown.trim_end_matches(" 0\n").to_owned(),
-    )
 }
 
 /// The family that a sample is of in text, and what that is; `None` for a
@@ -302,6 +283,7 @@ mod tests {
 
     use super::*;
     use crate::exposition::Clash;
+    use crate::exposition::Form;
 
     fn normal<'a>(
         added: &'a [Added<'a>],

@@ -26,7 +26,8 @@ pub struct Door {
     config: Exposition,
     /// Whether the proxy shows metrics of its own, whose names are taken then.
     own_metrics: bool,
-    /// Keyed at random, so that no sender can aim at a series of another.
+    /// The store's: keyed at random, so that no sender can aim at a series of
+    /// another.
     hash: RandomState,
 }
 

@@ -142,8 +142,11 @@ fn mode_of(metric: &Metric<'_>) -> Result<Option<ClearMode>, String> {
 /// The labels of the series that the metric is added to.
 fn kept_labels(metric: &Metric<'_>, rule: Option<&Rule>) -> Result<LabelText, String> {
     let dropped = rule.map_or(&[][..], |rule| &rule.drop_labels);
-    let kept = metric.labels.iter().filter(|(name, _)| {
-        name != clearmode::LABEL && !dropped.iter().any(|dropped| dropped == name)
+    // To a reader, a label without a value is none.
+    let kept = metric.labels.iter().filter(|(name, value)| {
+        !value.is_empty()
+            && name != clearmode::LABEL
+            && !dropped.iter().any(|dropped| dropped == name)
     });
     let pairs = kept.map(|(name, value)| (&**name, &**value));
     LabelText::from_plain(pairs).map_err(|fault| fault.to_string())

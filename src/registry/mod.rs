@@ -1,8 +1,438 @@
 //! Living families: values that are added to, set and observed, where a
 //! section's text is replaced.
+//!
+//! A [`Batch`] of changes is checked first, by [`Registry::check`], which
+//! changes nothing. The [`Plan`] it makes says what the batch takes: names,
+//! series, memory ([`Claims`]). Once that is granted, [`Registry::commit`]
+//! carries it out, whole.
+//!
+//! Series are kept in blocks. A change marks its block as changed and renders
+//! nothing; [`Registry::take_changed`] hands out copies of changed blocks,
+//! which render themselves wherever and whenever it suits. So a change costs
+//! the same however many series there are, and a scrape costs what changed.
+//!
+//! Pure: there is no clock in here (time is a parameter), no lock, no I/O. What
+//! other producers expose is not known here; the store sees to that.
 
 mod batch;
+mod block;
+mod claims;
+mod family;
+mod histogram;
+mod plan;
 mod refused;
+mod render;
+mod state;
+mod window;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashTable;
 
 pub use batch::{Batch, BucketConflict, Change, Limits, Update};
-pub use refused::Refused;
+pub use claims::{Claims, Head};
+pub use plan::Plan;
+pub use refused::{Refused, family_text};
+pub use render::BlockCopy;
+
+use block::{NEVER, PLACES};
+use family::{Family, MOST_BLOCKS, Slot, family_weight, weight_of};
+use plan::{Planner, claimed_by, named_slots};
+use state::State;
+
+/// All living families.
+#[derive(Debug)]
+pub struct Registry {
+    limits: Limits,
+    hasher: RandomState,
+    /// By id. The id of one that is gone is taken by the next.
+    families: Vec<Option<Box<Family>>>,
+    free: Vec<u32>,
+    /// Ids by the hash of their names.
+    by_name: HashTable<u32>,
+    series: usize,
+    weight: usize,
+    /// The first moment that was told. Times in here are nanoseconds since.
+    beginning: Option<Instant>,
+    /// The latest moment that was told.
+    now: u64,
+    /// Blocks that have changed since they were last taken.
+    changed: BTreeSet<BlockId>,
+    /// Blocks that were taken once and are no more.
+    gone: BTreeSet<(Arc<str>, u32)>,
+    /// When blocks are to be looked at for series that go, each block once. An
+    /// entry may be early, never late: the series say what holds.
+    expiring: BTreeSet<(u64, BlockId)>,
+    /// The same for blocks with windows that show something else by then.
+    aging: BTreeSet<(u64, BlockId)>,
+}
+
+/// A block, by its family's id and its number there.
+type BlockId = (u32, u32);
+
+/// What has changed since it was last asked.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// Blocks that show nothing any more: their families' names and numbers.
+    pub gone: Vec<(Arc<str>, u32)>,
+    pub blocks: Vec<BlockCopy>,
+}
+
+impl Registry {
+    /// An empty registry. `hasher` is the one by which series are known
+    /// everywhere; it should be keyed at random.
+    pub fn new(limits: Limits, hasher: RandomState) -> Self {
+        Registry {
+            limits: Limits {
+                series_per_family: limits.series_per_family.min(MOST_BLOCKS),
+                ..limits
+            },
+            hasher,
+            families: Vec::new(),
+            free: Vec::new(),
+            by_name: HashTable::new(),
+            series: 0,
+            weight: 0,
+            beginning: None,
+            now: 0,
+            changed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            expiring: BTreeSet::new(),
+            aging: BTreeSet::new(),
+        }
+    }
+
+    /// Series that live.
+    pub fn series(&self) -> usize {
+        self.series
+    }
+
+    /// Families that live.
+    pub fn families(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Series at most in blocks that have changed since they were last taken.
+    pub fn changed_series(&self) -> usize {
+        self.series.min(self.changed.len() * PLACES)
+    }
+
+    /// Bytes of memory that all of it takes, about, with its text in the
+    /// output and what finds series again.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Checks a batch, at the cost of the batch. The plan holds for as long as
+    /// nothing else is changed.
+    pub fn check(&self, batch: Batch, now: Instant) -> Result<Plan, Refused> {
+        Planner::plan(self, batch, now)
+    }
+
+    /// Carries out a plan.
+    pub fn commit(&mut self, plan: Plan) {
+        self.advance(plan.at);
+        self.weight = self.weight + plan.claims().added - plan.claims().freed;
+        let mut ids = Vec::with_capacity(plan.families.len());
+        for (place, family) in plan.families.iter().enumerate() {
+            let id = family.id.unwrap_or_else(|| self.add_family(family));
+            ids.push(id);
+            if family.cleared {
+                self.clear(id, &named_slots(&plan.series, place));
+            }
+            if let Some(living) = self.family_mut(id) {
+                if family.helped {
+                    living.help.clone_from(&family.help);
+                }
+                living.bounds.clone_from(&family.bounds);
+            }
+        }
+        for series in plan.series {
+            let id = ids[series.family as usize];
+            match (series.slot, series.state) {
+                (Some(slot), Some(state)) => self.set(id, slot, state, series.deadline),
+                (None, Some(state)) => {
+                    let key = (series.hash, series.labels.as_str());
+                    self.insert(id, key, state, series.deadline);
+                }
+                (Some(slot), None) => self.remove(id, slot),
+                (None, None) => {}
+            }
+        }
+        for id in ids {
+            self.remove_if_empty(id);
+        }
+    }
+
+    /// Whether a series' time is up.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let now = self.time(now);
+        self.expiring.first().is_some_and(|(due, _)| *due <= now)
+    }
+
+    /// Removes series whose time is up, some thousands at most at a time.
+    /// Returns their number and what is let go with them.
+    pub fn expire(&mut self, now: Instant) -> (usize, Claims) {
+        const BLOCKS_AT_ONCE: usize = 32;
+        self.advance(now);
+        let mut claims = Claims::default();
+        let before = self.series;
+        let mut scratch = String::new();
+        for _ in 0..BLOCKS_AT_ONCE {
+            let Some((due, block)) = self.expiring.first().copied() else {
+                break;
+            };
+            if due > self.now {
+                break;
+            }
+            self.expire_block(block, &mut scratch, &mut claims);
+        }
+        self.weight -= claims.freed;
+        (before - self.series, claims)
+    }
+
+    /// Copies of all blocks that have changed, and those that are gone. Windows
+    /// are moved on to the latest moment that was told.
+    pub fn take_changed(&mut self) -> Changed {
+        self.age();
+        let mut blocks = Vec::with_capacity(self.changed.len());
+        for (id, number) in std::mem::take(&mut self.changed) {
+            let Some(family) = self.families[id as usize].as_deref_mut() else {
+                continue;
+            };
+            let name = Arc::clone(&family.name);
+            if let Some(block) = family.block_mut(number) {
+                block.dirty = false;
+                block.shown = true;
+                blocks.push(BlockCopy::of(&name, number, block));
+            }
+        }
+        let gone = std::mem::take(&mut self.gone).into_iter().collect();
+        Changed { gone, blocks }
+    }
+
+    /// Takes note of the time. It does not go back.
+    fn advance(&mut self, now: Instant) {
+        self.beginning.get_or_insert(now);
+        self.now = self.now.max(self.time(now));
+    }
+
+    /// Nanoseconds since the beginning, and never before what was told.
+    fn time(&self, now: Instant) -> u64 {
+        let passed = self.beginning.map_or(0, |beginning| {
+            now.saturating_duration_since(beginning).as_nanos()
+        });
+        // Some 500 years fit.
+        u64::try_from(passed).unwrap_or(NEVER - 1).max(self.now)
+    }
+
+    fn find_family(&self, hash: u64, name: &str) -> Option<u32> {
+        let same = |id: &u32| self.family(*id).is_some_and(|family| *family.name == *name);
+        self.by_name.find(hash, same).copied()
+    }
+
+    fn family(&self, id: u32) -> Option<&Family> {
+        self.families.get(id as usize)?.as_deref()
+    }
+
+    fn family_mut(&mut self, id: u32) -> Option<&mut Family> {
+        self.families.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    fn add_family(&mut self, planned: &plan::PlannedFamily) -> u32 {
+        let family = Family::new(Arc::clone(&planned.name), planned.kind);
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.families.push(None);
+            self.families.len() as u32 - 1
+        });
+        self.families[id as usize] = Some(Box::new(family));
+        let (families, hasher) = (&self.families, &self.hasher);
+        self.by_name.insert_unique(planned.hash, id, |id| {
+            let family = families[*id as usize].as_deref();
+            hasher.hash_one(family.map_or("", |family| &*family.name))
+        });
+        id
+    }
+
+    fn remove_if_empty(&mut self, id: u32) {
+        let Some(family) = self.family(id).filter(|family| family.len() == 0) else {
+            return;
+        };
+        let hash = self.hasher.hash_one(&*family.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |own| *own == id) {
+            entry.remove();
+        }
+        self.families[id as usize] = None;
+        self.free.push(id);
+    }
+
+    fn insert(&mut self, id: u32, key: (u64, &str), state: State, deadline: u64) {
+        let (now, due) = (self.now, state.due());
+        let Some(family) = self.families[id as usize].as_deref_mut() else {
+            return;
+        };
+        let slot = family.insert(&self.hasher, key, state, deadline, now);
+        // Where a block of that number was taken before, its text is in the
+        // output still, and will be replaced.
+        if !self.gone.is_empty()
+            && self.gone.remove(&(Arc::clone(&family.name), slot.block()))
+            && let Some(block) = family.block_mut(slot.block())
+        {
+            block.shown = true;
+        }
+        self.series += 1;
+        self.note(id, slot.block(), deadline, due);
+    }
+
+    fn set(&mut self, id: u32, slot: Slot, state: State, deadline: u64) {
+        let (now, due) = (self.now, state.due());
+        if let Some(family) = self.family_mut(id) {
+            family.set(slot, state, deadline, now);
+            self.note(id, slot.block(), deadline, due);
+        }
+    }
+
+    fn remove(&mut self, id: u32, slot: Slot) {
+        let Some(family) = self.families[id as usize].as_deref_mut() else {
+            return;
+        };
+        self.series -= 1;
+        let Some(block) = family.remove(&self.hasher, slot) else {
+            return self.note(id, slot.block(), NEVER, NEVER);
+        };
+        let at = (id, slot.block());
+        self.changed.remove(&at);
+        self.expiring.remove(&(block.expiry, at));
+        self.aging.remove(&(block.aging, at));
+        if block.shown {
+            self.gone.insert((Arc::clone(&family.name), slot.block()));
+        }
+    }
+
+    /// Removes all series of a family but those.
+    fn clear(&mut self, id: u32, but: &HashSet<Slot>) {
+        let Some(family) = self.family(id) else {
+            return;
+        };
+        let slots: Vec<Slot> = family
+            .iter()
+            .map(|(slot, _)| slot)
+            .filter(|slot| !but.contains(slot))
+            .collect();
+        for slot in slots {
+            self.remove(id, slot);
+        }
+    }
+
+    /// Takes note that a block has changed, and by when it is to be looked at.
+    fn note(&mut self, id: u32, number: u32, expiry: u64, aging: u64) {
+        let at = (id, number);
+        let family = self.families[id as usize].as_deref_mut();
+        let Some(block) = family.and_then(|family| family.block_mut(number)) else {
+            return;
+        };
+        if !block.dirty {
+            block.dirty = true;
+            self.changed.insert(at);
+        }
+        let queues = [
+            (&mut self.expiring, &mut block.expiry, expiry),
+            (&mut self.aging, &mut block.aging, aging),
+        ];
+        for (queue, own, due) in queues {
+            if due < *own {
+                queue.remove(&(*own, at));
+                queue.insert((due, at));
+                *own = due;
+            }
+        }
+    }
+
+    fn expire_block(&mut self, at: BlockId, scratch: &mut String, claims: &mut Claims) {
+        let (id, number) = at;
+        let now = self.now;
+        let Some(family) = self.families[id as usize].as_deref() else {
+            return;
+        };
+        let Some(block) = family.block(number) else {
+            return;
+        };
+        self.expiring.remove(&(block.expiry, at));
+        let mut slots = Vec::new();
+        for place in block.overdue(now) {
+            let slot = Slot::new(number, place);
+            let state = block.state(place);
+            let labels = block.labels().get(place).unwrap_or_default();
+            let mut release = |hash| claims.released.push(hash);
+            claimed_by(
+                &self.hasher,
+                &family.name,
+                labels,
+                &state,
+                scratch,
+                &mut release,
+            );
+            claims.freed += weight_of(&family.name, labels, &state);
+            slots.push(slot);
+        }
+        if slots.len() == family.len() {
+            claims.left.push(Arc::clone(&family.name));
+            claims.freed += family_weight(&family.name);
+        }
+        if let Some(block) = self
+            .family_mut(id)
+            .and_then(|family| family.block_mut(number))
+        {
+            block.expiry = NEVER;
+        }
+        for slot in slots {
+            self.remove(id, slot);
+        }
+        if let Some(block) = self
+            .family_mut(id)
+            .and_then(|family| family.block_mut(number))
+        {
+            let next = block.next_deadline();
+            block.expiry = next;
+            if next != NEVER {
+                self.expiring.insert((next, at));
+            }
+        }
+        self.remove_if_empty(id);
+    }
+
+    fn age(&mut self) {
+        while let Some((due, at)) = self.aging.first().copied() {
+            if due > self.now {
+                break;
+            }
+            self.aging.remove(&(due, at));
+            let (id, number) = at;
+            let now = self.now;
+            let Some(block) = self
+                .family_mut(id)
+                .and_then(|family| family.block_mut(number))
+            else {
+                continue;
+            };
+            let changed = block.age(now) && !block.dirty;
+            block.dirty |= changed;
+            block.aging = block.next_aging();
+            let next = block.aging;
+            if next != NEVER {
+                self.aging.insert((next, at));
+            }
+            if changed {
+                self.changed.insert(at);
+            }
+        }
+    }
+}

@@ -59,8 +59,8 @@ pub enum Refused {
     },
 }
 
-/// A family's name, cut short.
-pub(super) fn family_text(name: &str) -> String {
+/// A family's name for people, cut short.
+pub fn family_text(name: &str) -> String {
     const LONGEST: usize = 100;
     let mut text = String::with_capacity(name.len().min(LONGEST + 8));
     push_clipped(&mut text, name, LONGEST);

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::living::BatchRefused;
 use super::plan::Plan;
 use super::{Refused, SectionId};
-use crate::exposition::{FamilyText, Kind, plain_name};
+use crate::exposition::{FamilyText, Kind, Text, plain_name};
+use crate::registry::{self, Claims, Head, family_text};
 
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
@@ -236,37 +238,143 @@ fn check_name<'n>(
     family: &FamilyText,
     holder: impl Fn(&str) -> Option<(&'n str, Kind)>,
 ) -> Result<(), Refused> {
-    let collision = |other: &str| Refused::NameCollision {
-        section: id.clone(),
-        line: family.line,
-        family: family.name.to_string(),
-        other: other.to_owned(),
-    };
-    let name = plain_name(&family.name);
-    if let Some((held, kind)) = holder(&name) {
-        if held != &*family.name {
-            return Err(collision(held));
+    match name_fault(&family.name, family.kind, holder) {
+        None => Ok(()),
+        Some(NameFault::Collision(other)) => Err(Refused::NameCollision {
+            section: id.clone(),
+            line: family.line,
+            family: family.name.to_string(),
+            other: other.to_owned(),
+        }),
+        Some(NameFault::Kind(held)) => Err(Refused::KindConflict {
+            section: id.clone(),
+            line: family.line,
+            family: family.name.to_string(),
+            kind: family.kind.as_str(),
+            held: held.as_str(),
+        }),
+    }
+}
+
+/// Why a family cannot stand among the others.
+#[derive(Debug, PartialEq)]
+enum NameFault<'n> {
+    /// It is there, and of another kind.
+    Kind(Kind),
+    /// One of them would expose series of the other's name.
+    Collision(&'n str),
+}
+
+/// `holder` tells which family has a name within the old character set.
+fn name_fault<'n>(
+    family: &str,
+    kind: Kind,
+    holder: impl Fn(&str) -> Option<(&'n str, Kind)>,
+) -> Option<NameFault<'n>> {
+    let name = plain_name(family);
+    if let Some((held, held_kind)) = holder(&name) {
+        if held != family {
+            return Some(NameFault::Collision(held));
         }
-        if kind != family.kind {
-            return Err(Refused::KindConflict {
-                section: id.clone(),
-                line: family.line,
-                family: family.name.to_string(),
-                kind: family.kind.as_str(),
-                held: kind.as_str(),
-            });
+        if held_kind != kind {
+            return Some(NameFault::Kind(held_kind));
         }
     }
-    for suffix in suffixes(family.kind) {
+    for suffix in suffixes(kind) {
         if let Some((held, _)) = holder(&format!("{name}{suffix}")) {
-            return Err(collision(held));
+            return Some(NameFault::Collision(held));
         }
     }
     for suffix in ["_bucket", "_count", "_sum"] {
         let base = name.strip_suffix(suffix).and_then(&holder);
         if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
-            return Err(collision(held));
+            return Some(NameFault::Collision(held));
         }
     }
-    Ok(())
+    None
+}
+
+/// Stands for the registry among the sections that own series.
+const LIVING: u64 = u64::MAX;
+
+/// Living families have a part in this like one more section.
+impl FamilyIndex {
+    /// Checks what the registry takes against what sections expose, and its
+    /// parts against one another.
+    pub fn check_claims(&self, plan: &registry::Plan) -> Result<(), BatchRefused> {
+        let claims = plan.claims();
+        let left: HashSet<&str> = claims.left.iter().map(|family| &**family).collect();
+        let mut joined: HashMap<String, (&str, Kind)> = HashMap::new();
+        for Head { family, kind, .. } in &claims.joined {
+            let holder = |name: &str| {
+                let stays = |held: &&Held| held.sections > usize::from(left.contains(&*held.name));
+                let held = self.by_name.get(name).filter(stays);
+                held.map(|held| (&*held.name, held.kind))
+                    .or_else(|| joined.get(name).copied())
+            };
+            match name_fault(family, *kind, holder) {
+                None => {}
+                Some(NameFault::Collision(other)) => {
+                    return Err(BatchRefused::NameCollision {
+                        family: family_text(family),
+                        other: family_text(other),
+                    });
+                }
+                Some(NameFault::Kind(held)) => {
+                    return Err(BatchRefused::KindConflict {
+                        family: family_text(family),
+                        kind: kind.as_str(),
+                        held: held.as_str(),
+                    });
+                }
+            }
+            joined.insert(plain_name(family).into_owned(), (&**family, *kind));
+        }
+        let released: HashSet<u64, PlainHash> = claims.released.iter().copied().collect();
+        let mut series: HashSet<u64, PlainHash> = HashSet::default();
+        for (hash, place) in &claims.claimed {
+            let free = match self.owners.get(hash) {
+                None => true,
+                Some(owner) => *owner == LIVING && released.contains(hash),
+            };
+            if !free || !series.insert(*hash) {
+                return Err(BatchRefused::DuplicateSeries {
+                    series: plan.series_text(*place),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the registry claims, which has been checked, and lets go what
+    /// it releases. Returns the heads that change, by family; one that goes is
+    /// empty.
+    pub fn take_claims(&mut self, claims: &Claims) -> Vec<(Arc<str>, Bytes)> {
+        let mut heads = Vec::new();
+        for family in &claims.left {
+            if self.leave(family) {
+                heads.push((Arc::clone(family), Bytes::new()));
+            }
+        }
+        let joined = claims.joined.iter().map(|head| (head, false));
+        for (head, member) in joined.chain(claims.helped.iter().map(|head| (head, true))) {
+            let family = FamilyText {
+                name: Arc::clone(&head.family),
+                kind: head.kind,
+                help: head.help.as_deref().map(str::to_owned),
+                line: 0,
+                samples: Text::default(),
+                series: Vec::new(),
+                natives: Vec::new(),
+            };
+            if let Some(text) = self.join(&family, member) {
+                heads.push((family.name, text));
+            }
+        }
+        self.disown_series(LIVING, &claims.released);
+        for (hash, _) in &claims.claimed {
+            self.owners.insert(*hash, LIVING);
+        }
+        heads
+    }
 }

@@ -6,6 +6,10 @@
 //! all, writes are these named methods, and time is a parameter, so the store
 //! has no clock, no I/O and no task of its own.
 //!
+//! Values that are added to, set and observed live in the
+//! [registry](crate::registry), which the store owns: [`Store::operate`]
+//! changes it, and its families stand among those of the sections.
+//!
 //! The texts themselves lie in a [rope] of fragments, cut into [page]s that
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
@@ -15,6 +19,7 @@ mod crc;
 mod expiry;
 mod expose;
 mod family;
+mod living;
 mod now;
 mod page;
 mod plan;
@@ -24,23 +29,34 @@ mod sections;
 mod snapshot;
 mod write;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use living::{BatchRefused, LivingTotals};
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
 use crate::exposition::Text;
+use crate::registry::{self, Registry};
 use bundle::Bundles;
+use living::Hasher;
 use sections::Sections;
 
-/// The sections of all producers, and the output they make together.
+/// The sections of all producers, the living families, and the output they
+/// make together.
+///
+/// Locks are taken in this order: flush, registry, sections.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
     /// Compressed pages of the last answers.
     bundles: Arc<Bundles>,
+    registry: Mutex<Registry>,
+    /// Held by the one snapshot that renders living families, so that no other
+    /// writes what it has rendered later than what came after.
+    flush: Mutex<()>,
+    hasher: Hasher,
     limits: Limits,
 }
 
@@ -51,9 +67,11 @@ pub struct Limits {
     pub apps: usize,
     /// Pushed groups known at once.
     pub groups: usize,
-    /// Memory for what all sections but the proxy's own expose, in bytes:
-    /// their text, and what is kept to find families and series again.
+    /// Memory for what the registry and all sections but the proxy's own
+    /// expose, in bytes: their text, and what is kept to find families and
+    /// series again.
     pub bytes: usize,
+    pub registry: registry::Limits,
 }
 
 /// Sums over the store.
@@ -70,9 +88,13 @@ impl Store {
     /// An empty store. With `stamps`, the time of each app's last update is
     /// part of the output, as a family of the proxy's own.
     pub fn new(limits: Limits, stamps: bool) -> Self {
+        let hasher = Hasher::new();
         Store {
             sections: RwLock::new(Sections::new(stamps)),
             bundles: Arc::default(),
+            registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
+            flush: Mutex::new(()),
+            hasher,
             limits,
         }
     }
@@ -108,14 +130,10 @@ impl Store {
         gone
     }
 
-    /// The text of all sections as it is now.
+    /// The text of all sections and living families as it is now. Of the
+    /// latter, what has changed since the last one is rendered here.
     pub fn snapshot(&self) -> Snapshot {
-        let sections = self.read();
-        Snapshot::new(
-            sections.rope.pages(),
-            sections.rope.len(),
-            Arc::clone(&self.bundles),
-        )
+        self.flushed_snapshot()
     }
 
     /// Every section but the proxy's own, in order.

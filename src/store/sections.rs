@@ -29,6 +29,7 @@ pub struct Sections {
     /// The names of all groups, in order.
     groups: BTreeSet<Arc<str>>,
     pub(super) bytes: usize,
+    /// Memory held for all sections but the proxy's own, and for the registry.
     pub(super) weight: usize,
     next_serial: u64,
 }
@@ -46,6 +47,8 @@ pub enum Key {
 pub enum Part {
     Head,
     Samples(SectionId),
+    /// Some series of a living family, in a block of that number.
+    Block(u32),
 }
 
 /// When each app was last heard from. Its samples change with every push, so

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bundle::Bundles;
 use super::page::Page;
+use super::rope::Rope;
 use crate::exposition::Form;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
@@ -63,6 +64,11 @@ impl Snapshot {
             next: Arc::default(),
             bundles,
         }
+    }
+
+    /// All of a rope as it is now.
+    pub(super) fn of_rope<K: Ord>(rope: &Rope<K>, bundles: &Arc<Bundles>) -> Self {
+        Snapshot::new(rope.pages(), rope.len(), Arc::clone(bundles))
     }
 
     /// One text, shown like the store's own.

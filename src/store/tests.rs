@@ -43,6 +43,7 @@ fn store(apps: usize) -> Store {
         apps,
         groups: 3,
         bytes: 1 << 20,
+        registry: registry::Limits::default(),
     };
     Store::new(limits, false)
 }
@@ -399,6 +400,7 @@ fn update_times_are_a_family_of_their_own() {
         apps: 10,
         groups: 3,
         bytes: 1 << 20,
+        registry: registry::Limits::default(),
     };
     let store = Store::new(limits, true);
     let now = Now::read();

@@ -36,6 +36,7 @@ pub struct Telemetry {
     /// Bytes of unfinished messages.
     pub buffered: Arc<Level>,
     pub expired: Counter,
+    pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
     pub scrapes_gzip: ScrapeStats,
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
@@ -100,6 +101,7 @@ impl Telemetry {
             received_unix: Arc::default(),
             buffered: Arc::default(),
             expired: Counter::default(),
+            expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),
             scrapes_gzip: ScrapeStats::default(),
             requests: Mutex::default(),

@@ -91,6 +91,12 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
 
 fn expired(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
+        "exporter_proxy_expired_series_total",
+        Kind::Counter,
+        "Aggregated series withdrawn because nothing was added to them in time.",
+    )
+    .sample(&[], telemetry.expired_series.value() as f64);
+    out.family(
         "exporter_proxy_expired_total",
         Kind::Counter,
         "Apps and targets withdrawn because nothing was heard from them in time.",

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and the ones it may name. What is not here may name nothing.
-const MAY_NAME: [(&str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &[&str]); 9] = [
     ("exposition", &[]),
-    ("store", &["exposition"]),
+    ("registry", &["exposition"]),
+    ("store", &["exposition", "registry"]),
     ("config", &[]),
     ("telemetry", &["exposition", "store"]),
     ("net", &["config", "store", "telemetry"]),
@@ -28,12 +29,20 @@ const MAY_NAME: [(&str, &[&str]); 8] = [
     ),
     (
         "app",
-        &["config", "http", "inputs", "net", "store", "telemetry"],
+        &[
+            "config",
+            "http",
+            "inputs",
+            "net",
+            "registry",
+            "store",
+            "telemetry",
+        ],
     ),
 ];
 
 /// What the core does without.
-const CORE: [&str; 2] = ["exposition", "store"];
+const CORE: [&str; 3] = ["exposition", "registry", "store"];
 const NOT_IN_CORE: [&str; 5] = [
     "tokio::",
     "hyper::",

@@ -1,0 +1,113 @@
+//! Series as they stand in a text, and what they are known by.
+
+use std::hash::BuildHasher;
+
+use super::form::Form;
+use super::normal::is_plain_name;
+
+/// What a series is known by: a hash of its name and sorted labels, as they
+/// stand in normal text. Characters outside the old set count as underscores:
+/// series that are the same there are the same to a reader that takes no
+/// others. Where it is known that there are none, `plain` saves the look.
+pub fn hash_series(hash: &impl BuildHasher, series: &str, plain: bool) -> u64 {
+    if plain {
+        hash.hash_one(series)
+    } else {
+        hash.hash_one(underscored(series))
+    }
+}
+
+/// Name and labels with underscores for characters outside the old set.
+fn underscored(series: &str) -> String {
+    const UNDERSCORES: Form = Form {
+        open_metrics: false,
+        underscores: true,
+    };
+    // A sample needs a value to be read.
+    let shown = UNDERSCORES.show(&format!("{series} 0\n"));
+    shown.map_or_else(
+        || series.to_owned(),
+        |shown| shown.trim_end_matches(" 0\n").to_owned(),
+    )
+}
+
+/// Whether an escaped text can be a family's name: in quotes, where it needs
+/// them.
+pub fn is_family_name(escaped: &str) -> bool {
+    if escaped.is_empty() {
+        return false;
+    }
+    if is_plain_name(escaped) {
+        return true;
+    }
+    let mut chars = escaped.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' | '\n' => return false,
+            '\\' if !matches!(chars.next(), Some('\\' | '"' | 'n')) => return false,
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Writes `name{labels}`, where the name is made of two pieces and the labels
+/// of canonical pieces that are joined with commas. Empty ones are passed over.
+pub fn write_series(out: &mut String, name: [&str; 2], quoted: bool, labels: [&str; 3]) {
+    let mut before = '{';
+    if quoted {
+        out.push_str("{\"");
+        before = ',';
+    }
+    out.push_str(name[0]);
+    out.push_str(name[1]);
+    if quoted {
+        out.push('"');
+    }
+    for piece in labels {
+        if !piece.is_empty() {
+            out.push(before);
+            out.push_str(piece);
+            before = ',';
+        }
+    }
+    if before == ',' {
+        out.push('}');
+    }
+}
+
+/// Whether a family's name needs quotes.
+pub fn needs_quotes(name: &str) -> bool {
+    !is_plain_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_written_with_what_they_need() {
+        let written = |name, labels| {
+            let mut out = String::new();
+            write_series(&mut out, [name, "_sum"], needs_quotes(name), labels);
+            out
+        };
+        assert_eq!(written("m", ["", "", ""]), "m_sum");
+        assert_eq!(written("m", ["a=\"1\"", "", ""]), "m_sum{a=\"1\"}");
+        let three = ["a=\"1\"", "le=\"2\"", "z=\"3\""];
+        assert_eq!(written("m", three), "m_sum{a=\"1\",le=\"2\",z=\"3\"}");
+        assert_eq!(written("m.n", ["", "", ""]), "{\"m.n_sum\"}");
+        let one = ["", "a=\"1\"", ""];
+        assert_eq!(written("m.n", one), "{\"m.n_sum\",a=\"1\"}");
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_their_line() {
+        for name in ["m", "a:b", "my.metric", "é", "a\\\"b", "a\\nb", "1"] {
+            assert!(is_family_name(name), "{name}");
+        }
+        for name in ["", "a\"b", "a\nb", "a\\", "a\\x"] {
+            assert!(!is_family_name(name), "{name:?}");
+        }
+    }
+}

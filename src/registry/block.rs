@@ -1,0 +1,379 @@
+//! A block: some series of one family, rendered together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::histogram::Histogram;
+use super::state::{State, Summary};
+use super::window::Window;
+use crate::exposition::Kind;
+
+/// Series in a block at most; their places in it fit seven bits.
+pub const PLACES: usize = 128;
+
+/// A block takes no more series once it shows so many lines, ...
+const LINES: usize = 128;
+
+/// ... or has so many bytes of labels, so that one change renders little.
+const LABELS: usize = 16 << 10;
+
+/// A time that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// Series by place. A place keeps its series for as long as that lives; the
+/// place of one that is gone is taken by the next new one.
+#[derive(Debug)]
+pub struct Block {
+    labels: Arc<LabelTexts>,
+    values: Values,
+    /// By place, where they have one: what their gauge shows is in `values`.
+    windows: BTreeMap<u8, Box<Window>>,
+    /// When each series goes. Empty where none ever does.
+    deadlines: Vec<u64>,
+    live: usize,
+    /// Lines it shows.
+    lines: usize,
+    /// What it stands under in the queue of those with series that go, ...
+    pub expiry: u64,
+    /// ... and of those with windows.
+    pub aging: u64,
+    /// Whether it has changed since it was rendered last.
+    pub dirty: bool,
+    /// Whether it has ever been rendered: then its text is in the output.
+    pub shown: bool,
+}
+
+/// The labels of a block's series, in one allocation. It is shared with copies
+/// that are being rendered.
+#[derive(Debug, Clone, Default)]
+pub struct LabelTexts {
+    text: String,
+    /// Where each place's labels are.
+    spans: Vec<Span>,
+    /// Bytes that belong to no series any more.
+    dead: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// A place without a series.
+const HOLE: Span = Span {
+    start: u32::MAX,
+    end: u32::MAX,
+};
+
+/// What the series are, by place. Those of holes mean nothing.
+#[derive(Debug, Clone)]
+pub enum Values {
+    Numbers(Vec<f64>),
+    Histograms(Vec<Histogram>),
+    Summaries(Vec<Summary>),
+}
+
+impl LabelTexts {
+    /// The labels of the series in that place, if there is one.
+    pub fn get(&self, place: usize) -> Option<&str> {
+        let span = self.spans.get(place)?;
+        self.text.get(span.start as usize..span.end as usize)
+    }
+
+    /// The places that have a series, with their labels.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
+        (0..self.spans.len()).filter_map(|place| Some((place, self.get(place)?)))
+    }
+
+    /// Bytes of text.
+    pub fn len(&self) -> usize {
+        self.text.len() - self.dead
+    }
+
+    fn insert(&mut self, labels: &str) -> usize {
+        let start = self.text.len() as u32;
+        self.text.push_str(labels);
+        let span = Span {
+            start,
+            end: self.text.len() as u32,
+        };
+        let hole = self.spans.iter().position(|span| span.start == HOLE.start);
+        match hole {
+            Some(place) => {
+                self.spans[place] = span;
+                place
+            }
+            None => {
+                self.spans.push(span);
+                self.spans.len() - 1
+            }
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
+        let span = std::mem::replace(&mut self.spans[place], HOLE);
+        self.dead += (span.end - span.start) as usize;
+        if self.dead > self.text.len() / 2 {
+            let mut text = String::with_capacity(self.len());
+            for span in &mut self.spans {
+                if span.start != HOLE.start {
+                    let start = text.len() as u32;
+                    text.push_str(&self.text[span.start as usize..span.end as usize]);
+                    *span = Span {
+                        start,
+                        end: text.len() as u32,
+                    };
+                }
+            }
+            self.text = text;
+            self.dead = 0;
+        }
+    }
+}
+
+impl Block {
+    pub fn new(kind: Kind) -> Self {
+        Block {
+            labels: Arc::default(),
+            values: match kind {
+                Kind::Histogram => Values::Histograms(Vec::new()),
+                Kind::Summary => Values::Summaries(Vec::new()),
+                _ => Values::Numbers(Vec::new()),
+            },
+            windows: BTreeMap::new(),
+            deadlines: Vec::new(),
+            live: 0,
+            lines: 0,
+            expiry: NEVER,
+            aging: NEVER,
+            dirty: false,
+            shown: false,
+        }
+    }
+
+    pub fn labels(&self) -> &Arc<LabelTexts> {
+        &self.labels
+    }
+
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.live < PLACES && self.lines < LINES && self.labels.len() < LABELS
+    }
+
+    /// What the series in that place is.
+    pub fn state(&self, place: usize) -> State {
+        if let Some(window) = self.windows.get(&(place as u8)) {
+            return State::Window(window.clone());
+        }
+        match &self.values {
+            Values::Numbers(numbers) => State::Value(numbers[place]),
+            Values::Histograms(histograms) => State::Histogram(histograms[place].clone()),
+            Values::Summaries(summaries) => State::Summary(summaries[place]),
+        }
+    }
+
+    /// Whether the series in that place is shown in the same lines, but for
+    /// their values, and kept in the same way as such a state is.
+    pub fn is_like(&self, place: usize, state: &State) -> bool {
+        match (&self.values, state) {
+            (Values::Numbers(_), State::Value(_)) => !self.windows.contains_key(&(place as u8)),
+            (Values::Numbers(_), State::Window(_)) => self.windows.contains_key(&(place as u8)),
+            (Values::Histograms(histograms), State::Histogram(other)) => {
+                let own = &histograms[place];
+                own.sum.is_some() == other.sum.is_some()
+                    && (Arc::ptr_eq(&own.bounds, &other.bounds) || own.bounds == other.bounds)
+            }
+            (Values::Summaries(summaries), State::Summary(other)) => {
+                let own = summaries[place];
+                own.sum.is_some() == other.sum.is_some()
+                    && own.count.is_some() == other.count.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// When the series in that place goes.
+    #[cfg(test)]
+    pub fn deadline(&self, place: usize) -> u64 {
+        self.deadlines.get(place).copied().unwrap_or(NEVER)
+    }
+
+    /// Adds a series, and returns its place.
+    pub fn insert(&mut self, labels: &str, state: State, deadline: u64, now: u64) -> usize {
+        let place = Arc::make_mut(&mut self.labels).insert(labels);
+        self.live += 1;
+        self.write(place, state, deadline, now);
+        if !self.has_room() {
+            self.shrink();
+        }
+        place
+    }
+
+    /// Makes the series in that place what it is from now on.
+    pub fn set(&mut self, place: usize, state: State, deadline: u64, now: u64) {
+        self.lines -= self.lines_of(place);
+        self.write(place, state, deadline, now);
+    }
+
+    fn write(&mut self, place: usize, state: State, deadline: u64, now: u64) {
+        self.lines += state.lines();
+        if !self.windows.is_empty() {
+            self.windows.remove(&(place as u8));
+        }
+        match (&mut self.values, state) {
+            (Values::Numbers(numbers), State::Value(value)) => put(numbers, place, value),
+            (Values::Numbers(numbers), State::Window(mut window)) => {
+                window.advance(now);
+                put(numbers, place, window.value());
+                self.windows.insert(place as u8, window);
+            }
+            (Values::Histograms(histograms), State::Histogram(it)) => put(histograms, place, it),
+            (Values::Summaries(summaries), State::Summary(it)) => put(summaries, place, it),
+            // The family's kind says which of these its series are.
+            (_, state) => debug_assert!(false, "a series of another kind: {state:?}"),
+        }
+        if deadline != NEVER && self.deadlines.len() <= place {
+            self.deadlines.resize(place + 1, NEVER);
+        }
+        if let Some(own) = self.deadlines.get_mut(place) {
+            *own = deadline;
+        }
+    }
+
+    /// Removes the series in that place.
+    pub fn remove(&mut self, place: usize) {
+        self.lines -= self.lines_of(place);
+        self.live -= 1;
+        Arc::make_mut(&mut self.labels).remove(place);
+        self.windows.remove(&(place as u8));
+        if let Some(deadline) = self.deadlines.get_mut(place) {
+            *deadline = NEVER;
+        }
+        if let Values::Histograms(histograms) = &mut self.values {
+            histograms[place] = Histogram::default();
+        }
+    }
+
+    /// Lines that the series in that place is shown in.
+    fn lines_of(&self, place: usize) -> usize {
+        match &self.values {
+            Values::Numbers(_) => 1,
+            Values::Histograms(histograms) => histograms[place].lines(),
+            Values::Summaries(summaries) => summaries[place].lines(),
+        }
+    }
+
+    /// The places of series whose time is up.
+    pub fn overdue(&self, now: u64) -> Vec<usize> {
+        let places = self.deadlines.iter().enumerate();
+        places
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// When the next series goes.
+    pub fn next_deadline(&self) -> u64 {
+        self.deadlines.iter().copied().min().unwrap_or(NEVER)
+    }
+
+    /// When a window next shows something else.
+    pub fn next_aging(&self) -> u64 {
+        let due = self.windows.values().filter_map(|window| window.due());
+        due.min().unwrap_or(NEVER)
+    }
+
+    /// Moves windows on to `now`. Returns whether what is shown has changed.
+    pub fn age(&mut self, now: u64) -> bool {
+        let mut changed = false;
+        if let Values::Numbers(numbers) = &mut self.values {
+            for (place, window) in &mut self.windows {
+                window.advance(now);
+                let shown = &mut numbers[usize::from(*place)];
+                let value = window.value();
+                changed |= value.to_bits() != shown.to_bits();
+                *shown = value;
+            }
+        }
+        changed
+    }
+
+    /// Gives back memory that was kept for more series.
+    fn shrink(&mut self) {
+        let labels = Arc::make_mut(&mut self.labels);
+        labels.text.shrink_to_fit();
+        labels.spans.shrink_to_fit();
+        match &mut self.values {
+            Values::Numbers(numbers) => numbers.shrink_to_fit(),
+            Values::Histograms(histograms) => histograms.shrink_to_fit(),
+            Values::Summaries(summaries) => summaries.shrink_to_fit(),
+        }
+    }
+}
+
+/// Sets what is in a place, which is there or is the next.
+fn put<T>(values: &mut Vec<T>, place: usize, value: T) {
+    match values.get_mut(place) {
+        Some(there) => *there = value,
+        None => values.push(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_series_that_are_gone_are_taken_again() {
+        let mut block = Block::new(Kind::Gauge);
+        for number in 0..PLACES {
+            assert!(block.has_room());
+            let labels = format!("number=\"{number}\"");
+            let place = block.insert(&labels, State::Value(number as f64), NEVER, 0);
+            assert_eq!(place, number);
+        }
+        assert!(!block.has_room());
+        let whole = block.labels().text.len();
+        for place in 10..PLACES {
+            block.remove(place);
+            assert_eq!(block.labels().get(place), None);
+        }
+        assert!(block.labels().text.len() < whole / 4, "dead text is left");
+        assert_eq!(block.labels().get(9), Some("number=\"9\""));
+        assert_eq!(block.insert("", State::Value(5.0), 7, 0), 10);
+        assert_eq!(block.labels().get(10), Some(""));
+        assert_eq!(block.state(10), State::Value(5.0));
+        assert_eq!((block.deadline(10), block.deadline(11)), (7, NEVER));
+        assert!(block.overdue(6).is_empty());
+        assert_eq!(block.overdue(7), [10]);
+        assert_eq!(block.labels().iter().count(), 11);
+    }
+
+    #[test]
+    fn a_block_of_histograms_has_fewer_series() {
+        let mut block = Block::new(Kind::Histogram);
+        let histogram = Histogram {
+            bounds: (0..30).map(f64::from).collect(),
+            counts: vec![0.0; 30].into(),
+            count: 0.0,
+            sum: Some(0.0),
+        };
+        let mut series = 0;
+        while block.has_room() {
+            let labels = format!("number=\"{series}\"");
+            block.insert(&labels, State::Histogram(histogram.clone()), NEVER, 0);
+            series += 1;
+        }
+        assert_eq!(series, 4);
+        block.set(0, State::Histogram(Histogram::default()), NEVER, 0);
+        assert!(block.has_room());
+    }
+}

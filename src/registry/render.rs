@@ -1,0 +1,212 @@
+//! Living series as text.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block::{Block, LabelTexts, Values};
+use super::histogram::Histogram;
+use super::state::{State, Summary};
+use crate::exposition::{label_pairs, needs_quotes, write_number, write_series};
+
+/// A block as it was at one moment, to be rendered without any lock.
+#[derive(Debug)]
+pub struct BlockCopy {
+    pub family: Arc<str>,
+    /// Tells the family's blocks apart. Those of lower numbers come first.
+    pub number: u32,
+    labels: Arc<LabelTexts>,
+    values: Values,
+}
+
+impl BlockCopy {
+    /// Copies values; the labels are shared.
+    pub(super) fn of(family: &Arc<str>, number: u32, block: &Block) -> Self {
+        BlockCopy {
+            family: Arc::clone(family),
+            number,
+            labels: Arc::clone(block.labels()),
+            values: block.values().clone(),
+        }
+    }
+
+    /// The lines of all series, in normal text.
+    pub fn render(&self) -> Bytes {
+        let pen = Pen::new(&self.family);
+        // Buckets make it longer; then it grows.
+        let guess = self.labels.len() + self.labels.iter().count() * (self.family.len() + 12);
+        let mut out = String::with_capacity(guess);
+        let mut bounds = BoundTexts::default();
+        for (place, labels) in self.labels.iter() {
+            match &self.values {
+                Values::Numbers(numbers) => pen.number(&mut out, labels, numbers[place]),
+                Values::Histograms(histograms) => {
+                    pen.histogram(&mut out, labels, &histograms[place], &mut bounds);
+                }
+                Values::Summaries(summaries) => pen.summary(&mut out, labels, summaries[place]),
+            }
+        }
+        // Exact: this is kept until the block changes.
+        out.shrink_to_fit();
+        Bytes::from(out)
+    }
+}
+
+/// Calls `with` for each line that a series is shown in, without its value.
+pub(super) fn each_series(
+    name: &str,
+    labels: &str,
+    state: &State,
+    scratch: &mut String,
+    mut with: impl FnMut(&str),
+) {
+    let pen = Pen::new(name);
+    scratch.clear();
+    match state {
+        State::Value(_) | State::Window(_) => pen.number(scratch, labels, 0.0),
+        State::Histogram(histogram) => {
+            pen.histogram(scratch, labels, histogram, &mut BoundTexts::default());
+        }
+        State::Summary(summary) => pen.summary(scratch, labels, *summary),
+    }
+    for line in scratch.lines() {
+        // Values have no blanks.
+        with(line.rsplit_once(' ').map_or(line, |(series, _)| series));
+    }
+}
+
+/// The labels `le` of a histogram's bounds, kept for the next with the same.
+#[derive(Debug, Default)]
+struct BoundTexts {
+    bounds: Arc<[f64]>,
+    texts: Vec<String>,
+}
+
+impl BoundTexts {
+    fn of(&mut self, bounds: &Arc<[f64]>) -> &[String] {
+        if !Arc::ptr_eq(&self.bounds, bounds) || self.texts.is_empty() {
+            self.bounds = Arc::clone(bounds);
+            self.texts.clear();
+            for bound in bounds.iter().chain(&[f64::INFINITY]) {
+                let mut text = String::from("le=\"");
+                write_number(&mut text, *bound);
+                text.push('"');
+                self.texts.push(text);
+            }
+        }
+        &self.texts
+    }
+}
+
+/// Writes the series of one family.
+#[derive(Debug)]
+struct Pen<'n> {
+    name: &'n str,
+    quoted: bool,
+}
+
+impl<'n> Pen<'n> {
+    fn new(name: &'n str) -> Self {
+        Pen {
+            name,
+            quoted: needs_quotes(name),
+        }
+    }
+
+    fn number(&self, out: &mut String, labels: &str, value: f64) {
+        self.line(out, "", [labels, "", ""], value);
+    }
+
+    fn histogram(
+        &self,
+        out: &mut String,
+        labels: &str,
+        histogram: &Histogram,
+        bounds: &mut BoundTexts,
+    ) {
+        let (before, after) = around_le(labels);
+        let counts = histogram.counts.iter().chain([&histogram.count]);
+        for (le, count) in bounds.of(&histogram.bounds).iter().zip(counts) {
+            self.line(out, "_bucket", [before, le, after], *count);
+        }
+        if let Some(sum) = histogram.sum {
+            self.line(out, "_sum", [labels, "", ""], sum);
+        }
+        self.line(out, "_count", [labels, "", ""], histogram.count);
+    }
+
+    fn summary(&self, out: &mut String, labels: &str, summary: Summary) {
+        if let Some(sum) = summary.sum {
+            self.line(out, "_sum", [labels, "", ""], sum);
+        }
+        if let Some(count) = summary.count {
+            self.line(out, "_count", [labels, "", ""], count);
+        }
+    }
+
+    fn line(&self, out: &mut String, suffix: &str, labels: [&str; 3], value: f64) {
+        write_series(out, [self.name, suffix], self.quoted, labels);
+        out.push(' ');
+        write_number(out, value);
+        out.push('\n');
+    }
+}
+
+/// The labels before `le` and those after it, in the order of names: so a
+/// series is written, and known, in one way only.
+fn around_le(labels: &str) -> (&str, &str) {
+    let mut pairs = label_pairs(labels);
+    loop {
+        let at = pairs.offset();
+        match pairs.next() {
+            Some(label) if label.name < "le" => {}
+            _ => return (labels[..at].trim_end_matches(','), &labels[at..]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn le_stands_among_the_labels_by_its_name() {
+        for (labels, before, after) in [
+            ("", "", ""),
+            ("a=\"1\"", "a=\"1\"", ""),
+            ("z=\"1\"", "", "z=\"1\""),
+            ("a=\",\",b=\"2,\",m=\"3\"", "a=\",\",b=\"2,\"", "m=\"3\""),
+            ("\"a.b\"=\"1\",lf=\"2\"", "\"a.b\"=\"1\"", "lf=\"2\""),
+        ] {
+            assert_eq!(around_le(labels), (before, after), "{labels}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_histogram_is_a_series() {
+        let histogram = Histogram {
+            bounds: Arc::from([0.005, 1.0]),
+            counts: Box::new([1.0, 2.0]),
+            count: 3.0,
+            sum: Some(2.5),
+        };
+        let mut lines = Vec::new();
+        let state = State::Histogram(histogram);
+        let mut scratch = String::new();
+        let mut take = |series: &str| lines.push(series.to_owned());
+        each_series("h", "a=\"1\",z=\" 2\"", &state, &mut scratch, &mut take);
+        let number = State::Value(1.0);
+        each_series("my.g", "", &number, &mut scratch, &mut take);
+        assert_eq!(
+            lines,
+            [
+                "h_bucket{a=\"1\",le=\"0.005\",z=\" 2\"}",
+                "h_bucket{a=\"1\",le=\"1\",z=\" 2\"}",
+                "h_bucket{a=\"1\",le=\"+Inf\",z=\" 2\"}",
+                "h_sum{a=\"1\",z=\" 2\"}",
+                "h_count{a=\"1\",z=\" 2\"}",
+                "{\"my.g\"}",
+            ]
+        );
+    }
+}

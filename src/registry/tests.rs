@@ -1,0 +1,370 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::exposition::{Kind, LabelText};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn registry() -> Registry {
+    with_limits(Limits::default())
+}
+
+fn with_limits(limits: Limits) -> Registry {
+    Registry::new(limits, RandomState::new())
+}
+
+fn update(family: &str, kind: Kind, labels: &[(&str, &str)], change: Change) -> Update {
+    Update {
+        family: Arc::from(family),
+        kind,
+        help: None,
+        labels: LabelText::from_plain(labels.iter().copied()).unwrap(),
+        ttl: None,
+        change,
+    }
+}
+
+fn add(family: &str, labels: &[(&str, &str)], value: f64) -> Update {
+    update(family, Kind::Counter, labels, Change::Add(value))
+}
+
+fn batch(updates: Vec<Update>) -> Batch {
+    Batch {
+        updates,
+        ..Batch::default()
+    }
+}
+
+fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<(), Refused> {
+    let plan = registry.check(batch(updates), now)?;
+    registry.commit(plan);
+    Ok(())
+}
+
+/// All blocks that have changed.
+fn changed(registry: &mut Registry) -> String {
+    let changed = registry.take_changed();
+    assert_eq!(changed.gone, []);
+    let blocks = changed.blocks.iter();
+    blocks
+        .map(|block| String::from_utf8(block.render().to_vec()).unwrap())
+        .collect()
+}
+
+#[test]
+fn one_change_renders_one_block() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let all = (0..1000).map(|n| add("m_total", &[("n", &*n.to_string())], 1.0));
+    apply(&mut registry, all.collect(), now).unwrap();
+    let text = changed(&mut registry);
+    assert_eq!(text.lines().count(), 1000);
+    assert_eq!(changed(&mut registry), "");
+
+    apply(
+        &mut registry,
+        vec![add("m_total", &[("n", "500")], 2.5)],
+        now,
+    )
+    .unwrap();
+    assert!(registry.changed_series() <= PLACES);
+    let text = changed(&mut registry);
+    assert!(text.contains("m_total{n=\"500\"} 3.5\n"), "{text}");
+    assert!(text.lines().count() <= PLACES, "{text}");
+}
+
+#[test]
+fn a_refused_batch_changes_nothing() {
+    let mut registry = registry();
+    let now = Instant::now();
+    apply(&mut registry, vec![add("m_total", &[], 1.0)], now).unwrap();
+    let before = changed(&mut registry);
+    let bad = vec![
+        add("m_total", &[], 5.0),
+        add("n_total", &[("a", "b")], 1.0),
+        add("m_total", &[("a", "b")], -1.0),
+    ];
+    let refused = apply(&mut registry, bad, now).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "series m_total{a=\"b\"}: what is added is -1, and must be finite and not below 0, as of any counter"
+    );
+    assert_eq!(changed(&mut registry), "");
+    apply(&mut registry, vec![add("m_total", &[], 0.0)], now).unwrap();
+    assert_eq!(changed(&mut registry), before);
+    assert_eq!((registry.families(), registry.series()), (1, 1));
+}
+
+#[test]
+fn a_kind_holds_until_the_family_is_gone() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let gauge = || update("m", Kind::Gauge, &[], Change::Set(1.0));
+    let twice = apply(
+        &mut registry,
+        vec![gauge(), add("m", &[("a", "b")], 1.0)],
+        now,
+    );
+    let conflict = Refused::KindConflict {
+        family: "m".to_owned(),
+        kind: "counter",
+        held: "gauge",
+    };
+    assert_eq!(twice, Err(conflict.clone()));
+    apply(&mut registry, vec![gauge()], now).unwrap();
+    let counter = || vec![add("m", &[], 1.0)];
+    assert_eq!(apply(&mut registry, counter(), now), Err(conflict.clone()));
+    // Also where the batch takes the last series away first.
+    let delete = || update("m", Kind::Untyped, &[], Change::Delete);
+    let both = vec![delete(), add("m", &[], 1.0)];
+    assert_eq!(apply(&mut registry, both, now), Err(conflict));
+    apply(&mut registry, vec![delete()], now).unwrap();
+    apply(&mut registry, counter(), now).unwrap();
+    assert_eq!(changed(&mut registry), "m 1\n");
+}
+
+#[test]
+fn limits_are_counted_once_a_batch() {
+    let mut registry = with_limits(Limits {
+        families: 2,
+        series: 4,
+        series_per_family: 3,
+        ..Limits::default()
+    });
+    let now = Instant::now();
+    let m = |n: usize| add("m", &[("n", &*n.to_string())], 1.0);
+    let four = (0..4).map(m).collect();
+    assert!(matches!(
+        apply(&mut registry, four, now),
+        Err(Refused::TooManySeriesOfFamily { limit: 3, .. })
+    ));
+    // The same again is no other series, and what is deleted makes room.
+    let delete = |n: &str| update("m", Kind::Counter, &[("n", n)], Change::Delete);
+    let three = vec![m(0), m(0), m(1), m(1), m(7), delete("7"), m(2)];
+    apply(&mut registry, three, now).unwrap();
+    assert_eq!(registry.series(), 3);
+    let other = |name: &str| add(name, &[], 1.0);
+    assert!(matches!(
+        apply(&mut registry, vec![other("a"), other("b")], now),
+        Err(Refused::TooManySeries { limit: 4, .. })
+    ));
+    apply(&mut registry, vec![delete("0"), other("a")], now).unwrap();
+    let families = apply(&mut registry, vec![other("b")], now);
+    assert_eq!(
+        families.unwrap_err().to_string(),
+        "series b is new, and 2 families may be there"
+    );
+}
+
+#[test]
+fn a_replaced_family_has_what_the_batch_says_and_no_more() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let three = ["1", "2", "3"].map(|n| add("m", &[("n", n)], 5.0));
+    apply(&mut registry, three.to_vec(), now).unwrap();
+    apply(&mut registry, vec![add("other", &[], 1.0)], now).unwrap();
+    changed(&mut registry);
+    let replace = Batch {
+        replace: vec![Arc::from("m"), Arc::from("nobody_has_it")],
+        updates: vec![add("m", &[("n", "2")], 1.0), add("m", &[("x", "y")], 2.0)],
+        ..Batch::default()
+    };
+    let plan = registry.check(replace, now).unwrap();
+    assert_eq!(plan.claims().claimed.len(), 1);
+    assert_eq!(plan.claims().released.len(), 2);
+    registry.commit(plan);
+    let text = changed(&mut registry);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["m{n=\"2\"} 1", "m{x=\"y\"} 2"]);
+    // A replacement by nothing is the end of the family.
+    let nothing = Batch {
+        replace: vec![Arc::from("m")],
+        ..Batch::default()
+    };
+    let plan = registry.check(nothing, now).unwrap();
+    assert_eq!(plan.claims().left, [Arc::from("m")]);
+    registry.commit(plan);
+    assert_eq!(registry.families(), 1);
+    assert_eq!(registry.take_changed().gone, [(Arc::from("m"), 0)]);
+}
+
+#[test]
+fn labels_that_a_kind_uses_itself_are_refused() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let observe = Change::Observe {
+        value: 1.0,
+        buckets: Arc::from([1.0]),
+    };
+    let summary = Change::Summary {
+        sum: None,
+        count: Some(1.0),
+        quantiles: Vec::new(),
+    };
+    for (kind, label, change) in [
+        (Kind::Histogram, "le", observe),
+        (Kind::Summary, "quantile", summary),
+    ] {
+        let own = update("m", kind, &[(label, "1")], change.clone());
+        let refused = apply(&mut registry, vec![own], now).unwrap_err();
+        let message = format!(
+            "label {label} is the family's own, since it is a {}",
+            kind.as_str()
+        );
+        assert!(refused.to_string().ends_with(&message), "{refused}");
+        let fine = update("m", kind, &[("a", "1")], change);
+        apply(&mut registry, vec![fine], now).unwrap();
+        let delete = update("m", kind, &[("a", "1")], Change::Delete);
+        apply(&mut registry, vec![delete], now).unwrap();
+    }
+    // To a gauge they are labels like any other.
+    let gauge = update(
+        "m",
+        Kind::Gauge,
+        &[("le", "1"), ("quantile", "1")],
+        Change::Set(1.0),
+    );
+    apply(&mut registry, vec![gauge], now).unwrap();
+}
+
+#[test]
+fn names_and_labels_are_bounded() {
+    let mut registry = with_limits(Limits {
+        labels: 20,
+        bounds: 2,
+        ..Limits::default()
+    });
+    let now = Instant::now();
+    for name in ["", "a\"b", "a\nb", "this_name_is_far_too_long"] {
+        let refused = apply(&mut registry, vec![add(name, &[], 1.0)], now);
+        assert!(matches!(refused, Err(Refused::Name { .. })), "{name:?}");
+    }
+    let long = add("m", &[("a", "more than twenty bytes")], 1.0);
+    assert!(matches!(
+        apply(&mut registry, vec![long], now),
+        Err(Refused::LabelsTooLong { limit: 20, .. })
+    ));
+    let observe = Change::Observe {
+        value: 1.0,
+        buckets: Arc::from([1.0, 2.0, 3.0]),
+    };
+    let refused = apply(
+        &mut registry,
+        vec![update("h", Kind::Histogram, &[], observe)],
+        now,
+    );
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "series h: it has 3 bounds, and 2 may be"
+    );
+    let info = update("i", Kind::Info, &[], Change::Set(1.0));
+    assert!(matches!(
+        apply(&mut registry, vec![info], now),
+        Err(Refused::WrongChange { .. })
+    ));
+}
+
+#[test]
+fn a_series_goes_when_its_time_is_up() {
+    let mut registry = registry();
+    let start = Instant::now();
+    let with_ttl = |labels: &str, seconds: u32| Update {
+        ttl: Some(SECOND * seconds),
+        ..add("m", &[("n", labels)], 1.0)
+    };
+    apply(
+        &mut registry,
+        vec![with_ttl("1", 10), with_ttl("2", 20)],
+        start,
+    )
+    .unwrap();
+    changed(&mut registry);
+    // An update puts it off.
+    apply(&mut registry, vec![with_ttl("1", 10)], start + SECOND * 5).unwrap();
+    assert!(
+        registry.is_due(start + SECOND * 10),
+        "an entry may be early"
+    );
+    assert_eq!(registry.expire(start + SECOND * 10).0, 0);
+    assert!(!registry.is_due(start + SECOND * 14));
+    let (series, claims) = registry.expire(start + SECOND * 15);
+    assert_eq!((series, claims.released.len()), (1, 1));
+    assert_eq!(claims.left, []);
+    assert_eq!(changed(&mut registry), "m{n=\"2\"} 1\n");
+    let (series, claims) = registry.expire(start + SECOND * 20);
+    assert_eq!((series, &claims.left[..]), (1, &[Arc::from("m")][..]));
+    assert_eq!((registry.series(), registry.weight()), (0, 0));
+
+    // One without a time to live stays, and takes it from one that had one.
+    apply(&mut registry, vec![with_ttl("1", 1)], start + SECOND * 30).unwrap();
+    let for_ever = add("m", &[("n", "1")], 1.0);
+    apply(&mut registry, vec![for_ever], start + SECOND * 30).unwrap();
+    assert_eq!(registry.expire(start + SECOND * 10_000).0, 0);
+}
+
+#[test]
+fn queues_do_not_grow_with_updates() {
+    let mut registry = registry();
+    let start = Instant::now();
+    for round in 0..1000 {
+        let now = start + SECOND * round;
+        let of = |name: &str, change| Update {
+            ttl: Some(SECOND * 1000 - SECOND * (round % 7)),
+            ..update(name, Kind::Gauge, &[], change)
+        };
+        let window = Change::Window {
+            mean: true,
+            span: SECOND * 50,
+            value: 1.0,
+        };
+        let updates = vec![of("a", window), of("b", Change::Add(1.0))];
+        apply(&mut registry, updates, now).unwrap();
+        let delete = update("b", Kind::Gauge, &[], Change::Delete);
+        apply(&mut registry, vec![delete], now).unwrap();
+        if round % 100 == 0 {
+            registry.take_changed();
+        }
+        assert!(registry.expiring.len() <= 1 && registry.aging.len() <= 1);
+        assert!(registry.changed.len() <= 1 && registry.gone.len() <= 1);
+    }
+    assert_eq!(registry.families.len(), 2);
+}
+
+#[test]
+fn windows_move_on_without_pushes() {
+    let mut registry = registry();
+    let start = Instant::now();
+    let window = |value| {
+        let span = SECOND * 100;
+        let mean = false;
+        update("g", Kind::Gauge, &[], Change::Window { mean, span, value })
+    };
+    apply(&mut registry, vec![window(2.0)], start).unwrap();
+    apply(&mut registry, vec![window(3.0)], start + SECOND * 50).unwrap();
+    assert_eq!(changed(&mut registry), "g 5\n");
+    registry.expire(start + SECOND * 99);
+    assert_eq!(changed(&mut registry), "");
+    registry.expire(start + SECOND * 100);
+    assert_eq!(changed(&mut registry), "g 3\n");
+    registry.expire(start + SECOND * 500);
+    assert_eq!(changed(&mut registry), "g 0\n");
+    assert!(registry.aging.is_empty());
+}
+
+#[test]
+fn a_copy_is_not_touched_by_what_comes_later() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let two = || vec![add("m", &[("n", "1")], 1.0), add("m", &[("n", "2")], 1.0)];
+    apply(&mut registry, two(), now).unwrap();
+    let copy = registry.take_changed();
+    let mut after = two();
+    after.push(add("m", &[("n", "3")], 1.0));
+    after.push(update("m", Kind::Counter, &[("n", "1")], Change::Delete));
+    apply(&mut registry, after, now).unwrap();
+    assert_eq!(copy.blocks[0].render(), "m{n=\"1\"} 1\nm{n=\"2\"} 1\n");
+    // The new one has taken the place of the one that is gone.
+    assert_eq!(changed(&mut registry), "m{n=\"3\"} 1\nm{n=\"2\"} 2\n");
+}

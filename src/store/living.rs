@@ -1,0 +1,200 @@
+//! Living families in the store: how the registry meets the sections.
+//!
+//! The registry knows its own families only. Before a batch is carried out,
+//! what it takes is checked against the index that all sections share, and
+//! entered there; so neither can take what the other has.
+//!
+//! In the output, a living family is fragments of blocks. They are set when a
+//! snapshot is taken, and the pages are taken while the registry is still
+//! locked: so a snapshot shows the registry as it was at one moment.
+
+use std::collections::BTreeMap;
+use std::hash::RandomState;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::sections::{Key, Part, Sections};
+use super::{Now, Snapshot, Store};
+use crate::registry::{self, Batch, Changed, Claims, Plan, Registry};
+
+/// By what series are known everywhere: see
+/// [`hash_series`](crate::exposition::hash_series).
+pub(super) type Hasher = RandomState;
+
+/// Why a batch of operations changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BatchRefused {
+    /// It does not fit with itself, or with what lives.
+    #[error(transparent)]
+    Registry(#[from] registry::Refused),
+    #[error("family {family} is a {kind} here, and a {held} elsewhere")]
+    KindConflict {
+        family: String,
+        kind: &'static str,
+        held: &'static str,
+    },
+    #[error(
+        "family {family} cannot stand beside family {other}, one of whose series would have its name"
+    )]
+    NameCollision { family: String, other: String },
+    #[error("series {series} is exposed elsewhere already")]
+    DuplicateSeries { series: String },
+    #[error("{size} bytes would be held, and {limit} may be (exposition.max_total)")]
+    TooManyBytes { size: usize, limit: usize },
+}
+
+/// Sums over the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LivingTotals {
+    pub families: usize,
+    pub series: usize,
+    /// Memory that they take, about, with their text.
+    pub bytes: usize,
+}
+
+/// Changed blocks that are rendered under the locks. More of them are rendered
+/// before, and what has changed meanwhile is looked at again.
+const FEW_BLOCKS: usize = 8;
+
+/// How often that is done. Whatever is left then is rendered under the locks:
+/// it has changed within the time that the round before took.
+const ROUNDS: usize = 3;
+
+/// Rendered blocks by family and number. One that is gone is empty.
+type Rendered = BTreeMap<(Arc<str>, u32), Bytes>;
+
+impl Store {
+    /// Carries out all of `batch` or, where it is refused, nothing.
+    pub fn operate(&self, batch: Batch, now: Now) -> Result<(), BatchRefused> {
+        let mut registry = self.registry();
+        let plan = registry.check(batch, now.tick)?;
+        let mut freed = Vec::new();
+        // Mostly only values change, and nobody else need be asked.
+        if !plan.claims().is_empty() {
+            let mut sections = self.write();
+            sections.check_claims(&plan, self.limits.bytes)?;
+            freed = sections.take_claims(plan.claims());
+        }
+        registry.commit(plan);
+        drop(registry);
+        drop(freed);
+        Ok(())
+    }
+
+    /// Removes living series whose time is up, and returns their number. The
+    /// locks are let go now and then.
+    pub fn expire_series(&self, now: Now) -> usize {
+        let mut expired = 0;
+        let mut freed = Vec::new();
+        loop {
+            let mut registry = self.registry();
+            // Windows move on by this, too.
+            let (series, claims) = registry.expire(now.tick);
+            if !claims.is_empty() {
+                freed.extend(self.write().take_claims(&claims));
+            }
+            expired += series;
+            if !registry.is_due(now.tick) {
+                return expired;
+            }
+        }
+    }
+
+    pub fn living(&self) -> LivingTotals {
+        let registry = self.registry();
+        LivingTotals {
+            families: registry.families(),
+            series: registry.series(),
+            bytes: registry.weight(),
+        }
+    }
+
+    /// By what whoever reads a text knows its series, so that they are found
+    /// in other texts and among living ones.
+    pub fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    /// Living series, at most, that the next snapshot has to render: it may
+    /// better be taken where a thread can be held up for 0.1 µs each.
+    pub fn unrendered(&self) -> usize {
+        self.registry().changed_series()
+    }
+
+    pub(super) fn flushed_snapshot(&self) -> Snapshot {
+        let _flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rendered = Rendered::new();
+        let mut round = 1;
+        loop {
+            let mut registry = self.registry();
+            let changed = registry.take_changed();
+            if changed.blocks.len() <= FEW_BLOCKS || round == ROUNDS {
+                render(changed, &mut rendered);
+                return self.snapshot_with(rendered);
+            }
+            drop(registry);
+            render(changed, &mut rendered);
+            round += 1;
+        }
+    }
+
+    /// Sets what was rendered, and takes the pages. The registry is locked.
+    fn snapshot_with(&self, rendered: Rendered) -> Snapshot {
+        let (snapshot, freed) = if rendered.is_empty() {
+            (
+                Snapshot::of_rope(&self.read().rope, &self.bundles),
+                Vec::new(),
+            )
+        } else {
+            let mut sections = self.write();
+            let freed: Vec<Bytes> = rendered
+                .into_iter()
+                .map(|((family, number), text)| {
+                    let key = Key::Family(family, Part::Block(number));
+                    sections.rope.set(key, text)
+                })
+                .collect();
+            (Snapshot::of_rope(&sections.rope, &self.bundles), freed)
+        };
+        drop(freed);
+        snapshot
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn render(changed: Changed, rendered: &mut Rendered) {
+    for block in changed.gone {
+        rendered.insert(block, Bytes::new());
+    }
+    for block in changed.blocks {
+        let text = block.render();
+        rendered.insert((block.family, block.number), text);
+    }
+}
+
+impl Sections {
+    fn check_claims(&self, plan: &Plan, limit: usize) -> Result<(), BatchRefused> {
+        let claims = plan.claims();
+        let size = self.weight + claims.added - claims.freed;
+        // What makes it less is taken even where it is too much still.
+        if size > limit && size > self.weight {
+            return Err(BatchRefused::TooManyBytes { size, limit });
+        }
+        self.families.check_claims(plan)
+    }
+
+    /// Enters what the registry takes and lets go. Heads are set at once, and
+    /// blocks before anybody sees the pages. Returns what is to be freed.
+    fn take_claims(&mut self, claims: &Claims) -> Vec<Bytes> {
+        self.weight = self.weight + claims.added - claims.freed;
+        let heads = self.families.take_claims(claims);
+        heads
+            .into_iter()
+            .map(|(family, head)| self.rope.set(Key::Family(family, Part::Head), head))
+            .collect()
+    }
+}
