@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::exposition::{self as parse, ParseError};
-use crate::store::Refused;
+use crate::registry;
+use crate::store::{BatchRefused, Refused};
 
 /// A reason for failure. The words are a fixed set, so they may be labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,18 @@ pub enum Reason {
     BadLabels,
     /// A parameter of a request is wrong.
     BadParameter,
+    /// It is not known what is to be done, or it cannot be done to this family.
+    BadOperation,
+    /// A value is no number that can stand there.
+    BadValue,
+    /// The buckets of a histogram make no sense, or do not fit.
+    BadBuckets,
+    /// A new family or series past the bounds on them.
+    TooManySeries,
+    /// It is not done here.
+    Unsupported,
+    /// The settings do not allow it.
+    NotAllowed,
     /// The body has a type or a coding that is not read.
     UnsupportedMedia,
     /// All memory for unfinished messages is in use.
@@ -67,7 +80,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 34] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -84,6 +97,12 @@ impl Reason {
         Reason::Timestamp,
         Reason::BadLabels,
         Reason::BadParameter,
+        Reason::BadOperation,
+        Reason::BadValue,
+        Reason::BadBuckets,
+        Reason::TooManySeries,
+        Reason::Unsupported,
+        Reason::NotAllowed,
         Reason::UnsupportedMedia,
         Reason::NoBuffer,
         Reason::Timeout,
@@ -116,6 +135,12 @@ impl Reason {
             Reason::Timestamp => "timestamp",
             Reason::BadLabels => "bad_labels",
             Reason::BadParameter => "bad_parameter",
+            Reason::BadOperation => "bad_operation",
+            Reason::BadValue => "bad_value",
+            Reason::BadBuckets => "bad_buckets",
+            Reason::TooManySeries => "too_many_series",
+            Reason::Unsupported => "unsupported",
+            Reason::NotAllowed => "not_allowed",
             Reason::UnsupportedMedia => "unsupported_media",
             Reason::NoBuffer => "no_buffer",
             Reason::Timeout => "timeout",
@@ -152,6 +177,37 @@ impl From<&Refused> for Reason {
             Refused::KindConflict { .. } => Reason::KindConflict,
             Refused::NameCollision { .. } => Reason::NameCollision,
             Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+        }
+    }
+}
+
+impl From<&BatchRefused> for Reason {
+    fn from(refused: &BatchRefused) -> Self {
+        match refused {
+            BatchRefused::Registry(refused) => Reason::from(refused),
+            BatchRefused::KindConflict { .. } => Reason::KindConflict,
+            BatchRefused::NameCollision { .. } => Reason::NameCollision,
+            BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+            BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,
+        }
+    }
+}
+
+impl From<&registry::Refused> for Reason {
+    fn from(refused: &registry::Refused) -> Self {
+        use registry::Refused as R;
+        match refused {
+            R::KindConflict { .. } => Reason::KindConflict,
+            R::WrongChange { .. } => Reason::BadOperation,
+            R::Name { .. } => Reason::BadName,
+            R::Value { .. } => Reason::BadValue,
+            R::Buckets { .. } | R::BucketConflict { .. } | R::TooManyBounds { .. } => {
+                Reason::BadBuckets
+            }
+            R::ReservedLabel { .. } | R::LabelsTooLong { .. } => Reason::BadLabels,
+            R::TooManyFamilies { .. }
+            | R::TooManySeries { .. }
+            | R::TooManySeriesOfFamily { .. } => Reason::TooManySeries,
         }
     }
 }

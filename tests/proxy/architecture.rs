@@ -10,7 +10,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("registry", &["exposition"]),
     ("store", &["exposition", "registry"]),
     ("config", &[]),
-    ("telemetry", &["exposition", "store"]),
+    ("telemetry", &["exposition", "registry", "store"]),
     ("net", &["config", "store", "telemetry"]),
     (
         "inputs",
@@ -19,6 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "exposition",
             "metric_data_capnp",
             "net",
+            "registry",
             "store",
             "telemetry",
         ],
