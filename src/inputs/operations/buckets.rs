@@ -66,7 +66,9 @@ impl Buckets {
         } else if !self.custom.is_empty() {
             if self.custom.len() as i64 > MOST {
                 let found = self.custom.len();
-                return Err(format!("bucket_custom may have {MOST} bounds, and not {found}"));
+                return Err(format!(
+                    "bucket_custom may have {MOST} bounds, and not {found}"
+                ));
             }
             self.custom.clone()
         } else {

@@ -288,9 +288,7 @@ impl Scan {
 
     /// Whether an object or a list can stand here.
     fn takes_value(&self) -> bool {
-        self.depth == 0
-            || self.last == Last::Colon
-            || (self.in_list() && self.last != Last::Value)
+        self.depth == 0 || self.last == Last::Colon || (self.in_list() && self.last != Last::Value)
     }
 }
 
@@ -386,14 +384,8 @@ mod tests {
 
     #[test]
     fn what_is_broken_ends_with_its_line() {
-        check(
-            "{\"a\":1\n{\"b\":2}\n",
-            &["! malformed", "O {\"b\":2}"],
-        );
-        check(
-            "{\"a\":\"x\n{\"b\":2}\n",
-            &["! malformed", "O {\"b\":2}"],
-        );
+        check("{\"a\":1\n{\"b\":2}\n", &["! malformed", "O {\"b\":2}"]);
+        check("{\"a\":\"x\n{\"b\":2}\n", &["! malformed", "O {\"b\":2}"]);
         check("{\"a\":]}\n{\"b\":2}", &["! malformed", "O {\"b\":2}"]);
         check("{\"a\" \"b\"}\nc:1|c", &["! malformed", "L c:1|c"]);
         check(
@@ -409,16 +401,13 @@ mod tests {
     #[test]
     fn what_is_too_long_ends_with_its_line() {
         let long = "x".repeat(200);
-        check(
-            &format!("{long}\na:1|c"),
-            &["! too_large", "L a:1|c"],
-        );
+        check(&format!("{long}\na:1|c"), &["! too_large", "L a:1|c"]);
         check(
             &format!("{{\"a\":\"{long}\"}}\n{{\"b\":2}}"),
             &["! too_large", "O {\"b\":2}"],
         );
         let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(92));
-        check(&format!("{exact}{exact}"), &[&format!("O {exact}"); 2]);
+        check(&format!("{exact}{exact}"), &[&*format!("O {exact}"); 2]);
         let list = format!("[{}]", vec!["{\"a\":1}"; 100].join(","));
         check(&list, &["O {\"a\":1}"; 100]);
     }

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str;
 
-use serde::Deserializer as _;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Fault;
@@ -137,8 +136,14 @@ impl<'de> Visitor<'de> for MessageVisitor {
                     let start = map.next_value_seed(Number("`bucket_start`"))?;
                     set(&mut buckets.start, start);
                 }
-                Key::Min => set(&mut buckets.min, map.next_value_seed(Number("`bucket_min`"))?),
-                Key::Max => set(&mut buckets.max, map.next_value_seed(Number("`bucket_max`"))?),
+                Key::Min => set(
+                    &mut buckets.min,
+                    map.next_value_seed(Number("`bucket_min`"))?,
+                ),
+                Key::Max => set(
+                    &mut buckets.max,
+                    map.next_value_seed(Number("`bucket_max`"))?,
+                ),
                 Key::Factor => {
                     let factor = map.next_value_seed(Number("`bucket_factor`"))?;
                     set(&mut buckets.factor, factor);
@@ -363,13 +368,19 @@ mod tests {
             custom: vec![1.0, 2.5],
         };
         assert_eq!(message.buckets, expected);
-        assert!(matches!(message.name, Cow::Borrowed(_)), "nothing is copied");
+        assert!(
+            matches!(message.name, Cow::Borrowed(_)),
+            "nothing is copied"
+        );
     }
 
     #[test]
     fn keys_are_known_in_any_case_and_the_last_counts() {
         let message = read(r#"{"NAME":"a","Name":"b","oP":"inc","x":{"name":["c"]},"value":2}"#);
-        assert_eq!((&*message.name, &*message.op, message.value), ("b", "inc", 2.0));
+        assert_eq!(
+            (&*message.name, &*message.op, message.value),
+            ("b", "inc", 2.0)
+        );
     }
 
     #[test]
@@ -383,7 +394,10 @@ mod tests {
             ..Message::default()
         };
         assert_eq!(message, expected);
-        assert_eq!(read(r#"{"labels":{"a":null}}"#).labels, [("a".into(), "".into())]);
+        assert_eq!(
+            read(r#"{"labels":{"a":null}}"#).labels,
+            [("a".into(), "".into())]
+        );
         assert_eq!(read("{}"), Message::default());
         assert_eq!(read(r#"{"buckets":10.0}"#).buckets.count, 10);
     }
@@ -416,7 +430,10 @@ mod tests {
             (r#"{"buckets":"3"}"#, "a whole number as `buckets`"),
             (r#"{"bucket_width":"1"}"#, "`bucket_width`"),
             (r#"{"bucket_custom":1}"#, "a list of numbers"),
-            (r#"{"bucket_custom":[1,null]}"#, "a number in `bucket_custom`"),
+            (
+                r#"{"bucket_custom":[1,null]}"#,
+                "a number in `bucket_custom`",
+            ),
             (r#"{"bucket_custom":["1"]}"#, "a bound of `bucket_custom`"),
             ("[]", "an object"),
             ("{} {}", "trailing"),

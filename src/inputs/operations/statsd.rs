@@ -129,7 +129,10 @@ impl<'a> Line<'a> {
     /// The member of a set: any text, colons included.
     pub fn member(&self) -> Result<&'a str, Fault> {
         if self.values.is_empty() {
-            return Err(Fault::new(Reason::BadValue, "the value of the set is empty"));
+            return Err(Fault::new(
+                Reason::BadValue,
+                "the value of the set is empty",
+            ));
         }
         Ok(self.values)
     }
@@ -228,7 +231,12 @@ mod tests {
             let line = read(line);
             assert_eq!(line.rate, 0.1);
             let tags: Vec<_> = line.tags().collect();
-            let expected = [("k", "v"), ("flag", "true"), ("k8s_io_x", "y:z"), ("_9", "1")];
+            let expected = [
+                ("k", "v"),
+                ("flag", "true"),
+                ("k8s_io_x", "y:z"),
+                ("_9", "1"),
+            ];
             assert_eq!(tags.len(), expected.len());
             for ((name, value), expected) in tags.iter().zip(expected) {
                 assert_eq!((&**name, &**value), expected);
