@@ -24,8 +24,11 @@ pub struct Message<'a> {
     pub help: Option<Cow<'a, str>>,
     pub value: f64,
     pub buckets: Buckets,
-    /// How many proxies have sent it on. Not known to metrics-server.
+    /// How many proxies have sent it on. This key and the next are ours:
+    /// metrics-server passes them over.
     pub hops: i64,
+    /// For how many an observation counts; 0 is not said.
+    pub times: f64,
 }
 
 /// Reads one message, which must be all that is in `object`.
@@ -55,10 +58,11 @@ enum Key {
     Factor,
     Custom,
     Hops,
+    Times,
     Unknown,
 }
 
-const KEYS: [(&str, Key); 13] = [
+const KEYS: [(&str, Key); 14] = [
     ("name", Key::Name),
     ("op", Key::Op),
     ("labels", Key::Labels),
@@ -72,6 +76,7 @@ const KEYS: [(&str, Key); 13] = [
     ("bucket_factor", Key::Factor),
     ("bucket_custom", Key::Custom),
     ("hops", Key::Hops),
+    ("times", Key::Times),
 ];
 
 impl Key {
@@ -150,6 +155,7 @@ impl<'de> Visitor<'de> for MessageVisitor {
                 }
                 Key::Custom => set(&mut buckets.custom, map.next_value_seed(Numbers)?),
                 Key::Hops => set(&mut message.hops, map.next_value_seed(Whole("`hops`"))?),
+                Key::Times => set(&mut message.times, map.next_value_seed(Number("`times`"))?),
                 Key::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }

@@ -100,7 +100,11 @@ impl Reader {
                     .map_err(|problem| Fault::new(Reason::BadBuckets, problem))?;
                 let observe = Change::Observe {
                     value: message.value,
-                    times: 1.0,
+                    times: if message.times == 0.0 {
+                        1.0
+                    } else {
+                        message.times
+                    },
                     buckets,
                 };
                 (Kind::Histogram, observe)
