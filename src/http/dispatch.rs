@@ -35,6 +35,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["apps", _, "metrics"] => "app_metrics",
         ["-", "healthy"] => "healthy",
         ["-", "ready"] => "ready",
+        ["health"] => "health",
         ["ping"] => "ping",
         _ => return ("unknown", reply::not_found(path)),
     };
@@ -51,6 +52,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["apps", name, _] => apps::text(server, request, name).await,
         ["-", "healthy"] => status::healthy(),
         ["-", "ready"] => status::ready(server),
+        ["health"] => status::health(server),
         ["ping"] => status::ping(),
         _ => status::index(),
     };

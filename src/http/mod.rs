@@ -35,6 +35,8 @@ pub struct Server {
     pub telemetry: Arc<Telemetry>,
     /// Whether pushes are taken here.
     pub pushes: bool,
+    /// The program will stop soon, and serves until then.
+    pub leaving: CancellationToken,
     /// Told to stop: answers that have begun are finished.
     pub stop: CancellationToken,
 }

@@ -21,6 +21,7 @@ const INDEX: &str = concat!(
 /apps/{name}/metrics  its text alone
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
+/health               200, or 503 once it is told to stop
 /ping                 PONG and the time
 "
 );
@@ -36,10 +37,20 @@ pub fn healthy() -> Reply {
 /// Every listener is bound before any is served, so who can ask finds it
 /// ready, until a shutdown begins.
 pub fn ready(server: &Server) -> Reply {
-    if server.stop.is_cancelled() {
+    if server.leaving.is_cancelled() {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
     }
     reply::text(StatusCode::OK, "OK\n")
+}
+
+/// The same without words, as metrics-server has it.
+pub fn health(server: &Server) -> Reply {
+    let status = if server.leaving.is_cancelled() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    reply::text(status, "")
 }
 
 pub fn ping() -> Reply {

@@ -68,7 +68,7 @@ fn bind_with<T>(
     Ok(listener)
 }
 
-fn explain_bind(problem: &std::io::Error) -> String {
+fn explain_bind(problem: &io::Error) -> String {
     match problem.kind() {
         ErrorKind::NotFound => "its directory does not exist".to_owned(),
         ErrorKind::PermissionDenied => "its directory cannot be written to by this user".to_owned(),
@@ -150,7 +150,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    pub fn claim(path: &Path) -> std::io::Result<Self> {
+    pub fn claim(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile {
             path: path.to_owned(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -25,13 +26,19 @@ pub struct Extra {
     configured: BTreeMap<String, String>,
     bounds: labels::Bounds,
     now: RwLock<Arc<Pairs>>,
+    /// The file as it was when it was first read.
+    first: Stamp,
 }
 
 /// By what it is seen that a file has changed.
 #[derive(Debug, Clone, PartialEq)]
 enum Stamp {
     Missing,
-    Seen { modified: SystemTime, length: u64 },
+    Seen {
+        modified: SystemTime,
+        length: u64,
+        inode: u64,
+    },
 }
 
 impl Extra {
@@ -44,6 +51,10 @@ impl Extra {
                 length: config.max_label_length,
             },
             now: RwLock::default(),
+            first: config
+                .extra_labels_file
+                .as_deref()
+                .map_or(Stamp::Missing, stamp),
         };
         extra.set(BTreeMap::new());
         if let Some(file) = &extra.file {
@@ -63,7 +74,7 @@ impl Extra {
         let Some(file) = self.file.clone() else {
             return;
         };
-        let mut seen = stamp(&file);
+        let mut seen = self.first.clone();
         let mut looks = interval(every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -111,6 +122,7 @@ fn stamp(file: &Path) -> Stamp {
         Ok(Stamp::Seen {
             modified: metadata.modified()?,
             length: metadata.len(),
+            inode: metadata.ino(),
         })
     });
     seen.unwrap_or(Stamp::Missing)
