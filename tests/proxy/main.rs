@@ -15,6 +15,7 @@ mod faults;
 mod http;
 mod lifecycle;
 mod merged;
+mod operations;
 mod poll;
 mod poll_failures;
 mod receive;

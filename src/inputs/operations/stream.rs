@@ -47,6 +47,7 @@ pub async fn serve(
         kept: Vec::new(),
         number: 1,
         replies: Some(Vec::new()),
+        over: false,
         unyielded: 0,
     };
     exchange
@@ -65,6 +66,8 @@ struct Exchange<'o> {
     number: u64,
     /// Lines to be written; `None` once they cannot be.
     replies: Option<Vec<u8>>,
+    /// The connection is to end, whatever still comes.
+    over: bool,
     /// Bytes taken since others were last given a chance to run.
     unyielded: usize,
 }
@@ -103,6 +106,9 @@ impl Exchange<'_> {
                     );
                 }
             }
+            if self.over {
+                return;
+            }
             if self.unyielded >= READ_SIZE {
                 self.unyielded = 0;
                 tokio::task::yield_now().await;
@@ -132,6 +138,14 @@ impl Exchange<'_> {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
+        if self.number == 1 && self.kept.is_empty() && is_http(bytes) {
+            // The lines of a request's body might be messages: no page in
+            // somebody's browser is to send those.
+            self.kept = vec![0];
+            self.cut("this is no HTTP port: see push.listen", Reason::Malformed);
+            self.over = true;
+            return;
+        }
         self.unyielded += bytes.len();
         let transport = self.source.transport;
         self.operations.stats.count_bytes(transport, bytes.len());
@@ -232,4 +246,19 @@ impl Exchange<'_> {
             let _ = stream.shutdown().await;
         }
     }
+}
+
+/// Whether a stream begins as a request does.
+fn is_http(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 8] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
+    ];
+    METHODS.iter().any(|method| bytes.starts_with(method))
 }
