@@ -121,7 +121,7 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
             "{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}\n",
             "message 1: a counter cannot go down",
         ),
-        ("{\"name\":\"c\"\n", "message 2: "),
+        ("{\"name\":\"c\"\n", "message 3: "),
         ("nonsense\n", "message 5: expected a JSON object or a line"),
     ] {
         stream.write_all(bad.as_bytes()).unwrap();

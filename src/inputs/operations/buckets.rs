@@ -163,7 +163,8 @@ mod tests {
     /// Each of these ends metrics-server.
     #[test]
     fn parameters_without_sense_are_refused() {
-        let cases: [(&str, fn(&mut Buckets)); 9] = [
+        type Case = (&'static str, fn(&mut Buckets));
+        let cases: [Case; 9] = [
             ("factor must be above 1", |b| b.factor = 0.5),
             ("factor must be above 1", |b| b.factor = 1.0),
             ("may not be negative", |b| b.count = -1),

@@ -262,7 +262,7 @@ impl Sender<'_> {
                 }
                 tokio::select! {
                     wrote = timeout(WRITE_TIMEOUT, writer.write(&self.pending[written..])) => {
-                        match wrote.map_err(io::Error::from).flatten() {
+                        match wrote.unwrap_or_else(|late| Err(late.into())) {
                             Ok(bytes) => written += bytes,
                             Err(problem) => break Err(problem),
                         }

@@ -1,6 +1,5 @@
 //! What a message or a line asks for, as changes of living families.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,7 +212,7 @@ impl Reader {
         }
     }
 
-    fn family(&self, name: &Cow<'_, str>) -> Result<Arc<str>, Fault> {
+    fn family(&self, name: &str) -> Result<Arc<str>, Fault> {
         if !is_plain_name(name) {
             let problem = if name.is_empty() {
                 "the metric has no name".to_owned()
@@ -234,7 +233,7 @@ impl Reader {
                 format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
             return Err(Fault::new(Reason::ReservedName, problem));
         }
-        Ok(Arc::from(&**name))
+        Ok(Arc::from(name))
     }
 
     fn help(&self, help: &str) -> Result<Arc<str>, Fault> {
