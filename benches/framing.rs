@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exporter_proxy::config::Format;
-use exporter_proxy::inputs::receiver::{Budget, Inbox, Limits};
+use exporter_proxy::inputs::receiver::{Inbox, Limits};
+use exporter_proxy::net::Budget;
 
 use support::figures::median;
 use support::payload::{app_text, capnp_message, json_document};

@@ -13,13 +13,14 @@ use crate::http;
 use crate::inputs::door::Door;
 use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
-use crate::inputs::receiver::{self, Budget, Receiver};
+use crate::inputs::receiver::{self, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
-use crate::net::{Connection, Listener, raise_file_limit};
+use crate::net::{Budget, Connection, Listener, raise_file_limit};
+use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
-use crate::telemetry::{ListenerName, Received, Telemetry};
+use crate::telemetry::{ListenerName, Received, Telemetry, clip};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,9 +42,11 @@ pub struct App {
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
     operations: operations::Sockets,
+    /// What makes pushes into writes.
+    intake: Arc<Intake>,
     poller: Poller,
-    /// Told by a sender to stop.
-    shutdown: CancellationToken,
+    /// Told by whoever may stop the program over HTTP or by an operation.
+    quit: CancellationToken,
     /// The stop is near: whoever asks is told to go elsewhere.
     leaving: CancellationToken,
     stop: CancellationToken,
@@ -82,7 +85,10 @@ impl App {
         let telemetry = Arc::new(Telemetry::new(Now::read()));
         let own_metrics = config.exporter.own_metrics;
         let hash = store.hasher().clone();
-        let door = Arc::new(Door::new(config.exposition.clone(), own_metrics, hash));
+        let door = Door::new(config.exposition.clone(), own_metrics, hash.clone());
+        let door = Arc::new(door);
+        let (push, exposition) = (config.push.clone(), config.exposition.clone());
+        let intake = Arc::new(Intake::new(push, exposition, own_metrics, hash));
         let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
 
         let http = bind::tcp(
@@ -116,8 +122,9 @@ impl App {
             http,
             push,
             operations,
+            intake,
             poller,
-            shutdown: CancellationToken::new(),
+            quit: CancellationToken::new(),
             leaving: CancellationToken::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -130,9 +137,8 @@ impl App {
         self.raise_file_limit();
         log::info!("ready");
         let grace = self.config.exporter.shutdown_timeout;
-        let stop = self.stop.clone();
+        let (stop, quit) = (self.stop.clone(), self.quit.clone());
         let tasks = self.tasks.clone();
-        let shutdown = self.shutdown.clone();
         let leaving = self.leaving.clone();
         let delay = self.config.operations.shutdown_delay;
         self.start();
@@ -140,7 +146,10 @@ impl App {
         let mut told = std::pin::pin!(told);
         let by_signal = tokio::select! {
             () = &mut told => true,
-            () = shutdown.cancelled() => false,
+            () = quit.cancelled() => {
+                log::info!("stopping");
+                false
+            }
         };
         leaving.cancel();
         if !delay.is_zero() {
@@ -236,8 +245,8 @@ impl App {
         self.start_operations();
         self.start_expiry();
 
+        let server = self.server(ListenerName::Push);
         if let Some(push) = self.push.take() {
-            let server = self.server(ListenerName::Push);
             start_server(push, ListenerName::Push, server, &self.tasks);
         }
         let server = self.server(ListenerName::Http);
@@ -248,12 +257,21 @@ impl App {
     /// What the connections of a listener are served with.
     fn server(&self, name: ListenerName) -> Arc<http::Server> {
         let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
+        let source = self.push.as_ref().unwrap_or(&self.http).address();
         Arc::new(http::Server {
             config: self.config.exporter.clone(),
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
-            pushes,
+            pushes: pushes.then(|| http::Pushes {
+                intake: Arc::clone(&self.intake),
+                budget: Arc::new(Budget::new(
+                    self.config.push.max_buffered,
+                    Arc::clone(&self.telemetry.pushes.buffered),
+                )),
+                source: Arc::from(source),
+                quit: self.quit.clone(),
+            }),
             leaving: self.leaving.clone(),
             stop: self.stop.clone(),
         })
@@ -297,7 +315,7 @@ impl App {
             self.config.exporter.own_metrics,
             &self.store,
             &self.telemetry.operations,
-            self.shutdown.clone(),
+            self.quit.clone(),
         );
         let limits = Limits {
             connections: self.config.operations.concurrent_connections,
@@ -328,7 +346,7 @@ impl App {
                     log::info!(
                         "{} {} withdrawn: not heard from in time",
                         id.producer.as_str(),
-                        id.name
+                        clip(&id.name)
                     );
                 }
             }

@@ -19,11 +19,11 @@ pub mod net;
 // Producers: what comes in becomes a [`store::Write`].
 pub mod inputs;
 
+// What pushes over HTTP mean. Knows no I/O.
+pub mod push;
+
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
-
-// What pushes over HTTP mean. Knows no HTTP.
-pub mod push;
 
 // Living families, which operations and aggregating pushes change. Knows no I/O.
 pub mod registry;

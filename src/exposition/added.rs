@@ -13,6 +13,13 @@ pub struct Added<'a> {
     pub clash: Clash,
 }
 
+impl Added<'_> {
+    /// Bytes that it takes on a sample, about.
+    pub(super) fn len(&self) -> usize {
+        self.name.len() + self.value.len() + 4
+    }
+}
+
 /// What becomes of a label of that name that a sample has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clash {

@@ -122,9 +122,55 @@ fn is_minus_zero(value: f64) -> bool {
     value == 0.0 && value.is_sign_negative()
 }
 
+/// A number as the reference writes it, with exponents from 6 on.
+pub fn number_text(value: f64) -> String {
+    let mut out = String::new();
+    write_bound(&mut out, value);
+    out
+}
+
+/// A bucket's bound or a quantile, as the value of a label. Readers of text
+/// compare these as text, so they are to the letter what the reference writes:
+/// exponents below -4 and from 6 on, of at least two digits and with a sign.
+pub fn write_bound(out: &mut String, value: f64) {
+    if !value.is_finite() || value == 0.0 {
+        return write_number(out, value);
+    }
+    let written = format!("{value:e}");
+    let (digits, exponent) = written.split_once('e').unwrap_or((&written, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let written = if (-4..6).contains(&exponent) {
+        write!(out, "{value}")
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
+    };
+    written.expect("writing to a String cannot fail");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_the_reference_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.005, "0.005"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (2.5, "2.5"),
+            (123_456.0, "123456"),
+            (1e6, "1e+06"),
+            (-1_234_567.0, "-1.234567e+06"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = String::new();
+            write_bound(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
 
     #[test]
     fn a_family_is_a_head_and_its_samples() {

@@ -114,7 +114,11 @@ pub fn plain_name(escaped: &str) -> Cow<'_, str> {
 /// A name with an underscore for each character that cannot stand without
 /// quotes. `also` may stand beside letters, digits and the underscore.
 pub(super) fn plain(escaped: &str, also: char) -> String {
-    let meant = unescape(escaped);
+    plain_meant(&unescape(escaped), also)
+}
+
+/// The same of a name without escapes.
+pub(super) fn plain_meant(meant: &str, also: char) -> String {
     let mut name = String::with_capacity(meant.len());
     for (place, c) in meant.chars().enumerate() {
         let stands = c.is_ascii_alphabetic() || c == '_' || c == also;

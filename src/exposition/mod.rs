@@ -10,6 +10,7 @@
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`LabelText`]: the labels of one series as one canonical text.
 //! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
+//! - [`protobuf`]: text from protobuf, and protobuf from text.
 //! - [`keep_families`]: a text with some of its families only.
 
 mod added;
@@ -23,11 +24,14 @@ mod label_text;
 mod metric;
 mod normal;
 mod parse;
+pub mod protobuf;
 mod series;
 mod text;
 
 pub use added::{Added, Clash};
-pub use encode::{Encoder, FamilyEncoder, write_help, write_label_value, write_number};
+pub use encode::{
+    Encoder, FamilyEncoder, number_text, write_bound, write_help, write_label_value, write_number,
+};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;

@@ -53,6 +53,12 @@ impl Text {
         }
     }
 
+    /// Whole lines, each with its line feed, that lie in a larger text.
+    pub(super) fn of_lines(lines: Bytes) -> Self {
+        debug_assert!(lines.is_empty() || lines.ends_with(b"\n"));
+        Text(lines)
+    }
+
     pub fn as_str(&self) -> &str {
         // It was made of text, and pieces are cut at line feeds.
         std::str::from_utf8(&self.0).expect("a text is UTF-8")

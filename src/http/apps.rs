@@ -13,7 +13,8 @@ use tokio::task::spawn_blocking;
 
 use super::reply::{self, Reply};
 use super::{Server, metrics, query};
-use crate::store::{Now, Section, SectionId, Store};
+use crate::store::{Now, Producer, Section, SectionId, Store};
+use crate::telemetry::clip;
 
 /// A `+---+` rule above and below every row, the header's too: the look that
 /// scripts which read this table know.
@@ -74,7 +75,7 @@ fn show(store: &Store, look: Look) -> Reply {
     reply::text(StatusCode::OK, format!("{outer}\n"))
 }
 
-/// One app or target as JSON.
+/// One app, target or group as JSON.
 pub fn detail(server: &Server, name: &str) -> Reply {
     match server.store.section(name) {
         Some((id, section)) => reply::json(&details(&server.store, &id, &section, Now::read())),
@@ -82,7 +83,7 @@ pub fn detail(server: &Server, name: &str) -> Reply {
     }
 }
 
-/// The text of one app or target alone.
+/// The text of one app, target or group alone.
 pub async fn text(server: &Server, request: &Request<Incoming>, name: &str) -> Reply {
     match server.store.section(name) {
         Some((id, _)) => metrics::one(server, request, &id).await,
@@ -91,7 +92,7 @@ pub async fn text(server: &Server, request: &Request<Incoming>, name: &str) -> R
 }
 
 fn unknown(name: &str) -> Reply {
-    reply::not_found(&format!("no app or target is called {name:?}"))
+    reply::not_found(&format!("no app, target or group is called {name:?}"))
 }
 
 fn wants_json(query: &str, request: &Request<Incoming>) -> bool {
@@ -109,7 +110,7 @@ fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
     table.set_header(["App Name", "Last Update Time (UTC)", "Source"]);
     for (id, section) in sections {
         table.add_row([
-            id.name.to_string(),
+            name(id),
             updated(section),
             section.origin.source.to_string(),
         ]);
@@ -132,7 +133,7 @@ fn wide_table(store: &Store, sections: &[(SectionId, Section)], now: Now) -> Tab
     ]);
     for (id, section) in sections {
         table.add_row([
-            id.name.to_string(),
+            name(id),
             updated(section),
             section.origin.source.to_string(),
             section.origin.peer.to_string(),
@@ -159,7 +160,7 @@ fn wide_table(store: &Store, sections: &[(SectionId, Section)], now: Now) -> Tab
 }
 
 fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value {
-    json!({
+    let mut details = json!({
         "name": &*id.name,
         "kind": id.producer.as_str(),
         "state": section.state.as_str(),
@@ -173,7 +174,20 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
             "reason": problem.reason,
             "time": rfc3339(problem.at.wall),
         })),
-    })
+    });
+    if id.producer == Producer::Group {
+        details["expires_at"] = json!(section.expires(now).map(rfc3339));
+    }
+    details
+}
+
+/// A name for a table. Those of groups may have any characters, and stay on
+/// their line.
+fn name(id: &SectionId) -> String {
+    match id.producer {
+        Producer::Group => clip(&id.name),
+        _ => id.name.to_string(),
+    }
 }
 
 fn updated(section: &Section) -> String {
@@ -187,6 +201,6 @@ fn utc(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_string()
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -7,11 +7,19 @@ use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::reply::{self, Reply};
-use super::{Server, apps, metrics, status};
+use super::{Server, apps, metrics, push, status};
+use crate::store::Peer;
 
 /// Answers a request, and counts it by handler and status.
-pub async fn answer(server: &Server, request: Request<Incoming>) -> Reply {
-    let (handler, reply) = route(server, &request).await;
+pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> Reply {
+    let answered = match &server.pushes {
+        Some(pushes) => push::answer(server, pushes, peer, request).await,
+        None => Err(request),
+    };
+    let (handler, reply) = match answered {
+        Ok(answered) => answered,
+        Err(request) => route(server, &request).await,
+    };
     server
         .telemetry
         .count_request(handler, reply.status().as_u16());
@@ -36,6 +44,8 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["-", "healthy"] => "healthy",
         ["-", "ready"] => "ready",
         ["health"] => "health",
+        ["healthy"] if server.pushes.is_some() => "healthy",
+        ["ready"] if server.pushes.is_some() => "ready",
         ["ping"] => "ping",
         _ => return ("unknown", reply::not_found(path)),
     };
@@ -53,6 +63,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["-", "healthy"] => status::healthy(),
         ["-", "ready"] => status::ready(server),
         ["health"] => status::health(server),
+        ["healthy" | "ready"] => status::alive(server),
         ["ping"] => status::ping(),
         _ => status::index(),
     };

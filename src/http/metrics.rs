@@ -1,4 +1,4 @@
-//! `/metrics`: everything, as text.
+//! `/metrics`: everything, as text or as protobuf.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use hyper::{Request, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
-use super::accept::{Negotiated, TEXT_FORMAT, negotiate};
+use super::accept::{AS_SENT, Negotiated, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
 use super::{Server, query};
 use crate::config::Mode;
-use crate::exposition::{Form, Text, keep_families};
+use crate::exposition::{Text, keep_families};
 use crate::store::{Now, SectionId, Snapshot};
 use crate::telemetry::own;
 
@@ -37,17 +37,23 @@ pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
         }
     }
     let query = request.uri().query().unwrap_or_default();
+    let wanted = negotiate(request.headers());
     let answer = async {
-        let snapshot = select(server, query).await?;
-        answer(server, request.headers(), snapshot).await
+        let (snapshot, extent) = select(server, query, wanted.protobuf).await?;
+        answer(server, request.headers(), wanted, snapshot, extent).await
     };
     answer.await.unwrap_or_else(|problem| failed(&problem))
 }
 
 /// What one app or target exposes.
 pub async fn one(server: &Server, request: &Request<Incoming>, id: &SectionId) -> Reply {
-    let snapshot = Snapshot::of(server.store.text(id).into_bytes());
-    let answer = answer(server, request.headers(), snapshot).await;
+    let wanted = negotiate(request.headers());
+    let mut snapshot = Snapshot::of(server.store.text(id).into_bytes());
+    if wanted.protobuf {
+        snapshot = snapshot.with_natives(server.store.natives());
+    }
+    let headers = request.headers();
+    let answer = answer(server, headers, wanted, snapshot, Extent::Part).await;
     answer.unwrap_or_else(|problem| failed(&problem))
 }
 
@@ -57,22 +63,30 @@ fn failed(problem: &JoinError) -> Reply {
     reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
+/// How much of the output a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Part,
+}
+
 /// Shows a snapshot in the form and coding that the client asks for.
 async fn answer(
     server: &Server,
     headers: &HeaderMap,
+    wanted: Negotiated,
     snapshot: Snapshot,
+    extent: Extent,
 ) -> Result<Reply, JoinError> {
-    let Negotiated { form, content_type } = match server.mode {
-        Mode::Merged => negotiate(headers),
-        // What is in there nobody knows, so it is what it was sent as.
-        Mode::Verbatim => Negotiated {
-            form: Form::NORMAL,
-            content_type: TEXT_FORMAT,
-        },
+    let merged = server.mode == Mode::Merged || snapshot.is_merged();
+    let shown = if merged { wanted } else { AS_SENT };
+    let snapshot = if shown.protobuf {
+        in_messages(server, snapshot, extent, shown.form.underscores).await?
+    } else {
+        snapshot.in_form(shown.form)
     };
     let gzip = accepts_gzip(headers);
-    let snapshot = prepare(snapshot.in_form(form), gzip).await?;
+    let snapshot = prepare(snapshot, gzip).await?;
     let (body, stats) = if gzip {
         (Pieces::new(snapshot.gzip()), &server.telemetry.scrapes_gzip)
     } else {
@@ -81,11 +95,12 @@ async fn answer(
     stats.count.add(1);
     stats.bytes.add(body.len());
 
-    let mut reply = reply::reply(StatusCode::OK, content_type, body);
+    let mut reply = reply::reply(StatusCode::OK, shown.content_type, body);
     let headers = reply.headers_mut();
-    let varies = match server.mode {
-        Mode::Merged => "Accept, Accept-Encoding",
-        Mode::Verbatim => "Accept-Encoding",
+    let varies = if merged {
+        "Accept, Accept-Encoding"
+    } else {
+        "Accept-Encoding"
     };
     headers.insert(VARY, HeaderValue::from_static(varies));
     if gzip {
@@ -94,13 +109,39 @@ async fn answer(
     Ok(reply)
 }
 
+/// A snapshot as protobuf, made away from the threads that serve.
+async fn in_messages(
+    server: &Server,
+    snapshot: Snapshot,
+    extent: Extent,
+    underscores: bool,
+) -> Result<Snapshot, JoinError> {
+    let store = Arc::clone(&server.store);
+    let make = move || match extent {
+        Extent::Whole => store.messages(&snapshot, underscores),
+        Extent::Part => snapshot.in_messages(underscores),
+    };
+    let _turn = READERS.acquire().await;
+    spawn_blocking(make).await
+}
+
 /// What the query asks for: everything, or the apps named by `app`, or the
-/// families named by `name[]`, or what is both.
-async fn select(server: &Server, query: &str) -> Result<Snapshot, JoinError> {
+/// families named by `name[]`, or what is both; with the native histograms
+/// where those are wanted.
+async fn select(
+    server: &Server,
+    query: &str,
+    natives: bool,
+) -> Result<(Snapshot, Extent), JoinError> {
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
     if apps.is_empty() && names.is_empty() {
-        return Ok(server.store.snapshot());
+        let snapshot = if natives {
+            server.store.snapshot_with_natives()
+        } else {
+            server.store.snapshot()
+        };
+        return Ok((snapshot, Extent::Whole));
     }
     let store = Arc::clone(&server.store);
     let choose = move || {
@@ -108,10 +149,13 @@ async fn select(server: &Server, query: &str) -> Result<Snapshot, JoinError> {
             [] => Text::concat(&store.snapshot().texts().collect::<Vec<_>>()),
             apps => store.texts(apps),
         };
-        if names.is_empty() {
-            return Snapshot::of(chosen.into_bytes());
-        }
-        Snapshot::of(Bytes::from(keep_families(chosen.as_str(), &names)))
+        let chosen = if names.is_empty() {
+            chosen.into_bytes()
+        } else {
+            Bytes::from(keep_families(chosen.as_str(), &names))
+        };
+        let natives = if natives { store.natives() } else { Vec::new() };
+        (Snapshot::of(chosen).with_natives(natives), Extent::Part)
     };
     let _turn = READERS.acquire().await;
     spawn_blocking(choose).await

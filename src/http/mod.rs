@@ -1,14 +1,21 @@
-//! The HTTP side: everything that is read from the proxy.
+//! The HTTP side: everything that is read from the proxy, and pushes.
 //!
 //! [`serve`] runs one connection; [`dispatch`] is the one place that knows
 //! the paths; each group of endpoints has a file.
 
 mod accept;
+mod api;
 mod apps;
 mod body;
+mod cors;
 mod dispatch;
 mod encoding;
+mod groups;
+mod incoming;
 mod metrics;
+mod metrics_api;
+mod push;
+mod push_aggregate;
 mod query;
 mod reply;
 mod status;
@@ -26,6 +33,8 @@ use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
+pub use push::Pushes;
+
 /// What the endpoints read.
 #[derive(Debug)]
 pub struct Server {
@@ -33,8 +42,8 @@ pub struct Server {
     pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
-    /// Whether pushes are taken here.
-    pub pushes: bool,
+    /// Where pushes are taken, what with.
+    pub pushes: Option<Pushes>,
     /// The program will stop soon, and serves until then.
     pub leaving: CancellationToken,
     /// Told to stop: answers that have begun are finished.
@@ -48,7 +57,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     stream.send_at_once();
     let service = service_fn(|request| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(dispatch::answer(&server, request).await) }
+        async move { Ok::<_, Infallible>(dispatch::answer(&server, peer, request).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()

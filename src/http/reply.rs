@@ -26,9 +26,26 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
 }
 
 pub fn json(value: &serde_json::Value) -> Reply {
+    json_with(StatusCode::OK, value)
+}
+
+pub fn json_with(status: StatusCode, value: &serde_json::Value) -> Reply {
     let mut body = serde_json::to_vec(value).expect("a JSON value can be written");
     body.push(b'\n');
-    reply(StatusCode::OK, JSON, Pieces::from(Bytes::from(body)))
+    reply(status, JSON, Pieces::from(Bytes::from(body)))
+}
+
+/// An answer that is all in its status.
+pub fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Pieces::new(Vec::new()));
+    *reply.status_mut() = status;
+    // No answer of that status has a length.
+    if status != StatusCode::NO_CONTENT {
+        reply
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    reply
 }
 
 pub fn not_found(what: &str) -> Reply {

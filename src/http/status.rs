@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
+use serde_json::json;
 
 use super::Server;
 use super::reply::{self, Reply};
@@ -19,6 +20,7 @@ const INDEX: &str = concat!(
 /apps?format=json     the same as JSON
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone
+/api/v1/groups        what was pushed over HTTP, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
 /health               200, or 503 once it is told to stop
@@ -51,6 +53,22 @@ pub fn health(server: &Server) -> Reply {
         StatusCode::OK
     };
     reply::text(status, "")
+}
+
+/// The same for clients of prom-aggregation-gateway, as it words it.
+pub fn alive(server: &Server) -> Reply {
+    let alive = !server.leaving.is_cancelled();
+    let status = match alive {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let value = json!({
+        "name": "exporter-proxy",
+        "alive": alive,
+        "version": env!("CARGO_PKG_VERSION"),
+        "commitSHA": "",
+    });
+    reply::json_with(status, &value)
 }
 
 pub fn ping() -> Reply {

@@ -2,11 +2,13 @@
 //!
 //! - [`bind`]: addresses and socket paths become [`Listener`]s.
 //! - [`accept`]: the one accept loop, with permits and back-off.
+//! - [`Budget`]: memory that connections share.
 //! - [`Stream`]: a connection that notes when it moves, and gives up on a
 //!   reader that does not.
 
 pub mod accept;
 pub mod bind;
+mod budget;
 mod slots;
 mod stream;
 mod unix_socket;
@@ -16,6 +18,7 @@ use std::io;
 use tokio::net::{TcpListener, UnixListener};
 
 pub use accept::Connection;
+pub use budget::Budget;
 pub use slots::Slot;
 pub use stream::{Socket, Stream};
 pub use unix_socket::SocketFile;

@@ -1,21 +1,71 @@
-//! A push into living families: its families as a batch for the registry.
+//! Pushes that are added to what is there: families as a batch for the
+//! registry.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clearmode::{self, ClearMode};
+use super::idempotency::Once;
+use super::{Body, Fault, Group, Intake};
 use crate::config::{self, Policy, Rule};
 use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Value};
 use crate::registry::{Batch, BucketConflict, Change, Update};
+use crate::store::{BatchRefused, Now, Store};
+use crate::telemetry::Reason;
 
-/// Why a push cannot be added to what is there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("family {family}, line {line}: {problem}")]
-pub struct Fault {
-    pub family: String,
-    /// Where the family begins in the body, from 1.
-    pub line: usize,
-    pub problem: String,
+/// How a push is to be added.
+#[derive(Debug, Clone, Default)]
+pub struct Addition {
+    /// Forget its series when they were not pushed for so long; zero is never.
+    /// `None`: as `push.series_ttl` has it.
+    pub ttl: Option<Duration>,
+    /// Names the push, so that it counts once however often it comes.
+    pub key: Option<String>,
+}
+
+impl Intake {
+    /// Adds a push to living families, whole or not at all. `labels` are put
+    /// over those of its series.
+    pub fn add(
+        &self,
+        store: &Store,
+        labels: &Group,
+        body: Body<'_>,
+        addition: &Addition,
+        now: Now,
+    ) -> Result<Once, Fault> {
+        let families = self.families(labels, body)?;
+        let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
+        let ttl = (!ttl.is_zero()).then_some(ttl);
+        let batch = batch(&families, &self.config, ttl)?;
+        let operate = || store.operate(batch, now).map_err(Fault::from);
+        let Some(key) = &addition.key else {
+            return operate().map(|()| Once::Applied);
+        };
+        let print = self.hash.hash_one((
+            labels,
+            body.content_type,
+            body.content_encoding,
+            body.bytes,
+            ttl,
+        ));
+        match self.keys.once(key, print, now.tick, operate)? {
+            Once::Another => {
+                let message = format!(
+                    "another push had the Idempotency-Key {key:?}: each push needs one of its own"
+                );
+                Err(Fault::new(Reason::KeyReused, &message))
+            }
+            once => Ok(once),
+        }
+    }
+}
+
+impl From<BatchRefused> for Fault {
+    fn from(refused: BatchRefused) -> Self {
+        Fault::new(Reason::from(&refused), &refused.to_string())
+    }
 }
 
 /// What becomes of the values of one series.
@@ -34,7 +84,7 @@ enum Way {
 /// first rule that matches its family, or else by its kind: counters,
 /// histograms, summaries and untyped values are added, and gauges go as
 /// `push.gauges` has it. A series goes when it was not pushed for `ttl`.
-pub fn batch(
+fn batch(
     families: &[FamilyText],
     config: &config::Push,
     ttl: Option<Duration>,
@@ -48,10 +98,10 @@ pub fn batch(
         ..Batch::default()
     };
     for family in families {
-        add_family(&mut batch, family, config, ttl).map_err(|problem| Fault {
-            family: family.name.to_string(),
-            line: family.line,
-            problem,
+        add_family(&mut batch, family, config, ttl).map_err(|problem| {
+            let (name, line) = (&family.name, family.line);
+            let message = format!("family {name}, line {line}: {problem}");
+            Fault::new(Reason::BadValue, &message).at(line, None)
         })?;
     }
     Ok(batch)
@@ -346,7 +396,7 @@ mod tests {
         assert!(told("# TYPE h histogram\nh 1\n").ends_with("h is no part of a histogram"));
         let config = config(|config| config.rules = vec![rule("h", Some(Policy::Min), &[])]);
         let told = batch_of("# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\n", &config);
-        assert!(told.unwrap_err().problem.ends_with("(policy \"min\")"));
+        assert!(told.unwrap_err().message.ends_with("(policy \"min\")"));
     }
 
     #[test]

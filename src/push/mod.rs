@@ -1,5 +1,70 @@
-//! What a push over HTTP means, without the HTTP.
+//! Pushes over HTTP, made into what the store takes. Pure: no I/O.
+//!
+//! - [`group`]: the labels of a group, as a path gives them.
+//! - [`coding`]: bodies that come compressed.
+//! - `aggregate`: families as additions to living ones; `clearmode` says
+//!   how, where the sender wants to.
+//! - `idempotency`: pushes that are sent again.
+//! - `body`: bodies of every type become families.
+//! - `replace`: families become a write that replaces those of a group.
+//! - [`batch`]: several groups in one body.
+//! - [`selector`]: which groups are meant.
+//!
+//! [`Intake`] is what all of it is asked through. How requests are read and
+//! answered is the business of `http`.
 
-pub mod aggregate;
-pub mod clearmode;
-pub mod idempotency;
+mod aggregate;
+mod base64;
+pub mod batch;
+mod body;
+mod clearmode;
+pub mod coding;
+mod fault;
+pub mod group;
+mod idempotency;
+mod replace;
+pub mod selector;
+
+use std::hash::RandomState;
+
+pub use aggregate::Addition;
+pub use body::Body;
+pub use fault::Fault;
+pub use group::{Group, PathError};
+use idempotency::Keys;
+pub use idempotency::{LONGEST_KEY, Once};
+pub use replace::{Method, Sender};
+
+use crate::config::{Exposition, Push};
+
+/// Makes pushes into writes.
+#[derive(Debug)]
+pub struct Intake {
+    pub config: Push,
+    exposition: Exposition,
+    /// Whether the proxy shows metrics of its own, whose names are taken then.
+    own_metrics: bool,
+    /// Shared with the other inputs, so that a series is known again whoever
+    /// exposes it.
+    hash: RandomState,
+    /// Pushes that were added, by the keys they came with.
+    keys: Keys,
+}
+
+impl Intake {
+    pub fn new(config: Push, exposition: Exposition, own_metrics: bool, hash: RandomState) -> Self {
+        Intake {
+            keys: Keys::new(config.idempotency_keys, config.idempotency_time),
+            config,
+            exposition,
+            own_metrics,
+            hash,
+        }
+    }
+
+    /// Idempotency keys that were forgotten before their time, since there were
+    /// too many.
+    pub fn forgotten_keys(&self) -> u64 {
+        self.keys.forgotten_early()
+    }
+}

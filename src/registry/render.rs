@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::block::{Block, LabelTexts, Values};
 use super::histogram::Histogram;
 use super::state::{State, Summary};
-use crate::exposition::{label_pairs, needs_quotes, write_number, write_series};
+use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};
 
 /// A block as it was at one moment, to be rendered without any lock.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl BoundTexts {
             self.texts.clear();
             for bound in bounds.iter().chain(&[f64::INFINITY]) {
                 let mut text = String::from("le=\"");
-                write_number(&mut text, *bound);
+                write_bound(&mut text, *bound);
                 text.push('"');
                 self.texts.push(text);
             }

@@ -11,7 +11,7 @@ use super::{Section, SectionId};
 /// A section stands here once however often it is written: an entry may be
 /// earlier than the section's deadline, never later. When an entry comes due
 /// the section says what holds, and is queued again if there is time left. So
-/// a write costs nothing here, and memory is one entry a section.
+/// a write costs nothing here, and memory is about an entry a section.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     queue: BinaryHeap<Reverse<(Instant, SectionId)>>,
@@ -35,17 +35,25 @@ impl Deadlines {
             .is_some_and(|Reverse((due, _))| *due <= now)
     }
 
-    /// Takes the earliest entry, if it is due.
-    pub fn pop_due(&mut self, now: Instant) -> Option<SectionId> {
+    /// Takes the earliest entry, if it is due. It is the section's own if the
+    /// section is queued for that moment, and left over otherwise.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, SectionId)> {
         if !self.are_due(now) {
             return None;
         }
-        self.queue.pop().map(|Reverse((_, id))| id)
+        self.queue.pop().map(|Reverse(entry)| entry)
     }
-}
 
-#[cfg(test)]
-impl Deadlines {
+    /// Drops entries that are left over, once they are more than those of
+    /// `sections` can be: sections that are removed leave theirs behind.
+    pub fn tidy(&mut self, sections: usize, is_own: impl Fn(Instant, &SectionId) -> bool) {
+        const SPARE: usize = 1000;
+        if self.queue.len() > 2 * sections + SPARE {
+            self.queue.retain(|Reverse((due, id))| is_own(*due, id));
+        }
+    }
+
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.queue.len()
     }

@@ -1,11 +1,12 @@
 //! How what a section exposes becomes fragments of the output.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::family::Member;
+use super::family::{Member, sizes_of};
+use super::rope::Place;
+use super::section::place_near;
 use super::sections::{Key, Part, Sections, samples_key};
 use super::{Now, Others, Producer, Section, SectionId};
 use crate::exposition::{Content, FamilyText};
@@ -57,14 +58,13 @@ impl Sections {
         let came = now.unix_millis() as u64;
         match others {
             Others::Keep => {
+                let mut near = 0;
                 for (family, default) in families
                     .into_iter()
                     .map(|family| (family, false))
                     .chain(defaults.into_iter().map(|family| (family, true)))
                 {
-                    let place = section
-                        .members
-                        .binary_search_by(|member| member.family.cmp(&family.name));
+                    let place = place_near(&section.members, &family.name, &mut near);
                     if default && place.is_ok() {
                         continue;
                     }
@@ -97,33 +97,36 @@ impl Sections {
         if families.is_empty() && defaults.is_empty() && section.members.is_empty() {
             return;
         }
-        let members = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
-        let mut old: BTreeMap<Arc<str>, Member> = members
-            .into_iter()
-            .map(|member| (Arc::clone(&member.family), member))
-            .collect();
+        let old = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
+        let mut kept = vec![false; old.len()];
         let mut members = Vec::with_capacity(families.len() + defaults.len());
-        for family in families {
-            let before = old.remove(&family.name);
-            let member = self.put(id, section.serial, family, before.as_ref(), came, freed);
-            section.account(before.as_ref(), Some(&member));
-            members.push(member);
-        }
-        for family in defaults {
-            if let Some(member) = old.remove(&family.name) {
-                members.push(member);
-                continue;
+        let mut near = 0;
+        for (family, default) in families
+            .into_iter()
+            .map(|family| (family, false))
+            .chain(defaults.into_iter().map(|family| (family, true)))
+        {
+            let place = place_near(&old, &family.name, &mut near).ok();
+            if let Some(at) = place {
+                kept[at] = true;
+                if default {
+                    members.push(old[at].clone());
+                    continue;
+                }
             }
-            let member = self.put(id, section.serial, family, None, came, freed);
-            section.account(None, Some(&member));
+            let before = place.map(|at| &old[at]);
+            let member = self.put(id, section.serial, family, before, came, freed);
+            section.account(before, Some(&member));
             members.push(member);
         }
         members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
         section.members = Arc::new(members);
-        for member in old.into_values() {
+        let gone = old.into_iter().zip(kept).filter(|(_, kept)| !kept);
+        for (member, _) in gone {
             section.account(Some(&member), None);
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.rope.remove(&samples_key(&member.family, id)));
+            freed.extend(self.natives.set(&member.family, id, Vec::new()));
             if self.families.leave(&member.family) {
                 freed.push(self.rope.remove(&Key::Family(member.family, Part::Head)));
             }
@@ -140,8 +143,9 @@ impl Sections {
         came: u64,
         freed: &mut Vec<Bytes>,
     ) -> Member {
-        if let Some(head) = self.families.join(&family, before.is_some()) {
-            let key = Key::Family(Arc::clone(&family.name), Part::Head);
+        let (name, head) = self.families.join(&family, before.is_some());
+        if let Some(head) = head {
+            let key = Key::Family(Arc::clone(&name), Part::Head);
             freed.push(self.rope.set(key, head));
         }
         let series = before.map_or(&[][..], |member| &member.series);
@@ -149,14 +153,19 @@ impl Sections {
             self.families.disown_series(serial, series);
             self.families.own_series(serial, &family.series);
         }
-        let bytes = family.samples.len() + family.head_len();
-        let key = samples_key(&family.name, id);
-        freed.push(self.rope.set(key, family.samples.into_bytes()));
+        let (bytes, natives) = sizes_of(&family);
+        let mut place = before.map_or_else(Place::default, |member| member.place);
+        let key = samples_key(&name, id);
+        let text = family.samples.into_bytes();
+        freed.push(self.rope.set_near(key, text, &mut place));
+        freed.extend(self.natives.set(&name, id, family.natives));
         Member {
-            family: family.name,
+            family: name,
             series: family.series,
             bytes,
+            natives,
             came,
+            place,
         }
     }
 
@@ -186,7 +195,7 @@ impl Section {
     /// Counts a family that changes.
     fn account(&mut self, before: Option<&Member>, after: Option<&Member>) {
         let of = |member: Option<&Member>| {
-            member.map_or((0, 0), |member| (member.bytes, member.weight()))
+            member.map_or((0, 0), |member| (member.bytes as usize, member.weight()))
         };
         let (before, after) = (of(before), of(after));
         self.bytes = self.bytes + after.0 - before.0;

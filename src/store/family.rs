@@ -4,14 +4,16 @@
 //! two that differ only in characters outside of it are the same to a reader
 //! that cannot take those.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::living::BatchRefused;
-use super::plan::Plan;
+use super::plan::SectionPlan;
+use super::rope::Place;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, Text, plain_name};
 use crate::registry::{self, Claims, Head, family_text};
@@ -19,7 +21,7 @@ use crate::registry::{self, Claims, Head, family_text};
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
 pub struct FamilyIndex {
-    by_name: BTreeMap<String, Held>,
+    by_name: HashMap<Box<str>, Held>,
     /// Which section exposes a series, by the series' hash.
     owners: HashMap<u64, u64, PlainHash>,
 }
@@ -60,15 +62,19 @@ pub struct Member {
     pub family: Arc<str>,
     pub series: Vec<u64>,
     /// Bytes of its text, a head included.
-    pub bytes: usize,
+    pub bytes: u32,
+    /// Bytes of its native histograms.
+    pub natives: u32,
     /// When it came, in milliseconds since 1970.
     pub came: u64,
+    /// Where its text is, unless it was moved since.
+    pub place: Place,
 }
 
 impl Member {
     /// About the memory that it takes, in bytes.
     pub fn weight(&self) -> usize {
-        weight(self.bytes, &self.family, self.series.len())
+        weight(self.bytes, self.natives, &self.family, self.series.len())
     }
 }
 
@@ -92,8 +98,8 @@ impl FamilyIndex {
     /// within another family. Costs what is written, not what is held.
     ///
     /// No section may be changed twice: see `Write::settled`.
-    pub fn check(&self, plans: &[Plan<'_>]) -> Result<(), Refused> {
-        if plans.iter().all(|plan| plan.coming.is_empty()) {
+    pub fn check(&self, plans: &[SectionPlan<'_>]) -> Result<(), Refused> {
+        if plans.iter().all(|plan| plan.coming.is_empty()) || self.is_the_same(plans) {
             return Ok(());
         }
         let mut leaving: HashMap<&str, usize> = HashMap::new();
@@ -107,7 +113,7 @@ impl FamilyIndex {
             }
         }
 
-        let mut claims: HashMap<String, (&str, Kind)> = HashMap::new();
+        let mut claims: HashMap<Cow<'_, str>, (&str, Kind)> = HashMap::new();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
         for plan in plans {
             for family in &plan.coming {
@@ -122,10 +128,7 @@ impl FamilyIndex {
                         .or_else(|| reserved(name))
                 };
                 check_name(plan.id, family, holder)?;
-                claims.insert(
-                    plain_name(&family.name).into_owned(),
-                    (&family.name, family.kind),
-                );
+                claims.insert(plain_name(&family.name), (&family.name, family.kind));
                 for (place, hash) in family.series.iter().enumerate() {
                     let owner = self.owners.get(hash);
                     let elsewhere = owner.is_some_and(|owner| !replaced.contains(owner));
@@ -143,22 +146,43 @@ impl FamilyIndex {
         Ok(())
     }
 
+    /// Whether a write brings the same series of the same families as the one
+    /// section that it is about has now. Most pushes are so, and then there is
+    /// nothing that it could meet: not even its own parts, which are known to
+    /// differ.
+    fn is_the_same(&self, plans: &[SectionPlan<'_>]) -> bool {
+        let [plan] = plans else { return false };
+        let Some(old) = plan.old else { return false };
+        let mut near = 0;
+        plan.coming.iter().all(|family| {
+            let member = old.member_near(&family.name, &mut near);
+            member.is_some_and(|member| member.series == family.series)
+                && self
+                    .by_name
+                    .get(&*plain_name(&family.name))
+                    .is_some_and(|held| held.kind == family.kind)
+        })
+    }
+
     /// Takes note of what a section exposes of a family from now on, and
     /// whether it did before. Returns the family's head if that changes.
     ///
     /// Of differing helps the first is kept, for as long as another section
     /// has a part in the family.
-    pub fn join(&mut self, family: &FamilyText, member: bool) -> Option<Bytes> {
+    ///
+    /// Also returns the name that all who expose the family share.
+    pub fn join(&mut self, family: &FamilyText, member: bool) -> (Arc<str>, Option<Bytes>) {
         let Some(held) = self.by_name.get_mut(&*plain_name(&family.name)) else {
+            let name = Arc::clone(&family.name);
             let held = Held {
-                name: Arc::clone(&family.name),
+                name: Arc::clone(&name),
                 kind: family.kind,
                 help: family.help.clone(),
                 sections: 1,
             };
-            let name = plain_name(&family.name).into_owned();
-            self.by_name.insert(name, held);
-            return Some(family.head());
+            self.by_name
+                .insert(plain_name(&family.name).into_owned().into(), held);
+            return (name, Some(family.head()));
         };
         held.sections += usize::from(!member);
         let alone = member && held.sections == 1;
@@ -169,7 +193,9 @@ impl FamilyIndex {
         if helped {
             held.help.clone_from(&family.help);
         }
-        changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()))
+        let head =
+            changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()));
+        (Arc::clone(&held.name), head)
     }
 
     /// Notes that a section exposes the family no longer. Returns whether it
@@ -221,15 +247,27 @@ fn reserved(name: &str) -> Option<(&'static str, Kind)> {
 
 /// About the memory that a family takes once it is stored, in bytes.
 pub fn weight_of(family: &FamilyText) -> usize {
-    let bytes = family.samples.len() + family.head_len();
-    weight(bytes, &family.name, family.series.len())
+    let (bytes, natives) = sizes_of(family);
+    weight(bytes, natives, &family.name, family.series.len())
 }
 
-/// Its text, the entries of its keys and fragments, and those of each series.
-fn weight(bytes: usize, name: &str, series: usize) -> usize {
+/// Bytes of a family's text, its head included, and of its native histograms.
+/// The store's pages take no more in one piece than 32 bits can say.
+pub fn sizes_of(family: &FamilyText) -> (u32, u32) {
+    const NATIVE: usize = 64;
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let natives = family.natives.iter();
+    let natives = natives.map(|it| NATIVE + it.labels.len() + it.histogram.len());
+    let text = family.samples.len() + family.head_len();
+    (size(text), size(natives.sum()))
+}
+
+/// Text, native histograms, the entries of keys and fragments, and those of
+/// each series.
+fn weight(bytes: u32, natives: u32, name: &str, series: usize) -> usize {
     const FAMILY: usize = 256;
     const SERIES: usize = 40;
-    bytes + FAMILY + name.len() + series * SERIES
+    bytes as usize + natives as usize + FAMILY + name.len() + series * SERIES
 }
 
 /// Checks a family's name and kind against the families that stay.
@@ -367,8 +405,8 @@ impl FamilyIndex {
                 series: Vec::new(),
                 natives: Vec::new(),
             };
-            if let Some(text) = self.join(&family, member) {
-                heads.push((family.name, text));
+            if let (name, Some(text)) = self.join(&family, member) {
+                heads.push((name, text));
             }
         }
         self.disown_series(LIVING, &claims.released);

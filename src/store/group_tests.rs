@@ -329,6 +329,26 @@ proptest! {
 }
 
 #[test]
+fn groups_that_come_and_go_leave_nothing_behind() {
+    let store = store();
+    let start = Now::read();
+    for round in 0..5000 {
+        let at = start.after(Duration::from_millis(round));
+        let push = update("g", Others::Drop, vec![gauge("a", "g", "1")]);
+        store.apply(Write::one(push), at).unwrap();
+        store.apply(Write::one(remove("g")), at).unwrap();
+    }
+    assert!(store.read().deadlines() < 2000);
+    // What is left over of others' time does not end a group's own.
+    let late = start.after(HOUR / 2);
+    let push = update("g", Others::Drop, vec![gauge("a", "g", "1")]);
+    store.apply(Write::one(push), late).unwrap();
+    assert_eq!(store.expire(start.after(HOUR + HOUR / 4)), []);
+    assert_eq!(store.expire(late.after(HOUR)).len(), 1);
+    assert_eq!(store.read().deadlines(), 0);
+}
+
+#[test]
 fn what_is_only_checked_changes_nothing() {
     let store = store();
     let now = Now::read();

@@ -122,7 +122,8 @@ impl Store {
         self.registry().changed_series()
     }
 
-    pub(super) fn flushed_snapshot(&self) -> Snapshot {
+    /// With `natives`, the native histograms of that moment are in it.
+    pub(super) fn flushed_snapshot(&self, natives: bool) -> Snapshot {
         let _flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rendered = Rendered::new();
         let mut round = 1;
@@ -131,7 +132,7 @@ impl Store {
             let changed = registry.take_changed();
             if changed.blocks.len() <= FEW_BLOCKS || round == ROUNDS {
                 render(changed, &mut rendered);
-                return self.snapshot_with(rendered);
+                return self.snapshot_with(rendered, natives);
             }
             drop(registry);
             render(changed, &mut rendered);
@@ -140,23 +141,30 @@ impl Store {
     }
 
     /// Sets what was rendered, and takes the pages. The registry is locked.
-    fn snapshot_with(&self, rendered: Rendered) -> Snapshot {
-        let (snapshot, freed) = if rendered.is_empty() {
-            (
-                Snapshot::of_rope(&self.read().rope, &self.bundles),
-                Vec::new(),
-            )
-        } else {
-            let mut sections = self.write();
-            let freed: Vec<Bytes> = rendered
-                .into_iter()
-                .map(|((family, number), text)| {
-                    let key = Key::Family(family, Part::Block(number));
-                    sections.rope.set(key, text)
-                })
-                .collect();
-            (Snapshot::of_rope(&sections.rope, &self.bundles), freed)
+    fn snapshot_with(&self, rendered: Rendered, natives: bool) -> Snapshot {
+        let taken = |sections: &Sections| {
+            let pages = (sections.rope.pages(), sections.rope.len());
+            let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.bundles));
+            let snapshot = snapshot.of_families(sections.is_merged());
+            if natives {
+                snapshot.with_natives(sections.natives.all())
+            } else {
+                snapshot
+            }
         };
+        if rendered.is_empty() {
+            return taken(&self.read());
+        }
+        let mut sections = self.write();
+        let freed: Vec<Bytes> = rendered
+            .into_iter()
+            .map(|((family, number), text)| {
+                let key = Key::Family(family, Part::Block(number));
+                sections.rope.set(key, text)
+            })
+            .collect();
+        let snapshot = taken(&sections);
+        drop(sections);
         drop(freed);
         snapshot
     }

@@ -20,6 +20,8 @@ mod expiry;
 mod expose;
 mod family;
 mod living;
+mod messages;
+mod natives;
 mod now;
 mod page;
 mod plan;
@@ -32,6 +34,7 @@ mod write;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use living::{BatchRefused, LivingTotals};
+pub use natives::FamilyNatives;
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
@@ -41,6 +44,7 @@ use crate::exposition::Text;
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use living::Hasher;
+use messages::Messages;
 use sections::Sections;
 
 /// The sections of all producers, the living families, and the output they
@@ -57,6 +61,9 @@ pub struct Store {
     /// writes what it has rendered later than what came after.
     flush: Mutex<()>,
     hasher: Hasher,
+    /// What was made last for readers of protobuf, with names as they are and
+    /// with underscores.
+    messages: [Mutex<Arc<Messages>>; 2],
     limits: Limits,
 }
 
@@ -95,6 +102,7 @@ impl Store {
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
             flush: Mutex::new(()),
             hasher,
+            messages: Default::default(),
             limits,
         }
     }
@@ -133,7 +141,31 @@ impl Store {
     /// The text of all sections and living families as it is now. Of the
     /// latter, what has changed since the last one is rendered here.
     pub fn snapshot(&self) -> Snapshot {
-        self.flushed_snapshot()
+        self.flushed_snapshot(false)
+    }
+
+    /// The same with the native histograms of that moment.
+    pub fn snapshot_with_natives(&self) -> Snapshot {
+        self.flushed_snapshot(true)
+    }
+
+    /// All native histograms, for a snapshot of a part of the text.
+    pub fn natives(&self) -> Vec<FamilyNatives> {
+        self.read().natives.all()
+    }
+
+    /// A snapshot of the whole as protobuf, made now as far as it changed
+    /// since the last one. With `underscores`, names stay within the old
+    /// characters. Only a snapshot that is merged can be shown so.
+    pub fn messages(&self, snapshot: &Snapshot, underscores: bool) -> Snapshot {
+        let kept = &self.messages[usize::from(underscores)];
+        let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&lock());
+        let made = Arc::new(Messages::of(snapshot, underscores, &before));
+        let shown = made.snapshot();
+        let replaced = std::mem::replace(&mut *lock(), made);
+        drop(replaced);
+        shown
     }
 
     /// Every section but the proxy's own, in order.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
+use memchr::memmem;
 
 use super::crc::Crc;
 use crate::exposition::Form;
@@ -21,6 +22,8 @@ pub struct Page {
     body: Mutex<Body>,
     len: usize,
     normal: Made,
+    /// Where the first head of a family stands in the text, once it was asked.
+    first_head: OnceLock<Option<usize>>,
     /// The page in other forms, made when the first reader asks for one.
     variants: OnceLock<Box<[Made; Form::VARIANTS]>>,
 }
@@ -123,6 +126,18 @@ impl Page {
                 .ok()
                 .and_then(|text| form.show(text));
             shown.map_or_else(|| normal.clone(), Bytes::from)
+        })
+    }
+
+    /// Where the first head of a family begins in the normal text, if one does.
+    pub fn first_head(&self) -> Option<usize> {
+        *self.first_head.get_or_init(|| {
+            let text = self.text(Form::NORMAL);
+            // No other line begins so, and line feeds in values are escaped.
+            if text.first() == Some(&b'#') {
+                return Some(0);
+            }
+            memmem::find(text, b"\n#").map(|at| at + 1)
         })
     }
 
@@ -255,6 +270,7 @@ impl Page {
     /// The body, to be changed: what was made of it before holds no longer.
     fn stale_body(&mut self) -> &mut Body {
         self.normal = Made::default();
+        self.first_head = OnceLock::new();
         self.variants = OnceLock::new();
         self.body.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -267,6 +283,7 @@ impl Clone for Page {
             body: Mutex::new(self.body().clone()),
             len: self.len,
             normal: Made::default(),
+            first_head: OnceLock::new(),
             variants: OnceLock::new(),
         }
     }

@@ -7,7 +7,7 @@ use crate::exposition::{Content, FamilyText};
 /// A change of one section: what it brings, and what it takes away. It costs
 /// what the change names, and where other families are dropped, those too.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct SectionPlan<'a> {
     pub id: &'a SectionId,
     /// Families as they will be.
     pub coming: Vec<&'a FamilyText>,
@@ -24,7 +24,7 @@ pub struct Plan<'a> {
 
 /// The plan of a change to the section that is `old` now. `None` where its
 /// families are not touched.
-pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<Plan<'a>> {
+pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<SectionPlan<'a>> {
     let members = old.map_or(&[][..], |section| &section.members);
     match change {
         Change::Replace { id, content, .. } => {
@@ -36,7 +36,7 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<Plan<'a>
                     families.iter().map(weight_of).sum(),
                 ),
             };
-            Some(Plan {
+            Some(SectionPlan {
                 id,
                 coming,
                 leaving: members.iter().collect(),
@@ -69,7 +69,7 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<Plan<'a>
                     members.iter().filter(|member| !kept(member)).collect()
                 }
             };
-            Some(Plan {
+            Some(SectionPlan {
                 id,
                 weight: coming.iter().map(|family| weight_of(family)).sum(),
                 freed: leaving.iter().map(|member| member.weight()).sum(),
@@ -81,7 +81,7 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<Plan<'a>
         }
         Change::Remove { id, unless_since } => {
             let old = old.filter(|section| section.is_removed(*unless_since));
-            Some(Plan {
+            Some(SectionPlan {
                 id,
                 coming: Vec::new(),
                 leaving: old

@@ -31,6 +31,13 @@ struct Slot<K> {
     page: Arc<Page>,
 }
 
+/// Where a fragment was when it was last set. Others may have moved it since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    slot: u32,
+    index: u32,
+}
+
 impl<K> Default for Rope<K> {
     fn default() -> Self {
         Rope {
@@ -44,6 +51,11 @@ impl<K: Ord> Rope<K> {
     /// Bytes of text.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The key of the last fragment.
+    pub fn last_key(&self) -> Option<&K> {
+        self.slots.last()?.keys.last()
     }
 
     /// The pages as they are now. What is written later does not touch them.
@@ -64,11 +76,18 @@ impl<K: Ord> Rope<K> {
     /// Sets the fragment under `key`; an empty text removes it. Returns what
     /// is to be freed, which is for the caller to do without a lock.
     pub fn set(&mut self, key: K, text: Bytes) -> Bytes {
+        self.set_near(key, text, &mut Place::default())
+    }
+
+    /// The same for a fragment that was in `place` once, where it is looked
+    /// for first; `place` is then where it is now. Finding a fragment by its
+    /// key alone takes far longer than setting it.
+    pub fn set_near(&mut self, key: K, text: Bytes, place: &mut Place) -> Bytes {
         if text.is_empty() {
             return self.remove(&key);
         }
         self.len += text.len();
-        let at = self.slot_of(&key);
+        let (at, found) = self.find(&key, *place);
         let Some(slot) = self.slots.get_mut(at) else {
             self.slots.push(Slot {
                 keys: vec![key],
@@ -76,9 +95,14 @@ impl<K: Ord> Rope<K> {
             });
             return Bytes::new();
         };
+        let (Ok(index) | Err(index)) = found;
+        *place = Place {
+            slot: at as u32,
+            index: index as u32,
+        };
         let before = slot.page.len();
         let mut freed = Bytes::new();
-        match slot.keys.binary_search(&key) {
+        match found {
             // What does not change leaves the page as it is: joined and
             // compressed.
             Ok(index) if slot.page.has(index, &text) => {
@@ -119,6 +143,19 @@ impl<K: Ord> Rope<K> {
             self.balance(at);
         }
         freed
+    }
+
+    /// The slot that `key` is in or belongs into, and the index it has there or
+    /// would get.
+    fn find(&self, key: &K, near: Place) -> (usize, Result<usize, usize>) {
+        let (at, index) = (near.slot as usize, near.index as usize);
+        let known = self.slots.get(at).and_then(|slot| slot.keys.get(index));
+        if known == Some(key) {
+            return (at, Ok(index));
+        }
+        let at = self.slot_of(key);
+        let index = self.slots.get(at).map(|slot| slot.keys.binary_search(key));
+        (at, index.unwrap_or(Err(0)))
     }
 
     /// The slot that `key` is in or belongs into: the last one that begins at
@@ -250,12 +287,15 @@ mod tests {
             let mut rope = Rope::default();
             let mut map = BTreeMap::new();
             let mut taken = Vec::new();
+            let mut places: BTreeMap<u16, Place> = BTreeMap::new();
             let bundles = Arc::default();
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Set(key, size) => {
                         let text = text(key, size, number);
-                        rope.set(key, text.clone());
+                        // Where it was before others moved it.
+                        let place = places.entry(key).or_default();
+                        rope.set_near(key, text.clone(), place);
                         if text.is_empty() {
                             map.remove(&key);
                         } else {

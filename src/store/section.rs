@@ -162,6 +162,13 @@ impl Section {
         at.ok().map(|at| &self.members[at])
     }
 
+    /// The same, looked for at `near` first; that is then the place after it.
+    /// Who asks in the order of the names finds each at once.
+    pub(super) fn member_near(&self, family: &str, near: &mut usize) -> Option<&Member> {
+        let at = place_near(&self.members, family, near).ok()?;
+        Some(&self.members[at])
+    }
+
     /// Whether a removal with that condition is of this section.
     pub(super) fn is_removed(&self, unless_since: Option<Instant>) -> bool {
         unless_since.is_none_or(|since| self.updated.is_none_or(|at| at.tick < since))
@@ -198,4 +205,19 @@ impl State {
             State::Pending => "pending",
         }
     }
+}
+
+/// Where a family is among sorted members, or would be.
+pub(super) fn place_near(
+    members: &[Member],
+    family: &str,
+    near: &mut usize,
+) -> Result<usize, usize> {
+    let known = members.get(*near).filter(|it| *it.family == *family);
+    let place = match known {
+        Some(_) => Ok(*near),
+        None => members.binary_search_by(|member| (*member.family).cmp(family)),
+    };
+    *near = place.map_or_else(|at| at, |at| at + 1);
+    place
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
-use super::plan::{Plan, plan};
+use super::natives::NativeIndex;
+use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
 use super::{
     Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
@@ -22,6 +23,7 @@ pub struct Sections {
     by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
     pub(super) families: FamilyIndex,
+    pub(super) natives: NativeIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
     stamps: Option<Arc<str>>,
@@ -62,6 +64,7 @@ impl Sections {
             by_id: HashMap::new(),
             rope: Rope::default(),
             families: FamilyIndex::default(),
+            natives: NativeIndex::default(),
             deadlines: Deadlines::default(),
             stamps: None,
             apps: 0,
@@ -80,7 +83,7 @@ impl Sections {
                 series: Vec::new(),
                 natives: Vec::new(),
             };
-            if let Some(head) = sections.families.join(&family, false) {
+            if let (_, Some(head)) = sections.families.join(&family, false) {
                 let key = Key::Family(Arc::clone(&family.name), Part::Head);
                 sections.rope.set(key, head);
             }
@@ -91,7 +94,7 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let plans: Vec<Plan<'_>> = write
+        let plans: Vec<SectionPlan<'_>> = write
             .changes
             .iter()
             .filter_map(|change| plan(change, self.by_id.get(change.id())))
@@ -102,9 +105,9 @@ impl Sections {
     }
 
     /// Whether there is place for what is new.
-    fn check_places(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_places(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let news = |producer| {
-            let is_new = move |plan: &&Plan<'_>| {
+            let is_new = move |plan: &&SectionPlan<'_>| {
                 plan.old.is_none() && plan.id.producer == producer && !plan.is_removal
             };
             let mut new = plans.iter().filter(is_new).map(|plan| plan.id);
@@ -119,7 +122,7 @@ impl Sections {
                 limit: limits.apps,
             });
         }
-        let removed = |plan: &&Plan<'_>| {
+        let removed = |plan: &&SectionPlan<'_>| {
             plan.is_removal && plan.id.producer == Producer::Group && plan.old.is_some()
         };
         if let (Some(first), count) = news(Producer::Group)
@@ -135,7 +138,7 @@ impl Sections {
 
     /// Whether there is memory for it. What makes it less is taken even where
     /// it is too much still.
-    fn check_bytes(&self, plans: &[Plan<'_>], limits: &Limits) -> Result<(), Refused> {
+    fn check_bytes(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
         let others = || {
             plans
                 .iter()
@@ -144,7 +147,7 @@ impl Sections {
         let coming: usize = others().map(|plan| plan.weight).sum();
         let freed: usize = others().map(|plan| plan.freed).sum();
         let weight = self.weight + coming - freed;
-        match others().filter(|plan| !plan.is_removal).next_back() {
+        match others().rfind(|plan| !plan.is_removal) {
             Some(last) if weight > limits.bytes && weight > self.weight => {
                 Err(Refused::TooManyBytes {
                     section: last.id.clone(),
@@ -338,6 +341,11 @@ impl Sections {
         keys.iter().filter_map(|key| self.rope.get(key)).collect()
     }
 
+    /// Whether all of the output is families: verbatim texts come last.
+    pub fn is_merged(&self) -> bool {
+        !matches!(self.rope.last_key(), Some(Key::Verbatim(_)))
+    }
+
     pub fn totals(&self) -> Totals {
         let own = SectionId::own();
         let own = usize::from(self.by_id.contains_key(&own));
@@ -398,8 +406,9 @@ impl Sections {
 
     /// Takes the next section whose time is up.
     fn next_due(&mut self, now: Instant) -> Option<SectionId> {
-        while let Some(id) = self.deadlines.pop_due(now) {
-            let Some(section) = self.by_id.get_mut(&id) else {
+        while let Some((due, id)) = self.deadlines.pop_due(now) {
+            let section = self.by_id.get_mut(&id);
+            let Some(section) = section.filter(|section| section.queued == Some(due)) else {
                 continue;
             };
             section.queued = None;
@@ -432,6 +441,11 @@ impl Sections {
         }
         self.clear(id, &mut section, freed);
         self.by_id.remove(id);
+        let by_id = &self.by_id;
+        self.deadlines.tidy(by_id.len(), |due, id| {
+            let section = by_id.get(id);
+            section.is_some_and(|section| section.queued == Some(due))
+        });
         match id.producer {
             Producer::App => {
                 self.apps -= 1;

@@ -7,8 +7,9 @@ use std::vec;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bundle::Bundles;
+use super::messages::Messages;
+use super::natives::FamilyNatives;
 use super::page::Page;
-use super::rope::Rope;
 use crate::exposition::Form;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
@@ -19,6 +20,10 @@ pub struct Snapshot {
     /// Bytes of normal text.
     len: usize,
     form: Form,
+    /// Whether all of it is families in normal text.
+    merged: bool,
+    /// Native histograms by family, where they were asked for.
+    natives: Vec<FamilyNatives>,
     /// The page that the next worker takes in [`Snapshot::make_some`].
     next: Arc<AtomicUsize>,
     /// Where compressed pages lie together.
@@ -61,14 +66,38 @@ impl Snapshot {
             pages,
             len,
             form: Form::NORMAL,
+            merged: false,
+            natives: Vec::new(),
             next: Arc::default(),
             bundles,
         }
     }
 
-    /// All of a rope as it is now.
-    pub(super) fn of_rope<K: Ord>(rope: &Rope<K>, bundles: &Arc<Bundles>) -> Self {
-        Snapshot::new(rope.pages(), rope.len(), Arc::clone(bundles))
+    pub(super) fn of_families(mut self, merged: bool) -> Self {
+        self.merged = merged;
+        self
+    }
+
+    /// The same with what its text cannot show. Those of families and labels
+    /// that are not there do no harm.
+    #[must_use]
+    pub fn with_natives(mut self, natives: Vec<FamilyNatives>) -> Self {
+        self.natives = natives;
+        self
+    }
+
+    /// Whether it is known that all of it is families, none of it text that
+    /// was passed through: then it can be shown in any form.
+    pub fn is_merged(&self) -> bool {
+        self.merged
+    }
+
+    pub(super) fn pages(&self) -> &[Arc<Page>] {
+        &self.pages
+    }
+
+    pub(super) fn natives(&self) -> &[FamilyNatives] {
+        &self.natives
     }
 
     /// One text, shown like the store's own.
@@ -87,6 +116,13 @@ impl Snapshot {
             self.len += END.len();
         }
         self
+    }
+
+    /// Families as protobuf, all made now. [`Store::messages`](super::Store)
+    /// keeps what it makes of the whole output.
+    #[must_use]
+    pub fn in_messages(&self, underscores: bool) -> Self {
+        Messages::of(self, underscores, &Messages::default()).snapshot()
     }
 
     /// The pages' texts, each made when its turn comes.

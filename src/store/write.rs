@@ -140,7 +140,8 @@ pub enum Refused {
         other: String,
     },
     #[error(
-        "{section}: series {series}, of the family at line {line}, is exposed {}",
+        "{section}: series {series}{} is exposed {}",
+        if *.line > 0 { format!(", of the family at line {}," , .line) } else { String::new() },
         if *.twice { "twice" } else { "elsewhere already" }
     )]
     DuplicateSeries {
@@ -170,7 +171,7 @@ impl Refused {
         match self {
             Refused::KindConflict { line, .. }
             | Refused::NameCollision { line, .. }
-            | Refused::DuplicateSeries { line, .. } => Some(*line),
+            | Refused::DuplicateSeries { line, .. } => Some(*line).filter(|line| *line > 0),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod listeners;
 mod operations;
 pub mod own;
 mod process;
+mod pushes;
 mod reason;
 mod received;
 mod targets;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
+pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use targets::TargetStats;
@@ -40,6 +42,7 @@ pub struct Telemetry {
     pub received_unix: Arc<Received>,
     /// Bytes of unfinished messages.
     pub buffered: Arc<Level>,
+    pub pushes: Pushes,
     pub expired: Counter,
     pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
@@ -55,6 +58,11 @@ pub struct Counter(AtomicU64);
 impl Counter {
     pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Follows a count that is kept elsewhere.
+    pub fn rise_to(&self, count: u64) {
+        self.0.fetch_max(count, Ordering::Relaxed);
     }
 
     pub fn value(&self) -> u64 {
@@ -108,6 +116,7 @@ impl Telemetry {
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
+            pushes: Pushes::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),

@@ -21,10 +21,12 @@ pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
     connections(&mut out, telemetry);
     expired(&mut out, telemetry);
     exposition(&mut out, store);
+    groups(&mut out, store);
     requests(&mut out, telemetry);
     operations(&mut out, &telemetry.operations);
     polls(&mut out, telemetry);
     process(&mut out, telemetry.started);
+    pushes(&mut out, telemetry);
     received(&mut out, telemetry);
     scrapes(&mut out, telemetry);
     targets(&mut out, store);
@@ -100,7 +102,7 @@ fn expired(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_expired_total",
         Kind::Counter,
-        "Apps and targets withdrawn because nothing was heard from them in time.",
+        "Apps, groups and targets withdrawn because nothing was heard from them in time.",
     )
     .sample(&[], telemetry.expired.value() as f64);
 }
@@ -109,9 +111,18 @@ fn exposition(out: &mut Encoder, store: &Store) {
     out.family(
         "exporter_proxy_exposition_size_bytes",
         Kind::Gauge,
-        "Text of apps and targets that is exposed now, the proxy's own metrics aside.",
+        "Text of apps, groups and targets that is exposed now, the proxy's own metrics aside.",
     )
     .sample(&[], store.totals().bytes as f64);
+}
+
+fn groups(out: &mut Encoder, store: &Store) {
+    out.family(
+        "exporter_proxy_groups",
+        Kind::Gauge,
+        "Groups of series that were pushed over HTTP and are known.",
+    )
+    .sample(&[], store.totals().groups as f64);
 }
 
 fn requests(out: &mut Encoder, telemetry: &Telemetry) {
@@ -272,6 +283,37 @@ fn process(out: &mut Encoder, started: Now) {
         "Address space in use.",
         whole(process.virtual_bytes),
     );
+}
+
+fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
+    let family = out.family(
+        "exporter_proxy_push_body_bytes_total",
+        Kind::Counter,
+        "Bytes of the bodies of pushes over HTTP, as sent.",
+    );
+    for (method, bytes) in telemetry.pushes.bytes() {
+        family.sample(&[("method", method)], bytes as f64);
+    }
+    out.family(
+        "exporter_proxy_push_buffered_bytes",
+        Kind::Gauge,
+        "Bytes of bodies that are being taken in; push.max_buffered bounds them.",
+    )
+    .sample(&[], telemetry.pushes.buffered.value() as f64);
+    out.family(
+        "exporter_proxy_push_keys_forgotten_total",
+        Kind::Counter,
+        "Idempotency keys forgotten before their time: push.idempotency_keys is too low.",
+    )
+    .sample(&[], telemetry.pushes.forgotten_keys.value() as f64);
+    let family = out.family(
+        "exporter_proxy_pushes_total",
+        Kind::Counter,
+        "Pushes over HTTP, by result: ok, or the reason of failure.",
+    );
+    for (method, result, count) in telemetry.pushes.counts() {
+        family.sample(&[("method", method), ("result", result)], count as f64);
+    }
 }
 
 fn received(out: &mut Encoder, telemetry: &Telemetry) {

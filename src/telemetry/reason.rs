@@ -35,6 +35,12 @@ pub enum Reason {
     DuplicateSeries,
     /// A family has a name of the proxy's own.
     ReservedName,
+    /// A new living series or family past the bound on them.
+    TooManySeries,
+    /// A value that cannot be added to what is there.
+    BadValue,
+    /// An idempotency key that another push has had.
+    KeyReused,
     /// A sample has a timestamp where none is taken.
     Timestamp,
     /// The labels of a group, as a path or a batch gives them, are wrong.
@@ -43,12 +49,8 @@ pub enum Reason {
     BadParameter,
     /// It is not known what is to be done, or it cannot be done to this family.
     BadOperation,
-    /// A value is no number that can stand there.
-    BadValue,
     /// The buckets of a histogram make no sense, or do not fit.
     BadBuckets,
-    /// A new family or series past the bounds on them.
-    TooManySeries,
     /// It is not done here.
     Unsupported,
     /// The settings do not allow it.
@@ -80,7 +82,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 34] = [
+    pub const ALL: [Reason; 35] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -94,13 +96,14 @@ impl Reason {
         Reason::NameCollision,
         Reason::DuplicateSeries,
         Reason::ReservedName,
+        Reason::TooManySeries,
+        Reason::BadValue,
+        Reason::KeyReused,
         Reason::Timestamp,
         Reason::BadLabels,
         Reason::BadParameter,
         Reason::BadOperation,
-        Reason::BadValue,
         Reason::BadBuckets,
-        Reason::TooManySeries,
         Reason::Unsupported,
         Reason::NotAllowed,
         Reason::UnsupportedMedia,
@@ -132,13 +135,14 @@ impl Reason {
             Reason::NameCollision => "name_collision",
             Reason::DuplicateSeries => "duplicate_series",
             Reason::ReservedName => "reserved_name",
+            Reason::TooManySeries => "too_many_series",
+            Reason::BadValue => "bad_value",
+            Reason::KeyReused => "key_reused",
             Reason::Timestamp => "timestamp",
             Reason::BadLabels => "bad_labels",
             Reason::BadParameter => "bad_parameter",
             Reason::BadOperation => "bad_operation",
-            Reason::BadValue => "bad_value",
             Reason::BadBuckets => "bad_buckets",
-            Reason::TooManySeries => "too_many_series",
             Reason::Unsupported => "unsupported",
             Reason::NotAllowed => "not_allowed",
             Reason::UnsupportedMedia => "unsupported_media",
@@ -153,6 +157,29 @@ impl Reason {
             Reason::Redirect => "redirect",
             Reason::BadSetting => "bad_setting",
             Reason::Protocol => "protocol",
+        }
+    }
+}
+
+impl From<&BatchRefused> for Reason {
+    fn from(refused: &BatchRefused) -> Self {
+        use registry::Refused as Registry;
+        match refused {
+            BatchRefused::KindConflict { .. }
+            | BatchRefused::Registry(Registry::KindConflict { .. }) => Reason::KindConflict,
+            BatchRefused::NameCollision { .. } => Reason::NameCollision,
+            BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+            BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,
+            BatchRefused::Registry(
+                Registry::TooManyFamilies { .. }
+                | Registry::TooManySeries { .. }
+                | Registry::TooManySeriesOfFamily { .. },
+            ) => Reason::TooManySeries,
+            BatchRefused::Registry(
+                Registry::ReservedLabel { .. } | Registry::LabelsTooLong { .. },
+            ) => Reason::BadLabels,
+            BatchRefused::Registry(Registry::Name { .. }) => Reason::BadName,
+            BatchRefused::Registry(_) => Reason::BadValue,
         }
     }
 }
@@ -177,37 +204,6 @@ impl From<&Refused> for Reason {
             Refused::KindConflict { .. } => Reason::KindConflict,
             Refused::NameCollision { .. } => Reason::NameCollision,
             Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
-        }
-    }
-}
-
-impl From<&BatchRefused> for Reason {
-    fn from(refused: &BatchRefused) -> Self {
-        match refused {
-            BatchRefused::Registry(refused) => Reason::from(refused),
-            BatchRefused::KindConflict { .. } => Reason::KindConflict,
-            BatchRefused::NameCollision { .. } => Reason::NameCollision,
-            BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
-            BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,
-        }
-    }
-}
-
-impl From<&registry::Refused> for Reason {
-    fn from(refused: &registry::Refused) -> Self {
-        use registry::Refused as R;
-        match refused {
-            R::KindConflict { .. } => Reason::KindConflict,
-            R::WrongChange { .. } => Reason::BadOperation,
-            R::Name { .. } => Reason::BadName,
-            R::Value { .. } => Reason::BadValue,
-            R::Buckets { .. } | R::BucketConflict { .. } | R::TooManyBounds { .. } => {
-                Reason::BadBuckets
-            }
-            R::ReservedLabel { .. } | R::LabelsTooLong { .. } => Reason::BadLabels,
-            R::TooManyFamilies { .. }
-            | R::TooManySeries { .. }
-            | R::TooManySeriesOfFamily { .. } => Reason::TooManySeries,
         }
     }
 }

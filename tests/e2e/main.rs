@@ -15,6 +15,18 @@ mod readme;
 /// A configuration of the original program, with its senders.
 mod original;
 
+/// What is pushed to: the proxy, or the Pushgateway beside it.
+mod gateway;
+
+/// Jobs that push with the client libraries of their languages.
+mod push_clients;
+
+/// The same requests to the proxy and to Pushgateway.
+mod pushgateway;
+
+/// The examples of `docs/pushing.md`.
+mod pushing_docs;
+
 /// Upstream exporters that are polled.
 mod upstreams;
 

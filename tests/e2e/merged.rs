@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Proxy, eventually};
-use crate::readers::{expect_values, scraping};
+use crate::readers::{expect_values, scraping, scraping_at};
 use crate::tools::{self, Tool, command, run, run_with};
 
 const MERGED: &str = "[exposition]\nmode = \"merged\"\napp_label = \"app\"\n";
@@ -34,6 +34,27 @@ fn push_many(proxy: &Proxy) {
     eventually(
         || proxy.sample("exporter_proxy_apps"),
         |apps| *apps == Some(300.0),
+    );
+}
+
+#[test]
+fn a_real_prometheus_that_wants_native_histograms_reads_protobuf() {
+    if !tools::here(&[Tool::Prometheus]) {
+        return;
+    }
+    let proxy = Proxy::start(&format!("{MERGED}timestamps = \"strip\"\n"));
+    push_many(&proxy);
+    expect_values(
+        &scraping_at(&proxy.http, &["--enable-feature=native-histograms"]),
+        &[
+            ("up{job=\"exporter-proxy\"}", "1"),
+            ("count(requests_total)", "9000"),
+            ("requests_total{app=\"app_299\",path=\"/29\"}", "29929"),
+            // Of protobuf it writes bounds itself, and this one so.
+            ("count(latency_seconds_bucket{le=\"1.0\"})", "300"),
+            ("sum(latency_seconds_sum)", "1350"),
+            ("sum(odd)", "300"),
+        ],
     );
 }
 

@@ -34,13 +34,17 @@ fn query(prometheus: &Server, expression: &str) -> Option<String> {
 
 /// A real Prometheus, which scrapes the proxy once a second.
 pub fn scraping(proxy: &Proxy) -> Server {
+    scraping_at(&proxy.http, &[])
+}
+
+/// The same for any address, and with more flags.
+pub fn scraping_at(address: &str, flags: &[&str]) -> Server {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = dir.path().join("prometheus.yml");
     let text = format!(
         "global:\n  scrape_interval: 1s\n\
          scrape_configs:\n- job_name: exporter-proxy\n  honor_labels: true\n\
-         \x20 static_configs:\n  - targets: [\"{}\"]\n",
-        proxy.http
+         \x20 static_configs:\n  - targets: [\"{address}\"]\n"
     );
     fs::write(&config, text).expect("the configuration is written");
     Server::start(
@@ -50,7 +54,8 @@ pub fn scraping(proxy: &Proxy) -> Server {
                 "--storage.tsdb.path={}",
                 dir.path().join("data").display()
             ))
-            .arg("--web.listen-address=127.0.0.1:0"),
+            .arg("--web.listen-address=127.0.0.1:0")
+            .args(flags),
         logged_address,
     )
     .keeping(dir)

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use crate::harness::{collect, eventually};
@@ -17,10 +17,21 @@ const SKIPS: &str = "EXPORTER_PROXY_TEST_SKIPS";
 pub enum Tool {
     Capnp,
     Curl,
+    /// A JDK: a file of source is run as it stands.
+    Java,
     Netcat,
+    Node,
     NodeExporter,
+    Php,
+    /// Node, with the packages of `tests/clients/node`.
+    PromClient,
     Prometheus,
+    /// Python of the virtual environment, with prometheus_client.
+    PrometheusClient,
     Promtool,
+    /// The program of `tests/clients/go`.
+    PushClient,
+    Pushgateway,
     /// Python of the virtual environment, with pycapnp.
     Pycapnp,
     Python,
@@ -28,16 +39,22 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// What to start. Only [`Tool::Pycapnp`] has a place of its own.
+    /// What to start. Only what is in the virtual environment has a place of
+    /// its own.
     pub fn program(self) -> PathBuf {
         match self {
             Tool::Capnp => "capnp".into(),
             Tool::Curl => "curl".into(),
+            Tool::Java => "java".into(),
             Tool::Netcat => "nc".into(),
+            Tool::Node | Tool::PromClient => "node".into(),
             Tool::NodeExporter => "prometheus-node-exporter".into(),
+            Tool::Php => "php".into(),
             Tool::Prometheus => "prometheus".into(),
             Tool::Promtool => "promtool".into(),
-            Tool::Pycapnp => root().join(".venv/bin/python"),
+            Tool::PushClient => Path::new(env!("CARGO_TARGET_TMPDIR")).join("push-client"),
+            Tool::Pushgateway => "prometheus-pushgateway".into(),
+            Tool::Pycapnp | Tool::PrometheusClient => root().join(".venv/bin/python"),
             Tool::Python => "python3".into(),
             Tool::Zcat => "zcat".into(),
         }
@@ -46,7 +63,13 @@ impl Tool {
     fn is_here(self) -> bool {
         let mut probe = Command::new(self.program());
         match self {
+            Tool::PushClient => return push_client_is_built(),
+            Tool::Java => probe.args(["--describe-module", "jdk.compiler"]),
             Tool::Netcat => probe.arg("-h"),
+            Tool::PromClient => probe
+                .args(["-e", "require('prom-client')"])
+                .current_dir(root().join("tests/clients/node")),
+            Tool::PrometheusClient => probe.args(["-c", "import prometheus_client"]),
             Tool::Pycapnp => probe.args(["-c", "import capnp"]),
             _ => probe.arg("--version"),
         };
@@ -62,7 +85,11 @@ impl Tool {
 
     fn describe(self) -> String {
         match self {
+            Tool::Java => "java with its compiler".to_owned(),
             Tool::Netcat => "nc (the one of OpenBSD)".to_owned(),
+            Tool::PromClient => "node with the packages of tests/clients/node".to_owned(),
+            Tool::PrometheusClient => "prometheus_client in .venv".to_owned(),
+            Tool::PushClient => "go, to build tests/clients/go".to_owned(),
             Tool::Pycapnp => "pycapnp in .venv".to_owned(),
             _ => self.program().display().to_string(),
         }
@@ -95,6 +122,27 @@ pub fn here(tools: &[Tool]) -> bool {
         .and_then(|mut file| file.write_all(format!("{test} needs {lacking}\n").as_bytes()))
         .expect("the skip is noted");
     false
+}
+
+/// Builds the job in Go, once in a run.
+fn push_client_is_built() -> bool {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    *BUILT.get_or_init(|| {
+        let built = Command::new("go")
+            .args(["build", "-o"])
+            .arg(Tool::PushClient.program())
+            .arg(".")
+            .current_dir(root().join("tests/clients/go"))
+            .stdin(Stdio::null())
+            .output();
+        let trouble = match built {
+            Ok(output) if output.status.success() => return true,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("tests/clients/go is not built: {trouble}");
+        false
+    })
 }
 
 /// The repository.

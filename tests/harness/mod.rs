@@ -164,6 +164,22 @@ impl Proxy {
         http_request(&self.http, method, path, headers)
     }
 
+    /// One HTTP request with a body, where pushes are taken.
+    pub fn push(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.push_with(method, path, &[], body)
+    }
+
+    /// The same with more headers.
+    pub fn push_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        http_send(&self.push, method, path, headers, body.as_ref())
+    }
+
     /// The body of `/metrics`, the proxy's own metrics included.
     pub fn metrics(&self) -> String {
         self.get("/metrics").text()
@@ -252,6 +268,30 @@ impl Answer {
 
 /// One HTTP request over a connection that is closed after the answer.
 pub fn http_request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    exchange_http(address, method, path, headers, &[])
+}
+
+/// The same with a body.
+pub fn http_send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let length = body.len().to_string();
+    let mut all = vec![("Content-Length", length.as_str())];
+    all.extend_from_slice(headers);
+    exchange_http(address, method, path, &all, body)
+}
+
+fn exchange_http(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the HTTP side accepts");
     stream
         .set_read_timeout(Some(PATIENCE))
@@ -265,6 +305,8 @@ pub fn http_request(address: &str, method: &str, path: &str, headers: &[(&str, &
     stream
         .write_all(request.as_bytes())
         .expect("the request is sent");
+    // The proxy may answer and close before all of it is sent.
+    let _ = stream.write_all(body);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the answer is read");
     parse_answer(&answer)

@@ -3,11 +3,15 @@
 // Standard input holds requests, each a line "text N" or "openmetrics N" and
 // N bytes of text. Standard output answers each with one line of JSON: for
 // every parser its error, or the samples that it saw.
+//
+// "messages N" is followed by delimited protobuf, which is answered as text,
+// and "encode N" by text, which is answered as delimited protobuf.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +20,7 @@ import (
 	"os"
 	"strconv"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -38,6 +43,12 @@ type verdict struct {
 type answer struct {
 	Scrape verdict  `json:"scrape"`
 	Expfmt *verdict `json:"expfmt"`
+	// What the other form of a request is.
+	Text string `json:"text,omitempty"`
+	// In hexadecimal digits.
+	Messages string `json:"messages,omitempty"`
+	// Native histograms, as the scraper that reads them writes them down.
+	Natives []string `json:"natives,omitempty"`
 }
 
 func main() {
@@ -57,6 +68,12 @@ func main() {
 		text := make([]byte, size)
 		if _, err := io.ReadFull(in, text); err != nil {
 			panic(err)
+		}
+		if format == "messages" || format == "encode" {
+			if err := encoder.Encode(convert(text, format)); err != nil {
+				panic(err)
+			}
+			continue
 		}
 		var reply answer
 		reply.Scrape = guarded(func() verdict { return scrape(bytes.Clone(text), format) })
@@ -125,6 +142,102 @@ func scrape(text []byte, format string) verdict {
 			}
 		})
 		result.Samples = append(result.Samples, read)
+	}
+}
+
+// convert brings messages into text and text into messages. Messages are read
+// as a server does that scrapes, too.
+func convert(body []byte, format string) (reply answer) {
+	read := guarded(func() verdict {
+		var err error
+		if format == "messages" {
+			reply.Text, err = messagesToText(body)
+		} else {
+			var messages []byte
+			messages, err = textToMessages(body)
+			reply.Messages = hex.EncodeToString(messages)
+		}
+		if err != nil {
+			return verdict{Error: err.Error()}
+		}
+		return verdict{}
+	})
+	reply.Expfmt = &read
+	if format == "messages" {
+		reply.Scrape = guarded(func() verdict {
+			var err error
+			if reply.Natives, err = natives(body); err != nil {
+				return verdict{Error: err.Error()}
+			}
+			return verdict{}
+		})
+	}
+	return reply
+}
+
+func messagesToText(body []byte) (string, error) {
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim).WithEscapingScheme(model.NoEscaping)
+	decoder := expfmt.NewDecoder(bytes.NewReader(body), format)
+	var text bytes.Buffer
+	for {
+		var family dto.MetricFamily
+		if err := decoder.Decode(&family); errors.Is(err, io.EOF) {
+			return text.String(), nil
+		} else if err != nil {
+			return "", err
+		}
+		if _, err := expfmt.MetricFamilyToText(&text, &family); err != nil {
+			return "", err
+		}
+	}
+}
+
+func textToMessages(text []byte) ([]byte, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	var messages bytes.Buffer
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim).WithEscapingScheme(model.NoEscaping)
+	encoder := expfmt.NewEncoder(&messages, format)
+	for _, family := range families {
+		if err := encoder.Encode(family); err != nil {
+			return nil, err
+		}
+	}
+	return messages.Bytes(), nil
+}
+
+// natives reads messages as a server does that scrapes native histograms.
+func natives(body []byte) ([]string, error) {
+	parser := textparse.NewProtobufParser(body, false, false, false, false, labels.NewSymbolTable())
+	var found []string
+	for {
+		entry, err := parser.Next()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if entry != textparse.EntryHistogram {
+			continue
+		}
+		_, _, whole, float := parser.Histogram()
+		var set labels.Labels
+		parser.Labels(&set)
+		if whole != nil {
+			if err := whole.Validate(); err != nil {
+				return nil, err
+			}
+			found = append(found, set.String()+" "+whole.String())
+		} else {
+			if err := float.Validate(); err != nil {
+				return nil, err
+			}
+			found = append(found, set.String()+" "+float.String())
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 //! has a name here and a row in `docs/compliance.md`.
 
 mod cases;
+mod protobuf;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +16,7 @@ use exporter_proxy::exposition::{
     Entry, Families, Format, Labels, Limits, ParseError, Parser, Reason, unescape,
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// Mutants of each text.
 const ROUNDS: usize = 200;
@@ -162,7 +164,10 @@ struct Read {
 fn the_parser_takes_and_refuses_what_the_reference_does() {
     let Some(oracle) = oracle() else { return };
     let texts = texts();
-    let answers = ask(&oracle, &texts);
+    let requests = texts
+        .iter()
+        .map(|(format, text)| (cases::as_word(*format), text.as_bytes()));
+    let answers: Vec<Answer> = ask(&oracle, &requests.collect::<Vec<_>>());
     assert_eq!(answers.len(), texts.len());
 
     let mut seen = BTreeSet::new();
@@ -336,7 +341,8 @@ fn texts() -> Vec<(Format, String)> {
     texts
 }
 
-fn ask(oracle: &Path, texts: &[(Format, String)]) -> Vec<Answer> {
+/// Asks the oracle: each request is a word and what follows it.
+fn ask<T: DeserializeOwned>(oracle: &Path, requests: &[(&str, &[u8])]) -> Vec<T> {
     let mut child = Command::new(oracle)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -346,9 +352,9 @@ fn ask(oracle: &Path, texts: &[(Format, String)]) -> Vec<Answer> {
     let stdout = BufReader::new(child.stdout.take().expect("its output"));
     let answers = thread::scope(|scope| {
         scope.spawn(move || {
-            for (format, text) in texts {
-                let word = cases::as_word(*format);
-                write!(stdin, "{word} {}\n{text}", text.len()).expect("the oracle reads");
+            for (word, bytes) in requests {
+                writeln!(stdin, "{word} {}", bytes.len()).expect("the oracle reads");
+                stdin.write_all(bytes).expect("the oracle reads");
             }
         });
         stdout

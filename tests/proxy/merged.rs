@@ -213,6 +213,7 @@ up_seconds 7 1.500
 
     // Verbatim text is what it was sent as, whoever asks.
     let verbatim = Proxy::start("");
+    verbatim.push_tcp(TWO_APPS.as_bytes());
     assert_eq!(
         with_accept(&verbatim, prometheus).header("content-type"),
         Some("text/plain; version=0.0.4; charset=utf-8")

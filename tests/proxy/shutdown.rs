@@ -12,10 +12,15 @@ use crate::support::{Sender, logged, read_answer, text_of};
 /// Well below `shutdown_timeout`, which is 10 s: nothing was waited for.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// Waits until the signal has been noticed.
+/// Waits until the signal has been noticed, and everybody knows.
 fn await_stopping(proxy: &Proxy, signal: &str) {
     let line = format!("SIG{signal}: stopping");
     eventually(|| proxy.log(), |log| log.contains(&line));
+    // The line is written first. Who is told closes the port.
+    eventually(
+        || TcpStream::connect(&proxy.http).is_err(),
+        |refused| *refused,
+    );
 }
 
 /// The whole log of a proxy that has ended well.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Budget, Failure, Message, capnp, json};
+use super::{Failure, Message, capnp, json};
 use crate::config::Format;
+use crate::net::Budget;
 use crate::telemetry::{Reason, WireFormat};
 
 /// The bounds of one connection.

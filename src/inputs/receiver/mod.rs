@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::exposition::Text;
 use crate::inputs::door::{Door, Rejection};
+use crate::net::Budget;
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
-use crate::telemetry::{Level, Reason, Received};
+use crate::telemetry::{Reason, Received};
 
 pub use connection::serve;
 pub use failure::Failure;
@@ -108,31 +109,4 @@ fn check_name(name: &str, longest: usize) -> Result<(), Failure> {
         return Ok(());
     };
     Err(Failure::new(Reason::BadName, problem))
-}
-
-/// Memory that unfinished messages of all connections may take together.
-#[derive(Debug)]
-pub struct Budget {
-    limit: usize,
-    used: Arc<Level>,
-}
-
-impl Budget {
-    /// What is taken is added to `used`, for all to see.
-    pub fn new(limit: usize, used: Arc<Level>) -> Self {
-        Budget { limit, used }
-    }
-
-    /// Takes `bytes` more, if they are there.
-    fn take(&self, bytes: usize) -> bool {
-        self.used.rise(bytes, self.limit)
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.used.fall(bytes);
-    }
-
-    pub fn used(&self) -> usize {
-        self.used.value()
-    }
 }

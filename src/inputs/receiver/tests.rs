@@ -7,9 +7,10 @@ use capnp::message::{Builder, HeapAllocator};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Budget, Failure, Inbox, Limits, Message};
+use super::{Failure, Inbox, Limits, Message};
 use crate::config::Format;
 use crate::metric_data_capnp::inbound_metrics;
+use crate::net::Budget;
 use crate::telemetry::{Reason, WireFormat};
 
 const MAX_PAYLOAD: usize = 4096;

@@ -1,0 +1,261 @@
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use super::*;
+use crate::exposition::Clash;
+use crate::exposition::Form;
+
+fn normal<'a>(added: &'a [Added<'a>], keep: bool) -> Normal<'a, BuildHasherDefault<DefaultHasher>> {
+    const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
+    Normal {
+        limits: Limits::default(),
+        added,
+        timestamps: if keep {
+            Timestamps::Keep
+        } else {
+            Timestamps::Strip
+        },
+        hash: HASH,
+    }
+}
+
+fn renaming<'a>(label: Option<(&'a str, &'a str)>) -> Vec<Added<'a>> {
+    let clash = Clash::Rename;
+    label
+        .map(|(name, value)| Added { name, value, clash })
+        .into_iter()
+        .collect()
+}
+
+/// Heads and samples of all families, one after the other.
+fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
+    let added = renaming(label);
+    let families = normalize(text, &normal(&added, keep)).unwrap_or_else(|e| panic!("{e}"));
+    let mut out = String::new();
+    for family in families {
+        assert_eq!(
+            family
+                .samples
+                .bytes()
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count(),
+            family.series.len()
+        );
+        out.push_str(std::str::from_utf8(&family.head()).unwrap());
+        out.push_str(std::str::from_utf8(family.samples.bytes()).unwrap());
+    }
+    out
+}
+
+#[test]
+fn families_are_brought_together_and_labels_sorted() {
+    let text = "# HELP m A help\n# TYPE m gauge\nm{b=\"2\",a=\"1\"} 1 5\nn 2\nm 3\n";
+    assert_eq!(
+        shown(text, None, true),
+        "# HELP m A help\n# TYPE m gauge\nm{a=\"1\",b=\"2\"} 1 5\nm 3\n# TYPE n untyped\nn 2\n"
+    );
+    assert!(shown(text, None, false).contains("m{a=\"1\",b=\"2\"} 1\n"));
+}
+
+#[test]
+fn a_label_is_added_in_order_and_the_senders_own_is_kept_apart() {
+    let label = Some(("app", "x\\\"y"));
+    assert_eq!(
+        shown("m 1\n", label, true),
+        "# TYPE m untyped\nm{app=\"x\\\"y\"} 1\n"
+    );
+    assert_eq!(
+        shown("m{zone=\"z\",aa=\"1\",app=\"mine\"} 1\n", label, true),
+        "# TYPE m untyped\nm{aa=\"1\",app=\"x\\\"y\",exported_app=\"mine\",zone=\"z\"} 1\n"
+    );
+    assert_eq!(
+        shown("m{app=\"mine\",exported_app=\"theirs\"} 1\n", label, true),
+        "# TYPE m untyped\nm{app=\"x\\\"y\",exported_app=\"theirs\",exported_exported_app=\"mine\"} 1\n"
+    );
+}
+
+#[test]
+fn labels_that_are_added_override_or_give_way() {
+    let label = |name, value, clash| Added { name, value, clash };
+    let added = [
+        label("job", "j", Clash::Override),
+        label("instance", "", Clash::Keep),
+    ];
+    let families = |text: &str| normalize(text, &normal(&added, false)).unwrap();
+    let text = "m{job=\"mine\",a=\"1\"} 1\nm{instance=\"i\",z=\"2\"} 2\n";
+    assert_eq!(
+        families(text)[0].samples.as_str(),
+        "m{a=\"1\",instance=\"\",job=\"j\"} 1\nm{instance=\"i\",job=\"j\",z=\"2\"} 2\n"
+    );
+    // What becomes the same is known as the same.
+    let twice = families("m{job=\"a\"} 1\nm{job=\"b\"} 2\n");
+    assert_eq!(twice[0].series[0], twice[0].series[1]);
+}
+
+#[test]
+fn a_label_without_a_value_is_none_to_readers() {
+    let series = |text: &str| normalize(text, &normal(&[], true)).unwrap()[0].series[0];
+    assert_eq!(series("m{a=\"\",b=\"1\"} 1\n"), series("m{b=\"1\"} 1\n"));
+    assert_eq!(series("m{a=\"\"} 1\n"), series("m 1\n"));
+    assert_ne!(series("m{a=\"\"} 1\n"), series("m{a=\" \"} 1\n"));
+}
+
+#[test]
+fn timestamps_are_refused_where_they_are_unwelcome() {
+    let mut normal = normal(&[], true);
+    normal.timestamps = Timestamps::Refuse;
+    assert!(normalize("m 1\n", &normal).is_ok());
+    assert_eq!(
+        normalize("m 1\nn 12 345\n", &normal)
+            .unwrap_err()
+            .to_string(),
+        "line 2 column 6: expected no timestamp, found 345"
+    );
+}
+
+#[test]
+fn open_metrics_is_shown_as_text() {
+    let text = "# TYPE c counter\n# HELP c Say \\\"hi\\\"\nc_total{a=\"1\"} 5 1.5 # {t=\"x\"} 1\nc_created 3\n\
+                # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\n\
+                # TYPE u unknown\nu 1\n# TYPE g gaugehistogram\ng_bucket{le=\"+Inf\"} 1\ng_gcount 1\ng_gsum 2\n# EOF\n";
+    assert_eq!(
+        shown(text, None, true),
+        "# HELP c_total Say \"hi\"\n# TYPE c_total counter\nc_total{a=\"1\"} 5 1500\n\
+         # TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE s gauge\ns{s=\"a\"} 1\n\
+         # TYPE u untyped\nu 1\n# TYPE g_bucket untyped\ng_bucket{le=\"+Inf\"} 1\n\
+         # TYPE g_gcount untyped\ng_gcount 1\n# TYPE g_gsum untyped\ng_gsum 2\n"
+    );
+}
+
+#[test]
+fn names_that_need_quotes_keep_them() {
+    let text = "# TYPE \"my.metric\" gauge\n{\"my.metric\",\"label with space\"=\"1\",b=\"2\"} 1\n";
+    assert_eq!(
+        shown(text, None, true),
+        "# TYPE \"my.metric\" gauge\n{\"my.metric\",b=\"2\",\"label with space\"=\"1\"} 1\n"
+    );
+}
+
+#[test]
+fn the_same_series_has_the_same_hash_however_it_is_written() {
+    let one = normalize("m{a=\"1\",b=\"2\"} 1\n", &normal(&[], true)).unwrap();
+    let other = normalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(&[], true)).unwrap();
+    assert_eq!(one[0].series, other[0].series);
+}
+
+#[test]
+fn what_text_or_old_readers_could_not_take_is_refused() {
+    let refused = |text: &str| normalize(text, &normal(&[], true)).unwrap_err().to_string();
+    assert!(refused("{\"uu\",\"a.b\"=\"1\",\"a_b\"=\"2\"} 1\n").contains("a second \"a_b\""));
+    assert!(refused("{\"uu\",\"..name..\"=\"1\"} 1\n").contains("a second \"__name__\""));
+    let early = "# TYPE neg gauge\nneg 1 -1.5\n# EOF\n";
+    assert!(refused(early).contains("line 2 column 1: expected a time from 1970 on"));
+    assert!(normalize(early, &normal(&[], false)).is_ok());
+    let dotted = normalize("{\"my.m\"} 1\n", &normal(&[], true)).unwrap();
+    let plain = normalize("my_m 1\n", &normal(&[], true)).unwrap();
+    assert_eq!(dotted[0].series, plain[0].series);
+}
+
+use proptest::prelude::*;
+
+fn any_line() -> impl Strategy<Value = String> {
+    let name = prop_oneof!["[am]_?[ab.]?(_total|_sum|_count|_bucket)?", "[a.é _]{1,3}"];
+    let quoted = name.prop_map(|name| {
+        if is_plain_name(&name) {
+            name
+        } else {
+            format!("\"{name}\"")
+        }
+    });
+    let name = quoted.boxed();
+    let value = prop_oneof![
+        "[0-9]{1,3}",
+        Just("NaN".to_owned()),
+        Just("+Inf".to_owned()),
+        "-1.5e3"
+    ];
+    let kind = prop_oneof![
+        Just("counter"),
+        Just("gauge"),
+        Just("histogram"),
+        Just("summary"),
+        Just("info"),
+        Just("unknown"),
+        Just("untyped"),
+        Just("gaugehistogram"),
+        Just("stateset")
+    ];
+    let label = (name.clone(), "[a,\"{} ]{0,3}");
+    let labels = proptest::collection::vec(label, 0..3);
+    prop_oneof![
+        1 => (name.clone(), kind).prop_map(|(name, kind)| format!("# TYPE {name} {kind}")),
+        1 => (name.clone(), "[a\\\\\"n ]{0,5}").prop_map(|(name, help)| format!("# HELP {name} {help}")),
+        4 => (name, labels, value, prop_oneof![Just(String::new()), "-?[0-9]{1,4}(\\.[0-9])?"]).prop_map(|(name, labels, value, time)| {
+            let mut pairs: Vec<String> = labels
+                .iter()
+                .map(|(label, value)| format!("{label}=\"{}\"", value.replace('"', "\\\"")))
+                .collect();
+            let start = if name.starts_with('"') {
+                pairs.insert(0, name);
+                String::new()
+            } else {
+                name
+            };
+            let time = if time.is_empty() { time } else { format!(" {time}") };
+            format!("{start}{{{}}} {value}{time}", pairs.join(","))
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Whatever is let in can be read in every form it is shown in.
+    #[test]
+    fn what_is_let_in_can_be_read_in_every_form(
+        lines in proptest::collection::vec(any_line(), 0..5),
+        open in any::<bool>(),
+        label in any::<bool>(),
+    ) {
+        let end = if open { "# EOF\n" } else { "" };
+        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
+        let label = label.then_some(("app", "a\\\"b"));
+        let added = renaming(label);
+        let Ok(families) = normalize(&text, &normal(&added, true)) else {
+            return Ok(());
+        };
+        let mut shown = String::new();
+        for family in &families {
+            shown.push_str(std::str::from_utf8(&family.head()).unwrap());
+            shown.push_str(family.samples.as_str());
+        }
+        for open_metrics in [false, true] {
+            for underscores in [false, true] {
+                // Families that underscores make the same are for the
+                // store to hold apart, which knows all of them.
+                let names: HashSet<_> = families.iter().map(|family| super::super::plain_name(&family.name)).collect();
+                if underscores && names.len() < families.len() {
+                    continue;
+                }
+                let form = Form { open_metrics, underscores };
+                let mut out = form.show(&shown).unwrap_or_else(|| shown.clone());
+                let mut format = Format::Text;
+                if open_metrics {
+                    out.push_str("# EOF\n");
+                    format = Format::OpenMetrics;
+                }
+                let mut parser = crate::exposition::Parser::new(&out, format);
+                let mut labels = Labels::new();
+                while parser.next(&mut labels).map_err(|fault| TestCaseError::fail(format!("{fault} in {form:?}:\n{out}")))?.is_some() {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_line_tells_open_metrics() {
+    assert_eq!(format_of("m 1\n# EOF\n"), Format::OpenMetrics);
+    assert_eq!(format_of("m 1\n# EOF"), Format::OpenMetrics);
+    assert_eq!(format_of("# EOF\nm 1\n"), Format::Text);
+    assert_eq!(format_of(""), Format::Text);
+}

@@ -1,0 +1,262 @@
+//! Normal text and its native histograms become delimited messages.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::field::{bucket, family, histogram, label, metric, quantile, single, summary};
+use super::metric_type;
+use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
+use crate::exposition::form::plain_meant;
+use crate::exposition::metric::Grouping;
+use crate::exposition::normal::{is_plain_label, is_plain_name};
+use crate::exposition::{
+    Entry, Format, Kind, Labels, Metric, Native, Parser, Value, unescape, unescape_help,
+};
+
+/// Native histograms by family and labels.
+#[derive(Debug, Default)]
+pub struct Natives<'n> {
+    by_family: HashMap<&'n str, HashMap<&'n str, &'n Bytes>>,
+}
+
+impl<'n> Natives<'n> {
+    /// Adds those of a family, whose name is as normal text has it: escaped.
+    pub fn add(&mut self, family: &'n str, natives: &'n [Native]) {
+        let family = self.by_family.entry(family).or_default();
+        family.extend(
+            natives
+                .iter()
+                .map(|native| (&*native.labels, &native.histogram)),
+        );
+    }
+}
+
+/// Whole families of normal text as messages, one after the other, each after
+/// its length. Where a native histogram is known, its message stands in the
+/// place of the classic one. With `underscores`, names stay within
+/// `[a-zA-Z0-9_:]`.
+///
+/// What the schema has no place for: samples that are no part of a histogram
+/// or summary are left out ([`Metrics::strays`](crate::exposition::Metrics)),
+/// and a summary's count loses its fraction. A sum that is not there reads as
+/// 0, and a count as that of the highest bucket. Lines that are no normal text
+/// are passed over.
+pub fn encode(text: &str, natives: &Natives<'_>, underscores: bool) -> Vec<u8> {
+    let mut writer = Writer {
+        out: Vec::with_capacity(text.len() / 2),
+        natives,
+        underscores,
+        family: Vec::new(),
+        metric: Vec::new(),
+        value: Vec::new(),
+        part: Vec::new(),
+    };
+    let mut parser = Parser::new(text, Format::Text);
+    let mut labels = Labels::new();
+    let mut open: Option<(&str, Kind, Option<&str>, Grouping<'_, '_>)> = None;
+    let mut help = None;
+    loop {
+        match parser.next(&mut labels) {
+            Ok(Some(Entry::Help { name, help: text })) => help = Some((name, text)),
+            Ok(Some(Entry::Type { name, kind })) => {
+                writer.close(open.take());
+                let help = help.take().filter(|(of, _)| *of == name);
+                let help = help.map(|(_, text)| text);
+                open = Some((name, kind, help, Grouping::new(name, kind)));
+            }
+            Ok(Some(Entry::Sample(sample))) => {
+                if let Some((.., grouping)) = &mut open {
+                    grouping.add(&sample, &mut labels);
+                }
+            }
+            Ok(Some(_)) | Err(_) => {}
+            Ok(None) => break,
+        }
+    }
+    writer.close(open);
+    writer.out
+}
+
+/// Messages being written, and room for those within them: a message can only
+/// be put into another once its length is known.
+struct Writer<'n> {
+    out: Vec<u8>,
+    natives: &'n Natives<'n>,
+    underscores: bool,
+    family: Vec<u8>,
+    metric: Vec<u8>,
+    value: Vec<u8>,
+    part: Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn close(&mut self, open: Option<(&str, Kind, Option<&str>, Grouping<'_, '_>)>) {
+        let Some((name, kind, help, grouping)) = open else {
+            return;
+        };
+        let metrics = grouping.finish().metrics;
+        if metrics.is_empty() {
+            return;
+        }
+        let natives = self.natives.by_family.get(name);
+        let meant = unescape(name);
+        self.family.clear();
+        if self.underscores && !is_plain_name(name) {
+            put_bytes(
+                &mut self.family,
+                family::NAME,
+                plain_meant(&meant, ':').as_bytes(),
+            );
+        } else {
+            put_bytes(&mut self.family, family::NAME, meant.as_bytes());
+        }
+        if let Some(help) = help {
+            let help = unescape_help(help, Format::Text);
+            put_bytes(&mut self.family, family::HELP, help.as_bytes());
+        }
+        let number = match kind {
+            Kind::Counter => metric_type::COUNTER,
+            Kind::Gauge | Kind::Info | Kind::StateSet => metric_type::GAUGE,
+            Kind::Summary => metric_type::SUMMARY,
+            Kind::Untyped => metric_type::UNTYPED,
+            Kind::Histogram => metric_type::HISTOGRAM,
+            Kind::GaugeHistogram => metric_type::GAUGE_HISTOGRAM,
+        };
+        put_unsigned(&mut self.family, family::TYPE, number);
+        for metric in &metrics {
+            let native = natives.and_then(|natives| natives.get(&*metric.labels_text()));
+            self.metric(metric, native.copied());
+            put_bytes(&mut self.family, family::METRIC, &self.metric);
+        }
+        put_varint(&mut self.out, self.family.len() as u64);
+        self.out.extend_from_slice(&self.family);
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>, native: Option<&Bytes>) {
+        self.metric.clear();
+        self.labels(metric);
+        self.value.clear();
+        let field = match (&metric.value, native) {
+            (Value::Histogram { .. }, Some(native)) => {
+                self.value.extend_from_slice(native);
+                metric::HISTOGRAM
+            }
+            (
+                Value::Histogram {
+                    buckets,
+                    sum,
+                    count,
+                },
+                None,
+            ) => {
+                self.histogram(buckets, *sum, *count);
+                metric::HISTOGRAM
+            }
+            (
+                Value::Summary {
+                    quantiles,
+                    sum,
+                    count,
+                },
+                _,
+            ) => {
+                self.summary(quantiles, *sum, *count);
+                metric::SUMMARY
+            }
+            (Value::Counter(value), _) => self.single(metric::COUNTER, *value),
+            (Value::Gauge(value), _) => self.single(metric::GAUGE, *value),
+            (Value::Untyped(value), _) => self.single(metric::UNTYPED, *value),
+        };
+        put_bytes(&mut self.metric, field, &self.value);
+        if let Some(millis) = metric.timestamp {
+            put_unsigned(&mut self.metric, metric::TIMESTAMP_MS, millis as u64);
+        }
+    }
+
+    /// Labels by their names as they are meant.
+    fn labels(&mut self, metric: &Metric<'_>) {
+        let plain = |name: &str| !self.underscores || is_plain_label(name);
+        let names = || metric.labels.iter().map(|(name, _)| &**name);
+        if names().all(plain) && names().is_sorted() {
+            for (name, value) in &metric.labels {
+                self.label(name, value);
+            }
+            return;
+        }
+        let mut labels: Vec<(String, &str)> = metric
+            .labels
+            .iter()
+            .map(|(name, value)| {
+                let shown = if plain(name) {
+                    name.to_string()
+                } else {
+                    plain_meant(name, '_')
+                };
+                (shown, &**value)
+            })
+            .collect();
+        labels.sort_unstable();
+        for (name, value) in labels {
+            self.label(&name, value);
+        }
+    }
+
+    fn label(&mut self, name: &str, value: &str) {
+        self.part.clear();
+        put_bytes(&mut self.part, label::NAME, name.as_bytes());
+        put_bytes(&mut self.part, label::VALUE, value.as_bytes());
+        put_bytes(&mut self.metric, metric::LABEL, &self.part);
+    }
+
+    fn single(&mut self, field: u32, value: f64) -> u32 {
+        put_double(&mut self.value, single::VALUE, value);
+        field
+    }
+
+    fn histogram(&mut self, buckets: &[(f64, f64)], sum: Option<f64>, count: Option<f64>) {
+        let highest = buckets.last().map(|(_, count)| *count);
+        let count = count.or(highest).unwrap_or_default();
+        put_count(
+            &mut self.value,
+            histogram::COUNT,
+            histogram::COUNT_FLOAT,
+            count,
+        );
+        if let Some(sum) = sum {
+            put_double(&mut self.value, histogram::SUM, sum);
+        }
+        for (at, count) in buckets {
+            self.part.clear();
+            put_count(&mut self.part, bucket::COUNT, bucket::COUNT_FLOAT, *count);
+            put_double(&mut self.part, bucket::UPPER_BOUND, *at);
+            put_bytes(&mut self.value, histogram::BUCKET, &self.part);
+        }
+    }
+
+    fn summary(&mut self, quantiles: &[(f64, f64)], sum: Option<f64>, count: Option<f64>) {
+        // What is below 0 or no number becomes 0.
+        let count = count.unwrap_or_default() as u64;
+        put_unsigned(&mut self.value, summary::COUNT, count);
+        if let Some(sum) = sum {
+            put_double(&mut self.value, summary::SUM, sum);
+        }
+        for (at, value) in quantiles {
+            self.part.clear();
+            put_double(&mut self.part, quantile::QUANTILE, *at);
+            put_double(&mut self.part, quantile::VALUE, *value);
+            put_bytes(&mut self.value, summary::QUANTILE, &self.part);
+        }
+    }
+}
+
+/// A count as a whole number where it is one, which every reader takes.
+fn put_count(out: &mut Vec<u8>, whole: u32, float: u32, count: f64) {
+    // 2 to the power of 64, the first number that is too large.
+    const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
+    if (0.0..TOO_LARGE).contains(&count) && count.fract() == 0.0 {
+        put_unsigned(out, whole, count as u64);
+    } else {
+        put_double(out, float, count);
+    }
+}

@@ -1,0 +1,547 @@
+mod random;
+
+use std::hash::RandomState;
+use std::slice::from_ref;
+
+use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
+use super::*;
+use crate::exposition::{Added, Clash, Metrics, Native, Normal, Timestamps, normalize};
+
+const LIMITS: Limits = Limits {
+    families: 1000,
+    text: 1 << 20,
+};
+
+/// A message that is being written.
+#[derive(Debug, Clone, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn number(mut self, field: u32, value: u64) -> Self {
+        put_unsigned(&mut self.0, field, value);
+        self
+    }
+
+    fn signed(self, field: u32, value: i64) -> Self {
+        self.number(field, ((value << 1) ^ (value >> 63)) as u64)
+    }
+
+    fn double(mut self, field: u32, value: f64) -> Self {
+        put_double(&mut self.0, field, value);
+        self
+    }
+
+    fn text(mut self, field: u32, text: &str) -> Self {
+        put_bytes(&mut self.0, field, text.as_bytes());
+        self
+    }
+
+    fn with(mut self, field: u32, message: Message) -> Self {
+        put_varint(&mut self.0, u64::from(field) << 3 | 2);
+        put_varint(&mut self.0, message.0.len() as u64);
+        self.0.extend(message.0);
+        self
+    }
+}
+
+fn message() -> Message {
+    Message::default()
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Message {
+    labels.iter().fold(message(), |metric, (name, value)| {
+        metric.with(1, message().text(1, name).text(2, value))
+    })
+}
+
+fn family(name: &str, kind: u64, metrics: &[Message]) -> Message {
+    let family = message().text(1, name).number(3, kind);
+    metrics
+        .iter()
+        .fold(family, |family, metric| family.with(4, metric.clone()))
+}
+
+fn body(families: &[Message]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for family in families {
+        put_varint(&mut body, family.0.len() as u64);
+        body.extend_from_slice(&family.0);
+    }
+    body
+}
+
+fn decoded(families: &[Message]) -> Decoded {
+    decode(&body(families), &LIMITS).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(families: &[Message]) -> String {
+    match decode(&body(families), &LIMITS) {
+        Ok(decoded) => panic!("taken: {decoded:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn counter(labels: &[(&str, &str)], value: f64) -> Message {
+    labelled(labels).with(3, message().double(1, value))
+}
+
+/// A sound native histogram of 6 observations: 1 at zero, 2 and 3 above.
+fn native() -> Message {
+    message()
+        .number(1, 6)
+        .double(2, 9.5)
+        .signed(5, 3)
+        .double(6, 1e-128)
+        .number(7, 1)
+        .with(12, message().signed(1, -2).number(2, 2))
+        .signed(13, 2)
+        .signed(13, 1)
+}
+
+#[test]
+fn each_kind_becomes_its_text() {
+    let bucket = |count, bound| message().number(1, count).double(2, bound);
+    let histogram = message()
+        .with(3, bucket(2, 0.5))
+        .with(3, message().double(4, 2.5).double(2, 1e6))
+        .number(1, 3)
+        .double(2, -0.25);
+    let summary = message()
+        .number(1, 7)
+        .double(2, 1.5)
+        .with(3, message().double(1, 0.99).double(2, f64::NAN));
+    let families = [
+        family(
+            "c_total",
+            0,
+            &[counter(&[("b", "x\"\\\n"), ("a", "é")], 3.0)],
+        ),
+        message()
+            .text(1, "g")
+            .text(2, "back\\slash\nand \"quotes\"\r")
+            .number(3, 1)
+            .with(
+                4,
+                message()
+                    .with(2, message().double(1, f64::INFINITY))
+                    .number(6, 0),
+            ),
+        family("s", 2, &[labelled(&[("x", "")]).with(4, summary)]),
+        family("u", 3, &[message().with(5, message())]),
+        family(
+            "h",
+            4,
+            &[labelled(&[("a", "1")]).with(7, histogram).number(6, 17)],
+        ),
+    ];
+    assert_eq!(
+        decoded(&families).text,
+        "# TYPE c_total counter\nc_total{a=\"é\",b=\"x\\\"\\\\\\n\"} 3\n\
+         # HELP g back\\\\slash\\nand \"quotes\"\n# TYPE g gauge\ng +Inf 0\n\
+         # TYPE s summary\ns{x=\"\",quantile=\"0.99\"} NaN\ns_sum{x=\"\"} 1.5\ns_count{x=\"\"} 7\n\
+         # TYPE u untyped\nu 0\n\
+         # TYPE h histogram\nh_bucket{a=\"1\",le=\"0.5\"} 2 17\nh_bucket{a=\"1\",le=\"1e+06\"} 2.5 17\n\
+         h_bucket{a=\"1\",le=\"+Inf\"} 3 17\nh_sum{a=\"1\"} -0.25 17\nh_count{a=\"1\"} 3 17\n"
+    );
+}
+
+#[test]
+fn names_outside_the_old_characters_stand_in_quotes() {
+    let histogram = labelled(&[("my label", "v")]).with(7, message().number(1, 1));
+    let families = [
+        family("my.name", 1, &[message().with(2, message().double(1, 1.0))]),
+        family("my.\"h", 4, &[histogram]),
+    ];
+    assert_eq!(
+        decoded(&families).text,
+        "# TYPE \"my.name\" gauge\n{\"my.name\"} 1\n# TYPE \"my.\\\"h\" histogram\n\
+         {\"my.\\\"h_bucket\",\"my label\"=\"v\",le=\"+Inf\"} 1\n\
+         {\"my.\\\"h_sum\",\"my label\"=\"v\"} 0\n{\"my.\\\"h_count\",\"my label\"=\"v\"} 1\n"
+    );
+}
+
+#[test]
+fn a_gauge_histogram_is_shown_as_that_of_open_metrics_is() {
+    let histogram = message().number(1, 2).double(2, -3.0);
+    let families = [family(
+        "g",
+        5,
+        &[labelled(&[("a", "b")]).with(7, histogram)],
+    )];
+    let text = decoded(&families).text;
+    assert_eq!(
+        text,
+        "# TYPE g_bucket untyped\ng_bucket{a=\"b\",le=\"+Inf\"} 2\n\
+         # TYPE g_gsum untyped\ng_gsum{a=\"b\"} -3\n# TYPE g_gcount untyped\ng_gcount{a=\"b\"} 2\n"
+    );
+}
+
+#[test]
+fn a_family_without_type_is_a_counter_and_of_two_the_last_holds() {
+    let untyped = message().text(1, "c").with(4, counter(&[], 1.0));
+    assert_eq!(decoded(from_ref(&untyped)).text, "# TYPE c counter\nc 1\n");
+    let histogram = family("n", 4, &[message().with(7, native())]);
+    let gauge = |name, value| family(name, 1, &[message().with(2, message().double(1, value))]);
+    let families = [
+        gauge("c", 5.0),
+        histogram,
+        untyped,
+        gauge("n", 2.0),
+        family("c", 0, &[]),
+    ];
+    let decoded = decoded(&families);
+    assert_eq!(decoded.text, "# TYPE n gauge\nn 2\n");
+    assert_eq!(decoded.natives, []);
+}
+
+#[test]
+fn a_native_histogram_is_kept_beside_its_classic_part() {
+    // Newer than the schema here, and so left out.
+    let newer = native().text(99, "new");
+    let metric = labelled(&[("b", "2"), ("a", "\"")]).with(7, newer);
+    let decoded = decoded(&[family("n", 4, &[metric])]);
+    assert_eq!(
+        decoded.text,
+        "# TYPE n histogram\nn_bucket{a=\"\\\"\",b=\"2\",le=\"+Inf\"} 6\n\
+         n_sum{a=\"\\\"\",b=\"2\"} 9.5\nn_count{a=\"\\\"\",b=\"2\"} 6\n"
+    );
+    assert_eq!(
+        decoded.natives,
+        [DecodedNative {
+            family: "n".to_owned(),
+            native: Native {
+                labels: "a=\"\\\"\",b=\"2\"".into(),
+                histogram: native().0.into(),
+            }
+        }]
+    );
+}
+
+#[test]
+fn a_message_in_pieces_is_the_whole_of_them() {
+    let metric = message()
+        .with(7, message().number(1, 5).double(6, 1.0))
+        .with(7, message().number(1, 1).number(7, 1));
+    let decoded = decoded(&[family("n", 4, &[metric])]);
+    assert!(decoded.text.ends_with("n_count 1\n"), "{}", decoded.text);
+    let whole = message()
+        .number(1, 5)
+        .double(6, 1.0)
+        .number(1, 1)
+        .number(7, 1);
+    assert_eq!(decoded.natives[0].native.histogram, whole.0);
+}
+
+#[test]
+fn unsound_native_parts_are_refused() {
+    let of = |histogram: Message| refused(&[family("n", 4, &[message().with(7, histogram)])]);
+    for (histogram, expected) in [
+        (
+            native().signed(13, 1),
+            "expected 2 positive buckets, as its spans tell, found 3",
+        ),
+        (
+            native().with(9, message().number(2, 1)),
+            "expected 1 negative buckets, as its spans tell, found 0",
+        ),
+        (
+            native().signed(5, 9),
+            "expected a schema from -4 to 8, found 9",
+        ),
+        (
+            native().number(1, 7),
+            "expected native buckets of 7 observations in all, found 6",
+        ),
+        (
+            native().with(12, message().signed(1, -1)),
+            "expected a span that begins after the one before, found offset -1",
+        ),
+        (
+            native().with(12, message().signed(1, i64::from(i32::MAX)).number(2, 5)),
+            "expected spans up to bucket 2147483647",
+        ),
+        (
+            message()
+                .double(6, 1.0)
+                .with(12, message().number(2, 1))
+                .signed(13, -1),
+            "expected a bucket's count of 0 or more, found 0 and a delta of -1",
+        ),
+        (
+            message()
+                .double(4, 1.0)
+                .double(6, 1.0)
+                .with(12, message().number(2, 1))
+                .double(14, -1.0),
+            "expected a count of 0 or more, found -1",
+        ),
+        (
+            native().with(16, message().number(1, 1)),
+            "expected an exemplar's label in field 1, found a varint",
+        ),
+        (
+            native().with(16, message().number(9, 1)),
+            "expected a field of an exemplar, found number 9",
+        ),
+    ] {
+        let error = of(histogram);
+        assert!(error.contains(expected), "{error}");
+    }
+    // Of those that are no number, there is no bucket.
+    let unseen = native().number(1, 7).double(2, f64::NAN);
+    assert_eq!(
+        decoded(&[family("n", 4, &[message().with(7, unseen)])])
+            .natives
+            .len(),
+        1
+    );
+    // Floats that observed nothing: readers would take it for one of whole numbers.
+    let empty = message()
+        .double(6, 1.0)
+        .with(12, message().number(2, 1))
+        .double(14, 0.0);
+    assert_eq!(
+        decoded(&[family("n", 4, &[message().with(7, empty)])]).natives,
+        []
+    );
+}
+
+#[test]
+fn packed_and_single_numbers_are_the_same() {
+    let mut packed = message().number(1, 5).with(12, message().number(2, 2));
+    put_bytes(&mut packed.0, 13, &[4, 2]);
+    let decoded = decoded(&[family("n", 4, &[message().with(7, packed)])]);
+    assert_eq!(decoded.natives.len(), 1);
+}
+
+#[test]
+fn faults_say_where_they_are() {
+    let one = counter(&[], 1.0);
+    for (families, expected) in [
+        (
+            vec![message()],
+            "family 1, byte 1: expected a family's name, found none",
+        ),
+        (
+            vec![family("ok", 0, from_ref(&one)), family("x\0", 0, &[])],
+            "family 2 (\"x\\0\"), byte 21: expected a family's name, found NUL in it",
+        ),
+        (
+            vec![family("g", 1, from_ref(&one))],
+            "family 1 (\"g\"), byte 6: expected a gauge, by the family's type, found a counter",
+        ),
+        (
+            vec![family("g", 6, &[])],
+            "family 1 (\"g\"), byte 4: expected a family's type from 0 to 5, found 6",
+        ),
+        (
+            vec![family("c", 0, &[counter(&[("a", "1"), ("a", "2")], 1.0)])],
+            "expected each label once, found a second \"a\"",
+        ),
+        (
+            vec![family("c", 0, &[counter(&[("__name__", "1")], 1.0)])],
+            "expected a label's name, found the reserved __name__",
+        ),
+        (
+            vec![family(
+                "h",
+                4,
+                &[labelled(&[("le", "1")]).with(7, message())],
+            )],
+            "expected a label's name, found the one that its parts have",
+        ),
+        (
+            vec![family(
+                "h",
+                4,
+                &[message().with(7, message().with(3, message().double(2, f64::NAN)))],
+            )],
+            "expected a bucket's upper bound, found NaN",
+        ),
+        (
+            vec![family("c", 0, &[one.clone().number(6, u64::MAX)])],
+            "expected a time from 1970 on, since text has no other, found -1",
+        ),
+        (
+            vec![
+                family("h_sum", 0, from_ref(&one)),
+                family("h", 4, &[message().with(7, message())]),
+            ],
+            "family 2 (\"h\"), byte 24: expected no other family named like a part of this one, found family 1",
+        ),
+        (
+            vec![message().text(1, "c").double(3, 1.0)],
+            "expected a family's type in field 3, found 8 bytes of a number",
+        ),
+    ] {
+        let error = refused(&families);
+        assert!(error.contains(expected), "{error}");
+    }
+    let invalid = {
+        let mut name = message();
+        put_bytes(&mut name.0, 1, b"ab\xff");
+        name
+    };
+    assert_eq!(
+        refused(&[invalid]),
+        "family 1, byte 5: expected a family's name in UTF-8, found other bytes"
+    );
+}
+
+#[test]
+fn a_body_that_is_cut_or_too_long_is_refused() {
+    let whole = body(&[family("c", 0, &[counter(&[("a", "b")], 1.0)])]);
+    for end in 1..whole.len() {
+        let error = decode(&whole[..end], &LIMITS).expect_err("it is cut");
+        assert_eq!(error.family, Some(1), "{error}");
+    }
+    let error = decode(&[0xff; 11], &LIMITS).expect_err("no length");
+    assert_eq!(
+        error.to_string(),
+        "family 1, byte 0: expected the length of a family, found one of more than 64 bits"
+    );
+    let families = vec![family("c", 0, &[]); 3];
+    let limits = Limits {
+        families: 2,
+        ..LIMITS
+    };
+    let error = decode(&body(&families), &limits).expect_err("too many");
+    assert_eq!(
+        error.to_string(),
+        "byte 12: expected at most 2 families, found more"
+    );
+    let limits = Limits {
+        text: 100,
+        ..LIMITS
+    };
+    let error = decode(&whole, &limits).expect_err("too long a text");
+    assert!(
+        error.to_string().contains("at most 100 bytes as text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_group_is_passed_over() {
+    let mut family = family("c", 0, &[counter(&[], 1.0)]);
+    // Field 50: a group that holds a group and a number.
+    family
+        .0
+        .extend_from_slice(&[0x93, 3, 0x9b, 3, 8, 1, 0x9c, 3, 0x94, 3]);
+    assert_eq!(decoded(&[family]).text, "# TYPE c counter\nc 1\n");
+}
+
+/// Text to messages and back.
+fn round(text: &str, underscores: bool) -> String {
+    let body = encode(text, &Natives::default(), underscores);
+    decode(&body, &LIMITS)
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+        .text
+}
+
+#[test]
+fn text_comes_back_as_it_was() {
+    let text = "# HELP c_total Say \\\\ and \\n \"hi\"\n# TYPE c_total counter\nc_total{a=\"x\\\"\\\\\\n\"} 5 1500\n\
+                c_total 1\n# TYPE g gauge\ng NaN\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"0.5\"} 1.5\n\
+                h_bucket{a=\"1\",le=\"+Inf\"} 2\nh_sum{a=\"1\"} 3\nh_count{a=\"1\"} 2\n\
+                # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n# TYPE u untyped\nu -1e-9\n\
+                # TYPE \"x.y\" gauge\n{\"x.y\",\"é\"=\"1\"} 1\n";
+    assert_eq!(round(text, false), text);
+    let plain = text
+        .replace("\"x.y\" gauge", "x_y gauge")
+        .replace("{\"x.y\",\"é\"=", "x_y{_=");
+    assert_eq!(round(text, true), plain);
+}
+
+#[test]
+fn what_is_missing_or_no_part_is_made_good() {
+    let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 4\nh 7\n# TYPE s summary\ns_count 1.5\n# TYPE e histogram\ne 1\n";
+    assert_eq!(
+        round(text, false),
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 4\nh_bucket{le=\"+Inf\"} 4\nh_sum 0\nh_count 4\n\
+         # TYPE s summary\ns_sum 0\ns_count 1\n"
+    );
+}
+
+#[test]
+fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
+    let native = native().with(3, message().number(1, 6).double(2, 8.0));
+    let family = family("n", 4, &[labelled(&[("a", "1")]).with(7, native)]);
+    let before = decoded(from_ref(&family));
+    let natives: Vec<Native> = before.natives.iter().map(|it| it.native.clone()).collect();
+    let mut index = Natives::default();
+    index.add("n", &natives);
+    let text = format!(
+        "{}# TYPE o histogram\no_bucket{{a=\"1\",le=\"+Inf\"}} 1\n",
+        before.text
+    );
+    let body = encode(&text, &index, false);
+    let after = decode(&body, &LIMITS).expect("sound");
+    assert_eq!(after.natives, before.natives);
+    assert!(after.text.starts_with(&before.text), "{}", after.text);
+    assert!(
+        after.text.contains("n_bucket{a=\"1\",le=\"8\"} 6\n"),
+        "{}",
+        after.text
+    );
+}
+
+#[test]
+fn natives_are_given_to_the_families_of_the_text() {
+    let metric = |value| labelled(&[("a.b", value), ("job", "mine")]).with(7, native());
+    let body = [
+        family("n.x", 4, &[metric("1"), metric("2")]),
+        family("o", 4, &[message().with(7, native())]),
+        family("p", 0, &[counter(&[], 1.0)]),
+    ];
+    let decoded = decoded(&body);
+    let normal = Normal {
+        limits: crate::exposition::Limits::default(),
+        added: &[Added {
+            name: "instance",
+            value: "",
+            clash: Clash::Override,
+        }],
+        timestamps: Timestamps::Keep,
+        hash: &RandomState::new(),
+    };
+    let mut families = normalize(&decoded.text, &normal).expect("it is text");
+    attach(&mut families, decoded.natives, |labels| {
+        labels.push(("instance".to_owned(), String::new()));
+    });
+    let labels: Vec<Vec<&str>> = families
+        .iter()
+        .map(|family| family.natives.iter().map(|it| &*it.labels).collect())
+        .collect();
+    assert_eq!(
+        labels,
+        [
+            vec![
+                "\"a.b\"=\"1\",instance=\"\",job=\"mine\"",
+                "\"a.b\"=\"2\",instance=\"\",job=\"mine\""
+            ],
+            vec!["instance=\"\""],
+            vec![]
+        ]
+    );
+    // The samples have the same, so they are found again.
+    for family in &families {
+        let metrics = Metrics::of_text(family);
+        for (metric, native) in metrics.metrics.iter().zip(&family.natives) {
+            assert_eq!(metric.labels_text(), *native.labels);
+        }
+    }
+}
+
+#[test]
+fn buckets_of_one_histogram_are_bounded() {
+    let mut histogram = message();
+    for _ in 0..20_000 {
+        histogram.0.extend_from_slice(&[0x1a, 0]);
+    }
+    let error = refused(&[family("h", 4, &[message().with(7, histogram)])]);
+    assert!(
+        error.contains("expected at most 16384 buckets, found more"),
+        "{error}"
+    );
+}

@@ -1,0 +1,175 @@
+//! Bodies of all sorts, sound and not.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::{Entry, Families, Format, Labels, Parser, Reason};
+
+/// Lines in order, the labels of each in order too.
+fn sorted(text: &str) -> Vec<String> {
+    let mut labels = Labels::new();
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let mut parser = Parser::new(line, Format::Text);
+            match parser.next(&mut labels) {
+                Ok(Some(Entry::Sample(sample))) => {
+                    labels.sort();
+                    let (name, value) = (sample.name, sample.value_text);
+                    format!(
+                        "{name} {:?} {value} {:?}",
+                        labels.as_slice(),
+                        sample.timestamp
+                    )
+                }
+                _ => line.to_owned(),
+            }
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn any_value() -> impl Strategy<Value = f64> {
+    prop_oneof![any::<f64>(), (-3..9_i32).prop_map(f64::from)]
+}
+
+fn any_labels() -> impl Strategy<Value = Vec<(String, String)>> {
+    let name = prop_oneof![4 => "[a-d]", 1 => "[a.\"\\\\é\n]{1,3}"];
+    let labels = proptest::collection::btree_map(name, "[a\"\\\\\né]{0,3}", 0..3);
+    labels.prop_map(|labels| labels.into_iter().collect())
+}
+
+fn any_metric(kind: u64) -> impl Strategy<Value = Message> {
+    let counts = proptest::collection::vec((any::<u16>(), 0..40_i32), 0..4);
+    (
+        any_labels(),
+        any_value(),
+        any::<u32>(),
+        counts,
+        any::<bool>(),
+    )
+        .prop_map(move |(labels, value, count, points, native_too)| {
+            let pairs: Vec<(&str, &str)> = labels
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            let metric = labelled(&pairs);
+            let single = message().double(1, value);
+            match kind {
+                0 => metric.with(3, single),
+                1 => metric.with(2, single),
+                2 => {
+                    let summary = message().number(1, count.into()).double(2, value);
+                    let points = points.iter().fold(summary, |summary, (value, at)| {
+                        let at = f64::from(*at) / 40.0;
+                        summary.with(3, message().double(1, at).double(2, f64::from(*value)))
+                    });
+                    metric.with(4, points)
+                }
+                3 => metric.with(5, single),
+                _ => {
+                    let histogram = if native_too {
+                        native()
+                    } else {
+                        message().number(1, count.into()).double(2, value)
+                    };
+                    let buckets = points.iter().fold(histogram, |histogram, (count, at)| {
+                        let bucket = message().number(1, (*count).into());
+                        histogram.with(3, bucket.double(2, f64::from(*at) / 8.0))
+                    });
+                    metric.with(7, buckets)
+                }
+            }
+        })
+}
+
+fn any_family() -> impl Strategy<Value = Message> {
+    (0..6_u64, "[a-c]", "[a\\\\\n\"]{0,4}").prop_flat_map(|(kind, name, help)| {
+        // Names of different kinds are kept apart from one another's parts.
+        let name = format!("{name}{kind}");
+        proptest::collection::vec(any_metric(kind), 0..4).prop_map(move |metrics| {
+            let family = family(&name, kind, &metrics);
+            if help.is_empty() {
+                family
+            } else {
+                family.text(2, &help)
+            }
+        })
+    })
+}
+
+fn any_body() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any_family(), 0..4).prop_map(|families| body(&families))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    /// What is let in is text that the parser takes, but for series that are
+    /// there twice; and brought to normal form it comes back as it was.
+    #[test]
+    fn what_is_decoded_is_text_and_comes_back(body in any_body()) {
+        let Ok(before) = decode(&body, &LIMITS) else { return Ok(()) };
+        match Families::parse(&before.text, Format::Text, &crate::exposition::Limits::default()) {
+            Ok(_) => {}
+            Err(error) => {
+                let twice = matches!(error.reason, Reason::DuplicateSeries { .. });
+                prop_assert!(twice, "{}\n{}", error, before.text);
+                return Ok(());
+            }
+        }
+        let mut natives = Natives::default();
+        let all: Vec<(String, Vec<Native>)> = before
+            .natives
+            .iter()
+            .map(|it| (it.family.clone(), vec![it.native.clone()]))
+            .collect();
+        for (family, native) in &all {
+            natives.add(family, native);
+        }
+        let again = encode(&before.text, &natives, false);
+        let once = decode(&again, &LIMITS).map_err(|error| TestCaseError::fail(format!("{error}\n{}", before.text)))?;
+        prop_assert_eq!(&once.natives, &before.natives);
+        // Buckets are brought into order on the way; after that, all is stable.
+        let twice = decode(&encode(&once.text, &natives, false), &LIMITS);
+        prop_assert_eq!(Ok(&once), twice.as_ref());
+        prop_assert_eq!(sorted(&once.text), sorted(&before.text));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&bytes, &LIMITS);
+    }
+
+    /// A sound body with a few bytes changed, put in or taken out.
+    #[test]
+    fn no_mutant_makes_it_panic(
+        mut body in any_body(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..4),
+    ) {
+        for (place, byte, how) in changes {
+            if body.is_empty() {
+                break;
+            }
+            let place = place.index(body.len());
+            match how {
+                0 => body[place] = byte,
+                1 => body.insert(place, byte),
+                _ => drop(body.remove(place)),
+            }
+        }
+        if let Ok(decoded) = decode(&body, &LIMITS) {
+            let families = Families::parse(&decoded.text, Format::Text, &crate::exposition::Limits::default());
+            if let Err(error) = families {
+                let twice = matches!(error.reason, Reason::DuplicateSeries { .. });
+                prop_assert!(twice, "{}\n{}", error, decoded.text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_encoder_panic(text in "[a-c{}\"=,# HELPTYP\\\\\n0-9.]{0,80}") {
+        let _ = encode(&text, &Natives::default(), true);
+    }
+}

@@ -1,0 +1,308 @@
+//! The wire format: fields of a message, one after the other, read in place
+//! and written. What the fields mean is not known here.
+//!
+//! Source: <https://protobuf.dev/programming-guides/encoding/>.
+
+use std::str;
+
+use super::error::Fault;
+
+/// Reads the fields of one message.
+#[derive(Debug, Clone)]
+pub struct Reader<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    /// Where the message begins in the body.
+    start: usize,
+}
+
+/// One field.
+#[derive(Debug, Clone, Copy)]
+pub struct Field<'b> {
+    pub number: u32,
+    pub payload: Payload<'b>,
+    /// Where it begins in the body, with its tag.
+    pub offset: usize,
+    /// All of it, tag and length included.
+    pub raw: &'b [u8],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Payload<'b> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32,
+    /// A text, a message, or several packed numbers, and where it begins in
+    /// the body.
+    Bytes(&'b [u8], usize),
+    /// Something old that is only passed over.
+    Group,
+}
+
+/// The longest a number of 64 bits can be.
+const LONGEST_VARINT: usize = 10;
+
+impl<'b> Reader<'b> {
+    /// `start` is where `bytes` begins in the body.
+    pub fn new(bytes: &'b [u8], start: usize) -> Self {
+        Reader {
+            bytes,
+            at: 0,
+            start,
+        }
+    }
+
+    /// Where the next field begins, in the body.
+    pub fn offset(&self) -> usize {
+        self.start + self.at
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    pub fn next(&mut self) -> Result<Option<Field<'b>>, Box<Fault>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let start = self.at;
+        let offset = self.offset();
+        let (number, payload) = self.field()?;
+        let raw = &self.bytes[start..self.at];
+        Ok(Some(Field {
+            number,
+            payload,
+            offset,
+            raw,
+        }))
+    }
+
+    fn field(&mut self) -> Result<(u32, Payload<'b>), Box<Fault>> {
+        let offset = self.offset();
+        let (number, wire_type) = self.tag()?;
+        let payload = match wire_type {
+            0 => Payload::Varint(self.varint("a number")?),
+            1 => Payload::Fixed64(u64::from_le_bytes(self.fixed()?)),
+            2 => {
+                let (bytes, start) = self.delimited("the length of a field")?;
+                Payload::Bytes(bytes, start)
+            }
+            3 => {
+                self.skip_group()?;
+                Payload::Group
+            }
+            5 => {
+                self.fixed::<4>()?;
+                Payload::Fixed32
+            }
+            other => {
+                let found = format!("wire type {other}");
+                return Err(Fault::new(offset, "a field of a known wire type", found));
+            }
+        };
+        Ok((number, payload))
+    }
+
+    fn tag(&mut self) -> Result<(u32, u64), Box<Fault>> {
+        let offset = self.offset();
+        let tag = self.varint("a field's tag")?;
+        match u32::try_from(tag >> 3) {
+            Ok(number @ 1..0x2000_0000) => Ok((number, tag & 7)),
+            _ => {
+                let found = format!("field number {}", tag >> 3);
+                Err(Fault::new(offset, "a field number from 1 on", found))
+            }
+        }
+    }
+
+    /// Passes over what follows a group's begin, up to its end. Groups within
+    /// are counted and not descended into, however many there are.
+    fn skip_group(&mut self) -> Result<(), Box<Fault>> {
+        let mut depth = 1_usize;
+        while depth > 0 {
+            let offset = self.offset();
+            let (_, wire_type) = self.tag()?;
+            match wire_type {
+                0 => drop(self.varint("a number")?),
+                1 => drop(self.fixed::<8>()?),
+                2 => drop(self.delimited("the length of a field")?),
+                3 => depth += 1,
+                4 => depth -= 1,
+                5 => drop(self.fixed::<4>()?),
+                other => {
+                    let found = format!("wire type {other}");
+                    return Err(Fault::new(offset, "a field of a known wire type", found));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A number in groups of seven bits, the lowest first.
+    pub fn varint(&mut self, expected: &'static str) -> Result<u64, Box<Fault>> {
+        let mut value = 0_u64;
+        for place in 0..LONGEST_VARINT {
+            let Some(byte) = self.bytes.get(self.at + place) else {
+                let end = self.start + self.bytes.len();
+                return Err(Fault::new(end, expected, "the end"));
+            };
+            let bits = u64::from(byte & 0x7f);
+            if place == LONGEST_VARINT - 1 && *byte > 1 {
+                break;
+            }
+            value |= bits << (7 * place);
+            if byte & 0x80 == 0 {
+                self.at += place + 1;
+                return Ok(value);
+            }
+        }
+        let found = "one of more than 64 bits";
+        Err(Fault::new(self.offset(), expected, found))
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Box<Fault>> {
+        match self.bytes[self.at..].first_chunk::<N>() {
+            Some(bytes) => {
+                self.at += N;
+                Ok(*bytes)
+            }
+            None => {
+                let found = format!("the end after {}", self.bytes.len() - self.at);
+                let expected = format!("{N} bytes of a number");
+                Err(Fault::new(self.offset(), expected, found))
+            }
+        }
+    }
+
+    /// What follows its own length, and where it begins in the body.
+    pub fn delimited(&mut self, expected: &'static str) -> Result<(&'b [u8], usize), Box<Fault>> {
+        let offset = self.offset();
+        let length = self.varint(expected)?;
+        let left = self.bytes.len() - self.at;
+        let length = match usize::try_from(length) {
+            Ok(length) if length <= left => length,
+            _ => {
+                let expected = format!("{expected} up to the {left} bytes that are left");
+                return Err(Fault::new(offset, expected, length.to_string()));
+            }
+        };
+        let start = self.at;
+        self.at += length;
+        Ok((&self.bytes[start..self.at], self.start + start))
+    }
+}
+
+impl<'b> Field<'b> {
+    pub fn text(&self, what: &'static str) -> Result<&'b str, Box<Fault>> {
+        let (bytes, start) = self.bytes(what)?;
+        str::from_utf8(bytes).map_err(|fault| {
+            let at = start + fault.valid_up_to();
+            Fault::new(at, format!("{what} in UTF-8"), "other bytes")
+        })
+    }
+
+    pub fn message(&self, what: &'static str) -> Result<Reader<'b>, Box<Fault>> {
+        let (bytes, start) = self.bytes(what)?;
+        Ok(Reader::new(bytes, start))
+    }
+
+    fn bytes(&self, what: &'static str) -> Result<(&'b [u8], usize), Box<Fault>> {
+        match self.payload {
+            Payload::Bytes(bytes, start) => Ok((bytes, start)),
+            other => Err(self.not(what, other)),
+        }
+    }
+
+    pub fn unsigned(&self, what: &'static str) -> Result<u64, Box<Fault>> {
+        match self.payload {
+            Payload::Varint(value) => Ok(value),
+            other => Err(self.not(what, other)),
+        }
+    }
+
+    pub fn double(&self, what: &'static str) -> Result<f64, Box<Fault>> {
+        match self.payload {
+            Payload::Fixed64(bits) => Ok(f64::from_bits(bits)),
+            other => Err(self.not(what, other)),
+        }
+    }
+
+    /// A repeated whole number: one, or several that are packed.
+    pub fn each_varint(
+        &self,
+        what: &'static str,
+        mut each: impl FnMut(u64) -> Result<(), Box<Fault>>,
+    ) -> Result<(), Box<Fault>> {
+        match self.payload {
+            Payload::Bytes(bytes, start) => {
+                let mut packed = Reader::new(bytes, start);
+                while !packed.is_empty() {
+                    each(packed.varint(what)?)?;
+                }
+                Ok(())
+            }
+            _ => each(self.unsigned(what)?),
+        }
+    }
+
+    /// A repeated double: one, or several that are packed.
+    pub fn each_double(
+        &self,
+        what: &'static str,
+        mut each: impl FnMut(f64) -> Result<(), Box<Fault>>,
+    ) -> Result<(), Box<Fault>> {
+        match self.payload {
+            Payload::Bytes(bytes, start) => {
+                let mut packed = Reader::new(bytes, start);
+                while !packed.is_empty() {
+                    each(f64::from_le_bytes(packed.fixed()?))?;
+                }
+                Ok(())
+            }
+            _ => each(self.double(what)?),
+        }
+    }
+
+    #[cold]
+    fn not(&self, what: &'static str, payload: Payload<'_>) -> Box<Fault> {
+        let found = match payload {
+            Payload::Varint(_) => "a varint",
+            Payload::Fixed64(_) => "8 bytes of a number",
+            Payload::Fixed32 => "4 bytes of a number",
+            Payload::Bytes(..) => "bytes with a length",
+            Payload::Group => "a group",
+        };
+        let number = self.number;
+        Fault::new(self.offset, format!("{what} in field {number}"), found)
+    }
+}
+
+/// A signed number as `sint32` and `sint64` have it: the sign in the lowest bit.
+pub fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub fn put_unsigned(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
+}
+
+pub fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
+    put_varint(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// A text, or a message that is encoded already.
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}

@@ -1,0 +1,201 @@
+//! `/api/v1/`: what Pushgateway tells of its groups, and what is ours.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::apps::rfc3339;
+use super::push::{Call, after, away, is_large};
+use super::reply::{self, Reply};
+use super::{groups, metrics_api};
+use crate::config::Push;
+use crate::push::{Body, Fault, Group};
+use crate::store::Now;
+use crate::telemetry::Reason;
+
+/// Answers what follows `/api/v1/` in a path, and names the handler.
+pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> (&'static str, Reply) {
+    let admin = call.pushes.intake.config.enable_admin_api;
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    let (handler, allowed) = match trimmed {
+        "metrics" => ("api_metrics", "GET, HEAD, OPTIONS"),
+        "status" => ("api_status", "GET, HEAD, OPTIONS"),
+        "groups" => ("api_groups", "GET, HEAD, DELETE, OPTIONS"),
+        "batch" => ("api_batch", "POST, OPTIONS"),
+        "validate" => ("api_validate", "POST, PUT, OPTIONS"),
+        _ if path.starts_with("validate/") => ("api_validate", "POST, PUT, OPTIONS"),
+        "admin/wipe" if admin => ("api_wipe", "PUT, OPTIONS"),
+        _ => {
+            let reply = reply::not_found(&format!("/api/v1/{path}"));
+            return ("unknown", after(reply, body).await);
+        }
+    };
+    let reply = match (handler, &call.method) {
+        ("api_batch", &Method::POST) => return (handler, batch(call, body).await),
+        ("api_validate", &Method::POST | &Method::PUT) => {
+            let labels = path.strip_prefix("validate/").unwrap_or_default();
+            return (handler, validate(call, labels, body).await);
+        }
+        ("api_metrics", &Method::GET | &Method::HEAD) => metrics_api::list(call.server).await,
+        ("api_status", &Method::GET | &Method::HEAD) => status(call),
+        ("api_groups", &Method::GET | &Method::HEAD) => groups::list(call).await,
+        ("api_groups", &Method::DELETE) => groups::remove(call).await,
+        ("api_wipe", &Method::PUT) => groups::wipe(call).await,
+        (_, &Method::OPTIONS) => reply::empty(StatusCode::OK),
+        (_, method) => reply::method_not_allowed(method, allowed),
+    };
+    (handler, after(reply, body).await)
+}
+
+/// What is wrong with a request, in the API's form.
+pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {
+    let value = json!({ "status": "error", "errorType": kind, "error": message });
+    reply::json_with(status, &value)
+}
+
+/// `GET status`: settings under Pushgateway's names where it has them, all
+/// others under ours, and what runs.
+fn status(call: &Call<'_>) -> Reply {
+    let config = &call.pushes.intake.config;
+    let mut flags = Map::new();
+    for (name, value) in [
+        ("web.listen-address", call.pushes.source.to_string()),
+        ("web.telemetry-path", "/metrics".to_owned()),
+        ("web.route-prefix", String::new()),
+        ("web.enable-admin-api", config.enable_admin_api.to_string()),
+        ("web.enable-lifecycle", config.enable_lifecycle.to_string()),
+        ("push.disable-consistency-check", "false".to_owned()),
+        (
+            "push.enable-utf8-names",
+            config.enable_utf8_names.to_string(),
+        ),
+        ("persistence.file", String::new()),
+    ] {
+        flags.insert(name.to_owned(), Value::String(value));
+    }
+    for (key, value) in settings(config) {
+        flags.insert(format!("push.{key}"), Value::String(value));
+    }
+    reply::json(&json!({
+        "status": "success",
+        "data": {
+            "flags": flags,
+            "start_time": rfc3339(call.server.telemetry.started.wall),
+            "build_information": {
+                "version": env!("CARGO_PKG_VERSION"),
+                "revision": "",
+                "branch": "",
+                "buildUser": "",
+                "buildDate": "",
+                "goVersion": "",
+            },
+        },
+    }))
+}
+
+/// The settings of `[push]` as texts.
+fn settings(config: &Push) -> Vec<(String, String)> {
+    let Ok(Value::Object(settings)) = serde_json::to_value(config) else {
+        return Vec::new();
+    };
+    let shown = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    settings
+        .into_iter()
+        .map(|(key, value)| (key, shown(value)))
+        .collect()
+}
+
+/// `POST batch`: several groups, all or none.
+async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
+    let body = match call.read("batch", body).await {
+        Ok(body) => body,
+        Err(reply) => return reply,
+    };
+    let bytes = body.len();
+    let (_, coding) = call.content();
+    let large = is_large(&body, &coding);
+    let intake = Arc::clone(&call.pushes.intake);
+    let store = Arc::clone(&call.server.store);
+    let origin = call.origin();
+    let work = move || {
+        let now = Now::read();
+        let json = intake.unpacked(&coding, &body.bytes)?;
+        let (write, groups) = intake.batch(&json, &origin, now)?;
+        store.apply(write, now).map_err(Fault::from)?;
+        Ok(groups)
+    };
+    let done = if large {
+        away(work).await.and_then(|done| done)
+    } else {
+        work()
+    };
+    match done {
+        Ok(groups) => {
+            let pushes = &call.server.telemetry.pushes;
+            pushes.count("batch", Ok(()), bytes);
+            reply::json(&json!({ "status": "success", "data": { "groups": groups } }))
+        }
+        Err(fault) => call.refuse("batch", &fault, bytes),
+    }
+}
+
+/// `POST validate{/job/<job>...}`: whether a push would be taken. 200 where it
+/// would, 400 where it would not, so that a script need not read the answer.
+/// Without labels, what the body is beside others is known but for its series.
+async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
+    let config = &call.pushes.intake.config;
+    let group = match labels {
+        "" => Group::default(),
+        labels => match Group::of_path(labels, config.enable_utf8_names) {
+            Ok(group) => group,
+            Err(problem) => {
+                let fault = Fault::new(Reason::BadLabels, &problem.to_string());
+                return after(invalid(&fault), body).await;
+            }
+        },
+    };
+    let body = match call.read("validate", body).await {
+        Ok(body) => body,
+        Err(reply) => return reply,
+    };
+    let (content_type, content_encoding) = call.content();
+    let large = is_large(&body, &content_encoding);
+    let intake = Arc::clone(&call.pushes.intake);
+    let store = Arc::clone(&call.server.store);
+    let work = move || {
+        let body = Body {
+            content_type: &content_type,
+            content_encoding: &content_encoding,
+            bytes: &body.bytes,
+        };
+        intake.validate(&store, &group, body, Now::read())
+    };
+    match if large {
+        away(work).await.and_then(|done| done)
+    } else {
+        work()
+    } {
+        Ok((families, series)) => reply::json(&json!({
+            "valid": true,
+            "families": families,
+            "series": series,
+            "errors": [],
+        })),
+        Err(fault) => invalid(&fault),
+    }
+}
+
+fn invalid(fault: &Fault) -> Reply {
+    let value = json!({
+        "valid": false,
+        "families": 0,
+        "series": 0,
+        "errors": [{ "line": fault.line, "column": fault.column, "reason": fault.message }],
+    });
+    reply::json_with(StatusCode::BAD_REQUEST, &value)
+}

@@ -1,0 +1,280 @@
+//! `/api/v1/groups`: which groups there are, and removing many of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::api::wrong;
+use super::apps::rfc3339;
+use super::push::Call;
+use super::query;
+use super::reply::{self, Reply};
+use crate::config::duration_of;
+use crate::push::Group;
+use crate::push::selector::Selector;
+use crate::store::{Change, Now, Section, SectionId, Store, Write};
+
+/// Groups on a page, unless it is told, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 10_000;
+
+/// Groups that the answer to a removal lists; all are counted.
+const MOST_LISTED: usize = 1000;
+
+/// Groups that are looked at, or removed, without letting others in between.
+const AT_ONCE: usize = 1000;
+
+/// Selectors in one request.
+const MOST_SELECTORS: usize = 64;
+
+/// Which groups a request is of.
+#[derive(Debug)]
+struct Filter {
+    /// Any of them may match; none where all groups are meant.
+    selectors: Vec<Selector>,
+    /// Groups that were not pushed for so long.
+    older_than: Option<Duration>,
+}
+
+impl Filter {
+    fn of(query: &str) -> Result<Self, String> {
+        let mut texts = query::values(query, "match[]");
+        texts.extend(query::values(query, "match"));
+        if texts.len() > MOST_SELECTORS {
+            return Err(format!("a request has at most {MOST_SELECTORS} match[]"));
+        }
+        let selectors = texts.iter().map(|text| Selector::parse(text));
+        let older_than = query::value(query, "older_than").map(|text| {
+            let problem = || format!("older_than must be a duration such as \"1h\", not {text:?}");
+            duration_of(&text).ok_or_else(problem)
+        });
+        Ok(Filter {
+            selectors: selectors.collect::<Result<_, _>>()?,
+            older_than: older_than.transpose()?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.selectors.is_empty() && self.older_than.is_none()
+    }
+
+    fn matches(&self, group: &Group, section: &Section, now: Now) -> bool {
+        let selected = self
+            .selectors
+            .iter()
+            .any(|selector| selector.matches(group));
+        let old = self.older_than.is_none_or(|age| {
+            // One whose every push failed is as old as its last failure.
+            let last = section
+                .updated
+                .or(section.problem.as_ref().map(|problem| problem.at));
+            last.is_none_or(|at| now.since(at) > age)
+        });
+        (selected || self.selectors.is_empty()) && old
+    }
+}
+
+/// `GET groups`: a page of groups, by their keys.
+pub async fn list(call: &Call<'_>) -> Reply {
+    let query = &call.query;
+    let limit = query::value(query, "limit").map_or(Ok(PAGE), |text| {
+        let limit = text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+        limit.ok_or_else(|| {
+            format!("limit must be a whole number from 1 to {LARGEST_PAGE}, not {text:?}")
+        })
+    });
+    let (limit, filter) = match limit.and_then(|limit| Ok((limit, Filter::of(query)?))) {
+        Ok(asked) => asked,
+        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+    };
+    let after = query::value(query, "after").filter(|after| !after.is_empty());
+    let store = Arc::clone(&call.server.store);
+    let listed = spawn_blocking(move || {
+        let now = Now::read();
+        let scan = Scan::new(&store, after);
+        let mut found = Vec::new();
+        // One more tells whether there is another page.
+        for (id, group, section) in scan {
+            if filter.matches(&group, &section, now) {
+                found.push((id, group, section));
+                if found.len() > limit {
+                    break;
+                }
+            }
+        }
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map(|(id, ..)| id.name.to_string());
+        let groups: Vec<Value> = found
+            .iter()
+            .map(|(id, group, section)| described(id, group, section, now))
+            .collect();
+        json!({ "status": "success", "data": { "groups": groups, "next": next } })
+    });
+    told(listed.await.map(|value| reply::json(&value)))
+}
+
+/// `DELETE groups`: removes those that match, and were not pushed meanwhile.
+pub async fn remove(call: &Call<'_>) -> Reply {
+    let filter = match Filter::of(&call.query) {
+        Ok(filter) if filter.is_empty() => {
+            let problem = "which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them";
+            return wrong(StatusCode::BAD_REQUEST, "bad_data", problem);
+        }
+        Ok(filter) => filter,
+        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+    };
+    let dry_run = match query::value(&call.query, "dry_run").as_deref() {
+        None | Some("0" | "false") => false,
+        Some("" | "1" | "true") => true,
+        Some(other) => {
+            let problem = format!("dry_run must be 0 or 1, not {other:?}");
+            return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem);
+        }
+    };
+    let store = Arc::clone(&call.server.store);
+    let removed = spawn_blocking(move || remove_matching(&store, &filter, dry_run)).await;
+    if let Ok((count, _)) = &removed
+        && !dry_run
+    {
+        log::info!("{} removes {count} groups", call.peer);
+    }
+    told(removed.map(|(count, listed)| {
+        reply::json(&json!({
+            "status": "success",
+            "data": { "dry_run": dry_run, "count": count, "groups": listed },
+        }))
+    }))
+}
+
+/// `PUT admin/wipe`: removes all groups.
+pub async fn wipe(call: &Call<'_>) -> Reply {
+    let all = Filter {
+        selectors: Vec::new(),
+        older_than: None,
+    };
+    let store = Arc::clone(&call.server.store);
+    let removed = spawn_blocking(move || remove_matching(&store, &all, false)).await;
+    if let Ok((count, _)) = &removed {
+        log::info!("{} wipes {count} groups", call.peer);
+    }
+    told(removed.map(|_| reply::empty(StatusCode::ACCEPTED)))
+}
+
+/// Removes groups, some at a time so that pushes go on between. Returns how
+/// many, and the labels of the first.
+fn remove_matching(store: &Store, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
+    let now = Now::read();
+    let mut scan = Scan::new(store, None);
+    let mut count = 0;
+    let mut listed = Vec::new();
+    let mut changes = Vec::new();
+    loop {
+        let found = scan.next();
+        if changes.len() >= AT_ONCE || found.is_none() {
+            let changes = std::mem::take(&mut changes);
+            if !dry_run && let Err(refused) = store.apply(Write { changes }, now) {
+                log::error!("groups cannot be removed: {refused}");
+            }
+        }
+        let Some((id, group, section)) = found else {
+            return (count, listed);
+        };
+        if !filter.matches(&group, &section, now) {
+            continue;
+        }
+        count += 1;
+        if listed.len() < MOST_LISTED {
+            listed.push(json!(group.labels()));
+        }
+        changes.push(Change::Remove {
+            id,
+            // One that is pushed meanwhile is not old any more.
+            unless_since: filter.older_than.and_then(|_| section.updated.map(after)),
+        });
+    }
+}
+
+/// Just after a moment.
+fn after(at: Now) -> std::time::Instant {
+    at.tick + Duration::from_nanos(1)
+}
+
+/// What is known of a group.
+fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Value {
+    let labels: &BTreeMap<String, String> = group.labels();
+    json!({
+        "key": &*id.name,
+        "labels": labels,
+        "last_push": section.updated.map(|at| rfc3339(at.wall)),
+        "last_failure": section.problem.as_ref().map(|problem| json!({
+            "time": rfc3339(problem.at.wall),
+            "reason": problem.reason,
+        })),
+        "families": section.families().count(),
+        "series": section.series(),
+        "bytes": section.bytes,
+        "source": &*section.origin.source,
+        "peer": section.origin.peer.to_string(),
+        "expires_at": section.expires(now).map(rfc3339),
+    })
+}
+
+/// All groups in order, some at a time.
+pub struct Scan<'s> {
+    store: &'s Store,
+    after: Option<String>,
+    page: std::vec::IntoIter<(SectionId, Section)>,
+    ended: bool,
+}
+
+impl<'s> Scan<'s> {
+    pub fn new(store: &'s Store, after: Option<String>) -> Self {
+        Scan {
+            store,
+            after,
+            page: Vec::new().into_iter(),
+            ended: false,
+        }
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = (SectionId, Group, Section);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((id, section)) = self.page.next() {
+                self.after = Some(id.name.to_string());
+                if let Some(group) = Group::of_key(&id.name) {
+                    return Some((id, group, section));
+                }
+                continue;
+            }
+            if self.ended {
+                return None;
+            }
+            let page = self.store.groups(self.after.as_deref(), AT_ONCE);
+            self.ended = page.len() < AT_ONCE;
+            self.page = page.into_iter();
+        }
+    }
+}
+
+fn told(made: Result<Reply, tokio::task::JoinError>) -> Reply {
+    made.unwrap_or_else(|problem| {
+        log::error!("groups cannot be listed: {problem}");
+        let problem = "the groups cannot be listed; the log says why";
+        wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
+    })
+}

@@ -1,0 +1,371 @@
+//! Pushes: `/metrics/job/...` by Pushgateway's protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
+};
+use hyper::{Method as HttpMethod, Request, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::incoming::{self, Taken};
+use super::reply::{self, Reply};
+use super::{Server, api, cors, push_aggregate, query};
+use crate::config::duration_of;
+use crate::net::Budget;
+use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
+use crate::store::{Now, Origin, Peer};
+use crate::telemetry::Reason;
+
+/// What pushes are taken with.
+#[derive(Debug)]
+pub struct Pushes {
+    pub intake: Arc<Intake>,
+    pub budget: Arc<Budget>,
+    /// The listener's address.
+    pub source: Arc<str>,
+    /// Told that somebody wants the program to stop.
+    pub quit: CancellationToken,
+}
+
+/// Bodies up to this size are read where they come in. Reading a larger one
+/// would hold up the other connections of the thread.
+const READ_AT_ONCE: usize = 1 << 20;
+
+/// The same for bodies that are compressed.
+const UNPACKED_AT_ONCE: usize = 16 << 10;
+
+/// Large bodies that are read at once. Each takes its own size in memory again
+/// a few times over.
+static READERS: Semaphore = Semaphore::const_new(4);
+
+/// What is known of a request beside its body.
+pub struct Call<'r> {
+    pub server: &'r Server,
+    pub pushes: &'r Pushes,
+    pub peer: Peer,
+    pub method: HttpMethod,
+    pub headers: HeaderMap,
+    pub query: String,
+}
+
+const PUSH_METHODS: &str = "PUT, POST, DELETE, OPTIONS";
+
+const WHERE_TO: &str = "a push goes to /metrics/job/<job>";
+
+/// Answers what is of pushes and their API, and names the handler. Other
+/// requests are given back.
+pub async fn answer(
+    server: &Server,
+    pushes: &Pushes,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<(&'static str, Reply), Request<Incoming>> {
+    let path = request.uri().path().to_owned();
+    let config = &pushes.intake.config;
+    let query = request.uri().query().unwrap_or_default();
+    let adds = push_aggregate::is_meant(request.method(), query, config);
+    let Some(target) = Target::of(&path, adds) else {
+        return Err(request);
+    };
+    let (head, body) = request.into_parts();
+    let call = Call {
+        server,
+        pushes,
+        peer,
+        method: head.method,
+        headers: head.headers,
+        query: head.uri.query().unwrap_or_default().to_owned(),
+    };
+    let origins = &config.cors_origins;
+    let preflight = match origins.as_slice() {
+        [] => None,
+        origins => cors::preflight(origins, &call.method, &call.headers),
+    };
+    let (handler, mut reply) = match (preflight, target) {
+        (Some(reply), _) => ("preflight", reply),
+        (None, Target::Group(path)) if adds => {
+            ("push", push_aggregate::answer(&call, path, body).await)
+        }
+        (None, Target::Group(path)) => call.group(path, body).await,
+        (None, Target::Api(path)) => api::answer(&call, path, body).await,
+        (None, Target::Quit) => ("quit", call.quit()),
+    };
+    let api = matches!(target, Target::Api(_));
+    cors::mark(origins, api, &call.method, &call.headers, &mut reply);
+    Ok((handler, reply))
+}
+
+/// What a path is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'p> {
+    /// What follows `/metrics/`.
+    Group(&'p str),
+    /// What follows `/api/v1/`.
+    Api(&'p str),
+    Quit,
+}
+
+impl<'p> Target<'p> {
+    /// More slashes than one before `metrics` and before `job`, as where a
+    /// base address ends in one, mean one: no value can stand there. For those
+    /// further on see [`Group::of_path`].
+    ///
+    /// `/metrics` itself is read, and pushed to by a push that `adds`.
+    fn of(path: &'p str, adds: bool) -> Option<Self> {
+        let path = path.trim_start_matches('/');
+        let rest = match path.strip_prefix("metrics/") {
+            None if path == "metrics" => Some(""),
+            rest => rest.map(|rest| rest.trim_start_matches('/')),
+        };
+        if let Some(rest) = rest {
+            return (adds || !rest.is_empty()).then_some(Target::Group(rest));
+        }
+        if let Some(rest) = path.strip_prefix("api/v1/") {
+            return Some(Target::Api(rest));
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        (path == "-/quit").then_some(Target::Quit)
+    }
+}
+
+impl Call<'_> {
+    /// A push to the group of that path, or its removal.
+    async fn group(&self, path: &str, body: Incoming) -> (&'static str, Reply) {
+        let (handler, method) = match self.method {
+            HttpMethod::PUT => ("push", Some(Method::Put)),
+            HttpMethod::POST => ("push", Some(Method::Post)),
+            HttpMethod::DELETE => ("delete", Some(Method::Delete)),
+            _ => ("push", None),
+        };
+        let group = Group::of_path(path, self.pushes.intake.config.enable_utf8_names);
+        let reply = match (method, group) {
+            (_, Err(PathError::NotAPush)) => reply::not_found(WHERE_TO),
+            (None, _) if self.method == HttpMethod::OPTIONS => reply::empty(StatusCode::OK),
+            (None, _) => reply::method_not_allowed(&self.method, PUSH_METHODS),
+            (Some(method), Err(problem)) => self.refuse(method.as_str(), &problem.into(), 0),
+            (Some(method), Ok(group)) => match self.sender() {
+                Err(fault) => self.refuse(method.as_str(), &fault, 0),
+                Ok(sender) if method != Method::Delete => {
+                    return (handler, self.push(method, group, sender, body).await);
+                }
+                Ok(sender) => {
+                    let removed = apply(self, method, group, Taken::none(), sender).await;
+                    self.told(method, removed, 0)
+                }
+            },
+        };
+        (handler, after(reply, body).await)
+    }
+
+    async fn push(&self, method: Method, group: Group, sender: Sender, body: Incoming) -> Reply {
+        match self.read(method.as_str(), body).await {
+            Ok(body) => {
+                let bytes = body.len();
+                let pushed = apply(self, method, group, body, sender).await;
+                self.told(method, pushed, bytes)
+            }
+            Err(reply) => reply,
+        }
+    }
+
+    /// Reads the body of a push. What is wrong with it is answered, and ends
+    /// the connection, since the rest of it would be taken for a request.
+    pub async fn read(&self, method: &'static str, body: Incoming) -> Result<Taken, Reply> {
+        let config = &self.pushes.intake.config;
+        let waits = self.headers.contains_key(EXPECT);
+        let read = incoming::read(body, &self.pushes.budget, config, waits).await;
+        read.map_err(|(fault, came)| closing(self.refuse(method, &fault, came)))
+    }
+
+    /// The body's headers.
+    pub fn content(&self) -> (String, String) {
+        let joined = |name| {
+            let values = self.headers.get_all(name).iter();
+            // What is no text names no type, nor a coding that is known.
+            let texts = values.map(|value| value.to_str().unwrap_or("?"));
+            texts.collect::<Vec<_>>().join(",")
+        };
+        (joined(CONTENT_TYPE), joined(CONTENT_ENCODING))
+    }
+
+    pub fn origin(&self) -> Origin {
+        Origin {
+            source: Arc::clone(&self.pushes.source),
+            peer: self.peer,
+        }
+    }
+
+    fn sender(&self) -> Result<Sender, Fault> {
+        // Whoever asks for something else than there is should hear of it.
+        push_aggregate::mode(&self.query, &self.pushes.intake.config)?;
+        Ok(Sender {
+            origin: self.origin(),
+            ttl: self.ttl()?,
+        })
+    }
+
+    /// For how long a push holds, where it says so itself.
+    pub fn ttl(&self) -> Result<Option<Duration>, Fault> {
+        let ttl = query::value(&self.query, "ttl").map(|ttl| {
+            let problem = || Fault::new(Reason::BadParameter, &batch::wrong_ttl(&ttl));
+            duration_of(&ttl).ok_or_else(problem)
+        });
+        ttl.transpose()
+    }
+
+    /// The answer to a push or a removal.
+    fn told(&self, method: Method, done: Result<(), Fault>, bytes: usize) -> Reply {
+        match done {
+            Ok(()) => {
+                let pushes = &self.server.telemetry.pushes;
+                pushes.count(method.as_str(), Ok(()), bytes);
+                reply::empty(match method {
+                    Method::Put | Method::Post => StatusCode::OK,
+                    Method::Delete => StatusCode::ACCEPTED,
+                })
+            }
+            Err(fault) => self.refuse(method.as_str(), &fault, bytes),
+        }
+    }
+
+    /// Tells the sender, the log and the counters of a push that was refused.
+    pub fn refuse(&self, method: &'static str, fault: &Fault, bytes: usize) -> Reply {
+        let Fault {
+            reason, message, ..
+        } = fault;
+        log::warn!("{method} from {} refused ({reason}): {message}", self.peer);
+        let pushes = &self.server.telemetry.pushes;
+        pushes.count(method, Err(*reason), bytes);
+        let mut reply = reply::text(status(*reason), format!("{message}\n"));
+        if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
+            reply
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        reply
+    }
+
+    /// `/-/quit`: stops the program, where that is enabled.
+    fn quit(&self) -> Reply {
+        if !matches!(self.method, HttpMethod::PUT | HttpMethod::POST) {
+            return match self.method {
+                HttpMethod::OPTIONS => reply::empty(StatusCode::OK),
+                _ => reply::method_not_allowed(&self.method, "PUT, POST, OPTIONS"),
+            };
+        }
+        if !self.pushes.intake.config.enable_lifecycle {
+            let problem = "this is not enabled (push.enable_lifecycle)\n";
+            return reply::text(StatusCode::FORBIDDEN, problem);
+        }
+        log::info!("{} asks for a stop", self.peer);
+        self.pushes.quit.cancel();
+        reply::text(StatusCode::OK, "stopping\n")
+    }
+}
+
+/// Applies a push; a large one away from the threads that serve.
+async fn apply(
+    call: &Call<'_>,
+    method: Method,
+    group: Group,
+    body: Taken,
+    sender: Sender,
+) -> Result<(), Fault> {
+    let (content_type, content_encoding) = call.content();
+    let intake = Arc::clone(&call.pushes.intake);
+    let store = Arc::clone(&call.server.store);
+    let large = is_large(&body, &content_encoding);
+    let work = move || {
+        let body = Body {
+            content_type: &content_type,
+            content_encoding: &content_encoding,
+            bytes: &body.bytes,
+        };
+        intake.push(&store, (method, &group), body, &sender, Now::read())
+    };
+    if large { away(work).await? } else { work() }
+}
+
+/// Whether reading a body takes long enough to be done on another thread.
+pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
+    let at_once = match content_encoding {
+        "" | "identity" => READ_AT_ONCE,
+        _ => UNPACKED_AT_ONCE,
+    };
+    body.len() > at_once
+}
+
+/// Does what takes long on a thread of its own, a few at a time.
+pub async fn away<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let _turn = READERS.acquire().await;
+    spawn_blocking(work).await.map_err(|problem| {
+        log::error!("a push cannot be worked on: {problem}");
+        Fault::new(
+            Reason::Closed,
+            "the push cannot be worked on; the log says why",
+        )
+    })
+}
+
+/// The answer, once what is left of a body is out of the way.
+pub async fn after(reply: Reply, body: Incoming) -> Reply {
+    match incoming::discard(body).await {
+        true => reply,
+        false => closing(reply),
+    }
+}
+
+/// The answer, after which the connection is closed.
+fn closing(mut reply: Reply) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
+}
+
+/// The status for what is wrong. Bounds of what is held may be gone in a
+/// while; other faults are the sender's.
+fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::Timeout => StatusCode::REQUEST_TIMEOUT,
+        Reason::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Reason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManySeries | Reason::TooManyBytes => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Reason::Closed => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_too_many_before_the_job_mean_one() {
+        for (path, target) in [
+            ("/metrics/job/x", Some(Target::Group("job/x"))),
+            ("//metrics//job/x", Some(Target::Group("job/x"))),
+            ("/metrics/job//a", Some(Target::Group("job//a"))),
+            ("/api/v1/metrics", Some(Target::Api("metrics"))),
+            ("/-/quit/", Some(Target::Quit)),
+            ("/metrics", None),
+            ("/metrics/", None),
+            ("/metricsjob/x", None),
+            ("/apps", None),
+        ] {
+            assert_eq!(Target::of(path, false), target, "{path}");
+        }
+        for path in ["/metrics", "/metrics/"] {
+            assert_eq!(Target::of(path, true), Some(Target::Group("")), "{path}");
+        }
+    }
+}

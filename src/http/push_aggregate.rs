@@ -1,0 +1,131 @@
+//! Pushes that are added to living families: `/metrics{/<label>/<value>}`,
+//! prom-aggregation-gateway's paths, which Gravel shares, and Pushgateway's.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method as HttpMethod, StatusCode};
+
+use super::incoming::Taken;
+use super::push::{Call, after, away, is_large};
+use super::query;
+use super::reply::{self, Reply};
+use crate::config::{Push, PushMode};
+use crate::push::{Addition, Body, Fault, Group, LONGEST_KEY, Once};
+use crate::store::Now;
+use crate::telemetry::Reason;
+
+/// What such pushes are counted as.
+const METHOD: &str = "aggregate";
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Tells that a push was counted before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// What a push does: what its query asks for, or the setting.
+pub fn mode(query: &str, config: &Push) -> Result<PushMode, Fault> {
+    match query::value(query, "mode").as_deref() {
+        None => Ok(config.mode),
+        Some("replace") => Ok(PushMode::Replace),
+        Some("aggregate") => Ok(PushMode::Aggregate),
+        Some(other) => {
+            let message = format!("mode is \"replace\" or \"aggregate\", not {other:?}");
+            Err(Fault::new(Reason::BadParameter, &message))
+        }
+    }
+}
+
+/// Whether a request to a path of pushes is one to add.
+pub fn is_meant(method: &HttpMethod, query: &str, config: &Push) -> bool {
+    matches!(*method, HttpMethod::PUT | HttpMethod::POST)
+        && matches!(mode(query, config), Ok(PushMode::Aggregate))
+}
+
+/// Adds a push with the labels of that path, what follows `/metrics/`.
+pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
+    let utf8_names = call.pushes.intake.config.enable_utf8_names;
+    let labels = Group::of_labels_path(path, utf8_names).map_err(Fault::from);
+    let asked = labels.and_then(|labels| Ok((labels, addition(call)?)));
+    let (labels, addition) = match asked {
+        Ok(asked) => asked,
+        Err(fault) => return after(told(call, Err(fault), 0), body).await,
+    };
+    match call.read(METHOD, body).await {
+        Ok(body) => {
+            let bytes = body.len();
+            let added = apply(call, labels, body, addition).await;
+            told(call, added, bytes)
+        }
+        Err(reply) => reply,
+    }
+}
+
+fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
+    let key = match call.headers.get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(key) => {
+            let key = key.to_str().unwrap_or_default();
+            if key.is_empty() || key.len() > LONGEST_KEY {
+                let message = format!(
+                    "an Idempotency-Key has 1 to {LONGEST_KEY} characters, all of them ASCII"
+                );
+                return Err(Fault::new(Reason::BadParameter, &message));
+            }
+            Some(key.to_owned())
+        }
+    };
+    Ok(Addition {
+        ttl: call.ttl()?,
+        key,
+    })
+}
+
+async fn apply(
+    call: &Call<'_>,
+    labels: Group,
+    body: Taken,
+    addition: Addition,
+) -> Result<Once, Fault> {
+    let (content_type, content_encoding) = call.content();
+    let intake = Arc::clone(&call.pushes.intake);
+    let store = Arc::clone(&call.server.store);
+    let large = is_large(&body, &content_encoding);
+    let work = move || {
+        let body = Body {
+            content_type: &content_type,
+            content_encoding: &content_encoding,
+            bytes: &body.bytes,
+        };
+        intake.add(&store, &labels, body, &addition, Now::read())
+    };
+    if large { away(work).await? } else { work() }
+}
+
+/// The answer to a push, as prom-aggregation-gateway gives it.
+fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
+    let pushes = &call.server.telemetry.pushes;
+    pushes
+        .forgotten_keys
+        .rise_to(call.pushes.intake.forgotten_keys());
+    match added {
+        Ok(once) => {
+            let mut reply = reply::empty(StatusCode::ACCEPTED);
+            if once == Once::Repeated {
+                pushes.repeated.add(1);
+                let yes = HeaderValue::from_static("true");
+                reply.headers_mut().insert(REPLAYED, yes);
+            } else {
+                pushes.count(METHOD, Ok(()), bytes);
+            }
+            reply
+        }
+        Err(fault) => {
+            let mut reply = call.refuse(METHOD, &fault, bytes);
+            let nosniff = HeaderValue::from_static("nosniff");
+            reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+            reply
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Bodies of pushes become families.
+
+use bytes::Bytes;
+
+use super::coding::{self, Coding};
+use super::{Fault, Group, Intake};
+use crate::exposition::{
+    Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, format_of,
+    normalize_as, plain_name, protobuf, write_label_value,
+};
+use crate::telemetry::Reason;
+
+/// A body as it came, with what its headers say of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<'b> {
+    /// Empty where there is none.
+    pub content_type: &'b str,
+    pub content_encoding: &'b str,
+    pub bytes: &'b Bytes,
+}
+
+/// Names of this beginning are the proxy's own.
+const RESERVED: &str = "exporter_proxy_";
+
+/// The families that each group has beside what is pushed. Pushed ones of
+/// these names are passed over.
+pub const TIMES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
+
+/// Bytes of one family of one group, its labels included: the store's pages
+/// take no more in one piece.
+const LONGEST_FRAGMENT: usize = 1 << 30;
+
+/// A protobuf body may become so many times the text that a body may have:
+/// each bucket has all labels there.
+const TEXT_OF_PROTOBUF: usize = 4;
+
+/// What a body is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Media {
+    Text,
+    OpenMetrics,
+    Protobuf,
+}
+
+/// A group's labels as they stand in a text.
+#[derive(Debug)]
+pub struct Escaped {
+    labels: Vec<(String, String)>,
+    instance: bool,
+}
+
+impl Escaped {
+    pub fn of(group: &Group) -> Self {
+        let escaped = |text: &str| {
+            let mut out = String::with_capacity(text.len());
+            write_label_value(&mut out, text);
+            out
+        };
+        let labels = group.labels().iter();
+        Escaped {
+            labels: labels
+                .map(|(name, value)| (escaped(name), escaped(value)))
+                .collect(),
+            instance: group.has_instance(),
+        }
+    }
+
+    /// What is put on each sample: the group's labels over its own, and for a
+    /// group an `instance` where there is none.
+    fn added(&self) -> Vec<Added<'_>> {
+        let mut added: Vec<Added<'_>> = self
+            .labels
+            .iter()
+            .map(|(name, value)| Added {
+                name,
+                value,
+                clash: Clash::Override,
+            })
+            .collect();
+        if self.instance && !self.labels.iter().any(|(name, _)| name == "instance") {
+            added.push(Added {
+                name: "instance",
+                value: "",
+                clash: Clash::Keep,
+            });
+        }
+        added
+    }
+}
+
+impl Intake {
+    /// The families that a body pushes into a group. They hold nothing that
+    /// was in the way of the body alone; whether they fit beside others is the
+    /// store's to say.
+    pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
+        let media = media(body.content_type)?;
+        let bytes = self.unpacked(body.content_encoding, body.bytes)?;
+        if media == Media::Protobuf {
+            let limits = protobuf::Limits {
+                families: self.exposition.max_samples,
+                text: self.config.max_body.saturating_mul(TEXT_OF_PROTOBUF),
+            };
+            let decoded = protobuf::decode(&bytes, &limits).map_err(|fault| {
+                Fault::new(Reason::Malformed, &format!("{}, {fault}", shown(group)))
+            })?;
+            let mut families = self.text_families(group, &decoded.text, Format::Text)?;
+            protobuf::attach(&mut families, decoded.natives, |labels| {
+                put_on(group, labels);
+            });
+            return Ok(families);
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|fault| {
+            let lines = bytes[..fault.valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n');
+            let line = lines.count() + 1;
+            let message = format!("{}, line {line}: the text is not UTF-8", shown(group));
+            Fault::new(Reason::InvalidUtf8, &message).at(line, None)
+        })?;
+        let format = match media {
+            Media::OpenMetrics => Format::OpenMetrics,
+            _ => format_of(text),
+        };
+        self.text_families(group, text, format)
+    }
+
+    /// A body as it was before it was compressed.
+    pub fn unpacked(&self, content_encoding: &str, bytes: &Bytes) -> Result<Bytes, Fault> {
+        let coding = Coding::of(content_encoding)?;
+        Ok(coding::decode(coding, bytes.clone(), self.config.max_body)?)
+    }
+
+    fn text_families(
+        &self,
+        group: &Group,
+        text: &str,
+        format: Format,
+    ) -> Result<Vec<FamilyText>, Fault> {
+        let mut families = self
+            .normalize(&Escaped::of(group), text, format)
+            .map_err(|fault| {
+                let reason = Reason::from(&fault);
+                let message = format!("{}, {fault}", shown(group));
+                let told = Fault::new(reason, &message).at(fault.line, Some(fault.column));
+                // What is well-formed and still refused.
+                match reason {
+                    Reason::Timestamp | Reason::DuplicateSeries => told.noted(),
+                    _ => told,
+                }
+            })?;
+        families.retain(|family| !TIMES.contains(&&*family.name));
+        for family in &families {
+            self.admit(group, family)?;
+        }
+        Ok(families)
+    }
+
+    /// A text with the group's labels on every sample.
+    pub(super) fn normalize(
+        &self,
+        labels: &Escaped,
+        text: &str,
+        format: Format,
+    ) -> Result<Vec<FamilyText>, ParseError> {
+        let config = &self.exposition;
+        let added = labels.added();
+        let normal = Normal {
+            limits: Limits {
+                samples: config.max_samples,
+                labels: config.max_labels,
+                label_name: config.max_label_length,
+                label_value: config.max_label_length,
+            },
+            added: &added,
+            timestamps: Timestamps::Refuse,
+            hash: &self.hash,
+        };
+        normalize_as(text, format, &normal)
+    }
+
+    /// Whether a family may be in a group.
+    fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
+        let told = |reason, problem: String| {
+            let line = family.line;
+            let message = format!("{}, line {line}: {problem}", shown(group));
+            Err(Fault::new(reason, &message).at(line, None).noted())
+        };
+        let name = &family.name;
+        if self.own_metrics && plain_name(name).starts_with(RESERVED) {
+            let problem =
+                format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
+            return told(Reason::ReservedName, problem);
+        }
+        let part = match family.kind {
+            Kind::Histogram => "le",
+            Kind::Summary => "quantile",
+            _ => "",
+        };
+        if group.labels().contains_key(part) {
+            let kind = family.kind.as_str();
+            let problem = format!(
+                "{name} is a {kind}, whose parts {part} tells apart, and {part} is a label of the group"
+            );
+            return told(Reason::BadLabels, problem);
+        }
+        if family.samples.len() > LONGEST_FRAGMENT {
+            let problem = format!("{name} has more than {LONGEST_FRAGMENT} bytes");
+            return told(Reason::TooManyBytes, problem);
+        }
+        Ok(())
+    }
+}
+
+/// A group in messages.
+pub fn shown(group: &Group) -> String {
+    if group.labels().is_empty() {
+        return "the body".to_owned();
+    }
+    format!("group {}", group.key())
+}
+
+/// Does to labels what is done to those of samples.
+fn put_on(group: &Group, labels: &mut Vec<(String, String)>) {
+    labels.retain(|(name, _)| !group.labels().contains_key(name));
+    for (name, value) in group.labels() {
+        labels.push((name.clone(), value.clone()));
+    }
+    if group.has_instance() && !labels.iter().any(|(name, _)| name == "instance") {
+        labels.push(("instance".to_owned(), String::new()));
+    }
+}
+
+/// What the body is, by its `Content-Type`. What is not known is text, as
+/// Pushgateway has it: few who push by hand name a type.
+fn media(content_type: &str) -> Result<Media, Fault> {
+    let mut parts = content_type.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+    match name.as_str() {
+        "application/openmetrics-text" => Ok(Media::OpenMetrics),
+        "application/vnd.google.protobuf" => {
+            for (key, expected) in [
+                ("proto", "io.prometheus.client.MetricFamily"),
+                ("encoding", "delimited"),
+            ] {
+                let told = parts.clone().filter_map(|part| part.split_once('='));
+                let mut told = told.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key));
+                let wrong = told.find(|(_, value)| value.trim().trim_matches('"') != expected);
+                if let Some((_, value)) = wrong {
+                    let message = format!(
+                        "a protobuf body must have {key}={expected} in its Content-Type, not {value:?}"
+                    );
+                    return Err(Fault::new(Reason::UnsupportedMedia, &message));
+                }
+            }
+            Ok(Media::Protobuf)
+        }
+        _ => Ok(Media::Text),
+    }
+}

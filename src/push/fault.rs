@@ -1,0 +1,77 @@
+//! Why a push is refused.
+
+use super::coding::CodingError;
+use super::group::PathError;
+use crate::store::Refused;
+use crate::telemetry::{Reason, clip};
+
+/// Why a push changed nothing, for its sender, the log and the counters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub reason: Reason,
+    pub message: String,
+    /// Where in the body, both from 1, as far as there is such a place.
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    /// Whether it is noted with the group, as Pushgateway does with what it
+    /// could read and would not take.
+    pub noted: bool,
+}
+
+impl Fault {
+    pub fn new(reason: Reason, message: &str) -> Self {
+        Fault {
+            reason,
+            message: clip(message),
+            line: None,
+            column: None,
+            noted: false,
+        }
+    }
+
+    /// The same, to be noted with the group.
+    #[must_use]
+    pub fn noted(mut self) -> Self {
+        self.noted = true;
+        self
+    }
+
+    #[must_use]
+    pub fn at(mut self, line: usize, column: Option<usize>) -> Self {
+        self.line = Some(line);
+        self.column = column;
+        self
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        let mut fault = Fault::new(Reason::from(&refused), &refused.to_string());
+        fault.line = refused.line();
+        fault.noted = matches!(
+            refused,
+            Refused::KindConflict { .. }
+                | Refused::NameCollision { .. }
+                | Refused::DuplicateSeries { .. }
+        );
+        fault
+    }
+}
+
+impl From<CodingError> for Fault {
+    fn from(problem: CodingError) -> Self {
+        let reason = match problem {
+            CodingError::Unknown(_) | CodingError::Several(_) => Reason::UnsupportedMedia,
+            CodingError::TooLarge { .. } => Reason::TooLarge,
+            CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
+        };
+        Fault::new(reason, &problem.to_string())
+    }
+}
+
+impl From<PathError> for Fault {
+    fn from(problem: PathError) -> Self {
+        Fault::new(Reason::BadLabels, &problem.to_string())
+    }
+}

@@ -1,0 +1,208 @@
+//! Pushes that replace what was pushed before, as with Pushgateway.
+
+use std::time::Duration;
+
+use super::body::{Body, Escaped, TIMES, shown};
+use super::{Fault, Group, Intake};
+use crate::exposition::{FamilyText, Format};
+use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
+use crate::telemetry::Reason;
+
+/// What a push does with its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// All of its families are replaced.
+    Put,
+    /// The pushed families are replaced, others stay.
+    Post,
+    /// The group is removed.
+    Delete,
+}
+
+impl Method {
+    pub const ALL: [Method; 3] = [Method::Put, Method::Post, Method::Delete];
+
+    /// The word for labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Put => "put",
+            Method::Post => "post",
+            Method::Delete => "delete",
+        }
+    }
+}
+
+/// Who pushes, and for how long it holds.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    pub origin: Origin,
+    /// Where the push says so itself; zero is for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Intake {
+    /// Applies a push to the store, whole or not at all. What could be read
+    /// and is not taken is noted with the group: its time of failure is shown,
+    /// and its reason is listed.
+    pub fn push(
+        &self,
+        store: &Store,
+        (method, group): (Method, &Group),
+        body: Body<'_>,
+        sender: &Sender,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let pushed = self
+            .change(method, group, body, sender, now)
+            .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
+        if let Err(fault) = &pushed
+            && fault.noted
+        {
+            let note = self.failure(group, sender, fault, now);
+            if let Err(refused) =
+                note.and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from))
+            {
+                log::debug!("that a push failed cannot be noted: {refused}");
+            }
+        }
+        pushed
+    }
+
+    /// The change that a push makes.
+    pub(super) fn change(
+        &self,
+        method: Method,
+        group: &Group,
+        body: Body<'_>,
+        sender: &Sender,
+        now: Now,
+    ) -> Result<Change, Fault> {
+        self.hold(group)?;
+        let id = SectionId::new(&group.key(), Producer::Group);
+        let others = match method {
+            Method::Put => Others::Drop,
+            Method::Post => Others::Keep,
+            Method::Delete => {
+                return Ok(Change::Remove {
+                    id,
+                    unless_since: None,
+                });
+            }
+        };
+        let mut families = self.families(group, body)?;
+        let [failure, success] = self.times(group, 0.0, now.unix_seconds())?;
+        families.push(success);
+        Ok(Change::Update {
+            id,
+            families,
+            defaults: vec![failure],
+            others,
+            origin: sender.origin.clone(),
+            lifetime: self.lifetime(sender),
+            problem: None,
+        })
+    }
+
+    /// Whether a group's labels keep to the limits on labels of samples, since
+    /// they are put on each.
+    fn hold(&self, group: &Group) -> Result<(), Fault> {
+        let config = &self.exposition;
+        let told = |problem: &str| Err(Fault::new(Reason::BadLabels, problem));
+        if group.labels().len() > config.max_labels {
+            let most = config.max_labels;
+            return told(&format!(
+                "the group has more than {most} labels (exposition.max_labels)"
+            ));
+        }
+        let most = config.max_label_length;
+        let long = |(name, value): &(&String, &String)| name.len() > most || value.len() > most;
+        match group.labels().iter().find(long) {
+            Some((name, _)) => told(&format!(
+                "a label of the group has more than {most} bytes (exposition.max_label_length): {name:?}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The change that tells of a push that was refused.
+    fn failure(
+        &self,
+        group: &Group,
+        sender: &Sender,
+        fault: &Fault,
+        now: Now,
+    ) -> Result<Change, Fault> {
+        let [failure, success] = self.times(group, now.unix_seconds(), 0.0)?;
+        Ok(Change::Update {
+            id: SectionId::new(&group.key(), Producer::Group),
+            families: vec![failure],
+            defaults: vec![success],
+            others: Others::Keep,
+            origin: sender.origin.clone(),
+            lifetime: self.lifetime(sender),
+            problem: Some(fault.message.clone()),
+        })
+    }
+
+    fn lifetime(&self, sender: &Sender) -> Option<Duration> {
+        let ttl = sender.ttl.unwrap_or(self.config.group_ttl);
+        (!ttl.is_zero()).then_some(ttl)
+    }
+
+    /// The two families of times, in the order of [`TIMES`].
+    fn times(&self, group: &Group, failure: f64, success: f64) -> Result<[FamilyText; 2], Fault> {
+        let [failed, succeeded] = TIMES;
+        let text = format!(
+            "# HELP {failed} When a push to this group last failed, in seconds since 1970; 0 if none did.\n\
+             # TYPE {failed} gauge\n{failed} {failure}\n\
+             # HELP {succeeded} When a push to this group last succeeded, in seconds since 1970; 0 if none did.\n\
+             # TYPE {succeeded} gauge\n{succeeded} {success}\n"
+        );
+        let families = self.normalize(&Escaped::of(group), &text, Format::Text);
+        let families: Option<[FamilyText; 2]> =
+            families.ok().and_then(|families| families.try_into().ok());
+        // They stand in nobody's text.
+        let unplaced =
+            families.map(|families| families.map(|family| FamilyText { line: 0, ..family }));
+        // Only limits that nothing fits stand in the way.
+        unplaced.ok_or_else(|| {
+            let message = format!("{}: its labels are too many or too long (exposition.max_labels, exposition.max_label_length)", shown(group));
+            Fault::new(Reason::TooManySamples, &message)
+        })
+    }
+
+    /// What a push would come to: how many families and series it brings, or
+    /// why it would be refused. Nothing is changed.
+    pub fn validate(
+        &self,
+        store: &Store,
+        group: &Group,
+        body: Body<'_>,
+        now: Now,
+    ) -> Result<(usize, usize), Fault> {
+        let sender = Sender {
+            origin: Origin::default(),
+            ttl: None,
+        };
+        let change = self.change(Method::Put, group, body, &sender, now)?;
+        let counts = match &change {
+            Change::Update { families, .. } => {
+                let pushed = families
+                    .iter()
+                    .filter(|family| !TIMES.contains(&&*family.name));
+                pushed.fold((0, 0), |(families, series), family| {
+                    (families + 1, series + family.series.len())
+                })
+            }
+            _ => (0, 0),
+        };
+        match store.check(Write::one(change)) {
+            // Whether there is place for it later is another question.
+            Ok(()) | Err(Refused::TooManyGroups { .. }) => Ok(counts),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Native histograms of all sections, which lie beside the text they cannot
+//! stand in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::SectionId;
+use crate::exposition::Native;
+
+/// Those of one section in one family, and the family's name.
+pub type FamilyNatives = (Arc<str>, Arc<Vec<Native>>);
+
+/// By family and section, in the order of the output. Without any it costs
+/// nothing.
+#[derive(Debug, Default)]
+pub struct NativeIndex {
+    by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<Native>>>,
+}
+
+impl NativeIndex {
+    /// Sets what a section has in a family; none removes it. Returns what is
+    /// to be freed, which is for the caller to do without a lock.
+    pub fn set(
+        &mut self,
+        family: &Arc<str>,
+        id: &SectionId,
+        natives: Vec<Native>,
+    ) -> impl Iterator<Item = Bytes> + use<> {
+        let old = if natives.is_empty() && self.by_place.is_empty() {
+            None
+        } else {
+            let place = (Arc::clone(family), id.clone());
+            if natives.is_empty() {
+                self.by_place.remove(&place)
+            } else {
+                self.by_place.insert(place, Arc::new(natives))
+            }
+        };
+        // Where a reader still has them, they are the reader's to free.
+        let old = old.and_then(Arc::into_inner).unwrap_or_default();
+        old.into_iter().map(|native| native.histogram)
+    }
+
+    /// All of them, by family.
+    pub fn all(&self) -> Vec<FamilyNatives> {
+        self.by_place
+            .iter()
+            .map(|((family, _), natives)| (Arc::clone(family), Arc::clone(natives)))
+            .collect()
+    }
+}

@@ -1,0 +1,170 @@
+//! `/api/v1/groups`: listing and removing.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::harness::{Proxy, eventually};
+
+fn proxy() -> Proxy {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    for path in [
+        "job/a/instance/1",
+        "job/a/instance/2",
+        "job/b",
+        "job/c/zone/z",
+    ] {
+        assert_eq!(
+            proxy
+                .push("PUT", &format!("/metrics/{path}"), "m 1\n")
+                .status,
+            200
+        );
+    }
+    proxy
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn keys(list: &Value) -> Vec<String> {
+    let groups = list["data"]["groups"].as_array().unwrap().iter();
+    groups
+        .map(|group| group["key"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn list(proxy: &Proxy, query: &str) -> Value {
+    let answer = proxy.push("GET", &format!("/api/v1/groups{query}"), "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn groups_are_listed_in_order_and_by_pages() {
+    let proxy = proxy();
+    let all = list(&proxy, "");
+    let expected = [
+        "{instance=\"1\",job=\"a\"}",
+        "{instance=\"2\",job=\"a\"}",
+        "{job=\"b\"}",
+        "{job=\"c\",zone=\"z\"}",
+    ];
+    assert_eq!(keys(&all), expected);
+    assert_eq!(all["data"]["next"], Value::Null);
+    let mut pages = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = list(&proxy, &format!("?limit=3&after={}", encoded(&after)));
+        pages.push(keys(&page));
+        match page["data"]["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(pages, [&expected[..3], &expected[3..]]);
+    for wrong in [
+        "?limit=0",
+        "?limit=x",
+        "?limit=10001",
+        "?match[]=up",
+        "?older_than=x",
+    ] {
+        let answer = proxy.push("GET", &format!("/api/v1/groups{wrong}"), "");
+        assert_eq!(answer.status, 400, "{wrong}");
+        assert_eq!(answer.json()["errorType"], "bad_data");
+    }
+}
+
+#[test]
+fn a_group_is_described() {
+    let proxy = proxy();
+    assert_eq!(
+        proxy.push("POST", "/metrics/job/b?ttl=1h", "n 1\n").status,
+        200
+    );
+    assert_eq!(proxy.push("POST", "/metrics/job/b", "m 1 5\n").status, 400);
+    let query = format!("?match[]={}", encoded("{job=\"b\"}"));
+    let group = list(&proxy, &query)["data"]["groups"][0].clone();
+    assert_eq!(group["labels"], json!({ "job": "b" }));
+    assert_eq!(
+        (&group["families"], &group["series"]),
+        (&json!(4), &json!(4))
+    );
+    assert!(group["bytes"].as_u64().unwrap() > 100);
+    assert!(group["last_push"].as_str().unwrap().ends_with('Z'));
+    let reason = group["last_failure"]["reason"].as_str().unwrap();
+    assert!(reason.contains("expected no timestamp"), "{reason}");
+    assert!(group["expires_at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(group["source"], *proxy.push);
+    let other = list(&proxy, "?limit=1")["data"]["groups"][0].clone();
+    assert_eq!(
+        (&other["expires_at"], &other["last_failure"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn groups_are_removed_by_selector() {
+    let proxy = proxy();
+    let remove = |selectors: &[&str], more: &str| {
+        let matches = selectors
+            .iter()
+            .map(|text| format!("match[]={}&", encoded(text)));
+        let query: String = matches.collect();
+        proxy.push("DELETE", &format!("/api/v1/groups?{query}{more}"), "")
+    };
+    let answer = remove(
+        &["{job=\"a\",instance=~\"[0-9]\"}", "{zone!=\"\"}"],
+        "dry_run=1",
+    )
+    .json();
+    assert_eq!(
+        (&answer["data"]["count"], &answer["data"]["dry_run"]),
+        (&json!(3), &json!(true))
+    );
+    assert_eq!(
+        answer["data"]["groups"][0],
+        json!({ "instance": "1", "job": "a" })
+    );
+    assert_eq!(keys(&list(&proxy, "")).len(), 4);
+
+    let answer = remove(&["{job=\"a\",instance!~\"2\"}"], "").json();
+    assert_eq!(answer["data"]["count"], 1);
+    assert_eq!(keys(&list(&proxy, "")).len(), 3);
+    assert!(!proxy.metrics().contains("instance=\"1\""));
+    for (selectors, more, words) in [
+        (&[][..], "", "which groups?"),
+        (&[], "dry_run=1", "which groups?"),
+        (&["{job=~\"(\"}"], "", "no regular expression"),
+        (&["{}"], "dry_run=maybe", "dry_run must be 0 or 1"),
+        (&[], "older_than=soon", "older_than must be a duration"),
+    ] {
+        let answer = remove(selectors, more);
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    assert_eq!(keys(&list(&proxy, "")).len(), 3);
+    assert_eq!(remove(&["{}"], "").json()["data"]["count"], 3);
+    assert_eq!(proxy.metrics(), "");
+}
+
+#[test]
+fn groups_are_removed_by_age() {
+    let proxy = proxy();
+    let remove = |age: &str| {
+        let answer = proxy.push("DELETE", &format!("/api/v1/groups?older_than={age}"), "");
+        answer.json()["data"]["count"].as_u64().unwrap()
+    };
+    assert_eq!(remove("1h"), 0);
+    let mut removed = 0;
+    eventually(
+        || {
+            assert_eq!(proxy.push("PUT", "/metrics/job/b", "m 1\n").status, 200);
+            removed += remove("1s");
+            keys(&list(&proxy, ""))
+        },
+        |keys| *keys == ["{job=\"b\"}"],
+    );
+    assert_eq!(removed, 3);
+}
