@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Found, Framer, Operations, Source};
+use super::{Fault, Framer, Operations, Source};
 use crate::net::Connection;
 use crate::telemetry::Reason;
 
@@ -141,8 +141,7 @@ impl Exchange<'_> {
         if self.number == 1 && self.kept.is_empty() && is_http(bytes) {
             // The lines of a request's body might be messages: no page in
             // somebody's browser is to send those.
-            self.kept = vec![0];
-            self.cut("this is no HTTP port: see push.listen", Reason::Malformed);
+            self.refuse("this is no HTTP port: see push.listen", Reason::Malformed);
             self.over = true;
             return;
         }
@@ -168,11 +167,8 @@ impl Exchange<'_> {
     fn take(&mut self, bytes: &[u8], end: bool) -> usize {
         let replies = &mut self.replies;
         let refused = |number: u64, fault: &Fault| {
-            if let Some(replies) = replies
-                && replies.len() < MOST_REPLIES
-            {
-                let line = format!("error: message {number}: {fault}\n");
-                replies.extend_from_slice(line.as_bytes());
+            if let Some(replies) = replies {
+                reply(replies, number, fault);
             }
         };
         let mut turn = self.operations.turn(self.source, self.number, refused);
@@ -195,18 +191,16 @@ impl Exchange<'_> {
             return;
         }
         self.kept = Vec::new();
-        let refused = Found::Broken(Fault::new(reason, problem));
-        let replies = &mut self.replies;
-        let mut turn = self
-            .operations
-            .turn(self.source, self.number, |number, fault| {
-                if let Some(replies) = replies {
-                    let line = format!("error: message {number}: {fault}\n");
-                    replies.extend_from_slice(line.as_bytes());
-                }
-            });
-        turn.take(refused);
-        turn.end();
+        self.refuse(problem, reason);
+    }
+
+    /// Counts, logs and tells what is wrong with what came last.
+    fn refuse(&mut self, problem: &str, reason: Reason) {
+        let fault = Fault::new(reason, problem);
+        self.operations.refuse(self.source, &fault);
+        if let Some(replies) = &mut self.replies {
+            reply(replies, self.number, &fault);
+        }
     }
 
     /// Takes what was sent before the stop.
@@ -245,6 +239,13 @@ impl Exchange<'_> {
             let _ = stream.write_all(&replies).await;
             let _ = stream.shutdown().await;
         }
+    }
+}
+
+fn reply(replies: &mut Vec<u8>, number: u64, fault: &Fault) {
+    if replies.len() < MOST_REPLIES {
+        let line = format!("error: message {number}: {fault}\n");
+        replies.extend_from_slice(line.as_bytes());
     }
 }
 
