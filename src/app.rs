@@ -4,13 +4,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Listen, SocketPath};
 use crate::http;
 use crate::inputs::door::Door;
+use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::receiver::{self, Receiver};
 use crate::net::accept::{self, Limits};
@@ -40,11 +41,14 @@ pub struct App {
     http: Listener,
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
+    operations: operations::Sockets,
     /// What makes pushes into writes.
     intake: Arc<Intake>,
     poller: Poller,
-    /// Told by whoever may stop the program over HTTP.
+    /// Told by whoever may stop the program over HTTP or by an operation.
     quit: CancellationToken,
+    /// The stop is near: whoever asks is told to go elsewhere.
+    leaving: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -93,6 +97,7 @@ impl App {
         )
         .await?;
         let push = bind_push(&config).await?;
+        let operations = operations::Sockets::bind(&config).await?;
         let mut tcp = None;
         if config.receiver.receive_on_tcp_socket {
             let address = &config.receiver.receiver_tcp_socket;
@@ -116,9 +121,11 @@ impl App {
             unix,
             http,
             push,
+            operations,
             intake,
             poller,
             quit: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -132,11 +139,26 @@ impl App {
         let grace = self.config.exporter.shutdown_timeout;
         let (stop, quit) = (self.stop.clone(), self.quit.clone());
         let tasks = self.tasks.clone();
+        let leaving = self.leaving.clone();
+        let delay = self.config.operations.shutdown_delay;
         self.start();
 
-        tokio::select! {
-            () = told => {}
-            () = quit.cancelled() => log::info!("stopping"),
+        let mut told = std::pin::pin!(told);
+        let by_signal = tokio::select! {
+            () = &mut told => true,
+            () = quit.cancelled() => {
+                log::info!("stopping");
+                false
+            }
+        };
+        leaving.cancel();
+        if !delay.is_zero() {
+            log::info!("stopping in {delay:?} (operations.shutdown_delay)");
+            tokio::select! {
+                () = sleep(delay) => {}
+                // Whoever was told by a sender can still be told to be quick.
+                () = &mut told, if !by_signal => {}
+            }
         }
         stop.cancel();
         tasks.close();
@@ -173,6 +195,7 @@ impl App {
             }
             None => {}
         }
+        self.operations.announce();
         let targets = self.config.poll_external.targets.len();
         if !self.poller.is_empty() {
             log::info!("polling {targets} targets");
@@ -194,14 +217,15 @@ impl App {
         let receivers = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
         let servers = 1 + usize::from(self.push.is_some());
         let connections = receivers * self.config.exporter.concurrent_requests
-            + servers * self.config.exporter.max_connections;
+            + servers * self.config.exporter.max_connections
+            + self.operations.connections(&self.config.operations);
         let wanted = connections as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
             && limit < wanted
         {
             log::warn!(
                 "this process may open {limit} files, and its settings allow for {wanted} \
-                 (exporter.concurrent_requests, exporter.max_connections): raise the limit or lower them"
+                 (exporter.concurrent_requests, exporter.max_connections, operations.concurrent_connections): raise the limit or lower them"
             );
         }
     }
@@ -218,6 +242,7 @@ impl App {
         let received_unix = Arc::clone(&self.telemetry.received_unix);
         self.start_receiver(tcp, ListenerName::Tcp, received_tcp, &budget);
         self.start_receiver(unix, ListenerName::Unix, received_unix, &budget);
+        self.start_operations();
         self.start_expiry();
 
         let server = self.server(ListenerName::Push);
@@ -247,6 +272,7 @@ impl App {
                 source: Arc::from(source),
                 quit: self.quit.clone(),
             }),
+            leaving: self.leaving.clone(),
             stop: self.stop.clone(),
         })
     }
@@ -281,6 +307,22 @@ impl App {
             self.tasks.clone(),
             move |connection: Connection| receiver::serve(Arc::clone(&receiver), connection),
         ));
+    }
+
+    fn start_operations(&mut self) {
+        let operations = Operations::new(
+            &self.config.operations,
+            self.config.exporter.own_metrics,
+            &self.store,
+            &self.telemetry.operations,
+            self.quit.clone(),
+        );
+        let limits = Limits {
+            connections: self.config.operations.concurrent_connections,
+            write_timeout: self.config.exporter.write_timeout,
+        };
+        let sockets = std::mem::take(&mut self.operations);
+        sockets.start(operations, &self.telemetry, limits, &self.stop, &self.tasks);
     }
 
     /// Withdraws sections whose time is up, whether anybody scrapes or not.

@@ -7,9 +7,10 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables may name.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "exporter",
     "exposition",
+    "operations",
     "poll_external",
     "push",
     "receiver",

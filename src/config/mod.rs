@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod exporter;
 mod exposition;
+mod operations;
 mod poll_external;
 mod push;
 mod push_rules;
@@ -26,6 +27,7 @@ pub use document::Place;
 pub use error::{ConfigError, Diagnostic};
 pub use exporter::Exporter;
 pub use exposition::{Exposition, Mode, Timestamps};
+pub use operations::{Bounds, ForwardTo, Operations};
 pub use poll_external::{BasicAuth, CaFile, PollExternal, Target, TargetUrl};
 pub use push::{BucketConflict, Listen, Policy, Push, PushMode};
 pub use push_rules::Rule;
@@ -41,6 +43,7 @@ pub struct Config {
     pub receiver: Receiver,
     pub exposition: Exposition,
     pub push: Push,
+    pub operations: Operations,
     pub poll_external: PollExternal,
 }
 
@@ -102,6 +105,7 @@ pub fn settle(
         receiver: receiver::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
         push: push::read(root.table("push")),
+        operations: operations::read(root.table("operations")),
         poll_external: poll_external::read(root.table("poll_external")),
     };
     root.finish();

@@ -186,6 +186,30 @@ fn each_key_refuses_a_bad_value() {
             "rules",
             "[{ match = \"m\", policy = \"sum\", drop = 1 }]",
         ),
+        ("operations", "udp", "\"9999\""),
+        ("operations", "tcp", "9999"),
+        ("operations", "unix_sockets", "\"/run/a.sock\""),
+        ("operations", "unix_sockets", "[\"\"]"),
+        ("operations", "unix_sockets", "[\"/a\", \"/a\"]"),
+        ("operations", "unix_datagram_sockets", "[7]"),
+        ("operations", "extra_labels", "\"a=b\""),
+        ("operations", "extra_labels", "{ le = \"1\" }"),
+        ("operations", "extra_labels", "{ a = 1 }"),
+        ("operations", "extra_labels_file", "[]"),
+        ("operations", "source_labels", "1"),
+        ("operations", "ttl", "\"soon\""),
+        ("operations", "max_message", "0"),
+        ("operations", "max_labels", "0"),
+        ("operations", "max_label_length", "0"),
+        ("operations", "concurrent_connections", "0"),
+        ("operations", "idle_timeout", "0"),
+        ("operations", "statsd_buckets", "[]"),
+        ("operations", "statsd_buckets", "[2, 1]"),
+        ("operations", "max_set_values", "0"),
+        ("operations", "allow_shutdown", "\"yes\""),
+        ("operations", "shutdown_delay", "-1"),
+        ("operations", "forward_to", "\"far:9999\""),
+        ("operations", "forward_queue", "0"),
         ("poll_external", "poll_other_scrape_endpoints", "1"),
         ("poll_external", "other_scrape_endpoints", "\"http://a\""),
         ("poll_external", "other_scrape_endpoints", "[\"ftp://a/\"]"),
@@ -422,6 +446,39 @@ fn pushes_are_set_up_by_file_and_environment() {
         .collect();
     assert_eq!(rules, [("jobs_*", Some(Policy::Max), 0), ("*", None, 1)]);
     assert_eq!(read(&config.to_toml()), config);
+}
+
+#[test]
+fn operations_are_set_up_by_file_and_environment() {
+    let config = read_with(
+        "[operations]\nudp = \":9999\"\nunix_sockets = [\"/run/a.sock\"]\nttl = \"1d\"\n\
+         forward_to = \"tcp://far:9998\"\n[operations.extra_labels]\nsite = \"x\"\n",
+        &[
+            ("EXPORTER_PROXY_OPERATIONS_TCP", "127.0.0.1:9998"),
+            (
+                "EXPORTER_PROXY_OPERATIONS_UNIX_DATAGRAM_SOCKETS",
+                "/run/b.sock, /run/c.sock",
+            ),
+            ("EXPORTER_PROXY_OPERATIONS_STATSD_BUCKETS", "0.1, 1"),
+        ],
+    );
+    let operations = &config.operations;
+    assert_eq!(operations.udp, Some(Address::new("0.0.0.0", 9999)));
+    assert_eq!(operations.tcp, Some(Address::new("127.0.0.1", 9998)));
+    assert_eq!(operations.unix_sockets.len(), 1);
+    assert_eq!(operations.unix_datagram_sockets.len(), 2);
+    assert_eq!(operations.statsd_buckets, Bounds(vec![0.1, 1.0]));
+    assert_eq!(operations.ttl, Duration::from_secs(86_400));
+    assert_eq!(operations.extra_labels["site"], "x");
+    assert!(operations.is_on() && !Config::default().operations.is_on());
+    assert_eq!(read(&config.to_toml()), config);
+}
+
+#[test]
+fn operations_are_not_sent_to_where_they_are_taken() {
+    let found = faults("[operations]\ntcp = \"a:1\"\nforward_to = \"tcp://a:1\"\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("own socket"), "{found:?}");
 }
 
 #[test]

@@ -288,7 +288,7 @@ pub fn address(node: &Node) -> Result<Address, String> {
     })
 }
 
-fn parse_address(text: &str) -> Option<Address> {
+pub fn parse_address(text: &str) -> Option<Address> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
     let host = match host.strip_prefix('[') {

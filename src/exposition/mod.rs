@@ -40,6 +40,7 @@ pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
 pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
 pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as};
+pub use normal::{is_plain_label, is_plain_name};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,

@@ -313,7 +313,7 @@ pub(super) fn write_sample_start<'l>(
 }
 
 /// Whether a metric's name can stand without quotes.
-pub(super) fn is_plain_name(name: &str) -> bool {
+pub fn is_plain_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     !bytes.is_empty()
         && !bytes[0].is_ascii_digit()
@@ -323,7 +323,7 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 }
 
 /// Whether a label's name can stand without quotes.
-pub(super) fn is_plain_label(name: &str) -> bool {
+pub fn is_plain_label(name: &str) -> bool {
     is_plain_name(name) && !name.contains(':')
 }
 

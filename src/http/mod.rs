@@ -44,6 +44,8 @@ pub struct Server {
     pub telemetry: Arc<Telemetry>,
     /// Where pushes are taken, what with.
     pub pushes: Option<Pushes>,
+    /// The program will stop soon, and serves until then.
+    pub leaving: CancellationToken,
     /// Told to stop: answers that have begun are finished.
     pub stop: CancellationToken,
 }

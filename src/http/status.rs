@@ -23,6 +23,7 @@ const INDEX: &str = concat!(
 /api/v1/groups        what was pushed over HTTP, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
+/health               200, or 503 once it is told to stop
 /ping                 PONG and the time
 "
 );
@@ -38,15 +39,25 @@ pub fn healthy() -> Reply {
 /// Every listener is bound before any is served, so who can ask finds it
 /// ready, until a shutdown begins.
 pub fn ready(server: &Server) -> Reply {
-    if server.stop.is_cancelled() {
+    if server.leaving.is_cancelled() {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
     }
     reply::text(StatusCode::OK, "OK\n")
 }
 
+/// The same without words, as metrics-server has it.
+pub fn health(server: &Server) -> Reply {
+    let status = if server.leaving.is_cancelled() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    reply::text(status, "")
+}
+
 /// The same for clients of prom-aggregation-gateway, as it words it.
 pub fn alive(server: &Server) -> Reply {
-    let alive = !server.stop.is_cancelled();
+    let alive = !server.leaving.is_cancelled();
     let status = match alive {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,

@@ -6,5 +6,6 @@
 //! - [`poller`]: the proxy scrapes other exporters.
 
 pub mod door;
+pub mod operations;
 pub mod poller;
 pub mod receiver;

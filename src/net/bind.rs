@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixDatagram, UnixListener, lookup_host};
 
 use super::Listener;
 use super::unix_socket::{self, SocketFile};
@@ -58,6 +58,37 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// The bytes that the kernel is asked to hold of datagrams that are not read
+/// yet. Without a privilege it gives no more than `net.core.rmem_max`.
+const DATAGRAM_BUFFER: usize = 8 << 20;
+
+/// Binds a UDP socket, likewise.
+pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, BindError> {
+    let failed = |problem| BindError::Tcp {
+        address: address.to_string(),
+        setting,
+        problem,
+    };
+    let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for resolved in lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(failed)?
+    {
+        match UdpSocket::bind(resolved).await {
+            Ok(socket) => {
+                use nix::sys::socket::{setsockopt, sockopt};
+                // More is better, and what there is will do.
+                if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
+                    let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
+                }
+                return Ok(socket);
+            }
+            Err(fault) => problem = fault,
+        }
+    }
+    Err(failed(problem))
+}
+
 /// Makes the receiver's Unix socket, owned as configured.
 pub fn unix(
     path: &SocketPath,
@@ -92,6 +123,26 @@ pub fn unix_at(
         .and_then(|()| UnixListener::from_std(listener))
         .map_err(|problem| failed(problem.to_string()))?;
     Ok(Listener::Unix(listener, file))
+}
+
+/// Makes a Unix socket for datagrams at `path`, owned as configured.
+pub fn unix_datagram_at(
+    path: &Path,
+    user: &SocketOwner,
+    group: &SocketOwner,
+    mode: SocketMode,
+) -> Result<(UnixDatagram, SocketFile), BindError> {
+    let failed = |problem: String| BindError::Unix {
+        path: path.to_owned(),
+        problem,
+    };
+    let socket = unix_socket::bind_datagram(path, user, group, mode).map_err(failed)?;
+    let file = SocketFile::claim(path).map_err(|problem| failed(problem.to_string()))?;
+    let socket = socket
+        .set_nonblocking(true)
+        .and_then(|()| UnixDatagram::from_std(socket))
+        .map_err(|problem| failed(problem.to_string()))?;
+    Ok((socket, file))
 }
 
 const SOCKET_NAME: &str = "exporter-proxy-receiver.sock";

@@ -2,11 +2,13 @@
 //! first moment, never taken from a live server, removed at exit.
 
 use std::fs;
+use std::io;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, User};
 
@@ -20,6 +22,26 @@ pub fn bind(
     group: &SocketOwner,
     mode: SocketMode,
 ) -> Result<UnixListener, String> {
+    bind_with(path, user, group, mode, |path| UnixListener::bind(path))
+}
+
+/// The same for a socket of datagrams.
+pub fn bind_datagram(
+    path: &Path,
+    user: &SocketOwner,
+    group: &SocketOwner,
+    mode: SocketMode,
+) -> Result<UnixDatagram, String> {
+    bind_with(path, user, group, mode, |path| UnixDatagram::bind(path))
+}
+
+fn bind_with<T>(
+    path: &Path,
+    user: &SocketOwner,
+    group: &SocketOwner,
+    mode: SocketMode,
+    bind: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<T, String> {
     let uid = user_id(user)?;
     let gid = group_id(group)?;
     remove_stale(path)?;
@@ -28,7 +50,7 @@ pub fn bind(
     // have, not even between `bind` and `chown`. The mask is the process's,
     // and binding comes before any other thread makes files.
     let before = umask(Mode::from_bits_truncate(0o777 & !mode.0));
-    let bound = UnixListener::bind(path);
+    let bound = bind(path);
     umask(before);
     let listener = bound.map_err(|problem| explain_bind(&problem))?;
 
@@ -46,7 +68,7 @@ pub fn bind(
     Ok(listener)
 }
 
-fn explain_bind(problem: &std::io::Error) -> String {
+fn explain_bind(problem: &io::Error) -> String {
     match problem.kind() {
         ErrorKind::NotFound => "its directory does not exist".to_owned(),
         ErrorKind::PermissionDenied => "its directory cannot be written to by this user".to_owned(),
@@ -101,7 +123,14 @@ fn remove_stale(path: &Path) -> Result<(), String> {
             "a file that is no socket stands there; remove it or choose another path".to_owned(),
         );
     }
-    match UnixStream::connect(path) {
+    let in_use = match UnixStream::connect(path) {
+        // It is one of datagrams, or was.
+        Err(problem) if problem.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
+            UnixDatagram::unbound().and_then(|socket| socket.connect(path))
+        }
+        stream => stream.map(drop),
+    };
+    match in_use {
         Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
             .map_err(|problem| format!("the stale socket there cannot be removed: {problem}")),
         Err(problem) if problem.kind() == ErrorKind::NotFound => Ok(()),
@@ -121,7 +150,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    pub fn claim(path: &Path) -> std::io::Result<Self> {
+    pub fn claim(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile {
             path: path.to_owned(),
@@ -181,6 +210,24 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         bind_here(&path).unwrap();
+    }
+
+    #[test]
+    fn sockets_of_datagrams_are_treated_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mode = SocketMode(0o620);
+        let live = bind_datagram(&path, &USER, &GROUP, mode).unwrap();
+        let found = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, 0o620);
+        let taken = "another program is listening there";
+        assert_eq!(
+            bind_datagram(&path, &USER, &GROUP, mode).unwrap_err(),
+            taken
+        );
+        assert_eq!(bind_here(&path).unwrap_err(), taken);
+        drop(live);
+        bind_datagram(&path, &USER, &GROUP, mode).unwrap();
     }
 
     #[test]

@@ -78,10 +78,12 @@ pub enum Change {
         /// equal.
         count: Option<f64>,
     },
-    /// One observation, finite. A new family gets these bounds (ascending,
+    /// One observation, finite, that counts for so many: one of which only a
+    /// sample was sent. `times` is finite and not below 0. A new family gets these bounds (ascending,
     /// finite or with a last `+Inf`); for one that lives its own bounds hold.
     Observe {
         value: f64,
+        times: f64,
         buckets: Arc<[f64]>,
     },
     /// A summary's sum and count, added to those that are there. Quantiles of

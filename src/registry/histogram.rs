@@ -174,15 +174,16 @@ impl Histogram {
         self.check_size()
     }
 
-    /// Adds one observation.
-    pub fn observe(&mut self, value: f64) -> Result<(), Problem> {
+    /// Adds one observation that counts for so many.
+    pub fn observe(&mut self, value: f64, times: f64) -> Result<(), Problem> {
         finite("the observation", value)?;
+        countable("how often it counts", times)?;
         let first = self.bounds.partition_point(|bound| *bound < value);
         for count in &mut self.counts[first..] {
-            *count += 1.0;
+            *count += times;
         }
-        self.count += 1.0;
-        self.sum = added(self.sum, Some(value));
+        self.count += times;
+        self.sum = added(self.sum, Some(value * times));
         self.check_size()
     }
 
@@ -335,11 +336,16 @@ mod tests {
         let bounds = [1.0, 2.0, 5.0, f64::INFINITY];
         let mut histogram = Counts::empty(&bounds).unwrap().into_histogram(None);
         for value in [0.5, 2.0, 2.5, 9.0] {
-            histogram.observe(value).unwrap();
+            histogram.observe(value, 1.0).unwrap();
         }
         assert_eq!(*histogram.counts, [1.0, 2.0, 3.0]);
         assert_eq!((histogram.count, histogram.sum), (4.0, Some(14.0)));
-        assert!(histogram.observe(f64::NAN).is_err());
+        histogram.observe(1.5, 2.5).unwrap();
+        assert_eq!(*histogram.counts, [1.0, 4.5, 5.5]);
+        assert_eq!((histogram.count, histogram.sum), (6.5, Some(17.75)));
+        assert!(histogram.observe(f64::NAN, 1.0).is_err());
+        assert!(histogram.observe(1.0, f64::INFINITY).is_err());
+        assert!(histogram.observe(1.0, -1.0).is_err());
     }
 
     fn any_counts() -> impl Strategy<Value = Vec<(f64, f64)>> {

@@ -95,7 +95,14 @@ impl State {
                 };
                 bounded(histogram, at.most_bounds)
             }
-            (Change::Observe { value, buckets }, Kind::Histogram) => {
+            (
+                Change::Observe {
+                    value,
+                    times,
+                    buckets,
+                },
+                Kind::Histogram,
+            ) => {
                 let mut histogram = match before {
                     Some(State::Histogram(histogram)) => histogram,
                     _ => {
@@ -103,7 +110,7 @@ impl State {
                         Counts::empty(bounds)?.into_histogram(Some(bounds))
                     }
                 };
-                histogram.observe(value)?;
+                histogram.observe(value, times)?;
                 bounded(histogram, at.most_bounds)
             }
             (Change::Summary { sum, count, .. }, Kind::Summary) => {
@@ -311,6 +318,7 @@ mod tests {
         };
         let observe = || Change::Observe {
             value: 1.0,
+            times: 1.0,
             buckets: Arc::from([1.0]),
         };
         let summary = || Change::Summary {
@@ -381,6 +389,7 @@ mod tests {
         let observe = |before, buckets: &[f64]| {
             let change = Change::Observe {
                 value: 1.5,
+                times: 1.0,
                 buckets: Arc::from(buckets),
             };
             after(before, change, Kind::Histogram)

@@ -196,6 +196,7 @@ fn labels_that_a_kind_uses_itself_are_refused() {
     let now = Instant::now();
     let observe = Change::Observe {
         value: 1.0,
+        times: 1.0,
         buckets: Arc::from([1.0]),
     };
     let summary = Change::Summary {
@@ -248,6 +249,7 @@ fn names_and_labels_are_bounded() {
     ));
     let observe = Change::Observe {
         value: 1.0,
+        times: 1.0,
         buckets: Arc::from([1.0, 2.0, 3.0]),
     };
     let refused = apply(

@@ -11,12 +11,17 @@ pub enum ListenerName {
     Unix,
     Http,
     Push,
+    OperationsTcp,
+    /// All Unix sockets for operations together.
+    OperationsUnix,
 }
 
 impl ListenerName {
     /// In the order of their names.
-    pub const ALL: [ListenerName; 4] = [
+    pub const ALL: [ListenerName; 6] = [
         ListenerName::Http,
+        ListenerName::OperationsTcp,
+        ListenerName::OperationsUnix,
         ListenerName::Push,
         ListenerName::Tcp,
         ListenerName::Unix,
@@ -28,6 +33,8 @@ impl ListenerName {
             ListenerName::Unix => "unix",
             ListenerName::Http => "http",
             ListenerName::Push => "push",
+            ListenerName::OperationsTcp => "operations_tcp",
+            ListenerName::OperationsUnix => "operations_unix",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod clip;
 mod listeners;
+mod operations;
 pub mod own;
 mod process;
 mod pushes;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use clip::clip;
 pub use listeners::{ListenerName, ListenerStats};
+pub use operations::{OperationStats, Transport};
 pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
@@ -33,6 +35,9 @@ pub struct Telemetry {
     pub unix: Arc<ListenerStats>,
     pub http: Arc<ListenerStats>,
     pub push: Arc<ListenerStats>,
+    pub operations_tcp: Arc<ListenerStats>,
+    pub operations_unix: Arc<ListenerStats>,
+    pub operations: Arc<OperationStats>,
     pub received_tcp: Arc<Received>,
     pub received_unix: Arc<Received>,
     /// Bytes of unfinished messages.
@@ -105,6 +110,9 @@ impl Telemetry {
             unix: Arc::default(),
             http: Arc::default(),
             push: Arc::default(),
+            operations_tcp: Arc::default(),
+            operations_unix: Arc::default(),
+            operations: Arc::default(),
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
@@ -124,6 +132,8 @@ impl Telemetry {
             ListenerName::Unix => &self.unix,
             ListenerName::Http => &self.http,
             ListenerName::Push => &self.push,
+            ListenerName::OperationsTcp => &self.operations_tcp,
+            ListenerName::OperationsUnix => &self.operations_unix,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::process::Process;
 use super::received::ReceivedCount;
-use super::{ListenerName, ListenerStats, Telemetry};
+use super::{ListenerName, ListenerStats, OperationStats, Telemetry};
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
@@ -23,6 +23,7 @@ pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
     exposition(&mut out, store);
     groups(&mut out, store);
     requests(&mut out, telemetry);
+    operations(&mut out, &telemetry.operations);
     polls(&mut out, telemetry);
     process(&mut out, telemetry.started);
     pushes(&mut out, telemetry);
@@ -133,6 +134,52 @@ fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     for ((handler, status), count) in telemetry.requests() {
         let labels = [("code", &*status.to_string()), ("handler", handler)];
         family.sample(&labels, count as f64);
+    }
+}
+
+fn operations(out: &mut Encoder, stats: &OperationStats) {
+    let results = stats.results();
+    if results.is_empty() {
+        return;
+    }
+    if let Some(lost) = stats.lost() {
+        out.family(
+            "exporter_proxy_operations_datagrams_lost_total",
+            Kind::Counter,
+            "Datagrams that the kernel dropped because they were not read in time.",
+        )
+        .sample(&[("transport", "udp")], lost as f64);
+    }
+    out.family(
+        "exporter_proxy_operations_forward_queued_bytes",
+        Kind::Gauge,
+        "Operations that wait to be sent on; operations.forward_queue bounds them.",
+    )
+    .sample(&[], stats.queued.value() as f64);
+    let forwarded = out.family(
+        "exporter_proxy_operations_forwarded_total",
+        Kind::Counter,
+        "Operations that were to be sent on, by result.",
+    );
+    for (result, count) in [("dropped", &stats.unforwarded), ("sent", &stats.forwarded)] {
+        forwarded.sample(&[("result", result)], count.value() as f64);
+    }
+    let bytes = out.family(
+        "exporter_proxy_operations_received_bytes_total",
+        Kind::Counter,
+        "Bytes of messages with operations.",
+    );
+    for (transport, count) in stats.bytes() {
+        bytes.sample(&[("transport", transport.as_str())], count as f64);
+    }
+    let total = out.family(
+        "exporter_proxy_operations_total",
+        Kind::Counter,
+        "Messages with operations, by result: applied, or the reason of refusal.",
+    );
+    for (transport, result, count) in results {
+        let labels = [("result", result), ("transport", transport.as_str())];
+        total.sample(&labels, count as f64);
     }
 }
 

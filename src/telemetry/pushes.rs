@@ -1,5 +1,6 @@
 //! Pushes over HTTP, by method and result.
 
+use std::array::from_fn;
 use std::sync::Arc;
 
 use super::{Counter, Level, Reason};
@@ -21,10 +22,19 @@ pub struct Pushes {
     pub forgotten_keys: Counter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Row {
     results: [Counter; OK + 1],
     bytes: Counter,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Row {
+            results: from_fn(|_| Counter::default()),
+            bytes: Counter::default(),
+        }
+    }
 }
 
 impl Pushes {

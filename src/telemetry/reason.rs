@@ -47,6 +47,14 @@ pub enum Reason {
     BadLabels,
     /// A parameter of a request is wrong.
     BadParameter,
+    /// It is not known what is to be done, or it cannot be done to this family.
+    BadOperation,
+    /// The buckets of a histogram make no sense, or do not fit.
+    BadBuckets,
+    /// It is not done here.
+    Unsupported,
+    /// The settings do not allow it.
+    NotAllowed,
     /// The body has a type or a coding that is not read.
     UnsupportedMedia,
     /// All memory for unfinished messages is in use.
@@ -74,7 +82,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 31] = [
+    pub const ALL: [Reason; 35] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -94,6 +102,10 @@ impl Reason {
         Reason::Timestamp,
         Reason::BadLabels,
         Reason::BadParameter,
+        Reason::BadOperation,
+        Reason::BadBuckets,
+        Reason::Unsupported,
+        Reason::NotAllowed,
         Reason::UnsupportedMedia,
         Reason::NoBuffer,
         Reason::Timeout,
@@ -129,6 +141,10 @@ impl Reason {
             Reason::Timestamp => "timestamp",
             Reason::BadLabels => "bad_labels",
             Reason::BadParameter => "bad_parameter",
+            Reason::BadOperation => "bad_operation",
+            Reason::BadBuckets => "bad_buckets",
+            Reason::Unsupported => "unsupported",
+            Reason::NotAllowed => "not_allowed",
             Reason::UnsupportedMedia => "unsupported_media",
             Reason::NoBuffer => "no_buffer",
             Reason::Timeout => "timeout",

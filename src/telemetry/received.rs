@@ -1,5 +1,7 @@
 //! Messages and bytes that came in, by format and result.
 
+use std::array::from_fn;
+
 use super::{Counter, Reason};
 
 /// What a connection turned out to speak.
@@ -24,9 +26,17 @@ impl WireFormat {
 }
 
 /// Counts of one receiver.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Received {
     cells: [[Cell; Reason::ALL.len() + 1]; WireFormat::ALL.len()],
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Received {
+            cells: from_fn(|_| from_fn(|_| Cell::default())),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

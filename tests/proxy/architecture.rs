@@ -23,6 +23,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
             "exposition",
             "metric_data_capnp",
             "net",
+            "registry",
             "store",
             "telemetry",
         ],

@@ -17,6 +17,7 @@ mod groups;
 mod http;
 mod lifecycle;
 mod merged;
+mod operations;
 mod poll;
 mod poll_failures;
 mod protobuf;

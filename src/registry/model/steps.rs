@@ -232,6 +232,7 @@ impl Step {
             }
             What::Observe(value, bounds) => Change::Observe {
                 value: f64::from(*value),
+                times: 1.0,
                 buckets: bounds.iter().map(|bound| f64::from(*bound)).collect(),
             },
             What::Delete => Change::Delete,

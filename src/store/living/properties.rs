@@ -90,6 +90,7 @@ fn section_text(samples: &[(u8, u8, u8)]) -> String {
 fn op(name: u8, label: u8, what: u8, ttl: bool) -> Update {
     let observe = Op::Observe {
         value: f64::from(label),
+        times: 1.0,
         buckets: Arc::from([1.0, 2.0]),
     };
     let counts = |bound| Op::Histogram {

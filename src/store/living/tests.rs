@@ -156,6 +156,7 @@ fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
             &[],
             Op::Observe {
                 value: 0.5,
+                times: 1.0,
                 buckets,
             },
         )
@@ -221,6 +222,7 @@ fn sections_do_not_take_what_lives() {
     let store = store();
     let observe = Op::Observe {
         value: 0.5,
+        times: 1.0,
         buckets: Arc::from([1.0]),
     };
     let living = vec![

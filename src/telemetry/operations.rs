@@ -1,0 +1,201 @@
+//! Operations that came in, by transport and result.
+
+use std::array::from_fn;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Counter, Level, Reason};
+
+/// How operations come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+    Unix,
+    UnixDatagram,
+}
+
+impl Transport {
+    /// In the order of their names.
+    pub const ALL: [Transport; 4] = [
+        Transport::Tcp,
+        Transport::Udp,
+        Transport::Unix,
+        Transport::UnixDatagram,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Unix => "unix",
+            Transport::UnixDatagram => "unix_datagram",
+        }
+    }
+}
+
+/// Counts of all sockets for operations.
+#[derive(Debug, Default)]
+pub struct OperationStats {
+    transports: [TransportStats; Transport::ALL.len()],
+    /// The kernel's numbers of our UDP sockets, which it counts losses by.
+    udp_sockets: Mutex<Vec<u64>>,
+    /// Operations sent on, and those that could not be.
+    pub forwarded: Counter,
+    pub unforwarded: Counter,
+    /// Bytes of operations that wait to be sent on.
+    pub queued: Level,
+}
+
+/// Counts of one transport.
+#[derive(Debug)]
+struct TransportStats {
+    /// Whether there is a socket of it.
+    used: AtomicBool,
+    bytes: Counter,
+    applied: Counter,
+    refused: [Counter; Reason::ALL.len()],
+}
+
+impl Default for TransportStats {
+    fn default() -> Self {
+        TransportStats {
+            used: AtomicBool::new(false),
+            bytes: Counter::default(),
+            applied: Counter::default(),
+            refused: from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl OperationStats {
+    /// Notes that there is a socket of that transport, so that its counts are
+    /// shown.
+    pub fn use_transport(&self, transport: Transport) {
+        self.of(transport).used.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a UDP socket by the number of its inode.
+    pub fn add_udp_socket(&self, inode: u64) {
+        let mut sockets = self
+            .udp_sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sockets.push(inode);
+    }
+
+    pub fn count_bytes(&self, transport: Transport, bytes: usize) {
+        self.of(transport).bytes.add(bytes as u64);
+    }
+
+    /// Counts messages that were applied, or sent on.
+    pub fn count_applied(&self, transport: Transport, messages: usize) {
+        self.of(transport).applied.add(messages as u64);
+    }
+
+    pub fn count_refused(&self, transport: Transport, reason: Reason) {
+        self.of(transport).refused[reason as usize].add(1);
+    }
+
+    /// The transports in use, each with its bytes.
+    pub(super) fn bytes(&self) -> Vec<(Transport, u64)> {
+        self.used()
+            .map(|(transport, stats)| (transport, stats.bytes.value()))
+            .collect()
+    }
+
+    /// Messages by transport and result. What was applied is told from the
+    /// start, a reason once it is seen.
+    pub(super) fn results(&self) -> Vec<(Transport, &'static str, u64)> {
+        let mut results = Vec::new();
+        for (transport, stats) in self.used() {
+            results.push((transport, "applied", stats.applied.value()));
+            let refused = Reason::ALL.iter().zip(&stats.refused);
+            results.extend(
+                refused
+                    .filter(|(_, count)| count.value() > 0)
+                    .map(|(reason, count)| (transport, reason.as_str(), count.value())),
+            );
+        }
+        results
+    }
+
+    /// Datagrams that the kernel dropped since our UDP sockets had no room;
+    /// `None` where there is no such socket, or no kernel that tells.
+    pub(super) fn lost(&self) -> Option<u64> {
+        let sockets = self
+            .udp_sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if sockets.is_empty() {
+            return None;
+        }
+        let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"]
+            .into_iter()
+            .filter_map(|path| fs::read_to_string(path).ok());
+        let mut lost = None;
+        for table in tables {
+            *lost.get_or_insert(0) += dropped(&table, &sockets);
+        }
+        lost
+    }
+
+    fn of(&self, transport: Transport) -> &TransportStats {
+        &self.transports[transport as usize]
+    }
+
+    fn used(&self) -> impl Iterator<Item = (Transport, &TransportStats)> {
+        Transport::ALL
+            .into_iter()
+            .map(|transport| (transport, self.of(transport)))
+            .filter(|(_, stats)| stats.used.load(Ordering::Relaxed))
+    }
+}
+
+/// What the kernel's table says was dropped at these sockets.
+fn dropped(table: &str, inodes: &[u64]) -> u64 {
+    const INODE: usize = 9;
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let inode: u64 = fields.nth(INODE)?.parse().ok()?;
+            if !inodes.contains(&inode) {
+                return None;
+            }
+            fields.last()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  127: 0100007F:270F 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000000000000000 12
+  128: 0100007F:2710 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4712 2 0000000000000000 30
+";
+
+    #[test]
+    fn losses_are_read_from_the_kernels_table() {
+        assert_eq!(dropped(TABLE, &[4711]), 12);
+        assert_eq!(dropped(TABLE, &[4711, 4712]), 42);
+        assert_eq!(dropped(TABLE, &[7]), 0);
+        assert_eq!(dropped("", &[7]), 0);
+    }
+
+    #[test]
+    fn only_what_is_used_is_told() {
+        let stats = OperationStats::default();
+        assert_eq!((stats.bytes(), stats.lost()), (vec![], None));
+        stats.use_transport(Transport::Unix);
+        stats.count_applied(Transport::Unix, 3);
+        stats.count_refused(Transport::Unix, Reason::BadValue);
+        let (unix, bad) = (Transport::Unix, "bad_value");
+        assert_eq!(stats.results(), [(unix, "applied", 3), (unix, bad, 1)]);
+    }
+}

@@ -1,0 +1,389 @@
+//! Operations over real sockets: what is sent is counted, what is wrong is
+//! told, and nothing that a sender does harms another.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+
+use crate::harness::{PATIENCE, Proxy, eventually};
+
+/// A proxy with a socket of each sort.
+struct Bench {
+    proxy: Proxy,
+    tcp: String,
+    udp: String,
+    unix: PathBuf,
+    datagrams: PathBuf,
+}
+
+fn bench(config: &str) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (unix, datagrams) = (dir.path().join("o.sock"), dir.path().join("d.sock"));
+    let lists = format!(
+        "[operations]\ntcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n\
+         unix_sockets = [{unix:?}]\nunix_datagram_sockets = [{datagrams:?}]\n{config}"
+    );
+    let proxy = Proxy::start(&lists);
+    let log = proxy.log();
+    let bound = |sort: &str| {
+        let marker = format!("operations on {sort} socket ");
+        let at = log.find(&marker).expect("the address is logged") + marker.len();
+        log[at..].lines().next().unwrap().to_owned()
+    };
+    // It lives as long as the test's process, as the sockets in it do.
+    let _ = dir.keep();
+    Bench {
+        tcp: bound("TCP"),
+        udp: bound("UDP"),
+        unix,
+        datagrams,
+        proxy,
+    }
+}
+
+impl Bench {
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.unix).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends all, half-closes, and returns what is answered.
+    fn send(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn send_udp(&self, bytes: &[u8]) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(bytes, &self.udp).unwrap();
+    }
+
+    #[track_caller]
+    fn comes_to(&self, series: &str, value: f64) {
+        eventually(|| self.proxy.sample(series), |seen| *seen == Some(value));
+    }
+
+    fn results(&self, transport: &str, result: &str) -> f64 {
+        let series = format!(
+            "exporter_proxy_operations_total{{result=\"{result}\",transport=\"{transport}\"}}"
+        );
+        self.proxy.sample(&series).unwrap_or_default()
+    }
+}
+
+#[test]
+fn every_socket_takes_messages_and_lines() {
+    let bench = bench("");
+    let text = b"{\"name\":\"c\",\"op\":\"inc\",\"value\":2}\nc:1|c\n";
+    bench.send(text);
+    let mut tcp = TcpStream::connect(&bench.tcp).unwrap();
+    tcp.write_all(text).unwrap();
+    bench.send_udp(text);
+    let unix = UnixDatagram::unbound().unwrap();
+    unix.send_to(text, &bench.datagrams).unwrap();
+    bench.comes_to("c", 12.0);
+    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+        assert_eq!(bench.results(transport, "applied"), 2.0, "{transport}");
+        let bytes =
+            format!("exporter_proxy_operations_received_bytes_total{{transport=\"{transport}\"}}");
+        assert_eq!(bench.proxy.sample(&bytes), Some(text.len() as f64));
+    }
+    let metrics = bench.proxy.metrics();
+    assert!(metrics.contains("# TYPE c counter\n"), "{metrics}");
+}
+
+#[test]
+fn messages_come_in_pieces_and_over_many_lines() {
+    let bench = bench("");
+    let mut tcp = TcpStream::connect(&bench.tcp).unwrap();
+    tcp.set_nodelay(true).unwrap();
+    let text = b"{\n  \"name\": \"c\",\n  \"labels\": {\n    \"a\": \"}{\"\n  },\n  \"op\": \"inc\", \"value\": 1\n}c:1|c\n";
+    for byte in text {
+        tcp.write_all(&[*byte]).unwrap();
+    }
+    bench.comes_to("c{a=\"}{\"}", 1.0);
+    bench.comes_to("c", 1.0);
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_connection_goes_on() {
+    let bench = bench("");
+    let mut stream = bench.connect();
+    let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+    for (bad, words) in [
+        (
+            "{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}\n",
+            "message 1: a counter cannot go down",
+        ),
+        ("{\"name\":\"c\"\n", "message 3: "),
+        ("nonsense\n", "message 5: expected a JSON object or a line"),
+    ] {
+        stream.write_all(bad.as_bytes()).unwrap();
+        stream.write_all(b"c:1|c\n").unwrap();
+        let answer = answers.next().unwrap().unwrap();
+        assert!(answer.starts_with("error: "), "{answer}");
+        assert!(answer.contains(words), "{answer}");
+    }
+    bench.comes_to("c", 3.0);
+    drop(stream);
+    let log = bench.proxy.log();
+    assert!(log.contains("a message is refused (bad_value)"), "{log}");
+}
+
+#[test]
+fn a_sender_that_reads_no_answers_is_served_all_the_same() {
+    let bench = bench("");
+    let mut stream = bench.connect();
+    let line = "nonsense that is refused each time it comes\n".repeat(100);
+    for _ in 0..2000 {
+        stream.write_all(line.as_bytes()).unwrap();
+    }
+    stream.write_all(b"c:1|c\n").unwrap();
+    bench.comes_to("c", 1.0);
+    assert_eq!(bench.results("unix", "malformed"), 200_000.0);
+}
+
+#[test]
+fn connections_that_stay_keep_nobody_out() {
+    let bench = bench("concurrent_connections = 3\n");
+    let mut staying: Vec<UnixStream> = (0..3).map(|_| bench.connect()).collect();
+    for stream in &mut staying {
+        stream.write_all(b"c:1|c\n").unwrap();
+    }
+    bench.comes_to("c", 3.0);
+    // The one that lies still for longest makes room.
+    assert_eq!(bench.send(b"c:1|c\n"), "");
+    bench.comes_to("c", 4.0);
+}
+
+/// What ends metrics-server, sent as each of its senders would.
+#[test]
+fn nothing_that_is_sent_ends_the_program() {
+    let bench = bench("");
+    let causes = [
+        r#"{"name":"a","op":"inc","value":-1}"#,
+        r#"{"name":"a","op":"obs","bucket_factor":0.5}"#,
+        r#"{"name":"a","op":"obs","buckets":-5}"#,
+        r#"{"name":"a","op":"obs","bucket_min":5,"bucket_max":1}"#,
+        r#"{"name":"a","op":"obs","bucket_width":-5}"#,
+        r#"{"name":"a","op":"obs","bucket_custom":[3,1]}"#,
+        r#"{"name":"a","op":"obs","labels":{"le":"5"}}"#,
+        r#"{"name":"a","op":"index"}"#,
+        r#"{"name":"a","op":"raw"}"#,
+        r#"{"name":"a","op":"event"}"#,
+        r#"{"op":"shutdown"}"#,
+    ];
+    let unix = UnixDatagram::unbound().unwrap();
+    for cause in causes {
+        bench.send_udp(cause.as_bytes());
+        unix.send_to(cause.as_bytes(), &bench.datagrams).unwrap();
+        assert!(
+            bench
+                .send(cause.as_bytes())
+                .starts_with("error: message 1: ")
+        );
+    }
+    // A label set of other names, and one that is null.
+    let fine = "{\"name\":\"a\",\"op\":\"inc\",\"value\":1,\"labels\":null}\na:1|c|#x:1";
+    assert_eq!(bench.send(fine.as_bytes()), "");
+    bench.comes_to("a", 1.0);
+    bench.comes_to("a{x=\"1\"}", 1.0);
+    for transport in ["unix", "udp", "unix_datagram"] {
+        eventually(
+            || {
+                [
+                    "bad_value",
+                    "bad_buckets",
+                    "bad_labels",
+                    "unsupported",
+                    "not_allowed",
+                ]
+                .map(|result| bench.results(transport, result))
+            },
+            |seen| *seen == [1.0, 5.0, 1.0, 3.0, 1.0],
+        );
+    }
+    assert_eq!(bench.proxy.get("/health").status, 200);
+}
+
+#[test]
+fn a_page_in_a_browser_cannot_send_operations() {
+    let bench = bench("");
+    let mut tcp = TcpStream::connect(&bench.tcp).unwrap();
+    tcp.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nc:1|c\n")
+        .unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("no HTTP port"), "{answer}");
+    assert_eq!(bench.results("tcp", "malformed"), 1.0);
+    assert_eq!(bench.proxy.sample("c"), None);
+}
+
+#[test]
+fn a_sender_may_stop_the_program_where_that_is_allowed() {
+    let mut bench = bench("allow_shutdown = true\nshutdown_delay = \"1h\"\n");
+    assert_eq!(bench.proxy.get("/health").status, 200);
+    bench.send_udp(b"{\"op\":\"shutdown\"}");
+    eventually(|| bench.results("udp", "not_allowed"), |seen| *seen == 1.0);
+    assert_eq!(bench.proxy.get("/health").status, 200);
+    assert_eq!(bench.send(b"{\"op\":\"shutdown\"}"), "");
+    eventually(|| bench.proxy.get("/health").status, |seen| *seen == 503);
+    assert_eq!(bench.proxy.get("/-/ready").status, 503);
+    // For the last scrape, all goes on.
+    assert_eq!(bench.send(b"c:1|c\n"), "");
+    bench.comes_to("c", 1.0);
+    bench.proxy.signal("TERM");
+    assert!(bench.proxy.wait().success());
+    assert!(!bench.unix.exists() && !bench.datagrams.exists());
+}
+
+#[test]
+fn what_was_sent_before_the_stop_is_not_refused() {
+    let mut bench = bench("shutdown_delay = \"10ms\"\n");
+    let mut stream = bench.connect();
+    stream.write_all(b"c:1|c\n{\"name\":\"half").unwrap();
+    bench.comes_to("c", 1.0);
+    bench.proxy.signal("TERM");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "error: message 2: the proxy is stopping\n");
+    assert!(bench.proxy.wait().success());
+}
+
+#[test]
+fn series_that_are_not_changed_any_more_go() {
+    let bench = bench("ttl = \"1s\"\n");
+    bench.send(b"a:1|c\ns:x|s\n");
+    bench.comes_to("a", 1.0);
+    eventually(
+        || bench.proxy.metrics(),
+        |text| !text.contains("\na ") && !text.contains("\ns "),
+    );
+    let metrics = bench.proxy.metrics();
+    assert!(!metrics.contains("# TYPE a "), "{metrics}");
+}
+
+#[test]
+fn labels_of_a_file_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("labels");
+    let bench = bench(&format!(
+        "extra_labels = {{ site = \"x\" }}\nextra_labels_file = {file:?}\nsource_labels = true\n"
+    ));
+    let source = format!(
+        "data_source=\"{}\"",
+        bench.datagrams.display().to_string().replace('"', "\\\"")
+    );
+    let unix = UnixDatagram::unbound().unwrap();
+    let send = || unix.send_to(b"c:1|c", &bench.datagrams).unwrap();
+    send();
+    bench.comes_to(&format!("c{{{source},site=\"x\",source_app=\"d\"}}"), 1.0);
+    std::fs::write(&file, "app.io/team=\"a\"\nsite=file\n").unwrap();
+    let series = format!("c{{app_io_team=\"a\",{source},site=\"x\",source_app=\"d\"}}");
+    eventually(
+        || {
+            send();
+            bench.proxy.sample(&series)
+        },
+        Option::is_some,
+    );
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    let bench = bench("");
+    let lost = || {
+        bench
+            .proxy
+            .sample("exporter_proxy_operations_datagrams_lost_total{transport=\"udp\"}")
+            .unwrap()
+    };
+    assert_eq!(lost(), 0.0);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(&bench.udp).unwrap();
+    bench.proxy.signal("STOP");
+    // More than any buffer holds that it may have got.
+    let datagram = [&b"c:1|c\n"[..], &[b'\n'; 30_000]].concat();
+    let sent = 2000;
+    for _ in 0..sent {
+        socket.send(&datagram).unwrap();
+    }
+    bench.proxy.signal("CONT");
+    let seen = eventually(
+        || (bench.proxy.sample("c").unwrap_or_default(), lost()),
+        |(taken, lost)| taken + lost == f64::from(sent),
+    );
+    assert!(seen.1 > 0.0, "{seen:?}");
+}
+
+/// Two proxies, the first of which sends on to the second.
+#[test]
+fn a_chain_keeps_where_operations_came_from() {
+    let far = bench("extra_labels = { site = \"far\" }\n");
+    for to in [format!("tcp://{}", far.tcp), format!("udp://{}", far.udp)] {
+        let near = bench(&format!(
+            "forward_to = \"{to}\"\nextra_labels = {{ site = \"near\" }}\n"
+        ));
+        let sort = &to[..3];
+        let text = format!(
+            "{sort}:1|c|#instance:own\n{{\"name\":\"{sort}\",\"op\":\"inc\",\"value\":2,\"labels\":{{\"instance\":\"own\"}}}}\n"
+        );
+        assert_eq!(near.send(text.as_bytes()), "");
+        far.comes_to(&format!("{sort}{{instance=\"own\",site=\"near\"}}"), 3.0);
+        near.comes_to(
+            "exporter_proxy_operations_forwarded_total{result=\"sent\"}",
+            2.0,
+        );
+        assert_eq!(near.send(b"h:1|ms|@0.5\n"), "");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        far.comes_to(
+            &format!("h_count{{instance=\"{}\",site=\"near\"}}", host.trim()),
+            if sort == "tcp" { 2.0 } else { 4.0 },
+        );
+        assert_eq!(near.proxy.sample("h_count"), None, "it is kept only there");
+        let refused = near.send(b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}");
+        assert!(refused.contains("cannot go down"), "{refused}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_on_waits_and_then_is_refused() {
+    // A port that nobody listens at any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let near = bench(&format!(
+        "forward_to = \"tcp://{address}\"\nforward_queue = 1000\n"
+    ));
+    let refused = near.send("c:1|c\n".repeat(1000).as_bytes());
+    assert!(refused.contains("operations.forward_queue"), "{refused}");
+    assert_eq!(near.send(b"d:1|c\n"), "");
+    let mut taken = String::new();
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut some = [0; 1000];
+    while !taken.contains("\"name\":\"d\"") {
+        let length = stream.read(&mut some).unwrap();
+        assert!(length > 0, "{taken}");
+        taken.push_str(std::str::from_utf8(&some[..length]).unwrap());
+    }
+    near.comes_to("exporter_proxy_operations_forward_queued_bytes", 0.0);
+}
+
+#[test]
+fn a_silent_connection_is_closed() {
+    let bench = bench("idle_timeout = \"200ms\"\n");
+    let mut stream = bench.connect();
+    stream.write_all(b"{\"name\":").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("operations.idle_timeout"), "{answer}");
+    assert_eq!(bench.results("unix", "timeout"), 1.0);
+}
