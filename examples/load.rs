@@ -83,6 +83,7 @@ fn main() -> Result<()> {
             tcp: tcp.clone(),
             unix: unix.clone(),
             http: http.clone(),
+            push: String::new(),
         },
         _ => bail!("--tcp, --unix and --http go together"),
     };
