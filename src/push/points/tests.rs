@@ -1,5 +1,7 @@
 use std::hash::RandomState;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::exposition::{Format, Limits, Native, Normal, Timestamps, normalize_as};
 
@@ -182,4 +184,61 @@ fn native_histograms_stay_with_their_family() {
     family.natives.push(native.clone());
     complete(&mut family, &hash).expect("it is taken");
     assert_eq!(family.natives, [native]);
+}
+
+fn samples() -> impl Strategy<Value = String> {
+    let labels = prop::sample::select(vec![
+        "",
+        "a=\"\",",
+        "a=\"1\",",
+        "z=\"2\",",
+        "\"l.e\"=\"3\",",
+    ]);
+    let bounds = prop::sample::select(vec!["", "1", "1.0", "-0", "0", "1e6", "+Inf", "NaN"]);
+    let line = (0..4_usize, labels, bounds).prop_map(|(part, labels, bound)| {
+        let (suffix, label) = match part {
+            0 => ("_bucket", "le"),
+            1 => ("", "quantile"),
+            2 => ("_sum", ""),
+            _ => ("_count", ""),
+        };
+        match (label, bound) {
+            ("", _) | (_, "") => format!("m{suffix}{{{labels}}} 2.50\n"),
+            _ => format!("m{suffix}{{{labels}{label}=\"{bound}\"}} 3\n"),
+        }
+    });
+    prop::collection::vec(line, 1..12).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    /// What is taken is a text that is taken again, has each series once, and
+    /// is left as it is.
+    #[test]
+    fn what_is_whole_stays_so(histogram: bool, lines in samples()) {
+        let hash = RandomState::new();
+        let normal = Normal {
+            limits: Limits::default(),
+            added: &[],
+            timestamps: Timestamps::Refuse,
+            hash: &hash,
+        };
+        let kind = if histogram { "histogram" } else { "summary" };
+        let text = format!("# TYPE m {kind}\n{lines}");
+        // Some have a series twice, or a part of another kind.
+        let Ok(mut read) = normalize_as(&text, Format::Text, &normal) else {
+            return Ok(());
+        };
+        for family in &mut read {
+            if complete(family, &hash).is_err() {
+                continue;
+            }
+            let text = format!("# TYPE {} {}\n{}", family.name, family.kind.as_str(), family.samples.as_str());
+            let again = families(&text, &hash).swap_remove(0);
+            prop_assert_eq!(&again.series, &family.series);
+            prop_assert_eq!(again.samples.as_str(), family.samples.as_str());
+            let before = family.samples.clone();
+            prop_assert_eq!(complete(family, &hash), Ok(()));
+            prop_assert_eq!(before.as_str(), family.samples.as_str());
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::Part;
 
 #[derive(Debug)]
 pub struct Difference {
+    /// Its row in the document. Several entries may show one difference.
     pub name: &'static str,
     /// The cases that show it.
     pub cases: &'static [&'static str],
@@ -47,7 +48,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  not as text 0.0.4",
     },
     Difference {
-        name: "openmetrics-taken",
+        name: "openmetrics",
         cases: &["openmetrics-exemplar", "openmetrics-info"],
         parts: ALL,
         statuses: &[200],
@@ -55,7 +56,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "what only OpenMetrics has is no fault in OpenMetrics",
     },
     Difference {
-        name: "zstd",
+        name: "codings",
         cases: &["zstd"],
         parts: ALL,
         statuses: &[200],
@@ -63,7 +64,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "bodies may be packed with Zstandard",
     },
     Difference {
-        name: "newer-codings",
+        name: "codings",
         cases: &["gzip-upper-case", "snappy"],
         parts: ALL,
         statuses: &[200],
@@ -72,7 +73,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  the body as it is",
     },
     Difference {
-        name: "newer-codings-wrong",
+        name: "codings",
         cases: &["snappy-wrong"],
         parts: ALL,
         statuses: &[400],
@@ -108,7 +109,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  them: as they are, or with underscores; newer Pushgateways take them too",
     },
     Difference {
-        name: "utf8-names-in-protobuf",
+        name: "utf8-names",
         cases: &["protobuf-wrong-name"],
         parts: &[Part::Page],
         statuses: &[200],
@@ -117,7 +118,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  loses the whole scrape",
     },
     Difference {
-        name: "reserved-label-names",
+        name: "reserved-labels",
         cases: &["label-name-of-two-underscores"],
         parts: ALL,
         statuses: &[200],
@@ -149,7 +150,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  which few clients follow",
     },
     Difference {
-        name: "slashes-before-the-job",
+        name: "redirects",
         cases: &["doubled-slash"],
         parts: ALL,
         statuses: &[200],
@@ -158,7 +159,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  mean one; Pushgateway redirects, and the push is lost on most clients",
     },
     Difference {
-        name: "dots",
+        name: "redirects",
         cases: &["dots"],
         parts: ALL,
         statuses: &[200],
@@ -167,7 +168,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  them and what is before",
     },
     Difference {
-        name: "slash-at-the-end",
+        name: "redirects",
         cases: &["GET /metrics/", "GET /api/v1/metrics/"],
         parts: &[Part::Status],
         statuses: &[200, 200],
@@ -176,7 +177,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  redirects to the path without it",
     },
     Difference {
-        name: "same-series-by-an-empty-label",
+        name: "empty-label",
         cases: &["duplicate-by-an-empty-label"],
         parts: ALL,
         statuses: &[400],
@@ -185,7 +186,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  Prometheus keeps one of the two by chance; Pushgateway shows both",
     },
     Difference {
-        name: "same-series-of-two-groups-by-an-empty-label",
+        name: "empty-label",
         cases: &["same-series-by-an-empty-label"],
         parts: ALL,
         statuses: &[200, 400],
@@ -193,7 +194,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "the same, in two groups",
     },
     Difference {
-        name: "group-of-an-empty-instance",
+        name: "empty-instance",
         cases: &["empty-instance-is-another-group"],
         parts: SHOWN,
         statuses: &[200, 400, 202],
@@ -212,7 +213,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  twice, and that is refused; Pushgateway shows both",
     },
     Difference {
-        name: "fractions-in-buckets",
+        name: "fractions",
         cases: &["bucket-of-a-fraction"],
         parts: SHOWN,
         statuses: &[200],
@@ -223,7 +224,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "counts are kept as they were pushed; Pushgateway cuts off fractions",
     },
     Difference {
-        name: "count-of-a-histogram",
+        name: "histogram-count",
         cases: &["histogram-without-count"],
         parts: SHOWN,
         statuses: &[200],
@@ -232,7 +233,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  Pushgateway shows 0",
     },
     Difference {
-        name: "histogram-of-no-parts",
+        name: "no-parts",
         cases: &["histogram-of-no-parts"],
         parts: ALL,
         statuses: &[400],
@@ -241,7 +242,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  refused; Pushgateway drops the samples and shows zeros",
     },
     Difference {
-        name: "infinite-bucket-in-the-api",
+        name: "api-infinite-bucket",
         cases: &[
             "histogram-without-inf",
             "histogram-of-sum-alone",
@@ -255,7 +256,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  lists it only where it was pushed",
     },
     Difference {
-        name: "infinite-bucket-in-the-api-of-several-pushes",
+        name: "api-infinite-bucket",
         cases: &["protobuf-and-text-replace-each-other"],
         parts: &[Part::Groups],
         statuses: &[200, 200, 200],
@@ -263,7 +264,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "the same",
     },
     Difference {
-        name: "help-in-the-api",
+        name: "api-help",
         cases: &["help-differs", "help-in-one-alone"],
         parts: &[Part::Groups],
         statuses: &[200, 200],
@@ -272,7 +273,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  groups; Pushgateway keeps one for each, and shows any of them",
     },
     Difference {
-        name: "protobuf-by-its-name-alone",
+        name: "protobuf-parameters",
         cases: &["protobuf-by-another-name"],
         parts: ALL,
         statuses: &[200],
@@ -281,7 +282,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  as text then, and refuses it",
     },
     Difference {
-        name: "protobuf-value-of-another-kind",
+        name: "protobuf-kind",
         cases: &["protobuf-value-of-another-kind"],
         parts: SHOWN,
         statuses: &[400],
@@ -290,7 +291,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  and leaves no trace; Pushgateway refuses it too, and notes the failure",
     },
     Difference {
-        name: "protobuf-without-metrics",
+        name: "protobuf-empty",
         cases: &["protobuf-without-metrics"],
         parts: &[Part::Groups],
         statuses: &[200],
