@@ -297,8 +297,14 @@ impl App {
                     _ = ticks.tick() => {}
                 }
                 let now = Now::read();
-                let series = store.expire_series(now);
-                telemetry.expired_series.add(series as u64);
+                loop {
+                    let series = store.expire_series(now);
+                    if series == 0 {
+                        break;
+                    }
+                    telemetry.expired_series.add(series as u64);
+                    tokio::task::yield_now().await;
+                }
                 for id in store.expire(now) {
                     telemetry.expired.add(1);
                     log::info!(

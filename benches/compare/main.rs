@@ -13,6 +13,7 @@ mod support;
 mod cases;
 mod client;
 mod data;
+mod gateway;
 mod measure;
 mod pushes;
 mod report;
@@ -28,13 +29,16 @@ use clap::Parser;
 use crate::cases::{CASES, Case, Setup};
 use crate::measure::Effort;
 
+/// What `--only` knows pushes over HTTP by.
+const GATEWAY: &str = "gateway";
+
 #[derive(Parser, Debug)]
 #[command(about = "Measures the proxy beside its peers, and prints tables.")]
 struct Arguments {
     /// A small run: a tenth of the apps, few rounds
     #[arg(long)]
     quick: bool,
-    /// Only this case, by its name: apps, small, merged, big. Can be repeated
+    /// Only this case, by its name: apps, small, merged, big, gateway. Can be repeated
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
     /// Rounds, in each of which every server has its turns
@@ -60,17 +64,20 @@ fn main() -> Result<()> {
         println!("nothing is measured without --bench, which `cargo bench --bench compare` gives");
         return Ok(());
     }
+    let chosen =
+        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|it| it == name);
     let cases: Vec<Case> = CASES
         .into_iter()
-        .filter(|case| arguments.only.is_empty() || arguments.only.iter().any(|it| it == case.name))
+        .filter(|case| chosen(case.name))
         .map(|case| if arguments.quick { case.quick() } else { case })
         .collect();
     ensure!(
-        !cases.is_empty(),
-        "--only knows {}",
+        !cases.is_empty() || chosen(GATEWAY),
+        "--only knows {}, {GATEWAY}",
         CASES.map(|case| case.name).join(", ")
     );
 
+    let with_gateway = chosen(GATEWAY);
     let begin = Instant::now();
     let mut setup = Setup {
         program: arguments
@@ -105,7 +112,18 @@ fn main() -> Result<()> {
             Err(error) => println!("\n## {}\n\nNot measured: {error:#}.", case.title()),
         }
     }
-    verdict::print(&outcomes);
+    let mut gateway = None;
+    if with_gateway {
+        eprintln!("{:4.0} s: pushes over HTTP", begin.elapsed().as_secs_f64());
+        match gateway::run(&setup) {
+            Ok(outcome) => {
+                gateway::print(&outcome);
+                gateway = Some(outcome);
+            }
+            Err(error) => println!("\n## Pushes over HTTP\n\nNot measured: {error:#}."),
+        }
+    }
+    verdict::print(&outcomes, gateway.as_ref());
     println!("\nThe run took {:.0} s.", begin.elapsed().as_secs_f64());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::cases::Outcome;
 use crate::data::Kind;
+use crate::gateway::Gateway;
 use crate::measure::{Change, Coding, Who};
 use crate::pushes::{Pace, PushTimes, Way};
 use crate::report::{p99_ratio, times};
@@ -21,13 +22,21 @@ struct Row {
 enum Asked {
     AtLeast(f64, &'static str),
     AtMost(f64, &'static str),
+    AtMostBytes(f64),
 }
 
 impl Asked {
     fn is_met(self, figure: f64) -> bool {
         match self {
             Asked::AtLeast(bound, _) => figure >= bound,
-            Asked::AtMost(bound, _) => figure <= bound,
+            Asked::AtMost(bound, _) | Asked::AtMostBytes(bound) => figure <= bound,
+        }
+    }
+
+    fn figure(self, figure: f64) -> String {
+        match self {
+            Asked::AtMostBytes(_) => format!("{figure:.0} bytes"),
+            _ => times(figure),
         }
     }
 
@@ -35,6 +44,7 @@ impl Asked {
         match self {
             Asked::AtLeast(bound, of) => format!("at least {bound} {of}"),
             Asked::AtMost(bound, of) => format!("at most {bound} {of}"),
+            Asked::AtMostBytes(bound) => format!("at most {bound} bytes"),
         }
     }
 }
@@ -96,10 +106,11 @@ fn list(ratios: &[(&str, Option<f64>)]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-pub fn print(outcomes: &[Outcome]) {
+pub fn print(outcomes: &[Outcome], gateway: Option<&Gateway>) {
     println!("\n## What was asked\n");
     println!("| What | Asked | Measured | Reached | From |\n| --- | --- | ---: | --- | --- |");
-    for row in rows(outcomes) {
+    let rows = rows(outcomes);
+    for row in rows.into_iter().chain(gateway_rows(gateway)) {
         let (measured, reached) = match row.figure {
             None => ("not measured".to_owned(), "–"),
             Some(figure) => {
@@ -108,7 +119,7 @@ pub fn print(outcomes: &[Outcome]) {
                 } else {
                     "**no**"
                 };
-                (times(figure), reached)
+                (row.asked.figure(figure), reached)
             }
         };
         let (what, asked, from) = (row.what, row.asked.text(), row.detail);
@@ -313,4 +324,69 @@ fn push_rows(apps: Figures<'_>) -> Vec<Row> {
         detail: list(&each),
     });
     rows
+}
+
+/// What was asked of pushes over HTTP. Of the two shapes of a body, the worse.
+fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
+    const OURS: &str = "exporter-proxy";
+    const SHAPES: [&str; 2] = [
+        "`PUT`, 100 series of one family",
+        "`PUT`, a series each of 100 families",
+    ];
+    let rate = |what, who| gateway.and_then(|it| it.rate(what, who));
+    let to = |who| {
+        let each = SHAPES.map(|what| ratio(rate(what, OURS), rate(what, who)));
+        let least: Option<Vec<f64>> = each.into_iter().collect();
+        let least = least.and_then(|it| it.into_iter().reduce(f64::min));
+        let names = ["one family", "100 families"];
+        (least, list(&[(names[0], each[0]), (names[1], each[1])]))
+    };
+    let checked = to("Pushgateway, checks");
+    let unchecked = to("Pushgateway, no checks");
+    let aggregated = |series| rate(series, OURS);
+    let few = aggregated("aggregated `POST`, 1,000 living series");
+    let many = aggregated("aggregated `POST`, 100,000 living series");
+    let scrapes = gateway.map_or(&[][..], |it| &it.scrapes);
+    let scraped = scrapes
+        .iter()
+        .map(|it| Some(p99_ratio(&it.pushed, &it.alone)));
+    let scraped: Vec<Option<f64>> = scraped.collect();
+    let memory = gateway.map_or(&[][..], |it| &it.memory);
+    let most = memory.iter().map(|it| it.after_scrapes).reduce(f64::max);
+    vec![
+        Row {
+            what: "`PUT`s a second, 1,000 groups x 100 series",
+            asked: Asked::AtLeast(300.0, "x Pushgateway with checks"),
+            figure: checked.0,
+            detail: checked.1,
+        },
+        Row {
+            what: "`PUT`s a second, 1,000 groups x 100 series",
+            asked: Asked::AtLeast(5.0, "x Pushgateway without checks"),
+            figure: unchecked.0,
+            detail: unchecked.1,
+        },
+        Row {
+            what: "aggregated `POST`s a second, 100 families' series from 1,000 jobs",
+            asked: Asked::AtLeast(0.5, "x the rate of `PUT`s of the same"),
+            figure: ratio(many, rate(SHAPES[1], OURS)),
+            detail: list(&[("to 1,000 living series", ratio(many, few))]),
+        },
+        Row {
+            what: "scrape p99 while two senders push over HTTP at full speed",
+            asked: Asked::AtMost(3.0, "x idle"),
+            figure: if scraped.is_empty() {
+                None
+            } else {
+                worst(&scraped)
+            },
+            detail: "compressed; groups replaced, and families aggregated".to_owned(),
+        },
+        Row {
+            what: "memory for each of 1,000,000 series, after scrapes of both codings",
+            asked: Asked::AtMostBytes(300.0),
+            figure: most,
+            detail: "the worst of four ways to hold them".to_owned(),
+        },
+    ]
 }

@@ -15,6 +15,8 @@ pub struct Addresses {
     pub tcp: String,
     pub unix: PathBuf,
     pub http: String,
+    /// Where pushes over HTTP are taken.
+    pub push: String,
 }
 
 /// A proxy that was started here, and is ended with this value.
@@ -57,6 +59,7 @@ impl Proxy {
                 tcp: String::new(),
                 unix,
                 http: String::new(),
+                push: String::new(),
             },
             _dir: dir,
         };
@@ -75,9 +78,11 @@ impl Proxy {
         while log.read_line(&mut line)? > 0 {
             if let Some((_, url)) = line.split_once("serving http://") {
                 self.addresses.http = url.trim().trim_end_matches("/metrics").to_owned();
+            } else if let Some((_, url)) = line.split_once("accepting pushes on http://") {
+                self.addresses.push = url.trim().trim_end_matches("/metrics").to_owned();
             } else if let Some((_, address)) = line.split_once("receiving on TCP socket ") {
                 self.addresses.tcp = address.trim().to_owned();
-            } else if line.contains("receiving on Unix socket") {
+            } else if line.contains("] ready") {
                 // The rest of the log is read so that writing it never waits.
                 thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
                 return Ok(());

@@ -7,12 +7,12 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::apps::rfc3339;
-use super::push::{Call, after, away, is_large};
+use super::push::{Call, after, away, is_large, with_body};
 use super::reply::{self, Reply};
 use super::{groups, metrics_api};
 use crate::config::Push;
-use crate::push::{Body, Fault, Group};
-use crate::store::Now;
+use crate::push::{Body, Fault, Group, Intake};
+use crate::store::{Now, Store};
 use crate::telemetry::Reason;
 
 /// Answers what follows `/api/v1/` in a path, and names the handler.
@@ -163,23 +163,10 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(reply) => return reply,
     };
-    let (content_type, content_encoding) = call.content();
-    let large = is_large(&body, &content_encoding);
-    let intake = Arc::clone(&call.pushes.intake);
-    let store = Arc::clone(&call.server.store);
-    let work = move || {
-        let body = Body {
-            content_type: &content_type,
-            content_encoding: &content_encoding,
-            bytes: &body.bytes,
-        };
-        intake.validate(&store, &group, body, Now::read())
+    let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
+        intake.validate(store, &group, body, Now::read())
     };
-    match if large {
-        away(work).await.and_then(|done| done)
-    } else {
-        work()
-    } {
+    match with_body(call, body, check).await {
         Ok((families, series)) => reply::json(&json!({
             "valid": true,
             "families": families,

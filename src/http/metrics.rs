@@ -16,7 +16,7 @@ use super::reply::{self, Reply};
 use super::{Server, query};
 use crate::config::Mode;
 use crate::exposition::{Text, keep_families};
-use crate::store::{Now, SectionId, Snapshot};
+use crate::store::{Now, SectionId, Snapshot, Store};
 use crate::telemetry::own;
 
 /// Stale text up to this size is compressed where it is asked for, in about
@@ -135,15 +135,19 @@ async fn select(
 ) -> Result<(Snapshot, Extent), JoinError> {
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
+    let store = Arc::clone(&server.store);
     if apps.is_empty() && names.is_empty() {
-        let snapshot = if natives {
-            server.store.snapshot_with_natives()
+        let take = move |store: &Store| match natives {
+            true => store.snapshot_with_natives(),
+            false => store.snapshot(),
+        };
+        let snapshot = if store.is_snapshot_slow() {
+            spawn_blocking(move || take(&store)).await?
         } else {
-            server.store.snapshot()
+            take(&store)
         };
         return Ok((snapshot, Extent::Whole));
     }
-    let store = Arc::clone(&server.store);
     let choose = move || {
         let chosen = match apps.as_slice() {
             [] => Text::concat(&store.snapshot().texts().collect::<Vec<_>>()),

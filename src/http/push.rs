@@ -18,7 +18,7 @@ use super::{Server, api, cors, push_aggregate, query};
 use crate::config::duration_of;
 use crate::net::Budget;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
-use crate::store::{Now, Origin, Peer};
+use crate::store::{Now, Origin, Peer, Store};
 use crate::telemetry::Reason;
 
 /// What pushes are taken with.
@@ -272,7 +272,7 @@ impl Call<'_> {
     }
 }
 
-/// Applies a push; a large one away from the threads that serve.
+/// Applies a push.
 async fn apply(
     call: &Call<'_>,
     method: Method,
@@ -280,6 +280,18 @@ async fn apply(
     body: Taken,
     sender: Sender,
 ) -> Result<(), Fault> {
+    let work = move |intake: &Intake, store: &Store, body: Body<'_>| {
+        intake.push(store, (method, &group), body, &sender, Now::read())
+    };
+    with_body(call, body, work).await
+}
+
+/// Works on a body; on a large one away from the threads that serve.
+pub async fn with_body<T: Send + 'static>(
+    call: &Call<'_>,
+    body: Taken,
+    work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
     let (content_type, content_encoding) = call.content();
     let intake = Arc::clone(&call.pushes.intake);
     let store = Arc::clone(&call.server.store);
@@ -290,7 +302,7 @@ async fn apply(
             content_encoding: &content_encoding,
             bytes: &body.bytes,
         };
-        intake.push(&store, (method, &group), body, &sender, Now::read())
+        work(&intake, &store, body)
     };
     if large { away(work).await? } else { work() }
 }

@@ -1,19 +1,16 @@
 //! Pushes that are added to living families: `/metrics{/<label>/<value>}`,
 //! prom-aggregation-gateway's paths, which Gravel shares, and Pushgateway's.
 
-use std::sync::Arc;
-
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method as HttpMethod, StatusCode};
 
-use super::incoming::Taken;
-use super::push::{Call, after, away, is_large};
+use super::push::{Call, after, with_body};
 use super::query;
 use super::reply::{self, Reply};
 use crate::config::{Push, PushMode};
-use crate::push::{Addition, Body, Fault, Group, LONGEST_KEY, Once};
-use crate::store::Now;
+use crate::push::{Addition, Body, Fault, Group, Intake, LONGEST_KEY, Once};
+use crate::store::{Now, Store};
 use crate::telemetry::Reason;
 
 /// What such pushes are counted as.
@@ -55,7 +52,10 @@ pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
     match call.read(METHOD, body).await {
         Ok(body) => {
             let bytes = body.len();
-            let added = apply(call, labels, body, addition).await;
+            let add = move |intake: &Intake, store: &Store, body: Body<'_>| {
+                intake.add(store, &labels, body, &addition, Now::read())
+            };
+            let added = with_body(call, body, add).await;
             told(call, added, bytes)
         }
         Err(reply) => reply,
@@ -80,27 +80,6 @@ fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
         ttl: call.ttl()?,
         key,
     })
-}
-
-async fn apply(
-    call: &Call<'_>,
-    labels: Group,
-    body: Taken,
-    addition: Addition,
-) -> Result<Once, Fault> {
-    let (content_type, content_encoding) = call.content();
-    let intake = Arc::clone(&call.pushes.intake);
-    let store = Arc::clone(&call.server.store);
-    let large = is_large(&body, &content_encoding);
-    let work = move || {
-        let body = Body {
-            content_type: &content_type,
-            content_encoding: &content_encoding,
-            bytes: &body.bytes,
-        };
-        intake.add(&store, &labels, body, &addition, Now::read())
-    };
-    if large { away(work).await? } else { work() }
 }
 
 /// The answer to a push, as prom-aggregation-gateway gives it.

@@ -8,8 +8,9 @@ use super::state::{State, Summary};
 use super::window::Window;
 use crate::exposition::Kind;
 
-/// Series in a block at most; their places in it fit seven bits.
-pub const PLACES: usize = 128;
+/// Series in a block at most. Where some of very many series change here and
+/// there, small blocks are less to render, and cost 300 bytes each.
+pub const PLACES: usize = 32;
 
 /// A block takes no more series once it shows so many lines, ...
 const LINES: usize = 128;
@@ -24,7 +25,7 @@ pub const NEVER: u64 = u64::MAX;
 /// place of one that is gone is taken by the next new one.
 #[derive(Debug)]
 pub struct Block {
-    labels: Arc<LabelTexts>,
+    labels: LabelTexts,
     values: Values,
     /// By place, where they have one: what their gauge shows is in `values`.
     windows: BTreeMap<u8, Box<Window>>,
@@ -45,13 +46,18 @@ pub struct Block {
 
 /// The labels of a block's series, in one allocation. It is shared with copies
 /// that are being rendered.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LabelTexts {
-    text: String,
-    /// Where each place's labels are.
-    spans: Vec<Span>,
-    /// Bytes that belong to no series any more.
-    dead: usize,
+    /// Longer than what is used, so that it need not be made anew for each.
+    text: Arc<[u8]>,
+    used: u32,
+    /// Bytes of those that belong to no series any more.
+    dead: u32,
+    /// Places that have ever had a series.
+    places: u32,
+    /// Where each place's labels are. Inline: a look-up that has to wait for
+    /// memory waits once less.
+    spans: [Span; PLACES],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,67 +81,103 @@ pub enum Values {
 }
 
 impl LabelTexts {
+    fn new() -> Self {
+        LabelTexts {
+            text: Arc::default(),
+            used: 0,
+            dead: 0,
+            places: 0,
+            spans: [HOLE; PLACES],
+        }
+    }
+
     /// The labels of the series in that place, if there is one.
     pub fn get(&self, place: usize) -> Option<&str> {
-        let span = self.spans.get(place)?;
-        self.text.get(span.start as usize..span.end as usize)
+        std::str::from_utf8(self.bytes(place)?).ok()
+    }
+
+    /// Whether the series in that place has these labels.
+    pub fn is(&self, place: usize, labels: &str) -> bool {
+        self.bytes(place) == Some(labels.as_bytes())
     }
 
     /// The places that have a series, with their labels.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
-        (0..self.spans.len()).filter_map(|place| Some((place, self.get(place)?)))
+        // Looked through once, and not once for each.
+        let text = std::str::from_utf8(&self.text[..self.used as usize]).unwrap_or_default();
+        let places = self.spans.iter().enumerate().take(self.places as usize);
+        places.filter_map(move |(place, span)| {
+            Some((place, text.get(span.start as usize..span.end as usize)?))
+        })
     }
 
     /// Bytes of text.
     pub fn len(&self) -> usize {
-        self.text.len() - self.dead
+        (self.used - self.dead) as usize
     }
 
+    fn bytes(&self, place: usize) -> Option<&[u8]> {
+        let Span { start, end } = *self.spans.get(place)?;
+        self.text.get(start as usize..end as usize)
+    }
+
+    /// There is room: see [`Block::has_room`].
     fn insert(&mut self, labels: &str) -> usize {
-        let start = self.text.len() as u32;
-        self.text.push_str(labels);
-        let span = Span {
-            start,
-            end: self.text.len() as u32,
-        };
-        let hole = self.spans.iter().position(|span| span.start == HOLE.start);
-        match hole {
-            Some(place) => {
-                self.spans[place] = span;
-                place
-            }
+        let used = self.used as usize;
+        let end = used + labels.len();
+        match Arc::get_mut(&mut self.text).filter(|text| text.len() >= end) {
+            Some(text) => text[used..end].copy_from_slice(labels.as_bytes()),
             None => {
-                self.spans.push(span);
-                self.spans.len() - 1
+                let room = (2 * self.len()).max(self.len() + labels.len());
+                self.rebuild(room);
+                let (used, text) = (self.used as usize, Arc::get_mut(&mut self.text));
+                if let Some(text) = text {
+                    text[used..used + labels.len()].copy_from_slice(labels.as_bytes());
+                }
             }
         }
+        let start = self.used;
+        self.used += labels.len() as u32;
+        let hole = self.spans.iter().position(|span| span.start == HOLE.start);
+        let place = hole.unwrap_or_default();
+        self.spans[place] = Span {
+            start,
+            end: self.used,
+        };
+        self.places = self.places.max(place as u32 + 1);
+        place
     }
 
     fn remove(&mut self, place: usize) {
         let span = std::mem::replace(&mut self.spans[place], HOLE);
-        self.dead += (span.end - span.start) as usize;
-        if self.dead > self.text.len() / 2 {
-            let mut text = String::with_capacity(self.len());
-            for span in &mut self.spans {
-                if span.start != HOLE.start {
-                    let start = text.len() as u32;
-                    text.push_str(&self.text[span.start as usize..span.end as usize]);
-                    *span = Span {
-                        start,
-                        end: text.len() as u32,
-                    };
-                }
-            }
-            self.text = text;
-            self.dead = 0;
+        self.dead += span.end - span.start;
+        if self.dead > self.used / 2 {
+            self.rebuild(self.len());
         }
+    }
+
+    /// Leaves out what belongs to no series, and takes so much room.
+    fn rebuild(&mut self, room: usize) {
+        let mut text = Vec::with_capacity(room);
+        for place in 0..PLACES {
+            if let Some(bytes) = self.bytes(place) {
+                let start = text.len() as u32;
+                text.extend_from_slice(bytes);
+                let end = text.len() as u32;
+                self.spans[place] = Span { start, end };
+            }
+        }
+        self.used = text.len() as u32;
+        self.dead = 0;
+        text.resize(room, 0);
+        self.text = Arc::from(text);
     }
 }
 
 impl Block {
     pub fn new(kind: Kind) -> Self {
         Block {
-            labels: Arc::default(),
+            labels: LabelTexts::new(),
             values: match kind {
                 Kind::Histogram => Values::Histograms(Vec::new()),
                 Kind::Summary => Values::Summaries(Vec::new()),
@@ -152,7 +194,7 @@ impl Block {
         }
     }
 
-    pub fn labels(&self) -> &Arc<LabelTexts> {
+    pub fn labels(&self) -> &LabelTexts {
         &self.labels
     }
 
@@ -162,6 +204,23 @@ impl Block {
 
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Something of all that a change of the series in that place looks at.
+    pub fn touch(&self, place: usize) -> u64 {
+        let labels = self.labels.bytes(place).unwrap_or_default();
+        let ends = [labels.first(), labels.last()].map(|end| u64::from(*end.unwrap_or(&0)));
+        let value = match &self.values {
+            Values::Numbers(numbers) => numbers.get(place).map(|number| number.to_bits()),
+            Values::Histograms(histograms) => {
+                let first = histograms.get(place).and_then(|it| it.counts.first());
+                first.map(|count| count.to_bits())
+            }
+            Values::Summaries(summaries) => summaries
+                .get(place)
+                .and_then(|summary| Some(summary.sum?.to_bits())),
+        };
+        self.expiry ^ ends[0] ^ ends[1] ^ value.unwrap_or_default()
     }
 
     pub fn has_room(&self) -> bool {
@@ -208,7 +267,7 @@ impl Block {
 
     /// Adds a series, and returns its place.
     pub fn insert(&mut self, labels: &str, state: State, deadline: u64, now: u64) -> usize {
-        let place = Arc::make_mut(&mut self.labels).insert(labels);
+        let place = self.labels.insert(labels);
         self.live += 1;
         self.write(place, state, deadline, now);
         if !self.has_room() {
@@ -252,7 +311,7 @@ impl Block {
     pub fn remove(&mut self, place: usize) {
         self.lines -= self.lines_of(place);
         self.live -= 1;
-        Arc::make_mut(&mut self.labels).remove(place);
+        self.labels.remove(place);
         self.windows.remove(&(place as u8));
         if let Some(deadline) = self.deadlines.get_mut(place) {
             *deadline = NEVER;
@@ -308,9 +367,7 @@ impl Block {
 
     /// Gives back memory that was kept for more series.
     fn shrink(&mut self) {
-        let labels = Arc::make_mut(&mut self.labels);
-        labels.text.shrink_to_fit();
-        labels.spans.shrink_to_fit();
+        self.labels.rebuild(self.labels.len());
         match &mut self.values {
             Values::Numbers(numbers) => numbers.shrink_to_fit(),
             Values::Histograms(histograms) => histograms.shrink_to_fit(),
@@ -346,7 +403,10 @@ mod tests {
             block.remove(place);
             assert_eq!(block.labels().get(place), None);
         }
-        assert!(block.labels().text.len() < whole / 4, "dead text is left");
+        assert!(
+            block.labels().text.len() < whole * 2 / 3,
+            "dead text is left"
+        );
         assert_eq!(block.labels().get(9), Some("number=\"9\""));
         assert_eq!(block.insert("", State::Value(5.0), 7, 0), 10);
         assert_eq!(block.labels().get(10), Some(""));

@@ -32,6 +32,33 @@ impl Slot {
 /// Blocks of one family; their slots fit 32 bits.
 pub const MOST_BLOCKS: usize = u32::MAX as usize / PLACES;
 
+/// A series in the index. A part of its hash is kept, so that the table grows
+/// without looking at any text.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u32,
+    slot: Slot,
+}
+
+impl Entry {
+    fn new(hash: u64, slot: Slot) -> Self {
+        Entry {
+            hash: hash as u32,
+            slot,
+        }
+    }
+
+    /// What it stands under in the table, which looks at the lowest and at the
+    /// highest bits.
+    fn key(&self) -> u64 {
+        key_of(self.hash)
+    }
+}
+
+fn key_of(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
 #[derive(Debug)]
 pub struct Family {
     pub name: Arc<str>,
@@ -39,8 +66,9 @@ pub struct Family {
     pub help: Option<Arc<str>>,
     /// The bounds of its first histogram.
     pub bounds: Option<Arc<[f64]>>,
-    /// Slots by the hash of their labels. Each text is held once, in its block.
-    index: HashTable<Slot>,
+    /// Where series are, by the hash of their labels. Each text is held once,
+    /// in its block.
+    index: HashTable<Entry>,
     /// By number. The place of one that is empty is taken by the next.
     blocks: Vec<Option<Box<Block>>>,
     free: BTreeSet<u32>,
@@ -70,8 +98,23 @@ impl Family {
 
     /// The series of these labels, whose hash is known.
     pub fn find(&self, hash: u64, labels: &str) -> Option<Slot> {
-        let same = |slot: &Slot| self.labels(*slot) == Some(labels);
-        self.index.find(hash, same).copied()
+        let part = hash as u32;
+        let same = |own: &Entry| own.hash == part && self.is(own.slot, labels);
+        self.index.find(key_of(part), same).map(|own| own.slot)
+    }
+
+    /// Looks at all memory that finding and changing a series looks at.
+    pub fn touch(&self, hash: u64) -> u64 {
+        let part = hash as u32;
+        let entry = self.index.find(key_of(part), |own| own.hash == part);
+        let slot = entry.map(|own| own.slot);
+        slot.and_then(|slot| Some(self.block(slot.block())?.touch(slot.place())))
+            .unwrap_or_default()
+    }
+
+    fn is(&self, slot: Slot, labels: &str) -> bool {
+        let block = self.block(slot.block());
+        block.is_some_and(|block| block.labels().is(slot.place(), labels))
     }
 
     pub fn labels(&self, slot: Slot) -> Option<&str> {
@@ -108,7 +151,6 @@ impl Family {
     /// Adds a series that is not there, and returns where it is now.
     pub fn insert(
         &mut self,
-        hasher: &RandomState,
         (hash, labels): (u64, &str),
         state: State,
         deadline: u64,
@@ -125,12 +167,8 @@ impl Family {
             self.open.remove(&number);
         }
         let slot = Slot::new(number, place);
-        let blocks = &self.blocks;
-        self.index.insert_unique(hash, slot, |slot| {
-            let block = blocks[slot.block() as usize].as_deref();
-            let labels = block.and_then(|block| block.labels().get(slot.place()));
-            hasher.hash_one(labels.unwrap_or_default())
-        });
+        let entry = Entry::new(hash, slot);
+        self.index.insert_unique(entry.key(), entry, Entry::key);
         slot
     }
 
@@ -166,18 +204,13 @@ impl Family {
 
     /// Removes a series. Returns its block if that was the last one in it.
     pub fn remove(&mut self, hasher: &RandomState, slot: Slot) -> Option<Box<Block>> {
-        let hash = hasher.hash_one(self.labels(slot)?);
-        if let Ok(entry) = self.index.find_entry(hash, |own| *own == slot) {
+        let key = key_of(hasher.hash_one(self.labels(slot)?) as u32);
+        if let Ok(entry) = self.index.find_entry(key, |own| own.slot == slot) {
             entry.remove();
         }
         // Tables only grow by themselves.
         if self.index.capacity() > 4 * self.index.len() + 64 {
-            let blocks = &self.blocks;
-            self.index.shrink_to(2 * self.index.len(), |slot| {
-                let block = blocks[slot.block() as usize].as_deref();
-                let labels = block.and_then(|block| block.labels().get(slot.place()));
-                hasher.hash_one(labels.unwrap_or_default())
-            });
+            self.index.shrink_to(2 * self.index.len(), Entry::key);
         }
         let number = slot.block();
         let block = self.block_mut(number)?;
@@ -209,6 +242,6 @@ pub fn weight_of(name: &str, labels: &str, state: &State) -> usize {
 
 /// The same of a family without its series.
 pub fn family_weight(name: &str) -> usize {
-    const FAMILY: usize = 1024;
+    const FAMILY: usize = 1536;
     FAMILY + 4 * name.len()
 }

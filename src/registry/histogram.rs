@@ -304,7 +304,8 @@ mod tests {
     #[test]
     fn what_is_no_histogram_is_refused() {
         let (infinity, nan) = (f64::INFINITY, f64::NAN);
-        let bad: [(&[(f64, f64)], Option<f64>, Option<f64>); 14] = [
+        type Given<'a> = (&'a [(f64, f64)], Option<f64>, Option<f64>);
+        let bad: [Given<'_>; 14] = [
             (&[(1.0, 1.0)], None, None),
             (&[(1.0, 1.0)], None, Some(nan)),
             (&[(1.0, 1.0)], None, Some(-1.0)),

@@ -140,11 +140,15 @@ impl Registry {
     /// Carries out a plan.
     pub fn commit(&mut self, plan: Plan) {
         self.advance(plan.at);
-        self.weight = self.weight + plan.claims().added - plan.claims().freed;
-        let mut ids = Vec::with_capacity(plan.families.len());
-        for (place, family) in plan.families.iter().enumerate() {
-            let id = family.id.unwrap_or_else(|| self.add_family(family));
-            ids.push(id);
+        let Claims { added, freed, .. } = *plan.claims();
+        self.weight = self.weight + added - freed;
+        let mut families = plan.families;
+        for (place, family) in families.iter_mut().enumerate() {
+            let id = match family.id {
+                Some(id) => id,
+                None => self.add_family(family),
+            };
+            family.id = Some(id);
             if family.cleared {
                 self.clear(id, &named_slots(&plan.series, place));
             }
@@ -156,7 +160,9 @@ impl Registry {
             }
         }
         for series in plan.series {
-            let id = ids[series.family as usize];
+            let Some(id) = families[series.family as usize].id else {
+                continue;
+            };
             match (series.slot, series.state) {
                 (Some(slot), Some(state)) => self.set(id, slot, state, series.deadline),
                 (None, Some(state)) => {
@@ -167,7 +173,7 @@ impl Registry {
                 (None, None) => {}
             }
         }
-        for id in ids {
+        for id in families.into_iter().filter_map(|family| family.id) {
             self.remove_if_empty(id);
         }
     }
@@ -178,15 +184,18 @@ impl Registry {
         self.expiring.first().is_some_and(|(due, _)| *due <= now)
     }
 
-    /// Removes series whose time is up, some thousands at most at a time.
-    /// Returns their number and what is let go with them.
+    /// Removes series whose time is up, a few thousand at most: with more, it is
+    /// due again. Returns their number and what is let go with them. While any
+    /// is due, at least one is removed.
     pub fn expire(&mut self, now: Instant) -> (usize, Claims) {
-        const BLOCKS_AT_ONCE: usize = 32;
+        const BLOCKS_AT_ONCE: usize = 128;
         self.advance(now);
         let mut claims = Claims::default();
         let before = self.series;
         let mut scratch = String::new();
-        for _ in 0..BLOCKS_AT_ONCE {
+        let mut blocks = 0;
+        while blocks < BLOCKS_AT_ONCE || self.series == before {
+            blocks += 1;
             let Some((due, block)) = self.expiring.first().copied() else {
                 break;
             };
@@ -279,7 +288,7 @@ impl Registry {
         let Some(family) = self.families[id as usize].as_deref_mut() else {
             return;
         };
-        let slot = family.insert(&self.hasher, key, state, deadline, now);
+        let slot = family.insert(key, state, deadline, now);
         // Where a block of that number was taken before, its text is in the
         // output still, and will be replaced.
         if !self.gone.is_empty()

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -79,13 +80,25 @@ impl Plan {
     }
 }
 
+/// Where an update is to be looked for.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    /// The family's place in the plan, if it lives.
+    family: Option<usize>,
+    /// Of the labels.
+    hash: u64,
+}
+
+/// So many families are looked through one after the other.
+const FEW: usize = 4;
+
 pub(super) struct Planner<'r> {
     registry: &'r Registry,
     conflict: BucketConflict,
     at: Instant,
     now: u64,
     families: Vec<PlannedFamily>,
-    /// Places of families by the hash of their names.
+    /// Places of families by the hash of their names, once they are many.
     by_name: HashTable<u32>,
     series: Vec<PlannedSeries>,
     /// Places of series. Empty where a batch has only one.
@@ -103,7 +116,7 @@ impl<'r> Planner<'r> {
             conflict: batch.conflict,
             at,
             now: registry.time(at),
-            families: Vec::new(),
+            families: Vec::with_capacity(1),
             by_name: HashTable::new(),
             series: Vec::with_capacity(updates),
             by_series: HashTable::new(),
@@ -122,10 +135,36 @@ impl<'r> Planner<'r> {
                 family.after = 0;
             }
         }
-        for update in batch.updates {
-            planner.update(update)?;
+        let targets = planner.targets(&batch.updates);
+        for (update, target) in batch.updates.into_iter().zip(targets) {
+            planner.update(update, target)?;
         }
         planner.finish()
+    }
+
+    /// Where the updates are to be looked for.
+    ///
+    /// A series is found by looks into memory that each wait for the one
+    /// before. Here many series are looked at whose looks do not wait for one
+    /// another; when they are changed then, one by one, they are at hand. Among
+    /// 100,000 series that takes half of the time away.
+    fn targets(&mut self, updates: &[Update]) -> Vec<Target> {
+        let targets: Vec<Target> = updates
+            .iter()
+            .map(|update| Target {
+                family: self.family(&update.family),
+                hash: self.registry.hasher.hash_one(update.labels.as_str()),
+            })
+            .collect();
+        if targets.len() > 1 {
+            let touch = |target: &Target| {
+                let living = self.families[target.family?].id?;
+                Some(self.registry.family(living)?.touch(target.hash))
+            };
+            let touched = targets.iter().filter_map(touch);
+            black_box(touched.fold(0, u64::wrapping_add));
+        }
+        targets
     }
 
     fn limits(&self) -> &'r Limits {
@@ -142,10 +181,16 @@ impl<'r> Planner<'r> {
             return Some(self.last);
         }
         let hash = self.registry.hasher.hash_one(&**name);
-        let same = |place: &u32| self.families[*place as usize].name == *name;
-        if let Some(place) = self.by_name.find(hash, same) {
-            self.last = *place as usize;
-            return Some(self.last);
+        let same = |family: &PlannedFamily| family.hash == hash && family.name == *name;
+        let planned = if self.by_name.is_empty() {
+            self.families.iter().position(same)
+        } else {
+            let found = |place: &u32| same(&self.families[*place as usize]);
+            self.by_name.find(hash, found).map(|place| *place as usize)
+        };
+        if let Some(place) = planned {
+            self.last = place;
+            return planned;
         }
         let id = self.registry.find_family(hash, name)?;
         let living = self.registry.family(id)?;
@@ -166,11 +211,17 @@ impl<'r> Planner<'r> {
 
     fn add_family(&mut self, family: PlannedFamily) -> usize {
         let place = self.families.len();
-        let hash = family.hash;
         self.families.push(family);
-        let families = &self.families;
-        self.by_name
-            .insert_unique(hash, place as u32, |place| families[*place as usize].hash);
+        if self.families.len() > FEW {
+            let families = &self.families;
+            let hash = |place: &u32| families[*place as usize].hash;
+            // At first all of them, and from then on each new one.
+            let first = if self.by_name.is_empty() { 0 } else { place };
+            for place in first..=place {
+                let place = place as u32;
+                self.by_name.insert_unique(hash(&place), place, hash);
+            }
+        }
         self.last = place;
         place
     }
@@ -204,16 +255,18 @@ impl<'r> Planner<'r> {
         }))
     }
 
-    fn update(&mut self, update: Update) -> Result<(), Refused> {
-        let delete = update.change == Change::Delete;
-        let place = match self.family(&update.family) {
+    fn update(&mut self, update: Update, target: Target) -> Result<(), Refused> {
+        let delete = matches!(update.change, Change::Delete);
+        let hash = target.hash;
+        // One that is not there may have been made by this batch.
+        let place = match target.family.or_else(|| self.family(&update.family)) {
             Some(place) => place,
             None if delete => return Ok(()),
             None => self.new_family(update.family, update.kind)?,
         };
         let family = &mut self.families[place];
         if delete {
-            self.delete(place, update.labels);
+            self.delete(place, hash, update.labels);
             return Ok(());
         }
         if family.kind != update.kind {
@@ -227,7 +280,7 @@ impl<'r> Planner<'r> {
             family.help = update.help;
             family.helped = true;
         }
-        let series = self.series(place, update.labels);
+        let series = self.series(place, hash, update.labels);
         let before = self.series[series].state.take();
         let is_new = before.is_none();
         if is_new {
@@ -261,16 +314,15 @@ impl<'r> Planner<'r> {
         Ok(())
     }
 
-    fn delete(&mut self, family: usize, labels: LabelText) {
-        let series = self.series(family, labels);
+    fn delete(&mut self, family: usize, hash: u64, labels: LabelText) {
+        let series = self.series(family, hash, labels);
         if self.series[series].state.take().is_some() {
             self.families[family].after -= 1;
         }
     }
 
     /// The place of a series in the plan, as it is at this point of the batch.
-    fn series(&mut self, place: usize, labels: LabelText) -> usize {
-        let hash = self.registry.hasher.hash_one(labels.as_str());
+    fn series(&mut self, place: usize, hash: u64, labels: LabelText) -> usize {
         let family = &self.families[place];
         let key = hash ^ family.hash;
         if !self.is_one {

@@ -15,7 +15,7 @@ pub struct BlockCopy {
     pub family: Arc<str>,
     /// Tells the family's blocks apart. Those of lower numbers come first.
     pub number: u32,
-    labels: Arc<LabelTexts>,
+    labels: LabelTexts,
     values: Values,
 }
 
@@ -25,30 +25,29 @@ impl BlockCopy {
         BlockCopy {
             family: Arc::clone(family),
             number,
-            labels: Arc::clone(block.labels()),
+            labels: block.labels().clone(),
             values: block.values().clone(),
         }
     }
 
-    /// The lines of all series, in normal text.
-    pub fn render(&self) -> Bytes {
+    /// The lines of all series, in normal text. `scratch` is a buffer that
+    /// serves block after block.
+    pub fn render(&self, scratch: &mut String) -> Bytes {
         let pen = Pen::new(&self.family);
-        // Buckets make it longer; then it grows.
-        let guess = self.labels.len() + self.labels.iter().count() * (self.family.len() + 12);
-        let mut out = String::with_capacity(guess);
+        let out = scratch;
+        out.clear();
         let mut bounds = BoundTexts::default();
         for (place, labels) in self.labels.iter() {
             match &self.values {
-                Values::Numbers(numbers) => pen.number(&mut out, labels, numbers[place]),
+                Values::Numbers(numbers) => pen.number(out, labels, numbers[place]),
                 Values::Histograms(histograms) => {
-                    pen.histogram(&mut out, labels, &histograms[place], &mut bounds);
+                    pen.histogram(out, labels, &histograms[place], &mut bounds);
                 }
-                Values::Summaries(summaries) => pen.summary(&mut out, labels, summaries[place]),
+                Values::Summaries(summaries) => pen.summary(out, labels, summaries[place]),
             }
         }
-        // Exact: this is kept until the block changes.
-        out.shrink_to_fit();
-        Bytes::from(out)
+        // Of exact size: this is kept until the block changes.
+        Bytes::copy_from_slice(out.as_bytes())
     }
 }
 

@@ -107,7 +107,7 @@ impl State {
                 bounded(histogram, at.most_bounds)
             }
             (Change::Summary { sum, count, .. }, Kind::Summary) => {
-                changed_summary(before, sum, count)
+                changed_summary(before.as_ref(), sum, count)
             }
             (change, _) => Err(Problem::WrongChange(change_name(&change))),
         }
@@ -202,7 +202,7 @@ fn changed_window(
 }
 
 fn changed_summary(
-    before: Option<State>,
+    before: Option<&State>,
     sum: Option<f64>,
     count: Option<f64>,
 ) -> Result<State, Problem> {
@@ -218,7 +218,7 @@ fn changed_summary(
     }
     finite("the sum", sum.unwrap_or_default())?;
     let before = match before {
-        Some(State::Summary(summary)) => summary,
+        Some(State::Summary(summary)) => *summary,
         _ => Summary::default(),
     };
     let summary = Summary {

@@ -48,7 +48,7 @@ fn changed(registry: &mut Registry) -> String {
     assert_eq!(changed.gone, []);
     let blocks = changed.blocks.iter();
     blocks
-        .map(|block| String::from_utf8(block.render().to_vec()).unwrap())
+        .map(|block| String::from_utf8(block.render(&mut String::new()).to_vec()).unwrap())
         .collect()
 }
 
@@ -364,7 +364,10 @@ fn a_copy_is_not_touched_by_what_comes_later() {
     after.push(add("m", &[("n", "3")], 1.0));
     after.push(update("m", Kind::Counter, &[("n", "1")], Change::Delete));
     apply(&mut registry, after, now).unwrap();
-    assert_eq!(copy.blocks[0].render(), "m{n=\"1\"} 1\nm{n=\"2\"} 1\n");
+    assert_eq!(
+        copy.blocks[0].render(&mut String::new()),
+        "m{n=\"1\"} 1\nm{n=\"2\"} 1\n"
+    );
     // The new one has taken the place of the one that is gone.
     assert_eq!(changed(&mut registry), "m{n=\"3\"} 1\nm{n=\"2\"} 2\n");
 }

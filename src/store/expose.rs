@@ -148,8 +148,8 @@ impl Sections {
             let key = Key::Family(Arc::clone(&name), Part::Head);
             freed.push(self.rope.set(key, head));
         }
-        let series = before.map_or(&[][..], |member| &member.series);
-        if series != family.series {
+        let series = before.map_or(&[][..], |member| &*member.series);
+        if *series != *family.series {
             self.families.disown_series(serial, series);
             self.families.own_series(serial, &family.series);
         }
@@ -161,7 +161,7 @@ impl Sections {
         freed.extend(self.natives.set(&name, id, family.natives));
         Member {
             family: name,
-            series: family.series,
+            series: family.series.into(),
             bytes,
             natives,
             came,

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,7 +61,7 @@ struct Held {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
     pub family: Arc<str>,
-    pub series: Vec<u64>,
+    pub series: SeriesHashes,
     /// Bytes of its text, a head included.
     pub bytes: u32,
     /// Bytes of its native histograms.
@@ -69,6 +70,40 @@ pub struct Member {
     pub came: u64,
     /// Where its text is, unless it was moved since.
     pub place: Place,
+}
+
+/// The hashes of a family's series. Most families of most sections have one,
+/// which needs no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeriesHashes {
+    One(u64),
+    Several(Box<[u64]>),
+}
+
+impl Default for SeriesHashes {
+    fn default() -> Self {
+        SeriesHashes::Several(Box::default())
+    }
+}
+
+impl From<Vec<u64>> for SeriesHashes {
+    fn from(series: Vec<u64>) -> Self {
+        match series.as_slice() {
+            [one] => SeriesHashes::One(*one),
+            _ => SeriesHashes::Several(series.into_boxed_slice()),
+        }
+    }
+}
+
+impl Deref for SeriesHashes {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            SeriesHashes::One(one) => std::slice::from_ref(one),
+            SeriesHashes::Several(series) => series,
+        }
+    }
 }
 
 impl Member {
@@ -156,7 +191,7 @@ impl FamilyIndex {
         let mut near = 0;
         plan.coming.iter().all(|family| {
             let member = old.member_near(&family.name, &mut near);
-            member.is_some_and(|member| member.series == family.series)
+            member.is_some_and(|member| *member.series == *family.series)
                 && self
                     .by_name
                     .get(&*plain_name(&family.name))

@@ -61,6 +61,9 @@ const FEW_BLOCKS: usize = 8;
 /// it has changed within the time that the round before took.
 const ROUNDS: usize = 3;
 
+/// So many series are rendered in about half a millisecond.
+const MANY_SERIES: usize = 5_000;
+
 /// Rendered blocks by family and number. One that is gone is empty.
 type Rendered = BTreeMap<(Arc<str>, u32), Bytes>;
 
@@ -82,23 +85,20 @@ impl Store {
         Ok(())
     }
 
-    /// Removes living series whose time is up, and returns their number. The
-    /// locks are let go now and then.
+    /// Removes living series whose time is up, and returns their number. Many
+    /// are removed in several calls, so that nobody waits long: the last one
+    /// returns 0.
     pub fn expire_series(&self, now: Now) -> usize {
-        let mut expired = 0;
+        let mut registry = self.registry();
+        // Windows move on by this, too.
+        let (series, claims) = registry.expire(now.tick);
         let mut freed = Vec::new();
-        loop {
-            let mut registry = self.registry();
-            // Windows move on by this, too.
-            let (series, claims) = registry.expire(now.tick);
-            if !claims.is_empty() {
-                freed.extend(self.write().take_claims(&claims));
-            }
-            expired += series;
-            if !registry.is_due(now.tick) {
-                return expired;
-            }
+        if !claims.is_empty() {
+            freed = self.write().take_claims(&claims);
         }
+        drop(registry);
+        drop(freed);
+        series
     }
 
     pub fn living(&self) -> LivingTotals {
@@ -116,10 +116,10 @@ impl Store {
         &self.hasher
     }
 
-    /// Living series, at most, that the next snapshot has to render: it may
-    /// better be taken where a thread can be held up for 0.1 µs each.
-    pub fn unrendered(&self) -> usize {
-        self.registry().changed_series()
+    /// Whether a snapshot may hold its thread up for longer than one that
+    /// serves others should be: much has changed, or is being rendered.
+    pub fn is_snapshot_slow(&self) -> bool {
+        self.flush.try_lock().is_err() || self.registry().changed_series() > MANY_SERIES
     }
 
     /// With `natives`, the native histograms of that moment are in it.
@@ -178,8 +178,9 @@ fn render(changed: Changed, rendered: &mut Rendered) {
     for block in changed.gone {
         rendered.insert(block, Bytes::new());
     }
+    let mut scratch = String::new();
     for block in changed.blocks {
-        let text = block.render();
+        let text = block.render(&mut scratch);
         rendered.insert((block.family, block.number), text);
     }
 }
@@ -206,3 +207,8 @@ impl Sections {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

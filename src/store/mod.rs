@@ -7,7 +7,7 @@
 //! has no clock, no I/O and no task of its own.
 //!
 //! Values that are added to, set and observed live in the
-//! [registry](crate::registry), which the store owns: [`Store::operate`]
+//! [registry], which the store owns: [`Store::operate`]
 //! changes it, and its families stand among those of the sections.
 //!
 //! The texts themselves lie in a [rope] of fragments, cut into [page]s that

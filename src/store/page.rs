@@ -31,6 +31,8 @@ pub struct Page {
 /// What has been made of a page, in one form.
 #[derive(Debug, Default)]
 struct Made {
+    /// Whether the text is the normal one.
+    same: OnceLock<bool>,
     text: OnceLock<Bytes>,
     packed: OnceLock<Packed>,
 }
@@ -67,7 +69,7 @@ struct Part {
 const LOOSE: u32 = 1 << 31;
 
 /// A page of so many fragments is given out in pieces.
-const FEW_PARTS: usize = 8;
+const FEW_PARTS: usize = 12;
 
 /// Places of removed parts that are left alone.
 const SPARE_PLACES: usize = 16;
@@ -93,15 +95,33 @@ impl Page {
 
     /// Bytes of text in a form, which is made for it unless it is the normal one.
     pub fn len_in(&self, form: Form) -> usize {
-        match form {
+        match self.simplest(form) {
             Form::NORMAL => self.len,
             form => self.text(form).len(),
         }
     }
 
+    /// The normal form, where the text is the same in it. That is looked at
+    /// where it lies: names that need another form are rare, and joining text
+    /// to find none would hold it twice for a while.
+    fn simplest(&self, form: Form) -> Form {
+        let Some(variant) = form.variant().filter(|_| !form.open_metrics) else {
+            return form;
+        };
+        let same = self.variants()[variant].same.get_or_init(|| {
+            let is_same = |piece: &Bytes| {
+                let text = std::str::from_utf8(piece);
+                text.is_ok_and(|text| form.show(text).is_none())
+            };
+            self.pieces(Form::NORMAL).iter().all(is_same)
+        });
+        if *same { Form::NORMAL } else { form }
+    }
+
     /// The text in a form, in the pieces it lies in. A page of few fragments is
     /// not joined for it: that would only move its text in memory.
     pub fn pieces(&self, form: Form) -> Vec<Bytes> {
+        let form = self.simplest(form);
         if form == Form::NORMAL && self.normal.text.get().is_none() {
             let body = self.body();
             if body.parts.len() <= FEW_PARTS {
@@ -116,7 +136,7 @@ impl Page {
     /// The text in a form, made now if it was not yet. Normal text is joined;
     /// a form in which it is the same shares it.
     pub fn text(&self, form: Form) -> &Bytes {
-        let Some(variant) = form.variant() else {
+        let Some(variant) = self.simplest(form).variant() else {
             return self.normal.text.get_or_init(|| self.join());
         };
         self.variants()[variant].text.get_or_init(|| {
@@ -143,6 +163,7 @@ impl Page {
 
     /// The text in a form, compressed, now if it was not yet.
     pub fn packed(&self, form: Form) -> &Packed {
+        let form = self.simplest(form);
         let made = match form.variant() {
             None => &self.normal,
             Some(variant) => &self.variants()[variant],
@@ -157,22 +178,28 @@ impl Page {
     }
 
     pub fn is_packed(&self, form: Form) -> bool {
-        match form.variant() {
-            None => self.normal.packed.get().is_some(),
-            Some(variant) => {
-                let variants = self.variants.get();
-                variants.is_some_and(|made| made[variant].packed.get().is_some())
-            }
+        let made = self.made(form);
+        made.is_some_and(|made| made.packed.get().is_some())
+    }
+
+    /// What was made in a form, as far as something was.
+    fn made(&self, form: Form) -> Option<&Made> {
+        let Some(variant) = form.variant() else {
+            return Some(&self.normal);
+        };
+        let made = &self.variants.get()?[variant];
+        match made.same.get() {
+            Some(true) => Some(&self.normal),
+            _ => Some(made),
         }
     }
 
     /// Whether the text is there in a form, ready to be given out.
     pub fn is_shown(&self, form: Form) -> bool {
-        let Some(variant) = form.variant() else {
-            return self.normal.text.get().is_some() || self.body().parts.len() <= FEW_PARTS;
-        };
-        let variants = self.variants.get();
-        variants.is_some_and(|made| made[variant].text.get().is_some())
+        self.made(form).is_some_and(|made| {
+            made.text.get().is_some()
+                || std::ptr::eq(made, &self.normal) && self.body().parts.len() <= FEW_PARTS
+        })
     }
 
     fn variants(&self) -> &[Made; Form::VARIANTS] {
@@ -207,6 +234,7 @@ impl Page {
         self.len += text.len();
         let body = self.stale_body();
         let part = body.add_loose(text);
+        make_room(&mut body.parts);
         body.parts.insert(index, part);
     }
 
@@ -276,6 +304,15 @@ impl Page {
     }
 }
 
+/// Makes room for one more, and few beyond: there are very many such lists, of
+/// a few hundred entries at most, and twice what is needed would be a large
+/// part of all memory.
+pub(super) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 4);
+    }
+}
+
 /// A copy to change: the same fragments, with nothing made of them yet.
 impl Clone for Page {
     fn clone(&self) -> Self {
@@ -318,6 +355,7 @@ impl Body {
             at: self.loose.len() as u32 | LOOSE,
             len: text.len() as u32,
         };
+        make_room(&mut self.loose);
         self.loose.push(text);
         part
     }

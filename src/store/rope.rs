@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::Page;
+use super::page::{Page, make_room};
 
 /// What a page is cut to, in bytes. Small pages cost a little compression
 /// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:
@@ -116,6 +116,7 @@ impl<K: Ord> Rope<K> {
             }
             Err(index) => {
                 Arc::make_mut(&mut slot.page).insert(index, text);
+                make_room(&mut slot.keys);
                 slot.keys.insert(index, key);
             }
         }
@@ -202,6 +203,7 @@ impl<K: Ord> Rope<K> {
             keys: slot.keys.split_off(cut),
             page: Arc::new(page.split_off(cut)),
         };
+        self.slots[at].keys.shrink_to_fit();
         self.slots.insert(at + 1, rest);
         for at in [at + 1, at] {
             if self.slots[at].page.len() > LARGEST {

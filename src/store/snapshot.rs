@@ -156,8 +156,8 @@ impl Snapshot {
     }
 
     /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Text that has only to be joined counts a quarter, since
-    /// that takes about a quarter of the time.
+    /// where `packed`. Text that has only to be joined and looked through
+    /// counts a quarter, since that takes about a quarter of the time.
     pub fn unmade(&self, packed: bool) -> usize {
         let made = |page: &&Arc<Page>| match packed {
             true => page.is_packed(self.form),
@@ -165,7 +165,7 @@ impl Snapshot {
         };
         let unmade = self.pages.iter().filter(|page| !made(page));
         let bytes: usize = unmade.map(|page| page.len()).sum();
-        let only_joined = !packed && self.form == Form::NORMAL;
+        let only_joined = !packed && !self.form.open_metrics;
         if only_joined { bytes / 4 } else { bytes }
     }
 
@@ -176,7 +176,7 @@ impl Snapshot {
             if packed {
                 page.packed(self.form);
             } else if !page.is_shown(self.form) {
-                page.text(self.form);
+                page.pieces(self.form);
             }
         }
     }

@@ -1,0 +1,461 @@
+//! Pushes over HTTP: replaced groups and aggregated families, beside
+//! Pushgateway with and without its checks. `--only gateway`.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::cases::Setup;
+use crate::client::{Body, Client};
+use crate::measure::Effort;
+use crate::servers::{PUSHGATEWAY, Server};
+use crate::support::figures::{median, percentile, resident_bytes};
+use crate::support::payload::app_text;
+use crate::support::proxy::Proxy;
+
+/// Groups that are replaced, and series in each.
+const GROUPS: usize = 1_000;
+const SERIES: usize = 100;
+
+/// Jobs whose aggregated series make 1,000 and 100,000 living ones.
+const FEW_JOBS: usize = 10;
+const MANY_JOBS: usize = 1_000;
+
+/// Series held when memory is measured.
+const HELD: usize = 1_000_000;
+
+/// What makes a push add to living families.
+const AGGREGATE: &str = "?mode=aggregate";
+
+/// Threads that push while scrapes are timed.
+const PUSHERS: usize = 2;
+
+/// What a proxy that takes a million series is told: its limits are for less.
+const LARGE: &str = "[exposition]\nmax_total = \"4GiB\"\n\
+                     [push]\nmax_series = 2000000\nmax_series_per_family = 2000000\n";
+
+/// A rate of pushes: what, whose, and the pushes a second of each round.
+#[derive(Debug)]
+pub struct Rate {
+    pub what: &'static str,
+    pub who: &'static str,
+    pub rounds: Vec<f64>,
+}
+
+impl Gateway {
+    /// The median rate of such pushes to one program.
+    pub fn rate(&self, what: &str, who: &str) -> Option<f64> {
+        let rate = self
+            .rates
+            .iter()
+            .find(|it| (it.what, it.who) == (what, who))?;
+        Some(rate.median())
+    }
+}
+
+impl Rate {
+    pub fn median(&self) -> f64 {
+        median(self.rounds.clone())
+    }
+}
+
+/// Times of scrapes in seconds, alone and while others push.
+#[derive(Debug)]
+pub struct Scraped {
+    pub what: &'static str,
+    pub alone: Vec<f64>,
+    pub pushed: Vec<f64>,
+}
+
+/// Resident memory for each series, in bytes.
+#[derive(Debug)]
+pub struct Held {
+    pub what: &'static str,
+    pub after_pushes: f64,
+    pub after_scrapes: f64,
+}
+
+#[derive(Debug, Default)]
+pub struct Gateway {
+    pub rates: Vec<Rate>,
+    pub scrapes: Vec<Scraped>,
+    pub memory: Vec<Held>,
+    /// What is missing, and why.
+    pub notes: Vec<String>,
+}
+
+/// What one series each of a hundred families looks like, and what the same
+/// number of series of one family does.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    OneFamily,
+    ManyFamilies,
+}
+
+impl Shape {
+    fn text(self, job: usize, version: u64) -> String {
+        match self {
+            Shape::OneFamily => app_text(&format!("load_{job:05}"), SERIES, version),
+            Shape::ManyFamilies => (0..SERIES)
+                .map(|family| {
+                    let name = format!("load_{family:03}_total");
+                    let value = 1_234_567 + version + family as u64;
+                    format!(
+                        "# HELP {name} Requests handled.\n# TYPE {name} counter\n\
+                         {name}{{code=\"200\",handler=\"/api/v1/items\",zone=\"z1\"}} {value}\n"
+                    )
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Bodies of all jobs in two versions, so that every push changes something.
+struct Bodies {
+    paths: Vec<String>,
+    bodies: [Vec<String>; 2],
+}
+
+impl Bodies {
+    fn new(jobs: usize, shape: Shape, query: &str) -> Self {
+        Bodies {
+            paths: (0..jobs)
+                .map(|job| format!("/metrics/job/load_{job:05}{query}"))
+                .collect(),
+            bodies: [1_000, 2_000]
+                .map(|version| (0..jobs).map(|job| shape.text(job, version)).collect()),
+        }
+    }
+
+    /// The `number`th push.
+    fn at(&self, number: usize) -> (&str, &[u8]) {
+        let jobs = self.paths.len();
+        let job = number % jobs;
+        let body = &self.bodies[number / jobs % 2][job];
+        (&self.paths[job], body.as_bytes())
+    }
+
+    /// Every job once.
+    fn load(&self, address: &str, method: &str) -> Result<()> {
+        let mut client = Client::connect(address)?;
+        (0..self.paths.len()).try_for_each(|number| push(&mut client, method, self.at(number)))
+    }
+}
+
+fn push(client: &mut Client, method: &str, (path, body): (&str, &[u8])) -> Result<()> {
+    let status = client.send(method, path, body)?;
+    ensure!(
+        matches!(status, 200 | 202),
+        "{method} {path} was answered {status}"
+    );
+    Ok(())
+}
+
+pub fn run(setup: &Setup) -> Result<Gateway> {
+    let mut outcome = Gateway::default();
+    rates(setup, &mut outcome)?;
+    for (what, query) in [("`PUT`", ""), ("aggregated `POST`", AGGREGATE)] {
+        let method = method_of(query);
+        let proxy = Proxy::start(&setup.program, setup.worker_threads, "")?;
+        let bodies = Bodies::new(GROUPS, Shape::ManyFamilies, query);
+        let scraped = scrape_times(&proxy, &bodies, method, what, &setup.effort)?;
+        outcome.scrapes.push(scraped);
+    }
+    for (what, shape, query) in [
+        (
+            "groups, 100 series of one family each",
+            Shape::OneFamily,
+            "",
+        ),
+        (
+            "groups, a series each of 100 families",
+            Shape::ManyFamilies,
+            "",
+        ),
+        ("aggregated, one family", Shape::OneFamily, AGGREGATE),
+        ("aggregated, 100 families", Shape::ManyFamilies, AGGREGATE),
+    ] {
+        if setup.effort.is_over() {
+            outcome
+                .notes
+                .push(format!("Memory, {what}: the time is up."));
+            continue;
+        }
+        let held = memory(setup, what, shape, query).with_context(|| what)?;
+        outcome.memory.push(held);
+    }
+    Ok(outcome)
+}
+
+/// Who takes which pushes, in turns.
+struct Contestant {
+    what: &'static str,
+    who: &'static str,
+    method: &'static str,
+    address: String,
+    bodies: Bodies,
+}
+
+fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
+    let start = |more| Proxy::start(&setup.program, setup.worker_threads, more);
+    let replacing = [start("")?, start("")?];
+    let aggregating = [start("")?, start("")?];
+    let put = [
+        ("`PUT`, 100 series of one family", Shape::OneFamily),
+        ("`PUT`, a series each of 100 families", Shape::ManyFamilies),
+    ];
+    let mut contestants = Vec::new();
+    let mut peers = Vec::new();
+    for ((what, shape), proxy) in put.into_iter().zip(&replacing) {
+        let bodies = || Bodies::new(GROUPS, shape, "");
+        let mut add = |who, address: &str| {
+            contestants.push(Contestant {
+                what,
+                who,
+                method: "PUT",
+                address: address.to_owned(),
+                bodies: bodies(),
+            });
+        };
+        add("exporter-proxy", &proxy.addresses.push);
+        if PUSHGATEWAY.find().is_some() {
+            let (unchecked, checked) = pushgateways(&bodies())?;
+            add("Pushgateway, no checks", &unchecked.address);
+            add("Pushgateway, checks", &checked.address);
+            peers.extend([unchecked, checked]);
+        } else {
+            outcome.notes.push("Pushgateway is not here.".to_owned());
+        }
+    }
+    for (what, jobs, proxy) in [
+        (
+            "aggregated `POST`, 1,000 living series",
+            FEW_JOBS,
+            &aggregating[0],
+        ),
+        (
+            "aggregated `POST`, 100,000 living series",
+            MANY_JOBS,
+            &aggregating[1],
+        ),
+    ] {
+        contestants.push(Contestant {
+            what,
+            who: "exporter-proxy",
+            method: "POST",
+            address: proxy.addresses.push.clone(),
+            bodies: Bodies::new(jobs, Shape::ManyFamilies, AGGREGATE),
+        });
+    }
+    for contestant in &contestants {
+        // Those with checks begin with what the others were given.
+        if contestant.who != "Pushgateway, checks" {
+            contestant
+                .bodies
+                .load(&contestant.address, contestant.method)
+                .with_context(|| format!("{}, {}", contestant.who, contestant.what))?;
+        }
+    }
+    let mut all: Vec<Rate> = contestants
+        .iter()
+        .map(|it| Rate {
+            what: it.what,
+            who: it.who,
+            rounds: Vec::new(),
+        })
+        .collect();
+    for _ in 0..setup.effort.rounds {
+        for (contestant, rate) in contestants.iter().zip(&mut all) {
+            if setup.effort.is_over() {
+                break;
+            }
+            rate.rounds
+                .push(rate_for(contestant, 2 * setup.effort.turn)?);
+        }
+    }
+    outcome.rates = all;
+    Ok(())
+}
+
+/// Pushes a second by one sender on one connection.
+fn rate_for(contestant: &Contestant, time: Duration) -> Result<f64> {
+    let mut client = Client::connect(&contestant.address)?;
+    let begin = Instant::now();
+    let mut number = 0;
+    while number == 0 || begin.elapsed() < time {
+        push(&mut client, contestant.method, contestant.bodies.at(number))?;
+        number += 1;
+    }
+    Ok(number as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// Pushgateway without checks, with all groups in, and one with checks that
+/// began with its file: loading it push by push would take minutes.
+fn pushgateways(bodies: &Bodies) -> Result<(Server, Server)> {
+    let dir = TempDir::new()?;
+    let file = dir.path().join("groups");
+    let loader = Server::pushgateway(false, Some(&file))?;
+    bodies.load(&loader.address, "PUT")?;
+    settle(&loader.address)?;
+    drop(loader);
+    let checked = Server::pushgateway(true, Some(Path::new(&file)))?;
+    let unchecked = Server::pushgateway(false, None)?;
+    Ok((unchecked, checked))
+}
+
+/// Waits until all groups can be read: pushes without checks are answered
+/// before they are in.
+fn settle(address: &str) -> Result<()> {
+    let start = Instant::now();
+    let mut client = Client::connect(address)?;
+    loop {
+        client.get("/metrics", false, Body::Keep)?;
+        let last = format!("load_{:05}", GROUPS - 1);
+        if memchr::memmem::find(client.body(), last.as_bytes()).is_some() {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(60),
+            "the groups do not show"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Scrapes by one scraper, alone and while senders push at full speed.
+fn scrape_times(
+    proxy: &Proxy,
+    bodies: &Bodies,
+    method: &'static str,
+    what: &'static str,
+    effort: &Effort,
+) -> Result<Scraped> {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    bodies.load(&proxy.addresses.push, method)?;
+    let mut times = Scraped {
+        what,
+        alone: Vec::new(),
+        pushed: Vec::new(),
+    };
+    let scrape = |out: &mut Vec<f64>| -> Result<()> {
+        let mut client = Client::connect(&proxy.addresses.http)?;
+        client.get("/metrics", true, Body::Keep)?;
+        let begin = Instant::now();
+        while begin.elapsed() < 4 * effort.turn {
+            let start = Instant::now();
+            client.get("/metrics", true, Body::Keep)?;
+            out.push(start.elapsed().as_secs_f64());
+        }
+        Ok(())
+    };
+    for _ in 0..effort.rounds.min(3) {
+        scrape(&mut times.alone)?;
+        let over = AtomicBool::new(false);
+        let number = AtomicUsize::new(0);
+        thread::scope(|scope| -> Result<()> {
+            let senders: Vec<_> = (0..PUSHERS)
+                .map(|_| {
+                    scope.spawn(|| -> Result<()> {
+                        let mut client = Client::connect(&proxy.addresses.push)?;
+                        while !over.load(Ordering::Relaxed) {
+                            let number = number.fetch_add(1, Ordering::Relaxed);
+                            push(&mut client, method, bodies.at(number))?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let scraped = scrape(&mut times.pushed);
+            over.store(true, Ordering::Relaxed);
+            for sender in senders {
+                sender.join().expect("a sender does not panic")?;
+            }
+            scraped
+        })?;
+    }
+    Ok(times)
+}
+
+/// Memory with a million series, of groups or of aggregated families.
+fn memory(setup: &Setup, what: &'static str, shape: Shape, query: &str) -> Result<Held> {
+    let proxy = Proxy::start(&setup.program, setup.worker_threads, LARGE)?;
+    let empty = resident_bytes(proxy.pid())?;
+    let mut client = Client::connect(&proxy.addresses.push)?;
+    let method = method_of(query);
+    for job in 0..HELD / SERIES {
+        let path = format!("/metrics/job/load_{job:05}{query}");
+        push(&mut client, method, (&path, shape.text(job, 0).as_bytes()))?;
+    }
+    let held = || -> Result<f64> { Ok((resident_bytes(proxy.pid())? - empty) / HELD as f64) };
+    let after_pushes = held()?;
+    let mut scraper = Client::connect(&proxy.addresses.http)?;
+    scraper.get("/metrics", false, Body::Count)?;
+    scraper.get("/metrics", true, Body::Count)?;
+    Ok(Held {
+        what,
+        after_pushes,
+        after_scrapes: held()?,
+    })
+}
+
+fn method_of(query: &str) -> &'static str {
+    if query == AGGREGATE { "POST" } else { "PUT" }
+}
+
+/// The tables.
+pub fn print(outcome: &Gateway) {
+    println!("\n## Pushes over HTTP\n");
+    println!(
+        "{GROUPS} groups of {SERIES} series, one sender on one connection. Pushgateway answers a push \
+         without checks before it is in.\n"
+    );
+    println!("| What | Who | Pushes a second, median | each round |\n| --- | --- | ---: | --- |");
+    for rate in &outcome.rates {
+        let rounds: Vec<String> = rate.rounds.iter().map(|it| format!("{it:.0}")).collect();
+        println!(
+            "| {} | {} | {:.0} | {} |",
+            rate.what,
+            rate.who,
+            rate.median(),
+            rounds.join(", ")
+        );
+    }
+    println!(
+        "\nCompressed scrapes by one scraper, alone and while {PUSHERS} senders push at full speed:\n"
+    );
+    println!(
+        "| Pushes | Scrapes timed, alone and pushed | p50 alone | p99 alone | p50 pushed | p99 pushed | p99, pushed to alone |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let at = |times: &[f64], part| percentile(times.to_vec(), part) * 1e3;
+    for times in &outcome.scrapes {
+        println!(
+            "| {} | {}, {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} x |",
+            times.what,
+            times.alone.len(),
+            times.pushed.len(),
+            at(&times.alone, 0.5),
+            at(&times.alone, 0.99),
+            at(&times.pushed, 0.5),
+            at(&times.pushed, 0.99),
+            at(&times.pushed, 0.99) / at(&times.alone, 0.99)
+        );
+    }
+    println!(
+        "\nResident memory for each series, with {HELD} series held, above that of the empty proxy:\n"
+    );
+    println!("| What | after the pushes | after a scrape of each coding |\n| --- | ---: | ---: |");
+    for held in &outcome.memory {
+        println!(
+            "| {} | {:.0} bytes | {:.0} bytes |",
+            held.what, held.after_pushes, held.after_scrapes
+        );
+    }
+    for note in &outcome.notes {
+        println!("\n{note}");
+    }
+}

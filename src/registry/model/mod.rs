@@ -1,0 +1,181 @@
+//! The registry against a plain model: whatever sequence of batches comes, it
+//! refuses the same, shows the same, and claims what it shows.
+
+mod plain;
+mod steps;
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::{Kind, Limits as TextLimits, Normal, Timestamps, normalize};
+use plain::Model;
+use steps::{Event, FAMILIES, LIMITS, Step, any_event};
+
+/// The registry with what it has shown and claimed so far.
+struct Tested {
+    registry: Registry,
+    hasher: RandomState,
+    shown: BTreeMap<(Arc<str>, u32), String>,
+    claimed: HashSet<u64>,
+    heads: BTreeMap<String, (Kind, Option<String>)>,
+}
+
+impl Tested {
+    fn new() -> Self {
+        let hasher = RandomState::new();
+        Tested {
+            registry: Registry::new(LIMITS, hasher.clone()),
+            hasher,
+            shown: BTreeMap::new(),
+            claimed: HashSet::new(),
+            heads: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self) {
+        let changed = self.registry.take_changed();
+        for block in changed.gone {
+            assert!(
+                self.shown.remove(&block).is_some(),
+                "{block:?} was never shown"
+            );
+        }
+        for block in changed.blocks {
+            let text = String::from_utf8(block.render(&mut String::new()).to_vec()).unwrap();
+            assert!(!text.is_empty());
+            self.shown.insert((block.family, block.number), text);
+        }
+    }
+
+    fn claim(&mut self, claims: &Claims) {
+        for hash in &claims.released {
+            assert!(self.claimed.remove(hash), "what is released was held");
+        }
+        for (hash, _) in &claims.claimed {
+            assert!(self.claimed.insert(*hash), "what is claimed was free");
+        }
+        for name in &claims.left {
+            assert!(self.heads.remove(&**name).is_some());
+        }
+        for head in claims.joined.iter().chain(&claims.helped) {
+            let help = head.help.as_deref().map(str::to_owned);
+            self.heads
+                .insert(head.family.to_string(), (head.kind, help));
+        }
+    }
+
+    fn text(&mut self) -> String {
+        self.take();
+        self.shown.values().cloned().collect()
+    }
+
+    fn check(&mut self, model: &Model) -> Result<(), TestCaseError> {
+        let text = self.text();
+        let expected = model.text();
+        prop_assert_eq!(sorted(&text), sorted(&expected));
+        let normal = Normal {
+            limits: TextLimits::default(),
+            added: &[],
+            timestamps: Timestamps::Keep,
+            hash: &self.hasher,
+        };
+        let families = normalize(&text, &normal).unwrap();
+        let hashes: HashSet<u64> = families
+            .iter()
+            .flat_map(|family| &family.series)
+            .copied()
+            .collect();
+        prop_assert_eq!(&hashes, &self.claimed);
+        let heads: BTreeMap<String, (Kind, Option<String>)> = model
+            .families
+            .iter()
+            .map(|(name, family)| ((*name).to_owned(), (family.kind, family.help.clone())))
+            .collect();
+        prop_assert_eq!(&self.heads, &heads);
+        prop_assert_eq!(self.registry.families(), heads.len());
+        let series: usize = model.families.values().map(|it| it.series.len()).sum();
+        prop_assert_eq!(self.registry.series(), series);
+        Ok(())
+    }
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_registry_is_the_model(events in vec(any_event(), 1..40)) {
+        let mut tested = Tested::new();
+        let mut model = Model::default();
+        let start = Instant::now();
+        let policies = [BucketConflict::Common, BucketConflict::Union, BucketConflict::Refuse];
+        // The first moment that is told is the beginning.
+        tested.registry.expire(start);
+        for event in events {
+            let at = start + Duration::from_secs(model.now);
+            match event {
+                Event::Batch { replace, steps, conflict } => {
+                    let conflict = policies[usize::from(conflict)];
+                    let batch = Batch {
+                        replace: replace.iter().map(|family| Arc::from(FAMILIES[*family].0)).collect(),
+                        updates: steps.iter().map(Step::update).collect(),
+                        conflict,
+                    };
+                    match (tested.registry.check(batch, at), model.after(&replace, &steps, conflict)) {
+                        (Ok(plan), Some(after)) => {
+                            tested.claim(plan.claims());
+                            tested.registry.commit(plan);
+                            model = after;
+                        }
+                        (Err(_), None) => {}
+                        (Ok(_), None) => prop_assert!(false, "{steps:?} is to be refused"),
+                        (Err(refused), Some(_)) => prop_assert!(false, "{steps:?}: {refused}"),
+                    }
+                }
+                Event::Passed(seconds) => model.now += seconds,
+                Event::Expire => {
+                    let (series, claims) = tested.registry.expire(at);
+                    tested.claim(&claims);
+                    prop_assert_eq!(series, model.expire());
+                    prop_assert!(!tested.registry.is_due(at));
+                }
+                Event::Take => {
+                    // This alone tells the time, and takes nothing else.
+                    let (series, claims) = tested.registry.expire(at);
+                    tested.claim(&claims);
+                    prop_assert_eq!(series, model.expire());
+                    tested.check(&model)?;
+                }
+            }
+        }
+        let at = start + Duration::from_secs(model.now);
+        let (_, claims) = tested.registry.expire(at);
+        tested.claim(&claims);
+        model.expire();
+        tested.check(&model)?;
+
+        // When all is gone, nothing is left.
+        let replace = (0..FAMILIES.len()).map(|family| Arc::from(FAMILIES[family].0)).collect();
+        let batch = Batch { replace, ..Batch::default() };
+        let plan = tested.registry.check(batch, at).unwrap();
+        tested.claim(plan.claims());
+        tested.registry.commit(plan);
+        tested.check(&Model::default())?;
+        prop_assert_eq!(tested.registry.weight(), 0);
+        let registry = &tested.registry;
+        prop_assert!(registry.expiring.is_empty() && registry.aging.is_empty());
+        prop_assert!(registry.changed.is_empty() && registry.gone.is_empty());
+        prop_assert_eq!(registry.by_name.len(), 0);
+    }
+}
