@@ -55,6 +55,9 @@ pub struct Metrics<'t> {
     pub strays: usize,
     /// Name and labels of the first of these.
     pub first_stray: Option<String>,
+    /// The family's name and the labels of the first metric that has a bound
+    /// twice. It is the only kind of stray whose value somebody may miss.
+    pub first_twice: Option<String>,
 }
 
 impl Metric<'_> {
@@ -329,9 +332,10 @@ impl<'n, 't> Grouping<'n, 't> {
             let twice = before - points.len();
             if twice > 0 {
                 let labels = metric.labels_text();
-                let name = self.name;
-                self.stray(|| format!("{name}{{{labels}}}"));
+                let series = format!("{}{{{labels}}}", self.name);
+                self.stray(|| series.clone());
                 self.out.strays += twice - 1;
+                self.out.first_twice.get_or_insert(series);
             }
         }
         self.out.metrics = metrics;

@@ -78,13 +78,14 @@ fn shown(store: &Store, id: &SectionId, group: &Group, section: &Section, now: N
             let at = came.get(family.name()).copied().unwrap_or_default();
             let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
             let metrics = Metrics::of(&family).metrics;
-            let help = family.help().unwrap_or_default();
-            let shown = json!({
+            let mut shown = json!({
                 "time_stamp": rfc3339(at),
                 "type": family.kind().as_str().to_ascii_uppercase(),
-                "help": unescape_help(help, Format::Text),
                 "metrics": metrics.iter().map(metric).collect::<Vec<_>>(),
             });
+            if let Some(help) = family.help().filter(|help| !help.is_empty()) {
+                shown["help"] = json!(unescape_help(help, Format::Text));
+            }
             out.insert(unescape(family.name()).into_owned(), shown);
         }
     }

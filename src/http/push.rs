@@ -69,7 +69,8 @@ pub async fn answer(
     let config = &pushes.intake.config;
     let query = request.uri().query().unwrap_or_default();
     let adds = push_aggregate::is_meant(request.method(), query, config);
-    let Some(target) = Target::of(&path, adds) else {
+    let reads = matches!(*request.method(), HttpMethod::GET | HttpMethod::HEAD);
+    let Some(target) = Target::of(&path, adds, reads) else {
         return Err(request);
     };
     let (head, body) = request.into_parts();
@@ -115,15 +116,18 @@ impl<'p> Target<'p> {
     /// base address ends in one, mean one: no value can stand there. For those
     /// further on see [`Group::of_path`].
     ///
-    /// `/metrics` itself is read, and pushed to by a push that `adds`.
-    fn of(path: &'p str, adds: bool) -> Option<Self> {
+    /// `/metrics` itself is read, and pushed to by a push that `adds`. With a
+    /// slash at its end it is read too, but to others it is a push that lacks
+    /// its group.
+    fn of(path: &'p str, adds: bool, reads: bool) -> Option<Self> {
         let path = path.trim_start_matches('/');
         let rest = match path.strip_prefix("metrics/") {
             None if path == "metrics" => Some(""),
             rest => rest.map(|rest| rest.trim_start_matches('/')),
         };
         if let Some(rest) = rest {
-            return (adds || !rest.is_empty()).then_some(Target::Group(rest));
+            let is_page = rest.is_empty() && (reads || path == "metrics");
+            return (adds || !is_page).then_some(Target::Group(rest));
         }
         if let Some(rest) = path.strip_prefix("api/v1/") {
             return Some(Target::Api(rest));
@@ -374,10 +378,14 @@ mod tests {
             ("/metricsjob/x", None),
             ("/apps", None),
         ] {
-            assert_eq!(Target::of(path, false), target, "{path}");
+            assert_eq!(Target::of(path, false, true), target, "{path}");
         }
         for path in ["/metrics", "/metrics/"] {
-            assert_eq!(Target::of(path, true), Some(Target::Group("")), "{path}");
+            let group = Some(Target::Group(""));
+            assert_eq!(Target::of(path, true, false), group, "{path}");
         }
+        assert_eq!(Target::of("/metrics", false, false), None);
+        let group = Some(Target::Group(""));
+        assert_eq!(Target::of("/metrics/", false, false), group);
     }
 }

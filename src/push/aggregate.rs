@@ -36,6 +36,9 @@ impl Intake {
         now: Now,
     ) -> Result<Once, Fault> {
         let families = self.families(labels, body)?;
+        for family in &families {
+            self.admit(labels, family)?;
+        }
         let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
         let ttl = (!ttl.is_zero()).then_some(ttl);
         let batch = batch(&families, &self.config, ttl)?;

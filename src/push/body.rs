@@ -89,9 +89,9 @@ impl Escaped {
 }
 
 impl Intake {
-    /// The families that a body pushes into a group. They hold nothing that
-    /// was in the way of the body alone; whether they fit beside others is the
-    /// store's to say.
+    /// The families that a body pushes into a group, as far as they can be
+    /// read. Whether they may be there is for [`Intake::admit`] to say, and
+    /// whether they fit beside others for the store.
     pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
         let media = media(body.content_type)?;
         let bytes = self.unpacked(body.content_encoding, body.bytes)?;
@@ -149,9 +149,6 @@ impl Intake {
                 }
             })?;
         families.retain(|family| !TIMES.contains(&&*family.name));
-        for family in &families {
-            self.admit(group, family)?;
-        }
         Ok(families)
     }
 
@@ -179,12 +176,8 @@ impl Intake {
     }
 
     /// Whether a family may be in a group.
-    fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
-        let told = |reason, problem: String| {
-            let line = family.line;
-            let message = format!("{}, line {line}: {problem}", shown(group));
-            Err(Fault::new(reason, &message).at(line, None).noted())
-        };
+    pub(super) fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
+        let told = |reason, problem: String| Err(told(group, family, reason, &problem));
         let name = &family.name;
         if self.own_metrics && plain_name(name).starts_with(RESERVED) {
             let problem =
@@ -203,12 +196,25 @@ impl Intake {
             );
             return told(Reason::BadLabels, problem);
         }
-        if family.samples.len() > LONGEST_FRAGMENT {
-            let problem = format!("{name} has more than {LONGEST_FRAGMENT} bytes");
-            return told(Reason::TooManyBytes, problem);
-        }
         Ok(())
     }
+}
+
+/// Whether the store can hold a family of a group, once it is as it stays.
+pub fn fits(group: &Group, family: &FamilyText) -> Result<(), Fault> {
+    if family.samples.len() <= LONGEST_FRAGMENT {
+        return Ok(());
+    }
+    let name = &family.name;
+    let problem = format!("{name} has more than {LONGEST_FRAGMENT} bytes");
+    Err(told(group, family, Reason::TooManyBytes, &problem))
+}
+
+/// What is wrong with a family that could be read.
+pub fn told(group: &Group, family: &FamilyText, reason: Reason, problem: &str) -> Fault {
+    let line = family.line;
+    let message = format!("{}, line {line}: {problem}", shown(group));
+    Fault::new(reason, &message).at(line, None).noted()
 }
 
 /// A group in messages.

@@ -203,7 +203,20 @@ fn until_quote(text: &str) -> Option<(&str, &str)> {
     None
 }
 
+/// A part of a path as it is meant. A percent sign that begins no byte is
+/// refused rather than kept: who forgot to encode it would find another value
+/// under the group's name.
 fn decoded(segment: &str) -> Result<String, PathError> {
+    let cut = |code: &str| {
+        let digits = code.get(..2).map(str::as_bytes);
+        !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if segment.split('%').skip(1).any(cut) {
+        return Err(PathError::Bad(format!(
+            "a % in the path is not followed by two digits of base 16, in {segment:?}; the \
+             character itself is %25"
+        )));
+    }
     let text = percent_decode_str(segment).decode_utf8();
     text.map(Into::into)
         .map_err(|_| PathError::Bad("the path is not UTF-8 once it is decoded".to_owned()))

@@ -6,6 +6,7 @@
 //!   how, where the sender wants to.
 //! - `idempotency`: pushes that are sent again.
 //! - `body`: bodies of every type become families.
+//! - `points`: histograms and summaries are made whole.
 //! - `replace`: families become a write that replaces those of a group.
 //! - [`batch`]: several groups in one body.
 //! - [`selector`]: which groups are meant.
@@ -22,6 +23,7 @@ pub mod coding;
 mod fault;
 pub mod group;
 mod idempotency;
+mod points;
 mod replace;
 pub mod selector;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::body::{Body, Escaped, TIMES, shown};
-use super::{Fault, Group, Intake};
+use super::body::{Body, Escaped, TIMES, fits, shown, told};
+use super::{Fault, Group, Intake, points};
 use crate::exposition::{FamilyText, Format};
 use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
 use crate::telemetry::Reason;
@@ -90,6 +90,12 @@ impl Intake {
             }
         };
         let mut families = self.families(group, body)?;
+        for family in &mut families {
+            self.admit(group, family)?;
+            points::complete(family, &self.hash)
+                .map_err(|problem| told(group, family, problem.reason, &problem.text))?;
+            fits(group, family)?;
+        }
         let [failure, success] = self.times(group, 0.0, now.unix_seconds())?;
         families.push(success);
         Ok(Change::Update {

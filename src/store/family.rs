@@ -221,8 +221,7 @@ impl FamilyIndex {
         };
         held.sections += usize::from(!member);
         let alone = member && held.sections == 1;
-        let helped = family.help.is_some() && family.help != held.help;
-        let helped = helped && (alone || held.help.is_none());
+        let helped = family.help != held.help && (alone || held.help.is_none());
         let changed = held.kind != family.kind || helped;
         held.kind = family.kind;
         if helped {

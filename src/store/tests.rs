@@ -478,6 +478,7 @@ fn a_help_changes_with_the_only_section_that_gives_it() {
         .apply(Write::one(families("b", Vec::new())), now)
         .unwrap();
     assert_eq!(push("a", Some("newest")), "# HELP m newest");
+    assert_eq!(push("a", None), "# TYPE m gauge");
 }
 
 #[test]

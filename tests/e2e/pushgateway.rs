@@ -264,6 +264,25 @@ fn every_difference_names_cases_that_there_are() {
     }
 }
 
+/// The rows of `docs/pushing.md` that tell of them.
+#[test]
+fn every_difference_has_its_row_in_the_document() {
+    let document = include_str!("../../docs/pushing.md");
+    let after = document.split_once("\n### Differences that a test holds\n");
+    let section = after.expect("the section is there").1;
+    let section = section.split_once("\n### ").map_or(section, |it| it.0);
+    let rows = section.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("| `")?.split_once('`')?;
+        Some(name)
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    let mut names: Vec<_> = DIFFERENCES.iter().map(|it| it.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(rows, names);
+}
+
 /// What takes things away is off unless it is asked for.
 fn wipe_and_quit_are_off(gateway: &Gateway) {
     for (method, path, status) in [

@@ -63,6 +63,62 @@ fn groups_are_replaced_added_to_and_removed() {
 }
 
 #[test]
+fn histograms_of_groups_are_whole_and_their_bounds_are_numbers() {
+    let proxy = Proxy::start(QUIET);
+    let pythons = "# TYPE h histogram\nh_bucket{le=\"1.0\"} 2\nh_count 3\nh_sum 4.5\n";
+    push(&proxy, "PUT", "/metrics/job/x/a/1", pythons);
+    let whole = "# TYPE h histogram\n\
+                 h_bucket{a=\"1\",instance=\"\",job=\"x\",le=\"1\"} 2\n\
+                 h_bucket{a=\"1\",instance=\"\",job=\"x\",le=\"+Inf\"} 3\n\
+                 h_sum{a=\"1\",instance=\"\",job=\"x\"} 4.5\n\
+                 h_count{a=\"1\",instance=\"\",job=\"x\"} 3\n";
+    assert_eq!(text(&proxy), whole);
+    // Another group cannot have the same series by another spelling.
+    let others = "# TYPE h histogram\nh_bucket{a=\"1\",le=\"1e0\"} 2\n";
+    let answer = proxy.push("PUT", "/metrics/job/x", others);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    for (body, words) in [
+        (
+            "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"1.0\"} 2\n",
+            "line 2: two parts of h{",
+        ),
+        ("# TYPE h histogram\nh 2\n", "is no part of a histogram"),
+    ] {
+        let answer = proxy.push("PUT", "/metrics/job/x/a/1", body);
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    assert_eq!(text(&proxy), whole);
+    // Where there is no help, the API says none.
+    let list = proxy.push("GET", "/api/v1/metrics", "").json();
+    let group = list["data"].as_array().unwrap().iter();
+    let mut group = group.filter(|group| group["labels"]["a"] == "1");
+    let family = &group.next().unwrap()["h"];
+    assert_eq!(family["type"], "HISTOGRAM");
+    assert!(family.get("help").is_none(), "{family}");
+}
+
+#[test]
+fn paths_that_name_no_group_are_told() {
+    let proxy = Proxy::start(QUIET);
+    for (path, status, words) in [
+        ("/metrics/job/%zz", 400, "two digits of base 16"),
+        ("/metrics/job/x%2", 400, "two digits of base 16"),
+        ("/metrics/", 404, "a push goes to /metrics/job/<job>"),
+        ("/metrics", 405, ""),
+    ] {
+        let answer = proxy.push("PUT", path, "m 1\n");
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    assert_eq!(
+        http_request(&proxy.http, "GET", "/metrics/", &[]).status,
+        200
+    );
+    assert_eq!(proxy.metrics(), "");
+}
+
+#[test]
 fn times_of_success_and_failure_are_shown_for_each_group() {
     let proxy = Proxy::start(QUIET);
     let success = "push_time_seconds{instance=\"i\",job=\"x\"}";

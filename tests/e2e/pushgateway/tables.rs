@@ -78,6 +78,15 @@ pub const TEXTS: &[(&str, &str)] = &[
         "histogram-without-inf",
         "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_sum 4.5\nh_count 3\n",
     ),
+    (
+        "histogram-without-count",
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\n",
+    ),
+    (
+        "histogram-with-pythons-bounds",
+        "# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1.0\"} 2\nh_bucket{le=\"1e6\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3.0\n",
+    ),
+    ("histogram-of-no-parts", "# TYPE h histogram\nh 1\n"),
     ("histogram-of-sum-alone", "# TYPE h histogram\nh_sum 4.5\n"),
     (
         "summary",
@@ -86,6 +95,10 @@ pub const TEXTS: &[(&str, &str)] = &[
     (
         "summary-without-quantiles",
         "# TYPE s summary\ns_sum 4.5\ns_count 3\n",
+    ),
+    (
+        "summary-with-pythons-quantiles",
+        "# TYPE s summary\ns{quantile=\"0.50\"} 2\ns{quantile=\"1.0\"} 3\ns_sum 4.5\n",
     ),
     ("summary-of-count-alone", "# TYPE s summary\ns_count 3\n"),
     (

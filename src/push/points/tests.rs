@@ -1,0 +1,244 @@
+use std::hash::RandomState;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::{Format, Limits, Native, Normal, Timestamps, normalize_as};
+
+fn families(text: &str, hash: &RandomState) -> Vec<FamilyText> {
+    let normal = Normal {
+        limits: Limits::default(),
+        added: &[],
+        timestamps: Timestamps::Refuse,
+        hash,
+    };
+    normalize_as(text, Format::Text, &normal).expect("the text is taken")
+}
+
+/// The first family of a text, completed.
+fn completed(text: &str, hash: &RandomState) -> Result<FamilyText, Problem> {
+    let mut family = families(text, hash).swap_remove(0);
+    complete(&mut family, hash).map(|()| family)
+}
+
+#[track_caller]
+fn shows(text: &str, lines: &[&str]) -> FamilyText {
+    let hash = RandomState::new();
+    let family = completed(text, &hash).expect("it is taken");
+    let shown: Vec<_> = family.samples.as_str().lines().collect();
+    assert_eq!(shown, lines);
+    // As if it had been sent just so: the same series, in the order of lines.
+    let kind = family.kind.as_str();
+    let again = format!("# TYPE {} {kind}\n{}", family.name, family.samples.as_str());
+    let again = families(&again, &hash).swap_remove(0);
+    assert_eq!(family.series, again.series);
+    assert_eq!(family.samples.as_str(), again.samples.as_str());
+    family
+}
+
+#[track_caller]
+fn refused(text: &str, reason: Reason, part: &str) {
+    let problem = completed(text, &RandomState::new()).expect_err("it is refused");
+    assert_eq!(problem.reason, reason);
+    assert!(problem.text.contains(part), "{}", problem.text);
+}
+
+#[test]
+fn missing_parts_of_histograms_are_filled_in() {
+    for (text, lines) in [
+        (
+            "h_bucket{le=\"1.0\"} 2\nh_sum 4.5\nh_count 3\n",
+            [
+                "h_bucket{le=\"1\"} 2",
+                "h_bucket{le=\"+Inf\"} 3",
+                "h_sum 4.5",
+                "h_count 3",
+            ]
+            .as_slice(),
+        ),
+        (
+            "h_bucket{le=\"+Inf\"} 3\n",
+            &["h_bucket{le=\"+Inf\"} 3", "h_sum 0", "h_count 3"],
+        ),
+        (
+            "h_sum 4.5\n",
+            &["h_bucket{le=\"+Inf\"} 0", "h_sum 4.5", "h_count 0"],
+        ),
+        (
+            "h_bucket{le=\"5\"} 1.5\nh_bucket{le=\"1e6\"} 2\nh_bucket{le=\"0.1\"} 1\n",
+            &[
+                "h_bucket{le=\"0.1\"} 1",
+                "h_bucket{le=\"5\"} 1.5",
+                "h_bucket{le=\"1e+06\"} 2",
+                "h_bucket{le=\"+Inf\"} 0",
+                "h_sum 0",
+                "h_count 0",
+            ],
+        ),
+    ] {
+        shows(&format!("# TYPE h histogram\n{text}"), lines);
+    }
+}
+
+#[test]
+fn missing_parts_of_summaries_are_filled_in() {
+    for (text, lines) in [
+        (
+            "s{quantile=\"0.50\"} NaN\ns_count 3\n",
+            ["s{quantile=\"0.5\"} NaN", "s_sum 0", "s_count 3"].as_slice(),
+        ),
+        ("s_sum 2\n", &["s_sum 2", "s_count 0"]),
+    ] {
+        shows(&format!("# TYPE s summary\n{text}"), lines);
+    }
+}
+
+#[test]
+fn each_set_of_labels_is_whole() {
+    shows(
+        "# TYPE h histogram\nh_count{z=\"1\",a=\"\"} 1\nh_bucket{z=\"2\",le=\"1.0\",a=\"b\\\\\"} 2\nh_sum{a=\"\",z=\"1\"} 7\n",
+        &[
+            "h_bucket{a=\"\",le=\"+Inf\",z=\"1\"} 1",
+            "h_sum{a=\"\",z=\"1\"} 7",
+            "h_count{a=\"\",z=\"1\"} 1",
+            "h_bucket{a=\"b\\\\\",le=\"1\",z=\"2\"} 2",
+            "h_bucket{a=\"b\\\\\",le=\"+Inf\",z=\"2\"} 0",
+            "h_sum{a=\"b\\\\\",z=\"2\"} 0",
+            "h_count{a=\"b\\\\\",z=\"2\"} 0",
+        ],
+    );
+}
+
+#[test]
+fn names_in_quotes_keep_them() {
+    let hash = RandomState::new();
+    let text =
+        "# TYPE \"my.h\" histogram\n{\"my.h_count\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",z=\"3\"} 1\n";
+    let family = completed(text, &hash).expect("it is taken");
+    assert_eq!(
+        family.samples.as_str(),
+        "{\"my.h_bucket\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",le=\"+Inf\",z=\"3\"} 1\n\
+         {\"my.h_sum\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",z=\"3\"} 0\n\
+         {\"my.h_count\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",z=\"3\"} 1\n"
+    );
+    let again = format!(
+        "# TYPE \"my.h\" histogram\n{text}",
+        text = family.samples.as_str()
+    );
+    assert_eq!(family.series, families(&again, &hash)[0].series);
+}
+
+#[test]
+fn what_is_no_part_is_dropped_beside_parts() {
+    let text = "# TYPE h histogram\nh_bucket 1\nh_sum 1\nh_count 1\n";
+    shows(text, &["h_bucket{le=\"+Inf\"} 1", "h_sum 1", "h_count 1"]);
+    let text = "# TYPE h histogram\nh_bucket 1\n";
+    refused(
+        text,
+        Reason::InvalidText,
+        "h_bucket is no part of a histogram",
+    );
+}
+
+#[test]
+fn what_becomes_one_series_is_refused() {
+    refused(
+        "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1\"} 1\nh_bucket{a=\"b\",le=\"1.0\"} 1\n",
+        Reason::DuplicateSeries,
+        "h{a=\"b\"} have the same le",
+    );
+    refused(
+        "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\".5\"} 1\n",
+        Reason::DuplicateSeries,
+        "s{} have the same quantile",
+    );
+    refused(
+        "# TYPE h histogram\nh_sum 1\nh_count{a=\"\"} 1\n",
+        Reason::DuplicateSeries,
+        "h_bucket{a=\"\",le=\"+Inf\"} is there twice",
+    );
+}
+
+#[test]
+fn other_families_stay_as_they_are() {
+    let hash = RandomState::new();
+    for text in [
+        "# TYPE m gauge\nm{le=\"1.0\"} 1.0\n",
+        "m_bucket{le=\"1.0\"} 1\n",
+    ] {
+        let before = families(text, &hash).swap_remove(0);
+        let after = completed(text, &hash).expect("it is taken");
+        assert_eq!(after.samples.as_str(), before.samples.as_str());
+        assert_eq!(after.series, before.series);
+    }
+}
+
+#[test]
+fn native_histograms_stay_with_their_family() {
+    let hash = RandomState::new();
+    let mut family = families("# TYPE h histogram\nh_count{a=\"b\"} 1\n", &hash).swap_remove(0);
+    let native = Native {
+        labels: "a=\"b\"".into(),
+        histogram: bytes::Bytes::from_static(b"\x08\x01"),
+    };
+    family.natives.push(native.clone());
+    complete(&mut family, &hash).expect("it is taken");
+    assert_eq!(family.natives, [native]);
+}
+
+fn samples() -> impl Strategy<Value = String> {
+    let labels = prop::sample::select(vec![
+        "",
+        "a=\"\",",
+        "a=\"1\",",
+        "z=\"2\",",
+        "\"l.e\"=\"3\",",
+    ]);
+    let bounds = prop::sample::select(vec!["", "1", "1.0", "-0", "0", "1e6", "+Inf", "NaN"]);
+    let line = (0..4_usize, labels, bounds).prop_map(|(part, labels, bound)| {
+        let (suffix, label) = match part {
+            0 => ("_bucket", "le"),
+            1 => ("", "quantile"),
+            2 => ("_sum", ""),
+            _ => ("_count", ""),
+        };
+        match (label, bound) {
+            ("", _) | (_, "") => format!("m{suffix}{{{labels}}} 2.50\n"),
+            _ => format!("m{suffix}{{{labels}{label}=\"{bound}\"}} 3\n"),
+        }
+    });
+    prop::collection::vec(line, 1..12).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    /// What is taken is a text that is taken again, has each series once, and
+    /// is left as it is.
+    #[test]
+    fn what_is_whole_stays_so(histogram: bool, lines in samples()) {
+        let hash = RandomState::new();
+        let normal = Normal {
+            limits: Limits::default(),
+            added: &[],
+            timestamps: Timestamps::Refuse,
+            hash: &hash,
+        };
+        let kind = if histogram { "histogram" } else { "summary" };
+        let text = format!("# TYPE m {kind}\n{lines}");
+        // Some have a series twice, or a part of another kind.
+        let Ok(mut read) = normalize_as(&text, Format::Text, &normal) else {
+            return Ok(());
+        };
+        for family in &mut read {
+            if complete(family, &hash).is_err() {
+                continue;
+            }
+            let text = format!("# TYPE {} {}\n{}", family.name, family.kind.as_str(), family.samples.as_str());
+            let again = families(&text, &hash).swap_remove(0);
+            prop_assert_eq!(&again.series, &family.series);
+            prop_assert_eq!(again.samples.as_str(), family.samples.as_str());
+            let before = family.samples.clone();
+            prop_assert_eq!(complete(family, &hash), Ok(()));
+            prop_assert_eq!(before.as_str(), family.samples.as_str());
+        }
+    }
+}
