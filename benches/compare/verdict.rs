@@ -22,20 +22,20 @@ struct Row {
 enum Asked {
     AtLeast(f64, &'static str),
     AtMost(f64, &'static str),
-    AtMostBytes(f64),
+    Bytes(f64),
 }
 
 impl Asked {
     fn is_met(self, figure: f64) -> bool {
         match self {
             Asked::AtLeast(bound, _) => figure >= bound,
-            Asked::AtMost(bound, _) | Asked::AtMostBytes(bound) => figure <= bound,
+            Asked::AtMost(bound, _) | Asked::Bytes(bound) => figure <= bound,
         }
     }
 
     fn figure(self, figure: f64) -> String {
         match self {
-            Asked::AtMostBytes(_) => format!("{figure:.0} bytes"),
+            Asked::Bytes(_) => format!("{figure:.0} bytes"),
             _ => times(figure),
         }
     }
@@ -44,7 +44,7 @@ impl Asked {
         match self {
             Asked::AtLeast(bound, of) => format!("at least {bound} {of}"),
             Asked::AtMost(bound, of) => format!("at most {bound} {of}"),
-            Asked::AtMostBytes(bound) => format!("at most {bound} bytes"),
+            Asked::Bytes(bound) => format!("at most {bound} bytes"),
         }
     }
 }
@@ -384,7 +384,7 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
         },
         Row {
             what: "memory for each of 1,000,000 series, after scrapes of both codings",
-            asked: Asked::AtMostBytes(300.0),
+            asked: Asked::Bytes(300.0),
             figure: most,
             detail: "the worst of four ways to hold them".to_owned(),
         },
