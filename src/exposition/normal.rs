@@ -13,7 +13,9 @@ use super::added::{Added, put_on};
 use super::form::plain;
 use super::parse::{Fault, Reason, offset};
 use super::series::hash_series;
-use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
+use super::{
+    Families, FamilyText, FamilyView, Format, Kind, Labels, Limit, Limits, ParseError, Text,
+};
 
 /// How a text is brought into normal form.
 #[derive(Debug)]
@@ -65,8 +67,19 @@ pub fn normalize_as<H: BuildHasher>(
 ) -> Result<Vec<FamilyText>, ParseError> {
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
     let added: usize = normal.added.iter().map(Added::len).sum();
+    let added = added.checked_mul(families.samples());
+    let size = added.and_then(|added| added.checked_add(text.len()));
+    let allowed = normal.limits.text;
+    let Some(size) = size.filter(|size| *size <= allowed) else {
+        let limit = Limit::TextBytes;
+        return Err(ParseError {
+            line: 1,
+            column: 1,
+            reason: Reason::Limit { limit, allowed },
+        });
+    };
     let mut out = Drafts {
-        text: String::with_capacity(text.len() + families.samples() * added),
+        text: String::with_capacity(size),
         drafts: Vec::new(),
         names: HashSet::new(),
     };

@@ -119,6 +119,7 @@ impl Door {
             labels: self.config.max_labels,
             label_name: self.config.max_label_length,
             label_value: self.config.max_label_length,
+            text: self.config.max_total,
         }
     }
 }

@@ -123,6 +123,11 @@ fn add_family(
     let usual = usual_way(family.kind, rule, config);
     let help: Option<Arc<str>> = family.help.as_deref().map(Arc::from);
     let metrics = Metrics::of_text(family);
+    if let Some(twice) = metrics.first_twice {
+        return Err(format!(
+            "two parts of {twice} have the same bound: 1 and 1.0 are one number"
+        ));
+    }
     if let Some(stray) = metrics.first_stray {
         let kind = family.kind.as_str();
         return Err(format!("{stray} is no part of a {kind}"));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Body, Fault, Group, Intake, Method, Sender};
 use crate::config::duration_of;
-use crate::store::{Now, Origin, Write};
+use crate::store::{Change, Now, Origin, Write};
 use crate::telemetry::Reason;
 
 /// Groups in one batch.
@@ -51,6 +51,7 @@ impl Intake {
         let count = batch.groups.len();
         let mut seen = HashSet::new();
         let mut changes = Vec::with_capacity(count);
+        let mut bytes = 0;
         for (place, entry) in batch.groups.into_iter().enumerate() {
             let at =
                 |reason, problem: &str| Fault::new(reason, &format!("groups[{place}]: {problem}"));
@@ -97,6 +98,14 @@ impl Intake {
                         ..told
                     }
                 })?;
+            if let Change::Update { families, .. } = &change {
+                bytes += families.iter().map(|it| it.samples.len()).sum::<usize>();
+            }
+            // What could never be held need not be made.
+            if bytes > self.exposition.max_total {
+                let problem = "with this group the batch has more text than may be held (exposition.max_total)";
+                return Err(at(Reason::TooLarge, problem));
+            }
             changes.push(change);
         }
         Ok((Write { changes }, count))

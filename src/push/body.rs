@@ -167,6 +167,7 @@ impl Intake {
                 labels: config.max_labels,
                 label_name: config.max_label_length,
                 label_value: config.max_label_length,
+                text: config.max_total,
             },
             added: &added,
             timestamps: Timestamps::Refuse,

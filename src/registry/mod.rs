@@ -143,6 +143,7 @@ impl Registry {
         let Claims { added, freed, .. } = *plan.claims();
         self.weight = self.weight + added - freed;
         let mut families = plan.families;
+        let named = named_slots(&plan.series, &families);
         for (place, family) in families.iter_mut().enumerate() {
             let id = match family.id {
                 Some(id) => id,
@@ -150,7 +151,7 @@ impl Registry {
             };
             family.id = Some(id);
             if family.cleared {
-                self.clear(id, &named_slots(&plan.series, place));
+                self.clear(id, &named[&place]);
             }
             if let Some(living) = self.family_mut(id) {
                 if family.helped {
@@ -185,17 +186,15 @@ impl Registry {
     }
 
     /// Removes series whose time is up, a few thousand at most: with more, it is
-    /// due again. Returns their number and what is let go with them. While any
-    /// is due, at least one is removed.
+    /// due again. Returns their number, which may be none, since a block may
+    /// only seem to be due, and what is let go with them.
     pub fn expire(&mut self, now: Instant) -> (usize, Claims) {
         const BLOCKS_AT_ONCE: usize = 128;
         self.advance(now);
         let mut claims = Claims::default();
         let before = self.series;
         let mut scratch = String::new();
-        let mut blocks = 0;
-        while blocks < BLOCKS_AT_ONCE || self.series == before {
-            blocks += 1;
+        for _ in 0..BLOCKS_AT_ONCE {
             let Some((due, block)) = self.expiring.first().copied() else {
                 break;
             };

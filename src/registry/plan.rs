@@ -3,7 +3,7 @@
 //! Nothing is changed here. Each series that a batch names is taken out once,
 //! changed as often as the batch says, and put into the plan as it will be.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -490,21 +490,24 @@ impl<'r> Planner<'r> {
                 claims.added += weight_of(name, labels, after);
             }
         }
-        for (place, family) in self.families.iter().enumerate() {
-            if family.cleared {
-                self.release_the_rest(place, &mut scratch, &mut claims);
-            }
+        for (place, named) in named_slots(&self.series, &self.families) {
+            self.release_the_rest(place, &named, &mut scratch, &mut claims);
         }
         claims
     }
 
     /// Series of a cleared family that the batch does not name.
-    fn release_the_rest(&self, place: usize, scratch: &mut String, claims: &mut Claims) {
+    fn release_the_rest(
+        &self,
+        place: usize,
+        named: &HashSet<Slot>,
+        scratch: &mut String,
+        claims: &mut Claims,
+    ) {
         let family = &self.families[place];
         let Some(living) = family.id.and_then(|id| self.registry.family(id)) else {
             return;
         };
-        let named = named_slots(&self.series, place);
         for (slot, labels) in living.iter().filter(|(slot, _)| !named.contains(slot)) {
             let Some(state) = living.state(slot) else {
                 continue;
@@ -517,12 +520,25 @@ impl<'r> Planner<'r> {
     }
 }
 
-/// Where the series are that live and that a plan names of a family.
-pub(super) fn named_slots(series: &[PlannedSeries], family: usize) -> HashSet<Slot> {
-    let of_family = series
-        .iter()
-        .filter(|series| series.family as usize == family);
-    of_family.filter_map(|series| series.slot).collect()
+/// Where the series are that live and that a plan names, for each family that
+/// is cleared. All series are looked through once, however many families.
+pub(super) fn named_slots(
+    series: &[PlannedSeries],
+    families: &[PlannedFamily],
+) -> HashMap<usize, HashSet<Slot>> {
+    let cleared = families.iter().enumerate().filter(|(_, it)| it.cleared);
+    let mut named: HashMap<usize, HashSet<Slot>> =
+        cleared.map(|(place, _)| (place, HashSet::new())).collect();
+    if named.is_empty() {
+        return named;
+    }
+    for series in series {
+        let slots = named.get_mut(&(series.family as usize));
+        if let (Some(slots), Some(slot)) = (slots, series.slot) {
+            slots.insert(slot);
+        }
+    }
+    named
 }
 
 /// Hashes of all lines that a series is shown in.

@@ -156,17 +156,19 @@ impl Snapshot {
     }
 
     /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Text that has only to be joined and looked through
-    /// counts a quarter, since that takes about a quarter of the time.
+    /// where `packed`. Text of the old format that is only to be joined is not
+    /// counted: that is done as it is sent, in memory that is at hand. Other
+    /// threads would take fresh memory for it, which costs more than they save.
     pub fn unmade(&self, packed: bool) -> usize {
+        if !packed && !self.form.open_metrics {
+            return 0;
+        }
         let made = |page: &&Arc<Page>| match packed {
             true => page.is_packed(self.form),
             false => page.is_shown(self.form),
         };
         let unmade = self.pages.iter().filter(|page| !made(page));
-        let bytes: usize = unmade.map(|page| page.len()).sum();
-        let only_joined = !packed && !self.form.open_metrics;
-        if only_joined { bytes / 4 } else { bytes }
+        unmade.map(|page| page.len()).sum()
     }
 
     /// Makes pages until none is left that no other caller has taken. Any

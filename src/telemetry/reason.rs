@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::exposition::{self as parse, ParseError};
+use crate::exposition::{self as parse, Limit, ParseError};
 use crate::registry;
 use crate::store::{BatchRefused, Refused};
 
@@ -187,6 +187,10 @@ impl From<&BatchRefused> for Reason {
 impl From<&ParseError> for Reason {
     fn from(fault: &ParseError) -> Self {
         match fault.reason {
+            parse::Reason::Limit {
+                limit: Limit::TextBytes,
+                ..
+            } => Reason::TooLarge,
             parse::Reason::Limit { .. } => Reason::TooManySamples,
             parse::Reason::DuplicateSeries { .. } => Reason::DuplicateSeries,
             parse::Reason::Timestamp { .. } => Reason::Timestamp,

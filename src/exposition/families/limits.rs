@@ -12,6 +12,8 @@ pub struct Limits {
     /// written: escaped, without quotes.
     pub label_name: usize,
     pub label_value: usize,
+    /// Bytes of the text once labels are put on its samples.
+    pub text: usize,
 }
 
 impl Default for Limits {
@@ -21,6 +23,7 @@ impl Default for Limits {
             labels: usize::MAX,
             label_name: usize::MAX,
             label_value: usize::MAX,
+            text: usize::MAX,
         }
     }
 }

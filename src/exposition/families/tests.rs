@@ -169,6 +169,7 @@ fn bounds_and_quantiles_are_numbers_and_counts_are_not_negative() {
 fn each_limit_is_named_where_it_is_passed() {
     let limits = Limits {
         samples: 2,
+        text: usize::MAX,
         labels: 1,
         label_name: 3,
         label_value: 4,

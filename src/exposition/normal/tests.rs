@@ -259,3 +259,26 @@ fn the_last_line_tells_open_metrics() {
     assert_eq!(format_of("# EOF\nm 1\n"), Format::Text);
     assert_eq!(format_of(""), Format::Text);
 }
+
+#[test]
+fn labels_that_would_make_too_much_of_a_text_are_refused_before_it_is_made() {
+    let long = "x".repeat(10_000);
+    let added = [Added {
+        name: "job",
+        value: &long,
+        clash: Clash::Override,
+    }];
+    let mut normal = normal(&added, true);
+    normal.limits.text = 1 << 20;
+    let text = |lines: usize| {
+        (0..lines)
+            .map(|n| format!("a{{b=\"{n}\"}} 1\n"))
+            .collect::<String>()
+    };
+    assert_eq!(normalize(&text(100), &normal).unwrap()[0].series.len(), 100);
+    let told = normalize(&text(200), &normal).unwrap_err().to_string();
+    assert!(told.contains("1048576 bytes"), "{told}");
+    normal.limits.text = usize::MAX - 1;
+    normal.added = &[];
+    assert!(normalize(&text(1), &normal).is_ok());
+}
