@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
 use memchr::memmem;
 
@@ -56,6 +56,9 @@ struct Body {
     loose: Vec<Bytes>,
     /// Parts that are slices of `base`.
     slices: usize,
+    /// What `base` was before all of it was replaced: most often the next one
+    /// has its size, and memory that is at hand is cheaper than fresh memory.
+    spare: Bytes,
 }
 
 /// Where a fragment is: 8 bytes, since there may be very many.
@@ -207,11 +210,15 @@ impl Page {
     }
 
     fn join(&self) -> Bytes {
-        // A reader has the page, so nobody changes it: what is joined here
-        // without the lock is what is there.
-        let body = self.body().clone();
-        let joined = body.join();
-        *self.body() = body.sliced(joined.clone());
+        // The lock is this page's alone, and held for microseconds. A copy of
+        // the list of fragments would cost more than copying their text.
+        let mut body = self.body();
+        let spare = std::mem::take(&mut body.spare);
+        let joined = body.join(spare);
+        let sliced = body.sliced(joined.clone());
+        let old = std::mem::replace(&mut *body, sliced);
+        drop(body);
+        drop(old);
         joined
     }
 
@@ -372,28 +379,40 @@ impl Body {
         self.loose = loose;
     }
 
-    /// Notes that a slice is gone, and returns `base` once it was the last.
+    /// Notes that a slice is gone. Once it was the last, `base` is spare.
+    /// Returns what is to be freed.
     fn drop_slice(&mut self) -> Bytes {
         self.slices -= 1;
         if self.slices == 0 {
-            return std::mem::take(&mut self.base);
+            let base = std::mem::take(&mut self.base);
+            return std::mem::replace(&mut self.spare, base);
         }
         Bytes::new()
     }
 
-    fn join(&self) -> Bytes {
+    /// The text in one piece, in `spare` memory where that is right for it.
+    fn join(&self, spare: Bytes) -> Bytes {
         // What lies in one piece already need not be copied.
         if let [part] = self.parts.as_slice()
             && let Some(place) = part.loose_place()
         {
             return self.loose[place].clone();
         }
-        let len = self.parts.iter().map(|part| part.len as usize).sum();
-        let mut joined = Vec::with_capacity(len);
+        let len: usize = self.parts.iter().map(|part| part.len as usize).sum();
+        // Readers of what it held before may still have it.
+        let spare = spare.try_into_mut().ok();
+        let fits = |spare: &BytesMut| (len..=len + len / 4).contains(&spare.capacity());
+        let mut joined = match spare.filter(fits) {
+            Some(mut spare) => {
+                spare.clear();
+                spare
+            }
+            None => BytesMut::with_capacity(len),
+        };
         for part in &self.parts {
             joined.extend_from_slice(self.text(*part));
         }
-        Bytes::from(joined)
+        joined.freeze()
     }
 
     /// The same fragments as slices of their joined text.
@@ -413,6 +432,7 @@ impl Body {
             slices: parts.len(),
             parts,
             loose: Vec::new(),
+            spare: Bytes::new(),
         }
     }
 }
