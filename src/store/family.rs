@@ -115,7 +115,8 @@ impl Member {
 }
 
 /// Families that the store's users write for groups, whatever else is there:
-/// who exposes them must expose gauges.
+/// who exposes them must expose gauges. They are never living families, which
+/// could own a group's series.
 const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 
 /// Suffixes under which a family of several numbers exposes them: no other
@@ -281,7 +282,8 @@ impl FamilyIndex {
     }
 }
 
-fn reserved(name: &str) -> Option<(&'static str, Kind)> {
+/// A family that is kept for groups, by its name within the old character set.
+pub(super) fn reserved(name: &str) -> Option<(&'static str, Kind)> {
     let name = RESERVED_GAUGES.iter().find(|reserved| **reserved == name)?;
     Some((name, Kind::Gauge))
 }
@@ -385,6 +387,12 @@ impl FamilyIndex {
         let left: HashSet<&str> = claims.left.iter().map(|family| &**family).collect();
         let mut joined: HashMap<String, (&str, Kind)> = HashMap::new();
         for Head { family, kind, .. } in &claims.joined {
+            if let Some((kept, _)) = reserved(&plain_name(family)) {
+                return Err(BatchRefused::NameCollision {
+                    family: family_text(family),
+                    other: kept.to_owned(),
+                });
+            }
             let holder = |name: &str| {
                 let stays = |held: &&Held| held.sections > usize::from(left.contains(&*held.name));
                 let held = self.by_name.get(name).filter(stays);
