@@ -98,37 +98,79 @@ impl Sections {
             return;
         }
         let old = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
-        let mut kept = vec![false; old.len()];
-        let mut members = Vec::with_capacity(families.len() + defaults.len());
-        let mut near = 0;
-        for (family, default) in families
+        let coming = families.iter().chain(&defaults);
+        let places = places(&old, coming.map(|family| &*family.name));
+        // What goes goes first: what comes may be of its plain name.
+        self.leave_others(id, section, &old, &places, freed);
+        let mut members = Vec::with_capacity(places.len());
+        for ((family, default), place) in families
             .into_iter()
             .map(|family| (family, false))
             .chain(defaults.into_iter().map(|family| (family, true)))
+            .zip(places)
         {
-            let place = place_near(&old, &family.name, &mut near).ok();
-            if let Some(at) = place {
-                kept[at] = true;
-                if default {
-                    members.push(old[at].clone());
-                    continue;
-                }
-            }
             let before = place.map(|at| &old[at]);
+            if let Some(member) = before.filter(|_| default) {
+                members.push(member.clone());
+                continue;
+            }
             let member = self.put(id, section.serial, family, before, came, freed);
             section.account(before, Some(&member));
             members.push(member);
         }
         members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
         section.members = Arc::new(members);
-        let gone = old.into_iter().zip(kept).filter(|(_, kept)| !kept);
-        for (member, _) in gone {
-            section.account(Some(&member), None);
+    }
+
+    /// Takes away what the section exposes beside families of these names. Of
+    /// a write with several changes this is done first, in all sections: what
+    /// one of them takes may be what another lets go.
+    pub(super) fn keep_only<'n>(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        names: impl Iterator<Item = &'n str>,
+        freed: &mut Vec<Bytes>,
+    ) {
+        if section.members.is_empty() {
+            return;
+        }
+        let before = (section.bytes, section.weight);
+        let old = std::mem::take(&mut section.members);
+        let mut places = places(&old, names);
+        places.sort_unstable();
+        places.dedup();
+        let kept = places.iter().flatten();
+        if kept.clone().count() == old.len() {
+            section.members = old;
+            return;
+        }
+        self.leave_others(id, section, &old, &places, freed);
+        section.members = Arc::new(kept.map(|at| old[*at].clone()).collect());
+        self.count(id, before, section);
+    }
+
+    /// Takes away the members that are at none of these places.
+    fn leave_others(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        members: &[Member],
+        places: &[Option<usize>],
+        freed: &mut Vec<Bytes>,
+    ) {
+        let mut kept = vec![false; members.len()];
+        for at in places.iter().flatten() {
+            kept[*at] = true;
+        }
+        for (member, _) in members.iter().zip(kept).filter(|(_, kept)| !kept) {
+            section.account(Some(member), None);
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.rope.remove(&samples_key(&member.family, id)));
             freed.extend(self.natives.set(&member.family, id, Vec::new()));
             if self.families.leave(&member.family) {
-                freed.push(self.rope.remove(&Key::Family(member.family, Part::Head)));
+                let head = Key::Family(Arc::clone(&member.family), Part::Head);
+                freed.push(self.rope.remove(&head));
             }
         }
     }
@@ -189,6 +231,14 @@ impl Sections {
             self.weight = self.weight + section.weight - before.1;
         }
     }
+}
+
+/// Where families of these names are among the members.
+fn places<'n>(members: &[Member], names: impl Iterator<Item = &'n str>) -> Vec<Option<usize>> {
+    let mut near = 0;
+    names
+        .map(|name| place_near(members, name, &mut near).ok())
+        .collect()
 }
 
 impl Section {

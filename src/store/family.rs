@@ -5,6 +5,7 @@
 //! that cannot take those.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
@@ -114,7 +115,8 @@ impl Member {
 }
 
 /// Families that the store's users write for groups, whatever else is there:
-/// who exposes them must expose gauges.
+/// who exposes them must expose gauges. They are never living families, which
+/// could own a group's series.
 const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 
 /// Suffixes under which a family of several numbers exposes them: no other
@@ -138,19 +140,21 @@ impl FamilyIndex {
             return Ok(());
         }
         let mut leaving: HashMap<&str, usize> = HashMap::new();
-        let mut replaced: HashSet<u64, PlainHash> = HashSet::default();
-        for plan in plans {
-            // A series of a family that stays is none of another family's:
-            // their names are held apart.
-            replaced.extend(plan.old.map(|section| section.serial));
-            for member in &plan.leaving {
-                *leaving.entry(&*member.family).or_default() += 1;
-            }
+        for member in plans.iter().flat_map(|plan| &plan.leaving) {
+            *leaving.entry(&*member.family).or_default() += 1;
         }
+        // Few writes bring what another section exposes.
+        let let_go = LazyCell::new(|| {
+            let members = plans.iter().flat_map(|plan| &plan.leaving);
+            let series = members.flat_map(|member| member.series.iter().copied());
+            series.collect::<HashSet<u64, PlainHash>>()
+        });
 
         let mut claims: HashMap<Cow<'_, str>, (&str, Kind)> = HashMap::new();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
+        let alone = plans.len() == 1;
         for plan in plans {
+            let serial = plan.old.map(|section| section.serial);
             for family in &plan.coming {
                 // Who has a name once this write is done, as far as is known.
                 let holder = |name: &str| {
@@ -165,8 +169,12 @@ impl FamilyIndex {
                 check_name(plan.id, family, holder)?;
                 claims.insert(plain_name(&family.name), (&family.name, family.kind));
                 for (place, hash) in family.series.iter().enumerate() {
+                    // A series of a family that stays is none of another
+                    // family of its section: their names are held apart. What
+                    // another section exposes must be let go by this write.
                     let owner = self.owners.get(hash);
-                    let elsewhere = owner.is_some_and(|owner| !replaced.contains(owner));
+                    let other = owner.filter(|owner| Some(**owner) != serial);
+                    let elsewhere = other.is_some() && (alone || !let_go.contains(hash));
                     if elsewhere || !series.insert(*hash) {
                         return Err(Refused::DuplicateSeries {
                             section: plan.id.clone(),
@@ -274,7 +282,8 @@ impl FamilyIndex {
     }
 }
 
-fn reserved(name: &str) -> Option<(&'static str, Kind)> {
+/// A family that is kept for groups, by its name within the old character set.
+pub(super) fn reserved(name: &str) -> Option<(&'static str, Kind)> {
     let name = RESERVED_GAUGES.iter().find(|reserved| **reserved == name)?;
     Some((name, Kind::Gauge))
 }
@@ -378,6 +387,12 @@ impl FamilyIndex {
         let left: HashSet<&str> = claims.left.iter().map(|family| &**family).collect();
         let mut joined: HashMap<String, (&str, Kind)> = HashMap::new();
         for Head { family, kind, .. } in &claims.joined {
+            if let Some((kept, _)) = reserved(&plain_name(family)) {
+                return Err(BatchRefused::NameCollision {
+                    family: family_text(family),
+                    other: kept.to_owned(),
+                });
+            }
             let holder = |name: &str| {
                 let stays = |held: &&Held| held.sections > usize::from(left.contains(&*held.name));
                 let held = self.by_name.get(name).filter(stays);

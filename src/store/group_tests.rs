@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::{Content, FamilyText, Kind};
+use crate::exposition::{Content, FamilyText, Kind, plain_name};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -30,11 +30,19 @@ fn id(name: &str) -> SectionId {
     SectionId::new(name, Producer::Group)
 }
 
+/// A series as it is shown.
+fn series(name: &str, group: &str) -> String {
+    match name.contains('.') {
+        true => format!("{{\"{name}\",g=\"{group}\"}}"),
+        false => format!("{name}{{g=\"{group}\"}}"),
+    }
+}
+
 /// A family of one series, that of the group.
 fn family(name: &str, kind: Kind, group: &str, value: &str) -> FamilyText {
-    let series = format!("{name}{{g=\"{group}\"}}");
+    let series = series(name, group);
     let mut hasher = DefaultHasher::new();
-    series.hash(&mut hasher);
+    (plain_name(name), group).hash(&mut hasher);
     FamilyText {
         name: name.into(),
         kind,
@@ -367,3 +375,5 @@ fn what_is_only_checked_changes_nothing() {
         Err(Refused::DuplicateSeries { .. })
     ));
 }
+
+mod batches;

@@ -14,6 +14,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::family::reserved;
 use super::sections::{Key, Part, Sections};
 use super::{Now, Snapshot, Store};
 use crate::registry::{self, Batch, Changed, Claims, Plan, Registry};
@@ -34,14 +35,25 @@ pub enum BatchRefused {
         kind: &'static str,
         held: &'static str,
     },
-    #[error(
-        "family {family} cannot stand beside family {other}, one of whose series would have its name"
-    )]
+    #[error("{}", collision(family, other))]
     NameCollision { family: String, other: String },
     #[error("series {series} is exposed elsewhere already")]
     DuplicateSeries { series: String },
     #[error("{size} bytes would be held, and {limit} may be (exposition.max_total)")]
     TooManyBytes { size: usize, limit: usize },
+}
+
+fn collision(family: &str, other: &str) -> String {
+    match reserved(other) {
+        Some((kept, _)) => format!(
+            "family {family} cannot be used: {kept} is kept for the times of pushed groups, \
+             choose another name"
+        ),
+        None => format!(
+            "family {family} cannot stand beside family {other}, one of whose series would have \
+             its name"
+        ),
+    }
 }
 
 /// Sums over the registry.

@@ -14,9 +14,10 @@ use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
 use super::{
-    Change, Limits, Now, Problem, Producer, Refused, Section, SectionId, State, Totals, Write,
+    Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Totals,
+    Write,
 };
-use crate::exposition::{FamilyText, Kind, Text, write_label_value};
+use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
@@ -162,6 +163,11 @@ impl Sections {
     /// Applies a write that has been checked. Returns what is to be freed.
     pub fn apply(&mut self, write: Write, now: Now) -> Vec<Bytes> {
         let mut freed = Vec::new();
+        if write.changes.len() > 1 {
+            for change in &write.changes {
+                self.let_go(change, &mut freed);
+            }
+        }
         for change in write.changes {
             match change {
                 Change::Replace {
@@ -253,6 +259,40 @@ impl Sections {
             }
         }
         freed
+    }
+
+    /// Takes away the families that a section has no more after `change`.
+    fn let_go(&mut self, change: &Change, freed: &mut Vec<Bytes>) {
+        let no_families: &[FamilyText] = &[];
+        let (families, defaults) = match change {
+            Change::Replace {
+                content: Content::Families(families),
+                ..
+            } => (&families[..], no_families),
+            Change::Update {
+                families,
+                defaults,
+                others: Others::Drop,
+                ..
+            } => (&families[..], &defaults[..]),
+            Change::Remove { id, unless_since } => {
+                let section = self.by_id.get(id);
+                if !section.is_some_and(|section| section.is_removed(*unless_since)) {
+                    return;
+                }
+                (no_families, no_families)
+            }
+            Change::Replace { .. } => (no_families, no_families),
+            Change::Update { .. } | Change::Fail { .. } => return,
+        };
+        let id = change.id();
+        let Some(section) = self.by_id.get_mut(id) else {
+            return;
+        };
+        let mut section = std::mem::take(section);
+        let names = families.iter().chain(defaults);
+        self.keep_only(id, &mut section, names.map(|family| &*family.name), freed);
+        self.put_back(id.clone(), section, true);
     }
 
     pub fn is_any_due(&self, now: Now) -> bool {

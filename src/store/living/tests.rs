@@ -446,3 +446,29 @@ fn a_batch_is_seen_whole_or_not_at_all() {
         }
     });
 }
+
+#[test]
+fn names_that_groups_need_are_no_living_families() {
+    let store = store();
+    for name in [
+        "push_time_seconds",
+        "push_failure_time_seconds",
+        "push.time.seconds",
+    ] {
+        let gauge = update(name, Kind::Gauge, &[("job", "x")], Op::Set(1.0));
+        for bad in [add(name, &[], 1.0), gauge] {
+            let refused = operate(&store, vec![add("fine", &[], 1.0), bad]).unwrap_err();
+            assert!(
+                matches!(refused, BatchRefused::NameCollision { .. }),
+                "{refused}"
+            );
+            assert!(
+                refused
+                    .to_string()
+                    .contains("kept for the times of pushed groups"),
+                "{refused}"
+            );
+            assert_eq!(text(&store), "");
+        }
+    }
+}
