@@ -38,19 +38,20 @@ enum Step {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let sample = (0..5_u8, 0..3_u8, 0..5_u8);
-    let op = (0..5_u8, 0..3_u8, 0..6_u8, any::<bool>());
+    let sample = (0..6_u8, 0..3_u8, 0..5_u8);
+    let op = (0..6_u8, 0..3_u8, 0..6_u8, any::<bool>());
     prop_oneof![
         3 => (0..3_u8, vec(sample, 0..4)).prop_map(|(app, samples)| Step::Push(app, samples)),
-        4 => (vec(op, 0..4), proptest::option::weighted(0.1, 0..5_u8))
+        4 => (vec(op, 0..4), proptest::option::weighted(0.1, 0..6_u8))
             .prop_map(|(ops, replace)| Step::Operate(ops, replace)),
         1 => (0..30_u64).prop_map(Step::Later),
         2 => Just(Step::Snapshot),
     ]
 }
 
-/// Names that meet one another: a histogram's parts among them.
-const NAMES: [&str; 5] = ["h", "h_sum", "g", "h_bucket", "g.1"];
+/// Names that meet one another: a histogram's parts among them, and two that
+/// are the same to old readers.
+const NAMES: [&str; 6] = ["h", "h_sum", "g", "h_bucket", "g.1", "g_1"];
 
 fn section_text(samples: &[(u8, u8, u8)]) -> String {
     let mut families: BTreeMap<u8, (u8, BTreeSet<u8>)> = BTreeMap::new();
