@@ -10,7 +10,6 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::Server;
 use super::api::wrong;
@@ -18,6 +17,7 @@ use super::apps::rfc3339;
 use super::body::Pieces;
 use super::groups::Scan;
 use super::reply::{self, Reply};
+use super::turns::away;
 use crate::exposition::{
     Families, Format, Limits, Metric, Metrics, Value, number_text, unescape, unescape_help,
 };
@@ -35,8 +35,7 @@ const PIECE: usize = 64 << 10;
 /// one moment, and they need not be all of the same.
 pub async fn list(server: &Server) -> Reply {
     let store = Arc::clone(&server.store);
-    let _turn = MAKERS.acquire().await;
-    match spawn_blocking(move || pieces(&store)).await {
+    match away(&MAKERS, move || pieces(&store)).await {
         Ok(pieces) => {
             const JSON: HeaderValue = HeaderValue::from_static("application/json");
             reply::reply(StatusCode::OK, JSON, Pieces::new(pieces))

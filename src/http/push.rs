@@ -9,12 +9,11 @@ use hyper::header::{
 };
 use hyper::{Method as HttpMethod, Request, StatusCode};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
-use super::{Server, api, cors, push_aggregate, query};
+use super::{Server, api, cors, push_aggregate, query, turns};
 use crate::config::duration_of;
 use crate::net::Budget;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
@@ -320,8 +319,7 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 pub async fn away<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    let _turn = READERS.acquire().await;
-    spawn_blocking(work).await.map_err(|problem| {
+    turns::away(&READERS, work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,
