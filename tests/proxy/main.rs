@@ -23,5 +23,6 @@ mod poll_failures;
 mod protobuf;
 mod push;
 mod push_api;
+mod push_pages;
 mod receive;
 mod shutdown;
