@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -60,6 +60,13 @@ impl Filter {
 
     fn is_empty(&self) -> bool {
         self.selectors.is_empty() && self.older_than.is_none()
+    }
+
+    /// Since when a push makes a group too young, however it was before.
+    fn pushed_since(&self, now: Now) -> Option<Instant> {
+        // Nothing is older than the clock itself.
+        self.older_than
+            .map(|age| now.tick.checked_sub(age).unwrap_or(now.tick))
     }
 
     fn matches(&self, group: &Group, section: &Section, now: Now) -> bool {
@@ -172,42 +179,58 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
 }
 
 /// Removes groups, some at a time so that pushes go on between. Returns how
-/// many, and the labels of the first.
+/// many, and the labels of the first. With `dry_run`, how many would be.
 fn remove_matching(store: &Store, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
     let now = Now::read();
     let mut scan = Scan::new(store, None);
     let mut count = 0;
     let mut listed = Vec::new();
-    let mut changes = Vec::new();
     loop {
-        let found = scan.next();
-        if changes.len() >= AT_ONCE || found.is_none() {
-            let changes = std::mem::take(&mut changes);
-            if !dry_run && let Err(refused) = store.apply(Write { changes }, now) {
-                log::error!("groups cannot be removed: {refused}");
+        let mut page: Vec<(SectionId, Group)> = Vec::new();
+        let mut ended = true;
+        for (id, group, section) in &mut scan {
+            if filter.matches(&group, &section, now) {
+                page.push((id, group));
+            }
+            if page.len() >= AT_ONCE {
+                ended = false;
+                break;
             }
         }
-        let Some((id, group, section)) = found else {
+        if !dry_run {
+            page = remove_page(store, filter, page, now);
+        }
+        count += page.len();
+        let more = page.iter().take(MOST_LISTED - listed.len());
+        listed.extend(more.map(|(_, group)| json!(group.labels())));
+        if ended {
             return (count, listed);
-        };
-        if !filter.matches(&group, &section, now) {
-            continue;
         }
-        count += 1;
-        if listed.len() < MOST_LISTED {
-            listed.push(json!(group.labels()));
-        }
-        changes.push(Change::Remove {
-            id,
-            // One that is pushed meanwhile is not old any more.
-            unless_since: filter.older_than.and_then(|_| section.updated.map(after)),
-        });
     }
 }
 
-/// Just after a moment.
-fn after(at: Now) -> std::time::Instant {
-    at.tick + Duration::from_nanos(1)
+/// Removes these groups, but for those that were pushed meanwhile where their
+/// age counts. Returns those that are gone.
+fn remove_page(
+    store: &Store,
+    filter: &Filter,
+    mut page: Vec<(SectionId, Group)>,
+    now: Now,
+) -> Vec<(SectionId, Group)> {
+    let unless_since = filter.pushed_since(now);
+    let changes = page
+        .iter()
+        .map(|(id, _)| Change::Remove {
+            id: id.clone(),
+            unless_since,
+        })
+        .collect();
+    if let Err(refused) = store.apply(Write { changes }, now) {
+        log::error!("groups cannot be removed: {refused}");
+        return Vec::new();
+    }
+    page.retain(|(id, _)| store.section_of(id).is_none());
+    page
 }
 
 /// What is known of a group.
@@ -278,3 +301,6 @@ fn told(made: Result<Reply, tokio::task::JoinError>) -> Reply {
         wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
     })
 }
+
+#[cfg(test)]
+mod tests;
