@@ -7,7 +7,7 @@ fn store() -> Store {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,
-        registry: crate::registry::Limits::default(),
+        registry: Default::default(),
     };
     Store::new(limits, false)
 }
