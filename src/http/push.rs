@@ -204,7 +204,7 @@ impl Call<'_> {
         }
     }
 
-    fn sender(&self) -> Result<Sender, Fault> {
+    pub fn sender(&self) -> Result<Sender, Fault> {
         // Whoever asks for something else than there is should hear of it.
         push_aggregate::mode(&self.query, &self.pushes.intake.config)?;
         Ok(Sender {

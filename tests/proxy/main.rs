@@ -24,5 +24,6 @@ mod protobuf;
 mod push;
 mod push_api;
 mod push_pages;
+mod push_validate;
 mod receive;
 mod shutdown;
