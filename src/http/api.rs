@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::apps::rfc3339;
 use super::push::{Call, after, away, is_large, with_body};
 use super::reply::{self, Reply};
-use super::{groups, metrics_api};
-use crate::config::Push;
-use crate::push::{Body, Fault, Group, Intake};
+use super::{groups, metrics_api, push_aggregate};
+use crate::config::{Push, PushMode};
+use crate::push::{Addition, Body, Fault, Group, Intake};
 use crate::store::{Now, Store};
 use crate::telemetry::Reason;
 
@@ -144,27 +144,25 @@ async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
     }
 }
 
-/// `POST validate{/job/<job>...}`: whether a push would be taken. 200 where it
-/// would, 400 where it would not, so that a script need not read the answer.
-/// Without labels, what the body is beside others is known but for its series.
+/// `POST validate{/job/<job>...}`: whether a push would be taken, by the same
+/// query and headers. 200 where it would, 400 where it would not, so that a
+/// script need not read the answer. Without labels, what the body is beside
+/// others is known but for its series; a push that is added may have none.
 async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
-    let config = &call.pushes.intake.config;
-    let group = match labels {
-        "" => Group::default(),
-        labels => match Group::of_path(labels, config.enable_utf8_names) {
-            Ok(group) => group,
-            Err(problem) => {
-                let fault = Fault::new(Reason::BadLabels, &problem.to_string());
-                return after(invalid(&fault), body).await;
-            }
-        },
+    let (group, addition) = match asked(call, labels) {
+        Ok(asked) => asked,
+        Err(fault) => return after(invalid(&fault), body).await,
     };
     let body = match call.read("validate", body).await {
         Ok(body) => body,
         Err(reply) => return reply,
     };
     let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
-        intake.validate(store, &group, body, Now::read())
+        let now = Now::read();
+        match &addition {
+            Some(addition) => intake.validate_addition(store, &group, body, addition, now),
+            None => intake.validate(store, &group, body, now),
+        }
     };
     match with_body(call, body, check).await {
         Ok((families, series)) => reply::json(&json!({
@@ -175,6 +173,23 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
         })),
         Err(fault) => invalid(&fault),
     }
+}
+
+/// The labels that a push would have, and how it would be added if it would.
+fn asked(call: &Call<'_>, labels: &str) -> Result<(Group, Option<Addition>), Fault> {
+    let config = &call.pushes.intake.config;
+    let utf8_names = config.enable_utf8_names;
+    if push_aggregate::mode(&call.query, config)? == PushMode::Aggregate {
+        let group = Group::of_labels_path(labels, utf8_names)?;
+        return Ok((group, Some(push_aggregate::addition(call)?)));
+    }
+    call.sender()?;
+    let group = match labels {
+        "" => Group::default(),
+        labels => Group::of_path(labels, utf8_names)
+            .map_err(|problem| Fault::new(Reason::BadLabels, &problem.to_string()))?,
+    };
+    Ok((group, None))
 }
 
 fn invalid(fault: &Fault) -> Reply {

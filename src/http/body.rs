@@ -8,6 +8,7 @@ use std::vec;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::turns::Turn;
 use crate::store::{Snapshot, Texts};
 
 /// Pieces sent one after the other. Each is let go once it is sent, so a slow
@@ -16,6 +17,8 @@ use crate::store::{Snapshot, Texts};
 pub struct Pieces {
     pieces: Source,
     left: u64,
+    /// Held until all is sent, or the client is gone.
+    turn: Option<Turn>,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,7 @@ impl Pieces {
         Pieces {
             left: pieces.iter().map(|piece| piece.len() as u64).sum(),
             pieces: Source::Made(pieces.into_iter()),
+            turn: None,
         }
     }
 
@@ -38,6 +42,16 @@ impl Pieces {
         Pieces {
             left: snapshot.len() as u64,
             pieces: Source::Pages(snapshot.texts()),
+            turn: None,
+        }
+    }
+
+    /// The same, which holds a place among those that are sent at once for as
+    /// long as it is in memory.
+    pub fn holding(self, turn: Turn) -> Self {
+        Pieces {
+            turn: Some(turn),
+            ..self
         }
     }
 
@@ -66,6 +80,8 @@ impl Body for Pieces {
         };
         if let Some(piece) = &piece {
             self.left -= piece.len() as u64;
+        } else {
+            self.turn = None;
         }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use super::api::wrong;
 use super::apps::rfc3339;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
+use super::turns::away;
 use crate::config::duration_of;
 use crate::push::Group;
-use crate::push::selector::Selector;
+use crate::push::selector::Selectors;
 use crate::store::{Change, Now, Section, SectionId, Store, Write};
 
 /// Groups on a page, unless it is told, and at most.
@@ -28,14 +30,14 @@ const MOST_LISTED: usize = 1000;
 /// Groups that are looked at, or removed, without letting others in between.
 const AT_ONCE: usize = 1000;
 
-/// Selectors in one request.
-const MOST_SELECTORS: usize = 64;
+/// Requests that look through all groups at once. Others wait.
+static READERS: Semaphore = Semaphore::const_new(4);
 
 /// Which groups a request is of.
 #[derive(Debug)]
 struct Filter {
-    /// Any of them may match; none where all groups are meant.
-    selectors: Vec<Selector>,
+    /// None where all groups are meant.
+    selectors: Selectors,
     /// Groups that were not pushed for so long.
     older_than: Option<Duration>,
 }
@@ -44,16 +46,12 @@ impl Filter {
     fn of(query: &str) -> Result<Self, String> {
         let mut texts = query::values(query, "match[]");
         texts.extend(query::values(query, "match"));
-        if texts.len() > MOST_SELECTORS {
-            return Err(format!("a request has at most {MOST_SELECTORS} match[]"));
-        }
-        let selectors = texts.iter().map(|text| Selector::parse(text));
         let older_than = query::value(query, "older_than").map(|text| {
             let problem = || format!("older_than must be a duration such as \"1h\", not {text:?}");
             duration_of(&text).ok_or_else(problem)
         });
         Ok(Filter {
-            selectors: selectors.collect::<Result<_, _>>()?,
+            selectors: Selectors::parse(&texts)?,
             older_than: older_than.transpose()?,
         })
     }
@@ -62,11 +60,15 @@ impl Filter {
         self.selectors.is_empty() && self.older_than.is_none()
     }
 
+    /// Since when a push makes a group too young, however it was before.
+    fn pushed_since(&self, now: Now) -> Option<Instant> {
+        // Nothing is older than the clock itself.
+        self.older_than
+            .map(|age| now.tick.checked_sub(age).unwrap_or(now.tick))
+    }
+
     fn matches(&self, group: &Group, section: &Section, now: Now) -> bool {
-        let selected = self
-            .selectors
-            .iter()
-            .any(|selector| selector.matches(group));
+        let selected = self.selectors.is_empty() || self.selectors.matches(group);
         let old = self.older_than.is_none_or(|age| {
             // One whose every push failed is as old as its last failure.
             let last = section
@@ -74,7 +76,7 @@ impl Filter {
                 .or(section.problem.as_ref().map(|problem| problem.at));
             last.is_none_or(|at| now.since(at) > age)
         });
-        (selected || self.selectors.is_empty()) && old
+        selected && old
     }
 }
 
@@ -90,13 +92,15 @@ pub async fn list(call: &Call<'_>) -> Reply {
             format!("limit must be a whole number from 1 to {LARGEST_PAGE}, not {text:?}")
         })
     });
-    let (limit, filter) = match limit.and_then(|limit| Ok((limit, Filter::of(query)?))) {
-        Ok(asked) => asked,
+    let limit = match limit {
+        Ok(limit) => limit,
         Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
     let after = query::value(query, "after").filter(|after| !after.is_empty());
     let store = Arc::clone(&call.server.store);
-    let listed = spawn_blocking(move || {
+    let query = query.clone();
+    let listed = away(&READERS, move || {
+        let filter = Filter::of(&query)?;
         let now = Now::read();
         let scan = Scan::new(&store, after);
         let mut found = Vec::new();
@@ -119,21 +123,17 @@ pub async fn list(call: &Call<'_>) -> Reply {
             .iter()
             .map(|(id, group, section)| described(id, group, section, now))
             .collect();
-        json!({ "status": "success", "data": { "groups": groups, "next": next } })
+        Ok(json!({ "status": "success", "data": { "groups": groups, "next": next } }))
     });
-    told(listed.await.map(|value| reply::json(&value)))
+    told(
+        listed
+            .await
+            .map(|listed| listed.map(|value| reply::json(&value))),
+    )
 }
 
 /// `DELETE groups`: removes those that match, and were not pushed meanwhile.
 pub async fn remove(call: &Call<'_>) -> Reply {
-    let filter = match Filter::of(&call.query) {
-        Ok(filter) if filter.is_empty() => {
-            let problem = "which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them";
-            return wrong(StatusCode::BAD_REQUEST, "bad_data", problem);
-        }
-        Ok(filter) => filter,
-        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
-    };
     let dry_run = match query::value(&call.query, "dry_run").as_deref() {
         None | Some("0" | "false") => false,
         Some("" | "1" | "true") => true,
@@ -143,71 +143,96 @@ pub async fn remove(call: &Call<'_>) -> Reply {
         }
     };
     let store = Arc::clone(&call.server.store);
-    let removed = spawn_blocking(move || remove_matching(&store, &filter, dry_run)).await;
-    if let Ok((count, _)) = &removed
+    let query = call.query.clone();
+    let removed = away(&READERS, move || {
+        let filter = Filter::of(&query)?;
+        if filter.is_empty() {
+            return Err("which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them".to_owned());
+        }
+        Ok(remove_matching(&store, &filter, dry_run))
+    });
+    let removed = removed.await;
+    if let Ok(Ok((count, _))) = &removed
         && !dry_run
     {
         log::info!("{} removes {count} groups", call.peer);
     }
-    told(removed.map(|(count, listed)| {
+    let shown = |(count, listed)| {
         reply::json(&json!({
             "status": "success",
             "data": { "dry_run": dry_run, "count": count, "groups": listed },
         }))
-    }))
+    };
+    told(removed.map(|removed| removed.map(shown)))
 }
 
 /// `PUT admin/wipe`: removes all groups.
 pub async fn wipe(call: &Call<'_>) -> Reply {
     let all = Filter {
-        selectors: Vec::new(),
+        selectors: Selectors::default(),
         older_than: None,
     };
     let store = Arc::clone(&call.server.store);
-    let removed = spawn_blocking(move || remove_matching(&store, &all, false)).await;
+    let removed = away(&READERS, move || remove_matching(&store, &all, false)).await;
     if let Ok((count, _)) = &removed {
         log::info!("{} wipes {count} groups", call.peer);
     }
-    told(removed.map(|_| reply::empty(StatusCode::ACCEPTED)))
+    told(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
 }
 
 /// Removes groups, some at a time so that pushes go on between. Returns how
-/// many, and the labels of the first.
+/// many, and the labels of the first. With `dry_run`, how many would be.
 fn remove_matching(store: &Store, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
     let now = Now::read();
     let mut scan = Scan::new(store, None);
     let mut count = 0;
     let mut listed = Vec::new();
-    let mut changes = Vec::new();
     loop {
-        let found = scan.next();
-        if changes.len() >= AT_ONCE || found.is_none() {
-            let changes = std::mem::take(&mut changes);
-            if !dry_run && let Err(refused) = store.apply(Write { changes }, now) {
-                log::error!("groups cannot be removed: {refused}");
+        let mut page: Vec<(SectionId, Group)> = Vec::new();
+        let mut ended = true;
+        for (id, group, section) in &mut scan {
+            if filter.matches(&group, &section, now) {
+                page.push((id, group));
+            }
+            if page.len() >= AT_ONCE {
+                ended = false;
+                break;
             }
         }
-        let Some((id, group, section)) = found else {
+        if !dry_run {
+            page = remove_page(store, filter, page, now);
+        }
+        count += page.len();
+        let more = page.iter().take(MOST_LISTED - listed.len());
+        listed.extend(more.map(|(_, group)| json!(group.labels())));
+        if ended {
             return (count, listed);
-        };
-        if !filter.matches(&group, &section, now) {
-            continue;
         }
-        count += 1;
-        if listed.len() < MOST_LISTED {
-            listed.push(json!(group.labels()));
-        }
-        changes.push(Change::Remove {
-            id,
-            // One that is pushed meanwhile is not old any more.
-            unless_since: filter.older_than.and_then(|_| section.updated.map(after)),
-        });
     }
 }
 
-/// Just after a moment.
-fn after(at: Now) -> std::time::Instant {
-    at.tick + Duration::from_nanos(1)
+/// Removes these groups, but for those that were pushed meanwhile where their
+/// age counts. Returns those that are gone.
+fn remove_page(
+    store: &Store,
+    filter: &Filter,
+    mut page: Vec<(SectionId, Group)>,
+    now: Now,
+) -> Vec<(SectionId, Group)> {
+    let unless_since = filter.pushed_since(now);
+    let changes = page
+        .iter()
+        .map(|(id, _)| Change::Remove {
+            id: id.clone(),
+            unless_since,
+        })
+        .collect();
+    if let Err(refused) = store.apply(Write { changes }, now) {
+        log::error!("groups cannot be removed: {refused}");
+        return Vec::new();
+    }
+    page.retain(|(id, _)| store.section_of(id).is_none());
+    page
 }
 
 /// What is known of a group.
@@ -271,10 +296,18 @@ impl Iterator for Scan<'_> {
     }
 }
 
-fn told(made: Result<Reply, tokio::task::JoinError>) -> Reply {
-    made.unwrap_or_else(|problem| {
-        log::error!("groups cannot be listed: {problem}");
-        let problem = "the groups cannot be listed; the log says why";
-        wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
-    })
+/// The answer, or what is wrong with the request, or with the proxy.
+fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
+    match made {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(problem)) => wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+        Err(problem) => {
+            log::error!("groups cannot be listed: {problem}");
+            let problem = "the groups cannot be listed; the log says why";
+            wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

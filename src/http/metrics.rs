@@ -13,6 +13,7 @@ use super::accept::{AS_SENT, Negotiated, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
+use super::turns::away;
 use super::{Server, query};
 use crate::config::Mode;
 use crate::exposition::{Text, keep_families};
@@ -121,8 +122,7 @@ async fn in_messages(
         Extent::Whole => store.messages(&snapshot, underscores),
         Extent::Part => snapshot.in_messages(underscores),
     };
-    let _turn = READERS.acquire().await;
-    spawn_blocking(make).await
+    away(&READERS, make).await
 }
 
 /// What the query asks for: everything, or the apps named by `app`, or the
@@ -161,8 +161,7 @@ async fn select(
         let natives = if natives { store.natives() } else { Vec::new() };
         (Snapshot::of(chosen).with_natives(natives), Extent::Part)
     };
-    let _turn = READERS.acquire().await;
-    spawn_blocking(choose).await
+    away(&READERS, choose).await
 }
 
 /// Makes what has yet to be made of a snapshot: its form, and its compressed

@@ -24,8 +24,8 @@ use crate::exposition::{
 use crate::push::Group;
 use crate::store::{Now, Section, SectionId, Store};
 
-/// Lists that are made at once. Each takes several times the memory of what
-/// all groups expose.
+/// Lists that are in memory at once, from when they are made until they are
+/// sent. Each takes several times the memory of what all groups expose.
 static MAKERS: Semaphore = Semaphore::const_new(2);
 
 /// Pieces of the answer are about this large.
@@ -35,11 +35,14 @@ const PIECE: usize = 64 << 10;
 /// one moment, and they need not be all of the same.
 pub async fn list(server: &Server) -> Reply {
     let store = Arc::clone(&server.store);
-    let _turn = MAKERS.acquire().await;
-    match spawn_blocking(move || pieces(&store)).await {
+    // The place goes along with the list, so that a client that is slow to
+    // read, or leaves, gives it back no sooner than the memory.
+    let turn = MAKERS.acquire().await.expect("nobody closes it");
+    let make = move || Pieces::new(pieces(&store)).holding(turn);
+    match spawn_blocking(make).await {
         Ok(pieces) => {
             const JSON: HeaderValue = HeaderValue::from_static("application/json");
-            reply::reply(StatusCode::OK, JSON, Pieces::new(pieces))
+            reply::reply(StatusCode::OK, JSON, pieces)
         }
         Err(problem) => {
             log::error!("the metrics of groups cannot be listed: {problem}");
@@ -143,4 +146,32 @@ fn metric(metric: &Metric<'_>) -> Json {
         }
     }
     Json::Object(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    static TURNS: Semaphore = Semaphore::const_new(1);
+
+    #[tokio::test]
+    async fn a_list_keeps_its_place_until_it_is_sent_or_let_go() {
+        let list = || {
+            let turn = TURNS.try_acquire().unwrap();
+            Pieces::new(vec![Bytes::from("a"), Bytes::from("b")]).holding(turn)
+        };
+        let reply = reply::reply(StatusCode::OK, HeaderValue::from_static("x"), list());
+        let mut body = reply.into_body();
+        assert!(body.frame().await.is_some());
+        assert_eq!(TURNS.available_permits(), 0);
+        assert!(body.frame().await.is_some());
+        assert!(body.frame().await.is_none());
+        assert_eq!(TURNS.available_permits(), 1);
+        let left = list();
+        assert_eq!(TURNS.available_permits(), 0);
+        drop(left);
+        assert_eq!(TURNS.available_permits(), 1);
+    }
 }

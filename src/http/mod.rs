@@ -19,6 +19,7 @@ mod push_aggregate;
 mod query;
 mod reply;
 mod status;
+mod turns;
 
 use std::convert::Infallible;
 use std::sync::Arc;

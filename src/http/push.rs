@@ -9,12 +9,11 @@ use hyper::header::{
 };
 use hyper::{Method as HttpMethod, Request, StatusCode};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
-use super::{Server, api, cors, push_aggregate, query};
+use super::{Server, api, cors, push_aggregate, query, turns};
 use crate::config::duration_of;
 use crate::net::Budget;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
@@ -70,7 +69,12 @@ pub async fn answer(
     let query = request.uri().query().unwrap_or_default();
     let adds = push_aggregate::is_meant(request.method(), query, config);
     let reads = matches!(*request.method(), HttpMethod::GET | HttpMethod::HEAD);
-    let Some(target) = Target::of(&path, adds, reads) else {
+    let origins = config.cors_origins.as_slice();
+    let preflight = (!origins.is_empty())
+        .then(|| cors::preflight(origins, request.method(), request.headers()))
+        .flatten();
+    // What a page asks before it sends does not tell whether it is to add.
+    let Some(target) = Target::of(&path, adds || preflight.is_some(), reads) else {
         return Err(request);
     };
     let (head, body) = request.into_parts();
@@ -81,11 +85,6 @@ pub async fn answer(
         method: head.method,
         headers: head.headers,
         query: head.uri.query().unwrap_or_default().to_owned(),
-    };
-    let origins = &config.cors_origins;
-    let preflight = match origins.as_slice() {
-        [] => None,
-        origins => cors::preflight(origins, &call.method, &call.headers),
     };
     let (handler, mut reply) = match (preflight, target) {
         (Some(reply), _) => ("preflight", reply),
@@ -116,7 +115,8 @@ impl<'p> Target<'p> {
     /// base address ends in one, mean one: no value can stand there. For those
     /// further on see [`Group::of_path`].
     ///
-    /// `/metrics` itself is read, and pushed to by a push that `adds`. With a
+    /// `/metrics` itself is read, and pushed to by a push that `adds`, or that
+    /// may. With a
     /// slash at its end it is read too, but to others it is a push that lacks
     /// its group.
     fn of(path: &'p str, adds: bool, reads: bool) -> Option<Self> {
@@ -204,7 +204,7 @@ impl Call<'_> {
         }
     }
 
-    fn sender(&self) -> Result<Sender, Fault> {
+    pub fn sender(&self) -> Result<Sender, Fault> {
         // Whoever asks for something else than there is should hear of it.
         push_aggregate::mode(&self.query, &self.pushes.intake.config)?;
         Ok(Sender {
@@ -320,8 +320,7 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 pub async fn away<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    let _turn = READERS.acquire().await;
-    spawn_blocking(work).await.map_err(|problem| {
+    turns::away(&READERS, work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,

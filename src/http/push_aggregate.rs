@@ -62,7 +62,7 @@ pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
     }
 }
 
-fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
+pub fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
     let key = match call.headers.get(IDEMPOTENCY_KEY) {
         None => None,
         Some(key) => {

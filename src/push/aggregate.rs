@@ -35,12 +35,8 @@ impl Intake {
         addition: &Addition,
         now: Now,
     ) -> Result<Once, Fault> {
-        let families = self.families(labels, body)?;
-        for family in &families {
-            self.admit(labels, family)?;
-        }
-        let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
-        let ttl = (!ttl.is_zero()).then_some(ttl);
+        let families = self.added_families(labels, body)?;
+        let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.config, ttl)?;
         let operate = || store.operate(batch, now).map_err(Fault::from);
         let Some(key) = &addition.key else {
@@ -62,6 +58,36 @@ impl Intake {
             }
             once => Ok(once),
         }
+    }
+
+    /// What such a push would come to: how many families and series it brings,
+    /// or why it would be refused. Nothing is changed, and no key remembered.
+    pub fn validate_addition(
+        &self,
+        store: &Store,
+        labels: &Group,
+        body: Body<'_>,
+        addition: &Addition,
+        now: Now,
+    ) -> Result<(usize, usize), Fault> {
+        let families = self.added_families(labels, body)?;
+        let batch = batch(&families, &self.config, self.series_ttl(addition))?;
+        store.check_batch(batch, now)?;
+        let series = families.iter().map(|family| family.series.len()).sum();
+        Ok((families.len(), series))
+    }
+
+    fn added_families(&self, labels: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
+        let families = self.families(labels, body)?;
+        for family in &families {
+            self.admit(labels, family)?;
+        }
+        Ok(families)
+    }
+
+    fn series_ttl(&self, addition: &Addition) -> Option<Duration> {
+        let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
+        (!ttl.is_zero()).then_some(ttl)
     }
 }
 

@@ -179,6 +179,9 @@ impl Intake {
 
     /// What a push would come to: how many families and series it brings, or
     /// why it would be refused. Nothing is changed.
+    ///
+    /// Without labels, what a group would put on its series is not known, so
+    /// they are not looked for among those of others.
     pub fn validate(
         &self,
         store: &Store,
@@ -190,15 +193,23 @@ impl Intake {
             origin: Origin::default(),
             ttl: None,
         };
-        let change = self.change(Method::Put, group, body, &sender, now)?;
-        let counts = match &change {
-            Change::Update { families, .. } => {
+        let mut change = self.change(Method::Put, group, body, &sender, now)?;
+        let counts = match &mut change {
+            Change::Update {
+                families, defaults, ..
+            } => {
                 let pushed = families
                     .iter()
                     .filter(|family| !TIMES.contains(&&*family.name));
-                pushed.fold((0, 0), |(families, series), family| {
+                let counts = pushed.fold((0, 0), |(families, series), family| {
                     (families + 1, series + family.series.len())
-                })
+                });
+                if group.labels().is_empty() {
+                    for family in families.iter_mut().chain(defaults) {
+                        family.series = Default::default();
+                    }
+                }
+                counts
             }
             _ => (0, 0),
         };

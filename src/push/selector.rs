@@ -5,9 +5,15 @@ use regex::{Regex, RegexBuilder};
 
 use super::Group;
 
+/// Selectors, any of which may match.
+#[derive(Debug, Clone, Default)]
+pub struct Selectors {
+    selectors: Vec<Selector>,
+}
+
 /// `{job="x",instance=~"a.*"}`: all matchers must hold.
 #[derive(Debug, Clone)]
-pub struct Selector {
+struct Selector {
     matchers: Vec<Matcher>,
 }
 
@@ -25,51 +31,65 @@ enum Test {
     Match(Regex),
 }
 
-/// Matchers in one selector; bytes of a selector, and of a regular expression
-/// once it is compiled.
+/// What all selectors of one request have together: selectors, matchers,
+/// bytes, and bytes of regular expressions once they are compiled.
+const MOST_SELECTORS: usize = 64;
 const MOST_MATCHERS: usize = 64;
 const LONGEST: usize = 16 << 10;
-const LARGEST_REGEX: usize = 1 << 20;
+const LARGEST_REGEXES: usize = 1 << 20;
 
-impl Selector {
-    /// Reads a selector. The braces must be there, and a metric's name must
-    /// not: groups have none.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let told = |problem: String| format!("{problem} in the selector {text:?}");
-        if text.len() > LONGEST {
-            return Err(format!("a selector has at most {LONGEST} bytes"));
+impl Selectors {
+    /// Reads the selectors of a request, and compiles their regular
+    /// expressions, which takes too long for a thread that serves.
+    pub fn parse(texts: &[String]) -> Result<Self, String> {
+        if texts.len() > MOST_SELECTORS {
+            return Err(format!("a request has at most {MOST_SELECTORS} selectors"));
         }
-        let mut rest = text
-            .trim()
-            .strip_prefix('{')
-            .ok_or_else(|| told("expected {label=\"value\"}, found no {".to_owned()))?
-            .trim_start();
-        let mut matchers = Vec::new();
-        loop {
-            if let Some(after) = rest.strip_prefix('}') {
-                if after.is_empty() {
-                    return Ok(Selector { matchers });
-                }
-                return Err(told(format!("expected the end after }}, found {after:?}")));
-            }
-            if matchers.len() >= MOST_MATCHERS {
-                return Err(told(format!(
-                    "expected at most {MOST_MATCHERS} matchers, found more"
-                )));
-            }
-            let (matcher, after) = matcher(rest).map_err(told)?;
-            matchers.push(matcher);
-            rest = after.trim_start();
-            match rest.strip_prefix(',') {
-                Some(after) => rest = after.trim_start(),
-                None if rest.starts_with('}') => {}
-                None => return Err(told(format!("expected , or }}, found {rest:?}"))),
-            }
+        if texts.iter().map(String::len).sum::<usize>() > LONGEST {
+            return Err(format!(
+                "the selectors of a request have at most {LONGEST} bytes together"
+            ));
         }
+        let mut written = Vec::new();
+        let mut left = MOST_MATCHERS;
+        for text in texts {
+            let matchers = read(text, left)?;
+            left -= matchers.len();
+            written.push(matchers);
+        }
+        // Each has an equal share, so that their order does not count.
+        let patterns = written.iter().flatten().filter(|it| it.is_pattern);
+        let share = LARGEST_REGEXES / patterns.count().max(1);
+        let compiled = |matchers: Vec<Written>| {
+            let matchers = matchers.into_iter().map(|it| it.compiled(share));
+            Ok(Selector {
+                matchers: matchers.collect::<Result<_, String>>()?,
+            })
+        };
+        Ok(Selectors {
+            selectors: written
+                .into_iter()
+                .map(compiled)
+                .collect::<Result<_, String>>()?,
+        })
     }
 
-    /// A label that a group has not is empty, as Prometheus has it.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.selectors.is_empty()
+    }
+
+    /// Whether one of them matches the labels of a group.
     pub fn matches(&self, group: &Group) -> bool {
+        self.selectors
+            .iter()
+            .any(|selector| selector.matches(group))
+    }
+}
+
+impl Selector {
+    /// A label that a group has not is empty, as Prometheus has it.
+    fn matches(&self, group: &Group) -> bool {
         self.matchers.iter().all(|matcher| {
             let value = group
                 .labels()
@@ -84,7 +104,63 @@ impl Selector {
     }
 }
 
-fn matcher(text: &str) -> Result<(Matcher, &str), String> {
+/// A matcher as it is written: what a pattern may take when it is compiled is
+/// known once all have been read.
+#[derive(Debug)]
+struct Written {
+    label: String,
+    value: String,
+    is_pattern: bool,
+    negated: bool,
+}
+
+impl Written {
+    fn compiled(self, most: usize) -> Result<Matcher, String> {
+        Ok(Matcher {
+            test: match self.is_pattern {
+                true => Test::Match(anchored(&self.value, most)?),
+                false => Test::Equal(self.value),
+            },
+            label: self.label,
+            negated: self.negated,
+        })
+    }
+}
+
+/// Reads a selector with at most `most` matchers. The braces must be
+/// there, and a metric's name must not: groups have none.
+fn read(text: &str, most: usize) -> Result<Vec<Written>, String> {
+    let told = |problem: String| format!("{problem} in the selector {text:?}");
+    let mut rest = text
+        .trim()
+        .strip_prefix('{')
+        .ok_or_else(|| told("expected {label=\"value\"}, found no {".to_owned()))?
+        .trim_start();
+    let mut matchers = Vec::new();
+    loop {
+        if let Some(after) = rest.strip_prefix('}') {
+            if after.is_empty() {
+                return Ok(matchers);
+            }
+            return Err(told(format!("expected the end after }}, found {after:?}")));
+        }
+        if matchers.len() >= most {
+            return Err(told(format!(
+                "expected at most {MOST_MATCHERS} matchers in the request, found more"
+            )));
+        }
+        let (matcher, after) = matcher(rest).map_err(told)?;
+        matchers.push(matcher);
+        rest = after.trim_start();
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after.trim_start(),
+            None if rest.starts_with('}') => {}
+            None => return Err(told(format!("expected , or }}, found {rest:?}"))),
+        }
+    }
+}
+
+fn matcher(text: &str) -> Result<(Written, &str), String> {
     let (label, rest) = match text.chars().next() {
         Some('"' | '\'' | '`') => quoted(text)?,
         _ => {
@@ -106,41 +182,49 @@ fn matcher(text: &str) -> Result<(Matcher, &str), String> {
     let found = operators
         .into_iter()
         .find(|(operator, ..)| rest.starts_with(operator));
-    let Some((operator, pattern, negated)) = found else {
+    let Some((operator, is_pattern, negated)) = found else {
         return Err(format!(
             "expected =, !=, =~ or !~ after {label:?}, found {rest:?}"
         ));
     };
     let (value, rest) = quoted(rest[operator.len()..].trim_start())?;
-    let test = if pattern {
-        Test::Match(anchored(&value)?)
-    } else {
-        Test::Equal(value)
-    };
-    let matcher = Matcher {
+    let matcher = Written {
         label,
-        test,
+        value,
+        is_pattern,
         negated,
     };
     Ok((matcher, rest))
 }
 
-/// A pattern that must match the whole value, as Prometheus has it.
-fn anchored(pattern: &str) -> Result<Regex, String> {
-    // Alone first: `a)|(b` is none, though it would be one between brackets.
-    let build = |pattern: &str| {
+/// A pattern that must match the whole value, as Prometheus has it, compiled
+/// to at most so many bytes.
+fn anchored(pattern: &str, most: usize) -> Result<Regex, String> {
+    let build = |pattern: &str, most: usize| {
         RegexBuilder::new(pattern)
-            .size_limit(LARGEST_REGEX)
-            .dfa_size_limit(LARGEST_REGEX)
+            .size_limit(most)
+            .dfa_size_limit(most)
             .build()
-            .map_err(|problem| {
-                let problem = problem.to_string();
-                let last = problem.lines().last().unwrap_or_default().to_owned();
-                format!("{pattern:?} is no regular expression that is taken: {last}")
-            })
     };
-    build(pattern)?;
-    build(&format!("^(?s:{pattern})$"))
+    let told = |problem: regex::Error| {
+        let problem = match problem {
+            regex::Error::CompiledTooBig(_) => {
+                "it takes too much memory, or with others in the request does".to_owned()
+            }
+            problem => {
+                let problem = problem.to_string();
+                problem.lines().last().unwrap_or_default().to_owned()
+            }
+        };
+        format!("{pattern:?} is no regular expression that is taken: {problem}")
+    };
+    // Alone first: `a)|(b` is none, though it would be one between brackets.
+    // It is read only: compiling it ends where it begins.
+    match build(pattern, 0) {
+        Ok(_) | Err(regex::Error::CompiledTooBig(_)) => {}
+        Err(problem) => return Err(told(problem)),
+    }
+    build(&format!("^(?s:{pattern})$"), most).map_err(told)
 }
 
 /// Text in quotes, with the escapes of PromQL that texts need.
@@ -184,6 +268,33 @@ mod tests {
         Group::of_path(path, false).unwrap()
     }
 
+    fn parse(text: &str) -> Result<Selectors, String> {
+        Selectors::parse(&[text.to_owned()])
+    }
+
+    #[test]
+    fn all_selectors_of_a_request_share_its_limits() {
+        let x = group("job/x");
+        let many = |text: &str, count: usize| Selectors::parse(&vec![text.to_owned(); count]);
+        let two = [r#"{job="y"}"#, r#"{job=~"x|z"}"#].map(str::to_owned);
+        assert!(Selectors::parse(&two).unwrap().matches(&x));
+        assert!(!Selectors::parse(&two[..1]).unwrap().matches(&x));
+        assert!(many("{}", 64).unwrap().matches(&x));
+        assert!(many(r#"{job=~"x.*"}"#, 64).unwrap().matches(&x));
+        let fine = r#"{job=~"\\w+-\\w{1,10}|x"}"#;
+        assert!(many(fine, 1).unwrap().matches(&x));
+        let long = format!("{{job=\"{}\"}}", "x".repeat(1000));
+        for (text, count, words) in [
+            ("{}", 65, "at most 64 selectors"),
+            (r#"{job="x",zone="y",a="b"}"#, 22, "at most 64 matchers"),
+            (&long, 17, "at most 16384 bytes"),
+            (fine, 64, "too much memory"),
+        ] {
+            let fault = many(text, count).unwrap_err();
+            assert!(fault.contains(words), "{text}: {fault}");
+        }
+    }
+
     #[test]
     fn selectors_are_prometheus_own() {
         let x = group("job/x/instance/a.1");
@@ -208,11 +319,7 @@ mod tests {
             ("{zone=~\".*\"}", true),
             ("{zone=~\".+\"}", false),
         ] {
-            assert_eq!(
-                Selector::parse(selector).unwrap().matches(&x),
-                expected,
-                "{selector}"
-            );
+            assert_eq!(parse(selector).unwrap().matches(&x), expected, "{selector}");
         }
     }
 
@@ -233,7 +340,7 @@ mod tests {
             ("{job=~\"a)|(b\"}", "is no regular expression"),
             ("{job=~\"(a{1000}){1000}\"}", "is no regular expression"),
         ] {
-            let fault = Selector::parse(text).unwrap_err();
+            let fault = parse(text).unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");
         }
     }
@@ -243,7 +350,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_too_strange(text in "\\PC{0,20}|[{}a=~!\"'`\\\\, (é]{0,20}") {
-            if let Ok(selector) = Selector::parse(&text) {
+            if let Ok(selector) = parse(&text) {
                 selector.matches(&group("job/x"));
             }
         }

@@ -97,6 +97,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether `batch` would be carried out as things stand. It changes nothing.
+    pub fn check_batch(&self, batch: Batch, now: Now) -> Result<(), BatchRefused> {
+        let registry = self.registry();
+        let plan = registry.check(batch, now.tick)?;
+        if plan.claims().is_empty() {
+            return Ok(());
+        }
+        self.read().check_claims(&plan, self.limits.bytes)
+    }
+
     /// Removes living series whose time is up, and returns their number. Many
     /// are removed in several calls, so that nobody waits long: the last one
     /// returns 0.

@@ -23,5 +23,7 @@ mod poll_failures;
 mod protobuf;
 mod push;
 mod push_api;
+mod push_pages;
+mod push_validate;
 mod receive;
 mod shutdown;

@@ -1,0 +1,56 @@
+//! Pages of other origins that push to `/metrics` itself.
+
+use crate::harness::Proxy;
+
+const ORIGIN: &str = "https://app.example";
+
+#[test]
+fn a_page_may_ask_before_it_adds_to_metrics() {
+    let proxy = Proxy::start(&format!("[push]\ncors_origins = [\"{ORIGIN}\"]\n"));
+    let ask = |origin: &str, path: &str| {
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "idempotency-key"),
+        ];
+        proxy.push_with("OPTIONS", path, &headers, "")
+    };
+    for path in [
+        "/metrics?mode=aggregate",
+        "/metrics",
+        "/metrics/",
+        "/metrics/shop/x?mode=aggregate",
+    ] {
+        let answer = ask(ORIGIN, path);
+        assert_eq!(answer.status, 204, "{path}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some(ORIGIN), "{path}");
+        let headers = answer.header("access-control-allow-headers").unwrap();
+        assert!(headers.contains("Idempotency-Key"), "{headers}");
+        assert_eq!(ask("https://other.example", path).status, 403, "{path}");
+    }
+    let headers = [("Origin", ORIGIN), ("Idempotency-Key", "one")];
+    let answer = proxy.push_with(
+        "POST",
+        "/metrics?mode=aggregate",
+        &headers,
+        "page_views 1\n",
+    );
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
+    assert_eq!(proxy.sample("page_views"), Some(1.0));
+    // What asks for nothing is answered as before.
+    assert_eq!(proxy.push("OPTIONS", "/metrics", "").status, 405);
+}
+
+#[test]
+fn no_page_gets_through_where_no_origin_is_set() {
+    let proxy = Proxy::start("");
+    let headers = [
+        ("Origin", ORIGIN),
+        ("Access-Control-Request-Method", "POST"),
+    ];
+    let answer = proxy.push_with("OPTIONS", "/metrics?mode=aggregate", &headers, "");
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+}
