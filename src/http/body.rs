@@ -19,7 +19,14 @@ pub struct Pieces {
     left: u64,
     /// Held until all is sent, or the client is gone.
     turn: Option<Turn>,
+    /// Bytes given out since others had a turn.
+    stretch: usize,
 }
+
+/// After so many bytes others have a turn. A fast reader takes a large answer
+/// as it is written, so that sending it would be one step of milliseconds, and
+/// the thread that takes it may be the one that looks for new connections.
+const STRETCH: usize = 512 * 1024;
 
 #[derive(Debug)]
 enum Source {
@@ -34,6 +41,7 @@ impl Pieces {
             left: pieces.iter().map(|piece| piece.len() as u64).sum(),
             pieces: Source::Made(pieces.into_iter()),
             turn: None,
+            stretch: 0,
         }
     }
 
@@ -52,6 +60,7 @@ impl Pieces {
         Pieces {
             turn: Some(turn),
             ..self
+            stretch: 0,
         }
     }
 
@@ -72,8 +81,13 @@ impl Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.stretch >= STRETCH {
+            self.stretch = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let piece = match &mut self.pieces {
             Source::Made(pieces) => pieces.next(),
             Source::Pages(texts) => texts.next(),
@@ -82,6 +96,7 @@ impl Body for Pieces {
             self.left -= piece.len() as u64;
         } else {
             self.turn = None;
+            self.stretch += piece.len();
         }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
