@@ -51,6 +51,7 @@ impl Pieces {
             left: snapshot.len() as u64,
             pieces: Source::Pages(snapshot.texts()),
             turn: None,
+            stretch: 0,
         }
     }
 
@@ -60,7 +61,6 @@ impl Pieces {
         Pieces {
             turn: Some(turn),
             ..self
-            stretch: 0,
         }
     }
 
@@ -94,9 +94,9 @@ impl Body for Pieces {
         };
         if let Some(piece) = &piece {
             self.left -= piece.len() as u64;
+            self.stretch += piece.len();
         } else {
             self.turn = None;
-            self.stretch += piece.len();
         }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
