@@ -156,11 +156,11 @@ impl Snapshot {
     }
 
     /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Text of the old format that is only to be joined is not
-    /// counted: that is done as it is sent, in memory that is at hand. Other
-    /// threads would take fresh memory for it, which costs more than they save.
+    /// where `packed`. Normal text, which is only to be joined, is not counted:
+    /// that is done as it is sent, in memory that is at hand. Other threads
+    /// would take fresh memory for it, which costs more than they save.
     pub fn unmade(&self, packed: bool) -> usize {
-        if !packed && !self.form.open_metrics {
+        if !packed && self.form == Form::NORMAL {
             return 0;
         }
         let made = |page: &&Arc<Page>| match packed {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::exposition::{Content, FamilyText, Kind, Text};
+use crate::exposition::{Content, FamilyText, Form, Kind, Text};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -492,4 +492,20 @@ fn helps_and_families_count_as_what_is_held() {
     let many = (0..5000).map(|n| family(&format!("m{n}"), Kind::Gauge, &[&format!("m{n} 1")]));
     let refused = store.apply(Write::one(families("a", many.collect())), now);
     assert!(matches!(refused, Err(Refused::TooManyBytes { .. })));
+}
+
+#[test]
+fn text_that_is_to_be_looked_through_is_work_and_normal_text_is_not() {
+    let store = store(1);
+    push(&store, "a", "a 1", Now::read());
+    let old_text = Form {
+        open_metrics: false,
+        underscores: true,
+    };
+    assert_eq!(store.snapshot().unmade(false), 0);
+    let snapshot = store.snapshot().in_form(old_text);
+    assert_eq!(snapshot.unmade(false), "a 1\n".len());
+    snapshot.make_some(false);
+    assert_eq!(snapshot.unmade(false), 0);
+    assert_eq!(snapshot.text(), b"a 1\n");
 }
