@@ -2,6 +2,7 @@
 //! Pushgateway with and without its checks. `--only gateway`.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use tempfile::TempDir;
 
 use crate::cases::Setup;
 use crate::client::{Body, Client};
-use crate::measure::Effort;
+use crate::measure::{Coding, Effort};
 use crate::servers::{PUSHGATEWAY, Server};
-use crate::support::figures::{median, percentile, resident_bytes};
+use crate::support::figures::{median, percentile, resident_bytes, wait_for_quiet};
 use crate::support::payload::app_text;
 use crate::support::proxy::Proxy;
 
@@ -33,6 +34,9 @@ const AGGREGATE: &str = "?mode=aggregate";
 /// Threads that push while scrapes are timed.
 const PUSHERS: usize = 2;
 
+/// Senders where it is said that there are several.
+const SENDERS: usize = 4;
+
 /// What a proxy that takes a million series is told: its limits are for less.
 const LARGE: &str = "[exposition]\nmax_total = \"4GiB\"\n\
                      [push]\nmax_series = 2000000\nmax_series_per_family = 2000000\n";
@@ -43,16 +47,16 @@ pub struct Rate {
     pub what: &'static str,
     pub who: &'static str,
     pub rounds: Vec<f64>,
+    /// The same by [`SENDERS`] at once.
+    pub crowd: Vec<f64>,
 }
 
 impl Gateway {
-    /// The median rate of such pushes to one program.
-    pub fn rate(&self, what: &str, who: &str) -> Option<f64> {
-        let rate = self
-            .rates
+    /// The rate of such pushes to one program.
+    pub fn rate(&self, what: &str, who: &str) -> Option<&Rate> {
+        self.rates
             .iter()
-            .find(|it| (it.what, it.who) == (what, who))?;
-        Some(rate.median())
+            .find(|it| (it.what, it.who) == (what, who))
     }
 }
 
@@ -60,12 +64,17 @@ impl Rate {
     pub fn median(&self) -> f64 {
         median(self.rounds.clone())
     }
+
+    pub fn crowd_median(&self) -> f64 {
+        median(self.crowd.clone())
+    }
 }
 
 /// Times of scrapes in seconds, alone and while others push.
 #[derive(Debug)]
 pub struct Scraped {
     pub what: &'static str,
+    pub coding: Coding,
     pub alone: Vec<f64>,
     pub pushed: Vec<f64>,
 }
@@ -157,12 +166,18 @@ fn push(client: &mut Client, method: &str, (path, body): (&str, &[u8])) -> Resul
 pub fn run(setup: &Setup) -> Result<Gateway> {
     let mut outcome = Gateway::default();
     rates(setup, &mut outcome)?;
-    for (what, query) in [("`PUT`", ""), ("aggregated `POST`", AGGREGATE)] {
-        let method = method_of(query);
+    for (what, shape, query) in [
+        ("`PUT`, one family", Shape::OneFamily, ""),
+        ("`PUT`, 100 families", Shape::ManyFamilies, ""),
+        ("aggregated `POST`", Shape::ManyFamilies, AGGREGATE),
+    ] {
         let proxy = Proxy::start(&setup.program, setup.worker_threads, "")?;
-        let bodies = Bodies::new(GROUPS, Shape::ManyFamilies, query);
-        let scraped = scrape_times(&proxy, &bodies, method, what, &setup.effort)?;
-        outcome.scrapes.push(scraped);
+        let bodies = Bodies::new(GROUPS, shape, query);
+        for coding in Coding::BOTH {
+            let way = (what, method_of(query), coding);
+            let scraped = scrape_times(&proxy, &bodies, way, &setup.effort)?;
+            outcome.scrapes.push(scraped);
+        }
     }
     for (what, shape, query) in [
         (
@@ -265,31 +280,52 @@ fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
             what: it.what,
             who: it.who,
             rounds: Vec::new(),
+            crowd: Vec::new(),
         })
         .collect();
-    for _ in 0..setup.effort.rounds {
-        for (contestant, rate) in contestants.iter().zip(&mut all) {
+    for round in 0..setup.effort.rounds {
+        for turn in 0..contestants.len() {
             if setup.effort.is_over() {
                 break;
             }
-            rate.rounds
-                .push(rate_for(contestant, 2 * setup.effort.turn)?);
+            // Another one is first in each round.
+            let who = (round + turn) % contestants.len();
+            let (contestant, rate) = (&contestants[who], &mut all[who]);
+            for (senders, rounds) in [(1, &mut rate.rounds), (SENDERS, &mut rate.crowd)] {
+                wait_for_quiet()?;
+                rounds.push(rate_for(contestant, senders, setup.effort.turn)?);
+            }
         }
     }
     outcome.rates = all;
     Ok(())
 }
 
-/// Pushes a second by one sender on one connection.
-fn rate_for(contestant: &Contestant, time: Duration) -> Result<f64> {
-    let mut client = Client::connect(&contestant.address)?;
+/// Pushes a second by so many senders, each on a connection of its own.
+fn rate_for(contestant: &Contestant, senders: usize, time: Duration) -> Result<f64> {
+    let next = AtomicUsize::new(0);
     let begin = Instant::now();
-    let mut number = 0;
-    while number == 0 || begin.elapsed() < time {
-        push(&mut client, contestant.method, contestant.bodies.at(number))?;
-        number += 1;
-    }
-    Ok(number as f64 / begin.elapsed().as_secs_f64())
+    thread::scope(|scope| -> Result<()> {
+        let senders: Vec<_> = (0..senders)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    let mut client = Client::connect(&contestant.address)?;
+                    let mut first = true;
+                    while first || begin.elapsed() < time {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        push(&mut client, contestant.method, contestant.bodies.at(number))?;
+                        first = false;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for sender in senders {
+            sender.join().expect("a sender does not panic")?;
+        }
+        Ok(())
+    })?;
+    Ok(next.into_inner() as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// Pushgateway without checks, with all groups in, and one with checks that
@@ -329,30 +365,30 @@ fn settle(address: &str) -> Result<()> {
 fn scrape_times(
     proxy: &Proxy,
     bodies: &Bodies,
-    method: &'static str,
-    what: &'static str,
+    (what, method, coding): (&'static str, &'static str, Coding),
     effort: &Effort,
 ) -> Result<Scraped> {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
     bodies.load(&proxy.addresses.push, method)?;
     let mut times = Scraped {
         what,
+        coding,
         alone: Vec::new(),
         pushed: Vec::new(),
     };
     let scrape = |out: &mut Vec<f64>| -> Result<()> {
         let mut client = Client::connect(&proxy.addresses.http)?;
-        client.get("/metrics", true, Body::Keep)?;
+        let gzip = coding == Coding::Gzip;
+        client.get("/metrics", gzip, Body::Keep)?;
         let begin = Instant::now();
         while begin.elapsed() < 4 * effort.turn {
             let start = Instant::now();
-            client.get("/metrics", true, Body::Keep)?;
+            client.get("/metrics", gzip, Body::Keep)?;
             out.push(start.elapsed().as_secs_f64());
         }
         Ok(())
     };
     for _ in 0..effort.rounds.min(3) {
+        wait_for_quiet()?;
         scrape(&mut times.alone)?;
         let over = AtomicBool::new(false);
         let number = AtomicUsize::new(0);
@@ -410,32 +446,33 @@ fn method_of(query: &str) -> &'static str {
 pub fn print(outcome: &Gateway) {
     println!("\n## Pushes over HTTP\n");
     println!(
-        "{GROUPS} groups of {SERIES} series, one sender on one connection. Pushgateway answers a push \
-         without checks before it is in.\n"
+        "{GROUPS} groups of {SERIES} series, by one sender on one connection, and by {SENDERS} at once. \
+         Pushgateway answers a push without checks before it is in.\n"
     );
-    println!("| What | Who | Pushes a second, median | each round |\n| --- | --- | ---: | --- |");
+    println!("| What | Who | Pushes a second, median | each round | by {SENDERS} senders |");
+    println!("| --- | --- | ---: | --- | ---: |");
     for rate in &outcome.rates {
         let rounds: Vec<String> = rate.rounds.iter().map(|it| format!("{it:.0}")).collect();
         println!(
-            "| {} | {} | {:.0} | {} |",
+            "| {} | {} | {:.0} | {} | {:.0} |",
             rate.what,
             rate.who,
             rate.median(),
-            rounds.join(", ")
+            rounds.join(", "),
+            rate.crowd_median()
         );
     }
+    println!("\nScrapes by one scraper, alone and while {PUSHERS} senders push at full speed:\n");
     println!(
-        "\nCompressed scrapes by one scraper, alone and while {PUSHERS} senders push at full speed:\n"
+        "| Pushes | Coding | Scrapes timed, alone and pushed | p50 alone | p99 alone | p50 pushed | p99 pushed | p99, pushed to alone |"
     );
-    println!(
-        "| Pushes | Scrapes timed, alone and pushed | p50 alone | p99 alone | p50 pushed | p99 pushed | p99, pushed to alone |"
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let at = |times: &[f64], part| percentile(times.to_vec(), part) * 1e3;
     for times in &outcome.scrapes {
         println!(
-            "| {} | {}, {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} x |",
+            "| {} | {} | {}, {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} x |",
             times.what,
+            times.coding.name(),
             times.alone.len(),
             times.pushed.len(),
             at(&times.alone, 0.5),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::client::{Body, Client};
 use crate::data::{Expected, Given};
 use crate::servers::Server;
-use crate::support::figures::percentile;
+use crate::support::figures::{percentile, wait_for_quiet};
 
 /// Scrapers where it is said that there are many.
 pub const MANY: usize = 8;
@@ -350,9 +350,10 @@ pub fn rounds(
     for round in 0..effort.rounds {
         for change in Change::EACH {
             for coding in Coding::BOTH {
-                for contestant in contestants.iter_mut() {
+                for contestant in in_turn(contestants, round) {
                     if contestant.takes_part(round, change) && !(effort.is_over() && round > 0) {
                         let cell = (contestant.who, change, coding, 1);
+                        wait_for_quiet()?;
                         let times = contestant.turn(change, coding, effort);
                         settle(contestant, measured, cell, times);
                     }
@@ -363,10 +364,11 @@ pub fn rounds(
     }
     for round in 0..effort.rounds.min(3) {
         for coding in Coding::BOTH {
-            for contestant in contestants.iter_mut() {
+            for contestant in in_turn(contestants, round) {
                 let over = effort.is_over() && round > 0;
                 if contestant.joins_crowd(round, coding) && !over {
                     let cell = (contestant.who, Change::Nothing, coding, MANY);
+                    wait_for_quiet()?;
                     let times = contestant.crowd(coding, effort);
                     settle(contestant, measured, cell, times);
                 }
@@ -380,6 +382,14 @@ pub fn rounds(
         }
     }
     Ok(())
+}
+
+/// Another one is first in each round: what a server leaves behind, in caches
+/// and in work that it does later, is to meet all of them.
+fn in_turn(contestants: &mut [Contestant], round: usize) -> impl Iterator<Item = &mut Contestant> {
+    let first = round % contestants.len().max(1);
+    let (last, first) = contestants.split_at_mut(first);
+    first.iter_mut().chain(last)
 }
 
 fn settle(

@@ -2,7 +2,7 @@
 
 use crate::cases::Outcome;
 use crate::data::Kind;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Rate};
 use crate::measure::{Change, Coding, Who};
 use crate::pushes::{Pace, PushTimes, Way};
 use crate::report::{p99_ratio, times};
@@ -333,13 +333,21 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
         "`PUT`, 100 series of one family",
         "`PUT`, a series each of 100 families",
     ];
-    let rate = |what, who| gateway.and_then(|it| it.rate(what, who));
+    let found = |what, who| gateway.and_then(|it| it.rate(what, who));
+    let rate = |what, who| found(what, who).map(Rate::median);
+    let crowd = |what, who| found(what, who).map(Rate::crowd_median);
     let to = |who| {
         let each = SHAPES.map(|what| ratio(rate(what, OURS), rate(what, who)));
-        let least: Option<Vec<f64>> = each.into_iter().collect();
+        let crowds = SHAPES.map(|what| ratio(crowd(what, OURS), crowd(what, who)));
+        let least: Option<Vec<f64>> = each.into_iter().chain(crowds).collect();
         let least = least.and_then(|it| it.into_iter().reduce(f64::min));
-        let names = ["one family", "100 families"];
-        (least, list(&[(names[0], each[0]), (names[1], each[1])]))
+        let detail = list(&[
+            ("one family", each[0]),
+            ("100 families", each[1]),
+            ("several senders, one family", crowds[0]),
+            ("several senders, 100 families", crowds[1]),
+        ]);
+        (least, detail)
     };
     let checked = to("Pushgateway, checks");
     let unchecked = to("Pushgateway, no checks");
@@ -351,6 +359,15 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
         .iter()
         .map(|it| Some(p99_ratio(&it.pushed, &it.alone)));
     let scraped: Vec<Option<f64>> = scraped.collect();
+    let ways: Vec<String> = scrapes
+        .iter()
+        .map(|it| format!("{}, {}", it.what, it.coding.name()))
+        .collect();
+    let ways: Vec<(&str, Option<f64>)> = ways
+        .iter()
+        .map(String::as_str)
+        .zip(scraped.iter().copied())
+        .collect();
     let memory = gateway.map_or(&[][..], |it| &it.memory);
     let most = memory.iter().map(|it| it.after_scrapes).reduce(f64::max);
     vec![
@@ -380,7 +397,7 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
             } else {
                 worst(&scraped)
             },
-            detail: "compressed; groups replaced, and families aggregated".to_owned(),
+            detail: list(&ways),
         },
         Row {
             what: "memory for each of 1,000,000 series, after scrapes of both codings",

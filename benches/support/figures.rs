@@ -1,8 +1,10 @@
 //! Figures of measured times, and of processes.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// The median.
 pub fn median(values: Vec<f64>) -> f64 {
@@ -27,4 +29,43 @@ pub fn resident_bytes(pid: u32) -> Result<f64> {
         .context("the process has no VmRSS")?
         .parse()?;
     Ok(kilobytes * 1024.0)
+}
+
+/// How long [`wait_for_quiet`] waits at most.
+const LOUD: Duration = Duration::from_secs(1);
+
+/// Waits until nothing but the caller is at work on this machine, so that what
+/// a server does after its turn (Go's collector frees memory for a while) is
+/// not counted against the next one. A machine that stays busy is used as it is.
+pub fn wait_for_quiet() -> Result<()> {
+    const WINDOW: Duration = Duration::from_millis(50);
+    // Of 5 a core.
+    const MOST_TICKS: u64 = 1;
+    let begin = Instant::now();
+    let mut before = busy_ticks()?;
+    while begin.elapsed() < LOUD {
+        thread::sleep(WINDOW);
+        let now = busy_ticks()?;
+        if now - before <= MOST_TICKS {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
+}
+
+/// Hundredths of a second that all cores have worked.
+fn busy_ticks() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .map_while(|ticks| ticks.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq: see proc(5).
+    let [user, nice, system, _, _, irq, softirq, ..] = ticks[..] else {
+        bail!("/proc/stat does not tell of the processors");
+    };
+    Ok(user + nice + system + irq + softirq)
 }
