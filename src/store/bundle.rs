@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::{Bytes, BytesMut};
 
 use super::crc::Crc;
-use super::page::{Packed, Page};
+use super::packed::Packed;
+use super::page::Page;
 use crate::exposition::Form;
 
 /// Pages to a bundle. A page's block is one to three KiB, so sending bundles

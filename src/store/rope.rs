@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::{Page, make_room};
+use super::fragments::make_room;
+use super::page::Page;
 
 /// What a page is cut to, in bytes. Small pages cost a little compression
 /// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:

@@ -1,0 +1,290 @@
+//! The texts that a page is made of, and where in memory they lie.
+
+use bytes::Bytes;
+
+use super::spare;
+
+/// Texts in order. Each is a slice of `base`, or lies loose since it was
+/// written.
+#[derive(Debug, Clone, Default)]
+pub struct Fragments {
+    base: Bytes,
+    parts: Vec<Part>,
+    /// Texts of loose parts. One that was removed leaves an empty place.
+    loose: Vec<Bytes>,
+    /// Parts that are slices of `base`.
+    slices: usize,
+    /// Bytes of all texts.
+    len: usize,
+}
+
+/// Where a fragment is: 8 bytes, since there may be very many.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Offset in `base`, or with [`LOOSE`] the place in `loose`.
+    at: u32,
+    len: u32,
+}
+
+const LOOSE: u32 = 1 << 31;
+
+/// Texts in so many pieces are few.
+const FEW_PIECES: usize = 12;
+
+/// Places of removed parts that are left alone.
+const SPARE_PLACES: usize = 16;
+
+/// A text of so many bytes is small: an allocation of its own is dear for it,
+/// and so is looking for it all over the memory.
+const SMALL: usize = 1024;
+
+/// So many small texts may lie loose, or a quarter of all fragments where that
+/// is more, before a writer joins them.
+const MANY_LOOSE: usize = 16;
+
+/// A writer joins no more bytes than that.
+const JOINED_BY_WRITERS: usize = 64 * 1024;
+
+impl Part {
+    fn loose_place(self) -> Option<usize> {
+        (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
+    }
+}
+
+impl Fragments {
+    /// Bytes of all texts.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn count(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub fn get(&self, index: usize) -> Bytes {
+        self.bytes(self.parts[index])
+    }
+
+    /// Whether a fragment is this text. Long texts are not compared, and said
+    /// to be another: a lock is held meanwhile.
+    pub fn is(&self, index: usize, text: &[u8]) -> bool {
+        const LONGEST_COMPARED: usize = 64 * 1024;
+        let part = self.parts[index];
+        part.len as usize == text.len() && text.len() <= LONGEST_COMPARED && self.text(part) == text
+    }
+
+    /// All texts in the pieces they lie in: slices that follow one another in
+    /// memory are one.
+    pub fn pieces(&self) -> impl Iterator<Item = Bytes> {
+        self.runs().map(|run| self.bytes(run))
+    }
+
+    pub fn is_in_few_pieces(&self) -> bool {
+        self.runs().nth(FEW_PIECES).is_none()
+    }
+
+    /// Puts a text before the one at `index`.
+    pub fn insert(&mut self, index: usize, text: Bytes) {
+        self.len += text.len();
+        let part = self.add_loose(text);
+        make_room(&mut self.parts);
+        self.parts.insert(index, part);
+        self.tidy();
+    }
+
+    /// Replaces a text, and returns what is to be freed.
+    pub fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
+        let old = self.parts[index];
+        self.len = self.len + text.len() - old.len as usize;
+        let freed = match old.loose_place() {
+            Some(place) => {
+                self.parts[index].len = text.len() as u32;
+                std::mem::replace(&mut self.loose[place], text)
+            }
+            None => {
+                self.parts[index] = self.add_loose(text);
+                self.drop_slice()
+            }
+        };
+        self.tidy();
+        freed
+    }
+
+    /// Removes a text, and returns what is to be freed.
+    pub fn remove(&mut self, index: usize) -> Bytes {
+        let part = self.parts.remove(index);
+        self.drop_part(part)
+    }
+
+    /// Takes the texts from `index` on. Neither half then holds memory of what
+    /// is the other's.
+    pub fn split_off(&mut self, index: usize) -> Fragments {
+        let mut rest = Fragments::default();
+        let parts = self.parts.split_off(index);
+        for part in &parts {
+            rest.len += part.len as usize;
+            let part = rest.add_loose(self.bytes(*part));
+            rest.parts.push(part);
+        }
+        for part in parts {
+            self.drop_part(part);
+        }
+        self.parts.shrink_to_fit();
+        for half in [&mut *self, &mut rest] {
+            if half.len <= JOINED_BY_WRITERS {
+                half.join(SMALL);
+            }
+        }
+        rest
+    }
+
+    /// All texts in one piece. What is to be freed comes with it.
+    pub fn joined(&mut self) -> (Bytes, Vec<Bytes>) {
+        let freed = self.join(usize::MAX);
+        (self.base.clone(), freed)
+    }
+
+    fn bytes(&self, part: Part) -> Bytes {
+        match part.loose_place() {
+            Some(place) => self.loose[place].clone(),
+            None => self
+                .base
+                .slice(part.at as usize..(part.at + part.len) as usize),
+        }
+    }
+
+    fn text(&self, part: Part) -> &[u8] {
+        match part.loose_place() {
+            Some(place) => &self.loose[place],
+            None => &self.base[part.at as usize..(part.at + part.len) as usize],
+        }
+    }
+
+    /// Parts, with slices that follow one another in `base` made one.
+    fn runs(&self) -> impl Iterator<Item = Part> {
+        let mut parts = self.parts.iter().copied().peekable();
+        std::iter::from_fn(move || {
+            let mut run = parts.next()?;
+            if run.loose_place().is_none() {
+                while let Some(next) = parts.next_if(|next| next.at == run.at + run.len) {
+                    run.len += next.len;
+                }
+            }
+            Some(run)
+        })
+    }
+
+    fn add_loose(&mut self, text: Bytes) -> Part {
+        assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
+        // Places of removed parts are taken up now and then: nobody may ever
+        // join them.
+        if self.loose.len() > 2 * self.parts.len() + SPARE_PLACES {
+            self.compact();
+        }
+        let part = Part {
+            at: self.loose.len() as u32 | LOOSE,
+            len: text.len() as u32,
+        };
+        make_room(&mut self.loose);
+        self.loose.push(text);
+        part
+    }
+
+    /// Leaves out the places of loose parts that were removed.
+    fn compact(&mut self) {
+        let mut loose = Vec::with_capacity(self.parts.len() + SPARE_PLACES);
+        for part in &mut self.parts {
+            if let Some(place) = part.loose_place() {
+                part.at = loose.len() as u32 | LOOSE;
+                loose.push(std::mem::take(&mut self.loose[place]));
+            }
+        }
+        self.loose = loose;
+    }
+
+    /// Notes that a part is no longer there. Returns what is to be freed.
+    fn drop_part(&mut self, part: Part) -> Bytes {
+        self.len -= part.len as usize;
+        match part.loose_place() {
+            Some(place) => std::mem::take(&mut self.loose[place]),
+            None => self.drop_slice(),
+        }
+    }
+
+    /// Notes that a slice is no longer there. Returns what is to be freed: the
+    /// last one takes `base` with it.
+    fn drop_slice(&mut self) -> Bytes {
+        self.slices -= 1;
+        if self.slices > 0 {
+            return Bytes::new();
+        }
+        std::mem::take(&mut self.base)
+    }
+
+    /// Joins small texts where many lie loose. That costs each writer a few
+    /// times its own text, and saves readers far more.
+    fn tidy(&mut self) {
+        let many = MANY_LOOSE.max(self.parts.len() / 4);
+        if self.parts.len() - self.slices <= many || self.len > JOINED_BY_WRITERS {
+            return;
+        }
+        let is_small = |part: &&Part| part.loose_place().is_some() && part.len as usize <= SMALL;
+        if self.parts.iter().filter(is_small).nth(many).is_some() {
+            // Small texts cost little to free, whatever lock is held.
+            self.join(SMALL);
+        }
+    }
+
+    /// Makes loose texts of `most` bytes and less slices of `base`, beside
+    /// those that are. Returns what is to be freed.
+    fn join(&mut self, most: usize) -> Vec<Bytes> {
+        let is_joined = |part: &Part| part.loose_place().is_none() || part.len as usize <= most;
+        let joined = self.parts.iter().filter(|part| is_joined(part));
+        let (count, len) = joined.fold((0, 0), |(count, len), part| {
+            (count + 1, len + part.len as usize)
+        });
+        // Slices never change places among themselves.
+        if count == self.slices && len == self.base.len() {
+            return Vec::new();
+        }
+        // What lies in one piece already need not be copied.
+        if let [part] = self.parts.as_mut_slice()
+            && let Some(place) = part.loose_place()
+        {
+            part.at = 0;
+            self.slices = 1;
+            self.base = std::mem::take(&mut self.loose[place]);
+            return std::mem::take(&mut self.loose);
+        }
+        let mut base = spare::take(len);
+        let mut loose = Vec::new();
+        for part in &mut self.parts {
+            let text: &[u8] = match part.loose_place() {
+                Some(place) if !is_joined(part) => {
+                    part.at = loose.len() as u32 | LOOSE;
+                    loose.push(std::mem::take(&mut self.loose[place]));
+                    continue;
+                }
+                Some(place) => &self.loose[place],
+                None => &self.base[part.at as usize..(part.at + part.len) as usize],
+            };
+            part.at = base.len() as u32;
+            base.extend_from_slice(text);
+        }
+        self.slices = count;
+        spare::keep(std::mem::replace(&mut self.base, base.freeze()));
+        std::mem::replace(&mut self.loose, loose)
+    }
+}
+
+/// Makes room for one more, and few beyond: there are very many such lists, of
+/// a few hundred entries at most, and twice what is needed would be a large
+/// part of all memory.
+pub fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 4);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+use super::*;
+
+#[test]
+fn what_nobody_reads_does_not_grow_with_what_was_removed() {
+    let mut texts = Fragments::default();
+    for part in 0..10 {
+        texts.insert(part, Bytes::from_static(b"m 1\n"));
+    }
+    for round in 0..10_000 {
+        texts.remove(round % 10);
+        texts.insert(round % 10, Bytes::from(format!("m {round}\n")));
+    }
+    assert!(texts.loose.len() <= 2 * 10 + SPARE_PLACES + 1);
+    assert_eq!(texts.get(9), Bytes::from_static(b"m 9999\n"));
+    assert_eq!(texts.joined().0.len(), texts.len());
+}
+
+fn fragments_of(each: impl Iterator<Item = String>) -> Fragments {
+    let mut texts = Fragments::default();
+    for (index, text) in each.enumerate() {
+        texts.insert(index, Bytes::from(text));
+    }
+    texts
+}
+
+#[test]
+fn small_texts_do_not_pile_up_loose() {
+    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    for round in 0..1000 {
+        texts.replace(
+            round * 7 % 100,
+            Bytes::from(format!("m{} {round}\n", round * 7 % 100)),
+        );
+        assert!(texts.parts.len() - texts.slices <= 25);
+    }
+    let expected: String = (0..100)
+        .map(|part| {
+            let last = (0..1000).rev().find(|round| round * 7 % 100 == part);
+            format!("m{part} {}\n", last.unwrap())
+        })
+        .collect();
+    assert_eq!(texts.joined().0, expected);
+}
+
+#[test]
+fn large_texts_are_left_where_they_are() {
+    let large: Vec<Bytes> = (0..30)
+        .map(|part| Bytes::from(vec![b'a' + part; SMALL + 1]))
+        .collect();
+    let mut texts = Fragments::default();
+    for (index, text) in large.iter().enumerate() {
+        texts.insert(2 * index, text.clone());
+        texts.insert(2 * index + 1, Bytes::from_static(b"m 1\n"));
+    }
+    assert!(texts.slices > 0, "small ones were joined");
+    for (index, text) in large.iter().enumerate() {
+        assert_eq!(texts.get(2 * index).as_ptr(), text.as_ptr());
+        assert_eq!(texts.get(2 * index + 1), "m 1\n");
+    }
+}
+
+#[test]
+fn a_few_changes_do_not_move_what_stays() {
+    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    let before = texts.joined().0;
+    texts.replace(3, Bytes::from_static(b"m3 1\n"));
+    texts.remove(50);
+    let pieces = texts.pieces().collect::<Vec<_>>();
+    assert!(texts.is_in_few_pieces());
+    let inside = |piece: &&Bytes| before.as_ptr_range().contains(&piece.as_ptr());
+    assert_eq!((pieces.len(), pieces.iter().filter(inside).count()), (4, 3));
+    let expected = std::str::from_utf8(&before).unwrap();
+    let expected = expected.replace("m3 0\n", "m3 1\n").replace("m50 0\n", "");
+    assert_eq!(pieces.concat(), expected.as_bytes());
+    assert_eq!(texts.joined().0, expected);
+}
+
+#[test]
+fn what_is_replaced_whole_is_let_go() {
+    let mut texts = fragments_of((0..3).map(|part| format!("m{part} 0\n")));
+    texts.joined().0;
+    for part in 0..3 {
+        texts.replace(part, Bytes::from(format!("m{part} 1\n")));
+    }
+    assert!(texts.base.is_empty());
+    assert_eq!(texts.joined().0, "m0 1\nm1 1\nm2 1\n");
+}
+
+#[test]
+fn a_texts_that_is_split_holds_no_memory_of_the_other_half() {
+    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    texts.joined().0;
+    let mut rest = texts.split_off(60);
+    for (texts, parts) in [(&mut texts, 0..60), (&mut rest, 60..100)] {
+        let expected: String = parts.map(|part| format!("m{part} 0\n")).collect();
+        assert_eq!(
+            (texts.len(), texts.base.len()),
+            (expected.len(), expected.len())
+        );
+        assert_eq!(texts.joined().0, expected);
+    }
+}
