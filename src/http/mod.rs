@@ -12,6 +12,7 @@ mod dispatch;
 mod encoding;
 mod groups;
 mod incoming;
+mod mask;
 mod metrics;
 mod metrics_api;
 mod push;
