@@ -2,7 +2,7 @@
 //! registry.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,16 +40,29 @@ impl Intake {
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.config, ttl)?;
         let operate = || store.operate(batch, now).map_err(Fault::from);
-        let Some(key) = &addition.key else {
-            return operate().map(|()| Once::Applied);
-        };
-        let print = self.hash.hash_one((
+        let print = (
             labels,
             body.content_type,
             body.content_encoding,
             body.bytes,
             ttl,
-        ));
+        );
+        self.once(addition, print, now, operate)
+    }
+
+    /// Operates, unless that was done before for a push of the same key.
+    /// `print` tells pushes apart.
+    pub(super) fn once(
+        &self,
+        addition: &Addition,
+        print: impl Hash,
+        now: Now,
+        operate: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<Once, Fault> {
+        let Some(key) = &addition.key else {
+            return operate().map(|()| Once::Applied);
+        };
+        let print = self.hash.hash_one(print);
         match self.keys.once(key, print, now.tick, operate)? {
             Once::Another => {
                 let message = format!(

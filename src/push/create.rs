@@ -12,19 +12,20 @@
 //! `clearmode`) hold here too. A family whose type was not told is what it is
 //! already. Timestamps are passed over.
 
+mod sent;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aggregate::{Adding, empty_batch, metrics_of};
-use super::families_json::{self, Family};
-use super::{Addition, Body, Fault, Group, Intake};
+use self::sent::{At, Sent, of_json, of_texts};
+use super::aggregate::{Adding, empty_batch};
+use super::{Addition, Body, Fault, Group, Intake, Once, families_json};
 use crate::exposition::{
-    FamilyText, Kind, LabelText, Timestamps, Value, needs_quotes, write_help, write_label_value,
-    write_number, write_series,
+    Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
-use crate::registry::Batch;
+use crate::registry::{Batch, Plan, Totals};
 use crate::store::{Now, Store};
 use crate::telemetry::Reason;
 
@@ -74,34 +75,6 @@ impl Form {
     }
 }
 
-/// A family that was sent, in whatever form.
-#[derive(Debug)]
-struct Sent<'b> {
-    /// Escaped.
-    name: Arc<str>,
-    help: Option<Arc<str>>,
-    /// Untyped where it was not told.
-    kind: Kind,
-    items: Vec<SentItem<'b>>,
-}
-
-#[derive(Debug)]
-struct SentItem<'b> {
-    at: At,
-    /// As they are meant, without escapes.
-    labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    value: Option<Value>,
-}
-
-/// Where it was sent.
-#[derive(Debug, Clone, Copy)]
-enum At {
-    /// The line of a text on which the family begins, from 1.
-    Line(usize),
-    /// The places of the family, where there is a list, and of the item.
-    Json(Option<usize>, usize),
-}
-
 /// What was made of an item, for the answer.
 #[derive(Debug)]
 struct Row {
@@ -116,15 +89,24 @@ struct Row {
 #[derive(Debug)]
 struct Asked {
     batch: Batch,
-    /// By family, in the order in which they were sent.
-    families: Vec<(Arc<str>, Kind, Vec<Row>)>,
+    /// In the order in which they were sent.
+    families: Vec<Changed>,
+}
+
+/// What is made of a family, for the answer.
+#[derive(Debug)]
+struct Changed {
+    name: Arc<str>,
+    kind: Kind,
+    rows: Vec<Row>,
 }
 
 impl Intake {
     /// Changes living families, whole or not at all, and returns what the
     /// sender is told: a line for each family that was made, a line for each
     /// item with the value that was sent (of an update: with what it has come
-    /// to), and after each family of `Create` an empty line.
+    /// to), and after each family of `Create` an empty line. One that was done
+    /// before, by its key, tells nothing.
     pub fn change_values(
         &self,
         store: &Store,
@@ -132,7 +114,7 @@ impl Intake {
         body: Body<'_>,
         addition: &Addition,
         now: Now,
-    ) -> Result<String, Fault> {
+    ) -> Result<(Once, String), Fault> {
         let ttl = self.series_ttl(addition);
         let bytes;
         let texts;
@@ -144,11 +126,11 @@ impl Intake {
                 of_json(families, alone)?
             }
             Form::Text => {
-                let body = Body {
+                let text = Body {
                     content_type: "",
                     ..body
                 };
-                texts = self.families_with(&Group::default(), body, Timestamps::Strip)?;
+                texts = self.families_with(&Group::default(), text, Timestamps::Strip)?;
                 of_texts(&texts)?
             }
         };
@@ -158,34 +140,27 @@ impl Intake {
         let living = store.living_kinds(sent.iter().map(|family| &*family.name));
         let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
         let mut reply = String::new();
-        match verb {
-            Verb::Create => {
-                let created = store.operate_and(batch, now, |plan| plan.created())?;
-                for (name, kind, rows) in families {
-                    if created.contains(&name) {
-                        let kind = kind.as_str();
-                        for piece in ["Created ", kind, " ", &*name, "\n"] {
-                            reply.push_str(piece);
-                        }
-                    }
-                    for row in &rows {
-                        row.write(&mut reply, &name, row.sent);
-                    }
-                    reply.push('\n');
+        let print = (
+            verb.as_str(),
+            body.content_type,
+            body.content_encoding,
+            body.bytes,
+            ttl,
+        );
+        let once = self.once(addition, print, now, || {
+            match verb {
+                Verb::Create => {
+                    let created = store.operate_and(batch, now, Plan::created)?;
+                    tell_created(&mut reply, &families, &created);
+                }
+                Verb::Update => {
+                    let totals = store.operate_and(batch, now, Plan::totals)?;
+                    tell_totals(&mut reply, &families, &totals);
                 }
             }
-            Verb::Update => {
-                let totals = store.operate_and(batch, now, |plan| plan.totals())?;
-                for (name, _, rows) in families {
-                    for row in &rows {
-                        if let Some(total) = totals.of(&name, &row.labels) {
-                            row.write(&mut reply, &name, total);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(reply)
+            Ok(())
+        })?;
+        Ok((once, reply))
     }
 
     /// Whether the names and labels of a family may be there.
@@ -248,26 +223,47 @@ impl Intake {
                     })
                 });
                 rows.push(row.map_err(|problem| {
-                    let message = format!("{}: {problem}", item.at.shown(&family.name));
-                    let fault = Fault::new(Reason::BadValue, &message);
+                    let at = item.at.shown(&family.name);
                     match item.at {
-                        At::Line(line) => fault.at(line, None),
-                        At::Json(..) => fault,
+                        At::Line(line) => {
+                            let labels = labels_text(&item.labels);
+                            let message = format!("{at}, {{{labels}}}: {problem}");
+                            Fault::new(Reason::BadValue, &message).at(line, None)
+                        }
+                        At::Json(..) => Fault::new(Reason::BadValue, &format!("{at}: {problem}")),
                     }
                 })?);
             }
-            families.push((family.name, kind, rows));
+            families.push(Changed {
+                name: family.name,
+                kind,
+                rows,
+            });
         }
         Ok(Asked { batch, families })
     }
 }
 
-impl At {
-    fn shown(self, name: &str) -> String {
-        match self {
-            At::Line(line) => format!("family {name}, line {line}"),
-            At::Json(None, item) => format!("metrics[{item}] of {name}"),
-            At::Json(Some(family), item) => format!("[{family}].metrics[{item}] of {name}"),
+fn tell_created(out: &mut String, families: &[Changed], created: &HashSet<Arc<str>>) {
+    for Changed { name, kind, rows } in families {
+        if created.contains(name) {
+            for piece in ["Created ", kind.as_str(), " ", &**name, "\n"] {
+                out.push_str(piece);
+            }
+        }
+        for row in rows {
+            row.write(out, name, row.sent);
+        }
+        out.push('\n');
+    }
+}
+
+fn tell_totals(out: &mut String, families: &[Changed], totals: &Totals) {
+    for Changed { name, rows, .. } in families {
+        for row in rows {
+            if let Some(total) = totals.of(name, &row.labels) {
+                row.write(out, name, total);
+            }
         }
     }
 }
@@ -288,78 +284,6 @@ impl Row {
         write_number(out, value);
         out.push('\n');
     }
-}
-
-/// Families of JSON, each once: what is said of one in several places is put
-/// together where it is said first.
-fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, Fault> {
-    let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut sent: Vec<Sent<'_>> = Vec::with_capacity(families.len());
-    for (place, family) in families.into_iter().enumerate() {
-        let place = (!alone).then_some(place);
-        let name: Arc<str> = escaped(&family.name, write_label_value).into();
-        let items = family.items.into_iter().enumerate();
-        let items = items.map(|(item, told)| SentItem {
-            at: At::Json(place, item),
-            labels: told.labels,
-            value: told.value,
-        });
-        let help = family.help.filter(|help| !help.is_empty());
-        let help = help.map(|help| Arc::from(escaped(&help, write_help)));
-        let Some(first) = by_name.get(&name).map(|first| &mut sent[*first]) else {
-            by_name.insert(Arc::clone(&name), sent.len());
-            sent.push(Sent {
-                name,
-                help,
-                kind: family.kind,
-                items: items.collect(),
-            });
-            continue;
-        };
-        first.help = first.help.take().or(help);
-        match (first.kind, family.kind) {
-            (_, Kind::Untyped) => {}
-            (Kind::Untyped, told) => first.kind = told,
-            (one, other) if one == other => {}
-            (one, other) => {
-                let (one, other) = (one.as_str(), other.as_str());
-                let at = At::Json(place, 0).shown(&name);
-                let message = format!("{at}: it is a {other} here, and a {one} before");
-                return Err(Fault::new(Reason::KindConflict, &message));
-            }
-        }
-        first.items.extend(items);
-    }
-    Ok(sent)
-}
-
-fn of_texts(families: &[FamilyText]) -> Result<Vec<Sent<'_>>, Fault> {
-    let mut sent = Vec::with_capacity(families.len());
-    for family in families {
-        let at = At::Line(family.line);
-        let metrics = metrics_of(family).map_err(|problem| {
-            let message = format!("{}: {problem}", at.shown(&family.name));
-            Fault::new(Reason::BadValue, &message).at(family.line, None)
-        })?;
-        let items = metrics.into_iter().map(|metric| SentItem {
-            at,
-            labels: metric.labels,
-            value: Some(metric.value),
-        });
-        sent.push(Sent {
-            name: Arc::clone(&family.name),
-            help: family.help.as_deref().map(Arc::from),
-            kind: family.kind,
-            items: items.collect(),
-        });
-    }
-    Ok(sent)
-}
-
-fn escaped(text: &str, write: fn(&mut String, &str)) -> String {
-    let mut out = String::with_capacity(text.len());
-    write(&mut out, text);
-    out
 }
 
 /// The value that an item has in a family of that kind.
