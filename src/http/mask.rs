@@ -230,11 +230,14 @@ fn quoted_end(text: &str, quote: char, escaped: bool) -> usize {
     text.len()
 }
 
-/// The word that begins there.
+/// The word that begins there. A password may hold most signs, so only few end
+/// it; those that close something, or go on after it, are no part of its end.
 fn word_at(text: &str, start: usize) -> Range<usize> {
-    let ends = |c: char| c.is_whitespace() || "&;,\"'<>(){}[]#\\|".contains(c);
+    let ends = |c: char| c.is_whitespace() || "&\"'<>".contains(c);
     let rest = &text[start..];
-    start..start + rest.find(ends).unwrap_or(rest.len())
+    let word = &rest[..rest.find(ends).unwrap_or(rest.len())];
+    let word = word.trim_end_matches([',', ';', '.', ')', ']', '}', '{', '[', '\\']);
+    start..start + word.len()
 }
 
 #[cfg(test)]
@@ -281,7 +284,12 @@ mod tests {
     fn text_keeps_all_but_secrets() {
         for (text, masked) in [
             ("/echo?a=1&token=x%20y&b=2", "/echo?a=1&token=***&b=2"),
-            ("?api%5Fkey=x#y", "?api%5Fkey=***#y"),
+            ("?api%5Fkey=x#y&a=1", "?api%5Fkey=***&a=1"),
+            ("(password=p[4](s;s,)", "(password=***,)"),
+            (
+                "{\"credentials\": {\"a\": 1}, \"token\":5,\"b\":2}",
+                "{\"credentials\": {\"a\": 1}, \"token\":***,\"b\":2}",
+            ),
             ("user=me&password=a=b", "user=me&password=***"),
             ("see http://me:p@w@h:1/a?b", "see http://***@h:1/a?b"),
             ("redis://:pw@h", "redis://***@h"),
