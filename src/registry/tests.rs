@@ -373,3 +373,45 @@ fn a_copy_is_not_touched_by_what_comes_later() {
     // The new one has taken the place of the one that is gone.
     assert_eq!(changed(&mut registry), "m{n=\"3\"} 1\nm{n=\"2\"} 2\n");
 }
+
+#[test]
+fn a_plan_tells_what_it_makes() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let summary = || Change::Summary {
+        sum: Some(2.5),
+        count: None,
+        quantiles: Vec::new(),
+    };
+    let updates = || {
+        vec![
+            update("c", Kind::Counter, &[], Change::Add(2.0)),
+            update("c", Kind::Counter, &[], Change::Add(1.0)),
+            update("s", Kind::Summary, &[], summary()),
+            update("gone", Kind::Gauge, &[], Change::Set(1.0)),
+            update("gone", Kind::Gauge, &[], Change::Delete),
+        ]
+    };
+    let known_only = || Batch {
+        known_only: true,
+        ..batch(updates())
+    };
+    let none = LabelText::default();
+    let plan = registry.check(known_only(), now).unwrap();
+    assert!(plan.created().is_empty());
+    assert_eq!(plan.totals().of("c", &none), None, "it does not live");
+
+    let plan = registry.check(batch(updates()), now).unwrap();
+    let created = plan.created();
+    assert!(created.len() == 2 && created.contains("c") && created.contains("s"));
+    registry.commit(plan);
+    assert_eq!(registry.kind_of("c"), Some(Kind::Counter));
+    assert_eq!(registry.kind_of("gone"), None);
+
+    let plan = registry.check(known_only(), now).unwrap();
+    assert!(plan.created().is_empty());
+    let totals = plan.totals();
+    assert_eq!(totals.of("c", &none), Some(6.0));
+    assert_eq!(totals.of("s", &none), Some(5.0));
+    assert_eq!(totals.of("gone", &none), None);
+}

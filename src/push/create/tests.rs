@@ -1,0 +1,379 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Config;
+use crate::store::Limits;
+
+struct Here {
+    intake: Intake,
+    store: Store,
+}
+
+impl Here {
+    fn new() -> Self {
+        Here::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let limits = Limits {
+            apps: 1,
+            groups: 1,
+            bytes: 1 << 20,
+            registry: crate::registry::Limits::default(),
+        };
+        let hash = std::hash::RandomState::new();
+        Here {
+            intake: Intake::new(config.push, config.exposition, true, hash),
+            store: Store::new(limits, false),
+        }
+    }
+
+    fn send(&self, verb: Verb, form: Form, body: &str) -> Result<String, Fault> {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let body = Body {
+            content_type: "",
+            content_encoding: "",
+            bytes: &bytes,
+        };
+        let addition = Addition::default();
+        let done =
+            self.intake
+                .change_values(&self.store, (verb, form), body, &addition, Now::read());
+        done.map(|(_, told)| told)
+    }
+
+    #[track_caller]
+    fn create(&self, body: &str) -> String {
+        self.send(Verb::Create, form(body), body).unwrap()
+    }
+
+    #[track_caller]
+    fn update(&self, body: &str) -> String {
+        self.send(Verb::Update, form(body), body).unwrap()
+    }
+
+    fn text(&self) -> String {
+        let texts = self.store.snapshot().texts();
+        let all: Vec<u8> = texts.flat_map(|piece| piece.to_vec()).collect();
+        String::from_utf8(all).unwrap()
+    }
+}
+
+fn form(body: &str) -> Form {
+    if body.starts_with(['[', '{']) {
+        Form::Json
+    } else {
+        Form::Text
+    }
+}
+
+const COUNTER: &str = r#"[{"name":"hits_total","help":"Pages\nshown.","type":"COUNTER","metrics":[
+    {"labels":{"b":"x\"y","a":"1"},"value":"1.5"},{"value":2}]}]"#;
+
+#[test]
+fn a_created_counter_is_added_to() {
+    let here = Here::new();
+    let rows = "hits_total{a=\"1\",b=\"x\\\"y\"} 1.5\nhits_total{} 2\n\n";
+    assert_eq!(
+        here.create(COUNTER),
+        format!("Created counter hits_total\n{rows}")
+    );
+    assert_eq!(here.create(COUNTER), rows, "it is there already");
+    assert_eq!(
+        here.text(),
+        "# HELP hits_total Pages\\nshown.\n# TYPE hits_total counter\n\
+         hits_total{a=\"1\",b=\"x\\\"y\"} 3\nhits_total 4\n"
+    );
+}
+
+#[test]
+fn an_update_counts_what_is_known() {
+    let here = Here::new();
+    let body = |value: &str| format!("{{\"name\":\"hits_total\",\"metrics\":[{{{value}}}]}}");
+    assert_eq!(here.update(&body("\"value\":3")), "");
+    assert_eq!(here.text(), "");
+    here.create(COUNTER);
+    for (value, total) in [
+        ("\"value\":3", "5"),
+        ("\"value\":\"0.25\"", "5.25"),
+        ("\"value\":0", "6.25"),
+        ("\"value\":-7", "7.25"),
+        ("", "8.25"),
+    ] {
+        assert_eq!(
+            here.update(&body(value)),
+            format!("hits_total{{}} {total}\n")
+        );
+    }
+    let other = here.update("hits_total{z=\"new\"} 4 1700000000000\nnobody_knows 1\n");
+    assert_eq!(other, "hits_total{z=\"new\"} 4\n");
+    assert!(!here.text().contains("nobody_knows"));
+}
+
+#[test]
+fn each_kind_goes_its_way() {
+    let here = Here::new();
+    let json = r#"[{"name":"g","type":"GAUGE","metrics":[{"value":-2}]},
+        {"name":"h","type":"HISTOGRAM","metrics":[{"labels":{"a":"1"},"buckets":{"1":"1","+Inf":"3"},"count":"3","sum":"4"}]},
+        {"name":"s","type":"SUMMARY","metrics":[{"quantiles":{"0.5":"1"},"count":"3","sum":"4"}]},
+        {"name":"u","metrics":[{"value":-1}]}]"#;
+    assert_eq!(
+        here.create(json),
+        "Created gauge g\ng{} -2\n\nCreated histogram h\nh_count{a=\"1\"} 3\n\n\
+         Created summary s\ns_count{} 3\n\nCreated untyped u\nu{} -1\n\n"
+    );
+    let text = "# TYPE h histogram\nh_bucket{a=\"1\",le=\"1\"} 0\nh_bucket{a=\"1\",le=\"+Inf\"} 1\nh_sum{a=\"1\"} 1\nh_count{a=\"1\"} 1\n\
+                # TYPE s summary\ns_sum 1\ns_count 1\ng 5\nu 2\n";
+    assert_eq!(
+        here.update(text),
+        "h_count{a=\"1\"} 4\ns_count{} 4\ng{} 5\nu{} 1\n"
+    );
+    assert_eq!(
+        here.text(),
+        "# TYPE g gauge\ng 5\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"1\"} 1\nh_bucket{a=\"1\",le=\"+Inf\"} 4\nh_sum{a=\"1\"} 5\nh_count{a=\"1\"} 4\n\
+         # TYPE s summary\ns_sum 5\ns_count 4\n# TYPE u untyped\nu 1\n"
+    );
+}
+
+#[test]
+fn one_family_may_be_sent_in_parts() {
+    let here = Here::new();
+    let told = here.create(
+        r#"[{"name":"m_total","metrics":[{"value":1}]},{"name":"o","metrics":[{"value":1}]},
+            {"name":"m_total","type":"counter","help":"M.","metrics":[{"value":2},{"labels":{"a":""},"value":4}]}]"#,
+    );
+    assert_eq!(
+        told,
+        "Created counter m_total\nm_total{} 1\nm_total{} 2\nm_total{} 4\n\nCreated untyped o\no{} 1\n\n"
+    );
+    assert!(
+        here.text()
+            .starts_with("# HELP m_total M.\n# TYPE m_total counter\nm_total 7\n")
+    );
+}
+
+#[test]
+fn names_that_need_quotes_get_them() {
+    let here = Here::new();
+    let told = here.create(r#"{"name":"my.hits","type":"COUNTER","metrics":[{"value":1},{"labels":{"a.b":"c"},"value":2}]}"#);
+    assert_eq!(
+        told,
+        "Created counter my.hits\n{\"my.hits\"} 1\n{\"my.hits\",\"a.b\"=\"c\"} 2\n\n"
+    );
+}
+
+#[test]
+fn a_fault_anywhere_changes_nothing() {
+    let here = Here::new();
+    here.create(COUNTER);
+    let before = here.text();
+    for (rest, reason, words) in [
+        (
+            r#"{"name":"n_total","type":"COUNTER","metrics":[{"value":1},{"value":-1}]}"#,
+            Reason::BadValue,
+            "[1].metrics[1] of n_total: its value is -1",
+        ),
+        (
+            r#"{"name":"n","type":"GAUGE","metrics":[{"value":"NaN"}]}"#,
+            Reason::BadValue,
+            "NaN",
+        ),
+        (
+            r#"{"name":"n_total","type":"COUNTER","metrics":[{"value":"+Inf"}]}"#,
+            Reason::BadValue,
+            "infinite",
+        ),
+        (
+            r#"{"name":"n","type":"GAUGE","metrics":[{}]}"#,
+            Reason::BadValue,
+            "no value",
+        ),
+        (
+            r#"{"name":"n","type":"HISTOGRAM","metrics":[{"value":1}]}"#,
+            Reason::BadValue,
+            "single value",
+        ),
+        (
+            r#"{"name":"n","type":"GAUGE","metrics":[{"buckets":{},"count":1}]}"#,
+            Reason::BadValue,
+            "is a histogram",
+        ),
+        (
+            r#"{"name":"n","type":"HISTOGRAM","metrics":[{"buckets":{"1":2,"2":1},"count":2}]}"#,
+            Reason::BadValue,
+            "series n",
+        ),
+        (
+            r#"{"name":"n","metrics":[{"labels":{"":"x"},"value":1}]}"#,
+            Reason::BadValue,
+            "no name",
+        ),
+        (
+            r#"{"name":"n","metrics":[{"labels":{"a":"1","a":"2"},"value":1}]}"#,
+            Reason::BadValue,
+            "given twice",
+        ),
+        (
+            r#"{"name":"n","type":"HISTOGRAM","metrics":[{"labels":{"le":"1"},"count":1}]}"#,
+            Reason::BadLabels,
+            "label le",
+        ),
+        (
+            r#"{"name":"hits_total","type":"GAUGE","metrics":[{"value":1}]}"#,
+            Reason::KindConflict,
+            "a gauge here, and a counter before",
+        ),
+        (
+            r#"{"name":"","metrics":[{"value":1}]}"#,
+            Reason::BadName,
+            "no name of a family",
+        ),
+        (
+            r#"{"name":"exporter_proxy_x","metrics":[{"value":1}]}"#,
+            Reason::ReservedName,
+            "proxy's own",
+        ),
+        (
+            r#"{"name":"n","metrics":[{"value":"1,5"}]}"#,
+            Reason::Malformed,
+            "no number",
+        ),
+    ] {
+        let body = format!("{},{rest}]", COUNTER.strip_suffix(']').unwrap());
+        let fault = here.send(Verb::Create, Form::Json, &body).unwrap_err();
+        assert_eq!(fault.reason, reason, "{fault}");
+        assert!(fault.message.contains(words), "{fault}");
+        assert_eq!(here.text(), before, "{rest}");
+    }
+    for (text, words) in [
+        (
+            "ok 1\n# TYPE n_total counter\nn_total{a=\"1\"} -1\n",
+            "family n_total, line 3, {a=\"1\"}: its value is -1",
+        ),
+        ("ok 1\nn NaN\n", "NaN"),
+        ("ok 1\nbad{a=\"1\" 2\n", "line 2 column"),
+        (
+            "ok 1\n# TYPE hits_total gauge\nhits_total 1\n",
+            "a gauge here, and a counter already",
+        ),
+        (
+            "ok 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\n",
+            "the same bound",
+        ),
+    ] {
+        let fault = here.send(Verb::Create, Form::Text, text).unwrap_err();
+        assert!(fault.message.contains(words), "{fault}");
+        assert_eq!(here.text(), before, "{text}");
+    }
+    let nan = here.send(Verb::Update, Form::Text, "hits_total NaN\n");
+    assert_eq!(nan.unwrap_err().reason, Reason::BadValue);
+    assert_eq!(here.text(), before);
+}
+
+#[test]
+fn labels_keep_to_their_limits() {
+    let here = Here::with(|config| {
+        config.exposition.max_labels = 1;
+        config.exposition.max_label_length = 3;
+    });
+    for (labels, words) in [
+        (
+            r#"{"a":"1","b":"2"}"#,
+            "more than 1 labels (exposition.max_labels)",
+        ),
+        (
+            r#"{"a":"1234"}"#,
+            "more than 3 bytes (exposition.max_label_length)",
+        ),
+    ] {
+        let body = format!("{{\"name\":\"m\",\"metrics\":[{{\"value\":1,\"labels\":{labels}}}]}}");
+        let fault = here.send(Verb::Create, Form::Json, &body).unwrap_err();
+        assert_eq!(fault.reason, Reason::TooManySamples, "{fault}");
+        assert!(fault.message.contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn types_of_bodies_are_told_apart() {
+    for (name, form) in [
+        ("application/json", Some(Form::Json)),
+        ("Application/JSON ; charset=utf-8", Some(Form::Json)),
+        ("text/plain; version=0.0.4", Some(Form::Text)),
+        ("application/x-www-form-urlencoded", Some(Form::Text)),
+        ("", None),
+        ("text/html", None),
+        ("application/json,text/plain", None),
+    ] {
+        assert_eq!(Form::of(name).ok(), form, "{name}");
+    }
+    assert_eq!(Form::of(" ;x").unwrap_err().reason, Reason::BadParameter);
+    assert_eq!(
+        Form::of("text/html").unwrap_err().reason,
+        Reason::UnsupportedMedia
+    );
+}
+
+/// A piece of JSON that is a family, or nearly.
+fn family() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        4 => "[0-9]{1,3}",
+        1 => "-[0-9]",
+        1 => Just("\"NaN\"".to_owned()),
+        1 => Just("\"1e308\"".to_owned()),
+        1 => Just("{}".to_owned()),
+    ];
+    let item = prop_oneof![
+        6 => (value, "[ab]?").prop_map(|(value, label)| format!("{{\"value\":{value},\"labels\":{{\"{label}\":\"x\"}}}}")),
+        1 => Just("{}".to_owned()),
+        1 => Just("{\"count\":2,\"buckets\":{\"1\":1}}".to_owned()),
+        1 => Just("{\"count\":1,\"buckets\":{\"1\":2}}".to_owned()),
+    ];
+    let kind = prop_oneof![Just("COUNTER"), Just("GAUGE"), Just("HISTOGRAM"), Just("")];
+    let items = prop::collection::vec(item, 0..3);
+    ("[mn](_count)?", kind, items).prop_map(|(name, kind, items)| {
+        format!(
+            "{{\"name\":\"{name}\",\"type\":\"{kind}\",\"metrics\":[{}]}}",
+            items.join(",")
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_body_is_taken_whole_or_not_at_all(
+        bodies in prop::collection::vec((any::<bool>(), prop::collection::vec(family(), 1..4)), 1..6)
+    ) {
+        let here = Here::new();
+        for (update, families) in bodies {
+            let verb = if update { Verb::Update } else { Verb::Create };
+            let before = here.text();
+            let body = format!("[{}]", families.join(","));
+            match here.send(verb, Form::Json, &body) {
+                Err(fault) => {
+                    prop_assert!(!fault.message.is_empty());
+                    prop_assert_eq!(here.text(), before);
+                }
+                Ok(told) => {
+                    let after = here.text();
+                    let created = told.lines().filter(|line| line.starts_with("Created ")).count();
+                    let types = |text: &str| text.matches("# TYPE ").count();
+                    prop_assert_eq!(types(&after), types(&before) + created);
+                    prop_assert!(!after.contains("NaN"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_is_too_strange(text in "(m|n_total|# TYPE m counter\n|[{}=,\"]|a=\"1\"| |-?[0-9]|NaN|\n){0,30}") {
+        let here = Here::new();
+        for verb in [Verb::Create, Verb::Update] {
+            if here.send(verb, Form::Text, &text).is_err() {
+                prop_assert_eq!(here.text(), "");
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MOST: usize = 100;
+
+fn read(json: &str) -> Result<Vec<Family<'_>>, Fault> {
+    decode(json.as_bytes(), MOST).map(|(families, _)| families)
+}
+
+#[track_caller]
+fn refused(json: &str, reason: Reason, words: &str) {
+    let fault = read(json).unwrap_err();
+    assert_eq!(fault.reason, reason, "{fault}");
+    assert!(fault.message.contains(words), "{fault}");
+    assert!(fault.line.is_some(), "{fault}");
+}
+
+#[test]
+fn every_kind_is_read_in_prom2json_s_shape() {
+    let families = read(
+        r#"[{"name":"c_total","help":"A \"c\".","type":"COUNTER","metrics":[
+              {"labels":{"a":"1","b":"\u00e9"},"timestamp_ms":"1700000000000","value":"1.5e+06"}]},
+            {"name":"h","type":"Histogram","metrics":[
+              {"buckets":{"+Inf":"4","1e-05":1},"count":"4","sum":"0.5"}]},
+            {"name":"s","type":"SUMMARY","metrics":[{"quantiles":{"0.5":"NaN"},"count":2},{"sum":1}]},
+            {"name":"u","help":null,"metrics":[{"value":-1},{},{"labels":null,"value":null,"x":[{}]}]}]"#,
+    )
+    .unwrap();
+    let shown: Vec<_> = families.iter().map(|it| (&*it.name, it.kind)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("c_total", Kind::Counter),
+            ("h", Kind::Histogram),
+            ("s", Kind::Summary),
+            ("u", Kind::Untyped)
+        ]
+    );
+    assert_eq!(families[0].help.as_deref(), Some("A \"c\"."));
+    let counter = &families[0].items[0];
+    assert_eq!(
+        counter.labels,
+        [("a".into(), "1".into()), ("b".into(), "é".into())]
+    );
+    assert_eq!(counter.value, Some(Value::Untyped(1.5e6)));
+    assert_eq!(
+        families[1].items[0].value,
+        Some(Value::Histogram {
+            buckets: vec![(1e-5, 1.0), (f64::INFINITY, 4.0)],
+            sum: Some(0.5),
+            count: Some(4.0),
+        })
+    );
+    assert!(matches!(
+        families[2].items[0].value,
+        Some(Value::Summary {
+            count: Some(2.0),
+            ..
+        })
+    ));
+    assert_eq!(
+        families[2].items[1].value,
+        Some(Value::Summary {
+            quantiles: Vec::new(),
+            sum: Some(1.0),
+            count: None
+        })
+    );
+    let values: Vec<_> = families[3].items.iter().map(|item| &item.value).collect();
+    assert_eq!(values, [&Some(Value::Untyped(-1.0)), &None, &None]);
+}
+
+#[test]
+fn one_family_needs_no_brackets() {
+    let json = r#" {"name":"m","metrics":[{"value":1}]} "#.as_bytes();
+    let (families, alone) = decode(json, MOST).unwrap();
+    assert!(alone && families.len() == 1);
+    let (families, alone) = decode(b"[]", MOST).unwrap();
+    assert!(!alone && families.is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    for (json, words) in [
+        ("", "EOF"),
+        ("7", "expected a family or a list of families"),
+        ("[{}]", "missing field `name` at line 1 column 3"),
+        (
+            r#"[{"name":"m"}] {"#,
+            "trailing characters at line 1 column 16",
+        ),
+        (r#"{"name":"m"}{"name":"n"}"#, "trailing characters"),
+        (r#"{"name":1}"#, "expected a string"),
+        (r#"{"name":"m","name":"n"}"#, "twice"),
+        (
+            r#"{"name":"m","type":"BLUE"}"#,
+            "\"BLUE\" is none of COUNTER",
+        ),
+        (r#"{"name":"m","type":1}"#, "invalid type"),
+        (r#"{"name":"m","metrics":{}}"#, "expected a list of metrics"),
+        (
+            "{\"name\":\"m\",\"metrics\":[\n{\"value\":\"x\"}]}",
+            "\"x\" is no number at line 2",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"value":true}]}"#,
+            "expected a number or text of one",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"value":1e999}]}"#,
+            "number out of range",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"labels":{"a":1}}]}"#,
+            "expected a string",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"labels":[]}]}"#,
+            "labels, whose values are text",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"buckets":{"x":1}}]}"#,
+            "\"x\" is no bound",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"buckets":{"NaN":1}}]}"#,
+            "\"NaN\" is no bound",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"buckets":[[0,1,2]]}]}"#,
+            "an object of bounds",
+        ),
+        (
+            r#"{"name":"m","metrics":[{},{"buckets":{"1":1,"1.0":1}}]}"#,
+            "metrics[1] of \"m\" has two parts of the same bound",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"buckets":{},"quantiles":{}}]}"#,
+            "it is one of them",
+        ),
+        (
+            r#"{"name":"m","metrics":[{"value":1,"sum":1}]}"#,
+            "one or the other",
+        ),
+    ] {
+        refused(json, Reason::Malformed, words);
+    }
+}
+
+#[test]
+fn values_are_bounded() {
+    let items = |count| {
+        format!(
+            "{{\"name\":\"m\",\"metrics\":[{}{{}}]}}",
+            "{},".repeat(count - 1)
+        )
+    };
+    assert!(read(&items(MOST)).is_ok());
+    let words = "more than 100 values (exposition.max_samples)";
+    refused(&items(MOST + 1), Reason::TooManySamples, words);
+    let families = format!("[{}{{\"name\":\"m\"}}]", "{\"name\":\"m\"},".repeat(MOST));
+    refused(&families, Reason::TooManySamples, words);
+    let buckets: Vec<String> = (0..MOST).map(|at| format!("\"{at}\":1")).collect();
+    let buckets = format!(
+        "{{\"name\":\"m\",\"metrics\":[{{\"buckets\":{{{}}}}}]}}",
+        buckets.join(",")
+    );
+    refused(&buckets, Reason::TooManySamples, words);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&bytes, MOST);
+    }
+
+    #[test]
+    fn no_json_is_too_strange(
+        json in r#"(\[|\]|\{|\}|,|:|"name":|"metrics":\[|"labels":\{|"value":|"buckets":\{|"1"|"m"|-?[0-9]e?|null){0,40}"#
+    ) {
+        let _ = read(&json);
+    }
+}
