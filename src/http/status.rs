@@ -21,6 +21,7 @@ const INDEX: &str = concat!(
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone
 /api/v1/groups        what was pushed over HTTP, where pushes are taken
+/webhooks             which webhooks came, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
 /health               200, or 503 once it is told to stop

@@ -27,3 +27,4 @@ mod push_pages;
 mod push_validate;
 mod receive;
 mod shutdown;
+mod webhooks;
