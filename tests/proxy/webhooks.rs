@@ -184,7 +184,7 @@ fn no_secret_is_seen_anywhere() {
         log.contains("pagerduty, firing, receiver \"pager\""),
         "{log}"
     );
-    assert!(log.contains("\n    \"dedup_key\": \"mine\","), "{log}");
+    assert!(log.contains(" \"dedup_key\": \"mine\",\n"), "{log}");
     let all = listed(&proxy, "");
     assert_eq!(all[1]["body"]["routing_key"], "***");
     let table = proxy.push_with("GET", "/webhooks", &[], "").text();
@@ -323,6 +323,11 @@ fn what_is_kept_logged_and_counted_is_bounded() {
     let answer = proxy.push_with("POST", "/webhook", &[JSON], values);
     assert_eq!(answer.status, 413, "{}", answer.text());
     assert!(answer.text().contains("more than 200000 values"));
+
+    let body = format!("\"{}\"", "x".repeat(8 << 20));
+    let answer = proxy.push_with("POST", "/webhook", &[JSON], body);
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.text(), "a webhook has at most 8388608 bytes\n");
 
     let proxy = Proxy::start("[push]\nmax_webhooks = 0\n");
     assert_eq!(send(&proxy, "/webhook", &notice("firing", "A")).status, 200);

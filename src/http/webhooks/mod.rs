@@ -37,6 +37,13 @@ const LOG: &str = "exporter_proxy::webhooks";
 /// Bytes of a body in the log.
 const LONGEST_LOGGED: usize = 16 << 10;
 
+/// Bytes of a body, after decompression. Secrets are looked for in all of it,
+/// which takes a second at worst for so many.
+const LARGEST: usize = 8 << 20;
+
+/// A larger body is read away from the threads that serve.
+const READ_AT_ONCE: usize = 64 << 10;
+
 /// Values in a body. In memory one takes several hundred bytes at most, however
 /// few it has as text.
 const MOST_VALUES: usize = 200_000;
@@ -103,7 +110,7 @@ async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -
     let at = Now::read();
     let bytes = body.len();
     let intake = call.pushes.intake.clone();
-    let large = is_large(&body, &coding);
+    let large = bytes > READ_AT_ONCE || is_large(&body, &coding);
     let work = move || Content::read(kind, &intake, &coding, &body);
     let read = if large {
         away(work).await.and_then(|read| read)
@@ -160,6 +167,10 @@ struct Content {
 impl Content {
     fn read(kind: Kind, intake: &Intake, coding: &str, body: &Taken) -> Result<Self, Fault> {
         let text = intake.unpacked(coding, &body.bytes)?;
+        if text.len() > LARGEST {
+            let message = format!("a webhook has at most {LARGEST} bytes");
+            return Err(Fault::new(Reason::TooLarge, &message));
+        }
         if values(&text) > MOST_VALUES {
             let message = format!("the body has more than {MOST_VALUES} values");
             return Err(Fault::new(Reason::TooLarge, &message));
@@ -172,7 +183,7 @@ impl Content {
         mask_json(&mut body);
         Ok(Content {
             notice: Notice::of(kind, &body),
-            line: Bytes::from(body.to_string()),
+            line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),
             logged: logged(&body),
             dedup_key,
         })

@@ -187,9 +187,10 @@ impl Notice {
         }
     }
 
-    /// Alertmanager's subject: `[FIRING:2] Name of-the-group (of all alerts)`.
-    /// The labels that the alerts are grouped by come first, and their name is
-    /// the first of labels, so the first word is it wherever it can be known.
+    /// Alertmanager's subject: `[FIRING:2] Name other (more)`. Before the
+    /// brackets stand the labels that alerts are grouped by, their name first if
+    /// it is one of them; inside, others that all have, of which their name may
+    /// not be one.
     fn read_subject(&mut self, subject: &str, otherwise: Status) {
         let Some((head, rest)) = subject
             .strip_prefix('[')
@@ -200,9 +201,8 @@ impl Notice {
         let word = head.split([':', ',', ' ']).next().unwrap_or_default();
         let status = Status::of(word);
         let first = rest.split_whitespace().next().unwrap_or_default();
-        let first = first.trim_start_matches('(').trim_end_matches(')');
-        // Any title may begin so.
-        let known = status != Status::Unknown;
+        // Any title may begin with a bracket.
+        let known = status != Status::Unknown && !first.starts_with('(');
         self.add(if known { first } else { "" }, status.or(otherwise));
     }
 

@@ -50,12 +50,8 @@ fn alertmanagers_titles_for_slack_are_read() {
             Status::Firing,
             "DiskFull",
         ),
-        (
-            "[FIRING:2]  (DiskFull critical)",
-            Status::Firing,
-            "DiskFull",
-        ),
-        ("[FIRING:2]  (DiskFull)", Status::Firing, "DiskFull"),
+        ("[FIRING:2]  (zone-a critical)", Status::Firing, ""),
+        ("[FIRING:2] DiskFull", Status::Firing, "DiskFull"),
         (
             "[RESOLVED] DiskFull zone-a ()",
             Status::Resolved,
