@@ -19,14 +19,16 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Serializer, Value, json};
+use tokio::sync::Semaphore;
 
 pub use self::kept::Kept;
 use self::kept::Webhook;
 use self::notice::{Kind, Notice};
 use super::incoming::{self, Taken};
 use super::mask::mask_json;
-use super::push::{Call, after, away, closing, is_large, refusal};
+use super::push::{Call, after, closing, refusal};
 use super::reply::{self, Reply};
+use super::turns;
 use crate::push::{Fault, Intake};
 use crate::store::Now;
 use crate::telemetry::{Reason, WebhookLabels};
@@ -41,12 +43,16 @@ const LONGEST_LOGGED: usize = 16 << 10;
 /// which takes a second at worst for so many.
 const LARGEST: usize = 8 << 20;
 
-/// A larger body is read away from the threads that serve.
+/// A larger body, or any that is compressed, is read away from the threads that
+/// serve.
 const READ_AT_ONCE: usize = 64 << 10;
 
-/// Values in a body. In memory one takes several hundred bytes at most, however
-/// few it has as text.
-const MOST_VALUES: usize = 200_000;
+/// Values in a body. In memory one takes about a kilobyte at worst, however few
+/// bytes it has as text.
+const MOST_VALUES: usize = 100_000;
+
+/// Large bodies that are read at once: that memory is taken once. Others wait.
+static READERS: Semaphore = Semaphore::const_new(1);
 
 /// The longest key that PagerDuty takes, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
@@ -110,10 +116,14 @@ async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -
     let at = Now::read();
     let bytes = body.len();
     let intake = call.pushes.intake.clone();
-    let large = bytes > READ_AT_ONCE || is_large(&body, &coding);
+    let large = bytes > READ_AT_ONCE || !coding.is_empty();
     let work = move || Content::read(kind, &intake, &coding, &body);
     let read = if large {
-        away(work).await.and_then(|read| read)
+        turns::away(&READERS, work).await.unwrap_or_else(|problem| {
+            log::error!("a webhook cannot be read: {problem}");
+            let message = "the webhook cannot be read; the log says why";
+            Err(Fault::new(Reason::Closed, message))
+        })
     } else {
         work()
     };
