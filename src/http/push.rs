@@ -1,4 +1,5 @@
-//! Pushes: `/metrics/job/...` by Pushgateway's protocol.
+//! Pushes: `/metrics/job/...` by Pushgateway's protocol, and which path on the
+//! listener of pushes is answered by what.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
 use super::webhooks::{self, Endpoint, Kept};
-use super::{Server, api, cors, push_aggregate, query, turns};
+use super::{Server, api, cors, create, echo, push_aggregate, query, status, turns};
 use crate::config::duration_of;
 use crate::net::Budget;
-use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
+use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, Verb, batch};
 use crate::store::{Now, Origin, Peer, Store};
 use crate::telemetry::Reason;
 
@@ -80,6 +81,7 @@ pub async fn answer(
         return Err(request);
     };
     let (head, body) = request.into_parts();
+    let start = (target == Target::Echo).then(|| echo::start_line(&head));
     let call = Call {
         server,
         pushes,
@@ -97,6 +99,13 @@ pub async fn answer(
         (None, Target::Api(path)) => api::answer(&call, path, body).await,
         (None, Target::Webhooks(endpoint)) => webhooks::answer(&call, endpoint, body).await,
         (None, Target::Quit) => ("quit", call.quit()),
+        (None, Target::Values(verb)) => (verb.as_str(), create::answer(&call, verb, body).await),
+        (None, Target::Ping) => ("ping", after(status::ping(), body).await),
+        (None, Target::Time) => ("time", after(echo::time(), body).await),
+        (None, Target::Echo) => {
+            let start = start.unwrap_or_default();
+            ("echo", echo::answer(&call, &start, body).await)
+        }
     };
     let api = matches!(target, Target::Api(_));
     cors::mark(origins, api, &call.method, &call.headers, &mut reply);
@@ -112,6 +121,11 @@ enum Target<'p> {
     Api(&'p str),
     Webhooks(Endpoint),
     Quit,
+    /// `/create` and `/update`. These and the next are pingpong's.
+    Values(Verb),
+    Ping,
+    Time,
+    Echo,
 }
 
 impl<'p> Target<'p> {
@@ -137,10 +151,15 @@ impl<'p> Target<'p> {
             return Some(Target::Api(rest));
         }
         let path = path.strip_suffix('/').unwrap_or(path);
-        if let Some(endpoint) = Endpoint::of(path) {
-            return Some(Target::Webhooks(endpoint));
-        }
-        (path == "-/quit").then_some(Target::Quit)
+        Some(match path {
+            "-/quit" => Target::Quit,
+            "create" => Target::Values(Verb::Create),
+            "update" => Target::Values(Verb::Update),
+            "ping" => Target::Ping,
+            "time" => Target::Time,
+            "echo" => Target::Echo,
+            _ => return Endpoint::of(path).map(Target::Webhooks),
+        })
     }
 }
 
@@ -385,6 +404,9 @@ mod tests {
             ("/api/v1/metrics", Some(Target::Api("metrics"))),
             ("/-/quit/", Some(Target::Quit)),
             ("/webhooks/", Some(Target::Webhooks(Endpoint::List))),
+            ("/create", Some(Target::Values(Verb::Create))),
+            ("/update/", Some(Target::Values(Verb::Update))),
+            ("/echo/x", None),
             ("/metrics", None),
             ("/metrics/", None),
             ("/metricsjob/x", None),

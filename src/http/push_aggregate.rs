@@ -84,20 +84,10 @@ pub fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
 
 /// The answer to a push, as prom-aggregation-gateway gives it.
 fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
-    let pushes = &call.server.telemetry.pushes;
-    pushes
-        .forgotten_keys
-        .rise_to(call.pushes.intake.forgotten_keys());
     match added {
         Ok(once) => {
             let mut reply = reply::empty(StatusCode::ACCEPTED);
-            if once == Once::Repeated {
-                pushes.repeated.add(1);
-                let yes = HeaderValue::from_static("true");
-                reply.headers_mut().insert(REPLAYED, yes);
-            } else {
-                pushes.count(METHOD, Ok(()), bytes);
-            }
+            mark(call, METHOD, once, bytes, &mut reply);
             reply
         }
         Err(fault) => {
@@ -106,5 +96,21 @@ fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
             reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
             reply
         }
+    }
+}
+
+/// Counts a push that was taken. One that came again is counted with the
+/// additions that did, whatever its method, and told so.
+pub fn mark(call: &Call<'_>, method: &str, once: Once, bytes: usize, reply: &mut Reply) {
+    let pushes = &call.server.telemetry.pushes;
+    pushes
+        .forgotten_keys
+        .rise_to(call.pushes.intake.forgotten_keys());
+    if once == Once::Repeated {
+        pushes.repeated.add(1);
+        let yes = HeaderValue::from_static("true");
+        reply.headers_mut().insert(REPLAYED, yes);
+    } else {
+        pushes.count(method, Ok(()), bytes);
     }
 }

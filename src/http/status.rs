@@ -21,6 +21,8 @@ const INDEX: &str = concat!(
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone
 /api/v1/groups        what was pushed over HTTP, where pushes are taken
+/create, /update      POST: counts, as JSON or text, where pushes are taken
+/time, /echo          the time; the request as it came, where pushes are taken
 /webhooks             which webhooks came, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop

@@ -1,7 +1,8 @@
 //! Pushes that are added to what is there: families as a batch for the
 //! registry.
 
-use std::hash::BuildHasher;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,16 +40,29 @@ impl Intake {
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.config, ttl)?;
         let operate = || store.operate(batch, now).map_err(Fault::from);
-        let Some(key) = &addition.key else {
-            return operate().map(|()| Once::Applied);
-        };
-        let print = self.hash.hash_one((
+        let print = (
             labels,
             body.content_type,
             body.content_encoding,
             body.bytes,
             ttl,
-        ));
+        );
+        self.once(addition, print, now, operate)
+    }
+
+    /// Operates, unless that was done before for a push of the same key.
+    /// `print` tells pushes apart.
+    pub(super) fn once(
+        &self,
+        addition: &Addition,
+        print: impl Hash,
+        now: Now,
+        operate: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<Once, Fault> {
+        let Some(key) = &addition.key else {
+            return operate().map(|()| Once::Applied);
+        };
+        let print = self.hash.hash_one(print);
         match self.keys.once(key, print, now.tick, operate)? {
             Once::Another => {
                 let message = format!(
@@ -85,7 +99,7 @@ impl Intake {
         Ok(families)
     }
 
-    fn series_ttl(&self, addition: &Addition) -> Option<Duration> {
+    pub(super) fn series_ttl(&self, addition: &Addition) -> Option<Duration> {
         let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
         (!ttl.is_zero()).then_some(ttl)
     }
@@ -118,14 +132,7 @@ fn batch(
     config: &config::Push,
     ttl: Option<Duration>,
 ) -> Result<Batch, Fault> {
-    let mut batch = Batch {
-        conflict: match config.bucket_conflict {
-            config::BucketConflict::Common => BucketConflict::Common,
-            config::BucketConflict::Union => BucketConflict::Union,
-            config::BucketConflict::Refuse => BucketConflict::Refuse,
-        },
-        ..Batch::default()
-    };
+    let mut batch = empty_batch(config);
     for family in families {
         add_family(&mut batch, family, config, ttl).map_err(|problem| {
             let (name, line) = (&family.name, family.line);
@@ -136,18 +143,34 @@ fn batch(
     Ok(batch)
 }
 
+/// A batch of no updates, to which the settings apply.
+pub(super) fn empty_batch(config: &config::Push) -> Batch {
+    Batch {
+        conflict: match config.bucket_conflict {
+            config::BucketConflict::Common => BucketConflict::Common,
+            config::BucketConflict::Union => BucketConflict::Union,
+            config::BucketConflict::Refuse => BucketConflict::Refuse,
+        },
+        ..Batch::default()
+    }
+}
+
 fn add_family(
     batch: &mut Batch,
     family: &FamilyText,
     config: &config::Push,
     ttl: Option<Duration>,
 ) -> Result<(), String> {
-    let rule = config
-        .rules
-        .iter()
-        .find(|rule| matches(&rule.pattern, &family.name));
-    let usual = usual_way(family.kind, rule, config);
-    let help: Option<Arc<str>> = family.help.as_deref().map(Arc::from);
+    let mut adding = Adding::new(&family.name, family.kind, config, ttl);
+    adding.help = family.help.as_deref().map(Arc::from);
+    for metric in metrics_of(family)? {
+        adding.add(batch, &metric.labels, metric.value)?;
+    }
+    Ok(())
+}
+
+/// The metrics of a family, all of whose samples must be parts of one.
+pub(super) fn metrics_of(family: &FamilyText) -> Result<Vec<Metric<'_>>, String> {
     let metrics = Metrics::of_text(family);
     if let Some(twice) = metrics.first_twice {
         return Err(format!(
@@ -158,47 +181,86 @@ fn add_family(
         let kind = family.kind.as_str();
         return Err(format!("{stray} is no part of a {kind}"));
     }
-    let mut replaces_all = false;
-    for metric in metrics.metrics {
-        let mut way = usual;
-        match mode_of(&metric)? {
+    Ok(metrics.metrics)
+}
+
+/// A family whose metrics are being added to a batch, one by one.
+#[derive(Debug)]
+pub(super) struct Adding<'a> {
+    name: &'a Arc<str>,
+    kind: Kind,
+    /// Escaped.
+    pub help: Option<Arc<str>>,
+    ttl: Option<Duration>,
+    rule: Option<&'a Rule>,
+    usual: Way,
+}
+
+/// Labels as they are meant, without escapes.
+pub(super) type Labels<'t> = [(Cow<'t, str>, Cow<'t, str>)];
+
+impl<'a> Adding<'a> {
+    pub fn new(
+        name: &'a Arc<str>,
+        kind: Kind,
+        config: &'a config::Push,
+        ttl: Option<Duration>,
+    ) -> Self {
+        let mut rules = config.rules.iter();
+        let rule = rules.find(|rule| matches(&rule.pattern, name));
+        Adding {
+            name,
+            kind,
+            help: None,
+            ttl,
+            rule,
+            usual: usual_way(kind, rule, config),
+        }
+    }
+
+    /// Adds a metric of the family's kind, and returns the labels of the
+    /// series that it is added to.
+    pub fn add(
+        &self,
+        batch: &mut Batch,
+        labels: &Labels<'_>,
+        value: Value,
+    ) -> Result<LabelText, String> {
+        let mut way = self.usual;
+        match mode_of(labels)? {
             None => {}
             Some(ClearMode::Add) => way = Way::Add,
             Some(ClearMode::Replace) => way = Way::Replace,
             Some(ClearMode::Family) => {
                 way = Way::Replace;
-                replaces_all = true;
+                if batch.replace.last() != Some(self.name) {
+                    batch.replace.push(Arc::clone(self.name));
+                }
             }
             Some(ClearMode::Window { mean, span }) => way = Way::Window { mean, span },
         }
-        let labels = kept_labels(&metric, rule)?;
+        let labels = kept_labels(labels, self.rule)?;
         let update = |kind, change| Update {
-            family: Arc::clone(&family.name),
+            family: Arc::clone(self.name),
             kind,
-            help: help.clone(),
+            help: self.help.clone(),
             labels: labels.clone(),
-            ttl,
+            ttl: self.ttl,
             change,
         };
-        let replaces_points = way == Way::Replace
-            && matches!(
-                metric.value,
-                Value::Histogram { .. } | Value::Summary { .. }
-            );
+        let replaces_points =
+            way == Way::Replace && matches!(value, Value::Histogram { .. } | Value::Summary { .. });
         if replaces_points {
-            batch.updates.push(update(family.kind, Change::Delete));
+            batch.updates.push(update(self.kind, Change::Delete));
         }
         let kind = match way {
             // Means and sums of a window fall as well as rise.
             Way::Window { .. } => Kind::Gauge,
-            _ => family.kind,
+            _ => self.kind,
         };
-        batch.updates.push(update(kind, change(metric.value, way)?));
+        batch.updates.push(update(kind, change(value, way)?));
+        Ok(labels)
     }
-    if replaces_all {
-        batch.replace.push(Arc::clone(&family.name));
-    }
-    Ok(())
 }
 
 fn usual_way(kind: Kind, rule: Option<&Rule>, config: &config::Push) -> Way {
@@ -215,19 +277,16 @@ fn usual_way(kind: Kind, rule: Option<&Rule>, config: &config::Push) -> Way {
     }
 }
 
-fn mode_of(metric: &Metric<'_>) -> Result<Option<ClearMode>, String> {
-    let label = metric
-        .labels
-        .iter()
-        .find(|(name, _)| name == clearmode::LABEL);
+fn mode_of(labels: &Labels<'_>) -> Result<Option<ClearMode>, String> {
+    let label = labels.iter().find(|(name, _)| name == clearmode::LABEL);
     label.map(|(_, value)| ClearMode::parse(value)).transpose()
 }
 
 /// The labels of the series that the metric is added to.
-fn kept_labels(metric: &Metric<'_>, rule: Option<&Rule>) -> Result<LabelText, String> {
+fn kept_labels(labels: &Labels<'_>, rule: Option<&Rule>) -> Result<LabelText, String> {
     let dropped = rule.map_or(&[][..], |rule| &rule.drop_labels);
     // To a reader, a label without a value is none.
-    let kept = metric.labels.iter().filter(|(name, value)| {
+    let kept = labels.iter().filter(|(name, value)| {
         !value.is_empty()
             && name != clearmode::LABEL
             && !dropped.iter().any(|dropped| dropped == name)

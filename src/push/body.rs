@@ -93,6 +93,16 @@ impl Intake {
     /// read. Whether they may be there is for [`Intake::admit`] to say, and
     /// whether they fit beside others for the store.
     pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
+        self.families_with(group, body, Timestamps::Refuse)
+    }
+
+    /// The same, where it is said what becomes of timestamps.
+    pub(super) fn families_with(
+        &self,
+        group: &Group,
+        body: Body<'_>,
+        timestamps: Timestamps,
+    ) -> Result<Vec<FamilyText>, Fault> {
         let media = media(body.content_type)?;
         let bytes = self.unpacked(body.content_encoding, body.bytes)?;
         if media == Media::Protobuf {
@@ -103,7 +113,8 @@ impl Intake {
             let decoded = protobuf::decode(&bytes, &limits).map_err(|fault| {
                 Fault::new(Reason::Malformed, &format!("{}, {fault}", shown(group)))
             })?;
-            let mut families = self.text_families(group, &decoded.text, Format::Text)?;
+            let text = (&*decoded.text, Format::Text);
+            let mut families = self.text_families(group, text, timestamps)?;
             protobuf::attach(&mut families, decoded.natives, |labels| {
                 put_on(group, labels);
             });
@@ -121,7 +132,7 @@ impl Intake {
             Media::OpenMetrics => Format::OpenMetrics,
             _ => format_of(text),
         };
-        self.text_families(group, text, format)
+        self.text_families(group, (text, format), timestamps)
     }
 
     /// A body as it was before it was compressed.
@@ -133,11 +144,11 @@ impl Intake {
     fn text_families(
         &self,
         group: &Group,
-        text: &str,
-        format: Format,
+        text: (&str, Format),
+        timestamps: Timestamps,
     ) -> Result<Vec<FamilyText>, Fault> {
         let mut families = self
-            .normalize(&Escaped::of(group), text, format)
+            .normalize(&Escaped::of(group), text, timestamps)
             .map_err(|fault| {
                 let reason = Reason::from(&fault);
                 let message = format!("{}, {fault}", shown(group));
@@ -156,8 +167,8 @@ impl Intake {
     pub(super) fn normalize(
         &self,
         labels: &Escaped,
-        text: &str,
-        format: Format,
+        (text, format): (&str, Format),
+        timestamps: Timestamps,
     ) -> Result<Vec<FamilyText>, ParseError> {
         let config = &self.exposition;
         let added = labels.added();
@@ -170,19 +181,23 @@ impl Intake {
                 text: config.max_total,
             },
             added: &added,
-            timestamps: Timestamps::Refuse,
+            timestamps,
             hash: &self.hash,
         };
         normalize_as(text, format, &normal)
+    }
+
+    /// Why nobody may push a family of that name, if it is so.
+    pub(super) fn reserved(&self, name: &str) -> Option<String> {
+        let own = self.own_metrics && plain_name(name).starts_with(RESERVED);
+        own.then(|| format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)"))
     }
 
     /// Whether a family may be in a group.
     pub(super) fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
         let told = |reason, problem: String| Err(told(group, family, reason, &problem));
         let name = &family.name;
-        if self.own_metrics && plain_name(name).starts_with(RESERVED) {
-            let problem =
-                format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
+        if let Some(problem) = self.reserved(name) {
             return told(Reason::ReservedName, problem);
         }
         let part = match family.kind {

@@ -5,6 +5,8 @@
 //! - `aggregate`: families as additions to living ones; `clearmode` says
 //!   how, where the sender wants to.
 //! - `idempotency`: pushes that are sent again.
+//! - `create`: values are created and updated, as with pingpong;
+//!   `families_json` is how they may come.
 //! - `body`: bodies of every type become families.
 //! - `points`: histograms and summaries are made whole.
 //! - `replace`: families become a write that replaces those of a group.
@@ -20,6 +22,8 @@ pub mod batch;
 mod body;
 mod clearmode;
 pub mod coding;
+mod create;
+mod families_json;
 mod fault;
 pub mod group;
 mod idempotency;
@@ -31,6 +35,7 @@ use std::hash::RandomState;
 
 pub use aggregate::Addition;
 pub use body::Body;
+pub use create::{Form, Verb};
 pub use fault::Fault;
 pub use group::{Group, PathError};
 use idempotency::Keys;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
-use crate::exposition::{FamilyText, Format};
+use crate::exposition::{FamilyText, Format, Timestamps};
 use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
 use crate::telemetry::Reason;
 
@@ -164,7 +164,11 @@ impl Intake {
              # HELP {succeeded} When a push to this group last succeeded, in seconds since 1970; 0 if none did.\n\
              # TYPE {succeeded} gauge\n{succeeded} {success}\n"
         );
-        let families = self.normalize(&Escaped::of(group), &text, Format::Text);
+        let families = self.normalize(
+            &Escaped::of(group),
+            (&text, Format::Text),
+            Timestamps::Refuse,
+        );
         let families: Option<[FamilyText; 2]> =
             families.ok().and_then(|families| families.try_into().ok());
         // They stand in nobody's text.

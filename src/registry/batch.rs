@@ -16,6 +16,8 @@ pub struct Batch {
     /// earlier.
     pub updates: Vec<Update>,
     pub conflict: BucketConflict,
+    /// Updates of families that do not live are passed over.
+    pub known_only: bool,
 }
 
 /// One change of one series.

@@ -19,6 +19,7 @@ mod block;
 mod claims;
 mod family;
 mod histogram;
+mod outcome;
 mod plan;
 mod refused;
 mod render;
@@ -37,8 +38,11 @@ use std::time::Instant;
 
 use hashbrown::HashTable;
 
+use crate::exposition::Kind;
+
 pub use batch::{Batch, BucketConflict, Change, Limits, Update};
 pub use claims::{Claims, Head};
+pub use outcome::Totals;
 pub use plan::Plan;
 pub use refused::{Refused, family_text};
 pub use render::BlockCopy;
@@ -118,6 +122,12 @@ impl Registry {
     /// Families that live.
     pub fn families(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// What the family of that name is, escaped as in [`Update`], if it lives.
+    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+        let id = self.find_family(self.hasher.hash_one(name), name)?;
+        self.family(id).map(|family| family.kind)
     }
 
     /// Series at most in blocks that have changed since they were last taken.

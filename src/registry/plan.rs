@@ -63,6 +63,13 @@ pub(super) struct PlannedSeries {
     pub deadline: u64,
 }
 
+impl PlannedFamily {
+    /// Whether it will have series.
+    pub fn lives(&self) -> bool {
+        self.after > 0
+    }
+}
+
 impl Plan {
     /// What the batch takes and lets go. It is for the caller to see that
     /// nobody else has it, and to take it before the plan is carried out.
@@ -95,6 +102,7 @@ const FEW: usize = 4;
 pub(super) struct Planner<'r> {
     registry: &'r Registry,
     conflict: BucketConflict,
+    known_only: bool,
     at: Instant,
     now: u64,
     families: Vec<PlannedFamily>,
@@ -114,6 +122,7 @@ impl<'r> Planner<'r> {
         let mut planner = Planner {
             registry,
             conflict: batch.conflict,
+            known_only: batch.known_only,
             at,
             now: registry.time(at),
             families: Vec::with_capacity(1),
@@ -261,7 +270,7 @@ impl<'r> Planner<'r> {
         // One that is not there may have been made by this batch.
         let place = match target.family.or_else(|| self.family(&update.family)) {
             Some(place) => place,
-            None if delete => return Ok(()),
+            None if delete || self.known_only => return Ok(()),
             None => self.new_family(update.family, update.kind)?,
         };
         let family = &mut self.families[place];

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::family::reserved;
 use super::sections::{Key, Part, Sections};
 use super::{Now, Snapshot, Store};
+use crate::exposition::Kind;
 use crate::registry::{self, Batch, Changed, Claims, Plan, Registry};
 
 /// By what series are known everywhere: see
@@ -82,6 +83,18 @@ type Rendered = BTreeMap<(Arc<str>, u32), Bytes>;
 impl Store {
     /// Carries out all of `batch` or, where it is refused, nothing.
     pub fn operate(&self, batch: Batch, now: Now) -> Result<(), BatchRefused> {
+        self.operate_and(batch, now, |_| ())
+    }
+
+    /// The same, and tells what `look` sees in the plan that is carried out.
+    /// Nobody else can change what it tells of before it has happened, so it
+    /// should be quick.
+    pub fn operate_and<T>(
+        &self,
+        batch: Batch,
+        now: Now,
+        look: impl FnOnce(&Plan) -> T,
+    ) -> Result<T, BatchRefused> {
         let mut registry = self.registry();
         let plan = registry.check(batch, now.tick)?;
         let mut freed = Vec::new();
@@ -91,10 +104,18 @@ impl Store {
             sections.check_claims(&plan, self.limits.bytes)?;
             freed = sections.take_claims(plan.claims());
         }
+        let seen = look(&plan);
         registry.commit(plan);
         drop(registry);
         drop(freed);
-        Ok(())
+        Ok(seen)
+    }
+
+    /// What the living families of these names are, `None` for those that do
+    /// not live. Names are escaped, as in a batch.
+    pub fn living_kinds<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Option<Kind>> {
+        let registry = self.registry();
+        names.map(|name| registry.kind_of(name)).collect()
     }
 
     /// Whether `batch` would be carried out as things stand. It changes nothing.

@@ -6,7 +6,15 @@ use std::sync::Arc;
 use super::{Counter, Level, Reason};
 
 /// How a group is pushed, as far as it is counted apart.
-const METHODS: [&str; 5] = ["aggregate", "batch", "delete", "post", "put"];
+const METHODS: [&str; 7] = [
+    "aggregate",
+    "batch",
+    "create",
+    "delete",
+    "post",
+    "put",
+    "update",
+];
 
 /// The place after the reasons: a push that was taken.
 const OK: usize = Reason::ALL.len();

@@ -276,7 +276,11 @@ fn a_series_without_instance_is_that_of_an_app() {
     let here = Here::new();
     let normal = here
         .intake
-        .normalize(&Escaped::of(&group("job/x")), "m 1\n", Format::Text)
+        .normalize(
+            &Escaped::of(&group("job/x")),
+            ("m 1\n", Format::Text),
+            Timestamps::Refuse,
+        )
         .unwrap();
     let app = Change::Replace {
         id: SectionId::new("app", Producer::App),

@@ -131,6 +131,7 @@ proptest! {
                         replace: replace.iter().map(|family| Arc::from(FAMILIES[*family].0)).collect(),
                         updates: steps.iter().map(Step::update).collect(),
                         conflict,
+                        known_only: false,
                     };
                     match (tested.registry.check(batch, at), model.after(&replace, &steps, conflict)) {
                         (Ok(plan), Some(after)) => {

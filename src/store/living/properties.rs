@@ -141,6 +141,7 @@ proptest! {
                         replace: replace.iter().map(|name| Arc::from(NAMES[usize::from(*name)])).collect(),
                         updates: ops.iter().map(|(name, label, what, ttl)| op(*name, *label, *what, *ttl)).collect(),
                         conflict: BucketConflict::Union,
+                        known_only: false,
                     };
                     store.operate(batch, now).is_ok()
                 }

@@ -1,0 +1,355 @@
+//! Values that are created and updated, as with pingpong: what comes goes into
+//! living families, and the sender is told what became of it.
+//!
+//! | | [`Verb::Create`] | [`Verb::Update`] |
+//! | --- | --- | --- |
+//! | a family that is not there | is made | is passed over |
+//! | counter, untyped | the value is added | the same, and 1 where it is none, 0 or less |
+//! | gauge | is set (`push.gauges`) | the same |
+//! | histogram, summary | is added | the same |
+//!
+//! These are the ways of aggregating pushes, whose rules (`push.rules`,
+//! `clearmode`) hold here too. A family whose type was not told is what it is
+//! already. Timestamps are passed over.
+
+mod sent;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::sent::{At, Sent, of_json, of_texts};
+use super::aggregate::{Adding, empty_batch};
+use super::{Addition, Body, Fault, Group, Intake, Once, families_json};
+use crate::exposition::{
+    Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
+};
+use crate::registry::{Batch, Plan, Totals};
+use crate::store::{Now, Store};
+use crate::telemetry::Reason;
+
+/// What is to be done with values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Create,
+    Update,
+}
+
+impl Verb {
+    /// The word for labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Create => "create",
+            Verb::Update => "update",
+        }
+    }
+}
+
+/// What families are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Text,
+}
+
+impl Form {
+    /// By the `Content-Type`, whose parameters do not matter. Text may be
+    /// called a form, since `curl --data-binary` calls everything so.
+    pub fn of(content_type: &str) -> Result<Self, Fault> {
+        const KNOWN: &str =
+            "application/json, or text/plain or application/x-www-form-urlencoded for text";
+        let name = content_type.split(';').next().unwrap_or_default().trim();
+        match name.to_ascii_lowercase().as_str() {
+            "application/json" => Ok(Form::Json),
+            "text/plain" | "application/x-www-form-urlencoded" => Ok(Form::Text),
+            "" => {
+                let message = format!("there is no Content-Type: it must be {KNOWN}");
+                Err(Fault::new(Reason::BadParameter, &message))
+            }
+            _ => {
+                let message = format!("the Content-Type is {name:?}, and must be {KNOWN}");
+                Err(Fault::new(Reason::UnsupportedMedia, &message))
+            }
+        }
+    }
+}
+
+/// What was made of an item, for the answer.
+#[derive(Debug)]
+struct Row {
+    labels: LabelText,
+    /// The number that was sent: of a histogram or a summary its count.
+    sent: f64,
+    /// What stands after the family's name.
+    suffix: &'static str,
+}
+
+/// What is asked of living families.
+#[derive(Debug)]
+struct Asked {
+    batch: Batch,
+    /// In the order in which they were sent.
+    families: Vec<Changed>,
+}
+
+/// What is made of a family, for the answer.
+#[derive(Debug)]
+struct Changed {
+    name: Arc<str>,
+    kind: Kind,
+    rows: Vec<Row>,
+}
+
+impl Intake {
+    /// Changes living families, whole or not at all, and returns what the
+    /// sender is told: a line for each family that was made, a line for each
+    /// item with the value that was sent (of an update: with what it has come
+    /// to), and after each family of `Create` an empty line. One that was done
+    /// before, by its key, tells nothing.
+    pub fn change_values(
+        &self,
+        store: &Store,
+        (verb, form): (Verb, Form),
+        body: Body<'_>,
+        addition: &Addition,
+        now: Now,
+    ) -> Result<(Once, String), Fault> {
+        let ttl = self.series_ttl(addition);
+        let bytes;
+        let texts;
+        let sent = match form {
+            Form::Json => {
+                bytes = self.unpacked(body.content_encoding, body.bytes)?;
+                let most = self.exposition.max_samples;
+                let (families, alone) = families_json::decode(&bytes, most)?;
+                of_json(families, alone)?
+            }
+            Form::Text => {
+                let text = Body {
+                    content_type: "",
+                    ..body
+                };
+                texts = self.families_with(&Group::default(), text, Timestamps::Strip)?;
+                of_texts(&texts)?
+            }
+        };
+        for family in &sent {
+            self.hold_values(family)?;
+        }
+        let living = store.living_kinds(sent.iter().map(|family| &*family.name));
+        let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
+        let mut reply = String::new();
+        let print = (
+            verb.as_str(),
+            body.content_type,
+            body.content_encoding,
+            body.bytes,
+            ttl,
+        );
+        let once = self.once(addition, print, now, || {
+            match verb {
+                Verb::Create => {
+                    let created = store.operate_and(batch, now, Plan::created)?;
+                    tell_created(&mut reply, &families, &created);
+                }
+                Verb::Update => {
+                    let totals = store.operate_and(batch, now, Plan::totals)?;
+                    tell_totals(&mut reply, &families, &totals);
+                }
+            }
+            Ok(())
+        })?;
+        Ok((once, reply))
+    }
+
+    /// Whether the names and labels of a family may be there.
+    fn hold_values(&self, family: &Sent<'_>) -> Result<(), Fault> {
+        if let Some(problem) = self.reserved(&family.name) {
+            return Err(Fault::new(Reason::ReservedName, &problem));
+        }
+        let config = &self.exposition;
+        for item in &family.items {
+            let told = |problem: &str| {
+                let message = format!("{}: {problem}", item.at.shown(&family.name));
+                Err(Fault::new(Reason::TooManySamples, &message))
+            };
+            if item.labels.len() > config.max_labels {
+                let most = config.max_labels;
+                return told(&format!(
+                    "it has more than {most} labels (exposition.max_labels)"
+                ));
+            }
+            let most = config.max_label_length;
+            let is_long = |text: &Cow<'_, str>| text.len() > most;
+            let mut labels = item.labels.iter();
+            if labels.any(|(name, value)| is_long(name) || is_long(value)) {
+                return told(&format!(
+                    "a label has more than {most} bytes (exposition.max_label_length)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The batch for families, and what they are already.
+    fn asked(
+        &self,
+        verb: Verb,
+        sent: Vec<Sent<'_>>,
+        living: &[Option<Kind>],
+        ttl: Option<Duration>,
+    ) -> Result<Asked, Fault> {
+        let mut batch = empty_batch(&self.config);
+        // It may have gone since it was looked for.
+        batch.known_only = verb == Verb::Update;
+        let mut families = Vec::with_capacity(sent.len());
+        for (family, living) in sent.into_iter().zip(living) {
+            let kind = match (family.kind, living) {
+                (Kind::Untyped, Some(living)) => *living,
+                (told, _) => told,
+            };
+            let mut adding = Adding::new(&family.name, kind, &self.config, ttl);
+            adding.help.clone_from(&family.help);
+            let mut rows = Vec::with_capacity(family.items.len());
+            for item in family.items {
+                let row = settled(verb, kind, item.value).and_then(|value| {
+                    let (sent, suffix) = number_of(&value);
+                    let labels = adding.add(&mut batch, &item.labels, value)?;
+                    Ok(Row {
+                        labels,
+                        sent,
+                        suffix,
+                    })
+                });
+                rows.push(row.map_err(|problem| {
+                    let at = item.at.shown(&family.name);
+                    match item.at {
+                        At::Line(line) => {
+                            let labels = labels_text(&item.labels);
+                            let message = format!("{at}, {{{labels}}}: {problem}");
+                            Fault::new(Reason::BadValue, &message).at(line, None)
+                        }
+                        At::Json(..) => Fault::new(Reason::BadValue, &format!("{at}: {problem}")),
+                    }
+                })?);
+            }
+            families.push(Changed {
+                name: family.name,
+                kind,
+                rows,
+            });
+        }
+        Ok(Asked { batch, families })
+    }
+}
+
+fn tell_created(out: &mut String, families: &[Changed], created: &HashSet<Arc<str>>) {
+    for Changed { name, kind, rows } in families {
+        if created.contains(name) {
+            for piece in ["Created ", kind.as_str(), " ", &**name, "\n"] {
+                out.push_str(piece);
+            }
+        }
+        for row in rows {
+            row.write(out, name, row.sent);
+        }
+        out.push('\n');
+    }
+}
+
+fn tell_totals(out: &mut String, families: &[Changed], totals: &Totals) {
+    for Changed { name, rows, .. } in families {
+        for row in rows {
+            if let Some(total) = totals.of(name, &row.labels) {
+                row.write(out, name, total);
+            }
+        }
+    }
+}
+
+impl Row {
+    fn write(&self, out: &mut String, name: &str, value: f64) {
+        let quoted = needs_quotes(name);
+        write_series(
+            out,
+            [name, self.suffix],
+            quoted,
+            [self.labels.as_str(), "", ""],
+        );
+        if self.labels.is_empty() && !quoted {
+            out.push_str("{}");
+        }
+        out.push(' ');
+        write_number(out, value);
+        out.push('\n');
+    }
+}
+
+/// The value that an item has in a family of that kind.
+fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String> {
+    let counted = matches!(kind, Kind::Counter | Kind::Untyped);
+    let number = match value {
+        None if counted && verb == Verb::Update => 1.0,
+        None => return Err("it has no value".to_owned()),
+        Some(Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value)) => value,
+        Some(value @ Value::Histogram { .. }) if kind == Kind::Histogram => return Ok(value),
+        Some(value @ Value::Summary { .. }) if kind == Kind::Summary => return Ok(value),
+        Some(value) => {
+            let (kind, other) = (kind.as_str(), of_value(&value));
+            return Err(format!("it is a {other}, and its family is a {kind}"));
+        }
+    };
+    if number.is_nan() {
+        return Err("its value is not a number (NaN)".to_owned());
+    }
+    if number.is_infinite() && counted {
+        return Err("its value is infinite, and cannot be added up".to_owned());
+    }
+    let number = match verb {
+        // What pingpong does: whoever says nothing, or nothing of use, counts.
+        Verb::Update if counted && number <= 0.0 => 1.0,
+        _ => number,
+    };
+    match kind {
+        Kind::Counter if number < 0.0 => Err(format!(
+            "its value is {number}, and nothing can be taken from a counter"
+        )),
+        Kind::Counter => Ok(Value::Counter(number)),
+        Kind::Untyped => Ok(Value::Untyped(number)),
+        Kind::Histogram | Kind::Summary => {
+            let kind = kind.as_str();
+            Err(format!("it is a single value, and its family is a {kind}"))
+        }
+        _ => Ok(Value::Gauge(number)),
+    }
+}
+
+fn of_value(value: &Value) -> &'static str {
+    match value {
+        Value::Counter(_) | Value::Gauge(_) | Value::Untyped(_) => "single value",
+        Value::Histogram { .. } => "histogram",
+        Value::Summary { .. } => "summary",
+    }
+}
+
+/// The one number that is shown for a value, and the suffix of the sample it
+/// is of.
+fn number_of(value: &Value) -> (f64, &'static str) {
+    match value {
+        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => (*value, ""),
+        Value::Histogram { buckets, count, .. } => {
+            let last = buckets.last().map(|(_, count)| *count);
+            (count.or(last).unwrap_or_default(), "_count")
+        }
+        Value::Summary {
+            sum, count: None, ..
+        } => (sum.unwrap_or_default(), "_sum"),
+        Value::Summary {
+            count: Some(count), ..
+        } => (*count, "_count"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
