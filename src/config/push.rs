@@ -59,6 +59,11 @@ pub struct Push {
     pub idempotency_keys: usize,
     #[serde(serialize_with = "write_duration")]
     pub idempotency_time: Duration,
+    /// Webhooks that are kept to be shown, none with 0, and bytes of them, all
+    /// together.
+    pub max_webhooks: usize,
+    #[serde(serialize_with = "write_size")]
+    pub max_webhook_bytes: usize,
     /// What holds for single families. The first that matches counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -184,6 +189,8 @@ pub fn read(mut table: Table<'_>) -> Push {
             Duration::from_secs(600),
             positive_duration,
         ),
+        max_webhooks: table.take("max_webhooks", 100, integer(0, 1_000_000)),
+        max_webhook_bytes: table.take("max_webhook_bytes", 8 << 20, size),
         rules: table.take_tables("rules", push_rules::read),
     };
     if let Some(place) = origins_place

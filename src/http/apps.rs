@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{LineStyle, Table, TableStyle, presets};
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -18,7 +18,7 @@ use crate::telemetry::clip;
 
 /// A `+---+` rule above and below every row, the header's too: the look that
 /// scripts which read this table know.
-const RULED: TableStyle = {
+pub const RULED: TableStyle = {
     const RULE: LineStyle = LineStyle::new('+', '-', '+', '+');
     presets::ASCII_FULL
         .header_separator(RULE)
@@ -30,7 +30,7 @@ const RULED: TableStyle = {
 pub async fn list(server: &Server, request: &Request<Incoming>) -> Reply {
     let query = request.uri().query().unwrap_or_default();
     let look = match (
-        wants_json(query, request),
+        wants_json(query, request.headers()),
         query::value(query, "wide").as_deref(),
     ) {
         (true, _) => Look::Json,
@@ -95,8 +95,8 @@ fn unknown(name: &str) -> Reply {
     reply::not_found(&format!("no app, target or group is called {name:?}"))
 }
 
-fn wants_json(query: &str, request: &Request<Incoming>) -> bool {
-    let accepted = request.headers().get(ACCEPT);
+pub fn wants_json(query: &str, headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT);
     match query::value(query, "format") {
         Some(format) => format == "json",
         None => accepted
@@ -197,7 +197,7 @@ fn updated(section: &Section) -> String {
 }
 
 /// `2026-01-31 12:00:00.123456789 UTC`, the fraction as long as it needs to be.
-fn utc(time: SystemTime) -> String {
+pub fn utc(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_string()
 }
 

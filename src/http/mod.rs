@@ -23,6 +23,7 @@ mod query;
 mod reply;
 mod status;
 mod turns;
+mod webhooks;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::store::Store;
 use crate::telemetry::Telemetry;
 
 pub use push::Pushes;
+pub use webhooks::Kept;
 
 /// What the endpoints read.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
+use super::webhooks::{self, Endpoint, Kept};
 use super::{Server, api, cors, create, echo, push_aggregate, query, status, turns};
 use crate::config::duration_of;
 use crate::net::Budget;
@@ -30,6 +31,7 @@ pub struct Pushes {
     pub source: Arc<str>,
     /// Told that somebody wants the program to stop.
     pub quit: CancellationToken,
+    pub webhooks: Kept,
 }
 
 /// Bodies up to this size are read where they come in. Reading a larger one
@@ -95,6 +97,7 @@ pub async fn answer(
         }
         (None, Target::Group(path)) => call.group(path, body).await,
         (None, Target::Api(path)) => api::answer(&call, path, body).await,
+        (None, Target::Webhooks(endpoint)) => webhooks::answer(&call, endpoint, body).await,
         (None, Target::Quit) => ("quit", call.quit()),
         (None, Target::Values(verb)) => (verb.as_str(), create::answer(&call, verb, body).await),
         (None, Target::Ping) => ("ping", after(status::ping(), body).await),
@@ -116,6 +119,7 @@ enum Target<'p> {
     Group(&'p str),
     /// What follows `/api/v1/`.
     Api(&'p str),
+    Webhooks(Endpoint),
     Quit,
     /// `/create` and `/update`. These and the next are pingpong's.
     Values(Verb),
@@ -154,7 +158,7 @@ impl<'p> Target<'p> {
             "ping" => Target::Ping,
             "time" => Target::Time,
             "echo" => Target::Echo,
-            _ => return None,
+            _ => return Endpoint::of(path).map(Target::Webhooks),
         })
     }
 }
@@ -267,13 +271,7 @@ impl Call<'_> {
         log::warn!("{method} from {} refused ({reason}): {message}", self.peer);
         let pushes = &self.server.telemetry.pushes;
         pushes.count(method, Err(*reason), bytes);
-        let mut reply = reply::text(status(*reason), format!("{message}\n"));
-        if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
-            reply
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        reply
+        refusal(fault)
     }
 
     /// `/-/quit`: stops the program, where that is enabled.
@@ -359,8 +357,19 @@ pub async fn after(reply: Reply, body: Incoming) -> Reply {
     }
 }
 
+/// The answer to what was refused.
+pub fn refusal(fault: &Fault) -> Reply {
+    let mut reply = reply::text(status(fault.reason), format!("{}\n", fault.message));
+    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
+        reply
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    reply
+}
+
 /// The answer, after which the connection is closed.
-fn closing(mut reply: Reply) -> Reply {
+pub fn closing(mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     reply
@@ -394,6 +403,7 @@ mod tests {
             ("/metrics/job//a", Some(Target::Group("job//a"))),
             ("/api/v1/metrics", Some(Target::Api("metrics"))),
             ("/-/quit/", Some(Target::Quit)),
+            ("/webhooks/", Some(Target::Webhooks(Endpoint::List))),
             ("/create", Some(Target::Values(Verb::Create))),
             ("/update/", Some(Target::Values(Verb::Update))),
             ("/echo/x", None),

@@ -23,6 +23,7 @@ const INDEX: &str = concat!(
 /api/v1/groups        what was pushed over HTTP, where pushes are taken
 /create, /update      POST: counts, as JSON or text, where pushes are taken
 /time, /echo          the time; the request as it came, where pushes are taken
+/webhooks             which webhooks came, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
 /health               200, or 503 once it is told to stop

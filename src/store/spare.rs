@@ -84,7 +84,7 @@ mod tests {
         }
         keep(Bytes::from(vec![b'a'; LARGEST_PIECE + 1]));
         let kept =
-            SPARE.with_borrow(|spare| spare.iter().map(|it| it.capacity()).collect::<Vec<_>>());
+            SPARE.with_borrow(|spare| spare.iter().map(BytesMut::capacity).collect::<Vec<_>>());
         assert_eq!(kept.len(), MOST_PIECES);
         assert_eq!(kept.last(), Some(&(1000 + 2 * MOST_PIECES)));
     }

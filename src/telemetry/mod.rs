@@ -12,6 +12,7 @@ mod pushes;
 mod reason;
 mod received;
 mod targets;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use targets::TargetStats;
+pub use webhooks::{WebhookLabels, WebhookStats};
 
 use crate::store::Now;
 
@@ -43,6 +45,7 @@ pub struct Telemetry {
     /// Bytes of unfinished messages.
     pub buffered: Arc<Level>,
     pub pushes: Pushes,
+    pub webhooks: WebhookStats,
     pub expired: Counter,
     pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
@@ -117,6 +120,7 @@ impl Telemetry {
             received_unix: Arc::default(),
             buffered: Arc::default(),
             pushes: Pushes::default(),
+            webhooks: WebhookStats::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),

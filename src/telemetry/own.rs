@@ -5,7 +5,7 @@
 
 use super::process::Process;
 use super::received::ReceivedCount;
-use super::{ListenerName, ListenerStats, OperationStats, Telemetry};
+use super::{ListenerName, ListenerStats, OperationStats, Telemetry, WebhookStats};
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
@@ -30,6 +30,7 @@ pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
     received(&mut out, telemetry);
     scrapes(&mut out, telemetry);
     targets(&mut out, store);
+    webhooks(&mut out, &telemetry.webhooks);
     Write::one(Change::Replace {
         id: SectionId::own(),
         content: Content::Families(out.into_families()),
@@ -384,4 +385,29 @@ fn targets(out: &mut Encoder, store: &Store) {
         "Polled targets that have been tried.",
     )
     .sample(&[], store.totals().targets as f64);
+}
+
+fn webhooks(out: &mut Encoder, stats: &WebhookStats) {
+    let family = out.family(
+        "exporter_proxy_webhooks_refused_total",
+        Kind::Counter,
+        "Webhooks that were refused, by the reason.",
+    );
+    for (kind, reason, count) in stats.refused() {
+        family.sample(&[("kind", kind), ("reason", reason)], count as f64);
+    }
+    let family = out.family(
+        "exporter_proxy_webhooks_total",
+        Kind::Counter,
+        "Webhooks that were taken. One that tells of several alerts counts for each of their names.",
+    );
+    for (labels, count) in stats.taken() {
+        let labels = [
+            ("alertname", &*labels.alertname),
+            ("kind", labels.kind),
+            ("receiver", &*labels.receiver),
+            ("status", labels.status),
+        ];
+        family.sample(&labels, count as f64);
+    }
 }

@@ -38,3 +38,6 @@ mod merged;
 
 /// The checked-in code of the schema.
 mod schema;
+
+/// A real Alertmanager, whose notices come here.
+mod alertmanager;

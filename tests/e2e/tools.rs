@@ -15,6 +15,7 @@ const SKIPS: &str = "EXPORTER_PROXY_TEST_SKIPS";
 /// A tool that a test needs.
 #[derive(Debug, Clone, Copy)]
 pub enum Tool {
+    Alertmanager,
     Capnp,
     Curl,
     /// A JDK: a file of source is run as it stands.
@@ -43,6 +44,7 @@ impl Tool {
     /// its own.
     pub fn program(self) -> PathBuf {
         match self {
+            Tool::Alertmanager => "prometheus-alertmanager".into(),
             Tool::Capnp => "capnp".into(),
             Tool::Curl => "curl".into(),
             Tool::Java => "java".into(),

@@ -29,3 +29,4 @@ mod push_validate;
 mod receive;
 mod shutdown;
 mod values;
+mod webhooks;

@@ -78,7 +78,7 @@ fn a_few_changes_do_not_move_what_stays() {
 #[test]
 fn what_is_replaced_whole_is_let_go() {
     let mut texts = fragments_of((0..3).map(|part| format!("m{part} 0\n")));
-    texts.joined().0;
+    texts.joined();
     for part in 0..3 {
         texts.replace(part, Bytes::from(format!("m{part} 1\n")));
     }
@@ -89,7 +89,7 @@ fn what_is_replaced_whole_is_let_go() {
 #[test]
 fn a_texts_that_is_split_holds_no_memory_of_the_other_half() {
     let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
-    texts.joined().0;
+    texts.joined();
     let mut rest = texts.split_off(60);
     for (texts, parts) in [(&mut texts, 0..60), (&mut rest, 60..100)] {
         let expected: String = parts.map(|part| format!("m{part} 0\n")).collect();
