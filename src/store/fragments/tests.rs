@@ -87,7 +87,7 @@ fn what_is_replaced_whole_is_let_go() {
 }
 
 #[test]
-fn a_texts_that_is_split_holds_no_memory_of_the_other_half() {
+fn what_is_split_holds_no_memory_of_the_other_half() {
     let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
     texts.joined();
     let mut rest = texts.split_off(60);
