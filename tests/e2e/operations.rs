@@ -46,13 +46,13 @@ impl Counting {
         }
     }
 
-    /// A text in which `UNIX`, `DATAGRAMS`, `TCP` and `UDP` stand for the
-    /// sockets, as host and port with a colon between.
+    /// A text in which `<unix>`, `<datagrams>`, `<tcp>` and `<udp>` stand for the
+    /// sockets: paths, and host and port with a colon between.
     pub fn filled(&self, text: &str) -> String {
-        text.replace("DATAGRAMS", &self.datagrams.display().to_string())
-            .replace("UNIX", &self.unix.display().to_string())
-            .replace("TCP", &self.tcp)
-            .replace("UDP", &self.udp)
+        text.replace("<datagrams>", &self.datagrams.display().to_string())
+            .replace("<unix>", &self.unix.display().to_string())
+            .replace("<tcp>", &self.tcp)
+            .replace("<udp>", &self.udp)
     }
 
     /// Waits until series have these values.
@@ -97,7 +97,7 @@ fn netcat_and_socat_send_on_every_socket() {
     let counting = Counting::start("");
     let (host, port) = counting.tcp.split_once(':').expect("a port");
     let (_, udp_port) = counting.udp.split_once(':').expect("a port");
-    let (unix, datagrams) = (counting.filled("UNIX"), counting.filled("DATAGRAMS"));
+    let (unix, datagrams) = (counting.filled("<unix>"), counting.filled("<datagrams>"));
     let ways: [(Tool, &[&str]); 9] = [
         (Tool::Netcat, &["-N", "-U", &unix]),
         (Tool::Netcat, &["-N", host, port]),
@@ -330,7 +330,7 @@ fn promtool_finds_nothing_to_say_about_what_was_counted() {
         return;
     }
     let counting = Counting::start("");
-    let unix = counting.filled("UNIX");
+    let unix = counting.filled("<unix>");
     // The last of them is refused, so that there is a reason on the page too.
     let text = format!("{CAREFUL}{{\"name\": \"orders_total\", \"op\": \"set\"}}\n");
     let printed = run_with(
@@ -354,7 +354,7 @@ fn a_real_prometheus_has_what_was_counted() {
         return;
     }
     let counting = Counting::start("extra_labels = { site = \"zrh\" }\n");
-    let unix = counting.filled("UNIX");
+    let unix = counting.filled("<unix>");
     run_with(
         command(Tool::Netcat).args(["-N", "-U", &unix]),
         CAREFUL.as_bytes(),
@@ -381,7 +381,7 @@ fn a_real_prometheus_has_what_was_counted() {
         ],
     );
     // What comes later is in a later scrape, and a rate can be had of it.
-    let datagrams = format!("UNIX-SENDTO:{}", counting.filled("DATAGRAMS"));
+    let datagrams = format!("UNIX-SENDTO:{}", counting.filled("<datagrams>"));
     run_with(
         command(Tool::Socat).args(["-u", "-", &datagrams]),
         b"orders_total:9|c|#paid:card\n{\"name\":\"queue_messages\",\"op\":\"del\"}\n",

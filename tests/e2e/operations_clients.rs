@@ -14,7 +14,12 @@ fn client(file: &str) -> PathBuf {
 }
 
 /// Every kind of address, with the socket that it stands for.
-const ADDRESSES: [&str; 4] = ["unix:UNIX", "unixgram:DATAGRAMS", "tcp:TCP", "udp:UDP"];
+const ADDRESSES: [&str; 4] = [
+    "unix:<unix>",
+    "unixgram:<datagrams>",
+    "tcp:<tcp>",
+    "udp:<udp>",
+];
 
 /// Runs a program of Python beside the client, with addresses as arguments.
 fn python(program: &str, addresses: &[String]) -> String {
@@ -103,7 +108,7 @@ for address in sys.argv[1:]:
         # Until the proxy has closed it.
         assert select.select([metrics.socket], [], [], 30)[0]
 "#;
-    let addresses = ["unix:UNIX", "tcp:TCP"].map(|address| counting.filled(address));
+    let addresses = ["unix:<unix>", "tcp:<tcp>"].map(|address| counting.filled(address));
     assert_eq!(python(program, &addresses), "");
     counting.come_to(&[
         ("kept_total{kind=\"unix\"}", 3.0),
@@ -168,7 +173,7 @@ exit 0
 ";
     let printed = run(command_of(Path::new("bash"))
         .args(["-c", script])
-        .env("OPS_TO", counting.filled("unix:UNIX"))
+        .env("OPS_TO", counting.filled("unix:<unix>"))
         .current_dir(client("shell")));
     let expected = "error: message 1: a counter cannot go down, by -1\n";
     assert_eq!(printed.stderr, expected);
@@ -195,7 +200,7 @@ $all = $metrics->inc('visits_total') && $metrics->inc('visits_total', 2.5, $kind
     && $metrics->set('gone', 1, $kind) && $metrics->del('gone', $kind);
 exit($all ? 0 : 1);
 "#;
-    for address in ["unixgram:DATAGRAMS", "udp:UDP"] {
+    for address in ["unixgram:<datagrams>", "udp:<udp>"] {
         let address = counting.filled(address);
         let printed = run(command(Tool::PhpSockets)
             .args(["-d", "error_reporting=-1", "-r", program, "--"])
@@ -270,7 +275,7 @@ fn phps_page_counts_its_views() {
         command(Tool::PhpSockets)
             .args(["-S", "127.0.0.1:0"])
             .arg(client("php/page.php"))
-            .env("OPERATIONS", counting.filled("unixgram:DATAGRAMS")),
+            .env("OPERATIONS", counting.filled("unixgram:<datagrams>")),
         |log| {
             let (_, rest) = log.split_once("Development Server (http://")?;
             Some(rest.split_once(')')?.0.to_owned())
