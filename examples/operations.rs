@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     let messages: Vec<Vec<u8>> = (0..series.max(1))
         .map(|i| message(i, !arguments.statsd))
         .collect();
-    let (proxy, http, to) = start(&arguments)?;
+    let Target { started, http, to } = start(&arguments)?;
     println!("series            {}", messages.len());
     match arguments.mode {
         Mode::Stream => stream(&http, &to, arguments.count, &messages)?,
@@ -112,18 +112,30 @@ fn main() -> Result<()> {
             scrape(&http, &to, &messages, changed, arguments.rounds.max(1))?;
         }
     }
-    if let Some((proxy, _)) = proxy {
+    if let Some((proxy, _)) = started {
         let mib = resident_bytes(proxy.pid())? / f64::from(1 << 20);
         println!("resident_mib      {mib:.1}");
     }
     Ok(())
 }
 
-/// The proxy, if it is started here, with the directory of its socket, and where
-/// it is scraped and sent to.
-fn start(arguments: &Arguments) -> Result<(Option<(Proxy, TempDir)>, String, String)> {
+/// What is measured.
+struct Target {
+    /// The proxy, if it was started here, with the directory of its socket.
+    started: Option<(Proxy, TempDir)>,
+    /// Where it is scraped.
+    http: String,
+    /// Where operations are sent.
+    to: String,
+}
+
+fn start(arguments: &Arguments) -> Result<Target> {
     if let (Some(http), Some(to)) = (&arguments.http, &arguments.to) {
-        return Ok((None, http.clone(), to.clone()));
+        return Ok(Target {
+            started: None,
+            http: http.clone(),
+            to: to.clone(),
+        });
     }
     let beside = || -> Result<PathBuf> {
         let own = std::env::current_exe()?;
@@ -141,7 +153,11 @@ fn start(arguments: &Arguments) -> Result<(Option<(Proxy, TempDir)>, String, Str
         Mode::Udp => udp.to_string(),
         Mode::Stream | Mode::Scrape => format!("unix:{}", unix.display()),
     };
-    Ok((Some((proxy, dir)), http, to))
+    Ok(Target {
+        started: Some((proxy, dir)),
+        http,
+        to,
+    })
 }
 
 /// An operation on one series, with its line's end.
