@@ -13,7 +13,7 @@
  *
  * The address is `unixgram:PATH` (operations.unix_datagram_sockets) or
  * `udp:ADDRESS:PORT` (operations.udp; better an IP address than a name, which
- * would have to be looked up). Needs PHP 7.1 or newer with the extension
+ * would have to be looked up). Needs PHP 7.2 or newer with the extension
  * `sockets`.
  *
  * Each call sends one datagram and gets no answer. Where that fails, the call
@@ -66,6 +66,10 @@ final class Operations
     /** `$more` are further keys of the message: `help`, buckets. */
     private function send(string $op, string $name, float $value, array $labels, array $more): bool
     {
+        // Whatever a page does with warnings, it is not to see ours.
+        set_error_handler(static function () {
+            return true;
+        });
         try {
             $message = json_encode(
                 ['name' => $name, 'op' => $op, 'value' => $value]
@@ -76,8 +80,10 @@ final class Operations
             );
             return is_string($message) && $this->datagram($message);
         } catch (\Throwable $problem) {
-            // There may be no extension, or warnings may be made exceptions.
+            // The extension may be missing.
             return false;
+        } finally {
+            restore_error_handler();
         }
     }
 
@@ -93,16 +99,16 @@ final class Operations
             $family = strpos($place, ':') === false ? AF_INET : AF_INET6;
         }
         if (!$this->socket) {
-            $this->socket = @socket_create($family, SOCK_DGRAM, 0);
+            $this->socket = socket_create($family, SOCK_DGRAM, 0);
             // A Unix socket has room for a few datagrams only.
-            @socket_set_option($this->socket, SOL_SOCKET, SO_SNDTIMEO, self::LONGEST_WAIT);
+            socket_set_option($this->socket, SOL_SOCKET, SO_SNDTIMEO, self::LONGEST_WAIT);
         }
         $length = strlen($message);
-        if (@socket_sendto($this->socket, $message, $length, 0, $place, $port) === $length) {
+        if (socket_sendto($this->socket, $message, $length, 0, $place, $port) === $length) {
             return true;
         }
         // A page waits once for a proxy that is slow.
-        @socket_set_nonblock($this->socket);
+        socket_set_nonblock($this->socket);
         return false;
     }
 }

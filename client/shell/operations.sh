@@ -38,9 +38,9 @@ ops_send() {
     unixgram:*) socat -u - "UNIX-SENDTO:$place" ;;
     unix:* | tcp:*)
         if [[ $to == tcp:* ]]; then
-            answer=$(nc -N "${place%:*}" "${place##*:}") || return 1
+            answer=$(nc -N -w5 "${place%:*}" "${place##*:}") || return 1
         else
-            answer=$(nc -N -U "$place") || return 1
+            answer=$(nc -N -w5 -U "$place") || return 1
         fi
         # It speaks only of what it refuses.
         [[ -z $answer ]] || { printf '%s\n' "$answer" >&2 && return 1; }

@@ -24,11 +24,17 @@ pub struct Counting {
 impl Counting {
     /// Starts it with more of `[operations]`.
     pub fn start(config: &str) -> Self {
+        Counting::with(&format!(
+            "tcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n{config}"
+        ))
+    }
+
+    /// The same with addresses in the settings.
+    pub fn with(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (unix, datagrams) = (dir.path().join("o.sock"), dir.path().join("d.sock"));
         let proxy = Proxy::start(&format!(
-            "[operations]\ntcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n\
-             unix_sockets = [{unix:?}]\nunix_datagram_sockets = [{datagrams:?}]\n{config}"
+            "[operations]\nunix_sockets = [{unix:?}]\nunix_datagram_sockets = [{datagrams:?}]\n{config}"
         ));
         let log = proxy.log();
         let bound = |sort: &str| {

@@ -234,6 +234,32 @@ exit($all ? 0 : 1);
     assert!(!page.families.contains_key("gone"));
 }
 
+#[test]
+fn clients_send_to_addresses_of_ipv6() {
+    if !tools::here(&[Tool::PhpSockets, Tool::Python]) {
+        return;
+    }
+    let counting = Counting::with("udp = \"[::1]:0\"\ntcp = \"[::1]:0\"\n");
+    let program = "require $argv[1]; exit((new Operations($argv[2]))->inc('php_total') ? 0 : 1);";
+    run(command(Tool::PhpSockets)
+        .args(["-r", program, "--"])
+        .arg(client("php/Operations.php"))
+        .arg(counting.filled("udp:<udp>")));
+    let program = "
+import sys
+from operations import Operations
+for address in sys.argv[1:]:
+    metrics = Operations(address)
+    assert metrics.counter('python_total').inc()
+    metrics.close()
+";
+    python(
+        program,
+        &["udp:<udp>", "tcp:<tcp>"].map(|it| counting.filled(it)),
+    );
+    counting.come_to(&[("php_total", 1.0), ("python_total", 2.0)]);
+}
+
 /// Whatever is wrong, a page that counts goes on, and prints nothing of it.
 #[test]
 fn phps_class_never_fails_a_page() {
@@ -241,8 +267,10 @@ fn phps_class_never_fails_a_page() {
         return;
     }
     let program = r#"
-// As frameworks do.
-set_error_handler(function ($level, $text) { throw new ErrorException($text); });
+if ($argv[3] === 'throws') {
+    // As frameworks do.
+    set_error_handler(function ($level, $text) { throw new ErrorException($text); });
+}
 require $argv[1];
 foreach (['unixgram:/nowhere/x.sock', 'udp:nonsense', 'udp:', 'nonsense', ''] as $address) {
     $metrics = new Operations($address);
@@ -257,12 +285,16 @@ $metrics = new Operations('unixgram:' . $argv[2]);
 for ($sent = 0; $metrics->inc('a_total'); $sent++);
 echo $sent > 0 ? 'done' : 'nothing was sent';
 "#;
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let printed = run(command(Tool::PhpSockets)
-        .args(["-d", "error_reporting=-1", "-r", program, "--"])
-        .arg(client("php/Operations.php"))
-        .arg(dir.path().join("full.sock")));
-    assert_eq!(printed.stdout + &printed.stderr, "done");
+    for warnings in ["shows", "throws"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let printed = run(command(Tool::PhpSockets)
+            .args(["-d", "error_reporting=-1", "-d", "display_errors=1"])
+            .args(["-r", program, "--"])
+            .arg(client("php/Operations.php"))
+            .arg(dir.path().join("full.sock"))
+            .arg(warnings));
+        assert_eq!(printed.stdout + &printed.stderr, "done", "{warnings}");
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn run_examples(language: &str) {
             .replace("client/", &format!("{}/client/", root().display()))
             .replace("/run/exporter-proxy-operations.sock", "<unix>")
             .replace("/run/exporter-proxy-datagrams.sock", "<datagrams>")
+            .replace("localhost:6556", &counting.proxy.push)
             // A port that was chosen may have the other's digits in it.
             .replace("6557", "<udp port>")
             .replace("6558", "<tcp port>");
@@ -61,7 +62,7 @@ fn run_examples(language: &str) {
 
 #[test]
 fn examples_for_netcat_and_socat_count() {
-    if tools::here(&[Tool::Netcat, Tool::Socat]) {
+    if tools::here(&[Tool::Netcat, Tool::Socat, Tool::Curl]) {
         run_examples("sh");
     }
 }
