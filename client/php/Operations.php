@@ -34,45 +34,48 @@ final class Operations
     }
 
     /** Adds to a counter. */
-    public function inc(string $name, float $value = 1, array $labels = [], array $more = []): bool
+    public function inc($name, $value = 1, array $labels = [], array $more = []): bool
     {
         return $this->send('inc', $name, $value, $labels, $more);
     }
 
     /** Sets a gauge. */
-    public function set(string $name, float $value, array $labels = [], array $more = []): bool
+    public function set($name, $value, array $labels = [], array $more = []): bool
     {
         return $this->send('set', $name, $value, $labels, $more);
     }
 
     /** Adds to a gauge, or takes away. */
-    public function add(string $name, float $value, array $labels = [], array $more = []): bool
+    public function add($name, $value, array $labels = [], array $more = []): bool
     {
         return $this->send('add', $name, $value, $labels, $more);
     }
 
     /** Observes a value. `$more` may have its buckets: bucket_custom and so on. */
-    public function obs(string $name, float $value, array $labels = [], array $more = []): bool
+    public function obs($name, $value, array $labels = [], array $more = []): bool
     {
         return $this->send('obs', $name, $value, $labels, $more);
     }
 
     /** Deletes a series. */
-    public function del(string $name, array $labels = []): bool
+    public function del($name, array $labels = []): bool
     {
         return $this->send('del', $name, 0, $labels, []);
     }
 
     /** `$more` are further keys of the message: `help`, buckets. */
-    private function send(string $op, string $name, float $value, array $labels, array $more): bool
+    private function send(string $op, $name, $value, array $labels, array $more): bool
     {
         // Whatever a page does with warnings, it is not to see ours.
         set_error_handler(static function () {
             return true;
         });
         try {
+            if (!is_numeric($value)) {
+                return false;
+            }
             $message = json_encode(
-                ['name' => $name, 'op' => $op, 'value' => $value]
+                ['name' => (string) $name, 'op' => $op, 'value' => (float) $value]
                     // An empty array would be a list.
                     + ['labels' => (object) array_map('strval', $labels)]
                     + $more,
