@@ -53,6 +53,9 @@ struct Arguments {
     /// Series that are changed before each scrape [default: one of a hundred]
     #[arg(long)]
     changed: Option<usize>,
+    /// Change series that were made one after the other, and not some of all
+    #[arg(long)]
+    together: bool,
     /// Scrapes to time in each coding
     #[arg(long, default_value_t = 300)]
     rounds: usize,
@@ -109,7 +112,7 @@ fn main() -> Result<()> {
         Mode::Udp => udp(&http, &to, &arguments, &messages)?,
         Mode::Scrape => {
             let changed = arguments.changed.unwrap_or(messages.len() / 100);
-            scrape(&http, &to, &messages, changed, arguments.rounds.max(1))?;
+            scrape(&http, &to, &messages, changed, &arguments)?;
         }
     }
     if let Some((proxy, _)) = started {
@@ -303,12 +306,23 @@ fn udp(http: &str, to: &str, arguments: &Arguments, messages: &[Vec<u8>]) -> Res
     Ok(())
 }
 
-fn scrape(http: &str, to: &str, messages: &[Vec<u8>], changed: usize, rounds: usize) -> Result<()> {
+fn scrape(
+    http: &str,
+    to: &str,
+    messages: &[Vec<u8>],
+    changed: usize,
+    arguments: &Arguments,
+) -> Result<()> {
     let mut stream = Stream::connect(to)?;
     stream.send(messages, messages.len())?;
     stream.wait()?;
     println!("changed           {changed}");
-    let step = (messages.len() / changed.max(1)).max(1);
+    let rounds = arguments.rounds.max(1);
+    // Spread over all, and others each time; or all in one place.
+    let (step, shift) = match arguments.together {
+        true => (1, changed),
+        false => ((messages.len() / changed.max(1)).max(1), 1),
+    };
     for coding in ["identity", "gzip"] {
         let mut client = Client::connect(http)?;
         let mut timed = || -> Result<f64> {
@@ -319,9 +333,8 @@ fn scrape(http: &str, to: &str, messages: &[Vec<u8>], changed: usize, rounds: us
         let first = timed()?;
         let mut times = Vec::with_capacity(rounds);
         for round in 0..rounds {
-            // Spread over all, and others each time.
             let some: Vec<Vec<u8>> = (0..changed)
-                .map(|i| messages[(i * step + round) % messages.len()].clone())
+                .map(|i| messages[(i * step + round * shift) % messages.len()].clone())
                 .collect();
             stream.send(&some, changed)?;
             stream.wait()?;
