@@ -1,102 +1,437 @@
-//! Sends operations to a proxy as fast as it takes them, and says how fast
-//! that was.
+//! Sends operations to a proxy, and prints how fast they were taken, how many
+//! were lost, and how long scrapes take while some series change: plain figures,
+//! a line each.
 //!
 //! ```text
-//! cargo run --release --example operations -- unix:/run/ops.sock 5000000 10000
-//! cargo run --release --example operations -- udp:127.0.0.1:9999 1000000 10000 statsd 100000
+//! cargo build --release --bin exporter-proxy --example operations
+//! target/release/examples/operations stream
+//! target/release/examples/operations udp --rate 100000
+//! target/release/examples/operations scrape
 //! ```
 //!
-//! Arguments: where to, how many, of how many series, `json` or `statsd`, how
-//! many a second at most (0: as many as go).
+//! By itself it starts the proxy that was built beside it, on free ports of the
+//! loopback; with `--http` and `--to` it uses one that runs, and looks at the
+//! difference to what that has counted before.
 
-use std::io::Write;
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Operations that go into one write on a stream.
-const AT_ONCE: usize = 100;
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use tempfile::TempDir;
 
-enum To {
-    Stream(Box<dyn Write>),
-    Udp(UdpSocket),
-    Unix(UnixDatagram),
+use support::figures::{percentile, resident_bytes};
+use support::proxy::Proxy;
+
+#[derive(Parser)]
+#[command(about = "Sends operations as fast as the proxy takes them, and prints the figures.")]
+struct Arguments {
+    mode: Mode,
+    /// Living series [default: 10000, or 100000 with `scrape`]
+    #[arg(long)]
+    series: Option<usize>,
+    /// Operations to send over the stream
+    #[arg(long, default_value_t = 5_000_000)]
+    count: usize,
+    /// Operations a second by UDP; 0 for as many as go
+    #[arg(long, default_value_t = 100_000)]
+    rate: usize,
+    /// Seconds to send by UDP
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Operations in one datagram
+    #[arg(long, default_value_t = 1)]
+    pack: usize,
+    /// Series that are changed before each scrape [default: one of a hundred]
+    #[arg(long)]
+    changed: Option<usize>,
+    /// Change series that were made one after the other, and not some of all
+    #[arg(long)]
+    together: bool,
+    /// Scrapes to time in each coding
+    #[arg(long, default_value_t = 300)]
+    rounds: usize,
+    /// Send lines of StatsD, and not JSON
+    #[arg(long)]
+    statsd: bool,
+    /// The proxy to start [default: the one built beside this program]
+    #[arg(long)]
+    proxy: Option<PathBuf>,
+    /// Worker threads of the started proxy
+    #[arg(long, default_value_t = 2)]
+    worker_threads: usize,
+    /// Where a running proxy is scraped, host:port
+    #[arg(long, requires = "to")]
+    http: Option<String>,
+    /// Its socket: unix:PATH or tcp:HOST:PORT, or with `udp` HOST:PORT
+    #[arg(long, requires = "http")]
+    to: Option<String>,
 }
 
-fn main() -> std::io::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let text = |place: usize, default: &str| {
-        let given = arguments.get(place).map(String::as_str);
-        given.unwrap_or(default).to_owned()
-    };
-    let number = |place: usize, default: usize| {
-        let given = arguments.get(place).and_then(|text| text.parse().ok());
-        given.unwrap_or(default)
-    };
-    let address = text(0, "unix:/tmp/operations.sock");
-    let (count, series) = (number(1, 1_000_000), number(2, 10_000).max(1));
-    let json = text(3, "json") == "json";
-    let rate = number(4, 0);
-    let (kind, rest) = address.split_once(':').unwrap_or(("unix", &address));
-    let mut to = match kind {
-        "tcp" => To::Stream(Box::new(TcpStream::connect(rest)?)),
-        "udp" => {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.connect(rest)?;
-            To::Udp(socket)
-        }
-        "unixgram" => {
-            let socket = UnixDatagram::unbound()?;
-            socket.connect(rest)?;
-            To::Unix(socket)
-        }
-        _ => To::Stream(Box::new(UnixStream::connect(rest)?)),
-    };
-    let messages: Vec<Vec<u8>> = (0..series).map(|i| message(i, json)).collect();
-    let begun = Instant::now();
-    let mut buffer = Vec::new();
-    let mut sent = 0;
-    while sent < count {
-        if rate > 0 && sent % AT_ONCE == 0 {
-            let due = Duration::from_secs_f64(sent as f64 / rate as f64);
-            sleep(due.saturating_sub(begun.elapsed()));
-        }
-        match &mut to {
-            To::Stream(stream) => {
-                buffer.clear();
-                let now = AT_ONCE.min(count - sent);
-                for i in sent..sent + now {
-                    buffer.extend_from_slice(&messages[i % series]);
-                }
-                stream.write_all(&buffer)?;
-                sent += now;
-            }
-            To::Udp(socket) => {
-                socket.send(&messages[sent % series])?;
-                sent += 1;
-            }
-            To::Unix(socket) => {
-                socket.send(&messages[sent % series])?;
-                sent += 1;
-            }
+#[derive(Clone, Copy, ValueEnum, PartialEq)]
+enum Mode {
+    /// Operations over one stream
+    Stream,
+    /// Operations by UDP at a rate, and what is lost of them
+    Udp,
+    /// Scrapes between which some series change
+    Scrape,
+}
+
+/// Operations that go into one write on a stream, or between two looks at the
+/// clock.
+const AT_ONCE: usize = 100;
+
+/// Series of one family.
+const FAMILY: usize = 10_000;
+
+/// Datagrams are looked for so long after the last that was counted.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let series = arguments.series.unwrap_or(match arguments.mode {
+        Mode::Scrape => 100_000,
+        Mode::Stream | Mode::Udp => 10_000,
+    });
+    let messages: Vec<Vec<u8>> = (0..series.max(1))
+        .map(|i| message(i, !arguments.statsd))
+        .collect();
+    let Target { started, http, to } = start(&arguments)?;
+    println!("series            {}", messages.len());
+    match arguments.mode {
+        Mode::Stream => stream(&http, &to, arguments.count, &messages)?,
+        Mode::Udp => udp(&http, &to, &arguments, &messages)?,
+        Mode::Scrape => {
+            let changed = arguments.changed.unwrap_or(messages.len() / 100);
+            scrape(&http, &to, &messages, changed, &arguments)?;
         }
     }
-    let took = begun.elapsed();
-    let rate = sent as f64 / took.as_secs_f64();
-    println!("{sent} operations in {took:.2?}: {rate:.0} a second");
+    if let Some((proxy, _)) = started {
+        let mib = resident_bytes(proxy.pid())? / f64::from(1 << 20);
+        println!("resident_mib      {mib:.1}");
+    }
     Ok(())
 }
 
+/// What is measured.
+struct Target {
+    /// The proxy, if it was started here, with the directory of its socket.
+    started: Option<(Proxy, TempDir)>,
+    /// Where it is scraped.
+    http: String,
+    /// Where operations are sent.
+    to: String,
+}
+
+fn start(arguments: &Arguments) -> Result<Target> {
+    if let (Some(http), Some(to)) = (&arguments.http, &arguments.to) {
+        return Ok(Target {
+            started: None,
+            http: http.clone(),
+            to: to.clone(),
+        });
+    }
+    let beside = || -> Result<PathBuf> {
+        let own = std::env::current_exe()?;
+        let dir = own.ancestors().nth(2).context("target/release/examples")?;
+        Ok(dir.join("exporter-proxy"))
+    };
+    let program = arguments.proxy.clone().map_or_else(beside, Ok)?;
+    let dir = tempfile::tempdir()?;
+    let unix = dir.path().join("operations.sock");
+    let udp = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let more = format!("[operations]\nudp = \"{udp}\"\nunix_sockets = [{unix:?}]\n");
+    let proxy = Proxy::start(&program, arguments.worker_threads, &more)?;
+    let http = proxy.addresses.http.clone();
+    let to = match arguments.mode {
+        Mode::Udp => udp.to_string(),
+        Mode::Stream | Mode::Scrape => format!("unix:{}", unix.display()),
+    };
+    Ok(Target {
+        started: Some((proxy, dir)),
+        http,
+        to,
+    })
+}
+
+/// An operation on one series, with its line's end.
 fn message(series: usize, json: bool) -> Vec<u8> {
-    let (host, path) = (series / 100, series % 100);
+    let (family, host, path) = (series / FAMILY, series / 100, series % 100);
     if json {
         format!(
-            "{{\"name\":\"requests_total\",\"op\":\"inc\",\"value\":1,\
+            "{{\"name\":\"requests_{family}_total\",\"op\":\"inc\",\"value\":1,\
              \"labels\":{{\"host\":\"host-{host}\",\"path\":\"/p/{path}\"}}}}\n"
         )
     } else {
-        format!("requests.total:1|c|#host:host-{host},path:/p/{path}\n")
+        format!("requests.{family}.total:1|c|#host:host-{host},path:/p/{path}\n")
     }
     .into_bytes()
+}
+
+/// A stream of operations, which tells when all of it was taken.
+struct Stream {
+    write: Box<dyn Write>,
+    answers: BufReader<Box<dyn Read>>,
+}
+
+impl Stream {
+    fn connect(address: &str) -> Result<Stream> {
+        let (kind, place) = address.split_once(':').unwrap_or(("unix", address));
+        let (write, read): (Box<dyn Write>, Box<dyn Read>) = match kind {
+            "tcp" => {
+                let stream = TcpStream::connect(place)?;
+                stream.set_nodelay(true)?;
+                (Box::new(stream.try_clone()?), Box::new(stream))
+            }
+            _ => {
+                let stream = UnixStream::connect(place)?;
+                (Box::new(stream.try_clone()?), Box::new(stream))
+            }
+        };
+        Ok(Stream {
+            write,
+            answers: BufReader::new(read),
+        })
+    }
+
+    /// Writes so many messages, over and over.
+    fn send(&mut self, messages: &[Vec<u8>], count: usize) -> Result<()> {
+        let mut buffer = Vec::new();
+        let mut sent = 0;
+        while sent < count {
+            buffer.clear();
+            let now = AT_ONCE.min(count - sent);
+            for i in sent..sent + now {
+                buffer.extend_from_slice(&messages[i % messages.len()]);
+            }
+            self.write.write_all(&buffer)?;
+            sent += now;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was written is taken: what is refused is answered,
+    /// and by then all before it is done.
+    fn wait(&mut self) -> Result<()> {
+        self.write.write_all(b"done?\n")?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        if !answer.contains("done?") {
+            bail!("refused: {answer}");
+        }
+        Ok(())
+    }
+}
+
+fn stream(http: &str, to: &str, count: usize, messages: &[Vec<u8>]) -> Result<()> {
+    let mut stream = Stream::connect(to)?;
+    // The first of each series makes it, which takes longer.
+    stream.send(messages, messages.len())?;
+    stream.wait()?;
+    let before = Counts::read(http)?;
+    let begun = Instant::now();
+    stream.send(messages, count)?;
+    stream.wait()?;
+    let took = begun.elapsed();
+    let applied = Counts::read(http)?.applied - before.applied;
+    println!("operations        {count}");
+    println!("applied           {applied}");
+    println!("seconds           {:.3}", took.as_secs_f64());
+    println!("per_second        {:.0}", count as f64 / took.as_secs_f64());
+    Ok(())
+}
+
+fn udp(http: &str, to: &str, arguments: &Arguments, messages: &[Vec<u8>]) -> Result<()> {
+    let (rate, pack) = (arguments.rate, arguments.pack.max(1));
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(to)?;
+    let datagrams: Vec<Vec<u8>> = (0..messages.len())
+        .map(|i| {
+            let mut datagram = Vec::new();
+            for k in 0..pack {
+                datagram.extend_from_slice(&messages[(i * pack + k) % messages.len()]);
+            }
+            datagram
+        })
+        .collect();
+    let (before, kernel) = (Counts::read(http)?, kernel_errors());
+    let begun = Instant::now();
+    let end = Duration::from_secs(arguments.seconds);
+    let mut sent = 0;
+    while begun.elapsed() < end {
+        if rate > 0 {
+            let due = Duration::from_secs_f64((sent * pack) as f64 / rate as f64);
+            sleep(due.saturating_sub(begun.elapsed()));
+        }
+        for _ in 0..(AT_ONCE / pack).max(1) {
+            socket.send(&datagrams[sent % datagrams.len()])?;
+            sent += 1;
+        }
+    }
+    let took = begun.elapsed();
+    let (mut last, mut since) = (Counts::read(http)?, Instant::now());
+    while since.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(100));
+        let now = Counts::read(http)?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    let operations = sent * pack;
+    let counted = last.all - before.all;
+    println!("datagrams         {sent}");
+    println!("operations        {operations}");
+    println!(
+        "per_second        {:.0}",
+        operations as f64 / took.as_secs_f64()
+    );
+    println!("counted           {counted}");
+    println!("applied           {}", last.applied - before.applied);
+    println!("lost              {}", operations as i64 - counted as i64);
+    // Datagrams: at the proxy's sockets, and at all of this machine.
+    println!("lost_by_the_proxy {}", last.lost - before.lost);
+    match (kernel, kernel_errors()) {
+        (Some(before), Some(after)) => println!("lost_by_kernel    {}", after - before),
+        _ => println!("lost_by_kernel    not told"),
+    }
+    Ok(())
+}
+
+fn scrape(
+    http: &str,
+    to: &str,
+    messages: &[Vec<u8>],
+    changed: usize,
+    arguments: &Arguments,
+) -> Result<()> {
+    let mut stream = Stream::connect(to)?;
+    stream.send(messages, messages.len())?;
+    stream.wait()?;
+    println!("changed           {changed}");
+    let rounds = arguments.rounds.max(1);
+    // Spread over all, and others each time; or all in one place.
+    let (step, shift) = match arguments.together {
+        true => (1, changed),
+        false => ((messages.len() / changed.max(1)).max(1), 1),
+    };
+    for coding in ["identity", "gzip"] {
+        let mut client = Client::connect(http)?;
+        let mut timed = || -> Result<f64> {
+            let begun = Instant::now();
+            client.get(coding)?;
+            Ok(begun.elapsed().as_secs_f64() * 1000.0)
+        };
+        let first = timed()?;
+        let mut times = Vec::with_capacity(rounds);
+        for round in 0..rounds {
+            let some: Vec<Vec<u8>> = (0..changed)
+                .map(|i| messages[(i * step + round * shift) % messages.len()].clone())
+                .collect();
+            stream.send(&some, changed)?;
+            stream.wait()?;
+            times.push(timed()?);
+        }
+        let bytes = client.body.len();
+        let figure = |name: &str, value: f64| {
+            println!("{:<17} {value:.3}", format!("{coding}_{name}"));
+        };
+        println!("{:<17} {bytes}", format!("{coding}_bytes"));
+        figure("first_ms", first);
+        figure("p50_ms", percentile(times.clone(), 0.5));
+        figure("p99_ms", percentile(times, 0.99));
+    }
+    Ok(())
+}
+
+/// What the proxy has counted, on all its sockets for operations.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Counts {
+    /// Messages, those that were refused too.
+    all: u64,
+    applied: u64,
+    /// Datagrams that the kernel dropped at the proxy's sockets.
+    lost: u64,
+}
+
+impl Counts {
+    fn read(http: &str) -> Result<Counts> {
+        let mut client = Client::connect(http)?;
+        client.get("identity")?;
+        let mut counts = Counts::default();
+        for line in String::from_utf8_lossy(&client.body).lines() {
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let value = value.parse().unwrap_or(0.0) as u64;
+            if series.starts_with("exporter_proxy_operations_total{") {
+                counts.all += value;
+                if series.contains("\"applied\"") {
+                    counts.applied += value;
+                }
+            } else if series.starts_with("exporter_proxy_operations_datagrams_lost_total{") {
+                counts.lost += value;
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Datagrams of UDP that the kernel dropped for want of room, on all sockets of
+/// this machine.
+fn kernel_errors() -> Option<u64> {
+    let table = fs::read_to_string("/proc/net/snmp").ok()?;
+    let mut lines = table.lines().filter(|line| line.starts_with("Udp:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split(' ').position(|name| name == "RcvbufErrors")?;
+    values.split(' ').nth(place)?.parse().ok()
+}
+
+/// A scraper on a kept connection.
+struct Client {
+    stream: BufReader<TcpStream>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    fn connect(http: &str) -> Result<Client> {
+        let stream = TcpStream::connect(http)?;
+        stream.set_nodelay(true)?;
+        Ok(Client {
+            stream: BufReader::new(stream),
+            body: Vec::new(),
+        })
+    }
+
+    /// Scrapes, to the last byte of the body.
+    fn get(&mut self, coding: &str) -> Result<()> {
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {coding}\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let (mut line, mut length) = (String::new(), None);
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line)? == 0 {
+                bail!("the answer ends too early");
+            }
+            if line == "\r\n" {
+                break;
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().ok();
+            }
+        }
+        self.body.resize(length.context("no Content-Length")?, 0);
+        self.stream.read_exact(&mut self.body)?;
+        Ok(())
+    }
 }

@@ -24,8 +24,20 @@ mod push_clients;
 /// The same requests to the proxy and to Pushgateway.
 mod pushgateway;
 
+/// Examples in documents, and what they leave.
+mod documents;
+
 /// The examples of `docs/pushing.md`.
 mod pushing_docs;
+
+/// Operations, by the tools and libraries that people send them with.
+mod operations;
+
+/// The examples and tables of `docs/operations.md`.
+mod operations_docs;
+
+/// The clients to copy, of `client/`.
+mod operations_clients;
 
 /// Upstream exporters that are polled.
 mod upstreams;

@@ -24,6 +24,8 @@ pub enum Tool {
     Node,
     NodeExporter,
     Php,
+    /// PHP with its extension `sockets`.
+    PhpSockets,
     /// Node, with the packages of `tests/clients/node`.
     PromClient,
     Prometheus,
@@ -36,6 +38,9 @@ pub enum Tool {
     /// Python of the virtual environment, with pycapnp.
     Pycapnp,
     Python,
+    Socat,
+    /// Python of the virtual environment, with the packages statsd and datadog.
+    StatsdClients,
     Zcat,
 }
 
@@ -51,13 +56,16 @@ impl Tool {
             Tool::Netcat => "nc".into(),
             Tool::Node | Tool::PromClient => "node".into(),
             Tool::NodeExporter => "prometheus-node-exporter".into(),
-            Tool::Php => "php".into(),
+            Tool::Php | Tool::PhpSockets => "php".into(),
             Tool::Prometheus => "prometheus".into(),
             Tool::Promtool => "promtool".into(),
             Tool::PushClient => Path::new(env!("CARGO_TARGET_TMPDIR")).join("push-client"),
             Tool::Pushgateway => "prometheus-pushgateway".into(),
-            Tool::Pycapnp | Tool::PrometheusClient => root().join(".venv/bin/python"),
+            Tool::Pycapnp | Tool::PrometheusClient | Tool::StatsdClients => {
+                root().join(".venv/bin/python")
+            }
             Tool::Python => "python3".into(),
+            Tool::Socat => "socat".into(),
             Tool::Zcat => "zcat".into(),
         }
     }
@@ -68,11 +76,14 @@ impl Tool {
             Tool::PushClient => return push_client_is_built(),
             Tool::Java => probe.args(["--describe-module", "jdk.compiler"]),
             Tool::Netcat => probe.arg("-h"),
+            Tool::PhpSockets => probe.args(["-r", "socket_strerror(0);"]),
             Tool::PromClient => probe
                 .args(["-e", "require('prom-client')"])
                 .current_dir(root().join("tests/clients/node")),
             Tool::PrometheusClient => probe.args(["-c", "import prometheus_client"]),
             Tool::Pycapnp => probe.args(["-c", "import capnp"]),
+            Tool::Socat => probe.arg("-V"),
+            Tool::StatsdClients => probe.args(["-c", "import datadog, statsd"]),
             _ => probe.arg("--version"),
         };
         let Ok(output) = probe.stdin(Stdio::null()).output() else {
@@ -89,10 +100,12 @@ impl Tool {
         match self {
             Tool::Java => "java with its compiler".to_owned(),
             Tool::Netcat => "nc (the one of OpenBSD)".to_owned(),
+            Tool::PhpSockets => "php with its extension sockets".to_owned(),
             Tool::PromClient => "node with the packages of tests/clients/node".to_owned(),
             Tool::PrometheusClient => "prometheus_client in .venv".to_owned(),
             Tool::PushClient => "go, to build tests/clients/go".to_owned(),
             Tool::Pycapnp => "pycapnp in .venv".to_owned(),
+            Tool::StatsdClients => "statsd and datadog in .venv".to_owned(),
             _ => self.program().display().to_string(),
         }
     }

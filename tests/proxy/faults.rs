@@ -96,7 +96,7 @@ fn http_connections_past_the_bound_make_room_for_a_scrape() {
 }
 
 /// Starts the proxy where it may open that many files.
-fn with_files(files: u32, config: &str) -> Proxy {
+pub fn with_files(files: u32, config: &str) -> Proxy {
     Proxy::launch(config, &[], |command| {
         let mut limited = Command::new("sh");
         limited

@@ -9,22 +9,27 @@ use std::path::PathBuf;
 use crate::harness::{PATIENCE, Proxy, eventually};
 
 /// A proxy with a socket of each sort.
-struct Bench {
-    proxy: Proxy,
-    tcp: String,
-    udp: String,
-    unix: PathBuf,
-    datagrams: PathBuf,
+pub struct Bench {
+    pub proxy: Proxy,
+    pub tcp: String,
+    pub udp: String,
+    pub unix: PathBuf,
+    pub datagrams: PathBuf,
 }
 
-fn bench(config: &str) -> Bench {
+pub fn bench(config: &str) -> Bench {
+    bench_of(config, Proxy::start)
+}
+
+/// The same with another way to start it.
+pub fn bench_of(config: &str, start: impl FnOnce(&str) -> Proxy) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let (unix, datagrams) = (dir.path().join("o.sock"), dir.path().join("d.sock"));
     let lists = format!(
         "[operations]\ntcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n\
          unix_sockets = [{unix:?}]\nunix_datagram_sockets = [{datagrams:?}]\n{config}"
     );
-    let proxy = Proxy::start(&lists);
+    let proxy = start(&lists);
     let log = proxy.log();
     let bound = |sort: &str| {
         let marker = format!("operations on {sort} socket ");
@@ -43,14 +48,14 @@ fn bench(config: &str) -> Bench {
 }
 
 impl Bench {
-    fn connect(&self) -> UnixStream {
+    pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.unix).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
     /// Sends all, half-closes, and returns what is answered.
-    fn send(&self, bytes: &[u8]) -> String {
+    pub fn send(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
@@ -59,17 +64,17 @@ impl Bench {
         answer
     }
 
-    fn send_udp(&self, bytes: &[u8]) {
+    pub fn send_udp(&self, bytes: &[u8]) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(bytes, &self.udp).unwrap();
     }
 
     #[track_caller]
-    fn comes_to(&self, series: &str, value: f64) {
+    pub fn comes_to(&self, series: &str, value: f64) {
         eventually(|| self.proxy.sample(series), |seen| *seen == Some(value));
     }
 
-    fn results(&self, transport: &str, result: &str) -> f64 {
+    pub fn results(&self, transport: &str, result: &str) -> f64 {
         let series = format!(
             "exporter_proxy_operations_total{{result=\"{result}\",transport=\"{transport}\"}}"
         );

@@ -1,0 +1,282 @@
+//! `docs/operations.md`: its examples are run as they stand, the sockets aside,
+//! and what they send shows up; what its tables say is tried.
+//! [`documents`](crate::documents) says how the examples are written; a table
+//! that is tried stands after `<!-- table: NAME -->`.
+
+use std::fs;
+
+use crate::documents::{self, Block};
+use crate::gateway::Page;
+use crate::harness::{eventually, program};
+use crate::operations::Counting;
+use crate::tools::{self, Tool, command, root, run, run_with};
+
+const DOCUMENT: &str = include_str!("../../docs/operations.md");
+
+/// Languages whose blocks are examples to run, by the words of their fences.
+const LANGUAGES: [&str; 4] = ["sh", "bash", "python", "php"];
+
+fn blocks() -> Vec<Block> {
+    documents::blocks(DOCUMENT)
+}
+
+/// Runs the examples of a language one after the other.
+fn run_examples(language: &str) {
+    let counting = Counting::start("");
+    let port = |address: &str| {
+        let (_, port) = address.split_once(':').expect("a port");
+        port.to_owned()
+    };
+    let mut number = 0;
+    for block in blocks() {
+        if block.language != language {
+            continue;
+        }
+        number += 1;
+        let text = block
+            .text
+            .replace("client/", &format!("{}/client/", root().display()))
+            .replace("/run/exporter-proxy-operations.sock", "<unix>")
+            .replace("/run/exporter-proxy-datagrams.sock", "<datagrams>")
+            .replace("localhost:6556", &counting.proxy.push)
+            // A port that was chosen may have the other's digits in it.
+            .replace("6557", "<udp port>")
+            .replace("6558", "<tcp port>");
+        let text = counting
+            .filled(&text)
+            .replace("<udp port>", &port(&counting.udp))
+            .replace("<tcp port>", &port(&counting.tcp));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut example = documents::example(language, &text, dir.path());
+        let printed = run(example.current_dir(dir.path()));
+        assert_eq!(printed.stdout + &printed.stderr, "", "{text}");
+        for expected in &block.expected {
+            eventually(
+                || (expected, Page::parse(&counting.proxy.metrics())),
+                |(expected, page)| expected.holds(page),
+            );
+        }
+    }
+    assert!(number > 0, "no example in {language}");
+}
+
+#[test]
+fn examples_for_netcat_and_socat_count() {
+    if tools::here(&[Tool::Netcat, Tool::Socat, Tool::Curl]) {
+        run_examples("sh");
+    }
+}
+
+#[test]
+fn examples_in_bash_count() {
+    if tools::here(&[Tool::Netcat]) {
+        run_examples("bash");
+    }
+}
+
+#[test]
+fn examples_in_python_count() {
+    if tools::here(&[Tool::StatsdClients]) {
+        run_examples("python");
+    }
+}
+
+#[test]
+fn examples_in_php_count() {
+    if tools::here(&[Tool::PhpSockets]) {
+        run_examples("php");
+    }
+}
+
+#[test]
+fn every_example_says_what_it_leaves() {
+    for block in blocks() {
+        let is_example = LANGUAGES.contains(&block.language);
+        assert_eq!(is_example, !block.expected.is_empty(), "{block:#?}");
+    }
+}
+
+#[test]
+fn settings_in_the_document_are_settings() {
+    let mut number = 0;
+    for block in blocks().iter().filter(|block| block.language == "toml") {
+        number += 1;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("config.toml");
+        fs::write(&file, block.text).expect("the settings are written");
+        run(program().arg("check-config").arg("--config").arg(&file));
+    }
+    assert!(number > 0, "no settings in the document");
+}
+
+/// The rows of a table, without its head: cells as they are to be read.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let marker = format!("<!-- table: {name} -->\n");
+    let (_, rest) = DOCUMENT.split_once(&marker).expect("the table is marked");
+    let lines = rest.trim_start().lines();
+    let rows: Vec<Vec<String>> = lines
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let cells = line.trim_matches('|').replace("\\|", "\u{1}");
+            let cells = cells.split('|');
+            cells
+                .map(|cell| cell.trim().replace('\u{1}', "|"))
+                .collect()
+        })
+        .collect();
+    assert!(rows.len() > 5, "{name}: {rows:?}");
+    rows
+}
+
+/// A cell without the marks of code.
+fn code(cell: &str) -> &str {
+    cell.trim_matches('`')
+}
+
+/// Sends a text as `nc -N -U` does, and returns what is answered.
+fn send(counting: &Counting, text: &str) -> String {
+    let unix = counting.filled("<unix>");
+    let mut netcat = command(Tool::Netcat);
+    run_with(netcat.args(["-N", "-U", &unix]), text.as_bytes()).stdout
+}
+
+#[test]
+fn buckets_are_as_the_document_says() {
+    if !tools::here(&[Tool::Netcat]) {
+        return;
+    }
+    let counting = Counting::start("");
+    for (number, row) in table("buckets").iter().enumerate() {
+        let [given, bounds] = &row[..] else {
+            panic!("{row:?}");
+        };
+        let keys = match given.strip_prefix('`') {
+            Some(_) => format!(", {}", code(given)),
+            None => String::new(),
+        };
+        let message = format!("{{\"name\": \"b{number}\", \"op\": \"obs\"{keys}}}");
+        assert_eq!(send(&counting, &message), "", "{message}");
+        let metrics = counting.proxy.metrics();
+        let start = format!("b{number}_bucket{{le=\"");
+        let shown: Vec<&str> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start)?.split('"').next())
+            .collect();
+        let expected: Vec<&str> = code(bounds).split(", ").chain(["+Inf"]).collect();
+        assert_eq!(shown, expected, "{message}");
+    }
+}
+
+#[test]
+fn lines_make_what_the_document_says() {
+    if !tools::here(&[Tool::Netcat]) {
+        return;
+    }
+    let counting = Counting::start("");
+    for row in table("lines") {
+        let [line, sample, kind] = &row[..] else {
+            panic!("{row:?}");
+        };
+        assert_eq!(send(&counting, code(line)), "", "{line}");
+        let page = Page::parse(&counting.proxy.metrics());
+        let (series, value) = code(sample).rsplit_once(' ').expect("a value");
+        page.expect(&[(series, value.parse().expect("a number"))]);
+        let named = kind.split([':', ',']).next().expect("a word");
+        if ["counter", "gauge", "histogram"].contains(&named) {
+            let name = series.split('{').next().expect("a name");
+            let family = page
+                .families
+                .iter()
+                .find(|(family, _)| name.starts_with(*family));
+            assert_eq!(family.expect("it is there").1.kind, named, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_has_the_reason_that_the_document_says() {
+    if !tools::here(&[Tool::Netcat]) {
+        return;
+    }
+    let counting = Counting::start("");
+    let there = "views:1|c\n{\"name\": \"seconds\", \"op\": \"obs\"}";
+    assert_eq!(send(&counting, there), "");
+    let before = counting.proxy.metrics();
+    let page = Page::parse(&before);
+    for row in table("refused") {
+        let (message, reason) = (code(&row[0]), code(&row[1]));
+        let times = counting.results(reason);
+        let answer = send(&counting, message);
+        let lines = answer.lines().count();
+        assert!(
+            answer.starts_with("error: message 1: ") && lines == 1,
+            "{message}: {answer}"
+        );
+        assert_eq!(counting.results(reason), times + 1.0, "{message}: {answer}");
+    }
+    assert_eq!(Page::parse(&counting.proxy.metrics()), page, "nothing else");
+}
+
+#[test]
+fn every_setting_stands_in_the_document_with_its_default() {
+    let printed = run(program().arg("print-config")).stdout;
+    let start = printed.find("[operations]\n").expect("they are printed");
+    let rest = &printed[start + "[operations]\n".len()..];
+    let (settings, _) = rest.split_once("\n[").expect("another table follows");
+    let mut expected: Vec<String> = settings
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    expected.push("extra_labels = {}".to_owned());
+    let mut found: Vec<String> = table("settings")
+        .iter()
+        .map(|row| format!("{} = {}", code(&row[0]), code(&row[1])))
+        .collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+/// The metrics that it names are there, by these names.
+#[test]
+fn metrics_in_the_document_are_shown() {
+    let counting = Counting::start("");
+    let metrics = counting.proxy.metrics();
+    let mut number = 0;
+    for row in DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("| `exporter_proxy_"))
+    {
+        number += 1;
+        let cell = code(row.split('|').nth(1).expect("a cell").trim());
+        let name = cell.split('{').next().expect("a name");
+        assert!(metrics.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    assert!(number > 4, "{number}");
+}
+
+#[test]
+fn links_in_the_document_lead_somewhere() {
+    let anchors: Vec<String> = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("##"))
+        .map(|heading| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            heading.replace(' ', "-").replace(['\'', ','], "")
+        })
+        .collect();
+    let mut number = 0;
+    for link in DOCUMENT.split("](").skip(1) {
+        let target = link.split(')').next().expect("a link ends");
+        number += 1;
+        if let Some(anchor) = target.strip_prefix('#') {
+            assert!(anchors.iter().any(|it| it == anchor), "{anchor}");
+        } else {
+            let file = target.split('#').next().expect("a file");
+            assert!(root().join("docs").join(file).exists(), "{target}");
+        }
+    }
+    assert!(number > 10, "{number}");
+}
