@@ -203,7 +203,7 @@ impl Sections {
         freed.extend(self.natives.set(&name, id, family.natives));
         Member {
             family: name,
-            series: family.series.into(),
+            series: family.series,
             bytes,
             natives,
             came,
