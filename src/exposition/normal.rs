@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::added::{Added, put_on};
 use super::form::plain;
-use super::parse::{Fault, Reason, offset};
+use super::parse::{Fault, Reason, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
 use super::{
     Families, FamilyText, FamilyView, Format, Kind, Labels, Limit, Limits, ParseError, Text,
@@ -74,7 +74,7 @@ pub fn normalize_as<H: BuildHasher>(
 ) -> Result<Vec<FamilyText>, ParseError> {
     let short = (format == Format::Text).then(|| once::read(text, normal));
     match short.flatten() {
-        Some(drafts) => Ok(drafts.finish()),
+        Some(families) => Ok(families),
         None => by_families(text, format, normal),
     }
 }
@@ -139,17 +139,35 @@ enum Lines {
 /// a family that stays longer than the others would hold on to too much.
 const LONGEST_SHARED: usize = 64 * 1024;
 
-impl Drafts<'_> {
-    fn finish(mut self) -> Vec<FamilyText> {
-        let mut shared = Bytes::new();
-        if self.text.len() <= LONGEST_SHARED {
-            self.text.shrink_to_fit();
-            shared = Bytes::from(std::mem::take(&mut self.text));
+/// The samples of all families of a text.
+enum Written {
+    Shared(Bytes),
+    Long(String),
+}
+
+impl Written {
+    fn new(mut text: String) -> Self {
+        if text.len() > LONGEST_SHARED {
+            return Written::Long(text);
         }
+        text.shrink_to_fit();
+        Written::Shared(Bytes::from(text))
+    }
+
+    fn lines(&self, range: Range<usize>) -> Text {
+        match self {
+            Written::Shared(text) => Text::of_lines(text.slice(range)),
+            Written::Long(text) => Text::new(&text[range]),
+        }
+    }
+}
+
+impl Drafts<'_> {
+    fn finish(self) -> Vec<FamilyText> {
+        let written = Written::new(self.text);
         let samples = |lines| match lines {
             Lines::Own(lines) => Text::new(&lines),
-            Lines::Shared(range) if !shared.is_empty() => Text::of_lines(shared.slice(range)),
-            Lines::Shared(range) => Text::new(&self.text[range]),
+            Lines::Shared(range) => written.lines(range),
         };
         let drafts = self.drafts.into_iter();
         drafts
@@ -366,17 +384,12 @@ pub(super) fn write_sample_start<'l>(
 
 /// Whether a metric's name can stand without quotes.
 pub fn is_plain_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    !bytes.is_empty()
-        && !bytes[0].is_ascii_digit()
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+    bare_name(name).is_some_and(|bare| bare.len() == name.len())
 }
 
 /// Whether a label's name can stand without quotes.
 pub fn is_plain_label(name: &str) -> bool {
-    is_plain_name(name) && !name.contains(':')
+    bare_label(name).is_some_and(|bare| bare.len() == name.len())
 }
 
 #[cfg(test)]

@@ -180,7 +180,9 @@ impl Intake {
     pub(super) fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
         let told = |reason, problem: String| Err(told(group, family, reason, &problem));
         let name = &family.name;
-        if self.own_metrics && plain_name(name).starts_with(RESERVED) {
+        // No other character than its own becomes the first one.
+        let may_be = name.starts_with(&RESERVED[..1]);
+        if self.own_metrics && may_be && plain_name(name).starts_with(RESERVED) {
             let problem =
                 format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
             return told(Reason::ReservedName, problem);

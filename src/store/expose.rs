@@ -102,6 +102,9 @@ impl Sections {
         let places = places(&old, coming.map(|family| &*family.name));
         // What goes goes first: what comes may be of its plain name.
         self.leave_others(id, section, &old, &places, freed);
+        freed.reserve(places.len());
+        // Families mostly come in the order of their names, as members are.
+        let in_order = places.is_sorted() && places.first().is_none_or(Option::is_some);
         let mut members = Vec::with_capacity(places.len());
         for ((family, default), place) in families
             .into_iter()
@@ -118,7 +121,9 @@ impl Sections {
             section.account(before, Some(&member));
             members.push(member);
         }
-        members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
+        if !in_order {
+            members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
+        }
         section.members = Arc::new(members);
     }
 

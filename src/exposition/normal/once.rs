@@ -5,30 +5,31 @@
 //! knows every case and what to say of it. What is returned is what that way
 //! would come to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use memchr::memchr;
 
 use super::template::Template;
-use super::{Draft, Drafts, Lines, Normal, Timestamps, is_plain_label, write_hashed};
+use super::{Normal, Timestamps, Written, is_plain_label, write_hashed};
 use crate::exposition::added::{Added, put_on};
 use crate::exposition::families::{Part, misfit, part, parts_label};
 use crate::exposition::parse::{bare_name, offset};
 use crate::exposition::series::{SeriesHashes, hash_series};
-use crate::exposition::{Entry, Format, Kind, Labels, Parser};
+use crate::exposition::{Entry, FamilyText, Format, Kind, Labels, Parser};
 
 /// The families of a text 0.0.4.
-pub(super) fn read<'t, H: BuildHasher>(
-    text: &'t str,
+pub(super) fn read<H: BuildHasher>(
+    text: &str,
     normal: &Normal<'_, H>,
-) -> Option<Drafts<'t>> {
+) -> Option<Vec<FamilyText>> {
     u32::try_from(text.len()).ok()?;
     let mut once = Once {
         normal,
         left: normal.limits.text.checked_sub(text.len())?,
         added: normal.added.iter().map(Added::len).sum(),
-        families: Vec::new(),
+        families: Vec::with_capacity(text.len() / BYTES_A_FAMILY + 1),
         by_name: HashMap::new(),
         is_sorted: true,
         current: 0,
@@ -52,8 +53,10 @@ pub(super) fn read<'t, H: BuildHasher>(
     Some(once.finish())
 }
 
-/// About what the shortest lines of large texts have.
+/// About what the shortest lines and families of large texts have. It is what
+/// lists begin with, which grow where there are more.
 const BYTES_A_LINE: usize = 48;
+const BYTES_A_FAMILY: usize = 160;
 
 /// A text, while it is read.
 struct Once<'t, 'n, H> {
@@ -118,17 +121,17 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         self.leave(family, hash, read.value_text, None)
     }
 
-    /// The name that a line begins with: most often that of the family that was
+    /// The name that a text begins with: most often that of the family that was
     /// named last.
-    fn name(&self, line: &'t str) -> Option<&'t str> {
+    fn name(&self, text: &'t str) -> Option<&'t str> {
         if let Some(current) = self.families.get(self.current) {
             let name = current.name;
-            let after = line.as_bytes().get(name.len());
-            if matches!(after, Some(b'{' | b' ')) && line.starts_with(name) {
-                return Some(&line[..name.len()]);
+            let after = text.as_bytes().get(name.len());
+            if matches!(after, Some(b'{' | b' ')) && text.starts_with(name) {
+                return Some(&text[..name.len()]);
             }
         }
-        bare_name(line)
+        bare_name(text)
     }
 
     /// A line that is not like the one before.
@@ -185,7 +188,11 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     }
 
     fn head(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
-        match Parser::new(line, Format::Text).next(labels).ok()? {
+        let entry = match self.plain_head(line) {
+            Some(entry) => Some(entry),
+            None => Parser::new(line, Format::Text).next(labels).ok()?,
+        };
+        match entry {
             None => {}
             Some(Entry::Help { name, help }) => {
                 let (family, _) = self.family(name);
@@ -209,6 +216,22 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         Some(())
     }
 
+    /// A head with one blank where blanks are due, and without escapes.
+    fn plain_head(&self, line: &'t str) -> Option<Entry<'t>> {
+        let rest = line.strip_prefix("# ")?;
+        let (word, rest) = rest.split_at_checked("HELP ".len())?;
+        let name = self.name(rest)?;
+        let rest = rest[name.len()..].strip_prefix(' ')?;
+        match word {
+            "HELP " => {
+                let plain = !rest.starts_with([' ', '\t']) && !rest.contains('\\');
+                plain.then_some(Entry::Help { name, help: rest })
+            }
+            "TYPE " => Kind::of_text(rest).map(|kind| Entry::Type { name, kind }),
+            _ => None,
+        }
+    }
+
     /// The family of that name, or the one it is a part of. It is the current
     /// one from then on.
     fn family(&mut self, name: &'t str) -> (usize, Part) {
@@ -217,20 +240,23 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         {
             return (self.current, Part::Value);
         }
-        let (family, part) = self.find(name).unwrap_or_else(|| self.add(name));
+        let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
+        let known = (!comes_last).then(|| self.named(name)).flatten();
+        let (family, part) = match known {
+            Some(family) => (family, Part::Value),
+            None => self
+                .whole(name)
+                .unwrap_or_else(|| self.add(name, comes_last)),
+        };
         self.current = family;
         (family, part)
     }
 
-    fn find(&self, name: &str) -> Option<(usize, Part)> {
-        if let Some(family) = self.named(name) {
-            return Some((family, Part::Value));
-        }
-        let at = name.rfind('_').filter(|at| *at > 0)?;
-        let (base, suffix) = name.split_at(at);
-        if !matches!(suffix, "_bucket" | "_count" | "_sum") {
-            return None;
-        }
+    /// The family that has parts of that name.
+    fn whole(&self, name: &str) -> Option<(usize, Part)> {
+        let suffixes = ["_bucket", "_count", "_sum"].into_iter();
+        let mut cut = suffixes.filter_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)));
+        let (base, suffix) = cut.next()?;
         let family = self.named(base)?;
         let kind = self.families[family].kind?;
         Some((family, part(Format::Text, kind, suffix)?))
@@ -238,21 +264,17 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
 
     /// The family of exactly that name.
     fn named(&self, name: &str) -> Option<usize> {
-        if !self.is_sorted {
-            return self.by_name.get(name).copied();
-        }
-        match self.families.last() {
-            Some(last) if name <= last.name => {
-                let place = self.families.binary_search_by(|it| it.name.cmp(name));
-                place.ok()
-            }
-            _ => None,
+        if self.is_sorted {
+            let place = self.families.binary_search_by(|it| it.name.cmp(name));
+            place.ok()
+        } else {
+            self.by_name.get(name).copied()
         }
     }
 
-    fn add(&mut self, name: &'t str) -> (usize, Part) {
+    fn add(&mut self, name: &'t str, comes_last: bool) -> (usize, Part) {
         let family = self.families.len();
-        if self.is_sorted && self.families.last().is_some_and(|last| name < last.name) {
+        if self.is_sorted && !comes_last {
             self.is_sorted = false;
             let names = self.families.iter().map(|family| family.name);
             self.by_name = names.zip(0..).collect();
@@ -305,24 +327,26 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         Some(())
     }
 
-    fn finish(self) -> Drafts<'t> {
-        let families = self.families.into_iter().filter(|family| family.line > 0);
+    fn finish(self) -> Vec<FamilyText> {
+        let samples = Written::new(self.out);
         let hashes = &self.seen.hashes;
-        let drafts = families.map(|family| Draft {
-            name: family.name,
+        let mut families = Vec::with_capacity(self.families.len() + MORE_FAMILIES);
+        let with_samples = self.families.iter().filter(|family| family.line > 0);
+        families.extend(with_samples.map(|family| FamilyText {
+            name: Arc::from(family.name),
             kind: family.kind.unwrap_or(Kind::Untyped),
             help: (!family.help.is_empty()).then(|| family.help.to_owned()),
             line: family.line,
-            lines: Lines::Shared(family.text.0..family.text.1),
+            samples: samples.lines(family.text.0..family.text.1),
             series: SeriesHashes::from(&hashes[family.series.0..family.series.1]),
-        });
-        Drafts {
-            drafts: drafts.collect(),
-            text: self.out,
-            names: HashSet::new(),
-        }
+            natives: Vec::new(),
+        }));
+        families
     }
 }
+
+/// What is put beside the families of a text afterwards: the times of a push.
+const MORE_FAMILIES: usize = 2;
 
 /// Hashes of series, to see whether one is there twice.
 struct Seen {

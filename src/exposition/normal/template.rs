@@ -118,7 +118,10 @@ impl<'t> Template<'t> {
             }
             self.sent = &rest[..at];
         }
-        let value_text = rest[at..].trim_start_matches([' ', '\t']);
+        while let Some(b' ' | b'\t') = bytes.get(at) {
+            at += 1;
+        }
+        let value_text = &rest[at..];
         let value = parse::float(value_text)?;
         Some(Read {
             value,

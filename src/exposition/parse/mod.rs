@@ -199,6 +199,12 @@ pub(super) fn bare_name(line: &str) -> Option<&str> {
     Cursor::new(line, Format::Text).metric_name()
 }
 
+/// The same of a label's name.
+#[inline]
+pub(super) fn bare_label(line: &str) -> Option<&str> {
+    Cursor::new(line, Format::Text).label_name()
+}
+
 /// How many bytes into `line` its slice `part` begins.
 pub(super) fn offset(line: &str, part: &str) -> usize {
     part.as_ptr() as usize - line.as_ptr() as usize
