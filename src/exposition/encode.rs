@@ -36,7 +36,7 @@ impl Encoder {
                 help: Some(family.help),
                 line: 0,
                 samples: Text::new(&family.samples),
-                series: Vec::new(),
+                series: Default::default(),
                 natives: Vec::new(),
             })
             .collect()

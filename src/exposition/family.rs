@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::normal::is_plain_name;
-use super::{Kind, Text};
+use super::{Kind, SeriesHashes, Text};
 
 /// What a producer exposes, in the form it is kept in.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub enum Content {
 }
 
 /// The samples of one family, ready to be exposed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyText {
     pub name: Arc<str>,
     pub kind: Kind,
@@ -28,7 +28,7 @@ pub struct FamilyText {
     /// A line for each sample.
     pub samples: Text,
     /// A hash for each sample's name and labels, in the order of the lines.
-    pub series: Vec<u64>,
+    pub series: SeriesHashes,
     /// What text cannot show of the family's histograms; most have none.
     pub natives: Vec<Native>,
 }

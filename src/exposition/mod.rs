@@ -45,5 +45,5 @@ pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,
     unescape_help,
 };
-pub use series::{hash_series, is_family_name, needs_quotes, write_series};
+pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};
 pub use text::Text;

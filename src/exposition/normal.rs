@@ -1,5 +1,12 @@
 //! One sender's text in normal form: parsed, each family once, labels sorted,
 //! in text format 0.0.4, ready to stand among the families of others.
+//!
+//! Here is the way for every text, over its [`Families`]. `once` takes a short
+//! cut through those that are written as nearly all are, with what `template`
+//! knows of the line before.
+
+mod once;
+mod template;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,8 +18,8 @@ use bytes::Bytes;
 
 use super::added::{Added, put_on};
 use super::form::plain;
-use super::parse::{Fault, Reason, offset};
-use super::series::hash_series;
+use super::parse::{Fault, Reason, bare_label, bare_name, offset};
+use super::series::{SeriesHashes, hash_series};
 use super::{
     Families, FamilyText, FamilyView, Format, Kind, Labels, Limit, Limits, ParseError, Text,
 };
@@ -65,6 +72,19 @@ pub fn normalize_as<H: BuildHasher>(
     format: Format,
     normal: &Normal<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
+    let short = (format == Format::Text).then(|| once::read(text, normal));
+    match short.flatten() {
+        Some(families) => Ok(families),
+        None => by_families(text, format, normal),
+    }
+}
+
+/// The same for any text, in two passes.
+fn by_families<H: BuildHasher>(
+    text: &str,
+    format: Format,
+    normal: &Normal<'_, H>,
+) -> Result<Vec<FamilyText>, ParseError> {
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
     let added: usize = normal.added.iter().map(Added::len).sum();
     let added = added.checked_mul(families.samples());
@@ -104,7 +124,7 @@ struct Draft<'t> {
     help: Option<String>,
     line: usize,
     lines: Lines,
-    series: Vec<u64>,
+    series: SeriesHashes,
 }
 
 /// Where the samples of a family are.
@@ -119,17 +139,35 @@ enum Lines {
 /// a family that stays longer than the others would hold on to too much.
 const LONGEST_SHARED: usize = 64 * 1024;
 
-impl Drafts<'_> {
-    fn finish(mut self) -> Vec<FamilyText> {
-        let mut shared = Bytes::new();
-        if self.text.len() <= LONGEST_SHARED {
-            self.text.shrink_to_fit();
-            shared = Bytes::from(std::mem::take(&mut self.text));
+/// The samples of all families of a text.
+enum Written {
+    Shared(Bytes),
+    Long(String),
+}
+
+impl Written {
+    fn new(mut text: String) -> Self {
+        if text.len() > LONGEST_SHARED {
+            return Written::Long(text);
         }
+        text.shrink_to_fit();
+        Written::Shared(Bytes::from(text))
+    }
+
+    fn lines(&self, range: Range<usize>) -> Text {
+        match self {
+            Written::Shared(text) => Text::of_lines(text.slice(range)),
+            Written::Long(text) => Text::new(&text[range]),
+        }
+    }
+}
+
+impl Drafts<'_> {
+    fn finish(self) -> Vec<FamilyText> {
+        let written = Written::new(self.text);
         let samples = |lines| match lines {
             Lines::Own(lines) => Text::new(&lines),
-            Lines::Shared(range) if !shared.is_empty() => Text::of_lines(shared.slice(range)),
-            Lines::Shared(range) => Text::new(&self.text[range]),
+            Lines::Shared(range) => written.lines(range),
         };
         let drafts = self.drafts.into_iter();
         drafts
@@ -156,6 +194,8 @@ fn write_family<'t, H: BuildHasher>(
     let mut labels = Labels::new();
     let mut shown = Vec::new();
     let mut full = String::new();
+    // Of the series of each of its drafts.
+    let mut hashes: Vec<Vec<u64>> = Vec::new();
     let mut samples = family.samples();
     while let Some(sample) = samples.next(&mut labels) {
         let Some((name, kind)) = in_text(family, sample.name, format) else {
@@ -184,8 +224,9 @@ fn write_family<'t, H: BuildHasher>(
                         Format::Text => Lines::Shared(end..end),
                         Format::OpenMetrics => Lines::Own(String::new()),
                     },
-                    series: Vec::with_capacity(family.sample_count()),
+                    series: SeriesHashes::default(),
                 });
+                hashes.push(Vec::with_capacity(family.sample_count()));
                 out.drafts.len() - 1
             }
         };
@@ -222,19 +263,10 @@ fn write_family<'t, H: BuildHasher>(
             Lines::Shared(_) => &mut out.text,
             Lines::Own(lines) => lines,
         };
-        let start = lines.len();
-        let pairs = || shown.iter().map(|(name, value)| (&**name, *value));
-        write_sample_start(lines, sample.name, pairs());
-        let mut series = &lines[start..];
-        // To a reader, a label without a value is none.
-        if shown.iter().any(|(_, value)| value.is_empty()) {
-            full.clear();
-            let pairs = pairs().filter(|(_, value)| !value.is_empty());
-            write_sample_start(&mut full, sample.name, pairs);
-            series = &full;
-        }
         let plain = plain_labels && is_plain_name(sample.name);
-        draft.series.push(hash_series(normal.hash, series, plain));
+        let series = (sample.name, &*shown);
+        let hash = write_hashed((lines, &mut full), series, plain, normal.hash);
+        hashes[place - first_of_family].push(hash);
         lines.push(' ');
         lines.push_str(sample.value_text);
         if let Some(timestamp) = timestamp {
@@ -246,7 +278,32 @@ fn write_family<'t, H: BuildHasher>(
             range.end = out.text.len();
         }
     }
+    for (draft, hashes) in out.drafts[first_of_family..].iter_mut().zip(hashes) {
+        draft.series = hashes.into();
+    }
     Ok(())
+}
+
+/// Writes a series, and returns what it is known by. `full` is there to write
+/// in what differs. `plain` says that no name needs quotes.
+fn write_hashed<H: BuildHasher>(
+    (out, full): (&mut String, &mut String),
+    (name, labels): (&str, &[(Cow<'_, str>, &str)]),
+    plain: bool,
+    hash: &H,
+) -> u64 {
+    let start = out.len();
+    let pairs = || labels.iter().map(|(name, value)| (&**name, *value));
+    write_sample_start(out, name, pairs());
+    let mut series = &out[start..];
+    // To a reader, a label without a value is none.
+    if labels.iter().any(|(_, value)| value.is_empty()) {
+        full.clear();
+        let pairs = pairs().filter(|(_, value)| !value.is_empty());
+        write_sample_start(full, name, pairs);
+        series = full;
+    }
+    hash_series(hash, series, plain)
 }
 
 /// A label name that two labels would share where characters outside the old
@@ -327,17 +384,12 @@ pub(super) fn write_sample_start<'l>(
 
 /// Whether a metric's name can stand without quotes.
 pub fn is_plain_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    !bytes.is_empty()
-        && !bytes[0].is_ascii_digit()
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+    bare_name(name).is_some_and(|bare| bare.len() == name.len())
 }
 
 /// Whether a label's name can stand without quotes.
 pub fn is_plain_label(name: &str) -> bool {
-    is_plain_name(name) && !name.contains(':')
+    bare_label(name).is_some_and(|bare| bare.len() == name.len())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Series as they stand in a text, and what they are known by.
 
 use std::hash::BuildHasher;
+use std::ops::Deref;
 
 use super::form::Form;
 use super::normal::is_plain_name;
@@ -14,6 +15,49 @@ pub fn hash_series(hash: &impl BuildHasher, series: &str, plain: bool) -> u64 {
         hash.hash_one(series)
     } else {
         hash.hash_one(underscored(series))
+    }
+}
+
+/// The hashes of a family's series. Most families of most sections have one,
+/// which needs no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeriesHashes {
+    One(u64),
+    Several(Box<[u64]>),
+}
+
+impl Default for SeriesHashes {
+    fn default() -> Self {
+        SeriesHashes::Several(Box::default())
+    }
+}
+
+impl From<Vec<u64>> for SeriesHashes {
+    fn from(series: Vec<u64>) -> Self {
+        match series.as_slice() {
+            [one] => SeriesHashes::One(*one),
+            _ => SeriesHashes::Several(series.into_boxed_slice()),
+        }
+    }
+}
+
+impl From<&[u64]> for SeriesHashes {
+    fn from(series: &[u64]) -> Self {
+        match series {
+            [one] => SeriesHashes::One(*one),
+            several => SeriesHashes::Several(several.into()),
+        }
+    }
+}
+
+impl Deref for SeriesHashes {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            SeriesHashes::One(one) => std::slice::from_ref(one),
+            SeriesHashes::Several(series) => series,
+        }
     }
 }
 

@@ -189,7 +189,9 @@ impl Intake {
 
     /// Why nobody may push a family of that name, if it is so.
     pub(super) fn reserved(&self, name: &str) -> Option<String> {
-        let own = self.own_metrics && plain_name(name).starts_with(RESERVED);
+        // No other character than its own becomes the first one.
+        let may_be = self.own_metrics && name.starts_with(&RESERVED[..1]);
+        let own = may_be && plain_name(name).starts_with(RESERVED);
         own.then(|| format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)"))
     }
 

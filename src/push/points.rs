@@ -76,7 +76,7 @@ pub fn complete(family: &mut FamilyText, hash: &impl BuildHasher) -> Result<(), 
         });
     }
     family.samples = Text::new(&text);
-    family.series = series;
+    family.series = series.into();
     Ok(())
 }
 

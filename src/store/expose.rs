@@ -100,6 +100,10 @@ impl Sections {
         let old = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
         let coming = families.iter().chain(&defaults);
         let places = places(&old, coming.map(|family| &*family.name));
+        freed.reserve(places.len());
+        if are_all(&places, old.len()) {
+            return self.renew(id, section, (families, old), &places, came, freed);
+        }
         // What goes goes first: what comes may be of its plain name.
         self.leave_others(id, section, &old, &places, freed);
         let mut members = Vec::with_capacity(places.len());
@@ -119,6 +123,26 @@ impl Sections {
             members.push(member);
         }
         members.sort_unstable_by(|a, b| a.family.cmp(&b.family));
+        section.members = Arc::new(members);
+    }
+
+    /// Replaces families where none comes that was not there, and none goes.
+    /// The places after those of the families are of defaults, which stay.
+    fn renew(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        (families, mut members): (Vec<FamilyText>, Vec<Member>),
+        places: &[Option<usize>],
+        came: u64,
+        freed: &mut Vec<Bytes>,
+    ) {
+        for (family, at) in families.into_iter().zip(places.iter().flatten().copied()) {
+            let before = &members[at];
+            let member = self.put(id, section.serial, family, Some(before), came, freed);
+            section.account(Some(before), Some(&member));
+            members[at] = member;
+        }
         section.members = Arc::new(members);
     }
 
@@ -203,7 +227,7 @@ impl Sections {
         freed.extend(self.natives.set(&name, id, family.natives));
         Member {
             family: name,
-            series: family.series.into(),
+            series: family.series,
             bytes,
             natives,
             came,
@@ -239,6 +263,15 @@ fn places<'n>(members: &[Member], names: impl Iterator<Item = &'n str>) -> Vec<O
     names
         .map(|name| place_near(members, name, &mut near).ok())
         .collect()
+}
+
+/// Whether these are the places of so many members, each once.
+fn are_all(places: &[Option<usize>], members: usize) -> bool {
+    let mut seen = vec![false; members];
+    let mut places_once = places
+        .iter()
+        .map(|place| place.is_some_and(|at| !std::mem::replace(&mut seen[at], true)));
+    places.len() == members && places_once.all(|once| once)
 }
 
 impl Section {

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::living::BatchRefused;
 use super::plan::SectionPlan;
 use super::rope::Place;
 use super::{Refused, SectionId};
-use crate::exposition::{FamilyText, Kind, Text, plain_name};
+use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, plain_name};
 use crate::registry::{self, Claims, Head, family_text};
 
 /// All families that are exposed, and the series in them.
@@ -71,40 +70,6 @@ pub struct Member {
     pub came: u64,
     /// Where its text is, unless it was moved since.
     pub place: Place,
-}
-
-/// The hashes of a family's series. Most families of most sections have one,
-/// which needs no memory of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SeriesHashes {
-    One(u64),
-    Several(Box<[u64]>),
-}
-
-impl Default for SeriesHashes {
-    fn default() -> Self {
-        SeriesHashes::Several(Box::default())
-    }
-}
-
-impl From<Vec<u64>> for SeriesHashes {
-    fn from(series: Vec<u64>) -> Self {
-        match series.as_slice() {
-            [one] => SeriesHashes::One(*one),
-            _ => SeriesHashes::Several(series.into_boxed_slice()),
-        }
-    }
-}
-
-impl Deref for SeriesHashes {
-    type Target = [u64];
-
-    fn deref(&self) -> &[u64] {
-        match self {
-            SeriesHashes::One(one) => std::slice::from_ref(one),
-            SeriesHashes::Several(series) => series,
-        }
-    }
 }
 
 impl Member {
@@ -451,7 +416,7 @@ impl FamilyIndex {
                 help: head.help.as_deref().map(str::to_owned),
                 line: 0,
                 samples: Text::default(),
-                series: Vec::new(),
+                series: SeriesHashes::default(),
                 natives: Vec::new(),
             };
             if let (name, Some(text)) = self.join(&family, member) {

@@ -49,7 +49,7 @@ fn family(name: &str, kind: Kind, group: &str, value: &str) -> FamilyText {
         help: None,
         line: 3,
         samples: Text::new(&format!("{series} {value}")),
-        series: vec![hasher.finish()],
+        series: vec![hasher.finish()].into(),
         natives: Vec::new(),
     }
 }

@@ -56,7 +56,8 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<SectionP
             let has =
                 |family: &FamilyText| old.is_some_and(|old| old.member(&family.name).is_some());
             let missing = defaults.iter().filter(|family| !has(family));
-            let coming: Vec<&FamilyText> = families.iter().chain(missing).collect();
+            let mut coming = Vec::with_capacity(families.len() + defaults.len());
+            coming.extend(families.iter().chain(missing));
             let leaving: Vec<&Member> = match others {
                 Others::Keep => families
                     .iter()
@@ -66,7 +67,9 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<SectionP
                     let kept = |member: &&Member| {
                         defaults.iter().any(|family| family.name == member.family)
                     };
-                    members.iter().filter(|member| !kept(member)).collect()
+                    let mut leaving = Vec::with_capacity(members.len());
+                    leaving.extend(members.iter().filter(|member| !kept(member)));
+                    leaving
                 }
             };
             Some(SectionPlan {

@@ -81,7 +81,7 @@ impl Sections {
                 help: Some(STAMPS_HELP.to_owned()),
                 line: 0,
                 samples: Text::default(),
-                series: Vec::new(),
+                series: Default::default(),
                 natives: Vec::new(),
             };
             if let (_, Some(head)) = sections.families.join(&family, false) {

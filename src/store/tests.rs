@@ -238,7 +238,7 @@ fn family(name: &str, kind: Kind, samples: &[&str]) -> FamilyText {
         help: None,
         line: 7,
         samples: Text::new(&samples.join("\n")),
-        series: samples.iter().map(hash).collect(),
+        series: samples.iter().map(hash).collect::<Vec<_>>().into(),
         natives: Vec::new(),
     }
 }

@@ -184,7 +184,7 @@ impl<'t> Families<'t> {
 
 /// What a sample is to its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// Named like the family, or a bucket.
     Value,
     Count,
@@ -338,7 +338,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
 }
 
 /// What a sample of that suffix is to a family of that kind, if anything.
-fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
+pub(super) fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
     let open_metrics = format == Format::OpenMetrics;
     match (kind, suffix) {
         (Kind::Histogram, "_bucket") => Some(Part::Value),
@@ -363,28 +363,59 @@ fn fits(
     sample: &Sample<'_>,
     labels: &Labels<'_>,
 ) -> Result<(), Box<Fault>> {
-    let (label, expected) = match kind {
-        Kind::Histogram => ("le", "a number in a histogram's le"),
-        Kind::Summary => ("quantile", "a number in a summary's quantile"),
-        _ => return Ok(()),
+    let Some((label, expected)) = parts_label(kind) else {
+        return Ok(());
     };
+    let written = labels.value(label);
+    let (at, expected, found) = match misfit(kind, part, written, sample.value) {
+        None => return Ok(()),
+        Some(Misfit::Bound(written)) => (written, expected, format!("{written:?}")),
+        Some(Misfit::Count) => (
+            sample.value_text,
+            "a histogram's count of 0 or more",
+            sample.value_text.to_owned(),
+        ),
+    };
+    Err(Fault::new(
+        parse::offset(sample.raw, at),
+        Reason::unexpected(expected, found),
+    ))
+}
+
+/// The label that tells the parts of such a family apart, and what it holds.
+pub(super) fn parts_label(kind: Kind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        Kind::Histogram => Some(("le", "a number in a histogram's le")),
+        Kind::Summary => Some(("quantile", "a number in a summary's quantile")),
+        _ => None,
+    }
+}
+
+/// Why a sample can be no part of a histogram or summary.
+#[derive(Debug)]
+pub(super) enum Misfit<'t> {
+    /// What is written in the label that tells parts apart is no number.
+    Bound(&'t str),
+    /// It counts, and is below zero.
+    Count,
+}
+
+/// `written` is what stands in the label of [`parts_label`].
+pub(super) fn misfit<'t>(
+    kind: Kind,
+    part: Part,
+    written: Option<&'t str>,
+    value: f64,
+) -> Option<Misfit<'t>> {
     let mut bucket = false;
-    if let Some(written) = labels.value(label) {
+    if let Some(written) = written {
         let Some(bound) = parse::float(written) else {
-            return Err(Fault::new(
-                parse::offset(sample.raw, written),
-                Reason::unexpected(expected, format!("{written:?}")),
-            ));
+            return Some(Misfit::Bound(written));
         };
         bucket = part == Part::Value && !bound.is_nan();
     }
-    if kind == Kind::Histogram && sample.value < 0.0 && (bucket || part == Part::Count) {
-        return Err(Fault::new(
-            parse::offset(sample.raw, sample.value_text),
-            Reason::unexpected("a histogram's count of 0 or more", sample.value_text),
-        ));
-    }
-    Ok(())
+    let counts = kind == Kind::Histogram && (bucket || part == Part::Count);
+    (counts && value < 0.0).then_some(Misfit::Count)
 }
 
 fn at_start(reason: Reason) -> Box<Fault> {

@@ -282,3 +282,120 @@ fn labels_that_would_make_too_much_of_a_text_are_refused_before_it_is_made() {
     normal.added = &[];
     assert!(normalize(&text(1), &normal).is_ok());
 }
+
+/// Texts as most are: few families, alike lines, with a fault now and then.
+fn any_plain_text() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        6 => "[ab]",
+        2 => "[ab](_sum|_count|_bucket)",
+        1 => "c_[a-z]{0,2}",
+    ];
+    let kind = prop_oneof!["counter", "gauge", "histogram", "summary", "untyped"];
+    let label = prop_oneof![
+        4 => Just("a"), 4 => Just("b"), 2 => Just("le"), 2 => Just("zone"), 1 => Just("job"),
+        1 => Just("instance"), 1 => Just("quantile"), 1 => Just("\"d\""), 1 => Just("\"d.e\""),
+    ];
+    let value = prop_oneof![
+        6 => "[012]{1,2}", 2 => "[0-9a-zé]{0,12}", 1 => Just(String::new()),
+        1 => Just("x\\\"y\\\\".to_owned()), 1 => Just("\\x".to_owned()),
+    ];
+    let number =
+        prop_oneof![8 => "-?[0-9]{1,3}", 1 => Just("NaN".to_owned()), 1 => "[0-9]{1,3}(x| 5| |\r)"];
+    let labels = proptest::collection::vec((label, value), 0..4);
+    let blank = prop_oneof![9 => Just(""), 1 => Just(" "), 1 => Just("\t")];
+    let sample = (name, labels, number, blank).prop_map(|(name, labels, number, blank)| {
+        let pairs: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}{blank}=\"{value}\""))
+            .collect();
+        let pairs = pairs.join(",");
+        match (pairs.is_empty(), blank) {
+            (true, "") => format!("{name} {number}\n"),
+            _ => format!("{blank}{name}{blank}{{{pairs}}} {blank}{number}\n"),
+        }
+    });
+    let head = ("[ab](_sum)?", kind, any::<bool>()).prop_map(|(name, kind, help)| match help {
+        true => format!("# HELP {name} of {kind}\n"),
+        false => format!("# TYPE {name} {kind}\n"),
+    });
+    let other = prop_oneof![
+        Just("\n"),
+        Just("# a comment\n"),
+        Just("  \n"),
+        Just("# HELP a\n")
+    ];
+    let line = prop_oneof![
+        9 => sample,
+        2 => head,
+        1 => other.prop_map(str::to_owned),
+    ];
+    // A line again with another digit is what most lines are.
+    let again = (
+        line,
+        proptest::collection::vec(("[0-2]", "[0-9]{1,2}"), 0..4),
+    );
+    let lines = again.prop_map(|(line, others)| {
+        let mut text = line.clone();
+        for (old, new) in others {
+            text += &line.replacen(&old, &new, 1);
+        }
+        text
+    });
+    proptest::collection::vec(lines, 0..6).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6000))]
+
+    /// The short cut comes to what the way for every text comes to, or leaves
+    /// it to that.
+    #[test]
+    fn the_short_cut_makes_no_difference(
+        text in prop_oneof![
+            4 => any_plain_text(),
+            1 => proptest::collection::vec(any_line(), 0..6).prop_map(|lines| lines.join("\n")),
+        ],
+        clash in prop_oneof![Just(Clash::Rename), Just(Clash::Override), Just(Clash::Keep)],
+        (labels, limit) in (0..4_usize, prop_oneof![Just(usize::MAX), Just(3)]),
+        timestamps in prop_oneof![Just(Timestamps::Keep), Just(Timestamps::Strip), Just(Timestamps::Refuse)],
+    ) {
+        let added = [
+            Added { name: "job", value: "j\\\\", clash },
+            Added { name: "instance", value: "", clash: Clash::Keep },
+            Added { name: "app", value: "", clash },
+        ];
+        let mut normal = normal(&added[..labels], true);
+        normal.timestamps = timestamps;
+        normal.limits.labels = limit;
+        normal.limits.label_value = limit;
+        let other = by_families(&text, Format::Text, &normal);
+        if let Some(short) = once::read(&text, &normal) {
+            prop_assert_eq!(Ok(short), other);
+        }
+    }
+}
+
+#[test]
+fn the_short_cut_is_taken_where_it_is_meant_to_be() {
+    let added = [
+        Added {
+            name: "job",
+            value: "j",
+            clash: Clash::Override,
+        },
+        Added {
+            name: "instance",
+            value: "",
+            clash: Clash::Keep,
+        },
+    ];
+    for text in [
+        "",
+        "m 1\nn 2\n",
+        "# HELP m a\n# TYPE m gauge\nm{z=\"1\",a=\"2\"} 1\nm{z=\"2\",a=\"2\"} 1\n\n# HELP n b\nn{b=\"\"} 1\n",
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n",
+        "b{q=\"\\\"\"} 1\nb{q=\"1\"} 1\na 1\nc 1\n",
+    ] {
+        assert!(once::read(text, &normal(&added, true)).is_some(), "{text}");
+    }
+}

@@ -48,7 +48,7 @@ const STEPS: usize = 4;
 
 /// Where the first quote or backslash stands from `at` on, or the end.
 #[inline]
-fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
+pub(in crate::exposition) fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
     for _ in 0..STEPS {
         let Some(eight) = bytes[at..].first_chunk::<8>() else {
             break;

@@ -21,6 +21,7 @@ use memchr::memchr;
 use self::cursor::Cursor;
 use super::Kind;
 
+pub(super) use self::cursor::quote_or_backslash;
 pub(super) use self::error::Fault;
 pub(super) use self::number::float;
 
@@ -190,6 +191,18 @@ pub(super) fn sample<'t>(
     let mut cursor = Cursor::new(line, format);
     cursor.blanks();
     cursor.sample(labels).ok()
+}
+
+/// The metric's name that a line begins with, without quotes.
+#[inline]
+pub(super) fn bare_name(line: &str) -> Option<&str> {
+    Cursor::new(line, Format::Text).metric_name()
+}
+
+/// The same of a label's name.
+#[inline]
+pub(super) fn bare_label(line: &str) -> Option<&str> {
+    Cursor::new(line, Format::Text).label_name()
 }
 
 /// How many bytes into `line` its slice `part` begins.

@@ -88,7 +88,7 @@ impl Tested {
         let families = normalize(&text, &normal).unwrap();
         let hashes: HashSet<u64> = families
             .iter()
-            .flat_map(|family| &family.series)
+            .flat_map(|family| family.series.iter())
             .copied()
             .collect();
         prop_assert_eq!(&hashes, &self.claimed);

@@ -44,7 +44,7 @@ fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> Family
         help: Some(format!("About {name}.")),
         line: 1,
         samples: Text::new(&samples),
-        series: Vec::new(),
+        series: Default::default(),
         natives,
     }
 }

@@ -1,0 +1,152 @@
+//! What a push over HTTP costs once its body is there: from the bytes of a
+//! body to what the store exposes. `cargo bench --bench pushes` prints Markdown.
+//!
+//! Every push brings other values of the series that its group has already, as
+//! most do. One core, no sockets, nobody scrapes.
+//!
+//! With `-- one 20` or `-- many 20`, one shape is pushed so many times to all
+//! groups and nothing is printed: to be counted from outside, as by
+//! `perf stat -e instructions:u`.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fmt::Write;
+use std::hash::RandomState;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use exporter_proxy::config::Config;
+use exporter_proxy::push::{Body, Group, Intake, Method, Sender};
+use exporter_proxy::registry;
+use exporter_proxy::store::{Limits, Now, Origin, Store};
+
+use support::figures::median;
+use support::payload::{FIRST_VALUE, app_text};
+
+const GROUPS: usize = 1_000;
+const SERIES: usize = 100;
+
+/// Each pushes to all groups once.
+const ROUNDS: usize = 21;
+
+/// The body of a job in a version.
+type Shape = fn(usize, u64) -> String;
+
+const SHAPES: [(&str, &str, Shape); 2] = [
+    ("one", "100 series of one family", one_family),
+    ("many", "a series each of 100 families", many_families),
+];
+
+fn main() {
+    // `cargo test --all-targets` runs this without, unoptimized: only to see
+    // that it builds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("nothing is measured without --bench, which `cargo bench --bench pushes` gives");
+        return;
+    }
+    let mut arguments = std::env::args().skip(1);
+    let word = arguments.next().unwrap_or_default();
+    if let Some((.., shape)) = SHAPES.iter().find(|(name, ..)| *name == word) {
+        let rounds = arguments.next().and_then(|rounds| rounds.parse().ok());
+        let mut groups = Groups::new(*shape);
+        (0..rounds.unwrap_or(ROUNDS)).for_each(|_| groups.push());
+        return;
+    }
+    println!("| `PUT` | µs a push, best | median |\n| --- | ---: | ---: |");
+    for (_, what, shape) in SHAPES {
+        let mut groups = Groups::new(shape);
+        // The first round brings the series.
+        groups.push();
+        let mut times: Vec<f64> = (0..ROUNDS)
+            .map(|_| {
+                let start = Instant::now();
+                groups.push();
+                start.elapsed().as_secs_f64() * 1e6 / GROUPS as f64
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let best = times[0];
+        println!("| {what} | {best:.1} | {:.1} |", median(times));
+    }
+}
+
+fn one_family(job: usize, version: u64) -> String {
+    app_text(&format!("load_{job:05}"), SERIES, version)
+}
+
+fn many_families(_: usize, version: u64) -> String {
+    let mut text = String::new();
+    for family in 0..SERIES {
+        let name = format!("load_{family:03}_total");
+        let value = FIRST_VALUE + version + family as u64;
+        let _ = write!(
+            text,
+            "# HELP {name} Requests handled.\n# TYPE {name} counter\n\
+             {name}{{code=\"200\",handler=\"/api/v1/items\",zone=\"z1\"}} {value}\n"
+        );
+    }
+    text
+}
+
+/// What is pushed, and where to.
+struct Groups {
+    intake: Intake,
+    store: Store,
+    groups: Vec<Group>,
+    /// In two versions, so that every push changes something.
+    bodies: [Vec<Bytes>; 2],
+    round: usize,
+}
+
+impl Groups {
+    fn new(shape: Shape) -> Self {
+        let config = Config::default();
+        let limits = Limits {
+            apps: 1,
+            groups: GROUPS,
+            bytes: config.exposition.max_total,
+            registry: registry::Limits::default(),
+        };
+        let job = |job| Group::of_path(&format!("job/load_{job:05}"), false);
+        let hash = RandomState::new();
+        Groups {
+            intake: Intake::new(config.push, config.exposition, true, hash),
+            store: Store::new(limits, false),
+            groups: (0..GROUPS)
+                .map(|number| job(number).expect("a group's path"))
+                .collect(),
+            bodies: [1_000, 2_000].map(|version| {
+                let bodies = (0..GROUPS).map(|job| Bytes::from(shape(job, version)));
+                bodies.collect()
+            }),
+            round: 0,
+        }
+    }
+
+    /// Pushes to each once.
+    fn push(&mut self) {
+        let sender = Sender {
+            origin: Origin::default(),
+            ttl: None,
+        };
+        for (group, bytes) in self.groups.iter().zip(&self.bodies[self.round % 2]) {
+            let body = Body {
+                content_type: "",
+                content_encoding: "",
+                bytes,
+            };
+            self.intake
+                .push(
+                    &self.store,
+                    (Method::Put, group),
+                    body,
+                    &sender,
+                    Now::read(),
+                )
+                .expect("nothing is wrong with it");
+        }
+        self.round += 1;
+    }
+}

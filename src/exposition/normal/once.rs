@@ -1,0 +1,398 @@
+//! Texts as nearly all are written, read and written anew in one pass.
+//!
+//! What is unusual here, or wrong, is not looked into: `None` says that the
+//! text is to be read with [`Families`](crate::exposition::Families), which
+//! knows every case and what to say of it. What is returned is what that way
+//! would come to.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use memchr::memchr;
+
+use super::template::Template;
+use super::{Normal, Timestamps, Written, is_plain_label, write_hashed};
+use crate::exposition::added::{Added, put_on};
+use crate::exposition::families::{Part, misfit, part, parts_label};
+use crate::exposition::parse::{bare_name, offset};
+use crate::exposition::series::{SeriesHashes, hash_series};
+use crate::exposition::{Entry, FamilyText, Format, Kind, Labels, Parser};
+
+/// The families of a text 0.0.4.
+pub(super) fn read<H: BuildHasher>(text: &str, normal: &Normal<'_, H>) -> Option<Vec<FamilyText>> {
+    u32::try_from(text.len()).ok()?;
+    let mut once = Once {
+        normal,
+        left: normal.limits.text.checked_sub(text.len())?,
+        added: normal.added.iter().map(Added::len).sum(),
+        families: Vec::with_capacity(text.len() / BYTES_A_FAMILY + 1),
+        by_name: HashMap::new(),
+        is_sorted: true,
+        current: 0,
+        sampled: None,
+        template: Template::default(),
+        // With what is added, most texts fit.
+        out: String::with_capacity(text.len() + text.len() / 2),
+        full: String::new(),
+        seen: Seen::new(text.len() / BYTES_A_LINE),
+        line: 0,
+    };
+    let mut labels = Labels::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+        let line = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        once.line += 1;
+        once.line(line, &mut labels)?;
+    }
+    Some(once.finish())
+}
+
+/// About what the shortest lines and families of large texts have. It is what
+/// lists begin with, which grow where there are more.
+const BYTES_A_LINE: usize = 48;
+const BYTES_A_FAMILY: usize = 160;
+
+/// A text, while it is read.
+struct Once<'t, 'n, H> {
+    normal: &'n Normal<'n, H>,
+    /// Bytes that may still be added to the text, and those added to a sample.
+    left: usize,
+    added: usize,
+    families: Vec<Family<'t>>,
+    /// Filled where names of families do not come in order.
+    by_name: HashMap<&'t str, usize>,
+    is_sorted: bool,
+    /// The family that was named last.
+    current: usize,
+    /// The family of the sample before.
+    sampled: Option<usize>,
+    template: Template<'t>,
+    out: String,
+    /// A series without its empty labels.
+    full: String,
+    seen: Seen,
+    /// From 1.
+    line: usize,
+}
+
+struct Family<'t> {
+    name: &'t str,
+    kind: Option<Kind>,
+    help: &'t str,
+    /// Of its first sample.
+    line: usize,
+    text: (usize, usize),
+    series: (usize, usize),
+}
+
+impl<'t, H: BuildHasher> Once<'t, '_, H> {
+    fn line(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
+        if line.is_empty() {
+            return Some(());
+        }
+        if line.starts_with('#') {
+            return self.head(line, labels);
+        }
+        let longest = self.normal.limits.label_value;
+        let Some(name) = self.name(line).filter(|name| name.len() <= longest) else {
+            return self.other_line(line, labels);
+        };
+        let Some(read) = self.template.read(&line[name.len()..], longest) else {
+            return self.other_line(line, labels);
+        };
+        let (family, part) = self.family(name);
+        let kind = self.enter(family)?;
+        if parts_label(kind).is_some()
+            && misfit(kind, part, self.template.part(kind), read.value).is_some()
+        {
+            return None;
+        }
+        let start = self.out.len();
+        self.out.push_str(name);
+        self.template.write(&mut self.out, &read);
+        let series = self.template.series(&self.out, start, &mut self.full);
+        let hash = hash_series(self.normal.hash, series, true);
+        self.leave(family, hash, read.value_text, None)
+    }
+
+    /// The name that a text begins with: most often that of the family that was
+    /// named last.
+    fn name(&self, text: &'t str) -> Option<&'t str> {
+        if let Some(current) = self.families.get(self.current) {
+            let name = current.name;
+            let after = text.as_bytes().get(name.len());
+            if matches!(after, Some(b'{' | b' ')) && text.starts_with(name) {
+                return Some(&text[..name.len()]);
+            }
+        }
+        bare_name(text)
+    }
+
+    /// A line that is not like the one before.
+    fn other_line(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
+        let normal = self.normal;
+        let sample = match Parser::new(line, Format::Text).next(labels) {
+            Ok(None) => return Some(()),
+            Ok(Some(Entry::Sample(sample))) => sample,
+            Ok(Some(_)) | Err(_) => return None,
+        };
+        normal.limits.hold(&sample, labels).ok()?;
+        // A name in quotes stands among the labels.
+        let at = offset(line, sample.name);
+        let before = &line[..at];
+        if !before.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
+            || !labels.iter().all(|label| is_plain_label(label.name))
+        {
+            return None;
+        }
+        let (family, part) = self.family(sample.name);
+        let kind = self.enter(family)?;
+        if let Some((label, _)) = parts_label(kind)
+            && misfit(kind, part, labels.value(label), sample.value).is_some()
+        {
+            return None;
+        }
+        let timestamp = match normal.timestamps {
+            Timestamps::Keep => sample.timestamp,
+            Timestamps::Strip => None,
+            Timestamps::Refuse if sample.timestamp.is_some() => return None,
+            Timestamps::Refuse => None,
+        };
+        let rest = &line[at + sample.name.len()..];
+        self.template.begin(rest, &sample, labels);
+        labels.sort();
+        let mut shown = Vec::with_capacity(labels.len() + normal.added.len());
+        put_on(&mut shown, labels, normal.added);
+        if !shown.iter().all(|(name, _)| is_plain_label(name)) {
+            return None;
+        }
+        let start = self.out.len();
+        let plain = true;
+        let hash = write_hashed(
+            (&mut self.out, &mut self.full),
+            (sample.name, &shown),
+            plain,
+            normal.hash,
+        );
+        let labels_at = start + sample.name.len();
+        self.template
+            .finish(&shown, normal.added, (&self.out, labels_at));
+        let milliseconds = timestamp.map(|timestamp| timestamp.milliseconds);
+        self.leave(family, hash, sample.value_text, milliseconds)
+    }
+
+    fn head(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
+        let entry = match self.plain_head(line) {
+            Some(entry) => Some(entry),
+            None => Parser::new(line, Format::Text).next(labels).ok()?,
+        };
+        match entry {
+            None => {}
+            Some(Entry::Help { name, help }) => {
+                let (family, _) = self.family(name);
+                let family = &mut self.families[family];
+                if !help.is_empty() {
+                    if !family.help.is_empty() {
+                        return None;
+                    }
+                    family.help = help;
+                }
+            }
+            Some(Entry::Type { name, kind }) => {
+                let (family, _) = self.family(name);
+                let before = self.families[family].kind.replace(kind);
+                if before.is_some() {
+                    return None;
+                }
+            }
+            Some(Entry::Sample(_) | Entry::Unit { .. } | Entry::Eof) => return None,
+        }
+        Some(())
+    }
+
+    /// A head with one blank where blanks are due, and without escapes.
+    fn plain_head(&self, line: &'t str) -> Option<Entry<'t>> {
+        let rest = line.strip_prefix("# ")?;
+        let (word, rest) = rest.split_at_checked("HELP ".len())?;
+        let name = self.name(rest)?;
+        let rest = rest[name.len()..].strip_prefix(' ')?;
+        match word {
+            "HELP " => {
+                let plain = !rest.starts_with([' ', '\t']) && !rest.contains('\\');
+                plain.then_some(Entry::Help { name, help: rest })
+            }
+            "TYPE " => Kind::of_text(rest).map(|kind| Entry::Type { name, kind }),
+            _ => None,
+        }
+    }
+
+    /// The family of that name, or the one it is a part of. It is the current
+    /// one from then on.
+    fn family(&mut self, name: &'t str) -> (usize, Part) {
+        if let Some(current) = self.families.get(self.current)
+            && current.name == name
+        {
+            return (self.current, Part::Value);
+        }
+        let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
+        let known = (!comes_last).then(|| self.named(name)).flatten();
+        let (family, part) = match known {
+            Some(family) => (family, Part::Value),
+            None => self
+                .whole(name)
+                .unwrap_or_else(|| self.add(name, comes_last)),
+        };
+        self.current = family;
+        (family, part)
+    }
+
+    /// The family that has parts of that name.
+    fn whole(&self, name: &str) -> Option<(usize, Part)> {
+        let suffixes = ["_bucket", "_count", "_sum"].into_iter();
+        let mut cut = suffixes.filter_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)));
+        let (base, suffix) = cut.next()?;
+        let family = self.named(base)?;
+        let kind = self.families[family].kind?;
+        Some((family, part(Format::Text, kind, suffix)?))
+    }
+
+    /// The family of exactly that name.
+    fn named(&self, name: &str) -> Option<usize> {
+        if self.is_sorted {
+            let place = self.families.binary_search_by(|it| it.name.cmp(name));
+            place.ok()
+        } else {
+            self.by_name.get(name).copied()
+        }
+    }
+
+    fn add(&mut self, name: &'t str, comes_last: bool) -> (usize, Part) {
+        let family = self.families.len();
+        if self.is_sorted && !comes_last {
+            self.is_sorted = false;
+            let names = self.families.iter().map(|family| family.name);
+            self.by_name = names.zip(0..).collect();
+        }
+        if !self.is_sorted {
+            self.by_name.insert(name, family);
+        }
+        self.families.push(Family {
+            name,
+            kind: None,
+            help: "",
+            line: 0,
+            text: (0, 0),
+            series: (0, 0),
+        });
+        (family, Part::Value)
+    }
+
+    /// A sample of that family is about to be written. `None` where others
+    /// stood between its samples.
+    fn enter(&mut self, family: usize) -> Option<Kind> {
+        let it = &mut self.families[family];
+        if self.sampled != Some(family) {
+            if it.line > 0 {
+                return None;
+            }
+            self.sampled = Some(family);
+            it.line = self.line;
+            it.text = (self.out.len(), self.out.len());
+            it.series = (self.seen.hashes.len(), self.seen.hashes.len());
+        }
+        self.left = self.left.checked_sub(self.added)?;
+        (self.seen.hashes.len() < self.normal.limits.samples).then_some(())?;
+        Some(*it.kind.get_or_insert(Kind::Untyped))
+    }
+
+    /// Writes the rest of a sample.
+    fn leave(&mut self, family: usize, hash: u64, value: &str, time: Option<i64>) -> Option<()> {
+        self.out.push(' ');
+        self.out.push_str(value);
+        if let Some(time) = time {
+            self.out.push(' ');
+            self.out.push_str(&time.to_string());
+        }
+        self.out.push('\n');
+        self.seen.add(hash)?;
+        let family = &mut self.families[family];
+        family.text.1 = self.out.len();
+        family.series.1 += 1;
+        Some(())
+    }
+
+    fn finish(self) -> Vec<FamilyText> {
+        let samples = Written::new(self.out);
+        let hashes = &self.seen.hashes;
+        let mut families = Vec::with_capacity(self.families.len() + MORE_FAMILIES);
+        let with_samples = self.families.iter().filter(|family| family.line > 0);
+        families.extend(with_samples.map(|family| FamilyText {
+            name: Arc::from(family.name),
+            kind: family.kind.unwrap_or(Kind::Untyped),
+            help: (!family.help.is_empty()).then(|| family.help.to_owned()),
+            line: family.line,
+            samples: samples.lines(family.text.0..family.text.1),
+            series: SeriesHashes::from(&hashes[family.series.0..family.series.1]),
+            natives: Vec::new(),
+        }));
+        families
+    }
+}
+
+/// What is put beside the families of a text afterwards: the times of a push.
+const MORE_FAMILIES: usize = 2;
+
+/// Hashes of series, to see whether one is there twice.
+struct Seen {
+    /// In the order of the samples.
+    hashes: Vec<u64>,
+    /// The same by their lower bits, open-addressed; 0 where there is none. A
+    /// power of two of them.
+    slots: Vec<u64>,
+}
+
+impl Seen {
+    fn new(expected: usize) -> Self {
+        let slots = (2 * expected).next_power_of_two().clamp(16, MOST_AT_FIRST);
+        Seen {
+            hashes: Vec::with_capacity(slots / 2),
+            slots: vec![0; slots],
+        }
+    }
+
+    /// `None` where it is there already, or cannot be held.
+    fn add(&mut self, hash: u64) -> Option<()> {
+        self.hashes.push(hash);
+        if self.hashes.len() * 2 > self.slots.len() {
+            self.slots = vec![0; self.slots.len() * 2];
+            let (last, before) = self.hashes.split_last()?;
+            debug_assert_eq!(*last, hash);
+            for hash in before {
+                put(&mut self.slots, *hash)?;
+            }
+        }
+        put(&mut self.slots, hash)
+    }
+}
+
+/// Slots that are made before it is known how many are needed.
+const MOST_AT_FIRST: usize = 1 << 14;
+
+fn put(slots: &mut [u64], hash: u64) -> Option<()> {
+    if hash == 0 {
+        return None;
+    }
+    let mask = slots.len() - 1;
+    let mut at = hash as usize & mask;
+    while slots[at] != 0 {
+        if slots[at] == hash {
+            return None;
+        }
+        at = (at + 1) & mask;
+    }
+    slots[at] = hash;
+    Some(())
+}
