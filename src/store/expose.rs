@@ -191,9 +191,9 @@ impl Sections {
             section.account(Some(member), None);
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.rope.remove(&samples_key(&member.family, id)));
-            freed.extend(self.natives.set(&member.family, id, Vec::new()));
+            freed.extend(self.natives.set(member.family.shared(), id, Vec::new()));
             if self.families.leave(&member.family) {
-                let head = Key::Family(Arc::clone(&member.family), Part::Head);
+                let head = Key::Family(member.family.clone(), Part::Head);
                 freed.push(self.rope.remove(&head));
             }
         }
@@ -211,7 +211,7 @@ impl Sections {
     ) -> Member {
         let (name, head) = self.families.join(&family, before.is_some());
         if let Some(head) = head {
-            let key = Key::Family(Arc::clone(&name), Part::Head);
+            let key = Key::Family(name.clone(), Part::Head);
             freed.push(self.rope.set(key, head));
         }
         let series = before.map_or(&[][..], |member| &*member.series);
@@ -224,7 +224,7 @@ impl Sections {
         let key = samples_key(&name, id);
         let text = family.samples.into_bytes();
         freed.push(self.rope.set_near(key, text, &mut place));
-        freed.extend(self.natives.set(&name, id, family.natives));
+        freed.extend(self.natives.set(name.shared(), id, family.natives));
         Member {
             family: name,
             series: family.series,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::family_name::FamilyName;
 use super::living::BatchRefused;
 use super::plan::SectionPlan;
 use super::rope::Place;
@@ -51,7 +52,7 @@ impl Hasher for PlainHasher {
 #[derive(Debug)]
 struct Held {
     /// With all its characters.
-    name: Arc<str>,
+    name: FamilyName,
     kind: Kind,
     help: Option<String>,
     sections: usize,
@@ -60,7 +61,7 @@ struct Held {
 /// What a section exposes of a family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
-    pub family: Arc<str>,
+    pub family: FamilyName,
     pub series: SeriesHashes,
     /// Bytes of its text, a head included.
     pub bytes: u32,
@@ -179,11 +180,11 @@ impl FamilyIndex {
     /// has a part in the family.
     ///
     /// Also returns the name that all who expose the family share.
-    pub fn join(&mut self, family: &FamilyText, member: bool) -> (Arc<str>, Option<Bytes>) {
+    pub fn join(&mut self, family: &FamilyText, member: bool) -> (FamilyName, Option<Bytes>) {
         let Some(held) = self.by_name.get_mut(&*plain_name(&family.name)) else {
-            let name = Arc::clone(&family.name);
+            let name = FamilyName::from(Arc::clone(&family.name));
             let held = Held {
-                name: Arc::clone(&name),
+                name: name.clone(),
                 kind: family.kind,
                 help: family.help.clone(),
                 sections: 1,
@@ -202,7 +203,7 @@ impl FamilyIndex {
         }
         let head =
             changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()));
-        (Arc::clone(&held.name), head)
+        (held.name.clone(), head)
     }
 
     /// Notes that a section exposes the family no longer. Returns whether it
@@ -401,11 +402,11 @@ impl FamilyIndex {
     /// Takes what the registry claims, which has been checked, and lets go what
     /// it releases. Returns the heads that change, by family; one that goes is
     /// empty.
-    pub fn take_claims(&mut self, claims: &Claims) -> Vec<(Arc<str>, Bytes)> {
+    pub fn take_claims(&mut self, claims: &Claims) -> Vec<(FamilyName, Bytes)> {
         let mut heads = Vec::new();
         for family in &claims.left {
             if self.leave(family) {
-                heads.push((Arc::clone(family), Bytes::new()));
+                heads.push((Arc::clone(family).into(), Bytes::new()));
             }
         }
         let joined = claims.joined.iter().map(|head| (head, false));

@@ -202,7 +202,7 @@ impl Store {
         let freed: Vec<Bytes> = rendered
             .into_iter()
             .map(|((family, number), text)| {
-                let key = Key::Family(family, Part::Block(number));
+                let key = Key::Family(family.into(), Part::Block(number));
                 sections.rope.set(key, text)
             })
             .collect();

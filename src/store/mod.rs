@@ -19,6 +19,7 @@ mod crc;
 mod expiry;
 mod expose;
 mod family;
+mod family_name;
 mod fragments;
 mod living;
 mod messages;

@@ -65,7 +65,7 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<SectionP
                     .collect(),
                 Others::Drop => {
                     let kept = |member: &&Member| {
-                        defaults.iter().any(|family| family.name == member.family)
+                        defaults.iter().any(|family| *family.name == *member.family)
                     };
                     let mut leaving = Vec::with_capacity(members.len());
                     leaving.extend(members.iter().filter(|member| !kept(member)));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
+use super::family_name::FamilyName;
 use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
@@ -27,7 +28,7 @@ pub struct Sections {
     pub(super) natives: NativeIndex,
     deadlines: Deadlines,
     /// The family of update times, where they are exposed.
-    stamps: Option<Arc<str>>,
+    stamps: Option<FamilyName>,
     apps: usize,
     /// The names of all groups, in order.
     groups: BTreeSet<Arc<str>>,
@@ -41,7 +42,7 @@ pub struct Sections {
 /// its head before its samples, then verbatim texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    Family(Arc<str>, Part),
+    Family(FamilyName, Part),
     Verbatim(SectionId),
 }
 
@@ -84,11 +85,12 @@ impl Sections {
                 series: Default::default(),
                 natives: Vec::new(),
             };
-            if let (_, Some(head)) = sections.families.join(&family, false) {
-                let key = Key::Family(Arc::clone(&family.name), Part::Head);
+            let (name, head) = sections.families.join(&family, false);
+            if let Some(head) = head {
+                let key = Key::Family(name.clone(), Part::Head);
                 sections.rope.set(key, head);
             }
-            sections.stamps = Some(family.name);
+            sections.stamps = Some(name);
         }
         sections
     }
@@ -371,7 +373,7 @@ impl Sections {
         let mut keys = BTreeSet::new();
         for (id, section) in sections {
             for member in section.members.iter() {
-                keys.insert(Key::Family(Arc::clone(&member.family), Part::Head));
+                keys.insert(Key::Family(member.family.clone(), Part::Head));
                 keys.insert(samples_key(&member.family, id));
             }
             if section.members.is_empty() {
@@ -511,6 +513,6 @@ impl Sections {
     }
 }
 
-pub(super) fn samples_key(family: &Arc<str>, id: &SectionId) -> Key {
-    Key::Family(Arc::clone(family), Part::Samples(id.clone()))
+pub(super) fn samples_key(family: &FamilyName, id: &SectionId) -> Key {
+    Key::Family(family.clone(), Part::Samples(id.clone()))
 }

@@ -1,0 +1,54 @@
+//! The name of a family, as very many keys hold it.
+
+use std::cmp::Ordering;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A shared name in 8 bytes, half of what an `Arc<str>` takes. Most of those
+/// that are compared are one and the same, which is seen without reading them.
+#[derive(Debug, Clone, Default)]
+pub struct FamilyName(Arc<Arc<str>>);
+
+impl FamilyName {
+    /// The name as others share it.
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl From<Arc<str>> for FamilyName {
+    fn from(name: Arc<str>) -> Self {
+        FamilyName(Arc::new(name))
+    }
+}
+
+impl Deref for FamilyName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for FamilyName {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
+}
+
+impl Eq for FamilyName {}
+
+impl PartialOrd for FamilyName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for FamilyName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        str::cmp(self, other)
+    }
+}
