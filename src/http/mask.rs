@@ -130,7 +130,7 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
     let mut at = 0;
     while let Some(found) = text[at..].find(['=', ':', ' ']) {
         let sign = at + found;
-        let Some(secret) = secret_at(text, sign, done).filter(|secret| !secret.is_empty()) else {
+        let Some(secret) = secret_at(text, sign).filter(|secret| !secret.is_empty()) else {
             at = sign + 1;
             continue;
         };
@@ -146,10 +146,10 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Where the secret stands that the sign there tells of. What is before `from`
-/// was hidden already.
-fn secret_at(text: &str, sign: usize, from: usize) -> Option<Range<usize>> {
-    let before = &text[from..sign];
+/// Where the secret stands that the sign there tells of. Its name may have been
+/// taken for a secret itself.
+fn secret_at(text: &str, sign: usize) -> Option<Range<usize>> {
+    let before = &text[..sign];
     let after = &text[sign + 1..];
     if text.as_bytes()[sign] == b' ' {
         let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
@@ -310,6 +310,7 @@ mod tests {
                 "https://hooks.slack.com/services/T0/B0/XX now",
                 "https://hooks.slack.com/services/*** now",
             ),
+            ("pw: \"token\":\"x\"", "pw: \"***\":\"***\""),
             ("password=", "password="),
             ("secret=\"open", "secret=\"***"),
         ] {
