@@ -138,7 +138,13 @@ impl Groups {
                 bytes,
             };
             self.intake
-                .push(&self.store, (Method::Put, group), body, &sender, Now::read())
+                .push(
+                    &self.store,
+                    (Method::Put, group),
+                    body,
+                    &sender,
+                    Now::read(),
+                )
                 .expect("nothing is wrong with it");
         }
         self.round += 1;

@@ -30,7 +30,11 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether the sample alone keeps to them.
-    pub(in crate::exposition) fn hold(&self, sample: &Sample<'_>, labels: &Labels<'_>) -> Result<(), Box<Fault>> {
+    pub(in crate::exposition) fn hold(
+        &self,
+        sample: &Sample<'_>,
+        labels: &Labels<'_>,
+    ) -> Result<(), Box<Fault>> {
         let at = |part: &str| parse::offset(sample.raw, part);
         if labels.len() > self.labels {
             let first_over = labels[self.labels].name;

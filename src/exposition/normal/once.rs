@@ -20,10 +20,7 @@ use crate::exposition::series::{SeriesHashes, hash_series};
 use crate::exposition::{Entry, FamilyText, Format, Kind, Labels, Parser};
 
 /// The families of a text 0.0.4.
-pub(super) fn read<H: BuildHasher>(
-    text: &str,
-    normal: &Normal<'_, H>,
-) -> Option<Vec<FamilyText>> {
+pub(super) fn read<H: BuildHasher>(text: &str, normal: &Normal<'_, H>) -> Option<Vec<FamilyText>> {
     u32::try_from(text.len()).ok()?;
     let mut once = Once {
         normal,

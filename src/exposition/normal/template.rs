@@ -44,7 +44,7 @@ struct Span {
 }
 
 impl Span {
-    fn of<'s>(self, text: &'s str) -> &'s str {
+    fn of(self, text: &str) -> &str {
         &text[self.start..self.end]
     }
 }
@@ -153,12 +153,7 @@ impl<'t> Template<'t> {
     /// The series that was written last, its name from `start` on, as readers
     /// know it: without the label that has no value. `full` is there to write
     /// it in.
-    pub(super) fn series<'s>(
-        &self,
-        out: &'s str,
-        start: usize,
-        full: &'s mut String,
-    ) -> &'s str {
+    pub(super) fn series<'s>(&self, out: &'s str, start: usize, full: &'s mut String) -> &'s str {
         let Some(empty) = self.empty else {
             return &out[start..];
         };
@@ -211,17 +206,19 @@ impl<'t> Template<'t> {
             end: out.len(),
         };
         self.is_made = self.cut(shown, added).is_some();
-        debug_assert!(!self.is_made || {
-            let mut again = String::new();
-            let mut pieces = self.pieces.iter().map(|piece| piece.of(&self.pieces_text));
-            again.extend(pieces.next());
-            for (slot, piece) in self.slots.iter().zip(pieces) {
-                assert_eq!(again.len(), slot.at);
-                again += self.values[slot.value].of(self.sent);
-                again += piece;
+        debug_assert!(
+            !self.is_made || {
+                let mut again = String::new();
+                let mut pieces = self.pieces.iter().map(|piece| piece.of(&self.pieces_text));
+                again.extend(pieces.next());
+                for (slot, piece) in self.slots.iter().zip(pieces) {
+                    assert_eq!(again.len(), slot.at);
+                    again += self.values[slot.value].of(self.sent);
+                    again += piece;
+                }
+                again == out[start..]
             }
-            again == out[start..]
-        });
+        );
     }
 
     /// Cuts the labels that are shown into values and what stands between.

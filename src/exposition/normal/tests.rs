@@ -299,7 +299,8 @@ fn any_plain_text() -> impl Strategy<Value = String> {
         6 => "[012]{1,2}", 2 => "[0-9a-zé]{0,12}", 1 => Just(String::new()),
         1 => Just("x\\\"y\\\\".to_owned()), 1 => Just("\\x".to_owned()),
     ];
-    let number = prop_oneof![8 => "-?[0-9]{1,3}", 1 => Just("NaN".to_owned()), 1 => "[0-9]{1,3}(x| 5| |\r)"];
+    let number =
+        prop_oneof![8 => "-?[0-9]{1,3}", 1 => Just("NaN".to_owned()), 1 => "[0-9]{1,3}(x| 5| |\r)"];
     let labels = proptest::collection::vec((label, value), 0..4);
     let blank = prop_oneof![9 => Just(""), 1 => Just(" "), 1 => Just("\t")];
     let sample = (name, labels, number, blank).prop_map(|(name, labels, number, blank)| {
@@ -317,14 +318,22 @@ fn any_plain_text() -> impl Strategy<Value = String> {
         true => format!("# HELP {name} of {kind}\n"),
         false => format!("# TYPE {name} {kind}\n"),
     });
-    let other = prop_oneof![Just("\n"), Just("# a comment\n"), Just("  \n"), Just("# HELP a\n")];
+    let other = prop_oneof![
+        Just("\n"),
+        Just("# a comment\n"),
+        Just("  \n"),
+        Just("# HELP a\n")
+    ];
     let line = prop_oneof![
         9 => sample,
         2 => head,
         1 => other.prop_map(str::to_owned),
     ];
     // A line again with another digit is what most lines are.
-    let again = (line, proptest::collection::vec(("[0-2]", "[0-9]{1,2}"), 0..4));
+    let again = (
+        line,
+        proptest::collection::vec(("[0-2]", "[0-9]{1,2}"), 0..4),
+    );
     let lines = again.prop_map(|(line, others)| {
         let mut text = line.clone();
         for (old, new) in others {
@@ -369,8 +378,16 @@ proptest! {
 #[test]
 fn the_short_cut_is_taken_where_it_is_meant_to_be() {
     let added = [
-        Added { name: "job", value: "j", clash: Clash::Override },
-        Added { name: "instance", value: "", clash: Clash::Keep },
+        Added {
+            name: "job",
+            value: "j",
+            clash: Clash::Override,
+        },
+        Added {
+            name: "instance",
+            value: "",
+            clash: Clash::Keep,
+        },
     ];
     for text in [
         "",
