@@ -399,3 +399,27 @@ fn the_short_cut_is_taken_where_it_is_meant_to_be() {
         assert!(once::read(text, &normal(&added, true)).is_some(), "{text}");
     }
 }
+
+#[test]
+fn a_single_sample_is_as_its_text_would_be() {
+    let keep = |name, value| Added {
+        name,
+        value,
+        clash: Clash::Keep,
+    };
+    for added in [
+        &[][..],
+        &[keep("job", "j"), keep("instance", "")],
+        &[keep("job", "j"), keep("a.b", "\\\\"), keep("c", "")],
+    ] {
+        let normal = normal(added, true);
+        let text = "# HELP m A help.\n# TYPE m gauge\nm 1795000000.25\n";
+        let expected = by_families(text, Format::Text, &normal).unwrap();
+        let head = ("m", Kind::Gauge, "A help.");
+        let single = single(head, added, 1_795_000_000.25, normal.hash).unwrap();
+        assert_eq!([FamilyText { line: 3, ..single }], expected[..]);
+    }
+    let merged = [keep("a.b", "1"), keep("a_b", "2")];
+    let hash = normal(&[], true).hash;
+    assert_eq!(single(("m", Kind::Gauge, ""), &merged, 1.0, hash), None);
+}

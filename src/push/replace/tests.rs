@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::Config;
-use crate::exposition::Content;
+use crate::exposition::{Content, Format};
 use crate::store::Limits;
 
 fn intake(change: impl FnOnce(&mut Config)) -> Intake {
