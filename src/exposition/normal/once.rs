@@ -234,7 +234,8 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         let rest = rest[name.len()..].strip_prefix(' ')?;
         match word {
             "HELP " => {
-                let plain = !rest.starts_with([' ', '\t']) && !rest.contains('\\');
+                let plain =
+                    !rest.starts_with([' ', '\t']) && !rest.contains('\\') && !rest.ends_with('\r');
                 plain.then_some(Entry::Help { name, help: rest })
             }
             "TYPE " => Kind::of_text(rest).map(|kind| Entry::Type { name, kind }),

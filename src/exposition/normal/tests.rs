@@ -322,7 +322,12 @@ fn any_plain_text() -> impl Strategy<Value = String> {
         Just("\n"),
         Just("# a comment\n"),
         Just("  \n"),
-        Just("# HELP a\n")
+        Just("# HELP a\n"),
+        Just("# HELP a x\r\n"),
+        Just("# HELP b  x\\y\n"),
+        Just("# HELP b \\\\ \0\n"),
+        Just("# TYPE b gauge\r\n"),
+        Just(" # TYPE a gauge\n")
     ];
     let line = prop_oneof![
         9 => sample,
