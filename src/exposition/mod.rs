@@ -6,6 +6,7 @@
 //! - [`Parser`]: reads text 0.0.4 and OpenMetrics 1.0, line by line.
 //! - [`Families`]: the entries of one sender's text, family by family.
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
+//! - [`single`]: one sample of our own in the same form.
 //! - [`Added`]: labels that are put on every sample on the way.
 //! - [`Form`]: the forms in which normal text is shown to readers.
 //! - [`LabelText`]: the labels of one series as one canonical text.
@@ -39,7 +40,7 @@ pub use form::{Form, plain_name};
 pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
 pub use metric::{Metric, Metrics, Value, labels_of, labels_text};
-pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as};
+pub use normal::{Normal, Timestamps, format_of, normalize, normalize_as, single};
 pub use normal::{is_plain_label, is_plain_name};
 pub use parse::{
     Entry, Format, Label, Labels, Limit, ParseError, Parser, Reason, Sample, Timestamp, unescape,

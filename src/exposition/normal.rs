@@ -10,6 +10,7 @@ mod template;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
@@ -107,6 +108,36 @@ fn by_families<H: BuildHasher>(
         write_family(&mut out, &family, format, normal)?;
     }
     Ok(out.finish())
+}
+
+/// A family of one sample that has no labels but those that are `added`, as
+/// [`normalize`] would come to it. `help` is escaped. `None` where the labels
+/// cannot stand beside one another.
+pub fn single<H: BuildHasher>(
+    (name, kind, help): (&str, Kind, &str),
+    added: &[Added<'_>],
+    value: f64,
+    hash: &H,
+) -> Option<FamilyText> {
+    let mut shown = Vec::with_capacity(added.len());
+    put_on(&mut shown, &Labels::new(), added);
+    let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
+    if !plain_labels && merged_by_underscores(&shown).is_some() {
+        return None;
+    }
+    let (mut text, mut full) = (String::new(), String::new());
+    let plain = plain_labels && is_plain_name(name);
+    let series = write_hashed((&mut text, &mut full), (name, &shown), plain, hash);
+    let _ = writeln!(text, " {value}");
+    Some(FamilyText {
+        name: Arc::from(name),
+        kind,
+        help: Some(help.to_owned()),
+        line: 0,
+        samples: Text::new(&text),
+        series: SeriesHashes::One(series),
+        natives: Vec::new(),
+    })
 }
 
 /// Families being written.

@@ -67,7 +67,7 @@ impl Escaped {
 
     /// What is put on each sample: the group's labels over its own, and for a
     /// group an `instance` where there is none.
-    fn added(&self) -> Vec<Added<'_>> {
+    pub(super) fn added(&self) -> Vec<Added<'_>> {
         let mut added: Vec<Added<'_>> = self
             .labels
             .iter()

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
-use crate::exposition::{FamilyText, Format, Timestamps};
+use crate::exposition::{FamilyText, Kind, single};
 use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
 use crate::telemetry::Reason;
+
+/// What the families of [`TIMES`] are.
+const WHEN_FAILED: &str =
+    "When a push to this group last failed, in seconds since 1970; 0 if none did.";
+const WHEN_SUCCEEDED: &str =
+    "When a push to this group last succeeded, in seconds since 1970; 0 if none did.";
 
 /// What a push does with its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,28 +163,22 @@ impl Intake {
 
     /// The two families of times, in the order of [`TIMES`].
     fn times(&self, group: &Group, failure: f64, success: f64) -> Result<[FamilyText; 2], Fault> {
+        let escaped = Escaped::of(group);
+        let added = escaped.added();
+        let family = |name, help, value| {
+            single((name, Kind::Gauge, help), &added, value, &self.hash).ok_or_else(|| {
+                let message = format!(
+                    "{}: two of its labels have one name to readers of the old characters",
+                    shown(group)
+                );
+                Fault::new(Reason::BadLabels, &message)
+            })
+        };
         let [failed, succeeded] = TIMES;
-        let text = format!(
-            "# HELP {failed} When a push to this group last failed, in seconds since 1970; 0 if none did.\n\
-             # TYPE {failed} gauge\n{failed} {failure}\n\
-             # HELP {succeeded} When a push to this group last succeeded, in seconds since 1970; 0 if none did.\n\
-             # TYPE {succeeded} gauge\n{succeeded} {success}\n"
-        );
-        let families = self.normalize(
-            &Escaped::of(group),
-            (&text, Format::Text),
-            Timestamps::Refuse,
-        );
-        let families: Option<[FamilyText; 2]> =
-            families.ok().and_then(|families| families.try_into().ok());
-        // They stand in nobody's text.
-        let unplaced =
-            families.map(|families| families.map(|family| FamilyText { line: 0, ..family }));
-        // Only limits that nothing fits stand in the way.
-        unplaced.ok_or_else(|| {
-            let message = format!("{}: its labels are too many or too long (exposition.max_labels, exposition.max_label_length)", shown(group));
-            Fault::new(Reason::TooManySamples, &message)
-        })
+        Ok([
+            family(failed, WHEN_FAILED, failure)?,
+            family(succeeded, WHEN_SUCCEEDED, success)?,
+        ])
     }
 
     /// What a push would come to: how many families and series it brings, or

@@ -285,3 +285,21 @@ impl Section {
         self.weight = self.weight + after.1 - before.1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_has_the_place_of_each_member_once() {
+        assert!(are_all(&[Some(1), Some(0)], 2) && are_all(&[], 0));
+        for places in [
+            &[Some(0)][..],
+            &[Some(0), None],
+            &[Some(0), Some(0)],
+            &[Some(0), Some(1), Some(0)],
+        ] {
+            assert!(!are_all(places, 2), "{places:?}");
+        }
+    }
+}

@@ -178,6 +178,7 @@ impl Sections {
                     origin,
                     lifetime,
                 } => {
+                    let id = self.stored(id);
                     let (mut section, known) = self.take(&id);
                     self.apps += usize::from(!known && id.producer == Producer::App);
                     self.expose(&id, &mut section, content, now, &mut freed);
@@ -198,6 +199,7 @@ impl Sections {
                     lifetime,
                     problem,
                 } => {
+                    let id = self.stored(id);
                     let (mut section, known) = self.take(&id);
                     self.apps += usize::from(!known && id.producer == Producer::App);
                     self.update(
@@ -398,6 +400,13 @@ impl Sections {
             targets: self.by_id.len() - others,
             bytes: self.bytes,
         }
+    }
+
+    /// The same id with the name that keys share, where there are any: that
+    /// two names are one is then seen without reading them.
+    fn stored(&self, id: SectionId) -> SectionId {
+        let stored = self.by_id.get_key_value(&id);
+        stored.map_or(id, |(stored, _)| stored.clone())
     }
 
     /// The section, to be put back once it is changed, and whether it was

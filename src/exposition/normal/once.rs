@@ -78,6 +78,12 @@ struct Once<'t, 'n, H> {
     line: usize,
 }
 
+/// A name, and whether it is known to be that of the current family.
+struct Named<'t> {
+    name: &'t str,
+    is_current: bool,
+}
+
 struct Family<'t> {
     name: &'t str,
     kind: Option<Kind>,
@@ -97,13 +103,14 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             return self.head(line, labels);
         }
         let longest = self.normal.limits.label_value;
-        let Some(name) = self.name(line).filter(|name| name.len() <= longest) else {
+        let Some(named) = self.name(line).filter(|it| it.name.len() <= longest) else {
             return self.other_line(line, labels);
         };
+        let name = named.name;
         let Some(read) = self.template.read(&line[name.len()..], longest) else {
             return self.other_line(line, labels);
         };
-        let (family, part) = self.family(name);
+        let (family, part) = self.family_of(named);
         let kind = self.enter(family)?;
         if parts_label(kind).is_some()
             && misfit(kind, part, self.template.part(kind), read.value).is_some()
@@ -120,15 +127,21 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
 
     /// The name that a text begins with: most often that of the family that was
     /// named last.
-    fn name(&self, text: &'t str) -> Option<&'t str> {
+    fn name(&self, text: &'t str) -> Option<Named<'t>> {
         if let Some(current) = self.families.get(self.current) {
             let name = current.name;
             let after = text.as_bytes().get(name.len());
             if matches!(after, Some(b'{' | b' ')) && text.starts_with(name) {
-                return Some(&text[..name.len()]);
+                return Some(Named {
+                    name: &text[..name.len()],
+                    is_current: true,
+                });
             }
         }
-        bare_name(text)
+        Some(Named {
+            name: bare_name(text)?,
+            is_current: false,
+        })
     }
 
     /// A line that is not like the one before.
@@ -217,11 +230,12 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     fn plain_head(&self, line: &'t str) -> Option<Entry<'t>> {
         let rest = line.strip_prefix("# ")?;
         let (word, rest) = rest.split_at_checked("HELP ".len())?;
-        let name = self.name(rest)?;
+        let name = self.name(rest)?.name;
         let rest = rest[name.len()..].strip_prefix(' ')?;
         match word {
             "HELP " => {
-                let plain = !rest.starts_with([' ', '\t']) && !rest.contains('\\');
+                let plain =
+                    !rest.starts_with([' ', '\t']) && !rest.contains('\\') && !rest.ends_with('\r');
                 plain.then_some(Entry::Help { name, help: rest })
             }
             "TYPE " => Kind::of_text(rest).map(|kind| Entry::Type { name, kind }),
@@ -232,9 +246,13 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     /// The family of that name, or the one it is a part of. It is the current
     /// one from then on.
     fn family(&mut self, name: &'t str) -> (usize, Part) {
-        if let Some(current) = self.families.get(self.current)
-            && current.name == name
-        {
+        let current = self.families.get(self.current);
+        let is_current = current.is_some_and(|current| current.name == name);
+        self.family_of(Named { name, is_current })
+    }
+
+    fn family_of(&mut self, Named { name, is_current }: Named<'t>) -> (usize, Part) {
+        if is_current {
             return (self.current, Part::Value);
         }
         let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);

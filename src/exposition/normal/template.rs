@@ -44,7 +44,7 @@ struct Span {
 }
 
 impl Span {
-    fn of<'s>(self, text: &'s str) -> &'s str {
+    fn of(self, text: &str) -> &str {
         &text[self.start..self.end]
     }
 }

@@ -322,7 +322,12 @@ fn any_plain_text() -> impl Strategy<Value = String> {
         Just("\n"),
         Just("# a comment\n"),
         Just("  \n"),
-        Just("# HELP a\n")
+        Just("# HELP a\n"),
+        Just("# HELP a x\r\n"),
+        Just("# HELP b  x\\y\n"),
+        Just("# HELP b \\\\ \0\n"),
+        Just("# TYPE b gauge\r\n"),
+        Just(" # TYPE a gauge\n")
     ];
     let line = prop_oneof![
         9 => sample,
@@ -398,4 +403,28 @@ fn the_short_cut_is_taken_where_it_is_meant_to_be() {
     ] {
         assert!(once::read(text, &normal(&added, true)).is_some(), "{text}");
     }
+}
+
+#[test]
+fn a_single_sample_is_as_its_text_would_be() {
+    let keep = |name, value| Added {
+        name,
+        value,
+        clash: Clash::Keep,
+    };
+    for added in [
+        &[][..],
+        &[keep("job", "j"), keep("instance", "")],
+        &[keep("job", "j"), keep("a.b", "\\\\"), keep("c", "")],
+    ] {
+        let normal = normal(added, true);
+        let text = "# HELP m A help.\n# TYPE m gauge\nm 1795000000.25\n";
+        let expected = by_families(text, Format::Text, &normal).unwrap();
+        let head = ("m", Kind::Gauge, "A help.");
+        let single = single(head, added, 1_795_000_000.25, normal.hash).unwrap();
+        assert_eq!([FamilyText { line: 3, ..single }], expected[..]);
+    }
+    let merged = [keep("a.b", "1"), keep("a_b", "2")];
+    let hash = normal(&[], true).hash;
+    assert_eq!(single(("m", Kind::Gauge, ""), &merged, 1.0, hash), None);
 }

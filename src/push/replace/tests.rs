@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::Config;
-use crate::exposition::Content;
+use crate::exposition::{Content, Format};
 use crate::store::Limits;
 
 fn intake(change: impl FnOnce(&mut Config)) -> Intake {
@@ -279,7 +279,7 @@ fn a_series_without_instance_is_that_of_an_app() {
         .normalize(
             &Escaped::of(&group("job/x")),
             ("m 1\n", Format::Text),
-            Timestamps::Refuse,
+            crate::exposition::Timestamps::Refuse,
         )
         .unwrap();
     let app = Change::Replace {
