@@ -209,7 +209,13 @@ impl Sections {
         came: u64,
         freed: &mut Vec<Bytes>,
     ) -> Member {
-        let (name, head) = self.families.join(&family, before.is_some());
+        let (name, head) = match before {
+            None => self.families.join(&family, false),
+            Some(member) => {
+                let head = self.families.join_again(&member.family, &family, true);
+                (member.family.clone(), head)
+            }
+        };
         if let Some(head) = head {
             let key = Key::Family(name.clone(), Part::Head);
             freed.push(self.rope.set(key, head));

@@ -23,7 +23,11 @@ use crate::registry::{self, Claims, Head, family_text};
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
 pub struct FamilyIndex {
-    by_name: HashMap<Box<str>, Held>,
+    /// Slots of families, by their names within the old character set.
+    by_name: HashMap<Box<str>, usize>,
+    slots: Vec<Held>,
+    /// Slots that no family is in.
+    free: Vec<usize>,
     /// Which section exposes a series, by the series' hash.
     owners: HashMap<u64, u64, PlainHash>,
 }
@@ -127,7 +131,7 @@ impl FamilyIndex {
                     let stays = |held: &&Held| {
                         held.sections > leaving.get(&*held.name).copied().unwrap_or_default()
                     };
-                    let held = self.by_name.get(name).filter(stays);
+                    let held = self.held(name).filter(stays);
                     held.map(|held| (&*held.name, held.kind))
                         .or_else(|| claims.get(name).copied())
                         .or_else(|| reserved(name))
@@ -165,12 +169,16 @@ impl FamilyIndex {
         let mut near = 0;
         plan.coming.iter().all(|family| {
             let member = old.member_near(&family.name, &mut near);
-            member.is_some_and(|member| *member.series == *family.series)
-                && self
-                    .by_name
-                    .get(&*plain_name(&family.name))
-                    .is_some_and(|held| held.kind == family.kind)
+            member.is_some_and(|member| {
+                *member.series == *family.series
+                    && self.slots[member.family.slot()].kind == family.kind
+            })
         })
+    }
+
+    /// The family of a name within the old character set.
+    fn held(&self, name: &str) -> Option<&Held> {
+        Some(&self.slots[*self.by_name.get(name)?])
     }
 
     /// Takes note of what a section exposes of a family from now on, and
@@ -181,19 +189,38 @@ impl FamilyIndex {
     ///
     /// Also returns the name that all who expose the family share.
     pub fn join(&mut self, family: &FamilyText, member: bool) -> (FamilyName, Option<Bytes>) {
-        let Some(held) = self.by_name.get_mut(&*plain_name(&family.name)) else {
-            let name = FamilyName::from(Arc::clone(&family.name));
-            let held = Held {
-                name: name.clone(),
-                kind: family.kind,
-                help: family.help.clone(),
-                sections: 1,
-            };
-            self.by_name
-                .insert(plain_name(&family.name).into_owned().into(), held);
-            return (name, Some(family.head()));
+        let plain = plain_name(&family.name);
+        if let Some(slot) = self.by_name.get(&*plain) {
+            let held = &mut self.slots[*slot];
+            held.sections += usize::from(!member);
+            let name = held.name.clone();
+            let head = self.join_again(&name, family, member);
+            return (name, head);
+        }
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        let name = FamilyName::at(slot, Arc::clone(&family.name));
+        let held = Held {
+            name: name.clone(),
+            kind: family.kind,
+            help: family.help.clone(),
+            sections: 1,
         };
-        held.sections += usize::from(!member);
+        match self.slots.get_mut(slot) {
+            Some(place) => *place = held,
+            None => self.slots.push(held),
+        }
+        self.by_name.insert(plain.into_owned().into(), slot);
+        (name, Some(family.head()))
+    }
+
+    /// The same for a family of a name that it is known by already.
+    pub fn join_again(
+        &mut self,
+        name: &FamilyName,
+        family: &FamilyText,
+        member: bool,
+    ) -> Option<Bytes> {
+        let held = &mut self.slots[name.slot()];
         let alone = member && held.sections == 1;
         let helped = family.help != held.help && (alone || held.help.is_none());
         let changed = held.kind != family.kind || helped;
@@ -201,23 +228,24 @@ impl FamilyIndex {
         if helped {
             held.help.clone_from(&family.help);
         }
-        let head =
-            changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()));
-        (held.name.clone(), head)
+        changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()))
     }
 
     /// Notes that a section exposes the family no longer. Returns whether it
     /// was the last one that did.
     pub fn leave(&mut self, family: &str) -> bool {
         let name = plain_name(family);
-        let Some(held) = self.by_name.get_mut(&*name) else {
+        let Some(slot) = self.by_name.get(&*name).copied() else {
             return false;
         };
+        let held = &mut self.slots[slot];
         held.sections -= 1;
         if held.sections > 0 {
             return false;
         }
+        held.help = None;
         self.by_name.remove(&*name);
+        self.free.push(slot);
         true
     }
 
@@ -361,7 +389,7 @@ impl FamilyIndex {
             }
             let holder = |name: &str| {
                 let stays = |held: &&Held| held.sections > usize::from(left.contains(&*held.name));
-                let held = self.by_name.get(name).filter(stays);
+                let held = self.held(name).filter(stays);
                 held.map(|held| (&*held.name, held.kind))
                     .or_else(|| joined.get(name).copied())
             };

@@ -7,18 +7,35 @@ use std::sync::Arc;
 /// A shared name in 8 bytes, half of what an `Arc<str>` takes. Most of those
 /// that are compared are one and the same, which is seen without reading them.
 #[derive(Debug, Clone, Default)]
-pub struct FamilyName(Arc<Arc<str>>);
+pub struct FamilyName(Arc<Named>);
+
+#[derive(Debug, Default)]
+struct Named {
+    name: Arc<str>,
+    slot: usize,
+}
 
 impl FamilyName {
+    /// A name whose family is in that slot of the index.
+    pub fn at(slot: usize, name: Arc<str>) -> Self {
+        FamilyName(Arc::new(Named { name, slot }))
+    }
+
+    /// Where the index has the family, for as long as it has it.
+    pub fn slot(&self) -> usize {
+        self.0.slot
+    }
+
     /// The name as others share it.
     pub fn shared(&self) -> &Arc<str> {
-        &self.0
+        &self.0.name
     }
 }
 
+/// A name to look up a key with; it is in no slot.
 impl From<Arc<str>> for FamilyName {
     fn from(name: Arc<str>) -> Self {
-        FamilyName(Arc::new(name))
+        FamilyName::at(usize::MAX, name)
     }
 }
 
@@ -26,7 +43,7 @@ impl Deref for FamilyName {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        &self.0.name
     }
 }
 
