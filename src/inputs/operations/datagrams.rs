@@ -213,16 +213,8 @@ fn take(
     first: usize,
     cost: &mut usize,
 ) -> usize {
-    let mut turn = operations.turn(source, 1, |_, _: &Fault| {});
-    let mut framer = Framer::new(operations.config.max_message);
     let (mut taken, mut bytes) = (0, 0);
-    for (came, datagram) in inbox.since(first) {
-        if came.cut {
-            let problem = format!("a datagram may have {} bytes", inbox.longest);
-            turn.take(Found::Broken(Fault::new(Reason::TooLarge, problem)));
-        } else {
-            framer.feed(datagram, true, |found| turn.take(found));
-        }
+    for came in &inbox.came[first..] {
         taken += 1;
         bytes += came.length;
         *cost += came.length + OWN_COST;
@@ -230,8 +222,18 @@ fn take(
             break;
         }
     }
-    turn.end();
     operations.stats.count_bytes(source.transport, bytes);
+    let mut turn = operations.turn(source, bytes, 1, |_, _: &Fault| {});
+    let mut framer = Framer::new(operations.config.max_message);
+    for (came, datagram) in inbox.since(first).take(taken) {
+        if came.cut {
+            let problem = format!("a datagram may have {} bytes", inbox.longest);
+            turn.take(Found::Broken(Fault::new(Reason::TooLarge, problem)));
+        } else {
+            framer.feed(datagram, true, |found| turn.take(found));
+        }
+    }
+    turn.end();
     taken
 }
 
@@ -254,9 +256,9 @@ mod tests {
     fn taken(socket: RawFd, inbox: &mut Inbox) -> Vec<Vec<(bool, String)>> {
         let mut calls = Vec::new();
         while inbox.fill(socket).is_ok() {
-            let datagrams = inbox.since(0).map(|(came, datagram)| {
-                (came.cut, String::from_utf8_lossy(datagram).into_owned())
-            });
+            let datagrams = inbox
+                .since(0)
+                .map(|(came, datagram)| (came.cut, String::from_utf8_lossy(datagram).into_owned()));
             calls.push(datagrams.collect());
         }
         assert_eq!(
