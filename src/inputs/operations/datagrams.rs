@@ -3,16 +3,21 @@
 //! Many datagrams are taken with one call, and what is in them becomes one
 //! batch. Each datagram stands for itself all the same: what is unfinished in
 //! one is refused, and never becomes part of another's. Nothing is answered.
+//!
+//! While few datagrams come, the kernel wakes us for them. While many do, that
+//! would be most of the work, of the senders too, since they do the waking: so
+//! a socket is then looked at by the clock, and the kernel is not asked to tell.
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 use tokio::io::Interest;
-use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +42,12 @@ const LONGEST_UNIX: usize = 256 * 1024;
 const TURN: usize = 128 * 1024;
 const OWN_COST: usize = 512;
 
+/// Where so many datagrams came since the last wait, the next is by the clock,
+/// and so long: the kernel's buffer holds more than comes by then, even the
+/// small one that it gives without privileges.
+const MANY: usize = 16;
+const NAP: Duration = Duration::from_millis(1);
+
 /// Calls after the stop, at most: many more than it takes to empty the
 /// kernel's buffer. A sender that never pauses does not hold up the end.
 const LAST_CALLS: usize = 4096;
@@ -50,7 +61,7 @@ thread_local! {
         RefCell::new(MultiHeaders::preallocate(MOST_UDP.max(MOST_UNIX), None));
 }
 
-/// A bound socket.
+/// A bound socket, calls on which do not wait.
 #[derive(Debug)]
 pub enum DatagramSocket {
     Udp(UdpSocket),
@@ -74,22 +85,45 @@ impl DatagramSocket {
             DatagramSocket::Unix(..) => Inbox::new(MOST_UNIX, LONGEST_UNIX),
         }
     }
+}
 
-    async fn readable(&self) -> io::Result<()> {
-        match self {
-            DatagramSocket::Udp(socket) => socket.readable().await,
-            DatagramSocket::Unix(socket, _) => socket.readable().await,
+/// A socket, once more, of which the kernel tells when something comes. It does
+/// so for as long as there is this.
+#[derive(Debug)]
+enum Waker {
+    Udp(tokio::net::UdpSocket),
+    Unix(tokio::net::UnixDatagram),
+}
+
+impl Waker {
+    fn of(socket: &DatagramSocket) -> io::Result<Self> {
+        match socket {
+            DatagramSocket::Udp(socket) => {
+                let socket = socket.try_clone()?;
+                tokio::net::UdpSocket::from_std(socket).map(Waker::Udp)
+            }
+            DatagramSocket::Unix(socket, _) => {
+                let socket = socket.try_clone()?;
+                tokio::net::UnixDatagram::from_std(socket).map(Waker::Unix)
+            }
         }
     }
 
-    /// Takes what is there. Where there is nothing, [`Self::readable`] waits
-    /// from then on.
-    fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
-        let fill = || inbox.fill(self.as_raw_fd());
+    /// Waits until something is there that was not when this ended last.
+    async fn wait(&self) -> io::Result<()> {
+        // What is told by then is done with: the socket is looked at next.
+        let seen = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
         match self {
-            DatagramSocket::Udp(socket) => socket.try_io(Interest::READABLE, fill),
-            DatagramSocket::Unix(socket, _) => socket.try_io(Interest::READABLE, fill),
+            Waker::Udp(socket) => {
+                socket.readable().await?;
+                let _ = socket.try_io(Interest::READABLE, seen);
+            }
+            Waker::Unix(socket) => {
+                socket.readable().await?;
+                let _ = socket.try_io(Interest::READABLE, seen);
+            }
         }
+        Ok(())
     }
 }
 
@@ -167,22 +201,45 @@ pub async fn serve(
 ) {
     let mut inbox = socket.inbox();
     let mut cost = 0;
-    loop {
+    let mut waker = None;
+    'serving: loop {
+        let mut many = 0;
+        loop {
+            match inbox.fill(socket.as_raw_fd()) {
+                Ok(()) => {
+                    many += inbox.came.len();
+                    take_all(&operations, &source, &inbox, &mut cost).await;
+                    if stop.is_cancelled() {
+                        break 'serving;
+                    }
+                }
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
+                Err(problem) => {
+                    failed(&operations, &source, &problem).await;
+                    break;
+                }
+            }
+        }
+        let wait = async {
+            if many >= MANY {
+                waker = None;
+                sleep(NAP).await;
+                return Ok(());
+            }
+            let waker = match &mut waker {
+                Some(waker) => waker,
+                none => none.insert(Waker::of(&socket)?),
+            };
+            waker.wait().await
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            ready = socket.readable() => if let Err(problem) = ready {
+            ended = wait => if let Err(problem) = ended {
                 failed(&operations, &source, &problem).await;
-                continue;
             },
         }
-        match socket.receive(&mut inbox) {
-            Ok(()) => take_all(&operations, &source, &inbox, &mut cost).await,
-            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => {}
-            Err(problem) => failed(&operations, &source, &problem).await,
-        }
     }
-    // The kernel is asked itself: that something came may not be known yet.
     for _ in 0..LAST_CALLS {
         if inbox.fill(socket.as_raw_fd()).is_err() {
             return;
@@ -279,8 +336,8 @@ mod tests {
 
     #[test]
     fn datagrams_of_udp_come_many_at_once_and_each_for_itself() {
-        let to = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let from = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let from = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut inbox = Inbox::new(3, 10);
         // What a call leaves behind is not taken for what comes later.
         for _ in 0..2 {
@@ -294,7 +351,7 @@ mod tests {
 
     #[test]
     fn datagrams_of_unix_sockets_come_likewise() {
-        let (from, to) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let (from, to) = UnixDatagram::pair().unwrap();
         let mut inbox = Inbox::new(3, 10);
         for _ in 0..2 {
             for text in SENT {
