@@ -5,7 +5,7 @@
 //! one is refused, and never becomes part of another's. Nothing is answered.
 //!
 //! While few datagrams come, the kernel wakes us for them. While many do, that
-//! would be most of the work, of the senders too, since they do the waking: so
+//! would be a large part of the work, of the senders too, since they do the waking: so
 //! a socket is then looked at by the clock, and the kernel is not asked to tell.
 
 use std::cell::RefCell;
