@@ -17,8 +17,9 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use tempfile::TempDir;
 
 use support::figures::{percentile, resident_bytes};
@@ -86,9 +88,15 @@ enum Mode {
     Scrape,
 }
 
-/// Operations that go into one write on a stream, or between two looks at the
-/// clock.
+/// Operations that go into one write on a stream.
 const AT_ONCE: usize = 100;
+
+/// By UDP, what is due is sent so often, so many datagrams with one call.
+const PACE: Duration = Duration::from_millis(1);
+const CALL: usize = 64;
+
+/// Operations a second by which series are made before UDP is measured.
+const WARM_UP: usize = 50_000;
 
 /// Series of one family.
 const FAMILY: usize = 10_000;
@@ -105,17 +113,18 @@ fn main() -> Result<()> {
     let messages: Vec<Vec<u8>> = (0..series.max(1))
         .map(|i| message(i, !arguments.statsd))
         .collect();
-    let Target { started, http, to } = start(&arguments)?;
+    let measured = start(&arguments)?;
     println!("series            {}", messages.len());
     match arguments.mode {
-        Mode::Stream => stream(&http, &to, arguments.count, &messages)?,
-        Mode::Udp => udp(&http, &to, &arguments, &messages)?,
+        Mode::Stream => stream(&measured, arguments.count, &messages)?,
+        Mode::Udp => udp(&measured, &arguments, &messages)?,
         Mode::Scrape => {
             let changed = arguments.changed.unwrap_or(messages.len() / 100);
-            scrape(&http, &to, &messages, changed, &arguments)?;
+            let Target { http, to, .. } = &measured;
+            scrape(http, to, &messages, changed, &arguments)?;
         }
     }
-    if let Some((proxy, _)) = started {
+    if let Some((proxy, _)) = &measured.started {
         let mib = resident_bytes(proxy.pid())? / f64::from(1 << 20);
         println!("resident_mib      {mib:.1}");
     }
@@ -130,6 +139,22 @@ struct Target {
     http: String,
     /// Where operations are sent.
     to: String,
+}
+
+impl Target {
+    /// What the proxy has worked by now, if it was started here.
+    fn cpu_seconds(&self) -> Option<f64> {
+        /// Of `/proc/PID/stat`, in the kernel's unit for programs.
+        const TICKS_A_SECOND: f64 = 100.0;
+        let (proxy, _) = self.started.as_ref()?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).ok()?;
+        // The name, which may hold anything, ends with the last bracket; user
+        // and system time are the 14th and 15th field, see proc(5).
+        let (_, fields) = stat.rsplit_once(')')?;
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: Vec<f64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
+        Some(ticks.iter().sum::<f64>() / TICKS_A_SECOND)
+    }
 }
 
 fn start(arguments: &Arguments) -> Result<Target> {
@@ -232,28 +257,33 @@ impl Stream {
     }
 }
 
-fn stream(http: &str, to: &str, count: usize, messages: &[Vec<u8>]) -> Result<()> {
-    let mut stream = Stream::connect(to)?;
+fn stream(measured: &Target, count: usize, messages: &[Vec<u8>]) -> Result<()> {
+    let http = &measured.http;
+    let mut stream = Stream::connect(&measured.to)?;
     // The first of each series makes it, which takes longer.
     stream.send(messages, messages.len())?;
     stream.wait()?;
     let before = Counts::read(http)?;
+    let busy = measured.cpu_seconds();
     let begun = Instant::now();
     stream.send(messages, count)?;
     stream.wait()?;
     let took = begun.elapsed();
+    let spent = measured.cpu_seconds();
     let applied = Counts::read(http)?.applied - before.applied;
     println!("operations        {count}");
     println!("applied           {applied}");
     println!("seconds           {:.3}", took.as_secs_f64());
     println!("per_second        {:.0}", count as f64 / took.as_secs_f64());
+    tell_cpu(busy, spent, applied);
     Ok(())
 }
 
-fn udp(http: &str, to: &str, arguments: &Arguments, messages: &[Vec<u8>]) -> Result<()> {
+fn udp(measured: &Target, arguments: &Arguments, messages: &[Vec<u8>]) -> Result<()> {
+    let http = &measured.http;
     let (rate, pack) = (arguments.rate, arguments.pack.max(1));
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect(to)?;
+    socket.connect(&measured.to)?;
     let datagrams: Vec<Vec<u8>> = (0..messages.len())
         .map(|i| {
             let mut datagram = Vec::new();
@@ -263,37 +293,33 @@ fn udp(http: &str, to: &str, arguments: &Arguments, messages: &[Vec<u8>]) -> Res
             datagram
         })
         .collect();
+    // The first of each series makes it, which takes longer.
+    send_until(&socket, &datagrams, datagrams.len(), WARM_UP / pack, None)?;
+    settled(http)?;
     let (before, kernel) = (Counts::read(http)?, kernel_errors());
+    let busy = measured.cpu_seconds();
+    let datagrams_a_second = rate / pack;
+    let most = match datagrams_a_second {
+        0 => usize::MAX,
+        rate => rate * arguments.seconds as usize,
+    };
     let begun = Instant::now();
-    let end = Duration::from_secs(arguments.seconds);
-    let mut sent = 0;
-    while begun.elapsed() < end {
-        if rate > 0 {
-            let due = Duration::from_secs_f64((sent * pack) as f64 / rate as f64);
-            sleep(due.saturating_sub(begun.elapsed()));
-        }
-        for _ in 0..(AT_ONCE / pack).max(1) {
-            socket.send(&datagrams[sent % datagrams.len()])?;
-            sent += 1;
-        }
-    }
+    let end = begun + Duration::from_secs(arguments.seconds);
+    let sent = send_until(&socket, &datagrams, most, datagrams_a_second, Some(end))?;
     let took = begun.elapsed();
-    let (mut last, mut since) = (Counts::read(http)?, Instant::now());
-    while since.elapsed() < PATIENCE {
-        sleep(Duration::from_millis(100));
-        let now = Counts::read(http)?;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
+    let last = settled(http)?;
     let operations = sent * pack;
     let counted = last.all - before.all;
-    println!("datagrams         {sent}");
-    println!("operations        {operations}");
+    match rate {
+        0 => println!("asked_per_second  as many as go"),
+        rate => println!("asked_per_second  {rate}"),
+    }
     println!(
         "per_second        {:.0}",
         operations as f64 / took.as_secs_f64()
     );
+    println!("datagrams         {sent}");
+    println!("operations        {operations}");
     println!("counted           {counted}");
     println!("applied           {}", last.applied - before.applied);
     println!("lost              {}", operations as i64 - counted as i64);
@@ -303,7 +329,78 @@ fn udp(http: &str, to: &str, arguments: &Arguments, messages: &[Vec<u8>]) -> Res
         (Some(before), Some(after)) => println!("lost_by_kernel    {}", after - before),
         _ => println!("lost_by_kernel    not told"),
     }
+    tell_cpu(busy, measured.cpu_seconds(), counted);
     Ok(())
+}
+
+/// Sends datagrams, over and over, so many a second (0: as many as go), until
+/// they are `most` or it is `end`. What is due is sent at each tick of
+/// [`PACE`], with few calls, so that the sender is not what bounds the rate.
+/// Returns how many were sent.
+fn send_until(
+    socket: &UdpSocket,
+    datagrams: &[Vec<u8>],
+    most: usize,
+    rate: usize,
+    end: Option<Instant>,
+) -> Result<usize> {
+    let slices: Vec<[IoSlice<'_>; 1]> = datagrams
+        .iter()
+        .map(|datagram| [IoSlice::new(datagram)])
+        .collect();
+    let mut headers = MultiHeaders::<()>::preallocate(CALL, None);
+    let connected = [None::<()>; CALL];
+    let begun = Instant::now();
+    let mut sent = 0;
+    while sent < most && end.is_none_or(|end| Instant::now() < end) {
+        let due = match rate {
+            0 => CALL,
+            rate => {
+                // What a tick brings is sent at its beginning.
+                let passed = (begun.elapsed() + PACE).as_secs_f64();
+                ((passed * rate as f64) as usize).saturating_sub(sent)
+            }
+        };
+        let mut left = due.min(most - sent);
+        while left > 0 {
+            let at = sent % slices.len();
+            let now = left.min(CALL).min(slices.len() - at);
+            let some = &slices[at..at + now];
+            let flags = MsgFlags::empty();
+            let fd = socket.as_raw_fd();
+            let went = sendmmsg(fd, &mut headers, some, connected, [], flags)?.count();
+            sent += went;
+            left -= went;
+        }
+        if rate > 0 {
+            let ticks = begun.elapsed().as_nanos() / PACE.as_nanos();
+            let next = PACE * (ticks as u32 + 1);
+            sleep(next.saturating_sub(begun.elapsed()));
+        }
+    }
+    Ok(sent)
+}
+
+/// Waits until nothing more is counted.
+fn settled(http: &str) -> Result<Counts> {
+    let (mut last, mut since) = (Counts::read(http)?, Instant::now());
+    while since.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(100));
+        let now = Counts::read(http)?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last)
+}
+
+/// Tells what an operation cost the proxy, in both user space and the kernel:
+/// a figure that depends less than others on what else the machine does.
+fn tell_cpu(before: Option<f64>, after: Option<f64>, operations: u64) {
+    if let (Some(before), Some(after)) = (before, after) {
+        let each = (after - before) * 1e6 / operations.max(1) as f64;
+        println!("cpu_us_each       {each:.2}");
+    }
 }
 
 fn scrape(

@@ -37,30 +37,42 @@ impl LabelText {
     pub fn from_escaped<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelFault> {
-        let mut labels: Vec<(&str, &str)> = labels.into_iter().collect();
-        labels.sort_unstable_by_key(|(name, _)| *name);
-        check_names(&labels)?;
-        let mut text = String::with_capacity(
-            labels
-                .iter()
-                .map(|(name, value)| name.len() + value.len() + 6)
-                .sum(),
-        );
-        for (name, value) in labels {
-            write_label(&mut text, name, value);
-        }
-        Ok(LabelText(text.into_boxed_str()))
+        Self::of_pairs(labels.into_iter().collect())
     }
 
     /// Of names and values as they are meant.
     pub fn from_plain<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelFault> {
+        let labels: Vec<(&str, &str)> = labels.into_iter().collect();
+        if !labels
+            .iter()
+            .any(|(name, value)| is_to_be_escaped(name) || is_to_be_escaped(value))
+        {
+            return Self::of_pairs(labels);
+        }
         let escaped: Vec<(Cow<'_, str>, Cow<'_, str>)> = labels
             .into_iter()
             .map(|(name, value)| (escaped(name), escaped(value)))
             .collect();
         Self::from_escaped(escaped.iter().map(|(name, value)| (&**name, &**value)))
+    }
+
+    /// Of names and values that are escaped, not sorted yet.
+    fn of_pairs(mut labels: Vec<(&str, &str)>) -> Result<Self, LabelFault> {
+        labels.sort_unstable_by_key(|(name, _)| *name);
+        check_names(&labels)?;
+        // Exact where no name needs quotes, so that nothing is copied when the
+        // room that is left is given back.
+        let length: usize = labels
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum();
+        let mut text = String::with_capacity(length.saturating_sub(1));
+        for (name, value) in labels {
+            write_label(&mut text, name, value);
+        }
+        Ok(LabelText(text.into_boxed_str()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -148,15 +160,28 @@ fn closing_quote(text: &str) -> Option<usize> {
 
 /// Adds a label to a canonical text that is being written in order.
 fn write_label(text: &mut String, name: &str, value: &str) {
-    let quote = if is_plain_label(name) { "" } else { "\"" };
-    let comma = if text.is_empty() { "" } else { "," };
-    for piece in [comma, quote, name, quote, "=\"", value, "\""] {
-        text.push_str(piece);
+    if !text.is_empty() {
+        text.push(',');
     }
+    if is_plain_label(name) {
+        text.push_str(name);
+    } else {
+        text.push('"');
+        text.push_str(name);
+        text.push('"');
+    }
+    text.push_str("=\"");
+    text.push_str(value);
+    text.push('"');
+}
+
+fn is_to_be_escaped(text: &str) -> bool {
+    text.bytes()
+        .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(['\\', '"', '\n']) {
+    if !is_to_be_escaped(text) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 8);

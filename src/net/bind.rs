@@ -1,10 +1,11 @@
 //! Binds listeners. Every error says what was to be bound, and why it was not.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixDatagram, UnixListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
 use super::Listener;
 use super::unix_socket::{self, SocketFile};
@@ -62,7 +63,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// yet. Without a privilege it gives no more than `net.core.rmem_max`.
 const DATAGRAM_BUFFER: usize = 8 << 20;
 
-/// Binds a UDP socket, likewise.
+/// Binds a UDP socket, likewise. Calls on it do not wait.
 pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, BindError> {
     let failed = |problem| BindError::Tcp {
         address: address.to_string(),
@@ -74,7 +75,7 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
         .await
         .map_err(failed)?
     {
-        match UdpSocket::bind(resolved).await {
+        match bind_udp(resolved) {
             Ok(socket) => {
                 use nix::sys::socket::{setsockopt, sockopt};
                 // More is better, and what there is will do.
@@ -87,6 +88,12 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
         }
     }
     Err(failed(problem))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Makes the receiver's Unix socket, owned as configured.
@@ -125,7 +132,8 @@ pub fn unix_at(
     Ok(Listener::Unix(listener, file))
 }
 
-/// Makes a Unix socket for datagrams at `path`, owned as configured.
+/// Makes a Unix socket for datagrams at `path`, owned as configured. Calls on it
+/// do not wait.
 pub fn unix_datagram_at(
     path: &Path,
     user: &SocketOwner,
@@ -138,9 +146,8 @@ pub fn unix_datagram_at(
     };
     let socket = unix_socket::bind_datagram(path, user, group, mode).map_err(failed)?;
     let file = SocketFile::claim(path).map_err(|problem| failed(problem.to_string()))?;
-    let socket = socket
+    socket
         .set_nonblocking(true)
-        .and_then(|()| UnixDatagram::from_std(socket))
         .map_err(|problem| failed(problem.to_string()))?;
     Ok((socket, file))
 }

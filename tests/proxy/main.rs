@@ -19,6 +19,7 @@ mod http;
 mod lifecycle;
 mod merged;
 mod operations;
+mod operations_datagrams;
 mod operations_defects;
 mod poll;
 mod poll_failures;

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::inputs::operations::framing::Framer;
-    use crate::inputs::operations::operation::{Asked, Reader};
+    use crate::inputs::operations::operation::{Asked, Names, Reader};
 
     fn forward(to: ForwardTo, limit: usize) -> Arc<Forward> {
         let stats = Arc::default();
@@ -397,7 +397,9 @@ mod tests {
         let mut all = Vec::new();
         Framer::new(1 << 16).feed(text, true, |found| {
             let mut updates = Vec::new();
-            let asked = reader.read(&found, &[], &mut updates).unwrap();
+            let asked = reader
+                .read(&found, &[], &mut Names::default(), &mut updates)
+                .unwrap();
             let Asked::Changes { hops } = asked else {
                 panic!("no change");
             };

@@ -236,21 +236,31 @@ impl Scan {
     fn run(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
         let mut at = self.at;
         while at < bytes.len() {
-            let byte = bytes[at];
-            at += 1;
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
+                if self.escaped {
+                    self.escaped = false;
+                    at += 1;
+                    continue;
+                }
+                // Most bytes are in strings, so these have a loop of their own.
+                // They are too short for a wider search to pay.
+                let Some(length) = bytes[at..].iter().position(|byte| ends_text(*byte)) else {
+                    at = bytes.len();
+                    break;
+                };
+                at += length + 1;
+                match bytes[at - 1] {
                     b'"' => {
                         self.in_string = false;
                         self.last = Last::Value;
                     }
                     b'\\' => self.escaped = true,
-                    b'\n' => return Err("a string goes over the end of its line".to_owned()),
-                    _ => {}
+                    _ => return Err("a string goes over the end of its line".to_owned()),
                 }
                 continue;
             }
+            let byte = bytes[at];
+            at += 1;
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b'"' if self.last != Last::Value => self.in_string = true,
@@ -290,6 +300,12 @@ impl Scan {
     fn takes_value(&self) -> bool {
         self.depth == 0 || self.last == Last::Colon || (self.in_list() && self.last != Last::Value)
     }
+}
+
+/// Whether a byte in a string is more than text: its end, a backslash, or the
+/// end of the line, where none goes on.
+fn ends_text(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'\n')
 }
 
 fn is_blank(byte: u8) -> bool {

@@ -51,12 +51,16 @@ use crate::telemetry::{OperationStats, Reason, Transport};
 use complaints::Complaints;
 use extra::Extra;
 use forward::Forward;
-use operation::{Asked, Member, Reader};
+use operation::{Asked, Member, Names, Reader};
 use sets::Sets;
 
 /// Changes that are made at once: so long the registry is locked, a millisecond
 /// at most.
 const LARGEST_BATCH: usize = 512;
+
+/// Bytes of an ordinary message. It only says how much room a batch gets from
+/// the start.
+const USUAL: usize = 64;
 
 /// How often the file of labels and the sets are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -170,12 +174,13 @@ impl Operations {
         }
     }
 
-    /// Begins to take what has come in at once. `number` is that of the next
-    /// message. What is refused is counted and logged, and given to `refused`
+    /// Begins to take what has come in at once, so many bytes. `number` is that
+    /// of the next message. What is refused is counted and logged, and given to `refused`
     /// with its number.
     pub fn turn<'b, R: FnMut(u64, &Fault)>(
         &self,
         source: &'b Source,
+        bytes: usize,
         number: u64,
         refused: R,
     ) -> Turn<'_, 'b, R> {
@@ -188,6 +193,8 @@ impl Operations {
             source,
             added,
             number,
+            expected: (bytes / USUAL).clamp(1, LARGEST_BATCH),
+            names: Names::default(),
             updates: Vec::new(),
             lines: Vec::new(),
             taken: Vec::new(),
@@ -220,6 +227,9 @@ pub struct Turn<'o, 'b, R: FnMut(u64, &Fault)> {
     /// Labels that are put on every series.
     added: Arc<Vec<(String, String)>>,
     number: u64,
+    /// Messages that there is room for from the start.
+    expected: usize,
+    names: Names,
     updates: Vec<Update>,
     /// The same to be sent on.
     lines: Vec<u8>,
@@ -234,12 +244,13 @@ impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
     pub fn take(&mut self, found: Found<'b>) {
         let number = self.number;
         self.number += 1;
+        if self.taken.is_empty() {
+            self.taken.reserve(self.expected);
+            self.updates.reserve(self.expected);
+        }
         let before = self.updates.len();
-        match self
-            .operations
-            .reader
-            .read(&found, &self.added, &mut self.updates)
-        {
+        let (reader, names) = (&self.operations.reader, &mut self.names);
+        match reader.read(&found, &self.added, names, &mut self.updates) {
             Ok(Asked::Changes { hops }) => {
                 if let Sink::Forward(forward) = &self.operations.sink {
                     for update in self.updates.drain(before..) {
@@ -318,7 +329,8 @@ impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
         };
         for (number, found) in taken {
             let mut updates = Vec::new();
-            let read = operations.reader.read(&found, &self.added, &mut updates);
+            let (reader, names) = (&operations.reader, &mut self.names);
+            let read = reader.read(&found, &self.added, names, &mut updates);
             let result = read.and_then(|_| apply(store, updates));
             self.finish(number, result);
         }

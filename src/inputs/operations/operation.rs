@@ -48,6 +48,20 @@ pub struct Member<'b> {
     pub value: &'b str,
 }
 
+/// Names of families that were read lately, all of them checked: mostly a
+/// name comes again soon, and memory need not be taken for it anew.
+#[derive(Debug, Default)]
+pub struct Names([Option<Arc<str>>; 8]);
+
+impl Names {
+    /// Where that name is, if it is here.
+    fn place(&mut self, name: &str) -> &mut Option<Arc<str>> {
+        let last = name.bytes().last().unwrap_or_default();
+        let place = (name.len() + usize::from(last)) % self.0.len();
+        &mut self.0[place]
+    }
+}
+
 impl Reader {
     pub fn new(config: &config::Operations, own_metrics: bool) -> Self {
         Reader {
@@ -67,11 +81,12 @@ impl Reader {
         &self,
         found: &Found<'b>,
         added: &[(String, String)],
+        names: &mut Names,
         to: &mut Vec<Update>,
     ) -> Result<Asked<'b>, Fault> {
         match found {
-            Found::Object(object) => self.message(message::decode(object)?, added, to),
-            Found::Line(line) => self.line(&statsd::parse(line)?, added, to),
+            Found::Object(object) => self.message(message::decode(object)?, added, names, to),
+            Found::Line(line) => self.line(&statsd::parse(line)?, added, names, to),
             Found::Broken(fault) => Err(fault.clone()),
         }
     }
@@ -80,6 +95,7 @@ impl Reader {
         &self,
         message: Message<'_>,
         added: &[(String, String)],
+        names: &mut Names,
         to: &mut Vec<Update>,
     ) -> Result<Asked<'static>, Fault> {
         let (kind, change) = match &*message.op {
@@ -117,7 +133,7 @@ impl Reader {
                 format!("sent on more than {MOST_HOPS} times: it goes round in a ring of proxies");
             return Err(Fault::new(Reason::BadOperation, problem));
         }
-        let family = self.family(&message.name)?;
+        let family = self.family(&message.name, names)?;
         let help = message.help.as_deref().map(|help| self.help(help));
         let labels = label_text(message.labels, added, message.hops > 0, self.bounds)?;
         if kind == Kind::Histogram && labels.iter().any(|label| label.name == "le") {
@@ -139,9 +155,10 @@ impl Reader {
         &self,
         line: &statsd::Line<'b>,
         added: &[(String, String)],
+        names: &mut Names,
         to: &mut Vec<Update>,
     ) -> Result<Asked<'b>, Fault> {
-        let family = self.family(&line.name)?;
+        let family = self.family(&line.name, names)?;
         let tags: Pairs<'_> = line.tags().collect();
         let labels = label_text(tags, added, false, self.bounds)?;
         let mut push = |kind, change| {
@@ -212,7 +229,13 @@ impl Reader {
         }
     }
 
-    fn family(&self, name: &str) -> Result<Arc<str>, Fault> {
+    fn family(&self, name: &str, names: &mut Names) -> Result<Arc<str>, Fault> {
+        let place = names.place(name);
+        if let Some(known) = place
+            && **known == *name
+        {
+            return Ok(Arc::clone(known));
+        }
         if !is_plain_name(name) {
             let problem = if name.is_empty() {
                 "the metric has no name".to_owned()
@@ -233,7 +256,7 @@ impl Reader {
                 format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
             return Err(Fault::new(Reason::ReservedName, problem));
         }
-        Ok(Arc::from(name))
+        Ok(Arc::clone(place.insert(Arc::from(name))))
     }
 
     fn help(&self, help: &str) -> Result<Arc<str>, Fault> {
@@ -264,7 +287,7 @@ mod tests {
         let mut updates = Vec::new();
         let mut asked = None;
         Framer::new(1 << 20).feed(text.as_bytes(), true, |found| {
-            let read = reader.read(&found, &[], &mut updates);
+            let read = reader.read(&found, &[], &mut Names::default(), &mut updates);
             asked = Some(read.map(|asked| match asked {
                 Asked::Changes { .. } => None,
                 Asked::Member(member) => Some(member.value.to_owned()),

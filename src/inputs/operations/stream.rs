@@ -171,7 +171,8 @@ impl Exchange<'_> {
                 reply(replies, number, fault);
             }
         };
-        let mut turn = self.operations.turn(self.source, self.number, refused);
+        let (source, length) = (self.source, bytes.len());
+        let mut turn = self.operations.turn(source, length, self.number, refused);
         let used = self.framer.feed(bytes, end, |found| turn.take(found));
         self.number = turn.end();
         used

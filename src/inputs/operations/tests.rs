@@ -45,10 +45,11 @@ impl Bench {
     /// Takes what comes at once. Returns what was refused: number and reason.
     fn take(&self, text: &[u8]) -> Vec<(u64, Reason)> {
         let mut refused = Vec::new();
-        let mut turn = self.operations.turn(&self.source, 1, |number, fault| {
+        let refuse = |number, fault: &Fault| {
             assert!(!fault.message.is_empty() && fault.message.len() < 500);
             refused.push((number, fault.reason));
-        });
+        };
+        let mut turn = self.operations.turn(&self.source, text.len(), 1, refuse);
         Framer::new(self.operations.config.max_message).feed(text, true, |found| turn.take(found));
         turn.end();
         refused
@@ -296,7 +297,8 @@ fn hold_against(messages: usize, seed: u64) {
     for _ in 0..messages {
         mutated(&mut random, &mut message);
         kept.extend_from_slice(&message);
-        let mut turn = bench.operations.turn(&bench.source, number, |_, _| {});
+        let (source, length) = (&bench.source, kept.len());
+        let mut turn = bench.operations.turn(source, length, number, |_, _| {});
         let used = framer.feed(&kept, false, |found| turn.take(found));
         number = turn.end();
         kept.drain(..used);

@@ -1,0 +1,111 @@
+//! Many datagrams at once: each is taken, told and counted for itself, however
+//! many come with one call, and whatever lies between them.
+
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::harness::eventually;
+use crate::operations::{Bench, bench};
+
+/// So many come with one call at most.
+const UDP_CALL: usize = 64;
+
+/// A Unix socket's datagrams may have so many bytes.
+const LONGEST_UNIX: usize = 256 * 1024;
+
+/// A mixture: what is unfinished must not become one with what comes after,
+/// and what is empty must not end anything.
+const MIXTURE: [&[u8]; 8] = [
+    b"c:1|c",
+    b"",
+    b"{\"name\":\"c\",\"op\":\"inc\",\"value\":1",
+    b",\"value\":100}",
+    b"{\"name\":\"c\",\"op\":\"inc\",\"value\":1}\nc:1|c\n",
+    b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}",
+    b"\n",
+    b"[{\"name\":\"c\",\"op\":\"inc\",\"value\":2}]c:1|c",
+];
+
+/// What is counted of so many mixtures, and the bytes of them.
+fn expected(mixtures: usize) -> [f64; 6] {
+    let bytes: usize = MIXTURE.iter().map(|datagram| datagram.len()).sum();
+    let each = [6.0, 5.0, 1.0, 1.0, 1.0, bytes as f64];
+    each.map(|count| count * mixtures as f64)
+}
+
+fn counted(bench: &Bench, transport: &str) -> [f64; 6] {
+    let bytes =
+        format!("exporter_proxy_operations_received_bytes_total{{transport=\"{transport}\"}}");
+    let result = |result| bench.results(transport, result);
+    [
+        bench.proxy.sample("c").unwrap_or_default(),
+        result("applied"),
+        result("truncated"),
+        result("malformed"),
+        result("bad_value"),
+        bench.proxy.sample(&bytes).unwrap_or_default(),
+    ]
+}
+
+#[test]
+fn many_datagrams_of_udp_at_once_are_each_taken() {
+    let bench = bench("");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(&bench.udp).unwrap();
+    // They gather, so that they come with as few calls as can be. Less than any
+    // buffer holds.
+    let mixtures = 4 * UDP_CALL / MIXTURE.len();
+    bench.proxy.signal("STOP");
+    for _ in 0..mixtures {
+        for datagram in MIXTURE {
+            socket.send(datagram).unwrap();
+        }
+    }
+    // As long as one of UDP can be.
+    let mut long = vec![b'\n'; 65_507];
+    long[..6].copy_from_slice(b"l:1|c\n");
+    socket.send(&long).unwrap();
+    bench.proxy.signal("CONT");
+    let mut all = expected(mixtures);
+    all[1] += 1.0;
+    all[5] += long.len() as f64;
+    eventually(|| counted(&bench, "udp"), |seen| *seen == all);
+    assert_eq!(bench.proxy.sample("l"), Some(1.0));
+    let lost = "exporter_proxy_operations_datagrams_lost_total{transport=\"udp\"}";
+    assert_eq!(bench.proxy.sample(lost), Some(0.0));
+}
+
+#[test]
+fn many_datagrams_of_a_unix_socket_at_once_are_each_taken() {
+    let bench = bench("");
+    let socket = UnixDatagram::unbound().unwrap();
+    // Twice that is given, at the least.
+    setsockopt(&socket, sockopt::SndBuf, &(200 * 1024)).unwrap();
+    socket.connect(&bench.datagrams).unwrap();
+    let mixtures = 20;
+    let lines = |length| {
+        let mut lines = b"l:1|c\n".to_vec();
+        lines.resize(length, b'\n');
+        lines
+    };
+    for mixture in 0..mixtures {
+        for datagram in MIXTURE {
+            socket.send(datagram).unwrap();
+        }
+        // The longest that is taken, and one that is longer.
+        if mixture % 10 == 0 {
+            socket.send(&lines(LONGEST_UNIX)).unwrap();
+            socket.send(&lines(LONGEST_UNIX + 1)).unwrap();
+        }
+    }
+    let mut all = expected(mixtures);
+    all[1] += 2.0;
+    all[5] += 4.0 * LONGEST_UNIX as f64;
+    eventually(|| counted(&bench, "unix_datagram"), |seen| *seen == all);
+    assert_eq!(bench.proxy.sample("l"), Some(2.0));
+    assert_eq!(bench.results("unix_datagram", "too_large"), 2.0);
+    let log = bench.proxy.log();
+    assert!(log.contains("refused ("), "{log}");
+}
