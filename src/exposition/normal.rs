@@ -166,9 +166,13 @@ enum Lines {
     Own(String),
 }
 
-/// Families of a text up to this size share one allocation. In a larger one,
-/// a family that stays longer than the others would hold on to too much.
+/// Families of a text up to this size share one allocation, ...
 const LONGEST_SHARED: usize = 64 * 1024;
+
+/// ... where each is no longer than this, for then the store copies what it
+/// keeps, or is nearly all of it. Any other would hold on to too much if it
+/// stayed longer than the rest.
+const LONGEST_PART: usize = 1024;
 
 /// The samples of all families of a text.
 enum Written {
@@ -187,7 +191,12 @@ impl Written {
 
     fn lines(&self, range: Range<usize>) -> Text {
         match self {
-            Written::Shared(text) => Text::of_lines(text.slice(range)),
+            Written::Shared(text)
+                if range.len() <= LONGEST_PART || 2 * range.len() >= text.len() =>
+            {
+                Text::of_lines(text.slice(range))
+            }
+            Written::Shared(text) => Text::of_lines(Bytes::copy_from_slice(&text[range])),
             Written::Long(text) => Text::new(&text[range]),
         }
     }

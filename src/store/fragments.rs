@@ -85,6 +85,7 @@ impl Fragments {
 
     /// Puts a text before the one at `index`.
     pub fn insert(&mut self, index: usize, text: Bytes) {
+        let text = own(text);
         self.len += text.len();
         let part = self.add_loose(text);
         make_room(&mut self.parts);
@@ -95,6 +96,7 @@ impl Fragments {
     /// Replaces a text, and returns what is to be freed.
     pub fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         let old = self.parts[index];
+        let text = own(text);
         self.len = self.len + text.len() - old.len as usize;
         let freed = match old.loose_place() {
             Some(place) => {
@@ -117,19 +119,26 @@ impl Fragments {
     }
 
     /// Takes the texts from `index` on. Neither half then holds memory of what
-    /// is the other's.
+    /// is the other's, as far as it is small enough to be copied at once.
     pub fn split_off(&mut self, index: usize) -> Fragments {
-        let mut rest = Fragments::default();
-        let parts = self.parts.split_off(index);
-        for part in &parts {
-            rest.len += part.len as usize;
-            let part = rest.add_loose(self.bytes(*part));
-            rest.parts.push(part);
-        }
-        for part in parts {
-            self.drop_part(part);
-        }
+        let mut rest = Fragments {
+            base: self.base.clone(),
+            parts: self.parts.split_off(index),
+            ..Fragments::default()
+        };
         self.parts.shrink_to_fit();
+        for part in &mut rest.parts {
+            rest.len += part.len as usize;
+            match part.loose_place() {
+                Some(place) => {
+                    part.at = rest.loose.len() as u32 | LOOSE;
+                    rest.loose.push(std::mem::take(&mut self.loose[place]));
+                }
+                None => rest.slices += 1,
+            }
+        }
+        self.len -= rest.len;
+        self.slices -= rest.slices;
         for half in [&mut *self, &mut rest] {
             if half.len <= JOINED_BY_WRITERS {
                 half.join(SMALL);
@@ -175,7 +184,6 @@ impl Fragments {
     }
 
     fn add_loose(&mut self, text: Bytes) -> Part {
-        assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
         // Places of removed parts are taken up now and then: nobody may ever
         // join them.
         if self.loose.len() > 2 * self.parts.len() + SPARE_PLACES {
@@ -274,6 +282,16 @@ impl Fragments {
         self.slices = count;
         spare::keep(std::mem::replace(&mut self.base, base.freeze()));
         std::mem::replace(&mut self.loose, loose)
+    }
+}
+
+/// A text in memory of its own, where it may be a small part of a large one,
+/// which it would keep.
+fn own(text: Bytes) -> Bytes {
+    assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
+    match text.len() {
+        0..=SMALL => Bytes::copy_from_slice(&text),
+        _ => text,
     }
 }
 

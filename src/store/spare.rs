@@ -26,12 +26,16 @@ thread_local! {
 
 /// Keeps the memory of a text for another one, unless somebody still reads it.
 pub fn keep(text: Bytes) {
-    if text.is_empty() || text.len() > LARGEST_PIECE {
+    if text.is_empty() {
         return;
     }
     let Ok(memory) = text.try_into_mut() else {
         return;
     };
+    // The text may have been a part of a larger one.
+    if memory.capacity() > LARGEST_PIECE {
+        return;
+    }
     SPARE.with_borrow_mut(|spare| {
         if spare.len() == MOST_PIECES {
             spare.pop_front();
@@ -83,6 +87,7 @@ mod tests {
             keep(Bytes::from(vec![b'a'; 1000 + len]));
         }
         keep(Bytes::from(vec![b'a'; LARGEST_PIECE + 1]));
+        keep(Bytes::from(vec![b'a'; LARGEST_PIECE + 1]).slice(..1000));
         let kept =
             SPARE.with_borrow(|spare| spare.iter().map(BytesMut::capacity).collect::<Vec<_>>());
         assert_eq!(kept.len(), MOST_PIECES);

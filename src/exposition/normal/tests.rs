@@ -428,3 +428,29 @@ fn a_single_sample_is_as_its_text_would_be() {
     let hash = normal(&[], true).hash;
     assert_eq!(single(("m", Kind::Gauge, ""), &merged, 1.0, hash), None);
 }
+
+#[test]
+fn a_family_holds_on_to_no_more_than_twice_its_text() {
+    let family = |name: &str, series: usize| -> String {
+        (0..series)
+            .map(|number| format!("{name}{{number=\"{number:03}\"}} 1\n"))
+            .collect()
+    };
+    let text = family("a", 100) + &family("b", 100) + &family("c", 100) + &family("d", 1);
+    let families = normalize(&text, &normal(&[], true)).unwrap();
+    let places: Vec<usize> = families
+        .iter()
+        .map(|family| family.samples.as_str().as_ptr() as usize)
+        .collect();
+    for pair in 0..2 {
+        let next = places[pair] + families[pair].samples.len();
+        assert_ne!(next, places[pair + 1], "they lie in one allocation");
+    }
+    let alone = normalize(&(family("a", 100) + "b 1\n"), &normal(&[], true)).unwrap();
+    let next = alone[0].samples.as_str().as_ptr() as usize + alone[0].samples.len();
+    assert_eq!(
+        next,
+        alone[1].samples.as_str().as_ptr() as usize,
+        "that would be a copy more"
+    );
+}

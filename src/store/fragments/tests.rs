@@ -100,3 +100,44 @@ fn what_is_split_holds_no_memory_of_the_other_half() {
         assert_eq!(texts.joined().0, expected);
     }
 }
+
+#[test]
+fn a_small_text_does_not_keep_the_large_one_it_is_a_part_of() {
+    let large = Bytes::from(vec![b'a'; 50_000]);
+    let inside = |text: Bytes| large.as_ptr_range().contains(&text.as_ptr());
+    let mut texts = Fragments::default();
+    texts.insert(0, large.slice(..100));
+    texts.insert(1, Bytes::from_static(b"m 1\n"));
+    texts.replace(1, large.slice(200..300));
+    assert!(!inside(texts.get(0)) && !inside(texts.get(1)));
+    texts.joined();
+    texts.replace(1, large.slice(200..300));
+    assert!(!inside(texts.get(1)));
+}
+
+#[test]
+fn a_half_of_large_texts_does_not_keep_the_other_half() {
+    let mut texts = Fragments::default();
+    for part in 0..10 {
+        texts.insert(part, Bytes::from(vec![b'a' + part as u8; 2 * SMALL]));
+    }
+    let (before, _) = texts.joined();
+    let loose = Bytes::from(vec![b'x'; 2 * SMALL]);
+    texts.insert(10, loose.clone());
+    let rest = texts.split_off(5);
+    for (half, parts) in [(&texts, 0..5), (&rest, 0..5)] {
+        for part in parts {
+            assert!(!before.as_ptr_range().contains(&half.get(part).as_ptr()));
+        }
+    }
+    assert_eq!(
+        rest.get(5).as_ptr(),
+        loose.as_ptr(),
+        "it need not be copied"
+    );
+    assert_eq!(
+        (texts.base.len(), rest.base.len()),
+        (10 * SMALL, 10 * SMALL)
+    );
+    assert_eq!((texts.len(), rest.len()), (10 * SMALL, 12 * SMALL));
+}
