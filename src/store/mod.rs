@@ -19,6 +19,7 @@ mod crc;
 mod expiry;
 mod expose;
 mod family;
+mod flush;
 mod fragments;
 mod living;
 mod messages;
@@ -46,6 +47,7 @@ pub use write::{Change, Others, Refused, Write};
 use crate::exposition::Text;
 use crate::registry::{self, Registry};
 use bundle::Bundles;
+use flush::Flush;
 use living::Hasher;
 use messages::Messages;
 use sections::Sections;
@@ -62,7 +64,7 @@ pub struct Store {
     registry: Mutex<Registry>,
     /// Held by the one snapshot that renders living families, so that no other
     /// writes what it has rendered later than what came after.
-    flush: Mutex<()>,
+    flush: Mutex<Flush>,
     hasher: Hasher,
     /// What was made last for readers of protobuf, with names as they are and
     /// with underscores.
@@ -103,7 +105,7 @@ impl Store {
             sections: RwLock::new(Sections::new(stamps)),
             bundles: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
-            flush: Mutex::new(()),
+            flush: Mutex::default(),
             hasher,
             messages: Default::default(),
             limits,
