@@ -6,10 +6,12 @@
 //! series, memory ([`Claims`]). Once that is granted, [`Registry::commit`]
 //! carries it out, whole.
 //!
-//! Series are kept in blocks. A change marks its block as changed and renders
-//! nothing; [`Registry::take_changed`] hands out copies of changed blocks,
-//! which render themselves wherever and whenever it suits. So a change costs
-//! the same however many series there are, and a scrape costs what changed.
+//! Series are kept in blocks. A change marks what has changed of its block and
+//! renders nothing; [`Registry::take_changed`] hands out copies of that, which
+//! render themselves wherever and whenever it suits. So a change costs the same
+//! however many series there are, and a scrape costs what changed. Where only
+//! values have, they are written into the block's last text, which is kept by
+//! whoever shows it and not in here.
 //!
 //! Pure: there is no clock in here (time is a parameter), no lock, no I/O. What
 //! other producers expose is not known here; the store sees to that.
@@ -19,6 +21,7 @@ mod block;
 mod claims;
 mod family;
 mod histogram;
+mod labels;
 mod outcome;
 mod patch;
 mod plan;
@@ -143,6 +146,11 @@ impl Registry {
     /// last taken: where some come or go, all of their block are.
     pub fn changed_series(&self) -> usize {
         self.series.min(self.stale)
+    }
+
+    /// The blocks that they are in.
+    pub fn changed_blocks(&self) -> usize {
+        self.changed.len()
     }
 
     /// Bytes of memory that all of it takes, about, with its text in the

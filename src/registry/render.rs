@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::BlockId;
-use super::block::{Block, LabelTexts, Stale, Values};
+use super::block::{Block, Stale, Values};
 use super::histogram::Histogram;
+use super::labels::LabelTexts;
 use super::patch::{Line, Scratch, patched};
 use super::state::{State, Summary};
 use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};

@@ -77,7 +77,10 @@ fn one_change_renders_one_block() {
         now,
     )
     .unwrap();
-    assert_eq!(registry.changed_series(), 1);
+    assert_eq!(
+        (registry.changed_series(), registry.changed_blocks()),
+        (1, 1)
+    );
     let text = changed(&mut registry);
     assert!(text.contains("m_total{n=\"500\"} 3.5\n"), "{text}");
     assert!(text.lines().count() <= PLACES, "{text}");

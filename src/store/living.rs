@@ -62,8 +62,12 @@ pub struct LivingTotals {
     pub bytes: usize,
 }
 
-/// So many series are rendered in about half a millisecond.
+/// So many series are rendered in about half a millisecond, ...
 const MANY_SERIES: usize = 5_000;
+
+/// ... and the text of a block that has any, which is copied for it, takes as
+/// long as so many.
+const SERIES_OF_A_COPY: usize = 8;
 
 impl Store {
     /// Carries out all of `batch` or, where it is refused, nothing.
@@ -147,7 +151,11 @@ impl Store {
     /// Whether a snapshot may hold its thread up for longer than one that
     /// serves others should be: much has changed, or is being rendered.
     pub fn is_snapshot_slow(&self) -> bool {
-        self.flush.try_lock().is_err() || self.registry().changed_series() > MANY_SERIES
+        if self.flush.try_lock().is_err() {
+            return true;
+        }
+        let registry = self.registry();
+        registry.changed_series() + SERIES_OF_A_COPY * registry.changed_blocks() > MANY_SERIES
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
