@@ -25,6 +25,9 @@ const FEW_BLOCKS: usize = 8;
 /// it has changed within the time that the round before took.
 const ROUNDS: usize = 3;
 
+/// Texts that are looked for under one lock, so that no writer waits long.
+const LOOKED_FOR_AT_ONCE: usize = 1024;
+
 /// What was taken from the registry and is not in the output yet. Nothing stays
 /// in here from one snapshot to the next, unless one ends in the middle.
 #[derive(Debug, Default)]
@@ -108,15 +111,19 @@ impl Store {
         if !blocks.iter().any(BlockCopy::is_part) {
             return vec![None; blocks.len()];
         }
-        let sections = self.read();
-        let text = |block: &BlockCopy| {
+        let text = |block: &BlockCopy, sections: &Sections| {
             if !block.is_part() {
                 return None;
             }
             let rendered = rounds.iter().rev().find_map(|round| round.text(block.id));
             rendered.or_else(|| sections.rope.get_near(&key(block), block.mark.into()))
         };
-        blocks.iter().map(text).collect()
+        let mut texts = Vec::with_capacity(blocks.len());
+        for some in blocks.chunks(LOOKED_FOR_AT_ONCE) {
+            let sections = self.read();
+            texts.extend(some.iter().map(|block| text(block, &sections)));
+        }
+        texts
     }
 
     /// Sets what was rendered, and takes the pages. The registry is locked.
