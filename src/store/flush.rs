@@ -275,6 +275,44 @@ mod tests {
         assert_eq!(after, expected);
     }
 
+    /// Changes may come between two looks at the registry: here they always do.
+    #[test]
+    fn a_later_round_goes_on_from_the_one_before() {
+        let store = shown();
+        let (scratch, lost) = (&mut Scratch::default(), &mut Vec::new());
+        let mut rounds = Vec::new();
+        let steps = [("a", 1), ("a", 2), ("new", 1), ("a", 3), ("new", 2)];
+        for (family, n) in steps {
+            change(&store, family, n, Change::Set(2.0));
+            if family == "new" {
+                change(&store, "b", 10 + n, Change::Set(2.0));
+            }
+            let changed = store.registry().take_changed();
+            let round = store.render(changed, &rounds, scratch, lost);
+            rounds.push(round);
+        }
+        change(&store, "new", 1, Change::Set(3.0));
+        let changed = store.registry().take_changed();
+        assert!(changed.blocks[0].is_part(), "its text is in a round only");
+        let round = store.render(changed, &rounds, scratch, lost);
+        rounds.push(round);
+        assert!(lost.is_empty());
+        store.snapshot_with(&mut store.registry(), rounds, false);
+        let out = text(&store);
+        let changed = |line: &&str| !line.ends_with(" 1") && !line.starts_with('#');
+        let changed: Vec<&str> = out.lines().filter(changed).collect();
+        let expected = [
+            "a{n=\"1\"} 2",
+            "a{n=\"2\"} 2",
+            "a{n=\"3\"} 2",
+            "b{n=\"11\"} 2",
+            "b{n=\"12\"} 2",
+            "new{n=\"1\"} 3",
+            "new{n=\"2\"} 2",
+        ];
+        assert_eq!(changed, expected);
+    }
+
     #[test]
     fn blocks_are_found_where_they_were_though_others_moved_them() {
         let store = shown();
