@@ -100,9 +100,19 @@ pub fn parse_toml(name: &str, text: &str, errors: &mut Vec<Diagnostic>) -> BTree
     let (table, problems) = DeTable::parse_recoverable(text);
     for problem in problems {
         let place = lines.place(problem.span().unwrap_or(0..0));
-        errors.push(Diagnostic::new(place, problem.message()));
+        errors.push(Diagnostic::new(place, message(problem.message())));
     }
     entries(&lines, table.into_inner())
+}
+
+/// What the reader of TOML says, and what to do where that is not plain.
+fn message(problem: &str) -> String {
+    match problem {
+        "duplicate key" => {
+            "this table or key stands here for the second time: bring the two together".to_owned()
+        }
+        other => other.to_owned(),
+    }
 }
 
 /// Reads the text of an environment variable as a TOML value, for settings

@@ -113,6 +113,14 @@ fn a_syntax_error_does_not_hide_the_others() {
     );
 }
 
+#[test]
+fn a_table_that_stands_twice_is_told_so() {
+    let found = faults("[operations]\nudp = \"\"\n[operations]\ntcp = \"127.0.0.1:6558\"\n");
+    let expected =
+        "test.toml:3:2: this table or key stands here for the second time: bring the two together";
+    assert_eq!(found, [expected]);
+}
+
 /// One bad value for every key, each refused with the key's name and place.
 #[test]
 fn each_key_refuses_a_bad_value() {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::histogram::Histogram;
+use super::labels::LabelTexts;
+use super::patch::Line;
 use super::state::{State, Summary};
 use super::window::Window;
 use crate::exposition::Kind;
@@ -31,46 +33,61 @@ pub struct Block {
     windows: BTreeMap<u8, Box<Window>>,
     /// When each series goes. Empty where none ever does.
     deadlines: Vec<u64>,
-    live: usize,
+    /// The places that have a series, a bit for each.
+    live: u32,
     /// Lines it shows.
     lines: usize,
+    stale: Stale,
     /// What it stands under in the queue of those with series that go, ...
     pub expiry: u64,
     /// ... and of those with windows.
     pub aging: u64,
-    /// Whether it has changed since it was rendered last.
-    pub dirty: bool,
+    /// What it stands for in the sum of all that is to be rendered: 0 unless it
+    /// is among the changed.
+    pub counted: u8,
     /// Whether it has ever been rendered: then its text is in the output.
     pub shown: bool,
+    /// See [`Registry::set_mark`](super::Registry::set_mark).
+    pub mark: u64,
 }
 
-/// The labels of a block's series, in one allocation. It is shared with copies
-/// that are being rendered.
-#[derive(Debug, Clone)]
-pub struct LabelTexts {
-    /// Longer than what is used, so that it need not be made anew for each.
-    text: Arc<[u8]>,
-    used: u32,
-    /// Bytes of those that belong to no series any more.
-    dead: u32,
-    /// Places that have ever had a series.
-    places: u32,
-    /// Where each place's labels are. Inline: a look-up that has to wait for
-    /// memory waits once less.
-    spans: [Span; PLACES],
+/// What has changed since the block was rendered last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Values, and nothing else: of the series in these places, a bit for each.
+    Values(u32),
+    /// Lines have come or gone, or it was never rendered.
+    All,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: u32,
-    end: u32,
+impl Stale {
+    /// Series to render, at most.
+    pub fn count(self) -> u8 {
+        match self {
+            Stale::Values(places) => places.count_ones() as u8,
+            Stale::All => PLACES as u8,
+        }
+    }
+
+    fn add(&mut self, place: usize) {
+        if let Stale::Values(places) = self {
+            *places |= bit(place);
+        }
+    }
 }
 
-/// A place without a series.
-const HOLE: Span = Span {
-    start: u32::MAX,
-    end: u32::MAX,
-};
+fn bit(place: usize) -> u32 {
+    1 << place
+}
+
+/// The places whose bits are set, in order.
+fn places_of(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then_some(bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        place
+    })
+}
 
 /// What the series are, by place. Those of holes mean nothing.
 #[derive(Debug, Clone)]
@@ -78,100 +95,6 @@ pub enum Values {
     Numbers(Vec<f64>),
     Histograms(Vec<Histogram>),
     Summaries(Vec<Summary>),
-}
-
-impl LabelTexts {
-    fn new() -> Self {
-        LabelTexts {
-            text: Arc::default(),
-            used: 0,
-            dead: 0,
-            places: 0,
-            spans: [HOLE; PLACES],
-        }
-    }
-
-    /// The labels of the series in that place, if there is one.
-    pub fn get(&self, place: usize) -> Option<&str> {
-        std::str::from_utf8(self.bytes(place)?).ok()
-    }
-
-    /// Whether the series in that place has these labels.
-    pub fn is(&self, place: usize, labels: &str) -> bool {
-        self.bytes(place) == Some(labels.as_bytes())
-    }
-
-    /// The places that have a series, with their labels.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
-        // Looked through once, and not once for each.
-        let text = std::str::from_utf8(&self.text[..self.used as usize]).unwrap_or_default();
-        let places = self.spans.iter().enumerate().take(self.places as usize);
-        places.filter_map(move |(place, span)| {
-            Some((place, text.get(span.start as usize..span.end as usize)?))
-        })
-    }
-
-    /// Bytes of text.
-    pub fn len(&self) -> usize {
-        (self.used - self.dead) as usize
-    }
-
-    fn bytes(&self, place: usize) -> Option<&[u8]> {
-        let Span { start, end } = *self.spans.get(place)?;
-        self.text.get(start as usize..end as usize)
-    }
-
-    /// There is room: see [`Block::has_room`].
-    fn insert(&mut self, labels: &str) -> usize {
-        let used = self.used as usize;
-        let end = used + labels.len();
-        match Arc::get_mut(&mut self.text).filter(|text| text.len() >= end) {
-            Some(text) => text[used..end].copy_from_slice(labels.as_bytes()),
-            None => {
-                let room = (2 * self.len()).max(self.len() + labels.len());
-                self.rebuild(room);
-                let (used, text) = (self.used as usize, Arc::get_mut(&mut self.text));
-                if let Some(text) = text {
-                    text[used..used + labels.len()].copy_from_slice(labels.as_bytes());
-                }
-            }
-        }
-        let start = self.used;
-        self.used += labels.len() as u32;
-        let hole = self.spans.iter().position(|span| span.start == HOLE.start);
-        let place = hole.unwrap_or_default();
-        self.spans[place] = Span {
-            start,
-            end: self.used,
-        };
-        self.places = self.places.max(place as u32 + 1);
-        place
-    }
-
-    fn remove(&mut self, place: usize) {
-        let span = std::mem::replace(&mut self.spans[place], HOLE);
-        self.dead += span.end - span.start;
-        if self.dead > self.used / 2 {
-            self.rebuild(self.len());
-        }
-    }
-
-    /// Leaves out what belongs to no series, and takes so much room.
-    fn rebuild(&mut self, room: usize) {
-        let mut text = Vec::with_capacity(room);
-        for place in 0..PLACES {
-            if let Some(bytes) = self.bytes(place) {
-                let start = text.len() as u32;
-                text.extend_from_slice(bytes);
-                let end = text.len() as u32;
-                self.spans[place] = Span { start, end };
-            }
-        }
-        self.used = text.len() as u32;
-        self.dead = 0;
-        text.resize(room, 0);
-        self.text = Arc::from(text);
-    }
 }
 
 impl Block {
@@ -187,10 +110,12 @@ impl Block {
             deadlines: Vec::new(),
             live: 0,
             lines: 0,
+            stale: Stale::All,
             expiry: NEVER,
             aging: NEVER,
-            dirty: false,
+            counted: 0,
             shown: false,
+            mark: 0,
         }
     }
 
@@ -204,6 +129,23 @@ impl Block {
 
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// What is to be rendered of it.
+    pub fn stale(&self) -> Stale {
+        self.stale
+    }
+
+    /// Takes note that it is to be rendered whole.
+    pub fn spoil(&mut self) {
+        self.stale = Stale::All;
+    }
+
+    /// Takes note that somebody renders it as it is now.
+    pub fn settle(&mut self) {
+        self.stale = Stale::Values(0);
+        self.counted = 0;
+        self.shown = true;
     }
 
     /// Something of all that a change of the series in that place looks at.
@@ -224,7 +166,9 @@ impl Block {
     }
 
     pub fn has_room(&self) -> bool {
-        self.live < PLACES && self.lines < LINES && self.labels.len() < LABELS
+        (self.live.count_ones() as usize) < PLACES
+            && self.lines < LINES
+            && self.labels.len() < LABELS
     }
 
     /// What the series in that place is.
@@ -268,7 +212,8 @@ impl Block {
     /// Adds a series, and returns its place.
     pub fn insert(&mut self, labels: &str, state: State, deadline: u64, now: u64) -> usize {
         let place = self.labels.insert(labels);
-        self.live += 1;
+        self.live |= bit(place);
+        self.stale = Stale::All;
         self.write(place, state, deadline, now);
         if !self.has_room() {
             self.shrink();
@@ -278,8 +223,24 @@ impl Block {
 
     /// Makes the series in that place what it is from now on.
     pub fn set(&mut self, place: usize, state: State, deadline: u64, now: u64) {
+        let number = self.number(place);
+        if number.is_none() && !self.is_like(place, &state) {
+            self.stale = Stale::All;
+        }
         self.lines -= self.lines_of(place);
         self.write(place, state, deadline, now);
+        // A number that stays as it was is shown already.
+        if number.is_none() || number != self.number(place) {
+            self.stale.add(place);
+        }
+    }
+
+    /// The bits of a series' one number, where it is one.
+    fn number(&self, place: usize) -> Option<u64> {
+        match &self.values {
+            Values::Numbers(numbers) => Some(numbers[place].to_bits()),
+            _ => None,
+        }
     }
 
     fn write(&mut self, place: usize, state: State, deadline: u64, now: u64) {
@@ -310,7 +271,8 @@ impl Block {
     /// Removes the series in that place.
     pub fn remove(&mut self, place: usize) {
         self.lines -= self.lines_of(place);
-        self.live -= 1;
+        self.live &= !bit(place);
+        self.stale = Stale::All;
         self.labels.remove(place);
         self.windows.remove(&(place as u8));
         if let Some(deadline) = self.deadlines.get_mut(place) {
@@ -327,6 +289,43 @@ impl Block {
             Values::Numbers(_) => 1,
             Values::Histograms(histograms) => histograms[place].lines(),
             Values::Summaries(summaries) => summaries[place].lines(),
+        }
+    }
+
+    /// Adds the lines of the text that show other values now, if the series in
+    /// these places have changed, to `lines`. They are where the block was
+    /// rendered last, since then nothing else has changed.
+    pub fn changed_lines(&self, places: u32, lines: &mut Vec<Line>) {
+        let mut number = 0;
+        match &self.values {
+            Values::Numbers(numbers) => {
+                for place in places_of(places) {
+                    let before = self.live & (bit(place) - 1);
+                    let value = numbers[place];
+                    let number = before.count_ones();
+                    lines.push(Line { number, value });
+                }
+            }
+            Values::Histograms(histograms) => {
+                for place in places_of(self.live) {
+                    let histogram = &histograms[place];
+                    if places & bit(place) != 0 {
+                        let numbered = (number..).zip(histogram.values());
+                        lines.extend(numbered.map(|(number, value)| Line { number, value }));
+                    }
+                    number += histogram.lines() as u32;
+                }
+            }
+            Values::Summaries(summaries) => {
+                for place in places_of(self.live) {
+                    let summary = summaries[place];
+                    if places & bit(place) != 0 {
+                        let numbered = (number..).zip(summary.values());
+                        lines.extend(numbered.map(|(number, value)| Line { number, value }));
+                    }
+                    number += summary.lines() as u32;
+                }
+            }
         }
     }
 
@@ -350,19 +349,19 @@ impl Block {
         due.min().unwrap_or(NEVER)
     }
 
-    /// Moves windows on to `now`. Returns whether what is shown has changed.
-    pub fn age(&mut self, now: u64) -> bool {
-        let mut changed = false;
-        if let Values::Numbers(numbers) = &mut self.values {
-            for (place, window) in &mut self.windows {
-                window.advance(now);
-                let shown = &mut numbers[usize::from(*place)];
-                let value = window.value();
-                changed |= value.to_bits() != shown.to_bits();
-                *shown = value;
+    /// Moves windows on to `now`.
+    pub fn age(&mut self, now: u64) {
+        let Values::Numbers(numbers) = &mut self.values else {
+            return;
+        };
+        for (place, window) in &mut self.windows {
+            window.advance(now);
+            let place = usize::from(*place);
+            let shown = std::mem::replace(&mut numbers[place], window.value());
+            if shown.to_bits() != numbers[place].to_bits() {
+                self.stale.add(place);
             }
         }
-        changed
     }
 
     /// Gives back memory that was kept for more series.
@@ -398,15 +397,12 @@ mod tests {
             assert_eq!(place, number);
         }
         assert!(!block.has_room());
-        let whole = block.labels().text.len();
+        let whole = block.labels().room();
         for place in 10..PLACES {
             block.remove(place);
             assert_eq!(block.labels().get(place), None);
         }
-        assert!(
-            block.labels().text.len() < whole * 2 / 3,
-            "dead text is left"
-        );
+        assert!(block.labels().room() < whole * 2 / 3, "dead text is left");
         assert_eq!(block.labels().get(9), Some("number=\"9\""));
         assert_eq!(block.insert("", State::Value(5.0), 7, 0), 10);
         assert_eq!(block.labels().get(10), Some(""));

@@ -148,6 +148,12 @@ impl Histogram {
         self.bounds.len() + 2 + usize::from(self.sum.is_some())
     }
 
+    /// What these lines show, in their order.
+    pub fn values(&self) -> impl Iterator<Item = f64> {
+        let buckets = self.counts.iter().copied().chain([self.count]);
+        buckets.chain(self.sum).chain([self.count])
+    }
+
     /// Adds the counts of a push.
     pub fn merge(&mut self, pushed: &Counts, conflict: BucketConflict) -> Result<(), Problem> {
         if *self.bounds == *pushed.bounds {

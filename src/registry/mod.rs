@@ -6,10 +6,12 @@
 //! series, memory ([`Claims`]). Once that is granted, [`Registry::commit`]
 //! carries it out, whole.
 //!
-//! Series are kept in blocks. A change marks its block as changed and renders
-//! nothing; [`Registry::take_changed`] hands out copies of changed blocks,
-//! which render themselves wherever and whenever it suits. So a change costs
-//! the same however many series there are, and a scrape costs what changed.
+//! Series are kept in blocks. A change marks what has changed of its block and
+//! renders nothing; [`Registry::take_changed`] hands out copies of that, which
+//! render themselves wherever and whenever it suits. So a change costs the same
+//! however many series there are, and a scrape costs what changed. Where only
+//! values have, they are written into the block's last text, which is kept by
+//! whoever shows it and not in here.
 //!
 //! Pure: there is no clock in here (time is a parameter), no lock, no I/O. What
 //! other producers expose is not known here; the store sees to that.
@@ -19,7 +21,9 @@ mod block;
 mod claims;
 mod family;
 mod histogram;
+mod labels;
 mod outcome;
+mod patch;
 mod plan;
 mod refused;
 mod render;
@@ -43,11 +47,12 @@ use crate::exposition::Kind;
 pub use batch::{Batch, BucketConflict, Change, Limits, Update};
 pub use claims::{Claims, Head};
 pub use outcome::Totals;
+pub use patch::{Line, Scratch};
 pub use plan::Plan;
 pub use refused::{Refused, family_text};
 pub use render::BlockCopy;
 
-use block::{NEVER, PLACES};
+use block::{Block, NEVER};
 use family::{Family, MOST_BLOCKS, Slot, family_weight, weight_of};
 use plan::{Planner, claimed_by, named_slots};
 use state::State;
@@ -70,6 +75,8 @@ pub struct Registry {
     now: u64,
     /// Blocks that have changed since they were last taken.
     changed: BTreeSet<BlockId>,
+    /// Series to render in these, at most.
+    stale: usize,
     /// Blocks that were taken once and are no more.
     gone: BTreeSet<(Arc<str>, u32)>,
     /// When blocks are to be looked at for series that go, each block once. An
@@ -79,15 +86,19 @@ pub struct Registry {
     aging: BTreeSet<(u64, BlockId)>,
 }
 
-/// A block, by its family's id and its number there.
-type BlockId = (u32, u32);
+/// A block, by its family's id and its number there. It may be that of another
+/// once the family or the block is gone.
+pub type BlockId = (u32, u32);
 
 /// What has changed since it was last asked.
 #[derive(Debug, Default)]
 pub struct Changed {
     /// Blocks that show nothing any more: their families' names and numbers.
     pub gone: Vec<(Arc<str>, u32)>,
+    /// In the order of their ids.
     pub blocks: Vec<BlockCopy>,
+    /// What blocks show now that are rendered from their last texts.
+    pub lines: Vec<Line>,
 }
 
 impl Registry {
@@ -108,6 +119,7 @@ impl Registry {
             beginning: None,
             now: 0,
             changed: BTreeSet::new(),
+            stale: 0,
             gone: BTreeSet::new(),
             expiring: BTreeSet::new(),
             aging: BTreeSet::new(),
@@ -130,9 +142,15 @@ impl Registry {
         self.family(id).map(|family| family.kind)
     }
 
-    /// Series at most in blocks that have changed since they were last taken.
+    /// Series at most that are to be rendered for what has changed since it was
+    /// last taken: where some come or go, all of their block are.
     pub fn changed_series(&self) -> usize {
-        self.series.min(self.changed.len() * PLACES)
+        self.series.min(self.stale)
+    }
+
+    /// The blocks that they are in.
+    pub fn changed_blocks(&self) -> usize {
+        self.changed.len()
     }
 
     /// Bytes of memory that all of it takes, about, with its text in the
@@ -217,24 +235,51 @@ impl Registry {
         (before - self.series, claims)
     }
 
-    /// Copies of all blocks that have changed, and those that are gone. Windows
-    /// are moved on to the latest moment that was told.
+    /// Copies of what has changed in all blocks, and those that are gone.
+    /// Windows are moved on to the latest moment that was told.
+    ///
+    /// Whoever takes them keeps each block's text until its next copy comes,
+    /// which may say only what is other in it. Who loses one asks for all of
+    /// it: see [`Registry::redo`].
     pub fn take_changed(&mut self) -> Changed {
         self.age();
+        self.stale = 0;
         let mut blocks = Vec::with_capacity(self.changed.len());
-        for (id, number) in std::mem::take(&mut self.changed) {
+        let mut lines = Vec::new();
+        for at in std::mem::take(&mut self.changed) {
+            let (id, number) = at;
             let Some(family) = self.families[id as usize].as_deref_mut() else {
                 continue;
             };
             let name = Arc::clone(&family.name);
             if let Some(block) = family.block_mut(number) {
-                block.dirty = false;
-                block.shown = true;
-                blocks.push(BlockCopy::of(&name, number, block));
+                blocks.push(BlockCopy::of(at, &name, block, &mut lines));
+                block.settle();
             }
         }
         let gone = std::mem::take(&mut self.gone).into_iter().collect();
-        Changed { gone, blocks }
+        Changed {
+            gone,
+            blocks,
+            lines,
+        }
+    }
+
+    /// Has a block taken again, whole: the text that was made of it is lost, or
+    /// never was. Nothing is to be done for one that is no more.
+    pub fn redo(&mut self, at: BlockId) {
+        if let Some(block) = self.block_mut(at) {
+            block.spoil();
+            self.note(at, NEVER, NEVER);
+        }
+    }
+
+    /// Keeps with a block what helps whoever shows it to find its text, for its
+    /// next copies. A new block has 0. It may come to be another's, like the id.
+    pub fn set_mark(&mut self, at: BlockId, mark: u64) {
+        if let Some(block) = self.block_mut(at) {
+            block.mark = mark;
+        }
     }
 
     /// Takes note of the time. It does not go back.
@@ -263,6 +308,10 @@ impl Registry {
 
     fn family_mut(&mut self, id: u32) -> Option<&mut Family> {
         self.families.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    fn block_mut(&mut self, (id, number): BlockId) -> Option<&mut Block> {
+        self.family_mut(id)?.block_mut(number)
     }
 
     fn add_family(&mut self, planned: &plan::PlannedFamily) -> u32 {
@@ -307,14 +356,14 @@ impl Registry {
             block.shown = true;
         }
         self.series += 1;
-        self.note(id, slot.block(), deadline, due);
+        self.note((id, slot.block()), deadline, due);
     }
 
     fn set(&mut self, id: u32, slot: Slot, state: State, deadline: u64) {
         let (now, due) = (self.now, state.due());
         if let Some(family) = self.family_mut(id) {
             family.set(slot, state, deadline, now);
-            self.note(id, slot.block(), deadline, due);
+            self.note((id, slot.block()), deadline, due);
         }
     }
 
@@ -324,10 +373,11 @@ impl Registry {
         };
         self.series -= 1;
         let Some(block) = family.remove(&self.hasher, slot) else {
-            return self.note(id, slot.block(), NEVER, NEVER);
+            return self.note((id, slot.block()), NEVER, NEVER);
         };
         let at = (id, slot.block());
         self.changed.remove(&at);
+        self.stale -= usize::from(block.counted);
         self.expiring.remove(&(block.expiry, at));
         self.aging.remove(&(block.aging, at));
         if block.shown {
@@ -350,16 +400,21 @@ impl Registry {
         }
     }
 
-    /// Takes note that a block has changed, and by when it is to be looked at.
-    fn note(&mut self, id: u32, number: u32, expiry: u64, aging: u64) {
-        let at = (id, number);
+    /// Takes note of what has changed in a block, and by when it is to be looked
+    /// at.
+    fn note(&mut self, at: BlockId, expiry: u64, aging: u64) {
+        let (id, number) = at;
         let family = self.families[id as usize].as_deref_mut();
         let Some(block) = family.and_then(|family| family.block_mut(number)) else {
             return;
         };
-        if !block.dirty {
-            block.dirty = true;
-            self.changed.insert(at);
+        let stale = block.stale().count();
+        if stale > block.counted {
+            self.stale += usize::from(stale - block.counted);
+            if block.counted == 0 {
+                self.changed.insert(at);
+            }
+            block.counted = stale;
         }
         let queues = [
             (&mut self.expiring, &mut block.expiry, expiry),
@@ -405,19 +460,13 @@ impl Registry {
             claims.left.push(Arc::clone(&family.name));
             claims.freed += family_weight(&family.name);
         }
-        if let Some(block) = self
-            .family_mut(id)
-            .and_then(|family| family.block_mut(number))
-        {
+        if let Some(block) = self.block_mut(at) {
             block.expiry = NEVER;
         }
         for slot in slots {
             self.remove(id, slot);
         }
-        if let Some(block) = self
-            .family_mut(id)
-            .and_then(|family| family.block_mut(number))
-        {
+        if let Some(block) = self.block_mut(at) {
             let next = block.next_deadline();
             block.expiry = next;
             if next != NEVER {
@@ -433,24 +482,15 @@ impl Registry {
                 break;
             }
             self.aging.remove(&(due, at));
-            let (id, number) = at;
             let now = self.now;
-            let Some(block) = self
-                .family_mut(id)
-                .and_then(|family| family.block_mut(number))
-            else {
+            let Some(block) = self.block_mut(at) else {
                 continue;
             };
-            let changed = block.age(now) && !block.dirty;
-            block.dirty |= changed;
-            block.aging = block.next_aging();
-            let next = block.aging;
-            if next != NEVER {
-                self.aging.insert((next, at));
-            }
-            if changed {
-                self.changed.insert(at);
-            }
+            block.age(now);
+            let next = block.next_aging();
+            // It stands in no queue, and `note` puts it into the one it is due.
+            block.aging = NEVER;
+            self.note(at, NEVER, next);
         }
     }
 }

@@ -1,44 +1,88 @@
 //! Living series as text.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::block::{Block, LabelTexts, Values};
+use super::BlockId;
+use super::block::{Block, Stale, Values};
 use super::histogram::Histogram;
+use super::labels::LabelTexts;
+use super::patch::{Line, Scratch, patched};
 use super::state::{State, Summary};
 use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};
 
-/// A block as it was at one moment, to be rendered without any lock.
+/// What has changed of a block up to one moment, to be rendered without any
+/// lock.
 #[derive(Debug)]
 pub struct BlockCopy {
+    pub id: BlockId,
     pub family: Arc<str>,
     /// Tells the family's blocks apart. Those of lower numbers come first.
     pub number: u32,
-    labels: LabelTexts,
-    values: Values,
+    /// See [`Registry::set_mark`](super::Registry::set_mark).
+    pub mark: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// All series.
+    Whole(Box<(LabelTexts, Values)>),
+    /// Lines whose values have changed, where they lie among all that were
+    /// taken together.
+    Lines(Range<usize>),
 }
 
 impl BlockCopy {
-    /// Copies values; the labels are shared.
-    pub(super) fn of(family: &Arc<str>, number: u32, block: &Block) -> Self {
+    /// Copies what has changed: values, or all of it with its labels, which are
+    /// shared.
+    pub(super) fn of(id: BlockId, name: &Arc<str>, block: &Block, lines: &mut Vec<Line>) -> Self {
+        let what = match block.stale() {
+            Stale::All => What::Whole(Box::new((block.labels().clone(), block.values().clone()))),
+            Stale::Values(places) => {
+                let start = lines.len();
+                block.changed_lines(places, lines);
+                What::Lines(start..lines.len())
+            }
+        };
         BlockCopy {
-            family: Arc::clone(family),
-            number,
-            labels: block.labels().clone(),
-            values: block.values().clone(),
+            id,
+            family: Arc::clone(name),
+            number: id.1,
+            mark: block.mark,
+            what,
         }
     }
 
-    /// The lines of all series, in normal text. `scratch` is a buffer that
-    /// serves block after block.
-    pub fn render(&self, scratch: &mut String) -> Bytes {
+    /// Whether it is rendered from the text that it was rendered to last.
+    pub fn is_part(&self) -> bool {
+        matches!(self.what, What::Lines(_))
+    }
+
+    /// The lines of all series, in normal text. `lines` are those that were
+    /// taken with it, and `before` the text that was rendered last. `None`
+    /// where it cannot be made from that: see
+    /// [`Registry::redo`](super::Registry::redo).
+    pub fn render(
+        &self,
+        lines: &[Line],
+        before: Option<&[u8]>,
+        scratch: &mut Scratch,
+    ) -> Option<Bytes> {
+        match &self.what {
+            What::Whole(whole) => Some(self.render_whole(&whole.0, &whole.1, &mut scratch.text)),
+            What::Lines(range) => patched(before?, lines.get(range.clone())?, scratch),
+        }
+    }
+
+    fn render_whole(&self, labels: &LabelTexts, values: &Values, out: &mut String) -> Bytes {
         let pen = Pen::new(&self.family);
-        let out = scratch;
         out.clear();
         let mut bounds = BoundTexts::default();
-        for (place, labels) in self.labels.iter() {
-            match &self.values {
+        for (place, labels) in labels.iter() {
+            match values {
                 Values::Numbers(numbers) => pen.number(out, labels, numbers[place]),
                 Values::Histograms(histograms) => {
                     pen.histogram(out, labels, &histograms[place], &mut bounds);

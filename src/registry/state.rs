@@ -29,6 +29,11 @@ impl Summary {
     pub fn lines(self) -> usize {
         usize::from(self.sum.is_some()) + usize::from(self.count.is_some())
     }
+
+    /// What these lines show, in their order.
+    pub fn values(self) -> impl Iterator<Item = f64> {
+        self.sum.into_iter().chain(self.count)
+    }
 }
 
 /// Why a change cannot be made, for the series to be named with it.

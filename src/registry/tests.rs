@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::block::PLACES;
 use super::*;
 use crate::exposition::{Kind, LabelText};
 
@@ -42,14 +43,22 @@ fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<
     Ok(())
 }
 
-/// All blocks that have changed.
+/// All blocks that have changed, rendered whole.
 fn changed(registry: &mut Registry) -> String {
     let changed = registry.take_changed();
     assert_eq!(changed.gone, []);
+    for block in &changed.blocks {
+        registry.redo(block.id);
+    }
+    let changed = registry.take_changed();
     let blocks = changed.blocks.iter();
-    blocks
-        .map(|block| String::from_utf8(block.render(&mut String::new()).to_vec()).unwrap())
-        .collect()
+    blocks.map(|block| render(block, &[], None)).collect()
+}
+
+fn render(block: &BlockCopy, lines: &[Line], before: Option<&str>) -> String {
+    let before = before.map(str::as_bytes);
+    let text = block.render(lines, before, &mut Scratch::default());
+    String::from_utf8(text.unwrap().to_vec()).unwrap()
 }
 
 #[test]
@@ -68,10 +77,89 @@ fn one_change_renders_one_block() {
         now,
     )
     .unwrap();
-    assert!(registry.changed_series() <= PLACES);
+    assert_eq!(
+        (registry.changed_series(), registry.changed_blocks()),
+        (1, 1)
+    );
     let text = changed(&mut registry);
     assert!(text.contains("m_total{n=\"500\"} 3.5\n"), "{text}");
     assert!(text.lines().count() <= PLACES, "{text}");
+}
+
+#[test]
+fn only_values_that_have_changed_are_rendered() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let change = |registry: &mut Registry, n: &str, value| {
+        let update = update("g", Kind::Gauge, &[("n", n)], Change::Set(value));
+        apply(registry, vec![update], now).unwrap();
+    };
+    for n in ["0", "1", "2"] {
+        change(&mut registry, n, 1.0);
+    }
+    let taken = registry.take_changed();
+    assert!(taken.lines.is_empty() && !taken.blocks[0].is_part());
+    let text = render(&taken.blocks[0], &taken.lines, None);
+
+    change(&mut registry, "2", 1.0);
+    assert_eq!(registry.take_changed().blocks.len(), 0, "it is as it was");
+
+    change(&mut registry, "2", 5.0);
+    change(&mut registry, "2", 6.0);
+    change(&mut registry, "0", 700.0);
+    assert_eq!(registry.changed_series(), 2);
+    let taken = registry.take_changed();
+    let lines = [(0, 700.0), (2, 6.0)].map(|(number, value)| Line { number, value });
+    assert_eq!(taken.lines, lines);
+    let text = render(&taken.blocks[0], &taken.lines, Some(&text));
+    assert_eq!(text, "g{n=\"0\"} 700\ng{n=\"1\"} 1\ng{n=\"2\"} 6\n");
+    let scratch = &mut Scratch::default();
+    assert_eq!(taken.blocks[0].render(&taken.lines, None, scratch), None);
+
+    // One that goes moves lines, and one that comes in its place does.
+    for (n, value) in [("1", None), ("3", Some(4.0))] {
+        let change = value.map_or(Change::Delete, Change::Set);
+        let all = vec![
+            update("g", Kind::Gauge, &[("n", n)], change),
+            update("g", Kind::Gauge, &[("n", "0")], Change::Add(1.0)),
+        ];
+        apply(&mut registry, all, now).unwrap();
+        assert!(!registry.take_changed().blocks[0].is_part());
+    }
+}
+
+#[test]
+fn lines_of_a_histogram_are_rendered_for_their_values() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let push = |registry: &mut Registry, n: &str, bounds: &[f64]| {
+        let change = Change::Histogram {
+            buckets: bounds.iter().map(|bound| (*bound, 1.0)).collect(),
+            sum: Some(0.5),
+            count: Some(2.0),
+        };
+        apply(
+            registry,
+            vec![update("h", Kind::Histogram, &[("n", n)], change)],
+            now,
+        )
+        .unwrap();
+    };
+    push(&mut registry, "0", &[1.0]);
+    push(&mut registry, "1", &[1.0, 2.0]);
+    push(&mut registry, "2", &[1.0]);
+    registry.take_changed();
+    push(&mut registry, "1", &[1.0, 2.0]);
+    let taken = registry.take_changed();
+    let lines: Vec<(u32, f64)> = taken.lines.iter().map(|it| (it.number, it.value)).collect();
+    assert_eq!(
+        lines,
+        [(4, 2.0), (5, 2.0), (6, 4.0), (7, 1.0), (8, 4.0)],
+        "the first has four lines"
+    );
+    // Another bound makes other lines, though as many.
+    push(&mut registry, "1", &[1.0]);
+    assert!(!registry.take_changed().blocks[0].is_part());
 }
 
 #[test]
@@ -91,8 +179,8 @@ fn a_refused_batch_changes_nothing() {
         "series m_total{a=\"b\"}: what is added is -1, and must be finite and not below 0, as of any counter"
     );
     assert_eq!(changed(&mut registry), "");
-    apply(&mut registry, vec![add("m_total", &[], 0.0)], now).unwrap();
-    assert_eq!(changed(&mut registry), before);
+    apply(&mut registry, vec![add("m_total", &[], 1.0)], now).unwrap();
+    assert_eq!(changed(&mut registry), before.replace(" 1", " 2"));
     assert_eq!((registry.families(), registry.series()), (1, 1));
 }
 
@@ -367,7 +455,7 @@ fn a_copy_is_not_touched_by_what_comes_later() {
     after.push(update("m", Kind::Counter, &[("n", "1")], Change::Delete));
     apply(&mut registry, after, now).unwrap();
     assert_eq!(
-        copy.blocks[0].render(&mut String::new()),
+        render(&copy.blocks[0], &copy.lines, None),
         "m{n=\"1\"} 1\nm{n=\"2\"} 1\n"
     );
     // The new one has taken the place of the one that is gone.

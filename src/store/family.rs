@@ -176,6 +176,13 @@ impl FamilyIndex {
         })
     }
 
+    /// The name of a family as those who expose it share it.
+    pub fn name(&self, family: &Arc<str>) -> FamilyName {
+        let held = self.held(&plain_name(family));
+        let held = held.filter(|held| *held.name == **family);
+        held.map_or_else(|| Arc::clone(family).into(), |held| held.name.clone())
+    }
+
     /// The family of a name within the old character set.
     fn held(&self, name: &str) -> Option<&Held> {
         Some(&self.slots[*self.by_name.get(name)?])

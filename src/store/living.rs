@@ -3,22 +3,18 @@
 //! The registry knows its own families only. Before a batch is carried out,
 //! what it takes is checked against the index that all sections share, and
 //! entered there; so neither can take what the other has.
-//!
-//! In the output, a living family is fragments of blocks. They are set when a
-//! snapshot is taken, and the pages are taken while the registry is still
-//! locked: so a snapshot shows the registry as it was at one moment.
+//! How they come into the output is in [`flush`](super::flush).
 
-use std::collections::BTreeMap;
 use std::hash::RandomState;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::family::reserved;
 use super::sections::{Key, Part, Sections};
-use super::{Now, Snapshot, Store};
+use super::{Now, Store};
 use crate::exposition::Kind;
-use crate::registry::{self, Batch, Changed, Claims, Plan, Registry};
+use crate::registry::{self, Batch, Claims, Plan, Registry};
 
 /// By what series are known everywhere: see
 /// [`hash_series`](crate::exposition::hash_series).
@@ -66,19 +62,12 @@ pub struct LivingTotals {
     pub bytes: usize,
 }
 
-/// Changed blocks that are rendered under the locks. More of them are rendered
-/// before, and what has changed meanwhile is looked at again.
-const FEW_BLOCKS: usize = 8;
-
-/// How often that is done. Whatever is left then is rendered under the locks:
-/// it has changed within the time that the round before took.
-const ROUNDS: usize = 3;
-
-/// So many series are rendered in about half a millisecond.
+/// So many series are rendered in about half a millisecond, ...
 const MANY_SERIES: usize = 5_000;
 
-/// Rendered blocks by family and number. One that is gone is empty.
-type Rendered = BTreeMap<(Arc<str>, u32), Bytes>;
+/// ... and the text of a block that has any, which is copied for it, takes as
+/// long as so many.
+const SERIES_OF_A_COPY: usize = 8;
 
 impl Store {
     /// Carries out all of `batch` or, where it is refused, nothing.
@@ -162,69 +151,15 @@ impl Store {
     /// Whether a snapshot may hold its thread up for longer than one that
     /// serves others should be: much has changed, or is being rendered.
     pub fn is_snapshot_slow(&self) -> bool {
-        self.flush.try_lock().is_err() || self.registry().changed_series() > MANY_SERIES
-    }
-
-    /// With `natives`, the native histograms of that moment are in it.
-    pub(super) fn flushed_snapshot(&self, natives: bool) -> Snapshot {
-        let _flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rendered = Rendered::new();
-        let mut round = 1;
-        loop {
-            let mut registry = self.registry();
-            let changed = registry.take_changed();
-            if changed.blocks.len() <= FEW_BLOCKS || round == ROUNDS {
-                render(changed, &mut rendered);
-                return self.snapshot_with(rendered, natives);
-            }
-            drop(registry);
-            render(changed, &mut rendered);
-            round += 1;
+        if self.flush.try_lock().is_err() {
+            return true;
         }
+        let registry = self.registry();
+        registry.changed_series() + SERIES_OF_A_COPY * registry.changed_blocks() > MANY_SERIES
     }
 
-    /// Sets what was rendered, and takes the pages. The registry is locked.
-    fn snapshot_with(&self, rendered: Rendered, natives: bool) -> Snapshot {
-        let taken = |sections: &Sections| {
-            let pages = (sections.rope.pages(), sections.rope.len());
-            let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.bundles));
-            let snapshot = snapshot.of_families(sections.is_merged());
-            if natives {
-                snapshot.with_natives(sections.natives.all())
-            } else {
-                snapshot
-            }
-        };
-        if rendered.is_empty() {
-            return taken(&self.read());
-        }
-        let mut sections = self.write();
-        let freed: Vec<Bytes> = rendered
-            .into_iter()
-            .map(|((family, number), text)| {
-                let key = Key::Family(family.into(), Part::Block(number));
-                sections.rope.set(key, text)
-            })
-            .collect();
-        let snapshot = taken(&sections);
-        drop(sections);
-        drop(freed);
-        snapshot
-    }
-
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn render(changed: Changed, rendered: &mut Rendered) {
-    for block in changed.gone {
-        rendered.insert(block, Bytes::new());
-    }
-    let mut scratch = String::new();
-    for block in changed.blocks {
-        let text = block.render(&mut scratch);
-        rendered.insert((block.family, block.number), text);
     }
 }
 

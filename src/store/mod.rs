@@ -20,6 +20,7 @@ mod expiry;
 mod expose;
 mod family;
 mod family_name;
+mod flush;
 mod fragments;
 mod living;
 mod messages;
@@ -47,6 +48,7 @@ pub use write::{Change, Others, Refused, Write};
 use crate::exposition::Text;
 use crate::registry::{self, Registry};
 use bundle::Bundles;
+use flush::Flush;
 use living::Hasher;
 use messages::Messages;
 use sections::Sections;
@@ -63,7 +65,7 @@ pub struct Store {
     registry: Mutex<Registry>,
     /// Held by the one snapshot that renders living families, so that no other
     /// writes what it has rendered later than what came after.
-    flush: Mutex<()>,
+    flush: Mutex<Flush>,
     hasher: Hasher,
     /// What was made last for readers of protobuf, with names as they are and
     /// with underscores.
@@ -104,7 +106,7 @@ impl Store {
             sections: RwLock::new(Sections::new(stamps)),
             bundles: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
-            flush: Mutex::new(()),
+            flush: Mutex::default(),
             hasher,
             messages: Default::default(),
             limits,

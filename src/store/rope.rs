@@ -39,6 +39,22 @@ pub struct Place {
     index: u32,
 }
 
+/// For who keeps places without knowing what they are.
+impl From<Place> for u64 {
+    fn from(place: Place) -> u64 {
+        u64::from(place.slot) << 32 | u64::from(place.index)
+    }
+}
+
+impl From<u64> for Place {
+    fn from(number: u64) -> Place {
+        Place {
+            slot: (number >> 32) as u32,
+            index: number as u32,
+        }
+    }
+}
+
 impl<K> Default for Rope<K> {
     fn default() -> Self {
         Rope {
@@ -69,9 +85,14 @@ impl<K: Ord> Rope<K> {
 
     /// The fragment under `key`.
     pub fn get(&self, key: &K) -> Option<Bytes> {
-        let slot = self.slots.get(self.slot_of(key))?;
-        let index = slot.keys.binary_search(key).ok()?;
-        Some(slot.page.fragment(index))
+        self.get_near(key, Place::default())
+    }
+
+    /// The same for a fragment that was in `place` once, where it is looked
+    /// for first.
+    pub fn get_near(&self, key: &K, place: Place) -> Option<Bytes> {
+        let (at, found) = self.find(key, place);
+        Some(self.slots.get(at)?.page.fragment(found.ok()?))
     }
 
     /// Sets the fragment under `key`; an empty text removes it. Returns what

@@ -4,7 +4,7 @@
 mod plain;
 mod steps;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,17 +40,68 @@ impl Tested {
 
     fn take(&mut self) {
         let changed = self.registry.take_changed();
-        for block in changed.gone {
+        assert_eq!(self.registry.changed_series(), 0);
+        self.remove(changed.gone);
+        let mut scratch = Scratch::default();
+        for block in changed.blocks {
+            let key = (Arc::clone(&block.family), block.number);
+            let before = self.shown.get(&key).map(String::as_bytes);
+            assert!(before.is_some() || !block.is_part(), "{key:?} has no text");
+            let text = block.render(&changed.lines, before, &mut scratch);
+            let text = String::from_utf8(text.unwrap().to_vec()).unwrap();
+            assert!(!text.is_empty());
+            self.shown.insert(key, text);
+            self.registry.set_mark(block.id, block.mark + 1);
+        }
+    }
+
+    /// Takes what has changed, and loses some of it: every so many blocks.
+    fn lose(&mut self, every: usize) {
+        let changed = self.registry.take_changed();
+        self.remove(changed.gone);
+        let mut scratch = Scratch::default();
+        for (at, block) in changed.blocks.into_iter().enumerate() {
+            let key = (Arc::clone(&block.family), block.number);
+            if at % every == 0 {
+                self.registry.redo(block.id);
+                self.shown
+                    .insert(key, String::from("it is of no use now\n"));
+                continue;
+            }
+            let before = self.shown.get(&key).map(String::as_bytes);
+            let text = block.render(&changed.lines, before, &mut scratch);
+            let text = String::from_utf8(text.unwrap().to_vec()).unwrap();
+            self.shown.insert(key, text);
+        }
+    }
+
+    fn remove(&mut self, gone: Vec<(Arc<str>, u32)>) {
+        for block in gone {
             assert!(
                 self.shown.remove(&block).is_some(),
                 "{block:?} was never shown"
             );
         }
-        for block in changed.blocks {
-            let text = String::from_utf8(block.render(&mut String::new()).to_vec()).unwrap();
-            assert!(!text.is_empty());
-            self.shown.insert((block.family, block.number), text);
+    }
+
+    /// What is to be rendered is counted as it comes.
+    fn check_counts(&self) {
+        let registry = &self.registry;
+        let blocks = (0..).zip(&registry.families).filter_map(|(id, family)| {
+            let family = family.as_deref()?;
+            let numbers = family.iter().map(|(slot, _)| slot.block());
+            let numbers: BTreeSet<u32> = numbers.collect();
+            Some(numbers.into_iter().map(move |number| (id, number, family)))
+        });
+        let mut sum = 0;
+        for (id, number, family) in blocks.flatten() {
+            let block = family.block(number).unwrap();
+            let count = block.stale().count();
+            assert_eq!(block.counted, count);
+            assert_eq!(registry.changed.contains(&(id, number)), count > 0);
+            sum += usize::from(count);
         }
+        assert_eq!(registry.stale, sum);
     }
 
     fn claim(&mut self, claims: &Claims) {
@@ -144,6 +195,12 @@ proptest! {
                         (Err(refused), Some(_)) => prop_assert!(false, "{steps:?}: {refused}"),
                     }
                 }
+                Event::Lose(every) => {
+                    let (_, claims) = tested.registry.expire(at);
+                    tested.claim(&claims);
+                    model.expire();
+                    tested.lose(every);
+                }
                 Event::Passed(seconds) => model.now += seconds,
                 Event::Expire => {
                     let (series, claims) = tested.registry.expire(at);
@@ -159,6 +216,7 @@ proptest! {
                     tested.check(&model)?;
                 }
             }
+            tested.check_counts();
         }
         let at = start + Duration::from_secs(model.now);
         let (_, claims) = tested.registry.expire(at);

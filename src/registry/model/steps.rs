@@ -81,6 +81,8 @@ pub enum Event {
     Passed(u64),
     Expire,
     Take,
+    /// Every so many of the blocks that are taken are lost.
+    Lose(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -160,7 +162,8 @@ pub fn any_event() -> impl Strategy<Value = Event> {
         8 => batch.prop_map(|(replace, steps, conflict)| Event::Batch { replace, steps, conflict }),
         2 => (0..40_u64).prop_map(Event::Passed),
         2 => Just(Event::Expire),
-        2 => Just(Event::Take),
+        6 => Just(Event::Take),
+        1 => (1..4_usize).prop_map(Event::Lose),
     ]
 }
 

@@ -39,13 +39,13 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     let sample = (0..6_u8, 0..3_u8, 0..5_u8);
-    let op = (0..6_u8, 0..3_u8, 0..6_u8, any::<bool>());
+    let op = (0..6_u8, 0..3_u8, 0..7_u8, any::<bool>());
     prop_oneof![
         3 => (0..3_u8, vec(sample, 0..4)).prop_map(|(app, samples)| Step::Push(app, samples)),
         4 => (vec(op, 0..4), proptest::option::weighted(0.1, 0..6_u8))
             .prop_map(|(ops, replace)| Step::Operate(ops, replace)),
         1 => (0..30_u64).prop_map(Step::Later),
-        2 => Just(Step::Snapshot),
+        3 => Just(Step::Snapshot),
     ]
 }
 
@@ -104,6 +104,11 @@ fn op(name: u8, label: u8, what: u8, ttl: bool) -> Update {
         1 => (Kind::Histogram, counts(3.0)),
         2 => (Kind::Gauge, Op::Add(1.0)),
         3 => (Kind::Untyped, Op::Set(2.0)),
+        4 => {
+            let span = Duration::from_secs(20);
+            let (mean, value) = (label > 0, f64::from(label));
+            (Kind::Gauge, Op::Window { mean, span, value })
+        }
         _ => (Kind::Gauge, Op::Delete),
     };
     let mut update = update(
@@ -121,10 +126,12 @@ proptest! {
 
     /// Whatever sections write and whatever is operated, in whatever order: the
     /// output can be read, has every series once, one head for each family
-    /// with samples, and a refused change leaves it as it was.
+    /// with samples, and a refused change leaves it as it was. Whoever looked
+    /// at it on the way, it is what one sees who looks for the first time.
     #[test]
     fn sections_and_living_families_never_spoil_one_another(steps in vec(any_step(), 1..40)) {
         let store = store();
+        let unseen = self::store();
         let mut now = Now::read();
         for step in steps {
             let mut before = None;
@@ -132,22 +139,29 @@ proptest! {
                 Step::Push(app, samples) => {
                     before = (app == 0).then(|| text(&store));
                     let text = section_text(&samples);
-                    let (change, good) = change_of(&store, &format!("app{app}"), &text);
-                    good && store.apply(Write::one(change), now).is_ok()
+                    let apply = |store| {
+                        let (change, good) = change_of(store, &format!("app{app}"), &text);
+                        good && store.apply(Write::one(change), now).is_ok()
+                    };
+                    let done = apply(&store);
+                    prop_assert_eq!(apply(&unseen), done);
+                    done
                 }
                 Step::Operate(ops, replace) => {
                     before = ops.first().is_some_and(|op| op.3).then(|| text(&store));
-                    let batch = Batch {
+                    let batch = || Batch {
                         replace: replace.iter().map(|name| Arc::from(NAMES[usize::from(*name)])).collect(),
                         updates: ops.iter().map(|(name, label, what, ttl)| op(*name, *label, *what, *ttl)).collect(),
                         conflict: BucketConflict::Union,
                         known_only: false,
                     };
-                    store.operate(batch, now).is_ok()
+                    let done = store.operate(batch(), now).is_ok();
+                    prop_assert_eq!(unseen.operate(batch(), now).is_ok(), done);
+                    done
                 }
                 Step::Later(seconds) => {
                     now = now.after(Duration::from_secs(seconds));
-                    store.expire_series(now);
+                    prop_assert_eq!(store.expire_series(now), unseen.expire_series(now));
                     true
                 }
                 Step::Snapshot => {
@@ -161,6 +175,7 @@ proptest! {
         }
         let out = text(&store);
         check(&out);
+        prop_assert_eq!(text(&unseen), &*out);
         let samples = out.lines().filter(|line| !line.starts_with('#')).count();
         prop_assert_eq!(store.read().families.series(), samples);
         // When all is gone, nothing is left.
