@@ -28,6 +28,20 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
 
 const READ_METHODS: &str = "GET, HEAD";
 
+/// What the first part of a path is that only the listener for pushes knows.
+const OF_PUSHES: [&str; 10] = [
+    "metrics",
+    "api",
+    "create",
+    "update",
+    "time",
+    "echo",
+    "webhook",
+    "webhooks",
+    "slack",
+    "pagerduty",
+];
+
 async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, Reply) {
     let path = request.uri().path();
     let Some(segments) = segments(path) else {
@@ -47,6 +61,10 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
         ["healthy"] if server.pushes.is_some() => "healthy",
         ["ready"] if server.pushes.is_some() => "ready",
         ["ping"] => "ping",
+        [first, ..] if server.pushes.is_none() && OF_PUSHES.contains(first) => {
+            let problem = format!("{path}: that is where pushes are taken (push.listen)");
+            return ("unknown", reply::not_found(&problem));
+        }
         _ => return ("unknown", reply::not_found(path)),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -20,14 +20,18 @@ const INDEX: &str = concat!(
 /apps?format=json     the same as JSON
 /apps/{name}          one app or target as JSON
 /apps/{name}/metrics  its text alone
-/api/v1/groups        what was pushed over HTTP, where pushes are taken
-/create, /update      POST: counts, as JSON or text, where pushes are taken
-/time, /echo          the time; the request as it came, where pushes are taken
-/webhooks             which webhooks came, where pushes are taken
 /-/healthy            200 while the process serves
 /-/ready              200 until it is told to stop
 /health               200, or 503 once it is told to stop
 /ping                 PONG and the time
+
+Where pushes are taken (push.listen):
+
+/metrics/job/{job}    PUT, POST, DELETE: as with Pushgateway
+/api/v1/groups        what was pushed
+/create, /update      POST: counts, as JSON or text
+/webhook, /slack      POST: webhooks; /webhooks shows which came
+/time, /echo          the time; the request as it came
 "
 );
 

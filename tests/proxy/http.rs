@@ -120,6 +120,11 @@ fn what_is_not_here_is_told_in_one_line() {
         let head = proxy.request("HEAD", path, &[]);
         assert_eq!((head.status, &*head.body), (404, &b""[..]), "{path}");
     }
+    let elsewhere = proxy.get("/webhooks").text();
+    assert_eq!(
+        elsewhere,
+        "not found: /webhooks: that is where pushes are taken (push.listen)\n"
+    );
     let answer = proxy.get("/apps/%ff");
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text(), "the path is not UTF-8 once it is decoded\n");
