@@ -6,10 +6,15 @@ const LONGEST: usize = 400;
 
 /// The message with control characters escaped, cut where it is too long.
 pub fn clip(message: &str) -> String {
-    let mut clipped = String::with_capacity(message.len().min(LONGEST + 8));
-    for c in message.chars() {
-        if clipped.len() >= LONGEST {
-            clipped.push_str(" ...");
+    clip_to(LONGEST, message, " ...")
+}
+
+/// The same for any text and length, with a sign for what was cut off.
+pub fn clip_to(longest: usize, text: &str, cut: &str) -> String {
+    let mut clipped = String::with_capacity(text.len().min(longest + 8));
+    for c in text.chars() {
+        if clipped.len() >= longest {
+            clipped.push_str(cut);
             break;
         }
         if c.is_control() {

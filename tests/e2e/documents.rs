@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::gateway::Page;
+use crate::harness::program;
 use crate::tools::{Tool, command, command_of, root, run};
 
 #[derive(Debug)]
@@ -134,4 +135,17 @@ pub fn example(language: &str, text: &str, dir: &Path) -> Command {
         }
         other => panic!("no way to run {other}"),
     }
+}
+
+/// Checks that the program takes each block of settings, and that there are any.
+pub fn check_settings(blocks: &[Block]) {
+    let mut number = 0;
+    for block in blocks.iter().filter(|block| block.language == "toml") {
+        number += 1;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("config.toml");
+        fs::write(&file, block.text).expect("the settings are written");
+        run(program().arg("check-config").arg("--config").arg(&file));
+    }
+    assert!(number > 0, "no settings in the document");
 }

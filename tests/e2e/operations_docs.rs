@@ -3,8 +3,6 @@
 //! [`documents`](crate::documents) says how the examples are written; a table
 //! that is tried stands after `<!-- table: NAME -->`.
 
-use std::fs;
-
 use crate::documents::{self, Block};
 use crate::gateway::Page;
 use crate::harness::{eventually, program};
@@ -98,15 +96,7 @@ fn every_example_says_what_it_leaves() {
 
 #[test]
 fn settings_in_the_document_are_settings() {
-    let mut number = 0;
-    for block in blocks().iter().filter(|block| block.language == "toml") {
-        number += 1;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = dir.path().join("config.toml");
-        fs::write(&file, block.text).expect("the settings are written");
-        run(program().arg("check-config").arg("--config").arg(&file));
-    }
-    assert!(number > 0, "no settings in the document");
+    documents::check_settings(&blocks());
 }
 
 /// The rows of a table, without its head: cells as they are to be read.

@@ -5,11 +5,9 @@
 //! With `test here:` an example is for the proxy alone; the others are held
 //! against the real Pushgateway too.
 
-use std::fs;
-
 use crate::documents::{self, Block};
 use crate::gateway::Gateway;
-use crate::harness::{eventually, program};
+use crate::harness::eventually;
 use crate::tools::{self, Tool, run};
 
 const DOCUMENT: &str = include_str!("../../docs/pushing.md");
@@ -93,13 +91,5 @@ fn every_example_says_what_it_leaves() {
 
 #[test]
 fn settings_in_the_document_are_settings() {
-    let mut number = 0;
-    for block in blocks().iter().filter(|block| block.language == "toml") {
-        number += 1;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = dir.path().join("config.toml");
-        fs::write(&file, block.text).expect("the settings are written");
-        run(program().arg("check-config").arg("--config").arg(&file));
-    }
-    assert!(number > 0, "no settings in the document");
+    documents::check_settings(&blocks());
 }

@@ -9,6 +9,7 @@
 use serde_json::Value;
 
 use crate::http::query;
+use crate::telemetry::clip_to;
 
 /// Bytes of a receiver's or an alert's name. They become labels of metrics.
 const LONGEST_NAME: usize = 128;
@@ -253,19 +254,7 @@ fn list<'b>(body: &'b Value, key: &str) -> &'b [Value] {
 
 /// A name as it is shown and counted: cleaned, and cut where it is too long.
 fn name(text: &str) -> String {
-    let mut name = String::new();
-    for c in text.trim().chars() {
-        if name.len() >= LONGEST_NAME {
-            name.push_str("...");
-            break;
-        }
-        if c.is_control() {
-            name.extend(c.escape_default());
-        } else {
-            name.push(c);
-        }
-    }
-    name
+    clip_to(LONGEST_NAME, text.trim(), "...")
 }
 
 #[cfg(test)]
