@@ -43,21 +43,32 @@ pub struct Item<'b> {
     pub value: Option<Value>,
 }
 
+/// What there may be at most. What is more is not read any further, since few
+/// bytes of a compressed body would be much in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Values, buckets and quantiles.
+    pub values: usize,
+    /// Labels of one item.
+    pub labels: usize,
+    /// Bytes of a name, and of a label's value.
+    pub length: usize,
+}
+
 /// Reads families, of which one that stands alone is told from a list of one.
-/// `most` is how many values, buckets and quantiles there may be.
-pub fn decode(json: &[u8], most: usize) -> Result<(Vec<Family<'_>>, bool), Fault> {
+pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Fault> {
     let mut bound = Bound {
-        left: most,
-        passed: false,
+        most,
+        left: most.values,
+        passed: None,
     };
     let mut parser = serde_json::Deserializer::from_slice(json);
     let read = Families(&mut bound).deserialize(&mut parser);
     let read = read.and_then(|families| parser.end().map(|()| families));
     read.map_err(|problem| {
         let (line, column) = (problem.line(), problem.column());
-        if bound.passed {
-            let message =
-                format!("line {line}: there are more than {most} values (exposition.max_samples)");
+        if let Some(passed) = &bound.passed {
+            let message = format!("line {line}: {passed}");
             return Fault::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
         let message = format!("the body is no JSON of families: {problem}");
@@ -65,23 +76,52 @@ pub fn decode(json: &[u8], most: usize) -> Result<(Vec<Family<'_>>, bool), Fault
     })
 }
 
-/// How many values may still come.
+/// What may still come.
 #[derive(Debug)]
 struct Bound {
+    most: Most,
+    /// Values that may still come.
     left: usize,
-    passed: bool,
+    /// What there is too much of.
+    passed: Option<String>,
 }
 
 impl Bound {
-    fn take<E: de::Error>(&mut self, values: usize) -> Result<(), E> {
-        match self.left.checked_sub(values) {
+    fn value<E: de::Error>(&mut self) -> Result<(), E> {
+        match self.left.checked_sub(1) {
             Some(left) => self.left = left,
             None => {
-                self.passed = true;
-                return Err(E::custom("too many values"));
+                let most = self.most.values;
+                let problem = format!("there are more than {most} values (exposition.max_samples)");
+                return Err(self.pass(problem));
             }
         }
         Ok(())
+    }
+
+    /// Whether an item that has so many labels may have one more.
+    fn label<E: de::Error>(&mut self, labels: usize) -> Result<(), E> {
+        let most = self.most.labels;
+        if labels < most {
+            return Ok(());
+        }
+        let problem = format!("a metric has more than {most} labels (exposition.max_labels)");
+        Err(self.pass(problem))
+    }
+
+    fn text<E: de::Error>(&mut self, what: &str, text: &str) -> Result<(), E> {
+        let most = self.most.length;
+        if text.len() <= most {
+            return Ok(());
+        }
+        let problem = format!("{what} has more than {most} bytes (exposition.max_label_length)");
+        Err(self.pass(problem))
+    }
+
+    #[cold]
+    fn pass<E: de::Error>(&mut self, problem: String) -> E {
+        self.passed = Some(problem);
+        E::custom("there is too much")
     }
 }
 
@@ -107,7 +147,7 @@ impl<'de> Visitor<'de> for Families<'_> {
         let mut families = Vec::new();
         // A family counts as a value, so that those without any are bounded.
         while let Some(family) = list.next_element_seed(OneFamily(&mut *self.0))? {
-            self.0.take(1)?;
+            self.0.value()?;
             families.push(family);
         }
         Ok((families, false))
@@ -151,7 +191,11 @@ impl<'de> Visitor<'de> for OneFamily<'_> {
         let mut items: Option<Vec<RawItem<'de>>> = None;
         while let Some(key) = map.next_key()? {
             let fresh = match key {
-                FamilyKey::Name => name.replace(map.next_value::<Text<'_>>()?.0).is_none(),
+                FamilyKey::Name => {
+                    let told = map.next_value::<Text<'_>>()?.0;
+                    self.0.text("the name of a family", &told)?;
+                    name.replace(told).is_none()
+                }
                 FamilyKey::Help => {
                     let told = map.next_value::<Option<Text<'_>>>()?;
                     help.replace(told.map(|text| text.0)).is_none()
@@ -223,10 +267,7 @@ impl<'de> Visitor<'de> for Items<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = list.next_element::<RawItem<'_>>()? {
-            let points = [&item.buckets, &item.quantiles];
-            let points = points.into_iter().flatten().map(|points| points.0.len());
-            self.0.take(1 + points.sum::<usize>())?;
+        while let Some(item) = list.next_element_seed(OneItem(&mut *self.0))? {
             items.push(item);
         }
         Ok(items)
@@ -234,20 +275,87 @@ impl<'de> Visitor<'de> for Items<'_> {
 }
 
 /// An item as it was written.
-#[derive(Deserialize)]
 struct RawItem<'b> {
-    #[serde(borrow, default)]
     labels: Option<Pairs<'b>>,
-    #[serde(default)]
     value: Option<Number>,
-    #[serde(default)]
     buckets: Option<Points>,
-    #[serde(default)]
     quantiles: Option<Points>,
-    #[serde(default)]
     count: Option<Number>,
-    #[serde(default)]
     sum: Option<Number>,
+}
+
+type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
+
+/// Each where it is, and its number.
+type Points = Vec<(f64, f64)>;
+
+struct OneItem<'l>(&'l mut Bound);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum ItemKey {
+    Labels,
+    Value,
+    Buckets,
+    Quantiles,
+    Count,
+    Sum,
+    #[serde(other)]
+    Unknown,
+}
+
+impl<'de> DeserializeSeed<'de> for OneItem<'_> {
+    type Value = RawItem<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<RawItem<'de>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OneItem<'_> {
+    type Value = RawItem<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a metric, such as {\"labels\": {\"page\": \"a\"}, \"value\": 1}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawItem<'de>, A::Error> {
+        let bound = self.0;
+        bound.value()?;
+        let (mut labels, mut buckets, mut quantiles) = (None, None, None);
+        let (mut value, mut count, mut sum) = (None, None, None);
+        while let Some(key) = map.next_key()? {
+            let fresh = match key {
+                ItemKey::Labels => {
+                    let told = map.next_value_seed(OrNull(LabelsOf(&mut *bound)))?;
+                    labels.replace(told).is_none()
+                }
+                ItemKey::Buckets => {
+                    let told = map.next_value_seed(OrNull(PointsOf(&mut *bound)))?;
+                    buckets.replace(told).is_none()
+                }
+                ItemKey::Quantiles => {
+                    let told = map.next_value_seed(OrNull(PointsOf(&mut *bound)))?;
+                    quantiles.replace(told).is_none()
+                }
+                ItemKey::Value => value.replace(map.next_value()?).is_none(),
+                ItemKey::Count => count.replace(map.next_value()?).is_none(),
+                ItemKey::Sum => sum.replace(map.next_value()?).is_none(),
+                ItemKey::Unknown => map.next_value::<de::IgnoredAny>().map(|_| true)?,
+            };
+            if !fresh {
+                return Err(de::Error::custom("a key of the metric is there twice"));
+            }
+        }
+        Ok(RawItem {
+            labels: labels.flatten(),
+            value: value.flatten(),
+            buckets: buckets.flatten(),
+            quantiles: quantiles.flatten(),
+            count: count.flatten(),
+            sum: sum.flatten(),
+        })
+    }
 }
 
 impl<'b> RawItem<'b> {
@@ -278,7 +386,7 @@ impl<'b> RawItem<'b> {
             _ => return Err("has two of value, buckets and quantiles: it is one of them"),
         };
         Ok(Item {
-            labels: self.labels.map_or_else(Vec::new, |labels| labels.0),
+            labels: self.labels.unwrap_or_default(),
             value,
         })
     }
@@ -286,7 +394,7 @@ impl<'b> RawItem<'b> {
 
 /// Points by where they are, each there once.
 fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
-    let mut points = points.map_or_else(Vec::new, |points| points.0);
+    let mut points = points.unwrap_or_default();
     points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let twice = points.windows(2).any(|pair| pair[0].0 == pair[1].0);
     if twice {
@@ -299,28 +407,65 @@ fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
+/// What may be `null` instead.
+struct OrNull<S>(S);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for OrNull<S> {
+    type Value = Option<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_option(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for OrNull<S> {
+    type Value = Option<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or null")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        self.0.deserialize(from).map(Some)
+    }
+}
+
 /// An object of texts.
-struct Pairs<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
+struct LabelsOf<'l>(&'l mut Bound);
 
-impl<'de: 'b, 'b> Deserialize<'de> for Pairs<'b> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
+impl<'de> DeserializeSeed<'de> for LabelsOf<'_> {
+    type Value = Pairs<'de>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("labels, whose values are text")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Pairs<'de>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Text<'_>, Text<'_>>()? {
-                    pairs.push((name.0, value.0));
-                }
-                Ok(pairs)
-            }
+impl<'de> Visitor<'de> for LabelsOf<'_> {
+    type Value = Pairs<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("labels, whose values are text")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(name) = map.next_key::<Text<'_>>()? {
+            self.0.label(pairs.len())?;
+            self.0.text("the name of a label", &name.0)?;
+            let value = map.next_value::<Text<'_>>()?;
+            self.0.text("the value of a label", &value.0)?;
+            pairs.push((name.0, value.0));
         }
-        from.deserialize_map(PairsVisitor).map(Pairs)
+        Ok(pairs)
     }
 }
 
@@ -360,29 +505,32 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// An object of numbers, whose keys are numbers too.
-struct Points(Vec<(f64, f64)>);
+struct PointsOf<'l>(&'l mut Bound);
 
-impl<'de> Deserialize<'de> for Points {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PointsVisitor;
-        impl<'de> Visitor<'de> for PointsVisitor {
-            type Value = Vec<(f64, f64)>;
+impl<'de> DeserializeSeed<'de> for PointsOf<'_> {
+    type Value = Points;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of bounds and numbers, such as {\"0.5\": 1}")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Points, D::Error> {
+        from.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut points = Vec::new();
-                while let Some((at, value)) = map.next_entry::<Text<'_>, Number>()? {
-                    let bound = at.0.parse().ok().filter(|bound: &f64| !bound.is_nan());
-                    let wrong = || de::Error::custom(format_args!("{:?} is no bound", at.0));
-                    points.push((bound.ok_or_else(wrong)?, value.0));
-                }
-                Ok(points)
-            }
+impl<'de> Visitor<'de> for PointsOf<'_> {
+    type Value = Points;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of bounds and numbers, such as {\"0.5\": 1}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Points, A::Error> {
+        let mut points = Vec::new();
+        while let Some((at, value)) = map.next_entry::<Text<'_>, Number>()? {
+            self.0.value()?;
+            let bound = at.0.parse().ok().filter(|bound: &f64| !bound.is_nan());
+            let wrong = || de::Error::custom(format_args!("{:?} is no bound", at.0));
+            points.push((bound.ok_or_else(wrong)?, value.0));
         }
-        from.deserialize_map(PointsVisitor).map(Points)
+        Ok(points)
     }
 }
 
