@@ -284,6 +284,34 @@ fn a_fault_anywhere_changes_nothing() {
     assert_eq!(here.text(), before);
 }
 
+/// What docs/pushing.md tells of values that do not go in.
+#[test]
+fn an_update_refuses_what_is_no_number_whoever_knows_the_family() {
+    let here = Here::new();
+    here.create(COUNTER);
+    let mut before = here.text();
+    for name in ["hits_total", "nobody_knows"] {
+        for (rest, reason) in [
+            ("\"metrics\":[{\"value\":\"NaN\"}]", Some(Reason::BadValue)),
+            (
+                "\"metrics\":[{\"value\":\"many\"}]",
+                Some(Reason::Malformed),
+            ),
+            ("\"metrics\":[{\"value\":-1},{}]", None),
+        ] {
+            let body = format!("{{\"name\":\"{name}\",{rest}}}");
+            let sent = here.send(Verb::Update, Form::Json, &body);
+            assert_eq!(sent.as_ref().err().map(|fault| fault.reason), reason);
+        }
+        let counted = here.text() != before;
+        assert_eq!(counted, name == "hits_total");
+        before = here.text();
+    }
+    let gauge = r#"{"name":"nobody_knows","type":"GAUGE","metrics":[{}]}"#;
+    let fault = here.send(Verb::Update, Form::Json, gauge).unwrap_err();
+    assert_eq!(fault.reason, Reason::BadValue);
+}
+
 #[test]
 fn labels_keep_to_their_limits() {
     let here = Here::with(|config| {
