@@ -15,7 +15,7 @@ impl Encoder {
     /// Begins a family, whose samples follow. Without any it is left out.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut FamilyEncoder {
         let mut escaped = String::with_capacity(help.len());
-        escape(&mut escaped, help, false);
+        write_help(&mut escaped, help);
         self.families.push(FamilyEncoder {
             name: Arc::from(name),
             kind,
@@ -80,9 +80,11 @@ pub fn write_label_value(out: &mut String, value: &str) {
     escape(out, value, true);
 }
 
-/// Writes a help, escaped.
+/// Writes a help, escaped. It ends its line, so a carriage return at its end
+/// is left out: there is no escape for it, and readers would see a line that
+/// ends in CR LF.
 pub fn write_help(out: &mut String, help: &str) {
-    escape(out, help, false);
+    escape(out, help.trim_end_matches('\r'), false);
 }
 
 /// Escapes backslash and line feed, and in label values the quote.
@@ -169,6 +171,15 @@ mod tests {
             let mut out = String::new();
             write_bound(&mut out, value);
             assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn a_help_ends_no_line_in_cr_lf() {
+        for (help, written) in [("a\rb\r\r", "a\rb"), ("a\r\n", "a\r\\n"), ("\r", "")] {
+            let mut out = String::new();
+            write_help(&mut out, help);
+            assert_eq!(out, written);
         }
     }
 

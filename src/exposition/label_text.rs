@@ -19,6 +19,9 @@ pub struct LabelText(Box<str>);
 pub enum LabelFault {
     #[error("a label has no name")]
     NoName,
+    /// Readers take it for the end of the text.
+    #[error("label {0:?} has NUL in its name")]
+    Nul(String),
     #[error("label {0:?} is the name of the metric itself")]
     MetricName(String),
     /// With each character that needs quotes as an underscore, as readers of
@@ -210,6 +213,9 @@ fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
     if all_plain {
         return Ok(());
     }
+    if let Some((name, _)) = labels.iter().find(|(name, _)| name.contains('\0')) {
+        return Err(LabelFault::Nul((*name).to_owned()));
+    }
     let mut names: Vec<String> = labels.iter().map(|(name, _)| plain(name, '_')).collect();
     names.sort_unstable();
     if names.iter().any(|name| name == METRIC) {
@@ -251,6 +257,8 @@ mod tests {
         assert_eq!(fault(&[("a", "1"), ("b", "1"), ("a", "2")]), repeated("a"));
         assert_eq!(fault(&[("a.b", "1"), ("a_b", "2")]), repeated("a_b"));
         assert_eq!(fault(&[("", "1")]), Err(LabelFault::NoName));
+        let nul = Err(LabelFault::Nul("a\0b".to_owned()));
+        assert_eq!(fault(&[("a", "1"), ("a\0b", "1")]), nul);
         let metric = Err(LabelFault::MetricName("__name__".to_owned()));
         assert_eq!(fault(&[("__name__", "1")]), metric);
         assert_eq!(fault(&[("..name..", "1")]), metric);

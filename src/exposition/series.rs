@@ -76,7 +76,7 @@ fn underscored(series: &str) -> String {
 }
 
 /// Whether an escaped text can be a family's name: in quotes, where it needs
-/// them.
+/// them. NUL cannot be in one, since readers take it for the end of the text.
 pub fn is_family_name(escaped: &str) -> bool {
     if escaped.is_empty() {
         return false;
@@ -87,7 +87,7 @@ pub fn is_family_name(escaped: &str) -> bool {
     let mut chars = escaped.chars();
     while let Some(c) = chars.next() {
         match c {
-            '"' | '\n' => return false,
+            '"' | '\n' | '\0' => return false,
             '\\' if !matches!(chars.next(), Some('\\' | '"' | 'n')) => return false,
             _ => {}
         }
@@ -150,7 +150,7 @@ mod tests {
         for name in ["m", "a:b", "my.metric", "é", "a\\\"b", "a\\nb", "1"] {
             assert!(is_family_name(name), "{name}");
         }
-        for name in ["", "a\"b", "a\nb", "a\\", "a\\x"] {
+        for name in ["", "a\"b", "a\nb", "a\\", "a\\x", "a\0b"] {
             assert!(!is_family_name(name), "{name:?}");
         }
     }

@@ -3,12 +3,21 @@
 
 use hyper::body::Incoming;
 use hyper::{Method as HttpMethod, StatusCode};
+use tokio::sync::Semaphore;
 
-use super::push::{Call, after, with_body};
+use super::push::{Call, READ_AT_ONCE, after, with_body_among};
 use super::push_aggregate;
 use super::reply::{self, Reply};
 use crate::push::{Body, Form, Intake, Verb};
 use crate::store::{Now, Store};
+
+/// JSON up to this size is read where it comes in. An item may have three
+/// bytes, and takes some microseconds.
+const JSON_AT_ONCE: usize = 16 << 10;
+
+/// Bodies that are read away from the threads that serve, at once: one of few
+/// bytes may take seconds, and hundreds of megabytes meanwhile. Others wait.
+static READERS: Semaphore = Semaphore::const_new(1);
 
 /// Changes values, and says what became of them.
 pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
@@ -18,7 +27,7 @@ pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
     }
     let method = verb.as_str();
     // What would not be read anyway need not come.
-    let (content_type, _) = call.content();
+    let (content_type, coding) = call.content();
     let asked =
         Form::of(&content_type).and_then(|form| Ok((form, push_aggregate::addition(call)?)));
     let (form, addition) = match asked {
@@ -33,12 +42,48 @@ pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
     let change = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.change_values(store, (verb, form), body, &addition, Now::read())
     };
-    match with_body(call, body, change).await {
+    let readers = is_read_away(form, &coding, bytes).then_some(&READERS);
+    match with_body_among(readers, call, body, change).await {
         Ok((once, told)) => {
             let mut reply = reply::text(StatusCode::OK, told);
             push_aggregate::mark(call, method, once, bytes, &mut reply);
             reply
         }
         Err(fault) => call.refuse(method, &fault, bytes),
+    }
+}
+
+/// Whether a body may take so long that the threads that serve should not read
+/// it. How much is in one that is compressed its size does not tell.
+fn is_read_away(form: Form, coding: &str, bytes: usize) -> bool {
+    let at_once = match (coding, form) {
+        ("" | "identity", Form::Json) => JSON_AT_ONCE,
+        ("" | "identity", Form::Text) => READ_AT_ONCE,
+        _ => return true,
+    };
+    bytes > at_once
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_take_long_is_read_away_from_others() {
+        for (form, coding, bytes, away) in [
+            (Form::Json, "", JSON_AT_ONCE, false),
+            (Form::Json, "", JSON_AT_ONCE + 1, true),
+            (Form::Json, "identity", 1, false),
+            (Form::Text, "", READ_AT_ONCE, false),
+            (Form::Text, "identity", READ_AT_ONCE + 1, true),
+            (Form::Json, "gzip", 1, true),
+            (Form::Text, "gzip", 1, true),
+            (Form::Text, "zstd", 1, true),
+            (Form::Json, "snappy", 1, true),
+            (Form::Json, "X-Gzip", 1, true),
+        ] {
+            let told = format!("{form:?} {coding} {bytes}");
+            assert_eq!(is_read_away(form, coding, bytes), away, "{told}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub struct Pushes {
 
 /// Bodies up to this size are read where they come in. Reading a larger one
 /// would hold up the other connections of the thread.
-const READ_AT_ONCE: usize = 1 << 20;
+pub const READ_AT_ONCE: usize = 1 << 20;
 
 /// The same for bodies that are compressed.
 const UNPACKED_AT_ONCE: usize = 16 << 10;
@@ -312,10 +312,22 @@ pub async fn with_body<T: Send + 'static>(
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
+    let (_, content_encoding) = call.content();
+    let readers = is_large(&body, &content_encoding).then_some(&READERS);
+    with_body_among(readers, call, body, work).await
+}
+
+/// Works on a body, on a thread of its own where `readers` are told, among
+/// which there has to be a place.
+pub async fn with_body_among<T: Send + 'static>(
+    readers: Option<&'static Semaphore>,
+    call: &Call<'_>,
+    body: Taken,
+    work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
     let (content_type, content_encoding) = call.content();
     let intake = Arc::clone(&call.pushes.intake);
     let store = Arc::clone(&call.server.store);
-    let large = is_large(&body, &content_encoding);
     let work = move || {
         let body = Body {
             content_type: &content_type,
@@ -324,7 +336,10 @@ pub async fn with_body<T: Send + 'static>(
         };
         work(&intake, &store, body)
     };
-    if large { away(work).await? } else { work() }
+    match readers {
+        Some(readers) => away_among(readers, work).await?,
+        None => work(),
+    }
 }
 
 /// Whether reading a body takes long enough to be done on another thread.
@@ -340,7 +355,14 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 pub async fn away<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    turns::away(&READERS, work).await.map_err(|problem| {
+    away_among(&READERS, work).await
+}
+
+async fn away_among<T: Send + 'static>(
+    readers: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    turns::away(readers, work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,

@@ -28,6 +28,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn work_is_done_on_another_thread() {
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        let here = std::thread::current().id();
+        let there = away(&TURNS, || std::thread::current().id()).await;
+        assert_ne!(there.unwrap(), here);
+    }
+
+    #[tokio::test]
     async fn work_that_nobody_waits_for_keeps_its_place() {
         static TURNS: Semaphore = Semaphore::const_new(1);
         let (started, starts) = tokio::sync::oneshot::channel();

@@ -14,20 +14,24 @@
 
 mod sent;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::sent::{At, Sent, of_json, of_texts};
 use super::aggregate::{Adding, empty_batch};
-use super::{Addition, Body, Fault, Group, Intake, Once, families_json};
+use super::families_json::{self, Most};
+use super::{Addition, Body, Fault, Group, Intake, Once};
 use crate::exposition::{
     Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
 use crate::registry::{Batch, Plan, Totals};
 use crate::store::{Now, Store};
 use crate::telemetry::Reason;
+
+/// Bytes of an answer. A name that is sent once stands in each row, so few
+/// bytes could ask for an answer of any length.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// What is to be done with values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,14 @@ struct Row {
     suffix: &'static str,
 }
 
+/// What came of it.
+#[derive(Debug)]
+enum Came {
+    /// Families that were made.
+    Created(HashSet<Arc<str>>),
+    Updated(Totals),
+}
+
 /// What is asked of living families.
 #[derive(Debug)]
 struct Asked {
@@ -98,15 +110,27 @@ struct Asked {
 struct Changed {
     name: Arc<str>,
     kind: Kind,
+    /// Of an update one for each series, in the order of their first items.
     rows: Vec<Row>,
+}
+
+impl Changed {
+    /// Bytes of what is told of it, at most.
+    fn longest(&self) -> usize {
+        // A number, and the words, quotes and braces around it.
+        const BESIDE: usize = 48;
+        let rows = self.rows.iter();
+        let rows = rows.map(|row| self.name.len() + row.suffix.len() + row.labels.len() + BESIDE);
+        self.name.len() + BESIDE + rows.sum::<usize>()
+    }
 }
 
 impl Intake {
     /// Changes living families, whole or not at all, and returns what the
     /// sender is told: a line for each family that was made, a line for each
-    /// item with the value that was sent (of an update: with what it has come
-    /// to), and after each family of `Create` an empty line. One that was done
-    /// before, by its key, tells nothing.
+    /// item with the value that was sent (of an update: for each series with
+    /// what it has come to), and after each family of `Create` an empty line.
+    /// One that was done before, by its key, tells nothing.
     pub fn change_values(
         &self,
         store: &Store,
@@ -121,7 +145,11 @@ impl Intake {
         let sent = match form {
             Form::Json => {
                 bytes = self.unpacked(body.content_encoding, body.bytes)?;
-                let most = self.exposition.max_samples;
+                let most = Most {
+                    values: self.exposition.max_samples,
+                    labels: self.exposition.max_labels,
+                    length: self.exposition.max_label_length,
+                };
                 let (families, alone) = families_json::decode(&bytes, most)?;
                 of_json(families, alone)?
             }
@@ -135,11 +163,19 @@ impl Intake {
             }
         };
         for family in &sent {
-            self.hold_values(family)?;
+            if let Some(problem) = self.reserved(&family.name) {
+                return Err(Fault::new(Reason::ReservedName, &problem));
+            }
         }
         let living = store.living_kinds(sent.iter().map(|family| &*family.name));
         let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
-        let mut reply = String::new();
+        if families.iter().map(Changed::longest).sum::<usize>() > LONGEST_ANSWER {
+            let message = format!(
+                "the answer would have more than {LONGEST_ANSWER} bytes: send the values in several parts"
+            );
+            return Err(Fault::new(Reason::TooLarge, &message));
+        }
+        let mut came = None;
         let print = (
             verb.as_str(),
             body.content_type,
@@ -148,48 +184,20 @@ impl Intake {
             ttl,
         );
         let once = self.once(addition, print, now, || {
-            match verb {
-                Verb::Create => {
-                    let created = store.operate_and(batch, now, Plan::created)?;
-                    tell_created(&mut reply, &families, &created);
-                }
-                Verb::Update => {
-                    let totals = store.operate_and(batch, now, Plan::totals)?;
-                    tell_totals(&mut reply, &families, &totals);
-                }
-            }
+            came = Some(match verb {
+                Verb::Create => Came::Created(store.operate_and(batch, now, Plan::created)?),
+                Verb::Update => Came::Updated(store.operate_and(batch, now, Plan::totals)?),
+            });
             Ok(())
         })?;
+        // Nobody waits any more for what was locked.
+        let mut reply = String::new();
+        match came {
+            None => {}
+            Some(Came::Created(created)) => tell_created(&mut reply, &families, &created),
+            Some(Came::Updated(totals)) => tell_totals(&mut reply, &families, &totals),
+        }
         Ok((once, reply))
-    }
-
-    /// Whether the names and labels of a family may be there.
-    fn hold_values(&self, family: &Sent<'_>) -> Result<(), Fault> {
-        if let Some(problem) = self.reserved(&family.name) {
-            return Err(Fault::new(Reason::ReservedName, &problem));
-        }
-        let config = &self.exposition;
-        for item in &family.items {
-            let told = |problem: &str| {
-                let message = format!("{}: {problem}", item.at.shown(&family.name));
-                Err(Fault::new(Reason::TooManySamples, &message))
-            };
-            if item.labels.len() > config.max_labels {
-                let most = config.max_labels;
-                return told(&format!(
-                    "it has more than {most} labels (exposition.max_labels)"
-                ));
-            }
-            let most = config.max_label_length;
-            let is_long = |text: &Cow<'_, str>| text.len() > most;
-            let mut labels = item.labels.iter();
-            if labels.any(|(name, value)| is_long(name) || is_long(value)) {
-                return told(&format!(
-                    "a label has more than {most} bytes (exposition.max_label_length)"
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// The batch for families, and what they are already.
@@ -234,6 +242,10 @@ impl Intake {
                     }
                 })?);
             }
+            if verb == Verb::Update {
+                let mut seen = HashSet::with_capacity(rows.len());
+                rows.retain(|row: &Row| seen.insert(row.labels.clone()));
+            }
             families.push(Changed {
                 name: family.name,
                 kind,
@@ -259,9 +271,15 @@ fn tell_created(out: &mut String, families: &[Changed], created: &HashSet<Arc<st
 }
 
 fn tell_totals(out: &mut String, families: &[Changed], totals: &Totals) {
+    let mut totals = totals.iter().peekable();
     for Changed { name, rows, .. } in families {
+        // Series of families that do not live are not among the totals; all
+        // others are, in the order of the rows.
         for row in rows {
-            if let Some(total) = totals.of(name, &row.labels) {
+            let Some((_, total)) = totals.next_if(|(family, _)| *family == name) else {
+                break;
+            };
+            if let Some(total) = total {
                 row.write(out, name, total);
             }
         }

@@ -13,12 +13,15 @@
 //! are not known are passed over, `timestamp_ms` among them: what is counted
 //! here has no time of its own.
 
+mod items;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use self::items::{Items, RawItem};
 use super::Fault;
 use crate::exposition::{Kind, Value};
 use crate::telemetry::Reason;
@@ -43,21 +46,32 @@ pub struct Item<'b> {
     pub value: Option<Value>,
 }
 
+/// What there may be at most. What is more is not read any further, since few
+/// bytes of a compressed body would be much in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Values, buckets and quantiles.
+    pub values: usize,
+    /// Labels of one item.
+    pub labels: usize,
+    /// Bytes of a name, and of a label's value.
+    pub length: usize,
+}
+
 /// Reads families, of which one that stands alone is told from a list of one.
-/// `most` is how many values, buckets and quantiles there may be.
-pub fn decode(json: &[u8], most: usize) -> Result<(Vec<Family<'_>>, bool), Fault> {
+pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Fault> {
     let mut bound = Bound {
-        left: most,
-        passed: false,
+        most,
+        left: most.values,
+        passed: None,
     };
     let mut parser = serde_json::Deserializer::from_slice(json);
     let read = Families(&mut bound).deserialize(&mut parser);
     let read = read.and_then(|families| parser.end().map(|()| families));
     read.map_err(|problem| {
         let (line, column) = (problem.line(), problem.column());
-        if bound.passed {
-            let message =
-                format!("line {line}: there are more than {most} values (exposition.max_samples)");
+        if let Some(passed) = &bound.passed {
+            let message = format!("line {line}: {passed}");
             return Fault::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
         let message = format!("the body is no JSON of families: {problem}");
@@ -65,23 +79,52 @@ pub fn decode(json: &[u8], most: usize) -> Result<(Vec<Family<'_>>, bool), Fault
     })
 }
 
-/// How many values may still come.
+/// What may still come.
 #[derive(Debug)]
 struct Bound {
+    most: Most,
+    /// Values that may still come.
     left: usize,
-    passed: bool,
+    /// What there is too much of.
+    passed: Option<String>,
 }
 
 impl Bound {
-    fn take<E: de::Error>(&mut self, values: usize) -> Result<(), E> {
-        match self.left.checked_sub(values) {
+    fn value<E: de::Error>(&mut self) -> Result<(), E> {
+        match self.left.checked_sub(1) {
             Some(left) => self.left = left,
             None => {
-                self.passed = true;
-                return Err(E::custom("too many values"));
+                let most = self.most.values;
+                let problem = format!("there are more than {most} values (exposition.max_samples)");
+                return Err(self.pass(problem));
             }
         }
         Ok(())
+    }
+
+    /// Whether an item that has so many labels may have one more.
+    fn label<E: de::Error>(&mut self, labels: usize) -> Result<(), E> {
+        let most = self.most.labels;
+        if labels < most {
+            return Ok(());
+        }
+        let problem = format!("a metric has more than {most} labels (exposition.max_labels)");
+        Err(self.pass(problem))
+    }
+
+    fn text<E: de::Error>(&mut self, what: &str, text: &str) -> Result<(), E> {
+        let most = self.most.length;
+        if text.len() <= most {
+            return Ok(());
+        }
+        let problem = format!("{what} has more than {most} bytes (exposition.max_label_length)");
+        Err(self.pass(problem))
+    }
+
+    #[cold]
+    fn pass<E: de::Error>(&mut self, problem: String) -> E {
+        self.passed = Some(problem);
+        E::custom("there is too much")
     }
 }
 
@@ -107,7 +150,7 @@ impl<'de> Visitor<'de> for Families<'_> {
         let mut families = Vec::new();
         // A family counts as a value, so that those without any are bounded.
         while let Some(family) = list.next_element_seed(OneFamily(&mut *self.0))? {
-            self.0.take(1)?;
+            self.0.value()?;
             families.push(family);
         }
         Ok((families, false))
@@ -151,7 +194,11 @@ impl<'de> Visitor<'de> for OneFamily<'_> {
         let mut items: Option<Vec<RawItem<'de>>> = None;
         while let Some(key) = map.next_key()? {
             let fresh = match key {
-                FamilyKey::Name => name.replace(map.next_value::<Text<'_>>()?.0).is_none(),
+                FamilyKey::Name => {
+                    let told = map.next_value::<Text<'_>>()?.0;
+                    self.0.text("the name of a family", &told)?;
+                    name.replace(told).is_none()
+                }
                 FamilyKey::Help => {
                     let told = map.next_value::<Option<Text<'_>>>()?;
                     help.replace(told.map(|text| text.0)).is_none()
@@ -204,187 +251,9 @@ fn kind_of<E: de::Error>(word: &str) -> Result<Kind, E> {
     })
 }
 
-struct Items<'l>(&'l mut Bound);
-
-impl<'de> DeserializeSeed<'de> for Items<'_> {
-    type Value = Vec<RawItem<'de>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        from.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = Vec<RawItem<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of metrics")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element::<RawItem<'_>>()? {
-            let points = [&item.buckets, &item.quantiles];
-            let points = points.into_iter().flatten().map(|points| points.0.len());
-            self.0.take(1 + points.sum::<usize>())?;
-            items.push(item);
-        }
-        Ok(items)
-    }
-}
-
-/// An item as it was written.
-#[derive(Deserialize)]
-struct RawItem<'b> {
-    #[serde(borrow, default)]
-    labels: Option<Pairs<'b>>,
-    #[serde(default)]
-    value: Option<Number>,
-    #[serde(default)]
-    buckets: Option<Points>,
-    #[serde(default)]
-    quantiles: Option<Points>,
-    #[serde(default)]
-    count: Option<Number>,
-    #[serde(default)]
-    sum: Option<Number>,
-}
-
-impl<'b> RawItem<'b> {
-    fn settle(self, kind: Kind) -> Result<Item<'b>, &'static str> {
-        let (count, sum) = (self.count.map(|it| it.0), self.sum.map(|it| it.0));
-        let counted = count.is_some() || sum.is_some();
-        let value = match (self.value, self.buckets, self.quantiles) {
-            (Some(_), None, None) if counted => {
-                return Err("has a value and a count or a sum: it is one or the other");
-            }
-            (Some(value), None, None) => Some(Value::Untyped(value.0)),
-            (None, None, None) if !counted => None,
-            (None, None, None) if kind == Kind::Summary => Some(Value::Summary {
-                quantiles: Vec::new(),
-                sum,
-                count,
-            }),
-            (None, buckets, None) => Some(Value::Histogram {
-                buckets: sorted(buckets)?,
-                sum,
-                count,
-            }),
-            (None, None, quantiles) => Some(Value::Summary {
-                quantiles: sorted(quantiles)?,
-                sum,
-                count,
-            }),
-            _ => return Err("has two of value, buckets and quantiles: it is one of them"),
-        };
-        Ok(Item {
-            labels: self.labels.map_or_else(Vec::new, |labels| labels.0),
-            value,
-        })
-    }
-}
-
-/// Points by where they are, each there once.
-fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
-    let mut points = points.map_or_else(Vec::new, |points| points.0);
-    points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let twice = points.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    if twice {
-        return Err("has two parts of the same bound: 1 and 1.0 are one number");
-    }
-    Ok(points)
-}
-
 /// Text, which is not copied where it has no escapes.
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
-
-/// An object of texts.
-struct Pairs<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
-
-impl<'de: 'b, 'b> Deserialize<'de> for Pairs<'b> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("labels, whose values are text")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Text<'_>, Text<'_>>()? {
-                    pairs.push((name.0, value.0));
-                }
-                Ok(pairs)
-            }
-        }
-        from.deserialize_map(PairsVisitor).map(Pairs)
-    }
-}
-
-/// A number, or text of one.
-#[derive(Clone, Copy)]
-struct Number(f64);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct NumberVisitor;
-        impl Visitor<'_> for NumberVisitor {
-            type Value = f64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or text of one")
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<f64, E> {
-                Ok(number)
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<f64, E> {
-                Ok(number as f64)
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<f64, E> {
-                Ok(number as f64)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<f64, E> {
-                let wrong = |_| E::custom(format_args!("{text:?} is no number"));
-                text.parse().map_err(wrong)
-            }
-        }
-        from.deserialize_any(NumberVisitor).map(Number)
-    }
-}
-
-/// An object of numbers, whose keys are numbers too.
-struct Points(Vec<(f64, f64)>);
-
-impl<'de> Deserialize<'de> for Points {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PointsVisitor;
-        impl<'de> Visitor<'de> for PointsVisitor {
-            type Value = Vec<(f64, f64)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of bounds and numbers, such as {\"0.5\": 1}")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut points = Vec::new();
-                while let Some((at, value)) = map.next_entry::<Text<'_>, Number>()? {
-                    let bound = at.0.parse().ok().filter(|bound: &f64| !bound.is_nan());
-                    let wrong = || de::Error::custom(format_args!("{:?} is no bound", at.0));
-                    points.push((bound.ok_or_else(wrong)?, value.0));
-                }
-                Ok(points)
-            }
-        }
-        from.deserialize_map(PointsVisitor).map(Points)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -269,7 +269,8 @@ fn wrong_name(name: &str) -> String {
 }
 
 fn is_name(name: &str, utf8_names: bool) -> bool {
-    !name.is_empty() && !name.starts_with("__") && (utf8_names || is_legacy(name))
+    let other = |name: &str| utf8_names && !name.contains('\0');
+    !name.is_empty() && !name.starts_with("__") && (is_legacy(name) || other(name))
 }
 
 fn is_legacy(name: &str) -> bool {

@@ -1,21 +1,26 @@
 //! What a plan makes of the registry, for whoever is to be told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::plan::Plan;
 use super::state::State;
-use crate::exposition::LabelText;
 
-/// What series come to, by their families' names and their labels.
-#[derive(Debug, Default)]
-pub struct Totals(HashMap<Arc<str>, HashMap<LabelText, f64>>);
+/// What series come to, in the order in which the batch names them first.
+#[derive(Debug)]
+pub struct Totals {
+    families: Vec<Arc<str>>,
+    /// The places of their families, and what they come to.
+    series: Vec<(u32, Option<f64>)>,
+}
 
 impl Totals {
-    /// The value of a series; of a histogram and a summary its count, or its
-    /// sum where it has no count. `None` where the plan has no such series.
-    pub fn of(&self, family: &str, labels: &LabelText) -> Option<f64> {
-        self.0.get(family)?.get(labels).copied()
+    /// The family of each series and its value; of a histogram and a summary
+    /// its count, or its sum where it has no count. `None` where the series
+    /// does not live.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Option<f64>)> {
+        let series = self.series.iter();
+        series.map(|(family, total)| (&self.families[*family as usize], *total))
     }
 }
 
@@ -29,21 +34,22 @@ impl Plan {
             .collect()
     }
 
-    /// What the series that the batch names will come to.
+    /// What the series that the batch names will come to. Nothing is looked
+    /// up or copied but numbers, since others wait meanwhile.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for series in &self.series {
-            let total = match &series.state {
-                Some(State::Value(value)) => *value,
-                Some(State::Window(window)) => window.value(),
-                Some(State::Histogram(histogram)) => histogram.count,
-                Some(State::Summary(summary)) => summary.count.or(summary.sum).unwrap_or_default(),
-                None => continue,
-            };
-            let family = &self.families[series.family as usize].name;
-            let of_family = totals.0.entry(Arc::clone(family)).or_default();
-            of_family.insert(series.labels.clone(), total);
+        let names = self.families.iter().map(|family| &family.name);
+        let total = |state: &State| match state {
+            State::Value(value) => *value,
+            State::Window(window) => window.value(),
+            State::Histogram(histogram) => histogram.count,
+            State::Summary(summary) => summary.count.or(summary.sum).unwrap_or_default(),
+        };
+        let series = self.series.iter();
+        Totals {
+            families: names.map(Arc::clone).collect(),
+            series: series
+                .map(|series| (series.family, series.state.as_ref().map(total)))
+                .collect(),
         }
-        totals
     }
 }

@@ -383,7 +383,7 @@ fn requests_at_once_lose_nothing() {
 }
 
 #[test]
-fn a_large_body_is_read_away_from_others() {
+fn a_large_body_is_taken_compressed_or_not() {
     let proxy = Proxy::start(QUIET);
     let mut body = String::from("[");
     for n in 0..20_000 {
@@ -398,4 +398,30 @@ fn a_large_body_is_read_away_from_others() {
     let told = taken(&proxy, "/create", JSON, &body);
     assert_eq!(told.matches("Created gauge ").count(), 100);
     assert_eq!(proxy.sample("m_99{n=\"19999\"}"), Some(19_999.0));
+
+    let headers = [JSON, ("Content-Encoding", "gzip")];
+    let answer = proxy.push_with("POST", "/update", &headers, gzip(&body));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.text().lines().count(), 20_000);
+}
+
+#[test]
+fn few_bytes_make_no_large_answer() {
+    let proxy = Proxy::start(QUIET);
+    let headers = [JSON, ("Content-Encoding", "gzip")];
+    let items = vec!["{\"value\":1}"; 2000].join(",");
+    let body = |name: &str| format!("{{\"name\":\"{name}\",\"metrics\":[{items}]}}");
+    for (length, words) in [(16 << 10, "several parts"), (17 << 10, "max_label_length")] {
+        let body = gzip(&body(&"n".repeat(length)));
+        assert!(body.len() < 1000, "{}", body.len());
+        let answer = proxy.push_with("POST", "/create", &headers, body);
+        let status = if length > 16 << 10 { 400 } else { 413 };
+        refused(&proxy, &answer, status, words);
+    }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap()
 }

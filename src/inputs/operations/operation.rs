@@ -380,6 +380,8 @@ mod tests {
         assert_eq!(updates[0].labels.as_str(), "a=\"\\\"\",b=\"1\"");
         assert_eq!(updates[0].help.as_deref(), Some(r"two\nlines \\"));
         assert_eq!(updates[0].ttl, None);
+        let (updates, _) = read(r#"{"name":"m","op":"set","help":"a\rb\r"}"#).unwrap();
+        assert_eq!(updates[0].help.as_deref(), Some("a\rb"));
         let (updates, _) = read("m:1|g|#b:1,a:2").unwrap();
         assert_eq!(updates[0].labels.as_str(), "a=\"2\",b=\"1\"");
     }

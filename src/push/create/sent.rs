@@ -62,8 +62,8 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
             labels: told.labels,
             value: told.value,
         });
-        let help = family.help.filter(|help| !help.is_empty());
-        let help = help.map(|help| Arc::from(escaped(&help, write_help)));
+        let help = family.help.map(|help| escaped(&help, write_help));
+        let help = help.filter(|help| !help.is_empty()).map(Arc::from);
         let Some(first) = by_name.get(&name).map(|first| &mut sent[*first]) else {
             by_name.insert(Arc::clone(&name), sent.len());
             sent.push(Sent {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
+use crate::exposition::{Normal, normalize};
 use crate::store::Limits;
 
 struct Here {
@@ -232,6 +233,16 @@ fn a_fault_anywhere_changes_nothing() {
             "no name of a family",
         ),
         (
+            r#"{"name":"a\u0000b","metrics":[{"value":1}]}"#,
+            Reason::BadName,
+            "no name of a family",
+        ),
+        (
+            r#"{"name":"n","metrics":[{"labels":{"a\u0000b":"1"},"value":1}]}"#,
+            Reason::BadValue,
+            "has NUL in its name",
+        ),
+        (
             r#"{"name":"exporter_proxy_x","metrics":[{"value":1}]}"#,
             Reason::ReservedName,
             "proxy's own",
@@ -273,6 +284,34 @@ fn a_fault_anywhere_changes_nothing() {
     assert_eq!(here.text(), before);
 }
 
+/// What docs/pushing.md tells of values that do not go in.
+#[test]
+fn an_update_refuses_what_is_no_number_whoever_knows_the_family() {
+    let here = Here::new();
+    here.create(COUNTER);
+    let mut before = here.text();
+    for name in ["hits_total", "nobody_knows"] {
+        for (rest, reason) in [
+            ("\"metrics\":[{\"value\":\"NaN\"}]", Some(Reason::BadValue)),
+            (
+                "\"metrics\":[{\"value\":\"many\"}]",
+                Some(Reason::Malformed),
+            ),
+            ("\"metrics\":[{\"value\":-1},{}]", None),
+        ] {
+            let body = format!("{{\"name\":\"{name}\",{rest}}}");
+            let sent = here.send(Verb::Update, Form::Json, &body);
+            assert_eq!(sent.as_ref().err().map(|fault| fault.reason), reason);
+        }
+        let counted = here.text() != before;
+        assert_eq!(counted, name == "hits_total");
+        before = here.text();
+    }
+    let gauge = r#"{"name":"nobody_knows","type":"GAUGE","metrics":[{}]}"#;
+    let fault = here.send(Verb::Update, Form::Json, gauge).unwrap_err();
+    assert_eq!(fault.reason, Reason::BadValue);
+}
+
 #[test]
 fn labels_keep_to_their_limits() {
     let here = Here::with(|config| {
@@ -297,6 +336,70 @@ fn labels_keep_to_their_limits() {
 }
 
 #[test]
+fn an_answer_has_an_end() {
+    let here = Here::new();
+    let name = "n".repeat(16 << 10);
+    let body = |items: usize| {
+        let items = vec!["{\"value\":1}"; items].join(",");
+        format!("{{\"name\":\"{name}\",\"metrics\":[{items}]}}")
+    };
+    let fault = here.send(Verb::Create, Form::Json, &body(1100));
+    let fault = fault.unwrap_err();
+    assert_eq!(fault.reason, Reason::TooLarge);
+    assert!(fault.message.contains("send the values in several parts"));
+    assert_eq!(here.text(), "", "nothing is changed");
+    assert!(here.create(&body(1000)).len() <= LONGEST_ANSWER);
+    // Of one series an update tells once.
+    assert_eq!(here.update(&body(1100)), format!("{name}{{}} 2100\n"));
+}
+
+#[test]
+fn an_answer_is_never_longer_than_was_thought() {
+    for (name, labels) in [
+        ("m", ""),
+        ("my.hits", ""),
+        ("my.hits", "a=\"b\""),
+        ("m", "a=\"b\""),
+    ] {
+        let pairs = crate::exposition::label_pairs(labels);
+        let pairs = pairs.map(|label| (label.name, label.value));
+        let numbers = [f64::MIN, -f64::MIN_POSITIVE, -1e20 / 3.0, f64::NEG_INFINITY];
+        let rows = numbers.map(|sent| Row {
+            labels: LabelText::from_escaped(pairs.clone()).unwrap(),
+            sent,
+            suffix: "_count",
+        });
+        let changed = Changed {
+            name: name.into(),
+            kind: Kind::Histogram,
+            rows: rows.into(),
+        };
+        let longest = changed.longest();
+        let mut told = String::new();
+        tell_created(&mut told, &[changed], &HashSet::from([name.into()]));
+        assert!(told.len() <= longest, "{told}");
+    }
+}
+
+#[test]
+fn an_update_tells_each_series_once() {
+    let here = Here::new();
+    here.create("b_total 1\n# TYPE h histogram\nh_count 1\nh_bucket{le=\"+Inf\"} 1\nz 1\n");
+    let told = here.update(
+        r#"[{"name":"nobody","metrics":[{"value":1},{"value":1,"labels":{"a":"1"}}]},
+            {"name":"z","metrics":[{"value":2,"labels":{"a":"1"}},{"value":2}]},
+            {"name":"none","metrics":[{"value":1}]},
+            {"name":"h","metrics":[{"count":2,"labels":{"clearmode":"replace"}},{"count":3}]},
+            {"name":"b_total","metrics":[{"value":1},{"value":5,"labels":{"a":"1"}},{"value":1}]},
+            {"name":"z","metrics":[{"value":7,"labels":{"a":"1"}}]}]"#,
+    );
+    assert_eq!(
+        told,
+        "z{a=\"1\"} 9\nz{} 3\nh_count{} 5\nb_total{} 3\nb_total{a=\"1\"} 5\n"
+    );
+}
+
+#[test]
 fn types_of_bodies_are_told_apart() {
     for (name, form) in [
         ("application/json", Some(Form::Json)),
@@ -314,6 +417,34 @@ fn types_of_bodies_are_told_apart() {
         Form::of("text/html").unwrap_err().reason,
         Reason::UnsupportedMedia
     );
+}
+
+/// Text as JSON, with all that means something in a text of metrics.
+fn strange() -> impl Strategy<Value = String> {
+    let text = "[ab_.é \"\\\\\n\r\t\0#{}=,0]{0,4}";
+    text.prop_map(|text| serde_json::to_string(&text).unwrap())
+}
+
+/// A family whose words are all strange.
+fn strange_family() -> impl Strategy<Value = String> {
+    let kind = prop_oneof![
+        Just(("COUNTER", "\"value\":1")),
+        Just(("GAUGE", "\"value\":\"NaN\"")),
+        Just(("GAUGE", "\"value\":\"-Inf\"")),
+        Just(("UNTYPED", "\"value\":-0.5")),
+        Just(("SUMMARY", "\"quantiles\":{\"0.5\":1},\"sum\":1,\"count\":2")),
+        Just(("HISTOGRAM", "\"buckets\":{\"1\":1,\"2.5\":1},\"count\":2")),
+    ];
+    let labels = prop::collection::vec((strange(), strange()), 0..3);
+    let words = (strange(), "[a-c][ab_.]{0,2}", any::<bool>(), strange());
+    (words, labels, kind).prop_map(|((name, plain, is_plain, help), labels, (kind, value))| {
+        let name = if is_plain { format!("{plain:?}") } else { name };
+        let labels = labels.iter().map(|(name, value)| format!("{name}:{value}"));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        format!(
+            "{{\"name\":{name},\"help\":{help},\"type\":\"{kind}\",\"metrics\":[{{\"labels\":{{{labels}}},{value}}}]}}"
+        )
+    })
 }
 
 /// A piece of JSON that is a family, or nearly.
@@ -364,6 +495,23 @@ proptest! {
                     prop_assert!(!after.contains("NaN"));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_can_be_read(bodies in prop::collection::vec(strange_family(), 1..8)) {
+        let here = Here::new();
+        for body in &bodies {
+            let _ = here.send(Verb::Create, Form::Json, body);
+            let text = here.text();
+            let normal = Normal {
+                limits: crate::exposition::Limits::default(),
+                added: &[],
+                timestamps: Timestamps::Refuse,
+                hash: &std::hash::RandomState::new(),
+            };
+            let read = normalize(&text, &normal);
+            prop_assert!(read.is_ok(), "{:?}: {:?}", read, text);
         }
     }
 

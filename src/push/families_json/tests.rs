@@ -4,8 +4,14 @@ use super::*;
 
 const MOST: usize = 100;
 
+const BOUNDS: Most = Most {
+    values: MOST,
+    labels: 3,
+    length: 8,
+};
+
 fn read(json: &str) -> Result<Vec<Family<'_>>, Fault> {
-    decode(json.as_bytes(), MOST).map(|(families, _)| families)
+    decode(json.as_bytes(), BOUNDS).map(|(families, _)| families)
 }
 
 #[track_caller]
@@ -74,9 +80,9 @@ fn every_kind_is_read_in_prom2json_s_shape() {
 #[test]
 fn one_family_needs_no_brackets() {
     let json = r#" {"name":"m","metrics":[{"value":1}]} "#.as_bytes();
-    let (families, alone) = decode(json, MOST).unwrap();
+    let (families, alone) = decode(json, BOUNDS).unwrap();
     assert!(alone && families.len() == 1);
-    let (families, alone) = decode(b"[]", MOST).unwrap();
+    let (families, alone) = decode(b"[]", BOUNDS).unwrap();
     assert!(!alone && families.is_empty());
 }
 
@@ -93,6 +99,10 @@ fn what_is_wrong_is_told_with_its_place() {
         (r#"{"name":"m"}{"name":"n"}"#, "trailing characters"),
         (r#"{"name":1}"#, "expected a string"),
         (r#"{"name":"m","name":"n"}"#, "twice"),
+        (
+            r#"{"name":"m","metrics":[{"value":1,"value":1}]}"#,
+            "a key of the metric is there twice",
+        ),
         (
             r#"{"name":"m","type":"BLUE"}"#,
             "\"BLUE\" is none of COUNTER",
@@ -169,10 +179,45 @@ fn values_are_bounded() {
     refused(&buckets, Reason::TooManySamples, words);
 }
 
+#[test]
+fn what_is_too_much_is_not_read_to_its_end() {
+    // All of these lack their end, which nobody is to look for.
+    let item = |rest: &str| format!("{{\"name\":\"m\",\"metrics\":[{{{rest}");
+    let labels: String = (0..4).map(|n| format!("\"l{n}\":\"\",")).collect();
+    for (text, words) in [
+        (
+            item(&format!("\"labels\":{{{labels}")),
+            "a metric has more than 3 labels (exposition.max_labels)",
+        ),
+        (
+            item("\"labels\":{\"a23456789\":"),
+            "the name of a label has more than 8 bytes (exposition.max_label_length)",
+        ),
+        (
+            item("\"labels\":{\"a\":\"123456789\","),
+            "the value of a label has more than 8 bytes",
+        ),
+        (
+            "{\"name\":\"m23456789\",".to_owned(),
+            "the name of a family has more than 8 bytes",
+        ),
+    ] {
+        refused(&text, Reason::TooManySamples, words);
+    }
+    for part in ["buckets", "quantiles"] {
+        let points: String = (0..MOST).map(|at| format!("\"{at}\":1,")).collect();
+        let words = "more than 100 values (exposition.max_samples)";
+        let text = item(&format!("\"{part}\":{{{points}"));
+        refused(&text, Reason::TooManySamples, words);
+    }
+    let just = item("\"labels\":{\"a2345678\":\"12345678\",\"b\":\"\",\"c\":\"\"}}]}");
+    assert!(read(&just).is_ok());
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&bytes, MOST);
+        let _ = decode(&bytes, BOUNDS);
     }
 
     #[test]

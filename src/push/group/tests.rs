@@ -104,6 +104,7 @@ fn names_may_be_escaped_where_that_is_asked_for() {
         Ok(r#"{U__a_zz_="1",job="x"}"#)
     );
     assert!(key("job/x/U______a/1").is_err());
+    assert!(key("job/x/U__a_0_/1").is_err(), "NUL ends a reader's text");
     assert_eq!(
         Group::of_path("job/x/U__my_2e_label/1", false)
             .unwrap()
