@@ -271,7 +271,7 @@ impl App {
                 )),
                 source: Arc::from(source),
                 quit: self.quit.clone(),
-                webhooks: http::Kept::new(&self.config.push),
+                webhooks: Arc::new(http::Kept::new(&self.config.push)),
             }),
             leaving: self.leaving.clone(),
             stop: self.stop.clone(),

@@ -96,9 +96,15 @@ final class Operations
         $port = 0;
         $family = AF_UNIX;
         if ($kind === 'udp') {
-            $colon = strrpos($place, ':');
-            $port = (int) substr($place, $colon + 1);
-            $place = trim(substr($place, 0, $colon), '[]');
+            if (!preg_match('/^(.+):([0-9]{1,5})$/D', $place, $parts)) {
+                return false;
+            }
+            $port = (int) $parts[2];
+            // A larger one would be cut to another.
+            if ($port < 1 || $port > 65535) {
+                return false;
+            }
+            $place = trim($parts[1], '[]');
             $family = strpos($place, ':') === false ? AF_INET : AF_INET6;
         }
         if (!$this->socket) {

@@ -33,6 +33,15 @@ ops_send() {
     local to=${OPS_TO:-unix:/run/exporter-proxy-operations.sock} place answer
     place=${to#*:}
     case $to in
+    udp:* | tcp:*)
+        # A larger port would be cut to another.
+        if ! [[ $place =~ ^.+:[0-9]{1,5}$ ]] || ((10#${place##*:} < 1 || 10#${place##*:} > 65535)); then
+            printf 'OPS_TO: no host and port from 1 to 65535: %s\n' "$to" >&2
+            return 1
+        fi
+        ;;
+    esac
+    case $to in
     -) cat ;;
     udp:*) cat >"/dev/udp/${place%:*}/${place##*:}" ;;
     unixgram:*) socat -u - "UNIX-SENDTO:$place" ;;

@@ -140,6 +140,9 @@ pub enum BucketConflict {
 /// Origins in the list: each is looked at for every request of a browser.
 const MOST_ORIGINS: usize = 1000;
 
+/// One page shows all of them.
+const MOST_WEBHOOKS: usize = 10_000;
+
 pub fn read(mut table: Table<'_>) -> Push {
     let origins_place = table.place("cors_origins");
     let push = Push {
@@ -189,7 +192,7 @@ pub fn read(mut table: Table<'_>) -> Push {
             Duration::from_secs(600),
             positive_duration,
         ),
-        max_webhooks: table.take("max_webhooks", 100, integer(0, 1_000_000)),
+        max_webhooks: table.take("max_webhooks", 100, integer(0, MOST_WEBHOOKS)),
         max_webhook_bytes: table.take("max_webhook_bytes", 8 << 20, size),
         rules: table.take_tables("rules", push_rules::read),
     };

@@ -184,6 +184,7 @@ fn each_key_refuses_a_bad_value() {
         ("push", "idempotency_keys", "0"),
         ("push", "idempotency_time", "0"),
         ("push", "max_webhooks", "-1"),
+        ("push", "max_webhooks", "10001"),
         ("push", "max_webhook_bytes", "0"),
         ("push", "rules", "[1]"),
         ("push", "rules", "[{ policy = \"sum\" }]"),

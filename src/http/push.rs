@@ -31,7 +31,7 @@ pub struct Pushes {
     pub source: Arc<str>,
     /// Told that somebody wants the program to stop.
     pub quit: CancellationToken,
-    pub webhooks: Kept,
+    pub webhooks: Arc<Kept>,
 }
 
 /// Bodies up to this size are read where they come in. Reading a larger one

@@ -117,6 +117,112 @@ for address in sys.argv[1:]:
     ]);
 }
 
+/// A mistake in the settings is told at once; a value that is no number is not
+/// worth a failed job.
+#[test]
+fn pythons_client_tells_wrong_addresses_and_drops_wrong_values() {
+    if !tools::here(&[Tool::Python]) {
+        return;
+    }
+    let counting = Counting::start("");
+    let program = r#"
+import logging, sys
+from decimal import Decimal
+from fractions import Fraction
+from operations import Operations
+
+for wrong in ["", "tcp", "tcp:", "tcp:1", "tcp::1", "tcp:[]:1", "tcp:h:", "udp:host", "udp:host:x",
+        "udp:host:0", "udp:host:65536", "udp:host:\u0661", "tcp:a..b:1", "tcp:\ud800:1", "tcp:a\0b:1",
+        "unix:", "unix:/a\0b", "unixgram:/" + 107 * "a", "unix:\ud800", "http:h:1", None, b"tcp:h:1"]:
+    try:
+        Operations(wrong)
+    except ValueError:
+        continue
+    raise AssertionError(wrong)
+for wrong in [0, -1, None, float("nan"), float("inf"), 1e300, "1"]:
+    try:
+        Operations("tcp:127.0.0.1:1", timeout=wrong)
+    except ValueError:
+        continue
+    raise AssertionError(wrong)
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+for address in sys.argv[1:]:
+    metrics = Operations(address)
+    kind = address.split(":")[0]
+    jobs = metrics.counter("jobs_total", kind=kind)
+    assert jobs.inc(Decimal("1.5")) and jobs.inc(Fraction(1, 4)) and jobs.inc(True)
+    seconds = metrics.histogram("job_seconds", bucket_custom=[Decimal("0.5"), 60])
+    assert seconds.labels(kind=kind).observe(0.25)
+    wrong = [None, "1", b"1", [], {}, 1j, object(), float("nan"), float("-inf"), 10**400,
+        Decimal("NaN"), Decimal("sNaN"), Decimal("1e999")]
+    for value in wrong:
+        assert jobs.inc(value) is False, value
+    buckets = metrics.histogram("never_seconds", bucket_custom=[float("nan")])
+    assert buckets.observe(1) is False
+    endless = {}
+    endless["endless"] = endless
+    for message in [endless, {(): 1}, {"name": object()}]:
+        assert metrics.send(message) is False
+    metrics.close()
+    print("not sent:", len(wrong))
+"#;
+    let said = run(command(Tool::Python)
+        .args(["-c", program])
+        .args(ADDRESSES.map(|address| counting.filled(address)))
+        .env("PYTHONPATH", client("python")));
+    assert_eq!(said.stderr, "");
+    // Each is logged, and nothing that the proxy refuses.
+    assert!(!said.stdout.contains("refused"), "{}", said.stdout);
+    let dropped = said.stdout.matches("not sent: inc of 'jobs_total'");
+    assert_eq!(dropped.count(), 13 * ADDRESSES.len(), "{}", said.stdout);
+    for kind in ["unix", "unixgram", "tcp", "udp"] {
+        let label = format!("kind=\"{kind}\"");
+        counting.come_to(&[
+            (&format!("jobs_total{{{label}}}"), 2.75),
+            (&format!("job_seconds_bucket{{{label},le=\"0.5\"}}"), 1.0),
+        ]);
+    }
+}
+
+#[test]
+fn pythons_client_sends_nothing_twice() {
+    if !tools::here(&[Tool::Python]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = r#"
+import socket, sys
+from operations import Operations
+
+proxy = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+proxy.bind(sys.argv[1])
+proxy.listen()
+metrics = Operations("unix:" + sys.argv[1], timeout=0.2)
+assert metrics.counter("a_total").inc()
+connection, _ = proxy.accept()
+# More than there is room for, and nobody reads.
+long = {"name": "b_total", "op": "inc", "value": 1, "help": "x" * 8_000_000}
+assert metrics.send({"name": "a_total", "op": "inc", "value": 1}, long) is False
+assert metrics.socket is None
+proxy.settimeout(0)
+try:
+    proxy.accept()
+except BlockingIOError:
+    pass
+else:
+    raise AssertionError("sent again")
+# Nothing of the next is taken for the rest of it.
+proxy.settimeout(30)
+assert metrics.counter("c_total").inc()
+again, _ = proxy.accept()
+metrics.close()
+assert again.makefile().read().count("c_total") == 1
+"#;
+    let place = dir.path().join("proxy.sock").display().to_string();
+    assert_eq!(python(program, &[place]), "");
+}
+
 #[test]
 fn the_shells_functions_send_over_every_socket() {
     if !tools::here(&[Tool::Netcat, Tool::Socat]) {
@@ -169,6 +275,9 @@ bash operations.sh inc commands_total kind=$kind
 . operations.sh
 for i in {1..50}; do OPS_TO=- ops_inc looped_total; done | ops_send
 ops_inc looped_total -1 && exit 1
+for wrong in udp:localhost udp:localhost:x udp:127.0.0.1:65537 udp::1 tcp:127.0.0.1:0; do
+    OPS_TO=$wrong ops_inc looped_total 2>/dev/null && exit 1
+done
 OPS_TO=unix:/nowhere/x.sock ops_inc looped_total 2>/dev/null && exit 1
 exit 0
 ";
@@ -277,7 +386,7 @@ if ($argv[3] === 'throws') {
     set_error_handler(function ($level, $text) { throw new ErrorException($text); });
 }
 require $argv[1];
-foreach (['unixgram:/nowhere/x.sock', 'udp:nonsense', 'udp:', 'nonsense', ''] as $address) {
+foreach (['unixgram:/nowhere/x.sock', 'udp:nonsense', 'udp:', 'udp:127.0.0.1:65537', 'udp:127.0.0.1:9x', 'udp::9', 'nonsense', ''] as $address) {
     $metrics = new Operations($address);
     if ($metrics->inc('a_total') || $metrics->set('b', NAN) || $metrics->inc('c_total', 1, ['l' => []])) {
         exit(1);

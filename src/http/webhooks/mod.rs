@@ -90,7 +90,7 @@ pub async fn answer(call: &Call<'_>, endpoint: Endpoint, body: Incoming) -> (&'s
             return (handler, take(call, kind, path, body).await);
         }
         (Endpoint::List, &Method::GET | &Method::HEAD) => {
-            show::list(&call.pushes.webhooks, &call.query, &call.headers)
+            show::list(&call.pushes.webhooks, &call.query, &call.headers).await
         }
         (_, &Method::OPTIONS) => reply::empty(StatusCode::OK),
         (_, method) => reply::method_not_allowed(method, allowed),

@@ -7,6 +7,7 @@ use comfy_table::Table;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::kept::{Kept, Webhook};
 use super::notice::{Kind, Notice};
@@ -14,18 +15,34 @@ use crate::http::apps::{RULED, rfc3339, utc, wants_json};
 use crate::http::body::Pieces;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
+use crate::http::turns;
 use crate::store::Now;
 use crate::telemetry::clip;
 
-/// All of them, the newest first, or those that a filter lets through.
-pub fn list(kept: &Kept, query: &str, headers: &HeaderMap) -> Reply {
+/// Lists that are made at once: that memory is taken once. Others wait.
+static LISTS: Semaphore = Semaphore::const_new(1);
+
+/// All of them, the newest first, or those that a filter lets through. There
+/// may be many, so the list is made away from the threads that serve.
+pub async fn list(kept: &Arc<Kept>, query: &str, headers: &HeaderMap) -> Reply {
     let filter = match Filter::of(query) {
         Ok(filter) => filter,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
+    let json = wants_json(query, headers);
+    let kept = Arc::clone(kept);
+    let listed = turns::away(&LISTS, move || show(&kept, &filter, json)).await;
+    listed.unwrap_or_else(|problem| {
+        log::error!("the list of webhooks cannot be made: {problem}");
+        let problem = "the list of webhooks cannot be made; the log says why\n";
+        reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+    })
+}
+
+fn show(kept: &Kept, filter: &Filter, json: bool) -> Reply {
     let mut webhooks = kept.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
-    if wants_json(query, headers) {
+    if json {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         return reply::reply(StatusCode::OK, JSON, as_json(&webhooks));
     }
@@ -170,4 +187,29 @@ fn details(webhook: &Webhook) -> Value {
         "alerts": alerts,
         "bytes": webhook.bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_list_is_made_away_and_one_at_a_time() {
+        let kept = Arc::new(Kept::new(&Config::default().push));
+        let headers = HeaderMap::new();
+        let turn = LISTS.acquire().await.unwrap();
+        let mut waits = Box::pin(list(&kept, "", &headers));
+        tokio::select! {
+            biased;
+            _ = &mut waits => panic!("made beside another"),
+            () = std::future::ready(()) => {}
+        }
+        drop(turn);
+        assert_eq!(waits.await.status(), StatusCode::OK);
+        // What is wrong is told at once.
+        let _turn = LISTS.acquire().await.unwrap();
+        let refused = list(&kept, "kind=x", &headers).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    }
 }
