@@ -241,7 +241,12 @@ pub fn weight_of(name: &str, labels: &str, state: &State) -> usize {
 }
 
 /// The same of a family without its series.
-pub fn family_weight(name: &str) -> usize {
+pub fn family_weight(name: &str, help: Option<&str>) -> usize {
     const FAMILY: usize = 1536;
-    FAMILY + 4 * name.len()
+    FAMILY + 4 * name.len() + help.map_or(0, help_weight)
+}
+
+/// A help is kept here and with the names of all families, and is shown.
+pub fn help_weight(help: &str) -> usize {
+    3 * help.len()
 }

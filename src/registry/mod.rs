@@ -458,7 +458,7 @@ impl Registry {
         }
         if slots.len() == family.len() {
             claims.left.push(Arc::clone(&family.name));
-            claims.freed += family_weight(&family.name);
+            claims.freed += family_weight(&family.name, family.help.as_deref());
         }
         if let Some(block) = self.block_mut(at) {
             block.expiry = NEVER;

@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 
 use super::block::NEVER;
 use super::claims::{Claims, Head};
-use super::family::{Slot, family_weight, weight_of};
+use super::family::{Slot, family_weight, help_weight, weight_of};
 use super::refused::{family_text, series_text};
 use super::render::each_series;
 use super::state::{Context, Problem, State};
@@ -465,13 +465,18 @@ impl<'r> Planner<'r> {
             match (family.before > 0, family.after > 0) {
                 (false, true) => {
                     claims.joined.push(head());
-                    claims.added += family_weight(&family.name);
+                    claims.added += family_weight(&family.name, family.help.as_deref());
                 }
                 (true, false) => {
                     claims.left.push(Arc::clone(&family.name));
-                    claims.freed += family_weight(&family.name);
+                    let living = family.id.and_then(|id| self.registry.family(id));
+                    let help = living.and_then(|living| living.help.as_deref());
+                    claims.freed += family_weight(&family.name, help);
                 }
-                (true, true) if family.helped => claims.helped.push(head()),
+                (true, true) if family.helped => {
+                    claims.helped.push(head());
+                    claims.added += family.help.as_deref().map_or(0, help_weight);
+                }
                 _ => {}
             }
         }

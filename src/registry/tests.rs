@@ -509,3 +509,26 @@ fn a_plan_tells_what_it_makes() {
     let plan = registry.check(batch(updates()), now).unwrap();
     assert_eq!(totals(&plan)[2], ("gone".to_owned(), None));
 }
+
+#[test]
+fn a_help_counts_as_what_is_held() {
+    let mut registry = registry();
+    let start = Instant::now();
+    let helped = |help: Option<&str>| Update {
+        ttl: Some(SECOND),
+        help: help.map(Arc::from),
+        ..add("m", &[], 1.0)
+    };
+    apply(&mut registry, vec![helped(None)], start).unwrap();
+    let without = registry.weight();
+    let long = "h".repeat(1000);
+    // The first one stays.
+    for help in [&long[..], "another"] {
+        apply(&mut registry, vec![helped(Some(help))], start).unwrap();
+        assert_eq!(registry.weight(), without + 3 * long.len());
+    }
+    registry.expire(start + SECOND * 2);
+    assert_eq!(registry.weight(), 0);
+    apply(&mut registry, vec![helped(Some(&long))], start + SECOND * 3).unwrap();
+    assert_eq!(registry.weight(), without + 3 * long.len());
+}
