@@ -36,6 +36,14 @@ enum What {
 }
 
 impl BlockCopy {
+    /// What is left to know of it once it is rendered. Its values make room for
+    /// the texts of the next: there may be very many.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        let what = What::Lines(0..0);
+        BlockCopy { what, ..self }
+    }
+
     /// Copies what has changed: values, or all of it with its labels, which are
     /// shared.
     pub(super) fn of(id: BlockId, name: &Arc<str>, block: &Block, lines: &mut Vec<Line>) -> Self {

@@ -203,7 +203,7 @@ impl Sections {
     fn put(
         &mut self,
         id: &SectionId,
-        serial: u64,
+        serial: u32,
         family: FamilyText,
         before: Option<&Member>,
         came: u64,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::family_name::FamilyName;
 use super::living::BatchRefused;
+use super::owners::Owners;
 use super::plan::SectionPlan;
 use super::rope::Place;
 use super::{Refused, SectionId};
@@ -29,10 +30,10 @@ pub struct FamilyIndex {
     /// Slots that no family is in.
     free: Vec<usize>,
     /// Which section exposes a series, by the series' hash.
-    owners: HashMap<u64, u64, PlainHash>,
+    owners: Owners,
 }
 
-/// For keys that are spread already: hashes of series, and serial numbers.
+/// For keys that are spread already: hashes of series.
 type PlainHash = BuildHasherDefault<PlainHasher>;
 
 #[derive(Debug, Default)]
@@ -142,8 +143,8 @@ impl FamilyIndex {
                     // A series of a family that stays is none of another
                     // family of its section: their names are held apart. What
                     // another section exposes must be let go by this write.
-                    let owner = self.owners.get(hash);
-                    let other = owner.filter(|owner| Some(**owner) != serial);
+                    let owner = self.owners.get(*hash);
+                    let other = owner.filter(|owner| Some(*owner) != serial);
                     let elsewhere = other.is_some() && (alone || !let_go.contains(hash));
                     if elsewhere || !series.insert(*hash) {
                         return Err(Refused::DuplicateSeries {
@@ -256,17 +257,17 @@ impl FamilyIndex {
         true
     }
 
-    pub fn own_series(&mut self, section: u64, series: &[u64]) {
+    pub fn own_series(&mut self, section: u32, series: &[u64]) {
         for hash in series {
-            self.owners.insert(*hash, section);
+            self.owners.set(*hash, section);
         }
     }
 
-    pub fn disown_series(&mut self, section: u64, series: &[u64]) {
+    pub fn disown_series(&mut self, section: u32, series: &[u64]) {
         for hash in series {
             // Another section of the same write may have taken it over.
-            if self.owners.get(hash) == Some(&section) {
-                self.owners.remove(hash);
+            if self.owners.get(*hash) == Some(section) {
+                self.owners.remove(*hash);
             }
         }
     }
@@ -377,7 +378,7 @@ fn name_fault<'n>(
 }
 
 /// Stands for the registry among the sections that own series.
-const LIVING: u64 = u64::MAX;
+const LIVING: u32 = u32::MAX;
 
 /// Living families have a part in this like one more section.
 impl FamilyIndex {
@@ -421,9 +422,9 @@ impl FamilyIndex {
         let released: HashSet<u64, PlainHash> = claims.released.iter().copied().collect();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
         for (hash, place) in &claims.claimed {
-            let free = match self.owners.get(hash) {
+            let free = match self.owners.get(*hash) {
                 None => true,
-                Some(owner) => *owner == LIVING && released.contains(hash),
+                Some(owner) => owner == LIVING && released.contains(hash),
             };
             if !free || !series.insert(*hash) {
                 return Err(BatchRefused::DuplicateSeries {
@@ -461,7 +462,7 @@ impl FamilyIndex {
         }
         self.disown_series(LIVING, &claims.released);
         for (hash, _) in &claims.claimed {
-            self.owners.insert(*hash, LIVING);
+            self.owners.set(*hash, LIVING);
         }
         heads
     }

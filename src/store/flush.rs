@@ -96,7 +96,7 @@ impl Store {
         let mut rendered = Vec::with_capacity(blocks.len());
         for (block, before) in blocks.into_iter().zip(texts) {
             match block.render(&lines, before.as_deref(), scratch) {
-                Some(text) => rendered.push((block, text)),
+                Some(text) => rendered.push((block.without_values(), text)),
                 None => lost.push(block.id),
             }
         }

@@ -26,6 +26,7 @@ mod living;
 mod messages;
 mod natives;
 mod now;
+mod owners;
 mod packed;
 mod page;
 mod plan;

@@ -124,8 +124,8 @@ pub struct Section {
     pub problem: Option<Problem>,
     /// Memory held for it, counted against the limit.
     pub(super) weight: usize,
-    /// Tells sections apart, also ones that had the same name in turn.
-    pub(super) serial: u64,
+    /// Tells sections apart. That of one that is gone is used again.
+    pub(super) serial: u32,
     /// The families it exposes samples of, sorted; none where its text is
     /// verbatim.
     pub(super) members: Arc<Vec<Member>>,

@@ -35,7 +35,9 @@ pub struct Sections {
     pub(super) bytes: usize,
     /// Memory held for all sections but the proxy's own, and for the registry.
     pub(super) weight: usize,
-    next_serial: u64,
+    next_serial: u32,
+    /// Serial numbers of sections that are gone, to be used again.
+    free_serials: Vec<u32>,
 }
 
 /// Where a fragment stands in the output: families by name first, each with
@@ -74,6 +76,7 @@ impl Sections {
             bytes: 0,
             weight: 0,
             next_serial: 0,
+            free_serials: Vec::new(),
         };
         if stamps {
             let family = FamilyText {
@@ -415,9 +418,12 @@ impl Sections {
         if let Some(section) = self.by_id.get_mut(id) {
             return (std::mem::take(section), true);
         }
-        self.next_serial += 1;
+        let serial = self.free_serials.pop().unwrap_or_else(|| {
+            self.next_serial += 1;
+            self.next_serial
+        });
         let section = Section {
-            serial: self.next_serial,
+            serial,
             ..Section::default()
         };
         (section, false)
@@ -486,12 +492,11 @@ impl Sections {
 
     /// Removes a section and all that it exposes.
     fn forget(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
-        let (mut section, known) = self.take(id);
-        if !known {
+        let Some(mut section) = self.by_id.remove(id) else {
             return;
-        }
+        };
         self.clear(id, &mut section, freed);
-        self.by_id.remove(id);
+        self.free_serials.push(section.serial);
         let by_id = &self.by_id;
         self.deadlines.tidy(by_id.len(), |due, id| {
             let section = by_id.get(id);
