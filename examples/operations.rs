@@ -61,6 +61,12 @@ struct Arguments {
     /// Scrapes to time in each coding
     #[arg(long, default_value_t = 300)]
     rounds: usize,
+    /// What the scraper accepts, as its header `Accept` has it
+    #[arg(long, default_value = "*/*")]
+    accept: String,
+    /// Codings to scrape in
+    #[arg(long, value_delimiter = ',', default_value = "identity,gzip")]
+    codings: Vec<String>,
     /// Send lines of StatsD, and not JSON
     #[arg(long)]
     statsd: bool,
@@ -420,8 +426,9 @@ fn scrape(
         true => (1, changed),
         false => ((messages.len() / changed.max(1)).max(1), 1),
     };
-    for coding in ["identity", "gzip"] {
+    for coding in &arguments.codings {
         let mut client = Client::connect(http)?;
+        client.accept.clone_from(&arguments.accept);
         let mut timed = || -> Result<f64> {
             let begun = Instant::now();
             client.get(coding)?;
@@ -443,6 +450,7 @@ fn scrape(
         };
         println!("{:<17} {bytes}", format!("{coding}_bytes"));
         figure("first_ms", first);
+        figure("p10_ms", percentile(times.clone(), 0.1));
         figure("p50_ms", percentile(times.clone(), 0.5));
         figure("p99_ms", percentile(times, 0.99));
     }
@@ -495,6 +503,7 @@ fn kernel_errors() -> Option<u64> {
 /// A scraper on a kept connection.
 struct Client {
     stream: BufReader<TcpStream>,
+    accept: String,
     body: Vec<u8>,
 }
 
@@ -504,14 +513,17 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(Client {
             stream: BufReader::new(stream),
+            accept: "*/*".to_owned(),
             body: Vec::new(),
         })
     }
 
     /// Scrapes, to the last byte of the body.
     fn get(&mut self, coding: &str) -> Result<()> {
-        let request =
-            format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {coding}\r\n\r\n");
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {}\r\nAccept-Encoding: {coding}\r\n\r\n",
+            self.accept
+        );
         self.stream.get_mut().write_all(request.as_bytes())?;
         let (mut line, mut length) = (String::new(), None);
         loop {

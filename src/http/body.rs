@@ -1,11 +1,13 @@
 //! Bodies of answers.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::vec;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::turns::Turn;
@@ -27,6 +29,57 @@ pub struct Pieces {
 /// as it is written, so that sending it would be one step of milliseconds, and
 /// the thread that takes it may be the one that looks for new connections.
 const STRETCH: usize = 512 * 1024;
+
+/// What is handed on together, so that one system call writes many small
+/// pieces. No more than that is written at once by any server.
+const RUN_PIECES: usize = 64;
+const RUN_BYTES: usize = 128 * 1024;
+
+/// Pieces that are written together.
+#[derive(Debug, Default)]
+pub struct Run {
+    pieces: VecDeque<Bytes>,
+    left: usize,
+}
+
+impl Run {
+    fn push(&mut self, piece: Bytes) {
+        self.left += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    fn is_full(&self) -> bool {
+        self.pieces.len() >= RUN_PIECES || self.left >= RUN_BYTES
+    }
+}
+
+impl Buf for Run {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let filled = slices.iter_mut().zip(&self.pieces);
+        filled.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
+    }
+
+    fn advance(&mut self, count: usize) {
+        let mut count = count;
+        self.left -= count;
+        while let Some(piece) = self.pieces.front_mut().filter(|_| count > 0) {
+            if piece.len() > count {
+                piece.advance(count);
+                return;
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
+    }
+}
 
 #[derive(Debug)]
 enum Source {
@@ -76,29 +129,33 @@ impl From<Bytes> for Pieces {
 }
 
 impl Body for Pieces {
-    type Data = Bytes;
+    type Data = Run;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Run>, Infallible>>> {
         if self.stretch >= STRETCH {
             self.stretch = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let piece = match &mut self.pieces {
-            Source::Made(pieces) => pieces.next(),
-            Source::Pages(texts) => texts.next(),
-        };
-        if let Some(piece) = &piece {
-            self.left -= piece.len() as u64;
-            self.stretch += piece.len();
-        } else {
-            self.turn = None;
+        let mut run = Run::default();
+        while !run.is_full() {
+            let piece = match &mut self.pieces {
+                Source::Made(pieces) => pieces.next(),
+                Source::Pages(texts) => texts.next(),
+            };
+            let Some(piece) = piece else {
+                self.turn = None;
+                break;
+            };
+            run.push(piece);
         }
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        self.left -= run.left as u64;
+        self.stretch += run.left;
+        Poll::Ready((run.left > 0).then(|| Ok(Frame::data(run))))
     }
 
     fn is_end_stream(&self) -> bool {
