@@ -44,8 +44,11 @@ pub struct Run {
 
 impl Run {
     fn push(&mut self, piece: Bytes) {
-        self.left += piece.len();
-        self.pieces.push_back(piece);
+        // The first of what is left is never empty.
+        if !piece.is_empty() {
+            self.left += piece.len();
+            self.pieces.push_back(piece);
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -64,7 +67,9 @@ impl Buf for Run {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let filled = slices.iter_mut().zip(&self.pieces);
-        filled.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
+        filled
+            .map(|(slice, piece)| *slice = IoSlice::new(piece))
+            .count()
     }
 
     fn advance(&mut self, count: usize) {
@@ -147,15 +152,16 @@ impl Body for Pieces {
                 Source::Made(pieces) => pieces.next(),
                 Source::Pages(texts) => texts.next(),
             };
-            let Some(piece) = piece else {
-                self.turn = None;
-                break;
-            };
+            let Some(piece) = piece else { break };
             run.push(piece);
+        }
+        if run.left == 0 {
+            self.turn = None;
+            return Poll::Ready(None);
         }
         self.left -= run.left as u64;
         self.stretch += run.left;
-        Poll::Ready((run.left > 0).then(|| Ok(Frame::data(run))))
+        Poll::Ready(Some(Ok(Frame::data(run))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -164,5 +170,53 @@ impl Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn run(pieces: &[&'static str]) -> Run {
+        let mut run = Run::default();
+        for piece in pieces {
+            run.push(Bytes::from_static(piece.as_bytes()));
+        }
+        run
+    }
+
+    #[test]
+    fn a_run_is_its_pieces_however_much_of_them_is_written_at_once() {
+        for step in 1..=7 {
+            let mut run = run(&["ab", "", "c", "defg"]);
+            let mut written = Vec::new();
+            while run.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 2];
+                let filled = run.chunks_vectored(&mut slices);
+                assert_eq!(&*slices[0], run.chunk());
+                let text = slices[..filled].iter().flat_map(|slice| slice.to_vec());
+                let text: Vec<u8> = text.collect();
+                let count = step.min(text.len());
+                written.extend_from_slice(&text[..count]);
+                run.advance(count);
+            }
+            assert_eq!(written, b"abcdefg", "in steps of {step}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_on_at_once_is_bounded() {
+        let small = vec![Bytes::from_static(b"m 1\n"); 2 * RUN_PIECES + 1];
+        let large = vec![Bytes::from(vec![b'a'; RUN_BYTES / 2 + 1]); 3];
+        for (pieces, expected) in [(small, [64, 64, 1]), (large, [2, 1, 0])] {
+            let mut body = Pieces::new(pieces);
+            for count in expected.into_iter().filter(|count| *count > 0) {
+                let frame = body.frame().await.unwrap().unwrap();
+                assert_eq!(frame.into_data().unwrap().pieces.len(), count);
+            }
+            assert!(body.frame().await.is_none());
+        }
     }
 }

@@ -166,7 +166,6 @@ mod tests {
         let mut body = reply.into_body();
         assert!(body.frame().await.is_some());
         assert_eq!(TURNS.available_permits(), 0);
-        assert!(body.frame().await.is_some());
         assert!(body.frame().await.is_none());
         assert_eq!(TURNS.available_permits(), 1);
         let left = list();

@@ -1,7 +1,6 @@
 //! Texts of blocks in which some values have changed, made from the texts
 //! before: what has not changed is copied as it lies.
 
-use bytes::Bytes;
 use memchr::{memchr_iter, memrchr};
 
 use crate::exposition::write_number;
@@ -16,17 +15,9 @@ pub struct Line {
 /// Buffers that serve block after block.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Text of what is rendered.
+    /// Text of what is rendered, and of numbers.
     pub(super) text: String,
-    cuts: Vec<Cut>,
-}
-
-/// A value in the text before, and where the text of the new one ends.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    start: usize,
-    end: usize,
-    written: usize,
+    patched: Vec<u8>,
 }
 
 /// `before` with other values in these lines, which ascend. `None` where it
@@ -34,37 +25,27 @@ struct Cut {
 ///
 /// A line is all that is up to a line feed, and its value what follows the last
 /// blank: labels have their line feeds escaped, and values have no blanks.
-pub(super) fn patched(before: &[u8], lines: &[Line], scratch: &mut Scratch) -> Option<Bytes> {
-    let Scratch { text, cuts } = scratch;
-    text.clear();
-    cuts.clear();
-    let mut len = before.len();
+pub(super) fn patched<'s>(
+    before: &[u8],
+    lines: &[Line],
+    scratch: &'s mut Scratch,
+) -> Option<&'s [u8]> {
+    let Scratch { text, patched } = scratch;
+    patched.clear();
     let mut ends = memchr_iter(b'\n', before);
-    let mut next = 0;
+    let (mut copied, mut next) = (0, 0);
     for line in lines {
         let end = ends.nth(line.number.checked_sub(next)? as usize)?;
         next = line.number + 1;
         let start = memrchr(b' ', &before[..end])? + 1;
-        let written = text.len();
+        text.clear();
         write_number(text, line.value);
-        len = len + (text.len() - written) - (end - start);
-        let written = text.len();
-        cuts.push(Cut {
-            start,
-            end,
-            written,
-        });
+        patched.extend_from_slice(&before[copied..start]);
+        patched.extend_from_slice(text.as_bytes());
+        copied = end;
     }
-    // Of exact size: this is kept until the block changes.
-    let mut out = Vec::with_capacity(len);
-    let (mut copied, mut written) = (0, 0);
-    for cut in cuts.iter() {
-        out.extend_from_slice(&before[copied..cut.start]);
-        out.extend_from_slice(&text.as_bytes()[written..cut.written]);
-        (copied, written) = (cut.end, cut.written);
-    }
-    out.extend_from_slice(&before[copied..]);
-    Some(Bytes::from(out))
+    patched.extend_from_slice(&before[copied..]);
+    Some(patched)
 }
 
 #[cfg(test)]
@@ -81,7 +62,8 @@ mod tests {
                 value: *value,
             })
             .collect();
-        let text = patched(before.as_bytes(), &lines, &mut Scratch::default())?;
+        let mut scratch = Scratch::default();
+        let text = patched(before.as_bytes(), &lines, &mut scratch)?;
         Some(String::from_utf8(text.to_vec()).unwrap())
     }
 

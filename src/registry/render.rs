@@ -36,14 +36,6 @@ enum What {
 }
 
 impl BlockCopy {
-    /// What is left to know of it once it is rendered. Its values make room for
-    /// the texts of the next: there may be very many.
-    #[must_use]
-    pub fn without_values(self) -> Self {
-        let what = What::Lines(0..0);
-        BlockCopy { what, ..self }
-    }
-
     /// Copies what has changed: values, or all of it with its labels, which are
     /// shared.
     pub(super) fn of(id: BlockId, name: &Arc<str>, block: &Block, lines: &mut Vec<Line>) -> Self {
@@ -64,24 +56,27 @@ impl BlockCopy {
         }
     }
 
-    /// Whether it is rendered from the text that it was rendered to last.
-    pub fn is_part(&self) -> bool {
-        matches!(self.what, What::Lines(_))
-    }
-
-    /// The lines of all series, in normal text. `lines` are those that were
-    /// taken with it, and `before` the text that was rendered last. `None`
-    /// where it cannot be made from that: see
-    /// [`Registry::redo`](super::Registry::redo).
-    pub fn render(
-        &self,
-        lines: &[Line],
-        before: Option<&[u8]>,
-        scratch: &mut Scratch,
-    ) -> Option<Bytes> {
+    /// The lines of all series, in normal text, where all of it was taken.
+    /// Otherwise it is to be [patched](BlockCopy::patch).
+    pub fn render(&self, scratch: &mut Scratch) -> Option<Bytes> {
         match &self.what {
             What::Whole(whole) => Some(self.render_whole(&whole.0, &whole.1, &mut scratch.text)),
-            What::Lines(range) => patched(before?, lines.get(range.clone())?, scratch),
+            What::Lines(_) => None,
+        }
+    }
+
+    /// The lines of all series, made from the text that was made last. `lines`
+    /// are those that were taken with it. `None` where they cannot be: see
+    /// [`Registry::redo`](super::Registry::redo).
+    pub fn patch<'s>(
+        &self,
+        lines: &[Line],
+        before: &[u8],
+        scratch: &'s mut Scratch,
+    ) -> Option<&'s [u8]> {
+        match &self.what {
+            What::Whole(_) => None,
+            What::Lines(range) => patched(before, lines.get(range.clone())?, scratch),
         }
     }
 

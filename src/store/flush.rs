@@ -12,176 +12,190 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use super::family_name::FamilyName;
 use super::rope::Place;
 use super::sections::{Key, Part, Sections};
 use super::{Snapshot, Store};
-use crate::registry::{BlockCopy, BlockId, Changed, Registry, Scratch};
+use crate::registry::{BlockCopy, BlockId, Changed, Line, Registry, Scratch};
 
-/// Changed blocks that are rendered under the locks. More of them are rendered
-/// before, and what has changed meanwhile is looked at again.
+/// Changed blocks that come into the output while the registry is locked. More
+/// of them come before, and what has changed meanwhile is looked at again: only
+/// whoever takes a snapshot reads that part of the output.
 const FEW_BLOCKS: usize = 8;
 
-/// How often that is done. Whatever is left then is rendered under the locks:
-/// it has changed within the time that the round before took.
+/// How often that is done. Whatever is left then comes under the lock: it has
+/// changed within the time that the round before took.
 const ROUNDS: usize = 3;
 
-/// Texts that are looked for under one lock, so that no writer waits long.
-const LOOKED_FOR_AT_ONCE: usize = 1024;
+/// Blocks that come into the output under one lock, so that no writer waits
+/// long.
+const BLOCKS_AT_ONCE: usize = 64;
 
-/// What was taken from the registry and is not in the output yet. Nothing stays
-/// in here from one snapshot to the next, unless one ends in the middle.
+/// What was taken from the registry and may not be in the output yet. Nothing
+/// stays in here from one snapshot to the next, unless one ends in the middle.
 #[derive(Debug, Default)]
 pub struct Flush {
     taken: Vec<BlockId>,
     gone: Vec<(Arc<str>, u32)>,
 }
 
-/// What is made of one look at the registry. What came out of a later one holds
-/// where both have the same.
+/// What goes on from one look at the registry to the next.
 #[derive(Debug, Default)]
-struct Round {
-    gone: Vec<(Arc<str>, u32)>,
-    /// In the order of their ids.
-    blocks: Vec<(BlockCopy, Bytes)>,
+struct Work {
+    /// Blocks whose texts are lost. They are asked for again.
+    lost: Vec<BlockId>,
+    /// Where texts of blocks are now, which the registry is to keep.
+    marks: Vec<(BlockId, u64)>,
+    /// Freed without a lock.
+    freed: Vec<Bytes>,
+    scratch: Scratch,
+    /// The name that the family before has in the output, for as long as that
+    /// is locked: blocks of a family come together.
+    name: Option<(Arc<str>, FamilyName)>,
 }
 
 impl Store {
     /// With `natives`, the native histograms of that moment are in it.
     pub(super) fn flushed_snapshot(&self, natives: bool) -> Snapshot {
         let mut flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rounds = vec![Round {
-            gone: flush.gone.clone(),
-            blocks: Vec::new(),
-        }];
-        // Blocks whose texts were lost are asked for again.
-        let mut lost = std::mem::take(&mut flush.taken);
-        let mut scratch = Scratch::default();
-        loop {
+        let mut work = Work {
+            lost: std::mem::take(&mut flush.taken),
+            ..Work::default()
+        };
+        let mut gone = flush.gone.clone();
+        let mut round = 0;
+        let (mut registry, changed) = loop {
             let mut registry = self.registry();
-            for id in lost.drain(..) {
-                registry.redo(id);
+            let mut changed = work.take_changed(&mut registry, &mut flush);
+            gone.append(&mut changed.gone);
+            changed.gone = std::mem::take(&mut gone);
+            if changed.blocks.len() <= FEW_BLOCKS || round == ROUNDS {
+                break (registry, changed);
             }
-            let changed = registry.take_changed();
-            flush
-                .taken
-                .extend(changed.blocks.iter().map(|block| block.id));
-            flush.gone.extend_from_slice(&changed.gone);
-            let is_last = changed.blocks.len() <= FEW_BLOCKS || rounds.len() >= ROUNDS;
-            let registry = is_last.then_some(registry);
-            let round = self.render(changed, &rounds, &mut scratch, &mut lost);
-            rounds.push(round);
-            if let Some(mut registry) = registry.filter(|_| lost.is_empty()) {
-                let snapshot = self.snapshot_with(&mut registry, rounds, natives);
-                *flush = Flush::default();
-                return snapshot;
-            }
-        }
-    }
-
-    /// Renders what has changed. Blocks whose text cannot be made come to
-    /// `lost`.
-    fn render(
-        &self,
-        changed: Changed,
-        rounds: &[Round],
-        scratch: &mut Scratch,
-        lost: &mut Vec<BlockId>,
-    ) -> Round {
-        let Changed {
-            gone,
-            blocks,
-            lines,
-        } = changed;
-        let texts = self.texts_of(&blocks, rounds);
-        let mut rendered = Vec::with_capacity(blocks.len());
-        for (block, before) in blocks.into_iter().zip(texts) {
-            match block.render(&lines, before.as_deref(), scratch) {
-                Some(text) => rendered.push((block.without_values(), text)),
-                None => lost.push(block.id),
-            }
-        }
-        Round {
-            gone,
-            blocks: rendered,
-        }
-    }
-
-    /// The last texts of blocks that are rendered from them.
-    fn texts_of(&self, blocks: &[BlockCopy], rounds: &[Round]) -> Vec<Option<Bytes>> {
-        if !blocks.iter().any(BlockCopy::is_part) {
-            return vec![None; blocks.len()];
-        }
-        let text = |block: &BlockCopy, sections: &Sections| {
-            if !block.is_part() {
-                return None;
-            }
-            let rendered = rounds.iter().rev().find_map(|round| round.text(block.id));
-            rendered.or_else(|| {
-                let key = key(sections, &block.family, block.number);
-                sections.rope.get_near(&key, block.mark.into())
-            })
+            drop(registry);
+            self.bring(changed, &mut work);
+            round += 1;
         };
-        let mut texts = Vec::with_capacity(blocks.len());
-        for some in blocks.chunks(LOOKED_FOR_AT_ONCE) {
-            let sections = self.read();
-            texts.extend(some.iter().map(|block| text(block, &sections)));
-        }
-        texts
-    }
-
-    /// Sets what was rendered, and takes the pages. The registry is locked.
-    fn snapshot_with(
-        &self,
-        registry: &mut Registry,
-        rounds: Vec<Round>,
-        natives: bool,
-    ) -> Snapshot {
-        let taken = |sections: &Sections| {
-            let pages = (sections.rope.pages(), sections.rope.len());
-            let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.bundles));
-            let snapshot = snapshot.of_families(sections.is_merged());
-            if natives {
-                snapshot.with_natives(sections.natives.all())
-            } else {
-                snapshot
+        let snapshot = if changed.gone.is_empty() && changed.blocks.is_empty() {
+            self.pages_of(&self.read(), natives)
+        } else {
+            let mut sections = self.write();
+            work.bring(&mut sections, &changed);
+            while !work.lost.is_empty() {
+                let changed = work.take_changed(&mut registry, &mut flush);
+                work.bring(&mut sections, &changed);
             }
+            self.pages_of(&sections, natives)
         };
-        let is_empty = |round: &Round| round.gone.is_empty() && round.blocks.is_empty();
-        if rounds.iter().all(is_empty) {
-            return taken(&self.read());
+        for (id, mark) in work.marks.drain(..) {
+            registry.set_mark(id, mark);
         }
-        let mut sections = self.write();
-        let mut freed = Vec::new();
-        for round in rounds {
-            for (family, number) in round.gone {
-                let key = key(&sections, &family, number);
-                freed.push(sections.rope.remove(&key));
-            }
-            for (block, text) in round.blocks {
-                let mut place = Place::from(block.mark);
-                let key = key(&sections, &block.family, block.number);
-                freed.push(sections.rope.set_near(key, text, &mut place));
-                if u64::from(place) != block.mark {
-                    registry.set_mark(block.id, place.into());
-                }
-            }
-        }
-        let snapshot = taken(&sections);
-        drop(sections);
-        drop(freed);
+        *flush = Flush::default();
         snapshot
     }
-}
 
-impl Round {
-    fn text(&self, id: BlockId) -> Option<Bytes> {
-        let at = self.blocks.binary_search_by_key(&id, |(block, _)| block.id);
-        at.ok().map(|at| self.blocks[at].1.clone())
+    /// Brings what has changed into the output, some of it at a time.
+    fn bring(&self, changed: Changed, work: &mut Work) {
+        for gone in changed.gone.chunks(BLOCKS_AT_ONCE) {
+            work.remove(&mut self.write(), gone);
+            work.freed.clear();
+        }
+        let mut blocks = changed.blocks.into_iter();
+        loop {
+            // Values make room for texts: there may be very many.
+            let some: Vec<_> = blocks.by_ref().take(BLOCKS_AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            let texts = work.render(&some);
+            work.set(&mut self.write(), &some, texts, &changed.lines);
+            work.freed.clear();
+        }
+    }
+
+    fn pages_of(&self, sections: &Sections, natives: bool) -> Snapshot {
+        let pages = (sections.rope.pages(), sections.rope.len());
+        let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.bundles));
+        let snapshot = snapshot.of_families(sections.is_merged());
+        if natives {
+            snapshot.with_natives(sections.natives.all())
+        } else {
+            snapshot
+        }
     }
 }
 
-fn key(sections: &Sections, family: &Arc<str>, number: u32) -> Key {
-    Key::Family(sections.families.name(family), Part::Block(number))
+impl Work {
+    /// What has changed since it was taken last, and what was lost. `flush`
+    /// takes note of it.
+    fn take_changed(&mut self, registry: &mut Registry, flush: &mut Flush) -> Changed {
+        for id in self.lost.drain(..) {
+            registry.redo(id);
+        }
+        let changed = registry.take_changed();
+        let ids = changed.blocks.iter().map(|block| block.id);
+        flush.taken.extend(ids);
+        flush.gone.extend_from_slice(&changed.gone);
+        changed
+    }
+
+    fn bring(&mut self, sections: &mut Sections, changed: &Changed) {
+        self.remove(sections, &changed.gone);
+        let texts = self.render(&changed.blocks);
+        self.set(sections, &changed.blocks, texts, &changed.lines);
+    }
+
+    fn remove(&mut self, sections: &mut Sections, gone: &[(Arc<str>, u32)]) {
+        self.name = None;
+        for (family, number) in gone {
+            let key = self.key(sections, family, *number);
+            self.freed.push(sections.rope.remove(&key));
+        }
+    }
+
+    /// The texts of blocks that were taken whole.
+    fn render(&mut self, blocks: &[BlockCopy]) -> Vec<Option<Bytes>> {
+        let texts = blocks.iter().map(|block| block.render(&mut self.scratch));
+        texts.collect()
+    }
+
+    /// Sets the texts of blocks, and makes those of the others from what they
+    /// were.
+    fn set(
+        &mut self,
+        sections: &mut Sections,
+        blocks: &[BlockCopy],
+        texts: Vec<Option<Bytes>>,
+        lines: &[Line],
+    ) {
+        self.name = None;
+        for (block, text) in blocks.iter().zip(texts) {
+            let key = self.key(sections, &block.family, block.number);
+            let mut place = Place::from(block.mark);
+            let freed = match text {
+                Some(text) => Some(sections.rope.set_near(key, text, &mut place)),
+                None => sections.rope.change_near(&key, &mut place, |before| {
+                    block.patch(lines, before, &mut self.scratch)
+                }),
+            };
+            match freed {
+                Some(freed) => self.freed.push(freed),
+                None => self.lost.push(block.id),
+            }
+            if u64::from(place) != block.mark {
+                self.marks.push((block.id, place.into()));
+            }
+        }
+    }
+
+    fn key(&mut self, sections: &Sections, family: &Arc<str>, number: u32) -> Key {
+        let known = self.name.take();
+        let known = known.filter(|(last, _)| Arc::ptr_eq(last, family));
+        let (_, name) = self
+            .name
+            .insert(known.unwrap_or_else(|| (Arc::clone(family), sections.families.name(family))));
+        Key::Family(name.clone(), Part::Block(number))
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +281,8 @@ mod tests {
     fn a_text_that_is_not_as_it_was_left_is_rendered_whole() {
         let store = shown();
         let before = text(&store);
-        let keys = [0, 1].map(|number| key(&store.read(), &Arc::from("a"), number));
+        let family = Arc::from("a");
+        let keys = [0, 1].map(|number| Work::default().key(&store.read(), &family, number));
         store.write().rope.remove(&keys[0]);
         let other = Bytes::from_static(b"a 1\n");
         store.write().rope.set(keys[1].clone(), other);
@@ -283,8 +298,7 @@ mod tests {
     #[test]
     fn a_later_round_goes_on_from_the_one_before() {
         let store = shown();
-        let (scratch, lost) = (&mut Scratch::default(), &mut Vec::new());
-        let mut rounds = Vec::new();
+        let mut work = Work::default();
         let steps = [("a", 1), ("a", 2), ("new", 1), ("a", 3), ("new", 2)];
         for (family, n) in steps {
             change(&store, family, n, Change::Set(2.0));
@@ -292,16 +306,14 @@ mod tests {
                 change(&store, "b", 10 + n, Change::Set(2.0));
             }
             let changed = store.registry().take_changed();
-            let round = store.render(changed, &rounds, scratch, lost);
-            rounds.push(round);
+            store.bring(changed, &mut work);
         }
         change(&store, "new", 1, Change::Set(3.0));
         let changed = store.registry().take_changed();
-        assert!(changed.blocks[0].is_part(), "its text is in a round only");
-        let round = store.render(changed, &rounds, scratch, lost);
-        rounds.push(round);
-        assert!(lost.is_empty());
-        store.snapshot_with(&mut store.registry(), rounds, false);
+        let whole = changed.blocks[0].render(&mut Scratch::default());
+        assert_eq!(whole, None, "it is made from its text before");
+        store.bring(changed, &mut work);
+        assert!(work.lost.is_empty());
         let out = text(&store);
         let changed = |line: &&str| !line.ends_with(" 1") && !line.starts_with('#');
         let changed: Vec<&str> = out.lines().filter(changed).collect();

@@ -1,6 +1,6 @@
 //! The texts that a page is made of, and where in memory they lie.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::spare;
 
@@ -65,6 +65,19 @@ impl Fragments {
         self.bytes(self.parts[index])
     }
 
+    /// The same where it lies.
+    pub fn look(&self, index: usize) -> &[u8] {
+        self.text(self.parts[index])
+    }
+
+    /// Puts a copy of all texts at the end of `out`.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len);
+        for run in self.runs() {
+            out.extend_from_slice(self.text(run));
+        }
+    }
+
     /// Whether a fragment is this text. Long texts are not compared, and said
     /// to be another: a lock is held meanwhile.
     pub fn is(&self, index: usize, text: &[u8]) -> bool {
@@ -95,15 +108,39 @@ impl Fragments {
 
     /// Replaces a text, and returns what is to be freed.
     pub fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
-        let old = self.parts[index];
+        if text.len() <= SMALL {
+            return self.rewrite(index, &text);
+        }
         let text = own(text);
-        self.len = self.len + text.len() - old.len as usize;
+        self.replace_with(index, text.len(), |old| (text, old))
+    }
+
+    /// The same with a copy of `text`, in the memory of the old one where that
+    /// fits and nobody else reads it.
+    pub fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
+        self.replace_with(index, text.len(), |old| written_over(old, text))
+    }
+
+    /// Replaces a text by what `renew` makes of the old one, as far as that
+    /// lies loose. It gives what is to be freed with it.
+    fn replace_with(
+        &mut self,
+        index: usize,
+        len: usize,
+        renew: impl FnOnce(Bytes) -> (Bytes, Bytes),
+    ) -> Bytes {
+        let old = self.parts[index];
+        self.len = self.len + len - old.len as usize;
         let freed = match old.loose_place() {
             Some(place) => {
-                self.parts[index].len = text.len() as u32;
-                std::mem::replace(&mut self.loose[place], text)
+                self.parts[index].len = len as u32;
+                let old = std::mem::take(&mut self.loose[place]);
+                let (text, freed) = renew(old);
+                self.loose[place] = text;
+                freed
             }
             None => {
+                let (text, _) = renew(Bytes::new());
                 self.parts[index] = self.add_loose(text);
                 self.drop_slice()
             }
@@ -292,6 +329,21 @@ fn own(text: Bytes) -> Bytes {
     match text.len() {
         0..=SMALL => Bytes::copy_from_slice(&text),
         _ => text,
+    }
+}
+
+/// A copy of `text`, in the memory of `old` where it nearly fills it and nobody
+/// else reads that. What is to be freed comes with it.
+fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
+    let fits = |memory: &BytesMut| spare::fits(memory.capacity(), text.len());
+    match old.try_into_mut() {
+        Ok(mut memory) if fits(&memory) => {
+            memory.clear();
+            memory.extend_from_slice(text);
+            (memory.freeze(), Bytes::new())
+        }
+        Ok(memory) => (Bytes::copy_from_slice(text), memory.freeze()),
+        Err(old) => (Bytes::copy_from_slice(text), old),
     }
 }
 

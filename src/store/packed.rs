@@ -19,7 +19,7 @@ pub struct Packed {
 impl Packed {
     /// Compresses on the thread that asks. Making a compressor costs more than
     /// a page, so each thread keeps one.
-    pub fn new(pieces: &[Bytes]) -> Self {
+    pub fn new<P: AsRef<[u8]>>(pieces: &[P]) -> Self {
         thread_local! {
             static COMPRESSOR: RefCell<(Compress, Vec<u8>)> =
                 RefCell::new((Compress::new(Compression::fast(), false), Vec::new()));
@@ -28,6 +28,7 @@ impl Packed {
             compressor.reset();
             block.clear();
             for (index, piece) in pieces.iter().enumerate() {
+                let piece = piece.as_ref();
                 let last = index + 1 == pieces.len();
                 let flush = if last {
                     FlushCompress::Sync

@@ -1,6 +1,7 @@
 //! A page: neighbouring fragments of the output, joined and compressed at
 //! most once for all who read it.
 
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -26,6 +27,9 @@ pub struct Page {
     /// The page in other forms, made when the first reader asks for one.
     variants: OnceLock<Box<[Made; Form::VARIANTS]>>,
 }
+
+/// Pages of so many bytes are copied to be compressed.
+const COPIED_TO_PACK: usize = 64 * 1024;
 
 /// What has been made of a page, in one form.
 #[derive(Debug, Default)]
@@ -127,7 +131,23 @@ impl Page {
             {
                 return self.packed(Form::NORMAL).clone();
             }
+            if form == Form::NORMAL && self.len <= COPIED_TO_PACK {
+                return self.packed_copy();
+            }
             Packed::new(&self.pieces(form))
+        })
+    }
+
+    /// The text compressed in one go: in pieces, it would take far longer.
+    fn packed_copy(&self) -> Packed {
+        thread_local! {
+            static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            // The lock is held for the copying alone.
+            self.fragments().copy_to(text);
+            Packed::new(&[text])
         })
     }
 
@@ -179,6 +199,11 @@ impl Page {
         self.fragments().is(index, text)
     }
 
+    /// What `make` makes of one fragment, which it reads where that lies.
+    pub(super) fn make_of<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
+        make(self.fragments().look(index))
+    }
+
     /// Puts a fragment before the one at `index`.
     pub(super) fn insert(&mut self, index: usize, text: Bytes) {
         self.change(|fragments| fragments.insert(index, text));
@@ -187,6 +212,11 @@ impl Page {
     /// Replaces a fragment, and returns what is to be freed.
     pub(super) fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         self.change(|fragments| fragments.replace(index, text))
+    }
+
+    /// Replaces a fragment by a copy of `text`, and returns what is to be freed.
+    pub(super) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
+        self.change(|fragments| fragments.rewrite(index, text))
     }
 
     /// Removes a fragment, and returns what is to be freed.

@@ -85,14 +85,38 @@ impl<K: Ord> Rope<K> {
 
     /// The fragment under `key`.
     pub fn get(&self, key: &K) -> Option<Bytes> {
-        self.get_near(key, Place::default())
+        let (at, found) = self.find(key, Place::default());
+        Some(self.slots.get(at)?.page.fragment(found.ok()?))
     }
 
-    /// The same for a fragment that was in `place` once, where it is looked
-    /// for first.
-    pub fn get_near(&self, key: &K, place: Place) -> Option<Bytes> {
-        let (at, found) = self.find(key, place);
-        Some(self.slots.get(at)?.page.fragment(found.ok()?))
+    /// Changes the fragment under `key` to what `change` makes of it, mostly
+    /// where it lies. It was in `place` once, where it is looked for first;
+    /// `place` is then where it is now. Returns what is to be freed, and
+    /// nothing where nothing was changed, since there is no such fragment or no
+    /// text can be made of it.
+    pub fn change_near<'t>(
+        &mut self,
+        key: &K,
+        place: &mut Place,
+        change: impl FnOnce(&[u8]) -> Option<&'t [u8]>,
+    ) -> Option<Bytes> {
+        let (at, found) = self.find(key, *place);
+        let (slot, index) = (self.slots.get_mut(at)?, found.ok()?);
+        let before = slot.page.len();
+        let text = slot.page.make_of(index, change);
+        let text = text.filter(|text| !text.is_empty())?;
+        *place = Place {
+            slot: at as u32,
+            index: index as u32,
+        };
+        // What does not change leaves the page as it is.
+        if slot.page.has(index, text) {
+            return Some(Bytes::new());
+        }
+        let freed = Arc::make_mut(&mut slot.page).rewrite(index, text);
+        self.len = self.len + slot.page.len() - before;
+        self.balance(at);
+        Some(freed)
     }
 
     /// Sets the fragment under `key`; an empty text removes it. Returns what

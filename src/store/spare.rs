@@ -46,7 +46,7 @@ pub fn keep(text: Bytes) {
 
 /// Empty memory with room for `len` bytes.
 pub fn take(len: usize) -> BytesMut {
-    let fits = |memory: &BytesMut| (len..=len + len / UNUSED).contains(&memory.capacity());
+    let fits = |memory: &BytesMut| fits(memory.capacity(), len);
     let found = SPARE.with_borrow_mut(|spare| {
         let at = spare.iter().rposition(fits)?;
         spare.remove(at)
@@ -58,6 +58,11 @@ pub fn take(len: usize) -> BytesMut {
         }
         None => BytesMut::with_capacity(len),
     }
+}
+
+/// Whether memory of that capacity serves `len` bytes with little left over.
+pub fn fits(capacity: usize, len: usize) -> bool {
+    (len..=len + len / UNUSED).contains(&capacity)
 }
 
 #[cfg(test)]

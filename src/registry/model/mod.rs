@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::tests::render;
 use super::*;
 use crate::exposition::{Kind, Limits as TextLimits, Normal, Timestamps, normalize};
 use plain::Model;
@@ -42,13 +43,10 @@ impl Tested {
         let changed = self.registry.take_changed();
         assert_eq!(self.registry.changed_series(), 0);
         self.remove(changed.gone);
-        let mut scratch = Scratch::default();
         for block in changed.blocks {
             let key = (Arc::clone(&block.family), block.number);
-            let before = self.shown.get(&key).map(String::as_bytes);
-            assert!(before.is_some() || !block.is_part(), "{key:?} has no text");
-            let text = block.render(&changed.lines, before, &mut scratch);
-            let text = String::from_utf8(text.unwrap().to_vec()).unwrap();
+            let before = self.shown.get(&key).map(String::as_str);
+            let text = render(&block, &changed.lines, before);
             assert!(!text.is_empty());
             self.shown.insert(key, text);
             self.registry.set_mark(block.id, block.mark + 1);
@@ -59,7 +57,6 @@ impl Tested {
     fn lose(&mut self, every: usize) {
         let changed = self.registry.take_changed();
         self.remove(changed.gone);
-        let mut scratch = Scratch::default();
         for (at, block) in changed.blocks.into_iter().enumerate() {
             let key = (Arc::clone(&block.family), block.number);
             if at % every == 0 {
@@ -68,9 +65,8 @@ impl Tested {
                     .insert(key, String::from("it is of no use now\n"));
                 continue;
             }
-            let before = self.shown.get(&key).map(String::as_bytes);
-            let text = block.render(&changed.lines, before, &mut scratch);
-            let text = String::from_utf8(text.unwrap().to_vec()).unwrap();
+            let before = self.shown.get(&key).map(String::as_str);
+            let text = render(&block, &changed.lines, before);
             self.shown.insert(key, text);
         }
     }
