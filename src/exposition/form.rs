@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::normal::{is_plain_label, is_plain_name, write_sample_start};
 use super::{Entry, Format, Kind, Labels, Parser, unescape, unescape_help};
@@ -25,6 +26,12 @@ impl Form {
         underscores: false,
     };
 
+    /// Normal text for readers that know the old character set only.
+    pub const UNDERSCORES: Form = Form {
+        open_metrics: false,
+        underscores: true,
+    };
+
     /// Its place among the forms other than [`Form::NORMAL`].
     pub fn variant(self) -> Option<usize> {
         match (self.open_metrics, self.underscores) {
@@ -37,6 +44,17 @@ impl Form {
 
     /// How many forms there are beside [`Form::NORMAL`].
     pub const VARIANTS: usize = 3;
+
+    /// Whether whole lines of normal text are the same in this form. That is
+    /// said quickly of text without quoted names, which is nearly all of it.
+    pub fn is_normal(self, text: &[u8]) -> bool {
+        let may_differ = self.open_metrics || self.underscores && may_have_quoted_names(text);
+        if !may_differ {
+            return true;
+        }
+        let text = std::str::from_utf8(text);
+        text.is_ok_and(|text| self.show(text).is_none())
+    }
 
     /// Whole lines of normal text in this form; `None` where it is the same.
     pub fn show(self, text: &str) -> Option<String> {
@@ -54,15 +72,16 @@ impl Form {
     }
 }
 
+/// A quoted name begins the braces, or follows a comma or the word of a head.
+/// Where none of these is, there is none.
+fn may_have_quoted_names(text: &[u8]) -> bool {
+    static HINTS: LazyLock<[Finder; 3]> = LazyLock::new(|| ["{\"", ",\"", " \""].map(Finder::new));
+    HINTS.iter().any(|hint| hint.find(text).is_some())
+}
+
 /// The same with every name within the old character set.
 fn underscored(text: &str) -> Option<String> {
-    // A quoted name begins the braces, or follows a comma or the word of a
-    // head. Where none of these is, there is none.
-    let hints = ["{\"", ",\"", " \""];
-    let mut hints = hints
-        .iter()
-        .map(|hint| memmem::find(text.as_bytes(), hint.as_bytes()));
-    if hints.all(|found| found.is_none()) {
+    if !may_have_quoted_names(text.as_bytes()) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
@@ -224,10 +243,7 @@ mod tests {
         open_metrics: true,
         underscores: false,
     };
-    const UNDERSCORES: Form = Form {
-        open_metrics: false,
-        underscores: true,
-    };
+    const UNDERSCORES: Form = Form::UNDERSCORES;
 
     #[test]
     fn open_metrics_has_other_heads_and_seconds() {

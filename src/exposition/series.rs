@@ -63,12 +63,8 @@ impl Deref for SeriesHashes {
 
 /// Name and labels with underscores for characters outside the old set.
 fn underscored(series: &str) -> String {
-    const UNDERSCORES: Form = Form {
-        open_metrics: false,
-        underscores: true,
-    };
     // A sample needs a value to be read.
-    let shown = UNDERSCORES.show(&format!("{series} 0\n"));
+    let shown = Form::UNDERSCORES.show(&format!("{series} 0\n"));
     shown.map_or_else(
         || series.to_owned(),
         |shown| shown.trim_end_matches(" 0\n").to_owned(),

@@ -73,10 +73,7 @@ pub fn negotiate(headers: &HeaderMap) -> Negotiated {
 }
 
 /// What everybody reads: names within the old characters, in text.
-const OLD_TEXT: Form = Form {
-    open_metrics: false,
-    underscores: true,
-};
+const OLD_TEXT: Form = Form::UNDERSCORES;
 
 /// The form that a media range asks for, if it is one of ours, its quality,
 /// and whether it is messages.

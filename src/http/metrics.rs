@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
 use hyper::{Request, StatusCode};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::accept::{AS_SENT, Negotiated, negotiate};
 use super::body::Pieces;
@@ -38,23 +38,22 @@ pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
         }
     }
     let query = request.uri().query().unwrap_or_default();
-    let wanted = negotiate(request.headers());
+    let wanted = Wanted::of(server, request.headers());
     let answer = async {
-        let (snapshot, extent) = select(server, query, wanted.protobuf).await?;
-        answer(server, request.headers(), wanted, snapshot, extent).await
+        let (snapshot, extent) = select(server, query, &wanted).await?;
+        answer(server, &wanted, snapshot, extent).await
     };
     answer.await.unwrap_or_else(|problem| failed(&problem))
 }
 
 /// What one app or target exposes.
 pub async fn one(server: &Server, request: &Request<Incoming>, id: &SectionId) -> Reply {
-    let wanted = negotiate(request.headers());
+    let wanted = Wanted::of(server, request.headers());
     let mut snapshot = Snapshot::of(server.store.text(id).into_bytes());
-    if wanted.protobuf {
+    if wanted.negotiated.protobuf {
         snapshot = snapshot.with_natives(server.store.natives());
     }
-    let headers = request.headers();
-    let answer = answer(server, headers, wanted, snapshot, Extent::Part).await;
+    let answer = answer(server, &wanted, snapshot, Extent::Part).await;
     answer.unwrap_or_else(|problem| failed(&problem))
 }
 
@@ -71,24 +70,56 @@ enum Extent {
     Part,
 }
 
+/// What the client asks for.
+#[derive(Debug, Clone)]
+struct Wanted {
+    negotiated: Negotiated,
+    gzip: bool,
+    mode: Mode,
+}
+
+impl Wanted {
+    fn of(server: &Server, headers: &HeaderMap) -> Self {
+        Wanted {
+            negotiated: negotiate(headers),
+            gzip: accepts_gzip(headers),
+            mode: server.mode,
+        }
+    }
+
+    /// What it gets: text that was passed through is shown as it was sent.
+    fn of_snapshot(&self, snapshot: &Snapshot) -> Negotiated {
+        match self.is_merged(snapshot) {
+            true => self.negotiated.clone(),
+            false => AS_SENT,
+        }
+    }
+
+    fn is_merged(&self, snapshot: &Snapshot) -> bool {
+        self.mode == Mode::Merged || snapshot.is_merged()
+    }
+}
+
 /// Shows a snapshot in the form and coding that the client asks for.
 async fn answer(
     server: &Server,
-    headers: &HeaderMap,
-    wanted: Negotiated,
+    wanted: &Wanted,
     snapshot: Snapshot,
     extent: Extent,
 ) -> Result<Reply, JoinError> {
-    let merged = server.mode == Mode::Merged || snapshot.is_merged();
-    let shown = if merged { wanted } else { AS_SENT };
+    let shown = wanted.of_snapshot(&snapshot);
+    let varies = if wanted.is_merged(&snapshot) {
+        "Accept, Accept-Encoding"
+    } else {
+        "Accept-Encoding"
+    };
     let snapshot = if shown.protobuf {
         in_messages(server, snapshot, extent, shown.form.underscores).await?
     } else {
         snapshot.in_form(shown.form)
     };
-    let gzip = accepts_gzip(headers);
-    let snapshot = prepare(snapshot, gzip).await?;
-    let (body, stats) = if gzip {
+    let snapshot = prepare(snapshot, wanted.gzip).await?;
+    let (body, stats) = if wanted.gzip {
         (Pieces::new(snapshot.gzip()), &server.telemetry.scrapes_gzip)
     } else {
         (Pieces::of(&snapshot), &server.telemetry.scrapes_identity)
@@ -98,13 +129,8 @@ async fn answer(
 
     let mut reply = reply::reply(StatusCode::OK, shown.content_type, body);
     let headers = reply.headers_mut();
-    let varies = if merged {
-        "Accept, Accept-Encoding"
-    } else {
-        "Accept-Encoding"
-    };
     headers.insert(VARY, HeaderValue::from_static(varies));
-    if gzip {
+    if wanted.gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(reply)
@@ -131,18 +157,29 @@ async fn in_messages(
 async fn select(
     server: &Server,
     query: &str,
-    natives: bool,
+    wanted: &Wanted,
 ) -> Result<(Snapshot, Extent), JoinError> {
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
     let store = Arc::clone(&server.store);
+    let natives = wanted.negotiated.protobuf;
     if apps.is_empty() && names.is_empty() {
         let take = move |store: &Store| match natives {
             true => store.snapshot_with_natives(),
             false => store.snapshot(),
         };
         let snapshot = if store.is_snapshot_slow() {
-            spawn_blocking(move || take(&store)).await?
+            let wanted = wanted.clone();
+            let taken = spawn_blocking(move || {
+                let snapshot = take(&store);
+                // What comes next takes long too, and here nobody is held up.
+                let shown = wanted.of_snapshot(&snapshot);
+                if !shown.protobuf {
+                    make(&snapshot.clone().in_form(shown.form), wanted.gzip);
+                }
+                snapshot
+            });
+            taken.await?
         } else {
             take(&store)
         };
@@ -165,21 +202,26 @@ async fn select(
 }
 
 /// Makes what has yet to be made of a snapshot: its form, and its compressed
-/// blocks where `packed`. Much of it is made on all cores, away from the
-/// threads that serve.
+/// blocks where `packed`. Much of it is made away from the threads that serve.
 async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError> {
-    let stale = snapshot.unmade(packed);
-    if stale <= MADE_AT_ONCE {
+    if snapshot.unmade(packed) <= MADE_AT_ONCE {
         return Ok(snapshot);
     }
-    let mut workers = JoinSet::new();
+    let made = spawn_blocking(move || {
+        make(&snapshot, packed);
+        snapshot
+    });
+    made.await
+}
+
+/// Makes what has yet to be made of a snapshot, with the help of all cores
+/// where it is much.
+fn make(snapshot: &Snapshot, packed: bool) {
+    let parts = snapshot.unmade(packed).div_ceil(MADE_AT_ONCE);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for _ in 0..cores.min(stale.div_ceil(MADE_AT_ONCE)) {
+    for _ in 1..cores.min(parts) {
         let snapshot = snapshot.clone();
-        workers.spawn_blocking(move || snapshot.make_some(packed));
+        spawn_blocking(move || snapshot.make_some(packed));
     }
-    while let Some(worker) = workers.join_next().await {
-        worker?;
-    }
-    Ok(snapshot)
+    snapshot.make_all(packed);
 }

@@ -24,6 +24,8 @@ pub struct Page {
     normal: Made,
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
+    /// Whether all names are within the old character set, once it was asked.
+    plain_names: OnceLock<bool>,
     /// The page in other forms, made when the first reader asks for one.
     variants: OnceLock<Box<[Made; Form::VARIANTS]>>,
 }
@@ -34,8 +36,6 @@ const COPIED_TO_PACK: usize = 64 * 1024;
 /// What has been made of a page, in one form.
 #[derive(Debug, Default)]
 struct Made {
-    /// Whether the text is the normal one.
-    same: OnceLock<bool>,
     text: OnceLock<Bytes>,
     packed: OnceLock<Packed>,
 }
@@ -65,17 +65,14 @@ impl Page {
     /// where it lies: names that need another form are rare, and joining text
     /// to find none would hold it twice for a while.
     fn simplest(&self, form: Form) -> Form {
-        let Some(variant) = form.variant().filter(|_| !form.open_metrics) else {
+        if form != Form::UNDERSCORES {
             return form;
-        };
-        let same = self.variants()[variant].same.get_or_init(|| {
-            let is_same = |piece: &Bytes| {
-                let text = std::str::from_utf8(piece);
-                text.is_ok_and(|text| form.show(text).is_none())
-            };
-            self.pieces(Form::NORMAL).iter().all(is_same)
+        }
+        let plain = self.plain_names.get_or_init(|| {
+            let pieces = self.pieces(Form::NORMAL);
+            pieces.iter().all(|piece| form.is_normal(piece))
         });
-        if *same { Form::NORMAL } else { form }
+        if *plain { Form::NORMAL } else { form }
     }
 
     /// The text in a form, in the pieces it lies in. Where they are few they
@@ -161,19 +158,16 @@ impl Page {
         let Some(variant) = form.variant() else {
             return Some(&self.normal);
         };
-        let made = &self.variants.get()?[variant];
-        match made.same.get() {
-            Some(true) => Some(&self.normal),
-            _ => Some(made),
+        match self.plain_names.get() {
+            Some(true) if form == Form::UNDERSCORES => Some(&self.normal),
+            _ => Some(&self.variants.get()?[variant]),
         }
     }
 
-    /// Whether the text is there in a form, ready to be given out.
+    /// Whether the text is there in a form, or has only to be joined.
     pub fn is_shown(&self, form: Form) -> bool {
-        self.made(form).is_some_and(|made| {
-            made.text.get().is_some()
-                || std::ptr::eq(made, &self.normal) && self.fragments().is_in_few_pieces()
-        })
+        let made = self.made(form);
+        made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
     }
 
     fn variants(&self) -> &[Made; Form::VARIANTS] {
@@ -214,9 +208,13 @@ impl Page {
         self.change(|fragments| fragments.replace(index, text))
     }
 
-    /// Replaces a fragment by a copy of `text`, and returns what is to be freed.
+    /// Replaces a fragment by a copy of `text`, in which nothing but values is
+    /// other than it was, and returns what is to be freed.
     pub(super) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
-        self.change(|fragments| fragments.rewrite(index, text))
+        let plain = std::mem::take(&mut self.plain_names);
+        let freed = self.change(|fragments| fragments.rewrite(index, text));
+        self.plain_names = plain;
+        freed
     }
 
     /// Removes a fragment, and returns what is to be freed.
@@ -254,6 +252,7 @@ impl Page {
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
         self.normal = Made::default();
         self.first_head = OnceLock::new();
+        self.plain_names = OnceLock::new();
         self.variants = OnceLock::new();
         let fragments = self.fragments.get_mut();
         let fragments = fragments.unwrap_or_else(PoisonError::into_inner);
@@ -271,6 +270,7 @@ impl Clone for Page {
             len: self.len,
             normal: Made::default(),
             first_head: OnceLock::new(),
+            plain_names: self.plain_names.clone(),
             variants: OnceLock::new(),
         }
     }

@@ -175,11 +175,23 @@ impl Snapshot {
     /// number of threads may do this at once on clones.
     pub fn make_some(&self, packed: bool) {
         while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if packed {
-                page.packed(self.form);
-            } else if !page.is_shown(self.form) {
-                page.pieces(self.form);
-            }
+            self.make(page, packed);
+        }
+    }
+
+    /// The same, and waits for what other callers are at.
+    pub fn make_all(&self, packed: bool) {
+        self.make_some(packed);
+        for page in &self.pages {
+            self.make(page, packed);
+        }
+    }
+
+    fn make(&self, page: &Page, packed: bool) {
+        if packed {
+            page.packed(self.form);
+        } else if !page.is_shown(self.form) {
+            page.pieces(self.form);
         }
     }
 
