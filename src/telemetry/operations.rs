@@ -3,7 +3,7 @@
 use std::array::from_fn;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Counter, Level, Reason};
 
@@ -39,8 +39,7 @@ impl Transport {
 #[derive(Debug, Default)]
 pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
-    /// The kernel's numbers of our UDP sockets, which it counts losses by.
-    udp_sockets: Mutex<Vec<u64>>,
+    udp_losses: Mutex<UdpLosses>,
     /// Operations sent on, and those that could not be.
     pub forwarded: Counter,
     pub unforwarded: Counter,
@@ -48,11 +47,23 @@ pub struct OperationStats {
     pub queued: Level,
 }
 
+/// What the kernel dropped at our UDP sockets.
+#[derive(Debug, Default)]
+struct UdpLosses {
+    /// The kernel's numbers of the sockets, which it counts losses by.
+    sockets: Vec<u64>,
+    /// What was lost, and how often something had been taken before that was
+    /// read.
+    known: Option<(u64, Option<u64>)>,
+}
+
 /// Counts of one transport.
 #[derive(Debug)]
 struct TransportStats {
     /// Whether there is a socket of it.
     used: AtomicBool,
+    /// How often something was taken.
+    takes: Counter,
     bytes: Counter,
     applied: Counter,
     refused: [Counter; Reason::ALL.len()],
@@ -62,6 +73,7 @@ impl Default for TransportStats {
     fn default() -> Self {
         TransportStats {
             used: AtomicBool::new(false),
+            takes: Counter::default(),
             bytes: Counter::default(),
             applied: Counter::default(),
             refused: from_fn(|_| Counter::default()),
@@ -78,15 +90,16 @@ impl OperationStats {
 
     /// Notes a UDP socket by the number of its inode.
     pub fn add_udp_socket(&self, inode: u64) {
-        let mut sockets = self
-            .udp_sockets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        sockets.push(inode);
+        let mut losses = self.udp_losses();
+        losses.sockets.push(inode);
+        losses.known = None;
     }
 
-    pub fn count_bytes(&self, transport: Transport, bytes: usize) {
-        self.of(transport).bytes.add(bytes as u64);
+    /// Counts what was taken at once.
+    pub fn count_taken(&self, transport: Transport, bytes: usize) {
+        let stats = self.of(transport);
+        stats.bytes.add(bytes as u64);
+        stats.takes.add(1);
     }
 
     /// Counts messages that were applied, or sent on.
@@ -123,23 +136,34 @@ impl OperationStats {
 
     /// Datagrams that the kernel dropped since our UDP sockets had no room;
     /// `None` where there is no such socket, or no kernel that tells.
+    ///
+    /// The kernel takes long to list its sockets, so it is not asked again
+    /// while nothing comes: a socket that has no room has what is still to be
+    /// taken.
     pub(super) fn lost(&self) -> Option<u64> {
-        let sockets = self
-            .udp_sockets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if sockets.is_empty() {
+        let mut losses = self.udp_losses();
+        if losses.sockets.is_empty() {
             return None;
+        }
+        let takes = self.of(Transport::Udp).takes.value();
+        if let Some((_, lost)) = losses.known.filter(|(known, _)| *known == takes) {
+            return lost;
         }
         let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"]
             .into_iter()
             .filter_map(|path| fs::read_to_string(path).ok());
         let mut lost = None;
         for table in tables {
-            *lost.get_or_insert(0) += dropped(&table, &sockets);
+            *lost.get_or_insert(0) += dropped(&table, &losses.sockets);
         }
+        losses.known = Some((takes, lost));
         lost
+    }
+
+    fn udp_losses(&self) -> MutexGuard<'_, UdpLosses> {
+        self.udp_losses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(&self, transport: Transport) -> &TransportStats {

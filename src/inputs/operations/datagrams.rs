@@ -279,7 +279,7 @@ fn take(
             break;
         }
     }
-    operations.stats.count_bytes(source.transport, bytes);
+    operations.stats.count_taken(source.transport, bytes);
     let mut turn = operations.turn(source, bytes, 1, |_, _: &Fault| {});
     let mut framer = Framer::new(operations.config.max_message);
     for (came, datagram) in inbox.since(first).take(taken) {

@@ -147,7 +147,7 @@ impl Exchange<'_> {
         }
         self.unyielded += bytes.len();
         let transport = self.source.transport;
-        self.operations.stats.count_bytes(transport, bytes.len());
+        self.operations.stats.count_taken(transport, bytes.len());
         if self.kept.is_empty() {
             let used = self.take(bytes, false);
             self.kept.extend_from_slice(&bytes[used..]);
