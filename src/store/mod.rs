@@ -16,6 +16,7 @@
 
 mod bundle;
 mod crc;
+mod deflate;
 mod expiry;
 mod expose;
 mod family;

@@ -131,7 +131,7 @@ impl Page {
             if form == Form::NORMAL && self.len <= COPIED_TO_PACK {
                 return self.packed_copy();
             }
-            Packed::new(&self.pieces(form))
+            Packed::new(self.text(form))
         })
     }
 
@@ -144,7 +144,7 @@ impl Page {
             text.clear();
             // The lock is held for the copying alone.
             self.fragments().copy_to(text);
-            Packed::new(&[text])
+            Packed::new(text)
         })
     }
 

@@ -1,0 +1,365 @@
+//! Text as deflate blocks (RFC 1951), for pages that are compressed again and
+//! again.
+//!
+//! A general compressor clears its tables for each page, looks everywhere for
+//! what repeats, and keeps a window of what went before. Expositions are lines
+//! that are much like the line before or like one a few lines up: what was the
+//! distance of the last repeat mostly is that of the next. So this one looks
+//! there first, then in one small table, and otherwise writes the byte as it
+//! is, all in the fixed codes of section 3.2.6. On text of counters it takes
+//! half the time of `zlib-rs` at its fastest, for a result one percent larger.
+
+/// Text is looked at in pieces of so many bytes, so that places fit 16 bits.
+/// What repeats is sought within a piece.
+const PIECE: usize = 1 << 16;
+
+/// How far back and how long a repeat may be (section 3.2.5).
+const FARTHEST: usize = 1 << 15;
+const LONGEST: usize = 258;
+
+/// Repeats are found by their first bytes; shorter ones are not worth it.
+const SHORTEST: usize = 4;
+
+const HASH_BITS: u32 = 12;
+
+/// The most that a stored block holds, and what its head takes.
+const STORED: usize = u16::MAX as usize;
+const STORED_HEAD: usize = 5;
+
+/// Bits to write, the lowest first.
+#[derive(Debug, Clone, Copy)]
+struct Code {
+    bits: u32,
+    count: u32,
+}
+
+/// Of bytes, and of lengths with their extra bits.
+static LITERALS: [Code; 256] = literals();
+static LENGTHS: [Code; LONGEST + 1] = lengths();
+
+const END_OF_BLOCK: Code = fixed(256);
+
+/// Not the last block, in fixed codes.
+const FIXED_BLOCK: Code = Code {
+    bits: 0b010,
+    count: 3,
+};
+
+/// Not the last block, stored: its head ends on a byte boundary.
+const STORED_BLOCK: Code = Code { bits: 0, count: 3 };
+
+/// Compresses text after text.
+#[derive(Debug)]
+pub struct Deflate {
+    /// Where the bytes with some hash were seen last. Those of texts before do
+    /// no harm, but would make the result depend on them.
+    seen: Box<[u16; 1 << HASH_BITS]>,
+    block: Vec<u8>,
+}
+
+impl Deflate {
+    pub fn new() -> Self {
+        Deflate {
+            seen: Box::new([0; 1 << HASH_BITS]),
+            block: Vec::new(),
+        }
+    }
+
+    /// The text in blocks that end on a byte boundary, none of which is the
+    /// last of a stream: others can follow. It is hardly longer than the text,
+    /// whatever that is.
+    pub fn pack(&mut self, text: &[u8]) -> &[u8] {
+        self.block.clear();
+        let mut bits = Bits::to(&mut self.block);
+        for piece in text.chunks(PIECE) {
+            bits.put(FIXED_BLOCK);
+            pack_piece(piece, &mut self.seen, &mut bits);
+            bits.put(END_OF_BLOCK);
+        }
+        // An empty block, as after any flush (section 3.2.4).
+        bits.put_stored(&[]);
+        let stored = text.len() + text.len().div_ceil(STORED) * STORED_HEAD;
+        if self.block.len() > stored && !text.is_empty() {
+            self.block.clear();
+            let mut bits = Bits::to(&mut self.block);
+            for piece in text.chunks(STORED) {
+                bits.put_stored(piece);
+            }
+        }
+        &self.block
+    }
+}
+
+fn pack_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits<'_>) {
+    seen.fill(0);
+    let mut at = 0;
+    // The distance of the last repeat, 0 before the first.
+    let mut distance = 0;
+    let mut distance_code = Code { bits: 0, count: 0 };
+    while let Some(here) = four_at(text, at) {
+        let near = at.wrapping_sub(distance);
+        let found = if distance > 0 && four_at(text, near) == Some(here) {
+            Some(near)
+        } else {
+            let hash = here.wrapping_mul(0x9E37_79B1) >> (u32::BITS - HASH_BITS);
+            let last = &mut seen[hash as usize];
+            let place = usize::from(std::mem::replace(last, at as u16));
+            let may_be = place < at && at - place <= FARTHEST;
+            (may_be && four_at(text, place) == Some(here)).then_some(place)
+        };
+        let Some(found) = found else {
+            bits.put(LITERALS[usize::from(text[at])]);
+            at += 1;
+            continue;
+        };
+        if at - found != distance {
+            distance = at - found;
+            distance_code = code_of_distance(distance as u32);
+        }
+        let len = SHORTEST + same(&text[found + SHORTEST..], &text[at + SHORTEST..]);
+        bits.put(LENGTHS[len]);
+        bits.put(distance_code);
+        at += len;
+    }
+    for byte in &text[at..] {
+        bits.put(LITERALS[usize::from(*byte)]);
+    }
+}
+
+fn four_at(text: &[u8], at: usize) -> Option<u32> {
+    let four = text.get(at..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*four))
+}
+
+/// How many bytes are the same from the beginning on, up to what a repeat may
+/// have after its first.
+fn same(one: &[u8], other: &[u8]) -> usize {
+    const MOST: usize = LONGEST - SHORTEST;
+    let len = one.len().min(other.len()).min(MOST);
+    let (one, other) = (&one[..len], &other[..len]);
+    let (ones, one_rest) = one.as_chunks::<8>();
+    let (others, other_rest) = other.as_chunks::<8>();
+    for (eights, (one, other)) in ones.iter().zip(others).enumerate() {
+        let differing = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if differing != 0 {
+            return 8 * eights + differing.trailing_zeros() as usize / 8;
+        }
+    }
+    let rest = one_rest.iter().zip(other_rest);
+    8 * ones.len() + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// The code of a distance with its extra bits. From the third on, codes come
+/// in pairs of the same number of extra bits, one more for each pair.
+fn code_of_distance(distance: u32) -> Code {
+    let from_zero = distance - 1;
+    if from_zero < 2 {
+        return Code {
+            bits: reversed(from_zero, 5),
+            count: 5,
+        };
+    }
+    let power = from_zero.ilog2();
+    let extra_bits = power - 1;
+    let number = 2 * power + (from_zero >> extra_bits & 1);
+    let extra = from_zero & ((1 << extra_bits) - 1);
+    Code {
+        bits: reversed(number, 5) | extra << 5,
+        count: 5 + extra_bits,
+    }
+}
+
+const fn literals() -> [Code; 256] {
+    let mut codes = [Code { bits: 0, count: 0 }; 256];
+    let mut byte = 0;
+    while byte < codes.len() {
+        codes[byte] = fixed(byte as u32);
+        byte += 1;
+    }
+    codes
+}
+
+/// From the ninth length on, codes come in fours of the same number of extra
+/// bits, one more for each four. The longest has a code of its own.
+const fn lengths() -> [Code; LONGEST + 1] {
+    let mut codes = [Code { bits: 0, count: 0 }; LONGEST + 1];
+    let mut len = 3;
+    while len < LONGEST {
+        let from_zero = len as u32 - 3;
+        let extra_bits = if from_zero < 8 {
+            0
+        } else {
+            from_zero.ilog2() - 2
+        };
+        let symbol = 257 + 4 * extra_bits + (from_zero >> extra_bits);
+        let extra = from_zero & ((1 << extra_bits) - 1);
+        let code = fixed(symbol);
+        codes[len] = Code {
+            bits: code.bits | extra << code.count,
+            count: code.count + extra_bits,
+        };
+        len += 1;
+    }
+    codes[LONGEST] = fixed(285);
+    codes
+}
+
+/// The fixed code of a literal, of the end of a block, or of a length.
+const fn fixed(symbol: u32) -> Code {
+    let (code, count) = match symbol {
+        0..=143 => (0x30 + symbol, 8),
+        144..=255 => (0x190 + symbol - 144, 9),
+        256..=279 => (symbol - 256, 7),
+        _ => (0xC0 + symbol - 280, 8),
+    };
+    Code {
+        bits: reversed(code, count),
+        count,
+    }
+}
+
+/// Codes are written from their highest bit on, all else from the lowest.
+const fn reversed(code: u32, count: u32) -> u32 {
+    code.reverse_bits() >> (u32::BITS - count)
+}
+
+/// Bits that fill bytes from the lowest on.
+struct Bits<'b> {
+    bytes: &'b mut Vec<u8>,
+    /// Less than 32 between calls.
+    pending: u64,
+    count: u32,
+}
+
+impl<'b> Bits<'b> {
+    fn to(bytes: &'b mut Vec<u8>) -> Self {
+        Bits {
+            bytes,
+            pending: 0,
+            count: 0,
+        }
+    }
+
+    fn put(&mut self, code: Code) {
+        self.pending |= u64::from(code.bits) << self.count;
+        self.count += code.count;
+        if self.count >= u32::BITS {
+            let full = self.pending as u32;
+            self.bytes.extend_from_slice(&full.to_le_bytes());
+            self.pending >>= u32::BITS;
+            self.count -= u32::BITS;
+        }
+    }
+
+    /// A stored block, after which bytes are full.
+    fn put_stored(&mut self, text: &[u8]) {
+        self.put(STORED_BLOCK);
+        let pending = self.pending.to_le_bytes();
+        let filled = self.count.div_ceil(u8::BITS) as usize;
+        self.bytes.extend_from_slice(&pending[..filled]);
+        (self.pending, self.count) = (0, 0);
+        let len = text.len() as u16;
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&(!len).to_le_bytes());
+        self.bytes.extend_from_slice(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::{DeflateDecoder, DeflateEncoder};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What any reader makes of the blocks, with a last one after them.
+    fn unpacked(blocks: &[u8]) -> Vec<u8> {
+        let stream = [blocks, &[3, 0]].concat();
+        let mut text = Vec::new();
+        let mut decoder = DeflateDecoder::new(&stream[..]);
+        decoder.read_to_end(&mut text).expect("a deflate stream");
+        assert_eq!(decoder.total_in(), stream.len() as u64);
+        text
+    }
+
+    fn check(text: &[u8]) -> usize {
+        let mut deflate = Deflate::new();
+        let packed = deflate.pack(text).to_vec();
+        assert!(unpacked(&packed) == text);
+        let most = text.len() + text.len().div_ceil(STORED) * STORED_HEAD;
+        assert!(packed.len() <= most.max(6), "{} bytes", packed.len());
+        // What went before makes no difference.
+        deflate.pack(b"other text, other places");
+        assert_eq!(deflate.pack(text), packed);
+        packed.len()
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let next = |_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..len).map(next).collect()
+    }
+
+    #[test]
+    fn every_length_and_distance_is_read_as_it_was_meant() {
+        for len in 0..=2 * LONGEST + 2 {
+            check(&vec![b'a'; len]);
+            check(&[&noise(300)[..], b"|", &noise(300)[..len.min(300)]].concat());
+        }
+        let noise = noise(PIECE);
+        let powers = (0..=15).map(|power| 1_usize << power);
+        for distance in powers.flat_map(|power| [power - 1, power, power + 1]) {
+            // What comes between is text in which nothing else repeats.
+            let between = &noise[100..][..distance];
+            check(&[&noise[..40], between, &noise[..40], between].concat());
+        }
+    }
+
+    #[test]
+    fn texts_of_any_length_end_on_a_byte() {
+        for len in [0, 1, 3, 4, 5, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+            check(&noise(len));
+            check(&"m{a=\"b\"} 1\n".repeat(len / 11 + 1).as_bytes()[..len]);
+        }
+    }
+
+    #[test]
+    fn what_repeats_is_about_as_small_as_zlib_makes_it() {
+        let lines: String = (0..400)
+            .map(|n| {
+                format!(
+                    "requests_total{{host=\"host-{}\",path=\"/p/{}\"}} {}\n",
+                    n / 20,
+                    n % 20,
+                    n * n % 97
+                )
+            })
+            .collect();
+        let mut zlib = Vec::new();
+        DeflateEncoder::new(lines.as_bytes(), flate2::Compression::fast())
+            .read_to_end(&mut zlib)
+            .unwrap();
+        let ours = check(lines.as_bytes());
+        assert!(ours * 20 <= zlib.len() * 21, "{ours} and {}", zlib.len());
+        assert_eq!(check(&noise(PIECE)), PIECE + 2 * STORED_HEAD);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_it_was(
+            words in vec(vec(any::<u8>(), 0..12), 1..20),
+            order in vec(0..20_usize, 0..3000),
+        ) {
+            let all = order.iter().map(|at| &words[at % words.len()][..]);
+            check(&all.collect::<Vec<_>>().concat());
+        }
+    }
+}
