@@ -33,6 +33,16 @@ struct Code {
     count: u32,
 }
 
+impl Code {
+    /// Both, one after the other: 32 bits at most.
+    fn and(self, next: Code) -> Code {
+        Code {
+            bits: self.bits | next.bits << self.count,
+            count: self.count + next.count,
+        }
+    }
+}
+
 /// Of bytes, and of lengths with their extra bits.
 static LITERALS: [Code; 256] = literals();
 static LENGTHS: [Code; LONGEST + 1] = lengths();
@@ -117,8 +127,7 @@ fn pack_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits<'_>
             distance_code = code_of_distance(distance as u32);
         }
         let len = SHORTEST + same(&text[found + SHORTEST..], &text[at + SHORTEST..]);
-        bits.put(LENGTHS[len]);
-        bits.put(distance_code);
+        bits.put(LENGTHS[len].and(distance_code));
         at += len;
     }
     for byte in &text[at..] {
