@@ -45,6 +45,9 @@ const MANY_LOOSE: usize = 16;
 /// A writer joins no more bytes than that.
 const JOINED_BY_WRITERS: usize = 64 * 1024;
 
+/// Room that is left for texts that grow where they lie: one byte in so many.
+const ROOM: usize = 64;
+
 impl Part {
     fn loose_place(self) -> Option<usize> {
         (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
@@ -68,6 +71,13 @@ impl Fragments {
     /// The same where it lies.
     pub fn look(&self, index: usize) -> &[u8] {
         self.text(self.parts[index])
+    }
+
+    /// All texts, where they lie in one piece.
+    pub fn single(&self) -> Option<Bytes> {
+        let mut pieces = self.pieces();
+        let first = pieces.next()?;
+        pieces.next().is_none().then_some(first)
     }
 
     /// Puts a copy of all texts at the end of `out`.
@@ -109,16 +119,64 @@ impl Fragments {
     /// Replaces a text, and returns what is to be freed.
     pub fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         if text.len() <= SMALL {
-            return self.rewrite(index, &text);
+            return self.renew(index, &text);
         }
         let text = own(text);
         self.replace_with(index, text.len(), |old| (text, old))
     }
 
-    /// The same with a copy of `text`, in the memory of the old one where that
-    /// fits and nobody else reads it.
+    /// The same with a copy of `text`, which is the old one with small changes.
+    /// It is written over that, in the one piece that all texts then lie in, as
+    /// far as they are small enough to be copied at once.
     pub fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
+        if self.len > JOINED_BY_WRITERS {
+            return self.renew(index, text);
+        }
+        // Whatever lock is held: it is not much, and mostly nothing.
+        drop(self.join(usize::MAX));
+        self.write_into_base(index, text);
+        Bytes::new()
+    }
+
+    /// The same with a copy of `text`, in the memory of the old one where that
+    /// lies loose and fits, and nobody else reads it.
+    fn renew(&mut self, index: usize, text: &[u8]) -> Bytes {
         self.replace_with(index, text.len(), |old| written_over(old, text))
+    }
+
+    /// Writes a text over another in `base`, where all lie, one after the
+    /// other. What others read of it stays as it is.
+    fn write_into_base(&mut self, index: usize, text: &[u8]) {
+        let Part { at, len } = self.parts[index];
+        let (start, end) = (at as usize, (at + len) as usize);
+        let new_end = start + text.len();
+        let new_len = self.len - len as usize + text.len();
+        let base = std::mem::take(&mut self.base);
+        let base = match base.try_into_mut() {
+            Ok(mut base) if base.capacity() >= new_len => {
+                let old_len = base.len();
+                base.resize(new_len.max(old_len), 0);
+                base.copy_within(end..old_len, new_end);
+                base.truncate(new_len);
+                base[start..new_end].copy_from_slice(text);
+                base
+            }
+            other => {
+                let base = other.map_or_else(|shared| shared, BytesMut::freeze);
+                let mut new = spare::take(new_len + new_len / ROOM);
+                new.extend_from_slice(&base[..start]);
+                new.extend_from_slice(text);
+                new.extend_from_slice(&base[end..]);
+                spare::keep(base);
+                new
+            }
+        };
+        self.base = base.freeze();
+        self.len = new_len;
+        self.parts[index].len = text.len() as u32;
+        for part in &mut self.parts[index + 1..] {
+            part.at = part.at - len + text.len() as u32;
+        }
     }
 
     /// Replaces a text by what `renew` makes of the old one, as far as that

@@ -135,15 +135,20 @@ impl Page {
         })
     }
 
-    /// The text compressed in one go: in pieces, it would take far longer.
+    /// The text compressed from a copy, where it lies in pieces.
     fn packed_copy(&self) -> Packed {
         thread_local! {
             static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        let fragments = self.fragments();
+        if let Some(single) = fragments.single() {
+            drop(fragments);
+            return Packed::new(&single);
+        }
         TEXT.with_borrow_mut(|text| {
             text.clear();
-            // The lock is held for the copying alone.
-            self.fragments().copy_to(text);
+            fragments.copy_to(text);
+            drop(fragments);
             Packed::new(text)
         })
     }

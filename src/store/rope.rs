@@ -281,6 +281,8 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Set(u16, usize),
+        /// Changes the numbers in a text.
+        Change(u16),
         Remove(u16),
         Read,
         Compress,
@@ -290,6 +292,7 @@ mod tests {
         let size = prop_oneof![4 => 0..200_usize, 2 => 0..5_000_usize, 1 => 0..70_000_usize];
         prop_oneof![
             6 => (0..150_u16, size).prop_map(|(key, size)| Step::Set(key, size)),
+            6 => (0..150_u16).prop_map(Step::Change),
             2 => (0..150_u16).prop_map(Step::Remove),
             1 => Just(Step::Read),
             1 => Just(Step::Compress),
@@ -300,6 +303,16 @@ mod tests {
     fn text(key: u16, size: usize, number: usize) -> Bytes {
         let line = format!("series_{key}{{write=\"{number}\"}} {size}\n");
         Bytes::from(line.repeat(size.div_ceil(line.len())).into_bytes()[..size].to_vec())
+    }
+
+    /// The same text with longer or shorter numbers in it.
+    fn changed(text: &Bytes, number: usize) -> Bytes {
+        let text = std::str::from_utf8(text).unwrap();
+        Bytes::from(match number % 3 {
+            0 => text.replacen("write=\"", &format!("write=\"{number}"), 3),
+            1 => text.replacen(char::is_numeric, "", 5),
+            _ => text.replacen(char::is_numeric, "7", 5),
+        })
     }
 
     fn gunzip(bytes: &[u8]) -> Vec<u8> {
@@ -347,6 +360,18 @@ mod tests {
                         if text.is_empty() {
                             map.remove(&key);
                         } else {
+                            map.insert(key, text);
+                        }
+                    }
+                    Step::Change(key) => {
+                        let place = places.entry(key).or_default();
+                        let new = map.get(&key).map(|text| changed(text, number));
+                        let freed = rope.change_near(&key, place, |before| {
+                            assert_eq!(map[&key], before);
+                            new.as_deref()
+                        });
+                        prop_assert_eq!(freed.is_some(), new.is_some());
+                        if let Some(text) = new {
                             map.insert(key, text);
                         }
                     }
