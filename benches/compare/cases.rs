@@ -81,7 +81,7 @@ pub struct Setup {
 pub struct Yardstick {
     /// `gzip -1` as a process, where it is installed.
     pub process: Option<f64>,
-    /// Level 1 in this process, by the library the proxy uses.
+    /// Level 1 in this process, by `zlib-rs`.
     pub flate2: f64,
     pub flate2_size: usize,
 }

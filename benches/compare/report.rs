@@ -140,8 +140,8 @@ fn scrapes(outcome: &Outcome) {
     }
     if let Some(gzip) = outcome.yardstick {
         println!(
-            "\nPacking the same text at level 1 on one core, best of the rounds: `gzip -1` {}, the \
-             library the proxy uses {} ({:.2} MB).",
+            "\nPacking the same text at level 1 on one core, best of the rounds: `gzip -1` {}, \
+             `zlib-rs` {} ({:.2} MB).",
             gzip.process.map_or("–".to_owned(), milliseconds),
             milliseconds(gzip.flate2),
             gzip.flate2_size as f64 / MB

@@ -195,7 +195,7 @@ fn scrape_rows(apps: Figures<'_>) -> Vec<Row> {
             asked: Asked::AtMost(0.5, "x the time of `gzip -1`"),
             figure: ratio(ours(All, Gzip), yardstick.and_then(|it| it.process)),
             detail: list(&[(
-                "to the library at level 1",
+                "to `zlib-rs` at level 1",
                 ratio(ours(All, Gzip), yardstick.map(|it| it.flate2)),
             )]),
         },
