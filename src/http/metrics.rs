@@ -32,8 +32,9 @@ static READERS: Semaphore = Semaphore::const_new(4);
 /// Everything, or what the query chooses.
 pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
     if server.config.own_metrics {
-        let write = own::write(&server.telemetry, &server.store);
-        if let Err(refused) = server.store.apply(write, Now::read()) {
+        let now = Now::read();
+        let write = own::write(&server.telemetry, &server.store, now);
+        if let Err(refused) = server.store.apply(write, now) {
             log::error!("the proxy's own metrics are not shown: {refused}");
         }
     }
@@ -88,7 +89,7 @@ impl Wanted {
     }
 
     /// What it gets: text that was passed through is shown as it was sent.
-    fn of_snapshot(&self, snapshot: &Snapshot) -> Negotiated {
+    fn shown_for(&self, snapshot: &Snapshot) -> Negotiated {
         match self.is_merged(snapshot) {
             true => self.negotiated.clone(),
             false => AS_SENT,
@@ -107,7 +108,7 @@ async fn answer(
     snapshot: Snapshot,
     extent: Extent,
 ) -> Result<Reply, JoinError> {
-    let shown = wanted.of_snapshot(&snapshot);
+    let shown = wanted.shown_for(&snapshot);
     let varies = if wanted.is_merged(&snapshot) {
         "Accept, Accept-Encoding"
     } else {
@@ -173,7 +174,7 @@ async fn select(
             let taken = spawn_blocking(move || {
                 let snapshot = take(&store);
                 // What comes next takes long too, and here nobody is held up.
-                let shown = wanted.of_snapshot(&snapshot);
+                let shown = wanted.shown_for(&snapshot);
                 if !shown.protobuf {
                     make(&snapshot.clone().in_form(shown.form), wanted.gzip);
                 }
@@ -215,7 +216,8 @@ async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError
 }
 
 /// Makes what has yet to be made of a snapshot, with the help of all cores
-/// where it is much.
+/// where it is much. Nobody waits for a helper as such: one that comes late
+/// finds nothing to do.
 fn make(snapshot: &Snapshot, packed: bool) {
     let parts = snapshot.unmade(packed).div_ceil(MADE_AT_ONCE);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

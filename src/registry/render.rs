@@ -13,8 +13,8 @@ use super::patch::{Line, Scratch, patched};
 use super::state::{State, Summary};
 use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};
 
-/// What has changed of a block up to one moment, to be rendered without any
-/// lock.
+/// What has changed of a block up to one moment, to be rendered, or written into
+/// the text before, while the registry goes on.
 #[derive(Debug)]
 pub struct BlockCopy {
     pub id: BlockId,

@@ -26,6 +26,9 @@ const HASH_BITS: u32 = 12;
 const STORED: usize = u16::MAX as usize;
 const STORED_HEAD: usize = 5;
 
+/// Memory that is kept from one text to the next.
+const KEPT: usize = 256 * 1024;
+
 /// Bits to write, the lowest first.
 #[derive(Debug, Clone, Copy)]
 struct Code {
@@ -73,6 +76,12 @@ impl Deflate {
             seen: Box::new([0; 1 << HASH_BITS]),
             block: Vec::new(),
         }
+    }
+
+    /// Lets go of memory that few texts need.
+    pub fn shrink(&mut self) {
+        self.block.clear();
+        self.block.shrink_to(KEPT);
     }
 
     /// The text in blocks that end on a byte boundary, none of which is the

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use super::family::FamilyIndex;
 use super::family_name::FamilyName;
 use super::rope::Place;
 use super::sections::{Key, Part, Sections};
@@ -29,7 +30,7 @@ const ROUNDS: usize = 3;
 
 /// Blocks that come into the output under one lock, so that no writer waits
 /// long.
-const BLOCKS_AT_ONCE: usize = 64;
+const BLOCKS_AT_ONCE: usize = 16;
 
 /// What was taken from the registry and may not be in the output yet. Nothing
 /// stays in here from one snapshot to the next, unless one ends in the middle.
@@ -49,9 +50,13 @@ struct Work {
     /// Freed without a lock.
     freed: Vec<Bytes>,
     scratch: Scratch,
-    /// The name that the family before has in the output, for as long as that
-    /// is locked: blocks of a family come together.
-    name: Option<(Arc<str>, FamilyName)>,
+}
+
+/// The names that families have in the output, for as long as it is locked.
+struct Names<'f> {
+    families: &'f FamilyIndex,
+    /// That of the family before: blocks of a family come together.
+    last: Option<(Arc<str>, FamilyName)>,
 }
 
 impl Store {
@@ -87,9 +92,8 @@ impl Store {
             }
             self.pages_of(&sections, natives)
         };
-        for (id, mark) in work.marks.drain(..) {
-            registry.set_mark(id, mark);
-        }
+        work.set_marks(&mut registry);
+        drop(registry);
         *flush = Flush::default();
         snapshot
     }
@@ -129,6 +133,7 @@ impl Work {
     /// What has changed since it was taken last, and what was lost. `flush`
     /// takes note of it.
     fn take_changed(&mut self, registry: &mut Registry, flush: &mut Flush) -> Changed {
+        self.set_marks(registry);
         for id in self.lost.drain(..) {
             registry.redo(id);
         }
@@ -139,6 +144,12 @@ impl Work {
         changed
     }
 
+    fn set_marks(&mut self, registry: &mut Registry) {
+        for (id, mark) in self.marks.drain(..) {
+            registry.set_mark(id, mark);
+        }
+    }
+
     fn bring(&mut self, sections: &mut Sections, changed: &Changed) {
         self.remove(sections, &changed.gone);
         let texts = self.render(&changed.blocks);
@@ -146,9 +157,9 @@ impl Work {
     }
 
     fn remove(&mut self, sections: &mut Sections, gone: &[(Arc<str>, u32)]) {
-        self.name = None;
+        let mut names = Names::of(&sections.families);
         for (family, number) in gone {
-            let key = self.key(sections, family, *number);
+            let key = names.key(family, *number);
             self.freed.push(sections.rope.remove(&key));
         }
     }
@@ -168,9 +179,9 @@ impl Work {
         texts: Vec<Option<Bytes>>,
         lines: &[Line],
     ) {
-        self.name = None;
+        let mut names = Names::of(&sections.families);
         for (block, text) in blocks.iter().zip(texts) {
-            let key = self.key(sections, &block.family, block.number);
+            let key = names.key(&block.family, block.number);
             let mut place = Place::from(block.mark);
             let freed = match text {
                 Some(text) => Some(sections.rope.set_near(key, text, &mut place)),
@@ -187,14 +198,24 @@ impl Work {
             }
         }
     }
+}
 
-    fn key(&mut self, sections: &Sections, family: &Arc<str>, number: u32) -> Key {
-        let known = self.name.take();
-        let known = known.filter(|(last, _)| Arc::ptr_eq(last, family));
-        let (_, name) = self
-            .name
-            .insert(known.unwrap_or_else(|| (Arc::clone(family), sections.families.name(family))));
-        Key::Family(name.clone(), Part::Block(number))
+impl<'f> Names<'f> {
+    fn of(families: &'f FamilyIndex) -> Self {
+        Names {
+            families,
+            last: None,
+        }
+    }
+
+    fn key(&mut self, family: &Arc<str>, number: u32) -> Key {
+        let same = |(last, _): &&(Arc<str>, FamilyName)| Arc::ptr_eq(last, family);
+        let known = self.last.as_ref().filter(same);
+        let name = known.map_or_else(|| self.families.name(family), |(_, name)| name.clone());
+        if known.is_none() {
+            self.last = Some((Arc::clone(family), name.clone()));
+        }
+        Key::Family(name, Part::Block(number))
     }
 }
 
@@ -282,7 +303,7 @@ mod tests {
         let store = shown();
         let before = text(&store);
         let family = Arc::from("a");
-        let keys = [0, 1].map(|number| Work::default().key(&store.read(), &family, number));
+        let keys = [0, 1].map(|number| Names::of(&store.read().families).key(&family, number));
         store.write().rope.remove(&keys[0]);
         let other = Bytes::from_static(b"a 1\n");
         store.write().rope.set(keys[1].clone(), other);

@@ -69,7 +69,7 @@ impl Fragments {
     }
 
     /// The same where it lies.
-    pub fn look(&self, index: usize) -> &[u8] {
+    pub fn text_at(&self, index: usize) -> &[u8] {
         self.text(self.parts[index])
     }
 
@@ -392,7 +392,13 @@ fn own(text: Bytes) -> Bytes {
 
 /// A copy of `text`, in the memory of `old` where it nearly fills it and nobody
 /// else reads that. What is to be freed comes with it.
+///
+/// Only a small text is sure to have memory of its own: one that is larger may
+/// be the last that is left of something far larger still.
 fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
+    if old.len() > SMALL {
+        return (Bytes::copy_from_slice(text), old);
+    }
     let fits = |memory: &BytesMut| spare::fits(memory.capacity(), text.len());
     match old.try_into_mut() {
         Ok(mut memory) if fits(&memory) => {

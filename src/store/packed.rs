@@ -21,9 +21,11 @@ impl Packed {
         thread_local! {
             static DEFLATE: RefCell<Deflate> = RefCell::new(Deflate::new());
         }
-        DEFLATE.with_borrow_mut(|deflate| Packed {
-            block: Bytes::copy_from_slice(deflate.pack(text)),
-            crc: Crc::of(text),
+        DEFLATE.with_borrow_mut(|deflate| {
+            let block = Bytes::copy_from_slice(deflate.pack(text));
+            deflate.shrink();
+            let crc = Crc::of(text);
+            Packed { block, crc }
         })
     }
 }

@@ -198,9 +198,9 @@ impl Page {
         self.fragments().is(index, text)
     }
 
-    /// What `make` makes of one fragment, which it reads where that lies.
-    pub(super) fn make_of<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
-        make(self.fragments().look(index))
+    /// What `make` makes of the text of one fragment, read where it lies.
+    pub(super) fn with_text<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
+        make(self.fragments().text_at(index))
     }
 
     /// Puts a fragment before the one at `index`.

@@ -103,7 +103,7 @@ impl<K: Ord> Rope<K> {
         let (at, found) = self.find(key, *place);
         let (slot, index) = (self.slots.get_mut(at)?, found.ok()?);
         let before = slot.page.len();
-        let text = slot.page.make_of(index, change);
+        let text = slot.page.with_text(index, change);
         let text = text.filter(|text| !text.is_empty())?;
         *place = Place {
             slot: at as u32,

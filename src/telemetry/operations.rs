@@ -4,6 +4,7 @@ use std::array::from_fn;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Counter, Level, Reason};
 
@@ -52,10 +53,21 @@ pub struct OperationStats {
 struct UdpLosses {
     /// The kernel's numbers of the sockets, which it counts losses by.
     sockets: Vec<u64>,
-    /// What was lost, and how often something had been taken before that was
-    /// read.
-    known: Option<(u64, Option<u64>)>,
+    known: Option<KnownLosses>,
 }
+
+/// What the kernel told last.
+#[derive(Debug, Clone, Copy)]
+struct KnownLosses {
+    lost: Option<u64>,
+    /// How often something had been taken before.
+    takes: u64,
+    read: Instant,
+}
+
+/// For so long it is not asked again while nothing comes. It also drops what is
+/// damaged, which leaves nothing to be taken.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Counts of one transport.
 #[derive(Debug)]
@@ -137,26 +149,37 @@ impl OperationStats {
     /// Datagrams that the kernel dropped since our UDP sockets had no room;
     /// `None` where there is no such socket, or no kernel that tells.
     ///
-    /// The kernel takes long to list its sockets, so it is not asked again
-    /// while nothing comes: a socket that has no room has what is still to be
-    /// taken.
-    pub(super) fn lost(&self) -> Option<u64> {
+    /// The kernel takes long to list its sockets, so it is not asked again for
+    /// a while where nothing came: a socket that has no room has what is still
+    /// to be taken.
+    pub(super) fn lost(&self, now: Instant) -> Option<u64> {
+        self.lost_by(now, || {
+            let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
+            let tables = tables.into_iter();
+            tables
+                .filter_map(|path| fs::read_to_string(path).ok())
+                .collect()
+        })
+    }
+
+    fn lost_by(&self, now: Instant, tables: impl FnOnce() -> Vec<String>) -> Option<u64> {
         let mut losses = self.udp_losses();
         if losses.sockets.is_empty() {
             return None;
         }
         let takes = self.of(Transport::Udp).takes.value();
-        if let Some((_, lost)) = losses.known.filter(|(known, _)| *known == takes) {
-            return lost;
+        let is_known = |known: &KnownLosses| {
+            known.takes == takes && now.saturating_duration_since(known.read) < KNOWN_FOR
+        };
+        if let Some(known) = losses.known.filter(is_known) {
+            return known.lost;
         }
-        let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"]
-            .into_iter()
-            .filter_map(|path| fs::read_to_string(path).ok());
         let mut lost = None;
-        for table in tables {
+        for table in tables() {
             *lost.get_or_insert(0) += dropped(&table, &losses.sockets);
         }
-        losses.known = Some((takes, lost));
+        let read = now;
+        losses.known = Some(KnownLosses { lost, takes, read });
         lost
     }
 
@@ -213,9 +236,30 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_asked_again_once_something_came_or_after_a_while() {
+        let stats = OperationStats::default();
+        let begun = Instant::now();
+        let lost = |seconds, table: &str| {
+            let now = begun + Duration::from_secs(seconds);
+            stats.lost_by(now, || vec![table.to_owned()])
+        };
+        stats.add_udp_socket(4711);
+        assert_eq!(lost(0, TABLE), Some(12));
+        assert_eq!(lost(9, ""), Some(12), "nothing came");
+        stats.count_taken(Transport::Unix, 5);
+        assert_eq!(lost(9, ""), Some(12), "nothing came by UDP");
+        stats.count_taken(Transport::Udp, 0);
+        assert_eq!(lost(9, ""), Some(0));
+        assert_eq!(lost(19, TABLE), Some(12), "it is a while ago");
+        stats.add_udp_socket(4712);
+        assert_eq!(lost(19, TABLE), Some(42), "there is another socket");
+    }
+
+    #[test]
     fn only_what_is_used_is_told() {
         let stats = OperationStats::default();
-        assert_eq!((stats.bytes(), stats.lost()), (vec![], None));
+        let lost = stats.lost(Instant::now());
+        assert_eq!((stats.bytes(), lost), (vec![], None));
         stats.use_transport(Transport::Unix);
         stats.count_applied(Transport::Unix, 3);
         stats.count_refused(Transport::Unix, Reason::BadValue);

@@ -14,7 +14,7 @@ type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// Everything that is known now, as a write to the store: these are families
 /// like any other.
-pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
+pub fn write(telemetry: &Telemetry, store: &Store, now: Now) -> Write {
     let mut out = Encoder::default();
     apps(&mut out, store);
     build_info(&mut out);
@@ -23,7 +23,7 @@ pub fn write(telemetry: &Telemetry, store: &Store) -> Write {
     exposition(&mut out, store);
     groups(&mut out, store);
     requests(&mut out, telemetry);
-    operations(&mut out, &telemetry.operations);
+    operations(&mut out, &telemetry.operations, now);
     polls(&mut out, telemetry);
     process(&mut out, telemetry.started);
     pushes(&mut out, telemetry);
@@ -138,12 +138,12 @@ fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn operations(out: &mut Encoder, stats: &OperationStats) {
+fn operations(out: &mut Encoder, stats: &OperationStats, now: Now) {
     let results = stats.results();
     if results.is_empty() {
         return;
     }
-    if let Some(lost) = stats.lost() {
+    if let Some(lost) = stats.lost(now.tick) {
         out.family(
             "exporter_proxy_operations_datagrams_lost_total",
             Kind::Counter,
