@@ -141,3 +141,46 @@ fn a_half_of_large_texts_does_not_keep_the_other_half() {
     );
     assert_eq!((texts.len(), rest.len()), (10 * SMALL, 12 * SMALL));
 }
+
+#[test]
+fn a_small_text_keeps_no_large_memory() {
+    let body = Bytes::from(vec![b'a'; 1 << 20]);
+    let tail = body.slice(body.len() - SMALL - 20..);
+    let mut texts = Fragments::default();
+    texts.insert(0, tail);
+    let freed = texts.replace(0, Bytes::from(vec![b'b'; SMALL]));
+    assert!(body.as_ptr_range().contains(&freed.as_ptr()), "the body");
+    drop((body, freed));
+    let text = texts.get(0);
+    assert_eq!(text, vec![b'b'; SMALL]);
+    // Small texts take the memory of small ones.
+    let place = text.as_ptr();
+    drop(text);
+    texts.replace(0, Bytes::from(vec![b'c'; SMALL - 1]));
+    assert_eq!(texts.get(0).as_ptr(), place);
+}
+
+#[test]
+fn what_others_read_stays_as_it_is_while_texts_are_rewritten() {
+    let mut texts = fragments_of((0..20).map(|part| format!("m{part} 0\n")));
+    let mut expected: Vec<String> = (0..20).map(|part| format!("m{part} 0\n")).collect();
+    let mut read = Vec::new();
+    for round in 0..200 {
+        let part = round * 7 % 20;
+        let text = format!("m{part} {}\n", "9".repeat(round % 5 + 1));
+        texts.rewrite(part, text.as_bytes());
+        expected[part] = text;
+        assert_eq!(texts.single().unwrap(), expected.concat());
+        if round % 3 == 0 {
+            read.push((texts.single().unwrap(), expected.concat()));
+        }
+    }
+    assert_eq!(texts.len(), expected.concat().len());
+    assert!(read.iter().all(|(held, was)| held == was));
+    // What nobody reads is changed where it lies.
+    drop(read);
+    texts.rewrite(3, b"m3 1\n");
+    let place = texts.single().unwrap().as_ptr();
+    texts.rewrite(3, b"m3 2\n");
+    assert_eq!(texts.single().unwrap().as_ptr(), place);
+}
