@@ -7,8 +7,8 @@
 //! distance of the last repeat mostly is that of the next. So this one looks
 //! there first, then in one small table, and otherwise writes the byte as it
 //! is, all in the fixed codes of section 3.2.6. On text of counters it takes
-//! half the time of `zlib-rs` at its fastest, on other text up to five sixths, for
-//! a result one percent larger.
+//! half the time of `zlib-rs` at its fastest, on other text up to five sixths,
+//! for a result one percent larger.
 
 /// Text is looked at in pieces of so many bytes, so that places fit 16 bits.
 /// What repeats is sought within a piece.

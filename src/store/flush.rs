@@ -74,7 +74,7 @@ impl Store {
             let mut changed = work.take_changed(&mut registry, &mut flush);
             gone.append(&mut changed.gone);
             changed.gone = std::mem::take(&mut gone);
-            if changed.blocks.len() <= FEW_BLOCKS || round == ROUNDS {
+            if changed.blocks.len() + changed.gone.len() <= FEW_BLOCKS || round == ROUNDS {
                 break (registry, changed);
             }
             drop(registry);
