@@ -1,6 +1,7 @@
 //! Operations over real sockets: what is sent is counted, what is wrong is
 //! told, and nothing that a sender does harms another.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -272,6 +273,59 @@ fn series_that_are_not_changed_any_more_go() {
     );
     let metrics = bench.proxy.metrics();
     assert!(!metrics.contains("# TYPE a "), "{metrics}");
+}
+
+/// So many that a scrape renders and makes them away from the threads that
+/// serve, with help.
+#[test]
+fn scrapes_of_many_changed_series_are_whole_in_every_form() {
+    const SERIES: usize = 15_000;
+    const UTF8: &str = "text/plain;version=1.0.0;escaping=allow-utf-8";
+    const OPEN: &str = "application/openmetrics-text;version=1.0.0";
+    let bench = bench("[exporter]\nown_metrics = false\n");
+    let odd = "# TYPE \"o.m\" gauge\n{\"o.m\",a=\"b\"} 1\n";
+    let pushed = bench.proxy.push("PUT", "/metrics/job/j", odd);
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    let forms = [
+        ("", "\no_m{a=\"b\",", "\n"),
+        (UTF8, "\n{\"o.m\",a=\"b\",", "\n"),
+        (OPEN, "\no_m{a=\"b\",", "# EOF\n"),
+    ];
+    let rounds = forms
+        .into_iter()
+        .flat_map(|form| [(form, "identity"), (form, "gzip")]);
+    for (round, ((accept, odd, end), coding)) in (1..).zip(rounds) {
+        // Longer by a digit each time.
+        let value = 10_u64.pow(round) + 1;
+        let messages = (0..SERIES).map(|n| {
+            format!(
+                "{{\"name\":\"g\",\"op\":\"set\",\"value\":{value},\
+                 \"labels\":{{\"n\":\"{n}\",\"path\":\"/p\"}}}}\n"
+            )
+        });
+        let refused = bench.send(messages.collect::<String>().as_bytes());
+        assert!(refused.is_empty(), "{refused:.200}");
+        let headers = [("Accept", accept), ("Accept-Encoding", coding)];
+        let answer = bench.proxy.request("GET", "/metrics", &headers);
+        let mut text = String::new();
+        if coding == "gzip" {
+            let mut decoder = flate2::read::GzDecoder::new(&answer.body[..]);
+            decoder.read_to_string(&mut text).unwrap();
+        } else {
+            text = answer.text();
+        }
+        let shown: HashSet<&str> = text.lines().filter(|line| line.starts_with("g{")).collect();
+        let count = text.lines().filter(|line| line.starts_with("g{")).count();
+        assert_eq!((count, shown.len()), (SERIES, SERIES), "{accept} {coding}");
+        for n in 0..SERIES {
+            let line = format!("g{{n=\"{n}\",path=\"/p\"}} {value}");
+            assert!(shown.contains(&*line), "{accept} {coding}: {line}");
+        }
+        assert!(
+            text.contains(odd) && text.ends_with(end),
+            "{accept} {coding}"
+        );
+    }
 }
 
 #[test]
