@@ -40,6 +40,12 @@ pub mod telemetry;
 // What the user said, settled.
 pub mod config;
 
+// Compressed bodies, unpacked within a limit. Knows no I/O.
+pub mod coding;
+
+// Secrets are hidden before anything is shown or logged. Knows no I/O.
+mod redact;
+
 // Puts the parts together.
 pub mod app;
 

@@ -11,9 +11,9 @@ use hyper::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use serde_json::Value;
 
-use super::mask::{is_secret_name, mask_json, mask_text};
 use super::push::Call;
 use super::reply::{self, Reply};
+use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::store::Now;
 
 /// Bytes of a body that is shown. Of a part of a larger one it could not be
@@ -33,7 +33,7 @@ fn time_line() -> String {
 /// The first line of a request, without its secrets.
 pub fn start_line(head: &Parts) -> String {
     let uri = head.uri.to_string();
-    format!("{} {} {:?}", head.method, mask_text(&uri), head.version)
+    format!("{} {} {:?}", head.method, redact_text(&uri), head.version)
 }
 
 /// `/echo`: the request, and the time.
@@ -64,7 +64,7 @@ fn dump(start: &str, headers: &HeaderMap) -> String {
         if is_secret_name(name.as_str()) {
             out.push_str("***");
         } else {
-            escape(&mut out, &mask_text(&lossless(value.as_bytes())));
+            escape(&mut out, &redact_text(&lossless(value.as_bytes())));
         }
         out.push('\n');
     }
@@ -88,14 +88,14 @@ fn shown(body: &Bytes, content_type: &str) -> String {
     }
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         let mut masked = value.clone();
-        mask_json(&mut masked);
+        redact_json(&mut masked);
         // With secrets in it, it is not shown to the letter.
         if masked != value {
             return format!("{masked}\n");
         }
     }
     let mut out = String::with_capacity(size + 1);
-    escape(&mut out, &mask_text(&lossless(body)));
+    escape(&mut out, &redact_text(&lossless(body)));
     out
 }
 

@@ -14,7 +14,6 @@ mod echo;
 mod encoding;
 mod groups;
 mod incoming;
-mod mask;
 mod metrics;
 mod metrics_api;
 mod push;

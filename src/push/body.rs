@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::coding::{self, Coding};
 use super::{Fault, Group, Intake};
+use crate::coding::{self, Coding};
 use crate::exposition::{
     Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, format_of,
     normalize_as, plain_name, protobuf, write_label_value,

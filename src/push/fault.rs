@@ -1,7 +1,7 @@
 //! Why a push is refused.
 
-use super::coding::CodingError;
 use super::group::PathError;
+use crate::coding::CodingError;
 use crate::store::Refused;
 use crate::telemetry::{Reason, clip};
 
@@ -61,12 +61,7 @@ impl From<Refused> for Fault {
 
 impl From<CodingError> for Fault {
     fn from(problem: CodingError) -> Self {
-        let reason = match problem {
-            CodingError::Unknown(_) | CodingError::Several(_) => Reason::UnsupportedMedia,
-            CodingError::TooLarge { .. } => Reason::TooLarge,
-            CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
-        };
-        Fault::new(reason, &problem.to_string())
+        Fault::new(Reason::from(&problem), &problem.to_string())
     }
 }
 

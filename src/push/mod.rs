@@ -1,7 +1,6 @@
 //! Pushes over HTTP, made into what the store takes. Pure: no I/O.
 //!
 //! - [`group`]: the labels of a group, as a path gives them.
-//! - [`coding`]: bodies that come compressed.
 //! - `aggregate`: families as additions to living ones; `clearmode` says
 //!   how, where the sender wants to.
 //! - `idempotency`: pushes that are sent again.
@@ -21,7 +20,6 @@ mod base64;
 pub mod batch;
 mod body;
 mod clearmode;
-pub mod coding;
 mod create;
 mod families_json;
 mod fault;

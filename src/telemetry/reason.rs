@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::coding::CodingError;
 use crate::exposition::{self as parse, Limit, ParseError};
 use crate::registry;
 use crate::store::{BatchRefused, Refused};
@@ -195,6 +196,16 @@ impl From<&ParseError> for Reason {
             parse::Reason::DuplicateSeries { .. } => Reason::DuplicateSeries,
             parse::Reason::Timestamp { .. } => Reason::Timestamp,
             _ => Reason::InvalidText,
+        }
+    }
+}
+
+impl From<&CodingError> for Reason {
+    fn from(problem: &CodingError) -> Self {
+        match problem {
+            CodingError::Unknown(_) | CodingError::Several(_) => Reason::UnsupportedMedia,
+            CodingError::TooLarge { .. } => Reason::TooLarge,
+            CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
         }
     }
 }

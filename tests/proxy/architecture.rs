@@ -5,24 +5,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and the ones it may name. What is not here may name nothing.
-const MAY_NAME: [(&str, &[&str]); 10] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
+    ("coding", &[]),
+    ("redact", &[]),
     ("exposition", &[]),
     ("registry", &["exposition"]),
     ("store", &["exposition", "registry"]),
-    ("config", &[]),
-    ("telemetry", &["exposition", "registry", "store"]),
+    ("config", &["redact"]),
+    ("telemetry", &["coding", "exposition", "registry", "store"]),
     (
         "push",
-        &["config", "exposition", "registry", "store", "telemetry"],
+        &[
+            "coding",
+            "config",
+            "exposition",
+            "registry",
+            "store",
+            "telemetry",
+        ],
     ),
     ("net", &["config", "store", "telemetry"]),
     (
         "inputs",
         &[
+            "coding",
             "config",
             "exposition",
             "metric_data_capnp",
             "net",
+            "redact",
             "registry",
             "store",
             "telemetry",
@@ -30,7 +41,15 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     ),
     (
         "http",
-        &["config", "exposition", "net", "push", "store", "telemetry"],
+        &[
+            "config",
+            "exposition",
+            "net",
+            "push",
+            "redact",
+            "store",
+            "telemetry",
+        ],
     ),
     (
         "app",

@@ -25,11 +25,11 @@ pub use self::kept::Kept;
 use self::kept::Webhook;
 use self::notice::{Kind, Notice};
 use super::incoming::{self, Taken};
-use super::mask::mask_json;
 use super::push::{Call, after, closing, refusal};
 use super::reply::{self, Reply};
 use super::turns;
 use crate::push::{Fault, Intake};
+use crate::redact::redact_json;
 use crate::store::Now;
 use crate::telemetry::{Reason, WebhookLabels};
 
@@ -190,7 +190,7 @@ impl Content {
             Fault::new(Reason::Malformed, &message).at(problem.line(), Some(problem.column()))
         })?;
         let dedup_key = dedup_key(&body);
-        mask_json(&mut body);
+        redact_json(&mut body);
         Ok(Content {
             notice: Notice::of(kind, &body),
             line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),

@@ -139,7 +139,7 @@ fn text_keeps_all_but_secrets() {
         ("password=[x]y z", "password=*** z"),
         ("tokens: [x, [y], z", "tokens: [***"),
     ] {
-        assert_eq!(mask_text(text), masked);
+        assert_eq!(redact_text(text), masked);
     }
     for text in [
         "",
@@ -156,7 +156,7 @@ fn text_keeps_all_but_secrets() {
         "*Password:*",
         "Compass: north",
     ] {
-        assert!(matches!(mask_text(text), Cow::Borrowed(_)), "{text}");
+        assert!(matches!(redact_text(text), Cow::Borrowed(_)), "{text}");
     }
 }
 
@@ -174,7 +174,7 @@ fn json_keeps_its_shape() {
         ],
         "http://u:x@h": 1, "http://u:y@h": 2, "tokens": {"http://u:x@h": null},
     });
-    mask_json(&mut value);
+    redact_json(&mut value);
     let masked = json!({
         "routing_key": "***", "password": "***", "token": null, "ok": true,
         "credentials": {"user": "***", "more": ["***", "***", false]},
@@ -193,7 +193,7 @@ fn json_keeps_its_shape() {
 proptest! {
     #[test]
     fn no_text_is_too_strange(text in "([a-z]|token|bearer|[=: \\\\\"'&@/é]|://){0,40}") {
-        let masked = mask_text(&text);
+        let masked = redact_text(&text);
         prop_assert!(masked.len() <= text.len() + 3 * text.len());
     }
 
@@ -204,9 +204,9 @@ proptest! {
     ) {
         for form in FORMS {
             let text = format!("{before} {form}{after}");
-            prop_assert!(!mask_text(&text).contains("S3CR3T"), "{}", text);
+            prop_assert!(!redact_text(&text).contains("S3CR3T"), "{}", text);
             let mut value = json!({ "a": [text.as_str()], text.as_str(): 1 });
-            mask_json(&mut value);
+            redact_json(&mut value);
             prop_assert!(!value.to_string().contains("S3CR3T"), "{}", text);
         }
     }
@@ -294,7 +294,33 @@ fn long_texts_cost_no_more_than_their_length() {
         "`:",
     ] {
         let text = part.repeat((1 << 16) / part.len());
-        let _ = mask_text(&text);
-        let _ = mask_text(&format!("{text}token: {text}"));
+        let _ = redact_text(&text);
+        let _ = redact_text(&format!("{text}token: {text}"));
+    }
+}
+
+#[test]
+fn urls_lose_user_info_and_the_values_of_secret_parameters() {
+    for (url, shown) in [
+        ("http://a:1/m?x=1", "http://a:1/m?x=1"),
+        ("http://a:1/m?token=abc&x=1", "http://a:1/m?token=***&x=1"),
+        (
+            "http://a:1/m?x=1&API_Key=a=b",
+            "http://a:1/m?x=1&API_Key=***",
+        ),
+        ("http://a:1/m?%74oken=abc", "http://a:1/m?%74oken=***"),
+        (
+            "http://a:1/m?token&sig=&module=pass",
+            "http://a:1/m?token&sig=&module=pass",
+        ),
+        (
+            "http://a:1/m?password='x%20y'z#top",
+            "http://a:1/m?password=***#top",
+        ),
+        ("http://ada:pw@a:1/m", "http://***@a:1/m"),
+        ("http://ada@a:1/m", "http://***@a:1/m"),
+        ("http://:pw@a:1/m?auth[]=1", "http://***@a:1/m?auth[]=***"),
+    ] {
+        assert_eq!(redact_url(&Url::parse(url).unwrap()), shown);
     }
 }

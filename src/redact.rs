@@ -1,4 +1,4 @@
-//! Secrets are hidden before a request is shown or logged. Pure.
+//! Hides secrets before a request or a URL is shown or logged. Pure.
 //!
 //! What counts is the name that a value stands under; only a few secrets are
 //! known by where they stand alone (a URL's user, a bearer's token, the path of
@@ -15,11 +15,12 @@ use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use url::Url;
 
 use self::value::{skipped_back, value_at, word_at};
 
 /// What stands where a secret was.
-const MASK: &str = "***";
+const REDACTED: &str = "***";
 
 /// A name with one of these in it, its letters and digits alone looked at, is
 /// that of a secret.
@@ -106,17 +107,17 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Hides what stands under secret names at any depth, strings and numbers, and
-/// what [`mask_text`] finds in other strings. A pair such as
+/// what [`redact_text`] finds in other strings. A pair such as
 /// `{"name": "password", "value": "x"}` counts as `{"password": "x"}`. Names
 /// are texts, too, and may have a secret in them.
-pub fn mask_json(value: &mut Value) {
+pub fn redact_json(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let Cow::Owned(masked) = mask_text(text) {
+            if let Cow::Owned(masked) = redact_text(text) {
                 *text = masked;
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(mask_json),
+        Value::Array(values) => values.iter_mut().for_each(redact_json),
         Value::Object(members) => {
             let one_of =
                 |keys: &[&str], name: &str| keys.iter().any(|key| key.eq_ignore_ascii_case(name));
@@ -127,10 +128,10 @@ pub fn mask_json(value: &mut Value) {
                 if is_secret_name(name) || (names_secret && one_of(&HOLDING, name)) {
                     hide(value);
                 } else {
-                    mask_json(value);
+                    redact_json(value);
                 }
             }
-            mask_names(members);
+            redact_names(members);
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -139,23 +140,23 @@ pub fn mask_json(value: &mut Value) {
 /// Hides a value whatever it is, and keeps its shape.
 fn hide(value: &mut Value) {
     match value {
-        Value::String(_) | Value::Number(_) => *value = Value::from(MASK),
+        Value::String(_) | Value::Number(_) => *value = Value::from(REDACTED),
         Value::Array(values) => values.iter_mut().for_each(hide),
         Value::Object(members) => {
             members.values_mut().for_each(hide);
-            mask_names(members);
+            redact_names(members);
         }
         Value::Null | Value::Bool(_) => {}
     }
 }
 
-fn mask_names(members: &mut Map<String, Value>) {
-    let has_secret = |name: &String| matches!(mask_text(name), Cow::Owned(_));
+fn redact_names(members: &mut Map<String, Value>) {
+    let has_secret = |name: &String| matches!(redact_text(name), Cow::Owned(_));
     if !members.keys().any(has_secret) {
         return;
     }
     for (place, (name, value)) in mem::take(members).into_iter().enumerate() {
-        let mut masked = mask_text(&name).into_owned();
+        let mut masked = redact_text(&name).into_owned();
         if members.contains_key(&masked) {
             masked = format!("{masked} ({place})");
         }
@@ -168,7 +169,7 @@ fn mask_names(members: &mut Map<String, Value>) {
 /// users and passwords of URLs; tokens of bearers; paths of known web hooks. All
 /// of these are found where they are percent-encoded, too, but for the ends of
 /// values: what follows one up to a blank or an `&` is hidden with it.
-pub fn mask_text(text: &str) -> Cow<'_, str> {
+pub fn redact_text(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut done = 0;
     let mut at = 0;
@@ -186,7 +187,7 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
             continue;
         };
         masked.push_str(&text[done..secret.start]);
-        masked.push_str(MASK);
+        masked.push_str(REDACTED);
         done = secret.end;
         at = secret.end;
     }
@@ -195,6 +196,40 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
     }
     masked.push_str(&text[done..]);
     Cow::Owned(masked)
+}
+
+/// A URL without its user info and without the values of query parameters that
+/// have secret names.
+pub fn redact_url(url: &Url) -> String {
+    let mut redacted = url.clone();
+    // Only URLs without a host refuse these, and those have no user info.
+    if !url.username().is_empty() || url.password().is_some() {
+        let _ = redacted.set_username(REDACTED);
+        let _ = redacted.set_password(None);
+    }
+    if let Some(query) = url.query() {
+        redacted.set_query(Some(&redact_query(query)));
+    }
+    redacted.into()
+}
+
+/// A query without the values of parameters that have secret names.
+pub fn redact_query(query: &str) -> Cow<'_, str> {
+    let is_secret = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        !value.is_empty() && is_secret_name(&name)
+    };
+    if !query.split('&').any(is_secret) {
+        return Cow::Borrowed(query);
+    }
+    let shown = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if is_secret(parameter) => Cow::Owned(format!("{name}={REDACTED}")),
+            _ => Cow::Borrowed(parameter),
+        });
+    Cow::Owned(shown.collect::<Vec<_>>().join("&"))
 }
 
 /// A character that a secret may stand after.

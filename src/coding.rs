@@ -298,6 +298,31 @@ mod tests {
     }
 
     #[test]
+    fn a_gzip_body_may_have_several_members_and_nothing_after_them() {
+        let (first, second) = (
+            packed(Coding::Gzip, b"m1 1\n"),
+            packed(Coding::Gzip, b"m2 2\n"),
+        );
+        let both = [&first[..], &second].concat();
+        let empty = packed(Coding::Gzip, b"");
+        for body in [both.clone(), [&empty[..], &both, &empty].concat()] {
+            assert_eq!(
+                unpacked(Coding::Gzip, body, 100),
+                Ok(b"m1 1\nm2 2\n".to_vec())
+            );
+        }
+        for end in first.len() + 1..both.len() {
+            let error = unpacked(Coding::Gzip, both[..end].to_vec(), 100);
+            assert!(error.is_err(), "cut at {end} of {}: {error:?}", both.len());
+        }
+        // Go's reader refuses padding with zeros, too.
+        for more in [&b"\0"[..], &[0; 10], &[0; 512], b"more", &first[..1]] {
+            let error = unpacked(Coding::Gzip, [&both[..], more].concat(), 100);
+            assert!(error.is_err(), "{more:?} after the last member: {error:?}");
+        }
+    }
+
+    #[test]
     fn past_the_limit_nothing_is_unpacked() {
         let bomb = vec![0; 64 << 20];
         for coding in COMPRESSED {
