@@ -1,5 +1,6 @@
 //! `[poll_external]`: exporters that the proxy scrapes itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::reader::Table;
 use super::value::{
     Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
 };
+use crate::redact::{redact_query, redact_url};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PollExternal {
@@ -81,7 +83,7 @@ impl Serialize for CaFile {
 }
 
 /// Where a target answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum TargetUrl {
     /// `http://` or `https://`.
     Http(Url),
@@ -108,7 +110,8 @@ impl TargetUrl {
     fn with_path(&self) -> String {
         match self {
             TargetUrl::Http(url) => {
-                let query = url.query().map(|query| format!("?{query}"));
+                let query = url.query().map(redact_query);
+                let query = query.map(|query| format!("?{query}"));
                 format!(
                     "{}{}{}",
                     self.authority(),
@@ -116,25 +119,34 @@ impl TargetUrl {
                     query.unwrap_or_default()
                 )
             }
-            TargetUrl::Unix { path, .. } => format!("{}:{path}", self.authority()),
+            TargetUrl::Unix { path, .. } => format!("{}:{}", self.authority(), redact_path(path)),
         }
     }
 }
 
-/// The URL as people may see it: without credentials.
+/// A path with its query, which may hold secrets.
+fn redact_path(path: &str) -> Cow<'_, str> {
+    match path.split_once('?') {
+        Some((path, query)) => Cow::Owned(format!("{path}?{}", redact_query(query))),
+        None => Cow::Borrowed(path),
+    }
+}
+
+/// The URL as people may see it: without its secrets.
 impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TargetUrl::Http(url) if !url.username().is_empty() || url.password().is_some() => {
-                let mut masked = url.clone();
-                // Refused only by URLs that have no host, and this one has.
-                let _ = masked.set_username("***");
-                let _ = masked.set_password(None);
-                masked.fmt(f)
+            TargetUrl::Http(url) => f.write_str(&redact_url(url)),
+            TargetUrl::Unix { socket, path } => {
+                write!(f, "unix://{}:{}", socket.display(), redact_path(path))
             }
-            TargetUrl::Http(url) => url.fmt(f),
-            TargetUrl::Unix { socket, path } => write!(f, "unix://{}:{path}", socket.display()),
         }
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
