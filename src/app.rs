@@ -20,7 +20,7 @@ use crate::net::{Budget, Connection, Listener, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
-use crate::telemetry::{ListenerName, Received, Telemetry, clip};
+use crate::telemetry::{ListenerName, Received, Telemetry, clip, counted};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -164,8 +164,8 @@ impl App {
         tasks.close();
         if timeout(grace, tasks.wait()).await.is_err() {
             log::warn!(
-                "{} connections or polls did not finish within {grace:?} and are cut off",
-                tasks.len()
+                "{} did not finish within {grace:?} (exporter.shutdown_timeout): cut off",
+                counted(tasks.len(), "connection or poll", "connections or polls")
             );
         }
     }
@@ -198,10 +198,11 @@ impl App {
         self.operations.announce();
         let targets = self.config.poll_external.targets.len();
         if !self.poller.is_empty() {
-            log::info!("polling {targets} targets");
+            log::info!("polling {}", counted(targets, "target", "targets"));
         } else if targets > 0 {
             log::info!(
-                "{targets} targets are configured and not polled: poll_external.poll_other_scrape_endpoints is false"
+                "{} configured, not polled: poll_external.poll_other_scrape_endpoints is false",
+                counted(targets, "target is", "targets are")
             );
         }
     }

@@ -29,6 +29,20 @@ impl Kind {
         }
     }
 
+    /// The word with its article, for messages: `a gauge`, `an untyped`.
+    pub fn with_article(self) -> &'static str {
+        match self {
+            Kind::Counter => "a counter",
+            Kind::Gauge => "a gauge",
+            Kind::Histogram => "a histogram",
+            Kind::Summary => "a summary",
+            Kind::Untyped => "an untyped",
+            Kind::Info => "an info",
+            Kind::StateSet => "a stateset",
+            Kind::GaugeHistogram => "a gaugehistogram",
+        }
+    }
+
     /// The word for it in OpenMetrics.
     pub fn in_open_metrics(self) -> &'static str {
         match self {

@@ -13,8 +13,10 @@
 //! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
 //! - [`protobuf`]: text from protobuf, and protobuf from text.
 //! - [`keep_families`]: a text with some of its families only.
+//! - [`counted`]: a number with its noun, for messages.
 
 mod added;
+mod counted;
 mod encode;
 mod families;
 mod family;
@@ -30,6 +32,7 @@ mod series;
 mod text;
 
 pub use added::{Added, Clash};
+pub use counted::counted;
 pub use encode::{
     Encoder, FamilyEncoder, number_text, write_bound, write_help, write_label_value, write_number,
 };

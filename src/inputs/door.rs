@@ -164,7 +164,7 @@ mod tests {
         let refused = door.admit("a", Text::new(BAD)).unwrap_err();
         assert_eq!(refused.reason, Reason::InvalidText);
         assert!(
-            refused.message.starts_with("app \"a\", line 2 column "),
+            refused.message.starts_with("app \"a\", line 2, column "),
             "{}",
             refused.message
         );
@@ -195,7 +195,7 @@ mod tests {
         let refused = door.admit("a", Text::new("m 1\nn 1\n")).unwrap_err();
         assert_eq!(refused.reason, Reason::TooManySamples);
         assert!(
-            refused.message.contains("at most 1 samples in a text"),
+            refused.message.contains("at most 1 sample in a text"),
             "{}",
             refused.message
         );

@@ -178,8 +178,8 @@ pub(super) fn metrics_of(family: &FamilyText) -> Result<Vec<Metric<'_>>, String>
         ));
     }
     if let Some(stray) = metrics.first_stray {
-        let kind = family.kind.as_str();
-        return Err(format!("{stray} is no part of a {kind}"));
+        let kind = family.kind.with_article();
+        return Err(format!("{stray} is no part of {kind}"));
     }
     Ok(metrics.metrics)
 }

@@ -40,10 +40,8 @@ impl Intake {
     /// No group may be there twice: which of two pushes is later, one write
     /// does not know.
     pub fn batch(&self, json: &[u8], origin: &Origin, now: Now) -> Result<(Write, usize), Fault> {
-        let batch: Batch = serde_json::from_slice(json).map_err(|problem| {
-            let message = format!("the batch is no JSON of a batch: {problem}");
-            Fault::new(Reason::Malformed, &message).at(problem.line(), Some(problem.column()))
-        })?;
+        let batch: Batch = serde_json::from_slice(json)
+            .map_err(|problem| Fault::of_json("JSON of a batch expected", &problem))?;
         if batch.groups.len() > MOST_GROUPS {
             let message = format!("a batch has at most {MOST_GROUPS} groups");
             return Err(Fault::new(Reason::TooLarge, &message));

@@ -208,9 +208,9 @@ impl Intake {
             _ => "",
         };
         if group.labels().contains_key(part) {
-            let kind = family.kind.as_str();
+            let kind = family.kind.with_article();
             let problem = format!(
-                "{name} is a {kind}, whose parts {part} tells apart, and {part} is a label of the group"
+                "{name} is {kind}, whose parts {part} tells apart, and {part} is a label of the group"
             );
             return told(Reason::BadLabels, problem);
         }

@@ -314,8 +314,8 @@ fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String
         Some(value @ Value::Histogram { .. }) if kind == Kind::Histogram => return Ok(value),
         Some(value @ Value::Summary { .. }) if kind == Kind::Summary => return Ok(value),
         Some(value) => {
-            let (kind, other) = (kind.as_str(), of_value(&value));
-            return Err(format!("it is a {other}, and its family is a {kind}"));
+            let (kind, other) = (kind.with_article(), of_value(&value));
+            return Err(format!("it is a {other}, and its family is {kind}"));
         }
     };
     if number.is_nan() {
@@ -336,8 +336,8 @@ fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String
         Kind::Counter => Ok(Value::Counter(number)),
         Kind::Untyped => Ok(Value::Untyped(number)),
         Kind::Histogram | Kind::Summary => {
-            let kind = kind.as_str();
-            Err(format!("it is a single value, and its family is a {kind}"))
+            let kind = kind.with_article();
+            Err(format!("it is a single value, and its family is {kind}"))
         }
         _ => Ok(Value::Gauge(number)),
     }

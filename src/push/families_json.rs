@@ -23,7 +23,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use self::items::{Items, RawItem};
 use super::Fault;
-use crate::exposition::{Kind, Value};
+use crate::exposition::{Kind, Value, counted};
 use crate::telemetry::Reason;
 
 /// One family as it was sent.
@@ -71,11 +71,10 @@ pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Fault>
     read.map_err(|problem| {
         let (line, column) = (problem.line(), problem.column());
         if let Some(passed) = &bound.passed {
-            let message = format!("line {line}: {passed}");
+            let message = format!("the body, line {line}, column {column}: {passed}");
             return Fault::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
-        let message = format!("the body is no JSON of families: {problem}");
-        Fault::new(Reason::Malformed, &message).at(line, Some(column))
+        Fault::of_json("JSON of families expected", &problem)
     })
 }
 
@@ -95,7 +94,8 @@ impl Bound {
             Some(left) => self.left = left,
             None => {
                 let most = self.most.values;
-                let problem = format!("there are more than {most} values (exposition.max_samples)");
+                let most = counted(most, "value", "values");
+                let problem = format!("there are more than {most} (exposition.max_samples)");
                 return Err(self.pass(problem));
             }
         }
@@ -108,7 +108,8 @@ impl Bound {
         if labels < most {
             return Ok(());
         }
-        let problem = format!("a metric has more than {most} labels (exposition.max_labels)");
+        let most = counted(most, "label", "labels");
+        let problem = format!("a metric has more than {most} (exposition.max_labels)");
         Err(self.pass(problem))
     }
 
@@ -117,7 +118,8 @@ impl Bound {
         if text.len() <= most {
             return Ok(());
         }
-        let problem = format!("{what} has more than {most} bytes (exposition.max_label_length)");
+        let most = counted(most, "byte", "bytes");
+        let problem = format!("{what} has more than {most} (exposition.max_label_length)");
         Err(self.pass(problem))
     }
 

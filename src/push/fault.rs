@@ -30,6 +30,18 @@ impl Fault {
         }
     }
 
+    /// A body that is not the JSON that was expected.
+    pub fn of_json(expected: &str, problem: &serde_json::Error) -> Self {
+        let (line, column) = (problem.line(), problem.column());
+        let told = problem.to_string();
+        // serde_json ends its message with the place.
+        let told = told
+            .rsplit_once(" at line ")
+            .map_or(&*told, |(told, _)| told);
+        let message = format!("the body, line {line}, column {column}: {expected}: {told}");
+        Fault::new(Reason::Malformed, &message).at(line, Some(column))
+    }
+
     /// The same, to be noted with the group.
     #[must_use]
     pub fn noted(mut self) -> Self {

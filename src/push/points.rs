@@ -44,10 +44,10 @@ pub fn complete(family: &mut FamilyText, hash: &impl BuildHasher) -> Result<(), 
     if metrics.metrics.is_empty()
         && let Some(stray) = metrics.first_stray
     {
-        let kind = family.kind.as_str();
+        let kind = family.kind.with_article();
         return Err(Problem {
             reason: Reason::InvalidText,
-            text: format!("{stray} is no part of a {kind}"),
+            text: format!("{stray} is no part of {kind}"),
         });
     }
     let mut lines = Lines {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
-use crate::exposition::{FamilyText, Kind, single};
+use crate::exposition::{FamilyText, Kind, counted, single};
 use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
 use crate::telemetry::Reason;
 
@@ -121,16 +121,18 @@ impl Intake {
         let config = &self.exposition;
         let told = |problem: &str| Err(Fault::new(Reason::BadLabels, problem));
         if group.labels().len() > config.max_labels {
-            let most = config.max_labels;
+            let most = counted(config.max_labels, "label", "labels");
             return told(&format!(
-                "the group has more than {most} labels (exposition.max_labels)"
+                "{}: it has more than {most} (exposition.max_labels)",
+                shown(group)
             ));
         }
         let most = config.max_label_length;
         let long = |(name, value): &(&String, &String)| name.len() > most || value.len() > most;
         match group.labels().iter().find(long) {
             Some((name, _)) => told(&format!(
-                "a label of the group has more than {most} bytes (exposition.max_label_length): {name:?}"
+                "a label of the group has more than {} (exposition.max_label_length): {name:?}",
+                counted(most, "byte", "bytes")
             )),
             None => Ok(()),
         }
@@ -152,7 +154,7 @@ impl Intake {
             others: Others::Keep,
             origin: sender.origin.clone(),
             lifetime: self.lifetime(sender),
-            problem: Some(fault.message.clone()),
+            problem: Some(format!("{}: {}", fault.reason, fault.message)),
         })
     }
 

@@ -244,7 +244,7 @@ impl<'r> Planner<'r> {
         if kind != kind.in_text() {
             return Err(Refused::WrongChange {
                 family: family_text(&name),
-                kind: kind.as_str(),
+                kind: kind.with_article(),
                 change: "aggregated",
             });
         }
@@ -281,8 +281,8 @@ impl<'r> Planner<'r> {
         if family.kind != update.kind {
             return Err(Refused::KindConflict {
                 family: family_text(&family.name),
-                kind: update.kind.as_str(),
-                held: family.kind.as_str(),
+                kind: update.kind.with_article(),
+                held: family.kind.with_article(),
             });
         }
         if family.help.is_none() && update.help.is_some() {
@@ -388,7 +388,7 @@ impl<'r> Planner<'r> {
             return Err(Refused::ReservedLabel {
                 series: series_text(&family.name, series.labels.as_str()),
                 label: own,
-                kind: family.kind.as_str(),
+                kind: family.kind.with_article(),
             });
         }
         Ok(())
@@ -590,7 +590,7 @@ fn refused(problem: Problem, family: &PlannedFamily, labels: &LabelText) -> Refu
         },
         Problem::WrongChange(change) => Refused::WrongChange {
             family: family_text(&family.name),
-            kind: family.kind.as_str(),
+            kind: family.kind.with_article(),
             change,
         },
     }

@@ -1,15 +1,17 @@
 //! Why a batch changed nothing.
 
+use crate::exposition::counted;
+
 /// Why a batch changed nothing. Texts of senders are cut short in here.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
-    #[error("family {family} is a {kind} here, and a {held} already")]
+    #[error("family {family} is {kind} here, and {held} already")]
     KindConflict {
         family: String,
         kind: &'static str,
         held: &'static str,
     },
-    #[error("family {family} cannot be {change}, since it is a {kind}")]
+    #[error("family {family} cannot be {change}, since it is {kind}")]
     WrongChange {
         family: String,
         kind: &'static str,
@@ -33,25 +35,30 @@ pub enum Refused {
         "series {series}: its bounds differ from those that are there{more} (push.bucket_conflict)"
     )]
     BucketConflict { series: String, more: &'static str },
-    #[error("series {series}: label {label} is the family's own, since it is a {kind}")]
+    #[error("series {series}: label {label} is the family's own, since it is {kind}")]
     ReservedLabel {
         series: String,
         label: &'static str,
         kind: &'static str,
     },
-    #[error("series {series} is new, and {limit} families may be there")]
+    #[error(
+        "cannot add series {series}: the limit of {} is reached (push.max_families)",
+        counted(*.limit, "family", "families")
+    )]
     TooManyFamilies { series: String, limit: usize },
-    #[error("series {series} is new, and {limit} series may be there")]
+    #[error("cannot add series {series}: the limit of {limit} series is reached (push.max_series)")]
     TooManySeries { series: String, limit: usize },
-    #[error("series {series} is new, and {limit} series may be in a family")]
+    #[error(
+        "cannot add series {series}: the limit of {limit} series of one family is reached (push.max_series_per_family)"
+    )]
     TooManySeriesOfFamily { series: String, limit: usize },
-    #[error("series {series}: its labels have {size} bytes, and {limit} may be")]
+    #[error("series {series}: its labels have {size} bytes, and the limit is {limit}")]
     LabelsTooLong {
         series: String,
         size: usize,
         limit: usize,
     },
-    #[error("series {series}: it has {bounds} bounds, and {limit} may be")]
+    #[error("series {series}: it has {bounds} bounds, and the limit is {limit}")]
     TooManyBounds {
         series: String,
         bounds: usize,

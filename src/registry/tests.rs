@@ -206,8 +206,8 @@ fn a_kind_holds_until_the_family_is_gone() {
     );
     let conflict = Refused::KindConflict {
         family: "m".to_owned(),
-        kind: "counter",
-        held: "gauge",
+        kind: "a counter",
+        held: "a gauge",
     };
     assert_eq!(twice, Err(conflict.clone()));
     apply(&mut registry, vec![gauge()], now).unwrap();
@@ -251,7 +251,7 @@ fn limits_are_counted_once_a_batch() {
     let families = apply(&mut registry, vec![other("b")], now);
     assert_eq!(
         families.unwrap_err().to_string(),
-        "series b is new, and 2 families may be there"
+        "cannot add series b: the limit of 2 families is reached (push.max_families)"
     );
 }
 
@@ -308,10 +308,8 @@ fn labels_that_a_kind_uses_itself_are_refused() {
     ] {
         let own = update("m", kind, &[(label, "1")], change.clone());
         let refused = apply(&mut registry, vec![own], now).unwrap_err();
-        let message = format!(
-            "label {label} is the family's own, since it is a {}",
-            kind.as_str()
-        );
+        let kind_text = kind.with_article();
+        let message = format!("label {label} is the family's own, since it is {kind_text}");
         assert!(refused.to_string().ends_with(&message), "{refused}");
         let fine = update("m", kind, &[("a", "1")], change);
         apply(&mut registry, vec![fine], now).unwrap();
@@ -357,7 +355,7 @@ fn names_and_labels_are_bounded() {
     );
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "series h: it has 3 bounds, and 2 may be"
+        "series h: it has 3 bounds, and the limit is 2"
     );
     let info = update("i", Kind::Info, &[], Change::Set(1.0));
     assert!(matches!(

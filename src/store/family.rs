@@ -17,6 +17,7 @@ use super::living::BatchRefused;
 use super::owners::Owners;
 use super::plan::SectionPlan;
 use super::rope::Place;
+use super::write::Elsewhere;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, plain_name};
 use crate::registry::{self, Claims, Head, family_text};
@@ -328,13 +329,15 @@ fn check_name<'n>(
             line: family.line,
             family: family.name.to_string(),
             other: other.to_owned(),
+            holder: Elsewhere::default(),
         }),
         Some(NameFault::Kind(held)) => Err(Refused::KindConflict {
             section: id.clone(),
             line: family.line,
             family: family.name.to_string(),
-            kind: family.kind.as_str(),
-            held: held.as_str(),
+            kind: family.kind.with_article(),
+            held: held.with_article(),
+            holder: Elsewhere::default(),
         }),
     }
 }
@@ -412,8 +415,9 @@ impl FamilyIndex {
                 Some(NameFault::Kind(held)) => {
                     return Err(BatchRefused::KindConflict {
                         family: family_text(family),
-                        kind: kind.as_str(),
-                        held: held.as_str(),
+                        kind: kind.with_article(),
+                        held: held.with_article(),
+                        holder: Elsewhere::default(),
                     });
                 }
             }

@@ -133,17 +133,17 @@ fn an_update_is_checked_against_what_stays_in_its_own_section_and_in_others() {
         (
             Others::Keep,
             vec![gauge("h_count", "g", "1")],
-            "cannot stand beside family h",
+            "cannot be exposed beside family h",
         ),
         (
             Others::Keep,
             vec![family("a", Kind::Counter, "g", "1")],
-            "a counter here, and a gauge elsewhere",
+            "a counter here, and a gauge in group o",
         ),
         (
             Others::Drop,
             vec![family("a", Kind::Counter, "g", "1")],
-            "a counter here, and a gauge elsewhere",
+            "a counter here, and a gauge in group o",
         ),
         (
             Others::Keep,
@@ -153,7 +153,7 @@ fn an_update_is_checked_against_what_stays_in_its_own_section_and_in_others() {
         (
             Others::Keep,
             vec![family("z", Kind::Counter, "g", "1")],
-            "a counter here, and a gauge elsewhere",
+            "a counter here, and a gauge in group o",
         ),
         (
             Others::Keep,
@@ -163,7 +163,7 @@ fn an_update_is_checked_against_what_stays_in_its_own_section_and_in_others() {
         (
             Others::Keep,
             vec![gauge("push.time.seconds", "g", "1")],
-            "cannot stand beside family push_time_seconds",
+            "cannot be exposed beside family push_time_seconds",
         ),
     ] {
         let refused = apply(update("g", others, families))

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::family::reserved;
 use super::sections::{Key, Part, Sections};
+use super::write::Elsewhere;
 use super::{Now, Store};
 use crate::exposition::Kind;
 use crate::registry::{self, Batch, Claims, Plan, Registry};
@@ -26,17 +27,18 @@ pub enum BatchRefused {
     /// It does not fit with itself, or with what lives.
     #[error(transparent)]
     Registry(#[from] registry::Refused),
-    #[error("family {family} is a {kind} here, and a {held} elsewhere")]
+    #[error("family {family} is {kind} here, and {held} {holder}")]
     KindConflict {
         family: String,
         kind: &'static str,
         held: &'static str,
+        holder: Elsewhere,
     },
     #[error("{}", collision(family, other))]
     NameCollision { family: String, other: String },
     #[error("series {series} is exposed elsewhere already")]
     DuplicateSeries { series: String },
-    #[error("{size} bytes would be held, and {limit} may be (exposition.max_total)")]
+    #[error("{size} bytes would be held, and the limit is {limit} (exposition.max_total)")]
     TooManyBytes { size: usize, limit: usize },
 }
 
@@ -47,8 +49,8 @@ fn collision(family: &str, other: &str) -> String {
              choose another name"
         ),
         None => format!(
-            "family {family} cannot stand beside family {other}, one of whose series would have \
-             its name"
+            "family {family} cannot be exposed beside family {other}: a series of one would have \
+             the name of the other"
         ),
     }
 }
@@ -171,7 +173,12 @@ impl Sections {
         if size > limit && size > self.weight {
             return Err(BatchRefused::TooManyBytes { size, limit });
         }
-        self.families.check_claims(plan)
+        self.families.check_claims(plan).map_err(|mut refused| {
+            if let BatchRefused::KindConflict { family, holder, .. } = &mut refused {
+                *holder = self.exposer(family, &[]);
+            }
+            refused
+        })
     }
 
     /// Enters what the registry takes and lets go. Heads are set at once, and

@@ -75,6 +75,13 @@ impl<K: Ord> Rope<K> {
         self.slots.last()?.keys.last()
     }
 
+    /// The keys behind `key`, in order.
+    pub fn keys_after<'r>(&'r self, key: &'r K) -> impl Iterator<Item = &'r K> {
+        let slots = self.slots.get(self.slot_of(key)..).unwrap_or_default();
+        let keys = slots.iter().flat_map(|slot| &slot.keys);
+        keys.skip_while(move |other| *other <= key)
+    }
+
     /// The pages as they are now. What is written later does not touch them.
     pub fn pages(&self) -> Vec<Arc<Page>> {
         self.slots

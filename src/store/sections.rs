@@ -14,6 +14,7 @@ use super::family_name::FamilyName;
 use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::Rope;
+use super::write::Elsewhere;
 use super::{
     Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Totals,
     Write,
@@ -107,7 +108,32 @@ impl Sections {
             .collect();
         self.check_places(&plans, limits)?;
         self.check_bytes(&plans, limits)?;
-        self.families.check(&plans)
+        self.families.check(&plans).map_err(|mut refused| {
+            if let Some((family, holder)) = refused.in_the_way() {
+                let changed: Vec<&SectionId> = plans.iter().map(|plan| plan.id).collect();
+                *holder = self.exposer(family, &changed);
+            }
+            refused
+        })
+    }
+
+    /// One of those who expose a family, but for these sections.
+    pub(super) fn exposer(&self, family: &str, but: &[&SectionId]) -> Elsewhere {
+        /// Sections that are looked at: this is for a message.
+        const MOST: usize = 64;
+        let head = Key::Family(FamilyName::from(Arc::from(family)), Part::Head);
+        for key in self.rope.keys_after(&head).take(MOST) {
+            match key {
+                Key::Family(name, _) if **name != *family => break,
+                Key::Family(_, Part::Samples(id)) if !but.contains(&id) => {
+                    return Elsewhere::Section(id.clone());
+                }
+                Key::Family(_, Part::Block(_)) => return Elsewhere::Aggregated,
+                Key::Family(..) => {}
+                Key::Verbatim(_) => break,
+            }
+        }
+        Elsewhere::Unknown
     }
 
     /// Whether there is place for what is new.

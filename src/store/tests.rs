@@ -321,21 +321,21 @@ fn what_meets_another_sections_families_is_refused_and_changes_nothing() {
     let kind = refused(family("m", Kind::Counter, &["m{x=\"b\"} 1"]));
     assert_eq!(
         kind,
-        "line 7 of app \"b\": family m is a counter here, and a gauge elsewhere"
+        "app \"b\", line 7: family m is a counter here, and a gauge in app \"a\""
     );
     let duplicate = refused(family("m", Kind::Gauge, &["m 1", "m{x=\"a\"} 9"]));
     assert!(
-        duplicate.contains("series m{x=\"a\"}, of the family at line 7"),
+        duplicate.contains("family at line 7: series m{x=\"a\"} is exposed"),
         "{duplicate}"
     );
     let inside = refused(family("h_sum", Kind::Gauge, &["h_sum{x=\"b\"} 1"]));
     assert!(
-        inside.contains("h_sum cannot stand beside family h"),
+        inside.contains("h_sum cannot be exposed beside family h"),
         "{inside}"
     );
     let around = refused(family("s", Kind::Summary, &["s_count 1"]));
     assert!(
-        around.contains("s cannot stand beside family s_sum"),
+        around.contains("s cannot be exposed beside family s_sum"),
         "{around}"
     );
 

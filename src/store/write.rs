@@ -1,10 +1,11 @@
 //! The one way to change the store.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{Origin, SectionId};
-use crate::exposition::{Content, FamilyText};
+use crate::exposition::{Content, FamilyText, counted};
 
 /// Changes that are seen together or not at all.
 #[derive(Debug)]
@@ -103,45 +104,70 @@ pub enum Others {
     Drop,
 }
 
+/// Who else exposes a family, for messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Another part of the same write, or nobody that can be named.
+    #[default]
+    Unknown,
+    Section(SectionId),
+    /// The registry.
+    Aggregated,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Elsewhere::Unknown => f.write_str("elsewhere"),
+            Elsewhere::Section(id) => write!(f, "in {id}"),
+            Elsewhere::Aggregated => f.write_str("among the aggregated families"),
+        }
+    }
+}
+
 /// Why a write changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "{section} is new, and of {limit} apps at most (receiver.max_apps) too few places are left"
+        "cannot add {section}: the limit of {} is reached (receiver.max_apps)",
+        counted(*.limit, "app", "apps")
     )]
     TooManyApps { section: SectionId, limit: usize },
     #[error(
-        "{section} is new, and of {limit} groups at most (push.max_groups) too few places are left"
+        "cannot add {section}: the limit of {} is reached (push.max_groups)",
+        counted(*.limit, "group", "groups")
     )]
     TooManyGroups { section: SectionId, limit: usize },
     #[error(
-        "with the text of {section}, {size} bytes would be held, and {limit} may be (exposition.max_total)"
+        "{section}: with its text {size} bytes would be held, and the limit is {limit} (exposition.max_total)"
     )]
     TooManyBytes {
         section: SectionId,
         size: usize,
         limit: usize,
     },
-    #[error("line {line} of {section}: family {family} is a {kind} here, and a {held} elsewhere")]
+    #[error("{section}, line {line}: family {family} is {kind} here, and {held} {holder}")]
     KindConflict {
         section: SectionId,
         line: usize,
         family: String,
         kind: &'static str,
         held: &'static str,
+        holder: Elsewhere,
     },
     #[error(
-        "line {line} of {section}: family {family} cannot stand beside family {other}, one of whose series would have its name"
+        "{section}, line {line}: family {family} cannot be exposed beside family {other} ({holder}): a series of one would have the name of the other"
     )]
     NameCollision {
         section: SectionId,
         line: usize,
         family: String,
         other: String,
+        holder: Elsewhere,
     },
     #[error(
-        "{section}: series {series}{} is exposed {}",
-        if *.line > 0 { format!(", of the family at line {}," , .line) } else { String::new() },
+        "{section}{}: series {series} is exposed {}",
+        if *.line > 0 { format!(", family at line {}" , .line) } else { String::new() },
         if *.twice { "twice" } else { "elsewhere already" }
     )]
     DuplicateSeries {
@@ -154,6 +180,16 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The family of another producer that is in the way, by its full name,
+    /// and where to note whose it is.
+    pub(super) fn in_the_way(&mut self) -> Option<(&str, &mut Elsewhere)> {
+        match self {
+            Refused::KindConflict { family, holder, .. } => Some((family, holder)),
+            Refused::NameCollision { other, holder, .. } => Some((other, holder)),
+            _ => None,
+        }
+    }
+
     /// The section at fault.
     pub fn section(&self) -> &SectionId {
         match self {

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::exposition::counted;
 pub use clip::{clip, clip_to};
 pub use listeners::{ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};

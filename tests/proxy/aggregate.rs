@@ -108,7 +108,7 @@ fn nothing_of_a_push_with_a_fault_is_added() {
             "ok 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 2\n",
             "h",
         ),
-        ("ok 1\nbad{a=\"1\" 2\n", "line 2 column"),
+        ("ok 1\nbad{a=\"1\" 2\n", "line 2, column"),
     ] {
         let answer = refused(&proxy, "/metrics", body, 400);
         assert!(answer.contains(told), "{answer}");
@@ -278,7 +278,12 @@ fn series_are_bounded() {
     let proxy = Proxy::start(&format!("{ADDING}max_series_per_family = 2\n"));
     add(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"2\"} 1\n");
     let told = refused(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"3\"} 1\n", 503);
-    assert!(told.contains("2 series may be in a family"), "{told}");
+    assert!(
+        told.contains(
+            "the limit of 2 series of one family is reached (push.max_series_per_family)"
+        ),
+        "{told}"
+    );
 }
 
 #[test]

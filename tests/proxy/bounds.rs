@@ -75,7 +75,10 @@ fn new_apps_past_max_apps_are_refused_and_known_ones_go_on() {
     assert_eq!(proxy.push_tcp(b"{\"a\":\"a 1\",\"b\":\"b 1\"}"), "");
     // Two new ones do not fit, so neither comes in, nor does the known one's text.
     let answer = proxy.push_tcp(b"{\"a\":\"a 2\",\"c\":\"c 1\",\"d\":\"d 1\"}");
-    assert!(answer.starts_with("error: app \"c\" is new"), "{answer}");
+    assert!(
+        answer.starts_with("error: cannot add app \"c\": the limit of 3 apps is reached"),
+        "{answer}"
+    );
     assert!(answer.contains("receiver.max_apps"), "{answer}");
     assert_eq!(names(&proxy), ["a", "b"]);
     assert_eq!(text_of(&proxy, "a").as_deref(), Some("a 1\n"));

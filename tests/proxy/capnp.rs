@@ -448,7 +448,7 @@ fn a_receiver_of_one_format_refuses_the_other() {
     let proxy = Proxy::start("[receiver]\nformat = \"json\"\n");
     for answer in [proxy.push_tcp(&capnp), proxy.push_unix(&capnp)] {
         assert!(
-            answer.starts_with("error: line 1 column 1: expected `{`"),
+            answer.starts_with("error: line 1, column 1: expected `{`"),
             "{answer}"
         );
     }

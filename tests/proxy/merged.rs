@@ -78,7 +78,7 @@ fn a_bad_text_is_refused_and_the_last_good_one_stays() {
         &serde_json::json!({ "b": "n 1", "a": "m 2\nm{x=\"y\" 3\n" }),
     );
     assert!(
-        answer.starts_with("error: app \"a\", line 2 column 9: expected ',' or '}'"),
+        answer.starts_with("error: app \"a\", line 2, column 9: expected ',' or '}'"),
         "{answer}"
     );
     let metrics = proxy.metrics();
@@ -91,11 +91,16 @@ fn a_bad_text_is_refused_and_the_last_good_one_stays() {
     assert_eq!(app["state"], "stale");
     let problem = app["last_problem"]["reason"].as_str().unwrap();
     assert!(
-        problem.contains("invalid_text: app \"a\", line 2 column 9"),
+        problem.contains("invalid_text: app \"a\", line 2, column 9"),
         "{problem}"
     );
-    assert!(proxy.get("/apps?wide=1").text().contains("line 2 column 9"));
-    assert!(proxy.log().contains("line 2 column 9"), "{}", proxy.log());
+    assert!(
+        proxy
+            .get("/apps?wide=1")
+            .text()
+            .contains("line 2, column 9")
+    );
+    assert!(proxy.log().contains("line 2, column 9"), "{}", proxy.log());
     assert_eq!(proxy.get("/apps/b").status, 404);
 
     push(&proxy, &serde_json::json!({ "a": "m 4" }));
@@ -112,7 +117,7 @@ fn what_does_not_fit_beside_others_is_the_later_senders_error() {
     for (text, words) in [
         (
             "# TYPE m counter\nm{x=\"2\"} 1\n",
-            "family m is a counter here, and a gauge elsewhere",
+            "line 2: family m is a counter here, and a gauge in app \"a\"",
         ),
         (
             "# TYPE m gauge\nm{x=\"2\"} 1\nm{x=\"1\"} 2\n",

@@ -157,28 +157,28 @@ fn what_is_refused_is_told_with_its_place_counted_and_logged() {
             "job/x",
             "m 1\nn 2 3\n",
             400,
-            "group {job=\"x\"}, line 2 column 5: expected no timestamp, found 3",
+            "group {job=\"x\"}, line 2, column 5: expected no timestamp, found 3",
             "timestamp",
         ),
         (
             "job/x",
             "m{a=\"1\" 2\n",
             400,
-            "group {job=\"x\"}, line 1 column 9: ",
+            "group {job=\"x\"}, line 1, column 9: ",
             "invalid_text",
         ),
         (
             "job/x",
             "m 1\nm 2\n",
             400,
-            "line 2 column 1: expected each series once",
+            "line 2, column 1: expected each series once",
             "duplicate_series",
         ),
         (
             "job/x",
             "# TYPE taken counter\ntaken 1\n",
             400,
-            "family taken is a counter here, and a gauge elsewhere",
+            "family taken is a counter here, and a gauge in group {job=\"y\"}",
             "kind_conflict",
         ),
         (
@@ -511,7 +511,7 @@ fn a_large_body_is_taken_whole_or_not_at_all() {
     let answer = proxy.push("PUT", "/metrics/job/x", format!("{lines}n{{\n"));
     assert_eq!(answer.status, 400);
     assert!(
-        answer.text().contains("line 50001 column 3"),
+        answer.text().contains("line 50001, column 3"),
         "{}",
         answer.text()
     );
@@ -580,7 +580,7 @@ fn groups_are_bounded_in_number() {
     assert!(
         answer
             .text()
-            .contains("of 1 groups at most (push.max_groups)"),
+            .contains("the limit of 1 group is reached (push.max_groups)"),
         "{}",
         answer.text()
     );

@@ -157,7 +157,7 @@ fn a_batch_is_taken_whole_or_not_at_all() {
         ),
         (
             json!({ "labels": { "job": "b" }, "metrics": "# TYPE m gauge\nm 1\n" }),
-            "group {job=\"b\"}: family m is a gauge here",
+            "group {job=\"b\"}, line 2: family m is a gauge here",
         ),
         (
             json!({ "labels": { "a": "b" } }),
@@ -192,7 +192,7 @@ fn a_body_can_be_checked_without_being_stored() {
     assert_eq!(status, 400);
     let reason = bad["errors"][0]["reason"].as_str().unwrap();
     assert!(
-        reason.contains("family m is a untyped here, and a gauge elsewhere"),
+        reason.contains("family m is an untyped here, and a gauge"),
         "{reason}"
     );
     assert_eq!(check("/job", "").0, 400);

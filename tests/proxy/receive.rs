@@ -269,7 +269,7 @@ fn a_wrong_document_gets_one_line_is_counted_and_leaves_no_trace() {
         let answer = proxy.push_tcp(&[earlier.as_bytes(), &document].concat());
         let place = position.map_or_else(
             || "error: document 2, ".to_owned(),
-            |(line, column)| format!("error: document 2, line {line} column {column}: "),
+            |(line, column)| format!("error: document 2, line {line}, column {column}: "),
         );
         assert!(answer.starts_with(&place), "{shown}: {answer}");
         assert!(answer.contains(words), "{shown}: {answer}");
@@ -302,7 +302,7 @@ fn a_wrong_document_gets_one_line_is_counted_and_leaves_no_trace() {
 fn a_wrong_first_document_gets_the_same_line_without_a_number_on_both_sockets() {
     let proxy = Proxy::start("");
     let wrong = b"{\"wrong\":\"w 1\",\"x\":7}";
-    let expected = "error: line 1 column 20: invalid type: integer `7`, \
+    let expected = "error: line 1, column 20: invalid type: integer `7`, \
                     expected text or a list of lines for app \"x\"\n";
     assert_eq!(proxy.push_tcp(wrong), expected);
     assert_eq!(proxy.push_unix(wrong), expected);
@@ -324,7 +324,7 @@ fn garbage_after_a_document_is_told_and_the_document_stays() {
         ("\0", "not byte 0x00"),
     ] {
         let answer = proxy.push_tcp(format!("{{\"app\":\"m 1\"}}{garbage}").as_bytes());
-        assert!(answer.starts_with("error: document 2, line 1 column 1: "));
+        assert!(answer.starts_with("error: document 2, line 1, column 1: "));
         assert!(answer.contains(said), "{garbage:?}: {answer}");
         assert_eq!(names(&proxy), ["app"]);
     }
@@ -345,7 +345,7 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
     }
     let line = String::from_utf8(line).unwrap();
     assert!(
-        line.starts_with("error: line 1 column 20: invalid type"),
+        line.starts_with("error: line 1, column 20: invalid type"),
         "{line}"
     );
     // What is sent on is taken, and the connection ends without a reset, which
@@ -362,7 +362,7 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"wrong\":{");
     let answer = sender.read_to_end();
-    assert!(answer.starts_with("error: line 1 column 10: "), "{answer}");
+    assert!(answer.starts_with("error: line 1, column 10: "), "{answer}");
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"wrong\":1");
     let answer = sender.read_to_end();

@@ -151,14 +151,8 @@ fn what_is_wrong_is_told_and_changes_nothing() {
             r#"{"value":"+Inf"}"#,
             "[1].metrics[1] of m_total: its value is infinite",
         ),
-        (
-            r#"{"value":"one"}"#,
-            "\"one\" is no number at line 1 column",
-        ),
-        (
-            r#"{"value":{}}"#,
-            "expected a number or text of one at line 1 column",
-        ),
+        (r#"{"value":"one"}"#, "expected: \"one\" is no number"),
+        (r#"{"value":{}}"#, "expected a number or text of one"),
         (
             r#"{"labels":{}}"#,
             "[1].metrics[1] of m_total: it has no value",
@@ -167,21 +161,18 @@ fn what_is_wrong_is_told_and_changes_nothing() {
             r#"{"value":1,"labels":{"__name__":"x"}}"#,
             "[1].metrics[1] of m_total",
         ),
-        (
-            r#"{"value":1,"labels":{"a":7}}"#,
-            "expected a string at line 1 column",
-        ),
+        (r#"{"value":1,"labels":{"a":7}}"#, "expected a string"),
     ] {
         let answer = post(&proxy, "/create", JSON, &with(metric));
         refused(&proxy, &answer, 400, words);
     }
     for (body, words) in [
-        ("", "the body is no JSON of families"),
-        ("hits 1\n", "the body is no JSON of families"),
+        ("", "JSON of families expected"),
+        ("hits 1\n", "JSON of families expected"),
         ("[{\"metrics\":[]}]", "missing field `name`"),
         (
             r#"[{"name":"ok","metrics":[{"value":1}]}] [{"name":"m","metrics":[]}]"#,
-            "trailing characters at line 1 column 41",
+            "the body, line 1, column 41: JSON of families expected: trailing characters",
         ),
         (
             r#"[{"name":"m","type":"GAUGE","metrics":[{"value":1}]},{"name":"m","type":"COUNTER","metrics":[]}]"#,
@@ -196,7 +187,7 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         refused(&proxy, &answer, 400, words);
     }
     for (body, words) in [
-        ("ok 1\nbad{ 1\n", "line 2 column"),
+        ("ok 1\nbad{ 1\n", "line 2, column"),
         ("ok 1\n# TYPE m_total counter\nm_total -1\n", "line 3"),
         ("ok 1\nm NaN\n", "line 2"),
         ("ok 1\nok 2\n", "line 2"),
@@ -226,7 +217,7 @@ fn another_type_or_a_family_of_others_is_a_conflict() {
         (
             "/create",
             "# TYPE theirs counter\ntheirs 1\n",
-            "a counter here, and a gauge elsewhere",
+            "a counter here, and a gauge in group {job=\"j\"}",
         ),
     ] {
         let answer = post(&proxy, path, TEXT, &format!("fine 1\n{body}"));

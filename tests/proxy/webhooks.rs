@@ -204,26 +204,38 @@ fn no_secret_is_seen_anywhere() {
 fn what_is_no_webhook_is_refused_with_a_reason_and_kept_nowhere() {
     let proxy = Proxy::start("[push]\nmax_body = 1000\n");
     for (body, problem) in [
-        ("", "EOF while parsing a value at line 1 column 0"),
-        ("{\"a\":\n 1,}", "trailing comma at line 2 column 4"),
-        ("{\"a\" 1}", "expected `:` at line 1 column 6"),
-        ("receiver=team", "expected value at line 1 column 1"),
-        ("{} {}", "trailing characters at line 1 column 4"),
+        (
+            "",
+            "line 1, column 0: JSON expected: EOF while parsing a value",
+        ),
+        (
+            "{\"a\":\n 1,}",
+            "line 2, column 4: JSON expected: trailing comma",
+        ),
+        ("{\"a\" 1}", "line 1, column 6: JSON expected: expected `:`"),
+        (
+            "receiver=team",
+            "line 1, column 1: JSON expected: expected value",
+        ),
+        (
+            "{} {}",
+            "line 1, column 4: JSON expected: trailing characters",
+        ),
         (
             &"[".repeat(500),
-            "recursion limit exceeded at line 1 column 128",
+            "line 1, column 128: JSON expected: recursion limit exceeded",
         ),
     ] {
         let answer = proxy.push_with("POST", "/webhook", &[JSON], body);
         assert_eq!(answer.status, 400, "{body}");
-        let expected = format!("the body is not JSON: {problem}\n");
+        let expected = format!("the body, {problem}\n");
         assert_eq!(answer.text(), expected, "{body}");
     }
     let answer = proxy.push_with("POST", "/slack", &[JSON], b"\"\xff\"");
     assert_eq!(answer.status, 400);
     let answer = proxy.push_with("POST", "/v2/enqueue", &[JSON], "{");
     assert_eq!(answer.status, 400);
-    let errors = json!(["the body is not JSON: EOF while parsing an object at line 1 column 1"]);
+    let errors = json!(["the body, line 1, column 1: JSON expected: EOF while parsing an object"]);
     assert_eq!(answer.json()["errors"], errors);
     assert_eq!(answer.json()["status"], "invalid event");
 

@@ -93,19 +93,19 @@ fn heads_come_once_and_types_before_samples() {
     for (text, expected) in [
         (
             "# TYPE a gauge\n# TYPE a gauge\n",
-            "line 2 column 1: expected one TYPE for \"a\", found a second",
+            "line 2, column 1: expected one TYPE for \"a\", found a second",
         ),
         (
             "a 1\n# TYPE a gauge\n",
-            "line 2 column 1: expected the TYPE of \"a\" before its samples, found it after",
+            "line 2, column 1: expected the TYPE of \"a\" before its samples, found it after",
         ),
         (
             "# HELP a x\na 1\n# HELP a y\n",
-            "line 3 column 1: expected one HELP for \"a\", found a second",
+            "line 3, column 1: expected one HELP for \"a\", found a second",
         ),
         (
             "# TYPE a summary\n# TYPE a_sum counter\n",
-            "line 2 column 1: expected one TYPE for \"a\", found a second",
+            "line 2, column 1: expected one TYPE for \"a\", found a second",
         ),
     ] {
         assert_eq!(error(text), expected);
@@ -117,7 +117,7 @@ fn a_series_that_is_there_twice_is_an_error_in_whatever_order_its_labels_are() {
     let text = "m{a=\"1\",b=\"2\"} 1\nm{a=\"12\",b=\"\"} 1\nm{ b=\"2\", \"a\"=\"1\" } 2\n";
     assert_eq!(
         error(text),
-        "line 3 column 1: expected each series once, found that of line 1 again"
+        "line 3, column 1: expected each series once, found that of line 1 again"
     );
     assert!(parse("m 1\nm{a=\"\"} 1\nn 1\n").is_ok());
 }
@@ -149,15 +149,15 @@ fn bounds_and_quantiles_are_numbers_and_counts_are_not_negative() {
     for (text, expected) in [
         (
             "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n",
-            "line 2 column 14: expected a number in a histogram's le, found \"x\"",
+            "line 2, column 14: expected a number in a histogram's le, found \"x\"",
         ),
         (
             "# TYPE h histogram\nh_bucket{le=\"1\"} -1\n",
-            "line 2 column 18: expected a histogram's count of 0 or more, found -1",
+            "line 2, column 18: expected a histogram's count of 0 or more, found -1",
         ),
         (
             "# TYPE s summary\ns_sum{quantile=\"\"} 1\n",
-            "line 2 column 17: expected a number in a summary's quantile, found \"\"",
+            "line 2, column 17: expected a number in a summary's quantile, found \"\"",
         ),
     ] {
         assert_eq!(error(text), expected);
@@ -177,23 +177,23 @@ fn each_limit_is_named_where_it_is_passed() {
     for (text, expected) in [
         (
             "a 1\nb 1\nc 1\n",
-            "line 3 column 1: expected at most 2 samples in a text, found more",
+            "line 3, column 1: expected at most 2 samples in a text, found more",
         ),
         (
             "a{b=\"1\",c=\"2\"} 1\n",
-            "line 1 column 9: expected at most 1 labels on a sample, found more",
+            "line 1, column 9: expected at most 1 label on a sample, found more",
         ),
         (
             "a{bcde=\"1\"} 1\n",
-            "line 1 column 3: expected at most 3 bytes in a label name, found more",
+            "line 1, column 3: expected at most 3 bytes in a label name, found more",
         ),
         (
             "a{b=\"12345\"} 1\n",
-            "line 1 column 6: expected at most 4 bytes in a label value, found more",
+            "line 1, column 6: expected at most 4 bytes in a label value, found more",
         ),
         (
             "abcde 1\n",
-            "line 1 column 1: expected at most 4 bytes in a label value, found more",
+            "line 1, column 1: expected at most 4 bytes in a label value, found more",
         ),
     ] {
         let error = Families::parse(text, Format::Text, &limits).expect_err(text);

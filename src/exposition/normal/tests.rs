@@ -109,7 +109,7 @@ fn timestamps_are_refused_where_they_are_unwelcome() {
         normalize("m 1\nn 12 345\n", &normal)
             .unwrap_err()
             .to_string(),
-        "line 2 column 6: expected no timestamp, found 345"
+        "line 2, column 6: expected no timestamp, found 345"
     );
 }
 
@@ -149,7 +149,7 @@ fn what_text_or_old_readers_could_not_take_is_refused() {
     assert!(refused("{\"uu\",\"a.b\"=\"1\",\"a_b\"=\"2\"} 1\n").contains("a second \"a_b\""));
     assert!(refused("{\"uu\",\"..name..\"=\"1\"} 1\n").contains("a second \"__name__\""));
     let early = "# TYPE neg gauge\nneg 1 -1.5\n# EOF\n";
-    assert!(refused(early).contains("line 2 column 1: expected a time from 1970 on"));
+    assert!(refused(early).contains("line 2, column 1: expected a time from 1970 on"));
     assert!(normalize(early, &normal(&[], false)).is_ok());
     let dotted = normalize("{\"my.m\"} 1\n", &normal(&[], true)).unwrap();
     let plain = normalize("my_m 1\n", &normal(&[], true)).unwrap();

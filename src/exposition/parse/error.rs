@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A fault in a text. It displays as `line 3 column 14: expected '=', found ','`.
+/// A fault in a text. It displays as `line 3, column 14: expected '=', found ','`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     /// From 1.
@@ -21,7 +21,7 @@ impl fmt::Display for ParseError {
             column,
             reason,
         } = self;
-        write!(f, "line {line} column {column}: {reason}")
+        write!(f, "line {line}, column {column}: {reason}")
     }
 }
 
@@ -107,7 +107,8 @@ impl fmt::Display for Reason {
             ),
             Reason::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
             Reason::Limit { limit, allowed } => {
-                write!(f, "expected at most {allowed} {limit}, found more")
+                let noun = limit.noun(*allowed == 1);
+                write!(f, "expected at most {allowed} {noun}, found more")
             }
         }
     }
@@ -124,15 +125,21 @@ pub enum Limit {
     LabelValueBytes,
 }
 
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Limit {
+    /// What is counted, for a message.
+    fn noun(self, one: bool) -> &'static str {
+        match self {
+            Limit::TextBytes if one => "byte in a text",
             Limit::TextBytes => "bytes in a text",
+            Limit::SamplesPerText if one => "sample in a text",
             Limit::SamplesPerText => "samples in a text",
+            Limit::LabelsPerSample if one => "label on a sample",
             Limit::LabelsPerSample => "labels on a sample",
+            Limit::LabelNameBytes if one => "byte in a label name",
             Limit::LabelNameBytes => "bytes in a label name",
+            Limit::LabelValueBytes if one => "byte in a label value",
             Limit::LabelValueBytes => "bytes in a label value",
-        })
+        }
     }
 }
 

@@ -80,63 +80,63 @@ fn errors_say_where_and_what_was_expected() {
     for (text, expected) in [
         (
             "a 1\nb 1\né{a=\"b\",c} 1\n",
-            "line 3 column 1: expected a metric name, found 'é'",
+            "line 3, column 1: expected a metric name, found 'é'",
         ),
         (
             "m{l=\"é\",c} 1\n",
-            "line 1 column 10: expected '=', found '}'",
+            "line 1, column 10: expected '=', found '}'",
         ),
         (
             "m{a=\"b\" c=\"d\"} 1\n",
-            "line 1 column 9: expected ',' or '}' after a label, found 'c'",
+            "line 1, column 9: expected ',' or '}' after a label, found 'c'",
         ),
         (
             "m{a=\"b} 1\n",
-            "line 1 column 10: expected '\"' to end what is quoted, found the end of the line",
+            "line 1, column 10: expected '\"' to end what is quoted, found the end of the line",
         ),
         (
             "m{a=\"\\d\"} 1",
-            "line 1 column 6: expected \\\\, \\\" or \\n, the only escapes, found '\\\\'",
+            "line 1, column 6: expected \\\\, \\\" or \\n, the only escapes, found '\\\\'",
         ),
         (
             "m{a=\"1\",b=\"2\",a=\"3\"} 1\n",
-            "line 1 column 15: expected each label once, found a second \"a\"",
+            "line 1, column 15: expected each label once, found a second \"a\"",
         ),
         (
             "m{__name__=\"n\"} 1\n",
-            "line 1 column 3: expected a label other than the reserved __name__, found \"__name__=\\\"n\\\"}\"",
+            "line 1, column 3: expected a label other than the reserved __name__, found \"__name__=\\\"n\\\"}\"",
         ),
         (
             "m one\n",
-            "line 1 column 3: expected a number as the value, found \"one\"",
+            "line 1, column 3: expected a number as the value, found \"one\"",
         ),
         (
             "m\n",
-            "line 1 column 2: expected a number as the value, found the end of the line",
+            "line 1, column 2: expected a number as the value, found the end of the line",
         ),
         (
             "m 1 \n",
-            "line 1 column 4: expected the line to end right after the value, found a blank",
+            "line 1, column 4: expected the line to end right after the value, found a blank",
         ),
         (
             "m 1 -5\n",
-            "line 1 column 5: expected a timestamp: milliseconds in plain digits, found \"-5\"",
+            "line 1, column 5: expected a timestamp: milliseconds in plain digits, found \"-5\"",
         ),
         (
             "m 1 5 6\n",
-            "line 1 column 6: expected the line to end right after the timestamp, found a blank",
+            "line 1, column 6: expected the line to end right after the timestamp, found a blank",
         ),
         (
             "m 1\r\n",
-            "line 1 column 4: expected the line to end in LF, found CR LF: write \"\\n\" alone",
+            "line 1, column 4: expected the line to end in LF, found CR LF: write \"\\n\" alone",
         ),
         (
             "# TYPE m unknown\n",
-            "line 1 column 10: expected \"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone, found \"unknown\"",
+            "line 1, column 10: expected \"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone, found \"unknown\"",
         ),
         (
             "{a=\"b\"} 1\n",
-            "line 1 column 2: expected the metric's name in quotes, found 'a'",
+            "line 1, column 2: expected the metric's name in quotes, found 'a'",
         ),
     ] {
         assert_eq!(error(text, Format::Text), expected, "{text:?}");
@@ -144,27 +144,27 @@ fn errors_say_where_and_what_was_expected() {
     for (text, expected) in [
         (
             "m 1\n",
-            "line 1 column 4: expected \"# EOF\", found the end of the text",
+            "line 1, column 4: expected \"# EOF\", found the end of the text",
         ),
         (
             "",
-            "line 1 column 1: expected \"# EOF\", found the end of the text",
+            "line 1, column 1: expected \"# EOF\", found the end of the text",
         ),
         (
             "# EOF\nm 1\n",
-            "line 2 column 1: expected the end of the text after \"# EOF\", found more",
+            "line 2, column 1: expected the end of the text after \"# EOF\", found more",
         ),
         (
             "m  1\n",
-            "line 1 column 3: expected a number as the value, found a blank",
+            "line 1, column 3: expected a number as the value, found a blank",
         ),
         (
             "# UNIT m seconds\n",
-            "line 1 column 10: expected a unit that the metric's name ends in, after a '_', found \"seconds\"",
+            "line 1, column 10: expected a unit that the metric's name ends in, after a '_', found \"seconds\"",
         ),
         (
             "m 1 # x\n",
-            "line 1 column 5: expected a timestamp in seconds, or an exemplar, found \"#\"",
+            "line 1, column 5: expected a timestamp in seconds, or an exemplar, found \"#\"",
         ),
     ] {
         assert_eq!(error(text, Format::OpenMetrics), expected, "{text:?}");

@@ -185,10 +185,8 @@ impl Content {
             let message = format!("the body has more than {MOST_VALUES} values");
             return Err(Fault::new(Reason::TooLarge, &message));
         }
-        let mut body: Value = serde_json::from_slice(&text).map_err(|problem| {
-            let message = format!("the body is not JSON: {problem}");
-            Fault::new(Reason::Malformed, &message).at(problem.line(), Some(problem.column()))
-        })?;
+        let mut body: Value = serde_json::from_slice(&text)
+            .map_err(|problem| Fault::of_json("JSON expected", &problem))?;
         let dedup_key = dedup_key(&body);
         redact_json(&mut body);
         Ok(Content {

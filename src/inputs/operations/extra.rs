@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::labels;
 use crate::config;
+use crate::exposition::counted;
 
 /// Bytes of the file.
 const LONGEST: u64 = 64 << 10;
@@ -100,7 +101,8 @@ impl Extra {
     fn load(&self, file: &Path) {
         match read(file, self.bounds) {
             Ok(labels) => {
-                log::info!("{} labels read from {}", labels.len(), file.display());
+                let labels_read = counted(labels.len(), "label", "labels");
+                log::info!("{labels_read} read from {}", file.display());
                 self.set(labels);
             }
             Err(problem) => log::warn!(

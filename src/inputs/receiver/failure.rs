@@ -33,7 +33,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((line, column)) = self.position {
-            write!(f, "line {line} column {column}: ")?;
+            write!(f, "line {line}, column {column}: ")?;
         }
         f.write_str(&self.message)
     }

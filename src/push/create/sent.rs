@@ -80,9 +80,9 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
             (Kind::Untyped, told) => first.kind = told,
             (one, other) if one == other => {}
             (one, other) => {
-                let (one, other) = (one.as_str(), other.as_str());
+                let (one, other) = (one.with_article(), other.with_article());
                 let at = At::Json(place, 0).shown(&name);
-                let message = format!("{at}: it is a {other} here, and a {one} before");
+                let message = format!("{at}: it is {other} here, and {one} before");
                 return Err(Fault::new(Reason::KindConflict, &message));
             }
         }

@@ -265,7 +265,7 @@ fn a_fault_anywhere_changes_nothing() {
             "family n_total, line 3, {a=\"1\"}: its value is -1",
         ),
         ("ok 1\nn NaN\n", "NaN"),
-        ("ok 1\nbad{a=\"1\" 2\n", "line 2 column"),
+        ("ok 1\nbad{a=\"1\" 2\n", "line 2, column"),
         (
             "ok 1\n# TYPE hits_total gauge\nhits_total 1\n",
             "a gauge here, and a counter already",
@@ -321,7 +321,7 @@ fn labels_keep_to_their_limits() {
     for (labels, words) in [
         (
             r#"{"a":"1","b":"2"}"#,
-            "more than 1 labels (exposition.max_labels)",
+            "more than 1 label (exposition.max_labels)",
         ),
         (
             r#"{"a":"1234"}"#,

@@ -91,10 +91,13 @@ fn what_is_wrong_is_told_with_its_place() {
     for (json, words) in [
         ("", "EOF"),
         ("7", "expected a family or a list of families"),
-        ("[{}]", "missing field `name` at line 1 column 3"),
+        (
+            "[{}]",
+            "line 1, column 3: JSON of families expected: missing field `name`",
+        ),
         (
             r#"[{"name":"m"}] {"#,
-            "trailing characters at line 1 column 16",
+            "line 1, column 16: JSON of families expected: trailing characters",
         ),
         (r#"{"name":"m"}{"name":"n"}"#, "trailing characters"),
         (r#"{"name":1}"#, "expected a string"),
@@ -111,7 +114,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (r#"{"name":"m","metrics":{}}"#, "expected a list of metrics"),
         (
             "{\"name\":\"m\",\"metrics\":[\n{\"value\":\"x\"}]}",
-            "\"x\" is no number at line 2",
+            "line 2, column",
         ),
         (
             r#"{"name":"m","metrics":[{"value":true}]}"#,

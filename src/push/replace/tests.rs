@@ -172,12 +172,12 @@ fn what_is_not_taken_is_told_and_noted_with_the_group() {
         (
             "m 1\nn 1 123\n",
             Reason::Timestamp,
-            "group {job=\"x\"}, line 2 column 5: expected no timestamp, found 123",
+            "group {job=\"x\"}, line 2, column 5: expected no timestamp, found 123",
         ),
         (
             "m 1\nm 1\n",
             Reason::DuplicateSeries,
-            "line 2 column 1: expected each series once",
+            "line 2, column 1: expected each series once",
         ),
         (
             "m{job=\"a\"} 1\nm{job=\"b\"} 1\n",
@@ -192,12 +192,12 @@ fn what_is_not_taken_is_told_and_noted_with_the_group() {
         (
             "# TYPE taken counter\ntaken 1\n",
             Reason::KindConflict,
-            "family taken is a counter here, and a gauge elsewhere",
+            "family taken is a counter here, and a gauge in group {job=\"y\"}",
         ),
         (
             "# TYPE taken_h gauge\ntaken_h_sum 1\n",
             Reason::NameCollision,
-            "taken_h_sum cannot stand beside family taken_h",
+            "taken_h_sum cannot be exposed beside family taken_h",
         ),
         ("taken{job=\"y\"} 1\n", Reason::KindConflict, "untyped here"),
     ] {
@@ -217,7 +217,8 @@ fn what_is_not_taken_is_told_and_noted_with_the_group() {
         let id = SectionId::new("{job=\"x\"}", Producer::Group);
         let section = here.store.section_of(&id).unwrap();
         assert!(section.updated.is_none());
-        assert_eq!(section.problem.unwrap().reason, fault.message);
+        let told = format!("{reason}: {}", fault.message);
+        assert_eq!(section.problem.unwrap().reason, told);
     }
 }
 
@@ -391,7 +392,7 @@ fn a_batch_is_one_write_and_names_what_is_wrong() {
     here.store.apply(write, here.now).unwrap();
     assert_eq!(here.store.totals().groups, 2);
     for (json, words) in [
-        ("", "no JSON of a batch"),
+        ("", "JSON of a batch expected"),
         (r#"{"group":[]}"#, "unknown field"),
         (
             r#"{"groups":[{"labels":{"a":"x"}}]}"#,
@@ -411,7 +412,7 @@ fn a_batch_is_one_write_and_names_what_is_wrong() {
         ),
         (
             r#"{"groups":[{"labels":{"job":"w"}},{"labels":{"job":"x"},"metrics":"m{"}]}"#,
-            "groups[1]: group {job=\"x\"}, line 1 column 3",
+            "groups[1]: group {job=\"x\"}, line 1, column 3",
         ),
     ] {
         let fault = read(json).unwrap_err();

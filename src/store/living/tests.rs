@@ -167,7 +167,7 @@ fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
     for (bad, why) in [
         (
             add("g", &[], 1.0),
-            "family g is a counter here, and a gauge elsewhere",
+            "family g is a counter here, and a gauge in app",
         ),
         (
             gauge("g", &[("a", "b")]),
@@ -175,15 +175,15 @@ fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
         ),
         (
             observe("h"),
-            "family h cannot stand beside family h_sum, one",
+            "family h cannot be exposed beside family h_sum",
         ),
         (
             gauge("b_count", &[]),
-            "family b_count cannot stand beside family b, one",
+            "family b_count cannot be exposed beside family b",
         ),
         (
             gauge("my.m", &[]),
-            "family my.m cannot stand beside family my_m, one",
+            "family my.m cannot be exposed beside family my_m",
         ),
         // Known by its buckets, though the section has no count.
         (observe("b"), "series b is exposed elsewhere already"),
