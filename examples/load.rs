@@ -216,7 +216,7 @@ fn run(arguments: &Arguments, proxy: &Addresses, pid: Option<u32>) -> Result<()>
     let stored: f64 = text
         .lines()
         .filter(|line| line.starts_with("exporter_proxy_received_messages_total"))
-        .filter(|line| line.contains("result=\"stored\""))
+        .filter(|line| line.contains("result=\"ok\""))
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
         .sum();
     println!("| pushes sent, and stored by the proxy's own count | {pushed}, {stored} |");

@@ -479,7 +479,7 @@ impl Counts {
             let value = value.parse().unwrap_or(0.0) as u64;
             if series.starts_with("exporter_proxy_operations_total{") {
                 counts.all += value;
-                if series.contains("\"applied\"") {
+                if series.contains("\"ok\"") {
                     counts.applied += value;
                 }
             } else if series.starts_with("exporter_proxy_operations_datagrams_lost_total{") {

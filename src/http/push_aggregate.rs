@@ -99,18 +99,16 @@ fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
     }
 }
 
-/// Counts a push that was taken. One that came again is counted with the
-/// additions that did, whatever its method, and told so.
+/// Counts a push that was taken. One that came again is told so.
 pub fn mark(call: &Call<'_>, method: &str, once: Once, bytes: usize, reply: &mut Reply) {
     let pushes = &call.server.telemetry.pushes;
     pushes
         .forgotten_keys
         .rise_to(call.pushes.intake.forgotten_keys());
+    pushes.count(method, Ok(()), bytes);
     if once == Once::Repeated {
         pushes.repeated.add(1);
         let yes = HeaderValue::from_static("true");
         reply.headers_mut().insert(REPLAYED, yes);
-    } else {
-        pushes.count(method, Ok(()), bytes);
     }
 }

@@ -11,6 +11,7 @@ mod process;
 mod pushes;
 mod reason;
 mod received;
+mod results;
 mod targets;
 mod webhooks;
 
@@ -25,6 +26,7 @@ pub use operations::{OperationStats, Transport};
 pub use pushes::Pushes;
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
+pub use results::Results;
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 

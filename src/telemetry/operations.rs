@@ -1,12 +1,11 @@
 //! Operations that came in, by transport and result.
 
-use std::array::from_fn;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Counter, Level, Reason};
+use super::{Counter, Level, Reason, Results};
 
 /// How operations come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +40,8 @@ impl Transport {
 pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
     udp_losses: Mutex<UdpLosses>,
-    /// Operations sent on, and those that could not be.
-    pub forwarded: Counter,
-    pub unforwarded: Counter,
+    /// Operations to be sent on.
+    pub forwarded: Results,
     /// Bytes of operations that wait to be sent on.
     pub queued: Level,
 }
@@ -70,27 +68,14 @@ struct KnownLosses {
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Counts of one transport.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct TransportStats {
     /// Whether there is a socket of it.
     used: AtomicBool,
     /// How often something was taken.
     takes: Counter,
     bytes: Counter,
-    applied: Counter,
-    refused: [Counter; Reason::ALL.len()],
-}
-
-impl Default for TransportStats {
-    fn default() -> Self {
-        TransportStats {
-            used: AtomicBool::new(false),
-            takes: Counter::default(),
-            bytes: Counter::default(),
-            applied: Counter::default(),
-            refused: from_fn(|_| Counter::default()),
-        }
-    }
+    messages: Results,
 }
 
 impl OperationStats {
@@ -116,11 +101,12 @@ impl OperationStats {
 
     /// Counts messages that were applied, or sent on.
     pub fn count_applied(&self, transport: Transport, messages: usize) {
-        self.of(transport).applied.add(messages as u64);
+        let stats = self.of(transport);
+        stats.messages.count(Ok(()), messages as u64);
     }
 
     pub fn count_refused(&self, transport: Transport, reason: Reason) {
-        self.of(transport).refused[reason as usize].add(1);
+        self.of(transport).messages.count(Err(reason), 1);
     }
 
     /// The transports in use, each with its bytes.
@@ -130,20 +116,14 @@ impl OperationStats {
             .collect()
     }
 
-    /// Messages by transport and result. What was applied is told from the
-    /// start, a reason once it is seen.
+    /// Messages by transport and result.
     pub(super) fn results(&self) -> Vec<(Transport, &'static str, u64)> {
-        let mut results = Vec::new();
-        for (transport, stats) in self.used() {
-            results.push((transport, "applied", stats.applied.value()));
-            let refused = Reason::ALL.iter().zip(&stats.refused);
-            results.extend(
-                refused
-                    .filter(|(_, count)| count.value() > 0)
-                    .map(|(reason, count)| (transport, reason.as_str(), count.value())),
-            );
-        }
-        results
+        self.used()
+            .flat_map(|(transport, stats)| {
+                let counts = stats.messages.counts().into_iter();
+                counts.map(move |(result, count)| (transport, result, count))
+            })
+            .collect()
     }
 
     /// Datagrams that the kernel dropped since our UDP sockets had no room;
@@ -264,6 +244,6 @@ mod tests {
         stats.count_applied(Transport::Unix, 3);
         stats.count_refused(Transport::Unix, Reason::BadValue);
         let (unix, bad) = (Transport::Unix, "bad_value");
-        assert_eq!(stats.results(), [(unix, "applied", 3), (unix, bad, 1)]);
+        assert_eq!(stats.results(), [(unix, bad, 1), (unix, "ok", 3)]);
     }
 }

@@ -5,12 +5,18 @@
 
 use super::process::Process;
 use super::received::ReceivedCount;
-use super::{ListenerName, ListenerStats, OperationStats, Telemetry, WebhookStats};
+use super::{ListenerName, ListenerStats, OperationStats, Received, Telemetry, WebhookStats};
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
 /// A counter family: name, help, and how a sample's value is found.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+type ReceivedFamily = (
+    &'static str,
+    &'static str,
+    fn(&Received) -> Vec<ReceivedCount>,
+);
 
 /// Everything that is known now, as a write to the store: these are families
 /// like any other.
@@ -160,10 +166,10 @@ fn operations(out: &mut Encoder, stats: &OperationStats, now: Now) {
     let forwarded = out.family(
         "exporter_proxy_operations_forwarded_total",
         Kind::Counter,
-        "Operations that were to be sent on, by result.",
+        "Operations to send on, by result: ok, or the reason of failure.",
     );
-    for (result, count) in [("dropped", &stats.unforwarded), ("sent", &stats.forwarded)] {
-        forwarded.sample(&[("result", result)], count.value() as f64);
+    for (result, count) in stats.forwarded.counts() {
+        forwarded.sample(&[("result", result)], count as f64);
     }
     let bytes = out.family(
         "exporter_proxy_operations_received_bytes_total",
@@ -176,7 +182,7 @@ fn operations(out: &mut Encoder, stats: &OperationStats, now: Now) {
     let total = out.family(
         "exporter_proxy_operations_total",
         Kind::Counter,
-        "Messages with operations, by result: applied, or the reason of refusal.",
+        "Messages with operations, by result: ok, or the reason of refusal.",
     );
     for (transport, result, count) in results {
         let labels = [("result", result), ("transport", transport.as_str())];
@@ -225,7 +231,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_polls_total",
         Kind::Counter,
-        "Polls by result: stored, or the reason of failure.",
+        "Polls by result: ok, or the reason of failure.",
     );
     for (name, polls) in &targets {
         for (result, count) in &polls.results {
@@ -307,6 +313,12 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
         "Idempotency keys forgotten before their time: push.idempotency_keys is too low.",
     )
     .sample(&[], telemetry.pushes.forgotten_keys.value() as f64);
+    out.family(
+        "exporter_proxy_pushes_repeated_total",
+        Kind::Counter,
+        "Successful pushes that had come before, by their Idempotency-Key, and did not count again.",
+    )
+    .sample(&[], telemetry.pushes.repeated.value() as f64);
     let family = out.family(
         "exporter_proxy_pushes_total",
         Kind::Counter,
@@ -325,31 +337,31 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
     )
     .sample(&[], telemetry.buffered.value() as f64);
     let receivers = [
-        (ListenerName::Tcp, telemetry.received_tcp.counts()),
-        (ListenerName::Unix, telemetry.received_unix.counts()),
+        (ListenerName::Tcp, &telemetry.received_tcp),
+        (ListenerName::Unix, &telemetry.received_unix),
     ];
-    let families: [CountFamily<ReceivedCount>; 2] = [
+    let families: [ReceivedFamily; 2] = [
         (
             "exporter_proxy_received_bytes_total",
-            "Bytes of pushed messages, by result: stored, or the reason of failure.",
-            |count| count.bytes,
+            "Bytes of pushed messages, by result: ok, or the reason of failure.",
+            Received::bytes,
         ),
         (
             "exporter_proxy_received_messages_total",
-            "Pushed messages, by result: stored, or the reason of failure.",
-            |count| count.messages,
+            "Pushed messages, by result: ok, or the reason of failure.",
+            Received::messages,
         ),
     ];
-    for (name, help, value) in families {
+    for (name, help, counts) in families {
         let family = out.family(name, Kind::Counter, help);
-        for (receiver, counts) in &receivers {
-            for count in counts {
+        for (receiver, received) in receivers {
+            for (format, result, count) in counts(received) {
                 let labels = [
-                    ("format", count.format),
+                    ("format", format),
                     ("receiver", receiver.as_str()),
-                    ("result", count.result),
+                    ("result", result),
                 ];
-                family.sample(&labels, value(count) as f64);
+                family.sample(&labels, count as f64);
             }
         }
     }
@@ -391,10 +403,10 @@ fn webhooks(out: &mut Encoder, stats: &WebhookStats) {
     let family = out.family(
         "exporter_proxy_webhooks_refused_total",
         Kind::Counter,
-        "Webhooks that were refused, by the reason.",
+        "Webhooks that were refused, by result: the reason.",
     );
     for (kind, reason, count) in stats.refused() {
-        family.sample(&[("kind", kind), ("reason", reason)], count as f64);
+        family.sample(&[("kind", kind), ("result", reason)], count as f64);
     }
     let family = out.family(
         "exporter_proxy_webhooks_total",

@@ -1,9 +1,8 @@
 //! Pushes over HTTP, by method and result.
 
-use std::array::from_fn;
 use std::sync::Arc;
 
-use super::{Counter, Level, Reason};
+use super::{Counter, Level, Reason, Results};
 
 /// How a group is pushed, as far as it is counted apart.
 const METHODS: [&str; 7] = [
@@ -16,33 +15,21 @@ const METHODS: [&str; 7] = [
     "update",
 ];
 
-/// The place after the reasons: a push that was taken.
-const OK: usize = Reason::ALL.len();
-
 #[derive(Debug, Default)]
 pub struct Pushes {
     rows: [Row; METHODS.len()],
     /// Bytes of bodies that are being taken in.
     pub buffered: Arc<Level>,
-    /// Pushes that came again, and did not count again.
+    /// Successful pushes that came again, and did not count again.
     pub repeated: Counter,
     /// Idempotency keys that were forgotten before their time.
     pub forgotten_keys: Counter,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Row {
-    results: [Counter; OK + 1],
+    results: Results,
     bytes: Counter,
-}
-
-impl Default for Row {
-    fn default() -> Self {
-        Row {
-            results: from_fn(|_| Counter::default()),
-            bytes: Counter::default(),
-        }
-    }
 }
 
 impl Pushes {
@@ -53,27 +40,18 @@ impl Pushes {
             return;
         };
         let row = &self.rows[row];
-        row.results[result.err().map_or(OK, |reason| reason as usize)].add(1);
+        row.results.count(result, 1);
         row.bytes.add(bytes as u64);
     }
 
-    /// Method, result and count. Pushes that were taken are told from the
-    /// start, so that their rate is right from the first one.
+    /// Method, result and count, sorted.
     pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let mut counts = Vec::new();
-        for (method, row) in METHODS.iter().zip(&self.rows) {
-            for (place, counter) in row.results.iter().enumerate() {
-                let word = Reason::ALL
-                    .get(place)
-                    .map_or("ok", |reason| reason.as_str());
-                if counter.value() > 0 || place == OK {
-                    counts.push((*method, word, counter.value()));
-                }
-            }
-        }
-        counts.push(("aggregate", "repeated", self.repeated.value()));
-        counts.sort_unstable();
-        counts
+        let rows = METHODS.iter().zip(&self.rows);
+        rows.flat_map(|(method, row)| {
+            let counts = row.results.counts().into_iter();
+            counts.map(|(result, count)| (*method, result, count))
+        })
+        .collect()
     }
 
     /// Method, and bytes of bodies.

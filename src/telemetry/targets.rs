@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Reason;
+use super::{Reason, results};
 use crate::store::Now;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Polls {
     pub success: Option<bool>,
     pub duration: Duration,
     pub last_success: Option<Now>,
-    /// Polls by result: `stored`, or the reason of failure.
+    /// Polls by result: `ok`, or the reason of failure.
     pub results: BTreeMap<&'static str, u64>,
 }
 
@@ -36,14 +36,10 @@ impl TargetStats {
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         polls.success = Some(result.is_ok());
         polls.duration = duration;
-        let word = match result {
-            Ok(()) => {
-                polls.last_success = Some(now);
-                "stored"
-            }
-            Err(reason) => reason.as_str(),
-        };
-        *polls.results.entry(word).or_default() += 1;
+        if result.is_ok() {
+            polls.last_success = Some(now);
+        }
+        *polls.results.entry(results::word(result)).or_default() += 1;
     }
 
     pub fn polls(&self) -> Polls {

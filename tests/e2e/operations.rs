@@ -187,7 +187,7 @@ socket_sendto($inet, $text, strlen($text), 0, $host, (int) $port);
         page.families["php_users"].help.as_deref(),
         Some("Users\\nnow.")
     );
-    assert_eq!(counting.results("applied"), 12.0);
+    assert_eq!(counting.results("ok"), 12.0);
 }
 
 #[test]
@@ -310,7 +310,7 @@ use(DogStatsd(socket_path=path, telemetry_min_flush_interval=0, **waiting), "uni
     );
     let refused = metrics.lines().filter(|line| {
         line.starts_with("exporter_proxy_operations_total{")
-            && !line.contains("\"applied\"")
+            && !line.contains("\"ok\"")
             && !line.contains("\"unsupported\"")
     });
     assert_eq!(refused.count(), 0, "{metrics}");
@@ -381,7 +381,7 @@ fn a_real_prometheus_has_what_was_counted() {
             ("visitors", "2"),
             ("up{job=\"exporter-proxy\"}", "1"),
             (
-                "exporter_proxy_operations_total{result=\"applied\",transport=\"unix\"}",
+                "exporter_proxy_operations_total{result=\"ok\",transport=\"unix\"}",
                 "10",
             ),
         ],

@@ -89,7 +89,7 @@ fn capnp_senders_push_several_messages_on_one_connection() {
             assert!(text.contains(&format!("{app}_jobs_total{{")), "{text}");
         }
         let messages = format!(
-            "exporter_proxy_received_messages_total{{format=\"capnp\",receiver=\"{receiver}\",result=\"stored\"}}"
+            "exporter_proxy_received_messages_total{{format=\"capnp\",receiver=\"{receiver}\",result=\"ok\"}}"
         );
         // Counted just after the last was stored.
         eventually(|| proxy.sample(&messages), |count| *count == Some(3.0));

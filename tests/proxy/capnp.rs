@@ -180,7 +180,7 @@ fn messages_of_one_segment_and_of_many_are_read_wherever_their_parts_lie() {
             "{case}: {}",
             proxy.log()
         );
-        let stored = received(&proxy, "tcp", "capnp", "stored");
+        let stored = received(&proxy, "tcp", "capnp", "ok");
         assert_eq!(stored, 2.0 * (number as f64 + 1.0), "{case}");
     }
     assert_eq!(names(&proxy), [NAME]);
@@ -401,7 +401,7 @@ fn what_follows_a_wrong_message_is_not_read() {
     .concat();
     assert_eq!(proxy.push_tcp(&bytes), "");
     assert_eq!(names(&proxy), ["first", "second"]);
-    assert_eq!(received(&proxy, "tcp", "capnp", "stored"), 2.0);
+    assert_eq!(received(&proxy, "tcp", "capnp", "ok"), 2.0);
     assert_eq!(refused(&proxy), [("capnp".into(), "bad_name".into(), 1)]);
     logged(&proxy, "capnp message 3 from 127.0.0.1:", 1);
 }
@@ -426,7 +426,7 @@ fn messages_sent_byte_by_byte_are_each_stored_when_they_are_whole() {
     }
     sender.half_close();
     assert_eq!(sender.read_to_end(), "");
-    assert_eq!(received(&proxy, "tcp", "capnp", "stored"), 3.0);
+    assert_eq!(received(&proxy, "tcp", "capnp", "ok"), 3.0);
     assert_eq!(refused(&proxy), []);
 }
 

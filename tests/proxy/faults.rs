@@ -207,10 +207,10 @@ fn a_sender_that_is_gone_half_way_leaves_the_old_text_in_place_and_is_counted() 
             "json" => b"{\"before\":\"b 1\"}".to_vec(),
             _ => capnp_message("before", "b 2"),
         };
-        let stored = received(&proxy, "tcp", format, "stored");
+        let stored = received(&proxy, "tcp", format, "ok");
         sender.send(&[whole, half].concat());
         eventually(
-            || received(&proxy, "tcp", format, "stored"),
+            || received(&proxy, "tcp", format, "ok"),
             |now| *now > stored,
         );
         reset(sender);

@@ -233,7 +233,7 @@ fn own_metrics_stand_before_the_apps_and_count_what_happens() {
         ),
         ("exporter_proxy_connections_open{listener=\"tcp\"}", 0.0),
         (
-            "exporter_proxy_received_bytes_total{format=\"json\",receiver=\"tcp\",result=\"stored\"}",
+            "exporter_proxy_received_bytes_total{format=\"json\",receiver=\"tcp\",result=\"ok\"}",
             13.0,
         ),
     ] {
@@ -251,7 +251,7 @@ fn own_metrics_stand_before_the_apps_and_count_what_happens() {
     ] {
         assert!(proxy.sample(series) > Some(0.0), "{series}");
     }
-    assert_eq!(received(&proxy, "unix", "json", "stored"), 0.0);
+    assert_eq!(received(&proxy, "unix", "json", "ok"), 0.0);
 }
 
 /// Whether a text is `YYYY-MM-DD HH:MM:SS[.fraction] UTC`, of this minute.

@@ -95,7 +95,7 @@ fn every_socket_takes_messages_and_lines() {
     unix.send_to(text, &bench.datagrams).unwrap();
     bench.comes_to("c", 12.0);
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        assert_eq!(bench.results(transport, "applied"), 2.0, "{transport}");
+        assert_eq!(bench.results(transport, "ok"), 2.0, "{transport}");
         let bytes =
             format!("exporter_proxy_operations_received_bytes_total{{transport=\"{transport}\"}}");
         assert_eq!(bench.proxy.sample(&bytes), Some(text.len() as f64));
@@ -396,7 +396,7 @@ fn a_chain_keeps_where_operations_came_from() {
         assert_eq!(near.send(text.as_bytes()), "");
         far.comes_to(&format!("{sort}{{instance=\"own\",site=\"near\"}}"), 3.0);
         near.comes_to(
-            "exporter_proxy_operations_forwarded_total{result=\"sent\"}",
+            "exporter_proxy_operations_forwarded_total{result=\"ok\"}",
             2.0,
         );
         assert_eq!(near.send(b"h:1|ms|@0.5\n"), "");

@@ -41,7 +41,7 @@ fn counted(bench: &Bench, transport: &str) -> [f64; 6] {
     let result = |result| bench.results(transport, result);
     [
         bench.proxy.sample("c").unwrap_or_default(),
-        result("applied"),
+        result("ok"),
         result("truncated"),
         result("malformed"),
         result("bad_value"),

@@ -72,7 +72,7 @@ fn an_endpoint_is_polled_again_and_again_under_the_key_of_its_host_and_port() {
     assert_eq!(sample("exporter_proxy_poll_success"), Some(1.0));
     assert!(sample("exporter_proxy_poll_duration_seconds") > Some(0.0));
     assert!(sample("exporter_proxy_poll_last_success_timestamp_seconds") > Some(1.7e9));
-    let polls = format!("exporter_proxy_polls_total{{result=\"stored\",target=\"{key}\"}}");
+    let polls = format!("exporter_proxy_polls_total{{result=\"ok\",target=\"{key}\"}}");
     assert!(proxy.sample(&polls) >= Some(3.0));
 }
 

@@ -19,7 +19,7 @@ fn both_formats_are_taken_on_both_sockets_without_being_told() {
     );
     for receiver in ["tcp", "unix"] {
         for format in ["capnp", "json"] {
-            assert_eq!(received(&proxy, receiver, format, "stored"), 1.0);
+            assert_eq!(received(&proxy, receiver, format, "ok"), 1.0);
         }
     }
     assert_eq!(refused(&proxy), []);
@@ -48,7 +48,7 @@ fn every_key_of_a_document_with_texts_and_lists_mixed_is_stored() {
         assert_eq!(text_of(&proxy, name).as_deref(), Some(text), "{name}");
     }
     // One document is one message, however many apps it names.
-    assert_eq!(received(&proxy, "tcp", "json", "stored"), 1.0);
+    assert_eq!(received(&proxy, "tcp", "json", "ok"), 1.0);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn each_of_several_documents_is_visible_before_the_end_of_input() {
     assert_eq!(names(&proxy), ["app", "other"]);
     sender.half_close();
     assert_eq!(sender.read_to_end(), "");
-    assert_eq!(received(&proxy, "tcp", "json", "stored"), 6.0);
+    assert_eq!(received(&proxy, "tcp", "json", "ok"), 6.0);
     assert_eq!(refused(&proxy), []);
 }
 
@@ -328,7 +328,7 @@ fn garbage_after_a_document_is_told_and_the_document_stays() {
         assert!(answer.contains(said), "{garbage:?}: {answer}");
         assert_eq!(names(&proxy), ["app"]);
     }
-    assert_eq!(received(&proxy, "tcp", "json", "stored"), 4.0);
+    assert_eq!(received(&proxy, "tcp", "json", "ok"), 4.0);
     assert_eq!(received(&proxy, "tcp", "json", "malformed"), 4.0);
 }
 
@@ -391,7 +391,7 @@ fn an_empty_object_and_white_space_store_nothing_and_are_no_error() {
     }
     assert_eq!(names(&proxy), [""; 0]);
     assert_eq!(refused(&proxy), []);
-    assert_eq!(received(&proxy, "tcp", "json", "stored"), 5.0);
+    assert_eq!(received(&proxy, "tcp", "json", "ok"), 5.0);
 }
 
 #[test]

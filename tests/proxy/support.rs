@@ -70,7 +70,7 @@ pub fn refused(proxy: &Proxy) -> Vec<(String, String, u64)> {
         .metrics()
         .lines()
         .filter(|line| line.starts_with("exporter_proxy_received_messages_total{"))
-        .filter(|line| !line.contains("result=\"stored\""))
+        .filter(|line| !line.contains("result=\"ok\""))
         .map(|line| {
             let label = |name: &str| {
                 let (_, rest) = line.split_once(&format!("{name}=\"")).expect("a label");

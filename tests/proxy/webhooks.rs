@@ -29,7 +29,7 @@ fn taken(proxy: &Proxy, alertname: &str, kind: &str, receiver: &str, status: &st
 
 fn refused(proxy: &Proxy, kind: &str, reason: &str) -> Option<f64> {
     proxy.sample(&format!(
-        "exporter_proxy_webhooks_refused_total{{kind=\"{kind}\",reason=\"{reason}\"}}"
+        "exporter_proxy_webhooks_refused_total{{kind=\"{kind}\",result=\"{reason}\"}}"
     ))
 }
 

@@ -129,7 +129,8 @@ impl Forward {
     pub fn push(&self, lines: &[u8]) -> Result<(), Fault> {
         if !self.stats.queued.rise(lines.len(), self.limit) {
             let count = memchr_iter(b'\n', lines).count();
-            self.stats.unforwarded.add(count as u64);
+            let full = Err(Reason::NoBuffer);
+            self.stats.forwarded.count(full, count as u64);
             return Err(Fault::new(
                 Reason::NoBuffer,
                 "too much waits to be sent on (operations.forward_queue); try again later",
@@ -217,16 +218,11 @@ impl Sender<'_> {
         true
     }
 
-    /// Takes bytes off that were sent.
-    fn sent(&mut self, bytes: usize, result_sent: bool) {
+    /// Takes bytes off that were sent, or never will be.
+    fn sent(&mut self, bytes: usize, result: Result<(), Reason>) {
         let lines = memchr_iter(b'\n', &self.pending[..bytes]).count() as u64;
         let stats = &self.forward.stats;
-        let counter = if result_sent {
-            &stats.forwarded
-        } else {
-            &stats.unforwarded
-        };
-        counter.add(lines);
+        stats.forwarded.count(result, lines);
         stats.queued.fall(bytes);
         self.pending.drain(..bytes);
     }
@@ -279,7 +275,7 @@ impl Sender<'_> {
             };
             // A message that was cut is not taken on the other side.
             let whole = memrchr(b'\n', &self.pending[..written]).map_or(0, |at| at + 1);
-            self.sent(whole, true);
+            self.sent(whole, Ok(()));
             result?;
             self.wait = FIRST_WAIT;
             loop {
@@ -342,7 +338,12 @@ impl Sender<'_> {
             } else {
                 Ok(0)
             };
-            self.sent((length + 1).min(self.pending.len()), fits && result.is_ok());
+            let counted = match &result {
+                _ if !fits => Err(Reason::TooLarge),
+                Ok(_) => Ok(()),
+                Err(_) => Err(Reason::Connect),
+            };
+            self.sent((length + 1).min(self.pending.len()), counted);
             result?;
         }
         Ok(())
@@ -459,7 +460,7 @@ mod tests {
         forward.push(b"12345\n").unwrap();
         let fault = forward.push(b"12345\n").unwrap_err();
         assert_eq!(fault.reason, Reason::NoBuffer);
-        assert_eq!(forward.stats.unforwarded.value(), 1);
+        assert_eq!(forward.stats.forwarded.failed(Reason::NoBuffer), 1);
         forward.push(b"123\n").unwrap();
         assert_eq!(forward.stats.queued.value(), 10);
     }
@@ -485,7 +486,7 @@ mod tests {
         let (broken, ()) = tokio::join!(sender.stream(near), hang_up);
         assert!(broken.is_err());
         assert_eq!(sender.pending, b"second\nthird\n");
-        assert_eq!(forward.stats.forwarded.value(), 1);
+        assert_eq!(forward.stats.forwarded.ok(), 1);
 
         let (near, mut far) = tokio::io::duplex(10);
         stop.cancel();
@@ -494,7 +495,7 @@ mod tests {
         sent.unwrap();
         read.unwrap();
         assert_eq!(got, "second\nthird\n");
-        assert_eq!(forward.stats.forwarded.value(), 3);
+        assert_eq!(forward.stats.forwarded.ok(), 3);
         assert_eq!(forward.stats.queued.value(), 0);
     }
 
@@ -516,7 +517,7 @@ mod tests {
             let length = socket.recv(&mut datagram).await.unwrap();
             assert_eq!(&datagram[..length], expected.as_bytes());
         }
-        let counts = (stats.forwarded.value(), stats.unforwarded.value());
-        assert_eq!((counts, stats.queued.value()), ((3, 1), 0));
+        assert_eq!(stats.forwarded.counts(), [("ok", 3), ("too_large", 1)]);
+        assert_eq!(stats.queued.value(), 0);
     }
 }

@@ -1,0 +1,80 @@
+//! Counts by result: `ok`, or the word of the reason of failure.
+
+use std::array::from_fn;
+
+use super::{Counter, Reason};
+
+/// The result of whatever succeeded, in every family.
+pub const OK: &str = "ok";
+
+/// One counter for success, and one for each reason of failure.
+#[derive(Debug)]
+pub struct Results {
+    ok: Counter,
+    failed: [Counter; Reason::ALL.len()],
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Results {
+            ok: Counter::default(),
+            failed: from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl Results {
+    pub fn count(&self, result: Result<(), Reason>, amount: u64) {
+        match result {
+            Ok(()) => self.ok.add(amount),
+            Err(reason) => self.failed[reason as usize].add(amount),
+        }
+    }
+
+    pub fn ok(&self) -> u64 {
+        self.ok.value()
+    }
+
+    /// How often that failure was counted.
+    pub fn failed(&self, reason: Reason) -> u64 {
+        self.failed[reason as usize].value()
+    }
+
+    /// Results and their counts, sorted by result. Success is shown from the
+    /// start, so that its rate is right from the first one; a failure once it
+    /// is seen.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let failures = Reason::ALL.iter().zip(&self.failed);
+        let failures = failures.map(|(reason, count)| (reason.as_str(), count.value()));
+        let mut counts: Vec<_> = failures.filter(|(_, count)| *count > 0).collect();
+        counts.push((OK, self.ok.value()));
+        counts.sort_unstable();
+        counts
+    }
+}
+
+/// The word of a result.
+pub fn word(result: Result<(), Reason>) -> &'static str {
+    result.map_or_else(Reason::as_str, |()| OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn success_is_shown_from_the_start_and_a_failure_once_it_is_seen() {
+        let results = Results::default();
+        assert_eq!(results.counts(), [("ok", 0)]);
+        results.count(Ok(()), 3);
+        results.count(Err(Reason::Timeout), 1);
+        results.count(Err(Reason::BadName), 2);
+        assert_eq!(
+            results.counts(),
+            [("bad_name", 2), ("ok", 3), ("timeout", 1)]
+        );
+        assert_eq!((results.ok(), results.failed(Reason::BadName)), (3, 2));
+        assert_eq!(word(Ok(())), "ok");
+        assert_eq!(word(Err(Reason::Status)), "status");
+    }
+}
