@@ -35,7 +35,12 @@ fn main() -> ExitCode {
     }
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::CheckConfig => {
-            println!("{}: ok", loaded.origin);
+            let warnings = match loaded.warnings.len() {
+                0 => String::new(),
+                1 => " (1 warning)".to_owned(),
+                count => format!(" ({count} warnings)"),
+            };
+            println!("{}: ok{warnings}", loaded.origin);
             Ok(())
         }
         Command::PrintConfig => {

@@ -34,11 +34,19 @@ pub enum ConfigError {
         file: String,
         problem: std::io::Error,
     },
-    #[error("{}", lines(.0))]
-    Faults(Vec<Diagnostic>),
+    #[error("{}", lines(errors, warnings))]
+    Faults {
+        errors: Vec<Diagnostic>,
+        warnings: Vec<Warning>,
+    },
 }
 
-fn lines(faults: &[Diagnostic]) -> String {
-    let lines: Vec<String> = faults.iter().map(Diagnostic::to_string).collect();
-    lines.join("\n")
+/// What was noticed that does not stop the program.
+pub type Warning = String;
+
+/// Each fault on a line of its own, then each warning.
+fn lines(errors: &[Diagnostic], warnings: &[Warning]) -> String {
+    let errors = errors.iter().map(Diagnostic::to_string);
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+    errors.chain(warnings).collect::<Vec<_>>().join("\n")
 }

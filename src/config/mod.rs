@@ -6,6 +6,7 @@
 //! with `file:line:column`. Every setting has a default. Nothing else in the
 //! program reads the environment or the file.
 
+mod check;
 mod document;
 mod environment;
 mod error;
@@ -24,7 +25,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use document::Place;
-pub use error::{ConfigError, Diagnostic};
+pub use error::{ConfigError, Diagnostic, Warning};
 pub use exporter::Exporter;
 pub use exposition::{Exposition, Mode, Timestamps};
 pub use operations::{Bounds, ForwardTo, Operations};
@@ -56,7 +57,7 @@ pub struct Loaded {
     pub config: Config,
     /// What the values come from, for people: a file name or `built-in defaults`.
     pub origin: String,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Reads `file`, or `./config.toml`, or neither, with `environment` over it.
@@ -93,10 +94,10 @@ pub fn settle(
     name: &str,
     text: &str,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<(Config, Vec<String>), ConfigError> {
+) -> Result<(Config, Vec<Warning>), ConfigError> {
     let mut syntax_errors = Vec::new();
     let mut entries = document::parse_toml(name, text, &mut syntax_errors);
-    let warnings = environment::overlay(&mut entries, environment);
+    let mut warnings = environment::overlay(&mut entries, environment);
 
     let faults = Faults::default();
     let mut root = Table::root(entries, &faults);
@@ -109,11 +110,12 @@ pub fn settle(
         poll_external: poll_external::read(root.table("poll_external")),
     };
     root.finish();
+    check::check(&config, &faults);
 
     // Where the syntax is wrong, the first thing said of the line is news, and
     // what was guessed of it is not.
     syntax_errors.dedup_by(|later, first| line(&later.place) == line(&first.place));
-    let mut errors = faults.into_inner();
+    let (mut errors, mut noticed) = faults.into_inner();
     errors.retain(|fault| {
         !syntax_errors
             .iter()
@@ -121,10 +123,12 @@ pub fn settle(
     });
     errors.append(&mut syntax_errors);
     errors.sort_by(|a, b| a.place.cmp(&b.place));
+    noticed.sort_by(|a, b| a.place.cmp(&b.place));
+    warnings.extend(noticed.iter().map(Diagnostic::to_string));
     if errors.is_empty() {
         Ok((config, warnings))
     } else {
-        Err(ConfigError::Faults(errors))
+        Err(ConfigError::Faults { errors, warnings })
     }
 }
 

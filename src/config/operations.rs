@@ -160,18 +160,6 @@ pub fn read(mut table: Table<'_>) -> Operations {
             table.fault(place.clone(), problem);
         }
     }
-    let mut seen = operations.unix_sockets.clone();
-    seen.extend(operations.unix_datagram_sockets.iter().cloned());
-    seen.sort_unstable();
-    if let Some(place) = streams.or(datagrams)
-        && let Some(twice) = seen.windows(2).find(|pair| pair[0] == pair[1])
-    {
-        let problem = format!(
-            "the socket {} is named twice in `operations`",
-            twice[0].display()
-        );
-        table.fault(place, problem);
-    }
     let own = match &operations.forward_to {
         ForwardTo::Tcp(to) => tcp.is_some() && operations.tcp.as_ref() == Some(to),
         ForwardTo::Udp(to) => udp.is_some() && operations.udp.as_ref() == Some(to),

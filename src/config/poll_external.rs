@@ -165,6 +165,9 @@ struct Written {
 
 pub fn read(mut table: Table<'_>) -> PollExternal {
     let poll = table.take("poll_other_scrape_endpoints", true, boolean);
+    let times_place = table
+        .place("client_timeout")
+        .or(table.place("poll_interval"));
     let defaults = Defaults {
         interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
         timeout: table.take("client_timeout", Duration::from_secs(2), positive_duration),
@@ -183,6 +186,19 @@ pub fn read(mut table: Table<'_>) -> PollExternal {
     written.extend(table.take_tables("targets", |table, place| {
         read_target(table, place, &defaults)
     }));
+    if let Some(place) = times_place
+        && defaults.timeout > defaults.interval
+    {
+        table.warn(
+            place,
+            late(
+                "client_timeout",
+                defaults.timeout,
+                "poll_interval",
+                defaults.interval,
+            ),
+        );
+    }
     let targets = name_all(written, &table);
     table.finish();
 
@@ -222,6 +238,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let url_place = table.place("url");
     let url = table.take_option("url", url);
     let name = table.take_option("name", name);
+    let times_place = table.place("timeout").or(table.place("interval"));
     let interval = table.take("interval", defaults.interval, positive_duration);
     let timeout = table.take("timeout", defaults.timeout, positive_duration);
     let stale_after = table.take("stale_after", defaults.stale_after, duration);
@@ -229,7 +246,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
         table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
     let ca_file = table.take_option("ca_file", ca_file);
     let token_place = table.place("bearer_token_file");
-    let bearer_token_file = table.take_option("bearer_token_file", path);
+    let bearer_token_file = table.take_option("bearer_token_file", token_file);
     let basic_auth_place = table.place("basic_auth");
     let basic_auth = basic_auth_place
         .is_some()
@@ -245,6 +262,11 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
             token,
             "a target has either `bearer_token_file` or `basic_auth`, not both",
         );
+    }
+    if let Some(place) = times_place
+        && timeout > interval
+    {
+        table.warn(place, late("timeout", timeout, "interval", interval));
     }
     table.finish();
 
@@ -369,9 +391,35 @@ fn path(node: &Node) -> Result<PathBuf, String> {
     text(node).map(PathBuf::from)
 }
 
+/// A file that holds a token now. It is read again for every poll.
+fn token_file(node: &Node) -> Result<PathBuf, String> {
+    let path = path(node)?;
+    let token = std::fs::read_to_string(&path).map_err(|problem| unreadable(&path, &problem))?;
+    let token = token.trim();
+    if token.is_empty() || hyper::header::HeaderValue::from_str(token).is_err() {
+        return Err(format!(
+            "{} must hold a token that can stand in an HTTP header",
+            path.display()
+        ));
+    }
+    Ok(path)
+}
+
+fn unreadable(path: &Path, problem: &std::io::Error) -> String {
+    format!("{} cannot be read: {problem}", path.display())
+}
+
+/// The warning of a timeout that is longer than its interval.
+fn late(timeout: &str, long: Duration, interval: &str, short: Duration) -> String {
+    format!(
+        "`{timeout}` ({long:?}) is longer than `{interval}` ({short:?}): a slow answer delays the \
+         next poll"
+    )
+}
+
 fn ca_file(node: &Node) -> Result<CaFile, String> {
     let path = path(node)?;
-    let pem = std::fs::read(&path).map_err(|problem| format!("cannot be read: {problem}"))?;
+    let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(CaFile { path, pem }),
         _ => Err(format!("{} holds no PEM certificate", path.display())),

@@ -11,17 +11,40 @@ use super::error::Diagnostic;
 /// a similarity from 0 to 1.
 const SUGGESTION_THRESHOLD: f64 = 0.7;
 
-/// The faults found so far, shared by all tables of a document.
+/// What reading finds, shared by all tables of a document: faults, warnings,
+/// and where each setting is written.
 #[derive(Debug, Default)]
-pub struct Faults(RefCell<Vec<Diagnostic>>);
+pub struct Faults {
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
+    places: RefCell<BTreeMap<String, Place>>,
+}
 
 impl Faults {
     pub fn add(&self, place: Place, message: impl Into<String>) {
-        self.0.borrow_mut().push(Diagnostic::new(place, message));
+        let fault = Diagnostic::new(place, message);
+        self.errors.borrow_mut().push(fault);
     }
 
-    pub fn into_inner(self) -> Vec<Diagnostic> {
-        self.0.into_inner()
+    /// Adds what does not stop the program.
+    pub fn warn(&self, place: Place, message: impl Into<String>) {
+        let warning = Diagnostic::new(place, message);
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// Where a setting is written, if it is and is right: `push.listen`, or
+    /// `operations.unix_sockets[0]` for an item of a list.
+    pub fn place(&self, setting: &str) -> Option<Place> {
+        self.places.borrow().get(setting).cloned()
+    }
+
+    fn found(&self, setting: String, place: &Place) {
+        self.places.borrow_mut().insert(setting, place.clone());
+    }
+
+    /// Errors and warnings.
+    pub fn into_inner(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        (self.errors.into_inner(), self.warnings.into_inner())
     }
 }
 
@@ -94,7 +117,11 @@ impl<'f> Table<'f> {
     ) -> Option<T> {
         let entry = self.take_entry(key)?;
         match parse(&entry.node) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                let setting = format!("{}{key}", self.path);
+                self.faults.found(setting, &entry.node.place);
+                Some(value)
+            }
             Err(problem) => {
                 self.faults
                     .add(entry.node.place, format!("`{}{key}` {problem}", self.path));
@@ -113,17 +140,17 @@ impl<'f> Table<'f> {
         let path = self.path.clone();
         let faults = self.faults;
         self.take(key, Vec::new(), |node| {
-            let items = super::value::list(node)?;
-            Ok(items
-                .iter()
-                .filter_map(|item| {
-                    parse(item)
-                        .map_err(|problem| {
-                            faults.add(item.place.clone(), format!("`{path}{key}` {problem}"));
-                        })
-                        .ok()
-                })
-                .collect())
+            let mut right = Vec::new();
+            for item in super::value::list(node)? {
+                match parse(&item) {
+                    Ok(value) => {
+                        faults.found(format!("{path}{key}[{}]", right.len()), &item.place);
+                        right.push(value);
+                    }
+                    Err(problem) => faults.add(item.place, format!("`{path}{key}` {problem}")),
+                }
+            }
+            Ok(right)
         })
     }
 
@@ -179,6 +206,11 @@ impl<'f> Table<'f> {
 
     pub fn fault(&self, place: Place, message: impl Into<String>) {
         self.faults.add(place, message);
+    }
+
+    /// Reports what does not stop the program.
+    pub fn warn(&self, place: Place, message: impl Into<String>) {
+        self.faults.warn(place, message);
     }
 
     /// Refuses what is left. The nearest known key is named where one is near.

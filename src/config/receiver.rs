@@ -1,7 +1,8 @@
 //! `[receiver]`: the sockets that apps push to, and the bounds on what they push.
 
+use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -65,6 +66,35 @@ pub enum SocketPath {
     /// The first place of a short list that can be written to.
     Auto,
     Path(PathBuf),
+}
+
+impl SocketPath {
+    /// The path itself, chosen now where it is automatic.
+    pub fn chosen(&self) -> PathBuf {
+        match self {
+            SocketPath::Path(path) => path.clone(),
+            SocketPath::Auto => automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+        }
+    }
+}
+
+const SOCKET_NAME: &str = "exporter-proxy-receiver.sock";
+
+/// The first of `/var/run`, the user's runtime directory and the temporary
+/// directory that a socket can be made in. The sample clients look for it in
+/// the same places in the same order.
+fn automatic_path(runtime_dir: Option<PathBuf>) -> PathBuf {
+    [Some(PathBuf::from("/var/run")), runtime_dir]
+        .into_iter()
+        .flatten()
+        .find(|dir| can_write(dir))
+        .unwrap_or_else(env::temp_dir)
+        .join(SOCKET_NAME)
+}
+
+fn can_write(dir: &Path) -> bool {
+    use nix::unistd::{AccessFlags, eaccess};
+    dir.is_dir() && eaccess(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
 impl Serialize for SocketPath {
@@ -201,4 +231,16 @@ fn socket_mode(node: &Node) -> Result<SocketMode, String> {
                 node.value.describe()
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_automatic_path_is_in_a_directory_that_can_be_written() {
+        let path = automatic_path(None);
+        assert_eq!(path.file_name().unwrap(), SOCKET_NAME);
+        assert!(can_write(path.parent().unwrap()), "{}", path.display());
+    }
 }

@@ -24,7 +24,7 @@ fn faults_with(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
     match settle("test.toml", text, pairs) {
-        Err(ConfigError::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(ConfigError::Faults { errors, .. }) => errors.iter().map(ToString::to_string).collect(),
         other => panic!("{text:?} gave {other:?}"),
     }
 }

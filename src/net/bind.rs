@@ -1,9 +1,9 @@
 //! Binds listeners. Every error says what was to be bound, and why it was not.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::{env, io};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
@@ -103,13 +103,7 @@ pub fn unix(
     group: &SocketOwner,
     mode: SocketMode,
 ) -> Result<Listener, BindError> {
-    match path {
-        SocketPath::Path(path) => unix_at(path, user, group, mode),
-        SocketPath::Auto => {
-            let path = automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
-            unix_at(&path, user, group, mode)
-        }
-    }
+    unix_at(&path.chosen(), user, group, mode)
 }
 
 /// Makes a Unix socket at `path`, owned as configured.
@@ -152,25 +146,6 @@ pub fn unix_datagram_at(
     Ok((socket, file))
 }
 
-const SOCKET_NAME: &str = "exporter-proxy-receiver.sock";
-
-/// The first of `/var/run`, the user's runtime directory and the temporary
-/// directory that a socket can be made in. The sample clients look for it in
-/// the same places in the same order.
-fn automatic_path(runtime_dir: Option<PathBuf>) -> PathBuf {
-    [Some(PathBuf::from("/var/run")), runtime_dir]
-        .into_iter()
-        .flatten()
-        .find(|dir| can_write(dir))
-        .unwrap_or_else(env::temp_dir)
-        .join(SOCKET_NAME)
-}
-
-fn can_write(dir: &Path) -> bool {
-    use nix::unistd::{AccessFlags, eaccess};
-    dir.is_dir() && eaccess(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,12 +163,5 @@ mod tests {
             .to_string();
         assert!(error.contains(&taken.to_string()), "{error}");
         assert!(error.contains("receiver.receiver_tcp_socket"), "{error}");
-    }
-
-    #[test]
-    fn the_automatic_path_is_in_a_directory_that_can_be_written() {
-        let path = automatic_path(None);
-        assert_eq!(path.file_name().unwrap(), SOCKET_NAME);
-        assert!(can_write(path.parent().unwrap()), "{}", path.display());
     }
 }

@@ -307,9 +307,9 @@ fn a_user_that_this_machine_does_not_have_ends_the_start() {
             ("RECEIVER_UNIX_SOCKET_USER", "no-such-user-here"),
         ],
     );
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(
-        ended.stderr.contains("no user \"no-such-user-here\""),
+        ended.stderr.contains("the user \"no-such-user-here\""),
         "{ended:?}"
     );
     assert!(!Path::new(&socket).exists());
@@ -328,11 +328,11 @@ fn a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_left_alone() {
     ];
     fs::write(&path, "precious").unwrap();
     let ended = run(dir.path(), &[], &settings);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(
         ended
             .stderr
-            .contains("a file that is no socket stands there"),
+            .contains("where a file is that is not a socket"),
         "{ended:?}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

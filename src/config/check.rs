@@ -1,0 +1,303 @@
+//! What is wrong between settings that are each right, and what this machine
+//! lacks of what they name: ports and sockets used twice, directories, users,
+//! files.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+
+use super::document::Place;
+use super::reader::Faults;
+use super::value::Address;
+use super::{Config, Listen, SocketOwner};
+
+/// Checks a configuration that has been read without faults in its parts.
+pub fn check(config: &Config, faults: &Faults) {
+    let sockets = sockets(config);
+    same_port(&listeners(config), faults);
+    same_socket(&sockets, faults);
+    for (setting, path) in &sockets {
+        if let Some(place) = faults.place(setting)
+            && let Err(problem) = can_hold_socket(path)
+        {
+            faults.add(place, format!("`{}` {problem}", key(setting)));
+        }
+    }
+    if !sockets.is_empty() {
+        owners(config, faults);
+    }
+    labels_file(config, faults);
+    no_input(config, faults);
+}
+
+/// The TCP listeners of a configuration, each with its setting.
+fn listeners(config: &Config) -> Vec<(&'static str, &Address)> {
+    let scraped = &config.exporter.scrape_expose_endpoint;
+    let mut listeners = vec![("exporter.scrape_expose_endpoint", scraped)];
+    if config.receiver.receive_on_tcp_socket {
+        let address = &config.receiver.receiver_tcp_socket;
+        listeners.push(("receiver.receiver_tcp_socket", address));
+    }
+    if let Listen::Tcp(address) = &config.push.listen
+        && !config.push.listen.is(scraped)
+    {
+        listeners.push(("push.listen", address));
+    }
+    if let Some(address) = &config.operations.tcp {
+        listeners.push(("operations.tcp", address));
+    }
+    listeners
+}
+
+/// The Unix sockets of a configuration, each with its setting.
+fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
+    let mut sockets = Vec::new();
+    let receiver = &config.receiver;
+    if receiver.receive_on_unix_socket {
+        let path = receiver.receiver_unix_socket.chosen();
+        sockets.push(("receiver.receiver_unix_socket".to_owned(), path));
+    }
+    if let Listen::Unix(path) = &config.push.listen {
+        sockets.push(("push.listen".to_owned(), path.clone()));
+    }
+    for (key, paths) in [
+        ("unix_sockets", &config.operations.unix_sockets),
+        (
+            "unix_datagram_sockets",
+            &config.operations.unix_datagram_sockets,
+        ),
+    ] {
+        for (index, path) in paths.iter().enumerate() {
+            sockets.push((format!("operations.{key}[{index}]"), path.clone()));
+        }
+    }
+    sockets
+}
+
+/// The key of an item's setting: the item's place tells which it is.
+fn key(setting: &str) -> &str {
+    setting.split('[').next().unwrap_or(setting)
+}
+
+/// Reports each listener whose port another one before it takes.
+fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
+    for (at, (setting, address)) in listeners.iter().enumerate() {
+        let other = listeners[..at]
+            .iter()
+            .find(|(_, other)| overlap(address, other));
+        let Some((other_setting, other)) = other else {
+            continue;
+        };
+        let Some((place, here, there)) = written(faults, setting, other_setting) else {
+            continue;
+        };
+        let (mine, theirs) = match here == *setting {
+            true => (*address, *other),
+            false => (*other, *address),
+        };
+        let shared = ["push.listen", "exporter.scrape_expose_endpoint"];
+        let advice = if shared.contains(&here) && shared.contains(&there) {
+            "choose another port, or give both the same address to serve both at one port"
+        } else {
+            "choose another port"
+        };
+        faults.add(
+            place,
+            format!("`{here}` = {mine} takes the port of `{there}` = {theirs}; {advice}"),
+        );
+    }
+}
+
+/// The place of the first of two settings that is written, with both settings,
+/// that one first. The other one may have its default.
+fn written<'s>(faults: &Faults, one: &'s str, other: &'s str) -> Option<(Place, &'s str, &'s str)> {
+    let found = |here: &'s str, there: &'s str| Some((faults.place(here)?, here, there));
+    found(one, other).or_else(|| found(other, one))
+}
+
+/// Whether two addresses cannot both be listened at. An unspecified address
+/// takes the port on all others, `[::]` those of IPv4 too.
+fn overlap(one: &Address, other: &Address) -> bool {
+    // Port 0 is another one each time.
+    if one.port != other.port || one.port == 0 {
+        return false;
+    }
+    match (ip(one), ip(other)) {
+        (Some(one), Some(other)) => {
+            let takes = |one: IpAddr, other: IpAddr| {
+                one.is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+            };
+            one == other || takes(one, other) || takes(other, one)
+        }
+        (None, None) => one.host.eq_ignore_ascii_case(&other.host),
+        // What a name stands for is known when it is bound.
+        (Some(ip), None) | (None, Some(ip)) => ip.is_unspecified(),
+    }
+}
+
+fn ip(address: &Address) -> Option<IpAddr> {
+    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(IpAddr::from([127, 0, 0, 1]));
+    }
+    host.parse().ok()
+}
+
+/// Reports each Unix socket that another setting before it names.
+fn same_socket(sockets: &[(String, PathBuf)], faults: &Faults) {
+    let real: Vec<PathBuf> = sockets.iter().map(|(_, path)| real(path)).collect();
+    for (at, (setting, path)) in sockets.iter().enumerate() {
+        let Some(before) = real[..at].iter().position(|other| *other == real[at]) else {
+            continue;
+        };
+        let other = &sockets[before].0;
+        if let Some((place, here, there)) = written(faults, setting, other) {
+            let problem = format!(
+                "`{}` names the Unix socket {}, as `{}` does; choose another path",
+                key(here),
+                path.display(),
+                key(there)
+            );
+            faults.add(place, problem);
+        }
+    }
+}
+
+/// The path with the links of its directory followed: `/var/run` is often
+/// `/run`.
+fn real(path: &Path) -> PathBuf {
+    match (directory(path).canonicalize(), path.file_name()) {
+        (Ok(directory), Some(name)) => directory.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn can_hold_socket(path: &Path) -> Result<(), String> {
+    let directory = directory(path);
+    if !directory.is_dir() {
+        return Err(format!(
+            "names a Unix socket in {}, which is not a directory on this machine; make it, or \
+             choose another path",
+            directory.display()
+        ));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(format!(
+            "names {}, where a file is that is not a socket; remove it, or choose another path",
+            path.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this machine knows who is to own the sockets.
+fn owners(config: &Config, faults: &Faults) {
+    let unknown_user = |name: &str| matches!(User::from_name(name), Ok(None));
+    let unknown_group = |name: &str| matches!(Group::from_name(name), Ok(None));
+    let receiver = &config.receiver;
+    let user = ("user", &receiver.unix_socket_user);
+    let group = ("group", &receiver.unix_socket_group);
+    for (sort, owner) in [user, group] {
+        let SocketOwner::Name(name) = owner else {
+            continue;
+        };
+        let unknown = match sort {
+            "user" => unknown_user(name),
+            _ => unknown_group(name),
+        };
+        let setting = format!("receiver.unix_socket_{sort}");
+        if unknown && let Some(place) = faults.place(&setting) {
+            faults.add(
+                place,
+                format!("`{setting}` names the {sort} {name:?}, which this machine does not know"),
+            );
+        }
+    }
+}
+
+/// A file of labels may come later: it is read again when it changes.
+fn labels_file(config: &Config, faults: &Faults) {
+    const SETTING: &str = "operations.extra_labels_file";
+    if let Some(file) = &config.operations.extra_labels_file
+        && let Err(problem) = fs::File::open(file)
+        && let Some(place) = faults.place(SETTING)
+    {
+        faults.warn(
+            place,
+            format!(
+                "`{SETTING}` {} cannot be read ({problem}); its labels are missing until it can be",
+                file.display()
+            ),
+        );
+    }
+}
+
+/// A program that takes nothing serves nothing.
+fn no_input(config: &Config, faults: &Faults) {
+    let receives = config.receiver.receive_on_tcp_socket || config.receiver.receive_on_unix_socket;
+    let poll = &config.poll_external;
+    let polls = poll.poll_other_scrape_endpoints && !poll.targets.is_empty();
+    if receives || polls || config.operations.is_on() || config.push.listen != Listen::Off {
+        return;
+    }
+    // Both receivers are on by default, so both are switched off somewhere.
+    if let Some(place) = faults.place("receiver.receive_on_tcp_socket") {
+        faults.warn(
+            place,
+            "nothing can come in: both receivers, `push.listen`, `operations` and polling are \
+             off; switch one of them on",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_takes_the_port_on_all_others() {
+        let address = |text: &str| {
+            let (host, port) = text.rsplit_once(':').unwrap();
+            Address::new(host, port.parse().unwrap())
+        };
+        for (one, other) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "example.org:1"),
+            ("[::]:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("::1:1", "[::1]:1"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("a.example:1", "A.example:1"),
+        ] {
+            let (one, other) = (address(one), address(other));
+            assert!(
+                overlap(&one, &other) && overlap(&other, &one),
+                "{one} {other}"
+            );
+        }
+        for (one, other) in [
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("0.0.0.0:1", "0.0.0.0:2"),
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+            ("a.example:1", "b.example:1"),
+            ("a.example:1", "127.0.0.1:1"),
+        ] {
+            let (one, other) = (address(one), address(other));
+            assert!(
+                !overlap(&one, &other) && !overlap(&other, &one),
+                "{one} {other}"
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What `check-config` finds between settings, and on the machine.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::{TempDir, tempdir};
+
+use crate::harness::program;
+
+/// How the program ended.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A file of settings, and what `check-config` says of it. `DIR` in the text
+/// is the directory of the file.
+fn check(dir: &TempDir, config: &str) -> Ended {
+    let config = config.replace("DIR", &dir.path().display().to_string());
+    fs::write(dir.path().join("c.toml"), config).unwrap();
+    told(dir.path(), &["check-config", "-c", "c.toml"])
+}
+
+fn told(dir: &Path, arguments: &[&str]) -> Ended {
+    let output = program().current_dir(dir).args(arguments).output().unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The lines of errors, in which `DIR` stands for the directory again.
+#[track_caller]
+fn errors(config: &str) -> Vec<String> {
+    let dir = tempdir().unwrap();
+    let checked = check(&dir, config);
+    assert_eq!(checked.code, Some(78), "{config}\n{}", checked.stderr);
+    assert_eq!(checked.stdout, "");
+    // The program does not start with them either.
+    let started = told(dir.path(), &["-c", "c.toml"]);
+    assert_eq!(started.code, Some(78), "{config}");
+    assert_eq!(started.stderr, checked.stderr);
+    let path = dir.path().display().to_string();
+    let lines = checked.stderr.lines();
+    lines.map(|line| line.replace(&path, "DIR")).collect()
+}
+
+/// The lines of warnings of a configuration that is right.
+#[track_caller]
+fn warnings(config: &str) -> Vec<String> {
+    let dir = tempdir().unwrap();
+    let checked = check(&dir, config);
+    assert_eq!(checked.code, Some(0), "{config}\n{}", checked.stderr);
+    let count = checked.stderr.lines().count();
+    let noted = match count {
+        0 => String::new(),
+        1 => " (1 warning)".to_owned(),
+        _ => format!(" ({count} warnings)"),
+    };
+    assert_eq!(checked.stdout, format!("c.toml: ok{noted}\n"));
+    let path = dir.path().display().to_string();
+    let lines = checked.stderr.lines();
+    lines
+        .map(|line| {
+            let (_, message) = line.split_once("] ").expect("a line of the log");
+            message.replace(&path, "DIR")
+        })
+        .collect()
+}
+
+#[test]
+fn one_address_for_two_listeners_is_an_error() {
+    let found = errors(
+        "[receiver]\nreceiver_tcp_socket = \"127.0.0.1:6555\"\n\
+         [push]\nlisten = \"0.0.0.0:6558\"\n\
+         [operations]\ntcp = \"localhost:6558\"\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "c.toml:2:23: `receiver.receiver_tcp_socket` = 127.0.0.1:6555 takes the port of \
+             `exporter.scrape_expose_endpoint` = 0.0.0.0:6555; choose another port",
+            "c.toml:6:7: `operations.tcp` = localhost:6558 takes the port of `push.listen` = \
+             0.0.0.0:6558; choose another port",
+        ]
+    );
+    let found = errors("[push]\nlisten = \"127.0.0.1:6555\"\n");
+    assert_eq!(
+        found,
+        [
+            "c.toml:2:10: `push.listen` = 127.0.0.1:6555 takes the port of \
+          `exporter.scrape_expose_endpoint` = 0.0.0.0:6555; choose another port, or give both the \
+          same address to serve both at one port"
+        ]
+    );
+    // Where the other setting has its default, the place is that of the one
+    // that is written.
+    let found = errors("[exporter]\nscrape_expose_endpoint = \"[::]:6554\"\n");
+    assert_eq!(
+        found,
+        [
+            "c.toml:2:26: `exporter.scrape_expose_endpoint` = [::]:6554 takes the port of \
+          `receiver.receiver_tcp_socket` = 127.0.0.1:6554; choose another port"
+        ]
+    );
+}
+
+#[test]
+fn listeners_that_do_not_meet_are_right() {
+    for right in [
+        // One port for scrapes and pushes.
+        "[push]\nlisten = \"0.0.0.0:6555\"\n",
+        // Other transports, other addresses, ports chosen by the kernel.
+        "[operations]\nudp = \"127.0.0.1:6555\"\n",
+        "[operations]\ntcp = \"127.0.0.2:6554\"\n",
+        "[receiver]\nreceiver_tcp_socket = \"127.0.0.1:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n",
+        // What is off takes no port.
+        "[receiver]\nreceive_on_tcp_socket = false\nreceiver_tcp_socket = \"127.0.0.1:6555\"\n",
+        "[push]\nlisten = \"\"\n[operations]\ntcp = \"127.0.0.1:6556\"\n",
+    ] {
+        assert_eq!(warnings(right), [""; 0], "{right}");
+    }
+}
+
+#[test]
+fn one_unix_socket_for_two_settings_is_an_error() {
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("run")).unwrap();
+    std::os::unix::fs::symlink("run", dir.path().join("link")).unwrap();
+    let checked = check(
+        &dir,
+        "[receiver]\nreceiver_unix_socket = \"DIR/run/a.sock\"\n\
+         [push]\nlisten = \"DIR/link/a.sock\"\n\
+         [operations]\nunix_sockets = [\"DIR/b.sock\", \"DIR/c.sock\"]\n\
+         unix_datagram_sockets = [\"DIR/c.sock\"]\n",
+    );
+    let expected = "c.toml:4:10: `push.listen` names the Unix socket DIR/link/a.sock, as \
+         `receiver.receiver_unix_socket` does; choose another path\n\
+         c.toml:7:26: `operations.unix_datagram_sockets` names the Unix socket DIR/c.sock, as \
+         `operations.unix_sockets` does; choose another path\n";
+    let found = checked
+        .stderr
+        .replace(&dir.path().display().to_string(), "DIR");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_the_machine_lacks_is_an_error_where_it_is_named() {
+    let found = errors(
+        "[receiver]\nreceiver_unix_socket = \"DIR/none/r.sock\"\n\
+         unix_socket_user = \"no-such-user\"\nunix_socket_group = \"no-such-group\"\n\
+         [push]\nlisten = \"DIR/c.toml\"\n\
+         [operations]\nunix_sockets = [\"DIR/here.sock\",\n  \"DIR/c.toml/x.sock\"]\n\
+         [[poll_external.targets]]\nurl = \"http://127.0.0.1:1/\"\nbearer_token_file = \"DIR/token\"\n\
+         [[poll_external.targets]]\nurl = \"https://127.0.0.1:2/\"\nca_file = \"DIR/ca.pem\"\n\
+         [[poll_external.targets]]\nurl = \"https://127.0.0.1:3/\"\nca_file = \"DIR/c.toml\"\n\
+         bearer_token_file = \"DIR/c.toml\"\n",
+    );
+    let directory = "which is not a directory on this machine; make it, or choose another path";
+    let none = "No such file or directory (os error 2)";
+    assert_eq!(
+        found,
+        [
+            format!(
+                "c.toml:2:24: `receiver.receiver_unix_socket` names a Unix socket in DIR/none, {directory}"
+            ),
+            "c.toml:3:20: `receiver.unix_socket_user` names the user \"no-such-user\", which this \
+             machine does not know"
+                .to_owned(),
+            "c.toml:4:21: `receiver.unix_socket_group` names the group \"no-such-group\", which \
+             this machine does not know"
+                .to_owned(),
+            "c.toml:6:10: `push.listen` names DIR/c.toml, where a file is that is not a socket; \
+             remove it, or choose another path"
+                .to_owned(),
+            format!(
+                "c.toml:9:3: `operations.unix_sockets` names a Unix socket in DIR/c.toml, {directory}"
+            ),
+            format!(
+                "c.toml:12:21: `poll_external.targets.bearer_token_file` DIR/token cannot be read: {none}"
+            ),
+            format!(
+                "c.toml:15:11: `poll_external.targets.ca_file` DIR/ca.pem cannot be read: {none}"
+            ),
+            "c.toml:18:11: `poll_external.targets.ca_file` DIR/c.toml holds no PEM certificate"
+                .to_owned(),
+            "c.toml:19:21: `poll_external.targets.bearer_token_file` DIR/c.toml must hold a token \
+             that can stand in an HTTP header"
+                .to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn sockets_that_are_off_need_no_owner_and_no_directory() {
+    let off = "[receiver]\nreceive_on_unix_socket = false\n\
+               receiver_unix_socket = \"/none/r.sock\"\nunix_socket_user = \"no-such-user\"\n";
+    assert_eq!(warnings(off), [""; 0]);
+}
+
+#[test]
+fn a_timeout_above_its_interval_is_a_warning() {
+    let found = warnings(
+        "[poll_external]\npoll_interval = 1\n\
+         [[poll_external.targets]]\nurl = \"http://127.0.0.1:1/\"\ntimeout = \"20s\"\n\
+         interval = \"10s\"\n\
+         [[poll_external.targets]]\nurl = \"http://127.0.0.1:2/\"\ntimeout = \"500ms\"\n",
+    );
+    let advice = "a slow answer delays the next poll";
+    assert_eq!(
+        found,
+        [
+            format!(
+                "c.toml:2:17: `client_timeout` (2s) is longer than `poll_interval` (1s): {advice}"
+            ),
+            format!("c.toml:5:11: `timeout` (20s) is longer than `interval` (10s): {advice}"),
+        ]
+    );
+}
+
+#[test]
+fn no_input_at_all_is_a_warning() {
+    let off = "[receiver]\nreceive_on_tcp_socket = false\nreceive_on_unix_socket = false\n\
+               [push]\nlisten = \"\"\n";
+    assert_eq!(
+        warnings(off),
+        [
+            "c.toml:2:25: nothing can come in: both receivers, `push.listen`, `operations` and \
+          polling are off; switch one of them on"
+        ]
+    );
+    let polled = "[poll_external]\nother_scrape_endpoints = [\"http://127.0.0.1:1/\"]\n";
+    assert_eq!(warnings(&format!("{off}{polled}")), [""; 0]);
+    assert_eq!(
+        warnings(&format!(
+            "{off}{polled}poll_other_scrape_endpoints = false\n"
+        ))
+        .len(),
+        1
+    );
+}
+
+#[test]
+fn a_file_of_labels_that_is_not_there_yet_is_a_warning() {
+    let found = warnings("[operations]\nextra_labels_file = \"DIR/labels\"\n");
+    assert_eq!(
+        found,
+        [
+            "c.toml:2:21: `operations.extra_labels_file` DIR/labels cannot be read (No such file or \
+          directory (os error 2)); its labels are missing until it can be"
+        ]
+    );
+}
+
+#[test]
+fn errors_and_warnings_are_told_together() {
+    let found = errors(
+        "[poll_external]\npoll_interval = 1\n[push]\nlisten = \"127.0.0.1:6554\"\ngauge = 1\n",
+    );
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(
+        found[0].starts_with("c.toml:4:10: `push.listen`"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].starts_with("c.toml:5:1: unknown key `push.gauge`"),
+        "{found:?}"
+    );
+    assert!(found[2].starts_with("warning: c.toml:2:17: "), "{found:?}");
+}
