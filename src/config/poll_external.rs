@@ -394,6 +394,11 @@ fn path(node: &Node) -> Result<PathBuf, String> {
 /// A file that holds a token now. It is read again for every poll.
 fn token_file(node: &Node) -> Result<PathBuf, String> {
     let path = path(node)?;
+    let found = std::fs::metadata(&path).map_err(|problem| unreadable(&path, &problem))?;
+    if !found.is_file() {
+        // To read a pipe may take for ever, and what is read is gone.
+        return Ok(path);
+    }
     let token = std::fs::read_to_string(&path).map_err(|problem| unreadable(&path, &problem))?;
     let token = token.trim();
     if token.is_empty() || hyper::header::HeaderValue::from_str(token).is_err() {
