@@ -22,6 +22,7 @@ mod merged;
 mod operations;
 mod operations_datagrams;
 mod operations_defects;
+mod operations_lines;
 mod poll;
 mod poll_failures;
 mod protobuf;
