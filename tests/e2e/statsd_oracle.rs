@@ -147,7 +147,7 @@ impl There {
         {
             for (key, value) in told[sort].as_object().expect("an object") {
                 let rest = key.strip_prefix(&name);
-                if !rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit())) {
+                if rest.is_none_or(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
                     continue;
                 }
                 let values = there.values.entry(kind).or_default();
