@@ -125,7 +125,7 @@ async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
     let work = move || {
         let now = Now::read();
         let json = intake.unpacked(&coding, &body.bytes)?;
-        let (write, groups) = intake.batch(&json, &origin, now)?;
+        let (write, groups) = intake.batch(&store, &json, &origin, now)?;
         store.apply(write, now).map_err(Fault::from)?;
         Ok(groups)
     };
@@ -157,6 +157,7 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(reply) => return reply,
     };
+    let labels = group.clone();
     let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
         let now = Now::read();
         match &addition {
@@ -164,7 +165,7 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
             None => intake.validate(store, &group, body, now),
         }
     };
-    match with_body(call, body, check).await {
+    match with_body(call, &labels, body, check).await {
         Ok((families, series)) => reply::json(&json!({
             "valid": true,
             "families": families,

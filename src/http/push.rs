@@ -300,20 +300,36 @@ async fn apply(
     body: Taken,
     sender: Sender,
 ) -> Result<(), Fault> {
+    let labels = group.clone();
     let work = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.push(store, (method, &group), body, &sender, Now::read())
     };
-    with_body(call, body, work).await
+    with_body(call, &labels, body, work).await
 }
 
-/// Works on a body; on a large one away from the threads that serve.
+/// Works on a body whose samples get these labels. One that is large, or becomes
+/// much text, is worked on away from the threads that serve, and that text is
+/// counted like bytes of bodies while it is made.
 pub async fn with_body<T: Send + 'static>(
     call: &Call<'_>,
-    body: Taken,
+    labels: &Group,
+    mut body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let (_, content_encoding) = call.content();
-    let readers = is_large(&body, &content_encoding).then_some(&READERS);
+    let (content_type, content_encoding) = call.content();
+    let as_sent = Body {
+        content_type: &content_type,
+        content_encoding: &content_encoding,
+        bytes: &body.bytes,
+    };
+    let intake = &call.pushes.intake;
+    let text = intake.text_size(labels, as_sent, READ_AT_ONCE);
+    let grows = text > READ_AT_ONCE;
+    // What has more text than a push may have is refused before it is made.
+    if grows && intake.may_become(text) {
+        body.grow(text)?;
+    }
+    let readers = (grows || is_large(&body, &content_encoding)).then_some(&READERS);
     with_body_among(readers, call, body, work).await
 }
 

@@ -89,6 +89,22 @@ pub struct Limits {
     pub registry: registry::Limits,
 }
 
+/// How much may be held, and how much of that nobody else holds: see
+/// [`Limits::bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    pub left: usize,
+    pub limit: usize,
+}
+
+impl Room {
+    /// For what is not known to be held.
+    pub const UNLIMITED: Room = Room {
+        left: usize::MAX,
+        limit: usize::MAX,
+    };
+}
+
 /// Sums over the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
@@ -131,6 +147,17 @@ impl Store {
     pub fn check(&self, write: Write) -> Result<(), Refused> {
         let write = write.settled();
         self.read().check(&write, &self.limits)
+    }
+
+    /// Memory for what this section may expose.
+    pub fn room(&self, id: &SectionId) -> Room {
+        let limit = self.limits.bytes;
+        let sections = self.read();
+        let others = sections.weight - sections.weight_of(id);
+        Room {
+            left: limit.saturating_sub(others),
+            limit,
+        }
     }
 
     /// Withdraws what has not been heard from for its time. Apps and groups are

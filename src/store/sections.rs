@@ -355,6 +355,11 @@ impl Sections {
         self.by_id.get(id).cloned()
     }
 
+    /// Memory held for a section.
+    pub fn weight_of(&self, id: &SectionId) -> usize {
+        self.by_id.get(id).map_or(0, |section| section.weight)
+    }
+
     pub fn find(&self, name: &str) -> Option<(SectionId, Section)> {
         [Producer::App, Producer::Target, Producer::Group]
             .into_iter()

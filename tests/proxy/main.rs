@@ -16,6 +16,7 @@ mod check_config;
 mod echo;
 mod faults;
 mod groups;
+mod growth;
 mod http;
 mod lifecycle;
 mod merged;
