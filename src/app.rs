@@ -246,17 +246,18 @@ impl App {
         self.start_operations();
         self.start_expiry();
 
-        let server = self.server(ListenerName::Push);
+        let places = Arc::default();
+        let server = self.server(ListenerName::Push, &places);
         if let Some(push) = self.push.take() {
             start_server(push, ListenerName::Push, server, &self.tasks);
         }
-        let server = self.server(ListenerName::Http);
+        let server = self.server(ListenerName::Http, &places);
         self.poller.start(&self.stop, &self.tasks);
         start_server(self.http, ListenerName::Http, server, &self.tasks);
     }
 
     /// What the connections of a listener are served with.
-    fn server(&self, name: ListenerName) -> Arc<http::Server> {
+    fn server(&self, name: ListenerName, places: &Arc<http::Places>) -> Arc<http::Server> {
         let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
         let source = self.push.as_ref().unwrap_or(&self.http).address();
         Arc::new(http::Server {
@@ -264,6 +265,7 @@ impl App {
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
+            places: Arc::clone(places),
             pushes: pushes.then(|| http::Pushes {
                 intake: Arc::clone(&self.intake),
                 budget: Arc::new(Budget::new(

@@ -130,7 +130,9 @@ async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
         Ok(groups)
     };
     let done = if large {
-        away(work).await.and_then(|done| done)
+        away(&call.server.places.bodies, work)
+            .await
+            .and_then(|done| done)
     } else {
         work()
     };

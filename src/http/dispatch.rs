@@ -76,7 +76,7 @@ async fn route(server: &Server, request: &Request<Incoming>) -> (&'static str, R
     let reply = match segments.as_slice() {
         ["metrics"] => metrics::all(server, request).await,
         ["apps"] => apps::list(server, request).await,
-        ["apps", name] => apps::detail(server, name),
+        ["apps", name] => apps::detail(server, name).await,
         ["apps", name, _] => apps::text(server, request, name).await,
         ["-", "healthy"] => status::healthy(),
         ["-", "ready"] => status::ready(server),

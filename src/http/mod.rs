@@ -16,12 +16,13 @@ mod groups;
 mod incoming;
 mod metrics;
 mod metrics_api;
+mod places;
 mod push;
 mod push_aggregate;
 mod query;
 mod reply;
 mod status;
-mod turns;
+mod table;
 mod webhooks;
 
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
+pub use places::Places;
 pub use push::Pushes;
 pub use webhooks::Kept;
 
@@ -47,6 +49,8 @@ pub struct Server {
     pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
+    /// Shared with the servers of other listeners.
+    pub places: Arc<Places>,
     /// Where pushes are taken, what with.
     pub pushes: Option<Pushes>,
     /// The program will stop soon, and serves until then.

@@ -9,15 +9,14 @@ use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
 };
 use hyper::{Method as HttpMethod, Request, StatusCode};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
 use super::webhooks::{self, Endpoint, Kept};
-use super::{Server, api, cors, create, echo, push_aggregate, query, status, turns};
+use super::{Server, api, cors, create, echo, push_aggregate, query, status};
 use crate::config::duration_of;
-use crate::net::Budget;
+use crate::net::{Budget, Turns};
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, Verb, batch};
 use crate::store::{Now, Origin, Peer, Store};
 use crate::telemetry::Reason;
@@ -40,10 +39,6 @@ pub const READ_AT_ONCE: usize = 1 << 20;
 
 /// The same for bodies that are compressed.
 const UNPACKED_AT_ONCE: usize = 16 << 10;
-
-/// Large bodies that are read at once. Each takes its own size in memory again
-/// a few times over.
-static READERS: Semaphore = Semaphore::const_new(4);
 
 /// What is known of a request beside its body.
 pub struct Call<'r> {
@@ -329,14 +324,15 @@ pub async fn with_body<T: Send + 'static>(
     if grows && intake.may_become(text) {
         body.grow(text)?;
     }
-    let readers = (grows || is_large(&body, &content_encoding)).then_some(&READERS);
+    let readers =
+        (grows || is_large(&body, &content_encoding)).then_some(&call.server.places.bodies);
     with_body_among(readers, call, body, work).await
 }
 
 /// Works on a body, on a thread of its own where `readers` are told, among
 /// which there has to be a place.
 pub async fn with_body_among<T: Send + 'static>(
-    readers: Option<&'static Semaphore>,
+    readers: Option<&Turns>,
     call: &Call<'_>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
@@ -353,7 +349,7 @@ pub async fn with_body_among<T: Send + 'static>(
         work(&intake, &store, body)
     };
     match readers {
-        Some(readers) => away_among(readers, work).await?,
+        Some(readers) => away(readers, work).await?,
         None => work(),
     }
 }
@@ -369,16 +365,10 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 
 /// Does what takes long on a thread of its own, a few at a time.
 pub async fn away<T: Send + 'static>(
+    turns: &Turns,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    away_among(&READERS, work).await
-}
-
-async fn away_among<T: Send + 'static>(
-    readers: &'static Semaphore,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    turns::away(readers, work).await.map_err(|problem| {
+    turns.away(work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,

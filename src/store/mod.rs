@@ -47,13 +47,14 @@ pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
-use crate::exposition::Text;
+use crate::exposition::{Text, sample_lines};
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use flush::Flush;
 use living::Hasher;
 use messages::Messages;
 use sections::Sections;
+pub use sections::ShownFamily;
 
 /// The sections of all producers, the living families, and the output they
 /// make together.
@@ -203,11 +204,22 @@ impl Store {
         shown
     }
 
-    /// Every section but the proxy's own, in order.
-    pub fn sections(&self) -> Vec<(SectionId, Section)> {
-        let mut sections = self.read().list();
-        sections.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        sections
+    /// Every section but the proxy's own in order, from the one after `after`
+    /// on. A page of them costs what it holds.
+    pub fn sections(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
+        self.read().page(after, limit)
+    }
+
+    /// Families of a section in order, from the one after `after` on: as many
+    /// as have `bytes` bytes together, and one at least. None of a section
+    /// whose text is verbatim.
+    pub fn families_of(
+        &self,
+        id: &SectionId,
+        after: Option<&str>,
+        bytes: usize,
+    ) -> Vec<ShownFamily> {
+        self.read().families_of(id, after, bytes)
     }
 
     /// Groups in the order of their names, from the one after `after` on. A
@@ -224,6 +236,13 @@ impl Store {
     /// The section of that name: an app's, or else a target's, or a group's.
     pub fn section(&self, name: &str) -> Option<(SectionId, Section)> {
         self.read().find(name)
+    }
+
+    /// Lines of samples that are exposed for a section. They are counted where
+    /// they lie, in time that grows with its text.
+    pub fn sample_lines(&self, id: &SectionId) -> usize {
+        let pieces = self.read().pieces(id);
+        pieces.iter().map(|piece| sample_lines(piece)).sum()
     }
 
     /// What is exposed for a section.

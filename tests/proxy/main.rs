@@ -19,6 +19,7 @@ mod groups;
 mod growth;
 mod http;
 mod lifecycle;
+mod lists;
 mod merged;
 mod operations;
 mod operations_datagrams;
