@@ -246,26 +246,34 @@ impl App {
         self.start_operations();
         self.start_expiry();
 
-        let places = Arc::default();
-        let server = self.server(ListenerName::Push, &places);
+        let (pushed, scraped) = (
+            self.server(ListenerName::Push),
+            self.server(ListenerName::Http),
+        );
         if let Some(push) = self.push.take() {
-            start_server(push, ListenerName::Push, server, &self.tasks);
+            start_server(push, ListenerName::Push, pushed, &self.tasks);
         }
-        let server = self.server(ListenerName::Http, &places);
         self.poller.start(&self.stop, &self.tasks);
-        start_server(self.http, ListenerName::Http, server, &self.tasks);
+        start_server(self.http, ListenerName::Http, scraped, &self.tasks);
     }
 
     /// What the connections of a listener are served with.
-    fn server(&self, name: ListenerName, places: &Arc<http::Places>) -> Arc<http::Server> {
+    fn server(&self, name: ListenerName) -> Arc<http::Server> {
         let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
-        let source = self.push.as_ref().unwrap_or(&self.http).address();
+        let taken_at = match &self.push {
+            None if self.takes_pushes_where_scraped() => Some(&self.http),
+            push => push.as_ref(),
+        };
+        let source = taken_at.unwrap_or(&self.http).address();
+        let listener = match name {
+            ListenerName::Push => taken_at.unwrap_or(&self.http),
+            _ => &self.http,
+        };
         Arc::new(http::Server {
             config: self.config.exporter.clone(),
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
-            places: Arc::clone(places),
             pushes: pushes.then(|| http::Pushes {
                 intake: Arc::clone(&self.intake),
                 budget: Arc::new(Budget::new(
@@ -276,6 +284,8 @@ impl App {
                 quit: self.quit.clone(),
                 webhooks: Arc::new(http::Kept::new(&self.config.push)),
             }),
+            pushed_to: taken_at.map(Listener::url),
+            hosts: http::Hosts::of(listener.ip(), &self.config.push.allowed_hosts),
             leaving: self.leaving.clone(),
             stop: self.stop.clone(),
         })

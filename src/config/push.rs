@@ -41,6 +41,9 @@ pub struct Push {
     pub enable_utf8_names: bool,
     /// Origins whose pages may push; `*` is all of them.
     pub cors_origins: Vec<String>,
+    /// Names by which servers on the loopback may be called, beside addresses
+    /// and `localhost`; `*` is any name.
+    pub allowed_hosts: Vec<String>,
     /// What a push does unless it says so itself.
     pub mode: PushMode,
     /// What becomes of gauges that are pushed into aggregated families.
@@ -137,7 +140,7 @@ pub enum BucketConflict {
     Refuse,
 }
 
-/// Origins in the list: each is looked at for every request of a browser.
+/// Origins, or hosts, in a list: each is looked at for every request.
 const MOST_ORIGINS: usize = 1000;
 
 /// One page shows all of them.
@@ -145,6 +148,7 @@ const MOST_WEBHOOKS: usize = 10_000;
 
 pub fn read(mut table: Table<'_>) -> Push {
     let origins_place = table.place("cors_origins");
+    let hosts_place = table.place("allowed_hosts");
     let push = Push {
         listen: table.take(
             "listen",
@@ -160,6 +164,7 @@ pub fn read(mut table: Table<'_>) -> Push {
         enable_lifecycle: table.take("enable_lifecycle", false, boolean),
         enable_utf8_names: table.take("enable_utf8_names", false, boolean),
         cors_origins: table.take_list("cors_origins", origin),
+        allowed_hosts: table.take_list("allowed_hosts", host_name),
         mode: table.take(
             "mode",
             PushMode::Replace,
@@ -203,8 +208,30 @@ pub fn read(mut table: Table<'_>) -> Push {
             format!("`push.cors_origins` names more than {MOST_ORIGINS} origins; use \"*\"");
         table.fault(place, problem);
     }
+    if let Some(place) = hosts_place
+        && push.allowed_hosts.len() > MOST_ORIGINS
+    {
+        let problem =
+            format!("`push.allowed_hosts` names more than {MOST_ORIGINS} hosts; use \"*\"");
+        table.fault(place, problem);
+    }
     table.finish();
     push
+}
+
+/// `*`, or a name as in `Host`, with its port or for all ports.
+fn host_name(node: &Node) -> Result<String, String> {
+    let written = text(node)?;
+    let (name, port) = written.split_once(':').unwrap_or((&written, "0"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let right = written == "*"
+        || (!name.is_empty() && name.chars().all(plain) && port.parse::<u16>().is_ok());
+    match right {
+        true => Ok(written.trim_end_matches('.').to_ascii_lowercase()),
+        false => Err(format!(
+            "must be the name of a host, such as \"metrics.example.com\", or \"*\", not {written:?}"
+        )),
+    }
 }
 
 /// `host:port`, or the path of a Unix socket, or nothing.

@@ -2,52 +2,18 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::apps::rfc3339;
 use super::push::{Call, after, away, is_large, with_body};
+use super::push_aggregate;
 use super::reply::{self, Reply};
-use super::{groups, metrics_api, push_aggregate};
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake};
 use crate::store::{Now, Store};
-use crate::telemetry::Reason;
-
-/// Answers what follows `/api/v1/` in a path, and names the handler.
-pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> (&'static str, Reply) {
-    let admin = call.pushes.intake.config.enable_admin_api;
-    let trimmed = path.strip_suffix('/').unwrap_or(path);
-    let (handler, allowed) = match trimmed {
-        "metrics" => ("api_metrics", "GET, HEAD, OPTIONS"),
-        "status" => ("api_status", "GET, HEAD, OPTIONS"),
-        "groups" => ("api_groups", "GET, HEAD, DELETE, OPTIONS"),
-        "batch" => ("api_batch", "POST, OPTIONS"),
-        "validate" => ("api_validate", "POST, PUT, OPTIONS"),
-        _ if path.starts_with("validate/") => ("api_validate", "POST, PUT, OPTIONS"),
-        "admin/wipe" if admin => ("api_wipe", "PUT, OPTIONS"),
-        _ => {
-            let reply = reply::not_found(&format!("/api/v1/{path}"));
-            return ("unknown", after(reply, body).await);
-        }
-    };
-    let reply = match (handler, &call.method) {
-        ("api_batch", &Method::POST) => return (handler, batch(call, body).await),
-        ("api_validate", &Method::POST | &Method::PUT) => {
-            let labels = path.strip_prefix("validate/").unwrap_or_default();
-            return (handler, validate(call, labels, body).await);
-        }
-        ("api_metrics", &Method::GET | &Method::HEAD) => metrics_api::list(call.server).await,
-        ("api_status", &Method::GET | &Method::HEAD) => status(call),
-        ("api_groups", &Method::GET | &Method::HEAD) => groups::list(call).await,
-        ("api_groups", &Method::DELETE) => groups::remove(call).await,
-        ("api_wipe", &Method::PUT) => groups::wipe(call).await,
-        (_, &Method::OPTIONS) => reply::empty(StatusCode::OK),
-        (_, method) => reply::method_not_allowed(method, allowed),
-    };
-    (handler, after(reply, body).await)
-}
+use crate::telemetry::{PushMethod, Reason};
 
 /// What is wrong with a request, in the API's form.
 pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {
@@ -57,7 +23,7 @@ pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {
 
 /// `GET status`: settings under Pushgateway's names where it has them, all
 /// others under ours, and what runs.
-fn status(call: &Call<'_>) -> Reply {
+pub fn status(call: &Call<'_>) -> Reply {
     let config = &call.pushes.intake.config;
     let mut flags = Map::new();
     for (name, value) in [
@@ -111,8 +77,8 @@ fn settings(config: &Push) -> Vec<(String, String)> {
 }
 
 /// `POST batch`: several groups, all or none.
-async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
-    let body = match call.read("batch", body).await {
+pub async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
+    let body = match call.read(PushMethod::Batch, body).await {
         Ok(body) => body,
         Err(reply) => return reply,
     };
@@ -125,24 +91,22 @@ async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
     let work = move || {
         let now = Now::read();
         let json = intake.unpacked(&coding, &body.bytes)?;
-        let (write, groups) = intake.batch(&store, &json, &origin, now)?;
+        let (write, groups) = intake.batch(&json, &origin, now)?;
         store.apply(write, now).map_err(Fault::from)?;
         Ok(groups)
     };
     let done = if large {
-        away(&call.server.places.bodies, work)
-            .await
-            .and_then(|done| done)
+        away(work).await.and_then(|done| done)
     } else {
         work()
     };
     match done {
         Ok(groups) => {
             let pushes = &call.server.telemetry.pushes;
-            pushes.count("batch", Ok(()), bytes);
+            pushes.count(PushMethod::Batch, Ok(()), bytes);
             reply::json(&json!({ "status": "success", "data": { "groups": groups } }))
         }
-        Err(fault) => call.refuse("batch", &fault, bytes),
+        Err(fault) => call.refuse(PushMethod::Batch, &fault, bytes),
     }
 }
 
@@ -150,16 +114,20 @@ async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
 /// query and headers. 200 where it would, 400 where it would not, so that a
 /// script need not read the answer. Without labels, what the body is beside
 /// others is known but for its series; a push that is added may have none.
-async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
+pub async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
+    let pushes = &call.server.telemetry.pushes;
     let (group, addition) = match asked(call, labels) {
         Ok(asked) => asked,
-        Err(fault) => return after(invalid(&fault), body).await,
+        Err(fault) => {
+            pushes.count(PushMethod::Validate, Err(fault.reason), 0);
+            return after(invalid(&fault), body).await;
+        }
     };
-    let body = match call.read("validate", body).await {
+    let body = match call.read(PushMethod::Validate, body).await {
         Ok(body) => body,
         Err(reply) => return reply,
     };
-    let labels = group.clone();
+    let bytes = body.len();
     let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
         let now = Now::read();
         match &addition {
@@ -167,7 +135,10 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
             None => intake.validate(store, &group, body, now),
         }
     };
-    match with_body(call, &labels, body, check).await {
+    let checked = with_body(call, body, check).await;
+    let result = checked.as_ref().map(|_| ()).map_err(|fault| fault.reason);
+    pushes.count(PushMethod::Validate, result, bytes);
+    match checked {
         Ok((families, series)) => reply::json(&json!({
             "valid": true,
             "families": families,
@@ -182,7 +153,7 @@ async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
 fn asked(call: &Call<'_>, labels: &str) -> Result<(Group, Option<Addition>), Fault> {
     let config = &call.pushes.intake.config;
     let utf8_names = config.enable_utf8_names;
-    if push_aggregate::mode(&call.query, config)? == PushMode::Aggregate {
+    if push_aggregate::mode(call.query, config)? == PushMode::Aggregate {
         let group = Group::of_labels_path(labels, utf8_names)?;
         return Ok((group, Some(push_aggregate::addition(call)?)));
     }
@@ -195,7 +166,7 @@ fn asked(call: &Call<'_>, labels: &str) -> Result<(Group, Option<Addition>), Fau
     Ok((group, None))
 }
 
-fn invalid(fault: &Fault) -> Reply {
+pub fn invalid(fault: &Fault) -> Reply {
     let value = json!({
         "valid": false,
         "families": 0,

@@ -19,24 +19,34 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
+/// Whether an origin is among those in the list.
+pub fn lists(origins: &[String], origin: &HeaderValue) -> bool {
+    let asked = origin.as_bytes();
+    let is_it = |listed: &String| listed == "*" || listed.as_bytes().eq_ignore_ascii_case(asked);
+    origins.iter().any(is_it)
+}
+
 /// The origin of a request, where a page of it may push: `*` where all may.
 fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     if origins.iter().any(|allowed| allowed == "*") {
         return Some(ANY);
     }
-    let asked = origin.as_bytes();
-    let is_it = |allowed: &String| allowed.as_bytes().eq_ignore_ascii_case(asked);
-    origins.iter().any(is_it).then(|| origin.clone())
+    lists(origins, origin).then(|| origin.clone())
+}
+
+/// Whether a browser asks before it sends, where a page may.
+pub fn asks(origins: &[String], method: &Method, headers: &HeaderMap) -> bool {
+    !origins.is_empty()
+        && method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The answer to a browser that asks before it sends; `None` where this is
 /// another `OPTIONS`.
 pub fn preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> Option<Reply> {
-    let asks = method == Method::OPTIONS
-        && headers.contains_key(ORIGIN)
-        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    if !asks {
+    if !asks(origins, method, headers) {
         return None;
     }
     let mut reply = match allowed(origins, headers) {

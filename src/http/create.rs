@@ -1,8 +1,9 @@
 //! `POST /create` and `POST /update`: values for living families, as pingpong
 //! takes them.
 
+use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::{Method as HttpMethod, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::push::{Call, READ_AT_ONCE, after, with_body_among};
 use super::push_aggregate;
@@ -14,13 +15,13 @@ use crate::store::{Now, Store};
 /// bytes, and takes some microseconds.
 const JSON_AT_ONCE: usize = 16 << 10;
 
+/// Bodies that are read away from the threads that serve, at once: one of few
+/// bytes may take seconds, and hundreds of megabytes meanwhile. Others wait.
+static READERS: Semaphore = Semaphore::const_new(1);
+
 /// Changes values, and says what became of them.
 pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
-    if call.method != HttpMethod::POST {
-        let reply = reply::method_not_allowed(&call.method, "POST");
-        return after(reply, body).await;
-    }
-    let method = verb.as_str();
+    let method = verb.counted();
     // What would not be read anyway need not come.
     let (content_type, coding) = call.content();
     let asked =
@@ -37,7 +38,7 @@ pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
     let change = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.change_values(store, (verb, form), body, &addition, Now::read())
     };
-    let readers = is_read_away(form, &coding, bytes).then_some(&call.server.places.values);
+    let readers = is_read_away(form, &coding, bytes).then_some(&READERS);
     match with_body_among(readers, call, body, change).await {
         Ok((once, told)) => {
             let mut reply = reply::text(StatusCode::OK, told);

@@ -15,6 +15,7 @@ use super::push::Call;
 use super::reply::{self, Reply};
 use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::store::Now;
+use crate::telemetry::PushMethod;
 
 /// Bytes of a body that is shown. Of a part of a larger one it could not be
 /// told what in it is a secret.
@@ -38,12 +39,14 @@ pub fn start_line(head: &Parts) -> String {
 
 /// `/echo`: the request, and the time.
 pub async fn answer(call: &Call<'_>, start: &str, body: Incoming) -> Reply {
-    let body = match call.read("echo", body).await {
+    let body = match call.read(PushMethod::Echo, body).await {
         Ok(body) => body,
         Err(reply) => return reply,
     };
+    let pushes = &call.server.telemetry.pushes;
+    pushes.count(PushMethod::Echo, Ok(()), body.len());
     let (content_type, _) = call.content();
-    let mut dump = dump(start, &call.headers);
+    let mut dump = dump(start, call.headers);
     dump.push_str(&shown(&body.bytes, &content_type));
     if !dump.ends_with('\n') {
         dump.push('\n');

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
-use hyper::{Request, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::accept::{AS_SENT, Negotiated, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
+use super::turns::away;
 use super::{Server, query};
 use crate::config::Mode;
 use crate::exposition::{Text, keep_families};
@@ -23,8 +24,12 @@ use crate::telemetry::own;
 /// thread up for less than half a millisecond.
 const MADE_AT_ONCE: usize = 512 * 1024;
 
+/// Requests that read all of the text may do so at once; others wait. Each
+/// makes a copy of what it reads.
+static READERS: Semaphore = Semaphore::const_new(4);
+
 /// Everything, or what the query chooses.
-pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
+pub async fn all(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
     if server.config.own_metrics {
         let now = Now::read();
         let write = own::write(&server.telemetry, &server.store, now);
@@ -32,8 +37,7 @@ pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
             log::error!("the proxy's own metrics are not shown: {refused}");
         }
     }
-    let query = request.uri().query().unwrap_or_default();
-    let wanted = Wanted::of(server, request.headers());
+    let wanted = Wanted::of(server, headers);
     let answer = async {
         let (snapshot, extent) = select(server, query, &wanted).await?;
         answer(server, &wanted, snapshot, extent).await
@@ -42,8 +46,8 @@ pub async fn all(server: &Server, request: &Request<Incoming>) -> Reply {
 }
 
 /// What one app or target exposes.
-pub async fn one(server: &Server, request: &Request<Incoming>, id: &SectionId) -> Reply {
-    let wanted = Wanted::of(server, request.headers());
+pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply {
+    let wanted = Wanted::of(server, headers);
     let mut snapshot = Snapshot::of(server.store.text(id).into_bytes());
     if wanted.negotiated.protobuf {
         snapshot = snapshot.with_natives(server.store.natives());
@@ -120,7 +124,7 @@ async fn answer(
         (Pieces::of(&snapshot), &server.telemetry.scrapes_identity)
     };
     stats.count.add(1);
-    stats.bytes.add(body.len().unwrap_or_default());
+    stats.bytes.add(body.len());
 
     let mut reply = reply::reply(StatusCode::OK, shown.content_type, body);
     let headers = reply.headers_mut();
@@ -143,7 +147,7 @@ async fn in_messages(
         Extent::Whole => store.messages(&snapshot, underscores),
         Extent::Part => snapshot.in_messages(underscores),
     };
-    server.places.scrapes.away(make).await
+    away(&READERS, make).await
 }
 
 /// What the query asks for: everything, or the apps named by `app`, or the
@@ -193,7 +197,7 @@ async fn select(
         let natives = if natives { store.natives() } else { Vec::new() };
         (Snapshot::of(chosen).with_natives(natives), Extent::Part)
     };
-    server.places.scrapes.away(choose).await
+    away(&READERS, choose).await
 }
 
 /// Makes what has yet to be made of a snapshot: its form, and its compressed

@@ -1,7 +1,8 @@
 //! The HTTP side: everything that is read from the proxy, and pushes.
 //!
-//! [`serve`] runs one connection; [`dispatch`] is the one place that knows
-//! the paths; each group of endpoints has a file.
+//! [`serve`] runs one connection; [`routes`] is the one place that knows the
+//! paths, [`guard`] who is heard at all, and [`dispatch`] goes from one to the
+//! other; each group of endpoints has a file.
 
 mod accept;
 mod api;
@@ -13,16 +14,17 @@ mod dispatch;
 mod echo;
 mod encoding;
 mod groups;
+mod guard;
 mod incoming;
 mod metrics;
 mod metrics_api;
-mod places;
 mod push;
 mod push_aggregate;
 mod query;
 mod reply;
+mod routes;
 mod status;
-mod table;
+mod turns;
 mod webhooks;
 
 use std::convert::Infallible;
@@ -38,7 +40,7 @@ use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-pub use places::Places;
+pub use guard::Hosts;
 pub use push::Pushes;
 pub use webhooks::Kept;
 
@@ -49,10 +51,12 @@ pub struct Server {
     pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
-    /// Shared with the servers of other listeners.
-    pub places: Arc<Places>,
     /// Where pushes are taken, what with.
     pub pushes: Option<Pushes>,
+    /// Where that is, for who looks for it elsewhere; `None` where nowhere.
+    pub pushed_to: Option<String>,
+    /// The names that this server may be called by.
+    pub hosts: Hosts,
     /// The program will stop soon, and serves until then.
     pub leaving: CancellationToken,
     /// Told to stop: answers that have begun are finished.

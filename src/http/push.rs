@@ -1,5 +1,5 @@
-//! Pushes: `/metrics/job/...` by Pushgateway's protocol, and which path on the
-//! listener of pushes is answered by what.
+//! Pushes: `/metrics/job/...` by Pushgateway's protocol, and what all requests
+//! with a body share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,19 @@ use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
 };
-use hyper::{Method as HttpMethod, Request, StatusCode};
+use hyper::{Method as HttpMethod, StatusCode};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
-use super::webhooks::{self, Endpoint, Kept};
-use super::{Server, api, cors, create, echo, push_aggregate, query, status};
+use super::webhooks::Kept;
+use super::{Server, push_aggregate, query, turns};
 use crate::config::duration_of;
-use crate::net::{Budget, Turns};
-use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, Verb, batch};
+use crate::net::Budget;
+use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
 use crate::store::{Now, Origin, Peer, Store};
-use crate::telemetry::Reason;
+use crate::telemetry::{PushMethod, Reason};
 
 /// What pushes are taken with.
 #[derive(Debug)]
@@ -40,143 +41,39 @@ pub const READ_AT_ONCE: usize = 1 << 20;
 /// The same for bodies that are compressed.
 const UNPACKED_AT_ONCE: usize = 16 << 10;
 
+/// Large bodies that are read at once. Each takes its own size in memory again
+/// a few times over.
+static READERS: Semaphore = Semaphore::const_new(4);
+
 /// What is known of a request beside its body.
 pub struct Call<'r> {
     pub server: &'r Server,
     pub pushes: &'r Pushes,
     pub peer: Peer,
-    pub method: HttpMethod,
-    pub headers: HeaderMap,
-    pub query: String,
+    pub method: &'r HttpMethod,
+    pub headers: &'r HeaderMap,
+    pub query: &'r str,
 }
 
-const PUSH_METHODS: &str = "PUT, POST, DELETE, OPTIONS";
-
-const WHERE_TO: &str = "a push goes to /metrics/job/<job>";
-
-/// Answers what is of pushes and their API, and names the handler. Other
-/// requests are given back.
-pub async fn answer(
-    server: &Server,
-    pushes: &Pushes,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Result<(&'static str, Reply), Request<Incoming>> {
-    let path = request.uri().path().to_owned();
-    let config = &pushes.intake.config;
-    let query = request.uri().query().unwrap_or_default();
-    let adds = push_aggregate::is_meant(request.method(), query, config);
-    let reads = matches!(*request.method(), HttpMethod::GET | HttpMethod::HEAD);
-    let origins = config.cors_origins.as_slice();
-    let preflight = (!origins.is_empty())
-        .then(|| cors::preflight(origins, request.method(), request.headers()))
-        .flatten();
-    // What a page asks before it sends does not tell whether it is to add.
-    let Some(target) = Target::of(&path, adds || preflight.is_some(), reads) else {
-        return Err(request);
-    };
-    let (head, body) = request.into_parts();
-    let start = (target == Target::Echo).then(|| echo::start_line(&head));
-    let call = Call {
-        server,
-        pushes,
-        peer,
-        method: head.method,
-        headers: head.headers,
-        query: head.uri.query().unwrap_or_default().to_owned(),
-    };
-    let (handler, mut reply) = match (preflight, target) {
-        (Some(reply), _) => ("preflight", reply),
-        (None, Target::Group(path)) if adds => {
-            ("push", push_aggregate::answer(&call, path, body).await)
-        }
-        (None, Target::Group(path)) => call.group(path, body).await,
-        (None, Target::Api(path)) => api::answer(&call, path, body).await,
-        (None, Target::Webhooks(endpoint)) => webhooks::answer(&call, endpoint, body).await,
-        (None, Target::Quit) => ("quit", call.quit()),
-        (None, Target::Values(verb)) => (verb.as_str(), create::answer(&call, verb, body).await),
-        (None, Target::Ping) => ("ping", after(status::ping(), body).await),
-        (None, Target::Time) => ("time", after(echo::time(), body).await),
-        (None, Target::Echo) => {
-            let start = start.unwrap_or_default();
-            ("echo", echo::answer(&call, &start, body).await)
-        }
-    };
-    let api = matches!(target, Target::Api(_));
-    cors::mark(origins, api, &call.method, &call.headers, &mut reply);
-    Ok((handler, reply))
-}
-
-/// What a path is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target<'p> {
-    /// What follows `/metrics/`.
-    Group(&'p str),
-    /// What follows `/api/v1/`.
-    Api(&'p str),
-    Webhooks(Endpoint),
-    Quit,
-    /// `/create` and `/update`. These and the next are pingpong's.
-    Values(Verb),
-    Ping,
-    Time,
-    Echo,
-}
-
-impl<'p> Target<'p> {
-    /// More slashes than one before `metrics` and before `job`, as where a
-    /// base address ends in one, mean one: no value can stand there. For those
-    /// further on see [`Group::of_path`].
-    ///
-    /// `/metrics` itself is read, and pushed to by a push that `adds`, or that
-    /// may. With a
-    /// slash at its end it is read too, but to others it is a push that lacks
-    /// its group.
-    fn of(path: &'p str, adds: bool, reads: bool) -> Option<Self> {
-        let path = path.trim_start_matches('/');
-        let rest = match path.strip_prefix("metrics/") {
-            None if path == "metrics" => Some(""),
-            rest => rest.map(|rest| rest.trim_start_matches('/')),
-        };
-        if let Some(rest) = rest {
-            let is_page = rest.is_empty() && (reads || path == "metrics");
-            return (adds || !is_page).then_some(Target::Group(rest));
-        }
-        if let Some(rest) = path.strip_prefix("api/v1/") {
-            return Some(Target::Api(rest));
-        }
-        let path = path.strip_suffix('/').unwrap_or(path);
-        Some(match path {
-            "-/quit" => Target::Quit,
-            "create" => Target::Values(Verb::Create),
-            "update" => Target::Values(Verb::Update),
-            "ping" => Target::Ping,
-            "time" => Target::Time,
-            "echo" => Target::Echo,
-            _ => return Endpoint::of(path).map(Target::Webhooks),
-        })
-    }
-}
+/// What to tell whose path names no group.
+pub const WHERE_TO: &str = "a push goes to /metrics/job/<job>";
 
 impl Call<'_> {
     /// A push to the group of that path, or its removal.
-    async fn group(&self, path: &str, body: Incoming) -> (&'static str, Reply) {
-        let (handler, method) = match self.method {
-            HttpMethod::PUT => ("push", Some(Method::Put)),
-            HttpMethod::POST => ("push", Some(Method::Post)),
-            HttpMethod::DELETE => ("delete", Some(Method::Delete)),
-            _ => ("push", None),
+    pub async fn group(&self, path: &str, body: Incoming) -> Reply {
+        let method = match *self.method {
+            HttpMethod::PUT => Method::Put,
+            HttpMethod::POST => Method::Post,
+            _ => Method::Delete,
         };
         let group = Group::of_path(path, self.pushes.intake.config.enable_utf8_names);
-        let reply = match (method, group) {
-            (_, Err(PathError::NotAPush)) => reply::not_found(WHERE_TO),
-            (None, _) if self.method == HttpMethod::OPTIONS => reply::empty(StatusCode::OK),
-            (None, _) => reply::method_not_allowed(&self.method, PUSH_METHODS),
-            (Some(method), Err(problem)) => self.refuse(method.as_str(), &problem.into(), 0),
-            (Some(method), Ok(group)) => match self.sender() {
-                Err(fault) => self.refuse(method.as_str(), &fault, 0),
+        let reply = match group {
+            Err(PathError::NotAPush) => reply::not_found(WHERE_TO, None),
+            Err(problem) => self.refuse(method.counted(), &problem.into(), 0),
+            Ok(group) => match self.sender() {
+                Err(fault) => self.refuse(method.counted(), &fault, 0),
                 Ok(sender) if method != Method::Delete => {
-                    return (handler, self.push(method, group, sender, body).await);
+                    return self.push(method, group, sender, body).await;
                 }
                 Ok(sender) => {
                     let removed = apply(self, method, group, Taken::none(), sender).await;
@@ -184,11 +81,11 @@ impl Call<'_> {
                 }
             },
         };
-        (handler, after(reply, body).await)
+        after(reply, body).await
     }
 
     async fn push(&self, method: Method, group: Group, sender: Sender, body: Incoming) -> Reply {
-        match self.read(method.as_str(), body).await {
+        match self.read(method.counted(), body).await {
             Ok(body) => {
                 let bytes = body.len();
                 let pushed = apply(self, method, group, body, sender).await;
@@ -200,7 +97,7 @@ impl Call<'_> {
 
     /// Reads the body of a push. What is wrong with it is answered, and ends
     /// the connection, since the rest of it would be taken for a request.
-    pub async fn read(&self, method: &'static str, body: Incoming) -> Result<Taken, Reply> {
+    pub async fn read(&self, method: PushMethod, body: Incoming) -> Result<Taken, Reply> {
         let config = &self.pushes.intake.config;
         let waits = self.headers.contains_key(EXPECT);
         let read = incoming::read(body, &self.pushes.budget, config, waits).await;
@@ -227,7 +124,7 @@ impl Call<'_> {
 
     pub fn sender(&self) -> Result<Sender, Fault> {
         // Whoever asks for something else than there is should hear of it.
-        push_aggregate::mode(&self.query, &self.pushes.intake.config)?;
+        push_aggregate::mode(self.query, &self.pushes.intake.config)?;
         Ok(Sender {
             origin: self.origin(),
             ttl: self.ttl()?,
@@ -236,7 +133,7 @@ impl Call<'_> {
 
     /// For how long a push holds, where it says so itself.
     pub fn ttl(&self) -> Result<Option<Duration>, Fault> {
-        let ttl = query::value(&self.query, "ttl").map(|ttl| {
+        let ttl = query::value(self.query, "ttl").map(|ttl| {
             let problem = || Fault::new(Reason::BadParameter, &batch::wrong_ttl(&ttl));
             duration_of(&ttl).ok_or_else(problem)
         });
@@ -248,40 +145,43 @@ impl Call<'_> {
         match done {
             Ok(()) => {
                 let pushes = &self.server.telemetry.pushes;
-                pushes.count(method.as_str(), Ok(()), bytes);
+                pushes.count(method.counted(), Ok(()), bytes);
                 reply::empty(match method {
                     Method::Put | Method::Post => StatusCode::OK,
                     Method::Delete => StatusCode::ACCEPTED,
                 })
             }
-            Err(fault) => self.refuse(method.as_str(), &fault, bytes),
+            Err(fault) => self.refuse(method.counted(), &fault, bytes),
         }
     }
 
     /// Tells the sender, the log and the counters of a push that was refused.
-    pub fn refuse(&self, method: &'static str, fault: &Fault, bytes: usize) -> Reply {
+    pub fn refuse(&self, method: PushMethod, fault: &Fault, bytes: usize) -> Reply {
         let Fault {
             reason, message, ..
         } = fault;
-        log::warn!("{method} from {} refused ({reason}): {message}", self.peer);
+        let word = method.as_str();
+        log::warn!("{word} from {} refused ({reason}): {message}", self.peer);
         let pushes = &self.server.telemetry.pushes;
         pushes.count(method, Err(*reason), bytes);
         refusal(fault)
     }
 
     /// `/-/quit`: stops the program, where that is enabled.
-    fn quit(&self) -> Reply {
-        if !matches!(self.method, HttpMethod::PUT | HttpMethod::POST) {
-            return match self.method {
-                HttpMethod::OPTIONS => reply::empty(StatusCode::OK),
-                _ => reply::method_not_allowed(&self.method, "PUT, POST, OPTIONS"),
-            };
-        }
+    pub fn quit(&self) -> Reply {
         if !self.pushes.intake.config.enable_lifecycle {
-            let problem = "this is not enabled (push.enable_lifecycle)\n";
-            return reply::text(StatusCode::FORBIDDEN, problem);
+            let problem = "this is not enabled (push.enable_lifecycle)";
+            return self.refuse(
+                PushMethod::Quit,
+                &Fault::new(Reason::NotAllowed, problem),
+                0,
+            );
         }
         log::info!("{} asks for a stop", self.peer);
+        self.server
+            .telemetry
+            .pushes
+            .count(PushMethod::Quit, Ok(()), 0);
         self.pushes.quit.cancel();
         reply::text(StatusCode::OK, "stopping\n")
     }
@@ -295,44 +195,27 @@ async fn apply(
     body: Taken,
     sender: Sender,
 ) -> Result<(), Fault> {
-    let labels = group.clone();
     let work = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.push(store, (method, &group), body, &sender, Now::read())
     };
-    with_body(call, &labels, body, work).await
+    with_body(call, body, work).await
 }
 
-/// Works on a body whose samples get these labels. One that is large, or becomes
-/// much text, is worked on away from the threads that serve, and that text is
-/// counted like bytes of bodies while it is made.
+/// Works on a body; on a large one away from the threads that serve.
 pub async fn with_body<T: Send + 'static>(
     call: &Call<'_>,
-    labels: &Group,
-    mut body: Taken,
+    body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let (content_type, content_encoding) = call.content();
-    let as_sent = Body {
-        content_type: &content_type,
-        content_encoding: &content_encoding,
-        bytes: &body.bytes,
-    };
-    let intake = &call.pushes.intake;
-    let text = intake.text_size(labels, as_sent, READ_AT_ONCE);
-    let grows = text > READ_AT_ONCE;
-    // What has more text than a push may have is refused before it is made.
-    if grows && intake.may_become(text) {
-        body.grow(text)?;
-    }
-    let readers =
-        (grows || is_large(&body, &content_encoding)).then_some(&call.server.places.bodies);
+    let (_, content_encoding) = call.content();
+    let readers = is_large(&body, &content_encoding).then_some(&READERS);
     with_body_among(readers, call, body, work).await
 }
 
 /// Works on a body, on a thread of its own where `readers` are told, among
 /// which there has to be a place.
 pub async fn with_body_among<T: Send + 'static>(
-    readers: Option<&Turns>,
+    readers: Option<&'static Semaphore>,
     call: &Call<'_>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
@@ -349,7 +232,7 @@ pub async fn with_body_among<T: Send + 'static>(
         work(&intake, &store, body)
     };
     match readers {
-        Some(readers) => away(readers, work).await?,
+        Some(readers) => away_among(readers, work).await?,
         None => work(),
     }
 }
@@ -365,10 +248,16 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 
 /// Does what takes long on a thread of its own, a few at a time.
 pub async fn away<T: Send + 'static>(
-    turns: &Turns,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    turns.away(work).await.map_err(|problem| {
+    away_among(&READERS, work).await
+}
+
+async fn away_among<T: Send + 'static>(
+    readers: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    turns::away(readers, work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,
@@ -411,43 +300,15 @@ fn status(reason: Reason) -> StatusCode {
         Reason::Timeout => StatusCode::REQUEST_TIMEOUT,
         Reason::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::NotAnApp => StatusCode::CONFLICT,
+        Reason::ForbiddenOrigin | Reason::ForbiddenHost | Reason::NotAllowed => {
+            StatusCode::FORBIDDEN
+        }
         Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManySeries | Reason::TooManyBytes => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Reason::Closed => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slashes_too_many_before_the_job_mean_one() {
-        for (path, target) in [
-            ("/metrics/job/x", Some(Target::Group("job/x"))),
-            ("//metrics//job/x", Some(Target::Group("job/x"))),
-            ("/metrics/job//a", Some(Target::Group("job//a"))),
-            ("/api/v1/metrics", Some(Target::Api("metrics"))),
-            ("/-/quit/", Some(Target::Quit)),
-            ("/webhooks/", Some(Target::Webhooks(Endpoint::List))),
-            ("/create", Some(Target::Values(Verb::Create))),
-            ("/update/", Some(Target::Values(Verb::Update))),
-            ("/echo/x", None),
-            ("/metrics", None),
-            ("/metrics/", None),
-            ("/metricsjob/x", None),
-            ("/apps", None),
-        ] {
-            assert_eq!(Target::of(path, false, true), target, "{path}");
-        }
-        for path in ["/metrics", "/metrics/"] {
-            let group = Some(Target::Group(""));
-            assert_eq!(Target::of(path, true, false), group, "{path}");
-        }
-        assert_eq!(Target::of("/metrics", false, false), None);
-        let group = Some(Target::Group(""));
-        assert_eq!(Target::of("/metrics/", false, false), group);
     }
 }

@@ -11,10 +11,10 @@ use super::reply::{self, Reply};
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake, LONGEST_KEY, Once};
 use crate::store::{Now, Store};
-use crate::telemetry::Reason;
+use crate::telemetry::{PushMethod, Reason};
 
 /// What such pushes are counted as.
-const METHOD: &str = "aggregate";
+const METHOD: PushMethod = PushMethod::Aggregate;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -52,11 +52,10 @@ pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
     match call.read(METHOD, body).await {
         Ok(body) => {
             let bytes = body.len();
-            let put_on = labels.clone();
             let add = move |intake: &Intake, store: &Store, body: Body<'_>| {
-                intake.add(store, &put_on, body, &addition, Now::read())
+                intake.add(store, &labels, body, &addition, Now::read())
             };
-            let added = with_body(call, &labels, body, add).await;
+            let added = with_body(call, body, add).await;
             told(call, added, bytes)
         }
         Err(reply) => reply,
@@ -101,7 +100,7 @@ fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
 }
 
 /// Counts a push that was taken. One that came again is told so.
-pub fn mark(call: &Call<'_>, method: &str, once: Once, bytes: usize, reply: &mut Reply) {
+pub fn mark(call: &Call<'_>, method: PushMethod, once: Once, bytes: usize, reply: &mut Reply) {
     let pushes = &call.server.telemetry.pushes;
     pushes
         .forgotten_keys

@@ -4,18 +4,30 @@ use percent_encoding::percent_decode_str;
 
 /// The values of a parameter, decoded, in order.
 pub fn values(query: &str, name: &str) -> Vec<String> {
-    query
-        .split('&')
-        .filter_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key) == name).then(|| decode(value))
-        })
+    pairs(query)
+        .filter(|(key, _)| decode(key) == name)
+        .map(|(_, value)| decode(value))
         .collect()
 }
 
 /// The first value of a parameter.
 pub fn value(query: &str, name: &str) -> Option<String> {
     values(query, name).into_iter().next()
+}
+
+/// The names of all parameters, decoded, in order. Nothing between two `&` is
+/// no parameter.
+pub fn names(query: &str) -> Vec<String> {
+    let given = query.split('&').filter(|pair| !pair.is_empty());
+    given
+        .map(|pair| decode(pair.split_once('=').map_or(pair, |(key, _)| key)))
+        .collect()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 fn decode(text: &str) -> String {
@@ -35,5 +47,7 @@ mod tests {
         assert_eq!(value(query, "flag").as_deref(), Some(""));
         assert_eq!(value(query, "other"), None);
         assert!(values("", "a").is_empty());
+        assert_eq!(names(query), ["name[]", "name[]", "app", "flag"]);
+        assert_eq!(names("&=x&"), [""]);
     }
 }

@@ -4,38 +4,22 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::body::{Maker, Pieces};
-use crate::net::Turns;
+use super::body::Pieces;
+use crate::telemetry::clip;
 
 pub type Reply = Response<Pieces>;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer of that type. Its length is told unless it is made while it is
-/// sent.
+/// An answer of that type. Its length is always told.
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Reply {
-    let length = body.len().map(HeaderValue::from);
+    let length = HeaderValue::from(body.len());
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    if let Some(length) = length {
-        reply.headers_mut().insert(CONTENT_LENGTH, length);
-    }
+    reply.headers_mut().insert(CONTENT_LENGTH, length);
     reply
-}
-
-/// A list that `maker` makes.
-pub async fn list(turns: &Turns, is_json: bool, maker: Maker) -> Reply {
-    let content_type = if is_json { JSON } else { PLAIN };
-    match Pieces::made_in_steps(turns, maker).await {
-        Ok(body) => reply(StatusCode::OK, content_type, body),
-        Err(problem) => {
-            log::error!("a list cannot be made: {problem}");
-            let problem = "the list cannot be made; the log says why\n";
-            text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-        }
-    }
 }
 
 pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
@@ -65,17 +49,26 @@ pub fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-pub fn not_found(what: &str) -> Reply {
-    text(StatusCode::NOT_FOUND, format!("not found: {what}\n"))
+/// What is not here, cut where it is long, and where to go instead.
+pub fn not_found(what: &str, instead: Option<&str>) -> Reply {
+    let what = clip(what);
+    let told = match instead {
+        Some(instead) => format!("not found: {what}: {instead}\n"),
+        None => format!("not found: {what}\n"),
+    };
+    text(StatusCode::NOT_FOUND, told)
 }
 
-pub fn method_not_allowed(method: &hyper::Method, allowed: &'static str) -> Reply {
-    let mut reply = text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("{method} is not allowed here; allowed: {allowed}\n"),
-    );
-    reply
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
+pub fn method_not_allowed(method: &hyper::Method, allowed: &str, instead: Option<&str>) -> Reply {
+    let method = clip(method.as_str());
+    let mut told = format!("{method} is not allowed here; allowed: {allowed}");
+    if let Some(instead) = instead {
+        told.push_str("; ");
+        told.push_str(instead);
+    }
+    told.push('\n');
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, told);
+    let allowed = HeaderValue::from_str(allowed).expect("names of methods are text");
+    reply.headers_mut().insert(ALLOW, allowed);
     reply
 }

@@ -30,6 +30,7 @@ Where pushes are taken (push.listen):
 /metrics/job/{job}    PUT, POST, DELETE: as with Pushgateway
 /api/v1/groups        what was pushed
 /create, /update      POST: counts, as JSON or text
+/apps/{name}          DELETE: removes an app
 /webhook, /slack      POST: webhooks; /webhooks shows which came
 /time, /echo          the time; the request as it came
 "

@@ -5,17 +5,16 @@
 //! - [`Budget`]: memory that connections share.
 //! - [`Stream`]: a connection that notes when it moves, and gives up on a
 //!   reader that does not.
-//! - [`Turns`]: places for work that takes long.
 
 pub mod accept;
 pub mod bind;
 mod budget;
 mod slots;
 mod stream;
-mod turns;
 mod unix_socket;
 
 use std::io;
+use std::net::IpAddr;
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -23,7 +22,6 @@ pub use accept::Connection;
 pub use budget::Budget;
 pub use slots::Slot;
 pub use stream::{Socket, Stream};
-pub use turns::Turns;
 pub use unix_socket::SocketFile;
 
 use crate::store::Peer;
@@ -51,6 +49,22 @@ impl Listener {
                 });
                 Ok((Socket::Unix(stream), peer))
             }
+        }
+    }
+
+    /// The address of a TCP listener.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip()),
+            Listener::Unix(..) => None,
+        }
+    }
+
+    /// Where it is spoken to over HTTP, for people.
+    pub fn url(&self) -> String {
+        match self {
+            Listener::Tcp(_) => format!("http://{}", self.address()),
+            Listener::Unix(..) => format!("Unix socket {}", self.address()),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::exposition::{
     Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
 use crate::registry::{Batch, Plan, Totals};
-use crate::store::{Now, Room, Store};
-use crate::telemetry::Reason;
+use crate::store::{Now, Store};
+use crate::telemetry::{PushMethod, Reason};
 
 /// Bytes of an answer. A name that is sent once stands in each row, so few
 /// bytes could ask for an answer of any length.
@@ -43,9 +43,14 @@ pub enum Verb {
 impl Verb {
     /// The word for labels.
     pub fn as_str(self) -> &'static str {
+        self.counted().as_str()
+    }
+
+    /// What it is counted as.
+    pub fn counted(self) -> PushMethod {
         match self {
-            Verb::Create => "create",
-            Verb::Update => "update",
+            Verb::Create => PushMethod::Create,
+            Verb::Update => PushMethod::Update,
         }
     }
 }
@@ -146,7 +151,6 @@ impl Intake {
             Form::Json => {
                 bytes = self.unpacked(body.content_encoding, body.bytes)?;
                 let most = Most {
-                    families: self.exposition.max_families,
                     values: self.exposition.max_samples,
                     labels: self.exposition.max_labels,
                     length: self.exposition.max_label_length,
@@ -159,12 +163,7 @@ impl Intake {
                     content_type: "",
                     ..body
                 };
-                texts = self.families_with(
-                    &Group::default(),
-                    text,
-                    Timestamps::Strip,
-                    Room::UNLIMITED,
-                )?;
+                texts = self.families_with(&Group::default(), text, Timestamps::Strip)?;
                 of_texts(&texts)?
             }
         };

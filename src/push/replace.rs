@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
-use crate::exposition::{FamilyText, Kind, Timestamps, counted, single};
-use crate::store::{Change, Now, Origin, Others, Producer, Refused, Room, SectionId, Store, Write};
-use crate::telemetry::Reason;
+use crate::exposition::{FamilyText, Kind, counted, single};
+use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
+use crate::telemetry::{PushMethod, Reason};
 
 /// What the families of [`TIMES`] are.
 const WHEN_FAILED: &str =
@@ -26,14 +26,12 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Method; 3] = [Method::Put, Method::Post, Method::Delete];
-
-    /// The word for labels.
-    pub fn as_str(self) -> &'static str {
+    /// What it is counted as.
+    pub fn counted(self) -> PushMethod {
         match self {
-            Method::Put => "put",
-            Method::Post => "post",
-            Method::Delete => "delete",
+            Method::Put => PushMethod::Put,
+            Method::Post => PushMethod::Post,
+            Method::Delete => PushMethod::Delete,
         }
     }
 }
@@ -59,7 +57,7 @@ impl Intake {
         now: Now,
     ) -> Result<(), Fault> {
         let pushed = self
-            .change(method, group, body, sender, now, |id| store.room(id))
+            .change(method, group, body, sender, now)
             .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
         if let Err(fault) = &pushed
             && fault.noted
@@ -74,7 +72,7 @@ impl Intake {
         pushed
     }
 
-    /// The change that a push makes. `room` tells what memory there is for it.
+    /// The change that a push makes.
     pub(super) fn change(
         &self,
         method: Method,
@@ -82,7 +80,6 @@ impl Intake {
         body: Body<'_>,
         sender: &Sender,
         now: Now,
-        room: impl FnOnce(&SectionId) -> Room,
     ) -> Result<Change, Fault> {
         self.hold(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
@@ -96,7 +93,7 @@ impl Intake {
                 });
             }
         };
-        let mut families = self.families_with(group, body, Timestamps::Refuse, room(&id))?;
+        let mut families = self.families(group, body)?;
         for family in &mut families {
             self.admit(group, family)?;
             points::complete(family, &self.hash)
@@ -200,8 +197,7 @@ impl Intake {
             origin: Origin::default(),
             ttl: None,
         };
-        let mut change =
-            self.change(Method::Put, group, body, &sender, now, |id| store.room(id))?;
+        let mut change = self.change(Method::Put, group, body, &sender, now)?;
         let counts = match &mut change {
             Change::Update {
                 families, defaults, ..

@@ -23,7 +23,7 @@ pub use crate::exposition::counted;
 pub use clip::{clip, clip_to};
 pub use listeners::{ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
-pub use pushes::Pushes;
+pub use pushes::{PushMethod, Pushes};
 pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use results::Results;

@@ -24,7 +24,7 @@ pub enum Reason {
     TooManyGroups,
     /// The text breaks the exposition format.
     InvalidText,
-    /// The text has too many families, samples or labels, or too long ones.
+    /// The text has too many samples or labels, or too long ones.
     TooManySamples,
     /// All apps together would have too much text.
     TooManyBytes,
@@ -56,6 +56,14 @@ pub enum Reason {
     Unsupported,
     /// The settings do not allow it.
     NotAllowed,
+    /// There is nothing of that name.
+    NotFound,
+    /// What an app may do to itself is asked of a target or a group.
+    NotAnApp,
+    /// A page of that origin may not change anything.
+    ForbiddenOrigin,
+    /// A name that a server on the loopback is not called by.
+    ForbiddenHost,
     /// The body has a type or a coding that is not read.
     UnsupportedMedia,
     /// All memory for unfinished messages is in use.
@@ -83,7 +91,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 35] = [
+    pub const ALL: [Reason; 39] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -107,6 +115,10 @@ impl Reason {
         Reason::BadBuckets,
         Reason::Unsupported,
         Reason::NotAllowed,
+        Reason::NotFound,
+        Reason::NotAnApp,
+        Reason::ForbiddenOrigin,
+        Reason::ForbiddenHost,
         Reason::UnsupportedMedia,
         Reason::NoBuffer,
         Reason::Timeout,
@@ -146,6 +158,10 @@ impl Reason {
             Reason::BadBuckets => "bad_buckets",
             Reason::Unsupported => "unsupported",
             Reason::NotAllowed => "not_allowed",
+            Reason::NotFound => "not_found",
+            Reason::NotAnApp => "not_an_app",
+            Reason::ForbiddenOrigin => "forbidden_origin",
+            Reason::ForbiddenHost => "forbidden_host",
             Reason::UnsupportedMedia => "unsupported_media",
             Reason::NoBuffer => "no_buffer",
             Reason::Timeout => "timeout",
@@ -188,8 +204,7 @@ impl From<&BatchRefused> for Reason {
 impl From<&ParseError> for Reason {
     fn from(fault: &ParseError) -> Self {
         match fault.reason {
-            parse::Reason::TooLong { .. }
-            | parse::Reason::Limit {
+            parse::Reason::Limit {
                 limit: Limit::TextBytes,
                 ..
             } => Reason::TooLarge,

@@ -129,7 +129,7 @@ fn at_the_limit_of_open_files_it_waits_says_so_and_goes_on_when_it_can() {
     // A scrape connection that is open already goes on being served.
     let mut scraper = Sender::to(&proxy.http);
     let mut scrape = || {
-        scraper.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
         read_answer(&mut scraper.0, true).expect("an answer").text()
     };
     scrape();
@@ -281,7 +281,7 @@ fn a_client_that_closes_its_side_early_still_gets_its_answer() {
     // Whether the end is seen together with the request is a matter of chance.
     for _ in 0..300 {
         let mut sender = Sender::to(&proxy.http);
-        sender.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n");
+        sender.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n");
         sender.half_close();
         let answer = read_answer(&mut sender.0, true).expect("an answer");
         assert_eq!(answer.header("content-encoding"), Some("gzip"));

@@ -65,7 +65,7 @@ fn every_endpoint_answers_get_and_head_with_its_type_and_exact_length() {
 }
 
 #[test]
-fn one_trailing_slash_and_any_query_change_nothing() {
+fn one_trailing_slash_changes_nothing_nor_does_an_empty_query() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     for path in [
@@ -78,11 +78,7 @@ fn one_trailing_slash_and_any_query_change_nothing() {
         "/ping",
     ] {
         let plain = proxy.get(path);
-        for variant in [
-            format!("{path}/"),
-            format!("{path}?x=y"),
-            format!("{path}/?x"),
-        ] {
+        for variant in [format!("{path}/"), format!("{path}?"), format!("{path}/?&")] {
             let answer = proxy.get(&variant);
             assert_eq!(answer.status, 200, "{variant}");
             assert_eq!(
@@ -93,7 +89,11 @@ fn one_trailing_slash_and_any_query_change_nothing() {
         }
         assert_eq!(proxy.get(&format!("{path}//")).status, 404, "{path}//");
     }
-    assert_eq!(proxy.get("/metrics/?x").text(), "m 1\n");
+    assert_eq!(proxy.get("/metrics/?&").text(), "m 1\n");
+    // Checks of health come with all sorts of queries.
+    for path in ["/-/healthy?x=y", "/-/ready/?x", "/health?x", "/ping?x&x"] {
+        assert_eq!(proxy.get(path).status, 200, "{path}");
+    }
 }
 
 #[test]
@@ -121,10 +121,8 @@ fn what_is_not_here_is_told_in_one_line() {
         assert_eq!((head.status, &*head.body), (404, &b""[..]), "{path}");
     }
     let elsewhere = proxy.get("/webhooks").text();
-    assert_eq!(
-        elsewhere,
-        "not found: /webhooks: that is where pushes are taken (push.listen)\n"
-    );
+    let pushes = format!("pushes are taken at http://{} (push.listen)", proxy.push);
+    assert_eq!(elsewhere, format!("not found: /webhooks: {pushes}\n"));
     let answer = proxy.get("/apps/%ff");
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text(), "the path is not UTF-8 once it is decoded\n");
@@ -150,7 +148,11 @@ fn other_methods_are_refused_with_those_allowed() {
             check_length(&answer);
             assert_eq!(
                 answer.text(),
-                format!("{method} is not allowed here; allowed: GET, HEAD\n")
+                format!(
+                    "{method} is not allowed here; allowed: GET, HEAD; pushes are taken at \
+                     http://{} (push.listen)\n",
+                    proxy.push
+                )
             );
         }
     }
@@ -482,13 +484,17 @@ fn one_connection_serves_many_requests_sent_one_by_one_or_at_once() {
             ("GET", "/nothing", 404, "not found: /nothing\n"),
             ("GET", "/-/healthy", 200, "OK\n"),
         ] {
-            write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            write!(
+                stream,
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
+            .unwrap();
             let answer = read_answer(&mut stream, method != "HEAD").unwrap();
             assert_eq!(answer.status, status, "{path}");
             assert_eq!(answer.text(), body, "{path}");
         }
     }
-    let many = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5);
+    let many = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5);
     stream.write_all(many.as_bytes()).unwrap();
     for _ in 0..5 {
         assert_eq!(read_answer(&mut stream, true).unwrap().text(), "m 1\n");
@@ -514,10 +520,10 @@ fn half_a_request_head_and_a_connection_without_requests_time_out() {
     let proxy = Proxy::start("[exporter]\nheader_timeout = \"300ms\"\n");
     let start = Instant::now();
     let mut half = Sender::to(&proxy.http);
-    half.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    half.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     let mut silent = Sender::to(&proxy.http);
     let mut idle = Sender::to(&proxy.http);
-    idle.send(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    idle.send(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(read_answer(&mut idle.0, true).is_some());
     for sender in [&mut half, &mut silent, &mut idle] {
         sender.read_to_end();
@@ -530,7 +536,7 @@ fn half_a_request_head_and_a_connection_without_requests_time_out() {
 fn never_reads(proxy: &Proxy) -> TcpStream {
     let mut stream = TcpStream::connect(&proxy.http).unwrap();
     stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     stream
 }

@@ -322,7 +322,9 @@ fn a_unix_socket_takes_pushes() {
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
-        .write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nm 1\n")
+        .write_all(
+            b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nm 1\n",
+        )
         .unwrap();
     assert_eq!(read_answer(&mut stream, true).unwrap().status, 200);
     assert!(proxy.metrics().contains("m{instance"));
@@ -344,7 +346,9 @@ fn bodies_are_bounded_in_size_and_time_and_small_faults_keep_the_connection() {
     );
     // The same where its length is not told before.
     let mut chunked = Sender::to(&proxy.push);
-    chunked.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    chunked.send(
+        b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
     chunked.send(format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len()).as_bytes());
     assert_eq!(read_answer(&mut chunked.0, true).unwrap().status, 413);
     // And where it is small until it is unpacked.
@@ -363,7 +367,7 @@ fn bodies_are_bounded_in_size_and_time_and_small_faults_keep_the_connection() {
 
     let start = Instant::now();
     let mut slow = Sender::to(&proxy.push);
-    slow.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nm 1");
+    slow.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nm 1");
     let answer = read_answer(&mut slow.0, true).unwrap();
     assert_eq!(answer.status, 408);
     assert!(start.elapsed() >= Duration::from_millis(300));
@@ -379,7 +383,7 @@ fn bodies_are_bounded_in_size_and_time_and_small_faults_keep_the_connection() {
     ] {
         write!(
             stream,
-            "PUT /metrics/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            "PUT /metrics/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
@@ -403,11 +407,12 @@ fn who_sends_far_too_much_still_reads_the_answer() {
         ),
     ] {
         let mut sender = Sender::to(&proxy.push);
-        sender.send(format!("PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\n{length}").as_bytes());
+        sender
+            .send(format!("PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\n{length}").as_bytes());
         assert_eq!(read_answer(&mut sender.0, true).unwrap().status, 413);
     }
     let mut waiting = Sender::to(&proxy.push);
-    waiting.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n");
+    waiting.send(b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n");
     assert_eq!(read_answer(&mut waiting.0, true).unwrap().status, 413);
     assert_eq!(
         proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"too_large\"}"),
@@ -472,7 +477,7 @@ fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let proxy = Proxy::start(QUIET);
     let mut stream = Sender::to(&proxy.push).0;
     stream
-        .write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        .write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         .unwrap();
     let go_on = read_answer(&mut stream, false).unwrap();
     assert_eq!(go_on.status, 100);
@@ -486,7 +491,9 @@ fn bodies_of_all_together_are_bounded() {
     let proxy = Proxy::start("[push]\nmax_buffered = 10\n");
     let mut first = Sender::to(&proxy.push).0;
     first
-        .write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nmetric 1")
+        .write_all(
+            b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nmetric 1",
+        )
         .unwrap();
     eventually(
         || proxy.sample("exporter_proxy_push_buffered_bytes"),

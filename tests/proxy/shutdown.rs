@@ -60,7 +60,7 @@ fn idle_connections_do_not_delay_the_end() {
     let mut capnp = Sender::connect(&proxy);
     capnp.send(&capnp_message("capnp", "m 1"));
     let mut kept_alive = Sender::to(&proxy.http);
-    kept_alive.send(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    kept_alive.send(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(read_answer(&mut kept_alive.0, true).is_some());
     for name in ["json", "capnp"] {
         eventually(|| text_of(&proxy, name), Option::is_some);
@@ -129,7 +129,7 @@ fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
 fn a_request_half_sent_at_the_signal_is_answered_and_ready_no_more() {
     let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
     let mut half = Sender::to(&proxy.http);
-    half.send(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n");
+    half.send(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n");
     // One thread serves all: by this answer the half has been read.
     assert_eq!(proxy.get("/-/ready").status, 200);
     proxy.signal("TERM");

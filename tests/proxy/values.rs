@@ -275,7 +275,7 @@ fn bodies_are_bounded_and_may_be_compressed() {
     refused(&proxy, &answer, 400, "gzip");
 
     let mut half = Sender::to(&proxy.push);
-    half.send(b"POST /create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n[");
+    half.send(b"POST /create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n[");
     half.half_close();
     half.read_to_end();
     assert_eq!(proxy.metrics(), "", "half a body is none");

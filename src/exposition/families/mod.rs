@@ -213,7 +213,6 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
     ) -> Result<(), Box<Fault>> {
         match *entry {
             Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
-            Entry::Eof => {}
             Entry::Help { name, help } => {
                 let head = self.head(name);
                 if help.is_empty() {
@@ -244,17 +243,9 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
                 }
                 head.unit = unit;
             }
+            Entry::Eof => {}
         }
         self.last = None;
-        self.count_families()
-    }
-
-    /// Whether the family that was named last is one too many.
-    fn count_families(&self) -> Result<(), Box<Fault>> {
-        let most = self.limits.families;
-        if self.families.heads.len() > most {
-            return Err(passed(0, Limit::FamiliesPerText, most));
-        }
         Ok(())
     }
 
@@ -301,11 +292,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         self.limits.hold(sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
-            _ => {
-                let resolved = self.family(sample.name);
-                self.count_families()?;
-                resolved
-            }
+            _ => self.family(sample.name),
         };
         self.last = Some((sample.name, family, part));
         let head = &mut self.families.heads[family];

@@ -13,12 +13,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::EXPECT;
-use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Serializer, Value, json};
+use tokio::sync::Semaphore;
 
 pub use self::kept::Kept;
 use self::kept::Webhook;
@@ -26,6 +27,7 @@ use self::notice::{Kind, Notice};
 use super::incoming::{self, Taken};
 use super::push::{Call, after, closing, refusal};
 use super::reply::{self, Reply};
+use super::turns;
 use crate::push::{Fault, Intake};
 use crate::redact::redact_json;
 use crate::store::Now;
@@ -48,6 +50,9 @@ const READ_AT_ONCE: usize = 64 << 10;
 /// Values in a body. In memory one takes about a kilobyte at worst, however few
 /// bytes it has as text.
 const MOST_VALUES: usize = 100_000;
+
+/// Large bodies that are read at once: that memory is taken once. Others wait.
+static READERS: Semaphore = Semaphore::const_new(1);
 
 /// The longest key that PagerDuty takes, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
@@ -74,24 +79,13 @@ impl Endpoint {
     }
 }
 
-/// Answers, and names the handler.
-pub async fn answer(call: &Call<'_>, endpoint: Endpoint, body: Incoming) -> (&'static str, Reply) {
-    let (handler, allowed) = match endpoint {
-        Endpoint::Take(kind, _) => (kind.as_str(), "POST, OPTIONS"),
-        Endpoint::List => ("webhooks", "GET, HEAD, OPTIONS"),
-    };
-    let reply = match (endpoint, &call.method) {
-        (Endpoint::Take(kind, path), &Method::POST) => {
-            return (handler, take(call, kind, path, body).await);
-        }
-        (Endpoint::List, &Method::GET | &Method::HEAD) => show::list(call).await,
-        (_, &Method::OPTIONS) => reply::empty(StatusCode::OK),
-        (_, method) => reply::method_not_allowed(method, allowed),
-    };
-    (handler, after(reply, body).await)
+/// `GET /webhooks`: those that are kept.
+pub async fn list(call: &Call<'_>) -> Reply {
+    show::list(&call.pushes.webhooks, call.query, call.headers).await
 }
 
-async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
+/// Takes a webhook.
+pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
     let (content_type, coding) = call.content();
     if !is_json(&content_type) {
         let message = format!(
@@ -112,16 +106,11 @@ async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -
     let large = bytes > READ_AT_ONCE || !coding.is_empty();
     let work = move || Content::read(kind, &intake, &coding, &body);
     let read = if large {
-        call.server
-            .places
-            .webhooks
-            .away(work)
-            .await
-            .unwrap_or_else(|problem| {
-                log::error!("a webhook cannot be read: {problem}");
-                let message = "the webhook cannot be read; the log says why";
-                Err(Fault::new(Reason::Closed, message))
-            })
+        turns::away(&READERS, work).await.unwrap_or_else(|problem| {
+            log::error!("a webhook cannot be read: {problem}");
+            let message = "the webhook cannot be read; the log says why";
+            Err(Fault::new(Reason::Closed, message))
+        })
     } else {
         work()
     };

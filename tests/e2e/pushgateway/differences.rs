@@ -22,6 +22,14 @@ const SHOWN: &[Part] = &[Part::Page, Part::Groups];
 
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
+        name: "unknown-parameter",
+        cases: &["query-is-no-label"],
+        parts: ALL,
+        statuses: &[400],
+        shows: &[],
+        reason: "a parameter that nobody knows is a mistake, as in ?tll=10m",
+    },
+    Difference {
         name: "last-newline",
         cases: &["no-last-newline"],
         parts: ALL,
