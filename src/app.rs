@@ -246,9 +246,10 @@ impl App {
         self.start_operations();
         self.start_expiry();
 
+        let places = Arc::default();
         let (pushed, scraped) = (
-            self.server(ListenerName::Push),
-            self.server(ListenerName::Http),
+            self.server(ListenerName::Push, &places),
+            self.server(ListenerName::Http, &places),
         );
         if let Some(push) = self.push.take() {
             start_server(push, ListenerName::Push, pushed, &self.tasks);
@@ -258,7 +259,7 @@ impl App {
     }
 
     /// What the connections of a listener are served with.
-    fn server(&self, name: ListenerName) -> Arc<http::Server> {
+    fn server(&self, name: ListenerName, places: &Arc<http::Places>) -> Arc<http::Server> {
         let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
         let taken_at = match &self.push {
             None if self.takes_pushes_where_scraped() => Some(&self.http),
@@ -274,6 +275,7 @@ impl App {
             mode: self.config.exposition.mode,
             store: Arc::clone(&self.store),
             telemetry: Arc::clone(&self.telemetry),
+            places: Arc::clone(places),
             pushes: pushes.then(|| http::Pushes {
                 intake: Arc::clone(&self.intake),
                 budget: Arc::new(Budget::new(

@@ -132,14 +132,14 @@ fn overlap(one: &Address, other: &Address) -> bool {
             };
             one == other || takes(one, other) || takes(other, one)
         }
-        (None, None) => one.host.eq_ignore_ascii_case(&other.host),
+        (None, None) => one.host().eq_ignore_ascii_case(other.host()),
         // What a name stands for is known when it is bound.
         (Some(ip), None) | (None, Some(ip)) => ip.is_unspecified(),
     }
 }
 
 fn ip(address: &Address) -> Option<IpAddr> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let host = address.host().trim_start_matches('[').trim_end_matches(']');
     if host.eq_ignore_ascii_case("localhost") {
         return Some(IpAddr::from([127, 0, 0, 1]));
     }

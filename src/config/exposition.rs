@@ -15,13 +15,18 @@ pub struct Exposition {
     /// empty. Only in merged mode.
     pub app_label: String,
     pub timestamps: Timestamps,
-    /// Samples of one app.
+    /// Families of one text.
+    pub max_families: usize,
+    /// Samples of one text.
     pub max_samples: usize,
     /// Labels of one sample.
     pub max_labels: usize,
     /// Bytes of a label's name, and of its value.
     #[serde(serialize_with = "write_size")]
     pub max_label_length: usize,
+    /// Bytes of one text once it is taken apart, with the labels put on it.
+    #[serde(serialize_with = "write_size")]
+    pub max_text: usize,
     /// Bytes of text of all apps and targets together.
     #[serde(serialize_with = "write_size")]
     pub max_total: usize,
@@ -62,9 +67,11 @@ pub fn read(mut table: Table<'_>) -> Exposition {
             Timestamps::Keep,
             choice(&[("keep", Timestamps::Keep), ("strip", Timestamps::Strip)]),
         ),
+        max_families: table.take("max_families", 50_000, integer(1, 1_000_000_000)),
         max_samples: table.take("max_samples", 1_000_000, integer(1, 1_000_000_000)),
         max_labels: table.take("max_labels", 64, integer(1, 10_000)),
         max_label_length: table.take("max_label_length", 16 << 10, size),
+        max_text: table.take("max_text", 128 << 20, size),
         max_total: table.take("max_total", 1 << 30, size),
     };
     // Settings that would silently do nothing are worth a word.

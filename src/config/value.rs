@@ -248,18 +248,35 @@ pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error
     }
 }
 
-/// A place to listen at: a host name or IP address, and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A place to listen at: a host name or IP address, and a port. It is shown as
+/// it is written: `:port` without a host, which is every address.
+#[derive(Debug, Clone)]
 pub struct Address {
-    pub host: String,
+    host: String,
     pub port: u16,
 }
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        (self.host(), self.port) == (other.host(), other.port)
+    }
+}
+
+impl Eq for Address {}
 
 impl Address {
     pub fn new(host: &str, port: u16) -> Self {
         Address {
             host: host.to_owned(),
             port,
+        }
+    }
+
+    /// What to bind or to connect to.
+    pub fn host(&self) -> &str {
+        match self.host.as_str() {
+            "" => "0.0.0.0",
+            host => host,
         }
     }
 }
@@ -297,7 +314,6 @@ pub fn parse_address(text: &str) -> Option<Address> {
             host.parse::<std::net::Ipv6Addr>().ok()?;
             host
         }
-        None if host.is_empty() => "0.0.0.0",
         None => host,
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -411,6 +427,7 @@ mod tests {
                 Some(Address::new(host, port)),
                 "{text}"
             );
+            assert_eq!(parse_address(text).unwrap().to_string(), text);
         }
         for wrong in [
             "",

@@ -50,4 +50,4 @@ pub use parse::{
     unescape_help,
 };
 pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};
-pub use text::Text;
+pub use text::{Text, sample_lines};

@@ -21,9 +21,7 @@ use super::added::{Added, put_on};
 use super::form::plain;
 use super::parse::{Fault, Reason, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
-use super::{
-    Families, FamilyText, FamilyView, Format, Kind, Labels, Limit, Limits, ParseError, Text,
-};
+use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
 
 /// How a text is brought into normal form.
 #[derive(Debug)]
@@ -88,19 +86,18 @@ fn by_families<H: BuildHasher>(
 ) -> Result<Vec<FamilyText>, ParseError> {
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
     let added: usize = normal.added.iter().map(Added::len).sum();
-    let added = added.checked_mul(families.samples());
-    let size = added.and_then(|added| added.checked_add(text.len()));
+    let bytes = added.saturating_mul(families.samples());
+    let bytes = bytes.saturating_add(text.len());
     let allowed = normal.limits.text;
-    let Some(size) = size.filter(|size| *size <= allowed) else {
-        let limit = Limit::TextBytes;
+    if bytes > allowed {
         return Err(ParseError {
             line: 1,
             column: 1,
-            reason: Reason::Limit { limit, allowed },
+            reason: Reason::TooLong { bytes, allowed },
         });
-    };
+    }
     let mut out = Drafts {
-        text: String::with_capacity(size),
+        text: String::with_capacity(bytes),
         drafts: Vec::new(),
         names: HashSet::new(),
     };

@@ -80,20 +80,19 @@ impl Text {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
-    /// Lines that are neither blank nor comments. In well-formed text, this is
-    /// the number of samples.
-    pub fn sample_lines(&self) -> usize {
-        self.0
-            .split(|byte| *byte == b'\n')
-            .filter(|line| {
-                let first = line
-                    .iter()
-                    .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
-                first.is_some_and(|byte| *byte != b'#')
-            })
-            .count()
-    }
+/// Lines that are neither blank nor comments. In well-formed text, this is the
+/// number of samples.
+pub fn sample_lines(text: &[u8]) -> usize {
+    let lines = text.split(|byte| *byte == b'\n');
+    let samples = lines.filter(|line| {
+        let first = line
+            .iter()
+            .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+        first.is_some_and(|byte| *byte != b'#')
+    });
+    samples.count()
 }
 
 #[cfg(test)]
@@ -126,8 +125,8 @@ mod tests {
 
     #[test]
     fn samples_are_lines_with_content_that_is_no_comment() {
-        let text = Text::new("# HELP m h\n# TYPE m gauge\nm 1\n\n  \n  # c\n m{a=\"#\"} 2\n");
-        assert_eq!(text.sample_lines(), 2);
-        assert_eq!(Text::default().sample_lines(), 0);
+        let text = b"# HELP m h\n# TYPE m gauge\nm 1\n\n  \n  # c\n m{a=\"#\"} 2\n";
+        assert_eq!(sample_lines(text), 2);
+        assert_eq!(sample_lines(b""), 0);
     }
 }

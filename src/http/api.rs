@@ -91,12 +91,14 @@ pub async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
     let work = move || {
         let now = Now::read();
         let json = intake.unpacked(&coding, &body.bytes)?;
-        let (write, groups) = intake.batch(&json, &origin, now)?;
+        let (write, groups) = intake.batch(&store, &json, &origin, now)?;
         store.apply(write, now).map_err(Fault::from)?;
         Ok(groups)
     };
     let done = if large {
-        away(work).await.and_then(|done| done)
+        away(&call.server.places.bodies, work)
+            .await
+            .and_then(|done| done)
     } else {
         work()
     };
@@ -127,6 +129,7 @@ pub async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(reply) => return reply,
     };
+    let labels = group.clone();
     let bytes = body.len();
     let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
         let now = Now::read();
@@ -135,7 +138,7 @@ pub async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
             None => intake.validate(store, &group, body, now),
         }
     };
-    let checked = with_body(call, body, check).await;
+    let checked = with_body(call, &labels, body, check).await;
     let result = checked.as_ref().map(|_| ()).map_err(|fault| fault.reason);
     pushes.count(PushMethod::Validate, result, bytes);
     match checked {

@@ -1,85 +1,147 @@
 //! `/apps`: who sent what, from where, when.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::vec;
 
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use comfy_table::{LineStyle, Table, TableStyle, presets};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
+use super::body::Maker;
 use super::push::Call;
 use super::reply::{self, Reply};
+use super::table::{Row, Ruled};
 use super::{Server, metrics, query};
 use crate::push::Fault;
 use crate::store::{Change, Now, Producer, Section, SectionId, Store, Write};
 use crate::telemetry::{PushMethod, Reason, clip};
 
-/// A `+---+` rule above and below every row, the header's too: the look that
-/// scripts which read this table know.
-pub const RULED: TableStyle = {
-    const RULE: LineStyle = LineStyle::new('+', '-', '+', '+');
-    presets::ASCII_FULL
-        .header_separator(RULE)
-        .row_separator(RULE)
-};
+/// Sections that are read from the store together, and bytes of text in which
+/// samples are counted: what one step of a list takes.
+const SECTIONS_A_STEP: usize = 256;
+const COUNTED_A_STEP: usize = 4 << 20;
 
-/// The list, as a table or, where that is asked for, as JSON. Samples are
-/// counted for it, in all of the text, away from the threads that serve.
+/// Text of one section in which samples are counted without a thread for it.
+const COUNTED_AT_ONCE: usize = 1 << 20;
+
+/// The list, as a table or, where that is asked for, as JSON. It is made while
+/// it is sent: each app is as it was at one moment, and they need not be all of
+/// the same. Samples are counted for it in all of the text.
 pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
-    let look = match (
-        wants_json(query, headers),
-        query::value(query, "wide").as_deref(),
-    ) {
-        (true, _) => Look::Json,
-        (false, Some("1")) => Look::Wide,
-        (false, _) => Look::Narrow,
-    };
+    let json = wants_json(query, headers);
+    let wide = query::value(query, "wide").as_deref() == Some("1");
     let store = Arc::clone(&server.store);
-    let listed = spawn_blocking(move || show(&store, look)).await;
-    listed.unwrap_or_else(|problem| {
-        log::error!("the list of apps cannot be made: {problem}");
-        let problem = "the list of apps cannot be made; the log says why\n";
-        reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Look {
-    Narrow,
-    Wide,
-    Json,
-}
-
-fn show(store: &Store, look: Look) -> Reply {
     let now = Now::read();
-    let sections = store.sections();
-    let mut table = match look {
-        Look::Narrow => narrow_table(&sections),
-        Look::Wide => wide_table(store, &sections, now),
-        Look::Json => {
-            let apps: Vec<Value> = sections
-                .iter()
-                .map(|(id, section)| details(store, id, section, now))
-                .collect();
-            return reply::json(&json!({ "time": rfc3339(now.wall), "apps": apps }));
-        }
+    let title = format!("Current time: {}", utc(now.wall));
+    let maker: Maker = if json {
+        Box::new(as_json(store, now))
+    } else if wide {
+        let row = move |store: &Store, id: &SectionId, section: &Section| {
+            wide_row(store, id, section, now)
+        };
+        let begin = move || Steps::new(&store, COUNTED_A_STEP).rows(row);
+        Box::new(Ruled::new(Some(title), &WIDE, begin))
+    } else {
+        let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
+        let begin = move || Steps::new(&store, usize::MAX).rows(row);
+        Box::new(Ruled::new(Some(title), &NARROW, begin))
     };
-    table.load_style(RULED);
-    let mut outer = Table::new();
-    outer.load_style(RULED);
-    outer.add_row([format!("Current time: {}", utc(now.wall))]);
-    outer.add_row([table.to_string()]);
-    reply::text(StatusCode::OK, format!("{outer}\n"))
+    reply::list(&server.places.lists, json, maker).await
+}
+
+/// All sections in order, in steps of bounded cost.
+struct Steps {
+    store: Arc<Store>,
+    /// Bytes of text of a step.
+    most_bytes: usize,
+    page: Peekable<vec::IntoIter<(SectionId, Section)>>,
+    last: Option<SectionId>,
+}
+
+impl Steps {
+    fn new(store: &Arc<Store>, most_bytes: usize) -> Self {
+        Steps {
+            store: Arc::clone(store),
+            most_bytes,
+            page: Vec::new().into_iter().peekable(),
+            last: None,
+        }
+    }
+
+    fn rows<R>(self, row: R) -> impl Iterator<Item = Vec<Row>> + Send
+    where
+        R: Fn(&Store, &SectionId, &Section) -> Row + Send,
+    {
+        let store = Arc::clone(&self.store);
+        self.map(move |sections| {
+            let sections = sections.iter();
+            sections
+                .map(|(id, section)| row(&store, id, section))
+                .collect()
+        })
+    }
+}
+
+impl Iterator for Steps {
+    type Item = Vec<(SectionId, Section)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.peek().is_none() {
+            let page = self.store.sections(self.last.as_ref(), SECTIONS_A_STEP);
+            self.last = page.last().map(|(id, _)| id.clone());
+            self.page = page.into_iter().peekable();
+        }
+        let mut step = vec![self.page.next()?];
+        let mut bytes = step[0].1.bytes;
+        while let Some(next) = self.page.next_if(|(_, section)| {
+            bytes = bytes.saturating_add(section.bytes);
+            bytes <= self.most_bytes
+        }) {
+            step.push(next);
+        }
+        Some(step)
+    }
+}
+
+fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
+    let mut first = true;
+    let items = Steps::new(&store, COUNTED_A_STEP).map(move |sections| {
+        let mut piece = Vec::new();
+        for (id, section) in &sections {
+            piece.extend_from_slice(if first { b"" } else { b"," });
+            first = false;
+            let shown = details(&store, id, section, now);
+            serde_json::to_writer(&mut piece, &shown).expect("a JSON value can be written");
+        }
+        Bytes::from(piece)
+    });
+    let head = Bytes::from_static(b"{\"apps\":[");
+    let end = Bytes::from(format!("],\"time\":{}}}\n", json!(rfc3339(now.wall))));
+    [head].into_iter().chain(items).chain([end])
 }
 
 /// One app, target or group as JSON.
-pub fn detail(server: &Server, name: &str) -> Reply {
-    match server.store.section(name) {
-        Some((id, section)) => reply::json(&details(&server.store, &id, &section, Now::read())),
-        None => unknown(name),
+pub async fn detail(server: &Server, name: &str) -> Reply {
+    let Some((id, section)) = server.store.section(name) else {
+        return unknown(name);
+    };
+    let store = Arc::clone(&server.store);
+    let bytes = section.bytes;
+    let shown = move || details(&store, &id, &section, Now::read());
+    if bytes <= COUNTED_AT_ONCE {
+        return reply::json(&shown());
+    }
+    match server.places.lists.away(shown).await {
+        Ok(shown) => reply::json(&shown),
+        Err(problem) => {
+            log::error!("an app cannot be shown: {problem}");
+            let problem = "the app cannot be shown; the log says why\n";
+            reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+        }
     }
 }
 
@@ -140,58 +202,46 @@ pub fn wants_json(query: &str, headers: &HeaderMap) -> bool {
     }
 }
 
-fn narrow_table(sections: &[(SectionId, Section)]) -> Table {
-    let mut table = Table::new();
-    table.set_header(["App Name", "Last Update Time (UTC)", "Source"]);
-    for (id, section) in sections {
-        table.add_row([
-            name(id),
-            updated(section),
-            section.origin.source.to_string(),
-        ]);
-    }
-    table
+const NARROW: [&str; 3] = ["App Name", "Last Update Time (UTC)", "Source"];
+
+fn narrow_row(id: &SectionId, section: &Section) -> Row {
+    vec![
+        name(id),
+        updated(section),
+        section.origin.source.to_string(),
+    ]
 }
 
-fn wide_table(store: &Store, sections: &[(SectionId, Section)], now: Now) -> Table {
-    let mut table = Table::new();
-    table.set_header([
-        "App Name",
-        "Last Update Time (UTC)",
-        "Source",
-        "Peer",
-        "Age",
-        "Bytes",
-        "Samples",
-        "State",
-        "Last Problem",
-    ]);
-    for (id, section) in sections {
-        table.add_row([
-            name(id),
-            updated(section),
-            section.origin.source.to_string(),
-            section.origin.peer.to_string(),
-            section.updated.map_or_else(
-                || "-".to_owned(),
-                |at| format!("{}s", now.since(at).as_secs()),
-            ),
-            section.bytes.to_string(),
-            store.text(id).sample_lines().to_string(),
-            section.state.as_str().to_owned(),
-            section.problem.as_ref().map_or_else(
-                || "-".to_owned(),
-                |problem| {
-                    format!(
-                        "{} ({}s ago)",
-                        problem.reason,
-                        now.since(problem.at).as_secs()
-                    )
-                },
-            ),
-        ]);
-    }
-    table
+const WIDE: [&str; 9] = [
+    "App Name",
+    "Last Update Time (UTC)",
+    "Source",
+    "Peer",
+    "Age",
+    "Bytes",
+    "Samples",
+    "State",
+    "Last Problem",
+];
+
+fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
+    let age = section.updated.map(|at| now.since(at).as_secs());
+    let problem = section.problem.as_ref().map(|problem| {
+        let age = now.since(problem.at).as_secs();
+        format!("{} ({age}s ago)", problem.reason)
+    });
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        name(id),
+        updated(section),
+        section.origin.source.to_string(),
+        section.origin.peer.to_string(),
+        or_dash(age.map(|age| format!("{age}s"))),
+        section.bytes.to_string(),
+        store.sample_lines(id).to_string(),
+        section.state.as_str().to_owned(),
+        or_dash(problem),
+    ]
 }
 
 fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value {
@@ -204,7 +254,7 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
         "last_update": section.updated.map(|at| rfc3339(at.wall)),
         "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
         "bytes": section.bytes,
-        "samples": store.text(id).sample_lines(),
+        "samples": store.sample_lines(id),
         "last_problem": section.problem.as_ref().map(|problem| json!({
             "reason": problem.reason,
             "time": rfc3339(problem.at.wall),

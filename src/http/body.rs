@@ -1,16 +1,18 @@
 //! Bodies of answers.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::vec;
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::task::JoinError;
 
-use super::turns::Turn;
+use crate::net::Turns;
 use crate::store::{Snapshot, Texts};
 
 /// Pieces sent one after the other. Each is let go once it is sent, so a slow
@@ -18,9 +20,8 @@ use crate::store::{Snapshot, Texts};
 #[derive(Debug)]
 pub struct Pieces {
     pieces: Source,
-    left: u64,
-    /// Held until all is sent, or the client is gone.
-    turn: Option<Turn>,
+    /// Bytes still to be sent, where that is known.
+    left: Option<u64>,
     /// Bytes given out since others had a turn.
     stretch: usize,
 }
@@ -91,14 +92,101 @@ enum Source {
     Made(vec::IntoIter<Bytes>),
     /// Pages that are joined when their turn comes.
     Pages(Texts),
+    /// What is made while it is sent.
+    Steps(Steps),
+}
+
+/// Makes an answer, a step at a time. A step takes a bounded time, whatever is
+/// held, and may come to nothing: an empty piece.
+pub type Maker = Box<dyn Iterator<Item = Bytes> + Send>;
+
+/// An answer that grows with what is held, made in steps away from the threads
+/// that serve. A step is taken once the one before is handed on, so that an
+/// answer takes the memory of one step, and none is taken for a client that
+/// has left. A place among the turns is taken for each step and free between
+/// them, so that readers who do not read keep nobody waiting.
+struct Steps {
+    turns: Turns,
+    made: VecDeque<Bytes>,
+    state: State,
+}
+
+enum State {
+    Waiting(Maker),
+    Working(Pin<Box<dyn Future<Output = Result<Step, JoinError>> + Send>>),
+    Ended,
+}
+
+/// The maker, unless it has ended, and what it made.
+type Step = (Option<Maker>, Vec<Bytes>);
+
+/// An answer that ends within so many steps and bytes is short.
+const SHORT_STEPS: usize = 8;
+const SHORT_BYTES: usize = 64 << 10;
+
+fn one_step(mut maker: Maker) -> Step {
+    match maker.next() {
+        Some(piece) => (Some(maker), vec![piece]),
+        None => (None, Vec::new()),
+    }
+}
+
+/// Goes on until the answer ends or turns out not to be short.
+fn first_steps(mut maker: Maker) -> Step {
+    let mut made = Vec::new();
+    let mut bytes = 0;
+    while made.len() < SHORT_STEPS && bytes < SHORT_BYTES {
+        let Some(piece) = maker.next() else {
+            return (None, made);
+        };
+        bytes += piece.len();
+        made.push(piece);
+    }
+    (Some(maker), made)
+}
+
+impl Steps {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, JoinError>>> {
+        loop {
+            match self.made.pop_front() {
+                Some(piece) if piece.is_empty() => continue,
+                Some(piece) => return Poll::Ready(Some(Ok(piece))),
+                None => {}
+            }
+            self.state = match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Waiting(maker) => {
+                    let turns = self.turns.clone();
+                    let work = async move { turns.away(move || one_step(maker)).await };
+                    State::Working(Box::pin(work))
+                }
+                State::Working(mut work) => match work.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.state = State::Working(work);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok((maker, made))) => {
+                        self.made.extend(made);
+                        maker.map_or(State::Ended, State::Waiting)
+                    }
+                    Poll::Ready(Err(problem)) => return Poll::Ready(Some(Err(problem))),
+                },
+            };
+        }
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steps").finish_non_exhaustive()
+    }
 }
 
 impl Pieces {
     pub fn new(pieces: Vec<Bytes>) -> Self {
         Pieces {
-            left: pieces.iter().map(|piece| piece.len() as u64).sum(),
+            left: Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
             pieces: Source::Made(pieces.into_iter()),
-            turn: None,
             stretch: 0,
         }
     }
@@ -106,23 +194,31 @@ impl Pieces {
     /// The text of a snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
         Pieces {
-            left: snapshot.len() as u64,
+            left: Some(snapshot.len() as u64),
             pieces: Source::Pages(snapshot.texts()),
-            turn: None,
             stretch: 0,
         }
     }
 
-    /// The same, which holds a place among those that are sent at once for as
-    /// long as it is in memory.
-    pub fn holding(self, turn: Turn) -> Self {
-        Pieces {
-            turn: Some(turn),
-            ..self
-        }
+    /// What `maker` makes. A short answer is made at once, and has a length.
+    pub async fn made_in_steps(turns: &Turns, maker: Maker) -> Result<Self, JoinError> {
+        let (rest, made) = turns.away(move || first_steps(maker)).await?;
+        let Some(maker) = rest else {
+            return Ok(Pieces::new(made));
+        };
+        Ok(Pieces {
+            left: None,
+            pieces: Source::Steps(Steps {
+                turns: turns.clone(),
+                made: made.into(),
+                state: State::Waiting(maker),
+            }),
+            stretch: 0,
+        })
     }
 
-    pub fn len(&self) -> u64 {
+    /// Bytes, where they are known before all is made.
+    pub fn len(&self) -> Option<u64> {
         self.left
     }
 }
@@ -135,12 +231,12 @@ impl From<Bytes> for Pieces {
 
 impl Body for Pieces {
     type Data = Run;
-    type Error = Infallible;
+    type Error = JoinError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Run>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Run>, JoinError>>> {
         if self.stretch >= STRETCH {
             self.stretch = 0;
             cx.waker().wake_by_ref();
@@ -151,30 +247,41 @@ impl Body for Pieces {
             let piece = match &mut self.pieces {
                 Source::Made(pieces) => pieces.next(),
                 Source::Pages(texts) => texts.next(),
+                // A step is as much as goes together.
+                Source::Steps(_) if run.left > 0 => None,
+                Source::Steps(steps) => match ready!(steps.poll_next(cx)) {
+                    Some(Err(problem)) => return Poll::Ready(Some(Err(problem))),
+                    piece => piece.and_then(Result::ok),
+                },
             };
             let Some(piece) = piece else { break };
             run.push(piece);
         }
         if run.left == 0 {
-            self.turn = None;
             return Poll::Ready(None);
         }
-        self.left -= run.left as u64;
+        if let Some(left) = &mut self.left {
+            *left -= run.left as u64;
+        }
         self.stretch += run.left;
         Poll::Ready(Some(Ok(Frame::data(run))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -218,5 +325,62 @@ mod tests {
             }
             assert!(body.frame().await.is_none());
         }
+    }
+
+    /// Counts the steps that were taken of an answer of so many pieces.
+    fn counted(pieces: usize) -> (Maker, Arc<AtomicUsize>) {
+        let steps = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::clone(&steps);
+        let piece = move |number: usize| {
+            taken.fetch_add(1, Ordering::Relaxed);
+            // Some steps come to nothing.
+            match number % 3 {
+                1 => Bytes::new(),
+                _ => Bytes::from(format!("{number};")),
+            }
+        };
+        (Box::new((0..pieces).map(piece)), steps)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_made_in_steps_and_a_short_one_has_a_length() {
+        let turns = Turns::new(1);
+        for (pieces, length, whole) in [
+            (0, Some(0), ""),
+            (1, Some(2), "0;"),
+            (6, Some(8), "0;2;3;5;"),
+            (8, None, "0;2;3;5;6;"),
+            (9, None, "0;2;3;5;6;8;"),
+        ] {
+            let (maker, _) = counted(pieces);
+            let body = Pieces::made_in_steps(&turns, maker).await.unwrap();
+            assert_eq!(body.len(), length, "{pieces}");
+            let mut sent = Vec::new();
+            let mut collected = body.collect().await.unwrap().aggregate();
+            while collected.has_remaining() {
+                sent.extend_from_slice(collected.chunk());
+                let count = collected.chunk().len();
+                collected.advance(count);
+            }
+            assert_eq!(sent, whole.as_bytes(), "{pieces}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_step_is_taken_for_a_client_that_does_not_read_or_has_left() {
+        let turns = Turns::new(1);
+        let (maker, steps) = counted(1000);
+        let mut body = Pieces::made_in_steps(&turns, maker).await.unwrap();
+        assert_eq!(steps.load(Ordering::Relaxed), SHORT_STEPS);
+        // The place is free for others meanwhile.
+        assert_eq!(turns.free(), 1);
+        for _ in 0..SHORT_STEPS {
+            body.frame().await.unwrap().unwrap();
+        }
+        let taken = steps.load(Ordering::Relaxed);
+        assert!(taken <= SHORT_STEPS + 5, "{taken}");
+        drop(body);
+        turns.away(|| ()).await.unwrap();
+        assert_eq!(steps.load(Ordering::Relaxed), taken);
     }
 }

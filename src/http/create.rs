@@ -3,7 +3,6 @@
 
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 
 use super::push::{Call, READ_AT_ONCE, after, with_body_among};
 use super::push_aggregate;
@@ -14,10 +13,6 @@ use crate::store::{Now, Store};
 /// JSON up to this size is read where it comes in. An item may have three
 /// bytes, and takes some microseconds.
 const JSON_AT_ONCE: usize = 16 << 10;
-
-/// Bodies that are read away from the threads that serve, at once: one of few
-/// bytes may take seconds, and hundreds of megabytes meanwhile. Others wait.
-static READERS: Semaphore = Semaphore::const_new(1);
 
 /// Changes values, and says what became of them.
 pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
@@ -38,7 +33,7 @@ pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
     let change = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.change_values(store, (verb, form), body, &addition, Now::read())
     };
-    let readers = is_read_away(form, &coding, bytes).then_some(&READERS);
+    let readers = is_read_away(form, &coding, bytes).then_some(&call.server.places.values);
     match with_body_among(readers, call, body, change).await {
         Ok((once, told)) => {
             let mut reply = reply::text(StatusCode::OK, told);

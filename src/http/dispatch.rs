@@ -268,7 +268,7 @@ async fn read(server: &Server, headers: &HeaderMap, query: &str, route: Route<'_
         Route::Index => status::index(),
         Route::Metrics => metrics::all(server, headers, query).await,
         Route::Apps => apps::list(server, headers, query).await,
-        Route::App(name) => apps::detail(server, &name),
+        Route::App(name) => apps::detail(server, &name).await,
         Route::AppText(name) => apps::text(server, headers, &name).await,
         Route::Healthy => status::healthy(),
         Route::Ready => status::ready(server),

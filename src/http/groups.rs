@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::api::wrong;
@@ -14,7 +14,6 @@ use super::apps::rfc3339;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
-use super::turns::away;
 use crate::config::duration_of;
 use crate::push::Group;
 use crate::push::selector::Selectors;
@@ -30,8 +29,8 @@ const MOST_LISTED: usize = 1000;
 /// Groups that are looked at, or removed, without letting others in between.
 const AT_ONCE: usize = 1000;
 
-/// Requests that look through all groups at once. Others wait.
-static READERS: Semaphore = Semaphore::const_new(4);
+/// A page is sent in pieces of about this size.
+const PIECE: usize = 64 << 10;
 
 /// Which groups a request is of.
 #[derive(Debug)]
@@ -99,37 +98,81 @@ pub async fn list(call: &Call<'_>) -> Reply {
     let after = query::value(query, "after").filter(|after| !after.is_empty());
     let store = Arc::clone(&call.server.store);
     let query = query.to_owned();
-    let listed = away(&READERS, move || {
-        let filter = Filter::of(&query)?;
-        let now = Now::read();
-        let scan = Scan::new(&store, after);
-        let mut found = Vec::new();
-        // One more tells whether there is another page.
-        for (id, group, section) in scan {
-            if filter.matches(&group, &section, now) {
-                found.push((id, group, section));
-                if found.len() > limit {
-                    break;
-                }
-            }
+    let lists = &call.server.places.lists;
+    let filter = match lists.away(move || Filter::of(&query)).await {
+        Ok(Ok(filter)) => filter,
+        Ok(Err(problem)) => return told(Ok(Err(problem))),
+        Err(problem) => return told(Err(problem)),
+    };
+    let page = Page {
+        scan: Scan::new(store, after),
+        filter,
+        now: Now::read(),
+        left: limit,
+        last: None,
+        state: Written::Nothing,
+    };
+    reply::list(lists, true, Box::new(page)).await
+}
+
+/// A page of groups, made while it is sent.
+struct Page {
+    scan: Scan,
+    filter: Filter,
+    now: Now,
+    /// Groups that the page has room for.
+    left: usize,
+    /// The last group on it.
+    last: Option<SectionId>,
+    state: Written,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    Groups,
+    All,
+}
+
+impl Iterator for Page {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        match self.state {
+            Written::Nothing => out.extend_from_slice(b"{\"data\":{\"groups\":["),
+            Written::Groups => {}
+            Written::All => return None,
         }
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found
-            .last()
-            .filter(|_| more)
-            .map(|(id, ..)| id.name.to_string());
-        let groups: Vec<Value> = found
-            .iter()
-            .map(|(id, group, section)| described(id, group, section, now))
-            .collect();
-        Ok(json!({ "status": "success", "data": { "groups": groups, "next": next } }))
-    });
-    told(
-        listed
-            .await
-            .map(|listed| listed.map(|value| reply::json(&value))),
-    )
+        self.state = Written::Groups;
+        for _ in 0..AT_ONCE {
+            let next = match self.scan.next() {
+                Some((id, group, section)) if self.filter.matches(&group, &section, self.now) => {
+                    if self.left > 0 {
+                        self.left -= 1;
+                        out.extend_from_slice(if self.last.is_some() { b"," } else { b"" });
+                        let shown = described(&id, &group, &section, self.now);
+                        serde_json::to_writer(&mut out, &shown)
+                            .expect("a JSON value can be written");
+                        self.last = Some(id);
+                        if out.len() >= PIECE {
+                            break;
+                        }
+                        continue;
+                    }
+                    // One more tells that there is another page.
+                    self.last.as_ref().map(|id| &*id.name)
+                }
+                Some(_) => continue,
+                None => None,
+            };
+            let end = format!("],\"next\":{}}},\"status\":\"success\"}}\n", json!(next));
+            out.extend_from_slice(end.as_bytes());
+            self.state = Written::All;
+            break;
+        }
+        Some(Bytes::from(out))
+    }
 }
 
 /// `DELETE groups`: removes those that match, and were not pushed meanwhile.
@@ -144,7 +187,8 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     };
     let store = Arc::clone(&call.server.store);
     let query = call.query.to_owned();
-    let removed = away(&READERS, move || {
+    let lists = &call.server.places.lists;
+    let removed = lists.away(move || {
         let filter = Filter::of(&query)?;
         if filter.is_empty() {
             return Err("which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them".to_owned());
@@ -173,7 +217,10 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
         older_than: None,
     };
     let store = Arc::clone(&call.server.store);
-    let removed = away(&READERS, move || remove_matching(&store, &all, false)).await;
+    let lists = &call.server.places.lists;
+    let removed = lists
+        .away(move || remove_matching(&store, &all, false))
+        .await;
     if let Ok((count, _)) = &removed {
         log::info!("{} wipes {count} groups", call.peer);
     }
@@ -182,9 +229,9 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
 
 /// Removes groups, some at a time so that pushes go on between. Returns how
 /// many, and the labels of the first. With `dry_run`, how many would be.
-fn remove_matching(store: &Store, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
+fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
     let now = Now::read();
-    let mut scan = Scan::new(store, None);
+    let mut scan = Scan::new(Arc::clone(store), None);
     let mut count = 0;
     let mut listed = Vec::new();
     loop {
@@ -256,15 +303,15 @@ fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Valu
 }
 
 /// All groups in order, some at a time.
-pub struct Scan<'s> {
-    store: &'s Store,
+pub struct Scan {
+    store: Arc<Store>,
     after: Option<String>,
     page: std::vec::IntoIter<(SectionId, Section)>,
     ended: bool,
 }
 
-impl<'s> Scan<'s> {
-    pub fn new(store: &'s Store, after: Option<String>) -> Self {
+impl Scan {
+    pub fn new(store: Arc<Store>, after: Option<String>) -> Self {
         Scan {
             store,
             after,
@@ -274,7 +321,7 @@ impl<'s> Scan<'s> {
     }
 }
 
-impl Iterator for Scan<'_> {
+impl Iterator for Scan {
     type Item = (SectionId, Group, Section);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -110,8 +110,7 @@ pub async fn read(
                 return Err(too_large());
             }
             if !held.grow(data.len()) {
-                let message = "all memory for bodies is in use (push.max_buffered); try again";
-                return Err(Fault::new(Reason::NoBuffer, message));
+                return Err(no_buffer());
             }
             // Most bodies come in one piece, which is not copied.
             if whole.is_empty() && only.is_none() {
@@ -146,6 +145,11 @@ pub async fn read(
             Err((fault, came))
         }
     }
+}
+
+fn no_buffer() -> Fault {
+    let message = "all memory for bodies is in use (push.max_buffered); try again";
+    Fault::new(Reason::NoBuffer, message)
 }
 
 /// Reads a small body and drops it, so that the connection can go on. Returns
@@ -183,7 +187,16 @@ impl Taken {
 
     /// Bytes as they came.
     pub fn len(&self) -> usize {
-        self.held.bytes
+        self.bytes.len()
+    }
+
+    /// Counts `more` bytes, which are made of the body, for as long as it is
+    /// there.
+    pub fn grow(&mut self, more: usize) -> Result<(), Fault> {
+        if self.held.grow(more) {
+            return Ok(());
+        }
+        Err(no_buffer())
     }
 }
 

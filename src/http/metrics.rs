@@ -5,14 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::accept::{AS_SENT, Negotiated, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
-use super::turns::away;
 use super::{Server, query};
 use crate::config::Mode;
 use crate::exposition::{Text, keep_families};
@@ -23,10 +21,6 @@ use crate::telemetry::own;
 /// the time that other threads take to be woken and to do it. It holds the
 /// thread up for less than half a millisecond.
 const MADE_AT_ONCE: usize = 512 * 1024;
-
-/// Requests that read all of the text may do so at once; others wait. Each
-/// makes a copy of what it reads.
-static READERS: Semaphore = Semaphore::const_new(4);
 
 /// Everything, or what the query chooses.
 pub async fn all(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
@@ -124,7 +118,7 @@ async fn answer(
         (Pieces::of(&snapshot), &server.telemetry.scrapes_identity)
     };
     stats.count.add(1);
-    stats.bytes.add(body.len());
+    stats.bytes.add(body.len().unwrap_or_default());
 
     let mut reply = reply::reply(StatusCode::OK, shown.content_type, body);
     let headers = reply.headers_mut();
@@ -147,7 +141,7 @@ async fn in_messages(
         Extent::Whole => store.messages(&snapshot, underscores),
         Extent::Part => snapshot.in_messages(underscores),
     };
-    away(&READERS, make).await
+    server.places.scrapes.away(make).await
 }
 
 /// What the query asks for: everything, or the apps named by `app`, or the
@@ -197,7 +191,7 @@ async fn select(
         let natives = if natives { store.natives() } else { Vec::new() };
         (Snapshot::of(chosen).with_natives(natives), Extent::Part)
     };
-    away(&READERS, choose).await
+    server.places.scrapes.away(choose).await
 }
 
 /// Makes what has yet to be made of a snapshot: its form, and its compressed

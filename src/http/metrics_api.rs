@@ -1,112 +1,259 @@
 //! `GET /api/v1/metrics`: all groups with their metrics, as Pushgateway shows
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::header::HeaderValue;
 use serde_json::{Map, Value as Json, json};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::Server;
-use super::api::wrong;
 use super::apps::rfc3339;
-use super::body::Pieces;
 use super::groups::Scan;
 use super::reply::{self, Reply};
 use crate::exposition::{
-    Families, Format, Limits, Metric, Metrics, Value, number_text, unescape, unescape_help,
+    Entry, Families, Format, Kind, Labels, Limits, Metric, Metrics, Parser, Value, number_text,
+    unescape, unescape_help,
 };
 use crate::push::Group;
-use crate::store::{Now, Section, SectionId, Store};
+use crate::store::{Now, Section, SectionId, ShownFamily, Store};
 
-/// Lists that are in memory at once, from when they are made until they are
-/// sent. Each takes several times the memory of what all groups expose.
-static MAKERS: Semaphore = Semaphore::const_new(2);
+/// Text that one step of the list shows. As JSON it is several times as much.
+const TEXT_A_STEP: usize = 64 << 10;
 
-/// Pieces of the answer are about this large.
-const PIECE: usize = 64 << 10;
+/// Groups that one step shows, however little each has.
+const GROUPS_A_STEP: usize = 100;
 
-/// The list is in the order of the groups' keys; each group is as it was at
-/// one moment, and they need not be all of the same.
+/// Keys of a group beside its families, which stand for themselves whatever
+/// families are called.
+const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
+
+/// The list is in the order of the groups' keys. It is made while it is sent:
+/// each family is as it was at one moment, and they need not be all of the same.
 pub async fn list(server: &Server) -> Reply {
-    let store = Arc::clone(&server.store);
-    // The place goes along with the list, so that a client that is slow to
-    // read, or leaves, gives it back no sooner than the memory.
-    let turn = MAKERS.acquire().await.expect("nobody closes it");
-    let make = move || Pieces::new(pieces(&store)).holding(turn);
-    match spawn_blocking(make).await {
-        Ok(pieces) => {
-            const JSON: HeaderValue = HeaderValue::from_static("application/json");
-            reply::reply(StatusCode::OK, JSON, pieces)
-        }
-        Err(problem) => {
-            log::error!("the metrics of groups cannot be listed: {problem}");
-            let problem = "the metrics cannot be listed; the log says why";
-            wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
-        }
-    }
+    let maker = Box::new(List::new(Arc::clone(&server.store)));
+    reply::list(&server.places.lists, true, maker).await
 }
 
-fn pieces(store: &Store) -> Vec<Bytes> {
-    let mut pieces = Vec::new();
-    let mut piece = br#"{"status":"success","data":["#.to_vec();
-    let now = Now::read();
-    for (place, (id, group, section)) in Scan::new(store, None).enumerate() {
-        if place > 0 {
-            piece.push(b',');
-        }
-        let shown = shown(store, &id, &group, &section, now);
-        serde_json::to_writer(&mut piece, &shown).expect("a JSON value can be written");
-        if piece.len() >= PIECE {
-            pieces.push(Bytes::from(std::mem::take(&mut piece)));
-        }
-    }
-    piece.extend_from_slice(b"]}\n");
-    pieces.push(Bytes::from(piece));
-    pieces
+struct List {
+    store: Arc<Store>,
+    now: Now,
+    scan: Scan,
+    /// Whether something is written already.
+    begun: bool,
+    groups: usize,
+    group: Option<Shown>,
+    ended: bool,
 }
 
-fn shown(store: &Store, id: &SectionId, group: &Group, section: &Section, now: Now) -> Json {
-    let text = store.text(id);
-    let came: BTreeMap<&str, u64> = section.families().collect();
-    let mut out = Map::new();
-    // What is stored can be read.
-    if let Ok(families) = Families::parse(text.as_str(), Format::Text, &Limits::default()) {
-        for family in families.iter() {
-            let at = came.get(family.name()).copied().unwrap_or_default();
-            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
-            let metrics = Metrics::of(&family).metrics;
-            let mut shown = json!({
-                "time_stamp": rfc3339(at),
-                "type": family.kind().as_str().to_ascii_uppercase(),
-                "metrics": metrics.iter().map(metric).collect::<Vec<_>>(),
-            });
-            if let Some(help) = family.help().filter(|help| !help.is_empty()) {
-                shown["help"] = json!(unescape_help(help, Format::Text));
+/// A group that is being shown.
+struct Shown {
+    id: SectionId,
+    /// The family that was read last.
+    after: Option<Arc<str>>,
+    families: VecDeque<ShownFamily>,
+    family: Option<Cut>,
+}
+
+/// A family that is being shown, some of its metrics at a time.
+struct Cut {
+    family: ShownFamily,
+    /// Whether its metrics have several samples each.
+    composed: bool,
+    /// Bytes of its samples that are shown already.
+    at: usize,
+}
+
+impl List {
+    fn new(store: Arc<Store>) -> Self {
+        List {
+            scan: Scan::new(Arc::clone(&store), None),
+            store,
+            now: Now::read(),
+            begun: false,
+            groups: 0,
+            group: None,
+            ended: false,
+        }
+    }
+
+    /// Begins the next group, if there is one.
+    fn begin(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some((id, group, section)) = self.scan.next() else {
+            return false;
+        };
+        out.extend_from_slice(if self.groups > 0 { b",{" } else { b"{" });
+        self.groups += 1;
+        self.write_facts(out, &group, &section);
+        self.group = Some(Shown {
+            id,
+            after: None,
+            families: VecDeque::new(),
+            family: None,
+        });
+        true
+    }
+
+    /// What is known of a group beside its families.
+    fn write_facts(&self, out: &mut Vec<u8>, group: &Group, section: &Section) {
+        let [expires_at, labels, successful] = KEYS;
+        let failed = section.problem.as_ref().map(|problem| problem.at.tick);
+        let succeeded = section.updated.map(|at| at.tick);
+        let mut facts = json!({
+            labels: group.labels(),
+            successful: failed <= succeeded,
+        });
+        if let Some(at) = section.expires(self.now) {
+            facts[expires_at] = json!(rfc3339(at));
+        }
+        let facts = facts.to_string();
+        // Its families follow in the same object.
+        out.extend_from_slice(&facts.as_bytes()[1..facts.len() - 1]);
+    }
+
+    /// Goes on with a group, and returns it unless it is at its end. `text` is
+    /// what may be shown yet.
+    fn go_on(&self, mut group: Shown, out: &mut Vec<u8>, text: &mut usize) -> Option<Shown> {
+        while *text > 0 {
+            if let Some(cut) = group.family.take() {
+                group.family = cut.go_on(out, text);
+                continue;
             }
-            out.insert(unescape(family.name()).into_owned(), shown);
+            if group.families.is_empty() {
+                let after = group.after.as_deref();
+                let families = self.store.families_of(&group.id, after, TEXT_A_STEP);
+                group.after = families.last().map(|family| Arc::clone(&family.name));
+                group.families = families.into();
+            }
+            let Some(family) = group.families.pop_front() else {
+                out.push(b'}');
+                return None;
+            };
+            *text = text.saturating_sub(family.head.len() + 1);
+            group.family = Cut::begin(family, out);
         }
+        Some(group)
     }
-    // These stand for themselves, whatever families are called.
-    out.insert("labels".to_owned(), json!(group.labels()));
-    let failed = section.problem.as_ref().map(|problem| problem.at.tick);
-    let succeeded = section.updated.map(|at| at.tick);
-    out.insert(
-        "last_push_successful".to_owned(),
-        json!(failed <= succeeded),
-    );
-    if let Some(at) = section.expires(now) {
-        out.insert("expires_at".to_owned(), json!(rfc3339(at)));
-    }
-    Json::Object(out)
 }
 
-fn metric(metric: &Metric<'_>) -> Json {
+impl Iterator for List {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = Vec::new();
+        if !self.begun {
+            self.begun = true;
+            out.extend_from_slice(br#"{"status":"success","data":["#);
+        }
+        let mut text = TEXT_A_STEP;
+        let most_groups = self.groups + GROUPS_A_STEP;
+        while text > 0 && self.groups < most_groups {
+            if let Some(group) = self.group.take() {
+                self.group = self.go_on(group, &mut out, &mut text);
+            } else if !self.begin(&mut out) {
+                self.ended = true;
+                out.extend_from_slice(b"]}\n");
+                break;
+            }
+        }
+        Some(Bytes::from(out))
+    }
+}
+
+impl Cut {
+    /// Writes the beginning of a family: a member of the group's object, which
+    /// has others before it. `None` where the family is not shown.
+    fn begin(family: ShownFamily, out: &mut Vec<u8>) -> Option<Self> {
+        let name = unescape(&family.name);
+        if KEYS.contains(&&*name) {
+            return None;
+        }
+        let head = std::str::from_utf8(&family.head).unwrap_or_default();
+        let (mut kind, mut help) = (Kind::Untyped, None);
+        let mut parser = Parser::new(head, Format::Text);
+        let mut none = Labels::new();
+        // What is stored can be read.
+        while let Ok(Some(entry)) = parser.next(&mut none) {
+            match entry {
+                Entry::Type { kind: told, .. } => kind = told,
+                Entry::Help { help: text, .. } => help = Some(text),
+                _ => {}
+            }
+        }
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(family.came);
+        let mut facts = json!({
+            "time_stamp": rfc3339(at),
+            "type": kind.as_str().to_ascii_uppercase(),
+        });
+        if let Some(help) = help.filter(|help: &&str| !help.is_empty()) {
+            facts["help"] = json!(unescape_help(help, Format::Text));
+        }
+        let facts = facts.to_string();
+        out.extend_from_slice(format!(",{}:", json!(name)).as_bytes());
+        out.extend_from_slice(&facts.as_bytes()[..facts.len() - 1]);
+        out.extend_from_slice(b",\"metrics\":[");
+        let composed = matches!(kind, Kind::Histogram | Kind::Summary);
+        Some(Cut {
+            family,
+            composed,
+            at: 0,
+        })
+    }
+
+    /// Writes some metrics, and returns the family unless it is at its end.
+    fn go_on(mut self, out: &mut Vec<u8>, text: &mut usize) -> Option<Self> {
+        let first = self.at == 0;
+        let end = self.end_of_some(*text);
+        *text = text.saturating_sub(end - self.at);
+        let lines = [&self.family.head[..], &self.family.samples[self.at..end]].concat();
+        let lines = std::str::from_utf8(&lines).unwrap_or_default();
+        if let Ok(families) = Families::parse(lines, Format::Text, &Limits::default())
+            && let Some(family) = families.iter().next()
+        {
+            for (place, metric) in Metrics::of(&family).metrics.iter().enumerate() {
+                out.extend_from_slice(if first && place == 0 { b"" } else { b"," });
+                let shown = shown(metric);
+                serde_json::to_writer(&mut *out, &shown).expect("a JSON value can be written");
+            }
+        }
+        self.at = end;
+        if end < self.family.samples.len() {
+            return Some(self);
+        }
+        out.extend_from_slice(b"]}");
+        None
+    }
+
+    /// Where some metrics end that have about so many bytes. Those of several
+    /// samples have their count last.
+    fn end_of_some(&self, bytes: usize) -> usize {
+        let samples = &self.family.samples;
+        let mut at = self.at;
+        for line in samples[self.at..].split_inclusive(|byte| *byte == b'\n') {
+            at += line.len();
+            if at - self.at >= bytes && (!self.composed || self.is_count(line)) {
+                break;
+            }
+        }
+        at
+    }
+
+    fn is_count(&self, line: &[u8]) -> bool {
+        let line = std::str::from_utf8(line).unwrap_or_default();
+        let entry = Parser::new(line, Format::Text).next(&mut Labels::new());
+        let Ok(Some(Entry::Sample(sample))) = entry else {
+            return false;
+        };
+        let part = sample.name.strip_prefix(&*self.family.name);
+        part == Some("_count")
+    }
+}
+
+fn shown(metric: &Metric<'_>) -> Json {
     let mut out = Map::new();
     let labels: Map<String, Json> = metric
         .labels
@@ -146,31 +293,4 @@ fn metric(metric: &Metric<'_>) -> Json {
         }
     }
     Json::Object(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-
-    use super::*;
-
-    static TURNS: Semaphore = Semaphore::const_new(1);
-
-    #[tokio::test]
-    async fn a_list_keeps_its_place_until_it_is_sent_or_let_go() {
-        let list = || {
-            let turn = TURNS.try_acquire().unwrap();
-            Pieces::new(vec![Bytes::from("a"), Bytes::from("b")]).holding(turn)
-        };
-        let reply = reply::reply(StatusCode::OK, HeaderValue::from_static("x"), list());
-        let mut body = reply.into_body();
-        assert!(body.frame().await.is_some());
-        assert_eq!(TURNS.available_permits(), 0);
-        assert!(body.frame().await.is_none());
-        assert_eq!(TURNS.available_permits(), 1);
-        let left = list();
-        assert_eq!(TURNS.available_permits(), 0);
-        drop(left);
-        assert_eq!(TURNS.available_permits(), 1);
-    }
 }

@@ -18,13 +18,14 @@ mod guard;
 mod incoming;
 mod metrics;
 mod metrics_api;
+mod places;
 mod push;
 mod push_aggregate;
 mod query;
 mod reply;
 mod routes;
 mod status;
-mod turns;
+mod table;
 mod webhooks;
 
 use std::convert::Infallible;
@@ -41,6 +42,7 @@ use crate::store::Store;
 use crate::telemetry::Telemetry;
 
 pub use guard::Hosts;
+pub use places::Places;
 pub use push::Pushes;
 pub use webhooks::Kept;
 
@@ -51,6 +53,8 @@ pub struct Server {
     pub mode: Mode,
     pub store: Arc<Store>,
     pub telemetry: Arc<Telemetry>,
+    /// Shared with the servers of other listeners.
+    pub places: Arc<Places>,
     /// Where pushes are taken, what with.
     pub pushes: Option<Pushes>,
     /// Where that is, for who looks for it elsewhere; `None` where nowhere.

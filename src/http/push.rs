@@ -9,15 +9,14 @@ use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
 };
 use hyper::{Method as HttpMethod, StatusCode};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
 use super::reply::{self, Reply};
 use super::webhooks::Kept;
-use super::{Server, push_aggregate, query, turns};
+use super::{Server, push_aggregate, query};
 use crate::config::duration_of;
-use crate::net::Budget;
+use crate::net::{Budget, Turns};
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
 use crate::store::{Now, Origin, Peer, Store};
 use crate::telemetry::{PushMethod, Reason};
@@ -40,10 +39,6 @@ pub const READ_AT_ONCE: usize = 1 << 20;
 
 /// The same for bodies that are compressed.
 const UNPACKED_AT_ONCE: usize = 16 << 10;
-
-/// Large bodies that are read at once. Each takes its own size in memory again
-/// a few times over.
-static READERS: Semaphore = Semaphore::const_new(4);
 
 /// What is known of a request beside its body.
 pub struct Call<'r> {
@@ -195,27 +190,44 @@ async fn apply(
     body: Taken,
     sender: Sender,
 ) -> Result<(), Fault> {
+    let labels = group.clone();
     let work = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.push(store, (method, &group), body, &sender, Now::read())
     };
-    with_body(call, body, work).await
+    with_body(call, &labels, body, work).await
 }
 
-/// Works on a body; on a large one away from the threads that serve.
+/// Works on a body whose samples get these labels. One that is large, or becomes
+/// much text, is worked on away from the threads that serve, and that text is
+/// counted like bytes of bodies while it is made.
 pub async fn with_body<T: Send + 'static>(
     call: &Call<'_>,
-    body: Taken,
+    labels: &Group,
+    mut body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let (_, content_encoding) = call.content();
-    let readers = is_large(&body, &content_encoding).then_some(&READERS);
+    let (content_type, content_encoding) = call.content();
+    let as_sent = Body {
+        content_type: &content_type,
+        content_encoding: &content_encoding,
+        bytes: &body.bytes,
+    };
+    let intake = &call.pushes.intake;
+    let text = intake.text_size(labels, as_sent, READ_AT_ONCE);
+    let grows = text > READ_AT_ONCE;
+    // What has more text than a push may have is refused before it is made.
+    if grows && intake.may_become(text) {
+        body.grow(text)?;
+    }
+    let readers =
+        (grows || is_large(&body, &content_encoding)).then_some(&call.server.places.bodies);
     with_body_among(readers, call, body, work).await
 }
 
 /// Works on a body, on a thread of its own where `readers` are told, among
 /// which there has to be a place.
 pub async fn with_body_among<T: Send + 'static>(
-    readers: Option<&'static Semaphore>,
+    readers: Option<&Turns>,
     call: &Call<'_>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
@@ -232,7 +244,7 @@ pub async fn with_body_among<T: Send + 'static>(
         work(&intake, &store, body)
     };
     match readers {
-        Some(readers) => away_among(readers, work).await?,
+        Some(readers) => away(readers, work).await?,
         None => work(),
     }
 }
@@ -248,16 +260,10 @@ pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
 
 /// Does what takes long on a thread of its own, a few at a time.
 pub async fn away<T: Send + 'static>(
+    turns: &Turns,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    away_among(&READERS, work).await
-}
-
-async fn away_among<T: Send + 'static>(
-    readers: &'static Semaphore,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    turns::away(readers, work).await.map_err(|problem| {
+    turns.away(work).await.map_err(|problem| {
         log::error!("a push cannot be worked on: {problem}");
         Fault::new(
             Reason::Closed,

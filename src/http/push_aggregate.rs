@@ -52,10 +52,11 @@ pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
     match call.read(METHOD, body).await {
         Ok(body) => {
             let bytes = body.len();
+            let put_on = labels.clone();
             let add = move |intake: &Intake, store: &Store, body: Body<'_>| {
-                intake.add(store, &labels, body, &addition, Now::read())
+                intake.add(store, &put_on, body, &addition, Now::read())
             };
-            let added = with_body(call, body, add).await;
+            let added = with_body(call, &labels, body, add).await;
             told(call, added, bytes)
         }
         Err(reply) => reply,

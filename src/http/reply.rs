@@ -4,7 +4,8 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::body::Pieces;
+use super::body::{Maker, Pieces};
+use crate::net::Turns;
 use crate::telemetry::clip;
 
 pub type Reply = Response<Pieces>;
@@ -12,14 +13,30 @@ pub type Reply = Response<Pieces>;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer of that type. Its length is always told.
+/// An answer of that type. Its length is told unless it is made while it is
+/// sent.
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Reply {
-    let length = HeaderValue::from(body.len());
+    let length = body.len().map(HeaderValue::from);
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    reply.headers_mut().insert(CONTENT_LENGTH, length);
+    if let Some(length) = length {
+        reply.headers_mut().insert(CONTENT_LENGTH, length);
+    }
     reply
+}
+
+/// A list that `maker` makes.
+pub async fn list(turns: &Turns, is_json: bool, maker: Maker) -> Reply {
+    let content_type = if is_json { JSON } else { PLAIN };
+    match Pieces::made_in_steps(turns, maker).await {
+        Ok(body) => reply(StatusCode::OK, content_type, body),
+        Err(problem) => {
+            log::error!("a list cannot be made: {problem}");
+            let problem = "the list cannot be made; the log says why\n";
+            text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+        }
+    }
 }
 
 pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {

@@ -75,6 +75,14 @@ impl Door {
         }
     }
 
+    /// What the texts of one message may have together.
+    pub fn left(&self) -> Left<'_> {
+        Left {
+            config: &self.config,
+            text: 0,
+        }
+    }
+
     fn normalize(&self, name: &str, text: &Text) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, name);
@@ -115,12 +123,43 @@ impl Door {
 
     fn limits(&self) -> Limits {
         Limits {
+            families: self.config.max_families,
             samples: self.config.max_samples,
             labels: self.config.max_labels,
             label_name: self.config.max_label_length,
             label_value: self.config.max_label_length,
-            text: self.config.max_total,
+            text: self.config.max_text,
         }
+    }
+}
+
+/// Counts the texts of a message that names several apps.
+#[derive(Debug)]
+pub struct Left<'d> {
+    config: &'d Exposition,
+    /// Bytes so far.
+    text: usize,
+}
+
+impl Left<'_> {
+    /// Counts one more, or says that there is too much. Text that is passed
+    /// through is no longer than the message that brought it.
+    pub fn take(&mut self, name: &str, content: Content) -> Result<Content, Rejection> {
+        if let Content::Families(families) = &content {
+            self.text += families
+                .iter()
+                .map(|family| family.samples.len())
+                .sum::<usize>();
+        }
+        let most = self.config.max_text;
+        if self.text > most {
+            let message = format!(
+                "with app {name:?} the message has more than {most} bytes of text with all labels \
+                 (exposition.max_text): send its apps one by one"
+            );
+            return Err(Rejection::new(Reason::TooLarge, name, &message));
+        }
+        Ok(content)
     }
 }
 
@@ -187,6 +226,35 @@ mod tests {
             .admit("a", Text::new("exporter_proxy_apps 1"))
             .unwrap_err();
         assert_eq!(own.reason, Reason::ReservedName);
+    }
+
+    #[test]
+    fn texts_of_one_message_have_a_bound_together() {
+        let door = door(Mode::Merged, |config| config.max_text = 30);
+        let mut left = door.left();
+        let text = || door.admit("a", Text::new("m{a=\"1\"} 1\n")).unwrap();
+        left.take("a", text()).unwrap();
+        left.take("b", text()).unwrap();
+        let refused = left.take("c", text()).unwrap_err();
+        assert_eq!((refused.reason, &*refused.app), (Reason::TooLarge, "c"));
+        let words = "more than 30 bytes of text with all labels (exposition.max_text)";
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+
+    #[test]
+    fn families_are_bounded_in_merged_and_validated_mode() {
+        for mode in [Mode::Merged, Mode::Verbatim] {
+            let door = door(mode, |config| {
+                config.max_families = 2;
+                config.validate = true;
+            });
+            let refused = door.admit("a", Text::new("m 1\nn 1\no 1\n")).unwrap_err();
+            assert_eq!(refused.reason, Reason::TooManySamples);
+            let words =
+                "line 3, column 1: expected at most 2 families in a text (exposition.max_families)";
+            assert!(refused.message.contains(words), "{}", refused.message);
+            assert!(door.admit("a", Text::new("m 1\nn 1\n")).is_ok());
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, B
         problem,
     };
     let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for resolved in lookup_host((address.host.as_str(), address.port))
+    for resolved in lookup_host((address.host(), address.port))
         .await
         .map_err(failed)?
     {
@@ -71,7 +71,7 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
         problem,
     };
     let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for resolved in lookup_host((address.host.as_str(), address.port))
+    for resolved in lookup_host((address.host(), address.port))
         .await
         .map_err(failed)?
     {

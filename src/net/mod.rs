@@ -5,12 +5,14 @@
 //! - [`Budget`]: memory that connections share.
 //! - [`Stream`]: a connection that notes when it moves, and gives up on a
 //!   reader that does not.
+//! - [`Turns`]: places for work that takes long.
 
 pub mod accept;
 pub mod bind;
 mod budget;
 mod slots;
 mod stream;
+mod turns;
 mod unix_socket;
 
 use std::io;
@@ -22,6 +24,7 @@ pub use accept::Connection;
 pub use budget::Budget;
 pub use slots::Slot;
 pub use stream::{Socket, Stream};
+pub use turns::Turns;
 pub use unix_socket::SocketFile;
 
 use crate::store::Peer;

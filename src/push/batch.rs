@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{Body, Fault, Group, Intake, Method, Sender};
-use crate::config::duration_of;
-use crate::store::{Change, Now, Origin, Write};
+use crate::config::{Exposition, duration_of};
+use crate::exposition::FamilyText;
+use crate::store::{Change, Now, Origin, Store, Write};
 use crate::telemetry::Reason;
 
 /// Groups in one batch.
@@ -39,7 +40,13 @@ impl Intake {
     /// into one write, and says of how many groups. An error names the group.
     /// No group may be there twice: which of two pushes is later, one write
     /// does not know.
-    pub fn batch(&self, json: &[u8], origin: &Origin, now: Now) -> Result<(Write, usize), Fault> {
+    pub fn batch(
+        &self,
+        store: &Store,
+        json: &[u8],
+        origin: &Origin,
+        now: Now,
+    ) -> Result<(Write, usize), Fault> {
         let batch: Batch = serde_json::from_slice(json)
             .map_err(|problem| Fault::of_json("JSON of a batch expected", &problem))?;
         if batch.groups.len() > MOST_GROUPS {
@@ -49,7 +56,7 @@ impl Intake {
         let count = batch.groups.len();
         let mut seen = HashSet::new();
         let mut changes = Vec::with_capacity(count);
-        let mut bytes = 0;
+        let mut left = Left::of(&self.exposition);
         for (place, entry) in batch.groups.into_iter().enumerate() {
             let at =
                 |reason, problem: &str| Fault::new(reason, &format!("groups[{place}]: {problem}"));
@@ -87,7 +94,7 @@ impl Intake {
                 bytes: &Bytes::from(entry.metrics),
             };
             let change = self
-                .change(method, &group, body, &sender, now)
+                .change(method, &group, body, &sender, now, |id| store.room(id))
                 .map_err(|fault| {
                     let told = at(fault.reason, &fault.message);
                     Fault {
@@ -97,18 +104,62 @@ impl Intake {
                     }
                 })?;
             if let Change::Update { families, .. } = &change {
-                bytes += families.iter().map(|it| it.samples.len()).sum::<usize>();
-            }
-            // What could never be held need not be made.
-            if bytes > self.exposition.max_total {
-                let problem = "with this group the batch has more text than may be held (exposition.max_total)";
-                return Err(at(Reason::TooLarge, problem));
+                left.take(families, &self.exposition)
+                    .map_err(|fault| at(fault.reason, &fault.message))?;
             }
             changes.push(change);
         }
         Ok((Write { changes }, count))
     }
 }
+
+/// What the groups of a batch may still bring together.
+#[derive(Debug)]
+struct Left {
+    text: usize,
+    families: usize,
+}
+
+impl Left {
+    /// A batch may have the text of a single push, and several times its
+    /// families: few of a batch's groups have families of their own.
+    fn of(config: &Exposition) -> Self {
+        Left {
+            text: config.max_text,
+            families: config.max_families.saturating_mul(FAMILIES_OF_BATCH),
+        }
+    }
+
+    /// Counts the families of one more group, or says what there is too much of.
+    fn take(&mut self, families: &[FamilyText], config: &Exposition) -> Result<(), Fault> {
+        let bytes = families.iter().map(|family| family.samples.len()).sum();
+        let Some(text) = self.text.checked_sub(bytes) else {
+            let most = config.max_text;
+            let message = format!(
+                "with this group the batch has more than {most} bytes of text \
+                 (exposition.max_text): send it as several"
+            );
+            return Err(Fault::new(Reason::TooLarge, &message));
+        };
+        // One of them tells when the group was pushed.
+        let Some(left) = self.families.checked_sub(families.len() - 1) else {
+            let message = format!(
+                "with this group the batch has more than {} families \
+                 ({FAMILIES_OF_BATCH} times exposition.max_families): send it as several",
+                config.max_families.saturating_mul(FAMILIES_OF_BATCH)
+            );
+            return Err(Fault::new(Reason::TooManySamples, &message));
+        };
+        *self = Left {
+            text,
+            families: left,
+        };
+        Ok(())
+    }
+}
+
+/// Families of a batch: so many times those of a push.
+const FAMILIES_OF_BATCH: usize = 4;
 
 /// What to say of a `ttl` that is no duration.
 pub fn wrong_ttl(ttl: &str) -> String {

@@ -8,6 +8,7 @@ use crate::exposition::{
     Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, format_of,
     normalize_as, plain_name, protobuf, write_label_value,
 };
+use crate::store::Room;
 use crate::telemetry::Reason;
 
 /// A body as it came, with what its headers say of it.
@@ -29,10 +30,6 @@ pub const TIMES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 /// Bytes of one family of one group, its labels included: the store's pages
 /// take no more in one piece.
 const LONGEST_FRAGMENT: usize = 1 << 30;
-
-/// A protobuf body may become so many times the text that a body may have:
-/// each bucket has all labels there.
-const TEXT_OF_PROTOBUF: usize = 4;
 
 /// What a body is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,25 +90,34 @@ impl Intake {
     /// read. Whether they may be there is for [`Intake::admit`] to say, and
     /// whether they fit beside others for the store.
     pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
-        self.families_with(group, body, Timestamps::Refuse)
+        self.families_with(group, body, Timestamps::Refuse, Room::UNLIMITED)
     }
 
-    /// The same, where it is said what becomes of timestamps.
+    /// Like [`Intake::families`], with what becomes of timestamps, and what
+    /// memory there is for the text.
     pub(super) fn families_with(
         &self,
         group: &Group,
         body: Body<'_>,
         timestamps: Timestamps,
+        room: Room,
     ) -> Result<Vec<FamilyText>, Fault> {
         let media = media(body.content_type)?;
         let bytes = self.unpacked(body.content_encoding, body.bytes)?;
+        let enough = self.exposition.max_text.min(room.left);
+        let least = least_text(group, media, &bytes, enough);
+        self.fits_in(group, least, room)?;
         if media == Media::Protobuf {
             let limits = protobuf::Limits {
-                families: self.exposition.max_samples,
-                text: self.config.max_body.saturating_mul(TEXT_OF_PROTOBUF),
+                families: self.exposition.max_families,
+                text: self.exposition.max_text,
             };
             let decoded = protobuf::decode(&bytes, &limits).map_err(|fault| {
-                Fault::new(Reason::Malformed, &format!("{}, {fault}", shown(group)))
+                let reason = match fault.is_limit {
+                    true => Reason::TooLarge,
+                    false => Reason::Malformed,
+                };
+                Fault::new(reason, &format!("{}, {fault}", shown(group)))
             })?;
             let text = (&*decoded.text, Format::Text);
             let mut families = self.text_families(group, text, timestamps)?;
@@ -133,6 +139,45 @@ impl Intake {
             _ => format_of(text),
         };
         self.text_families(group, (text, format), timestamps)
+    }
+
+    /// Bytes of text that a body becomes, labels included, or 0 where they are
+    /// `enough` or less. Of one that is compressed they are not known: 0.
+    pub fn text_size(&self, labels: &Group, body: Body<'_>, enough: usize) -> usize {
+        let packed = !matches!(body.content_encoding, "" | "identity");
+        match media(body.content_type) {
+            Ok(media) if !packed => least_text(labels, media, body.bytes, enough),
+            _ => 0,
+        }
+    }
+
+    /// Whether a push may have so many bytes of text.
+    pub fn may_become(&self, text: usize) -> bool {
+        text <= self.exposition.max_text
+    }
+
+    /// Whether a text of at least `least` bytes may be made.
+    fn fits_in(&self, group: &Group, least: usize, room: Room) -> Result<(), Fault> {
+        let most = self.exposition.max_text;
+        if least > most {
+            let message = format!(
+                "the push becomes at least {least} bytes of text with all labels, and may have \
+                 {most} (exposition.max_text), so push fewer series or shorter labels: {}",
+                shown(group)
+            );
+            return Err(Fault::new(Reason::TooLarge, &message));
+        }
+        if least > room.left {
+            let message = format!(
+                "the push becomes at least {least} bytes of text with all labels, and of the {} \
+                 that may be held (exposition.max_total) {} are left: {}",
+                room.limit,
+                room.left,
+                shown(group)
+            );
+            return Err(Fault::new(Reason::TooManyBytes, &message));
+        }
+        Ok(())
     }
 
     /// A body as it was before it was compressed.
@@ -174,11 +219,12 @@ impl Intake {
         let added = labels.added();
         let normal = Normal {
             limits: Limits {
+                families: config.max_families,
                 samples: config.max_samples,
                 labels: config.max_labels,
                 label_name: config.max_label_length,
                 label_value: config.max_label_length,
-                text: config.max_total,
+                text: config.max_text,
             },
             added: &added,
             timestamps,
@@ -216,6 +262,30 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// The least bytes of text that a body becomes, with the labels of its group on
+/// each sample. It is not counted, and 0, where it cannot be more than `enough`.
+fn least_text(group: &Group, media: Media, bytes: &[u8], enough: usize) -> usize {
+    // Bytes of the shortest sample: a name, a blank, a digit, a line feed.
+    const SHORTEST: usize = 4;
+    let labels = group.labels().iter();
+    let added: usize = labels.map(|(name, value)| name.len() + value.len()).sum();
+    if media == Media::Protobuf {
+        let measured = protobuf::measure(bytes);
+        let added = measured.samples.saturating_mul(added);
+        return measured.bytes.saturating_add(added);
+    }
+    let most = (bytes.len() / SHORTEST + 1).saturating_mul(added);
+    if bytes.len().saturating_add(most) <= enough {
+        return 0;
+    }
+    let is_sample = |line: &[u8]| line.first().is_some_and(|it| !b"# \t\r".contains(it));
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let samples = lines.filter(|line| is_sample(line));
+    samples.fold(0, |least: usize, line| {
+        least.saturating_add(line.len() + added)
+    })
 }
 
 /// Whether the store can hold a family of a group, once it is as it stays.

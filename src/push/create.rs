@@ -26,7 +26,7 @@ use crate::exposition::{
     Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
 use crate::registry::{Batch, Plan, Totals};
-use crate::store::{Now, Store};
+use crate::store::{Now, Room, Store};
 use crate::telemetry::{PushMethod, Reason};
 
 /// Bytes of an answer. A name that is sent once stands in each row, so few
@@ -151,6 +151,7 @@ impl Intake {
             Form::Json => {
                 bytes = self.unpacked(body.content_encoding, body.bytes)?;
                 let most = Most {
+                    families: self.exposition.max_families,
                     values: self.exposition.max_samples,
                     labels: self.exposition.max_labels,
                     length: self.exposition.max_label_length,
@@ -163,7 +164,12 @@ impl Intake {
                     content_type: "",
                     ..body
                 };
-                texts = self.families_with(&Group::default(), text, Timestamps::Strip)?;
+                texts = self.families_with(
+                    &Group::default(),
+                    text,
+                    Timestamps::Strip,
+                    Room::UNLIMITED,
+                )?;
                 of_texts(&texts)?
             }
         };

@@ -50,6 +50,7 @@ pub struct Item<'b> {
 /// bytes of a compressed body would be much in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
+    pub families: usize,
     /// Values, buckets and quantiles.
     pub values: usize,
     /// Labels of one item.
@@ -100,6 +101,15 @@ impl Bound {
             }
         }
         Ok(())
+    }
+
+    fn families<E: de::Error>(&mut self, families: usize) -> Result<(), E> {
+        let most = self.most.families;
+        if families <= most {
+            return Ok(());
+        }
+        let problem = format!("there are more than {most} families (exposition.max_families)");
+        Err(self.pass(problem))
     }
 
     /// Whether an item that has so many labels may have one more.
@@ -154,6 +164,7 @@ impl<'de> Visitor<'de> for Families<'_> {
         while let Some(family) = list.next_element_seed(OneFamily(&mut *self.0))? {
             self.0.value()?;
             families.push(family);
+            self.0.families(families.len())?;
         }
         Ok((families, false))
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
-use crate::exposition::{FamilyText, Kind, counted, single};
-use crate::store::{Change, Now, Origin, Others, Producer, Refused, SectionId, Store, Write};
+use crate::exposition::{FamilyText, Kind, Timestamps, counted, single};
+use crate::store::{Change, Now, Origin, Others, Producer, Refused, Room, SectionId, Store, Write};
 use crate::telemetry::{PushMethod, Reason};
 
 /// What the families of [`TIMES`] are.
@@ -57,7 +57,7 @@ impl Intake {
         now: Now,
     ) -> Result<(), Fault> {
         let pushed = self
-            .change(method, group, body, sender, now)
+            .change(method, group, body, sender, now, |id| store.room(id))
             .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
         if let Err(fault) = &pushed
             && fault.noted
@@ -72,7 +72,7 @@ impl Intake {
         pushed
     }
 
-    /// The change that a push makes.
+    /// The change that a push makes. `room` tells what memory there is for it.
     pub(super) fn change(
         &self,
         method: Method,
@@ -80,6 +80,7 @@ impl Intake {
         body: Body<'_>,
         sender: &Sender,
         now: Now,
+        room: impl FnOnce(&SectionId) -> Room,
     ) -> Result<Change, Fault> {
         self.hold(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
@@ -93,7 +94,7 @@ impl Intake {
                 });
             }
         };
-        let mut families = self.families(group, body)?;
+        let mut families = self.families_with(group, body, Timestamps::Refuse, room(&id))?;
         for family in &mut families {
             self.admit(group, family)?;
             points::complete(family, &self.hash)
@@ -197,7 +198,8 @@ impl Intake {
             origin: Origin::default(),
             ttl: None,
         };
-        let mut change = self.change(Method::Put, group, body, &sender, now)?;
+        let mut change =
+            self.change(Method::Put, group, body, &sender, now, |id| store.room(id))?;
         let counts = match &mut change {
             Change::Update {
                 families, defaults, ..

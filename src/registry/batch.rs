@@ -44,8 +44,8 @@ pub struct Update {
 /// | Kind | Changes |
 /// | --- | --- |
 /// | counter | `Add`, `Set`, `Min`, `Max`: all finite and not below 0 |
-/// | gauge | `Add`, but not of NaN; `Set`, `Min`, `Max`; `Window` |
-/// | untyped | `Add`, but not of NaN; `Set`, `Min`, `Max` |
+/// | gauge | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max`; `Window` |
+/// | untyped | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max` |
 /// | histogram | `Histogram`, `Observe` |
 /// | summary | `Summary` |
 ///

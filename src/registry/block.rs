@@ -192,6 +192,7 @@ impl Block {
             (Values::Histograms(histograms), State::Histogram(other)) => {
                 let own = &histograms[place];
                 own.sum.is_some() == other.sum.is_some()
+                    && own.parts.is_some() == other.parts.is_some()
                     && (Arc::ptr_eq(&own.bounds, &other.bounds) || own.bounds == other.bounds)
             }
             (Values::Summaries(summaries), State::Summary(other)) => {
@@ -421,6 +422,7 @@ mod tests {
             counts: vec![0.0; 30].into(),
             count: 0.0,
             sum: Some(0.0),
+            parts: None,
         };
         let mut series = 0;
         while block.has_room() {

@@ -235,7 +235,11 @@ pub fn weight_of(name: &str, labels: &str, state: &State) -> usize {
         State::Value(_) => 0,
         State::Window(_) => Window::WEIGHT,
         State::Summary(_) => 24,
-        State::Histogram(histogram) => 88 + histogram.bounds.len() * (size_of::<f64>() + 12),
+        State::Histogram(histogram) => {
+            let bounds = histogram.bounds.len();
+            let parts = histogram.parts.as_ref().map_or(0, |_| 8 * (bounds + 1));
+            104 + bounds * (size_of::<f64>() + 12) + parts
+        }
     };
     labels.len() + SERIES + more + lines * (name.len() + labels.len() + LINE)
 }

@@ -12,11 +12,45 @@ pub struct Histogram {
     /// same.
     pub bounds: Arc<[f64]>,
     /// Of observations up to each bound, so they never fall from one to the
-    /// next.
+    /// next. They are whole, as OpenMetrics wants it.
     pub counts: Box<[f64]>,
     /// Of all observations: the `+Inf` bucket.
     pub count: f64,
     pub sum: Option<f64>,
+    /// What is carried beside the whole counts; `None` while there was nothing
+    /// to carry.
+    pub parts: Option<Parts>,
+}
+
+/// Fractions of counts that are not shown yet: one of a sampled observation
+/// counts for 1 / rate, which may be 3.33. Carried exactly, so that each count
+/// is the true one, rounded, however many samples came.
+///
+/// One for each bound, then that of the count, in units of 2^-64. Each begins
+/// at a half, so that what overflows into the count rounds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts(Box<[u64]>);
+
+impl Parts {
+    const HALF: u64 = 1 << 63;
+
+    fn new(bounds: usize) -> Self {
+        Parts(vec![Parts::HALF; bounds + 1].into())
+    }
+}
+
+/// A count as its whole number and the rest in units of 2^-64.
+fn split(count: f64) -> (f64, u64) {
+    const UNITS: f64 = 18_446_744_073_709_551_616.0;
+    let whole = count.trunc();
+    (whole, ((count - whole) * UNITS) as u64)
+}
+
+/// Adds to a count and its part.
+fn carry(count: &mut f64, part: &mut u64, (whole, more): (f64, u64)) {
+    let (sum, over) = part.overflowing_add(more);
+    *part = sum;
+    *count += whole + f64::from(u8::from(over));
 }
 
 /// The counts of a push, checked.
@@ -95,12 +129,32 @@ impl Counts {
     /// A histogram of these counts. It shares `bounds` where they are the same.
     pub fn into_histogram(self, bounds: Option<&Arc<[f64]>>) -> Histogram {
         let shared = bounds.filter(|bounds| ***bounds == *self.bounds);
-        Histogram {
-            bounds: shared.map_or_else(|| Arc::from(self.bounds), Arc::clone),
-            counts: self.counts.into_boxed_slice(),
-            count: self.count,
+        let whole = self.is_whole();
+        let mut histogram = Histogram {
+            bounds: shared.map_or_else(|| Arc::from(&*self.bounds), Arc::clone),
+            counts: vec![0.0; self.counts.len()].into(),
+            count: 0.0,
             sum: self.sum,
+            parts: None,
+        };
+        if whole {
+            histogram.counts = self.counts.into_boxed_slice();
+            histogram.count = self.count;
+        } else {
+            histogram.add(&self);
         }
+        histogram
+    }
+
+    /// What was counted up to a bound, as far as is known.
+    fn up_to(&self, bound: f64) -> f64 {
+        place_up_to(&self.bounds, bound).map_or(0.0, |place| self.counts[place])
+    }
+
+    /// Whether all counts are whole numbers, as nearly all are.
+    fn is_whole(&self) -> bool {
+        let mut counts = self.counts.iter().chain([&self.count]);
+        counts.all(|count| count.fract() == 0.0)
     }
 }
 
@@ -157,27 +211,58 @@ impl Histogram {
     /// Adds the counts of a push.
     pub fn merge(&mut self, pushed: &Counts, conflict: BucketConflict) -> Result<(), Problem> {
         if *self.bounds == *pushed.bounds {
-            for (count, more) in self.counts.iter_mut().zip(&pushed.counts) {
-                *count += more;
-            }
+            self.add(pushed);
         } else {
             let bounds = match conflict {
                 BucketConflict::Refuse => return Err(Problem::Conflict("")),
                 BucketConflict::Common => self.common_bounds(pushed)?,
                 BucketConflict::Union => self.all_bounds(pushed),
             };
-            self.counts = bounds
-                .iter()
-                .map(|bound| {
-                    count_up_to(&self.bounds, &self.counts, *bound)
-                        + count_up_to(&pushed.bounds, &pushed.counts, *bound)
-                })
-                .collect();
-            self.bounds = Arc::from(bounds);
+            self.widen(&bounds);
+            self.add(&Counts {
+                counts: bounds.iter().map(|bound| pushed.up_to(*bound)).collect(),
+                bounds,
+                ..*pushed
+            });
         }
-        self.count += pushed.count;
         self.sum = added(self.sum, pushed.sum);
         self.check_size()
+    }
+
+    /// Adds the counts of a push that has the same bounds.
+    fn add(&mut self, pushed: &Counts) {
+        let counts = self.counts.iter_mut().chain([&mut self.count]);
+        let more = pushed.counts.iter().chain([&pushed.count]);
+        if pushed.is_whole() {
+            for (count, more) in counts.zip(more) {
+                *count += more;
+            }
+            return;
+        }
+        let bounds = pushed.counts.len();
+        let Parts(parts) = self.parts.get_or_insert_with(|| Parts::new(bounds));
+        for ((count, part), more) in counts.zip(parts).zip(more) {
+            carry(count, part, split(*more));
+        }
+    }
+
+    /// Takes other bounds: at each, what was counted up to it.
+    fn widen(&mut self, bounds: &[f64]) {
+        let places: Vec<Option<usize>> = bounds
+            .iter()
+            .map(|bound| place_up_to(&self.bounds, *bound))
+            .collect();
+        let counts = places.iter();
+        self.counts = counts
+            .map(|place| place.map_or(0.0, |place| self.counts[place]))
+            .collect();
+        if let Some(Parts(parts)) = &mut self.parts {
+            let last = parts[parts.len() - 1];
+            let kept = places.iter();
+            let kept = kept.map(|place| place.map_or(Parts::HALF, |place| parts[place]));
+            *parts = kept.chain([last]).collect();
+        }
+        self.bounds = Arc::from(bounds);
     }
 
     /// Adds one observation that counts for so many.
@@ -185,10 +270,19 @@ impl Histogram {
         finite("the observation", value)?;
         countable("how often it counts", times)?;
         let first = self.bounds.partition_point(|bound| *bound < value);
-        for count in &mut self.counts[first..] {
-            *count += times;
+        let counts = self.counts[first..].iter_mut().chain([&mut self.count]);
+        let more = split(times);
+        if more.1 == 0 {
+            for count in counts {
+                *count += more.0;
+            }
+        } else {
+            let bounds = self.bounds.len();
+            let Parts(parts) = self.parts.get_or_insert_with(|| Parts::new(bounds));
+            for (count, part) in counts.zip(&mut parts[first..]) {
+                carry(count, part, more);
+            }
         }
-        self.count += times;
         self.sum = added(self.sum, Some(value * times));
         self.check_size()
     }
@@ -221,10 +315,9 @@ impl Histogram {
     }
 }
 
-/// The count at the greatest bound that is not above this one.
-fn count_up_to(bounds: &[f64], counts: &[f64], bound: f64) -> f64 {
-    let after = bounds.partition_point(|own| *own <= bound);
-    after.checked_sub(1).map_or(0.0, |place| counts[place])
+/// The place of the greatest bound that is not above this one.
+fn place_up_to(bounds: &[f64], bound: f64) -> Option<usize> {
+    bounds.partition_point(|own| *own <= bound).checked_sub(1)
 }
 
 /// The sum of what is there.
@@ -236,185 +329,4 @@ pub fn added(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn counts(buckets: &[(f64, f64)], count: f64) -> Counts {
-        Counts::of(buckets, None, Some(count)).unwrap()
-    }
-
-    fn merged(a: &[(f64, f64)], b: &[(f64, f64)], conflict: BucketConflict) -> Vec<(f64, f64)> {
-        let mut histogram = counts(a, 20.0).into_histogram(None);
-        histogram.merge(&counts(b, 20.0), conflict).unwrap();
-        assert_eq!(histogram.count, 40.0);
-        let pairs = histogram.bounds.iter().zip(&histogram.counts);
-        pairs.map(|(bound, count)| (*bound, *count)).collect()
-    }
-
-    #[test]
-    fn differing_bounds_are_settled_as_asked() {
-        let a = [(1.0, 5.0), (2.0, 6.0), (4.0, 10.0)];
-        let b = [(1.0, 1.0), (3.0, 7.0), (4.0, 8.0), (5.0, 9.0)];
-        assert_eq!(
-            merged(&a, &b, BucketConflict::Common),
-            [(1.0, 6.0), (4.0, 18.0)]
-        );
-        assert_eq!(
-            merged(&a, &b, BucketConflict::Union),
-            [
-                (1.0, 6.0),
-                (2.0, 7.0),
-                (3.0, 13.0),
-                (4.0, 18.0),
-                (5.0, 19.0)
-            ]
-        );
-        let mut histogram = counts(&a, 20.0).into_histogram(None);
-        let refused = histogram.merge(&counts(&b, 20.0), BucketConflict::Refuse);
-        assert_eq!(refused, Err(Problem::Conflict("")));
-    }
-
-    #[test]
-    fn common_bounds_never_become_none() {
-        let mut histogram = counts(&[(1.0, 1.0)], 2.0).into_histogram(None);
-        for other in [counts(&[(2.0, 1.0)], 2.0), counts(&[], 2.0)] {
-            let refused = histogram.merge(&other, BucketConflict::Common);
-            assert!(matches!(refused, Err(Problem::Conflict(_))), "{refused:?}");
-        }
-        let mut none = counts(&[], 2.0).into_histogram(None);
-        let pushed = counts(&[(1.0, 1.0)], 2.0);
-        none.merge(&pushed, BucketConflict::Common).unwrap();
-        assert_eq!((none.bounds.len(), none.count), (0, 4.0));
-    }
-
-    #[test]
-    fn what_is_missing_is_made_up_for() {
-        let infinity = f64::INFINITY;
-        let of = |buckets: &[(f64, f64)], count| Counts::of(buckets, None, count);
-        let whole = counts(&[(1.0, 1.0)], 3.0);
-        assert_eq!(of(&[(1.0, 1.0), (infinity, 3.0)], None).unwrap(), whole);
-        assert_eq!(
-            of(&[(1.0, 1.0), (infinity, 3.0)], Some(3.0)).unwrap(),
-            whole
-        );
-        let mut histogram = whole.into_histogram(None);
-        let more = Counts::of(&[(1.0, 1.0)], Some(2.5), Some(1.0)).unwrap();
-        let plain = counts(&[(1.0, 0.0)], 1.0);
-        for (pushed, sum) in [(&plain, None), (&more, Some(2.5)), (&plain, Some(2.5))] {
-            histogram.merge(pushed, BucketConflict::Refuse).unwrap();
-            assert_eq!(histogram.sum, sum);
-        }
-    }
-
-    #[test]
-    fn what_is_no_histogram_is_refused() {
-        let (infinity, nan) = (f64::INFINITY, f64::NAN);
-        type Given<'a> = (&'a [(f64, f64)], Option<f64>, Option<f64>);
-        let bad: [Given<'_>; 14] = [
-            (&[(1.0, 1.0)], None, None),
-            (&[(1.0, 1.0)], None, Some(nan)),
-            (&[(1.0, 1.0)], None, Some(-1.0)),
-            (&[(1.0, 1.0)], None, Some(infinity)),
-            (&[(1.0, 1.0)], None, Some(0.0)),
-            (&[(1.0, 1.0)], Some(nan), Some(1.0)),
-            (&[(1.0, 1.0)], Some(infinity), Some(1.0)),
-            (&[(1.0, nan)], None, Some(1.0)),
-            (&[(1.0, -1.0)], None, Some(1.0)),
-            (&[(nan, 1.0)], None, Some(1.0)),
-            (&[(1.0, 1.0), (infinity, 2.0)], None, Some(1.0)),
-            (&[(2.0, 1.0), (1.0, 1.0)], None, Some(1.0)),
-            (&[(1.0, 1.0), (1.0, 1.0)], None, Some(1.0)),
-            (&[(1.0, 2.0), (2.0, 1.0)], None, Some(2.0)),
-        ];
-        for (buckets, sum, count) in bad {
-            assert!(
-                Counts::of(buckets, sum, count).is_err(),
-                "{buckets:?} {sum:?} {count:?}"
-            );
-        }
-        assert!(Counts::of(&[(-0.0, 1.0), (0.0, 1.0)], None, Some(1.0)).is_err());
-    }
-
-    #[test]
-    fn an_observation_is_in_every_bucket_that_reaches_it() {
-        let bounds = [1.0, 2.0, 5.0, f64::INFINITY];
-        let mut histogram = Counts::empty(&bounds).unwrap().into_histogram(None);
-        for value in [0.5, 2.0, 2.5, 9.0] {
-            histogram.observe(value, 1.0).unwrap();
-        }
-        assert_eq!(*histogram.counts, [1.0, 2.0, 3.0]);
-        assert_eq!((histogram.count, histogram.sum), (4.0, Some(14.0)));
-        histogram.observe(1.5, 2.5).unwrap();
-        assert_eq!(*histogram.counts, [1.0, 4.5, 5.5]);
-        assert_eq!((histogram.count, histogram.sum), (6.5, Some(17.75)));
-        assert!(histogram.observe(f64::NAN, 1.0).is_err());
-        assert!(histogram.observe(1.0, f64::INFINITY).is_err());
-        assert!(histogram.observe(1.0, -1.0).is_err());
-    }
-
-    fn any_counts() -> impl Strategy<Value = Vec<(f64, f64)>> {
-        proptest::collection::btree_map(0..12_i32, 0..20_u32, 0..8).prop_map(|buckets| {
-            let mut all = 0.0;
-            let pairs = buckets.into_iter().map(|(bound, more)| {
-                all += f64::from(more);
-                (f64::from(bound), all)
-            });
-            pairs.collect()
-        })
-    }
-
-    proptest! {
-        /// Whatever is added up in whatever way: counts never fall from bound
-        /// to bound, `+Inf` is the sum of all, what both sides know is exact,
-        /// and nothing is ever above the truth.
-        #[test]
-        fn merged_counts_are_monotone_and_exact_where_both_sides_know(
-            pushes in proptest::collection::vec((any_counts(), 0..30_u32), 1..6),
-            union in any::<bool>(),
-        ) {
-            let conflict = if union { BucketConflict::Union } else { BucketConflict::Common };
-            let mut living: Option<Histogram> = None;
-            let mut taken: Vec<(Vec<(f64, f64)>, f64)> = Vec::new();
-            for (buckets, more) in pushes {
-                let count = buckets.last().map_or(0.0, |(_, count)| *count) + f64::from(more);
-                let pushed = counts(&buckets, count);
-                match &mut living {
-                    None => living = Some(pushed.into_histogram(None)),
-                    Some(histogram) => {
-                        let before = histogram.clone();
-                        if histogram.merge(&pushed, conflict).is_err() {
-                            prop_assert!(!union);
-                            let common = buckets.iter().any(|(bound, _)| before.bounds.contains(bound));
-                            prop_assert!(!common);
-                            living = Some(before);
-                            continue;
-                        }
-                    }
-                }
-                taken.push((buckets, count));
-            }
-            let living = living.unwrap();
-            prop_assert!(living.counts.is_sorted());
-            prop_assert!(living.counts.last().is_none_or(|last| *last <= living.count));
-            prop_assert_eq!(living.count, taken.iter().map(|(_, count)| count).sum::<f64>());
-            for (bound, count) in living.bounds.iter().zip(&living.counts) {
-                let known = |(buckets, _): &(Vec<(f64, f64)>, f64)| {
-                    buckets.iter().find(|(own, _)| own == bound).map(|(_, count)| *count)
-                };
-                let exact: Option<f64> = taken.iter().map(known).sum();
-                if let Some(exact) = exact {
-                    prop_assert_eq!(*count, exact);
-                } else {
-                    prop_assert!(union, "a bound that a side lacks");
-                }
-                let least: f64 = taken.iter().map(|(buckets, _)| {
-                    let below = buckets.iter().rev().find(|(own, _)| own <= bound);
-                    below.map_or(0.0, |(_, count)| *count)
-                }).sum();
-                prop_assert_eq!(*count, least);
-            }
-        }
-    }
-}
+mod tests;

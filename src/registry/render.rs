@@ -235,6 +235,7 @@ mod tests {
             counts: Box::new([1.0, 2.0]),
             count: 3.0,
             sum: Some(2.5),
+            parts: None,
         };
         let mut lines = Vec::new();
         let state = State::Histogram(histogram);

@@ -169,21 +169,19 @@ fn changed_value(before: Option<f64>, change: &Change, kind: Kind) -> Result<f64
             need: "finite and not below 0, as of any counter",
         });
     }
+    let adds = matches!(change, Change::Add(_));
+    if adds {
+        // An infinity stays for ever, and with the other one it is NaN.
+        finite(what, given)?;
+    }
     let before = before.filter(|before| !before.is_nan());
     let value = match (change, before) {
-        (Change::Add(_), _) if given.is_nan() => {
-            return Err(Problem::Value {
-                what,
-                value: given,
-                need: "a number",
-            });
-        }
         (Change::Add(_), Some(before)) => before + given,
         (Change::Min(_), Some(before)) => before.min(given),
         (Change::Max(_), Some(before)) => before.max(given),
         _ => given,
     };
-    if kind == Kind::Counter {
+    if adds || kind == Kind::Counter {
         finite("the value with all before", value)?;
     }
     Ok(value)
@@ -209,7 +207,7 @@ fn changed_window(
         _ => Box::new(new),
     };
     window.add(value, now);
-    finite("the window's sum", window.value())?;
+    finite("the window's sum", window.largest())?;
     Ok(State::Window(window))
 }
 
@@ -307,7 +305,23 @@ mod tests {
             assert_eq!(value(Some(1.0), Change::Add(bad), Counter), None);
             assert_eq!(value(None, Change::Set(bad), Counter), None);
         }
-        assert_eq!(value(Some(f64::MAX), Change::Add(f64::MAX), Counter), None);
+        for kind in [Counter, Gauge, Untyped] {
+            for added in [infinity, -infinity, nan] {
+                assert_eq!(value(None, Change::Add(added), kind), None);
+                assert_eq!(value(Some(1.0), Change::Add(added), kind), None);
+            }
+            assert_eq!(value(Some(f64::MAX), Change::Add(f64::MAX), kind), None);
+        }
+        for kind in [Gauge, Untyped] {
+            assert_eq!(value(Some(-f64::MAX), Change::Add(-f64::MAX), kind), None);
+            // What was set to an infinity has no sum either, until it is set anew.
+            assert_eq!(value(Some(infinity), Change::Add(1.0), kind), None);
+            assert_eq!(
+                value(Some(1.0), Change::Set(infinity), kind),
+                Some(infinity)
+            );
+            assert_eq!(value(Some(infinity), Change::Set(2.0), kind), Some(2.0));
+        }
         assert_eq!(value(Some(1.0), Change::Add(-3.0), Gauge), Some(-2.0));
         assert_eq!(value(Some(nan), Change::Add(3.0), Gauge), Some(3.0));
         assert_eq!(value(Some(1.0), Change::Min(nan), Gauge), Some(1.0));
@@ -434,5 +448,40 @@ mod tests {
         assert_eq!(shown(&from_plain), 9.0);
         assert!(window(None, true, 0, 1.0).is_err());
         assert!(window(None, true, 10, f64::INFINITY).is_err());
+    }
+
+    /// What makes up for a large value leaves the window before or after it.
+    #[test]
+    fn no_part_of_a_window_overflows() {
+        let window = |before, value| {
+            let span = Duration::from_secs(100);
+            let change = Change::Window {
+                mean: false,
+                span,
+                value,
+            };
+            after(before, change, Kind::Gauge)
+        };
+        let first = window(None, -1e308).unwrap();
+        assert!(window(Some(first.clone()), 0.5e308).is_ok());
+        let mut at = Context {
+            kind: Kind::Gauge,
+            conflict: BucketConflict::Common,
+            most_bounds: 3,
+            now: 50_000_000_000,
+            bounds: None,
+        };
+        let mut later = |before, value| {
+            at.now += 1_000_000_000;
+            let span = Duration::from_secs(100);
+            let change = Change::Window {
+                mean: false,
+                span,
+                value,
+            };
+            State::after(Some(before), change, at)
+        };
+        let refused = later(first, 1e308);
+        assert!(matches!(refused, Err(Problem::Value { .. })), "{refused:?}");
     }
 }

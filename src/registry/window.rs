@@ -81,6 +81,11 @@ impl Window {
         }
     }
 
+    /// No sum of values that may be left in it is larger, whichever sign it has.
+    pub fn largest(&self) -> f64 {
+        self.slots.iter().map(|slot| slot.sum.abs()).sum()
+    }
+
     /// When the oldest value leaves, if there is one.
     pub fn due(&self) -> Option<u64> {
         let oldest = self.newest.saturating_sub(SLOTS - 1);

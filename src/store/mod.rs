@@ -47,13 +47,14 @@ pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
-use crate::exposition::Text;
+use crate::exposition::{Text, sample_lines};
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use flush::Flush;
 use living::Hasher;
 use messages::Messages;
 use sections::Sections;
+pub use sections::ShownFamily;
 
 /// The sections of all producers, the living families, and the output they
 /// make together.
@@ -87,6 +88,22 @@ pub struct Limits {
     /// series again.
     pub bytes: usize,
     pub registry: registry::Limits,
+}
+
+/// How much may be held, and how much of that nobody else holds: see
+/// [`Limits::bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    pub left: usize,
+    pub limit: usize,
+}
+
+impl Room {
+    /// For what is not known to be held.
+    pub const UNLIMITED: Room = Room {
+        left: usize::MAX,
+        limit: usize::MAX,
+    };
 }
 
 /// Sums over the store.
@@ -133,6 +150,17 @@ impl Store {
         self.read().check(&write, &self.limits)
     }
 
+    /// Memory for what this section may expose.
+    pub fn room(&self, id: &SectionId) -> Room {
+        let limit = self.limits.bytes;
+        let sections = self.read();
+        let others = sections.weight - sections.weight_of(id);
+        Room {
+            left: limit.saturating_sub(others),
+            limit,
+        }
+    }
+
     /// Withdraws what has not been heard from for its time. Apps and groups are
     /// forgotten; targets stay listed, since they are still being tried.
     pub fn expire(&self, now: Now) -> Vec<SectionId> {
@@ -176,11 +204,22 @@ impl Store {
         shown
     }
 
-    /// Every section but the proxy's own, in order.
-    pub fn sections(&self) -> Vec<(SectionId, Section)> {
-        let mut sections = self.read().list();
-        sections.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        sections
+    /// Every section but the proxy's own in order, from the one after `after`
+    /// on. A page of them costs what it holds.
+    pub fn sections(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
+        self.read().page(after, limit)
+    }
+
+    /// Families of a section in order, from the one after `after` on: as many
+    /// as have `bytes` bytes together, and one at least. None of a section
+    /// whose text is verbatim.
+    pub fn families_of(
+        &self,
+        id: &SectionId,
+        after: Option<&str>,
+        bytes: usize,
+    ) -> Vec<ShownFamily> {
+        self.read().families_of(id, after, bytes)
     }
 
     /// Groups in the order of their names, from the one after `after` on. A
@@ -197,6 +236,13 @@ impl Store {
     /// The section of that name: an app's, or else a target's, or a group's.
     pub fn section(&self, name: &str) -> Option<(SectionId, Section)> {
         self.read().find(name)
+    }
+
+    /// Lines of samples that are exposed for a section. They are counted where
+    /// they lie, in time that grows with its text.
+    pub fn sample_lines(&self, id: &SectionId) -> usize {
+        let pieces = self.read().pieces(id);
+        pieces.iter().map(|piece| sample_lines(piece)).sum()
     }
 
     /// What is exposed for a section.

@@ -33,6 +33,8 @@ pub struct Sections {
     apps: usize,
     /// The names of all groups, in order.
     groups: BTreeSet<Arc<str>>,
+    /// Apps and targets, in order.
+    others: BTreeSet<SectionId>,
     pub(super) bytes: usize,
     /// Memory held for all sections but the proxy's own, and for the registry.
     pub(super) weight: usize,
@@ -58,6 +60,17 @@ pub enum Part {
     Block(u32),
 }
 
+/// What a section exposes of one family.
+#[derive(Debug, Clone)]
+pub struct ShownFamily {
+    /// As it stands in the text, escaped.
+    pub name: Arc<str>,
+    /// When it came, in milliseconds since 1970.
+    pub came: u64,
+    pub head: Bytes,
+    pub samples: Bytes,
+}
+
 /// When each app was last heard from. Its samples change with every push, so
 /// the store keeps them like any other fragment.
 const STAMPS: &str = "exporter_proxy_app_last_update_timestamp_seconds";
@@ -74,6 +87,7 @@ impl Sections {
             stamps: None,
             apps: 0,
             groups: BTreeSet::new(),
+            others: BTreeSet::new(),
             bytes: 0,
             weight: 0,
             next_serial: 0,
@@ -343,16 +357,40 @@ impl Sections {
         (gone, freed)
     }
 
-    pub fn list(&self) -> Vec<(SectionId, Section)> {
-        self.by_id
-            .iter()
-            .filter(|(id, _)| id.producer != Producer::Own)
-            .map(|(id, section)| (id.clone(), section.clone()))
-            .collect()
+    /// Every section but the proxy's own in order, from the one after `after`
+    /// on.
+    pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let others = self.others.range::<SectionId, _>((from, Bound::Unbounded));
+        // Of one name, a group comes after an app and a target.
+        let from = match after {
+            None => Bound::Unbounded,
+            Some(after) if after.producer < Producer::Group => Bound::Included(&*after.name),
+            Some(after) => Bound::Excluded(&*after.name),
+        };
+        let groups = self.groups.range::<str, _>((from, Bound::Unbounded));
+        let groups = groups.map(|name| SectionId {
+            name: Arc::clone(name),
+            producer: Producer::Group,
+        });
+        let mut page: Vec<SectionId> = others.take(limit).cloned().collect();
+        page.extend(groups.take(limit));
+        page.sort_unstable();
+        page.truncate(limit);
+        let found = page.into_iter().filter_map(|id| {
+            let section = self.by_id.get(&id)?.clone();
+            Some((id, section))
+        });
+        found.collect()
     }
 
     pub fn section(&self, id: &SectionId) -> Option<Section> {
         self.by_id.get(id).cloned()
+    }
+
+    /// Memory held for a section.
+    pub fn weight_of(&self, id: &SectionId) -> usize {
+        self.by_id.get(id).map_or(0, |section| section.weight)
     }
 
     pub fn find(&self, name: &str) -> Option<(SectionId, Section)> {
@@ -385,6 +423,37 @@ impl Sections {
     /// What is exposed for a section: families with their heads, or its text.
     pub fn pieces(&self, id: &SectionId) -> Vec<Bytes> {
         self.gather(self.by_id.get_key_value(id).into_iter())
+    }
+
+    /// Families of a section in order, from the one after `after` on, until
+    /// they have so many bytes together. What they cost is what is returned.
+    pub fn families_of(
+        &self,
+        id: &SectionId,
+        after: Option<&str>,
+        bytes: usize,
+    ) -> Vec<ShownFamily> {
+        let Some(section) = self.by_id.get(id) else {
+            return Vec::new();
+        };
+        let members = &section.members;
+        let start = after.map_or(0, |after| {
+            members.partition_point(|member| *member.family <= *after)
+        });
+        let mut left = Some(bytes);
+        let mut found = Vec::new();
+        for member in &members[start..] {
+            let Some(room) = left else { break };
+            left = room.checked_sub(member.bytes as usize + 1);
+            let text = |key| self.rope.get(&key).unwrap_or_default();
+            found.push(ShownFamily {
+                name: Arc::clone(member.family.shared()),
+                came: member.came,
+                head: text(Key::Family(member.family.clone(), Part::Head)),
+                samples: text(samples_key(&member.family, id)),
+            });
+        }
+        found
     }
 
     /// The same for all apps and targets of these names together.
@@ -459,8 +528,14 @@ impl Sections {
         match self.by_id.get_mut(&id).filter(|_| known) {
             Some(place) => *place = section,
             None => {
-                if id.producer == Producer::Group {
-                    self.groups.insert(Arc::clone(&id.name));
+                match id.producer {
+                    Producer::Group => {
+                        self.groups.insert(Arc::clone(&id.name));
+                    }
+                    Producer::App | Producer::Target => {
+                        self.others.insert(id.clone());
+                    }
+                    Producer::Own => {}
                 }
                 self.by_id.insert(id, section);
             }
@@ -523,6 +598,7 @@ impl Sections {
         };
         self.clear(id, &mut section, freed);
         self.free_serials.push(section.serial);
+        self.others.remove(id);
         let by_id = &self.by_id;
         self.deadlines.tidy(by_id.len(), |due, id| {
             let section = by_id.get(id);

@@ -24,7 +24,7 @@ pub enum Reason {
     TooManyGroups,
     /// The text breaks the exposition format.
     InvalidText,
-    /// The text has too many samples or labels, or too long ones.
+    /// The text has too many families, samples or labels, or too long ones.
     TooManySamples,
     /// All apps together would have too much text.
     TooManyBytes,
@@ -204,7 +204,8 @@ impl From<&BatchRefused> for Reason {
 impl From<&ParseError> for Reason {
     fn from(fault: &ParseError) -> Self {
         match fault.reason {
-            parse::Reason::Limit {
+            parse::Reason::TooLong { .. }
+            | parse::Reason::Limit {
                 limit: Limit::TextBytes,
                 ..
             } => Reason::TooLarge,

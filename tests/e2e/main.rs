@@ -33,6 +33,9 @@ mod pushing_docs;
 /// Operations, by the tools and libraries that people send them with.
 mod operations;
 
+/// Lines of StatsD, as etsy's own server reads them.
+mod statsd_oracle;
+
 /// The examples and tables of `docs/operations.md`.
 mod operations_docs;
 

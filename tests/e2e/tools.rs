@@ -18,6 +18,8 @@ pub enum Tool {
     Alertmanager,
     Capnp,
     Curl,
+    /// Node, with etsy's StatsD among the packages of `tests/clients/node`.
+    EtsyStatsd,
     /// A JDK: a file of source is run as it stands.
     Java,
     Netcat,
@@ -54,7 +56,7 @@ impl Tool {
             Tool::Curl => "curl".into(),
             Tool::Java => "java".into(),
             Tool::Netcat => "nc".into(),
-            Tool::Node | Tool::PromClient => "node".into(),
+            Tool::EtsyStatsd | Tool::Node | Tool::PromClient => "node".into(),
             Tool::NodeExporter => "prometheus-node-exporter".into(),
             Tool::Php | Tool::PhpSockets => "php".into(),
             Tool::Prometheus => "prometheus".into(),
@@ -74,6 +76,9 @@ impl Tool {
         let mut probe = Command::new(self.program());
         match self {
             Tool::PushClient => return push_client_is_built(),
+            Tool::EtsyStatsd => probe
+                .args(["-e", "require.resolve('statsd/stats.js')"])
+                .current_dir(root().join("tests/clients/node")),
             Tool::Java => probe.args(["--describe-module", "jdk.compiler"]),
             Tool::Netcat => probe.arg("-h"),
             Tool::PhpSockets => probe.args(["-r", "socket_strerror(0);"]),
@@ -101,7 +106,9 @@ impl Tool {
             Tool::Java => "java with its compiler".to_owned(),
             Tool::Netcat => "nc (the one of OpenBSD)".to_owned(),
             Tool::PhpSockets => "php with its extension sockets".to_owned(),
-            Tool::PromClient => "node with the packages of tests/clients/node".to_owned(),
+            Tool::EtsyStatsd | Tool::PromClient => {
+                "node with the packages of tests/clients/node".to_owned()
+            }
             Tool::PrometheusClient => "prometheus_client in .venv".to_owned(),
             Tool::PushClient => "go, to build tests/clients/go".to_owned(),
             Tool::Pycapnp => "pycapnp in .venv".to_owned(),

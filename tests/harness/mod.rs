@@ -324,13 +324,34 @@ fn parse_answer(bytes: &[u8]) -> Answer {
         .split(' ')
         .nth(1)
         .and_then(|code| code.parse().ok());
-    Answer {
+    let mut answer = Answer {
         status: status.expect("a status code"),
         headers: lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect(),
         body: bytes[end + 4..].to_vec(),
+    };
+    if answer.header("transfer-encoding") == Some("chunked") {
+        answer.body = joined(&answer.body);
+    }
+    answer
+}
+
+/// The chunks of a body, of which the last has to be there.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.iter().position(|byte| *byte == b'\r');
+        let (size, rest) = chunks.split_at(end.expect("a size in front of a chunk"));
+        let size = std::str::from_utf8(size).expect("a size in digits");
+        let size = usize::from_str_radix(size, 16).expect("a size in hex digits");
+        let rest = &rest[2..];
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[..size]);
+        chunks = &rest[size + 2..];
     }
 }
 

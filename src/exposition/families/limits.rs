@@ -5,6 +5,8 @@ use crate::exposition::parse::{self, Fault, Labels, Limit, Reason, Sample};
 /// What one sender's text may hold. Without limits until told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Families that the text names, whether they have samples or not.
+    pub families: usize,
     pub samples: usize,
     /// Labels on one sample, its name not counted.
     pub labels: usize,
@@ -19,6 +21,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            families: usize::MAX,
             samples: usize::MAX,
             labels: usize::MAX,
             label_name: usize::MAX,

@@ -213,6 +213,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
     ) -> Result<(), Box<Fault>> {
         match *entry {
             Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
+            Entry::Eof => {}
             Entry::Help { name, help } => {
                 let head = self.head(name);
                 if help.is_empty() {
@@ -243,9 +244,17 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
                 }
                 head.unit = unit;
             }
-            Entry::Eof => {}
         }
         self.last = None;
+        self.count_families()
+    }
+
+    /// Whether the family that was named last is one too many.
+    fn count_families(&self) -> Result<(), Box<Fault>> {
+        let most = self.limits.families;
+        if self.families.heads.len() > most {
+            return Err(passed(0, Limit::FamiliesPerText, most));
+        }
         Ok(())
     }
 
@@ -292,7 +301,11 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         self.limits.hold(sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
-            _ => self.family(sample.name),
+            _ => {
+                let resolved = self.family(sample.name);
+                self.count_families()?;
+                resolved
+            }
         };
         self.last = Some((sample.name, family, part));
         let head = &mut self.families.heads[family];

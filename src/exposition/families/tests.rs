@@ -168,6 +168,7 @@ fn bounds_and_quantiles_are_numbers_and_counts_are_not_negative() {
 #[test]
 fn each_limit_is_named_where_it_is_passed() {
     let limits = Limits {
+        families: 3,
         samples: 2,
         text: usize::MAX,
         labels: 1,
@@ -177,23 +178,27 @@ fn each_limit_is_named_where_it_is_passed() {
     for (text, expected) in [
         (
             "a 1\nb 1\nc 1\n",
-            "line 3, column 1: expected at most 2 samples in a text, found more",
+            "line 3, column 1: expected at most 2 samples in a text (exposition.max_samples), found more",
+        ),
+        (
+            "# TYPE a gauge\n# HELP b b\nc 1\n# TYPE d gauge\n",
+            "line 4, column 1: expected at most 3 families in a text (exposition.max_families), found more",
         ),
         (
             "a{b=\"1\",c=\"2\"} 1\n",
-            "line 1, column 9: expected at most 1 label on a sample, found more",
+            "line 1, column 9: expected at most 1 label on a sample (exposition.max_labels), found more",
         ),
         (
             "a{bcde=\"1\"} 1\n",
-            "line 1, column 3: expected at most 3 bytes in a label name, found more",
+            "line 1, column 3: expected at most 3 bytes in a label name (exposition.max_label_length), found more",
         ),
         (
             "a{b=\"12345\"} 1\n",
-            "line 1, column 6: expected at most 4 bytes in a label value, found more",
+            "line 1, column 6: expected at most 4 bytes in a label value (exposition.max_label_length), found more",
         ),
         (
             "abcde 1\n",
-            "line 1, column 1: expected at most 4 bytes in a label value, found more",
+            "line 1, column 1: expected at most 4 bytes in a label value (exposition.max_label_length), found more",
         ),
     ] {
         let error = Families::parse(text, Format::Text, &limits).expect_err(text);

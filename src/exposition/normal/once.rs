@@ -110,7 +110,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         let Some(read) = self.template.read(&line[name.len()..], longest) else {
             return self.other_line(line, labels);
         };
-        let (family, part) = self.family_of(named);
+        let (family, part) = self.family_of(named)?;
         let kind = self.enter(family)?;
         if parts_label(kind).is_some()
             && misfit(kind, part, self.template.part(kind), read.value).is_some()
@@ -161,7 +161,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         {
             return None;
         }
-        let (family, part) = self.family(sample.name);
+        let (family, part) = self.family(sample.name)?;
         let kind = self.enter(family)?;
         if let Some((label, _)) = parts_label(kind)
             && misfit(kind, part, labels.value(label), sample.value).is_some()
@@ -205,7 +205,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         match entry {
             None => {}
             Some(Entry::Help { name, help }) => {
-                let (family, _) = self.family(name);
+                let (family, _) = self.family(name)?;
                 let family = &mut self.families[family];
                 if !help.is_empty() {
                     if !family.help.is_empty() {
@@ -215,7 +215,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
                 }
             }
             Some(Entry::Type { name, kind }) => {
-                let (family, _) = self.family(name);
+                let (family, _) = self.family(name)?;
                 let before = self.families[family].kind.replace(kind);
                 if before.is_some() {
                     return None;
@@ -245,26 +245,28 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
 
     /// The family of that name, or the one it is a part of. It is the current
     /// one from then on.
-    fn family(&mut self, name: &'t str) -> (usize, Part) {
+    fn family(&mut self, name: &'t str) -> Option<(usize, Part)> {
         let current = self.families.get(self.current);
         let is_current = current.is_some_and(|current| current.name == name);
         self.family_of(Named { name, is_current })
     }
 
-    fn family_of(&mut self, Named { name, is_current }: Named<'t>) -> (usize, Part) {
+    /// Like [`Once::family`]. `None` where it is one family too many.
+    fn family_of(&mut self, Named { name, is_current }: Named<'t>) -> Option<(usize, Part)> {
         if is_current {
-            return (self.current, Part::Value);
+            return Some((self.current, Part::Value));
         }
         let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
         let known = (!comes_last).then(|| self.named(name)).flatten();
         let (family, part) = match known {
             Some(family) => (family, Part::Value),
-            None => self
-                .whole(name)
-                .unwrap_or_else(|| self.add(name, comes_last)),
+            None => match self.whole(name) {
+                Some(whole) => whole,
+                None => self.add(name, comes_last)?,
+            },
         };
         self.current = family;
-        (family, part)
+        Some((family, part))
     }
 
     /// The family that has parts of that name.
@@ -287,8 +289,9 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         }
     }
 
-    fn add(&mut self, name: &'t str, comes_last: bool) -> (usize, Part) {
+    fn add(&mut self, name: &'t str, comes_last: bool) -> Option<(usize, Part)> {
         let family = self.families.len();
+        (family < self.normal.limits.families).then_some(())?;
         if self.is_sorted && !comes_last {
             self.is_sorted = false;
             let names = self.families.iter().map(|family| family.name);
@@ -305,7 +308,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             text: (0, 0),
             series: (0, 0),
         });
-        (family, Part::Value)
+        Some((family, Part::Value))
     }
 
     /// A sample of that family is about to be written. `None` where others

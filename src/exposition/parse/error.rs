@@ -62,6 +62,11 @@ pub enum Reason {
         limit: Limit,
         allowed: usize,
     },
+    /// The labels that are put on its samples make the text too long.
+    TooLong {
+        bytes: usize,
+        allowed: usize,
+    },
 }
 
 impl Reason {
@@ -106,9 +111,18 @@ impl fmt::Display for Reason {
                 "expected the TYPE of {family:?} before its samples, found it after"
             ),
             Reason::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
+            Reason::TooLong { bytes, allowed } => write!(
+                f,
+                "expected at most {allowed} bytes of text with the labels put on its samples \
+                 (exposition.max_text), found {bytes}"
+            ),
             Reason::Limit { limit, allowed } => {
                 let noun = limit.noun(*allowed == 1);
-                write!(f, "expected at most {allowed} {noun}, found more")
+                write!(f, "expected at most {allowed} {noun}")?;
+                if let Some(setting) = limit.setting() {
+                    write!(f, " ({setting})")?;
+                }
+                f.write_str(", found more")
             }
         }
     }
@@ -119,6 +133,7 @@ impl fmt::Display for Reason {
 pub enum Limit {
     /// Bytes of one text: what a 32-bit offset reaches.
     TextBytes,
+    FamiliesPerText,
     SamplesPerText,
     LabelsPerSample,
     LabelNameBytes,
@@ -126,11 +141,24 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// The setting that holds it.
+    fn setting(self) -> Option<&'static str> {
+        match self {
+            Limit::TextBytes => None,
+            Limit::FamiliesPerText => Some("exposition.max_families"),
+            Limit::SamplesPerText => Some("exposition.max_samples"),
+            Limit::LabelsPerSample => Some("exposition.max_labels"),
+            Limit::LabelNameBytes | Limit::LabelValueBytes => Some("exposition.max_label_length"),
+        }
+    }
+
     /// What is counted, for a message.
     fn noun(self, one: bool) -> &'static str {
         match self {
             Limit::TextBytes if one => "byte in a text",
             Limit::TextBytes => "bytes in a text",
+            Limit::FamiliesPerText if one => "family in a text",
+            Limit::FamiliesPerText => "families in a text",
             Limit::SamplesPerText if one => "sample in a text",
             Limit::SamplesPerText => "samples in a text",
             Limit::LabelsPerSample if one => "label on a sample",

@@ -56,8 +56,11 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     while !messages.is_empty() {
         count += 1;
         if count > limits.families {
-            let expected = format!("at most {} families", limits.families);
-            return Err(Fault::new(messages.offset(), expected, "more").of(None, None));
+            let expected = format!(
+                "at most {} families (exposition.max_families)",
+                limits.families
+            );
+            return Err(Fault::of_limit(messages.offset(), expected).of(None, None));
         }
         let (message, start) = messages
             .delimited("the length of a family")
@@ -136,8 +139,11 @@ impl Output {
     /// Whether the text is still short enough; `more` is about to be added.
     pub(super) fn hold(&self, more: usize, offset: usize) -> Result<(), Box<Fault>> {
         if self.text.len() + more > self.limit {
-            let expected = format!("metrics of at most {} bytes as text", self.limit);
-            return Err(Fault::new(offset, expected, "more"));
+            let expected = format!(
+                "metrics of at most {} bytes as text (exposition.max_text)",
+                self.limit
+            );
+            return Err(Fault::of_limit(offset, expected));
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ pub struct DecodeError {
     pub offset: usize,
     pub expected: Cow<'static, str>,
     pub found: String,
+    /// Whether there is too much of something, and nothing else is wrong.
+    pub is_limit: bool,
 }
 
 impl std::error::Error for DecodeError {}
@@ -45,6 +47,7 @@ pub(super) struct Fault {
     pub offset: usize,
     pub expected: Cow<'static, str>,
     pub found: String,
+    is_limit: bool,
 }
 
 /// Characters of a name that an error shows.
@@ -61,6 +64,17 @@ impl Fault {
             offset,
             expected: expected.into(),
             found: found.into(),
+            is_limit: false,
+        })
+    }
+
+    /// A fault of a body that has too much of something.
+    #[cold]
+    pub fn of_limit(offset: usize, expected: impl Into<Cow<'static, str>>) -> Box<Self> {
+        let fault = Fault::new(offset, expected, "more");
+        Box::new(Fault {
+            is_limit: true,
+            ..*fault
         })
     }
 
@@ -72,6 +86,7 @@ impl Fault {
             offset: self.offset,
             expected: self.expected,
             found: self.found,
+            is_limit: self.is_limit,
         }
     }
 }

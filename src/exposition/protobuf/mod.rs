@@ -4,6 +4,7 @@
 //!
 //! - [`decode`]: a body becomes text 0.0.4, which then goes the way of any
 //!   text, and the native histograms that text has no words for.
+//! - [`measure`]: how long that text will be at least, before it is made.
 //! - [`attach`]: gives these to the families, once the text was taken apart.
 //! - [`encode`]: normal text and its native histograms become messages.
 //!
@@ -18,6 +19,7 @@ mod decode;
 mod encode;
 mod error;
 mod lines;
+mod measure;
 mod native;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ mod wire;
 pub use decode::{Decoded, DecodedNative, Limits, attach, decode};
 pub use encode::{Natives, encode};
 pub use error::DecodeError;
+pub use measure::{Measured, measure};
 
 /// Field numbers of the messages, each message's own.
 mod field {

@@ -54,6 +54,41 @@ fn labelled(labels: &[(&str, &str)]) -> Message {
     })
 }
 
+/// Each bucket has all labels in text.
+#[test]
+fn a_histogram_with_long_labels_is_measured_before_it_is_written() {
+    let long = "v".repeat(16 << 10);
+    let names: Vec<String> = (0..6).map(|n| format!("l{n}")).collect();
+    let pairs: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*long)).collect();
+    let histogram = (0..250).fold(message().number(1, 1), |histogram, at| {
+        histogram.with(3, message().number(1, 1).double(2, f64::from(at)))
+    });
+    let metric = labelled(&pairs).with(7, histogram);
+    let body = body(&[family("h", 4, &[metric])]);
+    assert!(body.len() < 200_000);
+    let measured = measure(&body);
+    assert_eq!(measured.samples, 252);
+    let roomy = Limits {
+        families: 1,
+        text: usize::MAX,
+    };
+    let text = decode(&body, &roomy).unwrap().text;
+    assert!(text.len() > 24_000_000);
+    assert!(measured.bytes <= text.len() && text.len() - measured.bytes < text.len() / 50);
+    let fault = decode(
+        &body,
+        &Limits {
+            text: 1 << 20,
+            ..roomy
+        },
+    )
+    .unwrap_err();
+    assert!(
+        fault.is_limit && fault.to_string().contains("(exposition.max_text)"),
+        "{fault}"
+    );
+}
+
 fn family(name: &str, kind: u64, metrics: &[Message]) -> Message {
     let family = message().text(1, name).number(3, kind);
     metrics
@@ -408,7 +443,7 @@ fn a_body_that_is_cut_or_too_long_is_refused() {
     let error = decode(&body(&families), &limits).expect_err("too many");
     assert_eq!(
         error.to_string(),
-        "byte 12: expected at most 2 families, found more"
+        "byte 12: expected at most 2 families (exposition.max_families), found more"
     );
     let limits = Limits {
         text: 100,

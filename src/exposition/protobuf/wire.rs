@@ -57,6 +57,11 @@ impl<'b> Reader<'b> {
         self.start + self.at
     }
 
+    /// Bytes of the whole message.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }

@@ -2,14 +2,14 @@ use super::*;
 use crate::exposition::{Limits as TextLimits, Normal, Timestamps, normalize};
 use crate::store::{Limits, Origin, Others, Producer};
 
-fn store() -> Store {
+fn store() -> Arc<Store> {
     let limits = Limits {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,
         registry: Default::default(),
     };
-    Store::new(limits, false)
+    Arc::new(Store::new(limits, false))
 }
 
 /// A push to the group of that job, one that failed where there is a problem.
@@ -47,7 +47,7 @@ fn a_group_that_is_pushed_while_old_ones_are_removed_stays() {
     }
     let filter = Filter::of("older_than=1h").unwrap();
     let now = start.after(Duration::from_secs(7200));
-    let old: Vec<_> = Scan::new(&store, None)
+    let old: Vec<_> = Scan::new(Arc::clone(&store), None)
         .filter(|(_, group, section)| filter.matches(group, section, now))
         .map(|(id, group, _)| (id, group))
         .collect();
@@ -67,7 +67,9 @@ fn a_group_that_is_pushed_while_old_ones_are_removed_stays() {
     );
     let gone = remove_page(&store, &filter, old, now);
     assert_eq!(gone, [found("failed_twice"), found("old")]);
-    let left: Vec<_> = Scan::new(&store, None).map(|(id, ..)| id).collect();
+    let left: Vec<_> = Scan::new(Arc::clone(&store), None)
+        .map(|(id, ..)| id)
+        .collect();
     assert_eq!(left, [found("failed").0, found("pushed").0]);
 }
 

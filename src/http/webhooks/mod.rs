@@ -19,7 +19,6 @@ use hyper::header::EXPECT;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Serializer, Value, json};
-use tokio::sync::Semaphore;
 
 pub use self::kept::Kept;
 use self::kept::Webhook;
@@ -27,7 +26,6 @@ use self::notice::{Kind, Notice};
 use super::incoming::{self, Taken};
 use super::push::{Call, after, closing, refusal};
 use super::reply::{self, Reply};
-use super::turns;
 use crate::push::{Fault, Intake};
 use crate::redact::redact_json;
 use crate::store::Now;
@@ -50,9 +48,6 @@ const READ_AT_ONCE: usize = 64 << 10;
 /// Values in a body. In memory one takes about a kilobyte at worst, however few
 /// bytes it has as text.
 const MOST_VALUES: usize = 100_000;
-
-/// Large bodies that are read at once: that memory is taken once. Others wait.
-static READERS: Semaphore = Semaphore::const_new(1);
 
 /// The longest key that PagerDuty takes, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
@@ -81,7 +76,7 @@ impl Endpoint {
 
 /// `GET /webhooks`: those that are kept.
 pub async fn list(call: &Call<'_>) -> Reply {
-    show::list(&call.pushes.webhooks, call.query, call.headers).await
+    show::list(call).await
 }
 
 /// Takes a webhook.
@@ -106,11 +101,16 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
     let large = bytes > READ_AT_ONCE || !coding.is_empty();
     let work = move || Content::read(kind, &intake, &coding, &body);
     let read = if large {
-        turns::away(&READERS, work).await.unwrap_or_else(|problem| {
-            log::error!("a webhook cannot be read: {problem}");
-            let message = "the webhook cannot be read; the log says why";
-            Err(Fault::new(Reason::Closed, message))
-        })
+        call.server
+            .places
+            .webhooks
+            .away(work)
+            .await
+            .unwrap_or_else(|problem| {
+                log::error!("a webhook cannot be read: {problem}");
+                let message = "the webhook cannot be read; the log says why";
+                Err(Fault::new(Reason::Closed, message))
+            })
     } else {
         work()
     };

@@ -3,50 +3,44 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use comfy_table::Table;
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use super::kept::{Kept, Webhook};
+use super::kept::Webhook;
 use super::notice::{Kind, Notice};
-use crate::http::apps::{RULED, rfc3339, utc, wants_json};
-use crate::http::body::Pieces;
+use crate::http::apps::{rfc3339, utc, wants_json};
+use crate::http::body::Maker;
+use crate::http::push::Call;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
-use crate::http::turns;
+use crate::http::table::{Row, Ruled};
 use crate::store::Now;
 use crate::telemetry::clip;
 
-/// Lists that are made at once: that memory is taken once. Others wait.
-static LISTS: Semaphore = Semaphore::const_new(1);
+/// Webhooks that one step of a list looks at, ...
+const LOOKED_AT_A_STEP: usize = 100;
 
-/// All of them, the newest first, or those that a filter lets through. There
-/// may be many, so the list is made away from the threads that serve.
-pub async fn list(kept: &Arc<Kept>, query: &str, headers: &HeaderMap) -> Reply {
-    let filter = match Filter::of(query) {
+/// ... and what those that it shows have about, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// All of them, the newest first, or those that a filter lets through.
+pub async fn list(call: &Call<'_>) -> Reply {
+    let filter = match Filter::of(call.query) {
         Ok(filter) => filter,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
-    let json = wants_json(query, headers);
-    let kept = Arc::clone(kept);
-    let listed = turns::away(&LISTS, move || show(&kept, &filter, json)).await;
-    listed.unwrap_or_else(|problem| {
-        log::error!("the list of webhooks cannot be made: {problem}");
-        let problem = "the list of webhooks cannot be made; the log says why\n";
-        reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-    })
-}
-
-fn show(kept: &Kept, filter: &Filter, json: bool) -> Reply {
-    let mut webhooks = kept.all();
+    let json = wants_json(call.query, call.headers);
+    let mut webhooks = call.pushes.webhooks.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
-    if json {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        return reply::reply(StatusCode::OK, JSON, as_json(&webhooks));
-    }
-    reply::text(StatusCode::OK, as_table(&webhooks))
+    let maker: Maker = if json {
+        Box::new(as_json(webhooks))
+    } else {
+        let webhooks: Arc<[Arc<Webhook>]> = webhooks.into();
+        Box::new(Ruled::new(None, &HEADER, move || {
+            Rows(Arc::clone(&webhooks), 0)
+        }))
+    };
+    reply::list(&call.server.places.lists, json, maker).await
 }
 
 /// Which webhooks are asked for.
@@ -94,31 +88,41 @@ impl Filter {
     }
 }
 
-fn as_table(webhooks: &[Arc<Webhook>]) -> String {
-    let mut table = Table::new();
-    table.load_style(RULED);
-    table.set_header([
-        "Time (UTC)",
-        "Kind",
-        "Receiver",
-        "Status",
-        "Alerts",
-        "Peer",
-        "Bytes",
-    ]);
-    for webhook in webhooks {
-        let notice = &webhook.notice;
-        table.add_row([
-            utc(webhook.at.wall),
-            notice.kind.as_str().to_owned(),
-            or_dash(notice.receiver.clone()),
-            notice.status.as_str().to_owned(),
-            or_dash(names(notice)),
-            webhook.peer.to_string(),
-            webhook.bytes.to_string(),
-        ]);
+const HEADER: [&str; 7] = [
+    "Time (UTC)",
+    "Kind",
+    "Receiver",
+    "Status",
+    "Alerts",
+    "Peer",
+    "Bytes",
+];
+
+/// Rows of webhooks, from that place on.
+struct Rows(Arc<[Arc<Webhook>]>, usize);
+
+impl Iterator for Rows {
+    type Item = Vec<Row>;
+
+    fn next(&mut self) -> Option<Vec<Row>> {
+        let rest = self.0.get(self.1..).filter(|rest| !rest.is_empty())?;
+        let some = &rest[..rest.len().min(LOOKED_AT_A_STEP)];
+        self.1 += some.len();
+        Some(some.iter().map(|webhook| row(webhook)).collect())
     }
-    format!("{table}\n")
+}
+
+fn row(webhook: &Webhook) -> Row {
+    let notice = &webhook.notice;
+    vec![
+        utc(webhook.at.wall),
+        notice.kind.as_str().to_owned(),
+        or_dash(notice.receiver.clone()),
+        notice.status.as_str().to_owned(),
+        or_dash(names(notice)),
+        webhook.peer.to_string(),
+        webhook.bytes.to_string(),
+    ]
 }
 
 fn or_dash(text: String) -> String {
@@ -144,29 +148,31 @@ pub fn names(notice: &Notice) -> String {
     clip(&names.join(", "))
 }
 
-/// The bodies are JSON already, and are sent as they lie.
-fn as_json(webhooks: &[Arc<Webhook>]) -> Pieces {
+/// The bodies are JSON already, and are copied as they lie.
+fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
     let now = rfc3339(Now::read().wall);
-    let mut text = format!("{{\"time\":{},\"webhooks\":[", json!(now));
-    let mut pieces = Vec::new();
-    for (place, webhook) in webhooks.iter().enumerate() {
-        let details = details(webhook).to_string();
-        let open = details.strip_suffix('}').unwrap_or(&details);
-        text.push_str(if place > 0 { "," } else { "" });
-        text.push_str(open);
-        text.push_str(",\"body\":");
-        match &webhook.body {
-            Some(body) => {
-                pieces.push(Bytes::from(std::mem::take(&mut text)));
-                pieces.push(body.clone());
+    let head = Bytes::from(format!("{{\"time\":{},\"webhooks\":[", json!(now)));
+    let mut rest = webhooks.into_iter();
+    let mut first = true;
+    let pieces = std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        for webhook in rest.by_ref() {
+            let details = details(&webhook).to_string();
+            let open = details.strip_suffix('}').unwrap_or(&details);
+            piece.extend_from_slice(if first { b"" } else { b"," });
+            first = false;
+            piece.extend_from_slice(open.as_bytes());
+            piece.extend_from_slice(b",\"body\":");
+            piece.extend_from_slice(webhook.body.as_deref().unwrap_or(b"null"));
+            piece.push(b'}');
+            if piece.len() >= PIECE {
+                break;
             }
-            None => text.push_str("null"),
         }
-        text.push('}');
-    }
-    text.push_str("]}\n");
-    pieces.push(Bytes::from(text));
-    Pieces::new(pieces)
+        (!piece.is_empty()).then(|| Bytes::from(piece))
+    });
+    let end = Bytes::from_static(b"]}\n");
+    [head].into_iter().chain(pieces).chain([end])
 }
 
 /// All but the body.
@@ -187,29 +193,4 @@ fn details(webhook: &Webhook) -> Value {
         "alerts": alerts,
         "bytes": webhook.bytes,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    #[tokio::test]
-    async fn a_list_is_made_away_and_one_at_a_time() {
-        let kept = Arc::new(Kept::new(&Config::default().push));
-        let headers = HeaderMap::new();
-        let turn = LISTS.acquire().await.unwrap();
-        let mut waits = Box::pin(list(&kept, "", &headers));
-        tokio::select! {
-            biased;
-            _ = &mut waits => panic!("made beside another"),
-            () = std::future::ready(()) => {}
-        }
-        drop(turn);
-        assert_eq!(waits.await.status(), StatusCode::OK);
-        // What is wrong is told at once.
-        let _turn = LISTS.acquire().await.unwrap();
-        let refused = list(&kept, "kind=x", &headers).await;
-        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-    }
 }

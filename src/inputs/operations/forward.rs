@@ -230,7 +230,7 @@ impl Sender<'_> {
     async fn over_tcp(&mut self, address: &Address) {
         while self.take().await {
             let connected = async {
-                let to = (address.host.as_str(), address.port);
+                let to = (address.host(), address.port);
                 timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await?
             };
             let problem = match connected.await {
@@ -352,7 +352,7 @@ impl Sender<'_> {
 
 async fn connect_udp(address: &Address) -> io::Result<UdpSocket> {
     let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for to in lookup_host((address.host.as_str(), address.port)).await? {
+    for to in lookup_host((address.host(), address.port)).await? {
         let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(from).await?;
         match socket.connect(to).await {

@@ -11,6 +11,7 @@
 use memchr::memchr;
 
 use super::Fault;
+use super::statsd::Piece;
 use crate::telemetry::Reason;
 
 /// How deep objects and lists may lie in one another. A message has a list of
@@ -37,6 +38,8 @@ pub enum Found<'b> {
     Object(&'b [u8]),
     /// A line, without its end.
     Line(&'b [u8]),
+    /// One of several typed values of a line. The framer leaves lines whole.
+    Value(Box<Piece<'b>>),
     /// Something that is neither.
     Broken(Fault),
 }
@@ -335,6 +338,7 @@ mod tests {
             all.push(match found {
                 Found::Object(object) => format!("O {}", String::from_utf8_lossy(object)),
                 Found::Line(line) => format!("L {}", String::from_utf8_lossy(line)),
+                Found::Value(_) => unreachable!("the framer leaves lines whole"),
                 Found::Broken(fault) => format!("! {}", fault.reason),
             });
         };

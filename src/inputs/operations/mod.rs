@@ -240,8 +240,20 @@ pub struct Turn<'o, 'b, R: FnMut(u64, &Fault)> {
 }
 
 impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
-    /// Takes a message.
+    /// Takes what was found: a message, or a line of several.
     pub fn take(&mut self, found: Found<'b>) {
+        if let Found::Line(line) = &found
+            && let Some(pieces) = statsd::cut(line)
+        {
+            for piece in pieces {
+                self.take_one(Found::Value(Box::new(piece)));
+            }
+            return;
+        }
+        self.take_one(found);
+    }
+
+    fn take_one(&mut self, found: Found<'b>) {
         let number = self.number;
         self.number += 1;
         if self.taken.is_empty() {

@@ -87,6 +87,7 @@ impl Reader {
         match found {
             Found::Object(object) => self.message(message::decode(object)?, added, names, to),
             Found::Line(line) => self.line(&statsd::parse(line)?, added, names, to),
+            Found::Value(piece) => self.line(&piece.read()?, added, names, to),
             Found::Broken(fault) => Err(fault.clone()),
         }
     }

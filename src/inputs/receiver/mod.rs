@@ -56,10 +56,12 @@ impl Receiver {
     fn store(&self, message: Message, peer: Peer) -> Result<(), Failure> {
         let now = Now::read();
         let mut changes = Vec::with_capacity(message.apps.len());
+        let mut left = self.door.left();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
             let id = SectionId::new(&name, Producer::App);
-            match self.door.admit(&name, text) {
+            let admitted = self.door.admit(&name, text);
+            match admitted.and_then(|content| left.take(&name, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,
                     content,

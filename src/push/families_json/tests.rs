@@ -4,7 +4,10 @@ use super::*;
 
 const MOST: usize = 100;
 
+const MOST_FAMILIES: usize = 50;
+
 const BOUNDS: Most = Most {
+    families: MOST_FAMILIES,
     values: MOST,
     labels: 3,
     length: 8,
@@ -172,14 +175,25 @@ fn values_are_bounded() {
     assert!(read(&items(MOST)).is_ok());
     let words = "more than 100 values (exposition.max_samples)";
     refused(&items(MOST + 1), Reason::TooManySamples, words);
-    let families = format!("[{}{{\"name\":\"m\"}}]", "{\"name\":\"m\"},".repeat(MOST));
-    refused(&families, Reason::TooManySamples, words);
     let buckets: Vec<String> = (0..MOST).map(|at| format!("\"{at}\":1")).collect();
     let buckets = format!(
         "{{\"name\":\"m\",\"metrics\":[{{\"buckets\":{{{}}}}}]}}",
         buckets.join(",")
     );
     refused(&buckets, Reason::TooManySamples, words);
+}
+
+#[test]
+fn families_are_bounded() {
+    let list = |count: usize| {
+        let families: Vec<String> = (0..count)
+            .map(|n| format!("{{\"name\":\"m{n}\"}}"))
+            .collect();
+        format!("[{}]", families.join(","))
+    };
+    assert!(read(&list(MOST_FAMILIES)).is_ok());
+    let words = "line 1, column 756: there are more than 50 families (exposition.max_families)";
+    refused(&list(MOST_FAMILIES + 1), Reason::TooManySamples, words);
 }
 
 #[test]

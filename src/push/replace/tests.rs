@@ -280,7 +280,7 @@ fn a_series_without_instance_is_that_of_an_app() {
         .normalize(
             &Escaped::of(&group("job/x")),
             ("m 1\n", Format::Text),
-            crate::exposition::Timestamps::Refuse,
+            Timestamps::Refuse,
         )
         .unwrap();
     let app = Change::Replace {
@@ -376,12 +376,167 @@ fn labels_of_groups_keep_to_the_limits_of_samples() {
     assert_eq!(here.store.totals().groups, 0);
 }
 
+/// 1 MB of protobuf that would become 250 MB of text.
+fn labels_times_buckets() -> Bytes {
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut out = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(bytes);
+        out
+    }
+    let value = "v".repeat(16 << 10);
+    let labels = (0..62).flat_map(|n| {
+        let label = [
+            field(1, format!("l{n}").as_bytes()),
+            field(2, value.as_bytes()),
+        ];
+        field(1, &label.concat())
+    });
+    let buckets: Vec<u8> = (0..250_u32)
+        .flat_map(|at| {
+            let mut bucket = vec![8, 1, 2 << 3 | 1];
+            bucket.extend_from_slice(&f64::from(at).to_le_bytes());
+            field(3, &bucket)
+        })
+        .collect();
+    let metric: Vec<u8> = labels.chain(field(7, &buckets)).collect();
+    let family = [field(1, b"h"), vec![3 << 3, 4], field(4, &metric)].concat();
+    let delimited = field(0, &family);
+    Bytes::from(delimited[1..].to_vec())
+}
+
+#[test]
+fn text_that_would_be_too_long_is_refused_before_it_is_made() {
+    let mut here = Here::new();
+    let bytes = labels_times_buckets();
+    let body = Body {
+        content_type: "application/vnd.google.protobuf",
+        content_encoding: "",
+        bytes: &bytes,
+    };
+    let push = |here: &Here| {
+        let group = group("job/x");
+        let pushed = (Method::Put, &group);
+        let pushed = here
+            .intake
+            .push(&here.store, pushed, body, &sender(), here.now);
+        pushed.unwrap_err()
+    };
+    let group = group("job/x");
+    assert!(here.intake.text_size(&group, body, 1 << 20) > 250_000_000);
+    let fault = push(&here);
+    assert_eq!((fault.reason, fault.noted), (Reason::TooLarge, false));
+    for words in [
+        "the push becomes at least 25",
+        "and may have 134217728 (exposition.max_text)",
+    ] {
+        assert!(fault.message.contains(words), "{fault}");
+    }
+    // What could be held at all, and not beside what is held.
+    here.intake = intake(|config| config.exposition.max_text = usize::MAX);
+    let fault = push(&here);
+    assert_eq!(fault.reason, Reason::TooManyBytes);
+    assert!(
+        fault
+            .message
+            .contains("of the 1048576 that may be held (exposition.max_total)"),
+        "{fault}"
+    );
+    assert_eq!(here.store.totals().groups, 0);
+}
+
+#[test]
+fn labels_of_a_group_count_for_each_of_its_samples() {
+    let mut here = Here::new();
+    here.intake = intake(|config| config.exposition.max_text = 12_000);
+    let labels = format!("job/x/long/{}", "v".repeat(100));
+    let samples = |count| {
+        let lines = (0..count).map(|n| format!("m{n} 1\n"));
+        format!("# a comment is no sample\n\n{}", lines.collect::<String>())
+    };
+    here.push(Method::Put, &labels, &samples(85)).unwrap();
+    let fault = here.push(Method::Put, &labels, &samples(200)).unwrap_err();
+    assert_eq!(fault.reason, Reason::TooLarge);
+    assert!(fault.message.contains("(exposition.max_text)"), "{fault}");
+    // Where it is near, it is known once the text is read.
+    let fault = here.push(Method::Put, &labels, &samples(95)).unwrap_err();
+    assert_eq!(fault.reason, Reason::TooLarge);
+    let words = "expected at most 12000 bytes of text with the labels put on its samples (exposition.max_text), found ";
+    assert!(fault.message.contains(words), "{fault}");
+}
+
+#[test]
+fn families_of_a_push_are_bounded_in_every_format() {
+    let mut here = Here::new();
+    here.intake = intake(|config| config.exposition.max_families = 10);
+    let text = |families| {
+        (0..families)
+            .map(|n| format!("m{n} 1\n"))
+            .collect::<String>()
+    };
+    here.push(Method::Put, "job/x", &text(10)).unwrap();
+    for ending in ["", "# EOF\n"] {
+        let text = format!("{}{ending}", text(11));
+        let fault = here.push(Method::Put, "job/x", &text).unwrap_err();
+        assert_eq!(
+            (fault.reason, fault.line),
+            (Reason::TooManySamples, Some(11))
+        );
+        let words = "expected at most 10 families in a text (exposition.max_families), found more";
+        assert!(fault.message.contains(words), "{fault}");
+    }
+    // Heads alone are named too.
+    let heads: String = (0..11).map(|n| format!("# TYPE m{n} gauge\n")).collect();
+    let fault = here.push(Method::Put, "job/x", &heads).unwrap_err();
+    assert_eq!(
+        (fault.reason, fault.line),
+        (Reason::TooManySamples, Some(11))
+    );
+}
+
+#[test]
+fn groups_of_a_batch_have_a_bound_together() {
+    let mut here = Here::new();
+    let batch = |here: &Here, groups: usize, text: &str| {
+        let groups: Vec<String> = (0..groups)
+            .map(|n| format!("{{\"labels\":{{\"job\":\"j{n}\"}},\"metrics\":\"{text}\"}}"))
+            .collect();
+        let json = format!("{{\"groups\":[{}]}}", groups.join(","));
+        let read = here
+            .intake
+            .batch(&here.store, json.as_bytes(), &Origin::default(), here.now);
+        read.map(|(_, groups)| groups)
+    };
+    here.intake = intake(|config| config.exposition.max_families = 10);
+    assert_eq!(batch(&here, 4, "m0 1\\n"), Ok(4));
+    let ten: String = (0..10).map(|n| format!("m{n} 1\\n")).collect();
+    assert_eq!(batch(&here, 4, &ten), Ok(4));
+    let fault = batch(&here, 5, &ten).unwrap_err();
+    assert_eq!(fault.reason, Reason::TooManySamples);
+    let words = "groups[4]: with this group the batch has more than 40 families (4 times exposition.max_families)";
+    assert!(fault.message.contains(words), "{fault}");
+    here.intake = intake(|config| config.exposition.max_text = 1000);
+    let fault = batch(&here, 20, &ten).unwrap_err();
+    assert_eq!(fault.reason, Reason::TooLarge);
+    assert!(
+        fault
+            .message
+            .contains("more than 1000 bytes of text (exposition.max_text)"),
+        "{fault}"
+    );
+}
+
 #[test]
 fn a_batch_is_one_write_and_names_what_is_wrong() {
     let here = Here::new();
     let read = |json: &str| {
         here.intake
-            .batch(json.as_bytes(), &Origin::default(), here.now)
+            .batch(&here.store, json.as_bytes(), &Origin::default(), here.now)
     };
     let (write, count) = read(
         r#"{"groups":[{"labels":{"job":"x"},"metrics":"m 1\n"},{"labels":{"job":"y"},"method":"post","metrics":"m 2","ttl":"10m"},

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::wire::Reader;
 use super::*;
 use crate::exposition::{Entry, Families, Format, Labels, Parser, Reason};
 
@@ -103,6 +104,33 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any_family(), 0..4).prop_map(|families| body(&families))
 }
 
+/// Heads that the text has, if no family is there twice.
+fn count_of_families_with_metrics(body: &[u8]) -> usize {
+    let mut heads = 0;
+    let mut messages = Reader::new(body, 0);
+    while let Ok((message, start)) = messages.delimited("a family") {
+        let mut fields = Reader::new(message, start);
+        let (mut kind, mut metrics) = (0, 0);
+        while let Ok(Some(field)) = fields.next() {
+            match field.number {
+                3 => kind = field.unsigned("a kind").unwrap_or_default(),
+                4 => metrics += 1,
+                _ => {}
+            }
+        }
+        let parts = if kind == metric_type::GAUGE_HISTOGRAM {
+            3
+        } else {
+            1
+        };
+        heads += if metrics > 0 { parts } else { 0 };
+        if messages.is_empty() {
+            break;
+        }
+    }
+    heads
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
@@ -137,9 +165,24 @@ proptest! {
         prop_assert_eq!(sorted(&once.text), sorted(&before.text));
     }
 
+    /// What is measured is never more than what is made.
+    #[test]
+    fn a_body_becomes_at_least_as_long_as_it_is_measured(body in any_body()) {
+        let Ok(decoded) = decode(&body, &LIMITS) else { return Ok(()) };
+        // Of families that are there twice one is left out.
+        let heads = decoded.text.lines().filter(|line| line.starts_with("# TYPE")).count();
+        let measured = measure(&body);
+        if heads == count_of_families_with_metrics(&body) {
+            prop_assert!(measured.bytes <= decoded.text.len(), "{:?}\n{}", measured, decoded.text);
+            let samples = decoded.text.lines().filter(|line| !line.starts_with('#')).count();
+            prop_assert!(measured.samples <= samples, "{:?}\n{}", measured, decoded.text);
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes, &LIMITS);
+        measure(&bytes);
     }
 
     /// A sound body with a few bytes changed, put in or taken out.
@@ -159,6 +202,7 @@ proptest! {
                 _ => drop(body.remove(place)),
             }
         }
+        measure(&body);
         if let Ok(decoded) = decode(&body, &LIMITS) {
             let families = Families::parse(&decoded.text, Format::Text, &crate::exposition::Limits::default());
             if let Err(error) = families {
