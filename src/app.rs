@@ -220,7 +220,8 @@ impl App {
         let connections = receivers * self.config.exporter.concurrent_requests
             + servers * self.config.exporter.max_connections
             + self.operations.connections(&self.config.operations);
-        let wanted = connections as u64 + SPARE_DESCRIPTORS;
+        let waiting = (receivers + servers) * accept::MOST_WAITING;
+        let wanted = (connections + waiting) as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
             && limit < wanted
         {

@@ -12,8 +12,8 @@ use super::reply::{self, Reply};
 use super::routes::{Ask, Nowhere, Route};
 use super::webhooks::{self, Endpoint};
 use super::{
-    Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api, push_aggregate,
-    status,
+    Handler, Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api,
+    push_aggregate, status,
 };
 use crate::push::Fault;
 use crate::store::Peer;
@@ -55,6 +55,7 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
     server
         .telemetry
         .count_request(name, reply.status().as_u16());
+    reply.extensions_mut().insert(Handler(name));
     reply
 }
 

@@ -31,8 +31,10 @@ mod webhooks;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,7 @@ use crate::config::{Exporter, Mode};
 use crate::net::Connection;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
+use reply::Reply;
 
 pub use guard::Hosts;
 pub use places::Places;
@@ -67,14 +70,38 @@ pub struct Server {
     pub stop: CancellationToken,
 }
 
+/// Who answered a request, by the name that requests are counted by.
+#[derive(Debug, Clone, Copy)]
+struct Handler(&'static str);
+
+/// Whether a request keeps its connection's place where places run out: scrapes
+/// and whatever changes something do, and not what can be asked again and again
+/// at no cost.
+fn keeps_place(reads: bool, reply: &Reply) -> bool {
+    let handler = reply.extensions().get::<Handler>().map(|it| it.0);
+    let is_kept = match handler.unwrap_or_default() {
+        "metrics" | "app_metrics" => true,
+        "echo" | "ping" | "time" | "preflight" | "unknown" => false,
+        _ => !reads,
+    };
+    is_kept && reply.status().is_success()
+}
+
 /// Serves a connection to its end.
 pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
     let (stream, place) = connection.split();
     stream.send_at_once();
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(dispatch::answer(&server, peer, request).await) }
+        let slot = Arc::clone(place.slot());
+        async move {
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            slot.begin_request();
+            let reply = dispatch::answer(&server, peer, request).await;
+            slot.end_request(keeps_place(reads, &reply));
+            Ok::<_, Infallible>(reply)
+        }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()

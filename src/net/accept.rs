@@ -9,10 +9,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::slots::{Claim, Slots};
+use super::slots::{Claim, Holder, Slots};
+use super::stream::Socket;
 use super::{Listener, Slot, Stream};
 use crate::store::Peer;
-use crate::telemetry::{ListenerName, ListenerStats};
+use crate::telemetry::{Eviction, ListenerName, ListenerStats};
 
 /// What a listener serves at most, and for how long it waits.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +44,7 @@ impl Connection {
 pub struct Place(Claim);
 
 impl Place {
-    pub fn slot(&self) -> &Slot {
+    pub fn slot(&self) -> &Arc<Slot> {
         &self.0.slot
     }
 }
@@ -51,6 +52,21 @@ impl Place {
 /// Back-off after an accept error, doubled each time up to the second.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Connections that wait for a place, of one listener. Further ones wait in the
+/// kernel's queue.
+pub const MOST_WAITING: usize = 16;
+
+/// Where so many wait, one that waited for so long is turned away: whoever comes
+/// after may be of an address that has fewer connections. It is several times
+/// what it takes for a connection to be still.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long to wait for a permit before looking again for somebody to evict.
+const RECHECK: Duration = Duration::from_millis(100);
+
+/// That a listener is full is logged at most this often.
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Accept errors are logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,30 +86,57 @@ pub async fn serve<Handle, Handled>(
     Handled: Future<Output = ()> + Send + 'static,
 {
     let slots = Slots::new(limits.connections, Arc::clone(&stats));
+    let mut waiting = Waiting::default();
     let mut errors = AcceptErrors::new(name);
+    let mut full = FullLog::new(name, Arc::clone(&stats));
+    let start = |socket, peer, permit| {
+        let claim = slots.claim(Holder::from(peer), permit);
+        let stream = Stream::new(socket, Arc::clone(&claim.slot), limits.write_timeout);
+        tasks.spawn(handle(Connection {
+            stream,
+            peer,
+            claim,
+        }));
+    };
     let accept = async {
         loop {
-            match listener.accept().await {
-                Ok((socket, peer)) => {
-                    errors.over();
-                    stats.accepted.add(1);
-                    // One connection waits here in hand when all permits are
-                    // taken: so it is known that somebody wants in, and only
-                    // then is anybody asked to go.
-                    let claim = slots.claim().await;
-                    let stream = Stream::new(socket, Arc::clone(&claim.slot), limits.write_timeout);
-                    tasks.spawn(handle(Connection {
-                        stream,
-                        peer,
-                        claim,
-                    }));
+            // When all permits are taken, some connections wait here in hand:
+            // so it is known that somebody wants in, and who, and only then is
+            // anybody asked to go.
+            tokio::select! {
+                biased;
+                permit = slots.permit(), if !waiting.is_empty() => {
+                    let next = waiting.take(slots.first_served(&waiting.holders));
+                    start(next.socket, next.peer, permit);
                 }
-                Err(problem) if is_of_one_connection(&problem) => {}
-                Err(problem) => {
-                    stats.accept_errors.add(1);
-                    // Out of descriptors or memory: what lies still gives some back.
-                    slots.evict_stillest();
-                    sleep(errors.note(&problem)).await;
+                accepted = listener.accept(), if waiting.has_room() => match accepted {
+                    Ok((socket, peer)) => {
+                        errors.over();
+                        stats.accepted.add(1);
+                        match slots.try_permit().filter(|_| waiting.is_empty()) {
+                            Some(permit) => start(socket, peer, permit),
+                            None => {
+                                waiting.push(socket, peer);
+                                slots.make_room(&waiting.holders);
+                                full.note();
+                            }
+                        }
+                    }
+                    Err(problem) if is_of_one_connection(&problem) => {}
+                    Err(problem) => {
+                        stats.accept_errors.add(1);
+                        // Out of descriptors or memory: what lies still gives some back.
+                        slots.evict_stillest();
+                        sleep(errors.note(&problem)).await;
+                    }
+                },
+                () = sleep(RECHECK), if !waiting.is_empty() => {
+                    let makes_room = slots.make_room(&waiting.holders);
+                    let is_stuck = !makes_room && !waiting.has_room();
+                    if is_stuck && waiting.longest() >= LONGEST_WAIT {
+                        drop(waiting.take(slots.turned_away(&waiting.holders)));
+                    }
+                    full.note();
                 }
             }
         }
@@ -101,6 +144,93 @@ pub async fn serve<Handle, Handled>(
     tokio::select! {
         () = stop.cancelled() => {}
         () = accept => {}
+    }
+}
+
+/// Accepted connections that wait for a place. The oldest is the first.
+#[derive(Debug, Default)]
+struct Waiting {
+    connections: Vec<Waits>,
+    /// Whose they are.
+    holders: Vec<Holder>,
+}
+
+#[derive(Debug)]
+struct Waits {
+    socket: Socket,
+    peer: Peer,
+    since: Instant,
+}
+
+impl Waiting {
+    fn push(&mut self, socket: Socket, peer: Peer) {
+        self.holders.push(Holder::from(peer));
+        self.connections.push(Waits {
+            socket,
+            peer,
+            since: Instant::now(),
+        });
+    }
+
+    fn take(&mut self, at: usize) -> Waits {
+        self.holders.remove(at);
+        self.connections.remove(at)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections.len() < MOST_WAITING
+    }
+
+    /// How long the oldest has waited.
+    fn longest(&self) -> Duration {
+        self.connections
+            .first()
+            .map_or(Duration::ZERO, |first| first.since.elapsed())
+    }
+}
+
+/// Tells, now and then, that a listener is full, and what became of it.
+struct FullLog {
+    name: ListenerName,
+    stats: Arc<ListenerStats>,
+    logged_at: Option<Instant>,
+    /// What had been told of by then.
+    told: [u64; 3],
+}
+
+impl FullLog {
+    fn new(name: ListenerName, stats: Arc<ListenerStats>) -> Self {
+        FullLog {
+            name,
+            stats,
+            logged_at: None,
+            told: [0; 3],
+        }
+    }
+
+    /// Notes that connections wait.
+    fn note(&mut self) {
+        let recent = |at: Instant| at.elapsed() < FULL_LOG_INTERVAL;
+        if self.logged_at.is_some_and(recent) {
+            return;
+        }
+        let counts = [Eviction::Idle, Eviction::Share, Eviction::Full];
+        let counts = counts.map(|why| self.stats.evicted(why));
+        let [idle, share, turned_away] = [0, 1, 2].map(|at| counts[at] - self.told[at]);
+        log::warn!(
+            "{} listener is full: {} connections may be open ({}), and others wait; \
+             closed {idle} that made no progress, {share} of addresses with more than their share, \
+             and {turned_away} that waited in vain",
+            self.name.as_str(),
+            self.stats.max(),
+            self.name.setting(),
+        );
+        self.logged_at = Some(Instant::now());
+        self.told = counts;
     }
 }
 

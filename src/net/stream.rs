@@ -20,7 +20,7 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// A [`Socket`] that notes in its slot when it moves, and fails a write with
+/// A [`Socket`] that notes in its slot what moves, and fails a write with
 /// `TimedOut` when the other side takes nothing for so long.
 #[derive(Debug)]
 pub struct Stream {
@@ -56,10 +56,12 @@ impl Stream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(written) = written {
             self.stalled = None;
-            self.slot.touch();
-            return written;
+            if let Ok(bytes) = written {
+                self.slot.count_written(bytes);
+            }
+            return Poll::Ready(written);
         }
         let stalled = self
             .stalled
@@ -88,10 +90,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = either!(&mut self.socket, poll_read(cx, buf));
-        if read.is_ready() {
-            self.slot.touch();
-        }
+        self.slot.count_read(buf.filled().len() - before);
         read
     }
 }

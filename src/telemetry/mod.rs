@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::exposition::counted;
 pub use clip::{clip, clip_to};
-pub use listeners::{ListenerName, ListenerStats};
+pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
 pub use pushes::{PushMethod, Pushes};
 pub use reason::Reason;

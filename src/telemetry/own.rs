@@ -5,12 +5,17 @@
 
 use super::process::Process;
 use super::received::ReceivedCount;
-use super::{ListenerName, ListenerStats, OperationStats, Received, Telemetry, WebhookStats};
+use super::{
+    Eviction, ListenerName, ListenerStats, OperationStats, Received, Telemetry, WebhookStats,
+};
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
 /// A counter family: name, help, and how a sample's value is found.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// A gauge family of listeners, in the same way.
+type LevelFamily = (&'static str, &'static str, fn(&ListenerStats) -> usize);
 
 type ReceivedFamily = (
     &'static str,
@@ -64,7 +69,7 @@ fn build_info(out: &mut Encoder) {
 }
 
 fn connections(out: &mut Encoder, telemetry: &Telemetry) {
-    let families: [CountFamily<ListenerStats>; 3] = [
+    let families: [CountFamily<ListenerStats>; 2] = [
         (
             "exporter_proxy_connection_accept_errors_total",
             "Failures to accept a connection, such as too many open files.",
@@ -75,11 +80,6 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
             "Connections accepted.",
             |stats| stats.accepted.value(),
         ),
-        (
-            "exporter_proxy_connections_evicted_total",
-            "Idle connections closed to make room for new ones.",
-            |stats| stats.evicted.value(),
-        ),
     ];
     for (name, help, count) in families {
         let family = out.family(name, Kind::Counter, help);
@@ -89,13 +89,36 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
         }
     }
     let family = out.family(
-        "exporter_proxy_connections_open",
-        Kind::Gauge,
-        "Connections open now.",
+        "exporter_proxy_connections_evicted_total",
+        Kind::Counter,
+        "Connections closed so that others are served, by reason: idle made no progress, share is \
+         of an address with more than its share, full waited for a place in vain, accept_error \
+         was idle when descriptors or memory ran out.",
     );
     for listener in ListenerName::ALL {
-        let value = telemetry.listener(listener).open() as f64;
-        family.sample(&[("listener", listener.as_str())], value);
+        for why in Eviction::ALL {
+            let labels = [("listener", listener.as_str()), ("reason", why.as_str())];
+            family.sample(&labels, telemetry.listener(listener).evicted(why) as f64);
+        }
+    }
+    let levels: [LevelFamily; 2] = [
+        (
+            "exporter_proxy_connections_max",
+            "Connections that may be open at once; 0 where nothing listens.",
+            ListenerStats::max,
+        ),
+        (
+            "exporter_proxy_connections_open",
+            "Connections open now.",
+            ListenerStats::open,
+        ),
+    ];
+    for (name, help, level) in levels {
+        let family = out.family(name, Kind::Gauge, help);
+        for listener in ListenerName::ALL {
+            let value = level(telemetry.listener(listener)) as f64;
+            family.sample(&[("listener", listener.as_str())], value);
+        }
     }
 }
 

@@ -48,7 +48,8 @@ fn a_sender_gets_through_beside_3000_silent_connections() {
     // The others have not simply gone: the permits are still taken.
     let open = proxy.sample("exporter_proxy_connections_open{listener=\"tcp\"}");
     assert!(open >= Some(1_500.0), "{open:?}");
-    let evicted = proxy.sample("exporter_proxy_connections_evicted_total{listener=\"tcp\"}");
+    let evicted =
+        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"tcp\",reason=\"idle\"}");
     assert!(evicted >= Some(900.0), "{evicted:?}");
     // The Unix socket has permits of its own.
     assert_eq!(proxy.push_unix(b"{\"local\":\"m 1\"}"), "");
@@ -90,7 +91,8 @@ fn http_connections_past_the_bound_make_room_for_a_scrape() {
     let half = silent(&proxy.http, 100, b"GET /metrics HTTP/1.1\r\n");
     let metrics = proxy.metrics();
     assert!(metrics.contains("exporter_proxy_build_info"), "{metrics}");
-    let evicted = proxy.sample("exporter_proxy_connections_evicted_total{listener=\"http\"}");
+    let evicted =
+        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"http\",reason=\"idle\"}");
     assert!(evicted >= Some(150.0), "{evicted:?}");
     drop((quiet, half));
 }

@@ -26,6 +26,7 @@ mod operations;
 mod operations_datagrams;
 mod operations_defects;
 mod operations_lines;
+mod places;
 mod poll;
 mod poll_failures;
 mod protobuf;

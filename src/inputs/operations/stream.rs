@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Framer, Operations, Source};
-use crate::net::Connection;
+use crate::net::{Connection, Slot};
 use crate::telemetry::Reason;
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
@@ -49,10 +49,9 @@ pub async fn serve(
         replies: Some(Vec::new()),
         over: false,
         unyielded: 0,
+        slot: place.slot(),
     };
-    exchange
-        .run(&mut stream, place.slot().evicted(), &stop)
-        .await;
+    exchange.run(&mut stream, &stop).await;
     exchange.answer(&mut stream).await;
 }
 
@@ -70,18 +69,16 @@ struct Exchange<'o> {
     over: bool,
     /// Bytes taken since others were last given a chance to run.
     unyielded: usize,
+    /// The connection's place.
+    slot: &'o Slot,
 }
 
 impl Exchange<'_> {
-    async fn run<S>(
-        &mut self,
-        stream: &mut S,
-        evicted: impl Future<Output = ()>,
-        stop: &CancellationToken,
-    ) where
+    async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken)
+    where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut evicted = std::pin::pin!(evicted);
+        let mut evicted = std::pin::pin!(self.slot.evicted());
         let idle = self.operations.config.idle_timeout;
         loop {
             let deadline = Instant::now() + idle;
@@ -130,6 +127,7 @@ impl Exchange<'_> {
                 let bytes = buffer.filled();
                 if !bytes.is_empty() {
                     self.feed(bytes);
+                    self.slot.read_message(!self.kept.is_empty());
                 }
                 Poll::Ready(Ok(bytes.len()))
             })
@@ -166,7 +164,10 @@ impl Exchange<'_> {
 
     fn take(&mut self, bytes: &[u8], end: bool) -> usize {
         let replies = &mut self.replies;
+        let before = self.number;
+        let mut faults = 0;
         let refused = |number: u64, fault: &Fault| {
+            faults += 1;
             if let Some(replies) = replies {
                 reply(replies, number, fault);
             }
@@ -175,6 +176,9 @@ impl Exchange<'_> {
         let mut turn = self.operations.turn(source, length, self.number, refused);
         let used = self.framer.feed(bytes, end, |found| turn.take(found));
         self.number = turn.end();
+        if self.number - before > faults {
+            self.slot.complete();
+        }
         used
     }
 

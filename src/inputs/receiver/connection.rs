@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Inbox, Limits, Receiver};
 use crate::config::Format;
-use crate::net::Connection;
+use crate::net::{Connection, Slot};
 use crate::store::Peer;
 use crate::telemetry::{Reason, WireFormat};
 
@@ -36,7 +36,7 @@ pub async fn serve(receiver: Arc<Receiver>, connection: Connection) {
     let peer = connection.peer;
     let (mut stream, place) = connection.split();
     let mut exchange = Exchange::new(&receiver, peer);
-    if let Err(failure) = exchange.run(&mut stream, place.slot().evicted()).await {
+    if let Err(failure) = exchange.run(&mut stream, place.slot()).await {
         exchange.refuse(&mut stream, &failure).await;
     }
 }
@@ -73,18 +73,15 @@ impl<'r> Exchange<'r> {
 
     /// Receives until the stream ends, somebody wants it to, or something is
     /// wrong.
-    async fn run<S>(
-        &mut self,
-        stream: &mut S,
-        evicted: impl Future<Output = ()>,
-    ) -> Result<(), Failure>
+    async fn run<S>(&mut self, stream: &mut S, slot: &Slot) -> Result<(), Failure>
     where
         S: AsyncRead + Unpin,
     {
         let config = &self.receiver.config;
         let stop = self.receiver.stop.clone();
-        let mut evicted = std::pin::pin!(evicted);
+        let mut evicted = std::pin::pin!(slot.evicted());
         let mut begun: Option<(u64, Instant)> = None;
+        let mut stored = 0;
         loop {
             let deadline = match begun {
                 Some((_, at)) => at + config.message_timeout,
@@ -97,6 +94,11 @@ impl<'r> Exchange<'r> {
                     Read::Bytes => {
                         let number = self.inbox.messages();
                         let before = begun;
+                        slot.read_message(self.inbox.is_midway());
+                        if number > stored {
+                            stored = number;
+                            slot.complete();
+                        }
                         begun = self.inbox.is_midway().then(|| match before {
                             Some((same, at)) if same == number => (same, at),
                             _ => (number, Instant::now()),
