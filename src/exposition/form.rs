@@ -7,62 +7,64 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::normal::{is_plain_label, is_plain_name, write_sample_start};
-use super::{Entry, Format, Kind, Labels, Parser, unescape, unescape_help};
+use super::{Entry, Escaping, Format, Kind, Labels, Parser, unescape, unescape_help};
 
-/// What a reader asked for. Normal text is text 0.0.4 in which names that need
+/// How normal text is shown. It is kept as text 0.0.4 in which names that need
 /// quotes have them; the other forms are made from it line by line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Form {
-    pub open_metrics: bool,
-    /// Whether names stay within `[a-zA-Z0-9_:]`: other characters become
-    /// underscores.
-    pub underscores: bool,
+pub enum Form {
+    /// As it is kept.
+    #[default]
+    Normal,
+    Text(Escaping),
+    OpenMetrics(Escaping),
 }
 
 impl Form {
-    /// Normal text as it is.
-    pub const NORMAL: Form = Form {
-        open_metrics: false,
-        underscores: false,
-    };
+    /// Text for readers that know the old character set only.
+    pub const UNDERSCORES: Form = Form::Text(Escaping::Underscores);
 
-    /// Normal text for readers that know the old character set only.
-    pub const UNDERSCORES: Form = Form {
-        open_metrics: false,
-        underscores: true,
-    };
-
-    /// Its place among the forms other than [`Form::NORMAL`].
+    /// Its place among the forms other than [`Form::Normal`].
     pub fn variant(self) -> Option<usize> {
-        match (self.open_metrics, self.underscores) {
-            (false, false) => None,
-            (false, true) => Some(0),
-            (true, false) => Some(1),
-            (true, true) => Some(2),
+        match self {
+            Form::Normal => None,
+            Form::Text(escaping) => Some(escaping as usize),
+            Form::OpenMetrics(escaping) => Some(Escaping::ALL.len() + escaping as usize),
         }
     }
 
-    /// How many forms there are beside [`Form::NORMAL`].
-    pub const VARIANTS: usize = 3;
+    /// How many forms there are beside [`Form::Normal`].
+    pub const VARIANTS: usize = 2 * Escaping::ALL.len();
 
-    /// Whether whole lines of normal text are the same in this form. That is
-    /// said quickly of text without quoted names, which is nearly all of it.
-    pub fn is_normal(self, text: &[u8]) -> bool {
-        let may_differ = self.open_metrics || self.underscores && may_have_quoted_names(text);
-        if !may_differ {
-            return true;
+    pub fn is_open_metrics(self) -> bool {
+        matches!(self, Form::OpenMetrics(_))
+    }
+
+    fn escaping(self) -> Escaping {
+        match self {
+            Form::Normal => Escaping::AllowUtf8,
+            Form::Text(escaping) | Form::OpenMetrics(escaping) => escaping,
         }
-        let text = std::str::from_utf8(text);
-        text.is_ok_and(|text| self.show(text).is_none())
+    }
+
+    /// Whether the lines that follow a head are shown in another way than they
+    /// would be without: a suffix is told from a name by the family's name.
+    pub fn needs_family(self) -> bool {
+        matches!(self.escaping(), Escaping::Dots | Escaping::Values)
     }
 
     /// Whole lines of normal text in this form; `None` where it is the same.
-    pub fn show(self, text: &str) -> Option<String> {
-        let text = match self.underscores.then(|| underscored(text)).flatten() {
+    /// `family` names the family of the samples before the first head.
+    pub fn show(self, text: &str, family: Option<&str>) -> Option<String> {
+        let text = match escaped(text, family, self.escaping()) {
             Some(text) => Cow::Owned(text),
             None => Cow::Borrowed(text),
         };
-        match self.open_metrics.then(|| open_metrics(&text)).flatten() {
+        match self
+            .is_open_metrics()
+            .then(|| open_metrics(&text))
+            .flatten()
+        {
             Some(text) => Some(text),
             None => match text {
                 Cow::Owned(text) => Some(text),
@@ -70,6 +72,17 @@ impl Form {
             },
         }
     }
+}
+
+/// Whether all names in whole lines of normal text are within the old character
+/// set. That is said quickly of text without quoted names, which is nearly all
+/// of it.
+pub fn has_plain_names(text: &[u8]) -> bool {
+    if !may_have_quoted_names(text) {
+        return true;
+    }
+    let text = std::str::from_utf8(text);
+    text.is_ok_and(|text| escaped(text, None, Escaping::Underscores).is_none())
 }
 
 /// A quoted name begins the braces, or follows a comma or the word of a head.
@@ -80,34 +93,46 @@ fn may_have_quoted_names(text: &[u8]) -> bool {
 }
 
 /// The same with every name within the old character set.
-fn underscored(text: &str) -> Option<String> {
-    if !may_have_quoted_names(text.as_bytes()) {
+fn escaped(text: &str, family: Option<&str>, escaping: Escaping) -> Option<String> {
+    if escaping == Escaping::AllowUtf8 || !may_have_quoted_names(text.as_bytes()) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
     let mut changed = false;
+    let mut family = family.map(unescape);
     let mut labels = Labels::new();
     for line in text.split_inclusive('\n') {
         let mut parser = Parser::new(line, Format::Text);
         let before = out.len();
         match parser.next(&mut labels) {
             Ok(Some(Entry::Help { name, help })) if !is_plain_name(name) => {
-                let _ = writeln!(out, "# HELP {} {help}", plain(name, ':'));
+                let _ = writeln!(out, "# HELP {} {help}", escaping.metric(&unescape(name)));
             }
-            Ok(Some(Entry::Type { name, kind })) if !is_plain_name(name) => {
-                let _ = writeln!(out, "# TYPE {} {}", plain(name, ':'), kind.as_str());
+            Ok(Some(Entry::Type { name, kind })) => {
+                let meant = unescape(name);
+                if is_plain_name(name) {
+                    out.push_str(line);
+                } else {
+                    let name = escaping.metric(&meant);
+                    let _ = writeln!(out, "# TYPE {name} {}", kind.as_str());
+                }
+                family = Some(meant);
             }
             Ok(Some(Entry::Sample(sample)))
                 if !is_plain_name(sample.name)
                     || labels.iter().any(|label| !is_plain_label(label.name)) =>
             {
-                let mut pairs: Vec<(String, &str)> = labels
+                let mut pairs: Vec<(Cow<'_, str>, &str)> = labels
                     .iter()
-                    .map(|label| (plain(label.name, '_'), label.value))
+                    .map(|label| (shown_label(escaping, label.name), label.value))
                     .collect();
                 pairs.sort_unstable();
-                let pairs = pairs.iter().map(|(name, value)| (name.as_str(), *value));
-                write_sample_start(&mut out, &plain(sample.name, ':'), pairs);
+                let pairs = pairs.iter().map(|(name, value)| (&**name, *value));
+                let name = match is_plain_name(sample.name) {
+                    true => sample.name.to_owned(),
+                    false => escaping.sample(family.as_deref(), &unescape(sample.name)),
+                };
+                write_sample_start(&mut out, &name, pairs);
                 let _ = write!(out, " {}", sample.value_text);
                 if let Some(timestamp) = sample.timestamp {
                     let _ = write!(out, " {}", timestamp.text);
@@ -121,33 +146,21 @@ fn underscored(text: &str) -> Option<String> {
     changed.then_some(out)
 }
 
-/// A metric's name, still escaped, within the old character set.
+fn shown_label(escaping: Escaping, escaped: &str) -> Cow<'_, str> {
+    match is_plain_label(escaped) {
+        true => Cow::Borrowed(escaped),
+        false => Cow::Owned(escaping.label(&unescape(escaped)).into_owned()),
+    }
+}
+
+/// A metric's name, still escaped, with underscores for all that needs quotes:
+/// what families are known by.
 pub fn plain_name(escaped: &str) -> Cow<'_, str> {
     if is_plain_name(escaped) {
-        Cow::Borrowed(escaped)
-    } else {
-        Cow::Owned(plain(escaped, ':'))
+        return Cow::Borrowed(escaped);
     }
-}
-
-/// A name with an underscore for each character that cannot stand without
-/// quotes. `also` may stand beside letters, digits and the underscore.
-pub(super) fn plain(escaped: &str, also: char) -> String {
-    plain_meant(&unescape(escaped), also)
-}
-
-/// The same of a name without escapes.
-pub(super) fn plain_meant(meant: &str, also: char) -> String {
-    let mut name = String::with_capacity(meant.len());
-    for (place, c) in meant.chars().enumerate() {
-        let stands = c.is_ascii_alphabetic() || c == '_' || c == also;
-        if stands || (c.is_ascii_digit() && place > 0) {
-            name.push(c);
-        } else {
-            name.push('_');
-        }
-    }
-    name
+    let meant = unescape(escaped);
+    Cow::Owned(Escaping::Underscores.metric(&meant).into_owned())
 }
 
 /// Normal text as OpenMetrics: heads differ, and times are in seconds. The
@@ -239,17 +252,18 @@ fn write_seconds(out: &mut String, millis: i64) {
 mod tests {
     use super::*;
 
-    const OPEN: Form = Form {
-        open_metrics: true,
-        underscores: false,
-    };
+    const OPEN: Form = Form::OpenMetrics(Escaping::AllowUtf8);
     const UNDERSCORES: Form = Form::UNDERSCORES;
+
+    fn shown(form: Form, text: &str) -> Option<String> {
+        form.show(text, None)
+    }
 
     #[test]
     fn open_metrics_has_other_heads_and_seconds() {
         let text = "# HELP c_total Say \"a\\\\b\"\n# TYPE c_total counter\nc_total{x=\"} 1 2\"} 5\n\
                     # TYPE old counter\nold 1 1500\nold{a=\"b\"} 1 -1\n# TYPE u untyped\nu 1\n# TYPE g gauge\ng 2\n";
-        let shown = OPEN.show(text).unwrap();
+        let shown = shown(OPEN, text).unwrap();
         assert_eq!(
             shown,
             "# HELP c Say \\\"a\\\\b\\\"\n# TYPE c counter\nc_total{x=\"} 1 2\"} 5\n\
@@ -262,31 +276,28 @@ mod tests {
     #[test]
     fn what_needs_no_change_is_not_copied() {
         let samples = "m{a=\"b\"} 1\nm{a=\"c\"} 2\n";
-        assert_eq!(OPEN.show(samples), None);
+        assert_eq!(shown(OPEN, samples), None);
         assert_eq!(
-            UNDERSCORES.show("# TYPE m gauge\nm{a=\",\\\"x\"} 1\n"),
+            shown(UNDERSCORES, "# TYPE m gauge\nm{a=\",\\\"x\"} 1\n"),
             None
         );
-        assert_eq!(UNDERSCORES.show(samples), None);
+        assert_eq!(shown(UNDERSCORES, samples), None);
     }
 
     #[test]
     fn names_are_kept_within_the_old_characters() {
         let text = "# HELP \"my.m\" h \"q\"\n# TYPE \"my.m\" gauge\n{\"my.m\",b=\"2\",\"é x\"=\"1\"} 1 7\n{\"9m\"} 2\n";
         assert_eq!(
-            UNDERSCORES.show(text).unwrap(),
+            shown(UNDERSCORES, text).unwrap(),
             "# HELP my_m h \"q\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 7\n_m 2\n"
         );
-        let both = Form {
-            open_metrics: true,
-            underscores: true,
-        };
+        let both = Form::OpenMetrics(Escaping::Underscores);
         assert_eq!(
-            both.show(text).unwrap(),
+            shown(both, text).unwrap(),
             "# HELP my_m h \\\"q\\\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 0.007\n_m 2\n"
         );
         assert!(
-            OPEN.show(text)
+            shown(OPEN, text)
                 .unwrap()
                 .contains("# TYPE \"my.m\" gauge\n{\"my.m\",b=\"2\",\"é x\"=\"1\"} 1 0.007\n")
         );

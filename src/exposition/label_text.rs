@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::encode::write_label_value;
-use super::form::plain;
+use super::escaping::shared_label;
 use super::normal::is_plain_label;
 use super::{Label, Labels};
 
@@ -216,13 +216,9 @@ fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
     if let Some((name, _)) = labels.iter().find(|(name, _)| name.contains('\0')) {
         return Err(LabelFault::Nul((*name).to_owned()));
     }
-    let mut names: Vec<String> = labels.iter().map(|(name, _)| plain(name, '_')).collect();
-    names.sort_unstable();
-    if names.iter().any(|name| name == METRIC) {
-        return Err(LabelFault::MetricName(METRIC.to_owned()));
-    }
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(LabelFault::Repeated(pair[0].clone())),
+    match shared_label(labels.iter().map(|(name, _)| *name)) {
+        Some(name) if name == METRIC => Err(LabelFault::MetricName(name)),
+        Some(name) => Err(LabelFault::Repeated(name)),
         None => Ok(()),
     }
 }

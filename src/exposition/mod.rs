@@ -8,7 +8,8 @@
 //! - [`normalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
 //! - [`single`]: one sample of our own in the same form.
 //! - [`Added`]: labels that are put on every sample on the way.
-//! - [`Form`]: the forms in which normal text is shown to readers.
+//! - [`Form`]: the forms in which normal text is shown to readers, with names
+//!   under an [`Escaping`].
 //! - [`LabelText`]: the labels of one series as one canonical text.
 //! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
 //! - [`protobuf`]: text from protobuf, and protobuf from text.
@@ -18,6 +19,7 @@
 mod added;
 mod counted;
 mod encode;
+mod escaping;
 mod families;
 mod family;
 mod filter;
@@ -36,10 +38,11 @@ pub use counted::counted;
 pub use encode::{
     Encoder, FamilyEncoder, number_text, write_bound, write_help, write_label_value, write_number,
 };
+pub use escaping::{Escaping, aliases};
 pub use families::{Families, FamilyView, Limits, Samples};
 pub use family::{Content, FamilyText, Native};
 pub use filter::keep_families;
-pub use form::{Form, plain_name};
+pub use form::{Form, has_plain_names, plain_name};
 pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
 pub use metric::{Metric, Metrics, Value, labels_of, labels_text};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::added::{Added, put_on};
-use super::form::plain;
+use super::escaping::shared_label;
 use super::parse::{Fault, Reason, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
 use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
@@ -119,7 +119,7 @@ pub fn single<H: BuildHasher>(
     let mut shown = Vec::with_capacity(added.len());
     put_on(&mut shown, &Labels::new(), added);
     let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
-    if !plain_labels && merged_by_underscores(&shown).is_some() {
+    if !plain_labels && shared_label(names_of(&shown)).is_some() {
         return None;
     }
     let (mut text, mut full) = (String::new(), String::new());
@@ -275,7 +275,7 @@ fn write_family<'t, H: BuildHasher>(
         labels.sort();
         put_on(&mut shown, &labels, normal.added);
         let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
-        if !plain_labels && let Some(name) = merged_by_underscores(&shown) {
+        if !plain_labels && let Some(name) = shared_label(names_of(&shown)) {
             return Err(fault(Reason::DuplicateLabel { name }));
         }
         let timestamp = match normal.timestamps {
@@ -343,14 +343,8 @@ fn write_hashed<H: BuildHasher>(
     hash_series(hash, series, plain)
 }
 
-/// A label name that two labels would share where characters outside the old
-/// set become underscores, or that would then be the metric's.
-fn merged_by_underscores(labels: &[(Cow<'_, str>, &str)]) -> Option<String> {
-    let mut names: Vec<String> = labels.iter().map(|(name, _)| plain(name, '_')).collect();
-    names.push("__name__".to_owned());
-    names.sort_unstable();
-    let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
-    Some(pair[0].clone())
+fn names_of<'l>(labels: &'l [(Cow<'_, str>, &str)]) -> impl Iterator<Item = &'l str> + Clone {
+    labels.iter().map(|(name, _)| &**name)
 }
 
 /// The family that a sample is of in text, and what that is; `None` for a

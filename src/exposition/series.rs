@@ -64,7 +64,7 @@ impl Deref for SeriesHashes {
 /// Name and labels with underscores for characters outside the old set.
 fn underscored(series: &str) -> String {
     // A sample needs a value to be read.
-    let shown = Form::UNDERSCORES.show(&format!("{series} 0\n"));
+    let shown = Form::UNDERSCORES.show(&format!("{series} 0\n"), None);
     shown.map_or_else(
         || series.to_owned(),
         |shown| shown.trim_end_matches(" 0\n").to_owned(),

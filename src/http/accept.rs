@@ -2,87 +2,97 @@
 
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
 
-use crate::exposition::Form;
+use crate::exposition::{Escaping, Form};
 
-/// A form, and the type that names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a client reads, and how names are shown in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negotiated {
-    pub form: Form,
-    /// Whether it is not text at all but messages; of the form, only what it
-    /// says of names holds then.
-    pub protobuf: bool,
-    pub content_type: HeaderValue,
+    pub media: Media,
+    pub escaping: Escaping,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    Text,
+    /// Text of which a part is verbatim: nobody knows what is in that.
+    Verbatim,
+    OpenMetrics,
+    Protobuf,
 }
 
 /// Text format 0.0.4, as Prometheus wants it named.
 pub const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-const TEXT_UTF8: HeaderValue =
-    HeaderValue::from_static("text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8");
-const OPEN_METRICS: HeaderValue = HeaderValue::from_static(
-    "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
-);
-const OPEN_METRICS_UTF8: HeaderValue = HeaderValue::from_static(
-    "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-);
 
-const PROTOBUF: HeaderValue = HeaderValue::from_static(
-    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores",
-);
-const PROTOBUF_UTF8: HeaderValue = HeaderValue::from_static(
-    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8",
-);
+impl Negotiated {
+    /// What every client reads.
+    const OLD_TEXT: Negotiated = Negotiated {
+        media: Media::Text,
+        escaping: Escaping::Underscores,
+    };
 
-/// What is in there nobody knows, so it is what it was sent as.
-pub const AS_SENT: Negotiated = Negotiated {
-    form: Form::NORMAL,
-    protobuf: false,
-    content_type: TEXT_FORMAT,
-};
+    /// The same for output that is verbatim text in part, and so can only be
+    /// text. Names of families are shown as the client reads them all the same.
+    pub fn with_verbatim(self) -> Self {
+        Negotiated {
+            media: Media::Verbatim,
+            ..self
+        }
+    }
+
+    pub fn form(self) -> Form {
+        match self.media {
+            Media::Text | Media::Verbatim => Form::Text(self.escaping),
+            Media::OpenMetrics => Form::OpenMetrics(self.escaping),
+            Media::Protobuf => Form::Normal,
+        }
+    }
+
+    pub fn content_type(self) -> HeaderValue {
+        const PROTOBUF: &str = "application/vnd.google.protobuf; \
+            proto=io.prometheus.client.MetricFamily; encoding=delimited";
+        let kind = match self.media {
+            Media::Verbatim => return TEXT_FORMAT,
+            // Who names no scheme may know of none.
+            Media::Text if self.escaping == Escaping::Underscores => return TEXT_FORMAT,
+            Media::Text if self.escaping == Escaping::AllowUtf8 => {
+                "text/plain; version=1.0.0; charset=utf-8"
+            }
+            Media::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Media::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Media::Protobuf => PROTOBUF,
+        };
+        let value = format!("{kind}; escaping={}", self.escaping.as_str());
+        HeaderValue::try_from(value).unwrap_or(TEXT_FORMAT)
+    }
+}
 
 /// Chooses among the forms that normal text can be shown in: the one with the
 /// highest quality, of several the one named first, and text where none is
 /// acceptable, since any answer is more use than none.
 pub fn negotiate(headers: &HeaderMap) -> Negotiated {
-    let mut best: Option<(f32, Form, bool)> = None;
+    let mut best: Option<(f32, Negotiated)> = None;
     for value in headers.get_all(ACCEPT) {
         let Ok(value) = value.to_str() else { continue };
         for range in value.split(',') {
-            let Some((quality, form, protobuf)) = offer(range) else {
+            let Some((quality, offer)) = offer(range) else {
                 continue;
             };
-            if quality > 0.0 && best.is_none_or(|(highest, ..)| quality > highest) {
-                best = Some((quality, form, protobuf));
+            if quality > 0.0 && best.is_none_or(|(highest, _)| quality > highest) {
+                best = Some((quality, offer));
             }
         }
     }
-    let (form, protobuf) = best.map_or((OLD_TEXT, false), |(_, form, protobuf)| (form, protobuf));
-    let content_type = match (protobuf, form.open_metrics, form.underscores) {
-        (true, _, true) => PROTOBUF,
-        (true, _, false) => PROTOBUF_UTF8,
-        (false, false, true) => TEXT_FORMAT,
-        (false, false, false) => TEXT_UTF8,
-        (false, true, true) => OPEN_METRICS,
-        (false, true, false) => OPEN_METRICS_UTF8,
-    };
-    Negotiated {
-        form,
-        protobuf,
-        content_type,
-    }
+    best.map_or(Negotiated::OLD_TEXT, |(_, offer)| offer)
 }
 
-/// What everybody reads: names within the old characters, in text.
-const OLD_TEXT: Form = Form::UNDERSCORES;
-
-/// The form that a media range asks for, if it is one of ours, its quality,
-/// and whether it is messages.
-fn offer(range: &str) -> Option<(f32, Form, bool)> {
+/// The form that a media range asks for, if it is one of ours, and its quality.
+fn offer(range: &str) -> Option<(f32, Negotiated)> {
     let mut parameters = range.split(';').map(str::trim);
     let media_type = parameters.next()?.to_ascii_lowercase();
     let mut quality = 1.0;
     let mut version = None;
-    let mut any_name = false;
+    let mut escaping = Escaping::Underscores;
     let mut proto = None;
     let mut encoding = None;
     for parameter in parameters {
@@ -94,24 +104,21 @@ fn offer(range: &str) -> Option<(f32, Form, bool)> {
             "version" => version = Some(value),
             "proto" => proto = Some(value),
             "encoding" => encoding = Some(value),
-            "escaping" => any_name = value == "allow-utf-8",
+            // A scheme that is not known is ignored, as the reference does.
+            "escaping" => escaping = Escaping::of_word(value).unwrap_or_default(),
             _ => {}
         }
     }
     // Messages in other forms of the same type are for people.
     let delimited =
         (proto, encoding) == (Some("io.prometheus.client.MetricFamily"), Some("delimited"));
-    let (open_metrics, protobuf) = match (media_type.as_str(), version) {
-        ("application/openmetrics-text", None | Some("1.0.0" | "0.0.1")) => (true, false),
-        ("text/plain", None | Some("0.0.4" | "1.0.0")) | ("text/*" | "*/*", _) => (false, false),
-        ("application/vnd.google.protobuf", _) if delimited => (false, true),
+    let media = match (media_type.as_str(), version) {
+        ("application/openmetrics-text", None | Some("1.0.0" | "0.0.1")) => Media::OpenMetrics,
+        ("text/plain", None | Some("0.0.4" | "1.0.0")) | ("text/*" | "*/*", _) => Media::Text,
+        ("application/vnd.google.protobuf", _) if delimited => Media::Protobuf,
         _ => return None,
     };
-    let form = Form {
-        open_metrics,
-        underscores: !any_name,
-    };
-    Some((quality, form, protobuf))
+    Some((quality, Negotiated { media, escaping }))
 }
 
 #[cfg(test)]
@@ -121,9 +128,15 @@ mod tests {
     #[test]
     fn the_best_form_we_have_is_chosen() {
         const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let form = |open_metrics, underscores| Form {
-            open_metrics,
-            underscores,
+        let form = |open_metrics, underscores| {
+            let escaping = match underscores {
+                true => Escaping::Underscores,
+                false => Escaping::AllowUtf8,
+            };
+            match open_metrics {
+                true => Form::OpenMetrics(escaping),
+                false => Form::Text(escaping),
+            }
         };
         let cases = [
             (None, form(false, true)),
@@ -169,8 +182,7 @@ mod tests {
                 headers.insert(ACCEPT, HeaderValue::from_static(value));
             }
             let negotiated = negotiate(&headers);
-            assert_eq!(negotiated.form, expected, "{value:?}");
-            assert!(!negotiated.protobuf, "{value:?}");
+            assert_eq!(negotiated.form(), expected, "{value:?}");
         }
     }
 
@@ -196,8 +208,38 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_str(&value).expect("a header"));
             let negotiated = negotiate(&headers);
-            assert_eq!(negotiated.protobuf, protobuf, "{value:?}");
-            assert_eq!(negotiated.form.underscores, underscores, "{value:?}");
+            let is_protobuf = negotiated.media == Media::Protobuf;
+            assert_eq!(is_protobuf, protobuf, "{value:?}");
+            let is_underscores = negotiated.escaping == Escaping::Underscores;
+            assert_eq!(is_underscores, underscores, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn each_scheme_is_answered_by_its_name() {
+        const DELIMITED: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        for media in ["text/plain", "application/openmetrics-text", DELIMITED] {
+            for (word, scheme) in [
+                ("allow-utf-8", "allow-utf-8"),
+                ("dots", "dots"),
+                ("values", "values"),
+                ("\"dots\"", "dots"),
+                ("underscores", "underscores"),
+                ("camels", "underscores"),
+            ] {
+                let mut headers = HeaderMap::new();
+                let accept = format!("{media};escaping={word}");
+                headers.insert(ACCEPT, HeaderValue::from_str(&accept).expect("a header"));
+                let negotiated = negotiate(&headers);
+                assert_eq!(negotiated.escaping.as_str(), scheme, "{accept}");
+                let content_type = negotiated.content_type();
+                let content_type = content_type.to_str().expect("text");
+                let media_type = media.split(';').next().expect("a type");
+                assert!(content_type.starts_with(media_type), "{content_type}");
+                let says = content_type.ends_with(&format!("; escaping={scheme}"));
+                let need_not = media == "text/plain" && scheme == "underscores";
+                assert!(says || need_not, "{content_type}");
+            }
         }
     }
 }

@@ -7,14 +7,14 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::accept::{AS_SENT, Negotiated, negotiate};
+use super::accept::{Media, Negotiated, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
 use super::{Server, query};
 use crate::config::Mode;
-use crate::exposition::{Text, keep_families};
-use crate::store::{Now, SectionId, Snapshot, Store};
+use crate::exposition::{Escaping, Text, keep_families};
+use crate::store::{Now, Producer, SectionId, Snapshot, Store};
 use crate::telemetry::own;
 
 /// Stale text up to this size is compressed where it is asked for, in about
@@ -42,8 +42,12 @@ pub async fn all(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
 /// What one app or target exposes.
 pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply {
     let wanted = Wanted::of(server, headers);
-    let mut snapshot = Snapshot::of(server.store.text(id).into_bytes());
-    if wanted.negotiated.protobuf {
+    let text = server.store.text(id).into_bytes();
+    let mut snapshot = match server.mode {
+        Mode::Verbatim if id.producer != Producer::Group => Snapshot::of(Bytes::new(), text),
+        _ => Snapshot::of(text, Bytes::new()),
+    };
+    if wanted.negotiated.media == Media::Protobuf {
         snapshot = snapshot.with_natives(server.store.natives());
     }
     let answer = answer(server, &wanted, snapshot, Extent::Part).await;
@@ -80,11 +84,11 @@ impl Wanted {
         }
     }
 
-    /// What it gets: text that was passed through is shown as it was sent.
+    /// What it gets: text that was passed through can only be shown as text.
     fn shown_for(&self, snapshot: &Snapshot) -> Negotiated {
         match self.is_merged(snapshot) {
-            true => self.negotiated.clone(),
-            false => AS_SENT,
+            true => self.negotiated,
+            false => self.negotiated.with_verbatim(),
         }
     }
 
@@ -101,15 +105,9 @@ async fn answer(
     extent: Extent,
 ) -> Result<Reply, JoinError> {
     let shown = wanted.shown_for(&snapshot);
-    let varies = if wanted.is_merged(&snapshot) {
-        "Accept, Accept-Encoding"
-    } else {
-        "Accept-Encoding"
-    };
-    let snapshot = if shown.protobuf {
-        in_messages(server, snapshot, extent, shown.form.underscores).await?
-    } else {
-        snapshot.in_form(shown.form)
+    let snapshot = match shown.media {
+        Media::Protobuf => in_messages(server, snapshot, extent, shown.escaping).await?,
+        _ => snapshot.in_form(shown.form()),
     };
     let snapshot = prepare(snapshot, wanted.gzip).await?;
     let (body, stats) = if wanted.gzip {
@@ -120,9 +118,9 @@ async fn answer(
     stats.count.add(1);
     stats.bytes.add(body.len().unwrap_or_default());
 
-    let mut reply = reply::reply(StatusCode::OK, shown.content_type, body);
+    let mut reply = reply::reply(StatusCode::OK, shown.content_type(), body);
     let headers = reply.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static(varies));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     if wanted.gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -134,12 +132,12 @@ async fn in_messages(
     server: &Server,
     snapshot: Snapshot,
     extent: Extent,
-    underscores: bool,
+    escaping: Escaping,
 ) -> Result<Snapshot, JoinError> {
     let store = Arc::clone(&server.store);
     let make = move || match extent {
-        Extent::Whole => store.messages(&snapshot, underscores),
-        Extent::Part => snapshot.in_messages(underscores),
+        Extent::Whole => store.messages(&snapshot, escaping),
+        Extent::Part => snapshot.in_messages(escaping),
     };
     server.places.scrapes.away(make).await
 }
@@ -155,7 +153,7 @@ async fn select(
     let apps = query::values(query, "app");
     let names = query::values(query, "name[]");
     let store = Arc::clone(&server.store);
-    let natives = wanted.negotiated.protobuf;
+    let natives = wanted.negotiated.media == Media::Protobuf;
     if apps.is_empty() && names.is_empty() {
         let take = move |store: &Store| match natives {
             true => store.snapshot_with_natives(),
@@ -167,8 +165,8 @@ async fn select(
                 let snapshot = take(&store);
                 // What comes next takes long too, and here nobody is held up.
                 let shown = wanted.shown_for(&snapshot);
-                if !shown.protobuf {
-                    make(&snapshot.clone().in_form(shown.form), wanted.gzip);
+                if shown.media != Media::Protobuf {
+                    make(&snapshot.clone().in_form(shown.form()), wanted.gzip);
                 }
                 snapshot
             });
@@ -178,18 +176,21 @@ async fn select(
         };
         return Ok((snapshot, Extent::Whole));
     }
+    let merged = wanted.mode == Mode::Merged;
     let choose = move || {
-        let chosen = match apps.as_slice() {
-            [] => Text::concat(&store.snapshot().texts().collect::<Vec<_>>()),
-            apps => store.texts(apps),
+        let (families, verbatim) = match apps.as_slice() {
+            [] => store.snapshot().parts(),
+            apps if merged => (store.texts(apps), Text::default()),
+            // Groups, which are families in either mode, have no such names.
+            apps => (Text::default(), store.texts(apps)),
         };
-        let chosen = if names.is_empty() {
-            chosen.into_bytes()
-        } else {
-            Bytes::from(keep_families(chosen.as_str(), &names))
+        let kept = |text: Text| match names.is_empty() {
+            true => text.into_bytes(),
+            false => Bytes::from(keep_families(text.as_str(), &names)),
         };
         let natives = if natives { store.natives() } else { Vec::new() };
-        (Snapshot::of(chosen).with_natives(natives), Extent::Part)
+        let chosen = Snapshot::of(kept(families), kept(verbatim));
+        (chosen.with_natives(natives), Extent::Part)
     };
     server.places.scrapes.away(choose).await
 }

@@ -67,9 +67,13 @@ impl Door {
             Mode::Verbatim if !self.config.validate => Ok(Content::Verbatim(text)),
             // It will be read as text, whatever it says it is.
             Mode::Verbatim => {
-                Families::parse_with(text.as_str(), Format::Text, &self.limits(), &self.hash)
+                let (limits, hash) = (self.limits(), &self.hash);
+                let families = Families::parse_with(text.as_str(), Format::Text, &limits, hash)
                     .map_err(|fault| invalid(name, &fault))?;
-                Ok(Content::Verbatim(text))
+                match families.unfit_as_it_is() {
+                    Some(fault) => Err(invalid(name, fault)),
+                    None => Ok(Content::Verbatim(text)),
+                }
             }
             Mode::Merged => self.normalize(name, &text),
         }

@@ -107,12 +107,12 @@ mod tests {
     fn a_bundle_is_kept_for_as_long_as_its_pages_are_the_same() {
         let bundles = Bundles::default();
         let mut pages: Vec<_> = (0..2 * RUN).map(|n| page(&format!("m{n} 1\n"))).collect();
-        let first = bundles.of(&pages, Form::NORMAL);
-        let second = bundles.of(&pages, Form::NORMAL);
+        let first = bundles.of(&pages, Form::Normal);
+        let second = bundles.of(&pages, Form::Normal);
         assert!(first.iter().zip(&second).all(|(a, b)| Arc::ptr_eq(a, b)));
 
         pages[RUN + 3] = page("other 1\n");
-        let third = bundles.of(&pages, Form::NORMAL);
+        let third = bundles.of(&pages, Form::Normal);
         assert!(Arc::ptr_eq(&first[0], &third[0]));
         assert!(!Arc::ptr_eq(&first[1], &third[1]));
     }
@@ -121,9 +121,9 @@ mod tests {
     fn a_page_that_is_changed_where_it_lies_is_another() {
         let bundles = Bundles::default();
         let mut pages = vec![page("m 1\n")];
-        let before = bundles.of(&pages, Form::NORMAL);
+        let before = bundles.of(&pages, Form::Normal);
         Arc::make_mut(&mut pages[0]).replace(0, Bytes::from_static(b"m 2\n"));
-        let after = bundles.of(&pages, Form::NORMAL);
+        let after = bundles.of(&pages, Form::Normal);
         assert_ne!(before[0].crc, after[0].crc);
         assert_ne!(before[0].block, after[0].block);
     }

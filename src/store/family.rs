@@ -19,13 +19,14 @@ use super::plan::SectionPlan;
 use super::rope::Place;
 use super::write::Elsewhere;
 use super::{Refused, SectionId};
-use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, plain_name};
+use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, aliases, plain_name};
 use crate::registry::{self, Claims, Head, family_text};
 
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
 pub struct FamilyIndex {
-    /// Slots of families, by their names within the old character set.
+    /// Slots of families, by every name within the old character set under
+    /// which they are shown: with underscores, and those of [`aliases`].
     by_name: HashMap<Box<str>, usize>,
     slots: Vec<Held>,
     /// Slots that no family is in.
@@ -139,6 +140,9 @@ impl FamilyIndex {
                         .or_else(|| reserved(name))
                 };
                 check_name(plan.id, family, holder)?;
+                for alias in aliases(&family.name) {
+                    claims.insert(Cow::Owned(alias), (&family.name, family.kind));
+                }
                 claims.insert(plain_name(&family.name), (&family.name, family.kind));
                 for (place, hash) in family.series.iter().enumerate() {
                     // A series of a family that stays is none of another
@@ -218,6 +222,9 @@ impl FamilyIndex {
             Some(place) => *place = held,
             None => self.slots.push(held),
         }
+        for alias in aliases(&family.name) {
+            self.by_name.insert(alias.into(), slot);
+        }
         self.by_name.insert(plain.into_owned().into(), slot);
         (name, Some(family.head()))
     }
@@ -253,6 +260,11 @@ impl FamilyIndex {
             return false;
         }
         held.help = None;
+        for alias in aliases(family) {
+            if self.by_name.get(&*alias) == Some(&slot) {
+                self.by_name.remove(&*alias);
+            }
+        }
         self.by_name.remove(&*name);
         self.free.push(slot);
         true
@@ -366,15 +378,22 @@ fn name_fault<'n>(
             return Some(NameFault::Kind(held_kind));
         }
     }
-    for suffix in suffixes(kind) {
-        if let Some((held, _)) = holder(&format!("{name}{suffix}")) {
+    let other = |name: &str| holder(name).filter(|(held, _)| *held != family);
+    let aliases = aliases(family);
+    for name in aliases.iter().map(String::as_str).chain([&*name]) {
+        if let Some((held, _)) = other(name) {
             return Some(NameFault::Collision(held));
         }
-    }
-    for suffix in ["_bucket", "_count", "_sum"] {
-        let base = name.strip_suffix(suffix).and_then(&holder);
-        if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
-            return Some(NameFault::Collision(held));
+        for suffix in suffixes(kind) {
+            if let Some((held, _)) = holder(&format!("{name}{suffix}")) {
+                return Some(NameFault::Collision(held));
+            }
+        }
+        for suffix in ["_bucket", "_count", "_sum"] {
+            let base = name.strip_suffix(suffix).and_then(&holder);
+            if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
+                return Some(NameFault::Collision(held));
+            }
         }
     }
     None
@@ -421,7 +440,12 @@ impl FamilyIndex {
                     });
                 }
             }
-            joined.insert(plain_name(family).into_owned(), (&**family, *kind));
+            for name in aliases(family)
+                .into_iter()
+                .chain([plain_name(family).into_owned()])
+            {
+                joined.insert(name, (&**family, *kind));
+            }
         }
         let released: HashSet<u64, PlainHash> = claims.released.iter().copied().collect();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();

@@ -12,7 +12,7 @@ use super::bundle::Bundles;
 use super::natives::FamilyNatives;
 use super::page::Page;
 use crate::exposition::protobuf::{Natives, encode};
-use crate::exposition::{Entry, Form, Format, Labels, Native, Parser};
+use crate::exposition::{Entry, Escaping, Form, Format, Labels, Native, Parser};
 
 /// What was made of a snapshot. It holds none of the snapshot's text.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ const LONGEST_PIECE: usize = 1 << 30;
 impl Messages {
     /// Makes the messages of a snapshot of families, with what of `before` is
     /// still the same.
-    pub fn of(snapshot: &Snapshot, underscores: bool, before: &Messages) -> Messages {
+    pub fn of(snapshot: &Snapshot, escaping: Escaping, before: &Messages) -> Messages {
         let known: HashMap<*const Page, &Chunk> = before
             .chunks
             .iter()
@@ -65,7 +65,7 @@ impl Messages {
                 .filter(|chunk| chunk.is_of(own, own_natives));
             let made = match same {
                 Some(chunk) => chunk.made.clone(),
-                None => make(own, *from, to, own_natives, underscores),
+                None => make(own, *from, to, own_natives, escaping),
             };
             Chunk {
                 pages: own.iter().map(Arc::downgrade).collect(),
@@ -117,7 +117,7 @@ fn natives_before(natives: &[FamilyNatives], page: Option<&Arc<Page>>, head: usi
     let Some(page) = page.filter(|_| !natives.is_empty()) else {
         return natives.len();
     };
-    let text = page.text(Form::NORMAL);
+    let text = page.text(Form::Normal);
     let text = std::str::from_utf8(&text[head..]).unwrap_or_default();
     match Parser::new(text, Format::Text).next(&mut Labels::new()) {
         Ok(Some(Entry::Help { name, .. } | Entry::Type { name, .. })) => {
@@ -134,11 +134,11 @@ fn make(
     from: usize,
     to: usize,
     natives: &[FamilyNatives],
-    underscores: bool,
+    escaping: Escaping,
 ) -> Vec<Arc<Page>> {
     let mut text = Vec::with_capacity(pages.iter().map(|page| page.len()).sum());
     for (place, page) in pages.iter().enumerate() {
-        let whole = page.text(Form::NORMAL);
+        let whole = page.text(Form::Normal);
         let start = if place == 0 { from } else { 0 };
         let cut = to > 0 && place == pages.len() - 1;
         let end = if cut { to } else { whole.len() };
@@ -150,7 +150,7 @@ fn make(
     }
     // Whole texts are UTF-8, and pages hold whole lines.
     let text = std::str::from_utf8(&text).unwrap_or_default();
-    let made = Bytes::from(encode(text, &known, underscores));
+    let made = Bytes::from(encode(text, &known, escaping));
     (0..made.len())
         .step_by(LONGEST_PIECE)
         .map(|at| made.slice(at..made.len().min(at + LONGEST_PIECE)))

@@ -47,7 +47,7 @@ pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
-use crate::exposition::{Text, sample_lines};
+use crate::exposition::{Escaping, Text, sample_lines};
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use flush::Flush;
@@ -70,9 +70,8 @@ pub struct Store {
     /// writes what it has rendered later than what came after.
     flush: Mutex<Flush>,
     hasher: Hasher,
-    /// What was made last for readers of protobuf, with names as they are and
-    /// with underscores.
-    messages: [Mutex<Arc<Messages>>; 2],
+    /// What was made last for readers of protobuf, with names under each scheme.
+    messages: [Mutex<Arc<Messages>>; Escaping::ALL.len()],
     limits: Limits,
 }
 
@@ -191,13 +190,12 @@ impl Store {
     }
 
     /// A snapshot of the whole as protobuf, made now as far as it changed
-    /// since the last one. With `underscores`, names stay within the old
-    /// characters. Only a snapshot that is merged can be shown so.
-    pub fn messages(&self, snapshot: &Snapshot, underscores: bool) -> Snapshot {
-        let kept = &self.messages[usize::from(underscores)];
+    /// since the last one. Only a snapshot that is merged can be shown so.
+    pub fn messages(&self, snapshot: &Snapshot, escaping: Escaping) -> Snapshot {
+        let kept = &self.messages[escaping as usize];
         let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&lock());
-        let made = Arc::new(Messages::of(snapshot, underscores, &before));
+        let made = Arc::new(Messages::of(snapshot, escaping, &before));
         let shown = made.snapshot();
         let replaced = std::mem::replace(&mut *lock(), made);
         drop(replaced);

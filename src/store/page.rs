@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::fragments::Fragments;
 use super::packed::Packed;
-use crate::exposition::Form;
+use crate::exposition::{Entry, Escaping, Form, Format, Labels, Parser, has_plain_names};
 
 /// Some contiguous text of the output, made of fragments.
 ///
@@ -21,14 +21,21 @@ use crate::exposition::Form;
 pub struct Page {
     fragments: Mutex<Fragments>,
     len: usize,
+    /// Verbatim text, which is the same in every form: nobody knows what is in
+    /// it.
+    is_verbatim: bool,
     normal: Made,
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
     /// Whether all names are within the old character set, once it was asked.
     plain_names: OnceLock<bool>,
-    /// The page in other forms, made when the first reader asks for one.
-    variants: OnceLock<Box<[Made; Form::VARIANTS]>>,
+    /// The family of the samples before the first head, where a form asks.
+    family: OnceLock<Box<str>>,
+    /// The page in other forms, each made when the first reader asks for it.
+    variants: OnceLock<Box<Variants>>,
 }
+
+type Variants = [OnceLock<Box<Made>>; Form::VARIANTS];
 
 /// Pages of so many bytes are copied to be compressed.
 const COPIED_TO_PACK: usize = 64 * 1024;
@@ -48,6 +55,17 @@ impl Page {
         page
     }
 
+    /// A page of text that is shown as it is in every form.
+    pub fn verbatim(text: Bytes) -> Self {
+        let mut page = Page::of(text);
+        page.is_verbatim = true;
+        page
+    }
+
+    pub fn is_verbatim(&self) -> bool {
+        self.is_verbatim
+    }
+
     /// Bytes of normal text.
     pub fn len(&self) -> usize {
         self.len
@@ -56,30 +74,37 @@ impl Page {
     /// Bytes of text in a form, which is made for it unless it is the normal one.
     pub fn len_in(&self, form: Form) -> usize {
         match self.simplest(form) {
-            Form::NORMAL => self.len,
+            Form::Normal => self.len,
             form => self.text(form).len(),
         }
     }
 
-    /// The normal form, where the text is the same in it. That is looked at
-    /// where it lies: names that need another form are rare, and joining text
-    /// to find none would hold it twice for a while.
+    /// The simplest form in which the text is the same: the normal one for text
+    /// whose names need no quotes. That is looked at where it lies: names that
+    /// need another form are rare, and joining text to find none would hold it
+    /// twice for a while.
     fn simplest(&self, form: Form) -> Form {
-        if form != Form::UNDERSCORES {
-            return form;
+        if self.is_verbatim {
+            return Form::Normal;
         }
+        let plain_form = match form {
+            Form::Normal | Form::OpenMetrics(Escaping::AllowUtf8) => return form,
+            Form::Text(Escaping::AllowUtf8) => return Form::Normal,
+            Form::Text(_) => Form::Normal,
+            Form::OpenMetrics(_) => Form::OpenMetrics(Escaping::AllowUtf8),
+        };
         let plain = self.plain_names.get_or_init(|| {
-            let pieces = self.pieces(Form::NORMAL);
-            pieces.iter().all(|piece| form.is_normal(piece))
+            let pieces = self.pieces(Form::Normal);
+            pieces.iter().all(|piece| has_plain_names(piece))
         });
-        if *plain { Form::NORMAL } else { form }
+        if *plain { plain_form } else { form }
     }
 
     /// The text in a form, in the pieces it lies in. Where they are few they
     /// are not joined for it: that would only move the text in memory.
     pub fn pieces(&self, form: Form) -> Vec<Bytes> {
         let form = self.simplest(form);
-        if form == Form::NORMAL && self.normal.text.get().is_none() {
+        if form == Form::Normal && self.normal.text.get().is_none() {
             let fragments = self.fragments();
             if fragments.is_in_few_pieces() {
                 return fragments.pieces().collect();
@@ -94,12 +119,13 @@ impl Page {
         let Some(variant) = self.simplest(form).variant() else {
             return self.normal.text.get_or_init(|| self.join());
         };
-        self.variants()[variant].text.get_or_init(|| {
-            let normal = self.text(Form::NORMAL);
+        self.variant(variant).text.get_or_init(|| {
+            let normal = self.text(Form::Normal);
+            let family = self.family.get().map(|family| &**family);
             // Whole texts are UTF-8, and pages hold whole texts.
             let shown = std::str::from_utf8(normal)
                 .ok()
-                .and_then(|text| form.show(text));
+                .and_then(|text| form.show(text, family));
             shown.map_or_else(|| normal.clone(), Bytes::from)
         })
     }
@@ -107,7 +133,7 @@ impl Page {
     /// Where the first head of a family begins in the normal text, if one does.
     pub fn first_head(&self) -> Option<usize> {
         *self.first_head.get_or_init(|| {
-            let text = self.text(Form::NORMAL);
+            let text = self.text(Form::Normal);
             // No other line begins so, and line feeds in values are escaped.
             if text.first() == Some(&b'#') {
                 return Some(0);
@@ -121,14 +147,14 @@ impl Page {
         let form = self.simplest(form);
         let made = match form.variant() {
             None => &self.normal,
-            Some(variant) => &self.variants()[variant],
+            Some(variant) => self.variant(variant),
         };
         made.packed.get_or_init(|| {
-            if form != Form::NORMAL && self.text(form).as_ptr() == self.text(Form::NORMAL).as_ptr()
+            if form != Form::Normal && self.text(form).as_ptr() == self.text(Form::Normal).as_ptr()
             {
-                return self.packed(Form::NORMAL).clone();
+                return self.packed(Form::Normal).clone();
             }
-            if form == Form::NORMAL && self.len <= COPIED_TO_PACK {
+            if form == Form::Normal && self.len <= COPIED_TO_PACK {
                 return self.packed_copy();
             }
             Packed::new(self.text(form))
@@ -160,12 +186,11 @@ impl Page {
 
     /// What was made in a form, as far as something was.
     fn made(&self, form: Form) -> Option<&Made> {
-        let Some(variant) = form.variant() else {
-            return Some(&self.normal);
-        };
-        match self.plain_names.get() {
-            Some(true) if form == Form::UNDERSCORES => Some(&self.normal),
-            _ => Some(&self.variants.get()?[variant]),
+        let is_known = form == Form::Normal || self.is_verbatim || self.plain_names.get().is_some();
+        let form = if is_known { self.simplest(form) } else { form };
+        match form.variant() {
+            None => Some(&self.normal),
+            Some(variant) => Some(&**self.variants.get()?[variant].get()?),
         }
     }
 
@@ -175,8 +200,36 @@ impl Page {
         made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
     }
 
-    fn variants(&self) -> &[Made; Form::VARIANTS] {
-        self.variants.get_or_init(Box::default)
+    fn variant(&self, variant: usize) -> &Made {
+        let variants = self.variants.get_or_init(Box::default);
+        variants[variant].get_or_init(Box::default)
+    }
+
+    /// Whether the text begins with a head, so that it is known which family
+    /// its first samples are of.
+    pub fn begins_with_head(&self) -> bool {
+        let fragments = self.fragments();
+        fragments.count() > 0 && fragments.text_at(0).first() == Some(&b'#')
+    }
+
+    /// Says which family the samples before the first head are of. They are of
+    /// it for as long as the page is not changed.
+    pub fn continues(&self, family: &str) {
+        self.family.get_or_init(|| Box::from(family));
+    }
+
+    /// The family of the last samples, where it is known, escaped.
+    pub fn last_family(&self) -> Option<Box<str>> {
+        let text = std::str::from_utf8(self.text(Form::Normal)).ok()?;
+        let at = match text.rfind("\n# TYPE ") {
+            Some(at) => at + 1,
+            None if text.starts_with("# TYPE ") => 0,
+            None => return self.family.get().cloned(),
+        };
+        match Parser::new(&text[at..], Format::Text).next(&mut Labels::new()) {
+            Ok(Some(Entry::Type { name, .. })) => Some(Box::from(name)),
+            _ => None,
+        }
     }
 
     fn join(&self) -> Bytes {
@@ -233,6 +286,7 @@ impl Page {
         Page {
             len: rest.len(),
             fragments: Mutex::new(rest),
+            is_verbatim: self.is_verbatim,
             ..Page::default()
         }
     }
@@ -258,6 +312,7 @@ impl Page {
         self.normal = Made::default();
         self.first_head = OnceLock::new();
         self.plain_names = OnceLock::new();
+        self.family = OnceLock::new();
         self.variants = OnceLock::new();
         let fragments = self.fragments.get_mut();
         let fragments = fragments.unwrap_or_else(PoisonError::into_inner);
@@ -273,9 +328,11 @@ impl Clone for Page {
         Page {
             fragments: Mutex::new(self.fragments().clone()),
             len: self.len,
+            is_verbatim: self.is_verbatim,
             normal: Made::default(),
             first_head: OnceLock::new(),
             plain_names: self.plain_names.clone(),
+            family: OnceLock::new(),
             variants: OnceLock::new(),
         }
     }

@@ -18,6 +18,13 @@ const LARGEST: usize = 2 * PAGE_SIZE;
 /// ... and joined with a neighbour when it falls below this.
 const SMALLEST: usize = PAGE_SIZE / 4;
 
+/// What fragments are found by, in the order of the output.
+pub trait RopeKey: Ord {
+    /// Whether the fragment is verbatim text. Such fragments come last, and
+    /// have pages of their own, which are the same in every form.
+    fn is_verbatim(&self) -> bool;
+}
+
 /// Fragments under ordered keys.
 #[derive(Debug)]
 pub struct Rope<K> {
@@ -30,6 +37,19 @@ pub struct Rope<K> {
 struct Slot<K> {
     keys: Vec<K>,
     page: Arc<Page>,
+}
+
+impl<K: RopeKey> Slot<K> {
+    fn of(key: K, text: Bytes) -> Self {
+        let page = match key.is_verbatim() {
+            true => Page::verbatim(text),
+            false => Page::of(text),
+        };
+        Slot {
+            keys: vec![key],
+            page: Arc::new(page),
+        }
+    }
 }
 
 /// Where a fragment was when it was last set. Others may have moved it since.
@@ -64,7 +84,7 @@ impl<K> Default for Rope<K> {
     }
 }
 
-impl<K: Ord> Rope<K> {
+impl<K: RopeKey> Rope<K> {
     /// Bytes of text.
     pub fn len(&self) -> usize {
         self.len
@@ -142,12 +162,12 @@ impl<K: Ord> Rope<K> {
         self.len += text.len();
         let (at, found) = self.find(&key, *place);
         let Some(slot) = self.slots.get_mut(at) else {
-            self.slots.push(Slot {
-                keys: vec![key],
-                page: Arc::new(Page::of(text)),
-            });
+            self.slots.push(Slot::of(key, text));
             return Bytes::new();
         };
+        if found.is_err() && slot.page.is_verbatim() != key.is_verbatim() {
+            return self.set_apart(at, key, text);
+        }
         let (Ok(index) | Err(index)) = found;
         *place = Place {
             slot: at as u32,
@@ -175,6 +195,21 @@ impl<K: Ord> Rope<K> {
         }
         self.balance(at);
         freed
+    }
+
+    /// Adds a fragment that belongs next to the slot at `at` and not into it,
+    /// since it is verbatim and the slot is not, or the other way round.
+    fn set_apart(&mut self, at: usize, key: K, text: Bytes) -> Bytes {
+        let at = at + usize::from(key.is_verbatim());
+        match self.slots.get_mut(at) {
+            Some(slot) if slot.page.is_verbatim() == key.is_verbatim() => {
+                Arc::make_mut(&mut slot.page).insert(0, text);
+                slot.keys.insert(0, key);
+                self.balance(at);
+            }
+            _ => self.slots.insert(at, Slot::of(key, text)),
+        }
+        Bytes::new()
     }
 
     /// Removes the fragment under `key`, if it is there. Returns what is to be
@@ -227,8 +262,12 @@ impl<K: Ord> Rope<K> {
         } else if len < SMALLEST {
             // A page between two large ones stays small: better that than
             // copying a large one again and again.
-            let next = self.slots.get(at + 1).map(|slot| slot.page.len());
-            let previous = at.checked_sub(1).map(|at| self.slots[at].page.len());
+            let verbatim = self.slots[at].page.is_verbatim();
+            let joined = |slot: &&Slot<K>| slot.page.is_verbatim() == verbatim;
+            let next = self.slots.get(at + 1).filter(joined);
+            let next = next.map(|slot| slot.page.len());
+            let previous = at.checked_sub(1).map(|at| &self.slots[at]).filter(joined);
+            let previous = previous.map(|slot| slot.page.len());
             if next.is_some_and(|next| len + next <= PAGE_SIZE) {
                 self.join_with_next(at);
             } else if previous.is_some_and(|previous| len + previous <= PAGE_SIZE) {
@@ -333,9 +372,26 @@ mod tests {
         text
     }
 
-    fn check<K: Ord>(rope: &Rope<K>) {
+    /// Keys from here on are of verbatim text.
+    const VERBATIM: u32 = 120;
+
+    impl RopeKey for u32 {
+        fn is_verbatim(&self) -> bool {
+            *self >= VERBATIM
+        }
+    }
+
+    impl RopeKey for u16 {
+        fn is_verbatim(&self) -> bool {
+            u32::from(*self) >= VERBATIM
+        }
+    }
+
+    fn check<K: RopeKey>(rope: &Rope<K>) {
         for slot in &rope.slots {
             assert!(!slot.keys.is_empty());
+            let verbatim = slot.page.is_verbatim();
+            assert!(slot.keys.iter().all(|key| key.is_verbatim() == verbatim));
             let single = slot.keys.len() == 1;
             assert!(single || slot.page.len() <= LARGEST, "{}", slot.page.len());
         }
@@ -418,13 +474,13 @@ mod tests {
             rope.set(key, Bytes::from(vec![b'a'; 4000]));
         }
         for page in rope.pages() {
-            page.packed(Form::NORMAL);
+            page.packed(Form::Normal);
         }
         rope.set(50, Bytes::from(vec![b'b'; 4000]));
         let stale = rope
             .pages()
             .iter()
-            .filter(|page| !page.is_packed(Form::NORMAL))
+            .filter(|page| !page.is_packed(Form::Normal))
             .count();
         assert_eq!(stale, 1);
     }
@@ -438,11 +494,11 @@ mod tests {
         // After joining, a fragment lies inside its page's text.
         let pages = rope.pages();
         for page in &pages {
-            page.text(Form::NORMAL);
+            page.text(Form::Normal);
         }
         let fragment = rope.get(&50).unwrap();
         let inside = pages.iter().any(|page| {
-            let range = page.text(Form::NORMAL).as_ptr_range();
+            let range = page.text(Form::Normal).as_ptr_range();
             range.contains(&fragment.as_ptr())
         });
         assert!(inside);

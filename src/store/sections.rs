@@ -13,7 +13,7 @@ use super::family::FamilyIndex;
 use super::family_name::FamilyName;
 use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
-use super::rope::Rope;
+use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
 use super::{
     Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Totals,
@@ -69,6 +69,12 @@ pub struct ShownFamily {
     pub came: u64,
     pub head: Bytes,
     pub samples: Bytes,
+}
+
+impl RopeKey for Key {
+    fn is_verbatim(&self) -> bool {
+        matches!(self, Key::Verbatim(_))
+    }
 }
 
 /// When each app was last heard from. Its samples change with every push, so

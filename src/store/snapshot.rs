@@ -10,7 +10,7 @@ use super::bundle::Bundles;
 use super::messages::Messages;
 use super::natives::FamilyNatives;
 use super::page::Page;
-use crate::exposition::Form;
+use crate::exposition::{Escaping, Form, Text};
 
 /// The output as its pages, in order. Taking one copies no text, and what is
 /// written later does not touch it.
@@ -65,7 +65,7 @@ impl Snapshot {
         Snapshot {
             pages,
             len,
-            form: Form::NORMAL,
+            form: Form::Normal,
             merged: false,
             natives: Vec::new(),
             next: Arc::default(),
@@ -100,10 +100,27 @@ impl Snapshot {
         &self.natives
     }
 
-    /// One text, shown like the store's own.
-    pub fn of(text: Bytes) -> Self {
-        let len = text.len();
-        Snapshot::new(vec![Arc::new(Page::of(text))], len, Arc::default())
+    /// Families in normal text, shown like the store's own, and after them text
+    /// that is shown as it is.
+    pub fn of(families: Bytes, verbatim: Bytes) -> Self {
+        let len = families.len() + verbatim.len();
+        let merged = verbatim.is_empty();
+        let pages = [Page::of(families), Page::verbatim(verbatim)];
+        let pages = pages.into_iter().filter(|page| page.len() > 0);
+        Snapshot::new(pages.map(Arc::new).collect(), len, Arc::default()).of_families(merged)
+    }
+
+    /// The families in normal text, and the text that is shown as it is, each
+    /// in one piece.
+    pub fn parts(&self) -> (Text, Text) {
+        let of = |verbatim| {
+            let pages = self.pages.iter();
+            let pieces = pages
+                .filter(|page| page.is_verbatim() == verbatim)
+                .flat_map(|page| page.pieces(Form::Normal));
+            Text::concat(&pieces.collect::<Vec<_>>())
+        };
+        (of(false), of(true))
     }
 
     /// The same in a form that a reader asked for.
@@ -111,18 +128,35 @@ impl Snapshot {
     pub fn in_form(mut self, form: Form) -> Self {
         const END: &[u8] = b"# EOF\n";
         self.form = form;
-        if form.open_metrics {
+        if form.needs_family() {
+            self.tell_families();
+        }
+        if form.is_open_metrics() {
             self.pages.push(Arc::new(Page::of(Bytes::from_static(END))));
             self.len += END.len();
         }
         self
     }
 
+    /// Tells each page that begins with samples which family they are of: that
+    /// of the last head before them.
+    fn tell_families(&self) {
+        for pair in self.pages.windows(2) {
+            let [before, page] = pair else { continue };
+            if page.is_verbatim() || page.begins_with_head() {
+                continue;
+            }
+            if let Some(family) = before.last_family() {
+                page.continues(&family);
+            }
+        }
+    }
+
     /// Families as protobuf, all made now. [`Store::messages`](super::Store)
     /// keeps what it makes of the whole output.
     #[must_use]
-    pub fn in_messages(&self, underscores: bool) -> Self {
-        Messages::of(self, underscores, &Messages::default()).snapshot()
+    pub fn in_messages(&self, escaping: Escaping) -> Self {
+        Messages::of(self, escaping, &Messages::default()).snapshot()
     }
 
     /// The pages' texts, each made when its turn comes.
@@ -136,7 +170,7 @@ impl Snapshot {
 
     /// Bytes of text. Forms other than the normal one are made for it.
     pub fn len(&self) -> usize {
-        if self.form == Form::NORMAL {
+        if self.form == Form::Normal {
             return self.len;
         }
         self.pages.iter().map(|page| page.len_in(self.form)).sum()
@@ -160,7 +194,7 @@ impl Snapshot {
     /// that is done as it is sent, in memory that is at hand. Other threads
     /// would take fresh memory for it, which costs more than they save.
     pub fn unmade(&self, packed: bool) -> usize {
-        if !packed && self.form == Form::NORMAL {
+        if !packed && self.form == Form::Normal {
             return 0;
         }
         let made = |page: &&Arc<Page>| match packed {

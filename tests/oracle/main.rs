@@ -30,6 +30,7 @@ enum Difference {
     Crlf,
     DuplicateSeries,
     NulInComment,
+    IncompleteHead,
     NameFirst,
     HashWithoutBlank,
     HalfQuotedName,
@@ -44,12 +45,13 @@ enum Difference {
 }
 
 impl Difference {
-    const ALL: [Difference; 16] = [
+    const ALL: [Difference; 17] = [
         Difference::LastNewline,
         Difference::LeadingBlank,
         Difference::Crlf,
         Difference::DuplicateSeries,
         Difference::NulInComment,
+        Difference::IncompleteHead,
         Difference::NameFirst,
         Difference::HashWithoutBlank,
         Difference::HalfQuotedName,
@@ -70,6 +72,7 @@ impl Difference {
             Difference::Crlf => "crlf",
             Difference::DuplicateSeries => "duplicate-series",
             Difference::NulInComment => "nul-in-comment",
+            Difference::IncompleteHead => "incomplete-head",
             Difference::NameFirst => "name-first",
             Difference::HashWithoutBlank => "hash-without-blank",
             Difference::HalfQuotedName => "half-quoted-name",
@@ -220,6 +223,17 @@ fn compare(format: Format, text: &str, answer: &Answer) -> Result<Vec<Difference
             differences.push(named.ok_or_else(|| format!("refused alone: {error}"))?);
         }
         Err(_) => {}
+        // It is read, and not passed on as it is.
+        Ok(families) if families.unfit_as_it_is().is_some() => {
+            let expfmt = answer.expfmt.as_ref().map(|verdict| verdict.error.as_str());
+            let taken = expfmt.is_some_and(|error| {
+                error.is_empty() || error.ends_with("unexpected end of input stream")
+            });
+            if answer.scrape.error.is_empty() || !taken {
+                return Err(format!("unfit as it is alone: {refusals:?}"));
+            }
+            differences.push(Difference::IncompleteHead);
+        }
         Ok(_) if refusals.is_empty() => {
             let theirs = answer.scrape.samples.clone().unwrap_or_default();
             let ours = read(format, text);

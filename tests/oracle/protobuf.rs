@@ -5,8 +5,8 @@ use std::collections::hash_map::RandomState;
 
 use exporter_proxy::exposition::protobuf::{self, Natives, decode, encode};
 use exporter_proxy::exposition::{
-    Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Timestamps, Value, normalize,
-    unescape_help,
+    Escaping, Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Timestamps, Value,
+    normalize, unescape_help,
 };
 use serde::Deserialize;
 
@@ -117,7 +117,7 @@ fn the_reference_reads_our_messages_as_the_text_they_were() {
     let texts = normal_texts();
     let bodies: Vec<Vec<u8>> = texts
         .iter()
-        .map(|text| encode(text, &Natives::default(), false))
+        .map(|text| encode(text, &Natives::default(), Escaping::AllowUtf8))
         .collect();
     let requests: Vec<_> = bodies.iter().map(|body| ("messages", &**body)).collect();
     let answers: Vec<Converted> = ask(&oracle, &requests);
@@ -237,7 +237,7 @@ fn the_scraper_reads_native_histograms_as_they_were_pushed() {
     let natives: Vec<Native> = decoded.natives.iter().map(|it| it.native.clone()).collect();
     let mut index = Natives::default();
     index.add("n", &natives);
-    let again = encode(&decoded.text, &index, false);
+    let again = encode(&decoded.text, &index, Escaping::AllowUtf8);
     let answers: Vec<Converted> = ask(&oracle, &[("messages", &body), ("messages", &again)]);
     for answer in &answers {
         assert_eq!(answer.scrape.error, "");

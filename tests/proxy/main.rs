@@ -15,6 +15,7 @@ mod capnp;
 mod check_config;
 mod echo;
 mod faults;
+mod formats;
 mod groups;
 mod growth;
 mod guard;

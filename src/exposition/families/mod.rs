@@ -27,6 +27,7 @@ pub struct Families<'t> {
     format: Format,
     heads: Vec<Head<'t>>,
     lines: Vec<Line>,
+    unfit: Option<ParseError>,
 }
 
 /// What a family is, and the first and last of its samples in `lines`.
@@ -34,8 +35,9 @@ pub struct Families<'t> {
 struct Head<'t> {
     name: &'t str,
     kind: Option<Kind>,
-    help: &'t str,
-    unit: &'t str,
+    /// `None` until a line says so; a line may say that it is empty.
+    help: Option<&'t str>,
+    unit: Option<&'t str>,
     samples: usize,
     first: u32,
     last: u32,
@@ -78,6 +80,7 @@ impl<'t> Families<'t> {
                 format,
                 heads: Vec::new(),
                 lines: Vec::new(),
+                unfit: None,
             },
             by_name: HashMap::new(),
             last: None,
@@ -102,6 +105,12 @@ impl<'t> Families<'t> {
                 families: self,
                 head,
             })
+    }
+
+    /// Why the text cannot be passed on as it is, though its families can be
+    /// read: one of the reference's two readers would refuse it.
+    pub fn unfit_as_it_is(&self) -> Option<&ParseError> {
+        self.unfit.as_ref()
     }
 
     /// Samples in all families.
@@ -131,11 +140,11 @@ impl<'f, 't> FamilyView<'f, 't> {
 
     /// Still escaped. None that is empty.
     pub fn help(&self) -> Option<&'t str> {
-        Some(self.head.help).filter(|help| !help.is_empty())
+        self.head.help.filter(|help| !help.is_empty())
     }
 
     pub fn unit(&self) -> Option<&'t str> {
-        Some(self.head.unit).filter(|unit| !unit.is_empty())
+        self.head.unit.filter(|unit| !unit.is_empty())
     }
 
     pub fn sample_count(&self) -> usize {
@@ -215,11 +224,10 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
             Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
             Entry::Eof => {}
             Entry::Help { name, help } => {
+                // In text, an empty help is none, however often it comes.
+                let counts = self.families.format == Format::OpenMetrics || !help.is_empty();
                 let head = self.head(name);
-                if help.is_empty() {
-                } else if head.help.is_empty() {
-                    head.help = help;
-                } else {
+                if counts && head.help.replace(help).is_some() {
                     let family = head.name.to_owned();
                     return Err(at_start(Reason::SecondHelp { family }));
                 }
@@ -238,11 +246,14 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
             }
             Entry::Unit { name, unit } => {
                 let head = self.head(name);
-                if !head.unit.is_empty() {
+                if head.unit.replace(unit).is_some() {
                     let family = head.name.to_owned();
                     return Err(at_start(Reason::SecondUnit { family }));
                 }
-                head.unit = unit;
+            }
+            Entry::Incomplete { expected, at } => {
+                let unfit = &mut self.families.unfit;
+                unfit.get_or_insert_with(|| parser.incomplete(expected, at));
             }
         }
         self.last = None;
@@ -281,8 +292,8 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
             self.families.heads.push(Head {
                 name,
                 kind: None,
-                help: "",
-                unit: "",
+                help: None,
+                unit: None,
                 samples: 0,
                 first: END,
                 last: END,
@@ -334,12 +345,15 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         head.samples += 1;
 
         let families = &self.families;
-        let before = self.seen.insert(sample.name, labels, index, |other| {
+        let time = |sample: &Sample<'_>| sample.timestamp.map(|it| it.milliseconds);
+        let point = (sample.name, &*labels, time(sample));
+        let before = self.seen.insert(point, index, |other| {
             let mut labels = Labels::new();
             let raw = families.raw(&families.lines[other as usize]);
             let sample = parse::sample(raw, families.format, &mut labels);
             labels.sort();
-            (sample.map_or("", |sample| sample.name), labels)
+            let name = sample.map_or("", |sample| sample.name);
+            (name, labels, sample.as_ref().and_then(time))
         });
         match before {
             None => Ok(()),

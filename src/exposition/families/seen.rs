@@ -1,4 +1,5 @@
-//! The series of one text, to find those that are there twice.
+//! The points of one text, to find those that are there twice: a series with a
+//! timestamp may come again at another time.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -31,28 +32,27 @@ impl<'a, H: BuildHasher> Seen<'a, H> {
         }
     }
 
-    /// Adds the series that is the `number`th, from 0. `labels` are sorted.
-    /// If it is there already, the number it has; `series` tells the name and
-    /// the sorted labels of a number.
+    /// Adds the point that is the `number`th, from 0: a name, sorted labels and
+    /// a time in milliseconds. If it is there already, the number it has;
+    /// `point` tells what a number is.
     pub(super) fn insert<'t>(
         &mut self,
-        name: &str,
-        labels: &Labels<'_>,
+        (name, labels, time): (&str, &Labels<'_>, Option<i64>),
         number: u32,
-        series: impl Fn(u32) -> (&'t str, Labels<'t>),
+        point: impl Fn(u32) -> (&'t str, Labels<'t>, Option<i64>),
     ) -> Option<u32> {
         if self.slots.len() < (self.hashes.len() + 1) * 2 {
             self.grow();
         }
-        write_key(&mut self.key, name, labels);
+        write_key(&mut self.key, name, labels, time);
         let mut hasher = self.hash.build_hasher();
         hasher.write(&self.key);
         let hash = hasher.finish();
         let mut at = hash as usize & (self.slots.len() - 1);
         while let Some(other) = self.slots[at].checked_sub(1) {
             if self.hashes[other as usize] == hash {
-                let (name, labels) = series(other);
-                write_key(&mut self.other, name, &labels);
+                let (name, labels, time) = point(other);
+                write_key(&mut self.other, name, &labels, time);
                 if self.other == self.key {
                     return Some(other);
                 }
@@ -78,7 +78,7 @@ impl<'a, H: BuildHasher> Seen<'a, H> {
     }
 }
 
-fn write_key(key: &mut Vec<u8>, name: &str, labels: &Labels<'_>) {
+fn write_key(key: &mut Vec<u8>, name: &str, labels: &Labels<'_>, time: Option<i64>) {
     key.clear();
     key.extend_from_slice(name.as_bytes());
     for label in labels {
@@ -86,5 +86,9 @@ fn write_key(key: &mut Vec<u8>, name: &str, labels: &Labels<'_>) {
         key.extend_from_slice(label.name.as_bytes());
         key.push(SEPARATOR);
         key.extend_from_slice(label.value.as_bytes());
+    }
+    if let Some(time) = time {
+        key.extend([SEPARATOR; 2]);
+        key.extend(time.to_le_bytes());
     }
 }

@@ -221,7 +221,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
                     return None;
                 }
             }
-            Some(Entry::Sample(_) | Entry::Unit { .. } | Entry::Eof) => return None,
+            Some(_) => return None,
         }
         Some(())
     }

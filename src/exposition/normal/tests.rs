@@ -2,7 +2,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::*;
 use crate::exposition::Clash;
-use crate::exposition::Form;
+use crate::exposition::{Entry, Escaping, Form, unescape};
 
 fn normal<'a>(added: &'a [Added<'a>], keep: bool) -> Normal<'a, BuildHasherDefault<DefaultHasher>> {
     const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
@@ -229,24 +229,40 @@ proptest! {
             shown.push_str(std::str::from_utf8(&family.head()).unwrap());
             shown.push_str(family.samples.as_str());
         }
-        for open_metrics in [false, true] {
-            for underscores in [false, true] {
-                // Families that underscores make the same are for the
-                // store to hold apart, which knows all of them.
-                let names: HashSet<_> = families.iter().map(|family| super::super::plain_name(&family.name)).collect();
-                if underscores && names.len() < families.len() {
-                    continue;
-                }
-                let form = Form { open_metrics, underscores };
-                let mut out = form.show(&shown).unwrap_or_else(|| shown.clone());
+        for escaping in Escaping::ALL {
+            // Families that a scheme makes the same are for the store to hold
+            // apart, which knows all of them.
+            let names: HashSet<_> = families.iter().map(|family| {
+                escaping.metric(&unescape(&family.name)).into_owned()
+            }).collect();
+            if names.len() < families.len() {
+                continue;
+            }
+            for form in [Form::Text(escaping), Form::OpenMetrics(escaping)] {
+                let mut out = form.show(&shown, None).unwrap_or_else(|| shown.clone());
                 let mut format = Format::Text;
-                if open_metrics {
+                if form.is_open_metrics() {
                     out.push_str("# EOF\n");
                     format = Format::OpenMetrics;
                 }
                 let mut parser = crate::exposition::Parser::new(&out, format);
                 let mut labels = Labels::new();
-                while parser.next(&mut labels).map_err(|fault| TestCaseError::fail(format!("{fault} in {form:?}:\n{out}")))?.is_some() {}
+                loop {
+                    let entry = parser.next(&mut labels).map_err(|fault| {
+                        TestCaseError::fail(format!("{fault} in {form:?}:\n{out}"))
+                    })?;
+                    let (name, labels) = match entry {
+                        None => break,
+                        Some(Entry::Help { name, .. } | Entry::Type { name, .. }) => (name, None),
+                        Some(Entry::Sample(sample)) => (sample.name, Some(&labels)),
+                        Some(_) => continue,
+                    };
+                    if escaping != Escaping::AllowUtf8 {
+                        let mut labels = labels.into_iter().flatten();
+                        prop_assert!(is_plain_name(name), "{form:?}:\n{out}");
+                        prop_assert!(labels.all(|it| is_plain_label(it.name)), "{form:?}:\n{out}");
+                    }
+                }
             }
         }
     }

@@ -6,6 +6,8 @@ use super::escape::bad_escape;
 use super::{Entry, Format};
 use crate::exposition::Kind;
 
+const KINDS: &str = "\"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone";
+
 impl<'t> Cursor<'t> {
     /// The line from its `#` on. `None`: a comment.
     pub(super) fn head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
@@ -17,15 +19,24 @@ impl<'t> Cursor<'t> {
     }
 
     fn text_head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
+        let start = self.at;
         self.blanks();
+        // Without a blank, the scrape parser sees a comment.
+        let is_comment = start == self.at;
         let word = self.token();
         if !matches!(word, "HELP" | "TYPE") || self.at == self.line.len() {
             return self.comment();
         }
         self.blanks();
+        if self.at == self.line.len() {
+            return Ok(self.incomplete("a metric name", is_comment));
+        }
         let name = self.head_name()?;
         if self.at == self.line.len() && word == "HELP" {
             return Ok(None);
+        }
+        if self.rest().bytes().all(|byte| matches!(byte, b' ' | b'\t')) && word == "TYPE" {
+            return Ok(self.incomplete(KINDS, is_comment));
         }
         if !matches!(self.peek(), Some(b' ' | b'\t')) {
             return Err(self.unexpected("a blank after the metric's name"));
@@ -37,10 +48,13 @@ impl<'t> Cursor<'t> {
         self.at += 1;
         match Kind::of_text(self.rest()) {
             Some(kind) => Ok(Some(Entry::Type { name, kind })),
-            None => Err(self.unexpected_rest(
-                "\"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone",
-            )),
+            None => Err(self.unexpected_rest(KINDS)),
         }
+    }
+
+    fn incomplete(&self, expected: &'static str, is_comment: bool) -> Option<Entry<'t>> {
+        let at = self.line.len();
+        (!is_comment).then_some(Entry::Incomplete { expected, at })
     }
 
     fn open_metrics_head(&mut self) -> Result<Entry<'t>, Box<Fault>> {

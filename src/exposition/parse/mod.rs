@@ -55,6 +55,13 @@ pub enum Entry<'t> {
         name: &'t str,
         unit: &'t str,
     },
+    /// A head of text 0.0.4 that names no family or no kind. `expfmt` reads it
+    /// as a comment; the scrape parser refuses the whole text.
+    Incomplete {
+        /// What is missing at this byte of the line.
+        expected: &'static str,
+        at: usize,
+    },
     Sample(Sample<'t>),
     /// `# EOF`, which ends OpenMetrics and nothing else.
     Eof,
@@ -130,6 +137,13 @@ impl<'t> Parser<'t> {
     /// The line that was read last, from 1. Before the first, 0.
     pub fn line(&self) -> usize {
         self.number
+    }
+
+    /// What an [`Entry::Incomplete`] on the line that was read last would be
+    /// refused with.
+    pub(super) fn incomplete(&self, expected: &'static str, at: usize) -> ParseError {
+        let reason = Reason::unexpected(expected, "the end of the line");
+        self.error(&Fault::new(at, reason))
     }
 
     /// Where that line begins in the text, in bytes.

@@ -1,5 +1,6 @@
 //! Normal text and its native histograms become delimited messages.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -7,11 +8,10 @@ use bytes::Bytes;
 use super::field::{bucket, family, histogram, label, metric, quantile, single, summary};
 use super::metric_type;
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
-use crate::exposition::form::plain_meant;
 use crate::exposition::metric::Grouping;
-use crate::exposition::normal::{is_plain_label, is_plain_name};
+use crate::exposition::normal::is_plain_label;
 use crate::exposition::{
-    Entry, Format, Kind, Labels, Metric, Native, Parser, Value, unescape, unescape_help,
+    Entry, Escaping, Format, Kind, Labels, Metric, Native, Parser, Value, unescape, unescape_help,
 };
 
 /// Native histograms by family and labels.
@@ -34,19 +34,18 @@ impl<'n> Natives<'n> {
 
 /// Whole families of normal text as messages, one after the other, each after
 /// its length. Where a native histogram is known, its message stands in the
-/// place of the classic one. With `underscores`, names stay within
-/// `[a-zA-Z0-9_:]`.
+/// place of the classic one.
 ///
 /// What the schema has no place for: samples that are no part of a histogram
 /// or summary are left out ([`Metrics::strays`](crate::exposition::Metrics)),
 /// and a summary's count loses its fraction. A sum that is not there reads as
 /// 0, and a count as that of the highest bucket. Lines that are no normal text
 /// are passed over.
-pub fn encode(text: &str, natives: &Natives<'_>, underscores: bool) -> Vec<u8> {
+pub fn encode(text: &str, natives: &Natives<'_>, escaping: Escaping) -> Vec<u8> {
     let mut writer = Writer {
         out: Vec::with_capacity(text.len() / 2),
         natives,
-        underscores,
+        escaping,
         family: Vec::new(),
         metric: Vec::new(),
         value: Vec::new(),
@@ -83,7 +82,7 @@ pub fn encode(text: &str, natives: &Natives<'_>, underscores: bool) -> Vec<u8> {
 struct Writer<'n> {
     out: Vec<u8>,
     natives: &'n Natives<'n>,
-    underscores: bool,
+    escaping: Escaping,
     family: Vec<u8>,
     metric: Vec<u8>,
     value: Vec<u8>,
@@ -102,15 +101,8 @@ impl Writer<'_> {
         let natives = self.natives.by_family.get(name);
         let meant = unescape(name);
         self.family.clear();
-        if self.underscores && !is_plain_name(name) {
-            put_bytes(
-                &mut self.family,
-                family::NAME,
-                plain_meant(&meant, ':').as_bytes(),
-            );
-        } else {
-            put_bytes(&mut self.family, family::NAME, meant.as_bytes());
-        }
+        let shown = self.escaping.metric(&meant);
+        put_bytes(&mut self.family, family::NAME, shown.as_bytes());
         if let Some(help) = help {
             let help = unescape_help(help, Format::Text);
             put_bytes(&mut self.family, family::HELP, help.as_bytes());
@@ -176,7 +168,8 @@ impl Writer<'_> {
 
     /// Labels by their names as they are meant.
     fn labels(&mut self, metric: &Metric<'_>) {
-        let plain = |name: &str| !self.underscores || is_plain_label(name);
+        let escaping = self.escaping;
+        let plain = |name: &str| escaping == Escaping::AllowUtf8 || is_plain_label(name);
         let names = || metric.labels.iter().map(|(name, _)| &**name);
         if names().all(plain) && names().is_sorted() {
             for (name, value) in &metric.labels {
@@ -184,17 +177,9 @@ impl Writer<'_> {
             }
             return;
         }
-        let mut labels: Vec<(String, &str)> = metric
-            .labels
-            .iter()
-            .map(|(name, value)| {
-                let shown = if plain(name) {
-                    name.to_string()
-                } else {
-                    plain_meant(name, '_')
-                };
-                (shown, &**value)
-            })
+        let labels = metric.labels.iter();
+        let mut labels: Vec<(Cow<'_, str>, &str)> = labels
+            .map(|(name, value)| (escaping.label(name), &**value))
             .collect();
         labels.sort_unstable();
         for (name, value) in labels {

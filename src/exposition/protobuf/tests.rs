@@ -5,7 +5,7 @@ use std::slice::from_ref;
 
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
 use super::*;
-use crate::exposition::{Added, Clash, Metrics, Native, Normal, Timestamps, normalize};
+use crate::exposition::{Added, Clash, Escaping, Metrics, Native, Normal, Timestamps, normalize};
 
 const LIMITS: Limits = Limits {
     families: 1000,
@@ -467,8 +467,8 @@ fn a_group_is_passed_over() {
 }
 
 /// Text to messages and back.
-fn round(text: &str, underscores: bool) -> String {
-    let body = encode(text, &Natives::default(), underscores);
+fn round(text: &str, escaping: Escaping) -> String {
+    let body = encode(text, &Natives::default(), escaping);
     decode(&body, &LIMITS)
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
         .text
@@ -481,18 +481,18 @@ fn text_comes_back_as_it_was() {
                 h_bucket{a=\"1\",le=\"+Inf\"} 2\nh_sum{a=\"1\"} 3\nh_count{a=\"1\"} 2\n\
                 # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n# TYPE u untyped\nu -1e-9\n\
                 # TYPE \"x.y\" gauge\n{\"x.y\",\"é\"=\"1\"} 1\n";
-    assert_eq!(round(text, false), text);
+    assert_eq!(round(text, Escaping::AllowUtf8), text);
     let plain = text
         .replace("\"x.y\" gauge", "x_y gauge")
         .replace("{\"x.y\",\"é\"=", "x_y{_=");
-    assert_eq!(round(text, true), plain);
+    assert_eq!(round(text, Escaping::Underscores), plain);
 }
 
 #[test]
 fn what_is_missing_or_no_part_is_made_good() {
     let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 4\nh 7\n# TYPE s summary\ns_count 1.5\n# TYPE e histogram\ne 1\n";
     assert_eq!(
-        round(text, false),
+        round(text, Escaping::AllowUtf8),
         "# TYPE h histogram\nh_bucket{le=\"1\"} 4\nh_bucket{le=\"+Inf\"} 4\nh_sum 0\nh_count 4\n\
          # TYPE s summary\ns_sum 0\ns_count 1\n"
     );
@@ -510,7 +510,7 @@ fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
         "{}# TYPE o histogram\no_bucket{{a=\"1\",le=\"+Inf\"}} 1\n",
         before.text
     );
-    let body = encode(&text, &index, false);
+    let body = encode(&text, &index, Escaping::AllowUtf8);
     let after = decode(&body, &LIMITS).expect("sound");
     assert_eq!(after.natives, before.natives);
     assert!(after.text.starts_with(&before.text), "{}", after.text);

@@ -69,12 +69,12 @@ fn expected(store: &Store) -> Vec<u8> {
         natives.add(family, of_family);
     }
     let text = String::from_utf8(snapshot.text()).expect("text");
-    encode(&text, &natives, false)
+    encode(&text, &natives, Escaping::AllowUtf8)
 }
 
 fn shown(store: &Store) -> Vec<u8> {
     let snapshot = store.snapshot_with_natives();
-    store.messages(&snapshot, false).text()
+    store.messages(&snapshot, Escaping::AllowUtf8).text()
 }
 
 proptest! {
@@ -98,7 +98,7 @@ proptest! {
             prop_assert_eq!(shown(&store), expected(&store));
         }
         let whole = store.snapshot_with_natives();
-        prop_assert_eq!(whole.in_messages(false).text(), expected(&store));
+        prop_assert_eq!(whole.in_messages(Escaping::AllowUtf8).text(), expected(&store));
     }
 }
 
@@ -113,7 +113,7 @@ fn a_small_change_leaves_the_other_chunks_as_they_are() {
     };
     let made = |store: &Store| {
         let snapshot = store.snapshot_with_natives();
-        let shown = store.messages(&snapshot, false);
+        let shown = store.messages(&snapshot, Escaping::AllowUtf8);
         shown.pages().to_vec()
     };
     push(&store, 0, all(1).collect());

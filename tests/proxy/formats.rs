@@ -1,0 +1,159 @@
+//! Formats and names, as readers ask for them and senders push them.
+
+use crate::harness::{Answer, Proxy};
+
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+const UTF8: &str = "# TYPE \"disk.free\" gauge\n{\"disk.free\",\"é x\"=\"1\"} 7\n\
+                    # TYPE \"my.h_x\" histogram\n{\"my.h_x_bucket\",le=\"+Inf\"} 1\n{\"my.h_x_sum\"} 1\n{\"my.h_x_count\"} 1\n\
+                    # TYPE plain_total counter\nplain_total 1\n";
+
+fn accepting(proxy: &Proxy, accept: &str) -> Answer {
+    let answer = proxy.request("GET", "/metrics", &[("Accept", accept)]);
+    assert_eq!(answer.status, 200);
+    answer
+}
+
+/// Lines of pushed families, without those of the times of pushes.
+fn pushed(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.contains("push_"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn names_are_escaped_by_the_scheme_that_a_scraper_asks_for() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    assert_eq!(proxy.push("PUT", "/metrics/job/a", UTF8).status, 200);
+    let expected = |disk: &str, label: &str, histogram: &str| {
+        let group = "instance=\"\",job=\"a\"";
+        format!(
+            "# TYPE {disk} gauge\n{disk}{{{label}=\"1\",{group}}} 7\n\
+             # TYPE {histogram} histogram\n{histogram}_bucket{{{group},le=\"+Inf\"}} 1\n\
+             {histogram}_sum{{{group}}} 1\n{histogram}_count{{{group}}} 1\n\
+             # TYPE plain_total counter\nplain_total{{{group}}} 1\n"
+        )
+    };
+    for (escaping, disk, label, histogram) in [
+        ("underscores", "disk_free", "__x", "my_h_x"),
+        ("dots", "disk_dot_free", "____x", "my_dot_h__x"),
+        ("values", "U__disk_2e_free", "U___e9__20_x", "U__my_2e_h__x"),
+        // Not known, so it is as if none were named.
+        ("camels", "disk_free", "__x", "my_h_x"),
+    ] {
+        let text = expected(disk, label, histogram);
+        let answer = accepting(
+            &proxy,
+            &format!("text/plain;version=0.0.4;escaping={escaping}"),
+        );
+        assert_eq!(pushed(&answer.text()), text, "{escaping}");
+        let content_type = answer.header("content-type").expect("a type");
+        assert!(
+            content_type.starts_with("text/plain; version=0.0.4"),
+            "{content_type}"
+        );
+        if ["dots", "values"].contains(&escaping) {
+            assert!(
+                content_type.ends_with(&format!("; escaping={escaping}")),
+                "{content_type}"
+            );
+        }
+        let accept = format!("application/openmetrics-text;version=1.0.0;escaping={escaping}");
+        let answer = accepting(&proxy, &accept);
+        let open = text.replace("# TYPE plain_total", "# TYPE plain") + "# EOF\n";
+        assert_eq!(pushed(&answer.text()), open, "{escaping}");
+        let answer = accepting(&proxy, &format!("{PROTOBUF};escaping={escaping}"));
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        for name in [disk, label, histogram] {
+            assert!(body.contains(name), "{escaping}: no {name} in {body:?}");
+        }
+        assert!(
+            !body.contains("disk.free") && !body.contains("my.h"),
+            "{escaping}: {body:?}"
+        );
+    }
+}
+
+#[test]
+fn names_that_meet_in_a_scheme_are_refused_and_break_no_page() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    assert_eq!(
+        proxy
+            .push("PUT", "/metrics/job/a", "{\"disk.free\"} 1\n")
+            .status,
+        200
+    );
+    for name in ["disk_free", "disk_dot_free", "U__disk_2e_free"] {
+        let answer = proxy.push("PUT", "/metrics/job/b", format!("{name} 1\n"));
+        assert_eq!(answer.status, 400, "{name}: {}", answer.text());
+        assert!(answer.text().contains(name), "{}", answer.text());
+    }
+    for twice in ["a_b", "a_dot_b", "U__a_2e_b"] {
+        let body = format!("m{{\"a.b\"=\"1\",{twice}=\"2\"}} 1\n");
+        let answer = proxy.push("PUT", "/metrics/job/c", body);
+        assert_eq!(answer.status, 400, "{twice}: {}", answer.text());
+    }
+}
+
+#[test]
+fn pushed_names_are_escaped_for_the_reader_whatever_apps_send_verbatim() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    assert_eq!(proxy.push("PUT", "/metrics/job/a", UTF8).status, 200);
+    let added = "# TYPE \"all.hits\" counter\n{\"all.hits\"} 3\n";
+    let answer = proxy.push("POST", "/metrics/job/a?mode=aggregate", added);
+    assert!([200, 202].contains(&answer.status), "{}", answer.text());
+    let verbatim = "own_text 1\n# a comment\n{\"sent.as.it.is\"} 1\n";
+    proxy.push_tcp(format!("{{\"v\": {}}}", serde_json::json!(verbatim)).as_bytes());
+
+    for (accept, disk, hits) in [
+        ("*/*", "disk_free", "all_hits"),
+        (
+            "application/openmetrics-text;version=1.0.0",
+            "disk_free",
+            "all_hits",
+        ),
+        (PROTOBUF, "disk_free", "all_hits"),
+        ("text/plain;escaping=dots", "disk_dot_free", "all_dot_hits"),
+        (
+            "text/plain;escaping=values",
+            "U__disk_2e_free",
+            "U__all_2e_hits",
+        ),
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8",
+            "\"disk.free\"",
+            "\"all.hits\"",
+        ),
+    ] {
+        let answer = accepting(&proxy, accept);
+        if !answer
+            .header("content-type")
+            .is_some_and(|it| it.starts_with("text/plain"))
+        {
+            // Where verbatim text has another form, names in it are escaped too.
+            let body = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(
+                body.contains(disk) && body.contains(hits),
+                "{accept}: {body:?}"
+            );
+            assert!(!body.contains("disk.free"), "{accept}: {body:?}");
+            continue;
+        }
+        let text = answer.text();
+        assert!(
+            text.contains(&format!("# TYPE {disk} gauge\n")),
+            "{accept}:\n{text}"
+        );
+        assert!(
+            text.contains(&format!("# TYPE {hits} counter\n")),
+            "{accept}:\n{text}"
+        );
+        assert!(text.ends_with(verbatim), "{accept}:\n{text}");
+        let quoted = text.contains("\"disk.free\"");
+        assert_eq!(quoted, accept.contains("allow-utf-8"), "{accept}:\n{text}");
+        let one = proxy.request("GET", "/metrics?name[]=disk.free", &[("Accept", accept)]);
+        let body = String::from_utf8_lossy(&one.body).into_owned();
+        assert!(body.contains(disk), "{accept}: {body:?}");
+        assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+    }
+}
