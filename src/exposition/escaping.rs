@@ -122,7 +122,7 @@ pub fn aliases(name: &str) -> Vec<String> {
 
 /// A label name that two of a sample's labels would share in one of the
 /// schemes, or that would then be the metric's. `names` are escaped as text is.
-pub(super) fn shared_label<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<String> {
+pub(super) fn shared_label<'n>(names: &(impl Iterator<Item = &'n str> + Clone)) -> Option<String> {
     Escaping::OLD_CHARACTERS.into_iter().find_map(|escaping| {
         let mut names: Vec<String> = names
             .clone()
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn labels_that_meet_in_any_scheme_are_found() {
-        let shared = |names: &[&str]| shared_label(names.iter().copied());
+        let shared = |names: &[&str]| shared_label(&names.iter().copied());
         assert_eq!(shared(&["a", "a.b"]), None);
         assert_eq!(shared(&["a_b", "a.b"]), Some("a_b".to_owned()));
         assert_eq!(shared(&["a_dot_b", "a.b"]), Some("a_dot_b".to_owned()));

@@ -216,7 +216,7 @@ fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
     if let Some((name, _)) = labels.iter().find(|(name, _)| name.contains('\0')) {
         return Err(LabelFault::Nul((*name).to_owned()));
     }
-    match shared_label(labels.iter().map(|(name, _)| *name)) {
+    match shared_label(&labels.iter().map(|(name, _)| *name)) {
         Some(name) if name == METRIC => Err(LabelFault::MetricName(name)),
         Some(name) => Err(LabelFault::Repeated(name)),
         None => Ok(()),

@@ -119,7 +119,7 @@ pub fn single<H: BuildHasher>(
     let mut shown = Vec::with_capacity(added.len());
     put_on(&mut shown, &Labels::new(), added);
     let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
-    if !plain_labels && shared_label(names_of(&shown)).is_some() {
+    if !plain_labels && shared_label(&names_of(&shown)).is_some() {
         return None;
     }
     let (mut text, mut full) = (String::new(), String::new());
@@ -275,7 +275,7 @@ fn write_family<'t, H: BuildHasher>(
         labels.sort();
         put_on(&mut shown, &labels, normal.added);
         let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
-        if !plain_labels && let Some(name) = shared_label(names_of(&shown)) {
+        if !plain_labels && let Some(name) = shared_label(&names_of(&shown)) {
             return Err(fault(Reason::DuplicateLabel { name }));
         }
         let timestamp = match normal.timestamps {
