@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::media::Media;
 use super::{Fault, Group, Intake};
 use crate::coding::{self, Coding};
 use crate::exposition::{
-    Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, format_of,
-    normalize_as, plain_name, protobuf, write_label_value,
+    Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, normalize_as,
+    plain_name, protobuf, write_label_value,
 };
 use crate::store::Room;
 use crate::telemetry::Reason;
@@ -30,14 +31,6 @@ pub const TIMES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 /// Bytes of one family of one group, its labels included: the store's pages
 /// take no more in one piece.
 const LONGEST_FRAGMENT: usize = 1 << 30;
-
-/// What a body is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Media {
-    Text,
-    OpenMetrics,
-    Protobuf,
-}
 
 /// A group's labels as they stand in a text.
 #[derive(Debug)]
@@ -102,7 +95,7 @@ impl Intake {
         timestamps: Timestamps,
         room: Room,
     ) -> Result<Vec<FamilyText>, Fault> {
-        let media = media(body.content_type)?;
+        let media = Media::of(body.content_type)?;
         let bytes = self.unpacked(body.content_encoding, body.bytes)?;
         let enough = self.exposition.max_text.min(room.left);
         let least = least_text(group, media, &bytes, enough);
@@ -119,7 +112,7 @@ impl Intake {
                 };
                 Fault::new(reason, &format!("{}, {fault}", shown(group)))
             })?;
-            let text = (&*decoded.text, Format::Text);
+            let text = (&*decoded.text, Format::Text, "");
             let mut families = self.text_families(group, text, timestamps)?;
             protobuf::attach(&mut families, decoded.natives, |labels| {
                 put_on(group, labels);
@@ -134,18 +127,16 @@ impl Intake {
             let message = format!("{}, line {line}: the text is not UTF-8", shown(group));
             Fault::new(Reason::InvalidUtf8, &message).at(line, None)
         })?;
-        let format = match media {
-            Media::OpenMetrics => Format::OpenMetrics,
-            _ => format_of(text),
-        };
-        self.text_families(group, (text, format), timestamps)
+        let (text, format) = media.read(text);
+        let told = media.how_read(format);
+        self.text_families(group, (&text, format, told), timestamps)
     }
 
     /// Bytes of text that a body becomes, labels included, or 0 where they are
     /// `enough` or less. Of one that is compressed they are not known: 0.
     pub fn text_size(&self, labels: &Group, body: Body<'_>, enough: usize) -> usize {
         let packed = !matches!(body.content_encoding, "" | "identity");
-        match media(body.content_type) {
+        match Media::of(body.content_type) {
             Ok(media) if !packed => least_text(labels, media, body.bytes, enough),
             _ => 0,
         }
@@ -189,14 +180,18 @@ impl Intake {
     fn text_families(
         &self,
         group: &Group,
-        text: (&str, Format),
+        (text, format, how_read): (&str, Format, &str),
         timestamps: Timestamps,
     ) -> Result<Vec<FamilyText>, Fault> {
         let mut families = self
-            .normalize(&Escaped::of(group), text, timestamps)
+            .normalize(&Escaped::of(group), (text, format), timestamps)
             .map_err(|fault| {
                 let reason = Reason::from(&fault);
-                let message = format!("{}, {fault}", shown(group));
+                let how_read = match reason {
+                    Reason::InvalidText => how_read,
+                    _ => "",
+                };
+                let message = format!("{}, {fault}{how_read}", shown(group));
                 let told = Fault::new(reason, &message).at(fault.line, Some(fault.column));
                 // What is well-formed and still refused.
                 match reason {
@@ -321,33 +316,5 @@ fn put_on(group: &Group, labels: &mut Vec<(String, String)>) {
     }
     if group.has_instance() && !labels.iter().any(|(name, _)| name == "instance") {
         labels.push(("instance".to_owned(), String::new()));
-    }
-}
-
-/// What the body is, by its `Content-Type`. What is not known is text, as
-/// Pushgateway has it: few who push by hand name a type.
-fn media(content_type: &str) -> Result<Media, Fault> {
-    let mut parts = content_type.split(';').map(str::trim);
-    let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-    match name.as_str() {
-        "application/openmetrics-text" => Ok(Media::OpenMetrics),
-        "application/vnd.google.protobuf" => {
-            for (key, expected) in [
-                ("proto", "io.prometheus.client.MetricFamily"),
-                ("encoding", "delimited"),
-            ] {
-                let told = parts.clone().filter_map(|part| part.split_once('='));
-                let mut told = told.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key));
-                let wrong = told.find(|(_, value)| value.trim().trim_matches('"') != expected);
-                if let Some((_, value)) = wrong {
-                    let message = format!(
-                        "a protobuf body must have {key}={expected} in its Content-Type, not {value:?}"
-                    );
-                    return Err(Fault::new(Reason::UnsupportedMedia, &message));
-                }
-            }
-            Ok(Media::Protobuf)
-        }
-        _ => Ok(Media::Text),
     }
 }

@@ -6,7 +6,7 @@
 //! - `idempotency`: pushes that are sent again.
 //! - `create`: values are created and updated, as with pingpong;
 //!   `families_json` is how they may come.
-//! - `body`: bodies of every type become families.
+//! - `body`: bodies of every type become families; `media` tells the types.
 //! - `points`: histograms and summaries are made whole.
 //! - `replace`: families become a write that replaces those of a group.
 //! - [`batch`]: several groups in one body.
@@ -25,6 +25,7 @@ mod families_json;
 mod fault;
 pub mod group;
 mod idempotency;
+mod media;
 mod points;
 mod replace;
 pub mod selector;

@@ -157,3 +157,81 @@ fn pushed_names_are_escaped_for_the_reader_whatever_apps_send_verbatim() {
         assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
     }
 }
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Pushes with a `Content-Type`, to be replaced and to be added.
+fn push_typed(proxy: &Proxy, content_type: &str, body: &str) -> Vec<(u16, String)> {
+    let header = [("Content-Type", content_type)];
+    let headers = if content_type.is_empty() {
+        &header[..0]
+    } else {
+        &header[..]
+    };
+    ["/metrics/job/typed", "/metrics/zone/z?mode=aggregate"]
+        .map(|path| proxy.push_with("POST", path, headers, body))
+        .map(|answer| (answer.status, answer.text()))
+        .into()
+}
+
+#[test]
+fn an_explicit_version_of_text_decides_what_a_last_line_may_only_suggest() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    let comment = "# TYPE a untyped\na 1\n# EOF\n";
+    for told in [
+        "text/plain; version=0.0.4",
+        "text/plain; version=0.0.4; charset=utf-8",
+    ] {
+        for (status, answer) in push_typed(&proxy, told, comment) {
+            assert!([200, 202].contains(&status), "{told}: {answer}");
+        }
+    }
+    for guessed in ["", "text/plain", "application/x-www-form-urlencoded"] {
+        for (status, answer) in push_typed(&proxy, guessed, comment) {
+            assert_eq!(status, 400, "{guessed}: {answer}");
+            assert!(
+                answer.contains("read as OpenMetrics, since its last line is"),
+                "{answer}"
+            );
+        }
+        for (status, answer) in push_typed(&proxy, guessed, "# TYPE b counter\nb_total 1\n# EOF\n")
+        {
+            assert!([200, 202].contains(&status), "{guessed}: {answer}");
+        }
+        for (status, answer) in push_typed(&proxy, guessed, "# TYPE b unknown\nb 1\n") {
+            assert_eq!(status, 400, "{guessed}: {answer}");
+            assert!(answer.contains("(read as text 0.0.4)"), "{answer}");
+        }
+    }
+    for (status, answer) in push_typed(&proxy, OPEN_METRICS, "# TYPE b untyped\nb 1\n") {
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains("(read as OpenMetrics)"), "{answer}");
+    }
+}
+
+#[test]
+fn open_metrics_that_is_pushed_needs_no_end_and_may_be_empty() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    for body in [
+        "",
+        "# TYPE c counter\nc_total 1\n",
+        "# TYPE c counter\nc_total 1",
+        "# TYPE c counter\nc_total 1\n# EOF",
+        "# TYPE c counter\nc_total 1\n# EOF\n",
+    ] {
+        for (status, answer) in push_typed(&proxy, OPEN_METRICS, body) {
+            assert!([200, 202].contains(&status), "{body:?}: {status} {answer}");
+        }
+    }
+    assert!(
+        proxy.metrics().contains("\nc_total{"),
+        "{}",
+        proxy.metrics()
+    );
+    for body in ["# EOF\nm 1\n", "m 1\n# EOF\n# EOF\n", "# EOF\n# EOF"] {
+        for (status, answer) in push_typed(&proxy, OPEN_METRICS, body) {
+            assert_eq!(status, 400, "{body:?}: {answer}");
+            assert!(answer.contains("after \"# EOF\""), "{answer}");
+        }
+    }
+}

@@ -311,8 +311,24 @@ fn bodies_are_what_their_type_says() {
     assert_eq!(&*families("", open).unwrap()[0].name, "c_total");
     let typed = "application/openmetrics-text; version=1.0.0";
     assert_eq!(&*families(typed, open).unwrap()[0].name, "c_total");
-    let cut = families(typed, "# TYPE c counter\nc_total 1\n").unwrap_err();
-    assert!(cut.message.contains("# EOF"), "{cut}");
+    let without_end = "# TYPE c counter\nc_total 1\n";
+    assert_eq!(&*families(typed, without_end).unwrap()[0].name, "c_total");
+    assert_eq!(families(typed, "").unwrap(), []);
+    for more in ["# EOF\nm 1\n", "m 1\n# EOF\n# EOF\n", "m 1\n# EOF\n\n"] {
+        let fault = families(typed, more).unwrap_err();
+        assert!(fault.message.contains("after \"# EOF\""), "{fault}");
+        assert!(fault.message.ends_with("(read as OpenMetrics)"), "{fault}");
+    }
+    let comment = "# TYPE a untyped\na 1\n# EOF\n";
+    let versioned = "text/plain; version=0.0.4; charset=utf-8";
+    assert_eq!(families(versioned, comment).unwrap().len(), 1);
+    let fault = families("text/plain", comment).unwrap_err();
+    assert!(
+        fault.message.contains("(read as OpenMetrics, since"),
+        "{fault}"
+    );
+    let fault = families("", "# TYPE a unknown\na 1\n").unwrap_err();
+    assert!(fault.message.ends_with("(read as text 0.0.4)"), "{fault}");
     for wrong in [
         "application/vnd.google.protobuf; encoding=text",
         "application/vnd.google.protobuf; proto=other; encoding=delimited",
