@@ -20,6 +20,7 @@ use crate::net::{Budget, Connection, Listener, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
+use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{ListenerName, Received, Telemetry, clip, counted};
 
 /// How often it is looked for sections whose time is up.
@@ -162,7 +163,9 @@ impl App {
         }
         stop.cancel();
         tasks.close();
-        if timeout(grace, tasks.wait()).await.is_err() {
+        let finished = timeout(grace, tasks.wait()).await;
+        sender_log::tell_left_out(true);
+        if finished.is_err() {
             log::warn!(
                 "{} did not finish within {grace:?} (exporter.shutdown_timeout): cut off",
                 counted(tasks.len(), "connection or poll", "connections or polls")
@@ -355,6 +358,7 @@ impl App {
                     () = stop.cancelled() => break,
                     _ = ticks.tick() => {}
                 }
+                sender_log::tell_left_out(false);
                 let now = Now::read();
                 loop {
                     let series = store.expire_series(now);
@@ -366,10 +370,10 @@ impl App {
                 }
                 for id in store.expire(now) {
                     telemetry.expired.add(1);
-                    log::info!(
-                        "{} {} withdrawn: not heard from in time",
-                        id.producer.as_str(),
-                        clip(&id.name)
+                    let (producer, name) = (id.producer.as_str(), clip(&id.name));
+                    sender_log::write(
+                        Line::Withdrawal,
+                        format_args!("{producer} {name} withdrawn: not heard from in time"),
                     );
                 }
             }

@@ -10,6 +10,7 @@ use exporter_proxy::app::App;
 use exporter_proxy::cli::{Cli, Command};
 use exporter_proxy::config::{self, Config};
 use exporter_proxy::shutdown::StopSignals;
+use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
 
 /// `EX_CONFIG` of `sysexits.h`: something is wrong with the configuration.
@@ -17,11 +18,7 @@ const BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // It logs every refused certificate as an error, at every poll. The
-        // poller tells it once, with the target's name.
-        .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
-        .init();
+    logging::init();
 
     let loaded = match config::load(cli.config.as_deref(), environment()) {
         Ok(loaded) => loaded,

@@ -6,14 +6,13 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::apps::rfc3339;
 use super::push::{Call, after, away, is_large, with_body};
 use super::push_aggregate;
 use super::reply::{self, Reply};
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake};
 use crate::store::{Now, Store};
-use crate::telemetry::{PushMethod, Reason};
+use crate::telemetry::{PushMethod, Reason, dates};
 
 /// What is wrong with a request, in the API's form.
 pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {
@@ -48,7 +47,7 @@ pub fn status(call: &Call<'_>) -> Reply {
         "status": "success",
         "data": {
             "flags": flags,
-            "start_time": rfc3339(call.server.telemetry.started.wall),
+            "start_time": dates::rfc3339(call.server.telemetry.started.wall),
             "build_information": {
                 "version": env!("CARGO_PKG_VERSION"),
                 "revision": "",

@@ -2,11 +2,9 @@
 
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::time::SystemTime;
 use std::vec;
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
@@ -18,7 +16,8 @@ use super::table::{Row, Ruled};
 use super::{Server, metrics, query};
 use crate::push::Fault;
 use crate::store::{Change, Now, Producer, Section, SectionId, Store, Write};
-use crate::telemetry::{PushMethod, Reason, clip};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{PushMethod, Reason, clip, dates, escaped};
 
 /// Sections that are read from the store together, and bytes of text in which
 /// samples are counted: what one step of a list takes.
@@ -36,7 +35,7 @@ pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
     let wide = query::value(query, "wide").as_deref() == Some("1");
     let store = Arc::clone(&server.store);
     let now = Now::read();
-    let title = format!("Current time: {}", utc(now.wall));
+    let title = format!("Current time: {}", dates::utc(now.wall));
     let maker: Maker = if json {
         Box::new(as_json(store, now))
     } else if wide {
@@ -120,7 +119,10 @@ fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
         Bytes::from(piece)
     });
     let head = Bytes::from_static(b"{\"apps\":[");
-    let end = Bytes::from(format!("],\"time\":{}}}\n", json!(rfc3339(now.wall))));
+    let end = Bytes::from(format!(
+        "],\"time\":{}}}\n",
+        json!(dates::rfc3339(now.wall))
+    ));
     [head].into_iter().chain(items).chain([end])
 }
 
@@ -138,7 +140,7 @@ pub async fn detail(server: &Server, name: &str) -> Reply {
     match server.places.lists.away(shown).await {
         Ok(shown) => reply::json(&shown),
         Err(problem) => {
-            log::error!("an app cannot be shown: {problem}");
+            sender_log::fault(format_args!("an app cannot be shown: {problem}"));
             let problem = "the app cannot be shown; the log says why\n";
             reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
         }
@@ -167,7 +169,8 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
         return match store.apply(write, Now::read()) {
             Ok(()) => {
                 pushes.count(PushMethod::DeleteApp, Ok(()), 0);
-                log::info!("{} removes app {shown:?}", call.peer);
+                let peer = call.peer;
+                sender_log::write(Line::Removal, format_args!("{peer} removes app {shown:?}"));
                 reply::text(StatusCode::OK, format!("removed app {shown:?}\n"))
             }
             Err(refused) => call.refuse(PushMethod::DeleteApp, &refused.into(), 0),
@@ -251,41 +254,31 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
         "state": section.state.as_str(),
         "source": &*section.origin.source,
         "peer": section.origin.peer.to_string(),
-        "last_update": section.updated.map(|at| rfc3339(at.wall)),
+        "last_update": section.updated.map(|at| dates::rfc3339(at.wall)),
         "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
         "bytes": section.bytes,
         "samples": store.sample_lines(id),
         "last_problem": section.problem.as_ref().map(|problem| json!({
             "reason": problem.reason,
-            "time": rfc3339(problem.at.wall),
+            "time": dates::rfc3339(problem.at.wall),
         })),
     });
     if id.producer == Producer::Group {
-        details["expires_at"] = json!(section.expires(now).map(rfc3339));
+        details["expires_at"] = json!(section.expires(now).map(dates::rfc3339));
     }
     details
 }
 
-/// A name for a table. Those of groups may have any characters, and stay on
-/// their line.
+/// A name for a table, which shows what it is. Those of groups may be long.
 fn name(id: &SectionId) -> String {
     match id.producer {
         Producer::Group => clip(&id.name),
-        _ => id.name.to_string(),
+        _ => escaped(&id.name).into_owned(),
     }
 }
 
 fn updated(section: &Section) -> String {
     section
         .updated
-        .map_or_else(|| "never".to_owned(), |at| utc(at.wall))
-}
-
-/// `2026-01-31 12:00:00.123456789 UTC`, the fraction as long as it needs to be.
-pub fn utc(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_string()
-}
-
-pub fn rfc3339(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+        .map_or_else(|| "never".to_owned(), |at| dates::utc(at.wall))
 }

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::push::Fault;
 use crate::store::Peer;
-use crate::telemetry::{PushMethod, Reason};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{PushMethod, Reason, clip_to};
 
 /// Answers a request, and counts it by handler and status.
 pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> Reply {
@@ -138,6 +139,7 @@ impl<'r> Asked<'r> {
                     server,
                     pushes,
                     peer: self.peer,
+                    path,
                     method,
                     headers: &self.head.headers,
                     query: self.query,
@@ -188,7 +190,9 @@ impl<'r> Asked<'r> {
             telemetry.webhooks.count_refused(kind.as_str(), reason);
         }
         let method = &self.head.method;
-        log::warn!("{method} from {} refused ({reason}): {fault}", self.peer);
+        let path = clip_to(push::LONGEST_PATH, self.head.uri.path(), "...");
+        let who = format_args!("{method} {path} from {}", self.peer);
+        sender_log::refused(Line::Request, who, reason, &fault.message);
         match route {
             Some(Route::ApiValidate(_)) if reason == Reason::BadParameter => api::invalid(fault),
             Some(route) if route.is_of_api() => {

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -15,7 +14,7 @@ use super::push::Call;
 use super::reply::{self, Reply};
 use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::store::Now;
-use crate::telemetry::PushMethod;
+use crate::telemetry::{PushMethod, dates, is_hidden};
 
 /// Bytes of a body that is shown. Of a part of a larger one it could not be
 /// told what in it is a secret.
@@ -27,8 +26,8 @@ pub fn time() -> Reply {
 }
 
 fn time_line() -> String {
-    let now = DateTime::<Utc>::from(Now::read().wall);
-    format!("The time is: {}\n", now.format("%a, %d %b %Y %H:%M:%S UTC"))
+    let now = dates::written_out(Now::read().wall);
+    format!("The time is: {now}\n")
 }
 
 /// The first line of a request, without its secrets.
@@ -114,13 +113,13 @@ fn lossless(bytes: &[u8]) -> String {
     out
 }
 
-/// Writes a text with control characters escaped, but for ends of lines and
-/// tabs: a terminal would obey them.
+/// Writes a text with what is hidden escaped, but for ends of lines and tabs: a
+/// terminal would obey it.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '\n' | '\t' => out.push(c),
-            c if c.is_control() => out.extend(c.escape_default()),
+            c if is_hidden(c) => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinError;
 
 use super::api::wrong;
-use super::apps::rfc3339;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
@@ -18,6 +17,8 @@ use crate::config::duration_of;
 use crate::push::Group;
 use crate::push::selector::Selectors;
 use crate::store::{Change, Now, Section, SectionId, Store, Write};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{counted, dates};
 
 /// Groups on a page, unless it is told, and at most.
 const PAGE: usize = 100;
@@ -199,7 +200,8 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     if let Ok(Ok((count, _))) = &removed
         && !dry_run
     {
-        log::info!("{} removes {count} groups", call.peer);
+        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        sender_log::write(Line::Removal, format_args!("{peer} removes {groups}"));
     }
     let shown = |(count, listed)| {
         reply::json(&json!({
@@ -222,7 +224,8 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
         .away(move || remove_matching(&store, &all, false))
         .await;
     if let Ok((count, _)) = &removed {
-        log::info!("{} wipes {count} groups", call.peer);
+        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        sender_log::write(Line::Removal, format_args!("{peer} wipes {groups}"));
     }
     told(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
 }
@@ -275,7 +278,7 @@ fn remove_page(
         })
         .collect();
     if let Err(refused) = store.apply(Write { changes }, now) {
-        log::error!("groups cannot be removed: {refused}");
+        sender_log::fault(format_args!("groups cannot be removed: {refused}"));
         return Vec::new();
     }
     page.retain(|(id, _)| store.section_of(id).is_none());
@@ -288,9 +291,9 @@ fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Valu
     json!({
         "key": &*id.name,
         "labels": labels,
-        "last_push": section.updated.map(|at| rfc3339(at.wall)),
+        "last_push": section.updated.map(|at| dates::rfc3339(at.wall)),
         "last_failure": section.problem.as_ref().map(|problem| json!({
-            "time": rfc3339(problem.at.wall),
+            "time": dates::rfc3339(problem.at.wall),
             "reason": problem.reason,
         })),
         "families": section.families().count(),
@@ -298,7 +301,7 @@ fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Valu
         "bytes": section.bytes,
         "source": &*section.origin.source,
         "peer": section.origin.peer.to_string(),
-        "expires_at": section.expires(now).map(rfc3339),
+        "expires_at": section.expires(now).map(dates::rfc3339),
     })
 }
 
@@ -349,7 +352,7 @@ fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
         Ok(Ok(reply)) => reply,
         Ok(Err(problem)) => wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
         Err(problem) => {
-            log::error!("groups cannot be listed: {problem}");
+            sender_log::fault(format_args!("groups cannot be listed: {problem}"));
             let problem = "the groups cannot be listed; the log says why";
             wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
         }

@@ -15,7 +15,7 @@ use super::{Server, query};
 use crate::config::Mode;
 use crate::exposition::{Escaping, Text, keep_families};
 use crate::store::{Now, Producer, SectionId, Snapshot, Store};
-use crate::telemetry::own;
+use crate::telemetry::{own, sender_log};
 
 /// Stale text up to this size is compressed where it is asked for, in about
 /// the time that other threads take to be woken and to do it. It holds the
@@ -28,7 +28,9 @@ pub async fn all(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
         let now = Now::read();
         let write = own::write(&server.telemetry, &server.store, now);
         if let Err(refused) = server.store.apply(write, now) {
-            log::error!("the proxy's own metrics are not shown: {refused}");
+            sender_log::fault(format_args!(
+                "the proxy's own metrics are not shown: {refused}"
+            ));
         }
     }
     let wanted = Wanted::of(server, headers);
@@ -55,7 +57,7 @@ pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply 
 }
 
 fn failed(problem: &JoinError) -> Reply {
-    log::error!("the metrics cannot be prepared: {problem}");
+    sender_log::fault(format_args!("the metrics cannot be prepared: {problem}"));
     let problem = "the metrics cannot be prepared; the log says why\n";
     reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }

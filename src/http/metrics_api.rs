@@ -9,7 +9,6 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
 use super::Server;
-use super::apps::rfc3339;
 use super::groups::Scan;
 use super::reply::{self, Reply};
 use crate::exposition::{
@@ -18,6 +17,7 @@ use crate::exposition::{
 };
 use crate::push::Group;
 use crate::store::{Now, Section, SectionId, ShownFamily, Store};
+use crate::telemetry::dates;
 
 /// Text that one step of the list shows. As JSON it is several times as much.
 const TEXT_A_STEP: usize = 64 << 10;
@@ -105,7 +105,7 @@ impl List {
             successful: failed <= succeeded,
         });
         if let Some(at) = section.expires(self.now) {
-            facts[expires_at] = json!(rfc3339(at));
+            facts[expires_at] = json!(dates::rfc3339(at));
         }
         let facts = facts.to_string();
         // Its families follow in the same object.
@@ -186,7 +186,7 @@ impl Cut {
         }
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(family.came);
         let mut facts = json!({
-            "time_stamp": rfc3339(at),
+            "time_stamp": dates::rfc3339(at),
             "type": kind.as_str().to_ascii_uppercase(),
         });
         if let Some(help) = help.filter(|help: &&str| !help.is_empty()) {

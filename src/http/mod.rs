@@ -29,19 +29,26 @@ mod table;
 mod webhooks;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Exporter, Mode};
-use crate::net::Connection;
+use crate::net::{Connection, Stream};
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{Telemetry, dates};
 use reply::Reply;
 
 pub use guard::Hosts;
@@ -92,6 +99,10 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
     let (stream, place) = connection.split();
     stream.send_at_once();
+    if !dates::fits_http(SystemTime::now()) {
+        undated(stream).await;
+        return;
+    }
     let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
         let slot = Arc::clone(place.slot());
@@ -115,9 +126,9 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let mut stopping = false;
     let result = loop {
         tokio::select! {
-            result = connection.as_mut() => break result,
+            result = poll_dated(connection.as_mut()) => break result,
             () = place.slot().evicted() => {
-                log::debug!("http: {peer} closed to make room for another connection");
+                sender_log::write(Line::Connection, format_args!("http: {peer} closed to make room for another connection"));
                 return;
             }
             () = server.stop.cancelled(), if !stopping => {
@@ -126,8 +137,46 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
             }
         }
     };
-    if let Err(problem) = result {
+    if let Some(Err(problem)) = result {
         // Half-sent requests, and clients that leave: theirs to know, not ours.
-        log::debug!("http: connection of {peer} ended: {problem}");
+        sender_log::write(
+            Line::Connection,
+            format_args!("http: connection of {peer} ended: {problem}"),
+        );
     }
+}
+
+/// Serves on while the clock has a date that HTTP can write; `None` is that it
+/// has none. hyper writes the date into every answer, and panics at others.
+async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match dates::fits_http(SystemTime::now()) {
+        true => connection.as_mut().poll(cx).map(Some),
+        false => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Answers a connection while the clock has no date that HTTP can write.
+async fn undated(mut stream: Stream) {
+    const TOLD: &str = "the clock of this machine is not between 1970 and 9999: set it";
+    sender_log::fault(format_args!("http: {TOLD}"));
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{TOLD}\n",
+        TOLD.len() + 1
+    );
+    // A client that has gone cannot be told.
+    if stream.write_all(answer.as_bytes()).await.is_ok() {
+        let _ = stream.shutdown().await;
+        linger(&mut stream).await;
+    }
+}
+
+/// Reads and drops what a client still sends, for a while: closing with bytes
+/// unread would reset the connection, and the answer might be lost.
+async fn linger(stream: &mut Stream) {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let mut buffer = [0; 4096];
+    let rest = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(LONGEST, rest).await;
 }

@@ -19,7 +19,8 @@ use crate::config::duration_of;
 use crate::net::{Budget, Turns};
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
 use crate::store::{Now, Origin, Peer, Store};
-use crate::telemetry::{PushMethod, Reason};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{PushMethod, Reason, clip_to};
 
 /// What pushes are taken with.
 #[derive(Debug)]
@@ -45,10 +46,14 @@ pub struct Call<'r> {
     pub server: &'r Server,
     pub pushes: &'r Pushes,
     pub peer: Peer,
+    pub path: &'r str,
     pub method: &'r HttpMethod,
     pub headers: &'r HeaderMap,
     pub query: &'r str,
 }
+
+/// Bytes of a path in the log.
+pub const LONGEST_PATH: usize = 200;
 
 /// What to tell whose path names no group.
 pub const WHERE_TO: &str = "a push goes to /metrics/job/<job>";
@@ -156,7 +161,9 @@ impl Call<'_> {
             reason, message, ..
         } = fault;
         let word = method.as_str();
-        log::warn!("{word} from {} refused ({reason}): {message}", self.peer);
+        let path = clip_to(LONGEST_PATH, self.path, "...");
+        let who = format_args!("{word} {path} from {}", self.peer);
+        sender_log::refused(Line::Request, who, *reason, message);
         let pushes = &self.server.telemetry.pushes;
         pushes.count(method, Err(*reason), bytes);
         refusal(fault)
@@ -172,7 +179,7 @@ impl Call<'_> {
                 0,
             );
         }
-        log::info!("{} asks for a stop", self.peer);
+        sender_log::write(Line::Removal, format_args!("{} asks for a stop", self.peer));
         self.server
             .telemetry
             .pushes
@@ -264,7 +271,7 @@ pub async fn away<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
     turns.away(work).await.map_err(|problem| {
-        log::error!("a push cannot be worked on: {problem}");
+        sender_log::fault(format_args!("a push cannot be worked on: {problem}"));
         Fault::new(
             Reason::Closed,
             "the push cannot be worked on; the log says why",

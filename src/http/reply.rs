@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode};
 
 use super::body::{Maker, Pieces};
 use crate::net::Turns;
-use crate::telemetry::clip;
+use crate::telemetry::{clip, sender_log};
 
 pub type Reply = Response<Pieces>;
 
@@ -32,7 +32,7 @@ pub async fn list(turns: &Turns, is_json: bool, maker: Maker) -> Reply {
     match Pieces::made_in_steps(turns, maker).await {
         Ok(body) => reply(StatusCode::OK, content_type, body),
         Err(problem) => {
-            log::error!("a list cannot be made: {problem}");
+            sender_log::fault(format_args!("a list cannot be made: {problem}"));
             let problem = "the list cannot be made; the log says why\n";
             text(StatusCode::INTERNAL_SERVER_ERROR, problem)
         }

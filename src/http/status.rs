@@ -1,12 +1,12 @@
 //! What is here, and whether it is well.
 
-use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::Server;
 use super::reply::{self, Reply};
 use crate::store::Now;
+use crate::telemetry::dates;
 
 const INDEX: &str = concat!(
     "exporter-proxy ",
@@ -80,6 +80,6 @@ pub fn alive(server: &Server) -> Reply {
 }
 
 pub fn ping() -> Reply {
-    let now = DateTime::<Utc>::from(Now::read().wall);
+    let now = dates::utc(Now::read().wall);
     reply::text(StatusCode::OK, format!("PONG - {now}\n"))
 }

@@ -139,7 +139,7 @@ impl Section {
     /// When it is withdrawn if nothing comes until then, seen from `now`.
     pub fn expires(&self, now: Now) -> Option<SystemTime> {
         let left = self.deadline?.saturating_duration_since(now.tick);
-        Some(now.wall + left)
+        now.wall.checked_add(left)
     }
 
     /// Series that it exposes; 0 where its text is verbatim.

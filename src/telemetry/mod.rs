@@ -4,7 +4,9 @@
 //! [`own::write`] turns it all into families when somebody asks.
 
 mod clip;
+pub mod dates;
 mod listeners;
+pub mod logging;
 mod operations;
 pub mod own;
 mod process;
@@ -12,6 +14,7 @@ mod pushes;
 mod reason;
 mod received;
 mod results;
+pub mod sender_log;
 mod targets;
 mod webhooks;
 
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::exposition::counted;
-pub use clip::{clip, clip_to};
+pub use clip::{clip, clip_to, escaped, is_hidden};
 pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
 pub use pushes::{PushMethod, Pushes};

@@ -133,6 +133,71 @@ impl Reason {
         Reason::Protocol,
     ];
 
+    /// Whether messages of this reason may quote what was sent.
+    pub fn quotes(self) -> bool {
+        !matches!(
+            self,
+            Reason::TooLarge
+                | Reason::TooManyApps
+                | Reason::TooManyGroups
+                | Reason::TooManyBytes
+                | Reason::NotAllowed
+                | Reason::NotAnApp
+                | Reason::ForbiddenOrigin
+                | Reason::ForbiddenHost
+                | Reason::NoBuffer
+                | Reason::Timeout
+                | Reason::Truncated
+                | Reason::ConnectionLost
+                | Reason::Closed
+        )
+    }
+
+    /// The reason in a few words, for a log that quotes nothing.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Reason::Malformed => "it is not in the format that is expected",
+            Reason::InvalidUtf8 => "the text is not UTF-8",
+            Reason::BadName => "a name is empty, too long, or has characters that are not taken",
+            Reason::TooLarge => "it is larger than the limit",
+            Reason::TooManyApps => "the limit of apps is reached",
+            Reason::TooManyGroups => "the limit of groups is reached",
+            Reason::InvalidText => "the text breaks the exposition format",
+            Reason::TooManySamples => "it has too many samples or labels, or too long ones",
+            Reason::TooManyBytes => "the limit of bytes is reached",
+            Reason::KindConflict => "a family is of another kind elsewhere",
+            Reason::NameCollision => "a family has a name that belongs to another one",
+            Reason::DuplicateSeries => "a series is exposed twice",
+            Reason::ReservedName => "a family has a name of the proxy's own",
+            Reason::TooManySeries => "the limit of series is reached",
+            Reason::BadValue => "a value cannot be added to what is there",
+            Reason::KeyReused => "another push had its idempotency key",
+            Reason::Timestamp => "a sample has a timestamp, and none is taken",
+            Reason::BadLabels => "labels are wrong",
+            Reason::BadParameter => "a parameter of the request is wrong",
+            Reason::BadOperation => "the operation is not known, or not for this family",
+            Reason::BadBuckets => "the buckets of a histogram do not fit",
+            Reason::Unsupported => "it is not supported",
+            Reason::NotAllowed => "the settings do not allow it",
+            Reason::NotFound => "there is nothing of that name",
+            Reason::NotAnApp => "it is a target or a group",
+            Reason::ForbiddenOrigin => "a page of that origin may not change anything",
+            Reason::ForbiddenHost => "the server is not called by that name",
+            Reason::UnsupportedMedia => "the body has a type or a coding that is not read",
+            Reason::NoBuffer => "all memory for messages is in use",
+            Reason::Timeout => "it did not arrive in time",
+            Reason::Truncated => "it ends too early",
+            Reason::ConnectionLost => "the connection broke",
+            Reason::Closed => "the connection was closed",
+            Reason::Connect => "the connection was refused",
+            Reason::Tls => "TLS could not be agreed on",
+            Reason::Status => "the status is not 200",
+            Reason::Redirect => "it redirects too often",
+            Reason::BadSetting => "a file of the settings cannot be read",
+            Reason::Protocol => "the answer breaks HTTP",
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Malformed => "malformed",

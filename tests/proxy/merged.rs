@@ -100,7 +100,8 @@ fn a_bad_text_is_refused_and_the_last_good_one_stays() {
             .text()
             .contains("line 2, column 9")
     );
-    assert!(proxy.log().contains("line 2, column 9"), "{}", proxy.log());
+    let place = "app \"a\", line 2, column 9: the text breaks the exposition format";
+    assert!(proxy.log().contains(place), "{}", proxy.log());
     assert_eq!(proxy.get("/apps/b").status, 404);
 
     push(&proxy, &serde_json::json!({ "a": "m 4" }));

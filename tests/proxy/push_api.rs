@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Proxy;
-use crate::support::app_path;
+use crate::support::{app_path, logged};
 
 fn quiet(push: &str) -> Proxy {
     Proxy::start(&format!("[exporter]\nown_metrics = false\n[push]\n{push}"))
@@ -106,7 +106,7 @@ fn quit_stops_the_program_where_it_is_enabled() {
     assert_eq!(proxy.push("GET", "/-/quit", "").status, 405);
     assert_eq!(proxy.push("POST", "/-/quit", "").status, 200);
     assert!(proxy.wait().success());
-    assert!(proxy.log().contains("asks for a stop"));
+    logged(&proxy, "asks for a stop", 1);
     let other = quiet("");
     let answer = other.push("PUT", "/-/quit", "");
     assert_eq!(

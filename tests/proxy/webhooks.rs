@@ -163,7 +163,7 @@ fn what_came_is_listed_and_counted() {
 
 #[test]
 fn no_secret_is_seen_anywhere() {
-    let proxy = Proxy::start("");
+    let proxy = Proxy::launch("", &[], |command| command.env("RUST_LOG", "debug"));
     let event = json!({
         "routing_key": "S3CR3T", "event_action": "trigger", "dedup_key": "mine",
         "client_url": "http://me:S3CR3T@am/#/alerts?receiver=pager&token=S3CR3T",
@@ -184,7 +184,7 @@ fn no_secret_is_seen_anywhere() {
         log.contains("pagerduty, firing, receiver \"pager\""),
         "{log}"
     );
-    assert!(log.contains(" \"dedup_key\": \"mine\",\n"), "{log}");
+    assert!(log.contains("\"dedup_key\":\"mine\","), "{log}");
     let all = listed(&proxy, "");
     assert_eq!(all[1]["body"]["routing_key"], "***");
     let table = proxy.push_with("GET", "/webhooks", &[], "").text();
@@ -298,7 +298,8 @@ fn what_is_no_webhook_is_refused_with_a_reason_and_kept_nowhere() {
 
 #[test]
 fn what_is_kept_logged_and_counted_is_bounded() {
-    let proxy = Proxy::start("[push]\nmax_webhooks = 3\nmax_webhook_bytes = \"64KiB\"\n");
+    let config = "[push]\nmax_webhooks = 3\nmax_webhook_bytes = \"64KiB\"\n";
+    let proxy = Proxy::launch(config, &[], |command| command.env("RUST_LOG", "debug"));
     for n in 0..5 {
         send(&proxy, "/webhook", &notice("firing", &format!("A{n}")));
     }

@@ -10,15 +10,12 @@ mod show;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::EXPECT;
-use serde::Serialize;
-use serde_json::ser::PrettyFormatter;
-use serde_json::{Serializer, Value, json};
+use serde_json::{Value, json};
 
 pub use self::kept::Kept;
 use self::kept::Webhook;
@@ -29,7 +26,8 @@ use super::reply::{self, Reply};
 use crate::push::{Fault, Intake};
 use crate::redact::redact_json;
 use crate::store::Now;
-use crate::telemetry::{Reason, WebhookLabels};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{Reason, WebhookLabels, clip_to};
 
 /// What bodies are logged under.
 const LOG: &str = "exporter_proxy::webhooks";
@@ -107,7 +105,7 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
             .away(work)
             .await
             .unwrap_or_else(|problem| {
-                log::error!("a webhook cannot be read: {problem}");
+                sender_log::fault(format_args!("a webhook cannot be read: {problem}"));
                 let message = "the webhook cannot be read; the log says why";
                 Err(Fault::new(Reason::Closed, message))
             })
@@ -121,10 +119,15 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
     let Content {
         notice,
         line,
-        logged,
         dedup_key,
     } = content;
-    log::info!(target: LOG, "{path} from {}: {}\n{logged}", call.peer, summary(&notice));
+    if sender_log::write(
+        Line::Webhook,
+        format_args!("{path} from {}: {}", call.peer, summary(&notice)),
+    ) {
+        // What was sent is for those who ask for it.
+        log::debug!(target: LOG, "{path} from {}: {}", call.peer, logged(&line));
+    }
     count(call, &notice);
     let kept = &call.pushes.webhooks;
     let webhook = Webhook {
@@ -156,8 +159,6 @@ struct Content {
     notice: Notice,
     /// The whole body without its secrets, in one line.
     line: Bytes,
-    /// The same for people, as far as it goes into the log.
-    logged: String,
     dedup_key: Option<String>,
 }
 
@@ -179,7 +180,6 @@ impl Content {
         Ok(Content {
             notice: Notice::of(kind, &body),
             line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),
-            logged: logged(&body),
             dedup_key,
         })
     }
@@ -222,41 +222,9 @@ fn new_key() -> String {
     format!("{:016x}{:016x}", part(), part())
 }
 
-/// A body for people, cut where it is too long for the log. Nothing in it can
-/// look like an entry of its own, nor speak to a terminal.
-fn logged(body: &Value) -> String {
-    let mut text = Cut(Vec::new());
-    let pretty = PrettyFormatter::with_indent(b"    ");
-    let whole = body.serialize(&mut Serializer::with_formatter(&mut text, pretty));
-    let text = String::from_utf8_lossy(&text.0);
-    let mut logged = String::with_capacity(text.len() + 32);
-    // The last character may have been cut through.
-    for c in text.trim_end_matches(char::REPLACEMENT_CHARACTER).chars() {
-        if c.is_control() && c != '\n' {
-            let _ = write!(logged, "\\u{:04x}", u32::from(c));
-        } else {
-            logged.push(c);
-        }
-    }
-    if whole.is_err() {
-        logged.push_str(" ... (cut)");
-    }
-    logged
-}
-
-/// Takes what has a place in the log, and then no more.
-struct Cut(Vec<u8>);
-
-impl io::Write for Cut {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(LONGEST_LOGGED - self.0.len());
-        self.0.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The part of a body that goes into the log.
+fn logged(line: &[u8]) -> String {
+    clip_to(LONGEST_LOGGED, &String::from_utf8_lossy(line), " ... (cut)")
 }
 
 /// A webhook in a line.
@@ -297,7 +265,8 @@ fn refuse(call: &Call<'_>, kind: Kind, fault: &Fault) -> Reply {
         reason, message, ..
     } = fault;
     let sort = kind.as_str();
-    log::warn!("{sort} from {} refused ({reason}): {message}", call.peer);
+    let who = format_args!("{sort} from {}", call.peer);
+    sender_log::refused(Line::Request, who, *reason, message);
     let stats = &call.server.telemetry.webhooks;
     stats.count_refused(sort, *reason);
     let refusal = refusal(fault);
@@ -349,15 +318,12 @@ mod tests {
 
     #[test]
     fn what_is_logged_is_short_and_clean() {
-        let strange = json!({"a": "x\ny\u{1b}[31m\u{9b}é", "b": []});
-        let expected = "{\n    \"a\": \"x\\ny\\u001b[31m\\u009bé\",\n    \"b\": []\n}";
-        assert_eq!(logged(&strange), expected);
-        for shift in 0..2 {
-            let text = format!("{}{}", "a".repeat(shift), "é".repeat(LONGEST_LOGGED));
-            let long = logged(&json!([text, "last"]));
-            assert!(long.len() <= LONGEST_LOGGED + 16, "{}", long.len());
-            assert!(long.ends_with("é ... (cut)"), "{shift}");
-        }
+        let strange = json!({"a": "x\ny\u{1b}[31m\u{9b}\u{202e}é", "b": []}).to_string();
+        let expected = "{\"a\":\"x\\ny\\u001b[31m\\u{9b}\\u{202e}é\",\"b\":[]}";
+        assert_eq!(logged(strange.as_bytes()), expected);
+        let long = logged("é".repeat(LONGEST_LOGGED).as_bytes());
+        assert!(long.len() <= LONGEST_LOGGED + 16, "{}", long.len());
+        assert!(long.ends_with("é ... (cut)"));
     }
 
     #[test]

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::kept::Webhook;
 use super::notice::{Kind, Notice};
-use crate::http::apps::{rfc3339, utc, wants_json};
+use crate::http::apps::wants_json;
 use crate::http::body::Maker;
 use crate::http::push::Call;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::table::{Row, Ruled};
 use crate::store::Now;
-use crate::telemetry::clip;
+use crate::telemetry::{clip, dates};
 
 /// Webhooks that one step of a list looks at, ...
 const LOOKED_AT_A_STEP: usize = 100;
@@ -115,7 +115,7 @@ impl Iterator for Rows {
 fn row(webhook: &Webhook) -> Row {
     let notice = &webhook.notice;
     vec![
-        utc(webhook.at.wall),
+        dates::utc(webhook.at.wall),
         notice.kind.as_str().to_owned(),
         or_dash(notice.receiver.clone()),
         notice.status.as_str().to_owned(),
@@ -150,7 +150,7 @@ pub fn names(notice: &Notice) -> String {
 
 /// The bodies are JSON already, and are copied as they lie.
 fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
-    let now = rfc3339(Now::read().wall);
+    let now = dates::rfc3339(Now::read().wall);
     let head = Bytes::from(format!("{{\"time\":{},\"webhooks\":[", json!(now)));
     let mut rest = webhooks.into_iter();
     let mut first = true;
@@ -184,7 +184,7 @@ fn details(webhook: &Webhook) -> Value {
         .map(|(name, status)| json!({ "name": name, "status": status.as_str() }))
         .collect();
     json!({
-        "time": rfc3339(webhook.at.wall),
+        "time": dates::rfc3339(webhook.at.wall),
         "path": webhook.path,
         "peer": webhook.peer.to_string(),
         "kind": notice.kind.as_str(),

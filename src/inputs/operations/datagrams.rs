@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Fault, Found, Framer, Operations, Source};
 use crate::net::SocketFile;
 use crate::telemetry::Reason;
+use crate::telemetry::sender_log::{self, Line};
 
 /// Datagrams of UDP that are taken with one call, and room for each: none is
 /// longer than 65,535 bytes. The 192 on top let the beginnings of the rooms,
@@ -215,7 +216,7 @@ pub async fn serve(
                 }
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
                 Err(problem) => {
-                    failed(&operations, &source, &problem).await;
+                    failed(&source, &problem).await;
                     break;
                 }
             }
@@ -236,7 +237,7 @@ pub async fn serve(
             biased;
             () = stop.cancelled() => break,
             ended = wait => if let Err(problem) = ended {
-                failed(&operations, &source, &problem).await;
+                failed(&source, &problem).await;
             },
         }
     }
@@ -295,13 +296,12 @@ fn take(
 }
 
 /// Tells of a failure, and waits. The socket is read on in any case.
-async fn failed(operations: &Operations, source: &Source, problem: &io::Error) {
-    operations.complaints.tell(|times| {
-        log::error!(
-            "operations {}: cannot be read: {problem} ({times} times); trying again",
-            source.name
-        );
-    });
+async fn failed(source: &Source, problem: &io::Error) {
+    let name = &source.name;
+    sender_log::write(
+        Line::Transport,
+        format_args!("operations {name}: cannot be read: {problem}; trying again"),
+    );
     sleep(BACKOFF).await;
 }
 

@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::complaints::Complaints;
 use super::{Fault, buckets};
 use crate::config::{Address, ForwardTo};
 use crate::exposition::{Format, Kind, unescape, unescape_help};
 use crate::registry::{Change, Update};
+use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{OperationStats, Reason, clip};
 
 /// The wait after a failure, doubled each time up to the longest.
@@ -52,7 +52,6 @@ pub struct Forward {
     queue: Mutex<Vec<u8>>,
     wake: Notify,
     stats: Arc<OperationStats>,
-    complaints: Complaints,
 }
 
 impl Forward {
@@ -64,7 +63,6 @@ impl Forward {
             queue: Mutex::default(),
             wake: Notify::new(),
             stats,
-            complaints: Complaints::default(),
         }
     }
 
@@ -202,11 +200,10 @@ impl Sender<'_> {
 
     /// Tells of a failure and waits. `false` where there is no time to wait.
     async fn failed(&mut self, address: &Address, problem: &io::Error) -> bool {
-        self.forward.complaints.tell(|times| {
-            log::warn!(
-                "operations cannot be sent on to {address}: {problem} ({times} times); trying again"
-            );
-        });
+        sender_log::write(
+            Line::Transport,
+            format_args!("operations cannot be sent on to {address}: {problem}; trying again"),
+        );
         if self.stop.is_cancelled() {
             return false;
         }
@@ -304,9 +301,13 @@ impl Sender<'_> {
         }
         let said = String::from_utf8_lossy(&answer[..length]);
         let said = clip(said.trim_end());
-        self.forward.complaints.tell(|times| {
-            log::warn!("an operation that was sent on is refused there ({times} answers): {said}");
-        });
+        // What is said there may quote what was sent.
+        if sender_log::write(
+            Line::Operation,
+            format_args!("an operation that was sent on is refused there"),
+        ) {
+            log::debug!("an operation that was sent on is refused there: {said}");
+        }
         Ok(())
     }
 

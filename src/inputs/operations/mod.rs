@@ -15,7 +15,6 @@
 //! [`extra`] keeps the labels of a file, [`sets`] the values of StatsD's sets.
 
 mod buckets;
-mod complaints;
 mod datagrams;
 mod elsewhere;
 mod extra;
@@ -47,8 +46,8 @@ pub use sockets::Sockets;
 use crate::config::{self, ForwardTo};
 use crate::registry::{Batch, Change, Update};
 use crate::store::{Now, Store};
+use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{OperationStats, Reason, Transport};
-use complaints::Complaints;
 use extra::Extra;
 use forward::Forward;
 use operation::{Asked, Member, Names, Reader};
@@ -74,7 +73,6 @@ pub struct Operations {
     sets: Sets,
     extra: Arc<Extra>,
     stats: Arc<OperationStats>,
-    complaints: Complaints,
     /// Cancelled where a sender stops the program.
     shutdown: CancellationToken,
 }
@@ -147,7 +145,6 @@ impl Operations {
             sets: Sets::new(config.max_set_values, ttl),
             extra: Arc::new(Extra::new(config)),
             stats: Arc::clone(stats),
-            complaints: Complaints::default(),
             shutdown,
         }
     }
@@ -205,17 +202,8 @@ impl Operations {
     /// Counts and logs what was refused.
     fn refuse(&self, source: &Source, fault: &Fault) {
         self.stats.count_refused(source.transport, fault.reason);
-        self.complaints.tell(|times| {
-            let more = match times - 1 {
-                0 => String::new(),
-                more => format!(" ({more} more were, not logged)"),
-            };
-            log::warn!(
-                "operations {}: a message is refused ({}): {fault}{more}",
-                source.name,
-                fault.reason
-            );
-        });
+        let who = format_args!("operations {}: a message is", source.name);
+        sender_log::refused(Line::Operation, who, fault.reason, &fault.message);
     }
 }
 
@@ -400,7 +388,10 @@ impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
             let problem = "op shutdown is not allowed (operations.allow_shutdown)";
             return Err(Fault::new(Reason::NotAllowed, problem));
         }
-        log::info!("operations {}: told to stop by op shutdown", source.name);
+        sender_log::write(
+            Line::Removal,
+            format_args!("operations {}: told to stop by op shutdown", source.name),
+        );
         operations.shutdown.cancel();
         Ok(())
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Fault, Framer, Operations, Source};
 use crate::net::{Connection, Slot};
 use crate::telemetry::Reason;
+use crate::telemetry::sender_log::{self, Line};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
 const READ_SIZE: usize = 64 * 1024;
@@ -192,7 +193,10 @@ impl Exchange<'_> {
     /// a message is lost by it.
     fn cut(&mut self, problem: &str, reason: Reason) {
         if self.kept.is_empty() {
-            log::debug!("operations {}: {problem}", self.source.name);
+            sender_log::write(
+                Line::Connection,
+                format_args!("operations {}: {problem}", self.source.name),
+            );
             return;
         }
         self.kept = Vec::new();

@@ -16,6 +16,7 @@ use super::{Failure, Inbox, Limits, Receiver};
 use crate::config::Format;
 use crate::net::{Connection, Slot};
 use crate::store::Peer;
+use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Reason, WireFormat};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
@@ -116,7 +117,8 @@ impl<'r> Exchange<'r> {
                 () = stop.cancelled(), if begun.is_none() => return Ok(()),
                 () = sleep_until(deadline) => {
                     if begun.is_none() {
-                        log::debug!("{}: nothing came for {:?}; closing", self.peer, config.idle_timeout);
+                        let (peer, waited) = (self.peer, config.idle_timeout);
+                        sender_log::write(Line::Connection, format_args!("{peer}: nothing came for {waited:?}; closing"));
                         return Ok(());
                     }
                     return Err(self.late());
@@ -181,7 +183,10 @@ impl<'r> Exchange<'r> {
     fn make_room(&mut self) -> Result<(), Failure> {
         self.in_the_way = true;
         if !self.inbox.is_midway() {
-            log::debug!("{}: closed to make room for another connection", self.peer);
+            sender_log::write(
+                Line::Connection,
+                format_args!("{}: closed to make room for another connection", self.peer),
+            );
             return Ok(());
         }
         Err(Failure::new(
@@ -216,12 +221,16 @@ impl<'r> Exchange<'r> {
             .received
             .count(format, Err(failure.reason), bytes);
         let number = self.inbox.messages() + 1;
-        log::warn!(
-            "receiver {}: {} message {number} from {} refused ({}): {failure}",
-            self.receiver.source,
-            format.as_str(),
-            self.peer,
-            failure.reason
+        sender_log::refused(
+            Line::Message,
+            format_args!(
+                "receiver {}: {} message {number} from {}",
+                self.receiver.source,
+                format.as_str(),
+                self.peer
+            ),
+            failure.reason,
+            &failure.to_string(),
         );
         if format == WireFormat::Json {
             let which = if number > 1 {

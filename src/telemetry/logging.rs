@@ -1,0 +1,26 @@
+//! The program's log: one line an entry on standard error, whatever is in it.
+
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use super::{dates, escaped};
+
+/// Starts logging. `RUST_LOG` says what is logged.
+pub fn init() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // It logs every refused certificate as an error, at every poll. The
+        // poller tells it once, with the target's name.
+        .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
+        .format(|out, record| {
+            let style = out.default_level_style(record.level());
+            let time = dates::second(SystemTime::now());
+            let (level, target) = (record.level(), record.target());
+            let message = record.args().to_string();
+            let message = escaped(&message);
+            writeln!(
+                out,
+                "[{time} {style}{level:<5}{style:#} {target}] {message}"
+            )
+        })
+        .init();
+}
