@@ -36,7 +36,7 @@ impl Intake {
         addition: &Addition,
         now: Now,
     ) -> Result<Once, Fault> {
-        let families = self.added_families(labels, body)?;
+        let families = self.added_families(store, labels, body)?;
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.config, ttl)?;
         let operate = || store.operate(batch, now).map_err(Fault::from);
@@ -84,17 +84,33 @@ impl Intake {
         addition: &Addition,
         now: Now,
     ) -> Result<(usize, usize), Fault> {
-        let families = self.added_families(labels, body)?;
+        let families = self.added_families(store, labels, body)?;
         let batch = batch(&families, &self.config, self.series_ttl(addition))?;
         store.check_batch(batch, now)?;
         let series = families.iter().map(|family| family.series.len()).sum();
         Ok((families.len(), series))
     }
 
-    fn added_families(&self, labels: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
-        let families = self.families(labels, body)?;
+    fn added_families(
+        &self,
+        store: &Store,
+        labels: &Group,
+        body: Body<'_>,
+    ) -> Result<Vec<FamilyText>, Fault> {
+        let mut families = self.families(labels, body)?;
         for family in &families {
             self.admit(labels, family)?;
+        }
+        // Values without a type are of the type that their family has.
+        let untyped = |family: &&mut FamilyText| family.kind == Kind::Untyped;
+        let untyped: Vec<&mut FamilyText> = families.iter_mut().filter(untyped).collect();
+        if !untyped.is_empty() {
+            let kinds = store.living_kinds(untyped.iter().map(|family| &*family.name));
+            for (family, kind) in untyped.into_iter().zip(kinds) {
+                if let Some(kind @ (Kind::Counter | Kind::Gauge)) = kind {
+                    family.kind = kind;
+                }
+            }
         }
         Ok(families)
     }

@@ -94,14 +94,6 @@ struct Row {
     suffix: &'static str,
 }
 
-/// What came of it.
-#[derive(Debug)]
-enum Came {
-    /// Families that were made.
-    Created(HashSet<Arc<str>>),
-    Updated(Totals),
-}
-
 /// What is asked of living families.
 #[derive(Debug)]
 struct Asked {
@@ -114,7 +106,6 @@ struct Asked {
 #[derive(Debug)]
 struct Changed {
     name: Arc<str>,
-    kind: Kind,
     /// Of an update one for each series, in the order of their first items.
     rows: Vec<Row>,
 }
@@ -132,10 +123,11 @@ impl Changed {
 
 impl Intake {
     /// Changes living families, whole or not at all, and returns what the
-    /// sender is told: a line for each family that was made, a line for each
-    /// item with the value that was sent (of an update: for each series with
-    /// what it has come to), and after each family of `Create` an empty line.
-    /// One that was done before, by its key, tells nothing.
+    /// sender is told, in pingpong's words: of `Create` for each family
+    /// `created metric...`, made now or not, a line for each item with the
+    /// value that was sent, and an empty line; of `Update` a line for each
+    /// series with what it has come to. One that was done before, by its key,
+    /// tells nothing.
     pub fn change_values(
         &self,
         store: &Store,
@@ -186,7 +178,7 @@ impl Intake {
             );
             return Err(Fault::new(Reason::TooLarge, &message));
         }
-        let mut came = None;
+        let mut reply = None;
         let print = (
             verb.as_str(),
             body.content_type,
@@ -195,19 +187,18 @@ impl Intake {
             ttl,
         );
         let once = self.once(addition, print, now, || {
-            came = Some(match verb {
-                Verb::Create => Came::Created(store.operate_and(batch, now, Plan::created)?),
-                Verb::Update => Came::Updated(store.operate_and(batch, now, Plan::totals)?),
+            reply = Some(match verb {
+                Verb::Create => store.operate(batch, now).map(|()| None)?,
+                Verb::Update => store.operate_and(batch, now, Plan::totals).map(Some)?,
             });
             Ok(())
         })?;
-        // Nobody waits any more for what was locked.
-        let mut reply = String::new();
-        match came {
-            None => {}
-            Some(Came::Created(created)) => tell_created(&mut reply, &families, &created),
-            Some(Came::Updated(totals)) => tell_totals(&mut reply, &families, &totals),
-        }
+        // The registry is not locked any more.
+        let reply = match reply {
+            None => String::new(),
+            Some(None) => created_text(&families),
+            Some(Some(totals)) => totals_text(&families, &totals),
+        };
         Ok((once, reply))
     }
 
@@ -259,7 +250,6 @@ impl Intake {
             }
             families.push(Changed {
                 name: family.name,
-                kind,
                 rows,
             });
         }
@@ -267,23 +257,22 @@ impl Intake {
     }
 }
 
-fn tell_created(out: &mut String, families: &[Changed], created: &HashSet<Arc<str>>) {
-    for Changed { name, kind, rows } in families {
-        if created.contains(name) {
-            for piece in ["Created ", kind.as_str(), " ", &**name, "\n"] {
-                out.push_str(piece);
-            }
-        }
+fn created_text(families: &[Changed]) -> String {
+    let mut out = String::new();
+    for Changed { name, rows } in families {
+        out.push_str("created metric...\n");
         for row in rows {
-            row.write(out, name, row.sent);
+            row.write(&mut out, name, row.sent);
         }
         out.push('\n');
     }
+    out
 }
 
-fn tell_totals(out: &mut String, families: &[Changed], totals: &Totals) {
+fn totals_text(families: &[Changed], totals: &Totals) -> String {
+    let mut out = String::new();
     let mut totals = totals.iter().peekable();
-    for Changed { name, rows, .. } in families {
+    for Changed { name, rows } in families {
         // Series of families that do not live are not among the totals; all
         // others are, in the order of the rows.
         for row in rows {
@@ -291,10 +280,11 @@ fn tell_totals(out: &mut String, families: &[Changed], totals: &Totals) {
                 break;
             };
             if let Some(total) = total {
-                row.write(out, name, total);
+                row.write(&mut out, name, total);
             }
         }
     }
+    out
 }
 
 impl Row {

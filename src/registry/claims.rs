@@ -10,8 +10,8 @@ use crate::exposition::Kind;
 pub struct Claims {
     /// Families that are new.
     pub joined: Vec<Head>,
-    /// Families that live and have got their help just now.
-    pub helped: Vec<Head>,
+    /// Families that live and whose heads change: a help or a type has come.
+    pub changed: Vec<Head>,
     /// Families that are gone.
     pub left: Vec<Arc<str>>,
     /// Hashes of the lines of new series, and of known ones that are shown in

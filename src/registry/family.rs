@@ -66,6 +66,9 @@ pub struct Family {
     pub help: Option<Arc<str>>,
     /// The bounds of its first histogram.
     pub bounds: Option<Arc<[f64]>>,
+    /// Series whose values no counter has; counted while the family is
+    /// untyped.
+    pub uncountable: usize,
     /// Where series are, by the hash of their labels. Each text is held once,
     /// in its block.
     index: HashTable<Entry>,
@@ -84,6 +87,7 @@ impl Family {
             kind,
             help: None,
             bounds: None,
+            uncountable: 0,
             index: HashTable::new(),
             blocks: Vec::new(),
             free: BTreeSet::new(),
@@ -148,6 +152,22 @@ impl Family {
         self.blocks.get_mut(number as usize)?.as_deref_mut()
     }
 
+    /// Gives a type to a family that had none. Numbers stay as they are.
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.uncountable = 0;
+    }
+
+    /// Takes note that a series is no more what it was, but `after`.
+    fn recount(&mut self, slot: Option<Slot>, after: Option<&State>) {
+        if self.kind != Kind::Untyped {
+            return;
+        }
+        let before = slot.and_then(|slot| self.state(slot));
+        self.uncountable -= usize::from(before.as_ref().is_some_and(is_uncountable));
+        self.uncountable += usize::from(after.is_some_and(is_uncountable));
+    }
+
     /// Adds a series that is not there, and returns where it is now.
     pub fn insert(
         &mut self,
@@ -156,6 +176,7 @@ impl Family {
         deadline: u64,
         now: u64,
     ) -> Slot {
+        self.recount(None, Some(&state));
         let number = match self.open.first() {
             Some(number) => *number,
             None => self.add_block(),
@@ -187,6 +208,7 @@ impl Family {
 
     /// Makes a series what it is from now on.
     pub fn set(&mut self, slot: Slot, state: State, deadline: u64, now: u64) {
+        self.recount(Some(slot), Some(&state));
         let of_lines = matches!(self.kind, Kind::Histogram | Kind::Summary);
         if let Some(block) = self.block_mut(slot.block()) {
             block.set(slot.place(), state, deadline, now);
@@ -205,6 +227,7 @@ impl Family {
     /// Removes a series. Returns its block if that was the last one in it.
     pub fn remove(&mut self, hasher: &RandomState, slot: Slot) -> Option<Box<Block>> {
         let key = key_of(hasher.hash_one(self.labels(slot)?) as u32);
+        self.recount(Some(slot), None);
         if let Ok(entry) = self.index.find_entry(key, |own| own.slot == slot) {
             entry.remove();
         }
@@ -223,6 +246,11 @@ impl Family {
         self.free.insert(number);
         self.blocks[number as usize].take()
     }
+}
+
+/// Whether a counter cannot have this value.
+pub fn is_uncountable(state: &State) -> bool {
+    matches!(state, State::Value(value) if !(value.is_finite() && *value >= 0.0))
 }
 
 /// About the memory that a series takes with its text in the output, the

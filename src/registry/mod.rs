@@ -186,6 +186,9 @@ impl Registry {
                     living.help.clone_from(&family.help);
                 }
                 living.bounds.clone_from(&family.bounds);
+                if family.typed {
+                    living.set_kind(family.kind);
+                }
             }
         }
         for series in plan.series {

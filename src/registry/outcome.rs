@@ -1,6 +1,5 @@
 //! What a plan makes of the registry, for whoever is to be told.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::plan::Plan;
@@ -25,15 +24,6 @@ impl Totals {
 }
 
 impl Plan {
-    /// Families that are not there yet and will be.
-    pub fn created(&self) -> HashSet<Arc<str>> {
-        let families = self.families.iter();
-        families
-            .filter(|family| family.id.is_none() && family.lives())
-            .map(|family| Arc::clone(&family.name))
-            .collect()
-    }
-
     /// What the series that the batch names will come to. Nothing is looked
     /// up or copied but numbers, since others wait meanwhile.
     pub fn totals(&self) -> Totals {

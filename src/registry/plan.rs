@@ -2,23 +2,26 @@
 //!
 //! Nothing is changed here. Each series that a batch names is taken out once,
 //! changed as often as the batch says, and put into the plan as it will be.
+//! What all of it comes to is in [`finish`].
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+mod finish;
+
+use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashTable;
 
+pub(super) use finish::{claimed_by, named_slots};
+
 use super::block::NEVER;
-use super::claims::{Claims, Head};
-use super::family::{Slot, family_weight, help_weight, weight_of};
+use super::claims::Claims;
+use super::family::Slot;
 use super::refused::{family_text, series_text};
-use super::render::each_series;
 use super::state::{Context, Problem, State};
 use super::{Batch, BucketConflict, Change, Limits, Refused, Registry, Update};
-use crate::exposition::{Kind, LabelText, hash_series, is_family_name, needs_quotes};
+use crate::exposition::{Kind, LabelText, is_family_name};
 
 /// A batch that has been checked. It holds for the registry as it was then.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(super) struct PlannedFamily {
     pub help: Option<Arc<str>>,
     /// Whether the help is new with this batch.
     pub helped: bool,
+    /// Whether the family was untyped before it, and is not any more.
+    pub typed: bool,
     /// The bounds that new histograms get.
     pub bounds: Option<Arc<[f64]>>,
     /// Whether its series all go before the batch's come.
@@ -64,9 +69,24 @@ pub(super) struct PlannedSeries {
 }
 
 impl PlannedFamily {
-    /// Whether it will have series.
-    pub fn lives(&self) -> bool {
-        self.after > 0
+    /// Whether values of that kind may be in the family. One whose type was
+    /// not told takes the type that comes first, and values without a type are
+    /// of whatever type their family has.
+    fn takes(&mut self, kind: Kind) -> bool {
+        match (self.kind, kind) {
+            (own, told) if own == told => true,
+            (Kind::Untyped, Kind::Counter | Kind::Gauge) => {
+                self.kind = kind;
+                self.typed = true;
+                true
+            }
+            (Kind::Counter | Kind::Gauge, Kind::Untyped) => true,
+            _ => false,
+        }
+    }
+
+    fn is_made_counter(&self) -> bool {
+        self.typed && self.kind == Kind::Counter
     }
 }
 
@@ -210,6 +230,7 @@ impl<'r> Planner<'r> {
             kind: living.kind,
             help: living.help.clone(),
             helped: false,
+            typed: false,
             bounds: living.bounds.clone(),
             cleared: false,
             before: living.len(),
@@ -256,6 +277,7 @@ impl<'r> Planner<'r> {
             kind,
             help: None,
             helped: false,
+            typed: false,
             bounds: None,
             cleared: false,
             before: 0,
@@ -278,7 +300,7 @@ impl<'r> Planner<'r> {
             self.delete(place, hash, update.labels);
             return Ok(());
         }
-        if family.kind != update.kind {
+        if !family.takes(update.kind) {
             return Err(Refused::KindConflict {
                 family: family_text(&family.name),
                 kind: update.kind.with_article(),
@@ -393,183 +415,6 @@ impl<'r> Planner<'r> {
         }
         Ok(())
     }
-
-    fn finish(self) -> Result<Plan, Refused> {
-        self.check_limits()?;
-        let claims = self.claims();
-        Ok(Plan {
-            at: self.at,
-            families: self.families,
-            series: self.series,
-            claims,
-        })
-    }
-
-    /// What makes it less is taken even where it is too much still.
-    fn check_limits(&self) -> Result<(), Refused> {
-        let limits = self.limits();
-        let name = |place: usize| {
-            let series = &self.series[place];
-            series_text(
-                &self.families[series.family as usize].name,
-                series.labels.as_str(),
-            )
-        };
-        let (mut series, mut families) = (self.registry.series, self.registry.families());
-        let (mut new_series, mut new_family) = (None, None);
-        for family in &self.families {
-            series = series + family.after - family.before;
-            families = families + usize::from(family.after > 0) - usize::from(family.before > 0);
-            let Some(first) = family.first_new else {
-                continue;
-            };
-            new_series = Some(first);
-            if family.before == 0 {
-                new_family = Some(first);
-            }
-            let limit = limits.series_per_family;
-            if family.after > limit && family.after > family.before {
-                let series = name(first);
-                return Err(Refused::TooManySeriesOfFamily { series, limit });
-            }
-        }
-        if let Some(first) = new_series
-            && series > limits.series
-            && series > self.registry.series
-        {
-            return Err(Refused::TooManySeries {
-                series: name(first),
-                limit: limits.series,
-            });
-        }
-        if let Some(first) = new_family
-            && families > limits.families
-            && families > self.registry.families()
-        {
-            return Err(Refused::TooManyFamilies {
-                series: name(first),
-                limit: limits.families,
-            });
-        }
-        Ok(())
-    }
-
-    fn claims(&self) -> Claims {
-        let mut claims = Claims::default();
-        for family in &self.families {
-            let head = || Head {
-                family: Arc::clone(&family.name),
-                kind: family.kind,
-                help: family.help.clone(),
-            };
-            match (family.before > 0, family.after > 0) {
-                (false, true) => {
-                    claims.joined.push(head());
-                    claims.added += family_weight(&family.name, family.help.as_deref());
-                }
-                (true, false) => {
-                    claims.left.push(Arc::clone(&family.name));
-                    let living = family.id.and_then(|id| self.registry.family(id));
-                    let help = living.and_then(|living| living.help.as_deref());
-                    claims.freed += family_weight(&family.name, help);
-                }
-                (true, true) if family.helped => {
-                    claims.helped.push(head());
-                    claims.added += family.help.as_deref().map_or(0, help_weight);
-                }
-                _ => {}
-            }
-        }
-        let mut scratch = String::new();
-        for (place, series) in (0_u32..).zip(&self.series) {
-            let family = &self.families[series.family as usize];
-            let living = family.id.and_then(|id| self.registry.family(id));
-            if let (Some(living), Some(slot), Some(after)) = (living, series.slot, &series.state)
-                && living.is_like(slot, after)
-            {
-                continue;
-            }
-            let before = living.and_then(|living| living.state(series.slot?));
-            let (name, labels) = (&*family.name, series.labels.as_str());
-            let hasher = &self.registry.hasher;
-            let mut hash = |state: &State, to: &mut dyn FnMut(u64)| {
-                claimed_by(hasher, name, labels, state, &mut scratch, to);
-            };
-            if let Some(before) = &before {
-                hash(before, &mut |hash| claims.released.push(hash));
-                claims.freed += weight_of(name, labels, before);
-            }
-            if let Some(after) = &series.state {
-                hash(after, &mut |hash| claims.claimed.push((hash, place)));
-                claims.added += weight_of(name, labels, after);
-            }
-        }
-        for (place, named) in named_slots(&self.series, &self.families) {
-            self.release_the_rest(place, &named, &mut scratch, &mut claims);
-        }
-        claims
-    }
-
-    /// Series of a cleared family that the batch does not name.
-    fn release_the_rest(
-        &self,
-        place: usize,
-        named: &HashSet<Slot>,
-        scratch: &mut String,
-        claims: &mut Claims,
-    ) {
-        let family = &self.families[place];
-        let Some(living) = family.id.and_then(|id| self.registry.family(id)) else {
-            return;
-        };
-        for (slot, labels) in living.iter().filter(|(slot, _)| !named.contains(slot)) {
-            let Some(state) = living.state(slot) else {
-                continue;
-            };
-            let mut release = |hash| claims.released.push(hash);
-            let hasher = &self.registry.hasher;
-            claimed_by(hasher, &living.name, labels, &state, scratch, &mut release);
-            claims.freed += weight_of(&living.name, labels, &state);
-        }
-    }
-}
-
-/// Where the series are that live and that a plan names, for each family that
-/// is cleared. All series are looked through once, however many families.
-pub(super) fn named_slots(
-    series: &[PlannedSeries],
-    families: &[PlannedFamily],
-) -> HashMap<usize, HashSet<Slot>> {
-    let cleared = families.iter().enumerate().filter(|(_, it)| it.cleared);
-    let mut named: HashMap<usize, HashSet<Slot>> =
-        cleared.map(|(place, _)| (place, HashSet::new())).collect();
-    if named.is_empty() {
-        return named;
-    }
-    for series in series {
-        let slots = named.get_mut(&(series.family as usize));
-        if let (Some(slots), Some(slot)) = (slots, series.slot) {
-            slots.insert(slot);
-        }
-    }
-    named
-}
-
-/// Hashes of all lines that a series is shown in.
-pub(super) fn claimed_by(
-    hasher: &RandomState,
-    name: &str,
-    labels: &str,
-    state: &State,
-    scratch: &mut String,
-    to: &mut dyn FnMut(u64),
-) {
-    // A quoted name begins the labels or follows a comma. A value that looks
-    // like one costs a second look.
-    let plain = !needs_quotes(name) && !labels.starts_with('"') && !labels.contains(",\"");
-    each_series(name, labels, state, scratch, |series| {
-        to(hash_series(hasher, series, plain));
-    });
 }
 
 fn refused(problem: Problem, family: &PlannedFamily, labels: &LabelText) -> Refused {

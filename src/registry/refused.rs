@@ -11,6 +11,11 @@ pub enum Refused {
         kind: &'static str,
         held: &'static str,
     },
+    #[error(
+        "family {family} has no type yet and cannot become a counter: {left} of its values are \
+         below 0 or not finite"
+    )]
+    Uncountable { family: String, left: usize },
     #[error("family {family} cannot be {change}, since it is {kind}")]
     WrongChange {
         family: String,

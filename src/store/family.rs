@@ -447,6 +447,19 @@ impl FamilyIndex {
                 joined.insert(name, (&**family, *kind));
             }
         }
+        for Head { family, kind, .. } in &claims.changed {
+            // What others expose of the family has the type that they told.
+            let held = self.held(&plain_name(family));
+            let other = held.filter(|held| held.sections > 1 && held.kind != *kind);
+            if let Some(held) = other {
+                return Err(BatchRefused::KindConflict {
+                    family: family_text(family),
+                    kind: kind.with_article(),
+                    held: held.kind.with_article(),
+                    holder: Elsewhere::default(),
+                });
+            }
+        }
         let released: HashSet<u64, PlainHash> = claims.released.iter().copied().collect();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
         for (hash, place) in &claims.claimed {
@@ -474,7 +487,7 @@ impl FamilyIndex {
             }
         }
         let joined = claims.joined.iter().map(|head| (head, false));
-        for (head, member) in joined.chain(claims.helped.iter().map(|head| (head, true))) {
+        for (head, member) in joined.chain(claims.changed.iter().map(|head| (head, true))) {
             let family = FamilyText {
                 name: Arc::clone(&head.family),
                 kind: head.kind,

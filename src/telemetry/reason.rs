@@ -248,7 +248,9 @@ impl From<&BatchRefused> for Reason {
         use registry::Refused as Registry;
         match refused {
             BatchRefused::KindConflict { .. }
-            | BatchRefused::Registry(Registry::KindConflict { .. }) => Reason::KindConflict,
+            | BatchRefused::Registry(
+                Registry::KindConflict { .. } | Registry::Uncountable { .. },
+            ) => Reason::KindConflict,
             BatchRefused::NameCollision { .. } => Reason::NameCollision,
             BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
             BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,

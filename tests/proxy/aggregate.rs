@@ -94,7 +94,11 @@ fn nothing_of_a_push_with_a_fault_is_added() {
     let proxy = Proxy::start(ADDING);
     add(&proxy, "/metrics", COUNTER);
     for (body, told) in [
-        ("hits_total{page=\"b\"} 1\n", "hits_total is a"),
+        (
+            "# TYPE hits_total gauge\nhits_total{page=\"b\"} 1\n",
+            "hits_total is a",
+        ),
+        ("hits_total{page=\"b\"} -1\n", "must be"),
         (
             "# TYPE hits_total counter\nhits_total{page=\"b\"} 1\nhits_total{page=\"a\"} -1\n",
             "must be",
@@ -199,7 +203,7 @@ fn a_push_with_a_key_counts_once() {
         other.text()
     );
     // A push that failed may come again, mended.
-    assert_eq!(send("k3", "hits_total 1\n").status, 400);
+    assert_eq!(send("k3", "hits_total -1\n").status, 400);
     assert_eq!(send("k3", COUNTER).status, 202);
     assert!(proxy.metrics().contains("hits_total{page=\"a\"} 6\n"));
     assert_eq!(send(&"k".repeat(257), COUNTER).status, 400);

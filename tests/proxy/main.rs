@@ -29,6 +29,7 @@ mod operations_datagrams;
 mod operations_defects;
 mod operations_lines;
 mod places;
+mod pingpong;
 mod poll;
 mod poll_failures;
 mod protobuf;

@@ -119,6 +119,7 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
     let Content {
         notice,
         line,
+        is_event,
         dedup_key,
     } = content;
     if sender_log::write(
@@ -149,7 +150,13 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
                 "message": "Event processed",
                 "dedup_key": dedup_key.unwrap_or_else(new_key),
             });
-            reply::json_with(StatusCode::ACCEPTED, &answer)
+            // Senders of events look for 202; pingpong, to which lists of
+            // metrics are sent here too, answers 200.
+            let status = match is_event {
+                true => StatusCode::ACCEPTED,
+                false => StatusCode::OK,
+            };
+            reply::json_with(status, &answer)
         }
     }
 }
@@ -159,6 +166,8 @@ struct Content {
     notice: Notice,
     /// The whole body without its secrets, in one line.
     line: Bytes,
+    /// Whether it is an object, as each event is.
+    is_event: bool,
     dedup_key: Option<String>,
 }
 
@@ -180,6 +189,7 @@ impl Content {
         Ok(Content {
             notice: Notice::of(kind, &body),
             line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),
+            is_event: body.is_object(),
             dedup_key,
         })
     }

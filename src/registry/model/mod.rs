@@ -110,7 +110,7 @@ impl Tested {
         for name in &claims.left {
             assert!(self.heads.remove(&**name).is_some());
         }
-        for head in claims.joined.iter().chain(&claims.helped) {
+        for head in claims.joined.iter().chain(&claims.changed) {
             let help = head.help.as_deref().map(str::to_owned);
             self.heads
                 .insert(head.family.to_string(), (head.kind, help));

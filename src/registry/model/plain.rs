@@ -18,6 +18,8 @@ pub struct Model {
 pub struct ModelFamily {
     pub kind: Kind,
     pub help: Option<String>,
+    /// Whether it had no type once.
+    typed: bool,
     bounds: Option<Vec<i32>>,
     pub series: BTreeMap<&'static str, ModelSeries>,
 }
@@ -62,6 +64,17 @@ impl Model {
         for step in steps {
             model.step(step, conflict)?;
         }
+        for (name, family) in &model.families {
+            let before = self.families.get(name).map(|before| before.kind);
+            let typed = family.typed && before.is_none_or(|before| before == Kind::Untyped);
+            let countable = |series: &ModelSeries| match series.value {
+                Value::Number(value) => value.is_finite() && value >= 0.0,
+                _ => false,
+            };
+            if typed && family.kind == Kind::Counter && !family.series.values().all(countable) {
+                return None;
+            }
+        }
         model.families.retain(|_, family| !family.series.is_empty());
         let series = |model: &Model| {
             model
@@ -93,11 +106,18 @@ impl Model {
         let family = self.families.entry(name).or_insert_with(|| ModelFamily {
             kind: step.kind(),
             help: None,
+            typed: false,
             bounds: None,
             series: BTreeMap::new(),
         });
-        if family.kind != step.kind() {
-            return None;
+        match (family.kind, step.kind()) {
+            (own, told) if own == told => {}
+            (Kind::Untyped, told @ (Kind::Counter | Kind::Gauge)) => {
+                family.kind = told;
+                family.typed = true;
+            }
+            (Kind::Counter | Kind::Gauge, Kind::Untyped) => {}
+            _ => return None,
         }
         if step.help && family.help.is_none() {
             family.help = Some(format!("help {}", step.labels));

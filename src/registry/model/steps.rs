@@ -115,7 +115,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ];
     (
         0..FAMILIES.len(),
-        (0..60).prop_map(|odd| odd == 0),
+        (0..20).prop_map(|odd| odd == 0),
         prop_oneof![40 => 0..6_usize, 1 => 6..8_usize],
         any::<bool>(),
         proptest::option::of(1..50_u64),
@@ -172,8 +172,8 @@ impl Step {
         let kind = FAMILIES[self.family].1;
         match (self.wrong_kind, kind) {
             (false, kind) => kind,
-            (true, Kind::Counter) => Kind::Gauge,
-            (true, _) => Kind::Counter,
+            // Numbers without a type may be of any.
+            (true, _) => [Kind::Gauge, Kind::Counter, Kind::Untyped][self.labels % 3],
         }
     }
 

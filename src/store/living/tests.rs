@@ -143,6 +143,39 @@ fn a_help_that_comes_later_is_shown() {
 }
 
 #[test]
+fn a_type_that_comes_later_is_shown_unless_others_expose_the_family() {
+    let store = store();
+    let untyped = |labels: &[(&str, &str)]| update("m", Kind::Untyped, labels, Op::Add(2.0));
+    operate(&store, vec![untyped(&[("a", "1")])]).unwrap();
+    push(&store, "a", "# TYPE m untyped\nm{app=\"a\"} 1\n").unwrap();
+    let refused = operate(&store, vec![add("m", &[("a", "1")], 1.0)]).unwrap_err();
+    assert!(
+        matches!(refused, BatchRefused::KindConflict { .. }),
+        "{refused}"
+    );
+    let both = "# TYPE m untyped\nm{a=\"1\"} 2\nm{app=\"a\"} 1\n";
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&text(&store)), sorted(both));
+    push(&store, "a", "").unwrap();
+    // Enough series that their lines are in several pages.
+    let many: Vec<Update> = (0..2000)
+        .map(|number| untyped(&[("number", &number.to_string())]))
+        .collect();
+    operate(&store, many).unwrap();
+    let before = text(&store);
+    operate(&store, vec![add("m", &[("a", "1")], 1.0)]).unwrap();
+    let expected = before
+        .replace("# TYPE m untyped", "# TYPE m counter")
+        .replace("m{a=\"1\"} 2\n", "m{a=\"1\"} 3\n");
+    assert_eq!(text(&store), expected);
+    push(&store, "a", "# TYPE m counter\nm{app=\"a\"} 1\n").unwrap();
+}
+
+#[test]
 fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
     let store = store();
     let taken = "# TYPE g gauge\ng{a=\"b\"} 1\n# TYPE h_sum gauge\nh_sum 1\n\

@@ -1,0 +1,83 @@
+//! Families whose type comes after their values.
+
+use super::*;
+
+#[test]
+fn a_family_without_a_type_takes_the_one_that_comes() {
+    let now = Instant::now();
+    let untyped = |labels: &[(&str, &str)], value| {
+        update("x_total", Kind::Untyped, labels, Change::Add(value))
+    };
+    let typed = |kind, value| update("x_total", kind, &[("a", "1")], Change::Add(value));
+
+    for kind in [Kind::Counter, Kind::Gauge] {
+        let mut registry = registry();
+        apply(&mut registry, vec![untyped(&[("a", "1")], 6.0)], now).unwrap();
+        let plan = registry.check(batch(vec![typed(kind, 1.0)]), now).unwrap();
+        let claims = plan.claims();
+        assert_eq!((claims.changed.len(), claims.changed[0].kind), (1, kind));
+        assert_eq!((claims.added, claims.freed), (0, 0));
+        registry.commit(plan);
+        assert_eq!(registry.kind_of("x_total"), Some(kind));
+        // What comes without a type is of this one from now on.
+        apply(&mut registry, vec![untyped(&[("a", "1")], 2.0)], now).unwrap();
+        assert_eq!(registry.kind_of("x_total"), Some(kind));
+        let below = apply(&mut registry, vec![untyped(&[("a", "1")], -1.0)], now);
+        assert_eq!(below.is_err(), kind == Kind::Counter);
+        let other = match kind {
+            Kind::Counter => Kind::Gauge,
+            _ => Kind::Counter,
+        };
+        let refused = apply(&mut registry, vec![typed(other, 1.0)], now).unwrap_err();
+        assert!(matches!(refused, Refused::KindConflict { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn values_that_no_counter_has_keep_their_family_without_a_type() {
+    let now = Instant::now();
+    let mut registry = registry();
+    let set =
+        |place: &str, value| update("x", Kind::Untyped, &[("place", place)], Change::Set(value));
+    let count = || update("x", Kind::Counter, &[("place", "c")], Change::Add(1.0));
+    apply(&mut registry, vec![set("a", -1.0), set("b", f64::NAN)], now).unwrap();
+    let refused = apply(&mut registry, vec![count()], now).unwrap_err();
+    let told = "family x has no type yet and cannot become a counter: 2 of its values are below 0 \
+                or not finite";
+    assert_eq!(refused.to_string(), told);
+    assert_eq!(registry.kind_of("x"), Some(Kind::Untyped));
+    // What the same batch makes of them counts, in whatever order.
+    let gone = update("x", Kind::Untyped, &[("place", "b")], Change::Delete);
+    let refused = apply(&mut registry, vec![count(), gone.clone()], now);
+    assert!(refused.is_err());
+    apply(&mut registry, vec![gone], now).unwrap();
+    let up = update("x", Kind::Untyped, &[("place", "a")], Change::Add(3.0));
+    apply(&mut registry, vec![count(), up], now).unwrap();
+    assert_eq!(registry.kind_of("x"), Some(Kind::Counter));
+}
+
+#[test]
+fn types_of_several_numbers_do_not_go_with_values_without_one() {
+    let now = Instant::now();
+    let mut registry = registry();
+    let untyped = || update("x", Kind::Untyped, &[], Change::Add(1.0));
+    let summary = || {
+        let change = Change::Summary {
+            sum: None,
+            count: Some(1.0),
+            quantiles: Vec::new(),
+        };
+        update("x", Kind::Summary, &[], change)
+    };
+    for (first, second) in [(untyped(), summary()), (summary(), untyped())] {
+        apply(&mut registry, vec![first], now).unwrap();
+        let refused = apply(&mut registry, vec![second], now).unwrap_err();
+        assert!(matches!(refused, Refused::KindConflict { .. }), "{refused}");
+        apply(
+            &mut registry,
+            vec![update("x", Kind::Untyped, &[], Change::Delete)],
+            now,
+        )
+        .unwrap();
+    }
+}
