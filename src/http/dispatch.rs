@@ -13,7 +13,7 @@ use super::routes::{Ask, Nowhere, Route};
 use super::webhooks::{self, Endpoint};
 use super::{
     Handler, Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api,
-    push_aggregate, status,
+    push_aggregate, series, status,
 };
 use crate::push::Fault;
 use crate::store::Peer;
@@ -33,7 +33,7 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
     };
     let route = Route::of(&path, asked.ask());
     let mut name = match &route {
-        Ok(Route::Group(_)) if head.method == Method::DELETE => "delete",
+        Ok(Route::Group(_) | Route::Addition(_)) if head.method == Method::DELETE => "delete",
         Ok(route) => route.endpoints(server.pushes.is_some()).name,
         Err(_) => "unknown",
     };
@@ -213,12 +213,13 @@ fn counted(route: &Route<'_>, method: &Method) -> Option<PushMethod> {
     Some(match (route, method) {
         (Route::Group(_), &Method::PUT) => PushMethod::Put,
         (Route::Group(_), &Method::POST) => PushMethod::Post,
-        (Route::Group(_), &Method::DELETE) => PushMethod::Delete,
+        (Route::Group(_) | Route::Addition(_), &Method::DELETE) => PushMethod::Delete,
         (Route::Addition(_), _) => PushMethod::Aggregate,
         (Route::Values(verb), &Method::POST) => verb.counted(),
         (Route::ApiBatch, &Method::POST) => PushMethod::Batch,
         (Route::ApiValidate(_), &Method::POST | &Method::PUT) => PushMethod::Validate,
         (Route::ApiGroups, &Method::DELETE) => PushMethod::DeleteGroups,
+        (Route::ApiSeries, &Method::DELETE) => PushMethod::DeleteSeries,
         (Route::ApiWipe, &Method::PUT) => PushMethod::Wipe,
         (Route::App(_), &Method::DELETE) => PushMethod::DeleteApp,
         (Route::Quit, &Method::PUT | &Method::POST) => PushMethod::Quit,
@@ -247,6 +248,7 @@ async fn take(call: &Call<'_>, head: &Parts, route: Route<'_>, body: Incoming) -
             counting(call, PushMethod::DeleteGroups, groups::remove(call).await)
         }
         Route::ApiGroups => groups::list(call).await,
+        Route::ApiSeries => counting(call, PushMethod::DeleteSeries, series::remove(call).await),
         Route::ApiWipe => counting(call, PushMethod::Wipe, groups::wipe(call).await),
         Route::App(name) if deletes => apps::remove(call, &name),
         Route::Quit => call.quit(),
@@ -260,6 +262,8 @@ async fn take(call: &Call<'_>, head: &Parts, route: Route<'_>, body: Incoming) -
 fn counting(call: &Call<'_>, method: PushMethod, reply: Reply) -> Reply {
     let result = match reply.status() {
         status if status.is_success() => Ok(()),
+        // Nothing was there to be removed, which is no fault.
+        StatusCode::NOT_FOUND => Ok(()),
         StatusCode::BAD_REQUEST => Err(Reason::BadParameter),
         _ => Err(Reason::Closed),
     };

@@ -13,9 +13,10 @@ use super::api::wrong;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
+use super::series;
 use crate::config::duration_of;
-use crate::push::Group;
 use crate::push::selector::Selectors;
+use crate::push::{Group, Meant};
 use crate::store::{Change, Now, Section, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{counted, dates};
@@ -178,13 +179,9 @@ impl Iterator for Page {
 
 /// `DELETE groups`: removes those that match, and were not pushed meanwhile.
 pub async fn remove(call: &Call<'_>) -> Reply {
-    let dry_run = match query::value(call.query, "dry_run").as_deref() {
-        None | Some("0" | "false") => false,
-        Some("" | "1" | "true") => true,
-        Some(other) => {
-            let problem = format!("dry_run must be 0 or 1, not {other:?}");
-            return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem);
-        }
+    let dry_run = match query::flag(call.query, "dry_run") {
+        Ok(dry_run) => dry_run,
+        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
     let store = Arc::clone(&call.server.store);
     let query = call.query.to_owned();
@@ -212,7 +209,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     told(removed.map(|removed| removed.map(shown)))
 }
 
-/// `PUT admin/wipe`: removes all groups.
+/// `PUT admin/wipe`: removes all groups and all aggregated series.
 pub async fn wipe(call: &Call<'_>) -> Reply {
     let all = Filter {
         selectors: Selectors::default(),
@@ -226,6 +223,11 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
     if let Ok((count, _)) = &removed {
         let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
         sender_log::write(Line::Removal, format_args!("{peer} wipes {groups}"));
+    }
+    if removed.is_ok()
+        && let Err(reply) = series::removed(call, Meant::All, false).await
+    {
+        return reply;
     }
     told(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
 }

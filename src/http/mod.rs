@@ -24,6 +24,7 @@ mod push_aggregate;
 mod query;
 mod reply;
 mod routes;
+mod series;
 mod status;
 mod table;
 mod webhooks;

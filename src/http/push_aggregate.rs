@@ -8,6 +8,7 @@ use hyper::{Method as HttpMethod, StatusCode};
 use super::push::{Call, after, with_body};
 use super::query;
 use super::reply::{self, Reply};
+use super::series;
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake, LONGEST_KEY, Once};
 use crate::store::{Now, Store};
@@ -34,16 +35,31 @@ pub fn mode(query: &str, config: &Push) -> Result<PushMode, Fault> {
     }
 }
 
-/// Whether a request to a path of pushes is one to add.
+/// Whether a request to a path of pushes is one to add, or to remove what was
+/// added.
 pub fn is_meant(method: &HttpMethod, query: &str, config: &Push) -> bool {
-    matches!(*method, HttpMethod::PUT | HttpMethod::POST)
-        && matches!(mode(query, config), Ok(PushMode::Aggregate))
+    matches!(
+        *method,
+        HttpMethod::PUT | HttpMethod::POST | HttpMethod::DELETE
+    ) && matches!(mode(query, config), Ok(PushMode::Aggregate))
 }
 
-/// Adds a push with the labels of that path, what follows `/metrics/`.
+/// Adds a push with the labels of that path, what follows `/metrics/`, or
+/// removes the series that have them.
 pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
     let utf8_names = call.pushes.intake.config.enable_utf8_names;
     let labels = Group::of_labels_path(path, utf8_names).map_err(Fault::from);
+    if *call.method != HttpMethod::DELETE {
+        return add(call, labels, body).await;
+    }
+    let reply = match labels {
+        Ok(labels) => series::remove_labelled(call, labels).await,
+        Err(fault) => call.refuse(PushMethod::Delete, &fault, 0),
+    };
+    after(reply, body).await
+}
+
+async fn add(call: &Call<'_>, labels: Result<Group, Fault>, body: Incoming) -> Reply {
     let asked = labels.and_then(|labels| Ok((labels, addition(call)?)));
     let (labels, addition) = match asked {
         Ok(asked) => asked,

@@ -30,6 +30,15 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
+/// A parameter that is on or off; without a value it is on.
+pub fn flag(query: &str, name: &str) -> Result<bool, String> {
+    match value(query, name).as_deref() {
+        None | Some("0" | "false") => Ok(false),
+        Some("" | "1" | "true") => Ok(true),
+        Some(other) => Err(format!("{name} must be 0 or 1, not {other:?}")),
+    }
+}
+
 fn decode(text: &str) -> String {
     let blanks = text.replace('+', " ");
     percent_decode_str(&blanks).decode_utf8_lossy().into_owned()

@@ -26,7 +26,8 @@ pub enum Route<'p> {
     Ping,
     /// A push that replaces, by what follows `/metrics/`.
     Group(&'p str),
-    /// A push that is added, by what follows `/metrics/`.
+    /// A push that is added, or the removal of what was, by what follows
+    /// `/metrics/`.
     Addition(&'p str),
     Quit,
     /// `/create` and `/update`. These and the next two are pingpong's.
@@ -37,6 +38,7 @@ pub enum Route<'p> {
     ApiMetrics,
     ApiStatus,
     ApiGroups,
+    ApiSeries,
     ApiBatch,
     /// By what follows `/api/v1/validate/`.
     ApiValidate(&'p str),
@@ -124,6 +126,7 @@ impl Route<'_> {
             Route::ApiMetrics => ("api_metrics", true, &[(READ, "")]),
             Route::ApiStatus => ("api_status", true, &[(READ, "")]),
             Route::ApiGroups => ("api_groups", true, GROUPS),
+            Route::ApiSeries => ("api_series", true, &[("DELETE", "match[]* match* dry_run")]),
             Route::ApiBatch => ("api_batch", true, &[("POST", "")]),
             Route::ApiValidate(_) => ("api_validate", true, &[("POST, PUT", "mode ttl")]),
             Route::ApiWipe => ("api_wipe", true, &[("PUT", "")]),
@@ -158,10 +161,10 @@ impl Route<'_> {
 
     /// Whether it is of the API, whose errors are JSON.
     pub fn is_of_api(&self) -> bool {
-        use Route::{ApiBatch, ApiGroups, ApiMetrics, ApiStatus, ApiValidate, ApiWipe};
+        use Route::{ApiBatch, ApiGroups, ApiMetrics, ApiSeries, ApiStatus, ApiValidate, ApiWipe};
         matches!(
             self,
-            ApiMetrics | ApiStatus | ApiGroups | ApiBatch | ApiValidate(_) | ApiWipe
+            ApiMetrics | ApiStatus | ApiGroups | ApiSeries | ApiBatch | ApiValidate(_) | ApiWipe
         )
     }
 }
@@ -228,6 +231,7 @@ impl<'p> Route<'p> {
                 "metrics" => Some(Route::ApiMetrics),
                 "status" => Some(Route::ApiStatus),
                 "groups" => Some(Route::ApiGroups),
+                "series" => Some(Route::ApiSeries),
                 "batch" => Some(Route::ApiBatch),
                 "validate" => Some(Route::ApiValidate("")),
                 "admin/wipe" if ask.admin => Some(Route::ApiWipe),

@@ -10,7 +10,8 @@
 //! - `points`: histograms and summaries are made whole.
 //! - `replace`: families become a write that replaces those of a group.
 //! - [`batch`]: several groups in one body.
-//! - [`selector`]: which groups are meant.
+//! - [`selector`]: which groups or series are meant.
+//! - `remove`: aggregated series are removed.
 //!
 //! [`Intake`] is what all of it is asked through. How requests are read and
 //! answered is the business of `http`.
@@ -27,6 +28,7 @@ pub mod group;
 mod idempotency;
 mod media;
 mod points;
+mod remove;
 mod replace;
 pub mod selector;
 
@@ -39,6 +41,7 @@ pub use fault::Fault;
 pub use group::{Group, PathError};
 use idempotency::Keys;
 pub use idempotency::{LONGEST_KEY, Once};
+pub use remove::{Meant, Removed, remove_series};
 pub use replace::{Method, Sender};
 
 use crate::config::{Exposition, Push};

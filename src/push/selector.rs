@@ -1,5 +1,7 @@
-//! Which groups are meant: Prometheus' selectors of series, on the labels of
-//! groups.
+//! Which groups or series are meant: Prometheus' selectors, on the labels of
+//! groups or on those of series.
+
+use std::borrow::Cow;
 
 use regex::{Regex, RegexBuilder};
 
@@ -39,9 +41,18 @@ const LONGEST: usize = 16 << 10;
 const LARGEST_REGEXES: usize = 1 << 20;
 
 impl Selectors {
-    /// Reads the selectors of a request, and compiles their regular
+    /// Reads the selectors of a request for groups, and compiles their regular
     /// expressions, which takes too long for a thread that serves.
     pub fn parse(texts: &[String]) -> Result<Self, String> {
+        Selectors::of(texts, false)
+    }
+
+    /// Those of a request for series, which may name the metric first.
+    pub fn of_series(texts: &[String]) -> Result<Self, String> {
+        Selectors::of(texts, true)
+    }
+
+    fn of(texts: &[String], named: bool) -> Result<Self, String> {
         if texts.len() > MOST_SELECTORS {
             return Err(format!("a request has at most {MOST_SELECTORS} selectors"));
         }
@@ -53,7 +64,7 @@ impl Selectors {
         let mut written = Vec::new();
         let mut left = MOST_MATCHERS;
         for text in texts {
-            let matchers = read(text, left)?;
+            let matchers = read(text, left, named)?;
             left -= matchers.len();
             written.push(matchers);
         }
@@ -81,23 +92,26 @@ impl Selectors {
 
     /// Whether one of them matches the labels of a group.
     pub fn matches(&self, group: &Group) -> bool {
+        let labels = group.labels();
+        self.match_values(|label| labels.get(label).map_or("", String::as_str).into())
+    }
+
+    /// Whether one of them matches what has these values of labels; one that is
+    /// not there is empty, as Prometheus has it.
+    pub fn match_values<'v>(&self, value: impl Fn(&str) -> Cow<'v, str>) -> bool {
         self.selectors
             .iter()
-            .any(|selector| selector.matches(group))
+            .any(|selector| selector.matches(&value))
     }
 }
 
 impl Selector {
-    /// A label that a group has not is empty, as Prometheus has it.
-    fn matches(&self, group: &Group) -> bool {
+    fn matches<'v>(&self, value: &impl Fn(&str) -> Cow<'v, str>) -> bool {
         self.matchers.iter().all(|matcher| {
-            let value = group
-                .labels()
-                .get(&matcher.label)
-                .map_or("", String::as_str);
+            let value = value(&matcher.label);
             let holds = match &matcher.test {
-                Test::Equal(expected) => value == expected,
-                Test::Match(expected) => expected.is_match(value),
+                Test::Equal(expected) => value == *expected,
+                Test::Match(expected) => expected.is_match(&value),
             };
             holds != matcher.negated
         })
@@ -115,6 +129,16 @@ struct Written {
 }
 
 impl Written {
+    /// One for the name of the metric.
+    fn name(value: String) -> Self {
+        Written {
+            label: "__name__".to_owned(),
+            value,
+            is_pattern: false,
+            negated: false,
+        }
+    }
+
     fn compiled(self, most: usize) -> Result<Matcher, String> {
         Ok(Matcher {
             test: match self.is_pattern {
@@ -127,16 +151,28 @@ impl Written {
     }
 }
 
-/// Reads a selector with at most `most` matchers. The braces must be
-/// there, and a metric's name must not: groups have none.
-fn read(text: &str, most: usize) -> Result<Vec<Written>, String> {
+/// Reads a selector with at most `most` matchers. Where it is `named`, a
+/// metric's name may stand before the braces, or alone, or in quotes within
+/// them. Otherwise there are braces and no name: groups have none.
+fn read(text: &str, most: usize, named: bool) -> Result<Vec<Written>, String> {
     let told = |problem: String| format!("{problem} in the selector {text:?}");
-    let mut rest = text
-        .trim()
+    let mut rest = text.trim();
+    let mut matchers = Vec::new();
+    if named {
+        let stands = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        let end = rest.find(|c| !stands(c)).unwrap_or(rest.len());
+        if end > 0 {
+            matchers.push(Written::name(rest[..end].to_owned()));
+            rest = rest[end..].trim_start();
+            if rest.is_empty() {
+                return Ok(matchers);
+            }
+        }
+    }
+    rest = rest
         .strip_prefix('{')
         .ok_or_else(|| told("expected {label=\"value\"}, found no {".to_owned()))?
         .trim_start();
-    let mut matchers = Vec::new();
     loop {
         if let Some(after) = rest.strip_prefix('}') {
             if after.is_empty() {
@@ -149,7 +185,11 @@ fn read(text: &str, most: usize) -> Result<Vec<Written>, String> {
                 "expected at most {MOST_MATCHERS} matchers in the request, found more"
             )));
         }
-        let (matcher, after) = matcher(rest).map_err(told)?;
+        let quoted_name = quoted_name(rest).filter(|_| named && matchers.is_empty());
+        let (matcher, after) = match quoted_name {
+            Some(name) => name,
+            None => matcher(rest).map_err(told)?,
+        };
         matchers.push(matcher);
         rest = after.trim_start();
         match rest.strip_prefix(',') {
@@ -158,6 +198,13 @@ fn read(text: &str, most: usize) -> Result<Vec<Written>, String> {
             None => return Err(told(format!("expected , or }}, found {rest:?}"))),
         }
     }
+}
+
+/// A metric's name in quotes, as it stands where a matcher would.
+fn quoted_name(text: &str) -> Option<(Written, &str)> {
+    let (name, rest) = quoted(text).ok()?;
+    let ends = rest.trim_start().starts_with([',', '}']);
+    ends.then(|| (Written::name(name), rest))
 }
 
 fn matcher(text: &str) -> Result<(Written, &str), String> {
@@ -320,6 +367,47 @@ mod tests {
             ("{zone=~\".+\"}", false),
         ] {
             assert_eq!(parse(selector).unwrap().matches(&x), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn series_may_be_named() {
+        let series = |label: &str| match label {
+            "__name__" => "my.hits".into(),
+            "job" => "x".into(),
+            _ => "".into(),
+        };
+        let plain = |label: &str| match label {
+            "__name__" => "hits:total_2".into(),
+            _ => "".into(),
+        };
+        let of = |text: &str| Selectors::of_series(&[text.to_owned()]);
+        for (text, dotted, other) in [
+            ("{}", true, true),
+            ("hits:total_2", false, true),
+            ("hits:total_2{}", false, true),
+            ("hits:total_2 { job=\"\" }", false, true),
+            ("hits:total_2{job=\"x\"}", false, false),
+            ("{\"my.hits\"}", true, false),
+            ("{\"my.hits\", job=\"x\"}", true, false),
+            ("{\"my.hits\", job=\"y\"}", false, false),
+            ("{\"job\"=\"x\"}", true, false),
+            ("{__name__=~\"my.*|hits.*\"}", true, true),
+            ("{job!=\"\"}", true, false),
+        ] {
+            let selectors = of(text).unwrap();
+            assert_eq!(selectors.match_values(series), dotted, "{text}");
+            assert_eq!(selectors.match_values(plain), other, "{text}");
+        }
+        for text in [
+            "",
+            "my.hits",
+            "hits total",
+            "hits{",
+            "{\"a\",\"b\"}",
+            "hits{}x",
+        ] {
+            assert!(of(text).is_err(), "{text}");
         }
     }
 

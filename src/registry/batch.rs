@@ -38,6 +38,20 @@ pub struct Update {
     pub change: Change,
 }
 
+impl Update {
+    /// One that deletes a series.
+    pub fn deletion(family: Arc<str>, labels: LabelText) -> Self {
+        Update {
+            family,
+            kind: Kind::Untyped,
+            help: None,
+            labels,
+            ttl: None,
+            change: Change::Delete,
+        }
+    }
+}
+
 /// What becomes of a series. A series that is not there is made, but for
 /// [`Change::Delete`].
 ///

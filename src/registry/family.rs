@@ -144,6 +144,11 @@ impl Family {
         })
     }
 
+    /// Numbers of blocks are below this; some have no block.
+    pub fn blocks(&self) -> u32 {
+        self.blocks.len() as u32
+    }
+
     pub fn block(&self, number: u32) -> Option<&Block> {
         self.blocks.get(number as usize)?.as_deref()
     }

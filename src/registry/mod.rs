@@ -27,6 +27,7 @@ mod patch;
 mod plan;
 mod refused;
 mod render;
+mod series;
 mod state;
 mod window;
 
@@ -51,6 +52,7 @@ pub use patch::{Line, Scratch};
 pub use plan::Plan;
 pub use refused::{Refused, family_text};
 pub use render::BlockCopy;
+pub use series::SomeSeries;
 
 use block::{Block, NEVER};
 use family::{Family, MOST_BLOCKS, Slot, family_weight, weight_of};

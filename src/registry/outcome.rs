@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::plan::Plan;
+use super::plan::{Plan, PlannedSeries};
 use super::state::State;
 
 /// What series come to, in the order in which the batch names them first.
@@ -24,6 +24,12 @@ impl Totals {
 }
 
 impl Plan {
+    /// Series that live and will not.
+    pub fn removed(&self) -> usize {
+        let gone = |series: &&PlannedSeries| series.slot.is_some() && series.state.is_none();
+        self.series.iter().filter(gone).count()
+    }
+
     /// What the series that the batch names will come to. Nothing is looked
     /// up or copied but numbers, since others wait meanwhile.
     pub fn totals(&self) -> Totals {

@@ -15,7 +15,7 @@ use super::sections::{Key, Part, Sections};
 use super::write::Elsewhere;
 use super::{Now, Store};
 use crate::exposition::Kind;
-use crate::registry::{self, Batch, Claims, Plan, Registry};
+use crate::registry::{self, Batch, BlockId, Claims, Plan, Registry, SomeSeries, Update};
 
 /// By what series are known everywhere: see
 /// [`hash_series`](crate::exposition::hash_series).
@@ -107,6 +107,25 @@ impl Store {
     pub fn living_kinds<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Option<Kind>> {
         let registry = self.registry();
         names.map(|name| registry.kind_of(name)).collect()
+    }
+
+    /// Deletes living series, and returns how many there were.
+    pub fn delete(&self, deletions: Vec<Update>, now: Now) -> Result<usize, BatchRefused> {
+        let batch = Batch {
+            updates: deletions,
+            ..Batch::default()
+        };
+        self.operate_and(batch, now, Plan::removed)
+    }
+
+    /// See [`Registry::series_from`].
+    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<SomeSeries>, Option<BlockId>) {
+        self.registry().series_from(from, most)
+    }
+
+    /// Whether a living series is there. Names are escaped, as in a batch.
+    pub fn has_series(&self, family: &str, labels: &str) -> bool {
+        self.registry().has_series(family, labels)
     }
 
     /// Whether `batch` would be carried out as things stand. It changes nothing.

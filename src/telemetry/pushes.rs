@@ -14,6 +14,7 @@ pub enum PushMethod {
     Delete,
     DeleteApp,
     DeleteGroups,
+    DeleteSeries,
     Echo,
     Post,
     Put,
@@ -25,13 +26,14 @@ pub enum PushMethod {
 
 impl PushMethod {
     /// In the order of their words.
-    const ALL: [PushMethod; 13] = [
+    const ALL: [PushMethod; 14] = [
         PushMethod::Aggregate,
         PushMethod::Batch,
         PushMethod::Create,
         PushMethod::Delete,
         PushMethod::DeleteApp,
         PushMethod::DeleteGroups,
+        PushMethod::DeleteSeries,
         PushMethod::Echo,
         PushMethod::Post,
         PushMethod::Put,
@@ -50,6 +52,7 @@ impl PushMethod {
             PushMethod::Delete => "delete",
             PushMethod::DeleteApp => "delete_app",
             PushMethod::DeleteGroups => "delete_groups",
+            PushMethod::DeleteSeries => "delete_series",
             PushMethod::Echo => "echo",
             PushMethod::Post => "post",
             PushMethod::Put => "put",

@@ -362,9 +362,13 @@ impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
         let operations = self.operations;
         let (family, labels) = (&member.family, &member.labels);
         let now = Now::read().tick;
+        let lives = || match &operations.sink {
+            Sink::Store(store) => store.has_series(family, labels.as_str()),
+            Sink::Forward(_) => true,
+        };
         operations
             .sets
-            .add(family, labels, member.value, now, |count| {
+            .add(family, labels, member.value, now, lives, |count| {
                 let update = operations.reader.member_update(member, count);
                 match &operations.sink {
                     Sink::Store(store) => apply(store, vec![update]),

@@ -54,20 +54,22 @@ impl Sets {
     }
 
     /// Adds a value, if `store` takes the number of distinct values that there
-    /// are with it.
+    /// are with it. Where the series does not live any more, as when it was
+    /// deleted over HTTP, the set begins anew.
     pub fn add(
         &self,
         family: &Arc<str>,
         labels: &LabelText,
         value: &str,
         now: Instant,
+        lives: impl FnOnce() -> bool,
         store: impl FnOnce(f64) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let value = self.hasher.hash_one(value);
         let name = (Arc::clone(family), labels.clone());
         let mut all = self.all();
         let fresh = |set: &&Set| !self.is_over(set, now);
-        let held = all.sets.get(&name).filter(fresh);
+        let held = all.sets.get(&name).filter(fresh).filter(|_| lives());
         let count = held.map_or(0, |set| set.values.len());
         let new = held.is_none_or(|set| !set.values.contains(&value));
         if new && count == self.most {
@@ -155,10 +157,17 @@ mod tests {
     fn add(sets: &Sets, labels: &str, value: &str, now: Instant) -> Option<f64> {
         let labels = LabelText::from_plain([("l", labels)]).unwrap();
         let mut count = None;
-        let taken = sets.add(&Arc::from("s"), &labels, value, now, |found| {
-            count = Some(found);
-            Ok(())
-        });
+        let taken = sets.add(
+            &Arc::from("s"),
+            &labels,
+            value,
+            now,
+            || true,
+            |found| {
+                count = Some(found);
+                Ok(())
+            },
+        );
         taken.ok().and(count)
     }
 
@@ -176,11 +185,36 @@ mod tests {
     }
 
     #[test]
+    fn a_set_whose_series_is_gone_begins_anew() {
+        let sets = Sets::new(3, None);
+        let (family, labels) = (Arc::from("s"), LabelText::default());
+        let mut counts = Vec::new();
+        for (value, lives) in [("x", true), ("y", true), ("y", false), ("z", true)] {
+            let store = |count| {
+                counts.push(count);
+                Ok(())
+            };
+            let now = Instant::now();
+            sets.add(&family, &labels, value, now, || lives, store)
+                .unwrap();
+        }
+        assert_eq!(counts, [1.0, 2.0, 1.0, 2.0]);
+        assert_eq!(sets.held(), (1, 2 + EMPTY_SET));
+    }
+
+    #[test]
     fn what_the_store_refuses_is_not_remembered() {
         let sets = Sets::new(2, None);
         let refuse = |_| Err(Fault::new(Reason::KindConflict, "no"));
         let labels = LabelText::default();
-        let refused = sets.add(&Arc::from("s"), &labels, "x", Instant::now(), refuse);
+        let refused = sets.add(
+            &Arc::from("s"),
+            &labels,
+            "x",
+            Instant::now(),
+            || true,
+            refuse,
+        );
         assert!(refused.is_err());
         assert_eq!(sets.held(), (0, 0));
     }

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::Kind;
+use crate::registry::{self, Batch, Change};
+use crate::store::Limits;
+
+fn store() -> Store {
+    let limits = Limits {
+        apps: 1,
+        groups: 1,
+        bytes: 64 << 20,
+        registry: registry::Limits::default(),
+    };
+    Store::new(limits, false)
+}
+
+fn update(family: &str, labels: &[(&str, &str)]) -> Update {
+    Update {
+        family: Arc::from(family),
+        kind: Kind::Counter,
+        help: None,
+        labels: LabelText::from_plain(labels.iter().copied()).unwrap(),
+        ttl: None,
+        change: Change::Add(1.0),
+    }
+}
+
+fn add(store: &Store, updates: Vec<Update>) {
+    let batch = Batch {
+        updates,
+        ..Batch::default()
+    };
+    store.operate(batch, Now::read()).unwrap();
+}
+
+fn matching(text: &str) -> Meant {
+    Meant::Matching(Selectors::of_series(&[text.to_owned()]).unwrap())
+}
+
+fn text(store: &Store) -> String {
+    String::from_utf8(store.snapshot().text()).unwrap()
+}
+
+#[test]
+fn series_are_removed_by_what_their_labels_mean() {
+    let labels = [("path", "a\\b\"c\n"), ("job", "x")];
+    for meant in [
+        matching("hits{path=\"a\\\\b\\\"c\\n\"}"),
+        matching("{__name__=\"hits\",job=\"x\",zone=\"\"}"),
+        Meant::Labels(Group::of_labels_path("job/x", false).unwrap()),
+    ] {
+        let store = store();
+        add(
+            &store,
+            vec![
+                update("hits", &labels),
+                update("hits", &[("job", "y")]),
+                update("my.hits", &[("job", "z")]),
+            ],
+        );
+        let before = text(&store);
+        let dry = remove_series(&store, &meant, true, Now::read()).unwrap();
+        assert_eq!((dry.count, text(&store)), (1, before), "{meant:?}");
+        let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
+        assert_eq!(removed.count, 1, "{meant:?}");
+        assert_eq!(removed.listed, dry.listed);
+        let shown = &removed.listed[0];
+        assert_eq!(
+            (&*shown["__name__"], &*shown["path"]),
+            ("hits", labels[0].1)
+        );
+        assert!(!text(&store).contains("path="), "{meant:?}");
+        assert_eq!(store.living().series, 2);
+        let again = remove_series(&store, &meant, false, Now::read()).unwrap();
+        assert_eq!(again.count, 0);
+    }
+}
+
+#[test]
+fn families_without_series_are_gone_and_may_be_of_another_kind() {
+    let store = store();
+    add(
+        &store,
+        vec![update("hits", &[]), update("my.hits", &[("a", "1")])],
+    );
+    remove_series(&store, &matching("{\"my.hits\"}"), false, Now::read()).unwrap();
+    assert_eq!(text(&store), "# TYPE hits counter\nhits 1\n");
+    remove_series(&store, &Meant::All, false, Now::read()).unwrap();
+    assert_eq!((text(&store), store.living().bytes), (String::new(), 0));
+    let mut gauge = update("hits", &[]);
+    gauge.kind = Kind::Gauge;
+    add(&store, vec![gauge]);
+}
+
+#[test]
+fn very_many_are_removed_in_parts_and_some_are_listed() {
+    const MANY: usize = 40_000;
+    let store = store();
+    let numbers: Vec<String> = (0..MANY).map(|number| number.to_string()).collect();
+    add(
+        &store,
+        numbers.iter().map(|it| update("m", &[("n", it)])).collect(),
+    );
+    let meant = matching("m{n=~\".*[13579]\"}");
+    let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
+    assert_eq!(
+        (removed.count, removed.listed.len()),
+        (MANY / 2, MOST_LISTED)
+    );
+    assert_eq!(store.living().series, MANY / 2);
+    assert_eq!(text(&store).lines().count(), 1 + MANY / 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever lives, exactly what matches goes.
+    #[test]
+    fn what_matches_goes_and_all_else_stays(
+        series in proptest::collection::btree_set((0..4_u8, 0..300_u16, any::<bool>()), 0..600),
+        family in 0..4_u8,
+        odd in any::<bool>(),
+    ) {
+        let store = store();
+        let made = |(family, number, odd): &(u8, u16, bool)| {
+            update(&format!("f{family}"), &[("n", &number.to_string()), ("odd", &odd.to_string())])
+        };
+        add(&store, series.iter().map(made).collect());
+        let meant = matching(&format!("f{family}{{odd=\"{odd}\"}}"));
+        let (gone, stay): (Vec<_>, Vec<_>) =
+            series.iter().partition(|it| it.0 == family && it.2 == odd);
+        let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
+        prop_assert_eq!(removed.count, gone.len());
+        prop_assert_eq!(store.living().series, stay.len());
+        for it in &stay {
+            let update = made(it);
+            prop_assert!(store.has_series(&update.family, update.labels.as_str()));
+        }
+        for it in &gone {
+            let update = made(it);
+            prop_assert!(!store.has_series(&update.family, update.labels.as_str()));
+        }
+    }
+}
