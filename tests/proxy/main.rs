@@ -28,6 +28,7 @@ mod merged;
 mod operations;
 mod operations_datagrams;
 mod operations_defects;
+mod operations_ending;
 mod operations_lines;
 mod pingpong;
 mod places;

@@ -104,6 +104,14 @@ impl Framer {
         }
     }
 
+    /// Passes over what comes up to the end of the line: it is the rest of a
+    /// message that was given up.
+    pub fn skip_line(&mut self) {
+        self.scan = Scan::default();
+        self.list = List::Outside;
+        self.skipping = true;
+    }
+
     /// Gives each message in `bytes` to `each`, and returns how many bytes are
     /// done with. The rest begins an unfinished message, and is to be given
     /// again with what comes after it. With `end`, nothing comes after it, and

@@ -35,6 +35,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,6 +74,9 @@ pub struct Operations {
     sets: Sets,
     extra: Arc<Extra>,
     stats: Arc<OperationStats>,
+    /// Connections that the proxy has ended and still reads, at most as many as
+    /// may be open on one socket.
+    endings: Semaphore,
     /// Cancelled where a sender stops the program.
     shutdown: CancellationToken,
 }
@@ -145,6 +149,7 @@ impl Operations {
             sets: Sets::new(config.max_set_values, ttl),
             extra: Arc::new(Extra::new(config)),
             stats: Arc::clone(stats),
+            endings: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
             shutdown,
         }
     }

@@ -64,9 +64,13 @@ impl Sockets {
         self.streams.is_empty() && self.datagrams.is_empty()
     }
 
-    /// Connections that there may be at once.
+    /// Connections that there may be at once: those that are permitted on each
+    /// socket, and as many as on one that are ending.
     pub fn connections(&self, config: &config::Operations) -> usize {
-        self.streams.len() * config.concurrent_connections
+        match self.streams.len() {
+            0 => 0,
+            sockets => (sockets + 1) * config.concurrent_connections,
+        }
     }
 
     /// Tells where operations are taken. Ports may have been chosen just now.

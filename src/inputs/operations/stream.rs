@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Framer, Operations, Source};
@@ -24,10 +24,18 @@ const READ_SIZE: usize = 64 * 1024;
 /// more of them; what it sends is taken all the same.
 const MOST_REPLIES: usize = 16 * 1024;
 
-/// After the stop, what was sent before it is still taken, if it comes within
-/// so long, and no more of it than that.
+/// Before the proxy ends a connection, it takes what was sent, if it comes
+/// within so long, and no more of it than that.
 const LAST_WAIT: Duration = Duration::from_millis(20);
 const LAST_READS: usize = 256;
+
+/// Once its side is ended, it takes what the sender still sends until that ends
+/// its side too. A connection has no place among the permitted ones by then, so
+/// that nobody waits for it, and one of as many for those that are ending.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The same where the proxy stops: nobody waits long for that.
+const LINGER_AT_STOP: Duration = Duration::from_millis(100);
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
@@ -41,6 +49,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let (mut stream, place) = connection.split();
+    let slot = Arc::clone(place.slot());
     let mut exchange = Exchange {
         framer: Framer::new(operations.config.max_message),
         operations: &operations,
@@ -50,10 +59,20 @@ pub async fn serve(
         replies: Some(Vec::new()),
         over: false,
         unyielded: 0,
-        slot: place.slot(),
+        slot: &slot,
     };
-    exchange.run(&mut stream, &stop).await;
+    if let Some(ends) = exchange.run(&mut stream, &stop).await {
+        drop(place);
+        exchange.leave(&mut stream, &ends).await;
+    }
     exchange.answer(&mut stream).await;
+}
+
+/// Why the proxy ends a connection before its sender does.
+struct Ends {
+    problem: &'static str,
+    reason: Reason,
+    linger: Duration,
 }
 
 struct Exchange<'o> {
@@ -75,7 +94,7 @@ struct Exchange<'o> {
 }
 
 impl Exchange<'_> {
-    async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken)
+    async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken) -> Option<Ends>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -85,27 +104,35 @@ impl Exchange<'_> {
             let deadline = Instant::now() + idle;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.last(stream).await,
+                () = stop.cancelled() => return Some(Ends {
+                    problem: "the proxy is stopping",
+                    reason: Reason::Closed,
+                    linger: LINGER_AT_STOP,
+                }),
                 read = self.read(stream) => match read {
-                    Ok(0) => return self.end(),
+                    Ok(0) => {
+                        self.end();
+                        return None;
+                    }
                     Ok(_) => {}
-                    Err(_) => return self.cut("the connection broke", Reason::ConnectionLost),
+                    Err(_) => {
+                        self.cut("the connection broke", Reason::ConnectionLost);
+                        return None;
+                    }
                 },
-                () = &mut evicted => {
-                    return self.cut(
-                        "closed to make room: all connections are taken (operations.concurrent_connections), and this one lay still for longest",
-                        Reason::Closed,
-                    );
-                }
-                () = sleep_until(deadline) => {
-                    return self.cut(
-                        "nothing came for too long (operations.idle_timeout)",
-                        Reason::Timeout,
-                    );
-                }
+                () = &mut evicted => return Some(Ends {
+                    problem: "closed to make room: all connections are taken (operations.concurrent_connections), and this one was still for longest",
+                    reason: Reason::Closed,
+                    linger: LINGER,
+                }),
+                () = sleep_until(deadline) => return Some(Ends {
+                    problem: "nothing came for too long (operations.idle_timeout)",
+                    reason: Reason::Timeout,
+                    linger: LINGER,
+                }),
             }
             if self.over {
-                return;
+                return None;
             }
             if self.unyielded >= READ_SIZE {
                 self.unyielded = 0;
@@ -200,6 +227,8 @@ impl Exchange<'_> {
             return;
         }
         self.kept = Vec::new();
+        // Should the rest of it come all the same, it is no message.
+        self.framer.skip_line();
         self.refuse(problem, reason);
     }
 
@@ -212,8 +241,11 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes what was sent before the stop.
-    async fn last<S>(&mut self, stream: &mut S)
+    /// Ends the connection before its sender does, and loses nothing that is
+    /// under way: what was sent is taken, then the proxy ends its side, which
+    /// tells the sender, and what comes until the sender ends its own is taken
+    /// too.
+    async fn leave<S>(&mut self, stream: &mut S, ends: &Ends)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -224,7 +256,20 @@ impl Exchange<'_> {
                 _ => break,
             }
         }
-        self.cut("the proxy is stopping", Reason::Closed);
+        self.cut(ends.problem, ends.reason);
+        let place = self.operations.endings.try_acquire();
+        let linger = place.as_ref().map_or(Duration::ZERO, |_| ends.linger);
+        let deadline = Instant::now() + linger;
+        // A sender that reads nothing is not waited for longer.
+        if timeout_at(deadline, self.answer(stream)).await.is_err() {
+            self.replies = None;
+        }
+        while let Ok(Ok(read)) = timeout_at(deadline, self.read(stream)).await {
+            if read == 0 {
+                return self.end();
+            }
+        }
+        self.cut(ends.problem, ends.reason);
     }
 
     fn poll_answer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) {
