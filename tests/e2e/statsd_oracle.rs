@@ -265,3 +265,46 @@ fn lines_are_read_as_etsys_statsd_reads_them() {
         }
     }
 }
+
+/// Reads a page as OpenMetrics, and prints the samples of a family.
+const STRICT: &str = "
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+for family in text_string_to_metric_families(sys.stdin.read()):
+    for sample in family.samples:
+        if sample.name.startswith('samp'):
+            print(sample.name, sample.labels.get('le', ''), sample.value)
+";
+
+/// It knows whole counts only, and one that is not loses the whole page.
+#[test]
+fn sampled_timers_pass_the_strict_parser_of_openmetrics() {
+    if !tools::here(&[Tool::PrometheusClient]) {
+        return;
+    }
+    let counting = Counting::start("");
+    let headers = [("Accept", "application/openmetrics-text; version=1.0.0")];
+    for sent in 1..=7_u32 {
+        assert_eq!(
+            answered(
+                &counting,
+                "samp:500|ms|@0.3\nsamp:20|ms|@0.7\nsamp_h:2|h|@0.3"
+            ),
+            [""; 0]
+        );
+        let page = counting.proxy.request("GET", "/metrics", &headers).text();
+        assert!(page.ends_with("# EOF\n"), "{page}");
+        let mut parser = command(Tool::PrometheusClient);
+        let printed = run_with(parser.args(["-c", STRICT]), page.as_bytes()).stdout;
+        let low = (f64::from(sent) / 0.7).round();
+        let all = (f64::from(sent) / 0.7 + f64::from(sent) / 0.3).round();
+        for line in [
+            format!("samp_bucket 0.025 {low}\n"),
+            format!("samp_bucket +Inf {all}\n"),
+            format!("samp_count  {all}\n"),
+        ] {
+            assert!(printed.contains(&line), "{line}{printed}");
+        }
+    }
+}
