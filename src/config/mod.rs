@@ -29,7 +29,7 @@ pub use error::{ConfigError, Diagnostic, Warning};
 pub use exporter::Exporter;
 pub use exposition::{Exposition, Mode, Timestamps};
 pub use operations::{Bounds, ForwardTo, Operations};
-pub use poll_external::{BasicAuth, CaFile, PollExternal, Target, TargetUrl};
+pub use poll_external::{BasicAuth, CaFile, PollExternal, ProxyUrl, Target, TargetUrl};
 pub use push::{BucketConflict, Listen, Policy, Push, PushMode};
 pub use push_rules::Rule;
 pub use receiver::{Format, Receiver, SocketMode, SocketOwner, SocketPath};

@@ -23,6 +23,11 @@ pub struct PollExternal {
     /// Bytes of one answer, after decompression.
     #[serde(serialize_with = "write_size")]
     pub max_body: usize,
+    /// The HTTP proxy that all polls go through, but for hosts in `NO_PROXY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    pub proxy_from_environment: bool,
     /// Every target, those of `other_scrape_endpoints` first.
     pub targets: Vec<Target>,
 }
@@ -44,6 +49,7 @@ pub struct Target {
     /// For the last text to be shown after polls begin to fail.
     #[serde(serialize_with = "write_duration")]
     pub stale_after: Duration,
+    pub follow_redirects: bool,
     pub allow_invalid_certs: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
@@ -82,6 +88,22 @@ impl Serialize for CaFile {
     }
 }
 
+/// An `http://` or `https://` URL, which may hold a user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(pub Url);
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact_url(&self.0))
+    }
+}
+
+impl Serialize for ProxyUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&redact_url(&self.0))
+    }
+}
+
 /// Where a target answers.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TargetUrl {
@@ -93,7 +115,7 @@ pub enum TargetUrl {
 
 impl TargetUrl {
     /// Host and port, or the socket: what mostly names a target alone.
-    fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         match self {
             TargetUrl::Http(url) => {
                 let host = url.host_str().unwrap_or_default();
@@ -172,9 +194,20 @@ pub fn read(mut table: Table<'_>) -> PollExternal {
         interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
         timeout: table.take("client_timeout", Duration::from_secs(2), positive_duration),
         stale_after: table.take("stale_after", Duration::from_secs(300), duration),
+        follow_redirects: table.take("follow_redirects", true, boolean),
         allow_invalid_certs: table.take("allow_invalid_certs", false, boolean),
     };
     let max_body = table.take("max_body", 16 << 20, buffer_size);
+    let proxy_place = table.place("proxy_url");
+    let proxy_url = table.take_option("proxy_url", proxy_url);
+    let proxy_from_environment = table.take("proxy_from_environment", false, boolean);
+    if let Some(place) = proxy_place.filter(|_| proxy_from_environment) {
+        table.fault(
+            place,
+            "polls go through either `proxy_url` or, by `proxy_from_environment`, the \
+             environment's proxy, not both",
+        );
+    }
 
     let mut written = table.take_list("other_scrape_endpoints", |node| {
         Ok(Written {
@@ -205,6 +238,8 @@ pub fn read(mut table: Table<'_>) -> PollExternal {
     PollExternal {
         poll_other_scrape_endpoints: poll,
         max_body,
+        proxy_url,
+        proxy_from_environment,
         targets,
     }
 }
@@ -214,6 +249,7 @@ struct Defaults {
     interval: Duration,
     timeout: Duration,
     stale_after: Duration,
+    follow_redirects: bool,
     allow_invalid_certs: bool,
 }
 
@@ -225,6 +261,7 @@ impl Defaults {
             interval: self.interval,
             timeout: self.timeout,
             stale_after: self.stale_after,
+            follow_redirects: self.follow_redirects,
             allow_invalid_certs: self.allow_invalid_certs,
             ca_file: None,
             bearer_token_file: None,
@@ -242,6 +279,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let interval = table.take("interval", defaults.interval, positive_duration);
     let timeout = table.take("timeout", defaults.timeout, positive_duration);
     let stale_after = table.take("stale_after", defaults.stale_after, duration);
+    let follow_redirects = table.take("follow_redirects", defaults.follow_redirects, boolean);
     let allow_invalid_certs =
         table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
     let ca_file = table.take_option("ca_file", ca_file);
@@ -274,6 +312,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     target.interval = interval;
     target.timeout = timeout;
     target.stale_after = stale_after;
+    target.follow_redirects = follow_redirects;
     target.allow_invalid_certs = allow_invalid_certs;
     target.ca_file = ca_file;
     target.bearer_token_file = bearer_token_file;
@@ -370,6 +409,16 @@ fn url(node: &Node) -> Result<TargetUrl, String> {
         "http" | "https" if url.has_host() => Ok(TargetUrl::Http(url)),
         scheme => Err(format!(
             "must begin with http://, https:// or unix://, not {scheme}:"
+        )),
+    }
+}
+
+fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
+    let url = Url::parse(&text(node)?).map_err(|problem| format!("is not a URL: {problem}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(ProxyUrl(url)),
+        scheme => Err(format!(
+            "must begin with http:// or https://, not {scheme}:"
         )),
     }
 }

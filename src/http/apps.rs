@@ -215,10 +215,11 @@ fn narrow_row(id: &SectionId, section: &Section) -> Row {
     ]
 }
 
-const WIDE: [&str; 9] = [
+const WIDE: [&str; 10] = [
     "App Name",
     "Last Update Time (UTC)",
     "Source",
+    "URL",
     "Peer",
     "Age",
     "Bytes",
@@ -238,6 +239,7 @@ fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
         name(id),
         updated(section),
         section.origin.source.to_string(),
+        or_dash(section.url.as_deref().map(str::to_owned)),
         section.origin.peer.to_string(),
         or_dash(age.map(|age| format!("{age}s"))),
         section.bytes.to_string(),
@@ -263,6 +265,9 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
             "time": dates::rfc3339(problem.at.wall),
         })),
     });
+    if let Some(url) = &section.url {
+        details["url"] = json!(**url);
+    }
     if id.producer == Producer::Group {
         details["expires_at"] = json!(section.expires(now).map(dates::rfc3339));
     }

@@ -9,9 +9,9 @@ use std::hash::RandomState;
 use crate::config::{self, Exposition, Mode};
 use crate::exposition::{
     Added, Clash, Content, Families, Format, Limits, Normal, ParseError, Text, Timestamps,
-    normalize, plain_name, write_label_value,
+    format_of, normalize_as, plain_name, write_label_value,
 };
-use crate::store::Refused;
+use crate::store::{Refused, SectionId};
 use crate::telemetry::{Reason, clip};
 
 /// Bytes of one family of one app, its labels included.
@@ -35,16 +35,16 @@ pub struct Door {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: Reason,
-    /// The app at fault.
-    pub app: String,
+    /// The app or target at fault.
+    pub section: SectionId,
     pub message: String,
 }
 
 impl Rejection {
-    fn new(reason: Reason, app: &str, message: &str) -> Self {
+    fn new(reason: Reason, section: &SectionId, message: &str) -> Self {
         Rejection {
             reason,
-            app: app.to_owned(),
+            section: section.clone(),
             message: clip(message),
         }
     }
@@ -61,21 +61,29 @@ impl Door {
         }
     }
 
-    /// The content that `name` exposes with this text.
-    pub fn admit(&self, name: &str, text: Text) -> Result<Content, Rejection> {
-        match self.config.mode {
-            Mode::Verbatim if !self.config.validate => Ok(Content::Verbatim(text)),
+    /// The content that an app or target exposes with this text. `format` is
+    /// what the sender calls it; `None` where it says nothing.
+    pub fn admit(
+        &self,
+        id: &SectionId,
+        text: Text,
+        format: Option<Format>,
+    ) -> Result<Content, Rejection> {
+        match (self.config.mode, format) {
+            // The output is text: OpenMetrics among it would spoil all of it.
+            (Mode::Verbatim, Some(Format::OpenMetrics)) => self.convert(id, &text),
+            (Mode::Verbatim, _) if !self.config.validate => Ok(Content::Verbatim(text)),
             // It will be read as text, whatever it says it is.
-            Mode::Verbatim => {
+            (Mode::Verbatim, _) => {
                 let (limits, hash) = (self.limits(), &self.hash);
                 let families = Families::parse_with(text.as_str(), Format::Text, &limits, hash)
-                    .map_err(|fault| invalid(name, &fault))?;
+                    .map_err(|fault| invalid(id, &fault))?;
                 match families.unfit_as_it_is() {
-                    Some(fault) => Err(invalid(name, fault)),
+                    Some(fault) => Err(invalid(id, fault)),
                     None => Ok(Content::Verbatim(text)),
                 }
             }
-            Mode::Merged => self.normalize(name, &text),
+            (Mode::Merged, _) => self.normalize(id, &text, format),
         }
     }
 
@@ -87,9 +95,34 @@ impl Door {
         }
     }
 
-    fn normalize(&self, name: &str, text: &Text) -> Result<Content, Rejection> {
+    /// OpenMetrics as text format 0.0.4.
+    fn convert(&self, id: &SectionId, text: &Text) -> Result<Content, Rejection> {
+        let normal = Normal {
+            limits: self.limits(),
+            added: &[],
+            timestamps: Timestamps::Keep,
+            hash: &self.hash,
+        };
+        let families = normalize_as(text.as_str(), Format::OpenMetrics, &normal)
+            .map_err(|fault| invalid(id, &fault))?;
+        let mut converted = Vec::with_capacity(text.len());
+        for family in families {
+            converted.extend_from_slice(&family.head());
+            converted.extend_from_slice(&family.samples.into_bytes());
+        }
+        // Whole lines of what was UTF-8.
+        let converted = String::from_utf8_lossy(&converted);
+        Ok(Content::Verbatim(Text::new(&converted)))
+    }
+
+    fn normalize(
+        &self,
+        id: &SectionId,
+        text: &Text,
+        format: Option<Format>,
+    ) -> Result<Content, Rejection> {
         let mut app = String::new();
-        write_label_value(&mut app, name);
+        write_label_value(&mut app, &id.name);
         let label = &self.config.app_label;
         let added = [Added {
             name: label,
@@ -105,22 +138,24 @@ impl Door {
             },
             hash: &self.hash,
         };
-        let families = normalize(text.as_str(), &normal).map_err(|fault| invalid(name, &fault))?;
+        let format = format.unwrap_or_else(|| format_of(text.as_str()));
+        let families =
+            normalize_as(text.as_str(), format, &normal).map_err(|fault| invalid(id, &fault))?;
         let reserved = |family: &str| self.own_metrics && plain_name(family).starts_with(RESERVED);
         if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
             let message = format!(
-                "app {name:?}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
+                "{id}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
                 family.line, family.name
             );
-            return Err(Rejection::new(Reason::ReservedName, name, &message));
+            return Err(Rejection::new(Reason::ReservedName, id, &message));
         }
         // The store's pages take no more in one piece.
         if families
             .iter()
             .any(|family| family.samples.len() > LONGEST_FRAGMENT)
         {
-            let message = format!("app {name:?}: a family has more than {LONGEST_FRAGMENT} bytes");
-            return Err(Rejection::new(Reason::TooManyBytes, name, &message));
+            let message = format!("{id}: a family has more than {LONGEST_FRAGMENT} bytes");
+            return Err(Rejection::new(Reason::TooManyBytes, id, &message));
         }
         Ok(Content::Families(families))
     }
@@ -148,7 +183,7 @@ pub struct Left<'d> {
 impl Left<'_> {
     /// Counts one more, or says that there is too much. Text that is passed
     /// through is no longer than the message that brought it.
-    pub fn take(&mut self, name: &str, content: Content) -> Result<Content, Rejection> {
+    pub fn take(&mut self, id: &SectionId, content: Content) -> Result<Content, Rejection> {
         if let Content::Families(families) = &content {
             self.text += families
                 .iter()
@@ -158,23 +193,23 @@ impl Left<'_> {
         let most = self.config.max_text;
         if self.text > most {
             let message = format!(
-                "with app {name:?} the message has more than {most} bytes of text with all labels \
+                "with {id} the message has more than {most} bytes of text with all labels \
                  (exposition.max_text): send its apps one by one"
             );
-            return Err(Rejection::new(Reason::TooLarge, name, &message));
+            return Err(Rejection::new(Reason::TooLarge, id, &message));
         }
         Ok(content)
     }
 }
 
-fn invalid(name: &str, fault: &ParseError) -> Rejection {
-    Rejection::new(Reason::from(fault), name, &format!("app {name:?}, {fault}"))
+fn invalid(id: &SectionId, fault: &ParseError) -> Rejection {
+    Rejection::new(Reason::from(fault), id, &format!("{id}, {fault}"))
 }
 
 impl From<Refused> for Rejection {
     fn from(refused: Refused) -> Self {
         let reason = Reason::from(&refused);
-        Rejection::new(reason, &refused.section().name, &refused.to_string())
+        Rejection::new(reason, refused.section(), &refused.to_string())
     }
 }
 
@@ -182,6 +217,11 @@ impl From<Refused> for Rejection {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::store::Producer;
+
+    fn app(name: &str) -> SectionId {
+        SectionId::new(name, Producer::App)
+    }
 
     fn door(mode: Mode, change: impl FnOnce(&mut Exposition)) -> Door {
         let mut config = Config::default().exposition;
@@ -195,7 +235,7 @@ mod tests {
     #[test]
     fn verbatim_text_is_let_in_as_it_is() {
         let door = door(Mode::Verbatim, |_| {});
-        let Ok(Content::Verbatim(text)) = door.admit("a", Text::new(BAD)) else {
+        let Ok(Content::Verbatim(text)) = door.admit(&app("a"), Text::new(BAD), None) else {
             panic!("it is refused");
         };
         assert_eq!(text.bytes(), BAD);
@@ -204,17 +244,19 @@ mod tests {
     #[test]
     fn validation_refuses_what_prometheus_would() {
         let door = door(Mode::Verbatim, |config| config.validate = true);
-        let refused = door.admit("a", Text::new(BAD)).unwrap_err();
+        let refused = door.admit(&app("a"), Text::new(BAD), None).unwrap_err();
         assert_eq!(refused.reason, Reason::InvalidText);
         assert!(
             refused.message.starts_with("app \"a\", line 2, column "),
             "{}",
             refused.message
         );
-        let twice = door.admit("a", Text::new("m 1\nm 2\n")).unwrap_err();
+        let twice = door
+            .admit(&app("a"), Text::new("m 1\nm 2\n"), None)
+            .unwrap_err();
         assert_eq!(twice.reason, Reason::DuplicateSeries);
         assert!(matches!(
-            door.admit("a", Text::new("m 1\n")),
+            door.admit(&app("a"), Text::new("m 1\n"), None),
             Ok(Content::Verbatim(_))
         ));
     }
@@ -222,12 +264,13 @@ mod tests {
     #[test]
     fn merged_text_is_taken_apart_and_labelled() {
         let door = door(Mode::Merged, |config| config.app_label = "app".to_owned());
-        let Ok(Content::Families(families)) = door.admit("x\"y", Text::new("m 1")) else {
+        let Ok(Content::Families(families)) = door.admit(&app("x\"y"), Text::new("m 1"), None)
+        else {
             panic!("it is refused");
         };
         assert_eq!(families[0].samples.bytes(), "m{app=\"x\\\"y\"} 1\n");
         let own = door
-            .admit("a", Text::new("exporter_proxy_apps 1"))
+            .admit(&app("a"), Text::new("exporter_proxy_apps 1"), None)
             .unwrap_err();
         assert_eq!(own.reason, Reason::ReservedName);
     }
@@ -236,11 +279,17 @@ mod tests {
     fn texts_of_one_message_have_a_bound_together() {
         let door = door(Mode::Merged, |config| config.max_text = 30);
         let mut left = door.left();
-        let text = || door.admit("a", Text::new("m{a=\"1\"} 1\n")).unwrap();
-        left.take("a", text()).unwrap();
-        left.take("b", text()).unwrap();
-        let refused = left.take("c", text()).unwrap_err();
-        assert_eq!((refused.reason, &*refused.app), (Reason::TooLarge, "c"));
+        let text = || {
+            door.admit(&app("a"), Text::new("m{a=\"1\"} 1\n"), None)
+                .unwrap()
+        };
+        left.take(&app("a"), text()).unwrap();
+        left.take(&app("b"), text()).unwrap();
+        let refused = left.take(&app("c"), text()).unwrap_err();
+        assert_eq!(
+            (refused.reason, &*refused.section.name),
+            (Reason::TooLarge, "c")
+        );
         let words = "more than 30 bytes of text with all labels (exposition.max_text)";
         assert!(refused.message.contains(words), "{}", refused.message);
     }
@@ -252,24 +301,67 @@ mod tests {
                 config.max_families = 2;
                 config.validate = true;
             });
-            let refused = door.admit("a", Text::new("m 1\nn 1\no 1\n")).unwrap_err();
+            let refused = door
+                .admit(&app("a"), Text::new("m 1\nn 1\no 1\n"), None)
+                .unwrap_err();
             assert_eq!(refused.reason, Reason::TooManySamples);
             let words =
                 "line 3, column 1: expected at most 2 families in a text (exposition.max_families)";
             assert!(refused.message.contains(words), "{}", refused.message);
-            assert!(door.admit("a", Text::new("m 1\nn 1\n")).is_ok());
+            assert!(door.admit(&app("a"), Text::new("m 1\nn 1\n"), None).is_ok());
         }
     }
 
     #[test]
     fn limits_are_named() {
         let door = door(Mode::Merged, |config| config.max_samples = 1);
-        let refused = door.admit("a", Text::new("m 1\nn 1\n")).unwrap_err();
+        let refused = door
+            .admit(&app("a"), Text::new("m 1\nn 1\n"), None)
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::TooManySamples);
         assert!(
             refused.message.contains("at most 1 sample in a text"),
             "{}",
             refused.message
         );
+    }
+
+    const OPEN_METRICS: &str = "# TYPE a counter\n# HELP a h\na_total 1 # {t=\"x\"} 1\na_created 5\n\
+        # TYPE v stateset\nv{v=\"on\"} 1\nv{v=\"off\"} 0\n# EOF\n";
+
+    #[test]
+    fn open_metrics_becomes_text_where_text_is_passed_through() {
+        let target = SectionId::new("t", Producer::Target);
+        for validate in [false, true] {
+            let door = door(Mode::Verbatim, |config| config.validate = validate);
+            let sent = Text::new(OPEN_METRICS);
+            let Ok(Content::Verbatim(text)) = door.admit(&target, sent, Some(Format::OpenMetrics))
+            else {
+                panic!("it is refused");
+            };
+            assert_eq!(
+                text.bytes(),
+                "# HELP a_total h\n# TYPE a_total counter\na_total 1\n\
+                 # TYPE v gauge\nv{v=\"on\"} 1\nv{v=\"off\"} 0\n"
+            );
+            let cut = Text::new(OPEN_METRICS.strip_suffix("# EOF\n").unwrap());
+            let refused = door
+                .admit(&target, cut, Some(Format::OpenMetrics))
+                .unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidText);
+            assert!(
+                refused.message.starts_with("target \"t\", line "),
+                "{}",
+                refused.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_named_is_not_guessed() {
+        let door = door(Mode::Merged, |_| {});
+        let text = || Text::new("# TYPE a untyped\na 1\n# EOF\n");
+        assert!(door.admit(&app("a"), text(), Some(Format::Text)).is_ok());
+        assert!(door.admit(&app("a"), text(), None).is_err());
     }
 }

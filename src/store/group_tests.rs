@@ -257,7 +257,7 @@ fn an_update_that_tells_of_a_problem_leaves_the_time_and_the_lifetime() {
 
     let new = failed("n", start);
     assert!(new.updated.is_none());
-    assert_eq!(new.state, State::Pending);
+    assert_eq!(new.state, State::Failing);
     assert_eq!(store.expire(start.after(HOUR)).len(), 1);
 }
 

@@ -97,6 +97,6 @@ pub fn plan<'a>(change: &'a Change, old: Option<&'a Section>) -> Option<SectionP
                 freed: old.map_or(0, |section| section.weight),
             })
         }
-        Change::Fail { .. } => None,
+        Change::Expect { .. } | Change::Fail { .. } => None,
     }
 }

@@ -35,8 +35,8 @@ impl fmt::Display for SectionId {
         match self.producer {
             // Its name has quotes of its own.
             Producer::Group => write!(f, "group {}", self.name),
-            // A target is served like an app, and listed as one.
-            _ => write!(f, "app {:?}", self.name),
+            Producer::Target => write!(f, "target {:?}", self.name),
+            Producer::App | Producer::Own => write!(f, "app {:?}", self.name),
         }
     }
 }
@@ -70,7 +70,8 @@ impl Producer {
 /// Where a text came from.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// The receiver's address or socket path; for a target, its URL.
+    /// The receiver's address or socket path; for a target,
+    /// `external_poll: host:port`.
     pub source: Arc<str>,
     /// Who was at the other end.
     pub peer: Peer,
@@ -118,6 +119,8 @@ pub struct Section {
     /// Bytes of text that are exposed for it.
     pub bytes: usize,
     pub origin: Origin,
+    /// What is polled, without its secrets; `None` unless it is a target.
+    pub url: Option<Arc<str>>,
     /// When the text came; `None` where there never was one.
     pub updated: Option<Now>,
     /// The last thing that went wrong, however long ago.
@@ -182,27 +185,40 @@ pub struct Problem {
     pub at: Now,
 }
 
-/// How a section stands.
+/// How a section stands. Readers of `/apps` see these words, and
+/// `docs/polling.md` explains them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nothing has come yet.
+    /// A target whose first poll has not ended.
     #[default]
-    Pending,
+    Waiting,
     /// The newest text is exposed.
     Fresh,
     /// The last attempt failed; the text before it is exposed.
     Stale,
-    /// Nothing is exposed any more.
+    /// Every attempt has failed, so there is no text to expose.
+    Failing,
+    /// Attempts failed for too long; the last text is no longer exposed.
     Withdrawn,
 }
 
 impl State {
     pub fn as_str(self) -> &'static str {
         match self {
+            State::Waiting => "waiting",
             State::Fresh => "fresh",
             State::Stale => "stale",
+            State::Failing => "failing",
             State::Withdrawn => "withdrawn",
-            State::Pending => "pending",
+        }
+    }
+
+    /// The state after an attempt that failed.
+    pub(super) fn after_failure(self) -> Self {
+        match self {
+            State::Fresh | State::Stale => State::Stale,
+            State::Waiting | State::Failing => State::Failing,
+            State::Withdrawn => State::Withdrawn,
         }
     }
 }

@@ -265,9 +265,7 @@ impl Sections {
                     }
                     if let Some(reason) = problem {
                         section.problem = Some(Problem { reason, at: now });
-                        if section.state == State::Fresh {
-                            section.state = State::Stale;
-                        }
+                        section.state = section.state.after_failure();
                     } else {
                         section.updated = Some(now);
                         section.state = State::Fresh;
@@ -280,28 +278,36 @@ impl Sections {
                         self.forget(&id, &mut freed);
                     }
                 }
+                Change::Expect { id, origin, url } => {
+                    let (mut section, known) = self.take(&id);
+                    if !known {
+                        section.origin = origin;
+                    }
+                    section.url = Some(url);
+                    self.put_back(id, section, known);
+                }
                 Change::Fail {
                     id,
                     origin,
                     problem,
                     keep,
                 } => {
-                    // A bad push does not make a section of its own; a target
-                    // is listed from its first failure on.
+                    // A bad push does not make a section of its own.
                     if id.producer != Producer::Target && !self.by_id.contains_key(&id) {
                         continue;
                     }
                     let (mut section, known) = self.take(&id);
-                    if section.state == State::Pending {
+                    if section.updated.is_none() {
                         section.origin = origin;
                     }
                     section.problem = Some(Problem {
                         reason: problem,
                         at: now,
                     });
+                    let before = section.state;
+                    section.state = before.after_failure();
                     // The last text is kept for so long after the first failure.
-                    if section.state == State::Fresh {
-                        section.state = State::Stale;
+                    if before == State::Fresh {
                         if let Some(keep) = keep {
                             section.deadline = Some(now.tick + keep);
                         }
@@ -336,7 +342,7 @@ impl Sections {
                 (no_families, no_families)
             }
             Change::Replace { .. } => (no_families, no_families),
-            Change::Update { .. } | Change::Fail { .. } => return,
+            Change::Update { .. } | Change::Expect { .. } | Change::Fail { .. } => return,
         };
         let id = change.id();
         let Some(section) = self.by_id.get_mut(id) else {

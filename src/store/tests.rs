@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -161,8 +162,15 @@ fn a_failing_target_keeps_its_text_for_a_while_after_the_first_failure() {
     };
     let state = || store.section("t").unwrap().1.state;
 
+    let expect = Change::Expect {
+        id: SectionId::new("t", Producer::Target),
+        origin: Origin::default(),
+        url: Arc::from("http://t/"),
+    };
+    store.apply(Write::one(expect), start).unwrap();
+    assert_eq!(state(), State::Waiting);
     fail(&store, "t", Producer::Target, HOUR, start);
-    assert_eq!(state(), State::Pending);
+    assert_eq!(state(), State::Failing);
     succeed(start);
     assert_eq!(state(), State::Fresh);
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Origin, SectionId};
@@ -34,7 +35,7 @@ impl Write {
                     Change::Replace { id, .. }
                     | Change::Update { id, .. }
                     | Change::Remove { id, .. } => ids.insert(id.clone()),
-                    Change::Fail { .. } => true,
+                    Change::Expect { .. } | Change::Fail { .. } => true,
                 })
                 .collect();
             self.changes.retain(|_| keep.pop() == Some(true));
@@ -76,6 +77,13 @@ pub enum Change {
         /// Only if nothing came from it since then.
         unless_since: Option<Instant>,
     },
+    /// A target is polled from now on. It is listed before its first answer.
+    Expect {
+        id: SectionId,
+        origin: Origin,
+        /// What is polled, without its secrets.
+        url: Arc<str>,
+    },
     /// The producer could not be heard or understood. Its last text stays,
     /// for `keep` after the first failure where that is given.
     Fail {
@@ -92,6 +100,7 @@ impl Change {
             Change::Replace { id, .. }
             | Change::Update { id, .. }
             | Change::Remove { id, .. }
+            | Change::Expect { id, .. }
             | Change::Fail { id, .. } => id,
         }
     }

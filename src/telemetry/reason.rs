@@ -76,13 +76,15 @@ pub enum Reason {
     ConnectionLost,
     /// The connection was closed to make room, or by a shutdown.
     Closed,
+    /// The name of a target's host could not be looked up.
+    Dns,
     /// A target could not be connected to.
     Connect,
     /// TLS could not be agreed on, or the certificate is not to be trusted.
     Tls,
     /// A target answered with a status other than 200.
     Status,
-    /// A target redirected too often.
+    /// A target redirected too often, or to where it is not followed.
     Redirect,
     /// A file that a poll needs could not be read.
     BadSetting,
@@ -91,7 +93,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 39] = [
+    pub const ALL: [Reason; 40] = [
         Reason::Malformed,
         Reason::InvalidUtf8,
         Reason::BadName,
@@ -125,6 +127,7 @@ impl Reason {
         Reason::Truncated,
         Reason::ConnectionLost,
         Reason::Closed,
+        Reason::Dns,
         Reason::Connect,
         Reason::Tls,
         Reason::Status,
@@ -233,6 +236,7 @@ impl Reason {
             Reason::Truncated => "truncated",
             Reason::ConnectionLost => "connection_lost",
             Reason::Closed => "closed",
+            Reason::Dns => "dns",
             Reason::Connect => "connect",
             Reason::Tls => "tls",
             Reason::Status => "status",

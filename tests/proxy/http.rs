@@ -356,7 +356,7 @@ fn apps_is_a_table_in_a_table_of_three_columns_with_utc_times() {
 }
 
 #[test]
-fn the_wide_table_adds_peer_age_size_samples_state_and_last_problem() {
+fn the_wide_table_adds_url_peer_age_size_samples_state_and_last_problem() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"app\":\"# c\\nm 1\\n\\nn 1\"}");
     proxy.push_unix(b"{\"local\":\"m 1\"}");
@@ -368,6 +368,7 @@ fn the_wide_table_adds_peer_age_size_samples_state_and_last_problem() {
             "App Name",
             "Last Update Time (UTC)",
             "Source",
+            "URL",
             "Peer",
             "Age",
             "Bytes",
@@ -378,14 +379,15 @@ fn the_wide_table_adds_peer_age_size_samples_state_and_last_problem() {
     );
     let app = &rows[1];
     assert_eq!((&*app[0], &app[2]), ("app", &proxy.tcp));
+    assert_eq!(app[3], "-");
     assert!(
-        app[3].starts_with("127.0.0.1:") && app[3] != proxy.tcp,
+        app[4].starts_with("127.0.0.1:") && app[4] != proxy.tcp,
         "{app:?}"
     );
-    let age: u64 = app[4].strip_suffix('s').unwrap().parse().unwrap();
+    let age: u64 = app[5].strip_suffix('s').unwrap().parse().unwrap();
     assert!(age < 30, "{app:?}");
-    assert_eq!(app[5..], ["13", "2", "fresh", "-"]);
-    let peer = &rows[2][3];
+    assert_eq!(app[6..], ["13", "2", "fresh", "-"]);
+    let peer = &rows[2][4];
     let pid = std::process::id();
     assert!(peer.starts_with(&format!("pid {pid}, uid ")), "{peer}");
     // Anything but 1 is the narrow table.

@@ -59,7 +59,7 @@ fn an_endpoint_is_polled_again_and_again_under_the_key_of_its_host_and_port() {
     let detail = detail(&proxy, &key).unwrap();
     assert_eq!(detail["kind"], "target");
     assert_eq!(detail["state"], "fresh");
-    assert_eq!(detail["source"], *url);
+    assert_eq!([&detail["source"], &detail["url"]], [&*key, &*url]);
     assert_eq!(detail["peer"], *upstream.address);
     // The missing newline was added.
     let metrics = proxy.metrics();
@@ -299,7 +299,8 @@ fn an_exporter_at_a_unix_socket_is_polled() {
     let key = format!("external_poll: {}", socket.display());
     await_text(&proxy, &key, "m{path=\"/metrics?a=b\"} 1\n");
     assert_eq!(upstream.requests()[0].header("host"), Some("localhost"));
-    assert_eq!(detail(&proxy, &key).unwrap()["source"], *url);
+    let detail = detail(&proxy, &key).unwrap();
+    assert_eq!([&detail["source"], &detail["url"]], [&*key, &*url]);
 }
 
 #[test]

@@ -88,11 +88,15 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
             "too_large",
             "65536 bytes (poll_external.max_body)",
         ),
-        (|| Reply::Hang(Vec::new()), "timeout", "timed out"),
+        (
+            || Reply::Hang(Vec::new()),
+            "timeout",
+            "no complete answer within 500ms",
+        ),
         (
             || Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 2\n".to_vec()),
             "timeout",
-            "timed out",
+            "no complete answer within 500ms",
         ),
         (
             || reply("302 Found", &[("Location", "/again")], b""),
@@ -200,12 +204,16 @@ fn a_target_that_stays_away_is_stale_then_withdrawn_and_back_when_it_answers() {
 }
 
 #[test]
-fn a_target_that_never_answered_is_listed_as_pending_with_its_problem() {
+fn a_target_that_never_answered_is_failing_with_its_problem() {
     // Bound once, so the port is free and nobody listens.
     let address = drop_listener();
     let proxy = Proxy::start(&target(&format!("url = \"http://{address}/\"")));
     await_failure(&proxy, "connect", "refused");
-    assert_eq!(state(&proxy), "pending");
+    assert_eq!(
+        problem(&proxy),
+        format!("connect: {address}: connection refused")
+    );
+    assert_eq!(state(&proxy), "failing");
     let table = proxy.get("/apps").text();
     assert!(table.contains("never"), "{table}");
     let last = "exporter_proxy_poll_last_success_timestamp_seconds{target=\"t\"}";
@@ -329,8 +337,7 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
          bearer_token_file = \"{}\"\n",
         fifo.display()
     ));
-    let target = eventually(|| proxy.get("/apps/t"), |answer| answer.status == 200).json();
-    let problem = target["last_problem"]["reason"].as_str().unwrap();
+    let problem = eventually(|| problem(&proxy), |problem| !problem.is_empty());
     assert!(problem.starts_with("timeout: "), "{problem}");
     proxy.signal("TERM");
     let told = Instant::now();

@@ -1,34 +1,44 @@
 //! One poll: asks a target for its text.
 
-use std::error::Error;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+};
+use reqwest::{Response, StatusCode};
+use tokio::task::spawn_blocking;
+use url::Url;
 
-use crate::config::{BasicAuth, Target, TargetUrl};
-use crate::exposition::Text;
-use crate::inputs::door::Rejection;
+use super::clients::SharedClient;
+use super::failure::{Failure, is_end};
+use crate::coding::{self, Coding, CodingError};
+use crate::config::{Target, TargetUrl};
+use crate::exposition::{Format, Text};
+use crate::redact::redact_url;
 use crate::store::Peer;
 use crate::telemetry::Reason;
 
-/// What Prometheus asks for where it wants text, OpenMetrics left out: what
-/// is passed through is to stay text format 0.0.4.
+/// What Prometheus asks for where it wants text, OpenMetrics left out: text
+/// format 0.0.4 is passed through as it is.
 const ACCEPT_TEXT: &str = "text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 /// Redirects followed in one poll.
 const MOST_REDIRECTS: usize = 10;
 
+/// Compressed answers above this are unpacked on a thread of their own.
+const LARGE: usize = 64 << 10;
+
 /// Asks one target.
 #[derive(Debug)]
 pub struct Fetcher {
-    client: Client,
-    url: String,
-    headers: HeaderMap,
-    basic_auth: Option<BasicAuth>,
-    bearer_token_file: Option<PathBuf>,
+    target: Arc<Target>,
+    client: Arc<SharedClient>,
+    /// Whether the connection is kept for the next poll.
+    keep: bool,
     max_body: usize,
 }
 
@@ -36,174 +46,251 @@ pub struct Fetcher {
 #[derive(Debug)]
 pub struct Fetched {
     pub text: Text,
+    /// What the answer calls itself; `None` where that does not tell.
+    pub format: Option<Format>,
     pub peer: Peer,
 }
 
-/// Why a poll failed.
-#[derive(Debug)]
-pub struct Failure {
-    pub reason: Reason,
-    message: String,
-}
-
-impl Failure {
-    pub fn timed_out(limit: Duration) -> Self {
-        Failure {
-            reason: Reason::Timeout,
-            message: format!("it did not end within {limit:?}"),
-        }
-    }
-}
-
-impl From<Rejection> for Failure {
-    fn from(rejection: Rejection) -> Self {
-        Failure {
-            reason: rejection.reason,
-            message: rejection.message,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reason, self.message)
-    }
-}
-
-/// A target that cannot even be asked.
-#[derive(Debug, thiserror::Error)]
-#[error("target {name}: no HTTP client can be made for it: {problem}")]
-pub struct SetupError {
-    name: String,
-    problem: String,
-}
-
 impl Fetcher {
-    pub fn new(target: &Target, max_body: usize) -> Result<Self, SetupError> {
-        let failed = |problem: String| SetupError {
-            name: target.name.clone(),
-            problem,
-        };
-        let url = match &target.url {
-            TargetUrl::Http(url) => url.to_string(),
-            TargetUrl::Unix { path, .. } => format!("http://localhost{path}"),
-        };
-        let client = builder(target)
-            .and_then(|builder| {
-                builder
-                    .build()
-                    .or_else(|problem| trusting_nobody(target, &problem))
-            })
-            .map_err(|problem| failed(chain(&problem)))?;
-        let headers = headers(target).map_err(failed)?;
-        Ok(Fetcher {
+    pub fn new(
+        target: Arc<Target>,
+        client: Arc<SharedClient>,
+        keep: bool,
+        max_body: usize,
+    ) -> Self {
+        Fetcher {
+            target,
             client,
-            url,
-            headers,
-            basic_auth: target.basic_auth.clone(),
-            bearer_token_file: target.bearer_token_file.clone(),
+            keep,
             max_body,
-        })
+        }
     }
 
-    /// Asks, and reads the whole answer.
+    /// Asks, follows redirects, and reads the whole answer.
     pub async fn fetch(&self) -> Result<Fetched, Failure> {
-        let mut request = self.client.get(&self.url).headers(self.headers.clone());
-        if let Some(auth) = &self.basic_auth {
-            request = request.basic_auth(&auth.username, Some(auth.password.reveal()));
-        }
-        if let Some(file) = &self.bearer_token_file {
-            request = request.header(AUTHORIZATION, bearer_token(file).await?);
-        }
-        let mut response = request.send().await.map_err(explain)?;
-        if response.status() != StatusCode::OK {
-            return Err(Failure {
-                reason: Reason::Status,
-                message: format!("it answered {}", response.status()),
-            });
-        }
-        let peer = response.remote_addr().map_or(Peer::Unknown, Peer::Tcp);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            if body.len() + chunk.len() > self.max_body {
-                return Err(Failure {
-                    reason: Reason::TooLarge,
-                    message: format!(
-                        "the answer is longer than {} bytes (poll_external.max_body)",
-                        self.max_body
-                    ),
-                });
+        let own = self.url()?;
+        let mut url = own.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.ask(&own, &url).await?;
+            match self.redirect(&own, &url, &response)? {
+                Some(next) => url = next,
+                None => return self.read(&url, response).await,
             }
-            body.extend_from_slice(&chunk);
         }
-        let text = std::str::from_utf8(&body).map_err(|problem| Failure {
-            reason: Reason::InvalidUtf8,
-            message: format!("the answer is not UTF-8 at byte {}", problem.valid_up_to()),
+        let message = format!("too many redirects: at most {MOST_REDIRECTS} are followed");
+        Err(Failure::new(Reason::Redirect, &message))
+    }
+
+    /// Where the target is asked. A server at a Unix socket sees `localhost`.
+    fn url(&self) -> Result<Url, Failure> {
+        match &self.target.url {
+            TargetUrl::Http(url) => Ok(url.clone()),
+            TargetUrl::Unix { path, .. } => Url::parse(&format!("http://localhost{path}"))
+                .map_err(|problem| Failure::new(Reason::BadSetting, &format!("url: {problem}"))),
+        }
+    }
+
+    async fn ask(&self, own: &Url, url: &Url) -> Result<Response, Failure> {
+        let failed = |problem: reqwest::Error| Failure::of(&problem, &self.address(url));
+        let target = &self.target;
+        let mut request = self.client.get(url.clone()).headers(asking(target.timeout));
+        // What is configured for the target is for its own server: redirects
+        // to another must not carry it there.
+        if is_same_server(own, url) {
+            if let Some(auth) = &target.basic_auth {
+                request = request.basic_auth(&auth.username, Some(auth.password.reveal()));
+            }
+            let mut headers = configured(target);
+            if let Some(file) = &target.bearer_token_file {
+                headers.insert(AUTHORIZATION, bearer_token(file).await?);
+            }
+            request = request.headers(headers);
+        }
+        let request = request.build().map_err(failed)?;
+        self.client.send(request, self.keep).await.map_err(failed)
+    }
+
+    /// Where an answer redirects to, if it does.
+    fn redirect(&self, own: &Url, url: &Url, response: &Response) -> Result<Option<Url>, Failure> {
+        let status = response.status();
+        let location = response.headers().get(LOCATION);
+        let Some(location) = location.filter(|_| is_redirect(status)) else {
+            return Ok(None);
+        };
+        let failed = |message: String| Failure::new(Reason::Redirect, &message);
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let mut next = url
+            .join(&location)
+            .map_err(|problem| failed(format!("answered {status} to no URL: {problem}")))?;
+        let shown = redact_url(&next);
+        if !self.target.follow_redirects {
+            let message = format!("answered {status} to {shown} (follow_redirects is false)");
+            return Err(failed(message));
+        }
+        if !matches!(next.scheme(), "http" | "https") {
+            let message = format!("answered {status} to {shown}: only http and https are followed");
+            return Err(failed(message));
+        }
+        let own_server = is_same_server(own, &next);
+        if !own_server && matches!(self.target.url, TargetUrl::Unix { .. }) {
+            let message = format!("answered {status} to {shown}: a Unix socket leads nowhere else");
+            return Err(failed(message));
+        }
+        if own_server && next.username().is_empty() && next.password().is_none() {
+            // Refused only by URLs without a host.
+            let _ = next.set_username(own.username());
+            let _ = next.set_password(own.password());
+        }
+        Ok(Some(next))
+    }
+
+    async fn read(&self, url: &Url, mut response: Response) -> Result<Fetched, Failure> {
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(Failure::new(Reason::Status, &format!("answered {status}")));
+        }
+        let format = format(response.headers())?;
+        let coding = coding(response.headers()).map_err(|it| self.undecodable(&it))?;
+        let peer = response.remote_addr().map_or(Peer::Unknown, Peer::Tcp);
+        let body = self.body(url, &mut response).await?;
+        let body = self.unpacked(coding, Bytes::from(body)).await?;
+        let text = std::str::from_utf8(&body).map_err(|problem| {
+            let at = problem.valid_up_to();
+            Failure::new(
+                Reason::InvalidUtf8,
+                &format!("the answer is not UTF-8 at byte {at}"),
+            )
         })?;
         Ok(Fetched {
             text: Text::new(text),
+            format,
             peer,
         })
     }
+
+    async fn body(&self, url: &Url, response: &mut Response) -> Result<Vec<u8>, Failure> {
+        // Such a body ends with the connection, and many servers close it
+        // without the farewell that TLS has for this.
+        let headers = response.headers();
+        let ends_with_connection =
+            !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING);
+        let mut body = Vec::new();
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(body),
+                Err(problem) if ends_with_connection && is_end(&problem) => return Ok(body),
+                Err(problem) => return Err(Failure::of(&problem, &self.address(url))),
+            };
+            if body.len() + chunk.len() > self.max_body {
+                return Err(Failure::too_large(self.max_body));
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    async fn unpacked(&self, coding: Coding, body: Bytes) -> Result<Bytes, Failure> {
+        let limit = self.max_body;
+        let unpacked = if coding == Coding::Identity || body.len() <= LARGE {
+            coding::decode(coding, body, limit)
+        } else {
+            let decoding = spawn_blocking(move || coding::decode(coding, body, limit));
+            decoding.await.map_err(|problem| {
+                let message = format!("the answer cannot be unpacked: {problem}");
+                Failure::new(Reason::Malformed, &message)
+            })?
+        };
+        unpacked.map_err(|problem| self.undecodable(&problem))
+    }
+
+    fn undecodable(&self, problem: &CodingError) -> Failure {
+        Failure::undecodable(problem, self.max_body)
+    }
+
+    /// Who is asked, for messages.
+    fn address(&self, url: &Url) -> String {
+        let address = match &self.target.url {
+            TargetUrl::Unix { .. } => self.target.url.authority(),
+            TargetUrl::Http(_) => TargetUrl::Http(url.clone()).authority(),
+        };
+        match self.client.may_use_proxy() {
+            true => format!("{address} (or the proxy before it)"),
+            false => address,
+        }
+    }
 }
 
-fn builder(target: &Target) -> reqwest::Result<ClientBuilder> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
-        .timeout(target.timeout)
-        .redirect(reqwest::redirect::Policy::limited(MOST_REDIRECTS))
-        .tls_danger_accept_invalid_certs(target.allow_invalid_certs);
-    if let Some(ca) = &target.ca_file {
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&ca.pem)?);
-    }
-    if let TargetUrl::Unix { socket, .. } = &target.url {
-        builder = builder.unix_socket(socket.clone()).no_proxy();
-    }
-    Ok(builder)
-}
-
-/// A client for a machine that has no certificates, on which `problem` came of
-/// making one that trusts them. Targets that need none are served all the
-/// same, and the polls of others fail as they would with a wrong certificate.
-fn trusting_nobody(target: &Target, problem: &reqwest::Error) -> reqwest::Result<Client> {
-    let client = builder(target)?.tls_certs_only([]).build()?;
-    if matches!(&target.url, TargetUrl::Http(url) if url.scheme() == "https") {
-        log::warn!(
-            "target {}: no certificate is trusted, since none of this machine's can be ({}); \
-             a ca_file can name some",
-            target.name,
-            chain(problem)
-        );
-    }
-    Ok(client)
-}
-
-fn headers(target: &Target) -> Result<HeaderMap, String> {
+/// The headers of every request.
+fn asking(timeout: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static(ACCEPT_TEXT));
-    headers.insert(
-        "X-Prometheus-Scrape-Timeout-Seconds",
-        HeaderValue::from_str(&target.timeout.as_secs_f64().to_string())
-            .map_err(|problem| problem.to_string())?,
-    );
-    for (name, value) in &target.headers {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|problem| problem.to_string())?;
-        let mut value =
-            HeaderValue::from_str(value.reveal()).map_err(|problem| problem.to_string())?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    if let Ok(timeout) = HeaderValue::from_str(&timeout.as_secs_f64().to_string()) {
+        headers.insert("X-Prometheus-Scrape-Timeout-Seconds", timeout);
     }
-    Ok(headers)
+    headers
+}
+
+/// The headers that are configured for a target. They were checked when the
+/// settings were read.
+fn configured(target: &Target) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &target.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let value = HeaderValue::from_str(value.reveal());
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether two URLs name one scheme, host and port.
+fn is_same_server(a: &Url, b: &Url) -> bool {
+    a.origin() == b.origin()
+}
+
+/// What an answer is written in, as far as its `Content-Type` tells. Servers
+/// of plain files call it anything, and it is text all the same.
+fn format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
+    let Some(Ok(content_type)) = content_type else {
+        return Ok(None);
+    };
+    let mut parts = content_type.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+    match media.as_str() {
+        "application/openmetrics-text" => Ok(Some(Format::OpenMetrics)),
+        "application/vnd.google.protobuf" => Err(Failure::new(
+            Reason::UnsupportedMedia,
+            "answered protobuf, and text was asked for",
+        )),
+        "text/plain" if parts.any(|part| part == "version=0.0.4") => Ok(Some(Format::Text)),
+        _ => Ok(None),
+    }
+}
+
+fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
+    let codings: Vec<_> = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    Coding::of(&codings.join(","))
 }
 
 async fn bearer_token(file: &Path) -> Result<HeaderValue, Failure> {
-    let failed = |problem: String| Failure {
-        reason: Reason::BadSetting,
-        message: format!("bearer_token_file {}: {problem}", file.display()),
+    let failed = |problem: String| {
+        let message = format!("bearer_token_file {}: {problem}", file.display());
+        Failure::new(Reason::BadSetting, &message)
     };
     let path = file.to_owned();
-    let token = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+    let token = spawn_blocking(move || std::fs::read_to_string(path))
         .await
         .map_err(|problem| failed(problem.to_string()))?
         .map_err(|problem| failed(problem.to_string()))?;
@@ -211,57 +298,4 @@ async fn bearer_token(file: &Path) -> Result<HeaderValue, Failure> {
         .map_err(|_| failed("its text cannot stand in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn explain(problem: reqwest::Error) -> Failure {
-    // Without the URL, which may hold credentials; the log names the target.
-    let problem = problem.without_url();
-    let reason = if problem.is_timeout() {
-        Reason::Timeout
-    } else if problem.is_redirect() {
-        Reason::Redirect
-    } else if is_tls(&problem) {
-        Reason::Tls
-    } else if problem.is_connect() {
-        Reason::Connect
-    } else {
-        Reason::Protocol
-    };
-    Failure {
-        reason,
-        message: chain(&problem),
-    }
-}
-
-fn is_tls(problem: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(problem);
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        // An I/O error hides what it wraps from `source`.
-        let wrapped = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        next = match wrapped {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
-}
-
-/// An error with its causes, each once.
-fn chain(problem: &dyn Error) -> String {
-    let mut text = problem.to_string();
-    let mut next = problem.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

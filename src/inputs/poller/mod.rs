@@ -2,8 +2,15 @@
 //!
 //! Every target has a task of its own, so a slow one delays nobody, and a poll
 //! ends before the next one of its target begins.
+//!
+//! - `clients`: connections, kept and renewed; `tls`: whom they trust.
+//! - `fetch`: one poll.
+//! - `failure`: why it failed.
 
+mod clients;
+mod failure;
 mod fetch;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +20,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{PollExternal, Target};
-use crate::exposition::Text;
 use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, TargetStats, Telemetry};
 
-pub use fetch::SetupError;
-use fetch::{Failure, Fetched, Fetcher};
-
-/// After this past its timeout a poll is given up from outside.
-const GRACE: Duration = Duration::from_millis(250);
+use clients::{Clients, LONGEST_KEPT, MOST_KEPT, SharedClient};
+use failure::Failure;
+use fetch::{Fetched, Fetcher};
 
 /// All targets, ready to be polled.
 #[derive(Debug)]
 pub struct Poller {
     targets: Vec<PolledTarget>,
+    clients: Vec<Arc<SharedClient>>,
 }
 
 #[derive(Debug)]
 struct PolledTarget {
-    config: Target,
+    config: Arc<Target>,
     fetcher: Fetcher,
     stats: Arc<TargetStats>,
     door: Arc<Door>,
@@ -43,6 +48,14 @@ struct PolledTarget {
     last: Option<Result<(), Reason>>,
 }
 
+/// A target that cannot even be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("target {name}: no HTTP client can be made for it: {problem}")]
+pub struct SetupError {
+    name: String,
+    problem: String,
+}
+
 impl Poller {
     /// Prepares every target. Nothing is sent yet.
     pub fn new(
@@ -51,39 +64,57 @@ impl Poller {
         store: &Arc<Store>,
         telemetry: &Telemetry,
     ) -> Result<Self, SetupError> {
+        let mut poller = Poller {
+            targets: Vec::new(),
+            clients: Vec::new(),
+        };
         if !config.poll_other_scrape_endpoints {
-            return Ok(Poller {
-                targets: Vec::new(),
+            return Ok(poller);
+        }
+        let mut clients = Clients::new(config);
+        let kept = kept(&config.targets);
+        for (target, keep) in config.targets.iter().zip(kept) {
+            let client = clients.of(target).map_err(|problem| SetupError {
+                name: target.name.clone(),
+                problem,
+            })?;
+            let config_of = Arc::new(target.clone());
+            poller.targets.push(PolledTarget {
+                fetcher: Fetcher::new(Arc::clone(&config_of), client, keep, config.max_body),
+                stats: telemetry.add_target(&target.name),
+                door: Arc::clone(door),
+                store: Arc::clone(store),
+                id: SectionId::new(&target.name, Producer::Target),
+                source: Arc::from(format!("external_poll: {}", target.url.authority())),
+                config: config_of,
+                last: None,
             });
         }
-        let targets = config
-            .targets
-            .iter()
-            .map(|target| {
-                Ok(PolledTarget {
-                    config: target.clone(),
-                    fetcher: Fetcher::new(target, config.max_body)?,
-                    stats: telemetry.add_target(&target.name),
-                    door: Arc::clone(door),
-                    store: Arc::clone(store),
-                    id: SectionId::new(&target.name, Producer::Target),
-                    source: Arc::from(target.url.to_string()),
-                    last: None,
-                })
-            })
-            .collect::<Result<_, SetupError>>()?;
-        Ok(Poller { targets })
+        poller.clients = clients.into_shared();
+        Ok(poller)
     }
 
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// Starts polling. First polls are spread over the interval, the first
-    /// target's at once, so that targets are not all asked in one moment.
+    /// Lists all targets and starts polling. First polls are spread over the
+    /// interval, the first target's at once, so that targets are not all asked
+    /// in one moment.
     pub fn start(self, stop: &CancellationToken, tasks: &TaskTracker) {
-        let count = self.targets.len().max(1);
+        if self.is_empty() {
+            return;
+        }
+        let (clients, until) = (self.clients, stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = until.cancelled() => {}
+                () = renew(clients) => {}
+            }
+        });
+        let count = self.targets.len();
         for (index, target) in self.targets.into_iter().enumerate() {
+            target.expect();
             let offset = target.config.interval.mul_f64(index as f64 / count as f64);
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -96,7 +127,42 @@ impl Poller {
     }
 }
 
+/// For each target, whether its connection is kept from poll to poll: for
+/// those polled most often, and where it would be used again before it is old.
+fn kept(targets: &[Target]) -> Vec<bool> {
+    let mut often: Vec<usize> = (0..targets.len())
+        .filter(|at| targets[*at].interval < LONGEST_KEPT)
+        .collect();
+    often.sort_by_key(|at| targets[*at].interval);
+    let mut kept = vec![false; targets.len()];
+    for at in often.into_iter().take(MOST_KEPT) {
+        kept[at] = true;
+    }
+    kept
+}
+
+/// Closes kept connections before they are too old.
+async fn renew(clients: Vec<Arc<SharedClient>>) {
+    let mut ticks = interval_at(Instant::now() + LONGEST_KEPT, LONGEST_KEPT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        clients.iter().for_each(|client| client.renew());
+    }
+}
+
 impl PolledTarget {
+    /// Lists the target before its first answer.
+    fn expect(&self) {
+        let expect = Change::Expect {
+            id: self.id.clone(),
+            origin: self.origin(Peer::Unknown),
+            url: Arc::from(self.config.url.to_string()),
+        };
+        // Nothing that brings no text is refused.
+        let _ = self.store.apply(Write::one(expect), Now::read());
+    }
+
     async fn run(mut self, offset: Duration) {
         let mut ticks = interval_at(Instant::now() + offset, self.config.interval);
         // After a poll that took longer than the interval, the beat is kept.
@@ -109,13 +175,13 @@ impl PolledTarget {
 
     async fn poll(&mut self) {
         let started = Instant::now();
-        // The client has this limit too; here it covers files that are read.
-        let limit = self.config.timeout + GRACE;
-        let fetched = timeout(limit, self.fetcher.fetch())
+        let limit = self.config.timeout;
+        // Boxed: a target that waits for its next poll takes little memory.
+        let fetched = timeout(limit, Box::pin(self.fetcher.fetch()))
             .await
             .unwrap_or_else(|_| Err(Failure::timed_out(limit)));
         let now = Now::read();
-        let stored = fetched.and_then(|Fetched { text, peer }| self.store(text, peer, now));
+        let stored = fetched.and_then(|fetched| self.store(fetched, now));
         let result = stored.as_ref().map_err(|failure| failure.reason).copied();
         self.stats.note(result, started.elapsed(), now);
         self.log(&stored);
@@ -133,8 +199,9 @@ impl PolledTarget {
     }
 
     /// Stores a text, if it is one that can be shown.
-    fn store(&self, text: Text, peer: Peer, now: Now) -> Result<(), Failure> {
-        let content = self.door.admit(&self.config.name, text)?;
+    fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
+        let Fetched { text, format, peer } = fetched;
+        let content = self.door.admit(&self.id, text, format)?;
         let replace = Change::Replace {
             id: self.id.clone(),
             content,
@@ -166,5 +233,30 @@ impl PolledTarget {
             }
             Ok(()) => log::debug!("target {name} answered"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settle;
+
+    #[test]
+    fn connections_are_kept_for_the_targets_that_are_polled_most_often() {
+        let target = |at: usize, interval: &str| {
+            format!(
+                "[[poll_external.targets]]\nurl = \"http://h{at}/\"\ninterval = \"{interval}\"\n"
+            )
+        };
+        let mut config = target(0, "30s") + &target(1, "60s");
+        config.extend((2..MOST_KEPT + 1).map(|at| target(at, "15s")));
+        let few = settle("test", &config, []).unwrap().0;
+        let few = kept(&few.poll_external.targets);
+        assert!(few[0] && !few[1] && few[2..].iter().all(|keep| *keep));
+        config.push_str(&target(MOST_KEPT + 1, "5s"));
+        let many = settle("test", &config, []).unwrap().0;
+        let many = kept(&many.poll_external.targets);
+        assert!(!many[0] && many[MOST_KEPT + 1]);
+        assert_eq!(many.iter().filter(|keep| **keep).count(), MOST_KEPT);
     }
 }

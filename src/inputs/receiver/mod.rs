@@ -60,8 +60,8 @@ impl Receiver {
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
             let id = SectionId::new(&name, Producer::App);
-            let admitted = self.door.admit(&name, text);
-            match admitted.and_then(|content| left.take(&name, content)) {
+            let admitted = self.door.admit(&id, text, None);
+            match admitted.and_then(|content| left.take(&id, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,
                     content,
@@ -79,7 +79,7 @@ impl Receiver {
     /// Notes with the app at fault why its push was refused.
     fn note(&self, peer: Peer, rejection: Rejection, now: Now) -> Failure {
         let fail = Change::Fail {
-            id: SectionId::new(&rejection.app, Producer::App),
+            id: rejection.section,
             origin: self.origin(peer),
             problem: format!("{}: {}", rejection.reason, rejection.message),
             keep: None,
