@@ -198,10 +198,11 @@ pub fn redact_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// A URL without its user info and without the values of query parameters that
-/// have secret names.
+/// A URL without its user info, its fragment, and the values of query
+/// parameters that have secret names.
 pub fn redact_url(url: &Url) -> String {
     let mut redacted = url.clone();
+    redacted.set_fragment(None);
     // Only URLs without a host refuse these, and those have no user info.
     if !url.username().is_empty() || url.password().is_some() {
         let _ = redacted.set_username(REDACTED);

@@ -226,7 +226,7 @@ fn drop_listener() -> String {
 }
 
 /// A certificate for 127.0.0.1 that nobody vouches for, written to `file`.
-fn self_signed(file: &Path) -> Arc<ServerConfig> {
+pub fn self_signed(file: &Path) -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     fs::write(file, made.cert.pem()).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

@@ -67,8 +67,7 @@ impl<'c> Clients<'c> {
         let recipe = Recipe {
             tls,
             socket: needs.socket.clone(),
-            proxy: proxy(self.config)?,
-            proxy_from_environment: self.config.proxy_from_environment,
+            through: Through::of(self.config)?,
         };
         let client = Arc::new(SharedClient::new(recipe).map_err(|problem| problem.to_string())?);
         self.shared.insert(needs, Arc::clone(&client));
@@ -80,14 +79,37 @@ impl<'c> Clients<'c> {
     }
 }
 
-/// The proxy that is named in the settings.
-fn proxy(config: &PollExternal) -> Result<Option<Proxy>, String> {
-    let Some(url) = &config.proxy_url else {
-        return Ok(None);
-    };
-    let proxy = Proxy::all(url.0.clone())
-        .map_err(|problem| format!("poll_external.proxy_url: {}", problem.without_url()))?;
-    Ok(Some(proxy.no_proxy(NoProxy::from_env())))
+/// The proxy that polls go through.
+#[derive(Debug)]
+enum Through {
+    Nothing,
+    /// The one that is named in the settings.
+    Named(Proxy),
+    /// Those that the environment names.
+    Environment,
+}
+
+impl Through {
+    fn of(config: &PollExternal) -> Result<Self, String> {
+        // reqwest takes this for all names, and for no address.
+        let exclusions = ["NO_PROXY", "no_proxy"].map(std::env::var);
+        let exclusions = exclusions.into_iter().find_map(Result::ok);
+        let all_excluded = exclusions
+            .as_deref()
+            .is_some_and(|hosts| hosts.split(',').any(|host| host.trim() == "*"));
+        match &config.proxy_url {
+            _ if all_excluded => Ok(Through::Nothing),
+            None if config.proxy_from_environment => Ok(Through::Environment),
+            None => Ok(Through::Nothing),
+            Some(url) => {
+                let proxy = Proxy::all(url.0.clone()).map_err(|problem| {
+                    format!("poll_external.proxy_url: {}", problem.without_url())
+                })?;
+                let exclusions = exclusions.as_deref().and_then(NoProxy::from_string);
+                Ok(Through::Named(proxy.no_proxy(exclusions)))
+            }
+        }
+    }
 }
 
 /// How a client is made.
@@ -95,23 +117,21 @@ fn proxy(config: &PollExternal) -> Result<Option<Proxy>, String> {
 struct Recipe {
     tls: ClientConfig,
     socket: Option<PathBuf>,
-    proxy: Option<Proxy>,
-    proxy_from_environment: bool,
+    through: Through,
 }
 
 impl Recipe {
     fn builder(&self) -> ClientBuilder {
-        let mut builder = Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(self.tls.clone());
-        builder = match (&self.socket, &self.proxy) {
+        match (&self.socket, &self.through) {
             (Some(socket), _) => builder.no_proxy().unix_socket(socket.clone()),
-            (None, Some(proxy)) => builder.proxy(proxy.clone()),
-            (None, None) if self.proxy_from_environment => builder,
-            (None, None) => builder.no_proxy(),
-        };
-        builder
+            (None, Through::Nothing) => builder.no_proxy(),
+            (None, Through::Named(proxy)) => builder.proxy(proxy.clone()),
+            (None, Through::Environment) => builder,
+        }
     }
 
     /// A client that keeps connections for later requests.
@@ -149,8 +169,7 @@ impl SharedClient {
 
     /// Whether a proxy may stand between this client and a target.
     pub fn may_use_proxy(&self) -> bool {
-        self.recipe.socket.is_none()
-            && (self.recipe.proxy.is_some() || self.recipe.proxy_from_environment)
+        self.recipe.socket.is_none() && !matches!(self.recipe.through, Through::Nothing)
     }
 
     /// A request, to be sent with [`SharedClient::send`].
@@ -200,4 +219,76 @@ fn is_lost(problem: &reqwest::Error) -> bool {
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse);
     problem.is_request() && !problem.is_connect() && !problem.is_timeout() && !answered
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::config::settle;
+
+    /// A server that keeps its connections, and how many there were.
+    fn server() -> (Url, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).is_ok_and(|read| read > 0) {
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                        stream.write_all(answer).unwrap();
+                    }
+                });
+            }
+        });
+        (url.parse().unwrap(), connections)
+    }
+
+    #[tokio::test]
+    async fn kept_connections_serve_until_they_are_renewed() {
+        let config = |certs: bool| {
+            let text = format!(
+                "[[poll_external.targets]]\nurl = \"http://a/\"\nallow_invalid_certs = {certs}\n\
+                 [[poll_external.targets]]\nurl = \"http://b/\"\n"
+            );
+            settle("test", &text, []).unwrap().0.poll_external
+        };
+        let same = config(false);
+        let mut clients = Clients::new(&same);
+        let client = clients.of(&same.targets[0]).unwrap();
+        assert!(Arc::ptr_eq(&client, &clients.of(&same.targets[1]).unwrap()));
+        let other = config(true);
+        assert!(!Arc::ptr_eq(
+            &client,
+            &clients.of(&other.targets[0]).unwrap()
+        ));
+
+        let (url, connections) = server();
+        let connections = || connections.load(Ordering::SeqCst);
+        let ask = async |keep| {
+            let request = client.get(url.clone()).build().unwrap();
+            let answer = client.send(request, keep).await.unwrap();
+            assert_eq!(answer.bytes().await.unwrap(), "");
+        };
+        for _ in 0..3 {
+            ask(true).await;
+        }
+        assert_eq!(connections(), 1);
+        client.renew();
+        ask(true).await;
+        assert_eq!(connections(), 2);
+        for _ in 0..3 {
+            ask(false).await;
+        }
+        assert_eq!(connections(), 5);
+    }
 }

@@ -1,0 +1,101 @@
+//! What many targets cost.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::harness::{Proxy, eventually};
+use crate::support::resident;
+
+const TARGETS: usize = 1000;
+
+/// Bytes of one target's text, about.
+const TEXT: usize = 9000;
+
+/// Bytes that a target may take beside its text.
+const ALLOWED: usize = 15 << 10;
+
+fn polling(targets: usize, port: u16) -> Proxy {
+    let mut config =
+        "[poll_external]\npoll_interval = \"5s\"\nclient_timeout = \"5s\"\n".to_owned();
+    for at in 0..targets {
+        // Servers of their own, as far as connections go.
+        let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
+        let url = format!("http://{host}:{port}/metrics");
+        writeln!(config, "[[poll_external.targets]]\nurl = \"{url}\"").unwrap();
+    }
+    Proxy::start(&config)
+}
+
+fn fresh(proxy: &Proxy) -> usize {
+    let metrics = proxy.metrics();
+    let succeeded =
+        |line: &&str| line.starts_with("exporter_proxy_poll_success{") && line.ends_with(" 1");
+    metrics.lines().filter(succeeded).count()
+}
+
+/// A server that keeps its connections; its port, and how often it answered.
+fn server() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answers);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let count = Arc::clone(&count);
+            thread::spawn(move || serve(stream.unwrap(), &count));
+        }
+    });
+    (port, answers)
+}
+
+fn serve(mut stream: TcpStream, answers: &AtomicUsize) {
+    let host = stream.local_addr().unwrap().ip();
+    let mut text = String::with_capacity(TEXT + 200);
+    for number in 0.. {
+        if text.len() >= TEXT {
+            break;
+        }
+        writeln!(
+            text,
+            "some_metric_total{{host=\"{host}\",number=\"{number}\"}} 7"
+        )
+        .unwrap();
+    }
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+    let answer = head + &text;
+    // Requests are small, and come in one piece.
+    let mut request = [0; 4096];
+    while stream.read(&mut request).is_ok_and(|read| read > 0) {
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+        answers.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_thousand_targets_take_little_memory_beside_their_text() {
+    let (port, answers) = server();
+    let one = polling(1, port);
+    eventually(|| fresh(&one), |fresh| *fresh == 1);
+    let base = resident(one.pid());
+    let many = polling(TARGETS, port);
+    eventually(|| fresh(&many), |fresh| *fresh == TARGETS);
+    // Each was polled more than once.
+    eventually(
+        || answers.load(Ordering::SeqCst),
+        |answers| *answers > 2 * TARGETS + 100,
+    );
+    let text = many.metrics().len() as u64;
+    let taken = resident(many.pid()).saturating_sub(base + text);
+    let each = taken / TARGETS as u64;
+    println!("{each} bytes a target beside its text");
+    assert!(
+        each <= ALLOWED as u64,
+        "{each} bytes a target beside its text"
+    );
+}
