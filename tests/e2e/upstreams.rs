@@ -76,18 +76,20 @@ fn three_upstreams_are_polled_and_the_one_that_dies_goes_stale() {
         assert!(metrics.contains(&page(name)), "{name} in {metrics}");
     }
     let table = proxy.get("/apps").text();
-    for (name, (server, path)) in
-        names
-            .iter()
-            .zip(servers.iter().zip(["1025.html", "1026.html", "1027.html"]))
-    {
+    for name in &names {
+        // As the original: key and source are the same.
+        let row = format!("| {name} ");
         let row = table
             .lines()
-            .find(|line| line.contains(&format!("| {name} ")))
+            .find(|line| line.matches(&row).count() == 2)
             .unwrap_or_else(|| panic!("{name} in {table}"));
+        assert!(!row.contains("http://"), "{table}");
+    }
+    let wide = proxy.get("/apps?wide=1").text();
+    for (server, path) in servers.iter().zip(["1025.html", "1026.html", "1027.html"]) {
         assert!(
-            row.contains(&format!("| http://{}/{path} ", server.address)),
-            "{table}"
+            wide.contains(&format!("| http://{}/{path} ", server.address)),
+            "{wide}"
         );
     }
 
@@ -132,4 +134,48 @@ fn node_exporter_is_polled_under_the_name_it_is_given() {
     let metrics = proxy.metrics();
     assert!(metrics.contains("\nnode_exporter_build_info{"), "{metrics}");
     assert!(metrics.contains("\nnode_load1 "), "{metrics}");
+}
+
+/// Node's own HTTP server, whose idle timer is as long as the interval.
+const NODE_SERVER: &str = r#"
+const server = require("http").createServer((_, answer) => {
+    answer.setHeader("Content-Type", "text/plain; version=0.0.4");
+    answer.end("from_node 1\n");
+});
+server.keepAliveTimeout = 100;
+server.keepAliveTimeoutBuffer = 0;
+server.listen(0, "127.0.0.1", () => console.log("at 127.0.0.1:" + server.address().port + "."));
+"#;
+
+#[test]
+fn a_node_server_whose_idle_timer_is_the_interval_never_fails_a_poll() {
+    if !tools::here(&[Tool::Node]) {
+        return;
+    }
+    let server = Server::start(command(Tool::Node).args(["-e", NODE_SERVER]), |log| {
+        let (_, rest) = log.split_once("at ")?;
+        let (address, _) = rest.split_once(".\n")?;
+        Some(address.to_owned())
+    });
+    let proxy = Proxy::start(&format!(
+        "[[poll_external.targets]]\nurl = \"http://{}/metrics\"\nname = \"node\"\n\
+         interval = \"100ms\"\ntimeout = \"20s\"\n",
+        server.address
+    ));
+    let polls = |proxy: &Proxy| {
+        let metrics = proxy.metrics();
+        let of_polls = |line: &&str| line.starts_with("exporter_proxy_polls_total{");
+        let lines = metrics.lines().filter(of_polls);
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines
+    };
+    let polls = eventually(
+        || polls(&proxy),
+        |polls| {
+            let count = |line: &String| line.rsplit(' ').next()?.parse::<u64>().ok();
+            polls.iter().filter_map(count).sum::<u64>() >= 60
+        },
+    );
+    assert_eq!(polls.len(), 1, "{polls:?}");
+    assert!(polls[0].contains("result=\"ok\""), "{polls:?}");
 }
