@@ -270,9 +270,15 @@ fn format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
             Reason::UnsupportedMedia,
             "answered protobuf, and text was asked for",
         )),
-        "text/plain" if parts.any(|part| part == "version=0.0.4") => Ok(Some(Format::Text)),
+        "text/plain" if parts.any(|part| is_named(part, "version")) => Ok(Some(Format::Text)),
         _ => Ok(None),
     }
+}
+
+/// Whether a parameter of a media type has that name.
+fn is_named(parameter: &str, name: &str) -> bool {
+    let before = parameter.split_once('=').map(|(before, _)| before.trim());
+    before.is_some_and(|before| before.eq_ignore_ascii_case(name))
 }
 
 fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
