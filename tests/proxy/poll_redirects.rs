@@ -31,7 +31,7 @@ fn await_text(proxy: &Proxy, text: &str) {
 fn await_problem(proxy: &Proxy) -> String {
     let problem = eventually(
         || detail(proxy, "t").map(|it| it["last_problem"]["reason"].clone()),
-        |problem| problem.as_ref().is_some_and(|it| it.is_string()),
+        |problem| problem.as_ref().is_some_and(serde_json::Value::is_string),
     );
     problem.unwrap().as_str().unwrap().to_owned()
 }

@@ -84,7 +84,7 @@ impl<'c> Clients<'c> {
 enum Through {
     Nothing,
     /// The one that is named in the settings.
-    Named(Proxy),
+    Named(Box<Proxy>),
     /// Those that the environment names.
     Environment,
 }
@@ -106,7 +106,7 @@ impl Through {
                     format!("poll_external.proxy_url: {}", problem.without_url())
                 })?;
                 let exclusions = exclusions.as_deref().and_then(NoProxy::from_string);
-                Ok(Through::Named(proxy.no_proxy(exclusions)))
+                Ok(Through::Named(Box::new(proxy.no_proxy(exclusions))))
             }
         }
     }
@@ -129,7 +129,7 @@ impl Recipe {
         match (&self.socket, &self.through) {
             (Some(socket), _) => builder.no_proxy().unix_socket(socket.clone()),
             (None, Through::Nothing) => builder.no_proxy(),
-            (None, Through::Named(proxy)) => builder.proxy(proxy.clone()),
+            (None, Through::Named(proxy)) => builder.proxy(Proxy::clone(proxy)),
             (None, Through::Environment) => builder,
         }
     }

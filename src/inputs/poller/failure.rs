@@ -175,7 +175,7 @@ mod tests {
     fn causes_inside_io_errors_are_found() {
         let inner = io::Error::other(rustls::Error::DecryptError);
         let outer = io::Error::other(inner);
-        let found = causes(&outer).any(|cause| cause.is::<rustls::Error>());
+        let found = causes(&outer).any(<dyn Error>::is::<rustls::Error>);
         assert!(found);
     }
 }
