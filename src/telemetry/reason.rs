@@ -192,6 +192,7 @@ impl Reason {
             Reason::Truncated => "it ends too early",
             Reason::ConnectionLost => "the connection broke",
             Reason::Closed => "the connection was closed",
+            Reason::Dns => "the host's name cannot be looked up",
             Reason::Connect => "the connection was refused",
             Reason::Tls => "TLS could not be agreed on",
             Reason::Status => "the status is not 200",
