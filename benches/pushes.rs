@@ -134,7 +134,6 @@ impl Groups {
         for (group, bytes) in self.groups.iter().zip(&self.bodies[self.round % 2]) {
             let body = Body {
                 content_type: "",
-                content_encoding: "",
                 bytes,
             };
             self.intake

@@ -31,6 +31,8 @@ pub enum CodingError {
     Several(String),
     #[error("the body has more than {limit} bytes once it is decompressed (push.max_body)")]
     TooLarge { limit: usize },
+    #[error("no memory is left for what the body decompresses to")]
+    NoRoom,
     #[error("the body is no sound {coding}: it ends too early")]
     Truncated { coding: Coding },
     #[error("the body is no sound {coding}: {problem}")]
@@ -83,6 +85,17 @@ fn shown(text: &str) -> String {
 /// not compressed is not copied. Beside the result, a constant is used and for
 /// zstd a window (see [`WINDOW`]).
 pub fn decode(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, CodingError> {
+    decode_in(coding, body, limit, &mut |_| true)
+}
+
+/// Like [`decode`], and asks `room` for memory as the result grows: whether so
+/// many bytes more may be used. The first bytes come without asking.
+pub fn decode_in(
+    coding: Coding,
+    body: Bytes,
+    limit: usize,
+    room: &mut dyn FnMut(usize) -> bool,
+) -> Result<Bytes, CodingError> {
     if coding == Coding::Identity {
         return if body.len() <= limit {
             Ok(body)
@@ -90,42 +103,79 @@ pub fn decode(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, Coding
             Err(CodingError::TooLarge { limit })
         };
     }
-    let mut out = Vec::new();
+    let mut out = Unpacked {
+        coding,
+        bytes: Vec::new(),
+        limit,
+        room,
+    };
     match coding {
         Coding::Identity => {}
-        Coding::Gzip => read(coding, MultiGzDecoder::new(body.reader()), &mut out, limit)?,
-        Coding::Snappy => {
-            read(
-                coding,
-                snap::read::FrameDecoder::new(body.reader()),
-                &mut out,
-                limit,
-            )?;
-        }
-        Coding::Zstd => unpack_zstd(&body, &mut out, limit)?,
+        Coding::Gzip => out.read(MultiGzDecoder::new(body.reader()))?,
+        Coding::Snappy => out.read(snap::read::FrameDecoder::new(body.reader()))?,
+        Coding::Zstd => unpack_zstd(&body, &mut out)?,
     }
-    Ok(Bytes::from(out))
+    Ok(Bytes::from(out.bytes))
 }
 
-/// Reads all of `reader` into `out`.
-fn read(
+/// What a body decompresses to.
+struct Unpacked<'r> {
     coding: Coding,
-    reader: impl Read,
-    out: &mut Vec<u8>,
+    bytes: Vec<u8>,
     limit: usize,
-) -> Result<(), CodingError> {
-    // One more byte tells that there are too many.
-    let left = (limit - out.len()) as u64;
-    let read = reader.take(left.saturating_add(1)).read_to_end(out);
-    if out.len() > limit {
-        return Err(CodingError::TooLarge { limit });
-    }
-    match read {
-        Ok(_) => Ok(()),
-        Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(CodingError::Truncated { coding })
+    room: &'r mut dyn FnMut(usize) -> bool,
+}
+
+/// The result grows by so much at first, and is then doubled.
+const FIRST_GROWTH: usize = 16 << 10;
+
+impl Unpacked<'_> {
+    /// Reads all of `reader`.
+    fn read(&mut self, mut reader: impl Read) -> Result<(), CodingError> {
+        let (coding, limit) = (self.coding, self.limit);
+        loop {
+            let free = self.bytes.capacity() - self.bytes.len();
+            // One more byte than allowed tells that there are too many.
+            let left = (limit - self.bytes.len()).saturating_add(1);
+            let step = match free {
+                0 => self.grow(left)?,
+                free => free,
+            };
+            let step = step.min(left);
+            // It is filled, or the reader ends: no memory is taken beside it.
+            let before = self.bytes.len();
+            let read = reader
+                .by_ref()
+                .take(step as u64)
+                .read_to_end(&mut self.bytes);
+            if self.bytes.len() > limit {
+                return Err(CodingError::TooLarge { limit });
+            }
+            match read {
+                Ok(_) if self.bytes.len() - before < step => return Ok(()),
+                Ok(_) => {}
+                Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(CodingError::Truncated { coding });
+                }
+                Err(problem) => return Err(corrupt(coding, problem)),
+            }
         }
-        Err(problem) => Err(corrupt(coding, problem)),
+    }
+
+    /// Makes place for more bytes, of which `left` may come at most.
+    fn grow(&mut self, left: usize) -> Result<usize, CodingError> {
+        let held = self.bytes.len();
+        let step = held.max(FIRST_GROWTH).min(left);
+        // The window of zstd holds as much again of what came last.
+        let window = match self.coding {
+            Coding::Zstd => step,
+            _ => 0,
+        };
+        if held > 0 && !(self.room)(step + window) {
+            return Err(CodingError::NoRoom);
+        }
+        self.bytes.reserve_exact(step);
+        Ok(step)
     }
 }
 
@@ -143,11 +193,11 @@ const WINDOW: usize = 8 << 20;
 const SKIPPABLE: u32 = 0x184d_2a50;
 
 /// The frames of a body, one after the other.
-fn unpack_zstd(body: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), CodingError> {
+fn unpack_zstd(body: &[u8], out: &mut Unpacked<'_>) -> Result<(), CodingError> {
     let coding = Coding::Zstd;
     let truncated = || CodingError::Truncated { coding };
     let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(limit.max(WINDOW) as u64);
+    decoder.set_max_window_size(out.limit.max(WINDOW) as u64);
     let mut rest = body;
     while !rest.is_empty() {
         let magic = rest.first_chunk().ok_or_else(truncated)?;
@@ -167,7 +217,7 @@ fn unpack_zstd(body: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Codin
             decoder: &mut decoder,
             rest: &mut rest,
         };
-        read(coding, frame, out, limit)?;
+        out.read(frame)?;
         let told = decoder.get_checksum_from_data();
         if told.is_some() && told != decoder.get_calculated_checksum() {
             return Err(corrupt(coding, "a frame's checksum is that of other data"));
@@ -404,6 +454,31 @@ mod tests {
                 coding: Coding::Zstd
             })
         );
+    }
+
+    #[test]
+    fn room_is_asked_for_before_memory_is_taken() {
+        let text = text();
+        for coding in COMPRESSED {
+            let body = Bytes::from(packed(coding, &text));
+            let mut asked = 0;
+            let whole = decode_in(coding, body.clone(), text.len(), &mut |more| {
+                asked += more;
+                true
+            });
+            assert_eq!(whole.unwrap(), text, "{coding}");
+            assert!(asked + FIRST_GROWTH >= text.len(), "{coding} {asked}");
+            let mut left = text.len() / 2;
+            let refused = decode_in(coding, body, text.len(), &mut |more| {
+                let rest = left.checked_sub(more);
+                left = rest.unwrap_or(left);
+                rest.is_some()
+            });
+            assert_eq!(refused, Err(CodingError::NoRoom), "{coding}");
+            let small = Bytes::from(packed(coding, &text[..1000]));
+            let unasked = decode_in(coding, small, text.len(), &mut |_| false);
+            assert_eq!(unasked.unwrap().len(), 1000, "{coding}");
+        }
     }
 
     proptest! {

@@ -1,12 +1,10 @@
 //! `/api/v1/`: what Pushgateway tells of its groups, and what is ours.
 
-use std::sync::Arc;
-
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::push::{Call, after, away, is_large, with_body};
+use super::push::{Call, after, unpacked, with_body, work_on};
 use super::push_aggregate;
 use super::reply::{self, Reply};
 use crate::config::{Push, PushMode};
@@ -82,24 +80,19 @@ pub async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
         Err(reply) => return reply,
     };
     let bytes = body.len();
-    let (_, coding) = call.content();
-    let large = is_large(&body, &coding);
-    let intake = Arc::clone(&call.pushes.intake);
-    let store = Arc::clone(&call.server.store);
     let origin = call.origin();
-    let work = move || {
+    let apply = move |intake: &Intake, store: &Store, body: Body<'_>| {
         let now = Now::read();
-        let json = intake.unpacked(&coding, &body.bytes)?;
-        let (write, groups) = intake.batch(&store, &json, &origin, now)?;
+        let (write, groups) = intake.batch(store, body.bytes, &origin, now)?;
         store.apply(write, now).map_err(Fault::from)?;
         Ok(groups)
     };
-    let done = if large {
-        away(&call.server.places.bodies, work)
-            .await
-            .and_then(|done| done)
-    } else {
-        work()
+    let done = match unpacked(call, body).await {
+        Ok(body) => {
+            let place = call.server.places.for_text(body.len());
+            work_on(call, place, body, apply).await
+        }
+        Err(fault) => Err(fault),
     };
     match done {
         Ok(groups) => {

@@ -8,10 +8,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
+use crate::coding::{self, Coding, CodingError};
 use crate::config::Push;
-use crate::net::Budget;
+use crate::net::Turns;
+use crate::net::{Budget, PACE_BYTES, PACE_TIME, Pace, SMALL};
 use crate::push::Fault;
-use crate::telemetry::Reason;
+use crate::telemetry::{Reason, sender_log};
 
 /// A body, counted against the budget until it is dropped.
 #[derive(Debug)]
@@ -29,9 +31,18 @@ struct Held {
 impl Held {
     /// Counts more, if there is room.
     fn grow(&mut self, more: usize) -> bool {
-        let grown = self.budget.take(more);
+        let grown = self.budget.take(more, self.bytes);
         self.bytes += if grown { more } else { 0 };
         grown
+    }
+}
+
+impl Held {
+    /// Gives back what is counted past `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.budget.give_back(more);
+        self.bytes -= more;
     }
 }
 
@@ -96,8 +107,17 @@ pub async fn read(
     let mut only = None;
     let mut body = body;
     let mut came = 0;
+    let mut pace: Option<Pace> = None;
     let read = async {
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = match &mut pace {
+                None => body.frame().await,
+                Some(pace) => tokio::select! {
+                    frame = body.frame() => frame,
+                    () = pace.too_slow(budget) => return Err(too_slow()),
+                },
+            };
+            let Some(frame) = frame else { break };
             let frame = frame.map_err(|problem| {
                 let message = format!("the body did not arrive whole: {problem}");
                 Fault::new(Reason::Truncated, &message)
@@ -111,6 +131,9 @@ pub async fn read(
             }
             if !held.grow(data.len()) {
                 return Err(no_buffer());
+            }
+            if came > SMALL {
+                pace.get_or_insert_with(Pace::begin).note(data.len());
             }
             // Most bodies come in one piece, which is not copied.
             if whole.is_empty() && only.is_none() {
@@ -150,6 +173,15 @@ pub async fn read(
 fn no_buffer() -> Fault {
     let message = "all memory for bodies is in use (push.max_buffered); try again";
     Fault::new(Reason::NoBuffer, message)
+}
+
+fn too_slow() -> Fault {
+    let message = format!(
+        "the body came too slowly: more than half of the memory for bodies is in use \
+         (push.max_buffered), and a body of more than {SMALL} bytes must then bring {PACE_BYTES} \
+         bytes every {PACE_TIME:?}"
+    );
+    Fault::new(Reason::Timeout, &message)
 }
 
 /// Reads a small body and drops it, so that the connection can go on. Returns
@@ -200,24 +232,114 @@ impl Taken {
     }
 }
 
+/// A compressed body of so many bytes, which becomes no more than so many, is
+/// decompressed where it came in. More would hold up the other connections of
+/// the thread.
+const PACKED_AT_ONCE: usize = 16 << 10;
+const UNPACKED_AT_ONCE: usize = 64 << 10;
+
+impl Taken {
+    /// The body as it was before it was compressed, to at most `limit` bytes.
+    /// Much of it is made away from the threads that serve, and all of it is
+    /// counted as it grows.
+    pub async fn unpacked(
+        mut self,
+        content_encoding: &str,
+        limit: usize,
+        turns: &Turns,
+    ) -> Result<Self, Fault> {
+        let coding = Coding::of(content_encoding)?;
+        if coding == Coding::Identity || self.len() <= PACKED_AT_ONCE {
+            let at_once = match coding {
+                Coding::Identity => limit,
+                _ => limit.min(UNPACKED_AT_ONCE),
+            };
+            match coding::decode(coding, self.bytes.clone(), at_once) {
+                Err(CodingError::TooLarge { .. }) if at_once < limit => {}
+                plain => return self.become_plain(plain?),
+            }
+        }
+        let unpack = move || {
+            let held = &mut self.held;
+            let mut room = |more| held.grow(more);
+            match coding::decode_in(coding, self.bytes.clone(), limit, &mut room) {
+                Err(CodingError::NoRoom) => Err(no_buffer()),
+                plain => self.become_plain(plain?),
+            }
+        };
+        turns.away(unpack).await.unwrap_or_else(|problem| {
+            sender_log::fault(format_args!("a body cannot be decompressed: {problem}"));
+            let message = "the body cannot be decompressed; the log says why";
+            Err(Fault::new(Reason::Closed, message))
+        })
+    }
+
+    /// Takes `plain` in the place of what was sent.
+    fn become_plain(mut self, plain: Bytes) -> Result<Self, Fault> {
+        let more = plain.len().saturating_sub(self.held.bytes);
+        if !self.held.grow(more) {
+            return Err(no_buffer());
+        }
+        self.held.shrink_to(plain.len());
+        self.bytes = plain;
+        Ok(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_budget_is_given_back() {
-        let budget = Arc::new(Budget::new(10, Arc::default()));
+        let budget = Arc::new(Budget::new(11, Arc::default()));
         let hold = || Held {
             budget: Arc::clone(&budget),
             bytes: 0,
         };
         let mut first = hold();
-        assert!(first.grow(6) && first.grow(4) && !first.grow(1));
+        assert!(first.grow(6) && first.grow(5) && !first.grow(1));
+        first.shrink_to(10);
+        first.shrink_to(20);
         let mut second = hold();
-        assert!(!second.grow(1) && second.grow(0));
+        assert!(second.grow(1) && !second.grow(1));
         drop(first);
         assert!(second.grow(10));
         drop(second);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_body_decompresses_to_is_counted_while_it_is_there() {
+        use std::io::Write as _;
+
+        let turns = Turns::new(1);
+        let text = vec![b'#'; 300 << 10];
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&text).unwrap();
+        let packed = Bytes::from(packed.finish().unwrap());
+        let taken = |limit: usize| {
+            let budget = Arc::new(Budget::new(limit, Arc::default()));
+            let mut held = Held {
+                budget: Arc::clone(&budget),
+                bytes: 0,
+            };
+            assert!(held.grow(packed.len()));
+            let bytes = packed.clone();
+            (budget, Taken { bytes, held })
+        };
+        let (budget, body) = taken(1 << 20);
+        let plain = body.unpacked("gzip", 1 << 20, &turns).await.unwrap();
+        assert_eq!((plain.len(), budget.used()), (text.len(), text.len()));
+        drop(plain);
+        assert_eq!(budget.used(), 0);
+        let (budget, body) = taken(200 << 10);
+        let refused = body.unpacked("gzip", 1 << 20, &turns).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::NoBuffer);
+        assert_eq!(budget.used(), 0);
+        let (budget, body) = taken(1 << 20);
+        let refused = body.unpacked("gzip", 100 << 10, &turns).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::TooLarge);
         assert_eq!(budget.used(), 0);
     }
 }

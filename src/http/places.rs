@@ -10,13 +10,36 @@ pub struct Places {
     pub lists: Turns,
     /// Forms of `/metrics` that are made for one reader, each a copy.
     pub scrapes: Turns,
-    /// Bodies of pushes that are large, which take their own size in memory
-    /// again a few times over.
+    /// Bodies of pushes past [`READ_AT_ONCE`], and decompression. A body takes
+    /// its own size in memory again a few times over, ...
     pub bodies: Turns,
+    /// ... so there are fewer for the largest, which take seconds, too: others
+    /// do not wait for them.
+    pub large_bodies: Turns,
     /// Bodies of values, which may take seconds, and hundreds of megabytes.
     pub values: Turns,
     /// Bodies of webhooks: JSON of few bytes may be much in memory.
     pub webhooks: Turns,
+}
+
+/// Text up to this size is read where it comes in. Reading more would hold up
+/// the other connections of the thread.
+pub const READ_AT_ONCE: usize = 128 << 10;
+
+/// Text past this size is among the largest.
+const LARGE: usize = 8 << 20;
+
+impl Places {
+    /// Where a body of so many bytes of text is read; `None` where it came in.
+    pub fn for_text(&self, bytes: usize) -> Option<&Turns> {
+        if bytes <= READ_AT_ONCE {
+            None
+        } else if bytes <= LARGE {
+            Some(&self.bodies)
+        } else {
+            Some(&self.large_bodies)
+        }
+    }
 }
 
 impl Default for Places {
@@ -25,6 +48,7 @@ impl Default for Places {
             lists: Turns::new(2),
             scrapes: Turns::new(4),
             bodies: Turns::new(4),
+            large_bodies: Turns::new(2),
             values: Turns::new(1),
             webhooks: Turns::new(1),
         }

@@ -12,6 +12,7 @@ use hyper::{Method as HttpMethod, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::{self, Taken};
+use super::places::READ_AT_ONCE;
 use super::reply::{self, Reply};
 use super::webhooks::Kept;
 use super::{Server, push_aggregate, query};
@@ -33,13 +34,6 @@ pub struct Pushes {
     pub quit: CancellationToken,
     pub webhooks: Arc<Kept>,
 }
-
-/// Bodies up to this size are read where they come in. Reading a larger one
-/// would hold up the other connections of the thread.
-pub const READ_AT_ONCE: usize = 1 << 20;
-
-/// The same for bodies that are compressed.
-const UNPACKED_AT_ONCE: usize = 16 << 10;
 
 /// What is known of a request beside its body.
 pub struct Call<'r> {
@@ -210,72 +204,56 @@ async fn apply(
 pub async fn with_body<T: Send + 'static>(
     call: &Call<'_>,
     labels: &Group,
-    mut body: Taken,
-    work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let (content_type, content_encoding) = call.content();
-    let as_sent = Body {
-        content_type: &content_type,
-        content_encoding: &content_encoding,
-        bytes: &body.bytes,
-    };
-    let intake = &call.pushes.intake;
-    let text = intake.text_size(labels, as_sent, READ_AT_ONCE);
-    let grows = text > READ_AT_ONCE;
-    // What has more text than a push may have is refused before it is made.
-    if grows && intake.may_become(text) {
-        body.grow(text)?;
-    }
-    let readers =
-        (grows || is_large(&body, &content_encoding)).then_some(&call.server.places.bodies);
-    with_body_among(readers, call, body, work).await
-}
-
-/// Works on a body, on a thread of its own where `readers` are told, among
-/// which there has to be a place.
-pub async fn with_body_among<T: Send + 'static>(
-    readers: Option<&Turns>,
-    call: &Call<'_>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let (content_type, content_encoding) = call.content();
+    let mut body = unpacked(call, body).await?;
+    let (content_type, _) = call.content();
+    let plain = Body {
+        content_type: &content_type,
+        bytes: &body.bytes,
+    };
+    let intake = &call.pushes.intake;
+    let text = intake.text_size(labels, plain, READ_AT_ONCE);
+    // What has more text than a push may have is refused before it is made.
+    if text > READ_AT_ONCE && intake.may_become(text) {
+        body.grow(text)?;
+    }
+    let place = call.server.places.for_text(text.max(body.len()));
+    work_on(call, place, body, work).await
+}
+
+/// A body as it was before it was compressed.
+pub async fn unpacked(call: &Call<'_>, body: Taken) -> Result<Taken, Fault> {
+    let (_, content_encoding) = call.content();
+    let limit = call.pushes.intake.config.max_body;
+    let turns = &call.server.places.bodies;
+    body.unpacked(&content_encoding, limit, turns).await
+}
+
+/// Works on a plain body, away from the threads that serve where there is a
+/// `place` for it.
+pub async fn work_on<T: Send + 'static>(
+    call: &Call<'_>,
+    place: Option<&Turns>,
+    body: Taken,
+    work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let (content_type, _) = call.content();
     let intake = Arc::clone(&call.pushes.intake);
     let store = Arc::clone(&call.server.store);
     let work = move || {
         let body = Body {
             content_type: &content_type,
-            content_encoding: &content_encoding,
             bytes: &body.bytes,
         };
         work(&intake, &store, body)
     };
-    match readers {
-        Some(readers) => away(readers, work).await?,
-        None => work(),
-    }
-}
-
-/// Whether reading a body takes long enough to be done on another thread.
-pub fn is_large(body: &Taken, content_encoding: &str) -> bool {
-    let at_once = match content_encoding {
-        "" | "identity" => READ_AT_ONCE,
-        _ => UNPACKED_AT_ONCE,
-    };
-    body.len() > at_once
-}
-
-/// Does what takes long on a thread of its own, a few at a time.
-pub async fn away<T: Send + 'static>(
-    turns: &Turns,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    turns.away(work).await.map_err(|problem| {
+    let Some(place) = place else { return work() };
+    place.away(work).await.unwrap_or_else(|problem| {
         sender_log::fault(format_args!("a push cannot be worked on: {problem}"));
-        Fault::new(
-            Reason::Closed,
-            "the push cannot be worked on; the log says why",
-        )
+        let message = "the push cannot be worked on; the log says why";
+        Err(Fault::new(Reason::Closed, message))
     })
 }
 

@@ -1,32 +1,159 @@
 //! Memory that all connections of a kind share.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::telemetry::Level;
 
 /// Memory that what is not whole yet may take, of all connections together.
+///
+/// A part is a reserve for small messages, so that they find room while large
+/// ones that do not go on hold all the rest.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
+    reserve: usize,
     used: Arc<Level>,
 }
+
+/// A message is small while it has at most so many bytes.
+pub const SMALL: usize = 64 << 10;
+
+/// This part of a budget is the reserve, ...
+const RESERVE_SHARE: usize = 8;
+
+/// ... and past this part of it memory is short.
+const SHORT_SHARE: usize = 2;
 
 impl Budget {
     /// What is taken is added to `used`, for all to see.
     pub fn new(limit: usize, used: Arc<Level>) -> Self {
-        Budget { limit, used }
+        // One that is too small for a single message keeps none.
+        let reserve = Some(limit / RESERVE_SHARE).filter(|reserve| *reserve >= SMALL);
+        Budget {
+            limit,
+            reserve: reserve.unwrap_or_default(),
+            used,
+        }
     }
 
-    /// Takes `bytes` more, if they are there.
-    pub fn take(&self, bytes: usize) -> bool {
-        self.used.rise(bytes, self.limit)
+    /// Takes `bytes` more, if they are there, for a message that holds `held`
+    /// bytes already.
+    pub fn take(&self, bytes: usize, held: usize) -> bool {
+        let is_small = held.saturating_add(bytes) <= SMALL;
+        let reserve = if is_small { 0 } else { self.reserve };
+        self.used.rise(bytes, self.limit - reserve)
     }
 
     pub fn give_back(&self, bytes: usize) {
         self.used.fall(bytes);
     }
 
+    /// Whether so much is used that those who hold much must go on.
+    pub fn is_short(&self) -> bool {
+        self.used.value() > self.limit / SHORT_SHARE
+    }
+
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.used.value()
+    }
+}
+
+/// How fast a message comes that is not small. A slow one is left alone while
+/// there is memory for others.
+#[derive(Debug)]
+pub struct Pace {
+    time: Duration,
+    ends: Pin<Box<Sleep>>,
+    came: usize,
+}
+
+/// While memory is short, a message that is not small must bring so many bytes
+/// in each of these times, the first of which is its grace: 64 KiB a second.
+pub const PACE_TIME: Duration = Duration::from_secs(3);
+pub const PACE_BYTES: usize = 192 << 10;
+
+impl Pace {
+    /// Of a message that begins now to be more than small.
+    pub fn begin() -> Self {
+        Pace::of(PACE_TIME)
+    }
+
+    fn of(time: Duration) -> Self {
+        Pace {
+            time,
+            ends: Box::pin(sleep(time)),
+            came: 0,
+        }
+    }
+
+    pub fn note(&mut self, bytes: usize) {
+        self.came = self.came.saturating_add(bytes);
+    }
+
+    /// Returns once the message came too slowly while memory was short. Nothing
+    /// is lost where it is not waited for to the end.
+    pub async fn too_slow(&mut self, budget: &Budget) {
+        loop {
+            self.ends.as_mut().await;
+            if self.came < PACE_BYTES && budget.is_short() {
+                return;
+            }
+            self.came = 0;
+            self.ends.as_mut().reset(Instant::now() + self.time);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn budget(limit: usize) -> Budget {
+        Budget::new(limit, Arc::default())
+    }
+
+    #[test]
+    fn large_messages_leave_a_reserve_to_small_ones() {
+        let budget = budget(16 * SMALL);
+        assert!(budget.take(14 * SMALL, 0));
+        assert!(!budget.take(1, SMALL));
+        assert!(budget.take(SMALL, 0) && budget.take(1, 0) && budget.take(SMALL - 1, 1));
+        assert!(!budget.take(1, 0));
+        budget.give_back(16 * SMALL);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_budget_for_little_keeps_no_reserve() {
+        let budget = budget(SMALL);
+        assert!(budget.take(SMALL - 1, 0) && budget.take(1, SMALL - 1));
+        assert!(!budget.take(1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_large_message_must_go_on_while_memory_is_short() {
+        let time = Duration::from_millis(20);
+        let budget = budget(16 * SMALL);
+        let mut pace = Pace::of(time);
+        // There is memory for others.
+        let left_alone = timeout(5 * time, pace.too_slow(&budget));
+        assert!(left_alone.await.is_err());
+        assert!(budget.take(9 * SMALL, 0) && budget.is_short());
+        let mut pace = Pace::of(time);
+        pace.note(PACE_BYTES - 1);
+        pace.too_slow(&budget).await;
+        // What comes fast enough buys as much time again.
+        let mut pace = Pace::of(time);
+        let begun = Instant::now();
+        pace.note(PACE_BYTES);
+        pace.too_slow(&budget).await;
+        assert!(begun.elapsed() >= 2 * time);
     }
 }

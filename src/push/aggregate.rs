@@ -40,13 +40,7 @@ impl Intake {
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.config, ttl)?;
         let operate = || store.operate(batch, now).map_err(Fault::from);
-        let print = (
-            labels,
-            body.content_type,
-            body.content_encoding,
-            body.bytes,
-            ttl,
-        );
+        let print = (labels, body.content_type, body.bytes, ttl);
         self.once(addition, print, now, operate)
     }
 

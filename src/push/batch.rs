@@ -1,24 +1,20 @@
 //! Several groups in one body, taken whole or not at all.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Body, Fault, Group, Intake, Method, Sender};
 use crate::config::{Exposition, duration_of};
 use crate::exposition::FamilyText;
-use crate::store::{Change, Now, Origin, Store, Write};
+use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 use crate::telemetry::Reason;
 
 /// Groups in one batch.
 const MOST_GROUPS: usize = 100_000;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Batch {
-    groups: Vec<Entry>,
-}
 
 /// One push of a batch.
 #[derive(Debug, Deserialize)]
@@ -40,6 +36,9 @@ impl Intake {
     /// into one write, and says of how many groups. An error names the group.
     /// No group may be there twice: which of two pushes is later, one write
     /// does not know.
+    ///
+    /// Groups are read one by one, so one that is wrong or too many ends it,
+    /// whatever follows.
     pub fn batch(
         &self,
         store: &Store,
@@ -47,69 +46,167 @@ impl Intake {
         origin: &Origin,
         now: Now,
     ) -> Result<(Write, usize), Fault> {
-        let batch: Batch = serde_json::from_slice(json)
-            .map_err(|problem| Fault::of_json("JSON of a batch expected", &problem))?;
-        if batch.groups.len() > MOST_GROUPS {
+        let mut batch = Reading {
+            intake: self,
+            store,
+            origin,
+            now,
+            seen: HashSet::new(),
+            changes: Vec::new(),
+            left: Left::of(&self.exposition),
+            wrong: None,
+        };
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        let read = BatchSeed(&mut batch).deserialize(&mut parser);
+        let read = read.and_then(|()| parser.end());
+        if let Err(problem) = read {
+            let malformed = || Fault::of_json("JSON of a batch expected", &problem);
+            return Err(batch.wrong.unwrap_or_else(malformed));
+        }
+        let count = batch.changes.len();
+        let changes = batch.changes;
+        Ok((Write { changes }, count))
+    }
+}
+
+/// A batch as far as it is read.
+struct Reading<'i> {
+    intake: &'i Intake,
+    store: &'i Store,
+    origin: &'i Origin,
+    now: Now,
+    seen: HashSet<String>,
+    changes: Vec<Change>,
+    left: Left,
+    /// What is wrong with the group that was read last.
+    wrong: Option<Fault>,
+}
+
+impl Reading<'_> {
+    /// Takes the next group.
+    fn take(&mut self, entry: Entry) -> Result<(), Fault> {
+        let place = self.changes.len();
+        if place == MOST_GROUPS {
             let message = format!("a batch has at most {MOST_GROUPS} groups");
             return Err(Fault::new(Reason::TooLarge, &message));
         }
-        let count = batch.groups.len();
-        let mut seen = HashSet::new();
-        let mut changes = Vec::with_capacity(count);
-        let mut left = Left::of(&self.exposition);
-        for (place, entry) in batch.groups.into_iter().enumerate() {
-            let at =
-                |reason, problem: &str| Fault::new(reason, &format!("groups[{place}]: {problem}"));
-            let group = Group::of_labels(entry.labels, self.config.enable_utf8_names)
-                .map_err(|problem| at(Reason::BadLabels, &problem))?;
-            if !seen.insert(group.key()) {
-                let problem = format!("group {} is there twice", group.key());
-                return Err(at(Reason::BadLabels, &problem));
-            }
-            let method = match entry
-                .method
-                .as_deref()
-                .map(str::to_ascii_uppercase)
-                .as_deref()
-            {
-                None | Some("PUT") => Method::Put,
-                Some("POST") => Method::Post,
-                Some("DELETE") => Method::Delete,
-                Some(other) => {
-                    let problem = format!("the method must be PUT, POST or DELETE, not {other:?}");
-                    return Err(at(Reason::BadParameter, &problem));
-                }
-            };
-            let ttl = entry.ttl.map(|ttl| {
-                let problem = || at(Reason::BadParameter, &wrong_ttl(&ttl));
-                duration_of(&ttl).ok_or_else(problem)
-            });
-            let sender = Sender {
-                origin: origin.clone(),
-                ttl: ttl.transpose()?,
-            };
-            let body = Body {
-                content_type: "",
-                content_encoding: "",
-                bytes: &Bytes::from(entry.metrics),
-            };
-            let change = self
-                .change(method, &group, body, &sender, now, |id| store.room(id))
-                .map_err(|fault| {
-                    let told = at(fault.reason, &fault.message);
-                    Fault {
-                        line: fault.line,
-                        column: fault.column,
-                        ..told
-                    }
-                })?;
-            if let Change::Update { families, .. } = &change {
-                left.take(families, &self.exposition)
-                    .map_err(|fault| at(fault.reason, &fault.message))?;
-            }
-            changes.push(change);
+        let intake = self.intake;
+        let at = |reason, problem: &str| Fault::new(reason, &format!("groups[{place}]: {problem}"));
+        let group = Group::of_labels(entry.labels, intake.config.enable_utf8_names)
+            .map_err(|problem| at(Reason::BadLabels, &problem))?;
+        if !self.seen.insert(group.key()) {
+            let problem = format!("group {} is there twice", group.key());
+            return Err(at(Reason::BadLabels, &problem));
         }
-        Ok((Write { changes }, count))
+        let method = entry.method.map(|method| method.to_ascii_uppercase());
+        let method = match method.as_deref() {
+            None | Some("PUT") => Method::Put,
+            Some("POST") => Method::Post,
+            Some("DELETE") => Method::Delete,
+            Some(other) => {
+                let problem = format!("the method must be PUT, POST or DELETE, not {other:?}");
+                return Err(at(Reason::BadParameter, &problem));
+            }
+        };
+        let ttl = entry.ttl.map(|ttl| {
+            let problem = || at(Reason::BadParameter, &wrong_ttl(&ttl));
+            duration_of(&ttl).ok_or_else(problem)
+        });
+        let sender = Sender {
+            origin: self.origin.clone(),
+            ttl: ttl.transpose()?,
+        };
+        let body = Body {
+            content_type: "",
+            bytes: &Bytes::from(entry.metrics),
+        };
+        let room = |id: &SectionId| self.store.room(id);
+        let change = intake
+            .change(method, &group, body, &sender, self.now, room)
+            .map_err(|fault| {
+                let told = at(fault.reason, &fault.message);
+                Fault {
+                    line: fault.line,
+                    column: fault.column,
+                    ..told
+                }
+            })?;
+        if let Change::Update { families, .. } = &change {
+            self.left
+                .take(families, &intake.exposition)
+                .map_err(|fault| at(fault.reason, &fault.message))?;
+        }
+        self.changes.push(change);
+        Ok(())
+    }
+}
+
+/// Reads a batch.
+struct BatchSeed<'r, 'i>(&'r mut Reading<'i>);
+
+/// Reads its groups.
+struct GroupsSeed<'r, 'i>(&'r mut Reading<'i>);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum BatchKey {
+    Groups,
+}
+
+impl<'de> DeserializeSeed<'de> for BatchSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for BatchSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with groups")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut found = false;
+        while let Some(BatchKey::Groups) = map.next_key()? {
+            if found {
+                return Err(de::Error::duplicate_field("groups"));
+            }
+            found = true;
+            map.next_value_seed(GroupsSeed(&mut *self.0))?;
+        }
+        match found {
+            true => Ok(()),
+            false => Err(de::Error::missing_field("groups")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for GroupsSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for GroupsSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of groups")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(entry) = list.next_element()? {
+            if let Err(fault) = self.0.take(entry) {
+                self.0.wrong = Some(fault);
+                return Err(de::Error::custom("a group is wrong"));
+            }
+        }
+        Ok(())
     }
 }
 

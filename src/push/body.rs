@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::media::Media;
 use super::{Fault, Group, Intake};
-use crate::coding::{self, Coding};
 use crate::exposition::{
     Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, normalize_as,
     plain_name, protobuf, write_label_value,
@@ -12,12 +11,11 @@ use crate::exposition::{
 use crate::store::Room;
 use crate::telemetry::Reason;
 
-/// A body as it came, with what its headers say of it.
+/// A plain body, with what its headers say of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Body<'b> {
     /// Empty where there is none.
     pub content_type: &'b str,
-    pub content_encoding: &'b str,
     pub bytes: &'b Bytes,
 }
 
@@ -96,16 +94,16 @@ impl Intake {
         room: Room,
     ) -> Result<Vec<FamilyText>, Fault> {
         let media = Media::of(body.content_type)?;
-        let bytes = self.unpacked(body.content_encoding, body.bytes)?;
+        let bytes = body.bytes;
         let enough = self.exposition.max_text.min(room.left);
-        let least = least_text(group, media, &bytes, enough);
+        let least = least_text(group, media, bytes, enough);
         self.fits_in(group, least, room)?;
         if media == Media::Protobuf {
             let limits = protobuf::Limits {
                 families: self.exposition.max_families,
                 text: self.exposition.max_text,
             };
-            let decoded = protobuf::decode(&bytes, &limits).map_err(|fault| {
+            let decoded = protobuf::decode(bytes, &limits).map_err(|fault| {
                 let reason = match fault.is_limit {
                     true => Reason::TooLarge,
                     false => Reason::Malformed,
@@ -119,7 +117,7 @@ impl Intake {
             });
             return Ok(families);
         }
-        let text = std::str::from_utf8(&bytes).map_err(|fault| {
+        let text = std::str::from_utf8(bytes).map_err(|fault| {
             let lines = bytes[..fault.valid_up_to()]
                 .iter()
                 .filter(|byte| **byte == b'\n');
@@ -133,13 +131,10 @@ impl Intake {
     }
 
     /// Bytes of text that a body becomes, labels included, or 0 where they are
-    /// `enough` or less. Of one that is compressed they are not known: 0.
+    /// `enough` or less.
     pub fn text_size(&self, labels: &Group, body: Body<'_>, enough: usize) -> usize {
-        let packed = !matches!(body.content_encoding, "" | "identity");
-        match Media::of(body.content_type) {
-            Ok(media) if !packed => least_text(labels, media, body.bytes, enough),
-            _ => 0,
-        }
+        let media = Media::of(body.content_type);
+        media.map_or(0, |media| least_text(labels, media, body.bytes, enough))
     }
 
     /// Whether a push may have so many bytes of text.
@@ -169,12 +164,6 @@ impl Intake {
             return Err(Fault::new(Reason::TooManyBytes, &message));
         }
         Ok(())
-    }
-
-    /// A body as it was before it was compressed.
-    pub fn unpacked(&self, content_encoding: &str, bytes: &Bytes) -> Result<Bytes, Fault> {
-        let coding = Coding::of(content_encoding)?;
-        Ok(coding::decode(coding, bytes.clone(), self.config.max_body)?)
     }
 
     fn text_families(

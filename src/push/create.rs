@@ -137,18 +137,16 @@ impl Intake {
         now: Now,
     ) -> Result<(Once, String), Fault> {
         let ttl = self.series_ttl(addition);
-        let bytes;
         let texts;
         let sent = match form {
             Form::Json => {
-                bytes = self.unpacked(body.content_encoding, body.bytes)?;
                 let most = Most {
                     families: self.exposition.max_families,
                     values: self.exposition.max_samples,
                     labels: self.exposition.max_labels,
                     length: self.exposition.max_label_length,
                 };
-                let (families, alone) = families_json::decode(&bytes, most)?;
+                let (families, alone) = families_json::decode(body.bytes, most)?;
                 of_json(families, alone)?
             }
             Form::Text => {
@@ -179,13 +177,7 @@ impl Intake {
             return Err(Fault::new(Reason::TooLarge, &message));
         }
         let mut reply = None;
-        let print = (
-            verb.as_str(),
-            body.content_type,
-            body.content_encoding,
-            body.bytes,
-            ttl,
-        );
+        let print = (verb.as_str(), body.content_type, body.bytes, ttl);
         let once = self.once(addition, print, now, || {
             reply = Some(match verb {
                 Verb::Create => store.operate(batch, now).map(|()| None)?,

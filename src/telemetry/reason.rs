@@ -294,6 +294,7 @@ impl From<&CodingError> for Reason {
         match problem {
             CodingError::Unknown(_) | CodingError::Several(_) => Reason::UnsupportedMedia,
             CodingError::TooLarge { .. } => Reason::TooLarge,
+            CodingError::NoRoom => Reason::NoBuffer,
             CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
         }
     }

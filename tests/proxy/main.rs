@@ -21,6 +21,7 @@ mod formats;
 mod groups;
 mod growth;
 mod guard;
+mod heavy;
 mod http;
 mod lifecycle;
 mod lists;

@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 pub use self::kept::Kept;
 use self::kept::Webhook;
 use self::notice::{Kind, Notice};
-use super::incoming::{self, Taken};
-use super::push::{Call, after, closing, refusal};
+use super::incoming;
+use super::push::{Call, after, closing, refusal, unpacked, work_on};
 use super::reply::{self, Reply};
-use crate::push::{Fault, Intake};
+use crate::push::{Body, Fault, Intake};
 use crate::redact::redact_json;
-use crate::store::Now;
+use crate::store::{Now, Store};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Reason, WebhookLabels, clip_to};
 
@@ -39,8 +39,7 @@ const LONGEST_LOGGED: usize = 16 << 10;
 /// which takes a second at worst for so many.
 const LARGEST: usize = 8 << 20;
 
-/// A larger body, or any that is compressed, is read away from the threads that
-/// serve.
+/// A body of more is read away from the threads that serve.
 const READ_AT_ONCE: usize = 64 << 10;
 
 /// Values in a body. In memory one takes about a kilobyte at worst, however few
@@ -79,7 +78,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
 
 /// Takes a webhook.
 pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
-    let (content_type, coding) = call.content();
+    let (content_type, _) = call.content();
     if !is_json(&content_type) {
         let message = format!(
             "a webhook is JSON: its Content-Type must be application/json, not {content_type:?}"
@@ -95,22 +94,14 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
     };
     let at = Now::read();
     let bytes = body.len();
-    let intake = call.pushes.intake.clone();
-    let large = bytes > READ_AT_ONCE || !coding.is_empty();
-    let work = move || Content::read(kind, &intake, &coding, &body);
-    let read = if large {
-        call.server
-            .places
-            .webhooks
-            .away(work)
-            .await
-            .unwrap_or_else(|problem| {
-                sender_log::fault(format_args!("a webhook cannot be read: {problem}"));
-                let message = "the webhook cannot be read; the log says why";
-                Err(Fault::new(Reason::Closed, message))
-            })
-    } else {
-        work()
+    let read = match unpacked(call, body).await {
+        Ok(body) => {
+            let is_large = body.len() > READ_AT_ONCE;
+            let place = is_large.then_some(&call.server.places.webhooks);
+            let read = move |_: &Intake, _: &Store, body: Body<'_>| Content::read(kind, body.bytes);
+            work_on(call, place, body, read).await
+        }
+        Err(fault) => Err(fault),
     };
     let content = match read {
         Ok(content) => content,
@@ -172,17 +163,16 @@ struct Content {
 }
 
 impl Content {
-    fn read(kind: Kind, intake: &Intake, coding: &str, body: &Taken) -> Result<Self, Fault> {
-        let text = intake.unpacked(coding, &body.bytes)?;
+    fn read(kind: Kind, text: &[u8]) -> Result<Self, Fault> {
         if text.len() > LARGEST {
             let message = format!("a webhook has at most {LARGEST} bytes");
             return Err(Fault::new(Reason::TooLarge, &message));
         }
-        if values(&text) > MOST_VALUES {
+        if values(text) > MOST_VALUES {
             let message = format!("the body has more than {MOST_VALUES} values");
             return Err(Fault::new(Reason::TooLarge, &message));
         }
-        let mut body: Value = serde_json::from_slice(&text)
+        let mut body: Value = serde_json::from_slice(text)
             .map_err(|problem| Fault::of_json("JSON expected", &problem))?;
         let dedup_key = dedup_key(&body);
         redact_json(&mut body);

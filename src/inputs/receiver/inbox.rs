@@ -206,7 +206,7 @@ impl Inbox {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if !self.limits.budget.take(bytes.len()) {
+        if !self.limits.budget.take(bytes.len(), self.kept.len()) {
             return Err(Failure::new(
                 Reason::NoBuffer,
                 "too much is being received at once (receiver.max_buffered); try again later",

@@ -36,7 +36,6 @@ impl Here {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let body = Body {
             content_type: "",
-            content_encoding: "",
             bytes: &bytes,
         };
         let addition = Addition::default();

@@ -40,7 +40,6 @@ fn sender() -> Sender {
 fn text_body(bytes: &Bytes) -> Body<'_> {
     Body {
         content_type: "",
-        content_encoding: "",
         bytes,
     }
 }
@@ -302,7 +301,6 @@ fn bodies_are_what_their_type_says() {
         let bytes = Bytes::from(text.to_owned());
         let body = Body {
             content_type,
-            content_encoding: "",
             bytes: &bytes,
         };
         here.intake.families(&group("job/x"), body)
@@ -432,7 +430,6 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
     let bytes = labels_times_buckets();
     let body = Body {
         content_type: "application/vnd.google.protobuf",
-        content_encoding: "",
         bytes: &bytes,
     };
     let push = |here: &Here| {

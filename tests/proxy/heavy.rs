@@ -1,0 +1,167 @@
+//! Work is judged by what a body becomes, and memory is shared so that small
+//! bodies and messages find room beside large ones.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::harness::{Proxy, eventually};
+
+fn gzipped(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn buffered(proxy: &Proxy) -> Option<f64> {
+    proxy.sample("exporter_proxy_push_buffered_bytes")
+}
+
+const GZIP: [(&str, &str); 1] = [("Content-Encoding", "gzip")];
+
+#[test]
+fn compressed_bodies_are_taken_at_every_size_and_path() {
+    let proxy = Proxy::start("");
+    let filler = "# c\n".repeat(1 << 16);
+    for (name, text) in [
+        ("small", "m 1\n".to_owned()),
+        ("long", format!("{filler}m 1\n")),
+    ] {
+        let body = gzipped(text.as_bytes());
+        for (method, path) in [
+            ("PUT", format!("/metrics/job/{name}")),
+            ("POST", format!("/metrics/job/{name}_post")),
+            ("POST", format!("/metrics/job/{name}_added?mode=aggregate")),
+            ("POST", format!("/api/v1/validate/job/{name}_valid")),
+        ] {
+            let answer = proxy.push_with(method, &path, &GZIP, &body);
+            assert!(answer.status < 300, "{path}: {}", answer.text());
+        }
+        let group = format!("{{\"labels\":{{\"job\":\"{name}_batch\"}},\"metrics\":\"m 1\\n\"}}");
+        let batch = format!("{{\"groups\":[{group}{}]}}", " ".repeat(text.len()));
+        let answer = proxy.push_with("POST", "/api/v1/batch", &GZIP, gzipped(batch.as_bytes()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let hook = format!("{{\"alerts\":[]{}}}", " ".repeat(text.len()));
+        let headers = [GZIP[0], ("Content-Type", "application/json")];
+        let answer = proxy.push_with("POST", "/webhook", &headers, gzipped(hook.as_bytes()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let created = format!("{filler}created_{name} 1\n");
+        let answer = proxy.push_with("POST", "/create", &GZIP, gzipped(created.as_bytes()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(buffered(&proxy), Some(0.0));
+}
+
+#[test]
+fn what_a_body_decompresses_to_counts_against_max_buffered() {
+    let proxy = Proxy::start("[push]\nmax_buffered = \"1MiB\"\n");
+    let bomb = gzipped("# comment\n".repeat(1 << 20).as_bytes());
+    assert!(bomb.len() < 64 << 10);
+    for path in ["/metrics/job/x", "/api/v1/batch", "/create"] {
+        let method = if path.contains("job") { "PUT" } else { "POST" };
+        let answer = proxy.push_with(method, path, &GZIP, &bomb);
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(
+            answer.text().contains("push.max_buffered"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(buffered(&proxy), Some(0.0));
+    let answer = proxy.push_with("PUT", "/metrics/job/x", &GZIP, gzipped(b"m 1\n"));
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_batch_ends_at_the_first_group_that_is_wrong_or_too_many() {
+    let proxy = Proxy::start("");
+    let many = "{\"labels\":{\"job\":\"x\"}},".repeat(200_000);
+    let answer = proxy.push("POST", "/api/v1/batch", format!("{{\"groups\":[{many}"));
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.text().contains("groups[1]: group"),
+        "{}",
+        answer.text()
+    );
+    let mut different = String::from("{\"groups\":[");
+    for number in 0..=100_000 {
+        different.push_str(&format!("{{\"labels\":{{\"job\":\"{number}\"}}}},"));
+    }
+    // It need not even end.
+    let answer = proxy.push("POST", "/api/v1/batch", different);
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.text().contains("at most 100000 groups"),
+        "{}",
+        answer.text()
+    );
+    for (wrong, said) in [
+        ("{}", "missing field `groups`"),
+        ("{\"group\":[]}", "unknown field `group`"),
+        ("{\"groups\":[],\"groups\":[]}", "duplicate field `groups`"),
+        ("{\"groups\":{}}", "a list of groups"),
+        ("[]", "an object with groups"),
+        ("{\"groups\":[]} x", "trailing characters"),
+    ] {
+        let answer = proxy.push("POST", "/api/v1/batch", wrong);
+        assert_eq!(answer.status, 400, "{wrong}");
+        assert!(answer.text().contains(said), "{wrong}: {}", answer.text());
+    }
+    assert_eq!(
+        proxy
+            .push("POST", "/api/v1/batch", "{\"groups\":[]}")
+            .status,
+        200
+    );
+}
+
+/// Begins a body of that length, of which so much is sent.
+fn stalled(address: &str, length: usize, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "PUT /metrics/job/stalled HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![b'#'; sent]).unwrap();
+    stream
+}
+
+#[test]
+fn small_bodies_find_room_beside_large_ones_that_stall_and_those_are_cut_off() {
+    let proxy = Proxy::start("[push]\nmax_buffered = \"8MiB\"\n");
+    let mut large: Vec<TcpStream> = (0..2)
+        .map(|_| stalled(&proxy.push, 4 << 20, 3 << 20))
+        .collect();
+    let all = (6 << 20) as f64;
+    eventually(|| buffered(&proxy), |bytes| *bytes == Some(all));
+    // Of what is left, a large one may not have the reserve.
+    let text = format!("{}m 1\n", "# c\n".repeat(300_000));
+    let refused = proxy.push("PUT", "/metrics/job/large", &text);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let small = proxy.push("PUT", "/metrics/job/small", "m 1\n");
+    assert_eq!(small.status, 200);
+    for stream in &mut large {
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("came too slowly"), "{answer}");
+        // With one of them gone there is memory enough.
+        break;
+    }
+    drop(large);
+    eventually(|| buffered(&proxy), |bytes| *bytes == Some(0.0));
+    assert_eq!(proxy.push("PUT", "/metrics/job/large", &text).status, 200);
+}
+
+#[test]
+fn a_large_body_that_is_slow_is_waited_for_while_there_is_memory() {
+    let proxy = Proxy::start("");
+    let mut stream = stalled(&proxy.push, 200 << 10, 100 << 10);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    stream.write_all(&vec![b'\n'; 100 << 10]).unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
