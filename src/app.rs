@@ -16,7 +16,7 @@ use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::receiver::{self, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
-use crate::net::{Budget, Connection, Listener, raise_file_limit};
+use crate::net::{Budget, Connection, Listener, Turns, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
@@ -29,6 +29,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 /// File descriptors beside those of connections: listeners, the runtime's
 /// own, standard streams, and polls under way.
 const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Large messages that receivers work on at once, where their texts are read.
+const LARGE_MESSAGES: usize = 2;
 
 /// The program with every listener bound and nothing served yet.
 #[derive(Debug)]
@@ -245,8 +248,10 @@ impl App {
         ));
         let received_tcp = Arc::clone(&self.telemetry.received_tcp);
         let received_unix = Arc::clone(&self.telemetry.received_unix);
-        self.start_receiver(tcp, ListenerName::Tcp, received_tcp, &budget);
-        self.start_receiver(unix, ListenerName::Unix, received_unix, &budget);
+        let turns = Turns::new(LARGE_MESSAGES);
+        let shared = (&budget, &turns);
+        self.start_receiver(tcp, ListenerName::Tcp, received_tcp, shared);
+        self.start_receiver(unix, ListenerName::Unix, received_unix, shared);
         self.start_operations();
         self.start_expiry();
 
@@ -302,7 +307,7 @@ impl App {
         listener: Option<Listener>,
         name: ListenerName,
         received: Arc<Received>,
-        budget: &Arc<Budget>,
+        (budget, turns): (&Arc<Budget>, &Turns),
     ) {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {
@@ -311,6 +316,7 @@ impl App {
             store: Arc::clone(&self.store),
             received,
             budget: Arc::clone(budget),
+            turns: turns.clone(),
             source: Arc::from(listener.address()),
             stop: self.stop.clone(),
         });

@@ -61,6 +61,11 @@ impl Door {
         }
     }
 
+    /// Whether texts are read here, which takes long where they are large.
+    pub fn reads_texts(&self) -> bool {
+        self.config.mode == Mode::Merged || self.config.validate
+    }
+
     /// The content that an app or target exposes with this text. `format` is
     /// what the sender calls it; `None` where it says nothing.
     pub fn admit(

@@ -2,7 +2,7 @@
 //! was wrong.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,17 +10,22 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Inbox, Limits, Receiver};
 use crate::config::Format;
-use crate::net::{Connection, Slot};
+use crate::net::{Connection, PACE_BYTES, PACE_TIME, Pace, SMALL, Slot};
 use crate::store::Peer;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Reason, WireFormat};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
 const READ_SIZE: usize = 256 * 1024;
+
+/// Where texts are read, a message of more bytes is worked on away from the
+/// threads that serve: one of 15 MB takes a second.
+const DECODED_AT_ONCE: usize = 64 << 10;
 
 /// After an error line, what the sender still sends is read and dropped for at
 /// most so long and so much. Closing with unread bytes would reset the
@@ -44,7 +49,7 @@ pub async fn serve(receiver: Arc<Receiver>, connection: Connection) {
 
 /// What one connection is about.
 struct Exchange<'r> {
-    receiver: &'r Receiver,
+    receiver: &'r Arc<Receiver>,
     peer: Peer,
     inbox: Inbox,
     /// Another connection waits for this one's place.
@@ -54,14 +59,19 @@ struct Exchange<'r> {
 /// What a read brought.
 enum Read {
     Nothing,
-    Bytes,
+    Bytes(usize),
 }
 
 impl<'r> Exchange<'r> {
-    fn new(receiver: &'r Receiver, peer: Peer) -> Self {
+    fn new(receiver: &'r Arc<Receiver>, peer: Peer) -> Self {
+        let at_once = match receiver.door.reads_texts() {
+            true => DECODED_AT_ONCE,
+            false => usize::MAX,
+        };
         let limits = Limits {
             max_payload: receiver.config.max_payload,
             max_apps: receiver.config.max_apps,
+            at_once,
             budget: Arc::clone(&receiver.budget),
         };
         Exchange {
@@ -83,16 +93,34 @@ impl<'r> Exchange<'r> {
         let mut evicted = std::pin::pin!(slot.evicted());
         let mut begun: Option<(u64, Instant)> = None;
         let mut stored = 0;
+        let budget = Arc::clone(&self.receiver.budget);
+        let mut pace: Option<Pace> = None;
         loop {
             let deadline = match begun {
                 Some((_, at)) => at + config.message_timeout,
                 None => Instant::now() + config.idle_timeout,
             };
+            let too_slow = async {
+                match &mut pace {
+                    Some(pace) => pace.too_slow(&budget).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 read = self.read(stream) => match read? {
                     Read::Nothing => return self.inbox.finish(),
-                    Read::Bytes => {
+                    Read::Bytes(came) => {
+                        self.store_large().await?;
+                        if self.inbox.kept() > SMALL {
+                            pace.get_or_insert_with(Pace::begin).note(came);
+                        } else {
+                            pace = None;
+                        }
+                        // A sender that never pauses is not to keep the thread.
+                        if came == READ_SIZE {
+                            yield_now().await;
+                        }
                         let number = self.inbox.messages();
                         let before = begun;
                         slot.read_message(self.inbox.is_midway());
@@ -113,6 +141,7 @@ impl<'r> Exchange<'r> {
                     }
                 },
                 () = &mut evicted => return self.make_room(),
+                () = too_slow => return Err(self.too_slow()),
                 // What has begun may still finish.
                 () = stop.cancelled(), if begun.is_none() => return Ok(()),
                 () = sleep_until(deadline) => {
@@ -127,10 +156,46 @@ impl<'r> Exchange<'r> {
         }
     }
 
+    /// Stores a large message, and what came behind it. That is not given up in
+    /// the middle: the message is whole, and its sender need not stay.
+    async fn store_large(&mut self) -> Result<(), Failure> {
+        while let Some(large) = self.inbox.take_large() {
+            let receiver = Arc::clone(self.receiver);
+            let peer = self.peer;
+            let length = large.len();
+            let store = move || receiver.store(large.decode()?, peer);
+            let stored = self.receiver.turns.away(store).await;
+            stored.unwrap_or_else(|problem| {
+                log::error!("a message of {peer} cannot be worked on: {problem}");
+                let message = "the message cannot be worked on; the log says why";
+                Err(Failure::new(Reason::Closed, message))
+            })?;
+            self.inbox.note_stored();
+            self.receiver
+                .received
+                .count(self.inbox.format(), Ok(1), length);
+            self.feed(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Stores every message that is whole with these bytes.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let (receiver, peer) = (self.receiver, self.peer);
+        let mut stored = (0, 0);
+        let fed = self.inbox.feed(bytes, |message, length| {
+            receiver.store(message, peer)?;
+            stored = (stored.0 + 1, stored.1 + length);
+            Ok(())
+        });
+        receiver
+            .received
+            .count(self.inbox.format(), Ok(stored.0), stored.1);
+        fed
+    }
+
     /// Reads once, and stores every message that is whole by then.
     async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Read, Failure> {
-        let inbox = &mut self.inbox;
-        let (receiver, peer) = (self.receiver, self.peer);
         let result = poll_fn(|cx| {
             BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
@@ -139,16 +204,8 @@ impl<'r> Exchange<'r> {
                 if bytes.is_empty() {
                     return Poll::Ready(Ok(Ok(Read::Nothing)));
                 }
-                let mut stored = (0, 0);
-                let fed = inbox.feed(bytes, |message, length| {
-                    receiver.store(message, peer)?;
-                    stored = (stored.0 + 1, stored.1 + length);
-                    Ok(())
-                });
-                receiver
-                    .received
-                    .count(inbox.format(), Ok(stored.0), stored.1);
-                Poll::Ready(io::Result::Ok(fed.map(|()| Read::Bytes)))
+                let fed = self.feed(bytes);
+                Poll::Ready(io::Result::Ok(fed.map(|()| Read::Bytes(bytes.len()))))
             })
         })
         .await;
@@ -176,6 +233,19 @@ impl<'r> Exchange<'r> {
             Err(failure) if failure.reason == Reason::Malformed => failure,
             _ => timeout,
         }
+    }
+
+    /// The failure of a large message that does not go on while others need its
+    /// memory.
+    fn too_slow(&self) -> Failure {
+        Failure::new(
+            Reason::Timeout,
+            format!(
+                "the message came too slowly: more than half of the memory for messages is in use \
+                 (receiver.max_buffered), and one of more than {SMALL} bytes must then bring \
+                 {PACE_BYTES} bytes every {PACE_TIME:?}"
+            ),
+        )
     }
 
     /// Ends the connection so that another can be served. That is a failure

@@ -14,8 +14,44 @@ pub struct Limits {
     pub max_payload: usize,
     /// Apps of one message.
     pub max_apps: usize,
+    /// Bytes of a message that is decoded where it comes in. A larger one is
+    /// given out by [`Inbox::take_large`].
+    pub at_once: usize,
     /// Shared by all connections.
     pub budget: Arc<Budget>,
+}
+
+/// A whole message that is decoded elsewhere. Its bytes count against the
+/// budget until it is dropped.
+#[derive(Debug)]
+pub struct Large {
+    bytes: Vec<u8>,
+    is_capnp: bool,
+    limits: Limits,
+}
+
+impl Large {
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn decode(&self) -> Result<Message, Failure> {
+        decode(&self.bytes, self.is_capnp, &self.limits)
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        self.limits.budget.give_back(self.bytes.len());
+    }
+}
+
+fn decode(message: &[u8], is_capnp: bool, limits: &Limits) -> Result<Message, Failure> {
+    if is_capnp {
+        capnp::decode(message)
+    } else {
+        json::decode(message, limits.max_apps)
+    }
 }
 
 /// The receiving side of one connection.
@@ -33,6 +69,8 @@ pub struct Inbox {
     pending: usize,
     /// Messages stored so far.
     messages: u64,
+    /// The length of the large message that what is kept begins with.
+    large: Option<usize>,
 }
 
 /// What the connection speaks.
@@ -67,11 +105,13 @@ impl Inbox {
             kept: Vec::new(),
             pending: 0,
             messages: 0,
+            large: None,
         }
     }
 
     /// Takes the bytes that came, and gives each message that is whole to
-    /// `store`, with its length. After a failure the inbox is of no more use:
+    /// `store`, with its length, up to one that is large: that is to be taken,
+    /// and no bytes at all are fed then to go on behind it. After a failure the inbox is of no more use:
     /// where the next message would begin cannot be known.
     pub fn feed(
         &mut self,
@@ -95,6 +135,30 @@ impl Inbox {
             self.keep(&rest)?;
         }
         Ok(())
+    }
+
+    /// The large message that is next, whole. Once it is stored, that is to be
+    /// noted with [`Inbox::note_stored`].
+    pub fn take_large(&mut self) -> Option<Large> {
+        let length = self.large.take()?;
+        self.pending = length;
+        let rest = self.kept.split_off(length);
+        Some(Large {
+            bytes: std::mem::replace(&mut self.kept, rest),
+            is_capnp: matches!(self.wire, Wire::Capnp),
+            limits: self.limits.clone(),
+        })
+    }
+
+    /// Notes that the message that was taken last is stored.
+    pub fn note_stored(&mut self) {
+        self.messages += 1;
+        self.pending = 0;
+    }
+
+    /// Bytes that are kept of an unfinished message.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     /// Whether a message has begun and not ended.
@@ -158,11 +222,13 @@ impl Inbox {
                     self.pending = 0;
                 }
                 Next::Unfinished => break,
+                Next::Message(length) if length > self.limits.at_once => {
+                    self.large = Some(length);
+                    break;
+                }
                 Next::Message(length) => {
-                    let message = match self.wire {
-                        Wire::Capnp => capnp::decode(&rest[..length])?,
-                        _ => json::decode(&rest[..length], self.limits.max_apps)?,
-                    };
+                    let is_capnp = matches!(self.wire, Wire::Capnp);
+                    let message = decode(&rest[..length], is_capnp, &self.limits)?;
                     store(message, length)?;
                     self.messages += 1;
                     at += length;

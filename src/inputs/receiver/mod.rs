@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::exposition::Text;
 use crate::inputs::door::{Door, Rejection};
-use crate::net::Budget;
+use crate::net::{Budget, Turns};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::{Reason, Received};
 
@@ -40,6 +40,8 @@ pub struct Receiver {
     pub received: Arc<Received>,
     /// Memory for unfinished messages, shared by all receivers.
     pub budget: Arc<Budget>,
+    /// Places for large messages whose texts are read, shared likewise.
+    pub turns: Turns,
     /// The listener's address: the source of what comes in here.
     pub source: Arc<str>,
     pub stop: CancellationToken,

@@ -18,6 +18,7 @@ const MAX_PAYLOAD: usize = 4096;
 fn limits() -> Limits {
     Limits {
         max_payload: MAX_PAYLOAD,
+        at_once: usize::MAX,
         max_apps: 100,
         budget: Arc::new(Budget::new(1 << 20, Arc::default())),
     }
@@ -277,9 +278,55 @@ fn a_message_past_the_bound_is_refused_before_it_is_here() {
 }
 
 #[test]
+fn large_messages_are_given_out_whole_and_in_order() {
+    let json = |name: &str, text: &str| format!("{{\"{name}\":\"{text}\"}}").into_bytes();
+    let stream = [
+        json("a", "1"),
+        json("b", &"x".repeat(100)),
+        json("c", "2"),
+        json("d", &"y".repeat(200)),
+        json("e", &"z".repeat(200)),
+        b"  {\"f\":\"3".to_vec(),
+    ]
+    .concat();
+    for size in [1, 7, 64, stream.len()] {
+        let limits = Limits {
+            at_once: 50,
+            ..limits()
+        };
+        let budget = Arc::clone(&limits.budget);
+        let mut inbox = Inbox::new(Format::Auto, limits);
+        let mut names = Vec::new();
+        for chunk in stream.chunks(size) {
+            let mut chunk = chunk;
+            loop {
+                let fed = inbox.feed(chunk, |message, length| {
+                    assert!(length <= 50);
+                    names.push(message.apps[0].0.clone());
+                    Ok(())
+                });
+                fed.unwrap();
+                let Some(large) = inbox.take_large() else {
+                    break;
+                };
+                assert!(large.len() > 50 && budget.used() >= large.len());
+                names.push(large.decode().unwrap().apps[0].0.clone());
+                inbox.note_stored();
+                chunk = &[];
+            }
+        }
+        assert_eq!(names, ["a", "b", "c", "d", "e"], "{size}");
+        assert_eq!(inbox.messages(), 5);
+        assert!(inbox.is_midway() && inbox.finish().is_err());
+        assert_eq!(budget.used(), 0);
+    }
+}
+
+#[test]
 fn unfinished_messages_share_one_budget() {
     let limits = Limits {
         max_payload: MAX_PAYLOAD,
+        at_once: usize::MAX,
         max_apps: 100,
         budget: Arc::new(Budget::new(100, Arc::default())),
     };
