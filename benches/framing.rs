@@ -114,6 +114,7 @@ fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     let limits = Limits {
         max_payload: 16 << 20,
         max_apps: usize::MAX,
+        at_once: usize::MAX,
         budget: Arc::new(Budget::new(256 << 20, Arc::default())),
     };
     let mut inbox = Inbox::new(format, limits);

@@ -42,6 +42,7 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     (
         "http",
         &[
+            "coding",
             "config",
             "exposition",
             "net",
