@@ -166,7 +166,9 @@ impl<'r> Exchange<'r> {
             let store = move || receiver.store(large.decode()?, peer);
             let stored = self.receiver.turns.away(store).await;
             stored.unwrap_or_else(|problem| {
-                log::error!("a message of {peer} cannot be worked on: {problem}");
+                sender_log::fault(format_args!(
+                    "a message of {peer} cannot be worked on: {problem}"
+                ));
                 let message = "the message cannot be worked on; the log says why";
                 Err(Failure::new(Reason::Closed, message))
             })?;
