@@ -38,6 +38,7 @@ impl Encoder {
                 samples: Text::new(&family.samples),
                 series: Default::default(),
                 natives: Vec::new(),
+                open: None,
             })
             .collect()
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::normal::is_plain_name;
-use super::{Kind, SeriesHashes, Text};
+use super::series::series_of;
+use super::{Format, Kind, Labels, SeriesHashes, Text, parse};
 
 /// What a producer exposes, in the form it is kept in.
 #[derive(Debug, Clone)]
@@ -25,13 +26,44 @@ pub struct FamilyText {
     pub help: Option<String>,
     /// Where the family begins in the sender's text, from 1.
     pub line: usize,
-    /// A line for each sample.
+    /// A line for each sample; those of one series at several times follow one
+    /// another.
     pub samples: Text,
-    /// A hash for each sample's name and labels, in the order of the lines.
+    /// A hash for each series' name and labels, in the order of the lines.
     pub series: SeriesHashes,
     /// What text cannot show of the family's histograms; most have none.
     pub natives: Vec<Native>,
+    /// What text has no words for in the family's head; most have none.
+    pub open: Option<Box<OpenHead>>,
 }
+
+/// What only OpenMetrics says of a family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenHead {
+    /// The kind there, where text has another.
+    pub kind: Option<Kind>,
+    /// Still escaped.
+    pub unit: Option<Box<str>>,
+}
+
+impl OpenHead {
+    /// What a family keeps that another producer shows as well: a kind that both
+    /// give it, and the unit of either, which the name ends in.
+    pub fn shared(mine: Option<&Self>, other: Option<&Self>) -> Option<Box<Self>> {
+        let kind = |head: Option<&Self>| head.and_then(|head| head.kind);
+        let unit = |head: Option<&Self>| head.and_then(|head| head.unit.clone());
+        let shared = OpenHead {
+            kind: kind(mine).filter(|mine| kind(other) == Some(*mine)),
+            unit: unit(mine).or_else(|| unit(other)),
+        };
+        (shared != OpenHead::default()).then(|| Box::new(shared))
+    }
+}
+
+/// Begins the line after a family's `TYPE` that holds what only OpenMetrics
+/// says: the word for the kind there, and the unit. It is a comment of text
+/// 0.0.4, and shown in no form.
+pub(super) const OPEN_HEAD: &str = "# \"OpenMetrics\" ";
 
 /// A native histogram. The samples show its classic part; the whole of it is
 /// for readers that take protobuf.
@@ -47,11 +79,12 @@ pub struct Native {
 impl FamilyText {
     /// The lines that go before the samples of all who expose the family.
     pub fn head(&self) -> Bytes {
-        FamilyText::head_of(&self.name, self.kind, self.help.as_deref())
+        let help = self.help.as_deref();
+        FamilyText::head_of(&self.name, self.kind, help, self.open.as_deref())
     }
 
     /// The same for a family whose parts are kept apart. The help is escaped.
-    pub fn head_of(name: &str, kind: Kind, help: Option<&str>) -> Bytes {
+    pub fn head_of(name: &str, kind: Kind, help: Option<&str>, open: Option<&OpenHead>) -> Bytes {
         let mut head = String::with_capacity(64);
         let quote = if is_plain_name(name) { "" } else { "\"" };
         if let Some(help) = help {
@@ -59,9 +92,17 @@ impl FamilyText {
                 head.push_str(piece);
             }
         }
-        let kind = kind.as_str();
-        for piece in ["# TYPE ", quote, name, quote, " ", kind, "\n"] {
+        let word = kind.in_text().as_str();
+        for piece in ["# TYPE ", quote, name, quote, " ", word, "\n"] {
             head.push_str(piece);
+        }
+        let kind_there = open.and_then(|open| open.kind).unwrap_or(kind);
+        if open.is_some() || kind_there != kind.in_text() {
+            let unit = open.and_then(|open| open.unit.as_deref());
+            let word = kind_there.in_open_metrics();
+            for piece in [OPEN_HEAD, word, " ", unit.unwrap_or_default(), "\n"] {
+                head.push_str(piece);
+            }
         }
         Bytes::from(head)
     }
@@ -73,15 +114,65 @@ impl FamilyText {
             .help
             .as_ref()
             .map_or(0, |help| self.name.len() + help.len() + 9);
-        self.name.len() + self.kind.as_str().len() + 9 + help
+        let open = match (&self.open, self.kind) {
+            (Some(open), _) => {
+                let unit = open.unit.as_ref().map_or(0, |unit| unit.len());
+                OPEN_HEAD.len() + LONGEST_KIND + unit
+            }
+            (None, Kind::GaugeHistogram) => OPEN_HEAD.len() + LONGEST_KIND,
+            (None, _) => 0,
+        };
+        self.name.len() + self.kind.in_text().as_str().len() + 9 + help + open
+    }
+
+    /// The parts of a gauge histogram as families of their own, as text has
+    /// them; any other family as it is.
+    pub fn into_parts(self) -> Vec<FamilyText> {
+        if self.kind != Kind::GaugeHistogram {
+            return vec![self];
+        }
+        let mut parts: Vec<(String, String, Vec<u64>)> = Vec::new();
+        let lines = self.samples.as_str().split_inclusive('\n');
+        for (line, hash) in lines.zip(self.series.iter()) {
+            let name = name_of(line);
+            let place = parts.iter().position(|(part, ..)| part == name);
+            let place = place.unwrap_or_else(|| {
+                parts.push((name.to_owned(), String::new(), Vec::new()));
+                parts.len() - 1
+            });
+            parts[place].1.push_str(line);
+            parts[place].2.push(*hash);
+        }
+        let parts = parts.into_iter();
+        parts
+            .map(|(name, lines, series)| FamilyText {
+                name: Arc::from(name),
+                kind: Kind::Untyped,
+                help: self.help.clone(),
+                line: self.line,
+                samples: Text::new(&lines),
+                series: series.into(),
+                natives: Vec::new(),
+                open: None,
+            })
+            .collect()
     }
 
     /// Name and labels of the sample in that place.
     pub fn series_text(&self, place: usize) -> String {
-        let line = self.samples.as_str().lines().nth(place).unwrap_or_default();
-        let end = line
-            .rfind('}')
-            .map_or_else(|| line.find(' '), |brace| Some(brace + 1));
-        line[..end.unwrap_or(line.len())].to_owned()
+        let mut series: Vec<&str> = self.samples.as_str().lines().map(series_of).collect();
+        // Points of one series follow one another.
+        series.dedup();
+        series.get(place).copied().unwrap_or_default().to_owned()
     }
+}
+
+/// More than the word for any kind takes, with a blank and a line feed.
+const LONGEST_KIND: usize = 16;
+
+/// The name of a sample's metric, escaped.
+fn name_of(line: &str) -> &str {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let sample = parse::sample(line, Format::Text, &mut Labels::new());
+    sample.map_or("", |sample| sample.name)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::family::OPEN_HEAD;
 use super::{Entry, Format, Kind, Labels, Parser};
 
 /// Whole lines of `text` that are of the named families, heads and the parts
@@ -13,6 +14,7 @@ pub fn keep_families(text: &str, names: &[String]) -> String {
     let mut labels = Labels::new();
     // Families of several numbers, whose samples have longer names.
     let mut composed: HashSet<&str> = HashSet::new();
+    let mut last = "";
     for line in text.split_inclusive('\n') {
         let content = line.strip_suffix('\n').unwrap_or(line);
         let entry = Parser::new(content, Format::Text).next(&mut labels);
@@ -22,10 +24,17 @@ pub fn keep_families(text: &str, names: &[String]) -> String {
                 if matches!(kind, Kind::Histogram | Kind::Summary) {
                     composed.insert(name);
                 }
+                last = name;
                 names.contains(name)
             }
+            Ok(None) if content.starts_with(OPEN_HEAD) => {
+                if content[OPEN_HEAD.len()..].starts_with(Kind::GaugeHistogram.as_str()) {
+                    composed.insert(last);
+                }
+                names.contains(last)
+            }
             Ok(Some(Entry::Sample(sample))) => {
-                let base = ["_bucket", "_count", "_sum"]
+                let base = ["_bucket", "_count", "_sum", "_gcount", "_gsum"]
                     .iter()
                     .find_map(|suffix| sample.name.strip_suffix(suffix))
                     .filter(|base| composed.contains(base));

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::family::OPEN_HEAD;
 use super::normal::{is_plain_label, is_plain_name, write_sample_start};
 use super::{Entry, Escaping, Format, Kind, Labels, Parser, unescape, unescape_help};
 
@@ -60,11 +61,12 @@ impl Form {
             Some(text) => Cow::Owned(text),
             None => Cow::Borrowed(text),
         };
-        match self
-            .is_open_metrics()
-            .then(|| open_metrics(&text))
-            .flatten()
-        {
+        let shown = match self {
+            Form::Normal => None,
+            Form::Text(_) => without_open_heads(&text),
+            Form::OpenMetrics(_) => open_metrics(&text),
+        };
+        match shown {
             Some(text) => Some(text),
             None => match text {
                 Cow::Owned(text) => Some(text),
@@ -74,22 +76,32 @@ impl Form {
     }
 }
 
-/// Whether all names in whole lines of normal text are within the old character
-/// set. That is said quickly of text without quoted names, which is nearly all
-/// of it.
-pub fn has_plain_names(text: &[u8]) -> bool {
+/// Whether whole lines of normal text are the same in every form of text: all
+/// names are within the old character set, and no head says more than text can.
+/// That is said quickly of text without quoted names, which is nearly all of it.
+pub fn is_plain(text: &[u8]) -> bool {
     if !may_have_quoted_names(text) {
         return true;
     }
     let text = std::str::from_utf8(text);
-    text.is_ok_and(|text| escaped(text, None, Escaping::Underscores).is_none())
+    text.is_ok_and(|text| Form::UNDERSCORES.show(text, None).is_none())
 }
 
 /// A quoted name begins the braces, or follows a comma or the word of a head.
-/// Where none of these is, there is none.
+/// Where none of these is, there is none, nor the line of [`OPEN_HEAD`].
 fn may_have_quoted_names(text: &[u8]) -> bool {
     static HINTS: LazyLock<[Finder; 3]> = LazyLock::new(|| ["{\"", ",\"", " \""].map(Finder::new));
     HINTS.iter().any(|hint| hint.find(text).is_some())
+}
+
+/// The same without what only OpenMetrics says.
+fn without_open_heads(text: &str) -> Option<String> {
+    if !may_have_quoted_names(text.as_bytes()) {
+        return None;
+    }
+    let is_kept = |line: &&str| !line.starts_with(OPEN_HEAD);
+    let mut lines = text.split_inclusive('\n');
+    (!lines.clone().all(|line| is_kept(&line))).then(|| lines.by_ref().filter(is_kept).collect())
 }
 
 /// The same with every name within the old character set.
@@ -184,8 +196,11 @@ fn open_metrics(text: &str) -> Option<String> {
                 Some(Entry::Type { name, kind }) => {
                     let begin = help.filter(|(_, of, _)| *of == name);
                     out.push_str(&text[written..begin.map_or(start, |(begin, _, _)| begin)]);
-                    write_head(&mut out, name, kind, begin.map(|(_, _, help)| help));
-                    written = at;
+                    let open = open_head(&text[at..]);
+                    let (kind, unit, length) = open.unwrap_or((kind, "", 0));
+                    let help_text = begin.map(|(_, _, help)| help);
+                    write_head(&mut out, (name, kind, unit), help_text);
+                    written = at + length;
                     help = None;
                 }
                 _ => {}
@@ -210,11 +225,20 @@ fn head(line: &str) -> Option<Entry<'_>> {
         .ok()?
 }
 
-fn write_head(out: &mut String, name: &str, kind: Kind, help: Option<&str>) {
-    let (name, kind) = match (kind, name.strip_suffix("_total")) {
-        (Kind::Counter, Some(name)) if !name.is_empty() => (name, Kind::Counter),
-        (Kind::Counter, _) => (name, Kind::Untyped),
-        (kind, _) => (name, kind),
+/// The kind, unit and length of a line of [`OPEN_HEAD`] at the beginning.
+fn open_head(text: &str) -> Option<(Kind, &str, usize)> {
+    let line = text.split_inclusive('\n').next()?;
+    let rest = line.strip_prefix(OPEN_HEAD)?.trim_end_matches('\n');
+    let (word, unit) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some((Kind::of_open_metrics(word)?, unit, line.len()))
+}
+
+fn write_head(out: &mut String, (name, kind, unit): (&str, Kind, &str), help: Option<&str>) {
+    let whole = |suffix| name.strip_suffix(suffix).filter(|name| !name.is_empty());
+    let (name, kind) = match kind {
+        Kind::Counter => whole("_total").map_or((name, Kind::Untyped), |name| (name, kind)),
+        Kind::Info => whole("_info").map_or((name, Kind::Gauge), |name| (name, kind)),
+        kind => (name, kind),
     };
     let quote = if is_plain_name(name) { "" } else { "\"" };
     if let Some(help) = help {
@@ -230,6 +254,11 @@ fn write_head(out: &mut String, name: &str, kind: Kind, help: Option<&str>) {
         "# TYPE {quote}{name}{quote} {}",
         kind.in_open_metrics()
     );
+    // A scheme may have changed what the name ends in.
+    let has_unit = name.strip_suffix(unit).is_some_and(|it| it.ends_with('_'));
+    if !unit.is_empty() && has_unit {
+        let _ = writeln!(out, "# UNIT {quote}{name}{quote} {unit}");
+    }
 }
 
 /// A sample's line up to its timestamp, and the timestamp, if it has one.

@@ -168,7 +168,7 @@ impl<'t> Metrics<'t> {
 }
 
 /// What a sample is to its metric.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Part {
     Whole,
     /// A bucket of that bound.
@@ -192,6 +192,9 @@ pub(super) struct Grouping<'n, 't> {
     last: Option<usize>,
     last_labels: String,
     labels: String,
+    /// The part before: its metric, and when it was. Points of one series
+    /// follow one another.
+    before: Option<(usize, Part, i64)>,
 }
 
 impl<'n, 't> Grouping<'n, 't> {
@@ -204,6 +207,7 @@ impl<'n, 't> Grouping<'n, 't> {
             last: None,
             last_labels: String::new(),
             labels: String::new(),
+            before: None,
         }
     }
 
@@ -226,7 +230,16 @@ impl<'n, 't> Grouping<'n, 't> {
         let metric = &mut self.out.metrics[place];
         let timestamp = sample.timestamp.map(|timestamp| timestamp.milliseconds);
         metric.timestamp = metric.timestamp.max(timestamp);
-        if !put(&mut metric.value, part, sample.value) {
+        let now = timestamp.map(|time| (place, part, time));
+        let newer = matches!(
+            (self.before, now),
+            (Some((metric, part, before)), Some((place, same, time)))
+                if metric == place && part == same && time > before
+        );
+        self.before = now;
+        if newer {
+            renew(&mut metric.value, part, sample.value);
+        } else if !put(&mut metric.value, part, sample.value) {
             self.stray(|| series(sample));
         }
     }
@@ -347,6 +360,32 @@ impl<'n, 't> Grouping<'n, 't> {
 fn series(sample: &Sample<'_>) -> String {
     let end = parse::offset(sample.raw, sample.value_text);
     sample.raw[..end].trim().to_owned()
+}
+
+/// Puts a part in the place of the same one at an earlier time.
+fn renew(value: &mut Value, part: Part, number: f64) {
+    let place = match (part, value) {
+        (
+            Part::Bucket(_),
+            Value::Histogram {
+                buckets: points, ..
+            },
+        )
+        | (
+            Part::Quantile(_),
+            Value::Summary {
+                quantiles: points, ..
+            },
+        ) => points.last_mut().map(|(_, value)| value),
+        (Part::Sum, Value::Histogram { sum, .. } | Value::Summary { sum, .. }) => sum.as_mut(),
+        (Part::Count, Value::Histogram { count, .. } | Value::Summary { count, .. }) => {
+            count.as_mut()
+        }
+        _ => None,
+    };
+    if let Some(place) = place {
+        *place = number;
+    }
 }
 
 /// Whether there was place for it.

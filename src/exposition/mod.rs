@@ -40,9 +40,9 @@ pub use encode::{
 };
 pub use escaping::{Escaping, aliases};
 pub use families::{Families, FamilyView, Limits, Samples};
-pub use family::{Content, FamilyText, Native};
+pub use family::{Content, FamilyText, Native, OpenHead};
 pub use filter::keep_families;
-pub use form::{Form, has_plain_names, plain_name};
+pub use form::{Form, is_plain, plain_name};
 pub use kind::Kind;
 pub use label_text::{LabelFault, LabelPairs, LabelText, label_pairs};
 pub use metric::{Metric, Metrics, Value, labels_of, labels_text};

@@ -7,6 +7,7 @@
 
 mod once;
 mod template;
+mod times;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -17,11 +18,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::times::Point;
 use super::added::{Added, put_on};
 use super::escaping::shared_label;
 use super::parse::{Fault, Reason, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
-use super::{Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, ParseError, Text};
+use super::{
+    Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, OpenHead, ParseError, Text,
+};
 
 /// How a text is brought into normal form.
 #[derive(Debug)]
@@ -55,9 +59,10 @@ pub fn format_of(text: &str) -> Format {
 /// Reads a text and returns its families.
 ///
 /// What OpenMetrics has and text has not is shown as nearly as can be: info
-/// and state sets as gauges, the parts of a gauge histogram as families of
-/// their own, times in milliseconds. Exemplars and `_created` are left out:
-/// the one cannot be shown, and the other would be a series of its own.
+/// and state sets as gauges, gauge histograms as untyped families, times in
+/// milliseconds. What they are in OpenMetrics is kept beside it, units too.
+/// Exemplars and `_created` are left out: the one cannot be shown, and the
+/// other would be a series of its own.
 pub fn normalize<H: BuildHasher>(
     text: &str,
     normal: &Normal<'_, H>,
@@ -134,6 +139,7 @@ pub fn single<H: BuildHasher>(
         samples: Text::new(&text),
         series: SeriesHashes::One(series),
         natives: Vec::new(),
+        open: None,
     })
 }
 
@@ -153,6 +159,7 @@ struct Draft<'t> {
     line: usize,
     lines: Lines,
     series: SeriesHashes,
+    open: Option<Box<OpenHead>>,
 }
 
 /// Where the samples of a family are.
@@ -216,6 +223,7 @@ impl Drafts<'_> {
                 samples: samples(draft.lines),
                 series: draft.series,
                 natives: Vec::new(),
+                open: draft.open,
             })
             .collect()
     }
@@ -231,11 +239,11 @@ fn write_family<'t, H: BuildHasher>(
     let mut labels = Labels::new();
     let mut shown = Vec::new();
     let mut full = String::new();
-    // Of the series of each of its drafts.
-    let mut hashes: Vec<Vec<u64>> = Vec::new();
+    // Of each of its drafts.
+    let mut points: Vec<Vec<Point>> = Vec::new();
     let mut samples = family.samples();
     while let Some(sample) = samples.next(&mut labels) {
-        let Some((name, kind)) = in_text(family, sample.name, format) else {
+        let Some((name, kind, open)) = in_text(family, sample.name, format) else {
             continue;
         };
         let drafts = &out.drafts[first_of_family..];
@@ -262,8 +270,9 @@ fn write_family<'t, H: BuildHasher>(
                         Format::OpenMetrics => Lines::Own(String::new()),
                     },
                     series: SeriesHashes::default(),
+                    open,
                 });
-                hashes.push(Vec::with_capacity(family.sample_count()));
+                points.push(Vec::with_capacity(family.sample_count()));
                 out.drafts.len() - 1
             }
         };
@@ -303,7 +312,11 @@ fn write_family<'t, H: BuildHasher>(
         let plain = plain_labels && is_plain_name(sample.name);
         let series = (sample.name, &*shown);
         let hash = write_hashed((lines, &mut full), series, plain, normal.hash);
-        hashes[place - first_of_family].push(hash);
+        points[place - first_of_family].push(Point {
+            hash,
+            time: sample.timestamp.map(|timestamp| timestamp.milliseconds),
+            line: samples.line(),
+        });
         lines.push(' ');
         lines.push_str(sample.value_text);
         if let Some(timestamp) = timestamp {
@@ -315,8 +328,34 @@ fn write_family<'t, H: BuildHasher>(
             range.end = out.text.len();
         }
     }
-    for (draft, hashes) in out.drafts[first_of_family..].iter_mut().zip(hashes) {
+    let newest = normal.timestamps == Timestamps::Strip;
+    for (draft, points) in out.drafts[first_of_family..].iter_mut().zip(points) {
+        let lines = match &draft.lines {
+            Lines::Shared(range) => &out.text[range.clone()],
+            Lines::Own(lines) => lines,
+        };
+        let ordered = times::order(lines, &points, newest).map_err(|twice| ParseError {
+            line: twice.line,
+            column: 1,
+            reason: Reason::DuplicateSeries {
+                first_line: twice.first,
+            },
+        })?;
+        let Some((lines, hashes)) = ordered else {
+            let hashes: Vec<u64> = points.iter().map(|point| point.hash).collect();
+            draft.series = hashes.into();
+            continue;
+        };
         draft.series = hashes.into();
+        match &mut draft.lines {
+            // It is the last of them.
+            Lines::Shared(range) => {
+                out.text.truncate(range.start);
+                out.text.push_str(&lines);
+                range.end = out.text.len();
+            }
+            Lines::Own(own) => *own = lines,
+        }
     }
     Ok(())
 }
@@ -347,24 +386,32 @@ fn names_of<'l>(labels: &'l [(Cow<'_, str>, &str)]) -> impl Iterator<Item = &'l 
     labels.iter().map(|(name, _)| &**name)
 }
 
-/// The family that a sample is of in text, and what that is; `None` for a
-/// sample that is not shown.
+/// The family that a sample is of in text, what that is, and what OpenMetrics
+/// says of it; `None` for a sample that is not shown.
 fn in_text<'n>(
     family: &FamilyView<'_, 'n>,
     sample: &'n str,
     format: Format,
-) -> Option<(&'n str, Kind)> {
+) -> Option<(&'n str, Kind, Option<Box<OpenHead>>)> {
     if format == Format::Text {
-        return Some((family.name(), family.kind()));
+        return Some((family.name(), family.kind(), None));
     }
     let suffix = sample.strip_prefix(family.name());
-    match (family.kind(), suffix) {
-        (Kind::Counter | Kind::Histogram | Kind::Summary, Some("_created")) => None,
-        (kind @ (Kind::Counter | Kind::Info | Kind::GaugeHistogram), _) => {
-            Some((sample, kind.in_text()))
-        }
-        (kind, _) => Some((family.name(), kind.in_text())),
-    }
+    let open = |kind: Option<Kind>, unit: Option<&str>| {
+        let says = kind.is_some() || unit.is_some();
+        let unit = unit.map(Box::from);
+        says.then(|| Box::new(OpenHead { kind, unit }))
+    };
+    let unit = family.unit();
+    Some(match (family.kind(), suffix) {
+        (Kind::Counter | Kind::Histogram | Kind::Summary, Some("_created")) => return None,
+        (Kind::Counter, _) => (sample, Kind::Counter, open(None, unit)),
+        // These have no unit.
+        (Kind::Info, Some("_info")) => (sample, Kind::Gauge, open(Some(Kind::Info), None)),
+        (Kind::Info, _) => (sample, Kind::Gauge, None),
+        (Kind::StateSet, _) => (family.name(), Kind::Gauge, open(Some(Kind::StateSet), None)),
+        (kind, _) => (family.name(), kind, open(None, unit)),
+    })
 }
 
 /// A help as text has it: OpenMetrics escapes quotes as well.

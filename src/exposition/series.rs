@@ -61,6 +61,14 @@ impl Deref for SeriesHashes {
     }
 }
 
+/// Name and labels of a line of normal text.
+pub(super) fn series_of(line: &str) -> &str {
+    // Nothing after the labels has a brace.
+    let labels_end = memchr::memrchr(b'}', line.as_bytes()).map_or(0, |brace| brace + 1);
+    let end = memchr::memchr(b' ', &line.as_bytes()[labels_end..]);
+    &line[..end.map_or(line.len(), |end| labels_end + end)]
+}
+
 /// Name and labels with underscores for characters outside the old set.
 fn underscored(series: &str) -> String {
     // A sample needs a value to be read.

@@ -91,7 +91,10 @@ impl Intake {
         labels: &Group,
         body: Body<'_>,
     ) -> Result<Vec<FamilyText>, Fault> {
-        let mut families = self.families(labels, body)?;
+        let families = self.families(labels, body)?;
+        // They are added up as text has them.
+        let families = families.into_iter().flat_map(FamilyText::into_parts);
+        let mut families: Vec<FamilyText> = families.collect();
         for family in &families {
             self.admit(labels, family)?;
         }

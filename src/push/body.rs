@@ -233,7 +233,7 @@ impl Intake {
             return told(Reason::ReservedName, problem);
         }
         let part = match family.kind {
-            Kind::Histogram => "le",
+            Kind::Histogram | Kind::GaugeHistogram => "le",
             Kind::Summary => "quantile",
             _ => "",
         };

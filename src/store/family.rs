@@ -19,7 +19,7 @@ use super::plan::SectionPlan;
 use super::rope::Place;
 use super::write::Elsewhere;
 use super::{Refused, SectionId};
-use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, aliases, plain_name};
+use crate::exposition::{FamilyText, Kind, OpenHead, SeriesHashes, Text, aliases, plain_name};
 use crate::registry::{self, Claims, Head, family_text};
 
 /// All families that are exposed, and the series in them.
@@ -62,6 +62,7 @@ struct Held {
     name: FamilyName,
     kind: Kind,
     help: Option<String>,
+    open: Option<Box<OpenHead>>,
     sections: usize,
 }
 
@@ -98,6 +99,7 @@ fn suffixes(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Histogram => &["_bucket", "_count", "_sum"],
         Kind::Summary => &["_count", "_sum"],
+        Kind::GaugeHistogram => &["_bucket", "_gcount", "_gsum"],
         _ => &[],
     }
 }
@@ -216,6 +218,7 @@ impl FamilyIndex {
             name: name.clone(),
             kind: family.kind,
             help: family.help.clone(),
+            open: family.open.clone(),
             sections: 1,
         };
         match self.slots.get_mut(slot) {
@@ -239,12 +242,20 @@ impl FamilyIndex {
         let held = &mut self.slots[name.slot()];
         let alone = member && held.sections == 1;
         let helped = family.help != held.help && (alone || held.help.is_none());
-        let changed = held.kind != family.kind || helped;
+        let open = match alone {
+            true => family.open.clone(),
+            false => OpenHead::shared(held.open.as_deref(), family.open.as_deref()),
+        };
+        let changed = held.kind != family.kind || helped || held.open != open;
+        held.open = open;
         held.kind = family.kind;
         if helped {
             held.help.clone_from(&family.help);
         }
-        changed.then(|| FamilyText::head_of(&held.name, held.kind, held.help.as_deref()))
+        changed.then(|| {
+            let help = held.help.as_deref();
+            FamilyText::head_of(&held.name, held.kind, help, held.open.as_deref())
+        })
     }
 
     /// Notes that a section exposes the family no longer. Returns whether it
@@ -389,7 +400,7 @@ fn name_fault<'n>(
                 return Some(NameFault::Collision(held));
             }
         }
-        for suffix in ["_bucket", "_count", "_sum"] {
+        for suffix in ["_bucket", "_count", "_sum", "_gcount", "_gsum"] {
             let base = name.strip_suffix(suffix).and_then(&holder);
             if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
                 return Some(NameFault::Collision(held));
@@ -496,6 +507,7 @@ impl FamilyIndex {
                 samples: Text::default(),
                 series: SeriesHashes::default(),
                 natives: Vec::new(),
+                open: None,
             };
             if let (name, Some(text)) = self.join(&family, member) {
                 heads.push((name, text));

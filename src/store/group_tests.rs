@@ -51,6 +51,7 @@ fn family(name: &str, kind: Kind, group: &str, value: &str) -> FamilyText {
         samples: Text::new(&format!("{series} {value}")),
         series: vec![hasher.finish()].into(),
         natives: Vec::new(),
+        open: None,
     }
 }
 

@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::fragments::Fragments;
 use super::packed::Packed;
-use crate::exposition::{Entry, Escaping, Form, Format, Labels, Parser, has_plain_names};
+use crate::exposition::{Entry, Escaping, Form, Format, Labels, Parser, is_plain};
 
 /// Some contiguous text of the output, made of fragments.
 ///
@@ -27,8 +27,8 @@ pub struct Page {
     normal: Made,
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
-    /// Whether all names are within the old character set, once it was asked.
-    plain_names: OnceLock<bool>,
+    /// Whether it is the same in every form of text, once it was asked.
+    plain: OnceLock<bool>,
     /// The family of the samples before the first head, where a form asks.
     family: OnceLock<Box<str>>,
     /// The page in other forms, each made when the first reader asks for it.
@@ -89,13 +89,12 @@ impl Page {
         }
         let plain_form = match form {
             Form::Normal | Form::OpenMetrics(Escaping::AllowUtf8) => return form,
-            Form::Text(Escaping::AllowUtf8) => return Form::Normal,
             Form::Text(_) => Form::Normal,
             Form::OpenMetrics(_) => Form::OpenMetrics(Escaping::AllowUtf8),
         };
-        let plain = self.plain_names.get_or_init(|| {
+        let plain = self.plain.get_or_init(|| {
             let pieces = self.pieces(Form::Normal);
-            pieces.iter().all(|piece| has_plain_names(piece))
+            pieces.iter().all(|piece| is_plain(piece))
         });
         if *plain { plain_form } else { form }
     }
@@ -186,7 +185,7 @@ impl Page {
 
     /// What was made in a form, as far as something was.
     fn made(&self, form: Form) -> Option<&Made> {
-        let is_known = form == Form::Normal || self.is_verbatim || self.plain_names.get().is_some();
+        let is_known = form == Form::Normal || self.is_verbatim || self.plain.get().is_some();
         let form = if is_known { self.simplest(form) } else { form };
         match form.variant() {
             None => Some(&self.normal),
@@ -269,9 +268,9 @@ impl Page {
     /// Replaces a fragment by a copy of `text`, in which nothing but values is
     /// other than it was, and returns what is to be freed.
     pub(super) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
-        let plain = std::mem::take(&mut self.plain_names);
+        let plain = std::mem::take(&mut self.plain);
         let freed = self.change(|fragments| fragments.rewrite(index, text));
-        self.plain_names = plain;
+        self.plain = plain;
         freed
     }
 
@@ -311,7 +310,7 @@ impl Page {
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
         self.normal = Made::default();
         self.first_head = OnceLock::new();
-        self.plain_names = OnceLock::new();
+        self.plain = OnceLock::new();
         self.family = OnceLock::new();
         self.variants = OnceLock::new();
         let fragments = self.fragments.get_mut();
@@ -331,7 +330,7 @@ impl Clone for Page {
             is_verbatim: self.is_verbatim,
             normal: Made::default(),
             first_head: OnceLock::new(),
-            plain_names: self.plain_names.clone(),
+            plain: self.plain.clone(),
             family: OnceLock::new(),
             variants: OnceLock::new(),
         }

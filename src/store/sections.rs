@@ -108,6 +108,7 @@ impl Sections {
                 samples: Text::default(),
                 series: Default::default(),
                 natives: Vec::new(),
+                open: None,
             };
             let (name, head) = sections.families.join(&family, false);
             if let Some(head) = head {

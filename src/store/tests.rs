@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::exposition::{Content, Escaping, FamilyText, Form, Kind, Text};
+use crate::exposition::{Content, Escaping, FamilyText, Form, Kind, OpenHead, Text};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -248,6 +248,7 @@ fn family(name: &str, kind: Kind, samples: &[&str]) -> FamilyText {
         samples: Text::new(&samples.join("\n")),
         series: samples.iter().map(hash).collect::<Vec<_>>().into(),
         natives: Vec::new(),
+        open: None,
     }
 }
 
@@ -642,4 +643,75 @@ fn families_are_escaped_beside_verbatim_text_which_stays_as_it_is() {
         shown(dots),
         format!("# TYPE my_dot_m gauge\nmy_dot_m 2\n{rest}")
     );
+}
+
+#[test]
+fn what_open_metrics_says_of_a_family_stays_as_far_as_all_say_it() {
+    let store = store(10);
+    let now = Now::read();
+    let push = |app: &str, open: Option<(Option<Kind>, Option<&str>)>| {
+        let line = format!("s_bytes{{app=\"{app}\"}} 1");
+        let mut family = family("s_bytes", Kind::Gauge, &[&line]);
+        family.open = open.map(|(kind, unit)| {
+            let unit = unit.map(Box::from);
+            Box::new(OpenHead { kind, unit })
+        });
+        let write = Write::one(families(app, vec![family]));
+        store.apply(write, now).unwrap();
+    };
+    let head = || {
+        let shown = store
+            .snapshot()
+            .in_form(Form::OpenMetrics(Escaping::AllowUtf8));
+        let shown = String::from_utf8(shown.text()).unwrap();
+        let lines = shown
+            .lines()
+            .filter(|line| line.starts_with("# ") && *line != "# EOF");
+        lines.collect::<Vec<_>>().join("; ")
+    };
+    let state_set = Some((Some(Kind::StateSet), None));
+    push("a", state_set);
+    assert_eq!(head(), "# TYPE s_bytes stateset");
+    push("b", state_set);
+    assert_eq!(head(), "# TYPE s_bytes stateset");
+    push("c", None);
+    assert_eq!(head(), "# TYPE s_bytes gauge");
+    push("b", Some((None, Some("bytes"))));
+    assert_eq!(head(), "# TYPE s_bytes gauge; # UNIT s_bytes bytes");
+    assert_eq!(text(&store).matches("# TYPE").count(), 1);
+    for app in ["b", "c"] {
+        let gone = Write::one(families(app, Vec::new()));
+        store.apply(gone, now).unwrap();
+    }
+    push("a", state_set);
+    assert_eq!(head(), "# TYPE s_bytes stateset");
+    push("a", None);
+    assert_eq!(head(), "# TYPE s_bytes gauge");
+}
+
+#[test]
+fn parts_of_a_gauge_histogram_are_no_other_familys() {
+    let store = store(10);
+    let now = Now::read();
+    let whole = || {
+        family(
+            "g",
+            Kind::GaugeHistogram,
+            &["g_bucket{le=\"+Inf\"} 1", "g_gsum 1"],
+        )
+    };
+    for suffix in ["_bucket", "_gsum", "_gcount"] {
+        let name = format!("g{suffix}");
+        let part = || family(&name, Kind::Gauge, &[&format!("{name} 1")]);
+        for (first, second) in [(whole(), part()), (part(), whole())] {
+            store
+                .apply(Write::one(families("a", vec![first])), now)
+                .unwrap();
+            let refused = store.apply(Write::one(families("b", vec![second])), now);
+            assert!(
+                matches!(refused, Err(Refused::NameCollision { .. })),
+                "{name}"
+            );
+        }
+    }
 }

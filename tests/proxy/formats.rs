@@ -235,3 +235,111 @@ fn open_metrics_that_is_pushed_needs_no_end_and_may_be_empty() {
         }
     }
 }
+
+/// What only OpenMetrics has.
+const OPEN: &str = "# TYPE build info\nbuild_info{version=\"1\"} 1\n\
+    # HELP c_seconds Say \\\"hi\\\".\n# TYPE c_seconds counter\n# UNIT c_seconds seconds\nc_seconds_total 5\n\
+    # TYPE g_volts gaugehistogram\n# UNIT g_volts volts\ng_volts_bucket{le=\"1.0\"} 1\ng_volts_bucket{le=\"+Inf\"} 3\ng_volts_gcount 3\ng_volts_gsum -2\n\
+    # TYPE s stateset\ns{s=\"off\"} 0\ns{s=\"on\"} 1\n# TYPE u_bytes unknown\n# UNIT u_bytes bytes\nu_bytes 1\n# EOF\n";
+
+const OPEN_AS_TEXT: &str = "# TYPE build_info gauge\nbuild_info{version=\"1\"} 1\n\
+    # HELP c_seconds_total Say \"hi\".\n# TYPE c_seconds_total counter\nc_seconds_total 5\n\
+    # TYPE g_volts untyped\ng_volts_bucket{le=\"1.0\"} 1\ng_volts_bucket{le=\"+Inf\"} 3\ng_volts_gcount 3\ng_volts_gsum -2\n\
+    # TYPE s gauge\ns{s=\"off\"} 0\ns{s=\"on\"} 1\n# TYPE u_bytes untyped\nu_bytes 1\n";
+
+const MERGED: &str = "[exporter]\nown_metrics = false\n[exposition]\nmode = \"merged\"\n";
+
+fn push_app(proxy: &Proxy, name: &str, text: &str) -> String {
+    let document = serde_json::json!({ name: text });
+    proxy.push_tcp(document.to_string().as_bytes())
+}
+
+#[test]
+fn what_only_open_metrics_has_is_shown_to_those_who_read_it() {
+    let proxy = Proxy::start(MERGED);
+    assert_eq!(push_app(&proxy, "app", OPEN), "");
+    let open = "application/openmetrics-text;version=1.0.0";
+    assert_eq!(accepting(&proxy, open).text(), OPEN);
+    assert_eq!(proxy.metrics(), OPEN_AS_TEXT);
+    let utf8 = "text/plain;version=1.0.0;escaping=allow-utf-8";
+    assert_eq!(accepting(&proxy, utf8).text(), OPEN_AS_TEXT);
+    let one = proxy.request("GET", "/apps/app/metrics", &[("Accept", open)]);
+    assert_eq!(one.text(), OPEN);
+    assert_eq!(proxy.get("/apps/app/metrics").text(), OPEN_AS_TEXT);
+    let one = proxy.request("GET", "/metrics?name[]=g_volts", &[("Accept", open)]);
+    assert!(
+        OPEN.contains(one.text().trim_end_matches("# EOF\n")),
+        "{}",
+        one.text()
+    );
+    assert!(one.text().contains("g_volts_gsum -2\n"), "{}", one.text());
+
+    // Pushed into a group, with its labels.
+    assert_eq!(push_app(&proxy, "app", ""), "");
+    for (status, answer) in &push_typed(&proxy, OPEN_METRICS, OPEN)[..1] {
+        assert_eq!(*status, 200, "{answer}");
+    }
+    let shown = accepting(&proxy, open).text();
+    for line in OPEN.lines().filter(|line| line.starts_with("# ")) {
+        assert!(
+            shown.contains(&format!("{line}\n")),
+            "no {line} in\n{shown}"
+        );
+    }
+    assert!(!shown.contains("OpenMetrics"), "{shown}");
+}
+
+#[test]
+fn added_families_have_the_kinds_of_text() {
+    let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
+    for _ in 0..2 {
+        let path = "/metrics/zone/z?mode=aggregate";
+        let answer = proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], OPEN);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    let text = proxy.metrics();
+    assert!(text.contains("g_volts_gcount{zone=\"z\"} 6\n"), "{text}");
+    assert!(text.contains("# TYPE g_volts_gcount untyped\n"), "{text}");
+    assert!(text.contains("c_seconds_total{zone=\"z\"} 10\n"), "{text}");
+}
+
+#[test]
+fn points_of_one_series_at_several_times_are_kept_in_order() {
+    let proxy = Proxy::start(MERGED);
+    let text = "m{a=\"1\"} 3 3000\nm{a=\"2\"} 9 1000\nm{a=\"1\"} 1 1000\nm{a=\"1\"} 2 2000\n";
+    assert_eq!(push_app(&proxy, "text", text), "");
+    let open = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1\nh_count 1 1\nh_sum 1 1\n\
+                h_bucket{le=\"+Inf\"} 2 2.5\nh_count 2 2.5\nh_sum 7 2.5\n# EOF\n";
+    assert_eq!(push_app(&proxy, "open", open), "");
+    let expected = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1000\nh_bucket{le=\"+Inf\"} 2 2500\n\
+                    h_count 1 1000\nh_count 2 2500\nh_sum 1 1000\nh_sum 7 2500\n\
+                    # TYPE m untyped\nm{a=\"1\"} 1 1000\nm{a=\"1\"} 2 2000\nm{a=\"1\"} 3 3000\nm{a=\"2\"} 9 1000\n";
+    assert_eq!(proxy.metrics(), expected);
+    let answer = accepting(&proxy, "application/openmetrics-text").text();
+    assert!(
+        answer.contains("m{a=\"1\"} 1 1.000\nm{a=\"1\"} 2 2.000\nm{a=\"1\"} 3 3.000\n"),
+        "{answer}"
+    );
+    // The same again is the same series.
+    assert_eq!(push_app(&proxy, "text", text), "");
+    assert_eq!(proxy.metrics(), expected);
+    for refused in [
+        "m{a=\"3\"} 1 5\nm{a=\"3\"} 2 5\n",
+        "n 1\nn 2\n",
+        "n 1 5\nn 2\n",
+    ] {
+        assert!(
+            push_app(&proxy, "other", refused).contains("expected each series once"),
+            "{refused}"
+        );
+    }
+    assert!(push_app(&proxy, "other", "m{a=\"1\"} 1 9\n").contains("elsewhere"));
+    assert_eq!(proxy.metrics(), expected);
+
+    let proxy = Proxy::start(&format!("{MERGED}timestamps = \"strip\"\n"));
+    assert_eq!(push_app(&proxy, "text", text), "");
+    assert_eq!(
+        proxy.metrics(),
+        "# TYPE m untyped\nm{a=\"1\"} 3\nm{a=\"2\"} 9\n"
+    );
+}

@@ -358,6 +358,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             samples: samples.lines(family.text.0..family.text.1),
             series: SeriesHashes::from(&hashes[family.series.0..family.series.1]),
             natives: Vec::new(),
+            open: None,
         }));
         families
     }

@@ -2,7 +2,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::*;
 use crate::exposition::Clash;
-use crate::exposition::{Entry, Escaping, Form, unescape};
+use crate::exposition::{Entry, Escaping, Form, is_plain, unescape};
 
 fn normal<'a>(added: &'a [Added<'a>], keep: bool) -> Normal<'a, BuildHasherDefault<DefaultHasher>> {
     const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
@@ -32,15 +32,10 @@ fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
     let families = normalize(text, &normal(&added, keep)).unwrap_or_else(|e| panic!("{e}"));
     let mut out = String::new();
     for family in families {
-        assert_eq!(
-            family
-                .samples
-                .bytes()
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count(),
-            family.series.len()
-        );
+        let lines = family.samples.as_str().lines();
+        let mut series: Vec<&str> = lines.map(crate::exposition::series::series_of).collect();
+        series.dedup();
+        assert_eq!(series.len(), family.series.len());
         out.push_str(std::str::from_utf8(&family.head()).unwrap());
         out.push_str(std::str::from_utf8(family.samples.bytes()).unwrap());
     }
@@ -113,18 +108,102 @@ fn timestamps_are_refused_where_they_are_unwelcome() {
     );
 }
 
+/// What only OpenMetrics has, as it comes and as it is shown again.
+const OPEN: &str = "# HELP c_seconds Say \\\"hi\\\"\n# TYPE c_seconds counter\n# UNIT c_seconds seconds\nc_seconds_total{a=\"1\"} 5 1.500\n\
+    # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\ns{s=\"b\"} 0\n\
+    # TYPE u_bytes unknown\n# UNIT u_bytes bytes\nu_bytes 1\n\
+    # TYPE g_volts gaugehistogram\n# UNIT g_volts volts\ng_volts_bucket{le=\"+Inf\"} 1\ng_volts_gcount 1\ng_volts_gsum 2\n\
+    # TYPE \"my.m_ratio\" gauge\n# UNIT \"my.m_ratio\" ratio\n{\"my.m_ratio\"} 1\n";
+
 #[test]
 fn open_metrics_is_shown_as_text() {
-    let text = "# TYPE c counter\n# HELP c Say \\\"hi\\\"\nc_total{a=\"1\"} 5 1.5 # {t=\"x\"} 1\nc_created 3\n\
-                # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\n\
-                # TYPE u unknown\nu 1\n# TYPE g gaugehistogram\ng_bucket{le=\"+Inf\"} 1\ng_gcount 1\ng_gsum 2\n# EOF\n";
-    assert_eq!(
-        shown(text, None, true),
-        "# HELP c_total Say \"hi\"\n# TYPE c_total counter\nc_total{a=\"1\"} 5 1500\n\
-         # TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE s gauge\ns{s=\"a\"} 1\n\
-         # TYPE u untyped\nu 1\n# TYPE g_bucket untyped\ng_bucket{le=\"+Inf\"} 1\n\
-         # TYPE g_gcount untyped\ng_gcount 1\n# TYPE g_gsum untyped\ng_gsum 2\n"
+    let end = "# EOF\n";
+    let with_more = OPEN.replace("1.500\n", "1.5 # {t=\"x\"} 1\nc_seconds_created 3\n");
+    let kept = shown(&(with_more + end), None, true);
+    let text = "# HELP c_seconds_total Say \"hi\"\n# TYPE c_seconds_total counter\nc_seconds_total{a=\"1\"} 5 1500\n\
+        # TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE s gauge\ns{s=\"a\"} 1\ns{s=\"b\"} 0\n\
+        # TYPE u_bytes untyped\nu_bytes 1\n\
+        # TYPE g_volts untyped\ng_volts_bucket{le=\"+Inf\"} 1\ng_volts_gcount 1\ng_volts_gsum 2\n\
+        # TYPE \"my.m_ratio\" gauge\n{\"my.m_ratio\"} 1\n";
+    let show = |form: Form| form.show(&kept, None).expect("another text");
+    assert_eq!(show(Form::Text(Escaping::AllowUtf8)), text);
+    let plain = text
+        .replace("{\"my.m_ratio\"}", "my_m_ratio")
+        .replace("\"my.m_ratio\"", "my_m_ratio");
+    assert_eq!(show(Form::UNDERSCORES), plain);
+    assert!(is_plain(plain.as_bytes()) && !is_plain(kept.as_bytes()));
+    assert_eq!(show(Form::OpenMetrics(Escaping::AllowUtf8)), OPEN);
+    let dots = OPEN
+        .replace("{\"my.m_ratio\"}", "my_dot_m__ratio")
+        .replace("\"my.m_ratio\"", "my_dot_m__ratio");
+    assert_eq!(show(Form::OpenMetrics(Escaping::Dots)), dots);
+    let volts = ["g_volts".to_owned()];
+    let open = Form::OpenMetrics(Escaping::AllowUtf8);
+    let one = open.show(&crate::exposition::keep_families(&kept, &volts), None);
+    assert!(
+        OPEN.contains(&one.clone().expect("another text")),
+        "{one:?}"
     );
+}
+
+#[test]
+fn a_unit_that_a_kind_cannot_have_is_left_out() {
+    let text = "# TYPE i_seconds info\n# UNIT i_seconds seconds\ni_seconds_info 1\n\
+                # TYPE s_seconds stateset\n# UNIT s_seconds seconds\ns_seconds{s_seconds=\"a\"} 1\n# EOF\n";
+    let kept = shown(text, None, true);
+    let open = Form::OpenMetrics(Escaping::AllowUtf8).show(&kept, None);
+    let expected = "# TYPE i_seconds info\ni_seconds_info 1\n\
+                    # TYPE s_seconds stateset\ns_seconds{s_seconds=\"a\"} 1\n";
+    assert_eq!(open.as_deref(), Some(expected));
+}
+
+#[test]
+fn points_of_a_series_are_brought_together_in_order_of_time() {
+    let text = "a{x=\"1\"} 3 3\na{x=\"2\"} 9 1\nb 1\na{x=\"1\"} 1 1\na{x=\"1\"} 2 2\n";
+    let expected = "# TYPE a untyped\na{x=\"1\"} 1 1\na{x=\"1\"} 2 2\na{x=\"1\"} 3 3\na{x=\"2\"} 9 1\n\
+                    # TYPE b untyped\nb 1\n";
+    assert_eq!(shown(text, None, true), expected);
+    let newest = "# TYPE a untyped\na{x=\"1\"} 3\na{x=\"2\"} 9\n# TYPE b untyped\nb 1\n";
+    assert_eq!(shown(text, None, false), newest);
+    let families = normalize(text, &normal(&[], true)).unwrap();
+    assert_eq!(families[0].series.len(), 2);
+    assert_eq!(families[0].series_text(1), "a{x=\"2\"}");
+
+    let open = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1\nh_count 1 1\nh_sum 1 1\n\
+                h_bucket{le=\"+Inf\"} 2 2.5\nh_count 2 2.5\nh_sum 2 2.5\n# EOF\n";
+    let expected = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1000\nh_bucket{le=\"+Inf\"} 2 2500\n\
+                    h_count 1 1000\nh_count 2 2500\nh_sum 1 1000\nh_sum 2 2500\n";
+    assert_eq!(shown(open, None, true), expected);
+}
+
+#[test]
+fn points_of_a_series_at_one_time_or_at_none_are_refused() {
+    for (text, line, first) in [
+        ("a 1\na 2\n", 2, 1),
+        ("a 1 5\nb 1\na 2 5\n", 3, 1),
+        ("a 1 5\na 2 6\na 3 5\n", 3, 1),
+        ("a 1 5\na 2\n", 2, 1),
+        ("a 1\na 2 5\n", 2, 1),
+        ("a 1 5\na 2 6\na 3\n", 3, 1),
+        ("# TYPE a gauge\na 1 5\na 2 5.000\n# EOF\n", 3, 2),
+    ] {
+        for keep in [false, true] {
+            let fault = normalize(text, &normal(&[], keep)).unwrap_err();
+            let expected = format!("line {line}, column 1: expected each series once");
+            assert!(
+                fault
+                    .to_string()
+                    .replace(" column", ", column")
+                    .replace(",,", ",")
+                    .starts_with(&expected),
+                "{text:?}: {fault}"
+            );
+            assert!(
+                fault.to_string().contains(&format!("line {first} ")),
+                "{text:?}: {fault}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -65,7 +65,12 @@ pub fn encode(text: &str, natives: &Natives<'_>, escaping: Escaping) -> Vec<u8> 
                 open = Some((name, kind, help, Grouping::new(name, kind)));
             }
             Ok(Some(Entry::Sample(sample))) => {
-                if let Some((.., grouping)) = &mut open {
+                if let Some((name, kind, _, grouping)) = &mut open {
+                    // No other untyped family has samples of longer names.
+                    if *kind == Kind::Untyped && sample.name != *name {
+                        *kind = Kind::GaugeHistogram;
+                        *grouping = Grouping::new(name, *kind);
+                    }
                     grouping.add(&sample, &mut labels);
                 }
             }

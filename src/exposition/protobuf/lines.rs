@@ -75,7 +75,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         let help = Some(help.as_str()).filter(|help| !help.is_empty());
         for (suffix, walk) in walks {
             let name = format!("{}{suffix}", self.name);
-            let head = FamilyText::head_of(&name, kind, help);
+            let head = FamilyText::head_of(&name, kind, help, None);
             self.out.hold(head.len(), family.offset())?;
             self.out.text.push_str(&String::from_utf8_lossy(&head));
             let mut fields = family.clone();

@@ -110,7 +110,7 @@ fn shown(model: &Shown) -> Option<String> {
                 return None;
             }
             let text = families.entry(name).or_insert_with(|| {
-                let head = FamilyText::head_of(name, Kind::Gauge, None);
+                let head = FamilyText::head_of(name, Kind::Gauge, None, None);
                 String::from_utf8(head.to_vec()).unwrap()
             });
             text.push_str(&format!("{} {value}\n", series(name, label)));

@@ -46,6 +46,7 @@ fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> Family
         samples: Text::new(&samples),
         series: Default::default(),
         natives,
+        open: None,
     }
 }
 
