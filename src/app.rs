@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Listen, SocketPath};
+use crate::config::{Config, ForwardTo, Listen, SocketPath};
 use crate::http;
 use crate::inputs::door::Door;
 use crate::inputs::operations::{self, Operations};
@@ -21,7 +21,7 @@ use crate::push::Intake;
 use crate::registry;
 use crate::store::{self, Now, Store};
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{ListenerName, Received, Telemetry, clip, counted};
+use crate::telemetry::{Bounds, ListenerName, Received, Telemetry, clip, counted};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -84,9 +84,9 @@ impl App {
                     ..registry::Limits::default()
                 },
             },
-            config.exporter.own_metrics,
+            config.exporter.own_metrics && config.exporter.app_metrics,
         ));
-        let telemetry = Arc::new(Telemetry::new(Now::read()));
+        let telemetry = Arc::new(Telemetry::new(Now::read(), bounds(&config)));
         let own_metrics = config.exporter.own_metrics;
         let hash = store.hasher().clone();
         let door = Door::new(config.exposition.clone(), own_metrics, hash.clone());
@@ -384,6 +384,28 @@ impl App {
                 }
             }
         });
+    }
+}
+
+/// What the own metrics show beside what is held.
+fn bounds(config: &Config) -> Bounds {
+    let forwards = config.operations.forward_to != ForwardTo::Off;
+    Bounds {
+        apps: config.receiver.max_apps,
+        groups: config.push.max_groups,
+        aggregated_families: config.push.max_families,
+        aggregated_series: config.push.max_series,
+        held: config.exposition.max_total,
+        received: config.receiver.max_buffered,
+        pushed: config.push.max_buffered,
+        forwarded: if forwards {
+            config.operations.forward_queue
+        } else {
+            0
+        },
+        keys: config.push.idempotency_keys,
+        webhooks: config.push.max_webhooks,
+        webhook_bytes: config.push.max_webhook_bytes,
     }
 }
 

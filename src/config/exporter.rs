@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::reader::Table;
-use super::value::{Address, address, boolean, integer, positive_duration, write_duration};
+use super::value::{Address, address, boolean, choice, integer, positive_duration, write_duration};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exporter {
@@ -26,9 +26,27 @@ pub struct Exporter {
     pub write_timeout: Duration,
     /// Whether the proxy's own metrics are part of `/metrics`.
     pub own_metrics: bool,
+    /// Whether the time of each app's last update is one of them.
+    pub app_metrics: bool,
+    /// What the metrics of the process are called.
+    pub process_metrics: ProcessMetrics,
     /// For what has begun to finish, after a request to stop.
     #[serde(serialize_with = "write_duration")]
     pub shutdown_timeout: Duration,
+}
+
+/// What the metrics of the process are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum ProcessMetrics {
+    /// `exporter_proxy_process_*`, which no app exposes.
+    #[serde(rename = "exporter_proxy")]
+    Own,
+    /// `process_*`, as Prometheus' client libraries call them. Many apps send
+    /// these too.
+    #[serde(rename = "process")]
+    Usual,
+    #[serde(rename = "off")]
+    Off,
 }
 
 /// What a receiver or the scrape port can be told to serve at once.
@@ -47,6 +65,16 @@ pub fn read(mut table: Table<'_>) -> Exporter {
         header_timeout: table.take("header_timeout", Duration::from_secs(30), positive_duration),
         write_timeout: table.take("write_timeout", Duration::from_secs(30), positive_duration),
         own_metrics: table.take("own_metrics", true, boolean),
+        app_metrics: table.take("app_metrics", true, boolean),
+        process_metrics: table.take(
+            "process_metrics",
+            ProcessMetrics::Own,
+            choice(&[
+                ("exporter_proxy", ProcessMetrics::Own),
+                ("process", ProcessMetrics::Usual),
+                ("off", ProcessMetrics::Off),
+            ]),
+        ),
         shutdown_timeout: table.take(
             "shutdown_timeout",
             Duration::from_secs(10),

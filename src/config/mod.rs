@@ -26,7 +26,7 @@ use serde::Serialize;
 
 pub use document::Place;
 pub use error::{ConfigError, Diagnostic, Warning};
-pub use exporter::Exporter;
+pub use exporter::{Exporter, ProcessMetrics};
 pub use exposition::{Exposition, Mode, Timestamps};
 pub use operations::{Bounds, ForwardTo, Operations};
 pub use poll_external::{BasicAuth, CaFile, PollExternal, ProxyUrl, Target, TargetUrl};

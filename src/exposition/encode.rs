@@ -56,8 +56,29 @@ pub struct FamilyEncoder {
 impl FamilyEncoder {
     /// Writes one sample. `labels` are to be sorted by name.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.line("", labels, value);
+    }
+
+    /// Writes a histogram: the cumulative counts of buckets with these upper
+    /// bounds, that of all observations last, and their sum. `labels` are to
+    /// be sorted by name, and before `le`.
+    pub fn histogram(&mut self, labels: &[(&str, &str)], bounds: &[f64], counts: &[u64], sum: f64) {
+        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+        for (bound, count) in bounds.zip(counts) {
+            let mut text = String::new();
+            write_bound(&mut text, bound);
+            let labels = [labels, &[("le", &text)]].concat();
+            self.line("_bucket", &labels, *count as f64);
+        }
+        self.line("_sum", labels, sum);
+        let all = counts.last().copied().unwrap_or_default();
+        self.line("_count", labels, all as f64);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
         let out = &mut self.samples;
         out.push_str(&self.name);
+        out.push_str(suffix);
         let mut before = '{';
         for (name, value) in labels {
             out.push(before);
@@ -204,6 +225,18 @@ mod tests {
         assert_eq!(
             families[0].series_text(1),
             "m_total{a=\"x\\\"\\\\\\n\",b=\"é\"}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_is_its_buckets_its_sum_and_its_count() {
+        let mut encoder = Encoder::default();
+        let family = encoder.family("h", Kind::Histogram, "help");
+        family.histogram(&[("a", "x")], &[0.5, 1.0], &[1, 3, 4], 2.5);
+        assert_eq!(
+            encoder.into_families()[0].samples.bytes(),
+            "h_bucket{a=\"x\",le=\"0.5\"} 1\nh_bucket{a=\"x\",le=\"1\"} 3\n\
+             h_bucket{a=\"x\",le=\"+Inf\"} 4\nh_sum{a=\"x\"} 2.5\nh_count{a=\"x\"} 4\n"
         );
     }
 

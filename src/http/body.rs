@@ -5,7 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use std::vec;
 
 use bytes::{Buf, Bytes};
@@ -14,6 +16,7 @@ use tokio::task::JoinError;
 
 use crate::net::Turns;
 use crate::store::{Snapshot, Texts};
+use crate::telemetry::Durations;
 
 /// Pieces sent one after the other. Each is let go once it is sent, so a slow
 /// reader holds no more than what it has still to be sent.
@@ -24,6 +27,21 @@ pub struct Pieces {
     left: Option<u64>,
     /// Bytes given out since others had a turn.
     stretch: usize,
+    /// Runs until all is handed on, or the client is gone.
+    timer: Option<Timer>,
+}
+
+/// Notes how long something took when it is dropped.
+#[derive(Debug)]
+struct Timer {
+    start: Instant,
+    durations: Arc<Durations>,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.durations.note(self.start.elapsed());
+    }
 }
 
 /// After so many bytes others have a turn. A fast reader takes a large answer
@@ -188,6 +206,7 @@ impl Pieces {
             left: Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
             pieces: Source::Made(pieces.into_iter()),
             stretch: 0,
+            timer: None,
         }
     }
 
@@ -197,6 +216,7 @@ impl Pieces {
             left: Some(snapshot.len() as u64),
             pieces: Source::Pages(snapshot.texts()),
             stretch: 0,
+            timer: None,
         }
     }
 
@@ -214,7 +234,17 @@ impl Pieces {
                 state: State::Waiting(maker),
             }),
             stretch: 0,
+            timer: None,
         })
+    }
+
+    /// The same, which notes the time since `start` once all of it is handed
+    /// on, or the client is gone.
+    pub fn timed(self, start: Instant, durations: Arc<Durations>) -> Self {
+        Pieces {
+            timer: Some(Timer { start, durations }),
+            ..self
+        }
     }
 
     /// Bytes, where they are known before all is made.
@@ -258,6 +288,7 @@ impl Body for Pieces {
             run.push(piece);
         }
         if run.left == 0 {
+            self.timer = None;
             return Poll::Ready(None);
         }
         if let Some(left) = &mut self.left {

@@ -2,6 +2,8 @@
 //! its method and parameters are taken, and then what answers it. All of it is
 //! here, so that no endpoint can forget a part.
 
+use std::time::Instant;
+
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
@@ -22,6 +24,7 @@ use crate::telemetry::{PushMethod, Reason, clip_to};
 
 /// Answers a request, and counts it by handler and status.
 pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> Reply {
+    let start = Instant::now();
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
@@ -53,9 +56,9 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
     if marked {
         cors::mark(origins, api, &head.method, &head.headers, &mut reply);
     }
-    server
-        .telemetry
-        .count_request(name, reply.status().as_u16());
+    let status = reply.status().as_u16();
+    let telemetry = &server.telemetry;
+    telemetry.count_request(name, status, start.elapsed());
     reply.extensions_mut().insert(Handler(name));
     reply
 }

@@ -1,6 +1,7 @@
 //! `/metrics`: everything, as text or as protobuf.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -12,10 +13,11 @@ use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
 use super::{Server, query};
-use crate::config::Mode;
+use crate::config::{Mode, ProcessMetrics};
 use crate::exposition::{Escaping, Text, keep_families};
 use crate::store::{Now, Producer, SectionId, Snapshot, Store};
-use crate::telemetry::{own, sender_log};
+use crate::telemetry::own::{self, ProcessNames};
+use crate::telemetry::sender_log;
 
 /// Stale text up to this size is compressed where it is asked for, in about
 /// the time that other threads take to be woken and to do it. It holds the
@@ -24,25 +26,45 @@ const MADE_AT_ONCE: usize = 512 * 1024;
 
 /// Everything, or what the query chooses.
 pub async fn all(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
+    let start = Instant::now();
     if server.config.own_metrics {
-        let now = Now::read();
-        let write = own::write(&server.telemetry, &server.store, now);
-        if let Err(refused) = server.store.apply(write, now) {
-            sender_log::fault(format_args!(
-                "the proxy's own metrics are not shown: {refused}"
-            ));
-        }
+        write_own(server);
     }
     let wanted = Wanted::of(server, headers);
     let answer = async {
         let (snapshot, extent) = select(server, query, &wanted).await?;
-        answer(server, &wanted, snapshot, extent).await
+        answer(server, &wanted, snapshot, extent, start).await
     };
     answer.await.unwrap_or_else(|problem| failed(&problem))
 }
 
+/// Brings the proxy's own metrics up to date.
+fn write_own(server: &Server) {
+    let now = Now::read();
+    let apply = |names| {
+        let write = own::write(&server.telemetry, &server.store, names, now);
+        server.store.apply(write, now)
+    };
+    let names = match server.config.process_metrics {
+        ProcessMetrics::Own => ProcessNames::Own,
+        ProcessMetrics::Usual => ProcessNames::Usual,
+        ProcessMetrics::Off => ProcessNames::Off,
+    };
+    // An app may have a family of a usual name and another kind.
+    let result = match (names, apply(names)) {
+        (ProcessNames::Usual, Err(_)) => apply(ProcessNames::Own),
+        (_, result) => result,
+    };
+    if let Err(refused) = result {
+        sender_log::fault(format_args!(
+            "the proxy's own metrics are not shown: {refused}"
+        ));
+    }
+}
+
 /// What one app or target exposes.
 pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply {
+    let start = Instant::now();
     let wanted = Wanted::of(server, headers);
     let text = server.store.text(id).into_bytes();
     let mut snapshot = match server.mode {
@@ -52,7 +74,7 @@ pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply 
     if wanted.negotiated.media == Media::Protobuf {
         snapshot = snapshot.with_natives(server.store.natives());
     }
-    let answer = answer(server, &wanted, snapshot, Extent::Part).await;
+    let answer = answer(server, &wanted, snapshot, Extent::Part, start).await;
     answer.unwrap_or_else(|problem| failed(&problem))
 }
 
@@ -105,6 +127,7 @@ async fn answer(
     wanted: &Wanted,
     snapshot: Snapshot,
     extent: Extent,
+    start: Instant,
 ) -> Result<Reply, JoinError> {
     let shown = wanted.shown_for(&snapshot);
     let snapshot = match shown.media {
@@ -119,6 +142,9 @@ async fn answer(
     };
     stats.count.add(1);
     stats.bytes.add(body.len().unwrap_or_default());
+    server.telemetry.note_scrape(Now::read());
+    let durations = Arc::clone(&server.telemetry.scrape_durations);
+    let body = body.timed(start, durations);
 
     let mut reply = reply::reply(StatusCode::OK, shown.content_type(), body);
     let headers = reply.headers_mut();

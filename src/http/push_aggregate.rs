@@ -119,9 +119,9 @@ fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
 /// Counts a push that was taken. One that came again is told so.
 pub fn mark(call: &Call<'_>, method: PushMethod, once: Once, bytes: usize, reply: &mut Reply) {
     let pushes = &call.server.telemetry.pushes;
-    pushes
-        .forgotten_keys
-        .rise_to(call.pushes.intake.forgotten_keys());
+    let (keys, forgotten) = call.pushes.intake.key_counts();
+    pushes.keys.set(keys);
+    pushes.forgotten_keys.rise_to(forgotten);
     pushes.count(method, Ok(()), bytes);
     if once == Once::Repeated {
         pushes.repeated.add(1);

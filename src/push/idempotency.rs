@@ -76,15 +76,11 @@ impl Keys {
         Ok(Once::Applied)
     }
 
-    /// Keys remembered now.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.lock().order.len()
-    }
-
-    /// Keys that were forgotten before their time, since there were too many.
-    pub fn forgotten_early(&self) -> u64 {
-        self.lock().forgotten_early
+    /// Keys remembered now, and those that were forgotten before their time,
+    /// since there were too many.
+    pub fn counts(&self) -> (usize, u64) {
+        let known = self.lock();
+        (known.order.len(), known.forgotten_early)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -127,8 +123,7 @@ mod tests {
         assert_eq!(push(&keys, "a", 2, start + TIME / 2), Once::Another);
         assert_eq!(push(&keys, "b", 2, start), Once::Applied);
         assert_eq!(push(&keys, "a", 1, start + TIME), Once::Applied);
-        assert_eq!(keys.len(), 1);
-        assert_eq!(keys.forgotten_early(), 0);
+        assert_eq!(keys.counts(), (1, 0));
     }
 
     #[test]
@@ -146,7 +141,7 @@ mod tests {
         for key in ["a", "b", "c"] {
             assert_eq!(push(&keys, key, 1, now), Once::Applied);
         }
-        assert_eq!((keys.len(), keys.forgotten_early()), (2, 1));
+        assert_eq!(keys.counts(), (2, 1));
         assert_eq!(push(&keys, "b", 1, now), Once::Repeated);
         assert_eq!(push(&keys, "a", 1, now), Once::Applied);
     }

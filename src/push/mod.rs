@@ -71,9 +71,9 @@ impl Intake {
         }
     }
 
-    /// Idempotency keys that were forgotten before their time, since there were
-    /// too many.
-    pub fn forgotten_keys(&self) -> u64 {
-        self.keys.forgotten_early()
+    /// Idempotency keys remembered now, and those that were forgotten before
+    /// their time, since there were too many.
+    pub fn key_counts(&self) -> (usize, u64) {
+        self.keys.counts()
     }
 }

@@ -302,9 +302,14 @@ impl FamilyIndex {
         self.by_name.contains_key(family)
     }
 
-    #[cfg(test)]
+    /// Series that are exposed, but for those of the proxy's own families.
     pub fn series(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Whether somebody exposes the series.
+    pub fn owns(&self, series: u64) -> bool {
+        self.owners.get(series).is_some()
     }
 }
 

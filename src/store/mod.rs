@@ -47,7 +47,7 @@ pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Others, Refused, Write};
 
-use crate::exposition::{Escaping, Text, sample_lines};
+use crate::exposition::{Escaping, Text, hash_series, sample_lines};
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use flush::Flush;
@@ -113,6 +113,12 @@ pub struct Totals {
     pub targets: usize,
     /// Bytes of text exposed for apps, groups and targets.
     pub bytes: usize,
+    /// Memory held for them and for aggregated families, as it is counted
+    /// against the limit.
+    pub held: usize,
+    /// Series of families, aggregated ones included. Those of verbatim texts
+    /// are not known.
+    pub series: usize,
 }
 
 impl Store {
@@ -258,6 +264,13 @@ impl Store {
 
     pub fn totals(&self) -> Totals {
         self.read().totals()
+    }
+
+    /// Whether an app, a target, a group or an aggregated family exposes the
+    /// series of that text. What is in verbatim texts is not known.
+    pub fn is_exposed(&self, series: &str) -> bool {
+        let hash = hash_series(&self.hasher, series, false);
+        self.read().families.owns(hash)
     }
 
     // Nothing under the lock is meant to panic, whatever was pushed. Should it

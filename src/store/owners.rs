@@ -42,7 +42,6 @@ impl Owners {
         }
     }
 
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
     }

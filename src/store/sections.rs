@@ -510,6 +510,8 @@ impl Sections {
             groups: self.groups.len(),
             targets: self.by_id.len() - others,
             bytes: self.bytes,
+            held: self.weight,
+            series: self.families.series(),
         }
     }
 

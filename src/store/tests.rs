@@ -63,7 +63,9 @@ fn output_is_ordered_by_name_and_newest_wins() {
             apps: 2,
             groups: 0,
             targets: 0,
-            bytes: 8
+            bytes: 8,
+            held: 8,
+            series: 0,
         }
     );
 }
@@ -145,7 +147,9 @@ fn an_app_is_forgotten_when_its_time_is_up() {
             apps: 1,
             groups: 0,
             targets: 0,
-            bytes: 4
+            bytes: 4,
+            held: 4,
+            series: 0,
         }
     );
     assert!(store.section("a").is_none());

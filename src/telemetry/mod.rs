@@ -3,8 +3,10 @@
 //! Counting is a relaxed addition in memory, done by whoever sees the event.
 //! [`own::write`] turns it all into families when somebody asks.
 
+mod bounds;
 mod clip;
 pub mod dates;
+mod durations;
 mod listeners;
 pub mod logging;
 mod operations;
@@ -21,9 +23,12 @@ mod webhooks;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use crate::exposition::counted;
+pub use bounds::Bounds;
 pub use clip::{clip, clip_to, escaped, is_hidden};
+pub use durations::Durations;
 pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
 pub use pushes::{PushMethod, Pushes};
@@ -39,6 +44,7 @@ use crate::store::Now;
 #[derive(Debug)]
 pub struct Telemetry {
     pub started: Now,
+    pub bounds: Bounds,
     pub tcp: Arc<ListenerStats>,
     pub unix: Arc<ListenerStats>,
     pub http: Arc<ListenerStats>,
@@ -56,7 +62,11 @@ pub struct Telemetry {
     pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
     pub scrapes_gzip: ScrapeStats,
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    /// From a scrape's request until all of its answer is handed on.
+    pub scrape_durations: Arc<Durations>,
+    /// Milliseconds since 1970; 0 before the first.
+    last_scrape: AtomicU64,
+    requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
 }
 
@@ -103,6 +113,28 @@ impl Level {
     }
 }
 
+/// A number that is set.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicUsize);
+
+impl Gauge {
+    pub fn set(&self, value: usize) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers of one handler of HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct RequestStats {
+    /// By status.
+    pub answers: BTreeMap<u16, u64>,
+    pub durations: Arc<Durations>,
+}
+
 /// Answers to `/metrics` in one content coding.
 #[derive(Debug, Default)]
 pub struct ScrapeStats {
@@ -112,9 +144,10 @@ pub struct ScrapeStats {
 }
 
 impl Telemetry {
-    pub fn new(started: Now) -> Self {
+    pub fn new(started: Now, bounds: Bounds) -> Self {
         Telemetry {
             started,
+            bounds,
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),
@@ -131,6 +164,8 @@ impl Telemetry {
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),
             scrapes_gzip: ScrapeStats::default(),
+            scrape_durations: Arc::default(),
+            last_scrape: AtomicU64::new(0),
             requests: Mutex::default(),
             targets: Mutex::default(),
         }
@@ -147,10 +182,24 @@ impl Telemetry {
         }
     }
 
-    /// Counts an answered HTTP request. `handler` is one of a fixed few.
-    pub fn count_request(&self, handler: &'static str, status: u16) {
+    /// Counts an HTTP request, whose answer was ready after `duration`.
+    /// `handler` is one of a fixed few.
+    pub fn count_request(&self, handler: &'static str, status: u16, duration: Duration) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((handler, status)).or_default() += 1;
+        let stats = requests.entry(handler).or_default();
+        *stats.answers.entry(status).or_default() += 1;
+        stats.durations.note(duration);
+    }
+
+    /// Notes that `/metrics` was answered.
+    pub fn note_scrape(&self, now: Now) {
+        let millis = u64::try_from(now.unix_millis()).unwrap_or_default();
+        self.last_scrape.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    /// When `/metrics` was last answered, in seconds since 1970; 0 before.
+    fn last_scrape(&self) -> f64 {
+        self.last_scrape.load(Ordering::Relaxed) as f64 / 1000.0
     }
 
     /// Makes the statistics of a polled target. Targets are bounded by the
@@ -162,9 +211,10 @@ impl Telemetry {
         stats
     }
 
-    fn requests(&self) -> Vec<((&'static str, u16), u64)> {
+    /// By handler, sorted.
+    fn requests(&self) -> BTreeMap<&'static str, RequestStats> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.iter().map(|(key, count)| (*key, *count)).collect()
+        requests.clone()
     }
 
     fn targets(&self) -> Vec<Arc<TargetStats>> {

@@ -1,13 +1,15 @@
 //! The proxy's own metrics.
 //!
 //! All names begin with `exporter_proxy_`, so that they never meet those of an
-//! app, and families stand in the order of their names.
+//! app, but for those of the process, where that is asked for. `docs/metrics.md`
+//! lists them, and a test holds it to what is written here.
 
-use super::process::Process;
+mod bounded;
+mod http;
+mod process;
+
 use super::received::ReceivedCount;
-use super::{
-    Eviction, ListenerName, ListenerStats, OperationStats, Received, Telemetry, WebhookStats,
-};
+use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookStats};
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, Store, Write};
 
@@ -23,23 +25,33 @@ type ReceivedFamily = (
     fn(&Received) -> Vec<ReceivedCount>,
 );
 
+/// What the metrics of the process are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessNames {
+    /// `exporter_proxy_process_*`.
+    Own,
+    /// `process_*`, but for those of which an app exposes the same series.
+    Usual,
+    /// They are left out.
+    Off,
+}
+
 /// Everything that is known now, as a write to the store: these are families
 /// like any other.
-pub fn write(telemetry: &Telemetry, store: &Store, now: Now) -> Write {
+pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now) -> Write {
     let mut out = Encoder::default();
-    apps(&mut out, store);
+    bounded::write(&mut out, telemetry, store);
     build_info(&mut out);
     connections(&mut out, telemetry);
     expired(&mut out, telemetry);
     exposition(&mut out, store);
-    groups(&mut out, store);
-    requests(&mut out, telemetry);
-    operations(&mut out, &telemetry.operations, now);
+    http::requests(&mut out, telemetry);
+    operations(&mut out, telemetry, now);
     polls(&mut out, telemetry);
-    process(&mut out, telemetry.started);
+    process::write(&mut out, telemetry.started, names, store);
     pushes(&mut out, telemetry);
     received(&mut out, telemetry);
-    scrapes(&mut out, telemetry);
+    http::scrapes(&mut out, telemetry);
     targets(&mut out, store);
     webhooks(&mut out, &telemetry.webhooks);
     Write::one(Change::Replace {
@@ -48,15 +60,6 @@ pub fn write(telemetry: &Telemetry, store: &Store, now: Now) -> Write {
         origin: Origin::default(),
         lifetime: None,
     })
-}
-
-fn apps(out: &mut Encoder, store: &Store) {
-    out.family(
-        "exporter_proxy_apps",
-        Kind::Gauge,
-        "Apps whose text is exposed.",
-    )
-    .sample(&[], store.totals().apps as f64);
 }
 
 fn build_info(out: &mut Encoder) {
@@ -144,30 +147,17 @@ fn exposition(out: &mut Encoder, store: &Store) {
         "Text of apps, groups and targets that is exposed now, the proxy's own metrics aside.",
     )
     .sample(&[], store.totals().bytes as f64);
-}
-
-fn groups(out: &mut Encoder, store: &Store) {
     out.family(
-        "exporter_proxy_groups",
+        "exporter_proxy_samples",
         Kind::Gauge,
-        "Groups of series that were pushed over HTTP and are known.",
+        "Samples exposed, but for those of verbatim texts and the proxy's own.",
     )
-    .sample(&[], store.totals().groups as f64);
+    .sample(&[], store.totals().series as f64);
 }
 
-fn requests(out: &mut Encoder, telemetry: &Telemetry) {
-    let family = out.family(
-        "exporter_proxy_http_requests_total",
-        Kind::Counter,
-        "HTTP requests answered.",
-    );
-    for ((handler, status), count) in telemetry.requests() {
-        let labels = [("code", &*status.to_string()), ("handler", handler)];
-        family.sample(&labels, count as f64);
-    }
-}
-
-fn operations(out: &mut Encoder, stats: &OperationStats, now: Now) {
+fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
+    let stats = &telemetry.operations;
+    let forwards = telemetry.bounds.forwarded > 0;
     let results = stats.results();
     if results.is_empty() {
         return;
@@ -180,19 +170,15 @@ fn operations(out: &mut Encoder, stats: &OperationStats, now: Now) {
         )
         .sample(&[("transport", "udp")], lost as f64);
     }
-    out.family(
-        "exporter_proxy_operations_forward_queued_bytes",
-        Kind::Gauge,
-        "Operations that wait to be sent on; operations.forward_queue bounds them.",
-    )
-    .sample(&[], stats.queued.value() as f64);
-    let forwarded = out.family(
-        "exporter_proxy_operations_forwarded_total",
-        Kind::Counter,
-        "Operations to send on, by result: ok, or the reason of failure.",
-    );
-    for (result, count) in stats.forwarded.counts() {
-        forwarded.sample(&[("result", result)], count as f64);
+    if forwards {
+        let forwarded = out.family(
+            "exporter_proxy_operations_forwarded_total",
+            Kind::Counter,
+            "Operations to send on, by result: ok, or the reason of failure.",
+        );
+        for (result, count) in stats.forwarded.counts() {
+            forwarded.sample(&[("result", result)], count as f64);
+        }
     }
     let bytes = out.family(
         "exporter_proxy_operations_received_bytes_total",
@@ -263,58 +249,6 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn process(out: &mut Encoder, started: Now) {
-    let process = Process::read();
-    let mut gauge = |name, kind, help, value: Option<f64>| {
-        if let Some(value) = value {
-            out.family(name, kind, help).sample(&[], value);
-        }
-    };
-    let whole = |value: Option<u64>| value.map(|value| value as f64);
-    gauge(
-        "exporter_proxy_process_cpu_seconds_total",
-        Kind::Counter,
-        "User and system CPU time spent.",
-        process.cpu_seconds,
-    );
-    gauge(
-        "exporter_proxy_process_max_fds",
-        Kind::Gauge,
-        "File descriptors that may be open.",
-        whole(process.max_fds),
-    );
-    gauge(
-        "exporter_proxy_process_open_fds",
-        Kind::Gauge,
-        "File descriptors that are open.",
-        whole(process.open_fds),
-    );
-    gauge(
-        "exporter_proxy_process_resident_memory_bytes",
-        Kind::Gauge,
-        "Memory resident.",
-        whole(process.resident_bytes),
-    );
-    gauge(
-        "exporter_proxy_process_start_time_seconds",
-        Kind::Gauge,
-        "When the process started, in seconds since 1970.",
-        Some(started.unix_seconds()),
-    );
-    gauge(
-        "exporter_proxy_process_threads",
-        Kind::Gauge,
-        "Threads of the operating system.",
-        whole(process.threads),
-    );
-    gauge(
-        "exporter_proxy_process_virtual_memory_bytes",
-        Kind::Gauge,
-        "Address space in use.",
-        whole(process.virtual_bytes),
-    );
-}
-
 fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_push_body_bytes_total",
@@ -324,12 +258,6 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     for (method, bytes) in telemetry.pushes.bytes() {
         family.sample(&[("method", method)], bytes as f64);
     }
-    out.family(
-        "exporter_proxy_push_buffered_bytes",
-        Kind::Gauge,
-        "Bytes of bodies that are being taken in; push.max_buffered bounds them.",
-    )
-    .sample(&[], telemetry.pushes.buffered.value() as f64);
     out.family(
         "exporter_proxy_push_keys_forgotten_total",
         Kind::Counter,
@@ -353,12 +281,6 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
 }
 
 fn received(out: &mut Encoder, telemetry: &Telemetry) {
-    out.family(
-        "exporter_proxy_receive_buffered_bytes",
-        Kind::Gauge,
-        "Bytes of pushed messages that are not whole yet; receiver.max_buffered bounds them.",
-    )
-    .sample(&[], telemetry.buffered.value() as f64);
     let receivers = [
         (ListenerName::Tcp, &telemetry.received_tcp),
         (ListenerName::Unix, &telemetry.received_unix),
@@ -387,29 +309,6 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
                 family.sample(&labels, count as f64);
             }
         }
-    }
-}
-
-fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
-    let encodings = [
-        ("gzip", &telemetry.scrapes_gzip),
-        ("identity", &telemetry.scrapes_identity),
-    ];
-    let family = out.family(
-        "exporter_proxy_scrape_sent_bytes_total",
-        Kind::Counter,
-        "Bytes of the bodies of answered scrapes, as sent.",
-    );
-    for (encoding, stats) in encodings {
-        family.sample(&[("encoding", encoding)], stats.bytes.value() as f64);
-    }
-    let family = out.family(
-        "exporter_proxy_scrapes_total",
-        Kind::Counter,
-        "Scrapes of /metrics that were answered, by content coding.",
-    );
-    for (encoding, stats) in encodings {
-        family.sample(&[("encoding", encoding)], stats.count.value() as f64);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Level, Reason, Results};
+use super::{Counter, Gauge, Level, Reason, Results};
 
 /// What a request asks for that takes a body or changes something. All that
 /// are refused are counted by it.
@@ -71,7 +71,9 @@ pub struct Pushes {
     pub buffered: Arc<Level>,
     /// Successful pushes that came again, and did not count again.
     pub repeated: Counter,
-    /// Idempotency keys that were forgotten before their time.
+    /// Idempotency keys that are remembered, and that were forgotten before
+    /// their time.
+    pub keys: Gauge,
     pub forgotten_keys: Counter,
 }
 

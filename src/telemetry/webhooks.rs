@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::Reason;
+use super::{Gauge, Reason};
 
 /// Series of webhooks. Names of receivers and alerts are the senders', who may
 /// have any number of them.
@@ -16,6 +16,9 @@ const OTHER: &str = "(other)";
 /// Counts of webhooks.
 #[derive(Debug, Default)]
 pub struct WebhookStats {
+    /// Webhooks that are kept, and their bytes.
+    pub kept: Gauge,
+    pub kept_bytes: Gauge,
     taken: Mutex<BTreeMap<WebhookLabels, u64>>,
     refused: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }

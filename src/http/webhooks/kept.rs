@@ -63,7 +63,8 @@ impl Kept {
     }
 
     /// Keeps a webhook, in the place of the oldest where there is no other.
-    pub fn keep(&self, webhook: Webhook) {
+    /// Returns how many are kept then, and their bytes.
+    pub fn keep(&self, webhook: Webhook) -> (usize, usize) {
         let size = webhook.size();
         let mut gone = Vec::new();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +77,9 @@ impl Kept {
             state.bytes -= oldest.size();
             gone.push(oldest);
         }
+        let counts = (state.webhooks.len(), state.bytes);
         drop(state);
+        counts
     }
 
     /// All that are kept, the newest first.

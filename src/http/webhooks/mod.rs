@@ -130,7 +130,10 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
         bytes,
         body: kept.takes(line.len()).then_some(line),
     };
-    kept.keep(webhook);
+    let (count, bytes) = kept.keep(webhook);
+    let stats = &call.server.telemetry.webhooks;
+    stats.kept.set(count);
+    stats.kept_bytes.set(bytes);
     match kind {
         // Slack's own word, which Alertmanager looks for. It may have been led
         // to the path for all.

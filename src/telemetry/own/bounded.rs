@@ -1,0 +1,123 @@
+//! What is bounded, each gauge beside its bound.
+
+use crate::exposition::{Encoder, Kind};
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+
+/// A gauge and its bound.
+struct Bounded {
+    name: &'static str,
+    help: &'static str,
+    value: usize,
+    /// The name of the gauge that shows the bound, and the setting behind it.
+    max_name: &'static str,
+    setting: &'static str,
+    max: usize,
+}
+
+/// Writes all of them. Every value is a count that is kept, none is taken here.
+pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
+    let bounds = &telemetry.bounds;
+    let totals = store.totals();
+    let aggregated = store.living();
+    let mut all = vec![
+        Bounded {
+            name: "exporter_proxy_aggregated_families",
+            help: "Families that the proxy adds up: aggregated pushes, operations, created values.",
+            value: aggregated.families,
+            max_name: "exporter_proxy_aggregated_families_max",
+            setting: "push.max_families",
+            max: bounds.aggregated_families,
+        },
+        Bounded {
+            name: "exporter_proxy_aggregated_series",
+            help: "Series of aggregated families.",
+            value: aggregated.series,
+            max_name: "exporter_proxy_aggregated_series_max",
+            setting: "push.max_series",
+            max: bounds.aggregated_series,
+        },
+        Bounded {
+            name: "exporter_proxy_apps",
+            help: "Apps whose text is exposed.",
+            value: totals.apps,
+            max_name: "exporter_proxy_apps_max",
+            setting: "receiver.max_apps",
+            max: bounds.apps,
+        },
+        Bounded {
+            name: "exporter_proxy_groups",
+            help: "Groups of series that were pushed over HTTP and are known.",
+            value: totals.groups,
+            max_name: "exporter_proxy_groups_max",
+            setting: "push.max_groups",
+            max: bounds.groups,
+        },
+        Bounded {
+            name: "exporter_proxy_held_bytes",
+            help: "Memory that everything exposed takes, about: text, and what finds its series. \
+                   The proxy's own metrics are left out.",
+            value: totals.held,
+            max_name: "exporter_proxy_held_max_bytes",
+            setting: "exposition.max_total",
+            max: bounds.held,
+        },
+        Bounded {
+            name: "exporter_proxy_push_buffered_bytes",
+            help: "Bytes of bodies that are being taken in.",
+            value: telemetry.pushes.buffered.value(),
+            max_name: "exporter_proxy_push_buffered_max_bytes",
+            setting: "push.max_buffered",
+            max: bounds.pushed,
+        },
+        Bounded {
+            name: "exporter_proxy_push_keys",
+            help: "Idempotency keys that are remembered.",
+            value: telemetry.pushes.keys.value(),
+            max_name: "exporter_proxy_push_keys_max",
+            setting: "push.idempotency_keys",
+            max: bounds.keys,
+        },
+        Bounded {
+            name: "exporter_proxy_receive_buffered_bytes",
+            help: "Bytes of pushed messages that are not whole yet.",
+            value: telemetry.buffered.value(),
+            max_name: "exporter_proxy_receive_buffered_max_bytes",
+            setting: "receiver.max_buffered",
+            max: bounds.received,
+        },
+        Bounded {
+            name: "exporter_proxy_webhooks_kept",
+            help: "Webhooks that are kept to be shown.",
+            value: telemetry.webhooks.kept.value(),
+            max_name: "exporter_proxy_webhooks_kept_max",
+            setting: "push.max_webhooks",
+            max: bounds.webhooks,
+        },
+        Bounded {
+            name: "exporter_proxy_webhooks_kept_bytes",
+            help: "Bytes of webhooks that are kept.",
+            value: telemetry.webhooks.kept_bytes.value(),
+            max_name: "exporter_proxy_webhooks_kept_max_bytes",
+            setting: "push.max_webhook_bytes",
+            max: bounds.webhook_bytes,
+        },
+    ];
+    if bounds.forwarded > 0 {
+        all.push(Bounded {
+            name: "exporter_proxy_operations_forward_queued_bytes",
+            help: "Operations that wait to be sent on.",
+            value: telemetry.operations.queued.value(),
+            max_name: "exporter_proxy_operations_forward_queued_max_bytes",
+            setting: "operations.forward_queue",
+            max: bounds.forwarded,
+        });
+    }
+    for bounded in all {
+        out.family(bounded.name, Kind::Gauge, bounded.help)
+            .sample(&[], bounded.value as f64);
+        let help = format!("Bound: {}.", bounded.setting);
+        out.family(bounded.max_name, Kind::Gauge, &help)
+            .sample(&[], bounded.max as f64);
+    }
+}

@@ -1,0 +1,65 @@
+//! Requests over HTTP, scrapes among them.
+
+use crate::exposition::{Encoder, Kind};
+use crate::telemetry::Telemetry;
+use crate::telemetry::durations::BOUNDS;
+
+pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
+    let requests = telemetry.requests();
+    let family = out.family(
+        "exporter_proxy_http_request_duration_seconds",
+        Kind::Histogram,
+        "From a request's head until its answer was ready to be sent.",
+    );
+    for (handler, stats) in &requests {
+        let (counts, sum) = stats.durations.read();
+        family.histogram(&[("handler", handler)], &BOUNDS, &counts, sum);
+    }
+    let family = out.family(
+        "exporter_proxy_http_requests_total",
+        Kind::Counter,
+        "HTTP requests answered.",
+    );
+    for (handler, stats) in &requests {
+        for (code, count) in &stats.answers {
+            let labels = [("code", &*code.to_string()), ("handler", handler)];
+            family.sample(&labels, *count as f64);
+        }
+    }
+}
+
+pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
+    out.family(
+        "exporter_proxy_last_scrape_timestamp_seconds",
+        Kind::Gauge,
+        "When /metrics was last answered before this, in seconds since 1970; 0 if it never was.",
+    )
+    .sample(&[], telemetry.last_scrape());
+    let (counts, sum) = telemetry.scrape_durations.read();
+    out.family(
+        "exporter_proxy_scrape_duration_seconds",
+        Kind::Histogram,
+        "From a scrape's request until all of its answer was handed to the connection.",
+    )
+    .histogram(&[], &BOUNDS, &counts, sum);
+    let encodings = [
+        ("gzip", &telemetry.scrapes_gzip),
+        ("identity", &telemetry.scrapes_identity),
+    ];
+    let family = out.family(
+        "exporter_proxy_scrape_sent_bytes_total",
+        Kind::Counter,
+        "Bytes of the bodies of answered scrapes, as sent.",
+    );
+    for (encoding, stats) in encodings {
+        family.sample(&[("encoding", encoding)], stats.bytes.value() as f64);
+    }
+    let family = out.family(
+        "exporter_proxy_scrapes_total",
+        Kind::Counter,
+        "Scrapes of /metrics that were answered, by content coding.",
+    );
+    for (encoding, stats) in encodings {
+        family.sample(&[("encoding", encoding)], stats.count.value() as f64);
+    }
+}

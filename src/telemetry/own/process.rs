@@ -1,0 +1,68 @@
+//! The process, as Prometheus' client libraries show theirs.
+
+use super::ProcessNames;
+use crate::exposition::{Encoder, Kind};
+use crate::store::{Now, Store};
+use crate::telemetry::process::Process;
+
+/// Writes what the operating system says. An app's series of the same name
+/// stays, and ours is shown under a name of its own.
+pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store) {
+    if names == ProcessNames::Off {
+        return;
+    }
+    let process = Process::read();
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    for (name, kind, help, value) in [
+        (
+            "process_cpu_seconds_total",
+            Kind::Counter,
+            "User and system CPU time spent.",
+            process.cpu_seconds,
+        ),
+        (
+            "process_max_fds",
+            Kind::Gauge,
+            "File descriptors that may be open.",
+            whole(process.max_fds),
+        ),
+        (
+            "process_open_fds",
+            Kind::Gauge,
+            "File descriptors that are open.",
+            whole(process.open_fds),
+        ),
+        (
+            "process_resident_memory_bytes",
+            Kind::Gauge,
+            "Memory resident.",
+            whole(process.resident_bytes),
+        ),
+        (
+            "process_start_time_seconds",
+            Kind::Gauge,
+            "When the process started, in seconds since 1970.",
+            Some(started.unix_seconds()),
+        ),
+        (
+            "process_threads",
+            Kind::Gauge,
+            "Threads of the operating system.",
+            whole(process.threads),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            Kind::Gauge,
+            "Address space in use.",
+            whole(process.virtual_bytes),
+        ),
+    ] {
+        let Some(value) = value else { continue };
+        let usual = names == ProcessNames::Usual && !store.is_exposed(name);
+        let name = match usual {
+            true => name.to_owned(),
+            false => format!("exporter_proxy_{name}"),
+        };
+        out.family(&name, kind, help).sample(&[], value);
+    }
+}
