@@ -33,6 +33,7 @@ mod operations_ending;
 mod operations_lines;
 mod pingpong;
 mod places;
+mod own_metrics;
 mod poll;
 mod poll_answers;
 mod poll_connections;
