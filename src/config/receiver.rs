@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 use super::document::{Node, Value};
 use super::reader::Table;
 use super::value::{
-    Address, address, boolean, buffer_size, choice, integer, positive_duration, size, text,
-    write_duration, write_duration_option, write_size,
+    Address, address, boolean, buffer_size, choice, duration, integer, positive_duration, size,
+    text, write_duration, write_duration_option, write_size,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,10 +35,12 @@ pub struct Receiver {
     pub max_app_name: usize,
     /// Apps known at once.
     pub max_apps: usize,
-    /// For a message to arrive whole, once its first byte is here.
+    /// For a message to arrive whole, once its first byte is here; zero is for
+    /// ever. The original waits for ever.
     #[serde(serialize_with = "write_duration")]
     pub message_timeout: Duration,
-    /// For a connection to send nothing at all.
+    /// For a connection to send nothing at all; zero is for ever. The original
+    /// waits for ever, and its senders pause as long as they like.
     #[serde(serialize_with = "write_duration")]
     pub idle_timeout: Duration,
     /// For an app to be kept after it was last heard from; for ever where it
@@ -173,12 +175,8 @@ pub fn read(mut table: Table<'_>) -> Receiver {
         max_buffered: table.take("max_buffered", 256 << 20, size),
         max_app_name: table.take("max_app_name", 256, integer(1, 4096)),
         max_apps: table.take("max_apps", 100_000, integer(1, 100_000_000)),
-        message_timeout: table.take(
-            "message_timeout",
-            Duration::from_secs(10),
-            positive_duration,
-        ),
-        idle_timeout: table.take("idle_timeout", Duration::from_secs(300), positive_duration),
+        message_timeout: table.take("message_timeout", Duration::from_secs(3600), duration),
+        idle_timeout: table.take("idle_timeout", Duration::ZERO, duration),
         app_ttl: table.take_option("app_ttl", positive_duration),
     };
     table.finish();

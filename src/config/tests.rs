@@ -77,6 +77,16 @@ fn the_file_of_the_original_is_valid() {
 }
 
 #[test]
+fn senders_of_the_original_may_be_idle_and_slow() {
+    let receiver = read("").receiver;
+    assert_eq!(receiver.idle_timeout, Duration::ZERO, "it never ends");
+    assert!(receiver.message_timeout >= Duration::from_secs(3600));
+    let never = read("[receiver]\nmessage_timeout = 0\nidle_timeout = \"0s\"\n");
+    assert_eq!(never.receiver.message_timeout, Duration::ZERO);
+    assert_eq!(read(&never.to_toml()), never);
+}
+
+#[test]
 fn the_shipped_file_says_the_defaults() {
     let mut shipped = read(include_str!("../../config.toml"));
     // Polling alone is shown with an example, switched off.
@@ -147,7 +157,7 @@ fn each_key_refuses_a_bad_value() {
         ("receiver", "max_buffered", "\"1TB\""),
         ("receiver", "max_app_name", "0"),
         ("receiver", "max_apps", "0"),
-        ("receiver", "message_timeout", "0"),
+        ("receiver", "message_timeout", "-1"),
         ("receiver", "idle_timeout", "\"1 hour\""),
         ("receiver", "app_ttl", "0"),
         ("exposition", "mode", "\"raw\""),

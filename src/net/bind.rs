@@ -55,6 +55,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // A restart must not wait for connections of the run before it.
     socket.set_reuseaddr(true)?;
+    // Connections have this from their listener. It finds out those whose other
+    // side is gone without a word, which may be idle for ever.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -51,5 +51,6 @@ mod receive;
 mod sender_log;
 mod shutdown;
 mod signals;
+mod slow_senders;
 mod values;
 mod webhooks;

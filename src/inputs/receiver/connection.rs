@@ -97,8 +97,8 @@ impl<'r> Exchange<'r> {
         let mut pace: Option<Pace> = None;
         loop {
             let deadline = match begun {
-                Some((_, at)) => at + config.message_timeout,
-                None => Instant::now() + config.idle_timeout,
+                Some((_, at)) => after(at, config.message_timeout),
+                None => after(Instant::now(), config.idle_timeout),
             };
             let too_slow = async {
                 match &mut pace {
@@ -144,7 +144,7 @@ impl<'r> Exchange<'r> {
                 () = too_slow => return Err(self.too_slow()),
                 // What has begun may still finish.
                 () = stop.cancelled(), if begun.is_none() => return Ok(()),
-                () = sleep_until(deadline) => {
+                () = until(deadline) => {
                     if begun.is_none() {
                         let (peer, waited) = (self.peer, config.idle_timeout);
                         sender_log::write(Line::Connection, format_args!("{peer}: nothing came for {waited:?}; closing"));
@@ -314,6 +314,19 @@ impl<'r> Exchange<'r> {
             let line = format!("error: {which}{failure}\n");
             let _ = answer(stream, line.as_bytes(), !self.in_the_way).await;
         }
+    }
+}
+
+/// The moment so long after `start`; `None` where the time is zero, which is
+/// never.
+fn after(start: Instant, time: Duration) -> Option<Instant> {
+    (!time.is_zero()).then(|| start + time)
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
     }
 }
 
