@@ -94,13 +94,13 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_connections_evicted_total",
         Kind::Counter,
-        "Connections closed so that others are served, by reason: idle made no progress, share is \
+        "Connections closed so that others are served, by result: idle made no progress, share is \
          of an address with more than its share, full waited for a place in vain, accept_error \
          was idle when descriptors or memory ran out.",
     );
     for listener in ListenerName::ALL {
         for why in Eviction::ALL {
-            let labels = [("listener", listener.as_str()), ("reason", why.as_str())];
+            let labels = [("listener", listener.as_str()), ("result", why.as_str())];
             family.sample(&labels, telemetry.listener(listener).evicted(why) as f64);
         }
     }

@@ -49,7 +49,7 @@ fn a_sender_gets_through_beside_3000_silent_connections() {
     let open = proxy.sample("exporter_proxy_connections_open{listener=\"tcp\"}");
     assert!(open >= Some(1_500.0), "{open:?}");
     let evicted =
-        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"tcp\",reason=\"idle\"}");
+        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"tcp\",result=\"idle\"}");
     assert!(evicted >= Some(900.0), "{evicted:?}");
     // The Unix socket has permits of its own.
     assert_eq!(proxy.push_unix(b"{\"local\":\"m 1\"}"), "");
@@ -92,7 +92,7 @@ fn http_connections_past_the_bound_make_room_for_a_scrape() {
     let metrics = proxy.metrics();
     assert!(metrics.contains("exporter_proxy_build_info"), "{metrics}");
     let evicted =
-        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"http\",reason=\"idle\"}");
+        proxy.sample("exporter_proxy_connections_evicted_total{listener=\"http\",result=\"idle\"}");
     assert!(evicted >= Some(150.0), "{evicted:?}");
     drop((quiet, half));
 }

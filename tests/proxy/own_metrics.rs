@@ -139,7 +139,9 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     found.extend(exposed(&proxy.metrics()));
     let documented = documented();
     let names = |families: &Families| families.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(names(&found), names(&documented));
+    let (found_names, listed_names) = (names(&found), names(&documented));
+    let differ: Vec<_> = found_names.symmetric_difference(&listed_names).collect();
+    assert_eq!(differ, [""; 0], "exposed or listed, and not both");
     for (name, row) in &documented {
         assert_eq!(&found[name], row, "{name}");
     }

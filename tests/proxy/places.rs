@@ -69,7 +69,7 @@ fn open(proxy: &Proxy, listener: &str) -> f64 {
 
 fn evicted(proxy: &Proxy, listener: &str, reason: &str) -> f64 {
     let series = format!(
-        "exporter_proxy_connections_evicted_total{{listener=\"{listener}\",reason=\"{reason}\"}}"
+        "exporter_proxy_connections_evicted_total{{listener=\"{listener}\",result=\"{reason}\"}}"
     );
     proxy.sample(&series).unwrap_or_default()
 }
