@@ -126,7 +126,7 @@ fn a_message_that_trickles_keeps_no_place_from_a_sender() {
 fn pings_keep_no_place_from_a_scrape() {
     let proxy = Proxy::start("[exporter]\nmax_connections = 20\n");
     // Those that ping without pause move many bytes too.
-    let ping = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n";
+    let ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let _hasty = Crowd::start(2, Duration::from_micros(100), &proxy.http, ping);
     let crowd = Crowd::start(20, Duration::from_millis(100), &proxy.http, ping);
     for _ in 0..3 {
@@ -147,14 +147,14 @@ fn a_scraper_that_waits_keeps_its_connection_beside_those_that_only_ping() {
     scraper.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut scrape = || {
         scraper
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
         read_answer(&mut scraper, true)
             .expect("it is answered")
             .status
     };
     assert_eq!(scrape(), 200);
-    let ping = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n";
+    let ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let crowd = Crowd::start(30, Duration::from_millis(50), &proxy.http, ping);
     // It is the one that has been still for longest by far.
     eventually(
