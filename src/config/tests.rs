@@ -91,8 +91,16 @@ fn the_shipped_file_says_the_defaults() {
     let mut shipped = read(include_str!("../../config.toml"));
     // Polling alone is shown with an example, switched off.
     assert!(!shipped.poll_external.poll_other_scrape_endpoints);
-    shipped.poll_external = Config::default().poll_external;
-    assert_eq!(shipped, Config::default());
+    let defaults = Config::default();
+    let poll = &mut shipped.poll_external;
+    poll.poll_other_scrape_endpoints = defaults.poll_external.poll_other_scrape_endpoints;
+    let target = poll.targets.swap_remove(0);
+    poll.targets.clear();
+    assert_eq!(shipped, defaults);
+    // So are those of a target that says nothing of its own.
+    let url = target.url.to_string();
+    let plain = read(&format!("[[poll_external.targets]]\nurl = \"{url}\"\n"));
+    assert_eq!(plain.poll_external.targets, [target]);
 }
 
 #[test]
@@ -241,6 +249,11 @@ fn each_key_refuses_a_bad_value() {
             "[\"unix://a.sock:/m\"]",
         ),
         ("poll_external", "allow_invalid_certs", "0"),
+        ("poll_external", "follow_redirects", "\"no\""),
+        ("poll_external", "proxy_from_environment", "1"),
+        ("poll_external", "proxy_url", "\"socks5://a:1\""),
+        ("poll_external", "proxy_url", "\"a:1\""),
+        ("poll_external", "proxy_url", "\"nothing\""),
         ("poll_external", "poll_interval", "0"),
         ("poll_external", "client_timeout", "0"),
         ("poll_external", "stale_after", "\"never\""),
@@ -509,4 +522,45 @@ fn what_is_printed_reads_back_the_same() {
     );
     assert_eq!(read(&config.to_toml()), config);
     assert_eq!(read(&Config::default().to_toml()), Config::default());
+}
+
+#[test]
+fn polls_go_through_one_proxy_or_that_of_the_environment() {
+    let poll = read("[poll_external]\nproxy_url = \"http://a:1\"\n").poll_external;
+    assert_eq!(poll.proxy_url.unwrap().0.as_str(), "http://a:1/");
+    assert!(!poll.proxy_from_environment);
+    let found =
+        faults("[poll_external]\nproxy_from_environment = true\nproxy_url = \"http://a:1\"\n");
+    assert_eq!(
+        found,
+        [
+            "test.toml:3:13: polls go through either `proxy_url` or, by `proxy_from_environment`, the environment's proxy, not both"
+        ]
+    );
+}
+
+#[test]
+fn secrets_of_urls_are_in_no_name_and_in_no_text_of_settings() {
+    let config = read(
+        "[poll_external]\nproxy_url = \"http://ada:hush@a:1\"\nother_scrape_endpoints = [\n\
+         \"http://h:1/a?token=hush&x=1\", \"http://h:1/b\", \"http://ada:hush@i/\",\n\
+         \"unix:///x.sock:/m?sig=hush\", \"unix:///x.sock:/n\"]\n",
+    );
+    let shown = format!("{config:?}\n{}", config.to_toml());
+    assert!(!shown.contains("hush"), "{shown}");
+    for text in [
+        "\"external_poll: h:1/a?token=***&x=1\"",
+        "http://***@i/",
+        "unix:///x.sock:/m?sig=***",
+    ] {
+        assert!(shown.contains(text), "{text} in {shown}");
+    }
+    let found = faults(
+        "[poll_external]\nother_scrape_endpoints = [\"http://h/a?token=hush\",\n\"http://h/a?token=hush2\"]\n",
+    );
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("give it a `name` of its own") && !found[0].contains("hush"),
+        "{found:?}"
+    );
 }

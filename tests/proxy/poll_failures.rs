@@ -2,8 +2,11 @@
 //! is to be seen everywhere, and a recovery is noticed.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -343,4 +346,45 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
     let told = Instant::now();
     assert!(proxy.wait().success());
     assert!(told.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_name_that_is_not_known_and_a_server_without_tls_are_told_in_short() {
+    let patient = "timeout = \"50s\"";
+    let proxy = Proxy::start(&target(&format!(
+        "url = \"http://nowhere.invalid/\"\n{patient}"
+    )));
+    await_failure(&proxy, "dns", "dns: nowhere.invalid:80: ");
+    assert_eq!(
+        problem(&proxy).matches(": ").count(),
+        2,
+        "{}",
+        problem(&proxy)
+    );
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let answers = [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""]
+            .into_iter()
+            .cycle();
+        for (stream, answer) in listener.incoming().zip(answers) {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    let url = format!("url = \"https://{address}/\"\n{patient}");
+    let proxy = Proxy::start(&target(&url));
+    let closed = format!("tls: {address}: the connection was closed during the handshake");
+    eventually(|| problem(&proxy), |problem| *problem == closed);
+    eventually(
+        || problem(&proxy),
+        |problem| problem.contains("is it http://?"),
+    );
+    let told = format!("tls: {address}: no TLS (");
+    eventually(|| problem(&proxy), |problem| problem.starts_with(&told));
+
+    let proxy = Proxy::start(&target("url = \"unix:///nowhere.sock:/metrics\""));
+    await_failure(&proxy, "connect", "connect: /nowhere.sock: no such file");
 }

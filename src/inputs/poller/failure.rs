@@ -95,6 +95,10 @@ fn explain(problem: &reqwest::Error) -> (Reason, String) {
         };
         return (Reason::Tls, what);
     }
+    if problem.is_connect() && is_end(problem) {
+        let what = "the connection was closed during the handshake";
+        return (Reason::Tls, what.to_owned());
+    }
     let reason = if problem.is_timeout() {
         Reason::Timeout
     } else if is_lookup(problem) {
@@ -115,6 +119,7 @@ fn explain(problem: &reqwest::Error) -> (Reason, String) {
         },
         None => problem.to_string(),
     };
+    let what = what.strip_prefix(LOOKUP).unwrap_or(&what).to_owned();
     (reason, what)
 }
 
@@ -145,8 +150,10 @@ fn words(problem: &io::Error) -> String {
         }
         _ => problem.to_string(),
     };
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.strip_prefix(LOOKUP).unwrap_or(text).to_owned()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -164,11 +171,6 @@ mod tests {
         ] {
             assert_eq!(words(&io::Error::from_raw_os_error(code)), told);
         }
-        let lookup = format!("{LOOKUP}Name or service not known");
-        assert_eq!(
-            words(&io::Error::other(lookup)),
-            "Name or service not known"
-        );
     }
 
     #[test]

@@ -183,10 +183,7 @@ impl PolledTarget {
         let now = Now::read();
         let stored = fetched.and_then(|fetched| self.store(fetched, now));
         let result = stored.as_ref().map_err(|failure| failure.reason).copied();
-        self.stats.note(result, started.elapsed(), now);
-        self.log(&stored);
-        self.last = Some(result);
-        if let Err(failure) = stored {
+        if let Err(failure) = &stored {
             let fail = Change::Fail {
                 id: self.id.clone(),
                 origin: self.origin(Peer::Unknown),
@@ -196,6 +193,9 @@ impl PolledTarget {
             // Nothing that only fails is refused.
             let _ = self.store.apply(Write::one(fail), now);
         }
+        self.stats.note(result, started.elapsed(), now);
+        self.log(&stored);
+        self.last = Some(result);
     }
 
     /// Stores a text, if it is one that can be shown.
