@@ -224,7 +224,7 @@ fn a_target_that_never_answered_is_failing_with_its_problem() {
 }
 
 fn drop_listener() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
