@@ -158,7 +158,7 @@ fn a_packed_answer_is_bounded_by_what_it_unpacks_to() {
     let upstream = Upstream::start(|_| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         std::io::copy(
-            &mut std::io::Read::take(std::io::repeat(b'#'), 1 << 20),
+            &mut Read::take(std::io::repeat(b'#'), 1 << 20),
             &mut encoder,
         )
         .unwrap();
