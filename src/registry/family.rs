@@ -267,7 +267,7 @@ pub fn weight_of(name: &str, labels: &str, state: &State) -> usize {
     let more = match state {
         State::Value(_) => 0,
         State::Window(_) => Window::WEIGHT,
-        State::Summary(_) => 24,
+        State::Summary(_) => 32,
         State::Histogram(histogram) => {
             let bounds = histogram.bounds.len();
             let parts = histogram.parts.as_ref().map_or(0, |_| 8 * (bounds + 1));

@@ -31,23 +31,24 @@ pub struct Histogram {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parts(Box<[u64]>);
 
-impl Parts {
-    const HALF: u64 = 1 << 63;
+/// What a part begins at.
+pub const HALF: u64 = 1 << 63;
 
+impl Parts {
     fn new(bounds: usize) -> Self {
-        Parts(vec![Parts::HALF; bounds + 1].into())
+        Parts(vec![HALF; bounds + 1].into())
     }
 }
 
 /// A count as its whole number and the rest in units of 2^-64.
-fn split(count: f64) -> (f64, u64) {
+pub fn split(count: f64) -> (f64, u64) {
     const UNITS: f64 = 18_446_744_073_709_551_616.0;
     let whole = count.trunc();
     (whole, ((count - whole) * UNITS) as u64)
 }
 
 /// Adds to a count and its part.
-fn carry(count: &mut f64, part: &mut u64, (whole, more): (f64, u64)) {
+pub fn carry(count: &mut f64, part: &mut u64, (whole, more): (f64, u64)) {
     let (sum, over) = part.overflowing_add(more);
     *part = sum;
     *count += whole + f64::from(u8::from(over));
@@ -259,7 +260,7 @@ impl Histogram {
         if let Some(Parts(parts)) = &mut self.parts {
             let last = parts[parts.len() - 1];
             let kept = places.iter();
-            let kept = kept.map(|place| place.map_or(Parts::HALF, |place| parts[place]));
+            let kept = kept.map(|place| place.map_or(HALF, |place| parts[place]));
             *parts = kept.chain([last]).collect();
         }
         self.bounds = Arc::from(bounds);

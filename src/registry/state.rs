@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::block::NEVER;
-use super::histogram::{Counts, Histogram, added, finite};
+use super::histogram::{Counts, HALF, Histogram, added, carry, finite, split};
 use super::window::Window;
 use super::{BucketConflict, Change};
 use crate::exposition::Kind;
@@ -18,10 +18,24 @@ pub enum State {
     Summary(Summary),
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
     pub sum: Option<f64>,
+    /// Whole, as OpenMetrics wants it.
     pub count: Option<f64>,
+    /// What is carried beside the count, as in
+    /// [`Parts`](super::histogram::Parts).
+    part: u64,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Summary {
+            sum: None,
+            count: None,
+            part: HALF,
+        }
+    }
 }
 
 impl Summary {
@@ -231,10 +245,14 @@ fn changed_summary(
         Some(State::Summary(summary)) => *summary,
         _ => Summary::default(),
     };
-    let summary = Summary {
+    let mut summary = Summary {
         sum: added(before.sum, sum),
-        count: added(before.count, count),
+        ..before
     };
+    if let Some(more) = count {
+        let count = summary.count.get_or_insert(0.0);
+        carry(count, &mut summary.part, split(more));
+    }
     finite("the sum with all before", summary.sum.unwrap_or_default())?;
     let count = summary.count.unwrap_or_default();
     finite("the count with all before", count)?;
@@ -389,6 +407,7 @@ mod tests {
         let expected = Summary {
             sum: Some(-0.5),
             count: Some(3.0),
+            ..Summary::default()
         };
         assert_eq!(second, State::Summary(expected));
         for (sum, count) in [
@@ -398,6 +417,16 @@ mod tests {
             (None, Some(f64::INFINITY)),
         ] {
             assert!(summary(Some(first.clone()), sum, count).is_err());
+        }
+        // Fractions are carried, and the count is whole.
+        let mut carried = None;
+        for shown in [0.0, 1.0, 1.0, 2.0, 2.0] {
+            let after = summary(carried, None, Some(0.4)).unwrap();
+            let State::Summary(summary) = &after else {
+                panic!("it is no summary");
+            };
+            assert_eq!(summary.count, Some(shown));
+            carried = Some(after);
         }
         let count_only = summary(None, None, Some(1.0)).unwrap();
         assert_eq!((first.lines(), count_only.lines()), (2, 1));
