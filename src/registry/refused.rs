@@ -2,6 +2,8 @@
 
 use crate::exposition::counted;
 
+use crate::exposition::write_number;
+
 /// Why a batch changed nothing. Texts of senders are cut short in here.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
@@ -24,7 +26,7 @@ pub enum Refused {
     },
     #[error("{name:?} is no name of a family")]
     Name { name: String },
-    #[error("series {series}: {what} is {value}, and must be {need}")]
+    #[error("series {series}: {what} is {}, and must be {need}", number_text(*value))]
     Value {
         series: String,
         what: &'static str,
@@ -69,6 +71,13 @@ pub enum Refused {
         bounds: usize,
         limit: usize,
     },
+}
+
+/// A number as it stands in a text: `+Inf` and not `inf`.
+fn number_text(value: f64) -> String {
+    let mut text = String::new();
+    write_number(&mut text, value);
+    text
 }
 
 /// A family's name for people, cut short.
