@@ -112,6 +112,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
         now: Now::read(),
         left: limit,
         last: None,
+        looked_at: None,
         state: Written::Nothing,
     };
     reply::list(lists, true, Box::new(page)).await
@@ -124,8 +125,9 @@ struct Page {
     now: Now,
     /// Groups that the page has room for.
     left: usize,
-    /// The last group on it.
+    /// The last group on it, and the last that was looked at.
     last: Option<SectionId>,
+    looked_at: Option<SectionId>,
     state: Written,
 }
 
@@ -149,6 +151,11 @@ impl Iterator for Page {
         self.state = Written::Groups;
         for _ in 0..AT_ONCE {
             let next = match self.scan.next() {
+                // The next page goes on from here, with time of its own.
+                Some((id, ..)) if self.filter.selectors.are_spent() => {
+                    let from = self.looked_at.as_ref().unwrap_or(&id);
+                    Some(from.name.to_string())
+                }
                 Some((id, group, section)) if self.filter.matches(&group, &section, self.now) => {
                     if self.left > 0 {
                         self.left -= 1;
@@ -156,16 +163,20 @@ impl Iterator for Page {
                         let shown = described(&id, &group, &section, self.now);
                         serde_json::to_writer(&mut out, &shown)
                             .expect("a JSON value can be written");
-                        self.last = Some(id);
+                        self.last = Some(id.clone());
+                        self.looked_at = Some(id);
                         if out.len() >= PIECE {
                             break;
                         }
                         continue;
                     }
                     // One more tells that there is another page.
-                    self.last.as_ref().map(|id| &*id.name)
+                    self.last.as_ref().map(|id| id.name.to_string())
                 }
-                Some(_) => continue,
+                Some((id, ..)) => {
+                    self.looked_at = Some(id);
+                    continue;
+                }
                 None => None,
             };
             let end = format!("],\"next\":{}}},\"status\":\"success\"}}\n", json!(next));
@@ -191,20 +202,36 @@ pub async fn remove(call: &Call<'_>) -> Reply {
         if filter.is_empty() {
             return Err("which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them".to_owned());
         }
-        Ok(remove_matching(&store, &filter, dry_run))
+        let removed = remove_matching(&store, &filter, dry_run);
+        match filter.selectors.are_spent() {
+            true => Ok(Err(removed.0)),
+            false => Ok(Ok(removed)),
+        }
     });
     let removed = removed.await;
-    if let Ok(Ok((count, _))) = &removed
+    if let Ok(Ok(Ok((count, _)) | Err(count))) = &removed
         && !dry_run
     {
         let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
         sender_log::write(Line::Removal, format_args!("{peer} removes {groups}"));
     }
-    let shown = |(count, listed)| {
-        reply::json(&json!({
+    let shown = |removed| match removed {
+        Ok((count, listed)) => reply::json(&json!({
             "status": "success",
             "data": { "dry_run": dry_run, "count": count, "groups": listed },
-        }))
+        })),
+        Err(count) => {
+            let done = if dry_run {
+                "match so far"
+            } else {
+                "are removed"
+            };
+            let problem = format!(
+                "the regular expressions take too long for what is held: {count} groups {done}; \
+                 make them narrower, or send the request again"
+            );
+            wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
+        }
     };
     told(removed.map(|removed| removed.map(shown)))
 }
@@ -245,6 +272,9 @@ fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize
         for (id, group, section) in &mut scan {
             if filter.matches(&group, &section, now) {
                 page.push((id, group));
+            }
+            if filter.selectors.are_spent() {
+                break;
             }
             if page.len() >= AT_ONCE {
                 ended = false;

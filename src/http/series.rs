@@ -13,6 +13,7 @@ use super::reply::{self, Reply};
 use crate::push::selector::Selectors;
 use crate::push::{Fault, Group, Meant, Removed, remove_series};
 use crate::store::Now;
+use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{PushMethod, Reason};
 
 /// `DELETE series`: removes those that match; 404 where none does.
@@ -35,11 +36,27 @@ pub async fn remove(call: &Call<'_>) -> Reply {
         Err(problem) => return failed(&problem),
     };
     match removed(call, Meant::Matching(selectors), dry_run).await {
+        Ok(Removed {
+            stopped: true,
+            count,
+            ..
+        }) => {
+            let done = if dry_run {
+                "match so far"
+            } else {
+                "are removed"
+            };
+            let problem = format!(
+                "the regular expressions take too long for what is held: {count} series {done}; \
+                 make them narrower, or send the request again"
+            );
+            wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
+        }
         Ok(Removed { count: 0, .. }) if !dry_run => {
             let problem = "no aggregated series matches";
             wrong(StatusCode::NOT_FOUND, "not_found", problem)
         }
-        Ok(Removed { count, listed }) => reply::json(&json!({
+        Ok(Removed { count, listed, .. }) => reply::json(&json!({
             "status": "success",
             "data": { "dry_run": dry_run, "count": count, "series": listed },
         })),
@@ -82,13 +99,19 @@ pub async fn removed(call: &Call<'_>, meant: Meant, dry_run: bool) -> Result<Rem
         Err(problem) => return Err(failed(&problem)),
     };
     if !dry_run && removed.count > 0 {
-        log::info!("{} removes {} aggregated series", call.peer, removed.count);
+        let (peer, count) = (call.peer, removed.count);
+        sender_log::write(
+            Line::Removal,
+            format_args!("{peer} removes {count} aggregated series"),
+        );
     }
     Ok(removed)
 }
 
 fn failed(problem: &dyn std::fmt::Display) -> Reply {
-    log::error!("aggregated series cannot be removed: {problem}");
+    sender_log::fault(format_args!(
+        "aggregated series cannot be removed: {problem}"
+    ));
     let problem = "the series cannot be removed; the log says why";
     wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
 }

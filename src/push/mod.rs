@@ -10,7 +10,8 @@
 //! - `points`: histograms and summaries are made whole.
 //! - `replace`: families become a write that replaces those of a group.
 //! - [`batch`]: several groups in one body.
-//! - [`selector`]: which groups or series are meant.
+//! - [`selector`]: which groups or series are meant; `pattern`, their
+//!   regular expressions.
 //! - `remove`: aggregated series are removed.
 //!
 //! [`Intake`] is what all of it is asked through. How requests are read and
@@ -27,6 +28,7 @@ mod fault;
 pub mod group;
 mod idempotency;
 mod media;
+mod pattern;
 mod points;
 mod remove;
 mod replace;

@@ -50,6 +50,8 @@ pub struct Removed {
     pub count: usize,
     /// The labels of the first ones, the name among them.
     pub listed: Vec<BTreeMap<String, String>>,
+    /// It was not gone on with, since patterns took too long.
+    pub stopped: bool,
 }
 
 /// Removes series, some at a time so that others go on between; with `dry_run`
@@ -83,6 +85,12 @@ pub fn remove_series(
         removed
             .listed
             .extend(found.iter().take(room).map(Labels::shown));
+        if let Meant::Matching(selectors) = meant
+            && selectors.are_spent()
+        {
+            removed.stopped = true;
+            break;
+        }
     }
     Ok(removed)
 }

@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 
-use regex::{Regex, RegexBuilder};
-
 use super::Group;
+use super::pattern::{Pattern, Spent};
 
 /// Selectors, any of which may match.
 #[derive(Debug, Clone, Default)]
 pub struct Selectors {
     selectors: Vec<Selector>,
+    spent: Spent,
 }
 
 /// `{job="x",instance=~"a.*"}`: all matchers must hold.
@@ -30,7 +30,7 @@ struct Matcher {
 #[derive(Debug, Clone)]
 enum Test {
     Equal(String),
-    Match(Regex),
+    Match(Pattern),
 }
 
 /// What all selectors of one request have together: selectors, matchers,
@@ -38,7 +38,7 @@ enum Test {
 const MOST_SELECTORS: usize = 64;
 const MOST_MATCHERS: usize = 64;
 const LONGEST: usize = 16 << 10;
-const LARGEST_REGEXES: usize = 1 << 20;
+const LARGEST_REGEXES: usize = 256 << 10;
 
 impl Selectors {
     /// Reads the selectors of a request for groups, and compiles their regular
@@ -71,8 +71,9 @@ impl Selectors {
         // Each has an equal share, so that their order does not count.
         let patterns = written.iter().flatten().filter(|it| it.is_pattern);
         let share = LARGEST_REGEXES / patterns.count().max(1);
+        let spent = Spent::default();
         let compiled = |matchers: Vec<Written>| {
-            let matchers = matchers.into_iter().map(|it| it.compiled(share));
+            let matchers = matchers.into_iter().map(|it| it.compiled(share, &spent));
             Ok(Selector {
                 matchers: matchers.collect::<Result<_, String>>()?,
             })
@@ -82,12 +83,18 @@ impl Selectors {
                 .into_iter()
                 .map(compiled)
                 .collect::<Result<_, String>>()?,
+            spent,
         })
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.selectors.is_empty()
+    }
+
+    /// Whether patterns took so long that nothing is matched any more.
+    pub fn are_spent(&self) -> bool {
+        self.spent.is_all()
     }
 
     /// Whether one of them matches the labels of a group.
@@ -110,10 +117,11 @@ impl Selector {
         self.matchers.iter().all(|matcher| {
             let value = value(&matcher.label);
             let holds = match &matcher.test {
-                Test::Equal(expected) => value == *expected,
-                Test::Match(expected) => expected.is_match(&value),
+                Test::Equal(expected) => Some(value == *expected),
+                Test::Match(pattern) => pattern.matches(&value),
             };
-            holds != matcher.negated
+            // What is not known selects nothing, negated or not.
+            holds.is_some_and(|holds| holds != matcher.negated)
         })
     }
 }
@@ -139,10 +147,10 @@ impl Written {
         }
     }
 
-    fn compiled(self, most: usize) -> Result<Matcher, String> {
+    fn compiled(self, most: usize, spent: &Spent) -> Result<Matcher, String> {
         Ok(Matcher {
             test: match self.is_pattern {
-                true => Test::Match(anchored(&self.value, most)?),
+                true => Test::Match(Pattern::new(&self.value, most, spent)?),
                 false => Test::Equal(self.value),
             },
             label: self.label,
@@ -244,36 +252,6 @@ fn matcher(text: &str) -> Result<(Written, &str), String> {
     Ok((matcher, rest))
 }
 
-/// A pattern that must match the whole value, as Prometheus has it, compiled
-/// to at most so many bytes.
-fn anchored(pattern: &str, most: usize) -> Result<Regex, String> {
-    let build = |pattern: &str, most: usize| {
-        RegexBuilder::new(pattern)
-            .size_limit(most)
-            .dfa_size_limit(most)
-            .build()
-    };
-    let told = |problem: regex::Error| {
-        let problem = match problem {
-            regex::Error::CompiledTooBig(_) => {
-                "it takes too much memory, or with others in the request does".to_owned()
-            }
-            problem => {
-                let problem = problem.to_string();
-                problem.lines().last().unwrap_or_default().to_owned()
-            }
-        };
-        format!("{pattern:?} is no regular expression that is taken: {problem}")
-    };
-    // Alone first: `a)|(b` is none, though it would be one between brackets.
-    // It is read only: compiling it ends where it begins.
-    match build(pattern, 0) {
-        Ok(_) | Err(regex::Error::CompiledTooBig(_)) => {}
-        Err(problem) => return Err(told(problem)),
-    }
-    build(&format!("^(?s:{pattern})$"), most).map_err(told)
-}
-
 /// Text in quotes, with the escapes of PromQL that texts need.
 fn quoted(text: &str) -> Result<(String, &str), String> {
     let quote = text
@@ -328,7 +306,7 @@ mod tests {
         assert!(!Selectors::parse(&two[..1]).unwrap().matches(&x));
         assert!(many("{}", 64).unwrap().matches(&x));
         assert!(many(r#"{job=~"x.*"}"#, 64).unwrap().matches(&x));
-        let fine = r#"{job=~"\\w+-\\w{1,10}|x"}"#;
+        let fine = r#"{job=~"(?:.?){20}-\\w{1,10}|x"}"#;
         assert!(many(fine, 1).unwrap().matches(&x));
         let long = format!("{{job=\"{}\"}}", "x".repeat(1000));
         for (text, count, words) in [
@@ -427,6 +405,7 @@ mod tests {
             ("{job=~\"(\"}", "is no regular expression"),
             ("{job=~\"a)|(b\"}", "is no regular expression"),
             ("{job=~\"(a{1000}){1000}\"}", "is no regular expression"),
+            ("{job=~\"(.?){1000}y.*\"}", "too much memory"),
         ] {
             let fault = parse(text).unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");

@@ -140,7 +140,8 @@ impl Reason {
     pub fn quotes(self) -> bool {
         !matches!(
             self,
-            Reason::TooLarge
+            Reason::InvalidUtf8
+                | Reason::TooLarge
                 | Reason::TooManyApps
                 | Reason::TooManyGroups
                 | Reason::TooManyBytes
@@ -153,6 +154,12 @@ impl Reason {
                 | Reason::Truncated
                 | Reason::ConnectionLost
                 | Reason::Closed
+                | Reason::Connect
+                | Reason::Tls
+                | Reason::Status
+                | Reason::Redirect
+                | Reason::BadSetting
+                | Reason::Protocol
         )
     }
 

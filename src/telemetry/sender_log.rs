@@ -199,7 +199,7 @@ pub fn tell_left_out(at_the_end: bool) {
 
 /// A message for the log: where it may quote what was sent, its place and the
 /// reason in our words.
-fn without_excerpts(reason: Reason, message: &str) -> Cow<'_, str> {
+pub fn without_excerpts(reason: Reason, message: &str) -> Cow<'_, str> {
     if !reason.quotes() {
         return Cow::Borrowed(message);
     }

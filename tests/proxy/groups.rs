@@ -77,6 +77,47 @@ fn groups_are_listed_in_order_and_by_pages() {
 }
 
 #[test]
+fn regular_expressions_are_bounded_in_size_and_time() {
+    let proxy = Proxy::start("");
+    let value = |n: usize| {
+        let bits = (0..12_000).map(|at| ['a', 'b', 'b'][(at * at / 7 + n) % 3]);
+        format!("{n}{}", bits.collect::<String>())
+    };
+    for n in 0..6 {
+        let path = format!("/metrics/job/x/long/{}", value(n));
+        assert_eq!(proxy.push("PUT", &path, "m 1\n").status, 200);
+    }
+    let ask = |method: &str, pattern: &str, more: &str| {
+        let selector = encoded(&format!("{{long=~\"{pattern}\"}}"));
+        let path = format!("/api/v1/groups?match[]={selector}{more}");
+        proxy.push(method, &path, "")
+    };
+    for method in ["GET", "DELETE"] {
+        for (pattern, words) in [
+            ("(.?){1000}y.*".to_owned(), "it takes too much memory"),
+            ("x".repeat(1025), "at most 1024"),
+        ] {
+            let answer = ask(method, &pattern, "");
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            assert!(answer.text().contains(words), "{}", answer.text());
+        }
+    }
+    // The worst that fits: where its time is up a page ends, and the next one
+    // goes on, so that all are found in the end.
+    let slow = "[0-9].*a[ab]{40}.*";
+    let (mut found, mut after) = (0, String::new());
+    loop {
+        let page = ask("GET", slow, &format!("&after={}", encoded(&after))).json();
+        found += page["data"]["groups"].as_array().unwrap().len();
+        match page["data"]["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(found, 6);
+}
+
+#[test]
 fn a_group_is_described() {
     let proxy = proxy();
     assert_eq!(

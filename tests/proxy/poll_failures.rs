@@ -57,7 +57,7 @@ fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
     assert_eq!(success, Some(0.0));
     let wide = proxy.get("/apps?wide=1").text();
     assert!(wide.contains(&format!("{reason}: ")), "{wide}");
-    let log = logged(proxy, words, 1);
+    let log = logged(proxy, &format!("): {reason}: "), 1);
     assert!(log.contains("WARN"), "{log}");
 }
 

@@ -14,7 +14,7 @@ use crate::telemetry::{Reason, clip};
 #[derive(Debug)]
 pub struct Failure {
     pub reason: Reason,
-    message: String,
+    pub message: String,
 }
 
 /// What is said of a connection that ends too early.

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{PollExternal, Target};
 use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
+use crate::telemetry::sender_log;
 use crate::telemetry::{Reason, TargetStats, Telemetry};
 
 use clients::{Clients, LONGEST_KEPT, MOST_KEPT, SharedClient};
@@ -227,7 +228,16 @@ impl PolledTarget {
             Err(failure) if self.last == Some(Err(failure.reason)) => {
                 log::debug!("target {name}: {failure}");
             }
-            Err(failure) => log::warn!("target {name} ({}): {failure}", self.config.url),
+            Err(failure) => {
+                // What a target answers is quoted at debug alone. A line comes
+                // no more often than a poll.
+                let told = sender_log::without_excerpts(failure.reason, &failure.message);
+                let reason = failure.reason;
+                log::warn!("target {name} ({}): {reason}: {told}", self.config.url);
+                if *told != *failure.message {
+                    log::debug!("target {name}: {failure}");
+                }
+            }
             Ok(()) if matches!(self.last, Some(Err(_))) => {
                 log::info!("target {name} answers again");
             }
