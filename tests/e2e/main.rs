@@ -51,6 +51,9 @@ mod readers;
 /// Merged output, and what real readers make of it.
 mod merged;
 
+/// OpenMetrics, as the strictest of its parsers reads it.
+mod openmetrics;
+
 /// The checked-in code of the schema.
 mod schema;
 

@@ -343,3 +343,87 @@ fn points_of_one_series_at_several_times_are_kept_in_order() {
         "# TYPE m untyped\nm{a=\"1\"} 3\nm{a=\"2\"} 9\n"
     );
 }
+
+/// As `docs/compliance.md` has it.
+#[test]
+fn series_twice_are_refused_by_line_or_by_name() {
+    let proxy = Proxy::start(MERGED);
+    for (text, expected) in [
+        (
+            "m 1\nm 2\n",
+            "line 2, column 1: expected each series once, found that of line 1",
+        ),
+        (
+            "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 1\n",
+            "found that of line 1",
+        ),
+        ("m 1 5\nm 2 5\n", "found that of line 1"),
+        ("m{a=\"\"} 1\nm 1\n", "series m is exposed twice"),
+    ] {
+        let answer = push_app(&proxy, "app", text);
+        assert!(answer.contains(expected), "{text:?}: {answer}");
+        if !text.contains(" 5\n") {
+            let answer = proxy.push("PUT", "/metrics/job/j", text);
+            assert_eq!(answer.status, 400, "{text:?}: {}", answer.text());
+        }
+    }
+    let bounds = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\n";
+    let answer = proxy.push("PUT", "/metrics/job/j", bounds);
+    assert!(
+        answer.text().contains("1 and 1.0 are one number"),
+        "{}",
+        answer.text()
+    );
+}
+
+/// As `docs/compliance.md` has it.
+#[test]
+fn escapes_of_open_metrics_are_those_that_text_has() {
+    let proxy = Proxy::start(MERGED);
+    for refused in [
+        "m{a=\"b\\x\"} 1\n# EOF\n",
+        "{\"m\\x\"} 1\n# EOF\n",
+        "# HELP m a\\x\nm 1\n# EOF\n",
+        "m 1 # {a=\"b\\x\"} 1\n# EOF\n",
+    ] {
+        let answer = push_app(&proxy, "app", refused);
+        assert!(answer.contains("expected"), "{refused:?}: {answer}");
+    }
+    let taken = "# HELP m a\\\\x\nm{a=\"b\\\\x \\\"q\\\" \\n\"} 1\n# EOF\n";
+    assert_eq!(push_app(&proxy, "app", taken), "");
+    assert_eq!(
+        proxy.metrics(),
+        "# HELP m a\\\\x\n# TYPE m untyped\nm{a=\"b\\\\x \\\"q\\\" \\n\"} 1\n"
+    );
+}
+
+/// One of the reference's readers takes these as comments; no reader sees them
+/// but where a text is passed on as it is.
+#[test]
+fn a_type_without_a_kind_is_a_comment_where_the_text_is_written_anew() {
+    let text = "# TYPE v\nv 1\n# TYPE \n";
+    let proxy = Proxy::start(MERGED);
+    assert_eq!(push_app(&proxy, "app", text), "");
+    assert_eq!(
+        proxy
+            .push("PUT", "/metrics/job/j", text.replace('v', "w"))
+            .status,
+        200
+    );
+    assert!(
+        proxy.metrics().contains("# TYPE v untyped\nv 1\n"),
+        "{}",
+        proxy.metrics()
+    );
+    let validated = "[exporter]\nown_metrics = false\n[exposition]\nvalidate = true\n";
+    let proxy = Proxy::start(validated);
+    let answer = push_app(&proxy, "app", text);
+    assert!(answer.contains("line 1"), "{answer}");
+    assert!(answer.contains("\"counter\", \"gauge\""), "{answer}");
+    let twice = "# HELP a \n# HELP a \na 1\n# EOF\n";
+    let merged = Proxy::start(MERGED);
+    assert!(
+        push_app(&merged, "app", twice).contains("one HELP"),
+        "{twice}"
+    );
+}

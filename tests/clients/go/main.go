@@ -2,8 +2,8 @@
 //
 //	push-client ADDRESS push|add|delete METRICS CODING JOB [NAME=VALUE ...]
 //
-// METRICS is batch, rows, wrong or native, CODING is protobuf (the library's
-// default) or text.
+// METRICS is batch, rows, wrong, native or nothing, CODING is protobuf (the
+// library's default), text or openmetrics.
 package main
 
 import (
@@ -78,14 +78,18 @@ func run(arguments []string) error {
 		name, value, _ := strings.Cut(pair, "=")
 		pusher = pusher.Grouping(name, value)
 	}
-	if coding == "text" {
+	switch coding {
+	case "text":
 		pusher = pusher.Format(expfmt.NewFormat(expfmt.TypeTextPlain))
+	case "openmetrics":
+		pusher = pusher.Format(expfmt.NewFormat(expfmt.TypeOpenMetrics))
 	}
 	if verb == "delete" {
 		return pusher.Delete()
 	}
 	collectors := map[string]func() []prometheus.Collector{
 		"batch": batch, "rows": rows, "wrong": wrong, "native": native,
+		"nothing": func() []prometheus.Collector { return nil },
 	}[metrics]
 	for _, collector := range collectors() {
 		pusher = pusher.Collector(collector)
