@@ -313,12 +313,8 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
 }
 
 fn targets(out: &mut Encoder, store: &Store) {
-    out.family(
-        "exporter_proxy_targets",
-        Kind::Gauge,
-        "Polled targets that have been tried.",
-    )
-    .sample(&[], store.totals().targets as f64);
+    out.family("exporter_proxy_targets", Kind::Gauge, "Polled targets.")
+        .sample(&[], store.totals().targets as f64);
 }
 
 fn webhooks(out: &mut Encoder, stats: &WebhookStats) {

@@ -165,7 +165,7 @@ fn a_request_that_is_not_answered_in_time_is_not_sent_again() {
         1 => Act::Answer,
         _ => Act::Hang,
     });
-    let proxy = polling(&server, "interval = \"3s\"\ntimeout = \"300ms\"");
-    logged(&proxy, "timeout: no complete answer within 300ms", 1);
+    let proxy = polling(&server, "interval = \"4s\"\ntimeout = \"2s\"");
+    logged(&proxy, "timeout: no complete answer within 2s", 1);
     assert_eq!(server.requests(), [(1, 1), (1, 2)]);
 }

@@ -146,7 +146,7 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
 fn a_redirect_loop_is_given_up_after_ten() {
     let upstream = Upstream::start(|_| reply("301 Moved", &[("Location", "/loop")], b""));
     let proxy = Proxy::start(&target(&format!(
-        "url = \"http://{}/\"\ninterval = \"1h\"",
+        "url = \"http://{}/\"\ninterval = \"1h\"\ntimeout = \"50s\"",
         upstream.address
     )));
     await_failure(&proxy, "redirect", "too many redirects");
