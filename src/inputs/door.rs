@@ -8,8 +8,8 @@ use std::hash::RandomState;
 
 use crate::config::{self, Exposition, Mode};
 use crate::exposition::{
-    Added, Clash, Content, Families, Format, Limits, Normal, ParseError, Text, Timestamps,
-    format_of, normalize_as, plain_name, write_label_value,
+    Added, Clash, Content, Escaping, Families, Form, Format, Limits, Normal, ParseError, Text,
+    Timestamps, format_of, normalize_as, plain_name, write_label_value,
 };
 use crate::store::{Refused, SectionId};
 use crate::telemetry::{Reason, clip};
@@ -117,7 +117,9 @@ impl Door {
         }
         // Whole lines of what was UTF-8.
         let converted = String::from_utf8_lossy(&converted);
-        Ok(Content::Verbatim(Text::new(&converted)))
+        let shown = Form::Text(Escaping::AllowUtf8).show(&converted, None);
+        let text = shown.as_deref().unwrap_or(&converted);
+        Ok(Content::Verbatim(Text::new(text)))
     }
 
     fn normalize(
