@@ -8,12 +8,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ForwardTo, Listen, SocketPath};
+use crate::config::{Config, ForwardTo, Listen, Mode, SocketPath};
 use crate::http;
-use crate::inputs::door::Door;
+use crate::inputs::door::{self, Door};
 use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::receiver::{self, Receiver};
+use crate::inspector;
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Budget, Connection, Listener, Turns, raise_file_limit};
@@ -72,7 +73,7 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         // Fails only where somebody has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = Arc::new(Store::new(
+        let store = Store::new(
             store::Limits {
                 apps: config.receiver.max_apps,
                 groups: config.push.max_groups,
@@ -85,7 +86,9 @@ impl App {
                 },
             },
             config.exporter.own_metrics && config.exporter.app_metrics,
-        ));
+        );
+        let rules = door::rules(&config.exposition, config.exporter.own_metrics);
+        let store = Arc::new(store.with_rules(rules));
         let telemetry = Arc::new(Telemetry::new(Now::read(), bounds(&config)));
         let own_metrics = config.exporter.own_metrics;
         let hash = store.hasher().clone();
@@ -254,6 +257,11 @@ impl App {
         self.start_receiver(unix, ListenerName::Unix, received_unix, shared);
         self.start_operations();
         self.start_expiry();
+        if self.config.exposition.mode == Mode::Verbatim {
+            let (store, telemetry) = (Arc::clone(&self.store), Arc::clone(&self.telemetry));
+            let run = inspector::run(store, telemetry, self.stop.clone());
+            self.tasks.spawn(run);
+        }
 
         let places = Arc::default();
         let (pushed, scraped) = (

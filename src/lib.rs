@@ -25,6 +25,9 @@ pub mod push;
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
 
+// Looks at verbatim texts in the background.
+pub mod inspector;
+
 // Living families, which operations and aggregating pushes change. Knows no I/O.
 pub mod registry;
 

@@ -67,6 +67,14 @@ impl Negotiated {
     }
 }
 
+/// Whether a client that names what it reads also reads text.
+pub fn accepts_text(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    let mut offers = values.flat_map(|value| value.split(',')).filter_map(offer);
+    offers.any(|(quality, offer)| quality > 0.0 && offer.media == Media::Text)
+}
+
 /// Chooses among the forms that normal text can be shown in: the one with the
 /// highest quality, of several the one named first, and text where none is
 /// acceptable, since any answer is more use than none.

@@ -15,7 +15,7 @@ use super::reply::{self, Reply};
 use super::table::{Row, Ruled};
 use super::{Server, metrics, query};
 use crate::push::Fault;
-use crate::store::{Change, Now, Producer, Section, SectionId, Store, Write};
+use crate::store::{Change, Conflict, Now, Producer, Section, SectionId, Store, Suspect, Write};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{PushMethod, Reason, clip, dates, escaped};
 
@@ -226,6 +226,7 @@ const WIDE: [&str; 10] = [
     "Samples",
     "State",
     "Last Problem",
+    "Findings",
 ];
 
 fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
@@ -246,6 +247,7 @@ fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
         store.sample_lines(id).to_string(),
         section.state.as_str().to_owned(),
         or_dash(problem),
+        or_dash(findings(section)),
     ]
 }
 
@@ -268,10 +270,47 @@ fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value 
     if let Some(url) = &section.url {
         details["url"] = json!(**url);
     }
+    if let Some(findings) = &section.findings {
+        details["suspect"] = findings
+            .suspect
+            .as_ref()
+            .map_or(Value::Null, suspect_details);
+        details["conflicts"] = findings.conflicts.iter().map(conflict_details).collect();
+    }
     if id.producer == Producer::Group {
         details["expires_at"] = json!(section.expires(now).map(dates::rfc3339));
     }
     details
+}
+
+fn suspect_details(suspect: &Suspect) -> Value {
+    json!({
+        "reason": Reason::from(suspect).as_str(),
+        "line": suspect.line(),
+        "message": clip(&suspect.to_string()),
+    })
+}
+
+fn conflict_details(conflict: &Conflict) -> Value {
+    json!({
+        "family": &*conflict.family,
+        "with": conflict.with.section().map(|id| &*id.name),
+        "message": clip(&conflict.to_string()),
+    })
+}
+
+/// What the inspection of a text found, on one line; of many conflicts the
+/// first.
+fn findings(section: &Section) -> Option<String> {
+    let findings = section.findings.as_ref()?;
+    let suspect = findings.suspect.iter().map(|it| format!("suspect: {it}"));
+    let conflicts = &findings.conflicts;
+    let first = conflicts.first().map(|first| match conflicts.len() {
+        1 => format!("conflict: {first}"),
+        count => format!("{count} conflicts, such as {first}"),
+    });
+    let all: Vec<String> = suspect.chain(first).collect();
+    Some(clip(&all.join("; ")))
 }
 
 /// A name for a table, which shows what it is. Those of groups may be long.

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::accept::{Media, Negotiated, negotiate};
+use super::accept::{Media, Negotiated, accepts_text, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
 use super::reply::{self, Reply};
@@ -66,16 +66,31 @@ fn write_own(server: &Server) {
 pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply {
     let start = Instant::now();
     let wanted = Wanted::of(server, headers);
-    let text = server.store.text(id).into_bytes();
-    let mut snapshot = match server.mode {
-        Mode::Verbatim if id.producer != Producer::Group => Snapshot::of(Bytes::new(), text),
-        _ => Snapshot::of(text, Bytes::new()),
+    let answer = async {
+        let snapshot = match id.producer {
+            Producer::App | Producer::Target if wanted.as_families => {
+                let (store, id) = (Arc::clone(&server.store), id.clone());
+                let text = move || store.texts_as_families(&[id], Now::read());
+                let text = server.places.scrapes.away(text).await?;
+                Snapshot::of(text.into_bytes(), Bytes::new())
+            }
+            producer => {
+                let text = server.store.text(id).into_bytes();
+                match server.mode {
+                    Mode::Verbatim if producer != Producer::Group => {
+                        Snapshot::of(Bytes::new(), text)
+                    }
+                    _ => Snapshot::of(text, Bytes::new()),
+                }
+            }
+        };
+        let snapshot = match wanted.negotiated.media {
+            Media::Protobuf => snapshot.with_natives(server.store.natives()),
+            _ => snapshot,
+        };
+        answer(server, &wanted, snapshot, Extent::Part, start).await
     };
-    if wanted.negotiated.media == Media::Protobuf {
-        snapshot = snapshot.with_natives(server.store.natives());
-    }
-    let answer = answer(server, &wanted, snapshot, Extent::Part, start).await;
-    answer.unwrap_or_else(|problem| failed(&problem))
+    answer.await.unwrap_or_else(|problem| failed(&problem))
 }
 
 fn failed(problem: &JoinError) -> Reply {
@@ -97,14 +112,25 @@ struct Wanted {
     negotiated: Negotiated,
     gzip: bool,
     mode: Mode,
+    /// Whether verbatim texts are wanted as families, as far as they can be
+    /// read: for clients that prefer protobuf, and those that read no text at
+    /// all. Others get texts as they were sent.
+    as_families: bool,
 }
 
 impl Wanted {
     fn of(server: &Server, headers: &HeaderMap) -> Self {
+        let negotiated = negotiate(headers);
+        let as_families = match negotiated.media {
+            Media::Protobuf => true,
+            Media::OpenMetrics => !accepts_text(headers),
+            Media::Text | Media::Verbatim => false,
+        };
         Wanted {
-            negotiated: negotiate(headers),
+            as_families: server.mode == Mode::Verbatim && as_families,
             gzip: accepts_gzip(headers),
             mode: server.mode,
+            negotiated,
         }
     }
 
@@ -183,6 +209,10 @@ async fn select(
     let store = Arc::clone(&server.store);
     let natives = wanted.negotiated.media == Media::Protobuf;
     if apps.is_empty() && names.is_empty() {
+        if wanted.as_families && !store.is_merged() {
+            let take = move || store.families_snapshot(natives, Now::read());
+            return Ok((server.places.scrapes.away(take).await?, Extent::Whole));
+        }
         let take = move |store: &Store| match natives {
             true => store.snapshot_with_natives(),
             false => store.snapshot(),
@@ -205,9 +235,17 @@ async fn select(
         return Ok((snapshot, Extent::Whole));
     }
     let merged = wanted.mode == Mode::Merged;
+    let as_families = wanted.as_families;
     let choose = move || {
         let (families, verbatim) = match apps.as_slice() {
+            [] if as_families => store.families_snapshot(false, Now::read()).parts(),
             [] => store.snapshot().parts(),
+            apps if as_families => {
+                let of = |producer| move |name: &String| SectionId::new(name, producer);
+                let ids = apps.iter().map(of(Producer::App));
+                let ids: Vec<_> = ids.chain(apps.iter().map(of(Producer::Target))).collect();
+                (store.texts_as_families(&ids, Now::read()), Text::default())
+            }
             apps if merged => (store.texts(apps), Text::default()),
             // Groups, which are families in either mode, have no such names.
             apps => (Text::default(), store.texts(apps)),

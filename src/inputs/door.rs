@@ -11,7 +11,7 @@ use crate::exposition::{
     Added, Clash, Content, Escaping, Families, Form, Format, Limits, Normal, ParseError, Text,
     Timestamps, format_of, normalize_as, plain_name, write_label_value,
 };
-use crate::store::{Refused, SectionId};
+use crate::store::{Refused, Rules, SectionId};
 use crate::telemetry::{Reason, clip};
 
 /// Bytes of one family of one app, its labels included.
@@ -168,14 +168,27 @@ impl Door {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            families: self.config.max_families,
-            samples: self.config.max_samples,
-            labels: self.config.max_labels,
-            label_name: self.config.max_label_length,
-            label_value: self.config.max_label_length,
-            text: self.config.max_text,
-        }
+        limits(&self.config)
+    }
+}
+
+/// What verbatim texts are held against in the background: what admission would
+/// refuse if texts were validated.
+pub fn rules(config: &Exposition, own_metrics: bool) -> Rules {
+    Rules {
+        limits: limits(config),
+        reserved: own_metrics.then_some(RESERVED),
+    }
+}
+
+fn limits(config: &Exposition) -> Limits {
+    Limits {
+        families: config.max_families,
+        samples: config.max_samples,
+        labels: config.max_labels,
+        label_name: config.max_label_length,
+        label_value: config.max_label_length,
+        text: config.max_text,
     }
 }
 

@@ -32,6 +32,7 @@ impl Sections {
                 section.bytes = text.len();
                 section.weight = text.len();
                 freed.push(self.rope.set(Key::Verbatim(id.clone()), text.into_bytes()));
+                self.uninspected.note(id, section);
             }
             Content::Families(families) => {
                 if section.members.is_empty() {
@@ -246,6 +247,7 @@ impl Sections {
         let before = (section.bytes, section.weight);
         if section.members.is_empty() {
             freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+            self.uninspected.note(id, section);
         } else {
             self.replace(id, section, (Vec::new(), Vec::new()), 0, freed);
         }

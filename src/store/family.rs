@@ -95,7 +95,7 @@ const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seco
 
 /// Suffixes under which a family of several numbers exposes them: no other
 /// family may have such a name.
-fn suffixes(kind: Kind) -> &'static [&'static str] {
+pub(super) fn suffixes(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Histogram => &["_bucket", "_count", "_sum"],
         Kind::Summary => &["_count", "_sum"],
@@ -281,6 +281,18 @@ impl FamilyIndex {
         true
     }
 
+    /// The family of a name within the old character set: its name with all its
+    /// characters, its kind, and how many sections expose it.
+    pub fn holder(&self, name: &str) -> Option<(&str, Kind, usize)> {
+        let held = self.held(name)?;
+        Some((&held.name, held.kind, held.sections))
+    }
+
+    /// The section that exposes a series, by its serial number.
+    pub fn owner(&self, series: u64) -> Option<u32> {
+        self.owners.get(series)
+    }
+
     pub fn own_series(&mut self, section: u32, series: &[u64]) {
         for hash in series {
             self.owners.set(*hash, section);
@@ -372,7 +384,7 @@ fn check_name<'n>(
 
 /// Why a family cannot stand among the others.
 #[derive(Debug, PartialEq)]
-enum NameFault<'n> {
+pub(super) enum NameFault<'n> {
     /// It is there, and of another kind.
     Kind(Kind),
     /// One of them would expose series of the other's name.
@@ -380,7 +392,7 @@ enum NameFault<'n> {
 }
 
 /// `holder` tells which family has a name within the old character set.
-fn name_fault<'n>(
+pub(super) fn name_fault<'n>(
     family: &str,
     kind: Kind,
     holder: impl Fn(&str) -> Option<(&'n str, Kind)>,

@@ -23,6 +23,7 @@ mod family;
 mod family_name;
 mod flush;
 mod fragments;
+mod inspect;
 mod living;
 mod messages;
 mod natives;
@@ -40,17 +41,19 @@ mod write;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use inspect::{Clash, Conflict, Findings, InspectionTotals, Report, Rules, Suspect};
 pub use living::{BatchRefused, LivingTotals};
 pub use natives::FamilyNatives;
 pub use now::Now;
 pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
-pub use write::{Change, Others, Refused, Write};
+pub use write::{Change, Elsewhere, Others, Refused, Write};
 
 use crate::exposition::{Escaping, Text, hash_series, sample_lines};
 use crate::registry::{self, Registry};
 use bundle::Bundles;
 use flush::Flush;
+use inspect::{Inspection, Levels};
 use living::Hasher;
 use messages::Messages;
 use sections::Sections;
@@ -59,7 +62,7 @@ pub use sections::ShownFamily;
 /// The sections of all producers, the living families, and the output they
 /// make together.
 ///
-/// Locks are taken in this order: flush, registry, sections.
+/// Locks are taken in this order: inspection, flush, registry, sections.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
@@ -72,6 +75,10 @@ pub struct Store {
     hasher: Hasher,
     /// What was made last for readers of protobuf, with names under each scheme.
     messages: [Mutex<Arc<Messages>>; Escaping::ALL.len()],
+    /// Held while verbatim texts are read. Nobody waits for it but whoever asks
+    /// for them in a form other than they came in.
+    inspection: Mutex<Inspection>,
+    inspected: Levels,
     limits: Limits,
 }
 
@@ -131,6 +138,8 @@ impl Store {
             bundles: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
             flush: Mutex::default(),
+            inspection: Mutex::new(Inspection::new(hasher.clone())),
+            inspected: Levels::default(),
             hasher,
             messages: Default::default(),
             limits,

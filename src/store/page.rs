@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::fragments::Fragments;
 use super::packed::Packed;
-use crate::exposition::{Entry, Escaping, Form, Format, Labels, Parser, is_plain};
+use crate::exposition::{Entry, Escaping, Form, Format, Kind, Labels, Parser, is_plain};
 
 /// Some contiguous text of the output, made of fragments.
 ///
@@ -27,6 +27,8 @@ pub struct Page {
     normal: Made,
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
+    /// The families that begin in the text, once they were asked for.
+    heads: OnceLock<Box<[Head]>>,
     /// Whether it is the same in every form of text, once it was asked.
     plain: OnceLock<bool>,
     /// The family of the samples before the first head, where a form asks.
@@ -36,6 +38,16 @@ pub struct Page {
 }
 
 type Variants = [OnceLock<Box<Made>>; Form::VARIANTS];
+
+/// A family that begins in a page.
+#[derive(Debug)]
+pub struct Head {
+    /// Where its first line begins in the normal text.
+    pub at: usize,
+    /// Escaped, without quotes.
+    pub name: Box<str>,
+    pub kind: Kind,
+}
 
 /// Pages of so many bytes are copied to be compressed.
 const COPIED_TO_PACK: usize = 64 * 1024;
@@ -138,6 +150,14 @@ impl Page {
                 return Some(0);
             }
             memmem::find(text, b"\n#").map(|at| at + 1)
+        })
+    }
+
+    /// The families that begin in the normal text of a page of families.
+    pub fn heads(&self) -> &[Head] {
+        self.heads.get_or_init(|| {
+            let text = self.text(Form::Normal);
+            std::str::from_utf8(text).map(heads_of).unwrap_or_default()
         })
     }
 
@@ -310,6 +330,7 @@ impl Page {
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
         self.normal = Made::default();
         self.first_head = OnceLock::new();
+        self.heads = OnceLock::new();
         self.plain = OnceLock::new();
         self.family = OnceLock::new();
         self.variants = OnceLock::new();
@@ -321,6 +342,31 @@ impl Page {
     }
 }
 
+/// The heads in whole lines of families. Samples are passed over unread: no
+/// line of theirs begins with `#`.
+fn heads_of(text: &str) -> Box<[Head]> {
+    let mut heads = Vec::new();
+    let mut help = None;
+    let first = text.starts_with('#').then_some(0);
+    let others = memmem::find_iter(text.as_bytes(), b"\n#").map(|at| at + 1);
+    for at in first.into_iter().chain(others) {
+        let line = text[at..].lines().next().unwrap_or_default();
+        match Parser::new(line, Format::Text).next(&mut Labels::new()) {
+            Ok(Some(Entry::Help { name, .. })) => help = Some((at, name)),
+            Ok(Some(Entry::Type { name, kind })) => {
+                let begin = help.take().filter(|(_, of)| *of == name);
+                heads.push(Head {
+                    at: begin.map_or(at, |(at, _)| at),
+                    name: name.into(),
+                    kind,
+                });
+            }
+            _ => {}
+        }
+    }
+    heads.into()
+}
+
 /// A copy to change: the same fragments, with nothing made of them yet.
 impl Clone for Page {
     fn clone(&self) -> Self {
@@ -330,6 +376,7 @@ impl Clone for Page {
             is_verbatim: self.is_verbatim,
             normal: Made::default(),
             first_head: OnceLock::new(),
+            heads: OnceLock::new(),
             plain: self.plain.clone(),
             family: OnceLock::new(),
             variants: OnceLock::new(),

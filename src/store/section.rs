@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::Now;
 use super::family::Member;
+use super::inspect::Findings;
 
 /// Names a section. Sections are exposed in the order of their ids: by name,
 /// an app before a target of the same name.
@@ -125,6 +126,10 @@ pub struct Section {
     pub updated: Option<Now>,
     /// The last thing that went wrong, however long ago.
     pub problem: Option<Problem>,
+    /// What the inspection of its verbatim text found; mostly nothing.
+    pub findings: Option<Arc<Findings>>,
+    /// Whether its verbatim text waits for an inspection.
+    pub(super) uninspected: bool,
     /// Memory held for it, counted against the limit.
     pub(super) weight: usize,
     /// Tells sections apart. That of one that is gone is used again.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::expiry::Deadlines;
 use super::family::FamilyIndex;
 use super::family_name::FamilyName;
+use super::inspect::Uninspected;
 use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::{Rope, RopeKey};
@@ -23,11 +24,13 @@ use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
-    by_id: HashMap<SectionId, Section>,
+    pub(super) by_id: HashMap<SectionId, Section>,
     pub rope: Rope<Key>,
     pub(super) families: FamilyIndex,
     pub(super) natives: NativeIndex,
     deadlines: Deadlines,
+    /// Verbatim texts that wait for an inspection.
+    pub(super) uninspected: Uninspected,
     /// The family of update times, where they are exposed.
     stamps: Option<FamilyName>,
     apps: usize,
@@ -90,6 +93,7 @@ impl Sections {
             families: FamilyIndex::default(),
             natives: NativeIndex::default(),
             deadlines: Deadlines::default(),
+            uninspected: Uninspected::default(),
             stamps: None,
             apps: 0,
             groups: BTreeSet::new(),
@@ -479,7 +483,7 @@ impl Sections {
     }
 
     /// The fragments of some sections, in the order of the output.
-    fn gather<'s>(
+    pub(super) fn gather<'s>(
         &self,
         sections: impl Iterator<Item = (&'s SectionId, &'s Section)>,
     ) -> Vec<Bytes> {

@@ -73,6 +73,9 @@ impl Snapshot {
         }
     }
 
+    /// Says whether all of it is known to be families: then it can be shown in
+    /// any form.
+    #[must_use]
     pub(super) fn of_families(mut self, merged: bool) -> Self {
         self.merged = merged;
         self

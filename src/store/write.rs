@@ -124,6 +124,15 @@ pub enum Elsewhere {
     Aggregated,
 }
 
+impl Elsewhere {
+    pub fn section(&self) -> Option<&SectionId> {
+        match self {
+            Elsewhere::Section(id) => Some(id),
+            Elsewhere::Unknown | Elsewhere::Aggregated => None,
+        }
+    }
+}
+
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,6 +7,7 @@ mod bounds;
 mod clip;
 pub mod dates;
 mod durations;
+mod inspections;
 mod listeners;
 pub mod logging;
 mod operations;
@@ -29,6 +30,7 @@ pub use crate::exposition::counted;
 pub use bounds::Bounds;
 pub use clip::{clip, clip_to, escaped, is_hidden};
 pub use durations::Durations;
+pub use inspections::Inspections;
 pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
 pub use pushes::{PushMethod, Pushes};
@@ -58,6 +60,7 @@ pub struct Telemetry {
     pub buffered: Arc<Level>,
     pub pushes: Pushes,
     pub webhooks: WebhookStats,
+    pub inspections: Inspections,
     pub expired: Counter,
     pub expired_series: Counter,
     pub scrapes_identity: ScrapeStats,
@@ -160,6 +163,7 @@ impl Telemetry {
             buffered: Arc::default(),
             pushes: Pushes::default(),
             webhooks: WebhookStats::default(),
+            inspections: Inspections::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),

@@ -6,6 +6,7 @@
 
 mod bounded;
 mod http;
+mod inspections;
 mod process;
 
 use super::received::ReceivedCount;
@@ -42,6 +43,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     let mut out = Encoder::default();
     bounded::write(&mut out, telemetry, store);
     build_info(&mut out);
+    inspections::write(&mut out, telemetry, store);
     connections(&mut out, telemetry);
     expired(&mut out, telemetry);
     exposition(&mut out, store);

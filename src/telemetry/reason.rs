@@ -5,7 +5,7 @@ use std::fmt;
 use crate::coding::CodingError;
 use crate::exposition::{self as parse, Limit, ParseError};
 use crate::registry;
-use crate::store::{BatchRefused, Refused};
+use crate::store::{BatchRefused, Refused, Suspect};
 
 /// A reason for failure. The words are a fixed set, so they may be labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,6 +303,16 @@ impl From<&CodingError> for Reason {
             CodingError::TooLarge { .. } => Reason::TooLarge,
             CodingError::NoRoom => Reason::NoBuffer,
             CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
+        }
+    }
+}
+
+impl From<&Suspect> for Reason {
+    fn from(suspect: &Suspect) -> Self {
+        match suspect {
+            Suspect::Text(fault) => Reason::from(fault),
+            Suspect::Reserved { .. } => Reason::ReservedName,
+            Suspect::NoMemory { .. } => Reason::TooManyBytes,
         }
     }
 }

@@ -54,6 +54,9 @@ mod merged;
 /// OpenMetrics, as the strictest of its parsers reads it.
 mod openmetrics;
 
+/// Native histograms.
+mod natives;
+
 /// The checked-in code of the schema.
 mod schema;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and the ones it may name. What is not here may name nothing.
-const MAY_NAME: [(&str, &[&str]); 12] = [
+const MAY_NAME: [(&str, &[&str]); 13] = [
     ("coding", &[]),
     ("redact", &[]),
     ("exposition", &[]),
@@ -52,12 +52,14 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
             "telemetry",
         ],
     ),
+    ("inspector", &["store", "telemetry"]),
     (
         "app",
         &[
             "config",
             "http",
             "inputs",
+            "inspector",
             "net",
             "push",
             "registry",

@@ -356,7 +356,7 @@ fn apps_is_a_table_in_a_table_of_three_columns_with_utc_times() {
 }
 
 #[test]
-fn the_wide_table_adds_url_peer_age_size_samples_state_and_last_problem() {
+fn the_wide_table_adds_url_peer_age_size_samples_state_problem_and_findings() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"app\":\"# c\\nm 1\\n\\nn 1\"}");
     proxy.push_unix(b"{\"local\":\"m 1\"}");
@@ -374,7 +374,8 @@ fn the_wide_table_adds_url_peer_age_size_samples_state_and_last_problem() {
             "Bytes",
             "Samples",
             "State",
-            "Last Problem"
+            "Last Problem",
+            "Findings"
         ]
     );
     let app = &rows[1];
@@ -386,7 +387,7 @@ fn the_wide_table_adds_url_peer_age_size_samples_state_and_last_problem() {
     );
     let age: u64 = app[5].strip_suffix('s').unwrap().parse().unwrap();
     assert!(age < 30, "{app:?}");
-    assert_eq!(app[6..], ["13", "2", "fresh", "-"]);
+    assert_eq!(app[6..], ["13", "2", "fresh", "-", "-"]);
     let peer = &rows[2][4];
     let pid = std::process::id();
     assert!(peer.starts_with(&format!("pid {pid}, uid ")), "{peer}");

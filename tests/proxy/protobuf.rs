@@ -281,22 +281,3 @@ fn what_changes_between_scrapes_is_seen() {
     proxy.push_tcp(serde_json::json!({ "app": "" }).to_string().as_bytes());
     assert_eq!(value("round"), None);
 }
-
-#[test]
-fn verbatim_text_is_text_whoever_asks() {
-    let proxy = Proxy::start("");
-    // The proxy's own metrics alone are families like any others.
-    let own = scrape(&proxy, "/metrics", DELIMITED);
-    assert!(names(&families(&own.body)).contains(&"exporter_proxy_apps"));
-    proxy.push_tcp(b"{\"app\": \"m 1\"}");
-    let answer = scrape(&proxy, "/metrics", DELIMITED);
-    assert_eq!(
-        answer.header("content-type"),
-        Some("text/plain; version=0.0.4; charset=utf-8")
-    );
-    assert!(answer.text().ends_with("\nm 1\n"));
-    assert_eq!(
-        scrape(&proxy, "/apps/app/metrics", DELIMITED).text(),
-        "m 1\n"
-    );
-}

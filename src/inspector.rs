@@ -1,0 +1,126 @@
+//! Inspects verbatim texts in the background, and tells what it finds.
+//!
+//! What an inspection is, and what becomes of its findings, is the store's to
+//! know. Here it is decided when: a text at most once a round, and little at a
+//! time, so that pushes and scrapes do not notice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Now, Report, Store};
+use crate::telemetry::{Telemetry, clip};
+
+/// From the beginning of one round to the next, at least. In a round every text
+/// that changed is inspected once.
+const ROUND: Duration = Duration::from_secs(3);
+
+/// Bytes of texts that are inspected at a time.
+const SLICE: usize = 256 * 1024;
+
+/// After some work, it rests for so many times as long: it takes a twentieth of
+/// one core at most.
+const REST: u32 = 19;
+
+/// Lines that one round logs at most; the rest is counted in one more.
+const MOST_LINES: usize = 10;
+
+/// Families whose conflicts have been warned of, each once. Past so many, no
+/// more are warned of one by one.
+const MOST_WARNED: usize = 10_000;
+
+/// Inspects the store's verbatim texts until `stop`.
+pub async fn run(store: Arc<Store>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+    let work = async {
+        let mut warned = HashSet::new();
+        loop {
+            let begun = Instant::now();
+            round(&store, &telemetry, &mut warned).await;
+            sleep(ROUND.saturating_sub(begun.elapsed())).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<Arc<str>>) {
+    let mut lines = Lines::default();
+    let mut first = true;
+    loop {
+        let begun = Instant::now();
+        let store = Arc::clone(store);
+        let step = move || {
+            let now = Now::read();
+            let more = match first {
+                true => store.begin_inspection(now),
+                false => store.inspect_some(SLICE, now),
+            };
+            (more, store.take_inspection_report())
+        };
+        let Ok((more, report)) = spawn_blocking(step).await else {
+            log::error!("the inspection of texts failed; it goes on with the next round");
+            return;
+        };
+        telemetry.inspections.count(&report);
+        lines.tell(&report, warned);
+        if !more {
+            break;
+        }
+        if !first {
+            sleep(begun.elapsed() * REST).await;
+        }
+        first = false;
+    }
+    lines.end();
+}
+
+/// What one round logs.
+#[derive(Debug, Default)]
+struct Lines {
+    told: usize,
+    untold: u64,
+}
+
+impl Lines {
+    fn tell(&mut self, report: &Report, warned: &mut HashSet<Arc<str>>) {
+        self.untold += report.left_out;
+        for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
+            self.line(|| format!("{} is suspect: {suspect}", clip(&id.to_string())));
+        }
+        for (id, conflict) in &report.conflicts {
+            if warned.contains(&conflict.family) || warned.len() == MOST_WARNED {
+                continue;
+            }
+            warned.insert(Arc::clone(&conflict.family));
+            self.line(|| {
+                format!(
+                    "{}: {conflict}; Prometheus keeps one of them \
+                     (exposition.mode = \"merged\" refuses the second)",
+                    clip(&id.to_string())
+                )
+            });
+        }
+    }
+
+    fn line(&mut self, line: impl FnOnce() -> String) {
+        if self.told == MOST_LINES {
+            self.untold += 1;
+            return;
+        }
+        self.told += 1;
+        log::warn!("{}", clip(&line()));
+    }
+
+    fn end(&self) {
+        if self.untold > 0 {
+            let untold = self.untold;
+            log::warn!("{untold} more findings in texts: /apps?wide=1 lists them");
+        }
+    }
+}

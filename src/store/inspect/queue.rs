@@ -1,0 +1,42 @@
+//! Which texts wait for an inspection.
+
+use super::super::{Producer, Section, SectionId};
+
+/// Sections whose verbatim text came or went since they were last inspected,
+/// each once.
+#[derive(Debug, Default)]
+pub struct Uninspected {
+    ids: Vec<SectionId>,
+    /// Whether some were dropped, so that all sections are to be looked at.
+    overflowed: bool,
+}
+
+/// Sections that wait at most. Sections that are removed leave an entry behind,
+/// so there may be more of them than there are sections.
+const LONGEST: usize = 256 * 1024;
+
+impl Uninspected {
+    /// Notes that the text of a section came or went.
+    pub fn note(&mut self, id: &SectionId, section: &mut Section) {
+        let inspected = matches!(id.producer, Producer::App | Producer::Target);
+        if section.uninspected || !inspected {
+            return;
+        }
+        section.uninspected = true;
+        if self.ids.len() == LONGEST {
+            self.ids.clear();
+            self.overflowed = true;
+        }
+        self.ids.push(id.clone());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty() && !self.overflowed
+    }
+
+    /// Takes all of them. `None` where it is not known which they are.
+    pub fn take(&mut self) -> Option<Vec<SectionId>> {
+        let ids = std::mem::take(&mut self.ids);
+        (!std::mem::take(&mut self.overflowed)).then_some(ids)
+    }
+}

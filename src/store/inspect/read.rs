@@ -1,0 +1,195 @@
+//! How one text is read, and what is found in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::family::{FamilyIndex, NameFault, name_fault, weight_of};
+use super::super::{Elsewhere, Section, SectionId, Store};
+use super::{Clash, Conflict, Findings, Inspection, Suspect};
+use crate::exposition::{
+    FamilyText, Format, Kind, Normal, Text, Timestamps, normalize_as, plain_name,
+};
+
+impl Inspection {
+    /// The families of a text that can stand among those of others, and what
+    /// was found.
+    pub(super) fn read(
+        &self,
+        store: &Store,
+        id: &SectionId,
+        text: &[u8],
+        old: Option<&Section>,
+    ) -> (Vec<FamilyText>, Findings) {
+        let suspect = |suspect| Findings {
+            suspect: Some(suspect),
+            conflicts: Vec::new(),
+        };
+        let normal = Normal {
+            limits: self.rules.limits,
+            added: &[],
+            timestamps: Timestamps::Keep,
+            hash: &self.hasher,
+        };
+        // Texts are UTF-8. It is read as text, whatever it says it is: so it is
+        // shown.
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        let mut families = match normalize_as(text, Format::Text, &normal) {
+            Ok(families) => families,
+            Err(fault) => return (Vec::new(), suspect(Suspect::Text(fault))),
+        };
+        let limit = store.limits.bytes;
+        let coming: usize = match self.asked {
+            Some(_) => families.iter().map(weight_of).sum(),
+            None => families
+                .iter()
+                .map(|it| weight_of(it) - it.samples.len())
+                .sum(),
+        };
+        let freed = old.map_or(0, |old| old.weight);
+        if self.families.weight + coming - freed > limit {
+            return (Vec::new(), suspect(Suspect::NoMemory { limit }));
+        }
+        let mut findings = Findings::default();
+        if let Some(reserved) = self.rules.reserved {
+            families.retain(|family| {
+                let taken = plain_name(&family.name).starts_with(reserved);
+                if taken && findings.suspect.is_none() {
+                    findings.suspect = Some(Suspect::Reserved {
+                        line: family.line,
+                        family: Arc::clone(&family.name),
+                    });
+                }
+                !taken
+            });
+        }
+        findings.conflicts = self.leave_out(id, &mut families, old);
+        for family in &mut families {
+            findings.conflicts.extend(store.outer_conflict(family));
+            if self.asked.is_none() {
+                family.samples = Text::default();
+            }
+        }
+        (families, findings)
+    }
+
+    /// Removes the families that cannot stand beside those of other texts.
+    fn leave_out(
+        &self,
+        id: &SectionId,
+        families: &mut Vec<FamilyText>,
+        old: Option<&Section>,
+    ) -> Vec<Conflict> {
+        let index = &self.families.families;
+        if families
+            .iter()
+            .all(|family| is_as_before(family, old, index))
+        {
+            return Vec::new();
+        }
+        let mut conflicts = Vec::new();
+        let mut claims: HashMap<String, (Arc<str>, Kind)> = HashMap::new();
+        families.retain(|family| {
+            let found = self.clash(family, old, &claims);
+            let Some((clash, with)) = found else {
+                let name = plain_name(&family.name).into_owned();
+                claims.insert(name, (Arc::clone(&family.name), family.kind));
+                return true;
+            };
+            let with = with.or_else(|| {
+                let held = match &clash {
+                    Clash::Name { other } => other,
+                    _ => &family.name,
+                };
+                self.families.holding(held, id)
+            });
+            conflicts.push(Conflict {
+                family: Arc::clone(&family.name),
+                clash,
+                // It clashes with a family of its own text.
+                with: Elsewhere::Section(with.unwrap_or_else(|| id.clone())),
+            });
+            false
+        });
+        conflicts
+    }
+
+    /// How a family clashes with those of other texts, or with `claims` of its
+    /// own text.
+    fn clash(
+        &self,
+        family: &FamilyText,
+        old: Option<&Section>,
+        claims: &HashMap<String, (Arc<str>, Kind)>,
+    ) -> Option<(Clash, Option<SectionId>)> {
+        let index = &self.families.families;
+        let holder = |name: &str| {
+            let stays = |(held, _, sections): &(&str, Kind, usize)| {
+                let own = old.is_some_and(|old| old.member(held).is_some());
+                *sections > usize::from(own)
+            };
+            let held = index.holder(name).filter(stays);
+            held.map(|(held, kind, _)| (held, kind))
+                .or_else(|| claims.get(name).map(|(name, kind)| (&**name, *kind)))
+        };
+        if let Some(fault) = name_fault(&family.name, family.kind, holder) {
+            return Some((Clash::of(&fault, family.kind), None));
+        }
+        let own = old.map(|old| old.serial);
+        let others = family.series.iter().enumerate();
+        let (place, owner) = others
+            .filter_map(|(place, series)| Some((place, index.owner(*series)?)))
+            .find(|(_, owner)| Some(*owner) != own)?;
+        let series = family.series_text(place);
+        Some((Clash::Series(series), self.serials.get(&owner).cloned()))
+    }
+}
+
+impl Store {
+    /// A family that clashes with a pushed group's, or with an aggregated one.
+    fn outer_conflict(&self, family: &FamilyText) -> Option<Conflict> {
+        let sections = self.read();
+        let families = &sections.families;
+        let holder = |name: &str| {
+            let held = families.holder(name);
+            held.map(|(held, kind, _)| (held, kind))
+        };
+        let conflict = |clash| {
+            let mut conflict = Conflict {
+                family: Arc::clone(&family.name),
+                clash,
+                with: Elsewhere::Unknown,
+            };
+            conflict.with = sections.exposer(conflict.blocker(), &[]);
+            conflict
+        };
+        if let Some(fault) = name_fault(&family.name, family.kind, holder) {
+            return Some(conflict(Clash::of(&fault, family.kind)));
+        }
+        holder(&plain_name(&family.name))?;
+        let mut series = family.series.iter();
+        let place = series.position(|series| families.owner(*series).is_some())?;
+        Some(conflict(Clash::Series(family.series_text(place))))
+    }
+}
+
+impl Clash {
+    fn of(fault: &NameFault<'_>, kind: Kind) -> Self {
+        match fault {
+            NameFault::Kind(held) => Clash::Kind { kind, held: *held },
+            NameFault::Collision(other) => Clash::Name {
+                other: Arc::from(*other),
+            },
+        }
+    }
+}
+
+/// Whether a family comes as its section has it already: then it can meet
+/// nothing.
+fn is_as_before(family: &FamilyText, old: Option<&Section>, index: &FamilyIndex) -> bool {
+    let member = old.and_then(|old| old.member(&family.name));
+    let same = member.filter(|member| *member.series == *family.series);
+    same.is_some_and(|_| {
+        let held = index.holder(&plain_name(&family.name));
+        held.is_some_and(|(_, kind, _)| kind == family.kind)
+    })
+}

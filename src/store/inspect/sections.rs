@@ -1,0 +1,60 @@
+//! What an inspection asks of sections.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::sections::{Key, Sections};
+use super::super::{Producer, SectionId};
+use super::Findings;
+
+impl Sections {
+    /// What is exposed for all of these sections together, in the order of the
+    /// output.
+    pub(in crate::store) fn pieces_of_ids(&self, ids: &[SectionId]) -> Vec<Bytes> {
+        self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
+    }
+
+    /// The ids of all sections that are verbatim, or withdrawn.
+    pub(in crate::store) fn without_families(&self) -> Vec<SectionId> {
+        let sections = self.by_id.iter();
+        sections
+            .filter(|(id, _)| matches!(id.producer, Producer::App | Producer::Target))
+            .filter(|(_, section)| section.members.is_empty())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The verbatim text of a section, which is about to be inspected; `None`
+    /// where it has none.
+    /// Also returns what was found in the text before.
+    pub(in crate::store) fn take_uninspected(
+        &mut self,
+        id: &SectionId,
+    ) -> (Option<Bytes>, Option<Arc<Findings>>) {
+        let Some(section) = self.by_id.get_mut(id) else {
+            return (None, None);
+        };
+        section.uninspected = false;
+        let findings = section.findings.clone();
+        (self.rope.get(&Key::Verbatim(id.clone())), findings)
+    }
+
+    /// A section other than `but` that has the family.
+    pub(in crate::store) fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
+        let mut others = self.by_id.iter().filter(|(id, _)| *id != but);
+        let holding = others.find(|(_, section)| section.member(family).is_some());
+        holding.map(|(id, _)| id.clone())
+    }
+
+    /// Notes what was found in a section's text, if the section is still there.
+    pub(in crate::store) fn set_findings(
+        &mut self,
+        id: &SectionId,
+        findings: Option<Arc<Findings>>,
+    ) {
+        if let Some(section) = self.by_id.get_mut(id) {
+            section.findings = findings;
+        }
+    }
+}

@@ -1,0 +1,460 @@
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::{Escaping, Families, Form};
+use crate::exposition::{Format, Normal, Timestamps, normalize_as};
+use crate::registry;
+use crate::store::{Limits as StoreLimits, Producer};
+
+fn store_of(bytes: usize) -> Store {
+    let limits = StoreLimits {
+        apps: 100,
+        groups: 100,
+        bytes,
+        registry: registry::Limits::default(),
+    };
+    Store::new(limits, false).with_rules(Rules {
+        limits: Limits::default(),
+        reserved: Some("exporter_proxy_"),
+    })
+}
+
+fn store() -> Store {
+    store_of(1 << 20)
+}
+
+fn app(name: &str) -> SectionId {
+    SectionId::new(name, Producer::App)
+}
+
+fn replace(store: &Store, id: SectionId, content: Content) {
+    let write = Write::one(Change::Replace {
+        id,
+        content,
+        origin: Origin::default(),
+        lifetime: None,
+    });
+    store.apply(write, Now::read()).unwrap();
+}
+
+fn push(store: &Store, name: &str, text: &str) {
+    replace(store, app(name), Content::Verbatim(Text::new(text)));
+}
+
+fn group(store: &Store, name: &str, text: &str) {
+    let normal = Normal {
+        limits: Limits::default(),
+        added: &[],
+        timestamps: Timestamps::Keep,
+        hash: store.hasher(),
+    };
+    let families = normalize_as(text, Format::Text, &normal).unwrap();
+    let id = SectionId::new(name, Producer::Group);
+    replace(store, id, Content::Families(families));
+}
+
+fn remove(store: &Store, id: SectionId) {
+    let write = Write::one(Change::Remove {
+        id,
+        unless_since: None,
+    });
+    store.apply(write, Now::read()).unwrap();
+}
+
+fn inspect(store: &Store) -> Report {
+    store.begin_inspection(Now::read());
+    while store.inspect_some(1, Now::read()) {}
+    store.take_inspection_report()
+}
+
+fn findings(store: &Store, name: &str) -> Option<Arc<Findings>> {
+    store.section_of(&app(name)).unwrap().findings
+}
+
+fn conflicts(store: &Store, name: &str) -> Vec<String> {
+    let findings = findings(store, name);
+    let conflicts = findings.iter().flat_map(|it| &it.conflicts);
+    conflicts.map(ToString::to_string).collect()
+}
+
+fn families_text(store: &Store) -> String {
+    let snapshot = store.families_snapshot(false, Now::read());
+    let text = String::from_utf8(snapshot.text()).unwrap();
+    let mut unpacked = String::new();
+    let packed = snapshot.gzip().concat();
+    let mut decoder = flate2::bufread::GzDecoder::new(&packed[..]);
+    decoder.read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, text);
+    text
+}
+
+#[test]
+fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
+    let store = store();
+    push(&store, "a", "# TYPE m gauge\nm 1\nm{x=\"1\" 2\n");
+    push(&store, "b", "b 1\n");
+    assert_eq!(findings(&store, "a"), None, "a push is not held up");
+    let report = inspect(&store);
+    assert_eq!((report.fine, report.suspect.len()), (1, 1));
+    assert!(report.suspect[0].2, "it is new");
+    let found = findings(&store, "a").unwrap();
+    let suspect = found.suspect.as_ref().unwrap();
+    assert_eq!(suspect.line(), Some(3));
+    assert!(
+        suspect.to_string().starts_with("line 3, column "),
+        "{suspect}"
+    );
+    assert_eq!(store.inspection_totals().suspects, 1);
+
+    // Another bad text is no news, the same text is not looked at again.
+    push(&store, "a", "m{x=\"1\" 3\n");
+    assert!(!inspect(&store).suspect[0].2);
+    push(&store, "a", "m{x=\"1\" 3\n");
+    assert!(inspect(&store).suspect.is_empty());
+    assert!(findings(&store, "a").is_some());
+
+    push(&store, "a", "m 3\n");
+    assert_eq!(inspect(&store).fine, 1);
+    assert_eq!(findings(&store, "a"), None);
+    assert_eq!(store.inspection_totals().suspects, 0);
+}
+
+#[test]
+fn an_app_that_went_and_comes_again_is_marked_again() {
+    let store = store();
+    push(&store, "a", "bad{\n");
+    inspect(&store);
+    remove(&store, app("a"));
+    push(&store, "a", "bad{\n");
+    inspect(&store);
+    assert!(findings(&store, "a").is_some());
+    remove(&store, app("a"));
+    inspect(&store);
+    assert_eq!(store.inspection_totals().suspects, 0);
+    assert!(store.inspection().known.is_empty() && store.inspection().serials.is_empty());
+}
+
+#[test]
+fn names_of_the_proxys_own_metrics_make_a_text_suspect() {
+    let store = store();
+    push(&store, "a", "m 1\nexporter_proxy_apps 5\n");
+    inspect(&store);
+    let found = findings(&store, "a").unwrap();
+    let message = found.suspect.as_ref().unwrap().to_string();
+    assert_eq!(
+        message,
+        "line 2: exporter_proxy_apps is a name of the proxy's own metrics (exporter.own_metrics)"
+    );
+    assert!(!families_text(&store).contains("exporter_proxy_apps"));
+    assert!(families_text(&store).contains("m 1\n"));
+}
+
+#[test]
+fn families_that_clash_are_told_and_settled_when_the_other_goes() {
+    let store = store();
+    push(
+        &store,
+        "a",
+        "up 1\nsame{n=\"1\"} 1\n# TYPE k gauge\nk{a=\"1\"} 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n",
+    );
+    push(
+        &store,
+        "b",
+        "up 2\nsame{n=\"2\"} 1\n# TYPE k counter\nk{b=\"1\"} 1\n# TYPE h_count gauge\nh_count{b=\"1\"} 3\n",
+    );
+    let report = inspect(&store);
+    assert_eq!(report.conflicts.len(), 3);
+    assert_eq!(conflicts(&store, "a"), Vec::<String>::new());
+    let expected = [
+        "family up: up is exposed in app \"a\" too",
+        "family k has the kind counter here, and gauge in app \"a\"",
+        "family h_count shares names of series with h in app \"a\"",
+    ];
+    assert_eq!(conflicts(&store, "b"), expected);
+    assert_eq!(store.inspection_totals().conflicts, 3);
+    // Without conflict, samples of both stand under one head.
+    let text = families_text(&store);
+    assert!(
+        text.contains("# TYPE same untyped\nsame{n=\"1\"} 1\nsame{n=\"2\"} 1\n"),
+        "{text}"
+    );
+    assert!(text.contains("up 1\n") && !text.contains("up 2\n") && !text.contains("h_count{b"));
+
+    // The text of `b` is the same as before, and is looked at again.
+    push(&store, "a", "up{x=\"1\"} 1\n");
+    inspect(&store);
+    assert_eq!(conflicts(&store, "b"), Vec::<String>::new());
+    assert_eq!(store.inspection_totals().conflicts, 0);
+    let text = families_text(&store);
+    for line in [
+        "up{x=\"1\"} 1\n",
+        "up 2\n",
+        "h_count{b=\"1\"} 3\n",
+        "# TYPE k counter\n",
+    ] {
+        assert!(text.contains(line), "{line} {text}");
+    }
+    remove(&store, app("a"));
+    assert!(!families_text(&store).contains("up{x"));
+}
+
+#[test]
+fn series_of_groups_clash_too_and_what_groups_expose_stays() {
+    let store = store();
+    group(
+        &store,
+        "g",
+        "# TYPE up gauge\nup 1\n# TYPE k gauge\nk 1\n# TYPE s summary\ns_sum{g=\"1\"} 1\n",
+    );
+    push(
+        &store,
+        "a",
+        "# TYPE up gauge\nup 2\nup{a=\"1\"} 3\n# TYPE k counter\nk{a=\"1\"} 1\n# TYPE s_sum gauge\ns_sum 4\n",
+    );
+    inspect(&store);
+    let found = conflicts(&store, "a");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found[0], "family up: up is exposed in group g too");
+    assert_eq!(
+        families_text(&store),
+        "# TYPE k gauge\nk 1\n# TYPE s summary\ns_sum{g=\"1\"} 1\n# TYPE up gauge\nup 1\nup{a=\"1\"} 3\n"
+    );
+    // A group may come after the text was inspected.
+    group(&store, "g", "# TYPE x gauge\nx 1\n");
+    assert!(families_text(&store).contains("s_sum 4\n"));
+    group(&store, "g", "# TYPE s summary\ns_sum{g=\"1\"} 1\n");
+    assert!(!families_text(&store).contains("s_sum 4\n"));
+}
+
+#[test]
+fn texts_of_families_are_kept_while_somebody_asks_for_them() {
+    let store = store();
+    push(&store, "a", &"m 1\n".replace('m', &"m".repeat(500)));
+    inspect(&store);
+    let bytes = || store.inspection_totals().bytes;
+    let without = bytes();
+    assert!(store.inspection().families.rope.len() < 600, "a head alone");
+    assert!(families_text(&store).ends_with("m 1\n"));
+    assert!(bytes() > without);
+    let mut later = Now::read();
+    later.tick += KEPT_FOR + Duration::from_secs(1);
+    store.begin_inspection(later);
+    while store.inspect_some(1, later) {}
+    assert_eq!(bytes(), without);
+    assert!(families_text(&store).ends_with("m 1\n"));
+}
+
+#[test]
+fn memory_for_inspections_is_bounded_and_what_has_none_is_marked() {
+    let store = store_of(2000);
+    push(&store, "a", "a 1\n");
+    for n in 0..10 {
+        push(&store, &format!("b{n}"), &format!("b{n} 1\n"));
+    }
+    inspect(&store);
+    let marked = (0..10)
+        .filter(|n| findings(&store, &format!("b{n}")).is_some())
+        .count();
+    assert!(marked > 0 && marked < 10, "{marked}");
+    assert!(store.inspection().families.weight <= 2000);
+}
+
+#[test]
+fn more_sections_than_the_queue_takes_are_all_looked_at() {
+    let mut queue = Uninspected::default();
+    assert!(queue.is_empty());
+    for n in 0..=256 * 1024 {
+        queue.note(&app(&n.to_string()), &mut Section::default());
+    }
+    assert!(!queue.is_empty());
+    assert_eq!(queue.take(), None);
+    assert!(queue.is_empty());
+    let mut section = Section::default();
+    queue.note(&app("a"), &mut section);
+    queue.note(&app("a"), &mut section);
+    queue.note(&SectionId::own(), &mut Section::default());
+    assert_eq!(queue.take(), Some(vec![app("a")]));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// An app's text: which families, and how many samples of each.
+    Push(u8, Vec<(u8, u8)>),
+    Group(u8, Vec<(u8, u8)>),
+    Remove(bool, u8),
+    Read,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let families = || {
+        vec(
+            (0..40_u8, prop_oneof![9 => 1..4_u8, 1 => 200..250_u8]),
+            0..8,
+        )
+    };
+    prop_oneof![
+        6 => (0..5_u8, families()).prop_map(|(app, families)| Step::Push(app, families)),
+        3 => (0..3_u8, families()).prop_map(|(group, families)| Step::Group(group, families)),
+        1 => (any::<bool>(), 0..3_u8).prop_map(|(group, n)| Step::Remove(group, n)),
+        4 => Just(Step::Read),
+    ]
+}
+
+/// The samples of each family, by its name.
+type Lines = BTreeMap<String, String>;
+
+fn lines(owner: &str, families: &[(u8, u8)], write: usize) -> Lines {
+    let families: BTreeMap<u8, u8> = families.iter().copied().collect();
+    let families = families.into_iter().map(|(family, samples)| {
+        let name = format!("family_{family:02}");
+        let samples = (0..samples).map(|n| {
+            format!(
+                "{name}{{long=\"{}\",of=\"{owner}\",z=\"{n:03}\"}} {write}\n",
+                "x".repeat(100)
+            )
+        });
+        (name.clone(), samples.collect())
+    });
+    families.collect()
+}
+
+fn shown(sections: &[&BTreeMap<String, Lines>]) -> String {
+    let mut families: BTreeMap<&str, String> = BTreeMap::new();
+    for lines in sections.iter().flat_map(|sections| sections.values()) {
+        for (name, samples) in lines {
+            let family = families
+                .entry(name)
+                .or_insert_with(|| format!("# TYPE {name} gauge\n"));
+            family.push_str(samples);
+        }
+    }
+    families.into_values().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever comes and goes, the merged output is that of a plain map, and
+    /// nothing is made anew where nothing changed.
+    #[test]
+    fn families_of_texts_and_groups_are_merged_as_in_a_map(steps in vec(any_step(), 1..30)) {
+        let store = store_of(1 << 30);
+        let (mut apps, mut groups) = (BTreeMap::new(), BTreeMap::new());
+        for (write, step) in steps.into_iter().chain([Step::Read]).enumerate() {
+            let text_of = |lines: &Lines| {
+                let families = lines.iter();
+                let families = families.map(|(name, lines)| format!("# TYPE {name} gauge\n{lines}"));
+                families.collect::<String>()
+            };
+            match step {
+                Step::Push(n, families) => {
+                    let name = format!("app{n}");
+                    let lines = lines(&name, &families, write);
+                    push(&store, &name, &text_of(&lines));
+                    apps.insert(name, lines);
+                }
+                Step::Group(n, families) => {
+                    let name = format!("group{n}");
+                    let lines = lines(&name, &families, write);
+                    group(&store, &name, &text_of(&lines));
+                    groups.insert(name, lines);
+                }
+                Step::Remove(true, n) => {
+                    remove(&store, SectionId::new(&format!("group{n}"), Producer::Group));
+                    groups.remove(&format!("group{n}"));
+                }
+                Step::Remove(false, n) => {
+                    remove(&store, app(&format!("app{n}")));
+                    apps.remove(&format!("app{n}"));
+                }
+                Step::Read => {
+                    let expected = shown(&[&groups, &apps]);
+                    let text = families_text(&store);
+                    prop_assert_eq!(&text, &expected);
+                    prop_assert_eq!(store.inspection_totals().conflicts, 0);
+                    let first = store.families_snapshot(false, Now::read());
+                    let second = store.families_snapshot(false, Now::read());
+                    prop_assert!(first.pages().iter().zip(second.pages()).all(|(a, b)| Arc::ptr_eq(a, b)));
+                    let open = Form::OpenMetrics(Escaping::Underscores);
+                    let open = String::from_utf8(first.in_form(open).text()).unwrap();
+                    prop_assert!(Families::parse(&open, Format::OpenMetrics, &Limits::default()).is_ok());
+                }
+            }
+        }
+    }
+}
+
+/// Texts over few names, of any kinds, some of which no reader takes.
+fn any_text() -> impl Strategy<Value = String> {
+    let kind = prop_oneof![
+        Just("gauge"),
+        Just("counter"),
+        Just("summary"),
+        Just("untyped")
+    ];
+    let name = prop_oneof![
+        Just("a"),
+        Just("a_sum"),
+        Just("b"),
+        Just("b_count"),
+        Just("b")
+    ];
+    let family = (name, kind, 0..3_u8).prop_map(|(name, kind, label)| {
+        let suffix = if kind == "summary" { "_sum" } else { "" };
+        format!("# TYPE {name} {kind}\n{name}{suffix}{{l=\"{label}\"}} 1\n")
+    });
+    vec(
+        prop_oneof![20 => family.boxed(), 1 => Just("bad{\n".to_owned()).boxed()],
+        0..4,
+    )
+    .prop_map(|families| families.concat())
+}
+
+proptest! {
+    /// Whatever clashes, the merged output is sound, and what groups expose is
+    /// all in it.
+    #[test]
+    fn a_merged_output_is_sound_whatever_clashes(
+        texts in vec((0..4_u8, any_text(), any::<bool>()), 1..12),
+    ) {
+        let store = store();
+        for (n, text, to_group) in texts {
+            let valid = Families::parse(&text, Format::Text, &Limits::default()).is_ok();
+            if to_group && valid {
+                let normal = Normal {
+                    limits: Limits::default(),
+                    added: &[],
+                    timestamps: Timestamps::Keep,
+                    hash: store.hasher(),
+                };
+                let families = normalize_as(&text, Format::Text, &normal).unwrap();
+                let id = SectionId::new(&format!("g{n}"), Producer::Group);
+                let write = Write::one(Change::Replace {
+                    id,
+                    content: Content::Families(families),
+                    origin: Origin::default(),
+                    lifetime: None,
+                });
+                // Groups that clash with one another are refused.
+                let _ = store.apply(write, Now::read());
+            } else {
+                push(&store, &format!("a{n}"), &text);
+            }
+            if n == 0 {
+                inspect(&store);
+            }
+            let merged = families_text(&store);
+            let parsed = Families::parse(&merged, Format::Text, &Limits::default());
+            prop_assert!(parsed.is_ok(), "{merged}\n{parsed:?}");
+            let whole = String::from_utf8(store.snapshot().text()).unwrap();
+            let end = whole.len() - (0..4).map(|n| store.text(&app(&format!("a{n}"))).len()).sum::<usize>();
+            for line in whole[..end].lines() {
+                prop_assert!(merged.lines().any(|it| it == line), "{line} is missing in {merged}");
+            }
+        }
+    }
+}
