@@ -72,8 +72,12 @@ pub struct Native {
     /// The labels as its samples have them, but for `le`: sorted, escaped,
     /// without braces, such as `a="b",c="d"`.
     pub labels: Box<str>,
-    /// A message `io.prometheus.client.Histogram`, encoded.
+    /// A message `io.prometheus.client.Histogram`, encoded. Empty for a gauge
+    /// histogram that has no native part.
     pub histogram: Bytes,
+    /// Whether it is a gauge histogram, whose counts may fall. In text it is like
+    /// any other.
+    pub gauge: bool,
 }
 
 impl FamilyText {

@@ -1,7 +1,7 @@
 //! `GET /api/v1/metrics`: all groups with their metrics, as Pushgateway shows
 //! them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Server;
 use super::groups::Scan;
 use super::reply::{self, Reply};
+use crate::exposition::protobuf::native_buckets;
 use crate::exposition::{
     Entry, Families, Format, Kind, Labels, Limits, Metric, Metrics, Parser, Value, number_text,
     unescape, unescape_help,
@@ -59,6 +60,8 @@ struct Shown {
 /// A family that is being shown, some of its metrics at a time.
 struct Cut {
     family: ShownFamily,
+    /// Places of its native histograms, by their labels.
+    natives: HashMap<Box<str>, usize>,
     /// Whether its metrics have several samples each.
     composed: bool,
     /// Bytes of its samples that are shown already.
@@ -184,10 +187,18 @@ impl Cut {
                 _ => {}
             }
         }
+        let natives = family.natives.iter().flat_map(|natives| natives.iter());
+        let of_gauges = natives.clone().any(|native| native.gauge);
+        let natives = natives.enumerate();
+        let natives = natives.map(|(place, native)| (native.labels.clone(), place));
+        let natives = natives.collect();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(family.came);
         let mut facts = json!({
             "time_stamp": dates::rfc3339(at),
-            "type": kind.as_str().to_ascii_uppercase(),
+            "type": match of_gauges {
+                true => "GAUGE_HISTOGRAM".to_owned(),
+                false => kind.as_str().to_ascii_uppercase(),
+            },
         });
         if let Some(help) = help.filter(|help: &&str| !help.is_empty()) {
             facts["help"] = json!(unescape_help(help, Format::Text));
@@ -199,6 +210,7 @@ impl Cut {
         let composed = matches!(kind, Kind::Histogram | Kind::Summary);
         Some(Cut {
             family,
+            natives,
             composed,
             at: 0,
         })
@@ -216,7 +228,10 @@ impl Cut {
         {
             for (place, metric) in Metrics::of(&family).metrics.iter().enumerate() {
                 out.extend_from_slice(if first && place == 0 { b"" } else { b"," });
-                let shown = shown(metric);
+                let mut shown = shown(metric);
+                if let Some(buckets) = self.native_buckets(metric) {
+                    shown["buckets"] = buckets;
+                }
                 serde_json::to_writer(&mut *out, &shown).expect("a JSON value can be written");
             }
         }
@@ -226,6 +241,21 @@ impl Cut {
         }
         out.extend_from_slice(b"]}");
         None
+    }
+
+    /// The buckets of a native histogram, as Prometheus' API shows them.
+    fn native_buckets(&self, metric: &Metric<'_>) -> Option<Json> {
+        if self.natives.is_empty() {
+            return None;
+        }
+        let place = self.natives.get(&*metric.labels_text())?;
+        let native = self.family.natives.as_ref()?.get(*place)?;
+        let buckets = native_buckets(&native.histogram)?;
+        let shown = buckets.iter().map(|bucket| {
+            let (lower, upper) = (number_text(bucket.lower), number_text(bucket.upper));
+            json!([bucket.bounds as u8, lower, upper, bucket.count])
+        });
+        Some(shown.collect())
     }
 
     /// Where some metrics end that have about so many bytes. Those of several

@@ -2,6 +2,7 @@
 //! registry.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::clearmode::{self, ClearMode};
 use super::idempotency::Once;
 use super::{Body, Fault, Group, Intake};
 use crate::config::{self, Policy, Rule};
-use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Value};
+use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Native, Value};
 use crate::registry::{Batch, BucketConflict, Change, Update};
 use crate::store::{BatchRefused, Now, Store};
 use crate::telemetry::Reason;
@@ -176,10 +177,36 @@ fn add_family(
 ) -> Result<(), String> {
     let mut adding = Adding::new(&family.name, family.kind, config, ttl);
     adding.help = family.help.as_deref().map(Arc::from);
+    let natives = family.natives.iter();
+    let natives: HashMap<&str, &Native> = natives.map(|it| (&*it.labels, it)).collect();
     for metric in metrics_of(family)? {
+        if !natives.is_empty()
+            && let Some(native) = natives.get(&*metric.labels_text())
+        {
+            check_native(native, &metric)?;
+            adding.gauge_histogram = native.gauge;
+        } else {
+            adding.gauge_histogram = false;
+        }
         adding.add(batch, &metric.labels, metric.value)?;
     }
     Ok(())
+}
+
+/// What is added up of a histogram is its classic buckets: those of a native one
+/// are of other bounds, and would be lost.
+fn check_native(native: &Native, metric: &Metric<'_>) -> Result<(), String> {
+    let Value::Histogram { buckets, .. } = &metric.value else {
+        return Ok(());
+    };
+    if native.histogram.is_empty() || buckets.iter().any(|(bound, _)| bound.is_finite()) {
+        return Ok(());
+    }
+    let labels = metric.labels_text();
+    Err(format!(
+        "histogram {{{labels}}} has native buckets alone, which are not added up: \
+         observe into classic buckets too, or push it to a group without mode=aggregate"
+    ))
 }
 
 /// The metrics of a family, all of whose samples must be parts of one.
@@ -207,6 +234,10 @@ pub(super) struct Adding<'a> {
     ttl: Option<Duration>,
     rule: Option<&'a Rule>,
     usual: Way,
+    /// What becomes of gauges, and of the gauge histograms among the others.
+    of_gauges: Way,
+    /// Whether what is added next is a gauge histogram.
+    gauge_histogram: bool,
 }
 
 /// Labels as they are meant, without escapes.
@@ -228,6 +259,8 @@ impl<'a> Adding<'a> {
             ttl,
             rule,
             usual: usual_way(kind, rule, config),
+            of_gauges: usual_way(Kind::Gauge, rule, config),
+            gauge_histogram: false,
         }
     }
 
@@ -239,7 +272,10 @@ impl<'a> Adding<'a> {
         labels: &Labels<'_>,
         value: Value,
     ) -> Result<LabelText, String> {
-        let mut way = self.usual;
+        let mut way = match self.gauge_histogram {
+            true => self.of_gauges,
+            false => self.usual,
+        };
         match mode_of(labels)? {
             None => {}
             Some(ClearMode::Add) => way = Way::Add,

@@ -43,6 +43,15 @@ impl NativeIndex {
         old.into_iter().map(|native| native.histogram)
     }
 
+    /// Those of one section in a family.
+    pub fn get(&self, family: &Arc<str>, id: &SectionId) -> Option<Arc<Vec<Native>>> {
+        if self.by_place.is_empty() {
+            return None;
+        }
+        let place = (Arc::clone(family), id.clone());
+        self.by_place.get(&place).cloned()
+    }
+
     /// All of them, by family.
     pub fn all(&self) -> Vec<FamilyNatives> {
         self.by_place

@@ -20,7 +20,7 @@ use super::{
     Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Totals,
     Write,
 };
-use crate::exposition::{Content, FamilyText, Kind, Text, write_label_value};
+use crate::exposition::{Content, FamilyText, Kind, Native, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
@@ -72,6 +72,8 @@ pub struct ShownFamily {
     pub came: u64,
     pub head: Bytes,
     pub samples: Bytes,
+    /// What text cannot show of its histograms.
+    pub natives: Option<Arc<Vec<Native>>>,
 }
 
 impl RopeKey for Key {
@@ -461,13 +463,14 @@ impl Sections {
         let mut found = Vec::new();
         for member in &members[start..] {
             let Some(room) = left else { break };
-            left = room.checked_sub(member.bytes as usize + 1);
+            left = room.checked_sub(member.bytes as usize + member.natives as usize + 1);
             let text = |key| self.rope.get(&key).unwrap_or_default();
             found.push(ShownFamily {
                 name: Arc::clone(member.family.shared()),
                 came: member.came,
                 head: text(Key::Family(member.family.clone(), Part::Head)),
                 samples: text(samples_key(&member.family, id)),
+                natives: self.natives.get(member.family.shared(), id),
             });
         }
         found

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::Proxy;
+use crate::harness::{Proxy, http_request};
 use crate::readers::{expect_values, scraping_at};
 use crate::tools::{self, Tool};
 
@@ -10,7 +10,7 @@ use crate::tools::{self, Tool};
 #[path = "../proxy/natives.rs"]
 mod schema;
 
-use schema::{HISTOGRAM, family, five_observations, push};
+use schema::{GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, push};
 
 const NATIVE: &[&str] = &["--enable-feature=native-histograms"];
 
@@ -42,4 +42,56 @@ fn prometheus_reads_native_histograms_beside_verbatim_texts() {
             ("exporter_proxy_suspect_texts", "1"),
         ],
     );
+}
+
+#[test]
+fn prometheus_stores_gauge_histograms_and_empty_ones_as_what_they_are() {
+    if !tools::here(&[Tool::Prometheus]) {
+        return;
+    }
+    let proxy = Proxy::start("");
+    let empty = Histogram {
+        sum: Some(0.0),
+        count_float: Some(0.0),
+        schema: Some(3),
+        zero_threshold: Some(0.001),
+        zero_count_float: Some(0.0),
+        positive_span: vec![Span {
+            offset: 0,
+            length: 2,
+        }],
+        positive_count: vec![0.0, 0.0],
+        ..Histogram::default()
+    };
+    let classic = Histogram {
+        count: Some(2),
+        sum: Some(-3.0),
+        ..Histogram::default()
+    };
+    let families = [
+        family("empty", HISTOGRAM, empty),
+        family("gauge", GAUGE_HISTOGRAM, five_observations()),
+        family("classic", GAUGE_HISTOGRAM, classic),
+    ];
+    assert_eq!(push(&proxy, "/metrics/job/j", &families).status, 200);
+    let prometheus = scraping_at(&proxy.http, NATIVE);
+    expect_values(
+        &prometheus,
+        &[
+            ("up{job=\"exporter-proxy\"}", "1"),
+            ("histogram_count(empty{job=\"j\"})", "0"),
+            ("histogram_count(gauge{job=\"j\"})", "5"),
+            ("histogram_sum(gauge{job=\"j\"})", "5.5"),
+            ("classic_count{job=\"j\"}", "2"),
+            ("classic_sum{job=\"j\"}", "-3"),
+            ("count(gauge_bucket) or vector(0)", "0"),
+        ],
+    );
+    let metadata = http_request(
+        &prometheus.address,
+        "GET",
+        "/api/v1/targets/metadata?metric=gauge",
+        &[],
+    );
+    assert_eq!(metadata.json()["data"][0]["type"], "gaugehistogram");
 }

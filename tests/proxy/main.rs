@@ -27,6 +27,7 @@ mod inspections;
 mod lifecycle;
 mod lists;
 mod merged;
+mod native_histograms;
 mod natives;
 mod operations;
 mod operations_datagrams;

@@ -84,6 +84,7 @@ pub const DELIMITED: &str =
 
 /// The kind of a histogram, and of a gauge histogram.
 pub const HISTOGRAM: i32 = 4;
+pub const GAUGE_HISTOGRAM: i32 = 5;
 
 /// A native histogram: one observation of 0, and two each in the buckets up to
 /// 1 and up to 2.
@@ -115,11 +116,15 @@ pub fn family(name: &str, kind: i32, histogram: Histogram) -> Family {
 }
 
 pub fn push(proxy: &Proxy, path: &str, families: &[Family]) -> Answer {
+    push_with(proxy, "PUT", path, families)
+}
+
+pub fn push_with(proxy: &Proxy, method: &str, path: &str, families: &[Family]) -> Answer {
     let body: Vec<u8> = families
         .iter()
         .flat_map(Message::encode_length_delimited_to_vec)
         .collect();
-    proxy.push_with("PUT", path, &[("Content-Type", DELIMITED)], body)
+    proxy.push_with(method, path, &[("Content-Type", DELIMITED)], body)
 }
 
 /// What a reader of protobuf gets.

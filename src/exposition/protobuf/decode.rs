@@ -43,10 +43,10 @@ pub struct DecodedNative {
 /// Reads a body to its end. Of a family that is there twice the last one
 /// holds, as Pushgateway has it. A family without metrics is none.
 ///
-/// Gauge histograms become what the program makes of those of OpenMetrics:
-/// three families of untyped values, `_bucket`, `_gsum` and `_gcount`. Their
-/// native part is left out, as are exemplars, units and times of creation of
-/// all that is not native: text has no place for them.
+/// Gauge histograms are written like other histograms, as Prometheus' own text
+/// has them, and are told from these by what is kept beside the text. Exemplars,
+/// units and times of creation of all that is not native are left out: text has
+/// no place for them.
 ///
 /// Uses memory for the body's size and the text's a few times over.
 pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
@@ -174,9 +174,10 @@ impl Output {
         for (name, place) in &self.by_name {
             let family = &self.families[*place];
             let parts: &[&str] = match family.kind {
-                metric_type::HISTOGRAM => &["_bucket", "_sum", "_count"],
+                metric_type::HISTOGRAM | metric_type::GAUGE_HISTOGRAM => {
+                    &["_bucket", "_sum", "_count"]
+                }
                 metric_type::SUMMARY => &["_sum", "_count"],
-                metric_type::GAUGE_HISTOGRAM => &["_bucket", "_gsum", "_gcount"],
                 _ => &[],
             };
             for part in parts {

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
 use super::field::{bucket, family, histogram, label, metric, quantile, single, summary};
 use super::metric_type;
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
@@ -17,18 +15,14 @@ use crate::exposition::{
 /// Native histograms by family and labels.
 #[derive(Debug, Default)]
 pub struct Natives<'n> {
-    by_family: HashMap<&'n str, HashMap<&'n str, &'n Bytes>>,
+    by_family: HashMap<&'n str, HashMap<&'n str, &'n Native>>,
 }
 
 impl<'n> Natives<'n> {
     /// Adds those of a family, whose name is as normal text has it: escaped.
     pub fn add(&mut self, family: &'n str, natives: &'n [Native]) {
         let family = self.by_family.entry(family).or_default();
-        family.extend(
-            natives
-                .iter()
-                .map(|native| (&*native.labels, &native.histogram)),
-        );
+        family.extend(natives.iter().map(|native| (&*native.labels, native)));
     }
 }
 
@@ -104,14 +98,10 @@ impl Writer<'_> {
             return;
         }
         let natives = self.natives.by_family.get(name);
-        let meant = unescape(name);
-        self.family.clear();
-        let shown = self.escaping.metric(&meant);
-        put_bytes(&mut self.family, family::NAME, shown.as_bytes());
-        if let Some(help) = help {
-            let help = unescape_help(help, Format::Text);
-            put_bytes(&mut self.family, family::HELP, help.as_bytes());
-        }
+        let native_of = |metric: &Metric<'_>| {
+            let native = natives.and_then(|natives| natives.get(&*metric.labels_text()));
+            native.copied()
+        };
         let number = match kind {
             Kind::Counter => metric_type::COUNTER,
             Kind::Gauge | Kind::Info | Kind::StateSet => metric_type::GAUGE,
@@ -120,23 +110,50 @@ impl Writer<'_> {
             Kind::Histogram => metric_type::HISTOGRAM,
             Kind::GaugeHistogram => metric_type::GAUGE_HISTOGRAM,
         };
-        put_unsigned(&mut self.family, family::TYPE, number);
-        for metric in &metrics {
-            let native = natives.and_then(|natives| natives.get(&*metric.labels_text()));
-            self.metric(metric, native.copied());
-            put_bytes(&mut self.family, family::METRIC, &self.metric);
+        // A type holds for a whole message, so gauge histograms that have others
+        // beside them are in a second one.
+        let is_gauge = |native: Option<&Native>| native.is_some_and(|native| native.gauge);
+        let messages = [(number, false), (metric_type::GAUGE_HISTOGRAM, true)];
+        for (number, gauges) in messages {
+            let start = self.begin(name, number, help);
+            for metric in &metrics {
+                let native = native_of(metric);
+                if is_gauge(native) == gauges {
+                    self.metric(metric, native);
+                    put_bytes(&mut self.family, family::METRIC, &self.metric);
+                }
+            }
+            if self.family.len() > start {
+                put_varint(&mut self.out, self.family.len() as u64);
+                self.out.extend_from_slice(&self.family);
+            }
+            if natives.is_none() {
+                break;
+            }
         }
-        put_varint(&mut self.out, self.family.len() as u64);
-        self.out.extend_from_slice(&self.family);
     }
 
-    fn metric(&mut self, metric: &Metric<'_>, native: Option<&Bytes>) {
+    /// Begins a family's message, and returns how long it is without metrics.
+    fn begin(&mut self, name: &str, number: u64, help: Option<&str>) -> usize {
+        let meant = unescape(name);
+        self.family.clear();
+        let shown = self.escaping.metric(&meant);
+        put_bytes(&mut self.family, family::NAME, shown.as_bytes());
+        if let Some(help) = help {
+            let help = unescape_help(help, Format::Text);
+            put_bytes(&mut self.family, family::HELP, help.as_bytes());
+        }
+        put_unsigned(&mut self.family, family::TYPE, number);
+        self.family.len()
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>, native: Option<&Native>) {
         self.metric.clear();
         self.labels(metric);
         self.value.clear();
         let field = match (&metric.value, native) {
-            (Value::Histogram { .. }, Some(native)) => {
-                self.value.extend_from_slice(native);
+            (Value::Histogram { .. }, Some(native)) if !native.histogram.is_empty() => {
+                self.value.extend_from_slice(&native.histogram);
                 metric::HISTOGRAM
             }
             (
@@ -145,7 +162,7 @@ impl Writer<'_> {
                     sum,
                     count,
                 },
-                None,
+                _,
             ) => {
                 self.histogram(buckets, *sum, *count);
                 metric::HISTOGRAM

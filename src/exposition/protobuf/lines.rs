@@ -28,16 +28,6 @@ pub(super) struct FamilyWriter<'o, 'b> {
     text: String,
 }
 
-/// What one walk over a family's metrics writes of each.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Walk {
-    All,
-    /// The parts of gauge histograms are families of their own.
-    Buckets,
-    Sums,
-    Counts,
-}
-
 impl<'o, 'b> FamilyWriter<'o, 'b> {
     /// `kind` is a known `MetricType`.
     pub(super) fn new(out: &'o mut Output, name: &'b str, kind: u64) -> Self {
@@ -52,43 +42,31 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
 
     /// Writes the head and the samples of all metrics in the message.
     pub(super) fn write(&mut self, family: &Reader<'b>, help: &str) -> Result<(), Box<Fault>> {
-        let walks: &[(&str, Walk)] = if self.kind == metric_type::GAUGE_HISTOGRAM {
-            &[
-                ("_bucket", Walk::Buckets),
-                ("_gsum", Walk::Sums),
-                ("_gcount", Walk::Counts),
-            ]
-        } else {
-            &[("", Walk::All)]
-        };
         let kind = match self.kind {
             metric_type::COUNTER => Kind::Counter,
             metric_type::GAUGE => Kind::Gauge,
             metric_type::SUMMARY => Kind::Summary,
-            metric_type::HISTOGRAM => Kind::Histogram,
-            metric_type::GAUGE_HISTOGRAM => Kind::GaugeHistogram.in_text(),
+            // Text knows no gauge histograms: they are written like others.
+            metric_type::HISTOGRAM | metric_type::GAUGE_HISTOGRAM => Kind::Histogram,
             _ => Kind::Untyped,
         };
         // A line must not end in a carriage return.
         let help = help.trim_end_matches('\r');
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         let help = Some(help.as_str()).filter(|help| !help.is_empty());
-        for (suffix, walk) in walks {
-            let name = format!("{}{suffix}", self.name);
-            let head = FamilyText::head_of(&name, kind, help, None);
-            self.out.hold(head.len(), family.offset())?;
-            self.out.text.push_str(&String::from_utf8_lossy(&head));
-            let mut fields = family.clone();
-            while let Some(field) = fields.next()? {
-                if field.number == family::METRIC {
-                    self.metric(&field, *walk)?;
-                }
+        let head = FamilyText::head_of(&self.name, kind, help, None);
+        self.out.hold(head.len(), family.offset())?;
+        self.out.text.push_str(&String::from_utf8_lossy(&head));
+        let mut fields = family.clone();
+        while let Some(field) = fields.next()? {
+            if field.number == family::METRIC {
+                self.metric(&field)?;
             }
         }
         Ok(())
     }
 
-    fn metric(&mut self, field: &Field<'b>, walk: Walk) -> Result<(), Box<Fault>> {
+    fn metric(&mut self, field: &Field<'b>) -> Result<(), Box<Fault>> {
         let (number, what) = match self.kind {
             metric_type::COUNTER => (metric::COUNTER, "a counter"),
             metric_type::GAUGE => (metric::GAUGE, "a gauge"),
@@ -138,7 +116,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         match self.kind {
             metric_type::SUMMARY => self.summary(pieces, timestamp, offset),
             metric_type::HISTOGRAM | metric_type::GAUGE_HISTOGRAM => {
-                self.histogram(&pieces, timestamp, offset, walk)
+                self.histogram(&pieces, timestamp, offset)
             }
             _ => {
                 let mut value = 0.0;
@@ -230,45 +208,40 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         pieces: &Pieces<'b>,
         timestamp: Option<i64>,
         offset: usize,
-        walk: Walk,
     ) -> Result<(), Box<Fault>> {
         let mut histogram = Histogram::default();
         for piece in pieces.clone() {
             histogram.read(piece?)?;
         }
         let count = histogram.count();
-        let (sum_name, count_name) = match walk {
-            Walk::All => ("_sum", "_count"),
-            _ => ("_gsum", "_gcount"),
-        };
-        if matches!(walk, Walk::All | Walk::Buckets) {
-            let mut infinite = false;
-            for (at, count) in mem::take(&mut histogram.buckets) {
-                infinite |= at == f64::INFINITY;
-                self.line("_bucket", Some(("le", at)), count, timestamp, offset)?;
-            }
-            if !infinite {
-                let all = Some(("le", f64::INFINITY));
-                self.line("_bucket", all, count, timestamp, offset)?;
-            }
+        let mut infinite = false;
+        for (at, count) in mem::take(&mut histogram.buckets) {
+            infinite |= at == f64::INFINITY;
+            self.line("_bucket", Some(("le", at)), count, timestamp, offset)?;
         }
-        if matches!(walk, Walk::All | Walk::Sums) {
-            let sum = Count::Float(histogram.sum);
-            self.line(sum_name, None, sum, timestamp, offset)?;
+        if !infinite {
+            let all = Some(("le", f64::INFINITY));
+            self.line("_bucket", all, count, timestamp, offset)?;
         }
-        if matches!(walk, Walk::All | Walk::Counts) {
-            self.line(count_name, None, count, timestamp, offset)?;
-        }
-        if walk == Walk::All && histogram.has_native(offset)? {
-            let mut kept = Vec::new();
+        let sum = Count::Float(histogram.sum);
+        self.line("_sum", None, sum, timestamp, offset)?;
+        self.line("_count", None, count, timestamp, offset)?;
+        let native = histogram.native(offset)?;
+        let mut kept = Vec::new();
+        if native.is_some() {
             for piece in pieces.clone() {
-                known_fields(piece?, &mut kept)?;
+                known_fields(piece?, native, &mut kept)?;
             }
+            histogram.empty_buckets(native, &mut kept);
+        }
+        let gauge = self.kind == metric_type::GAUGE_HISTOGRAM;
+        if native.is_some() || gauge {
             self.out.natives.push(DecodedNative {
                 family: self.name.to_string(),
                 native: Native {
                     labels: Box::from(self.text.as_str()),
                     histogram: Bytes::from(kept),
+                    gauge,
                 },
             });
         }

@@ -15,6 +15,7 @@
 //! The schema is `metrics.proto` of prometheus/client_model, of proto2: every
 //! scalar is optional, and of one that is there twice the last one holds.
 
+mod buckets;
 mod decode;
 mod encode;
 mod error;
@@ -25,6 +26,7 @@ mod native;
 mod tests;
 mod wire;
 
+pub use buckets::{Bounds, NativeBucket, native_buckets};
 pub use decode::{Decoded, DecodedNative, Limits, attach, decode};
 pub use encode::{Natives, encode};
 pub use error::DecodeError;

@@ -7,7 +7,7 @@
 
 use super::error::Fault;
 use super::field::{bucket, exemplar, histogram, label, span, timestamp};
-use super::wire::{Reader, zigzag};
+use super::wire::{Reader, put_bytes, zigzag};
 
 /// A count, which may be a whole number or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +57,8 @@ struct Side {
     last: i64,
     observed: u64,
     counts: u64,
+    /// Whether one of these is not 0.
+    any: bool,
     /// What is wrong, by deltas and by float counts: only one of them is read.
     bad_delta: Option<Box<Fault>>,
     bad_count: Option<Box<Fault>>,
@@ -139,22 +141,25 @@ impl Histogram {
         }
     }
 
-    /// Whether there is a native part for readers, and if so whether it is
-    /// sound. `offset` is where the histogram begins.
-    pub fn has_native(&mut self, offset: usize) -> Result<bool, Box<Fault>> {
+    /// The native part for readers, if there is a sound one. `offset` is where
+    /// the histogram begins.
+    pub fn native(&mut self, offset: usize) -> Result<Option<NativePart>, Box<Fault>> {
         let native = self.positive.spans > 0
             || self.negative.spans > 0
             || self.zero_threshold > 0.0
             || self.zero_count > 0;
         if !native {
-            return Ok(false);
+            return Ok(None);
         }
         let counted_in_floats = self.count_float > 0.0 || self.zero_count_float > 0.0;
         let floats = counted_in_floats || self.positive.counts > 0 || self.negative.counts > 0;
-        // Some readers see by the sums alone that counts are floats, and would
-        // look for deltas. It has observed nothing, so nothing is lost.
-        if floats && !counted_in_floats {
-            return Ok(false);
+        let empty = floats && !counted_in_floats;
+        if empty
+            && (self.positive.any || self.negative.any || self.zero_count > 0 || self.count > 0)
+        {
+            // Its sums say that there are no observations, its buckets that
+            // there are: readers do not agree on what it is.
+            return Ok(None);
         }
         if !SCHEMAS.contains(&self.schema) {
             let expected = "a schema from -4 to 8";
@@ -180,7 +185,27 @@ impl Histogram {
         if !floats {
             self.check_sum(offset)?;
         }
-        Ok(true)
+        Ok(Some(if empty {
+            NativePart::EmptyFloats
+        } else {
+            NativePart::AsItIs
+        }))
+    }
+
+    /// Writes the buckets of a histogram without observations as whole numbers.
+    pub fn empty_buckets(&self, native: Option<NativePart>, out: &mut Vec<u8>) {
+        if native != Some(NativePart::EmptyFloats) {
+            return;
+        }
+        for (side, number) in [
+            (&self.negative, histogram::NEGATIVE_DELTA),
+            (&self.positive, histogram::POSITIVE_DELTA),
+        ] {
+            if side.counts > 0 {
+                // Packed, a zero is a byte. There are as many as were counted.
+                put_bytes(out, number, &vec![0; side.counts as usize]);
+            }
+        }
     }
 
     /// Observations in buckets against the count of all. Those that are not a
@@ -203,11 +228,38 @@ impl Histogram {
     }
 }
 
+/// How a native part is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NativePart {
+    AsItIs,
+    /// A histogram of floats without observations is kept as one of whole
+    /// numbers. Some readers see by the sums alone whether counts are floats, and
+    /// look for deltas where the sums are 0.
+    EmptyFloats,
+}
+
 /// The known fields of a message that was read, as they were. What is not
 /// known is left out: a reader that knows it may find fault with it.
-pub fn known_fields(mut message: Reader<'_>, out: &mut Vec<u8>) -> Result<(), Box<Fault>> {
+pub fn known_fields(
+    mut message: Reader<'_>,
+    native: Option<NativePart>,
+    out: &mut Vec<u8>,
+) -> Result<(), Box<Fault>> {
+    let is_dropped = |number| {
+        native == Some(NativePart::EmptyFloats)
+            && matches!(
+                number,
+                histogram::COUNT_FLOAT
+                    | histogram::ZERO_COUNT_FLOAT
+                    | histogram::NEGATIVE_DELTA
+                    | histogram::NEGATIVE_COUNT
+                    | histogram::POSITIVE_DELTA
+                    | histogram::POSITIVE_COUNT
+            )
+    };
     while let Some(field) = message.next()? {
-        if (histogram::COUNT..=histogram::EXEMPLAR).contains(&field.number) {
+        let known = (histogram::COUNT..=histogram::EXEMPLAR).contains(&field.number);
+        if known && !is_dropped(field.number) {
             out.extend_from_slice(field.raw);
         }
     }
@@ -269,6 +321,7 @@ impl Side {
 
     fn count(&mut self, count: f64, offset: usize) {
         self.counts += 1;
+        self.any |= count != 0.0;
         if self.bad_count.is_none() {
             self.bad_count = at_least_zero(count, offset).err();
         }

@@ -89,6 +89,10 @@ fn a_histogram_with_long_labels_is_measured_before_it_is_written() {
     );
 }
 
+fn message_span(offset: i64, length: u64) -> Message {
+    message().signed(1, offset).number(2, length)
+}
+
 fn family(name: &str, kind: u64, metrics: &[Message]) -> Message {
     let family = message().text(1, name).number(3, kind);
     metrics
@@ -196,19 +200,58 @@ fn names_outside_the_old_characters_stand_in_quotes() {
 }
 
 #[test]
-fn a_gauge_histogram_is_shown_as_that_of_open_metrics_is() {
+fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
     let histogram = message().number(1, 2).double(2, -3.0);
     let families = [family(
         "g",
         5,
         &[labelled(&[("a", "b")]).with(7, histogram)],
     )];
-    let text = decoded(&families).text;
+    let shown = decoded(&families);
     assert_eq!(
-        text,
-        "# TYPE g_bucket untyped\ng_bucket{a=\"b\",le=\"+Inf\"} 2\n\
-         # TYPE g_gsum untyped\ng_gsum{a=\"b\"} -3\n# TYPE g_gcount untyped\ng_gcount{a=\"b\"} 2\n"
+        shown.text,
+        "# TYPE g histogram\ng_bucket{a=\"b\",le=\"+Inf\"} 2\ng_sum{a=\"b\"} -3\ng_count{a=\"b\"} 2\n"
     );
+    assert!(shown.natives[0].native.gauge && shown.natives[0].native.histogram.is_empty());
+    // Another histogram of the family is in a message of its own.
+    let native = &shown.natives[0].native;
+    let mut natives = Natives::default();
+    natives.add("g", from_ref(native));
+    let text = shown.text.clone() + "g_bucket{le=\"+Inf\"} 1\ng_sum 1\ng_count 1\n";
+    let messages = encode(&text, &natives, false);
+    let histogram = message().number(1, 1).double(2, 1.0);
+    let histogram = histogram.with(3, message().number(1, 1).double(2, f64::INFINITY));
+    let gauge = message().number(1, 2).double(2, -3.0);
+    let gauge = gauge.with(3, message().number(1, 2).double(2, f64::INFINITY));
+    let expected = [
+        family("g", 4, &[message().with(7, histogram)]),
+        family("g", 5, &[labelled(&[("a", "b")]).with(7, gauge)]),
+    ];
+    assert_eq!(messages, body(&expected));
+}
+
+#[test]
+fn a_histogram_of_floats_that_observed_nothing_stays_native() {
+    let spans = |of: Message| of.with(12, message_span(0, 2)).with(9, message_span(1, 1));
+    let floats = || {
+        let empty = message().double(2, 0.0).double(4, 0.0).signed(5, 3);
+        let empty = spans(empty.double(6, 0.5));
+        empty.double(14, 0.0).double(14, 0.0).double(11, 0.0)
+    };
+    let shown = decoded(&[family("n", 4, &[message().with(7, floats())])]);
+    let kept = spans(message().double(2, 0.0).signed(5, 3).double(6, 0.5));
+    let kept = kept
+        .with(10, Message(vec![0]))
+        .with(13, Message(vec![0, 0]));
+    assert_eq!(shown.natives[0].native.histogram, kept.0);
+    // Where buckets say otherwise, there is none that readers agree on.
+    let other = floats().double(14, 1.0).with(12, message_span(0, 1));
+    let other = decoded(&[family("n", 4, &[message().with(7, other)])]);
+    assert_eq!(other.natives, []);
+    // Its buckets must be as many as its spans tell all the same.
+    let more = floats().with(12, message_span(0, 1));
+    let told = refused(&[family("n", 4, &[message().with(7, more)])]);
+    assert!(told.contains("expected 3 positive buckets"), "{told}");
 }
 
 #[test]
@@ -247,6 +290,7 @@ fn a_native_histogram_is_kept_beside_its_classic_part() {
             native: Native {
                 labels: "a=\"\\\"\",b=\"2\"".into(),
                 histogram: native().0.into(),
+                gauge: false,
             }
         }]
     );
@@ -329,15 +373,6 @@ fn unsound_native_parts_are_refused() {
             .natives
             .len(),
         1
-    );
-    // Floats that observed nothing: readers would take it for one of whole numbers.
-    let empty = message()
-        .double(6, 1.0)
-        .with(12, message().number(2, 1))
-        .double(14, 0.0);
-    assert_eq!(
-        decoded(&[family("n", 4, &[message().with(7, empty)])]).natives,
-        []
     );
 }
 

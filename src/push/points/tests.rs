@@ -180,6 +180,7 @@ fn native_histograms_stay_with_their_family() {
     let native = Native {
         labels: "a=\"b\"".into(),
         histogram: bytes::Bytes::from_static(b"\x08\x01"),
+        gauge: false,
     };
     family.natives.push(native.clone());
     complete(&mut family, &hash).expect("it is taken");

@@ -35,6 +35,7 @@ fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> Family
             natives.push(Native {
                 labels: labels.into(),
                 histogram: Bytes::from(histogram),
+                gauge: false,
             });
         }
     }

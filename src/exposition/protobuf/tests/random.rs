@@ -110,20 +110,11 @@ fn count_of_families_with_metrics(body: &[u8]) -> usize {
     let mut messages = Reader::new(body, 0);
     while let Ok((message, start)) = messages.delimited("a family") {
         let mut fields = Reader::new(message, start);
-        let (mut kind, mut metrics) = (0, 0);
+        let mut metrics = 0;
         while let Ok(Some(field)) = fields.next() {
-            match field.number {
-                3 => kind = field.unsigned("a kind").unwrap_or_default(),
-                4 => metrics += 1,
-                _ => {}
-            }
+            metrics += usize::from(field.number == 4);
         }
-        let parts = if kind == metric_type::GAUGE_HISTOGRAM {
-            3
-        } else {
-            1
-        };
-        heads += if metrics > 0 { parts } else { 0 };
+        heads += usize::from(metrics > 0);
         if messages.is_empty() {
             break;
         }

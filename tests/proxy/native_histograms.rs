@@ -1,0 +1,152 @@
+//! Native histograms of every sort, as they are pushed and as they come out.
+
+use serde_json::json;
+
+use crate::harness::Proxy;
+use crate::natives::{
+    GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, histogram_of, push,
+    scrape,
+};
+
+const QUIET: &str = "[exporter]\nown_metrics = false\n";
+
+/// Two buckets without observations, counted in floats.
+fn empty_floats() -> Histogram {
+    Histogram {
+        sum: Some(0.0),
+        count_float: Some(0.0),
+        schema: Some(3),
+        zero_threshold: Some(0.001),
+        zero_count_float: Some(0.0),
+        positive_span: vec![Span {
+            offset: 0,
+            length: 2,
+        }],
+        positive_count: vec![0.0, 0.0],
+        ..Histogram::default()
+    }
+}
+
+#[test]
+fn a_histogram_of_floats_without_observations_stays_native() {
+    let proxy = Proxy::start(QUIET);
+    let pushed = push(
+        &proxy,
+        "/metrics/job/j",
+        &[family("h", HISTOGRAM, empty_floats())],
+    );
+    assert_eq!(pushed.status, 200);
+    let shown = histogram_of(&scrape(&proxy, "/metrics"), "h");
+    let expected = Histogram {
+        sum: Some(0.0),
+        schema: Some(3),
+        zero_threshold: Some(0.001),
+        positive_span: empty_floats().positive_span,
+        positive_delta: vec![0, 0],
+        ..Histogram::default()
+    };
+    assert_eq!(shown, expected);
+    assert!(
+        proxy
+            .metrics()
+            .contains("h_count{instance=\"\",job=\"j\"} 0\n")
+    );
+}
+
+#[test]
+fn a_gauge_histogram_is_one_to_readers_of_protobuf_and_a_histogram_in_text() {
+    let proxy = Proxy::start(QUIET);
+    let classic = Histogram {
+        count: Some(2),
+        sum: Some(-3.0),
+        ..Histogram::default()
+    };
+    let families = [
+        family("g", GAUGE_HISTOGRAM, five_observations()),
+        family("classic", GAUGE_HISTOGRAM, classic),
+    ];
+    assert_eq!(push(&proxy, "/metrics/job/j", &families).status, 200);
+    let text = proxy.metrics();
+    for line in [
+        "# TYPE g histogram",
+        "g_bucket{instance=\"\",job=\"j\",le=\"+Inf\"} 5",
+        "g_sum{instance=\"\",job=\"j\"} 5.5",
+        "g_count{instance=\"\",job=\"j\"} 5",
+        "classic_sum{instance=\"\",job=\"j\"} -3",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{text}");
+    }
+    let shown = scrape(&proxy, "/metrics");
+    assert_eq!(histogram_of(&shown, "g"), five_observations());
+    for name in ["g", "classic"] {
+        let family = shown.iter().find(|family| family.name == name).unwrap();
+        assert_eq!(family.kind, Some(GAUGE_HISTOGRAM), "{name}");
+    }
+    let groups = proxy.push("GET", "/api/v1/metrics", "").json();
+    assert_eq!(groups["data"][0]["g"]["type"], "GAUGE_HISTOGRAM");
+    // A push of an ordinary one puts an end to it.
+    let pushed = push(
+        &proxy,
+        "/metrics/job/j",
+        &[family("g", HISTOGRAM, five_observations())],
+    );
+    assert_eq!(pushed.status, 200);
+    assert_eq!(scrape(&proxy, "/metrics")[0].kind, Some(HISTOGRAM));
+}
+
+#[test]
+fn the_api_shows_the_buckets_of_native_histograms_with_their_rules() {
+    let proxy = Proxy::start(QUIET);
+    let histogram = Histogram {
+        count: Some(9),
+        negative_span: vec![Span {
+            offset: 1,
+            length: 2,
+        }],
+        negative_delta: vec![3, -2],
+        ..five_observations()
+    };
+    let floats = Histogram {
+        sum: Some(1.0),
+        count_float: Some(2.5),
+        schema: Some(-1),
+        zero_threshold: Some(0.5),
+        zero_count_float: Some(0.5),
+        positive_span: vec![Span {
+            offset: -1,
+            length: 3,
+        }],
+        positive_count: vec![1.5, 0.0, 0.5],
+        ..Histogram::default()
+    };
+    let families = [
+        family("floats", HISTOGRAM, floats),
+        family("h", HISTOGRAM, histogram),
+    ];
+    assert_eq!(push(&proxy, "/metrics/job/j", &families).status, 200);
+    let groups = proxy.push("GET", "/api/v1/metrics", "").json();
+    let shown = |name: &str| groups["data"][0][name]["metrics"][0].clone();
+    assert_eq!(
+        shown("h"),
+        json!({
+            "labels": { "instance": "", "job": "j" },
+            "count": "9",
+            "sum": "5.5",
+            "buckets": [
+                [1, "-4", "-2", "1"],
+                [1, "-2", "-1", "3"],
+                [3, "-1e-128", "1e-128", "1"],
+                [0, "0.5", "1", "2"],
+                [0, "1", "2", "2"],
+            ],
+        })
+    );
+    assert_eq!(
+        shown("floats")["buckets"],
+        json!([
+            [3, "-0.5", "0.5", "0.5"],
+            [0, "0.0625", "0.25", "1.5"],
+            [0, "1", "4", "0.5"],
+        ])
+    );
+}
