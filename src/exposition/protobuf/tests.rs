@@ -218,7 +218,7 @@ fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
     let mut natives = Natives::default();
     natives.add("g", from_ref(native));
     let text = shown.text.clone() + "g_bucket{le=\"+Inf\"} 1\ng_sum 1\ng_count 1\n";
-    let messages = encode(&text, &natives, false);
+    let messages = encode(&text, &natives, Escaping::AllowUtf8);
     let histogram = message().number(1, 1).double(2, 1.0);
     let histogram = histogram.with(3, message().number(1, 1).double(2, f64::INFINITY));
     let gauge = message().number(1, 2).double(2, -3.0);
