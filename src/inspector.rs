@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Now, Report, Store};
-use crate::telemetry::{Telemetry, clip};
+use crate::telemetry::sender_log::{self, Line, without_excerpts};
+use crate::telemetry::{Reason, Telemetry, clip};
 
 /// From the beginning of one round to the next, at least. In a round every text
 /// that changed is inspected once.
@@ -25,9 +26,6 @@ const SLICE: usize = 256 * 1024;
 /// After some work, it rests for so many times as long: it takes a twentieth of
 /// one core at most.
 const REST: u32 = 19;
-
-/// Lines that one round logs at most; the rest is counted in one more.
-const MOST_LINES: usize = 10;
 
 /// Families whose conflicts have been warned of, each once. Past so many, no
 /// more are warned of one by one.
@@ -50,7 +48,6 @@ pub async fn run(store: Arc<Store>, telemetry: Arc<Telemetry>, stop: Cancellatio
 }
 
 async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<Arc<str>>) {
-    let mut lines = Lines::default();
     let mut first = true;
     loop {
         let begun = Instant::now();
@@ -64,11 +61,13 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
             (more, store.take_inspection_report())
         };
         let Ok((more, report)) = spawn_blocking(step).await else {
-            log::error!("the inspection of texts failed; it goes on with the next round");
+            sender_log::fault(format_args!(
+                "the inspection of texts failed; it goes on with the next round"
+            ));
             return;
         };
         telemetry.inspections.count(&report);
-        lines.tell(&report, warned);
+        tell(&report, warned);
         if !more {
             break;
         }
@@ -77,50 +76,37 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
         }
         first = false;
     }
-    lines.end();
 }
 
-/// What one round logs.
-#[derive(Debug, Default)]
-struct Lines {
-    told: usize,
-    untold: u64,
-}
-
-impl Lines {
-    fn tell(&mut self, report: &Report, warned: &mut HashSet<Arc<str>>) {
-        self.untold += report.left_out;
-        for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
-            self.line(|| format!("{} is suspect: {suspect}", clip(&id.to_string())));
-        }
-        for (id, conflict) in &report.conflicts {
-            if warned.contains(&conflict.family) || warned.len() == MOST_WARNED {
-                continue;
-            }
-            warned.insert(Arc::clone(&conflict.family));
-            self.line(|| {
-                format!(
-                    "{}: {conflict}; Prometheus keeps one of them \
-                     (exposition.mode = \"merged\" refuses the second)",
-                    clip(&id.to_string())
-                )
-            });
-        }
+/// Logs what is new in a report. Texts are quoted at `debug` alone.
+fn tell(report: &Report, warned: &mut HashSet<Arc<str>>) {
+    for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
+        let (reason, message) = (Reason::from(suspect), suspect.to_string());
+        let told = without_excerpts(reason, &message);
+        sender_log::write(
+            Line::Finding,
+            format_args!("{id} is suspect ({reason}): {told}"),
+        );
+        log::debug!("{id}: {message}");
     }
-
-    fn line(&mut self, line: impl FnOnce() -> String) {
-        if self.told == MOST_LINES {
-            self.untold += 1;
-            return;
+    for (id, conflict) in &report.conflicts {
+        let family = &conflict.family;
+        if warned.contains(family) || warned.len() == MOST_WARNED {
+            continue;
         }
-        self.told += 1;
-        log::warn!("{}", clip(&line()));
+        warned.insert(Arc::clone(family));
+        let with = &conflict.with;
+        sender_log::write(
+            Line::Finding,
+            format_args!(
+                "{id}: family {} clashes with that {with}, and a scraper may lose samples: \
+                 /apps?wide=1 tells more, and exposition.mode = \"merged\" refuses the second",
+                clip(family)
+            ),
+        );
+        log::debug!("{id}: {conflict}");
     }
-
-    fn end(&self) {
-        if self.untold > 0 {
-            let untold = self.untold;
-            log::warn!("{untold} more findings in texts: /apps?wide=1 lists them");
-        }
+    if report.left_out > 0 {
+        log::debug!("{} findings were not kept for the log", report.left_out);
     }
 }

@@ -34,12 +34,14 @@ pub enum Line {
     Connection,
     /// A section that is withdrawn.
     Withdrawal,
+    /// What the inspection of a text found.
+    Finding,
     /// A fault of the program's own that a request met.
     Fault,
 }
 
 impl Line {
-    const ALL: [Line; 9] = [
+    const ALL: [Line; 10] = [
         Line::Message,
         Line::Request,
         Line::Removal,
@@ -48,6 +50,7 @@ impl Line {
         Line::Transport,
         Line::Connection,
         Line::Withdrawal,
+        Line::Finding,
         Line::Fault,
     ];
 
@@ -60,12 +63,15 @@ impl Line {
             Line::Operation | Line::Transport => "exporter_proxy::operations",
             Line::Connection => "exporter_proxy::net",
             Line::Withdrawal => "exporter_proxy::store",
+            Line::Finding => "exporter_proxy::inspector",
         }
     }
 
     fn level(self) -> Level {
         match self {
-            Line::Message | Line::Request | Line::Operation | Line::Transport => Level::Warn,
+            Line::Message | Line::Request | Line::Operation | Line::Transport | Line::Finding => {
+                Level::Warn
+            }
             Line::Removal | Line::Webhook | Line::Withdrawal => Level::Info,
             Line::Connection => Level::Debug,
             Line::Fault => Level::Error,
@@ -83,6 +89,7 @@ impl Line {
             Line::Transport => "failures of operations' sockets",
             Line::Connection => "closed connections",
             Line::Withdrawal => "withdrawals",
+            Line::Finding => "findings in texts",
             Line::Fault => "faults",
         }
     }
