@@ -215,7 +215,7 @@ fn narrow_row(id: &SectionId, section: &Section) -> Row {
     ]
 }
 
-const WIDE: [&str; 10] = [
+const WIDE: [&str; 11] = [
     "App Name",
     "Last Update Time (UTC)",
     "Source",
