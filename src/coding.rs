@@ -60,6 +60,19 @@ impl Coding {
         }
     }
 
+    /// The coding that bytes begin as. No text, JSON or protobuf does.
+    pub fn seen_in(bytes: &[u8]) -> Option<Coding> {
+        let beginnings: [(&[u8], Coding); 3] = [
+            (b"\x1f\x8b", Coding::Gzip),
+            (b"\x28\xb5\x2f\xfd", Coding::Zstd),
+            (b"\xff\x06\x00\x00sNaPpY", Coding::Snappy),
+        ];
+        let seen = beginnings
+            .iter()
+            .find(|(begin, _)| bytes.starts_with(begin));
+        seen.map(|(_, coding)| *coding)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Coding::Identity => "identity",

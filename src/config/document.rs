@@ -98,20 +98,95 @@ impl Value {
 pub fn parse_toml(name: &str, text: &str, errors: &mut Vec<Diagnostic>) -> BTreeMap<String, Entry> {
     let lines = Lines::new(name, text);
     let (table, problems) = DeTable::parse_recoverable(text);
+    let mut again: Option<Range<usize>> = None;
     for problem in problems {
-        let place = lines.place(problem.span().unwrap_or(0..0));
-        errors.push(Diagnostic::new(place, message(problem.message())));
+        let span = problem.span().unwrap_or(0..0);
+        // What a table has that stands again is no problem of its own.
+        if problem.message() == DUPLICATE
+            && again
+                .as_ref()
+                .is_some_and(|table| table.contains(&span.start))
+        {
+            continue;
+        }
+        let told = match problem.message() {
+            DUPLICATE => {
+                let entry = Entries(text).at(span.start);
+                again = entry.table.then(|| entry.extent.clone());
+                entry.told()
+            }
+            other => other.to_owned(),
+        };
+        errors.push(Diagnostic::new(lines.place(span), told));
     }
     entries(&lines, table.into_inner())
 }
 
-/// What the reader of TOML says, and what to do where that is not plain.
-fn message(problem: &str) -> String {
-    match problem {
-        "duplicate key" => {
-            "this table or key stands here for the second time: bring the two together".to_owned()
+/// What the reader of TOML says of what stands twice.
+const DUPLICATE: &str = "duplicate key";
+
+/// Finds what stands twice, line by line.
+struct Entries<'t>(&'t str);
+
+/// A table or key that stands again.
+struct Again<'t> {
+    table: bool,
+    name: &'t str,
+    /// The line where it stands first, from 1.
+    first: Option<usize>,
+    /// Of a table, its header and what follows.
+    extent: Range<usize>,
+}
+
+impl<'t> Entries<'t> {
+    fn at(&self, at: usize) -> Again<'t> {
+        let text = self.0;
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
+        let before = &text[..start];
+        let header = |line: &str| line.trim_start().starts_with('[');
+        let table = header(line);
+        let name = name_in(line);
+        // A key is looked for in its table alone.
+        let from = match table {
+            true => 0,
+            false => before.rfind("\n[").map_or(0, |newline| newline + 1),
+        };
+        let skipped = text[..from].matches('\n').count();
+        let mut lines = before[from..].lines();
+        let first = lines.position(|other| header(other) == table && name_in(other) == name);
+        let end = text[at..]
+            .find("\n[")
+            .map_or(text.len(), |newline| at + newline + 1);
+        Again {
+            table,
+            name,
+            first: first.map(|line| skipped + line + 1),
+            extent: start..end,
         }
-        other => other.to_owned(),
+    }
+}
+
+impl Again<'_> {
+    fn told(&self) -> String {
+        let (sort, what) = match self.table {
+            true => ("table", "bring the two together"),
+            false => ("key", "keep one"),
+        };
+        let name = self.name;
+        match self.first {
+            Some(line) => format!("the {sort} `{name}` stands on line {line} already: {what}"),
+            None => format!("this {sort} stands here for the second time: {what}"),
+        }
+    }
+}
+
+/// The name of a table or key on a line.
+fn name_in(line: &str) -> &str {
+    let line = line.trim();
+    match line.strip_prefix('[') {
+        Some(header) => header.split(']').next().unwrap_or_default().trim(),
+        None => line.split('=').next().unwrap_or_default().trim(),
     }
 }
 

@@ -135,8 +135,18 @@ fn a_syntax_error_does_not_hide_the_others() {
 fn a_table_that_stands_twice_is_told_so() {
     let found = faults("[operations]\nudp = \"\"\n[operations]\ntcp = \"127.0.0.1:6558\"\n");
     let expected =
-        "test.toml:3:2: this table or key stands here for the second time: bring the two together";
+        "test.toml:3:2: the table `operations` stands on line 1 already: bring the two together";
     assert_eq!(found, [expected]);
+    // What it has again is no problem of its own; another is.
+    let found = faults(
+        "[push]\nmax_body = 1\n[exporter]\nmax_connections = 1\n[push]\nmax_body = 2\n\
+         max_groups = 1\n[receiver]\nmax_apps = 1\nmax_apps = 2\n",
+    );
+    let expected = [
+        "test.toml:5:2: the table `push` stands on line 1 already: bring the two together",
+        "test.toml:10:1: the key `max_apps` stands on line 9 already: keep one",
+    ];
+    assert_eq!(found, expected);
 }
 
 /// One bad value for every key, each refused with the key's name and place.

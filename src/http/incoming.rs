@@ -249,6 +249,14 @@ impl Taken {
         turns: &Turns,
     ) -> Result<Self, Fault> {
         let coding = Coding::of(content_encoding)?;
+        if coding == Coding::Identity
+            && let Some(packed) = Coding::seen_in(&self.bytes)
+        {
+            let message = format!(
+                "the body is {packed}, and no header says so: send Content-Encoding: {packed}"
+            );
+            return Err(Fault::new(Reason::UnsupportedMedia, &message));
+        }
         if coding == Coding::Identity || self.len() <= PACKED_AT_ONCE {
             let at_once = match coding {
                 Coding::Identity => limit,

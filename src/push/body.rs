@@ -180,7 +180,11 @@ impl Intake {
                     Reason::InvalidText => how_read,
                     _ => "",
                 };
-                let message = format!("{}, {fault}{how_read}", shown(group));
+                let hint = match is_joined(text) {
+                    true => " (the body is one line: with curl, --data-binary keeps line feeds)",
+                    false => "",
+                };
+                let message = format!("{}, {fault}{how_read}{hint}", shown(group));
                 let told = Fault::new(reason, &message).at(fault.line, Some(fault.column));
                 // What is well-formed and still refused.
                 match reason {
@@ -280,6 +284,13 @@ pub fn fits(group: &Group, family: &FamilyText) -> Result<(), Fault> {
     let name = &family.name;
     let problem = format!("{name} has more than {LONGEST_FRAGMENT} bytes");
     Err(told(group, family, Reason::TooManyBytes, &problem))
+}
+
+/// Whether a text has lost its line feeds, as `curl -d` drops them: all of it
+/// is the comment that it begins with.
+fn is_joined(text: &str) -> bool {
+    let line = text.trim_end_matches('\n');
+    line.starts_with("# TYPE ") && !line.contains('\n')
 }
 
 /// What is wrong with a family that could be read.

@@ -119,6 +119,42 @@ fn paths_that_name_no_group_are_told() {
 }
 
 #[test]
+fn a_body_that_is_not_what_it_seems_is_told_how_to_be_sent() {
+    let proxy = Proxy::start(QUIET);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(b"m 1\n").unwrap();
+    let zstd = b"\x28\xb5\x2f\xfd\x04\x00".to_vec();
+    let snappy = b"\xff\x06\x00\x00sNaPpY".to_vec();
+    for (body, coding) in [
+        (gzip.finish().unwrap(), "gzip"),
+        (zstd, "zstd"),
+        (snappy, "snappy"),
+    ] {
+        for path in ["/metrics/job/x", "/metrics?mode=aggregate", "/api/v1/batch"] {
+            let answer = proxy.push("POST", path, &body);
+            assert_eq!(answer.status, 415, "{path}");
+            let told = format!(
+                "the body is {coding}, and no header says so: send Content-Encoding: {coding}\n"
+            );
+            assert_eq!(answer.text(), told, "{path}");
+        }
+    }
+    // What `curl -d @file` makes of two lines.
+    for path in ["/metrics/job/x", "/metrics?mode=aggregate"] {
+        let answer = proxy.push("POST", path, "# TYPE a gaugea 1");
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.text().contains("--data-binary"), "{}", answer.text());
+        let answer = proxy.push("POST", path, "# TYPE a gauge\na one\n");
+        assert!(
+            !answer.text().contains("--data-binary"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(proxy.metrics(), "");
+}
+
+#[test]
 fn times_of_success_and_failure_are_shown_for_each_group() {
     let proxy = Proxy::start(QUIET);
     let success = "push_time_seconds{instance=\"i\",job=\"x\"}";
