@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ForwardTo, Listen, Mode, SocketPath};
+use crate::config::{Config, Listen, Mode, SocketPath};
 use crate::http;
 use crate::inputs::door::{self, Door};
 use crate::inputs::operations::{self, Operations};
@@ -397,7 +397,6 @@ impl App {
 
 /// What the own metrics show beside what is held.
 fn bounds(config: &Config) -> Bounds {
-    let forwards = config.operations.forward_to != ForwardTo::Off;
     Bounds {
         apps: config.receiver.max_apps,
         groups: config.push.max_groups,
@@ -406,11 +405,7 @@ fn bounds(config: &Config) -> Bounds {
         held: config.exposition.max_total,
         received: config.receiver.max_buffered,
         pushed: config.push.max_buffered,
-        forwarded: if forwards {
-            config.operations.forward_queue
-        } else {
-            0
-        },
+        forwarded: config.operations.forward_queue,
         keys: config.push.idempotency_keys,
         webhooks: config.push.max_webhooks,
         webhook_bytes: config.push.max_webhook_bytes,

@@ -1,6 +1,9 @@
 //! A sender's exposition text.
 
+use std::iter::once;
+
 use bytes::Bytes;
+use memchr::memchr_iter;
 
 /// Exposition text as a sender gave it, in UTF-8. It is empty or ends in a
 /// line feed, so that texts can be joined without gluing two lines into one.
@@ -85,12 +88,12 @@ impl Text {
 /// Lines that are neither blank nor comments. In well-formed text, this is the
 /// number of samples.
 pub fn sample_lines(text: &[u8]) -> usize {
-    let lines = text.split(|byte| *byte == b'\n');
-    let samples = lines.filter(|line| {
-        let first = line
+    let starts = once(0).chain(memchr_iter(b'\n', text).map(|end| end + 1));
+    let samples = starts.filter(|start| {
+        let first = text[*start..]
             .iter()
             .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
-        first.is_some_and(|byte| *byte != b'#')
+        first.is_some_and(|byte| !matches!(byte, b'#' | b'\n'))
     });
     samples.count()
 }

@@ -117,7 +117,8 @@ impl Room {
 pub struct Totals {
     pub apps: usize,
     pub groups: usize,
-    pub targets: usize,
+    /// Targets by state, in the order of [`State::ALL`].
+    pub targets: [usize; State::ALL.len()],
     /// Bytes of text exposed for apps, groups and targets.
     pub bytes: usize,
     /// Memory held for them and for aggregated families, as it is counted

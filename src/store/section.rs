@@ -208,6 +208,14 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 5] = [
+        State::Waiting,
+        State::Fresh,
+        State::Stale,
+        State::Failing,
+        State::Withdrawn,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             State::Waiting => "waiting",

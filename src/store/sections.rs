@@ -34,6 +34,8 @@ pub struct Sections {
     /// The family of update times, where they are exposed.
     stamps: Option<FamilyName>,
     apps: usize,
+    /// Targets by state, in the order of [`State::ALL`].
+    targets: [usize; State::ALL.len()],
     /// The names of all groups, in order.
     groups: BTreeSet<Arc<str>>,
     /// Apps and targets, in order.
@@ -98,6 +100,7 @@ impl Sections {
             uninspected: Uninspected::default(),
             stamps: None,
             apps: 0,
+            targets: Default::default(),
             groups: BTreeSet::new(),
             others: BTreeSet::new(),
             bytes: 0,
@@ -352,10 +355,10 @@ impl Sections {
             Change::Update { .. } | Change::Expect { .. } | Change::Fail { .. } => return,
         };
         let id = change.id();
-        let Some(section) = self.by_id.get_mut(id) else {
+        if !self.by_id.contains_key(id) {
             return;
-        };
-        let mut section = std::mem::take(section);
+        }
+        let (mut section, _) = self.take(id);
         let names = families.iter().chain(defaults);
         self.keep_only(id, &mut section, names.map(|family| &*family.name), freed);
         self.put_back(id.clone(), section, true);
@@ -509,13 +512,10 @@ impl Sections {
     }
 
     pub fn totals(&self) -> Totals {
-        let own = SectionId::own();
-        let own = usize::from(self.by_id.contains_key(&own));
-        let others = own + self.apps + self.groups.len();
         Totals {
             apps: self.apps,
             groups: self.groups.len(),
-            targets: self.by_id.len() - others,
+            targets: self.targets,
             bytes: self.bytes,
             held: self.weight,
             series: self.families.series(),
@@ -533,7 +533,11 @@ impl Sections {
     /// there: else it is a new one.
     fn take(&mut self, id: &SectionId) -> (Section, bool) {
         if let Some(section) = self.by_id.get_mut(id) {
-            return (std::mem::take(section), true);
+            let section = std::mem::take(section);
+            if id.producer == Producer::Target {
+                self.targets[section.state as usize] -= 1;
+            }
+            return (section, true);
         }
         let serial = self.free_serials.pop().unwrap_or_else(|| {
             self.next_serial += 1;
@@ -547,6 +551,9 @@ impl Sections {
     }
 
     fn put_back(&mut self, id: SectionId, section: Section, known: bool) {
+        if id.producer == Producer::Target {
+            self.targets[section.state as usize] += 1;
+        }
         match self.by_id.get_mut(&id).filter(|_| known) {
             Some(place) => *place = section,
             None => {
@@ -610,7 +617,7 @@ impl Sections {
         self.clear(id, &mut section, freed);
         section.deadline = None;
         section.state = State::Withdrawn;
-        self.by_id.insert(id.clone(), section);
+        self.put_back(id.clone(), section, true);
     }
 
     /// Removes a section and all that it exposes.
@@ -636,7 +643,8 @@ impl Sections {
             Producer::Group => {
                 self.groups.remove(&id.name);
             }
-            Producer::Target | Producer::Own => {}
+            Producer::Target => self.targets[section.state as usize] -= 1,
+            Producer::Own => {}
         }
     }
 

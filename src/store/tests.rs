@@ -62,7 +62,7 @@ fn output_is_ordered_by_name_and_newest_wins() {
         Totals {
             apps: 2,
             groups: 0,
-            targets: 0,
+            targets: [0; 5],
             bytes: 8,
             held: 8,
             series: 0,
@@ -146,7 +146,7 @@ fn an_app_is_forgotten_when_its_time_is_up() {
         Totals {
             apps: 1,
             groups: 0,
-            targets: 0,
+            targets: [0; 5],
             bytes: 4,
             held: 4,
             series: 0,

@@ -109,6 +109,11 @@ impl OperationStats {
         self.of(transport).messages.count(Err(reason), 1);
     }
 
+    /// Whether operations come in at all.
+    pub(super) fn is_used(&self) -> bool {
+        self.used().next().is_some()
+    }
+
     /// The transports in use, each with its bytes.
     pub(super) fn bytes(&self) -> Vec<(Transport, u64)> {
         self.used()

@@ -12,7 +12,7 @@ mod process;
 use super::received::ReceivedCount;
 use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookStats};
 use crate::exposition::{Content, Encoder, Kind};
-use crate::store::{Change, Now, Origin, SectionId, Store, Write};
+use crate::store::{Change, Now, Origin, SectionId, State, Store, Write};
 
 /// A counter family: name, help, and how a sample's value is found.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -159,7 +159,6 @@ fn exposition(out: &mut Encoder, store: &Store) {
 
 fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let stats = &telemetry.operations;
-    let forwards = telemetry.bounds.forwarded > 0;
     let results = stats.results();
     if results.is_empty() {
         return;
@@ -172,15 +171,13 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
         )
         .sample(&[("transport", "udp")], lost as f64);
     }
-    if forwards {
-        let forwarded = out.family(
-            "exporter_proxy_operations_forwarded_total",
-            Kind::Counter,
-            "Operations to send on, by result: ok, or the reason of failure.",
-        );
-        for (result, count) in stats.forwarded.counts() {
-            forwarded.sample(&[("result", result)], count as f64);
-        }
+    let forwarded = out.family(
+        "exporter_proxy_operations_forwarded_total",
+        Kind::Counter,
+        "Operations to send on, by result: ok, or the reason of failure.",
+    );
+    for (result, count) in stats.forwarded.counts() {
+        forwarded.sample(&[("result", result)], count as f64);
     }
     let bytes = out.family(
         "exporter_proxy_operations_received_bytes_total",
@@ -228,6 +225,14 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     for (name, polls) in &targets {
         let at = polls.last_success.map_or(0.0, Now::unix_seconds);
         family.sample(&[("target", name)], at);
+    }
+    let family = out.family(
+        "exporter_proxy_poll_samples",
+        Kind::Gauge,
+        "Samples of the target's last text.",
+    );
+    for (name, polls) in &targets {
+        family.sample(&[("target", name)], polls.samples as f64);
     }
     let family = out.family(
         "exporter_proxy_poll_success",
@@ -315,8 +320,14 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
 }
 
 fn targets(out: &mut Encoder, store: &Store) {
-    out.family("exporter_proxy_targets", Kind::Gauge, "Polled targets.")
-        .sample(&[], store.totals().targets as f64);
+    let family = out.family(
+        "exporter_proxy_targets",
+        Kind::Gauge,
+        "Polled targets, by state.",
+    );
+    for (state, count) in State::ALL.into_iter().zip(store.totals().targets) {
+        family.sample(&[("state", state.as_str())], count as f64);
+    }
 }
 
 fn webhooks(out: &mut Encoder, stats: &WebhookStats) {

@@ -19,6 +19,8 @@ pub struct Polls {
     pub success: Option<bool>,
     pub duration: Duration,
     pub last_success: Option<Now>,
+    /// Samples of the last text that was stored.
+    pub samples: usize,
     /// Polls by result: `ok`, or the reason of failure.
     pub results: BTreeMap<&'static str, u64>,
 }
@@ -40,6 +42,12 @@ impl TargetStats {
             polls.last_success = Some(now);
         }
         *polls.results.entry(results::word(result)).or_default() += 1;
+    }
+
+    /// Notes how many samples the text of a poll has.
+    pub fn note_samples(&self, samples: usize) {
+        let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        polls.samples = samples;
     }
 
     pub fn polls(&self) -> Polls {

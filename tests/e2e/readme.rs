@@ -94,7 +94,9 @@ fn the_sixty_second_try_prints_what_the_readme_says() {
         return;
     }
     let proxy = ordinary_proxy(include_str!("../../config.toml"));
-    let commands: Vec<&str> = block_after("From a second shell:").lines().collect();
+    let commands: Vec<&str> = block_after("From a second shell, in the same directory:")
+        .lines()
+        .collect();
     let (read, pushes) = commands.split_last().expect("there are commands");
     for command in pushes {
         shell(&adapted(command, &proxy));

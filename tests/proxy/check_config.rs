@@ -270,3 +270,58 @@ fn errors_and_warnings_are_told_together() {
     );
     assert!(found[2].starts_with("warning: c.toml:2:17: "), "{found:?}");
 }
+
+#[test]
+fn every_setting_that_a_document_names_exists() {
+    // Those without a default are not printed, and tables are named as such.
+    const OTHERS: [&str; 6] = [
+        "receiver.app_ttl",
+        "push.rules",
+        "poll_external.targets",
+        "poll_external.other_scrape_endpoints",
+        "poll_external.poll_interval",
+        "poll_external.client_timeout",
+    ];
+    const TABLES: [&str; 6] = [
+        "exporter",
+        "exposition",
+        "operations",
+        "poll_external",
+        "push",
+        "receiver",
+    ];
+    let shipped = include_str!("../../config.toml");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut table = "";
+    let mut known: Vec<String> = OTHERS.map(str::to_owned).to_vec();
+    for line in shipped.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            known.push(format!("{table}.{key}"));
+        }
+    }
+    let mut named = 0;
+    let documents = fs::read_dir(root.join("docs")).unwrap();
+    let documents = documents.map(|entry| entry.unwrap().path());
+    for document in documents.chain([root.join("README.md")]) {
+        let Ok(text) = fs::read_to_string(&document) else {
+            continue;
+        };
+        // Every other part stands between backquotes.
+        for code in text.split('`').skip(1).step_by(2) {
+            let word = code.split([' ', '=', '\n']).next().unwrap_or_default();
+            let Some((table, key)) = word.split_once('.') else {
+                continue;
+            };
+            let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if !TABLES.contains(&table) || !is_key {
+                continue;
+            }
+            named += 1;
+            let known = known.iter().any(|known| known == word);
+            assert!(known, "{} names {word}", document.display());
+        }
+    }
+    assert!(named > 50, "{named}");
+}

@@ -131,7 +131,7 @@ fn busy() -> (Proxy, Upstream, String) {
 #[test]
 fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let (proxy, _upstream, operations) = busy();
-    // One that sends on keeps no values of operations.
+    // One that sends on has the same metrics.
     let forwarding = Proxy::start(&format!(
         "[operations]\nudp = \"127.0.0.1:0\"\nforward_to = \"tcp://{operations}\"\n"
     ));
@@ -287,4 +287,33 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
         1,
         "{metrics}"
     );
+}
+
+#[test]
+fn targets_are_counted_by_state_and_their_samples_are_told() {
+    let upstream = Upstream::start(|_| ok("# HELP m h\nm{a=\"1\"} 1\n\nm{a=\"2\"} 1\n"));
+    // Nobody is there.
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = refusing.local_addr().unwrap();
+    drop(refusing);
+    let proxy = Proxy::start(&format!(
+        "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
+         stale_after = 0\n\
+         [[poll_external.targets]]\nname = \"good\"\nurl = \"http://{}/\"\n\
+         [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{nobody}/\"\n\
+         [[poll_external.targets]]\nname = \"late\"\nurl = \"http://{nobody}/\"\ninterval = \"1h\"\n",
+        upstream.address
+    ));
+    let states = || {
+        let of = |state: &str| {
+            let series = format!("exporter_proxy_targets{{state=\"{state}\"}}");
+            proxy.sample(&series).unwrap()
+        };
+        ["waiting", "fresh", "stale", "failing", "withdrawn"].map(of)
+    };
+    eventually(states, |seen| *seen == [1.0, 1.0, 0.0, 1.0, 0.0]);
+    let samples = "exporter_proxy_poll_samples{target=\"good\"}";
+    assert_eq!(proxy.sample(samples), Some(2.0));
+    drop(upstream);
+    eventually(states, |seen| *seen == [1.0, 0.0, 0.0, 1.0, 1.0]);
 }

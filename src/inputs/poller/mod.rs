@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{PollExternal, Target};
+use crate::exposition::sample_lines;
 use crate::inputs::door::{Door, Rejection};
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log;
@@ -202,6 +203,7 @@ impl PolledTarget {
     /// Stores a text, if it is one that can be shown.
     fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
         let Fetched { text, format, peer } = fetched;
+        let samples = sample_lines(text.as_str().as_bytes());
         let content = self.door.admit(&self.id, text, format)?;
         let replace = Change::Replace {
             id: self.id.clone(),
@@ -211,7 +213,9 @@ impl PolledTarget {
         };
         self.store
             .apply(Write::one(replace), now)
-            .map_err(|refused| Failure::from(Rejection::from(refused)))
+            .map_err(|refused| Failure::from(Rejection::from(refused)))?;
+        self.stats.note_samples(samples);
+        Ok(())
     }
 
     fn origin(&self, peer: Peer) -> Origin {

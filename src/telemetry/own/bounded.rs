@@ -103,7 +103,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
             max: bounds.webhook_bytes,
         },
     ];
-    if bounds.forwarded > 0 {
+    if telemetry.operations.is_used() {
         all.push(Bounded {
             name: "exporter_proxy_operations_forward_queued_bytes",
             help: "Operations that wait to be sent on.",
