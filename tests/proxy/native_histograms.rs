@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::harness::Proxy;
 use crate::natives::{
-    GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, histogram_of, push,
-    scrape,
+    Bucket, GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, histogram_of,
+    push, push_with, scrape,
 };
 
 const QUIET: &str = "[exporter]\nown_metrics = false\n";
@@ -149,4 +149,35 @@ fn the_api_shows_the_buckets_of_native_histograms_with_their_rules() {
             [0, "1", "4", "0.5"],
         ])
     );
+}
+
+#[test]
+fn native_buckets_alone_are_refused_where_histograms_are_added_up() {
+    let proxy = Proxy::start(QUIET);
+    let native = family("h", HISTOGRAM, five_observations());
+    let refused = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &[native]);
+    assert_eq!(refused.status, 400);
+    let told = refused.text();
+    assert!(told.contains("has native buckets alone"), "{told}");
+    assert!(!proxy.metrics().contains("h_count"), "nothing was changed");
+
+    // With classic buckets beside them, these are added up.
+    let bucket = |count, bound| Bucket { count, bound };
+    let both = Histogram {
+        bucket: vec![bucket(3, 1.0), bucket(5, f64::INFINITY)],
+        ..five_observations()
+    };
+    for kind in [HISTOGRAM, GAUGE_HISTOGRAM] {
+        let name = format!("h{kind}");
+        for _ in 0..2 {
+            let families = [family(&name, kind, both.clone())];
+            let added = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &families);
+            assert!(added.status < 300, "{}", added.text());
+        }
+    }
+    let text = proxy.metrics();
+    let line = |line: &str| text.lines().any(|it| it == line);
+    assert!(line("h4_bucket{job=\"j\",le=\"1\"} 6"), "{text}");
+    // A gauge histogram is what was pushed last, as gauges are.
+    assert!(line("h5_bucket{job=\"j\",le=\"1\"} 3"), "{text}");
 }
