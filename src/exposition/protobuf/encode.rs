@@ -110,31 +110,28 @@ impl Writer<'_> {
             Kind::Histogram => metric_type::HISTOGRAM,
             Kind::GaugeHistogram => metric_type::GAUGE_HISTOGRAM,
         };
-        // A type holds for a whole message, so gauge histograms that have others
-        // beside them are in a second one.
-        let is_gauge = |native: Option<&Native>| native.is_some_and(|native| native.gauge);
-        let messages = [(number, false), (metric_type::GAUGE_HISTOGRAM, true)];
-        for (number, gauges) in messages {
-            let start = self.begin(name, number, help);
-            for metric in &metrics {
-                let native = native_of(metric);
-                if is_gauge(native) == gauges {
-                    self.metric(metric, native);
-                    put_bytes(&mut self.family, family::METRIC, &self.metric);
-                }
-            }
-            if self.family.len() > start {
-                put_varint(&mut self.out, self.family.len() as u64);
-                self.out.extend_from_slice(&self.family);
-            }
-            if natives.is_none() {
-                break;
-            }
+        // A type holds for all of a family. Prometheus 2 keeps nothing of a gauge
+        // histogram without a native part, so one of these makes the others
+        // ordinary ones.
+        let is_gauge = |native: &Native| native.gauge && !native.histogram.is_empty();
+        let gauges =
+            natives.is_some() && metrics.iter().all(|it| native_of(it).is_some_and(is_gauge));
+        let number = if gauges {
+            metric_type::GAUGE_HISTOGRAM
+        } else {
+            number
+        };
+        self.begin(name, number, help);
+        for metric in &metrics {
+            self.metric(metric, native_of(metric));
+            put_bytes(&mut self.family, family::METRIC, &self.metric);
         }
+        put_varint(&mut self.out, self.family.len() as u64);
+        self.out.extend_from_slice(&self.family);
     }
 
-    /// Begins a family's message, and returns how long it is without metrics.
-    fn begin(&mut self, name: &str, number: u64, help: Option<&str>) -> usize {
+    /// Begins a family's message.
+    fn begin(&mut self, name: &str, number: u64, help: Option<&str>) {
         let meant = unescape(name);
         self.family.clear();
         let shown = self.escaping.metric(&meant);
@@ -144,7 +141,6 @@ impl Writer<'_> {
             put_bytes(&mut self.family, family::HELP, help.as_bytes());
         }
         put_unsigned(&mut self.family, family::TYPE, number);
-        self.family.len()
     }
 
     fn metric(&mut self, metric: &Metric<'_>, native: Option<&Native>) {

@@ -213,20 +213,24 @@ fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
         "# TYPE g histogram\ng_bucket{a=\"b\",le=\"+Inf\"} 2\ng_sum{a=\"b\"} -3\ng_count{a=\"b\"} 2\n"
     );
     assert!(shown.natives[0].native.gauge && shown.natives[0].native.histogram.is_empty());
-    // Another histogram of the family is in a message of its own.
-    let native = &shown.natives[0].native;
+    // A family with one that is none is of ordinary histograms.
+    let gauges = [family("g", 5, &[labelled(&[("a", "b")]).with(7, native())])];
+    let gauge = decoded(&gauges);
     let mut natives = Natives::default();
-    natives.add("g", from_ref(native));
-    let text = shown.text.clone() + "g_bucket{le=\"+Inf\"} 1\ng_sum 1\ng_count 1\n";
+    natives.add("g", from_ref(&gauge.natives[0].native));
+    let text = gauge.text.clone() + "g_bucket{le=\"+Inf\"} 1\ng_sum 1\ng_count 1\n";
     let messages = encode(&text, &natives, Escaping::AllowUtf8);
     let histogram = message().number(1, 1).double(2, 1.0);
     let histogram = histogram.with(3, message().number(1, 1).double(2, f64::INFINITY));
-    let gauge = message().number(1, 2).double(2, -3.0);
-    let gauge = gauge.with(3, message().number(1, 2).double(2, f64::INFINITY));
-    let expected = [
-        family("g", 4, &[message().with(7, histogram)]),
-        family("g", 5, &[labelled(&[("a", "b")]).with(7, gauge)]),
+    let both = [
+        labelled(&[("a", "b")]).with(7, native()),
+        message().with(7, histogram),
     ];
+    let expected = [family("g", 4, &both)];
+    assert_eq!(
+        encode(&gauge.text, &natives, Escaping::AllowUtf8),
+        body(&gauges)
+    );
     assert_eq!(messages, body(&expected));
 }
 

@@ -149,7 +149,13 @@ proptest! {
         }
         let again = encode(&before.text, &natives, Escaping::AllowUtf8);
         let once = decode(&again, &LIMITS).map_err(|error| TestCaseError::fail(format!("{error}\n{}", before.text)))?;
-        prop_assert_eq!(&once.natives, &before.natives);
+        // One without a native part makes all gauge histograms of a family others.
+        let native = |natives: &[DecodedNative]| {
+            let natives = natives.iter().filter(|it| !it.native.histogram.is_empty());
+            let natives = natives.map(|it| (it.family.clone(), it.native.histogram.clone()));
+            natives.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(native(&once.natives), native(&before.natives));
         // Buckets are brought into order on the way; after that, all is stable.
         let twice = decode(&encode(&once.text, &natives, Escaping::AllowUtf8), &LIMITS);
         prop_assert_eq!(Ok(&once), twice.as_ref());
