@@ -152,9 +152,12 @@ fn exposition(out: &mut Encoder, store: &Store) {
     out.family(
         "exporter_proxy_samples",
         Kind::Gauge,
-        "Samples exposed, but for those of verbatim texts and the proxy's own.",
+        "Samples exposed, the proxy's own metrics aside; in verbatim texts as last inspected.",
     )
-    .sample(&[], store.totals().series as f64);
+    .sample(
+        &[],
+        (store.totals().series + store.inspection_totals().samples) as f64,
+    );
 }
 
 fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use super::living::Hasher;
 use super::sections::Sections;
 use super::{Change, Now, Origin, Section, SectionId, Snapshot, Store, Write};
-use crate::exposition::{Content, FamilyText, Limits, Text};
+use crate::exposition::{Content, FamilyText, Limits, Text, sample_lines};
 use merge::Merged;
 
 pub use findings::{Clash, Conflict, Findings, Suspect};
@@ -80,11 +80,13 @@ pub struct InspectionTotals {
     pub bytes: usize,
     /// Texts that wait.
     pub waiting: usize,
+    /// Samples in all texts, those that cannot be read included.
+    pub samples: usize,
 }
 
 /// The same, to be read without a lock.
 #[derive(Debug, Default)]
-pub(super) struct Levels([AtomicUsize; 4]);
+pub(super) struct Levels([AtomicUsize; 5]);
 
 impl Levels {
     fn set(&self, totals: InspectionTotals) {
@@ -93,8 +95,10 @@ impl Levels {
             conflicts,
             bytes,
             waiting,
+            samples,
         } = totals;
-        for (level, value) in self.0.iter().zip([suspects, conflicts, bytes, waiting]) {
+        let values = [suspects, conflicts, bytes, waiting, samples];
+        for (level, value) in self.0.iter().zip(values) {
             level.store(value, Ordering::Relaxed);
         }
     }
@@ -118,6 +122,8 @@ pub(super) struct Inspection {
     /// How many sections have a family that clashes, by its name.
     conflicts: HashMap<Arc<str>, usize>,
     suspects: usize,
+    /// Samples in all texts.
+    samples: usize,
     /// When a reader last asked for families; `None` if they are not kept.
     asked: Option<Instant>,
     merged: Merged,
@@ -131,6 +137,8 @@ struct Known {
     /// A hash of the text; `None` if it is to be read again.
     print: Option<u64>,
     findings: Option<Arc<Findings>>,
+    /// Samples in the text.
+    samples: usize,
 }
 
 impl Inspection {
@@ -148,6 +156,7 @@ impl Inspection {
             blocked: HashMap::new(),
             conflicts: HashMap::new(),
             suspects: 0,
+            samples: 0,
             asked: None,
             merged: Merged::default(),
             left_out: 0,
@@ -202,13 +211,14 @@ impl Store {
     }
 
     pub fn inspection_totals(&self) -> InspectionTotals {
-        let [suspects, conflicts, bytes, waiting] = &self.inspected.0;
+        let [suspects, conflicts, bytes, waiting, samples] = &self.inspected.0;
         let value = |level: &AtomicUsize| level.load(Ordering::Relaxed);
         InspectionTotals {
             suspects: value(suspects),
             conflicts: value(conflicts),
             bytes: value(bytes),
             waiting: value(waiting),
+            samples: value(samples),
         }
     }
 
@@ -281,6 +291,7 @@ impl Store {
             conflicts: inspection.conflicts.len() + inspection.left_out,
             bytes: inspection.families.weight + SECTION * inspection.known.len(),
             waiting: inspection.waiting.len(),
+            samples: inspection.samples,
         });
     }
 }
@@ -338,6 +349,9 @@ impl Inspection {
             return;
         }
         known.print = Some(print);
+        let samples = sample_lines(&text);
+        self.samples = self.samples - known.samples + samples;
+        known.samples = samples;
         let old = self.families.section(id);
         let (families, findings) = self.read(store, id, &text, old.as_ref());
         self.expose(id, families, old.as_ref(), now);
@@ -409,7 +423,9 @@ impl Inspection {
         }
         self.look_again(id, old.as_ref(), None);
         self.note(id, None, false);
-        self.known.remove(id);
+        if let Some(known) = self.known.remove(id) {
+            self.samples -= known.samples;
+        }
     }
 
     /// Notes what was found in a section's text, in place of what was found

@@ -124,6 +124,25 @@ fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
 }
 
 #[test]
+fn samples_of_texts_are_counted_as_last_inspected() {
+    let store = store();
+    let samples = |store: &Store| {
+        inspect(store);
+        store.inspection_totals().samples
+    };
+    push(&store, "a", "# HELP a h\na 1\na{x=\"1\"} 2\n");
+    push(&store, "bad", "bad{\nbad 1\n");
+    group(&store, "counted elsewhere", "g 1\n");
+    assert_eq!(samples(&store), 4);
+    push(&store, "a", "a 1\n");
+    assert_eq!(samples(&store), 3);
+    store.families_snapshot(false, Now::read());
+    assert_eq!(samples(&store), 3, "read again");
+    remove(&store, app("bad"));
+    assert_eq!(samples(&store), 1);
+}
+
+#[test]
 fn an_app_that_went_and_comes_again_is_marked_again() {
     let store = store();
     push(&store, "a", "bad{\n");
