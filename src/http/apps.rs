@@ -49,7 +49,10 @@ pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
         let begin = move || Steps::new(&store, usize::MAX).rows(row);
         Box::new(Ruled::new(Some(title), &NARROW, begin))
     };
-    reply::list(&server.places.lists, json, maker).await
+    let totals = server.store.totals();
+    let short = totals.apps + totals.targets + totals.groups <= SECTIONS_A_STEP
+        && totals.bytes <= COUNTED_A_STEP;
+    reply::list(&server.places.lists, short, json, maker).await
 }
 
 /// All sections in order, in steps of bounded cost.

@@ -139,7 +139,7 @@ enum State {
 type Step = (Option<Maker>, Vec<Bytes>);
 
 /// An answer that ends within so many steps and bytes is short.
-const SHORT_STEPS: usize = 8;
+const SHORT_STEPS: usize = 6;
 const SHORT_BYTES: usize = 64 << 10;
 
 fn one_step(mut maker: Maker) -> Step {
@@ -220,9 +220,18 @@ impl Pieces {
         }
     }
 
-    /// What `maker` makes. A short answer is made at once, and has a length.
-    pub async fn made_in_steps(turns: &Turns, maker: Maker) -> Result<Self, JoinError> {
-        let (rest, made) = turns.away(move || first_steps(maker)).await?;
+    /// What `maker` makes. An answer that may be `short` is begun at once, and
+    /// has a length if it is. The head of another is sent before its first step:
+    /// a client that has left is then known after one.
+    pub async fn made_in_steps(
+        turns: &Turns,
+        short: bool,
+        maker: Maker,
+    ) -> Result<Self, JoinError> {
+        let (rest, made) = match short {
+            true => turns.away(move || first_steps(maker)).await?,
+            false => (Some(maker), Vec::new()),
+        };
         let Some(maker) = rest else {
             return Ok(Pieces::new(made));
         };
@@ -379,12 +388,12 @@ mod tests {
         for (pieces, length, whole) in [
             (0, Some(0), ""),
             (1, Some(2), "0;"),
-            (6, Some(8), "0;2;3;5;"),
-            (8, None, "0;2;3;5;6;"),
+            (5, Some(6), "0;2;3;"),
+            (6, None, "0;2;3;5;"),
             (9, None, "0;2;3;5;6;8;"),
         ] {
             let (maker, _) = counted(pieces);
-            let body = Pieces::made_in_steps(&turns, maker).await.unwrap();
+            let body = Pieces::made_in_steps(&turns, true, maker).await.unwrap();
             assert_eq!(body.len(), length, "{pieces}");
             let mut sent = Vec::new();
             let mut collected = body.collect().await.unwrap().aggregate();
@@ -401,8 +410,11 @@ mod tests {
     async fn no_step_is_taken_for_a_client_that_does_not_read_or_has_left() {
         let turns = Turns::new(1);
         let (maker, steps) = counted(1000);
-        let mut body = Pieces::made_in_steps(&turns, maker).await.unwrap();
+        let mut body = Pieces::made_in_steps(&turns, true, maker).await.unwrap();
         assert_eq!(steps.load(Ordering::Relaxed), SHORT_STEPS);
+        let (long, no_steps) = counted(1000);
+        let long = Pieces::made_in_steps(&turns, false, long).await.unwrap();
+        assert_eq!((long.len(), no_steps.load(Ordering::Relaxed)), (None, 0));
         // The place is free for others meanwhile.
         assert_eq!(turns.free(), 1);
         for _ in 0..SHORT_STEPS {

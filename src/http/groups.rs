@@ -115,7 +115,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
         looked_at: None,
         state: Written::Nothing,
     };
-    reply::list(lists, true, Box::new(page)).await
+    reply::list(lists, limit <= PAGE, true, Box::new(page)).await
 }
 
 /// A page of groups, made while it is sent.

@@ -34,7 +34,8 @@ const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 /// each family is as it was at one moment, and they need not be all of the same.
 pub async fn list(server: &Server) -> Reply {
     let maker = Box::new(List::new(Arc::clone(&server.store)));
-    reply::list(&server.places.lists, true, maker).await
+    let short = server.store.totals().groups <= GROUPS_A_STEP;
+    reply::list(&server.places.lists, short, true, maker).await
 }
 
 struct List {

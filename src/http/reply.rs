@@ -26,10 +26,10 @@ pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Rep
     reply
 }
 
-/// A list that `maker` makes.
-pub async fn list(turns: &Turns, is_json: bool, maker: Maker) -> Reply {
+/// A list that `maker` makes, and that may be `short`.
+pub async fn list(turns: &Turns, short: bool, is_json: bool, maker: Maker) -> Reply {
     let content_type = if is_json { JSON } else { PLAIN };
-    match Pieces::made_in_steps(turns, maker).await {
+    match Pieces::made_in_steps(turns, short, maker).await {
         Ok(body) => reply(StatusCode::OK, content_type, body),
         Err(problem) => {
             sender_log::fault(format_args!("a list cannot be made: {problem}"));

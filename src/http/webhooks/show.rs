@@ -32,6 +32,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
     let json = wants_json(call.query, call.headers);
     let mut webhooks = call.pushes.webhooks.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
+    let short = webhooks.len() <= LOOKED_AT_A_STEP;
     let maker: Maker = if json {
         Box::new(as_json(webhooks))
     } else {
@@ -40,7 +41,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
             Rows(Arc::clone(&webhooks), 0)
         }))
     };
-    reply::list(&call.server.places.lists, json, maker).await
+    reply::list(&call.server.places.lists, short, json, maker).await
 }
 
 /// Which webhooks are asked for.
