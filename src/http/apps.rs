@@ -42,15 +42,16 @@ pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
         let row = move |store: &Store, id: &SectionId, section: &Section| {
             wide_row(store, id, section, now)
         };
-        let begin = move || Steps::new(&store, COUNTED_A_STEP).rows(row);
-        Box::new(Ruled::new(Some(title), &WIDE, begin))
+        let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
+        Box::new(Ruled::new(Some(title), &WIDE, batches))
     } else {
         let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
-        let begin = move || Steps::new(&store, usize::MAX).rows(row);
-        Box::new(Ruled::new(Some(title), &NARROW, begin))
+        let batches = Steps::new(&store, usize::MAX).rows(row);
+        Box::new(Ruled::new(Some(title), &NARROW, batches))
     };
     let totals = server.store.totals();
-    let short = totals.apps + totals.targets + totals.groups <= SECTIONS_A_STEP
+    let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
+        <= SECTIONS_A_STEP
         && totals.bytes <= COUNTED_A_STEP;
     reply::list(&server.places.lists, short, json, maker).await
 }

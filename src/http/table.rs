@@ -1,5 +1,6 @@
-//! Tables for people, written in steps: the widths of all columns are found in
-//! one pass over the rows, and the rows are written in another.
+//! Tables for people, written in steps. A batch of rows is as wide as it and
+//! those before it need: to know all rows first would be to make a long table
+//! for clients that have left.
 
 use std::fmt::Write as _;
 
@@ -22,51 +23,32 @@ const RULED: TableStyle = {
 /// What a cell has beside its content: a blank on either side.
 const PADDING: u16 = 2;
 
-/// Writes a table. `P` begins a pass over the rows, which come in batches; a
-/// batch is a step. Rows may change between the passes: one that grows meanwhile
-/// makes the rows of its batch wider.
-pub struct Ruled<P, B> {
+/// Writes a table of rows that come in batches; a batch is a step.
+pub struct Ruled<B> {
     /// A line in a frame around the table, where there is one.
     title: Option<String>,
     header: &'static [&'static str],
-    begin: P,
+    batches: B,
     widths: Vec<u16>,
-    /// Whether there was a batch.
-    measured: bool,
-    pass: Pass<B>,
+    state: State,
 }
 
-enum Pass<B> {
-    /// The first batch is kept while it is the only one: it may be all.
-    Measuring {
-        batches: B,
-        only: Option<Vec<Row>>,
-    },
-    Writing(B),
-    Closing,
-    Ended,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Nothing,
+    Rows,
+    All,
 }
 
-impl<P, B> Ruled<P, B>
-where
-    P: Fn() -> B,
-    B: Iterator<Item = Vec<Row>>,
-{
-    pub fn new(title: Option<String>, header: &'static [&'static str], begin: P) -> Self {
-        let batches = begin();
-        let mut ruled = Ruled {
+impl<B: Iterator<Item = Vec<Row>>> Ruled<B> {
+    pub fn new(title: Option<String>, header: &'static [&'static str], batches: B) -> Self {
+        Ruled {
             title,
             header,
-            begin,
+            batches,
             widths: vec![0; header.len()],
-            measured: false,
-            pass: Pass::Measuring {
-                batches,
-                only: None,
-            },
-        };
-        ruled.measure(&ruled.table(true, &[]));
-        ruled
+            state: State::Nothing,
+        }
     }
 
     fn measure(&mut self, table: &Table) {
@@ -88,11 +70,12 @@ where
 
     /// The lines of some rows, each with a rule below, and with the header and
     /// the rules above where they are the first.
-    fn lines(&self, first: bool, rows: &[Row]) -> Bytes {
+    fn lines(&mut self, first: bool, rows: &[Row]) -> Bytes {
         if rows.is_empty() && !first {
             return Bytes::new();
         }
         let mut table = self.table(first, rows);
+        self.measure(&table);
         let widths = self.widths.iter();
         table.set_constraints(
             widths.map(|width| LowerBoundary(Width::Fixed(width.saturating_add(PADDING)))),
@@ -136,50 +119,27 @@ where
     }
 }
 
-impl<P, B> Iterator for Ruled<P, B>
-where
-    P: Fn() -> B,
-    B: Iterator<Item = Vec<Row>>,
-{
+impl<B: Iterator<Item = Vec<Row>>> Iterator for Ruled<B> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let (pass, piece) = match std::mem::replace(&mut self.pass, Pass::Ended) {
-            Pass::Measuring { mut batches, only } => match batches.next() {
-                Some(rows) => {
-                    self.measure(&self.table(false, &rows));
-                    let only = (!self.measured).then_some(rows);
-                    self.measured = true;
-                    (Pass::Measuring { batches, only }, Bytes::new())
-                }
-                None if only.is_some() || !self.measured => {
-                    let piece = self.lines(true, &only.unwrap_or_default());
-                    (Pass::Closing, piece)
-                }
-                None => {
-                    let mut batches = (self.begin)();
-                    let piece = self.lines(true, &batches.next().unwrap_or_default());
-                    (Pass::Writing(batches), piece)
-                }
-            },
-            Pass::Writing(mut batches) => match batches.next() {
-                Some(rows) => {
-                    let piece = self.lines(false, &rows);
-                    (Pass::Writing(batches), piece)
-                }
-                None => (Pass::Closing, Bytes::new()),
-            },
-            Pass::Closing => {
+        if self.state == State::All {
+            return None;
+        }
+        let first = self.state == State::Nothing;
+        self.state = State::Rows;
+        match self.batches.next() {
+            Some(rows) => Some(self.lines(first, &rows)),
+            None if first => Some(self.lines(true, &[])),
+            None => {
+                self.state = State::All;
                 let mut end = String::new();
                 if self.title.is_some() {
                     self.write_rule(&mut end);
                 }
-                (Pass::Ended, Bytes::from(end))
+                Some(Bytes::from(end))
             }
-            Pass::Ended => return None,
-        };
-        self.pass = pass;
-        Some(piece)
+        }
     }
 }
 
@@ -190,17 +150,13 @@ mod tests {
     const HEADER: [&str; 2] = ["Name", "Age"];
 
     fn row(number: usize) -> Row {
-        vec!["é".repeat(number), format!("{number}s")]
+        vec!["é".repeat(20 - number), format!("{number}s")]
     }
 
-    fn written(title: Option<&str>, batches: &[Vec<Row>]) -> (String, usize) {
-        let batches = batches.to_vec();
-        let ruled = Ruled::new(title.map(str::to_owned), &HEADER, move || {
-            batches.clone().into_iter()
-        });
-        let pieces: Vec<Bytes> = ruled.collect();
-        let text = String::from_utf8(pieces.concat()).unwrap();
-        (text, pieces.len())
+    fn written(title: Option<&str>, batches: &[Vec<Row>]) -> String {
+        let batches = batches.iter().cloned();
+        let ruled = Ruled::new(title.map(str::to_owned), &HEADER, batches);
+        String::from_utf8(ruled.collect::<Vec<_>>().concat()).unwrap()
     }
 
     /// The same table made at once.
@@ -231,21 +187,23 @@ mod tests {
                     .iter()
                     .map(|size| rest.drain(..*size).collect())
                     .collect();
-                let (text, _) = written(title, &batches);
+                let text = written(title, &batches);
                 assert_eq!(text, whole(title, &rows), "{sizes:?}");
             }
         }
     }
 
     #[test]
-    fn rows_that_grow_between_the_passes_keep_their_content() {
-        let pass = std::cell::Cell::new(0);
-        let ruled = Ruled::new(Some("Now".to_owned()), &HEADER, || {
-            pass.set(pass.get() + 1);
-            let longer = 30 * pass.get();
-            vec![vec![row(1)], vec![row(longer)]].into_iter()
-        });
-        let text = String::from_utf8(ruled.collect::<Vec<_>>().concat()).unwrap();
-        assert!(text.contains(&"é".repeat(60)), "{text}");
+    fn later_rows_that_are_longer_widen_the_table_from_there_on() {
+        let rows = [5, 0, 9].map(|number| vec![row(number)]);
+        let text = written(Some("Now"), &rows);
+        let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.is_sorted(), "{text}");
+        for number in [5, 0, 9] {
+            assert!(
+                text.contains(&format!("| {} ", "é".repeat(20 - number))),
+                "{text}"
+            );
+        }
     }
 }

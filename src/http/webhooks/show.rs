@@ -37,9 +37,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
         Box::new(as_json(webhooks))
     } else {
         let webhooks: Arc<[Arc<Webhook>]> = webhooks.into();
-        Box::new(Ruled::new(None, &HEADER, move || {
-            Rows(Arc::clone(&webhooks), 0)
-        }))
+        Box::new(Ruled::new(None, &HEADER, Rows(webhooks, 0)))
     };
     reply::list(&call.server.places.lists, short, json, maker).await
 }
