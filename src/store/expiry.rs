@@ -29,6 +29,11 @@ impl Deadlines {
         }
     }
 
+    /// Takes the entries of others.
+    pub fn append(&mut self, others: &mut Deadlines) {
+        self.queue.append(&mut others.queue);
+    }
+
     pub fn are_due(&self, now: Instant) -> bool {
         self.queue
             .peek()

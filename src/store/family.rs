@@ -171,7 +171,7 @@ impl FamilyIndex {
     /// section that it is about has now. Most pushes are so, and then there is
     /// nothing that it could meet: not even its own parts, which are known to
     /// differ.
-    fn is_the_same(&self, plans: &[SectionPlan<'_>]) -> bool {
+    pub fn is_the_same(&self, plans: &[SectionPlan<'_>]) -> bool {
         let [plan] = plans else { return false };
         let Some(old) = plan.old else { return false };
         let mut near = 0;

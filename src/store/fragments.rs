@@ -55,6 +55,28 @@ impl Part {
 }
 
 impl Fragments {
+    /// Texts that come together: in one piece, as far as it is small enough to
+    /// be copied at once.
+    pub fn of(texts: impl Iterator<Item = Bytes>) -> Self {
+        let mut fragments = Fragments::default();
+        for text in texts {
+            let text = own(text);
+            fragments.len += text.len();
+            fragments.parts.push(Part {
+                at: fragments.loose.len() as u32 | LOOSE,
+                len: text.len() as u32,
+            });
+            fragments.loose.push(text);
+        }
+        let most = match fragments.len <= JOINED_BY_WRITERS {
+            true => usize::MAX,
+            false => SMALL,
+        };
+        fragments.join(most);
+        fragments.parts.shrink_to_fit();
+        fragments
+    }
+
     /// Bytes of all texts.
     pub fn len(&self) -> usize {
         self.len

@@ -10,6 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::aside::are_many;
 use super::family::reserved;
 use super::sections::{Key, Part, Sections};
 use super::write::Elsewhere;
@@ -91,9 +92,14 @@ impl Store {
         let mut freed = Vec::new();
         // Mostly only values change, and nobody else need be asked.
         if !plan.claims().is_empty() {
-            let mut sections = self.write();
-            sections.check_claims(&plan, self.limits.bytes)?;
-            freed = sections.take_claims(plan.claims());
+            let _turn = self.turn();
+            if are_many(plan.claims()) {
+                self.take_claims_aside(&plan)?;
+            } else {
+                let mut sections = self.write();
+                sections.check_claims(&plan, self.limits.bytes)?;
+                freed = sections.take_claims(plan.claims());
+            }
         }
         let seen = look(&plan);
         registry.commit(plan);
@@ -135,6 +141,7 @@ impl Store {
         if plan.claims().is_empty() {
             return Ok(());
         }
+        let _turn = self.turn();
         self.read().check_claims(&plan, self.limits.bytes)
     }
 
@@ -147,6 +154,7 @@ impl Store {
         let (series, claims) = registry.expire(now.tick);
         let mut freed = Vec::new();
         if !claims.is_empty() {
+            let _turn = self.turn();
             freed = self.write().take_claims(&claims);
         }
         drop(registry);
@@ -185,7 +193,7 @@ impl Store {
 }
 
 impl Sections {
-    fn check_claims(&self, plan: &Plan, limit: usize) -> Result<(), BatchRefused> {
+    pub(super) fn check_claims(&self, plan: &Plan, limit: usize) -> Result<(), BatchRefused> {
         let claims = plan.claims();
         let size = self.weight + claims.added - claims.freed;
         // What makes it less is taken even where it is too much still.
@@ -202,7 +210,7 @@ impl Sections {
 
     /// Enters what the registry takes and lets go. Heads are set at once, and
     /// blocks before anybody sees the pages. Returns what is to be freed.
-    fn take_claims(&mut self, claims: &Claims) -> Vec<Bytes> {
+    pub(super) fn take_claims(&mut self, claims: &Claims) -> Vec<Bytes> {
         self.weight = self.weight + claims.added - claims.freed;
         let heads = self.families.take_claims(claims);
         heads

@@ -14,6 +14,7 @@
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
 
+mod aside;
 mod bundle;
 mod crc;
 mod deflate;
@@ -39,7 +40,8 @@ mod snapshot;
 mod spare;
 mod write;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use inspect::{Clash, Conflict, Findings, InspectionTotals, Report, Rules, Suspect};
 pub use living::{BatchRefused, LivingTotals};
@@ -62,10 +64,15 @@ pub use sections::ShownFamily;
 /// The sections of all producers, the living families, and the output they
 /// make together.
 ///
-/// Locks are taken in this order: inspection, flush, registry, sections.
+/// Locks are taken in this order: inspection, flush, registry, turn, sections.
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
+    /// Held by whoever changes sections, or who exposes which family: they take
+    /// turns.
+    turn: Mutex<()>,
+    /// Whether a large write is being worked out.
+    is_aside: AtomicBool,
     /// Compressed pages of the last answers.
     bundles: Arc<Bundles>,
     registry: Mutex<Registry>,
@@ -136,6 +143,8 @@ impl Store {
         let hasher = Hasher::new();
         Store {
             sections: RwLock::new(Sections::new(stamps)),
+            turn: Mutex::default(),
+            is_aside: AtomicBool::new(false),
             bundles: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
             flush: Mutex::default(),
@@ -150,7 +159,20 @@ impl Store {
     /// Applies all of `write` or, where it is refused, nothing.
     pub fn apply(&self, write: Write, now: Now) -> Result<(), Refused> {
         let write = write.settled();
+        let Some(_turn) = self.turn_for(&write) else {
+            return Ok(());
+        };
+        let size = write.size();
+        // What only renews values costs nothing for series.
+        if size.has_many_families() || (size.has_many_series() && !self.read().is_the_same(&write))
+        {
+            return self.apply_aside(write, now);
+        }
         let mut sections = self.write();
+        if sections.takes_much_away(&write) {
+            drop(sections);
+            return self.apply_aside(write, now);
+        }
         sections.check(&write, &self.limits)?;
         // What was replaced is freed without the lock.
         let freed = sections.apply(write, now);
@@ -159,9 +181,28 @@ impl Store {
         Ok(())
     }
 
+    /// The turn of a writer. `None` for the proxy's own metrics while a large
+    /// write is worked out: those of the last scrape are good enough, and a
+    /// scrape should not wait.
+    fn turn_for(&self, write: &Write) -> Option<MutexGuard<'_, ()>> {
+        if self.is_aside.load(Ordering::Relaxed)
+            && let [Change::Replace { id, .. }] = write.changes.as_slice()
+            && *id == SectionId::own()
+            && self.read().section(id).is_some()
+        {
+            return None;
+        }
+        Some(self.turn())
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether `write` would be applied as things stand. It changes nothing.
     pub fn check(&self, write: Write) -> Result<(), Refused> {
         let write = write.settled();
+        let _turn = self.turn();
         self.read().check(&write, &self.limits)
     }
 
@@ -182,11 +223,25 @@ impl Store {
         if !self.read().is_any_due(now) {
             return Vec::new();
         }
-        let mut sections = self.write();
-        let (gone, freed) = sections.expire(now);
-        drop(sections);
-        drop(freed);
-        gone
+        let mut gone = Vec::new();
+        loop {
+            // Others have a turn between two sections.
+            let _turn = self.turn();
+            let mut sections = self.write();
+            let Some(id) = sections.next_due(now.tick) else {
+                return gone;
+            };
+            let mut freed = Vec::new();
+            if sections.is_large(&id) {
+                drop(sections);
+                self.withdraw_aside(&id);
+            } else {
+                sections.withdraw(&id, &mut freed);
+                drop(sections);
+            }
+            drop(freed);
+            gone.push(id);
+        }
     }
 
     /// The text of all sections and living families as it is now. Of the

@@ -17,7 +17,19 @@ pub type FamilyNatives = (Arc<str>, Arc<Vec<Native>>);
 #[derive(Debug, Default)]
 pub struct NativeIndex {
     by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<Native>>>,
+    /// What is set and removed, where it is only noted.
+    noted: Option<Noted>,
 }
+
+#[derive(Debug)]
+struct Noted {
+    changes: Vec<NativeChange>,
+    /// Whether there are none that could be removed.
+    none: bool,
+}
+
+/// What a section has in a family from now on; none where they are removed.
+pub type NativeChange = (Arc<str>, SectionId, Vec<Native>);
 
 impl NativeIndex {
     /// Sets what a section has in a family; none removes it. Returns what is
@@ -28,7 +40,14 @@ impl NativeIndex {
         id: &SectionId,
         natives: Vec<Native>,
     ) -> impl Iterator<Item = Bytes> + use<> {
-        let old = if natives.is_empty() && self.by_place.is_empty() {
+        let old = if let Some(noted) = &mut self.noted {
+            if !(natives.is_empty() && noted.none) {
+                noted
+                    .changes
+                    .push((Arc::clone(family), id.clone(), natives));
+            }
+            None
+        } else if natives.is_empty() && self.by_place.is_empty() {
             None
         } else {
             let place = (Arc::clone(family), id.clone());
@@ -50,6 +69,21 @@ impl NativeIndex {
         }
         let place = (Arc::clone(family), id.clone());
         self.by_place.get(&place).cloned()
+    }
+
+    /// An index that only notes what is to be done to this one.
+    pub fn noting(&self) -> Self {
+        NativeIndex {
+            by_place: BTreeMap::new(),
+            noted: Some(Noted {
+                changes: Vec::new(),
+                none: self.by_place.is_empty(),
+            }),
+        }
+    }
+
+    pub fn into_noted(self) -> Vec<NativeChange> {
+        self.noted.map_or_else(Vec::new, |noted| noted.changes)
     }
 
     /// All of them, by family.

@@ -78,6 +78,17 @@ impl Page {
         self.is_verbatim
     }
 
+    /// A page of several texts.
+    pub(super) fn of_texts(texts: impl Iterator<Item = Bytes>, is_verbatim: bool) -> Self {
+        let fragments = Fragments::of(texts);
+        Page {
+            len: fragments.len(),
+            fragments: Mutex::new(fragments),
+            is_verbatim,
+            ..Page::default()
+        }
+    }
+
     /// Bytes of normal text.
     pub fn len(&self) -> usize {
         self.len
@@ -262,6 +273,11 @@ impl Page {
     /// The text of one fragment.
     pub(super) fn fragment(&self, index: usize) -> Bytes {
         self.fragments().get(index)
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.fragments().count()
     }
 
     /// Whether the fragment is this text already, as far as it is short: see

@@ -1,11 +1,14 @@
 //! The output as an ordered rope of fragments, cut into pages.
 
+mod splice;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::fragments::make_room;
 use super::page::Page;
+pub use splice::Splice;
 
 /// What a page is cut to, in bytes. Small pages cost a little compression
 /// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:
@@ -30,6 +33,8 @@ pub trait RopeKey: Ord {
 pub struct Rope<K> {
     slots: Vec<Slot<K>>,
     len: usize,
+    /// What is set and removed (an empty text), where it is only noted.
+    noted: Option<Vec<(K, Bytes)>>,
 }
 
 /// A page with the keys of its fragments. No slot is empty.
@@ -80,11 +85,12 @@ impl<K> Default for Rope<K> {
         Rope {
             slots: Vec::new(),
             len: 0,
+            noted: None,
         }
     }
 }
 
-impl<K: RopeKey> Rope<K> {
+impl<K: RopeKey + Clone> Rope<K> {
     /// Bytes of text.
     pub fn len(&self) -> usize {
         self.len
@@ -156,6 +162,10 @@ impl<K: RopeKey> Rope<K> {
     /// for first; `place` is then where it is now. Finding a fragment by its
     /// key alone takes far longer than setting it.
     pub fn set_near(&mut self, key: K, text: Bytes, place: &mut Place) -> Bytes {
+        if let Some(noted) = &mut self.noted {
+            noted.push((key, text));
+            return Bytes::new();
+        }
         if text.is_empty() {
             return self.remove(&key);
         }
@@ -215,6 +225,10 @@ impl<K: RopeKey> Rope<K> {
     /// Removes the fragment under `key`, if it is there. Returns what is to be
     /// freed.
     pub fn remove(&mut self, key: &K) -> Bytes {
+        if let Some(noted) = &mut self.noted {
+            noted.push((key.clone(), Bytes::new()));
+            return Bytes::new();
+        }
         let at = self.slot_of(key);
         let Some(slot) = self.slots.get_mut(at) else {
             return Bytes::new();
@@ -387,7 +401,7 @@ mod tests {
         }
     }
 
-    fn check<K: RopeKey>(rope: &Rope<K>) {
+    fn check<K: RopeKey + Clone>(rope: &Rope<K>) {
         for slot in &rope.slots {
             assert!(!slot.keys.is_empty());
             let verbatim = slot.page.is_verbatim();

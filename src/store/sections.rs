@@ -12,7 +12,7 @@ use super::expiry::Deadlines;
 use super::family::FamilyIndex;
 use super::family_name::FamilyName;
 use super::inspect::Uninspected;
-use super::natives::NativeIndex;
+use super::natives::{NativeChange, NativeIndex};
 use super::plan::{SectionPlan, plan};
 use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
@@ -131,20 +131,135 @@ impl Sections {
 
     /// Whether all of `write` can be applied.
     pub fn check(&self, write: &Write, limits: &Limits) -> Result<(), Refused> {
-        let plans: Vec<SectionPlan<'_>> = write
-            .changes
-            .iter()
-            .filter_map(|change| plan(change, self.by_id.get(change.id())))
-            .collect();
-        self.check_places(&plans, limits)?;
-        self.check_bytes(&plans, limits)?;
-        self.families.check(&plans).map_err(|mut refused| {
-            if let Some((family, holder)) = refused.in_the_way() {
-                let changed: Vec<&SectionId> = plans.iter().map(|plan| plan.id).collect();
-                *holder = self.exposer(family, &changed);
-            }
-            refused
+        let plans = self.plans(write);
+        self.check_room(&plans, limits)?;
+        let checked = self.families.check(&plans);
+        checked.map_err(|refused| self.explained(refused, &plans))
+    }
+
+    /// Whether `write` brings the series that its section has now.
+    pub fn is_the_same(&self, write: &Write) -> bool {
+        self.families.is_the_same(&self.plans(write))
+    }
+
+    fn plans<'a>(&'a self, write: &'a Write) -> Vec<SectionPlan<'a>> {
+        let changes = write.changes.iter();
+        let plans = changes.filter_map(|change| plan(change, self.by_id.get(change.id())));
+        plans.collect()
+    }
+
+    /// Whether there is place and memory for what comes.
+    pub fn check_room(&self, plans: &[SectionPlan<'_>], limits: &Limits) -> Result<(), Refused> {
+        self.check_places(plans, limits)?;
+        self.check_bytes(plans, limits)
+    }
+
+    /// The same refusal with who is in the way.
+    pub fn explained(&self, mut refused: Refused, plans: &[SectionPlan<'_>]) -> Refused {
+        if let Some((family, holder)) = refused.in_the_way() {
+            let changed: Vec<&SectionId> = plans.iter().map(|plan| plan.id).collect();
+            *holder = self.exposer(family, &changed);
+        }
+        refused
+    }
+
+    /// Whether `write` takes away so much of what is held that it is applied
+    /// aside.
+    pub fn takes_much_away(&self, write: &Write) -> bool {
+        write.changes.iter().any(|change| {
+            let section = self.by_id.get(change.id());
+            section.is_some_and(|section| {
+                section.is_large() && change.takes_away(section.members.len())
+            })
         })
+    }
+
+    pub fn is_large(&self, id: &SectionId) -> bool {
+        self.by_id.get(id).is_some_and(Section::is_large)
+    }
+
+    /// Sections to which alone a large write is applied, with the index of
+    /// families. See [`aside`](super::aside).
+    pub(super) fn begin_aside(&mut self, old: HashMap<SectionId, Section>) -> Self {
+        let mut aside = Sections {
+            by_id: HashMap::new(),
+            rope: Rope::noting(),
+            families: std::mem::take(&mut self.families),
+            natives: self.natives.noting(),
+            deadlines: Deadlines::default(),
+            uninspected: Uninspected::default(),
+            stamps: self.stamps.clone(),
+            apps: self.apps,
+            targets: self.targets,
+            groups: BTreeSet::new(),
+            others: BTreeSet::new(),
+            bytes: self.bytes,
+            weight: self.weight,
+            next_serial: self.next_serial,
+            free_serials: std::mem::take(&mut self.free_serials),
+        };
+        aside.set_old(old);
+        aside
+    }
+
+    pub(super) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
+        for section in old.values_mut() {
+            section.uninspected = false;
+        }
+        self.by_id = old;
+    }
+
+    /// Takes over what a large write made of the sections it changed, but for
+    /// the texts. Returns what is to be freed.
+    pub(super) fn end_aside(
+        &mut self,
+        aside: &mut Sections,
+        changed: Vec<SectionId>,
+        natives: Vec<NativeChange>,
+    ) -> (Vec<Option<Section>>, Vec<Bytes>) {
+        let mut freed = Vec::with_capacity(changed.len());
+        for id in changed {
+            match aside.by_id.remove_entry(&id) {
+                Some((id, mut section)) => {
+                    let before = self.by_id.get(&id);
+                    let known = before.is_some();
+                    // Inspections go on meanwhile.
+                    if let Some(before) = before {
+                        section.uninspected = before.uninspected;
+                        section.findings.clone_from(&before.findings);
+                    }
+                    freed.push(self.by_id.get_mut(&id).map(std::mem::take));
+                    self.put_back(id, section, known);
+                }
+                None => {
+                    freed.push(self.by_id.remove(&id));
+                    self.unlist(&id);
+                }
+            }
+        }
+        for id in aside.uninspected.take().unwrap_or_default() {
+            if let Some(section) = self.by_id.get_mut(&id) {
+                self.uninspected.note(&id, section);
+            }
+        }
+        self.apps = aside.apps;
+        self.targets = aside.targets;
+        self.bytes = aside.bytes;
+        self.weight = aside.weight;
+        self.deadlines.append(&mut aside.deadlines);
+        self.take_back(aside);
+        let mut texts = Vec::new();
+        for (family, id, natives) in natives {
+            texts.extend(self.natives.set(&family, &id, natives));
+        }
+        (freed, texts)
+    }
+
+    /// Takes the index of families back.
+    pub(super) fn take_back(&mut self, aside: &mut Sections) {
+        self.families = std::mem::take(&mut aside.families);
+        self.free_serials = std::mem::take(&mut aside.free_serials);
+        self.next_serial = aside.next_serial;
     }
 
     /// One of those who expose a family, but for these sections.
@@ -368,17 +483,6 @@ impl Sections {
         self.deadlines.are_due(now.tick)
     }
 
-    /// Withdraws all whose time is up. Returns them, and what is to be freed.
-    pub fn expire(&mut self, now: Now) -> (Vec<SectionId>, Vec<Bytes>) {
-        let mut gone = Vec::new();
-        let mut freed = Vec::new();
-        while let Some(id) = self.next_due(now.tick) {
-            self.withdraw(&id, &mut freed);
-            gone.push(id);
-        }
-        (gone, freed)
-    }
-
     /// Every section but the proxy's own in order, from the one after `after`
     /// on.
     pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
@@ -592,7 +696,7 @@ impl Sections {
     }
 
     /// Takes the next section whose time is up.
-    fn next_due(&mut self, now: Instant) -> Option<SectionId> {
+    pub fn next_due(&mut self, now: Instant) -> Option<SectionId> {
         while let Some((due, id)) = self.deadlines.pop_due(now) {
             let section = self.by_id.get_mut(&id);
             let Some(section) = section.filter(|section| section.queued == Some(due)) else {
@@ -609,7 +713,7 @@ impl Sections {
     }
 
     /// Takes away what a section exposes. Targets stay listed.
-    fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+    pub fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
         if id.producer != Producer::Target {
             return self.forget(id, freed);
         }
@@ -627,7 +731,7 @@ impl Sections {
         };
         self.clear(id, &mut section, freed);
         self.free_serials.push(section.serial);
-        self.others.remove(id);
+        self.unlist(id);
         let by_id = &self.by_id;
         self.deadlines.tidy(by_id.len(), |due, id| {
             let section = by_id.get(id);
@@ -640,10 +744,16 @@ impl Sections {
                     freed.push(self.rope.remove(&samples_key(family, id)));
                 }
             }
-            Producer::Group => {
-                self.groups.remove(&id.name);
-            }
             Producer::Target => self.targets[section.state as usize] -= 1,
+            Producer::Group | Producer::Own => {}
+        }
+    }
+
+    /// Takes a section out of the lists of those that there are.
+    fn unlist(&mut self, id: &SectionId) {
+        match id.producer {
+            Producer::Group => drop(self.groups.remove(&id.name)),
+            Producer::App | Producer::Target => drop(self.others.remove(id)),
             Producer::Own => {}
         }
     }
