@@ -332,7 +332,8 @@ impl Store {
     }
 
     /// Whether an app, a target, a group or an aggregated family exposes the
-    /// series of that text. What is in verbatim texts is not known.
+    /// series of that text. What is in verbatim texts is not known, and nothing
+    /// is while a large write is worked out.
     pub fn is_exposed(&self, series: &str) -> bool {
         let hash = hash_series(&self.hasher, series, false);
         self.read().families.owns(hash)

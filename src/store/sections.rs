@@ -1,5 +1,7 @@
 //! What is under the store's lock: sections, the output they make, deadlines.
 
+mod aside;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Bound;
@@ -12,7 +14,7 @@ use super::expiry::Deadlines;
 use super::family::FamilyIndex;
 use super::family_name::FamilyName;
 use super::inspect::Uninspected;
-use super::natives::{NativeChange, NativeIndex};
+use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
@@ -46,6 +48,8 @@ pub struct Sections {
     next_serial: u32,
     /// Serial numbers of sections that are gone, to be used again.
     free_serials: Vec<u32>,
+    /// How many series there are, while the index of families is elsewhere.
+    series_aside: Option<usize>,
 }
 
 /// Where a fragment stands in the output: families by name first, each with
@@ -107,6 +111,7 @@ impl Sections {
             weight: 0,
             next_serial: 0,
             free_serials: Vec::new(),
+            series_aside: None,
         };
         if stamps {
             let family = FamilyText {
@@ -161,105 +166,6 @@ impl Sections {
             *holder = self.exposer(family, &changed);
         }
         refused
-    }
-
-    /// Whether `write` takes away so much of what is held that it is applied
-    /// aside.
-    pub fn takes_much_away(&self, write: &Write) -> bool {
-        write.changes.iter().any(|change| {
-            let section = self.by_id.get(change.id());
-            section.is_some_and(|section| {
-                section.is_large() && change.takes_away(section.members.len())
-            })
-        })
-    }
-
-    pub fn is_large(&self, id: &SectionId) -> bool {
-        self.by_id.get(id).is_some_and(Section::is_large)
-    }
-
-    /// Sections to which alone a large write is applied, with the index of
-    /// families. See [`aside`](super::aside).
-    pub(super) fn begin_aside(&mut self, old: HashMap<SectionId, Section>) -> Self {
-        let mut aside = Sections {
-            by_id: HashMap::new(),
-            rope: Rope::noting(),
-            families: std::mem::take(&mut self.families),
-            natives: self.natives.noting(),
-            deadlines: Deadlines::default(),
-            uninspected: Uninspected::default(),
-            stamps: self.stamps.clone(),
-            apps: self.apps,
-            targets: self.targets,
-            groups: BTreeSet::new(),
-            others: BTreeSet::new(),
-            bytes: self.bytes,
-            weight: self.weight,
-            next_serial: self.next_serial,
-            free_serials: std::mem::take(&mut self.free_serials),
-        };
-        aside.set_old(old);
-        aside
-    }
-
-    pub(super) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
-        for section in old.values_mut() {
-            section.uninspected = false;
-        }
-        self.by_id = old;
-    }
-
-    /// Takes over what a large write made of the sections it changed, but for
-    /// the texts. Returns what is to be freed.
-    pub(super) fn end_aside(
-        &mut self,
-        aside: &mut Sections,
-        changed: Vec<SectionId>,
-        natives: Vec<NativeChange>,
-    ) -> (Vec<Option<Section>>, Vec<Bytes>) {
-        let mut freed = Vec::with_capacity(changed.len());
-        for id in changed {
-            match aside.by_id.remove_entry(&id) {
-                Some((id, mut section)) => {
-                    let before = self.by_id.get(&id);
-                    let known = before.is_some();
-                    // Inspections go on meanwhile.
-                    if let Some(before) = before {
-                        section.uninspected = before.uninspected;
-                        section.findings.clone_from(&before.findings);
-                    }
-                    freed.push(self.by_id.get_mut(&id).map(std::mem::take));
-                    self.put_back(id, section, known);
-                }
-                None => {
-                    freed.push(self.by_id.remove(&id));
-                    self.unlist(&id);
-                }
-            }
-        }
-        for id in aside.uninspected.take().unwrap_or_default() {
-            if let Some(section) = self.by_id.get_mut(&id) {
-                self.uninspected.note(&id, section);
-            }
-        }
-        self.apps = aside.apps;
-        self.targets = aside.targets;
-        self.bytes = aside.bytes;
-        self.weight = aside.weight;
-        self.deadlines.append(&mut aside.deadlines);
-        self.take_back(aside);
-        let mut texts = Vec::new();
-        for (family, id, natives) in natives {
-            texts.extend(self.natives.set(&family, &id, natives));
-        }
-        (freed, texts)
-    }
-
-    /// Takes the index of families back.
-    pub(super) fn take_back(&mut self, aside: &mut Sections) {
-        self.families = std::mem::take(&mut aside.families);
-        self.free_serials = std::mem::take(&mut aside.free_serials);
-        self.next_serial = aside.next_serial;
     }
 
     /// One of those who expose a family, but for these sections.
@@ -622,7 +528,10 @@ impl Sections {
             targets: self.targets,
             bytes: self.bytes,
             held: self.weight,
-            series: self.families.series(),
+            series: match self.series_aside {
+                Some(series) => series,
+                None => self.families.series(),
+            },
         }
     }
 

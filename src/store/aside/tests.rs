@@ -93,7 +93,9 @@ fn change(step: &Step, write: usize) -> Change {
         let families = families.map(|(name, shape, series)| family(*name, *shape, *series, write));
         families.collect::<Vec<_>>()
     };
-    let lifetime = (write % 3 == 0).then(|| Duration::from_secs(write as u64 % 7));
+    let lifetime = write
+        .is_multiple_of(3)
+        .then(|| Duration::from_secs(write as u64 % 7));
     match step {
         Step::Replace(of, told) => Change::Replace {
             id: id(*of),

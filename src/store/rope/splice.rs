@@ -266,12 +266,13 @@ impl<K: RopeKey> Cut<K> {
     }
 
     fn finish(mut self) -> Vec<Slot<K>> {
-        // A small rest goes to the page before it.
-        if self.len < SMALLEST
-            && self.len > 0
-            && let Some(last) = self
-                .slots
-                .pop_if(|last| last.page.len() + self.len <= LARGEST)
+        // A small rest goes to the page before it, if that is of its kind.
+        let (len, is_verbatim) = (self.len, self.is_verbatim());
+        let takes_it = |last: &mut Slot<K>| {
+            last.page.len() + len <= LARGEST && Some(last.page.is_verbatim()) == is_verbatim
+        };
+        if len < SMALLEST
+            && let Some(last) = self.slots.pop_if(takes_it)
         {
             let count = last.keys.len();
             let texts = (0..count).map(|index| last.page.fragment(index));

@@ -1,0 +1,115 @@
+//! What of the sections goes to a large write, and comes back from it. See
+//! [`aside`](crate::store::aside).
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::{Deadlines, Rope, Sections, Uninspected};
+use crate::store::natives::NativeChange;
+use crate::store::{Section, SectionId, Write};
+
+impl Sections {
+    /// Whether `write` takes away so much of what is held that it is applied
+    /// aside.
+    pub fn takes_much_away(&self, write: &Write) -> bool {
+        write.changes.iter().any(|change| {
+            let section = self.by_id.get(change.id());
+            section.is_some_and(|section| {
+                section.is_large() && change.takes_away(section.members.len())
+            })
+        })
+    }
+
+    pub fn is_large(&self, id: &SectionId) -> bool {
+        self.by_id.get(id).is_some_and(Section::is_large)
+    }
+
+    /// Sections to which alone a large write is applied, with the index of
+    /// families. See [`aside`](crate::store::aside).
+    pub(in crate::store) fn begin_aside(&mut self, old: HashMap<SectionId, Section>) -> Self {
+        self.series_aside = Some(self.families.series());
+        let mut aside = Sections {
+            by_id: HashMap::new(),
+            rope: Rope::noting(),
+            families: std::mem::take(&mut self.families),
+            natives: self.natives.noting(),
+            deadlines: Deadlines::default(),
+            uninspected: Uninspected::default(),
+            stamps: self.stamps.clone(),
+            apps: self.apps,
+            targets: self.targets,
+            groups: BTreeSet::new(),
+            others: BTreeSet::new(),
+            bytes: self.bytes,
+            weight: self.weight,
+            next_serial: self.next_serial,
+            free_serials: std::mem::take(&mut self.free_serials),
+            series_aside: None,
+        };
+        aside.set_old(old);
+        aside
+    }
+
+    pub(in crate::store) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
+        for section in old.values_mut() {
+            section.uninspected = false;
+        }
+        self.by_id = old;
+    }
+
+    /// Takes over what a large write made of the sections it changed, but for
+    /// the texts. Returns what is to be freed.
+    pub(in crate::store) fn end_aside(
+        &mut self,
+        aside: &mut Sections,
+        changed: Vec<SectionId>,
+        natives: Vec<NativeChange>,
+    ) -> (Vec<Option<Section>>, Vec<Bytes>) {
+        let mut freed = Vec::with_capacity(changed.len());
+        for id in changed {
+            match aside.by_id.remove_entry(&id) {
+                Some((id, mut section)) => {
+                    let before = self.by_id.get(&id);
+                    let known = before.is_some();
+                    // Inspections go on meanwhile.
+                    if let Some(before) = before {
+                        section.uninspected = before.uninspected;
+                        section.findings.clone_from(&before.findings);
+                    }
+                    freed.push(self.by_id.get_mut(&id).map(std::mem::take));
+                    self.put_back(id, section, known);
+                }
+                None => {
+                    freed.push(self.by_id.remove(&id));
+                    self.unlist(&id);
+                }
+            }
+        }
+        for id in aside.uninspected.take().unwrap_or_default() {
+            // What is gone is to be looked at too.
+            let mut gone = Section::default();
+            let section = self.by_id.get_mut(&id).unwrap_or(&mut gone);
+            self.uninspected.note(&id, section);
+        }
+        self.apps = aside.apps;
+        self.targets = aside.targets;
+        self.bytes = aside.bytes;
+        self.weight = aside.weight;
+        self.deadlines.append(&mut aside.deadlines);
+        self.take_back(aside);
+        let mut texts = Vec::new();
+        for (family, id, natives) in natives {
+            texts.extend(self.natives.set(&family, &id, natives));
+        }
+        (freed, texts)
+    }
+
+    /// Takes the index of families back.
+    pub(in crate::store) fn take_back(&mut self, aside: &mut Sections) {
+        self.families = std::mem::take(&mut aside.families);
+        self.free_serials = std::mem::take(&mut aside.free_serials);
+        self.next_serial = aside.next_serial;
+        self.series_aside = None;
+    }
+}
