@@ -31,8 +31,10 @@ const COUNTED_AT_ONCE: usize = 1 << 20;
 /// it is sent: each app is as it was at one moment, and they need not be all of
 /// the same. Samples are counted for it in all of the text.
 pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
-    let json = wants_json(query, headers);
-    let wide = query::value(query, "wide").as_deref() == Some("1");
+    let (json, wide) = match (wants_json(query, headers), query::flag(query, "wide")) {
+        (Ok(json), Ok(wide)) => (json, wide),
+        (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
+    };
     let store = Arc::clone(&server.store);
     let now = Now::read();
     let title = format!("Current time: {}", dates::utc(now.wall));
@@ -199,14 +201,10 @@ fn unknown(name: &str) -> Reply {
     reply::not_found(&format!("no app, target or group is called {name:?}"), None)
 }
 
-pub fn wants_json(query: &str, headers: &HeaderMap) -> bool {
-    let accepted = headers.get(ACCEPT);
-    match query::value(query, "format") {
-        Some(format) => format == "json",
-        None => accepted
-            .and_then(|accept| accept.to_str().ok())
-            .is_some_and(|accept| accept.contains("application/json")),
-    }
+pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
+    let accepted = || headers.get(ACCEPT)?.to_str().ok();
+    let told = query::json(query)?;
+    Ok(told.unwrap_or_else(|| accepted().is_some_and(|it| it.contains("application/json"))))
 }
 
 const NARROW: [&str; 3] = ["App Name", "Last Update Time (UTC)", "Source"];

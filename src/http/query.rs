@@ -39,6 +39,16 @@ pub fn flag(query: &str, name: &str) -> Result<bool, String> {
     }
 }
 
+/// Whether an answer is to be JSON or text, where that is told.
+pub fn json(query: &str) -> Result<Option<bool>, String> {
+    match value(query, "format").as_deref() {
+        None => Ok(None),
+        Some("json") => Ok(Some(true)),
+        Some("text") => Ok(Some(false)),
+        Some(other) => Err(format!("format must be json or text, not {other:?}")),
+    }
+}
+
 fn decode(text: &str) -> String {
     let blanks = text.replace('+', " ");
     percent_decode_str(&blanks).decode_utf8_lossy().into_owned()
@@ -58,5 +68,19 @@ mod tests {
         assert!(values("", "a").is_empty());
         assert_eq!(names(query), ["name[]", "name[]", "app", "flag"]);
         assert_eq!(names("&=x&"), [""]);
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_told() {
+        assert_eq!(flag("wide=1", "wide"), Ok(true));
+        assert_eq!(flag("wide", "wide"), Ok(true));
+        assert_eq!(flag("wide=0", "wide"), Ok(false));
+        assert_eq!(json(""), Ok(None));
+        assert_eq!(json("format=json"), Ok(Some(true)));
+        assert_eq!(json("format=text"), Ok(Some(false)));
+        assert!(flag("wide=yes", "wide").is_err());
+        for query in ["format=xml", "format=JSON", "format"] {
+            assert!(json(query).is_err(), "{query}");
+        }
     }
 }

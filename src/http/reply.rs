@@ -43,6 +43,11 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
     reply(status, PLAIN, Pieces::from(Bytes::from(body.into())))
 }
 
+/// Tells what is wrong with the value of a parameter.
+pub fn bad_value(problem: &str) -> Reply {
+    text(StatusCode::BAD_REQUEST, clip(problem) + "\n")
+}
+
 pub fn json(value: &serde_json::Value) -> Reply {
     json_with(StatusCode::OK, value)
 }

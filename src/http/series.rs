@@ -67,9 +67,10 @@ pub async fn remove(call: &Call<'_>) -> Reply {
 /// `DELETE /metrics/...?mode=aggregate`: removes the series that have all labels
 /// of the path. 202 as Pushgateway answers, or 404 where there are none.
 pub async fn remove_labelled(call: &Call<'_>, labels: Group) -> Reply {
-    if labels.labels().is_empty() {
-        let message = "name a label at least, as in /metrics/job/x; DELETE /api/v1/series?match[]={} \
-                       removes all aggregated series";
+    // An empty value is that of a label that is not there, as of most series.
+    if labels.labels().values().all(String::is_empty) {
+        let message = "name a label and its value at least, as in /metrics/job/x; DELETE \
+                       /api/v1/series?match[]={} removes all aggregated series";
         return call.refuse(
             PushMethod::Delete,
             &Fault::new(Reason::BadParameter, message),

@@ -56,8 +56,12 @@ fn a_path_with_mode_aggregate_deletes_what_has_its_labels() {
     assert_eq!(by_path("/metrics/job@base64/eA?mode=aggregate").status, 202);
     assert_eq!(proxy.metrics(), "# TYPE hits untyped\nhits{job=\"y\"} 8\n");
 
-    // Nothing that names no label deletes all.
-    for path in ["/metrics?mode=aggregate", "/metrics/?mode=aggregate"] {
+    // Nothing that names no label deletes all, and an empty one is none.
+    for path in [
+        "/metrics?mode=aggregate",
+        "/metrics/?mode=aggregate",
+        "/metrics/zone@base64/=?mode=aggregate",
+    ] {
         let answer = by_path(path);
         assert_eq!(answer.status, 400, "{path}: {}", answer.text());
         assert!(

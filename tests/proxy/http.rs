@@ -391,9 +391,15 @@ fn the_wide_table_adds_url_peer_age_size_samples_state_problem_and_findings() {
     let peer = &rows[2][4];
     let pid = std::process::id();
     assert!(peer.starts_with(&format!("pid {pid}, uid ")), "{peer}");
-    // Anything but 1 is the narrow table.
     let (_, narrow) = unnest(&proxy.get("/apps?wide=0").text());
     assert!(!narrow.contains("Samples"), "{narrow}");
+    for (query, told) in [
+        ("wide=yes", "wide must be 0 or 1, not \"yes\"\n"),
+        ("format=xml", "format must be json or text, not \"xml\"\n"),
+    ] {
+        let answer = proxy.get(&format!("/apps?{query}"));
+        assert_eq!((answer.status, answer.text()), (400, told.to_owned()));
+    }
 }
 
 #[test]

@@ -29,7 +29,10 @@ pub async fn list(call: &Call<'_>) -> Reply {
         Ok(filter) => filter,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
-    let json = wants_json(call.query, call.headers);
+    let json = match wants_json(call.query, call.headers) {
+        Ok(json) => json,
+        Err(problem) => return reply::bad_value(&problem),
+    };
     let mut webhooks = call.pushes.webhooks.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
