@@ -1,6 +1,6 @@
 //! How one text is read, and what is found in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::super::family::{FamilyIndex, NameFault, name_fault, weight_of};
@@ -100,7 +100,7 @@ impl Inspection {
                     Clash::Name { other } => other,
                     _ => &family.name,
                 };
-                self.families.holding(held, id)
+                self.holding(held, id)
             });
             conflicts.push(Conflict {
                 family: Arc::clone(&family.name),
@@ -111,6 +111,24 @@ impl Inspection {
             false
         });
         conflicts
+    }
+
+    /// A section other than `but` that has the family. Others that clash with
+    /// it know already, so that not all sections are looked at for each.
+    fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
+        let has = |id: &SectionId| {
+            let section = self.families.by_id.get(id);
+            id != but && section.is_some_and(|section| section.member(family).is_some())
+        };
+        let blocked = self.blocked.get(family).and_then(BTreeSet::first);
+        let findings = blocked.and_then(|id| self.known.get(id)?.findings.as_ref());
+        let conflicts = findings.map_or(&[][..], |findings| &findings.conflicts);
+        let told = conflicts
+            .iter()
+            .filter(|conflict| **conflict.blocker() == *family)
+            .filter_map(|conflict| conflict.with.section());
+        let mut all = told.chain(self.families.by_id.keys());
+        all.find(|id| has(id)).cloned()
     }
 
     /// How a family clashes with those of other texts, or with `claims` of its

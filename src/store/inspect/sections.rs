@@ -26,8 +26,7 @@ impl Sections {
     }
 
     /// The verbatim text of a section, which is about to be inspected; `None`
-    /// where it has none.
-    /// Also returns what was found in the text before.
+    /// where it has none. Also returns what was found in the text before.
     pub(in crate::store) fn take_uninspected(
         &mut self,
         id: &SectionId,
@@ -38,13 +37,6 @@ impl Sections {
         section.uninspected = false;
         let findings = section.findings.clone();
         (self.rope.get(&Key::Verbatim(id.clone())), findings)
-    }
-
-    /// A section other than `but` that has the family.
-    pub(in crate::store) fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
-        let mut others = self.by_id.iter().filter(|(id, _)| *id != but);
-        let holding = others.find(|(_, section)| section.member(family).is_some());
-        holding.map(|(id, _)| id.clone())
     }
 
     /// Notes what was found in a section's text, if the section is still there.

@@ -8,7 +8,7 @@ use super::*;
 use crate::exposition::{Escaping, Families, Form};
 use crate::exposition::{Format, Normal, Timestamps, normalize_as};
 use crate::registry;
-use crate::store::{Limits as StoreLimits, Producer};
+use crate::store::{Elsewhere, Limits as StoreLimits, Producer};
 
 fn store_of(bytes: usize) -> Store {
     let limits = StoreLimits {
@@ -121,6 +121,36 @@ fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
     assert_eq!(inspect(&store).fine, 1);
     assert_eq!(findings(&store, "a"), None);
     assert_eq!(store.inspection_totals().suspects, 0);
+}
+
+#[test]
+fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
+    let store = store();
+    let told = |name: &str| findings(&store, name).map(|found| found.conflicts[0].with.clone());
+    push(&store, "holder", "# TYPE k gauge\nk 1\n");
+    inspect(&store);
+    let names = ["b", "c", "d", "e"];
+    for name in names {
+        let text = format!("# TYPE k counter\nk{{of=\"{name}\"}} 1\n");
+        push(&store, name, &text);
+    }
+    inspect(&store);
+    for name in names {
+        assert_eq!(
+            told(name),
+            Some(Elsewhere::Section(app("holder"))),
+            "{name}"
+        );
+    }
+    // They hold it together once it is free, and the first holder clashes.
+    push(&store, "holder", "other 1\n");
+    inspect(&store);
+    push(&store, "holder", "# TYPE k gauge\nk 1\n");
+    inspect(&store);
+    assert!(names.into_iter().all(|name| told(name).is_none()));
+    let with = told("holder");
+    let is_one = |name: &&str| with == Some(Elsewhere::Section(app(name)));
+    assert!(names.iter().any(is_one), "{with:?}");
 }
 
 #[test]
