@@ -117,6 +117,7 @@ impl App {
                 &config.receiver.unix_socket_user,
                 &config.receiver.unix_socket_group,
                 config.receiver.unix_socket_mode,
+                "receiver.receiver_unix_socket",
             )?);
         }
         Ok(App {
@@ -422,6 +423,7 @@ async fn bind_push(config: &Config) -> Result<Option<Listener>, BindError> {
             &config.receiver.unix_socket_user,
             &config.receiver.unix_socket_group,
             config.receiver.unix_socket_mode,
+            "push.listen",
         )?,
         Listen::Off => return Ok(None),
     };

@@ -8,12 +8,12 @@ use clap::{Parser, Subcommand};
 #[command(
     version,
     about = "Collects metrics from programs that Prometheus cannot reach, and serves them all on one port.",
-    after_help = "Every setting can be overridden by a variable EXPORTER_PROXY_<TABLE>_<KEY>, such as\n\
-                  EXPORTER_PROXY_RECEIVER_FORMAT=json. What is logged is set by RUST_LOG (default: info).\n\
-                  Exit codes: 0 stopped when told, 1 could not start, 2 bad command line, 78 bad configuration."
+    after_help = "An environment variable EXPORTER_PROXY_<TABLE>_<KEY> overrides a setting, such as\n\
+                  EXPORTER_PROXY_RECEIVER_FORMAT=json. RUST_LOG sets the log level (default: info).\n\
+                  Exit codes: 0 stopped on request, 1 could not start, 2 bad command line, 78 bad configuration."
 )]
 pub struct Cli {
-    /// The configuration file [default: ./config.toml, if it is there]
+    /// The configuration file [default: ./config.toml, if it exists]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -25,8 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve (the default)
     Run,
-    /// Check the configuration, and say all that is wrong with it
+    /// Check the configuration and report every error in it
     CheckConfig,
-    /// Print the settings that hold, as TOML, with secrets masked
+    /// Print the effective settings as TOML, with secrets redacted
     PrintConfig,
 }

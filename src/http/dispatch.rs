@@ -127,7 +127,7 @@ impl<'r> Asked<'r> {
                 false => reply::method_not_allowed(
                     method,
                     &endpoints.allowed(),
-                    self.where_pushes_are().as_deref(),
+                    self.instead_of(&route).as_deref(),
                 ),
             };
             return after(reply, body).await;
@@ -170,6 +170,17 @@ impl<'r> Asked<'r> {
             }
             Nowhere::Unknown => reply::not_found(path, None),
         }
+    }
+
+    /// What to do instead of a request whose method the route does not have.
+    fn instead_of(&self, route: &Route<'_>) -> Option<String> {
+        let pushes = matches!(self.head.method, Method::POST | Method::PUT);
+        self.where_pushes_are().or_else(|| {
+            (pushes && matches!(route, Route::Metrics)).then(|| {
+                "a push names its group, as in /metrics/job/<job>, or adds up with ?mode=aggregate"
+                    .to_owned()
+            })
+        })
     }
 
     /// What to tell who pushes, where pushes are not taken here.

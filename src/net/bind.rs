@@ -17,14 +17,18 @@ const BACKLOG: u32 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("cannot listen at {address}, which {setting} names: {problem}")]
+    #[error("cannot listen at {address} ({setting}): {problem}")]
     Tcp {
         address: String,
         setting: &'static str,
         problem: io::Error,
     },
-    #[error("cannot make the Unix socket {}: {problem}", path.display())]
-    Unix { path: PathBuf, problem: String },
+    #[error("cannot create the Unix socket {} ({setting}): {problem}", path.display())]
+    Unix {
+        path: PathBuf,
+        setting: &'static str,
+        problem: String,
+    },
 }
 
 /// Binds a TCP listener at the first address of the name that can be bound.
@@ -105,8 +109,9 @@ pub fn unix(
     user: &SocketOwner,
     group: &SocketOwner,
     mode: SocketMode,
+    setting: &'static str,
 ) -> Result<Listener, BindError> {
-    unix_at(&path.chosen(), user, group, mode)
+    unix_at(&path.chosen(), user, group, mode, setting)
 }
 
 /// Makes a Unix socket at `path`, owned as configured.
@@ -115,9 +120,11 @@ pub fn unix_at(
     user: &SocketOwner,
     group: &SocketOwner,
     mode: SocketMode,
+    setting: &'static str,
 ) -> Result<Listener, BindError> {
     let failed = |problem: String| BindError::Unix {
         path: path.to_owned(),
+        setting,
         problem,
     };
     let listener = unix_socket::bind(path, user, group, mode).map_err(failed)?;
@@ -136,9 +143,11 @@ pub fn unix_datagram_at(
     user: &SocketOwner,
     group: &SocketOwner,
     mode: SocketMode,
+    setting: &'static str,
 ) -> Result<(UnixDatagram, SocketFile), BindError> {
     let failed = |problem: String| BindError::Unix {
         path: path.to_owned(),
+        setting,
         problem,
     };
     let socket = unix_socket::bind_datagram(path, user, group, mode).map_err(failed)?;

@@ -290,7 +290,7 @@ mod tests {
             (
                 Reason::BadParameter,
                 "ttl must be a number, not \"S3CR3T\"",
-                "a parameter of the request is wrong",
+                "invalid request parameter",
             ),
             (
                 Reason::TooLarge,

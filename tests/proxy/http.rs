@@ -163,6 +163,17 @@ fn other_methods_are_refused_with_those_allowed() {
 }
 
 #[test]
+fn a_push_without_a_group_is_told_what_to_write() {
+    let proxy = Proxy::start("");
+    let answer = proxy.push("POST", "/metrics", "m 1\n");
+    assert_eq!(answer.status, 405);
+    let told = answer.text();
+    for part in ["/metrics/job/<job>", "?mode=aggregate"] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
 fn gzip_is_sent_to_who_accepts_it() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     let lines: Vec<String> = (0..1000).map(|n| format!("m{{n=\"{n}\"}} 1")).collect();

@@ -259,7 +259,7 @@ fn a_port_that_is_taken_ends_the_start_with_a_clear_line() {
         let line = ended.stderr.lines().last().unwrap();
         assert!(
             line.contains(&format!(
-                "cannot listen at {taken}, which {setting} names: Address already in use"
+                "cannot listen at {taken} ({setting}): Address already in use"
             )),
             "{line}"
         );

@@ -215,7 +215,7 @@ fn a_port_that_is_taken_ends_the_start() {
             .unwrap();
         assert!(!ended.status.success());
         let said = String::from_utf8_lossy(&ended.stderr);
-        let expected = format!("cannot listen at {address}, which operations.{key} names");
+        let expected = format!("cannot listen at {address} (operations.{key})");
         assert!(said.contains(&expected), "{said}");
     }
 }

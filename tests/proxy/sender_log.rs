@@ -142,7 +142,7 @@ fn what_was_sent_is_quoted_at_debug_alone() {
         "put /metrics/job/x from 127.0.0.1:",
         "refused (invalid_text): group {job=\"x\"}, line 1, column 3: the text breaks the exposition format",
         "refused (duplicate_series): group {job=\"x\"}, line 2, column 1: a series is exposed twice",
-        "refused (bad_parameter): a parameter of the request is wrong",
+        "refused (bad_parameter): invalid request parameter",
         "refused (invalid_text): app \"app\", line 1, column 7: the text breaks",
     ] {
         assert!(log.contains(told), "{told}: {log}");

@@ -44,6 +44,7 @@ impl Sockets {
                 &owner.unix_socket_user,
                 &owner.unix_socket_group,
                 owner.unix_socket_mode,
+                "operations.unix_sockets",
             )?;
             sockets.streams.push((path.display().to_string(), listener));
         }
@@ -53,6 +54,7 @@ impl Sockets {
                 &owner.unix_socket_user,
                 &owner.unix_socket_group,
                 owner.unix_socket_mode,
+                "operations.unix_datagram_sockets",
             )?;
             let socket = DatagramSocket::Unix(socket, file);
             sockets.datagrams.push((path.display().to_string(), socket));
