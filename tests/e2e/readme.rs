@@ -112,7 +112,7 @@ fn the_sixty_second_try_prints_what_the_readme_says() {
     assert!(printed.starts_with(promised), "{printed}");
     let table = &printed[promised.len()..];
     let ours =
-        adapted(block_after("tells who they are:"), &proxy).replace("127.0.0.1:6554", &proxy.tcp);
+        adapted(block_after("`/apps` lists the apps:"), &proxy).replace("127.0.0.1:6554", &proxy.tcp);
     assert_eq!(cells(table), cells(&ours));
 }
 
@@ -143,7 +143,7 @@ fn the_faulty_push_is_answered_as_the_readme_says() {
         return;
     }
     let proxy = Proxy::start("");
-    let console = block_after("what came before stays stored:");
+    let console = block_after("earlier documents stay stored:");
     let (command, answer) = console.split_once('\n').expect("a command and its answer");
     let command = command.strip_prefix("$ ").expect("a prompt");
     assert_eq!(shell(&adapted(command, &proxy)).stdout, answer);
