@@ -11,7 +11,7 @@ pub struct Bounds {
     pub held: usize,
     /// Bytes of unfinished messages.
     pub received: usize,
-    /// Bytes of bodies that are being taken in.
+    /// Bytes of bodies being received.
     pub pushed: usize,
     /// Bytes of operations that wait to be sent on.
     pub forwarded: usize,

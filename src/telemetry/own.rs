@@ -68,7 +68,7 @@ fn build_info(out: &mut Encoder) {
     out.family(
         "exporter_proxy_build_info",
         Kind::Gauge,
-        "Always 1; the labels tell which build runs.",
+        "Always 1; the version label names the running build.",
     )
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
 }
@@ -96,9 +96,7 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_connections_evicted_total",
         Kind::Counter,
-        "Connections closed so that others are served, by result: idle made no progress, share is \
-         of an address with more than its share, full waited for a place in vain, accept_error \
-         was idle when descriptors or memory ran out.",
+        "Connections closed to make room for others, by result: idle (made no progress), share (its address had more than its share), full (found no free place in time), accept_error (idle when descriptors or memory ran out).",
     );
     for listener in ListenerName::ALL {
         for why in Eviction::ALL {
@@ -109,12 +107,12 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
     let levels: [LevelFamily; 2] = [
         (
             "exporter_proxy_connections_max",
-            "Connections that may be open at once; 0 where nothing listens.",
+            "Maximum of connections open at once; 0 if nothing listens.",
             ListenerStats::max,
         ),
         (
             "exporter_proxy_connections_open",
-            "Connections open now.",
+            "Open connections.",
             ListenerStats::open,
         ),
     ];
@@ -131,13 +129,13 @@ fn expired(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_expired_series_total",
         Kind::Counter,
-        "Aggregated series withdrawn because nothing was added to them in time.",
+        "Aggregated series removed because they were not updated within their time to live.",
     )
     .sample(&[], telemetry.expired_series.value() as f64);
     out.family(
         "exporter_proxy_expired_total",
         Kind::Counter,
-        "Apps, groups and targets withdrawn because nothing was heard from them in time.",
+        "Apps, groups and targets withdrawn because they sent nothing in time.",
     )
     .sample(&[], telemetry.expired.value() as f64);
 }
@@ -146,13 +144,13 @@ fn exposition(out: &mut Encoder, store: &Store) {
     out.family(
         "exporter_proxy_exposition_size_bytes",
         Kind::Gauge,
-        "Text of apps, groups and targets that is exposed now, the proxy's own metrics aside.",
+        "Bytes of exposed text from apps, groups and targets, without the proxy's own metrics.",
     )
     .sample(&[], store.totals().bytes as f64);
     out.family(
         "exporter_proxy_samples",
         Kind::Gauge,
-        "Samples exposed, the proxy's own metrics aside; in verbatim texts as last inspected.",
+        "Exposed samples, without the proxy's own; those of verbatim texts as last inspected.",
     )
     .sample(
         &[],
@@ -170,14 +168,14 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
         out.family(
             "exporter_proxy_operations_datagrams_lost_total",
             Kind::Counter,
-            "Datagrams that the kernel dropped because they were not read in time.",
+            "Datagrams dropped by the kernel because they were not read in time.",
         )
         .sample(&[("transport", "udp")], lost as f64);
     }
     let forwarded = out.family(
         "exporter_proxy_operations_forwarded_total",
         Kind::Counter,
-        "Operations to send on, by result: ok, or the reason of failure.",
+        "Operations to send on, by result: ok, or the reason for failure.",
     );
     for (result, count) in stats.forwarded.counts() {
         forwarded.sample(&[("result", result)], count as f64);
@@ -185,7 +183,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let bytes = out.family(
         "exporter_proxy_operations_received_bytes_total",
         Kind::Counter,
-        "Bytes of messages with operations.",
+        "Bytes of operation messages.",
     );
     for (transport, count) in stats.bytes() {
         bytes.sample(&[("transport", transport.as_str())], count as f64);
@@ -193,7 +191,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let total = out.family(
         "exporter_proxy_operations_total",
         Kind::Counter,
-        "Messages with operations, by result: ok, or the reason of refusal.",
+        "Operation messages, by result: ok, or the reason for refusal.",
     );
     for (transport, result, count) in results {
         let labels = [("result", result), ("transport", transport.as_str())];
@@ -213,7 +211,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_poll_duration_seconds",
         Kind::Gauge,
-        "How long the last poll took.",
+        "Duration of the last poll.",
     );
     for (name, polls) in &targets {
         if polls.success.is_some() {
@@ -223,7 +221,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_poll_last_success_timestamp_seconds",
         Kind::Gauge,
-        "When a poll last succeeded, in seconds since 1970; 0 if none has.",
+        "When a poll last succeeded, in seconds since 1970; 0 if never.",
     );
     for (name, polls) in &targets {
         let at = polls.last_success.map_or(0.0, Now::unix_seconds);
@@ -240,7 +238,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_poll_success",
         Kind::Gauge,
-        "Whether the last poll succeeded.",
+        "1 if the last poll succeeded, 0 otherwise.",
     );
     for (name, polls) in &targets {
         if let Some(success) = polls.success {
@@ -250,7 +248,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_polls_total",
         Kind::Counter,
-        "Polls by result: ok, or the reason of failure.",
+        "Polls by result: ok, or the reason for failure.",
     );
     for (name, polls) in &targets {
         for (result, count) in &polls.results {
@@ -271,19 +269,19 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_push_keys_forgotten_total",
         Kind::Counter,
-        "Idempotency keys forgotten before their time: push.idempotency_keys is too low.",
+        "Idempotency keys forgotten before push.idempotency_time; if it grows, raise push.idempotency_keys.",
     )
     .sample(&[], telemetry.pushes.forgotten_keys.value() as f64);
     out.family(
         "exporter_proxy_pushes_repeated_total",
         Kind::Counter,
-        "Successful pushes that had come before, by their Idempotency-Key, and did not count again.",
+        "Repeats of successful pushes, recognized by their Idempotency-Key and not counted again.",
     )
     .sample(&[], telemetry.pushes.repeated.value() as f64);
     let family = out.family(
         "exporter_proxy_pushes_total",
         Kind::Counter,
-        "Pushes over HTTP, by result: ok, or the reason of failure.",
+        "Pushes over HTTP, by result: ok, or the reason for failure.",
     );
     for (method, result, count) in telemetry.pushes.counts() {
         family.sample(&[("method", method), ("result", result)], count as f64);
@@ -298,12 +296,12 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
     let families: [ReceivedFamily; 2] = [
         (
             "exporter_proxy_received_bytes_total",
-            "Bytes of pushed messages, by result: ok, or the reason of failure.",
+            "Bytes of pushed messages, by result: ok, or the reason for failure.",
             Received::bytes,
         ),
         (
             "exporter_proxy_received_messages_total",
-            "Pushed messages, by result: ok, or the reason of failure.",
+            "Pushed messages, by result: ok, or the reason for failure.",
             Received::messages,
         ),
     ];

@@ -111,8 +111,8 @@ fn the_sixty_second_try_prints_what_the_readme_says() {
     let promised = block_after("compares what they print with this.");
     assert!(printed.starts_with(promised), "{printed}");
     let table = &printed[promised.len()..];
-    let ours =
-        adapted(block_after("`/apps` lists the apps:"), &proxy).replace("127.0.0.1:6554", &proxy.tcp);
+    let ours = adapted(block_after("`/apps` lists the apps:"), &proxy)
+        .replace("127.0.0.1:6554", &proxy.tcp);
     assert_eq!(cells(table), cells(&ours));
 }
 

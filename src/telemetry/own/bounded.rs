@@ -23,7 +23,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     let mut all = vec![
         Bounded {
             name: "exporter_proxy_aggregated_families",
-            help: "Families that the proxy adds up: aggregated pushes, operations, created values.",
+            help: "Families that the proxy adds up, from aggregated pushes, operations, /create and /update.",
             value: aggregated.families,
             max_name: "exporter_proxy_aggregated_families_max",
             setting: "push.max_families",
@@ -47,7 +47,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_groups",
-            help: "Groups of series that were pushed over HTTP and are known.",
+            help: "Groups pushed over HTTP.",
             value: totals.groups,
             max_name: "exporter_proxy_groups_max",
             setting: "push.max_groups",
@@ -55,8 +55,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_held_bytes",
-            help: "Memory that everything exposed takes, about: text, and what finds its series. \
-                   The proxy's own metrics are left out.",
+            help: "Approximate memory of all exposed text and the index of its series, without the proxy's own metrics.",
             value: totals.held,
             max_name: "exporter_proxy_held_max_bytes",
             setting: "exposition.max_total",
@@ -64,7 +63,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_push_buffered_bytes",
-            help: "Bytes of bodies that are being taken in.",
+            help: "Bytes of bodies being received.",
             value: telemetry.pushes.buffered.value(),
             max_name: "exporter_proxy_push_buffered_max_bytes",
             setting: "push.max_buffered",
@@ -72,7 +71,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_push_keys",
-            help: "Idempotency keys that are remembered.",
+            help: "Remembered idempotency keys.",
             value: telemetry.pushes.keys.value(),
             max_name: "exporter_proxy_push_keys_max",
             setting: "push.idempotency_keys",
@@ -80,7 +79,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_receive_buffered_bytes",
-            help: "Bytes of pushed messages that are not whole yet.",
+            help: "Bytes of unfinished messages.",
             value: telemetry.buffered.value(),
             max_name: "exporter_proxy_receive_buffered_max_bytes",
             setting: "receiver.max_buffered",
@@ -88,7 +87,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_webhooks_kept",
-            help: "Webhooks that are kept to be shown.",
+            help: "Webhooks that /webhooks can show.",
             value: telemetry.webhooks.kept.value(),
             max_name: "exporter_proxy_webhooks_kept_max",
             setting: "push.max_webhooks",
@@ -96,7 +95,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_webhooks_kept_bytes",
-            help: "Bytes of webhooks that are kept.",
+            help: "Bytes of the webhooks that are kept.",
             value: telemetry.webhooks.kept_bytes.value(),
             max_name: "exporter_proxy_webhooks_kept_max_bytes",
             setting: "push.max_webhook_bytes",

@@ -9,7 +9,7 @@ pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_http_request_duration_seconds",
         Kind::Histogram,
-        "From a request's head until its answer was ready to be sent.",
+        "Time from a request's head until its response was ready.",
     );
     for (handler, stats) in &requests {
         let (counts, sum) = stats.durations.read();
@@ -32,14 +32,14 @@ pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_last_scrape_timestamp_seconds",
         Kind::Gauge,
-        "When /metrics was last answered before this, in seconds since 1970; 0 if it never was.",
+        "When /metrics was last answered before this scrape, in seconds since 1970; 0 if never.",
     )
     .sample(&[], telemetry.last_scrape());
     let (counts, sum) = telemetry.scrape_durations.read();
     out.family(
         "exporter_proxy_scrape_duration_seconds",
         Kind::Histogram,
-        "From a scrape's request until all of its answer was handed to the connection.",
+        "Time from a scrape's request until its whole response was written to the connection.",
     )
     .histogram(&[], &BOUNDS, &counts, sum);
     let encodings = [

@@ -12,22 +12,22 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     };
     gauge(
         "exporter_proxy_conflicting_families",
-        "Families of verbatim texts that clash with one of another producer, as last inspected.",
+        "Families of verbatim texts that conflict with a family of another producer, as last inspected.",
         totals.conflicts,
     );
     gauge(
         "exporter_proxy_inspection_memory_bytes",
-        "Memory, about, for what is known of verbatim texts; exposition.max_total bounds it.",
+        "Approximate memory for findings and parsed families of verbatim texts; bound: exposition.max_total.",
         totals.bytes,
     );
     gauge(
         "exporter_proxy_inspection_waiting_texts",
-        "Verbatim texts that changed and wait for their inspection in this round.",
+        "Changed verbatim texts waiting for inspection.",
         totals.waiting,
     );
     gauge(
         "exporter_proxy_suspect_texts",
-        "Apps and targets whose verbatim text is suspect: /apps?wide=1 tells why.",
+        "Apps and targets whose verbatim text a scraper may refuse; /apps?wide=1 shows why.",
         totals.suspects,
     );
     let family = out.family(

@@ -23,19 +23,19 @@ pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store
         (
             "process_max_fds",
             Kind::Gauge,
-            "File descriptors that may be open.",
+            "Maximum of open file descriptors.",
             whole(process.max_fds),
         ),
         (
             "process_open_fds",
             Kind::Gauge,
-            "File descriptors that are open.",
+            "Open file descriptors.",
             whole(process.open_fds),
         ),
         (
             "process_resident_memory_bytes",
             Kind::Gauge,
-            "Memory resident.",
+            "Resident memory.",
             whole(process.resident_bytes),
         ),
         (
@@ -47,13 +47,13 @@ pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store
         (
             "process_threads",
             Kind::Gauge,
-            "Threads of the operating system.",
+            "Operating system threads.",
             whole(process.threads),
         ),
         (
             "process_virtual_memory_bytes",
             Kind::Gauge,
-            "Address space in use.",
+            "Virtual memory.",
             whole(process.virtual_bytes),
         ),
     ] {
