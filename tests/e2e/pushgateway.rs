@@ -268,7 +268,7 @@ fn every_difference_names_cases_that_there_are() {
 #[test]
 fn every_difference_has_its_row_in_the_document() {
     let document = include_str!("../../docs/pushing.md");
-    let after = document.split_once("\n### Differences that a test holds\n");
+    let after = document.split_once("\n### Differences found by the tests\n");
     let section = after.expect("the section is there").1;
     let section = section.split_once("\n### ").map_or(section, |it| it.0);
     let rows = section.lines().filter_map(|line| {
