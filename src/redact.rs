@@ -214,12 +214,13 @@ pub fn redact_url(url: &Url) -> String {
     redacted.into()
 }
 
-/// A query without the values of parameters that have secret names.
+/// A query without the values of parameters that have secret names. What is
+/// called `key` alone is one here, as many services call their tokens so.
 pub fn redact_query(query: &str) -> Cow<'_, str> {
     let is_secret = |parameter: &str| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
-        !value.is_empty() && is_secret_name(&name)
+        !value.is_empty() && (is_secret_name(&name) || name.eq_ignore_ascii_case("key"))
     };
     if !query.split('&').any(is_secret) {
         return Cow::Borrowed(query);

@@ -320,6 +320,7 @@ fn urls_lose_user_info_and_the_values_of_secret_parameters() {
         ("http://ada:pw@a:1/m", "http://***@a:1/m"),
         ("http://ada@a:1/m", "http://***@a:1/m"),
         ("http://:pw@a:1/m?auth[]=1", "http://***@a:1/m?auth[]=***"),
+        ("http://a:1/m?KEY=1&keys=2", "http://a:1/m?KEY=***&keys=2"),
     ] {
         assert_eq!(redact_url(&Url::parse(url).unwrap()), shown);
     }

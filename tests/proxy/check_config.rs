@@ -1,6 +1,8 @@
 //! What `check-config` finds between settings, and on the machine.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use tempfile::{TempDir, tempdir};
@@ -251,6 +253,27 @@ fn a_file_of_labels_that_is_not_there_yet_is_a_warning() {
             "c.toml:2:21: `operations.extra_labels_file` DIR/labels cannot be read (No such file or \
           directory (os error 2)); its labels are missing until it can be"
         ]
+    );
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_not_passed_over() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("c.toml"), "").unwrap();
+    let output = program()
+        .current_dir(dir.path())
+        .args(["check-config", "-c", "c.toml"])
+        .env(
+            "EXPORTER_PROXY_RECEIVER_FORMAT",
+            OsStr::from_bytes(b"js\xffon"),
+        )
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("environment variable EXPORTER_PROXY_RECEIVER_FORMAT: `receiver.format`"),
+        "{told}"
     );
 }
 
