@@ -1,5 +1,7 @@
 //! `/api/v1/`: what Pushgateway tells of its groups, and what is ours.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -121,7 +123,8 @@ pub async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(reply) => return reply,
     };
-    let labels = group.clone();
+    let labels = Arc::new(group);
+    let group = Arc::clone(&labels);
     let bytes = body.len();
     let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
         let now = Now::read();

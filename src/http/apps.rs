@@ -188,7 +188,7 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
     };
     let problem = match id.producer {
         Producer::Group => {
-            format!("{id} is a group: DELETE the path it is pushed to, /metrics/job/<job>...")
+            format!("{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>...")
         }
         _ => format!("{shown:?} is a target: take it out of the configuration (poll_external)"),
     };

@@ -19,7 +19,7 @@ const JSON_AT_ONCE: usize = 16 << 10;
 pub async fn answer(call: &Call<'_>, verb: Verb, body: Incoming) -> Reply {
     let method = verb.counted();
     // What would not be read anyway need not come.
-    let (content_type, _) = call.content();
+    let content_type = call.content_type();
     let asked =
         Form::of(&content_type).and_then(|form| Ok((form, push_aggregate::addition(call)?)));
     let (form, addition) = match asked {

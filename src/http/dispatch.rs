@@ -14,27 +14,31 @@ use super::reply::{self, Reply};
 use super::routes::{Ask, Nowhere, Route};
 use super::webhooks::{self, Endpoint};
 use super::{
-    Handler, Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api,
-    push_aggregate, series, status,
+    Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api, push_aggregate,
+    series, status,
 };
 use crate::push::Fault;
 use crate::store::Peer;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{PushMethod, Reason, clip_to};
 
-/// Answers a request, and counts it by handler and status.
-pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> Reply {
+/// Answers a request, and counts it by handler and status. Also returns the
+/// handler's name.
+pub async fn answer(
+    server: &Server,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> (&'static str, Reply) {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
-    let query = head.uri.query().unwrap_or_default().to_owned();
+    let path = head.uri.path();
     let asked = Asked {
         server,
         peer,
         head: &head,
-        query: &query,
+        query: head.uri.query().unwrap_or_default(),
     };
-    let route = Route::of(&path, asked.ask());
+    let route = Route::of(path, asked.ask());
     let mut name = match &route {
         Ok(Route::Group(_) | Route::Addition(_)) if head.method == Method::DELETE => "delete",
         Ok(route) => route.endpoints(server.pushes.is_some()).name,
@@ -50,7 +54,7 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
                 name = "preflight";
                 after(reply, body).await
             }
-            None => asked.answer(route, &path, body).await,
+            None => asked.answer(route, path, body).await,
         },
     };
     if marked {
@@ -59,8 +63,7 @@ pub async fn answer(server: &Server, peer: Peer, request: Request<Incoming>) -> 
     let status = reply.status().as_u16();
     let telemetry = &server.telemetry;
     telemetry.count_request(name, status, start.elapsed());
-    reply.extensions_mut().insert(Handler(name));
-    reply
+    (name, reply)
 }
 
 /// A request beside its body.
@@ -279,6 +282,8 @@ fn counting(call: &Call<'_>, method: PushMethod, reply: Reply) -> Reply {
         // Nothing was there to be removed, which is no fault.
         StatusCode::NOT_FOUND => Ok(()),
         StatusCode::BAD_REQUEST => Err(Reason::BadParameter),
+        // Its regular expressions took too long.
+        StatusCode::SERVICE_UNAVAILABLE => Err(Reason::Timeout),
         _ => Err(Reason::Closed),
     };
     call.server.telemetry.pushes.count(method, result, 0);

@@ -44,7 +44,7 @@ pub async fn answer(call: &Call<'_>, start: &str, body: Incoming) -> Reply {
     };
     let pushes = &call.server.telemetry.pushes;
     pushes.count(PushMethod::Echo, Ok(()), body.len());
-    let (content_type, _) = call.content();
+    let content_type = call.content_type();
     let mut dump = dump(start, call.headers);
     dump.push_str(&shown(&body.bytes, &content_type));
     if !dump.ends_with('\n') {

@@ -78,16 +78,11 @@ pub struct Server {
     pub stop: CancellationToken,
 }
 
-/// Who answered a request, by the name that requests are counted by.
-#[derive(Debug, Clone, Copy)]
-struct Handler(&'static str);
-
 /// Whether a request keeps its connection's place where places run out: scrapes
 /// and whatever changes something do, and not what can be asked again and again
 /// at no cost.
-fn keeps_place(reads: bool, reply: &Reply) -> bool {
-    let handler = reply.extensions().get::<Handler>().map(|it| it.0);
-    let is_kept = match handler.unwrap_or_default() {
+fn keeps_place(handler: &str, reads: bool, reply: &Reply) -> bool {
+    let is_kept = match handler {
         "metrics" | "app_metrics" => true,
         "echo" | "ping" | "time" | "preflight" | "unknown" => false,
         _ => !reads,
@@ -110,8 +105,8 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         async move {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);
             slot.begin_request();
-            let reply = dispatch::answer(&server, peer, request).await;
-            slot.end_request(keeps_place(reads, &reply));
+            let (handler, reply) = dispatch::answer(&server, peer, request).await;
+            slot.end_request(keeps_place(handler, reads, &reply));
             Ok::<_, Infallible>(reply)
         }
     });

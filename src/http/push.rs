@@ -1,12 +1,15 @@
 //! Pushes: `/metrics/job/...` by Pushgateway's protocol, and what all requests
 //! with a body share.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER,
 };
 use hyper::{Method as HttpMethod, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -98,15 +101,22 @@ impl Call<'_> {
         read.map_err(|(fault, came)| closing(self.refuse(method, &fault, came)))
     }
 
-    /// The body's headers.
-    pub fn content(&self) -> (String, String) {
-        let joined = |name| {
-            let values = self.headers.get_all(name).iter();
-            // What is no text names no type, nor a coding that is known.
-            let texts = values.map(|value| value.to_str().unwrap_or("?"));
-            texts.collect::<Vec<_>>().join(",")
+    /// What the body is written in, as its sender says.
+    pub fn content_type(&self) -> Cow<'_, str> {
+        self.joined(CONTENT_TYPE)
+    }
+
+    /// The values of a header, joined by commas.
+    fn joined(&self, name: HeaderName) -> Cow<'_, str> {
+        let values = self.headers.get_all(name).iter();
+        // What is no text names no type, nor a coding that is known.
+        let mut texts = values.map(|value| value.to_str().unwrap_or("?"));
+        let Some(first) = texts.next() else {
+            return Cow::Borrowed("");
         };
-        (joined(CONTENT_TYPE), joined(CONTENT_ENCODING))
+        texts.fold(Cow::Borrowed(first), |joined, text| {
+            Cow::Owned(format!("{joined},{text}"))
+        })
     }
 
     pub fn origin(&self) -> Origin {
@@ -191,7 +201,8 @@ async fn apply(
     body: Taken,
     sender: Sender,
 ) -> Result<(), Fault> {
-    let labels = group.clone();
+    let labels = Arc::new(group);
+    let group = Arc::clone(&labels);
     let work = move |intake: &Intake, store: &Store, body: Body<'_>| {
         intake.push(store, (method, &group), body, &sender, Now::read())
     };
@@ -203,29 +214,60 @@ async fn apply(
 /// counted like bytes of bodies while it is made.
 pub async fn with_body<T: Send + 'static>(
     call: &Call<'_>,
-    labels: &Group,
+    labels: &Arc<Group>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let mut body = unpacked(call, body).await?;
-    let (content_type, _) = call.content();
-    let plain = Body {
-        content_type: &content_type,
-        bytes: &body.bytes,
-    };
-    let intake = &call.pushes.intake;
-    let text = intake.text_size(labels, plain, READ_AT_ONCE);
+    let text = text_size(call, labels, &body.bytes).await?;
     // What has more text than a push may have is refused before it is made.
-    if text > READ_AT_ONCE && intake.may_become(text) {
+    if text > READ_AT_ONCE && call.pushes.intake.may_become(text) {
         body.grow(text)?;
     }
     let place = call.server.places.for_text(text.max(body.len()));
     work_on(call, place, body, work).await
 }
 
+/// Bytes of text that a body becomes, or 0 where they are few. A body is
+/// measured in time that grows with its size, so a large one is measured away
+/// from the threads that serve.
+async fn text_size(call: &Call<'_>, labels: &Arc<Group>, bytes: &Bytes) -> Result<usize, Fault> {
+    let content_type = call.content_type();
+    let intake = &call.pushes.intake;
+    if bytes.len() <= READ_AT_ONCE {
+        let body = Body {
+            content_type: &content_type,
+            bytes,
+        };
+        return Ok(intake.text_size(labels, body, READ_AT_ONCE));
+    }
+    let (content_type, bytes) = (content_type.into_owned(), bytes.clone());
+    let (intake, labels) = (Arc::clone(intake), Arc::clone(labels));
+    let measure = move || {
+        let body = Body {
+            content_type: &content_type,
+            bytes: &bytes,
+        };
+        intake.text_size(&labels, body, READ_AT_ONCE)
+    };
+    away(&call.server.places.bodies, measure).await
+}
+
+/// Works in a place away from the threads that serve.
+async fn away<T: Send + 'static>(
+    place: &Turns,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    place.away(work).await.map_err(|problem| {
+        sender_log::fault(format_args!("a push cannot be worked on: {problem}"));
+        let message = "the push cannot be worked on; the log says why";
+        Fault::new(Reason::Closed, message)
+    })
+}
+
 /// A body as it was before it was compressed.
 pub async fn unpacked(call: &Call<'_>, body: Taken) -> Result<Taken, Fault> {
-    let (_, content_encoding) = call.content();
+    let content_encoding = call.joined(CONTENT_ENCODING);
     let limit = call.pushes.intake.config.max_body;
     let turns = &call.server.places.bodies;
     body.unpacked(&content_encoding, limit, turns).await
@@ -239,22 +281,25 @@ pub async fn work_on<T: Send + 'static>(
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let (content_type, _) = call.content();
-    let intake = Arc::clone(&call.pushes.intake);
-    let store = Arc::clone(&call.server.store);
-    let work = move || {
-        let body = Body {
+    let content_type = call.content_type();
+    let (intake, store) = (&call.pushes.intake, &call.server.store);
+    let Some(place) = place else {
+        let plain = Body {
             content_type: &content_type,
             bytes: &body.bytes,
         };
-        work(&intake, &store, body)
+        return work(intake, store, plain);
     };
-    let Some(place) = place else { return work() };
-    place.away(work).await.unwrap_or_else(|problem| {
-        sender_log::fault(format_args!("a push cannot be worked on: {problem}"));
-        let message = "the push cannot be worked on; the log says why";
-        Err(Fault::new(Reason::Closed, message))
-    })
+    let content_type = content_type.into_owned();
+    let (intake, store) = (Arc::clone(intake), Arc::clone(store));
+    let work = move || {
+        let plain = Body {
+            content_type: &content_type,
+            bytes: &body.bytes,
+        };
+        work(&intake, &store, plain)
+    };
+    away(place, work).await?
 }
 
 /// The answer, once what is left of a body is out of the way.

@@ -1,6 +1,8 @@
 //! Pushes that are added to living families: `/metrics{/<label>/<value>}`,
 //! prom-aggregation-gateway's paths, which Gravel shares, and Pushgateway's.
 
+use std::sync::Arc;
+
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method as HttpMethod, StatusCode};
@@ -68,7 +70,8 @@ async fn add(call: &Call<'_>, labels: Result<Group, Fault>, body: Incoming) -> R
     match call.read(METHOD, body).await {
         Ok(body) => {
             let bytes = body.len();
-            let put_on = labels.clone();
+            let labels = Arc::new(labels);
+            let put_on = Arc::clone(&labels);
             let add = move |intake: &Intake, store: &Store, body: Body<'_>| {
                 intake.add(store, &put_on, body, &addition, Now::read())
             };

@@ -1,6 +1,7 @@
 //! Bodies of pushes become families.
 
 use bytes::Bytes;
+use memchr::memchr_iter;
 
 use super::media::Media;
 use super::{Fault, Group, Intake};
@@ -81,23 +82,28 @@ impl Intake {
     /// read. Whether they may be there is for [`Intake::admit`] to say, and
     /// whether they fit beside others for the store.
     pub(super) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
-        self.families_with(group, body, Timestamps::Refuse, Room::UNLIMITED)
+        self.families_with(group, body, Timestamps::Refuse, || Room::UNLIMITED)
     }
 
-    /// Like [`Intake::families`], with what becomes of timestamps, and what
-    /// memory there is for the text.
+    /// Like [`Intake::families`], with what becomes of timestamps. `room` tells
+    /// what memory there is for the text; it is asked where the text may be
+    /// much, since the store checks it again in any case.
     pub(super) fn families_with(
         &self,
         group: &Group,
         body: Body<'_>,
         timestamps: Timestamps,
-        room: Room,
+        room: impl FnOnce() -> Room,
     ) -> Result<Vec<FamilyText>, Fault> {
         let media = Media::of(body.content_type)?;
         let bytes = body.bytes;
-        let enough = self.exposition.max_text.min(room.left);
-        let least = least_text(group, media, bytes, enough);
-        self.fits_in(group, least, room)?;
+        let most = most_text(group, media, bytes);
+        if most > self.exposition.max_text.min(LITTLE_TEXT) {
+            let room = room();
+            let enough = self.exposition.max_text.min(room.left);
+            let least = least_text(group, media, bytes, enough);
+            self.fits_in(group, least, room)?;
+        }
         if media == Media::Protobuf {
             let limits = protobuf::Limits {
                 families: self.exposition.max_families,
@@ -252,28 +258,51 @@ impl Intake {
     }
 }
 
+/// Text of so many bytes is made without asking whether there is memory for it.
+const LITTLE_TEXT: usize = 1 << 20;
+
+/// Bytes of labels that a group adds to each sample.
+fn added(group: &Group) -> usize {
+    let labels = group.labels().iter();
+    labels.map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// The most bytes of text that a body may become, without looking at it. A
+/// message may become any length.
+fn most_text(group: &Group, media: Media, bytes: &[u8]) -> usize {
+    // Bytes of the shortest sample: a name, a blank, a digit, a line feed.
+    const SHORTEST: usize = 4;
+    if media == Media::Protobuf {
+        return usize::MAX;
+    }
+    let samples = bytes.len() / SHORTEST + 1;
+    bytes
+        .len()
+        .saturating_add(samples.saturating_mul(added(group)))
+}
+
 /// The least bytes of text that a body becomes, with the labels of its group on
 /// each sample. It is not counted, and 0, where it cannot be more than `enough`.
 fn least_text(group: &Group, media: Media, bytes: &[u8], enough: usize) -> usize {
-    // Bytes of the shortest sample: a name, a blank, a digit, a line feed.
-    const SHORTEST: usize = 4;
-    let labels = group.labels().iter();
-    let added: usize = labels.map(|(name, value)| name.len() + value.len()).sum();
+    let added = added(group);
     if media == Media::Protobuf {
         let measured = protobuf::measure(bytes);
         let added = measured.samples.saturating_mul(added);
         return measured.bytes.saturating_add(added);
     }
-    let most = (bytes.len() / SHORTEST + 1).saturating_mul(added);
-    if bytes.len().saturating_add(most) <= enough {
+    if most_text(group, media, bytes) <= enough {
         return 0;
     }
     let is_sample = |line: &[u8]| line.first().is_some_and(|it| !b"# \t\r".contains(it));
-    let lines = bytes.split(|byte| *byte == b'\n');
-    let samples = lines.filter(|line| is_sample(line));
-    samples.fold(0, |least: usize, line| {
-        least.saturating_add(line.len() + added)
-    })
+    let (mut least, mut start) = (0_usize, 0);
+    for end in memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        let line = &bytes[start..end];
+        if is_sample(line) {
+            least = least.saturating_add(line.len() + added);
+        }
+        start = end + 1;
+    }
+    least
 }
 
 /// Whether the store can hold a family of a group, once it is as it stays.

@@ -154,12 +154,9 @@ impl Intake {
                     content_type: "",
                     ..body
                 };
-                texts = self.families_with(
-                    &Group::default(),
-                    text,
-                    Timestamps::Strip,
-                    Room::UNLIMITED,
-                )?;
+                texts = self.families_with(&Group::default(), text, Timestamps::Strip, || {
+                    Room::UNLIMITED
+                })?;
                 of_texts(&texts)?
             }
         };

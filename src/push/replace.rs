@@ -94,7 +94,7 @@ impl Intake {
                 });
             }
         };
-        let mut families = self.families_with(group, body, Timestamps::Refuse, room(&id))?;
+        let mut families = self.families_with(group, body, Timestamps::Refuse, || room(&id))?;
         for family in &mut families {
             self.admit(group, family)?;
             points::complete(family, &self.hash)

@@ -242,6 +242,11 @@ impl Page {
         fragments.count() > 0 && fragments.text_at(0).first() == Some(&b'#')
     }
 
+    /// Whether it is said which family the samples before the first head are of.
+    pub fn is_continued(&self) -> bool {
+        self.family.get().is_some()
+    }
+
     /// Says which family the samples before the first head are of. They are of
     /// it for as long as the page is not changed.
     pub fn continues(&self, family: &str) {

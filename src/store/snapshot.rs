@@ -146,7 +146,7 @@ impl Snapshot {
     fn tell_families(&self) {
         for pair in self.pages.windows(2) {
             let [before, page] = pair else { continue };
-            if page.is_verbatim() || page.begins_with_head() {
+            if page.is_verbatim() || page.is_continued() || page.begins_with_head() {
                 continue;
             }
             if let Some(family) = before.last_family() {

@@ -31,9 +31,11 @@ pub(super) struct Twice {
 /// time; only the `newest` of each where that is asked for. `None` where no
 /// series is there twice.
 pub(super) fn order(lines: &str, points: &[Point], newest: bool) -> Result<Option<Ordered>, Twice> {
+    if points.iter().all(|point| point.time.is_none()) {
+        return Ok(None);
+    }
     let mut seen = HashSet::with_capacity(points.len());
-    let timed = points.iter().any(|point| point.time.is_some());
-    if !timed || points.iter().all(|point| seen.insert(point.hash)) {
+    if points.iter().all(|point| seen.insert(point.hash)) {
         return Ok(None);
     }
     let mut by_series: HashMap<&str, usize> = HashMap::new();

@@ -78,7 +78,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
 
 /// Takes a webhook.
 pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
-    let (content_type, _) = call.content();
+    let content_type = call.content_type();
     if !is_json(&content_type) {
         let message = format!(
             "a webhook is JSON: its Content-Type must be application/json, not {content_type:?}"

@@ -18,6 +18,7 @@ use super::failure::{Failure, is_end};
 use crate::coding::{self, Coding, CodingError};
 use crate::config::{Target, TargetUrl};
 use crate::exposition::{Format, Text};
+use crate::net::Turns;
 use crate::redact::redact_url;
 use crate::store::Peer;
 use crate::telemetry::Reason;
@@ -29,17 +30,21 @@ const ACCEPT_TEXT: &str = "text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 /// Redirects followed in one poll.
 const MOST_REDIRECTS: usize = 10;
 
-/// Compressed answers above this are unpacked on a thread of their own.
-const LARGE: usize = 64 << 10;
+/// A compressed answer of so many bytes, which becomes no more than so many, is
+/// unpacked at once. More would hold up the other work of the thread.
+const PACKED_AT_ONCE: usize = 16 << 10;
+const UNPACKED_AT_ONCE: usize = 64 << 10;
 
 /// Asks one target.
 #[derive(Debug)]
 pub struct Fetcher {
-    target: Arc<Target>,
-    client: Arc<SharedClient>,
+    pub target: Arc<Target>,
+    pub client: Arc<SharedClient>,
     /// Whether the connection is kept for the next poll.
-    keep: bool,
-    max_body: usize,
+    pub keep: bool,
+    pub max_body: usize,
+    /// Places where large answers are unpacked.
+    pub turns: Turns,
 }
 
 /// A target's answer.
@@ -52,20 +57,6 @@ pub struct Fetched {
 }
 
 impl Fetcher {
-    pub fn new(
-        target: Arc<Target>,
-        client: Arc<SharedClient>,
-        keep: bool,
-        max_body: usize,
-    ) -> Self {
-        Fetcher {
-            target,
-            client,
-            keep,
-            max_body,
-        }
-    }
-
     /// Asks, follows redirects, and reads the whole answer.
     pub async fn fetch(&self) -> Result<Fetched, Failure> {
         let own = self.url()?;
@@ -191,15 +182,21 @@ impl Fetcher {
 
     async fn unpacked(&self, coding: Coding, body: Bytes) -> Result<Bytes, Failure> {
         let limit = self.max_body;
-        let unpacked = if coding == Coding::Identity || body.len() <= LARGE {
-            coding::decode(coding, body, limit)
-        } else {
-            let decoding = spawn_blocking(move || coding::decode(coding, body, limit));
-            decoding.await.map_err(|problem| {
-                let message = format!("the answer cannot be unpacked: {problem}");
-                Failure::new(Reason::Malformed, &message)
-            })?
-        };
+        if coding == Coding::Identity || body.len() <= PACKED_AT_ONCE {
+            let at_once = match coding {
+                Coding::Identity => limit,
+                _ => limit.min(UNPACKED_AT_ONCE),
+            };
+            match coding::decode(coding, body.clone(), at_once) {
+                Err(CodingError::TooLarge { .. }) if at_once < limit => {}
+                unpacked => return unpacked.map_err(|problem| self.undecodable(&problem)),
+            }
+        }
+        let unpack = move || coding::decode(coding, body, limit);
+        let unpacked = self.turns.away(unpack).await.map_err(|problem| {
+            let message = format!("the answer cannot be unpacked: {problem}");
+            Failure::new(Reason::Malformed, &message)
+        })?;
         unpacked.map_err(|problem| self.undecodable(&problem))
     }
 

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{PollExternal, Target};
-use crate::exposition::sample_lines;
+use crate::exposition::{Format, sample_lines};
 use crate::inputs::door::{Door, Rejection};
+use crate::net::Turns;
 use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log;
 use crate::telemetry::{Reason, TargetStats, Telemetry};
@@ -29,6 +30,13 @@ use crate::telemetry::{Reason, TargetStats, Telemetry};
 use clients::{Clients, LONGEST_KEPT, MOST_KEPT, SharedClient};
 use failure::Failure;
 use fetch::{Fetched, Fetcher};
+
+/// Where texts are read, one of more bytes is read away from the threads that
+/// serve: one of 15 MB takes a second.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// Large answers that are unpacked or read at once.
+const LARGE_ANSWERS: usize = 2;
 
 /// All targets, ready to be polled.
 #[derive(Debug)]
@@ -44,6 +52,7 @@ struct PolledTarget {
     stats: Arc<TargetStats>,
     door: Arc<Door>,
     store: Arc<Store>,
+    turns: Turns,
     id: SectionId,
     source: Arc<str>,
     /// How the last poll went, so that only changes are logged.
@@ -74,6 +83,7 @@ impl Poller {
             return Ok(poller);
         }
         let mut clients = Clients::new(config);
+        let turns = Turns::new(LARGE_ANSWERS);
         let kept = kept(&config.targets);
         for (target, keep) in config.targets.iter().zip(kept) {
             let client = clients.of(target).map_err(|problem| SetupError {
@@ -82,10 +92,17 @@ impl Poller {
             })?;
             let config_of = Arc::new(target.clone());
             poller.targets.push(PolledTarget {
-                fetcher: Fetcher::new(Arc::clone(&config_of), client, keep, config.max_body),
+                fetcher: Fetcher {
+                    target: Arc::clone(&config_of),
+                    client,
+                    keep,
+                    max_body: config.max_body,
+                    turns: turns.clone(),
+                },
                 stats: telemetry.add_target(&target.name),
                 door: Arc::clone(door),
                 store: Arc::clone(store),
+                turns: turns.clone(),
                 id: SectionId::new(&target.name, Producer::Target),
                 source: Arc::from(format!("external_poll: {}", target.url.authority())),
                 config: config_of,
@@ -183,7 +200,10 @@ impl PolledTarget {
             .await
             .unwrap_or_else(|_| Err(Failure::timed_out(limit)));
         let now = Now::read();
-        let stored = fetched.and_then(|fetched| self.store(fetched, now));
+        let stored = match fetched {
+            Ok(fetched) => self.store(fetched, now).await,
+            Err(failure) => Err(failure),
+        };
         let result = stored.as_ref().map_err(|failure| failure.reason).copied();
         if let Err(failure) = &stored {
             let fail = Change::Fail {
@@ -200,21 +220,34 @@ impl PolledTarget {
         self.last = Some(result);
     }
 
-    /// Stores a text, if it is one that can be shown.
-    fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
+    /// Stores a text, if it is one that can be shown. A large one that is read
+    /// for it is read away from the threads that serve.
+    async fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
         let Fetched { text, format, peer } = fetched;
-        let samples = sample_lines(text.as_str().as_bytes());
-        let content = self.door.admit(&self.id, text, format)?;
-        let replace = Change::Replace {
-            id: self.id.clone(),
-            content,
-            origin: self.origin(peer),
-            lifetime: None,
+        let is_read = self.door.reads_texts() || format == Some(Format::OpenMetrics);
+        let is_large = text.len() > READ_AT_ONCE;
+        let (door, store) = (Arc::clone(&self.door), Arc::clone(&self.store));
+        let (id, origin) = (self.id.clone(), self.origin(peer));
+        let store = move || {
+            let samples = sample_lines(text.as_str().as_bytes());
+            let replace = Change::Replace {
+                content: door.admit(&id, text, format)?,
+                id,
+                origin,
+                lifetime: None,
+            };
+            store.apply(Write::one(replace), now)?;
+            Ok(samples)
         };
-        self.store
-            .apply(Write::one(replace), now)
-            .map_err(|refused| Failure::from(Rejection::from(refused)))?;
-        self.stats.note_samples(samples);
+        let stored: Result<usize, Rejection> = if is_read && is_large {
+            self.turns.away(store).await.map_err(|problem| {
+                let message = format!("the answer cannot be worked on: {problem}");
+                Failure::new(Reason::Closed, &message)
+            })?
+        } else {
+            store()
+        };
+        self.stats.note_samples(stored?);
         Ok(())
     }
 

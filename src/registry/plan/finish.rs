@@ -78,18 +78,29 @@ impl Planner<'_> {
     /// Untyped values that have become a counter's must be such as a counter
     /// has. Costs what the batch names.
     fn check_types(&self) -> Result<(), Refused> {
-        let families = (0_u32..).zip(&self.families);
-        for (place, family) in families.filter(|(_, family)| family.is_made_counter()) {
+        if !self.families.iter().any(PlannedFamily::is_made_counter) {
+            return Ok(());
+        }
+        let living = |family: &PlannedFamily| {
             let living = family.id.and_then(|id| self.registry.family(id));
-            let living = living.filter(|_| !family.cleared);
-            let mut left = living.map_or(0, |living| living.uncountable);
-            let own = self.series.iter().filter(|it| it.family == place);
-            for series in own {
-                let before = living.and_then(|living| living.state(series.slot?));
-                left -= usize::from(before.as_ref().is_some_and(is_uncountable));
-                left += usize::from(series.state.as_ref().is_some_and(is_uncountable));
+            living.filter(|_| !family.cleared)
+        };
+        // Of each family, how many values no counter has.
+        let counts = self.families.iter();
+        let counts = counts.map(|family| living(family).map_or(0, |living| living.uncountable));
+        let mut counts: Vec<usize> = counts.collect();
+        for series in &self.series {
+            let place = series.family as usize;
+            let family = &self.families[place];
+            if !family.is_made_counter() {
+                continue;
             }
-            if left > 0 {
+            let before = living(family).and_then(|living| living.state(series.slot?));
+            counts[place] -= usize::from(before.as_ref().is_some_and(is_uncountable));
+            counts[place] += usize::from(series.state.as_ref().is_some_and(is_uncountable));
+        }
+        for (family, left) in self.families.iter().zip(counts) {
+            if family.is_made_counter() && left > 0 {
                 let family = family_text(&family.name);
                 return Err(Refused::Uncountable { family, left });
             }

@@ -7,7 +7,7 @@ use super::super::family::{FamilyIndex, NameFault, name_fault, weight_of};
 use super::super::{Elsewhere, Section, SectionId, Store};
 use super::{Clash, Conflict, Findings, Inspection, Suspect};
 use crate::exposition::{
-    FamilyText, Format, Kind, Normal, Text, Timestamps, normalize_as, plain_name,
+    FamilyText, Format, Kind, Normal, Text, Timestamps, aliases, normalize_as, plain_name,
 };
 
 impl Inspection {
@@ -91,8 +91,10 @@ impl Inspection {
         families.retain(|family| {
             let found = self.clash(family, old, &claims);
             let Some((clash, with)) = found else {
-                let name = plain_name(&family.name).into_owned();
-                claims.insert(name, (Arc::clone(&family.name), family.kind));
+                let names = aliases(&family.name).into_iter();
+                for name in names.chain([plain_name(&family.name).into_owned()]) {
+                    claims.insert(name, (Arc::clone(&family.name), family.kind));
+                }
                 return true;
             };
             let with = with.or_else(|| {
