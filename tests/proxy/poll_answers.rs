@@ -68,6 +68,31 @@ fn a_gzip_answer_that_is_cut_or_goes_on_is_refused() {
 }
 
 #[test]
+fn a_small_answer_that_becomes_a_large_text_is_read_in_every_mode() {
+    let filler = "# nothing to see here, and that a thousand times\n".repeat(4000);
+    let text = format!("{filler}m 1\n");
+    let open = format!(
+        "# TYPE m gauge\n# HELP m {}\nm 1\n# EOF\n",
+        "h".repeat(200 << 10)
+    );
+    let types = ["text/plain; version=0.0.4", "application/openmetrics-text"];
+    for mode in ["verbatim", "merged"] {
+        for (content_type, text) in types.into_iter().zip([&text, &open]) {
+            let body = gzip(text);
+            assert!(body.len() < 16 << 10, "{}", body.len());
+            let upstream = Upstream::start(move |_| {
+                let headers = [("Content-Encoding", "gzip"), ("Content-Type", content_type)];
+                reply("200 OK", &headers, &body)
+            });
+            let url = format!("http://{}/", upstream.address);
+            let config = format!("[exposition]\nmode = \"{mode}\"\n{}", target(&url, ""));
+            let text = outcome(&Proxy::start(&config)).unwrap();
+            assert!(text.ends_with("\nm 1\n"), "{mode}, {content_type}");
+        }
+    }
+}
+
+#[test]
 fn a_push_of_several_gzip_members_is_read_to_its_end_or_refused() {
     let proxy = Proxy::start("");
     let push = |body: &[u8]| {

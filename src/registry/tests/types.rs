@@ -57,6 +57,31 @@ fn values_that_no_counter_has_keep_their_family_without_a_type() {
 }
 
 #[test]
+fn each_family_of_a_batch_is_checked_for_its_own_values() {
+    let now = Instant::now();
+    let mut registry = registry();
+    let of = |family: &str, kind, value| update(family, kind, &[], Change::Set(value));
+    let first = ["a", "b", "c"].map(|family| of(family, Kind::Untyped, 1.0));
+    let gauge = |value| of("g", Kind::Gauge, value);
+    apply(&mut registry, first.into(), now).unwrap();
+    apply(&mut registry, vec![gauge(-1.0)], now).unwrap();
+    let typed = |b| {
+        let b = update("b", Kind::Untyped, &[("below", "0")], Change::Set(b));
+        let counters = ["a", "b", "c"].map(|family| of(family, Kind::Counter, 2.0));
+        [&[gauge(-2.0), b], &counters[..], &[gauge(1.0)]].concat()
+    };
+    let refused = apply(&mut registry, typed(-1.0), now).unwrap_err();
+    assert!(
+        matches!(&refused, Refused::Uncountable { family, left: 1 } if family == "b"),
+        "{refused}"
+    );
+    apply(&mut registry, typed(1.0), now).unwrap();
+    let kinds = ["a", "b", "c", "g"].map(|family| registry.kind_of(family));
+    let counter = Some(Kind::Counter);
+    assert_eq!(kinds, [counter, counter, counter, Some(Kind::Gauge)]);
+}
+
+#[test]
 fn types_of_several_numbers_do_not_go_with_values_without_one() {
     let now = Instant::now();
     let mut registry = registry();

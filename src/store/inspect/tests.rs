@@ -173,6 +173,25 @@ fn samples_of_texts_are_counted_as_last_inspected() {
 }
 
 #[test]
+fn names_of_one_text_that_meet_under_a_scheme_are_found() {
+    let store = store();
+    for (name, text) in [
+        ("dots", "{\"a.b\"} 1\na_dot_b 1\n"),
+        ("values", "{\"c.d\"} 1\nU__c_2e_d 1\n"),
+    ] {
+        push(&store, name, text);
+        inspect(&store);
+        assert_eq!(conflicts(&store, name).len(), 1, "{name}");
+    }
+    let text = families_text(&store);
+    assert_eq!(
+        text.lines().filter(|line| line.ends_with(" 1")).count(),
+        2,
+        "{text}"
+    );
+}
+
+#[test]
 fn an_app_that_went_and_comes_again_is_marked_again() {
     let store = store();
     push(&store, "a", "bad{\n");
