@@ -167,6 +167,8 @@ impl Inspection {
 impl Store {
     /// A family that clashes with a pushed group's, or with an aggregated one.
     fn outer_conflict(&self, family: &FamilyText) -> Option<Conflict> {
+        // A large write has the index of families while it is worked out.
+        let _turn = self.turn();
         let sections = self.read();
         let families = &sections.families;
         let holder = |name: &str| {
