@@ -62,6 +62,11 @@ pub const MOST_WAITING: usize = 16;
 /// what it takes for a connection to be still.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// Once one was turned away, so are others that come beyond [`MOST_WAITING`], at
+/// this pace, until places go round again: far behind them in the kernel's queue
+/// may be one of another address.
+const TURN_AWAY_PACE: Duration = Duration::from_millis(1);
+
 /// How long to wait for a permit before looking again for somebody to evict.
 const RECHECK: Duration = Duration::from_millis(100);
 
@@ -99,6 +104,7 @@ pub async fn serve<Handle, Handled>(
         }));
     };
     let accept = async {
+        let mut stuck = false;
         loop {
             // When all permits are taken, some connections wait here in hand:
             // so it is known that somebody wants in, and who, and only then is
@@ -106,6 +112,7 @@ pub async fn serve<Handle, Handled>(
             tokio::select! {
                 biased;
                 permit = slots.permit(), if !waiting.is_empty() => {
+                    stuck &= !waiting.are_of_one();
                     let next = waiting.take(slots.first_served(&waiting.holders));
                     start(next.socket, next.peer, permit);
                 }
@@ -117,8 +124,12 @@ pub async fn serve<Handle, Handled>(
                             Some(permit) => start(socket, peer, permit),
                             None => {
                                 waiting.push(socket, peer);
-                                slots.make_room(&waiting.holders);
+                                let makes_room = slots.make_room(&waiting.holders);
                                 full.note();
+                                if stuck && !makes_room && !waiting.has_room() {
+                                    drop(waiting.take(slots.turned_away(&waiting.holders)));
+                                    sleep(TURN_AWAY_PACE).await;
+                                }
                             }
                         }
                     }
@@ -132,8 +143,9 @@ pub async fn serve<Handle, Handled>(
                 },
                 () = sleep(RECHECK), if !waiting.is_empty() => {
                     let makes_room = slots.make_room(&waiting.holders);
-                    let is_stuck = !makes_room && !waiting.has_room();
-                    if is_stuck && waiting.longest() >= LONGEST_WAIT {
+                    let is_full = !makes_room && !waiting.has_room();
+                    if is_full && waiting.longest() >= LONGEST_WAIT {
+                        stuck = true;
                         drop(waiting.take(slots.turned_away(&waiting.holders)));
                     }
                     full.note();
@@ -183,6 +195,11 @@ impl Waiting {
 
     fn has_room(&self) -> bool {
         self.connections.len() < MOST_WAITING
+    }
+
+    /// Whether all are of the same holder.
+    fn are_of_one(&self) -> bool {
+        self.holders.windows(2).all(|pair| pair[0] == pair[1])
     }
 
     /// How long the oldest has waited.

@@ -201,6 +201,24 @@ fn who_waits_in_vain_is_turned_away_and_counted() {
 }
 
 #[test]
+fn who_comes_behind_very_many_of_one_address_is_served_soon() {
+    let proxy = Proxy::start("[exporter]\nconcurrent_requests = 2\n");
+    let message = b"{\"busy\":\"m 1\"}";
+    // They come again when they are turned away: hundreds are always in line.
+    let crowd = Crowd::start(400, Duration::from_millis(100), &proxy.tcp, message);
+    eventually(|| evicted(&proxy, "tcp", "full"), |full| *full >= 1.0);
+    for name in ["first", "second"] {
+        let mut other = connect_from("127.0.0.2", &proxy.tcp);
+        let sent = format!("{{\"{name}\":\"n 1\"}}");
+        other.write_all(sent.as_bytes()).unwrap();
+        eventually(|| names(&proxy), |names| names.contains(&name.to_owned()));
+    }
+    // So many are not turned away one by one.
+    assert!(evicted(&proxy, "tcp", "full") >= 100.0);
+    drop(crowd);
+}
+
+#[test]
 fn operations_that_are_refused_keep_no_place() {
     let bench = bench("concurrent_connections = 10\n");
     let proxy = &bench.proxy;
