@@ -264,7 +264,7 @@ impl App {
             self.tasks.spawn(run);
         }
 
-        let places = Arc::default();
+        let places = Arc::new(http::Places::new(&self.telemetry.copied));
         let (pushed, scraped) = (
             self.server(ListenerName::Push, &places),
             self.server(ListenerName::Http, &places),
@@ -406,6 +406,7 @@ fn bounds(config: &Config) -> Bounds {
         held: config.exposition.max_total,
         received: config.receiver.max_buffered,
         pushed: config.push.max_buffered,
+        copied: http::MOST_COPIES,
         forwarded: config.operations.forward_queue,
         keys: config.push.idempotency_keys,
         webhooks: config.push.max_webhooks,

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::JoinError;
 
-use crate::net::Turns;
+use crate::net::{Held, Turns};
 use crate::store::{Snapshot, Texts};
 use crate::telemetry::Durations;
 
@@ -29,6 +29,9 @@ pub struct Pieces {
     stretch: usize,
     /// Runs until all is handed on, or the client is gone.
     timer: Option<Timer>,
+    /// Memory that it takes until all is sent, or the client is gone. The last
+    /// run outlives the body.
+    held: Option<Arc<Held>>,
 }
 
 /// Notes how long something took when it is dropped.
@@ -59,6 +62,7 @@ const RUN_BYTES: usize = 128 * 1024;
 pub struct Run {
     pieces: VecDeque<Bytes>,
     left: usize,
+    _held: Option<Arc<Held>>,
 }
 
 impl Run {
@@ -207,6 +211,7 @@ impl Pieces {
             pieces: Source::Made(pieces.into_iter()),
             stretch: 0,
             timer: None,
+            held: None,
         }
     }
 
@@ -217,6 +222,7 @@ impl Pieces {
             pieces: Source::Pages(snapshot.texts()),
             stretch: 0,
             timer: None,
+            held: None,
         }
     }
 
@@ -244,6 +250,7 @@ impl Pieces {
             }),
             stretch: 0,
             timer: None,
+            held: None,
         })
     }
 
@@ -252,6 +259,14 @@ impl Pieces {
     pub fn timed(self, start: Instant, durations: Arc<Durations>) -> Self {
         Pieces {
             timer: Some(Timer { start, durations }),
+            ..self
+        }
+    }
+
+    /// The same, which keeps `held` until it is dropped.
+    pub fn holding(self, held: Held) -> Self {
+        Pieces {
+            held: Some(Arc::new(held)),
             ..self
         }
     }
@@ -281,7 +296,10 @@ impl Body for Pieces {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let mut run = Run::default();
+        let mut run = Run {
+            _held: self.held.clone(),
+            ..Run::default()
+        };
         while !run.is_full() {
             let piece = match &mut self.pieces {
                 Source::Made(pieces) => pieces.next(),
@@ -298,6 +316,7 @@ impl Body for Pieces {
         }
         if run.left == 0 {
             self.timer = None;
+            self.held = None;
             return Poll::Ready(None);
         }
         if let Some(left) = &mut self.left {

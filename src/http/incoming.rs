@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::coding::{self, Coding, CodingError};
 use crate::config::Push;
 use crate::net::Turns;
-use crate::net::{Budget, PACE_BYTES, PACE_TIME, Pace, SMALL};
+use crate::net::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL};
 use crate::push::Fault;
 use crate::telemetry::{Reason, sender_log};
 
@@ -20,36 +20,6 @@ use crate::telemetry::{Reason, sender_log};
 pub struct Taken {
     pub bytes: Bytes,
     held: Held,
-}
-
-#[derive(Debug)]
-struct Held {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Counts more, if there is room.
-    fn grow(&mut self, more: usize) -> bool {
-        let grown = self.budget.take(more, self.bytes);
-        self.bytes += if grown { more } else { 0 };
-        grown
-    }
-}
-
-impl Held {
-    /// Gives back what is counted past `bytes`.
-    fn shrink_to(&mut self, bytes: usize) {
-        let more = self.bytes.saturating_sub(bytes);
-        self.budget.give_back(more);
-        self.bytes -= more;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
-    }
 }
 
 /// What is read and dropped of a body that nobody wants, so that the
@@ -99,10 +69,7 @@ pub async fn read(
         }
         return Err((too_large(), 0));
     }
-    let mut held = Held {
-        budget: Arc::clone(budget),
-        bytes: 0,
-    };
+    let mut held = Held::new(budget);
     let mut whole = BytesMut::new();
     let mut only = None;
     let mut body = body;
@@ -210,10 +177,7 @@ impl Taken {
     pub fn none() -> Self {
         Taken {
             bytes: Bytes::new(),
-            held: Held {
-                budget: Arc::new(Budget::new(0, Arc::default())),
-                bytes: 0,
-            },
+            held: Held::new(&Arc::new(Budget::new(0, Arc::default()))),
         }
     }
 
@@ -284,7 +248,7 @@ impl Taken {
 
     /// Takes `plain` in the place of what was sent.
     fn become_plain(mut self, plain: Bytes) -> Result<Self, Fault> {
-        let more = plain.len().saturating_sub(self.held.bytes);
+        let more = plain.len().saturating_sub(self.held.bytes());
         if !self.held.grow(more) {
             return Err(no_buffer());
         }
@@ -298,25 +262,6 @@ impl Taken {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_budget_is_given_back() {
-        let budget = Arc::new(Budget::new(11, Arc::default()));
-        let hold = || Held {
-            budget: Arc::clone(&budget),
-            bytes: 0,
-        };
-        let mut first = hold();
-        assert!(first.grow(6) && first.grow(5) && !first.grow(1));
-        first.shrink_to(10);
-        first.shrink_to(20);
-        let mut second = hold();
-        assert!(second.grow(1) && !second.grow(1));
-        drop(first);
-        assert!(second.grow(10));
-        drop(second);
-        assert_eq!(budget.used(), 0);
-    }
-
     #[tokio::test]
     async fn what_a_body_decompresses_to_is_counted_while_it_is_there() {
         use std::io::Write as _;
@@ -328,10 +273,7 @@ mod tests {
         let packed = Bytes::from(packed.finish().unwrap());
         let taken = |limit: usize| {
             let budget = Arc::new(Budget::new(limit, Arc::default()));
-            let mut held = Held {
-                budget: Arc::clone(&budget),
-                bytes: 0,
-            };
+            let mut held = Held::new(&budget);
             assert!(held.grow(packed.len()));
             let bytes = packed.clone();
             (budget, Taken { bytes, held })

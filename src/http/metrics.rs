@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
+use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::accept::{Media, Negotiated, accepts_text, negotiate};
 use super::body::Pieces;
 use super::encoding::accepts_gzip;
+use super::places::MOST_COPIES;
 use super::reply::{self, Reply};
 use super::{Server, query};
 use crate::config::{Mode, ProcessMetrics};
 use crate::exposition::{Escaping, Text, keep_families};
+use crate::net::Held;
 use crate::store::{Now, Producer, SectionId, Snapshot, Store};
 use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::sender_log;
@@ -93,6 +95,18 @@ pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply 
     answer.await.unwrap_or_else(|problem| failed(&problem))
 }
 
+fn too_many_copies() -> Reply {
+    let problem = format!(
+        "answers of {} MiB wait for clients that do not read them; try again, or ask for all of \
+         /metrics\n",
+        MOST_COPIES >> 20
+    );
+    let mut reply = reply::text(StatusCode::SERVICE_UNAVAILABLE, problem);
+    let headers = reply.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
 fn failed(problem: &JoinError) -> Reply {
     sender_log::fault(format_args!("the metrics cannot be prepared: {problem}"));
     let problem = "the metrics cannot be prepared; the log says why\n";
@@ -165,6 +179,16 @@ async fn answer(
         (Pieces::new(snapshot.gzip()), &server.telemetry.scrapes_gzip)
     } else {
         (Pieces::of(&snapshot), &server.telemetry.scrapes_identity)
+    };
+    let body = match extent {
+        Extent::Whole => body,
+        Extent::Part => {
+            let mut held = Held::new(&server.places.copies);
+            if !held.grow(snapshot.len()) {
+                return Ok(too_many_copies());
+            }
+            body.holding(held)
+        }
     };
     stats.count.add(1);
     stats.bytes.add(body.len().unwrap_or_default());

@@ -53,7 +53,7 @@ use crate::telemetry::{Telemetry, dates};
 use reply::Reply;
 
 pub use guard::Hosts;
-pub use places::Places;
+pub use places::{MOST_COPIES, Places};
 pub use push::Pushes;
 pub use webhooks::Kept;
 

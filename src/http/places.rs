@@ -1,6 +1,9 @@
 //! How much long work is done at once. What waits for a place waits in order.
 
-use crate::net::Turns;
+use std::sync::Arc;
+
+use crate::net::{Budget, Turns};
+use crate::telemetry::Level;
 
 /// Places for the long work of all HTTP listeners. Each kind has its own, so
 /// that none keeps another waiting.
@@ -10,6 +13,9 @@ pub struct Places {
     pub lists: Turns,
     /// Forms of `/metrics` that are made for one reader, each a copy.
     pub scrapes: Turns,
+    /// Memory for parts of `/metrics` that wait to be sent, each a copy: readers
+    /// that do not read hold no more than [`MOST_COPIES`] together.
+    pub copies: Arc<Budget>,
     /// Bodies of pushes past [`READ_AT_ONCE`], and decompression. A body takes
     /// its own size in memory again a few times over, ...
     pub bodies: Turns,
@@ -21,6 +27,9 @@ pub struct Places {
     /// Bodies of webhooks: JSON of few bytes may be much in memory.
     pub webhooks: Turns,
 }
+
+/// Bytes of parts of `/metrics` that wait to be sent, of all readers together.
+pub const MOST_COPIES: usize = 256 << 20;
 
 /// Text up to this size is read where it comes in. Reading more would hold up
 /// the other connections of the thread.
@@ -42,11 +51,13 @@ impl Places {
     }
 }
 
-impl Default for Places {
-    fn default() -> Self {
+impl Places {
+    /// What copies take is shown by `copied`.
+    pub fn new(copied: &Arc<Level>) -> Self {
         Places {
             lists: Turns::new(2),
             scrapes: Turns::new(4),
+            copies: Arc::new(Budget::new(MOST_COPIES, Arc::clone(copied))),
             bodies: Turns::new(4),
             large_bodies: Turns::new(2),
             values: Turns::new(1),

@@ -63,6 +63,47 @@ impl Budget {
     }
 }
 
+/// Bytes of a budget, given back when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Nothing yet.
+    pub fn new(budget: &Arc<Budget>) -> Self {
+        Held {
+            budget: Arc::clone(budget),
+            bytes: 0,
+        }
+    }
+
+    /// Takes more, if there is room.
+    pub fn grow(&mut self, more: usize) -> bool {
+        let grown = self.budget.take(more, self.bytes);
+        self.bytes += if grown { more } else { 0 };
+        grown
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives back what is held past `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.budget.give_back(more);
+        self.bytes -= more;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 /// How fast a message comes that is not small. A slow one is left alone while
 /// there is memory for others.
 #[derive(Debug)]
@@ -127,6 +168,21 @@ mod tests {
         assert!(budget.take(SMALL, 0) && budget.take(1, 0) && budget.take(SMALL - 1, 1));
         assert!(!budget.take(1, 0));
         budget.give_back(16 * SMALL);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_given_back() {
+        let budget = Arc::new(budget(11));
+        let mut first = Held::new(&budget);
+        assert!(first.grow(6) && first.grow(5) && !first.grow(1));
+        first.shrink_to(10);
+        first.shrink_to(20);
+        let mut second = Held::new(&budget);
+        assert!(second.grow(1) && !second.grow(1));
+        drop(first);
+        assert!(second.grow(10));
+        drop(second);
         assert_eq!(budget.used(), 0);
     }
 

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use tokio::net::{TcpListener, UnixListener};
 
 pub use accept::Connection;
-pub use budget::{Budget, PACE_BYTES, PACE_TIME, Pace, SMALL};
+pub use budget::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL};
 pub use slots::Slot;
 pub use stream::{Socket, Stream};
 pub use turns::Turns;

@@ -13,6 +13,8 @@ pub struct Bounds {
     pub received: usize,
     /// Bytes of bodies being received.
     pub pushed: usize,
+    /// Bytes of parts of `/metrics` that wait to be sent.
+    pub copied: usize,
     /// Bytes of operations that wait to be sent on.
     pub forwarded: usize,
     /// Idempotency keys.

@@ -58,6 +58,8 @@ pub struct Telemetry {
     pub received_unix: Arc<Received>,
     /// Bytes of unfinished messages.
     pub buffered: Arc<Level>,
+    /// Bytes of parts of `/metrics` that wait to be sent.
+    pub copied: Arc<Level>,
     pub pushes: Pushes,
     pub webhooks: WebhookStats,
     pub inspections: Inspections,
@@ -161,6 +163,7 @@ impl Telemetry {
             received_tcp: Arc::default(),
             received_unix: Arc::default(),
             buffered: Arc::default(),
+            copied: Arc::default(),
             pushes: Pushes::default(),
             webhooks: WebhookStats::default(),
             inspections: Inspections::default(),

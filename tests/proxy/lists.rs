@@ -159,3 +159,39 @@ fn lists_that_nobody_reads_keep_no_other_waiting() {
     // The one that asks.
     eventually(open, |open| *open == Some(1.0));
 }
+
+#[test]
+fn readers_of_parts_that_do_not_read_hold_a_bounded_amount() {
+    const TEXT: usize = 15 << 20;
+    // An eighth of it is kept for what is small.
+    const BOUND: usize = 256 << 20;
+    let proxy = Proxy::start("");
+    let line = format!("{} 1\\n", "m".repeat(61)).repeat(TEXT / 64);
+    assert_eq!(
+        proxy.push_tcp(format!("{{\"big\":\"{line}\"}}").as_bytes()),
+        ""
+    );
+    let ask = |stream: &mut TcpStream| {
+        let head = "GET /metrics?app=big HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    let mut readers = Vec::new();
+    for _ in 0..BOUND * 7 / 8 / TEXT {
+        let mut reader = TcpStream::connect(&proxy.http).unwrap();
+        assert_eq!(ask(&mut reader), "HTTP/1.1 200");
+        readers.push(reader);
+    }
+    let mut refused = TcpStream::connect(&proxy.http).unwrap();
+    assert_eq!(ask(&mut refused), "HTTP/1.1 503");
+    // What is small has a reserve, and the whole is no copy.
+    assert_eq!(proxy.get("/metrics?name[]=exporter_proxy_apps").status, 200);
+    assert!(proxy.get("/metrics").body.len() > TEXT);
+    drop(readers);
+    eventually(
+        || proxy.get("/metrics?app=big").status,
+        |status| *status == 200,
+    );
+}

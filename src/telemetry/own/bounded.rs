@@ -86,6 +86,14 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
             max: bounds.received,
         },
         Bounded {
+            name: "exporter_proxy_scrape_copied_bytes",
+            help: "Answers to /metrics?app= and ?name[]= and /apps/NAME/metrics that wait to be sent.",
+            value: telemetry.copied.value(),
+            max_name: "exporter_proxy_scrape_copied_max_bytes",
+            setting: "fixed",
+            max: bounds.copied,
+        },
+        Bounded {
             name: "exporter_proxy_webhooks_kept",
             help: "Webhooks that /webhooks can show.",
             value: telemetry.webhooks.kept.value(),
