@@ -1,10 +1,10 @@
 //! What is under the store's lock: sections, the output they make, deadlines.
 
 mod aside;
+mod listing;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +19,7 @@ use super::plan::{SectionPlan, plan};
 use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
 use super::{
-    Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Totals,
-    Write,
+    Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Write,
 };
 use crate::exposition::{Content, FamilyText, Kind, Native, Text, write_label_value};
 
@@ -387,152 +386,6 @@ impl Sections {
 
     pub fn is_any_due(&self, now: Now) -> bool {
         self.deadlines.are_due(now.tick)
-    }
-
-    /// Every section but the proxy's own in order, from the one after `after`
-    /// on.
-    pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let others = self.others.range::<SectionId, _>((from, Bound::Unbounded));
-        // Of one name, a group comes after an app and a target.
-        let from = match after {
-            None => Bound::Unbounded,
-            Some(after) if after.producer < Producer::Group => Bound::Included(&*after.name),
-            Some(after) => Bound::Excluded(&*after.name),
-        };
-        let groups = self.groups.range::<str, _>((from, Bound::Unbounded));
-        let groups = groups.map(|name| SectionId {
-            name: Arc::clone(name),
-            producer: Producer::Group,
-        });
-        let mut page: Vec<SectionId> = others.take(limit).cloned().collect();
-        page.extend(groups.take(limit));
-        page.sort_unstable();
-        page.truncate(limit);
-        let found = page.into_iter().filter_map(|id| {
-            let section = self.by_id.get(&id)?.clone();
-            Some((id, section))
-        });
-        found.collect()
-    }
-
-    pub fn section(&self, id: &SectionId) -> Option<Section> {
-        self.by_id.get(id).cloned()
-    }
-
-    /// Memory held for a section.
-    pub fn weight_of(&self, id: &SectionId) -> usize {
-        self.by_id.get(id).map_or(0, |section| section.weight)
-    }
-
-    pub fn find(&self, name: &str) -> Option<(SectionId, Section)> {
-        [Producer::App, Producer::Target, Producer::Group]
-            .into_iter()
-            .find_map(|producer| {
-                let id = SectionId::new(name, producer);
-                let section = self.by_id.get(&id)?.clone();
-                Some((id, section))
-            })
-    }
-
-    /// Groups in the order of their names, from the one after `after` on.
-    pub fn groups(&self, after: Option<&str>, limit: usize) -> Vec<(SectionId, Section)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let names = self.groups.range::<str, _>((from, Bound::Unbounded));
-        names
-            .take(limit)
-            .filter_map(|name| {
-                let id = SectionId {
-                    name: Arc::clone(name),
-                    producer: Producer::Group,
-                };
-                let section = self.by_id.get(&id)?.clone();
-                Some((id, section))
-            })
-            .collect()
-    }
-
-    /// What is exposed for a section: families with their heads, or its text.
-    pub fn pieces(&self, id: &SectionId) -> Vec<Bytes> {
-        self.gather(self.by_id.get_key_value(id).into_iter())
-    }
-
-    /// Families of a section in order, from the one after `after` on, until
-    /// they have so many bytes together. What they cost is what is returned.
-    pub fn families_of(
-        &self,
-        id: &SectionId,
-        after: Option<&str>,
-        bytes: usize,
-    ) -> Vec<ShownFamily> {
-        let Some(section) = self.by_id.get(id) else {
-            return Vec::new();
-        };
-        let members = &section.members;
-        let start = after.map_or(0, |after| {
-            members.partition_point(|member| *member.family <= *after)
-        });
-        let mut left = Some(bytes);
-        let mut found = Vec::new();
-        for member in &members[start..] {
-            let Some(room) = left else { break };
-            left = room.checked_sub(member.bytes as usize + member.natives as usize + 1);
-            let text = |key| self.rope.get(&key).unwrap_or_default();
-            found.push(ShownFamily {
-                name: Arc::clone(member.family.shared()),
-                came: member.came,
-                head: text(Key::Family(member.family.clone(), Part::Head)),
-                samples: text(samples_key(&member.family, id)),
-                natives: self.natives.get(member.family.shared(), id),
-            });
-        }
-        found
-    }
-
-    /// The same for all apps and targets of these names together.
-    pub fn pieces_of_all(&self, names: &[String]) -> Vec<Bytes> {
-        let ids = names.iter().flat_map(|name| {
-            [Producer::App, Producer::Target].map(|producer| SectionId::new(name, producer))
-        });
-        let ids: BTreeSet<SectionId> = ids.collect();
-        self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
-    }
-
-    /// The fragments of some sections, in the order of the output.
-    pub(super) fn gather<'s>(
-        &self,
-        sections: impl Iterator<Item = (&'s SectionId, &'s Section)>,
-    ) -> Vec<Bytes> {
-        let mut keys = BTreeSet::new();
-        for (id, section) in sections {
-            for member in section.members.iter() {
-                keys.insert(Key::Family(member.family.clone(), Part::Head));
-                keys.insert(samples_key(&member.family, id));
-            }
-            if section.members.is_empty() {
-                keys.insert(Key::Verbatim(id.clone()));
-            }
-        }
-        keys.iter().filter_map(|key| self.rope.get(key)).collect()
-    }
-
-    /// Whether all of the output is families: verbatim texts come last.
-    pub fn is_merged(&self) -> bool {
-        !matches!(self.rope.last_key(), Some(Key::Verbatim(_)))
-    }
-
-    pub fn totals(&self) -> Totals {
-        Totals {
-            apps: self.apps,
-            groups: self.groups.len(),
-            targets: self.targets,
-            bytes: self.bytes,
-            held: self.weight,
-            series: match self.series_aside {
-                Some(series) => series,
-                None => self.families.series(),
-            },
-        }
     }
 
     /// The same id with the name that keys share, where there are any: that
