@@ -283,7 +283,9 @@ pub async fn work_on<T: Send + 'static>(
 ) -> Result<T, Fault> {
     let content_type = call.content_type();
     let (intake, store) = (&call.pushes.intake, &call.server.store);
-    let Some(place) = place else {
+    // A write waits for a large one, and must not keep its thread from serving.
+    let while_busy = || store.is_busy().then_some(&call.server.places.bodies);
+    let Some(place) = place.or_else(while_busy) else {
         let plain = Body {
             content_type: &content_type,
             bytes: &body.bytes,

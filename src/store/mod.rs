@@ -185,7 +185,7 @@ impl Store {
     /// write is worked out: those of the last scrape are good enough, and a
     /// scrape should not wait.
     fn turn_for(&self, write: &Write) -> Option<MutexGuard<'_, ()>> {
-        if self.is_aside.load(Ordering::Relaxed)
+        if self.is_busy()
             && let [Change::Replace { id, .. }] = write.changes.as_slice()
             && *id == SectionId::own()
             && self.read().section(id).is_some()
@@ -197,6 +197,11 @@ impl Store {
 
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a large write is being worked out, for which other writers wait.
+    pub fn is_busy(&self) -> bool {
+        self.is_aside.load(Ordering::Relaxed)
     }
 
     /// Whether `write` would be applied as things stand. It changes nothing.
