@@ -170,13 +170,13 @@ impl<'t> Entries<'t> {
 impl Again<'_> {
     fn told(&self) -> String {
         let (sort, what) = match self.table {
-            true => ("table", "bring the two together"),
-            false => ("key", "keep one"),
+            true => ("table", "merge the two"),
+            false => ("key", "remove one"),
         };
         let name = self.name;
         match self.first {
-            Some(line) => format!("the {sort} `{name}` stands on line {line} already: {what}"),
-            None => format!("this {sort} stands here for the second time: {what}"),
+            Some(line) => format!("the {sort} `{name}` is already on line {line}: {what}"),
+            None => format!("this {sort} is already in the file: {what}"),
         }
     }
 }

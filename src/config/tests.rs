@@ -134,8 +134,7 @@ fn a_syntax_error_does_not_hide_the_others() {
 #[test]
 fn a_table_that_stands_twice_is_told_so() {
     let found = faults("[operations]\nudp = \"\"\n[operations]\ntcp = \"127.0.0.1:6558\"\n");
-    let expected =
-        "test.toml:3:2: the table `operations` stands on line 1 already: bring the two together";
+    let expected = "test.toml:3:2: the table `operations` is already on line 1: merge the two";
     assert_eq!(found, [expected]);
     // What it has again is no problem of its own; another is.
     let found = faults(
@@ -143,8 +142,8 @@ fn a_table_that_stands_twice_is_told_so() {
          max_groups = 1\n[receiver]\nmax_apps = 1\nmax_apps = 2\n",
     );
     let expected = [
-        "test.toml:5:2: the table `push` stands on line 1 already: bring the two together",
-        "test.toml:10:1: the key `max_apps` stands on line 9 already: keep one",
+        "test.toml:5:2: the table `push` is already on line 1: merge the two",
+        "test.toml:10:1: the key `max_apps` is already on line 9: remove one",
     ];
     assert_eq!(found, expected);
 }

@@ -29,14 +29,14 @@ impl Kind {
         }
     }
 
-    /// The word with its article, for messages: `a gauge`, `an untyped`.
+    /// The word with its article, for messages: `a gauge`, `untyped`.
     pub fn with_article(self) -> &'static str {
         match self {
             Kind::Counter => "a counter",
             Kind::Gauge => "a gauge",
             Kind::Histogram => "a histogram",
             Kind::Summary => "a summary",
-            Kind::Untyped => "an untyped",
+            Kind::Untyped => "untyped",
             Kind::Info => "an info",
             Kind::StateSet => "a stateset",
             Kind::GaugeHistogram => "a gaugehistogram",

@@ -200,7 +200,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     let removed = lists.away(move || {
         let filter = Filter::of(&query)?;
         if filter.is_empty() {
-            return Err("which groups? give match[]={job=\"x\"} or older_than=1h, or both; match[]={} is all of them".to_owned());
+            return Err("name the groups to delete by match[]={job=\"x\"}, older_than=1h or both; match[]={} means all".to_owned());
         }
         let removed = remove_matching(&store, &filter, dry_run);
         match filter.selectors.are_spent() {

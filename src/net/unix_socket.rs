@@ -71,7 +71,7 @@ fn bind_with<T>(
 fn explain_bind(problem: &io::Error) -> String {
     match problem.kind() {
         ErrorKind::NotFound => "its directory does not exist".to_owned(),
-        ErrorKind::PermissionDenied => "its directory cannot be written to by this user".to_owned(),
+        ErrorKind::PermissionDenied => "this user cannot write to its directory".to_owned(),
         _ => problem.to_string(),
     }
 }

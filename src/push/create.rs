@@ -321,7 +321,7 @@ fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String
     };
     match kind {
         Kind::Counter if number < 0.0 => Err(format!(
-            "its value is {number}, and nothing can be taken from a counter"
+            "its value is {number}, and a counter cannot decrease"
         )),
         Kind::Counter => Ok(Value::Counter(number)),
         Kind::Untyped => Ok(Value::Untyped(number)),

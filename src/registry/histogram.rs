@@ -297,7 +297,7 @@ impl Histogram {
         };
         let common: Vec<f64> = self.bounds.iter().filter(known).copied().collect();
         if common.is_empty() && !self.bounds.is_empty() {
-            return Err(Problem::Conflict(", and they have none in common"));
+            return Err(Problem::Conflict(", and none are in common"));
         }
         Ok(common)
     }
@@ -311,8 +311,8 @@ impl Histogram {
 
     /// Counts that are added up without end become infinite in the end.
     fn check_size(&self) -> Result<(), Problem> {
-        finite("the count with all before", self.count)?;
-        finite("the sum with all before", self.sum.unwrap_or_default())
+        finite("the resulting count", self.count)?;
+        finite("the resulting sum", self.sum.unwrap_or_default())
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Refused {
         kind: &'static str,
         change: &'static str,
     },
-    #[error("{name:?} is no name of a family")]
+    #[error("{name:?} is not a valid family name")]
     Name { name: String },
     #[error("series {series}: {what} is {}, and must be {need}", number_text(*value))]
     Value {
@@ -39,10 +39,10 @@ pub enum Refused {
         problem: &'static str,
     },
     #[error(
-        "series {series}: its bounds differ from those that are there{more} (push.bucket_conflict)"
+        "series {series}: its bounds differ from the existing ones{more} (push.bucket_conflict)"
     )]
     BucketConflict { series: String, more: &'static str },
-    #[error("series {series}: label {label} is the family's own, since it is {kind}")]
+    #[error("series {series}: label {label} is reserved, since the family is {kind}")]
     ReservedLabel {
         series: String,
         label: &'static str,

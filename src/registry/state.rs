@@ -172,7 +172,7 @@ impl State {
 
 fn changed_value(before: Option<f64>, change: &Change, kind: Kind) -> Result<f64, Problem> {
     let (what, given) = match change {
-        Change::Add(value) => ("what is added", *value),
+        Change::Add(value) => ("the added value", *value),
         Change::Set(value) | Change::Min(value) | Change::Max(value) => ("the value", *value),
         _ => return Err(Problem::WrongChange(change_name(change))),
     };
@@ -180,7 +180,7 @@ fn changed_value(before: Option<f64>, change: &Change, kind: Kind) -> Result<f64
         return Err(Problem::Value {
             what,
             value: given,
-            need: "finite and not below 0, as of any counter",
+            need: "finite and not below 0, as in any counter",
         });
     }
     let adds = matches!(change, Change::Add(_));
@@ -196,7 +196,7 @@ fn changed_value(before: Option<f64>, change: &Change, kind: Kind) -> Result<f64
         _ => given,
     };
     if adds || kind == Kind::Counter {
-        finite("the value with all before", value)?;
+        finite("the resulting value", value)?;
     }
     Ok(value)
 }

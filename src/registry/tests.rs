@@ -186,7 +186,7 @@ fn a_refused_batch_changes_nothing() {
     let refused = apply(&mut registry, bad, now).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "series m_total{a=\"b\"}: what is added is -1, and must be finite and not below 0, as of any counter"
+        "series m_total{a=\"b\"}: the added value is -1, and must be finite and not below 0, as in any counter"
     );
     assert_eq!(changed(&mut registry), "");
     apply(&mut registry, vec![add("m_total", &[], 1.0)], now).unwrap();
@@ -309,7 +309,7 @@ fn labels_that_a_kind_uses_itself_are_refused() {
         let own = update("m", kind, &[(label, "1")], change.clone());
         let refused = apply(&mut registry, vec![own], now).unwrap_err();
         let kind_text = kind.with_article();
-        let message = format!("label {label} is the family's own, since it is {kind_text}");
+        let message = format!("label {label} is reserved, since the family is {kind_text}");
         assert!(refused.to_string().ends_with(&message), "{refused}");
         let fine = update("m", kind, &[("a", "1")], change);
         apply(&mut registry, vec![fine], now).unwrap();

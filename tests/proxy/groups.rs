@@ -175,8 +175,8 @@ fn groups_are_removed_by_selector() {
     assert_eq!(keys(&list(&proxy, "")).len(), 3);
     assert!(!proxy.metrics().contains("instance=\"1\""));
     for (selectors, more, words) in [
-        (&[][..], "", "which groups?"),
-        (&[], "dry_run=1", "which groups?"),
+        (&[][..], "", "name the groups"),
+        (&[], "dry_run=1", "name the groups"),
         (&["{job=~\"(\"}"], "", "no regular expression"),
         (&["{}"], "dry_run=maybe", "dry_run must be 0 or 1"),
         (&[], "older_than=soon", "older_than must be a duration"),

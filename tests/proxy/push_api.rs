@@ -192,7 +192,7 @@ fn a_body_can_be_checked_without_being_stored() {
     assert_eq!(status, 400);
     let reason = bad["errors"][0]["reason"].as_str().unwrap();
     assert!(
-        reason.contains("family m is an untyped here, and a gauge"),
+        reason.contains("family m is untyped here, and a gauge"),
         "{reason}"
     );
     assert_eq!(check("/job", "").0, 400);

@@ -255,12 +255,12 @@ fn a_fault_anywhere_changes_nothing() {
         (
             r#"{"name":"","metrics":[{"value":1}]}"#,
             Reason::BadName,
-            "no name of a family",
+            "not a valid family name",
         ),
         (
             r#"{"name":"a\u0000b","metrics":[{"value":1}]}"#,
             Reason::BadName,
-            "no name of a family",
+            "not a valid family name",
         ),
         (
             r#"{"name":"n","metrics":[{"labels":{"a\u0000b":"1"},"value":1}]}"#,
