@@ -273,8 +273,8 @@ fn readers_see_a_large_write_whole_or_not_at_all_and_never_wait_for_it() {
         let small = scope.spawn(|| {
             let mut number = 0;
             while !over.load(Ordering::Relaxed) {
-                number += 1;
-                let step = Step::Replace(1, vec![(number % 5, 0, 1)]);
+                number = (number + 1) % 5;
+                let step = Step::Replace(1, vec![(number, 0, 1)]);
                 store
                     .apply(Write::one(change(&step, 1)), Now::read())
                     .unwrap();
