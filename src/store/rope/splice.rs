@@ -25,7 +25,8 @@ pub struct Splice<K> {
 struct Run<K> {
     /// Nobody changes a page that is held here; who has to, changes a copy.
     old: Vec<Arc<Page>>,
-    new: Vec<Slot<K>>,
+    /// `None` where the old pages have all of it already.
+    new: Option<Vec<Slot<K>>>,
     /// What the new pages were made for, to be done one by one where the old
     /// ones are no longer there.
     changes: Vec<(K, Bytes)>,
@@ -106,7 +107,8 @@ impl<K: RopeKey + Clone> Rope<K> {
             .into_iter()
             .map(|run| (self.place_of(&run), run))
             .partition(|(place, _)| place.is_some());
-        let added: usize = runs.iter().map(|(_, run)| run.new.len()).sum();
+        let added = |run: &Run<K>| run.new.as_ref().map_or(0, Vec::len);
+        let added: usize = runs.iter().map(|(_, run)| added(run)).sum();
         let mut before = std::mem::take(&mut self.slots).into_iter();
         let mut slots = Vec::with_capacity(before.len() + added);
         let mut replaced = Vec::new();
@@ -114,6 +116,10 @@ impl<K: RopeKey + Clone> Rope<K> {
         let mut small = Vec::new();
         let mut at = 0;
         for (place, mut run) in runs {
+            let Some(mut new) = run.new.take() else {
+                done.push(run);
+                continue;
+            };
             let place = place.unwrap_or(at);
             slots.extend(before.by_ref().take(place - at));
             for slot in before.by_ref().take(run.old.len()) {
@@ -121,8 +127,8 @@ impl<K: RopeKey + Clone> Rope<K> {
                 replaced.push(slot);
             }
             at = place + run.old.len();
-            self.len += run.new.iter().map(|slot| slot.page.len()).sum::<usize>();
-            slots.append(&mut run.new);
+            self.len += new.iter().map(|slot| slot.page.len()).sum::<usize>();
+            slots.append(&mut new);
             if slots.last().is_some_and(|last| last.page.len() < SMALLEST) {
                 small.push(slots.len() - 1);
             }
@@ -173,15 +179,16 @@ impl<K: RopeKey + Clone> Splice<K> {
         while !rest.as_slice().is_empty() {
             let part = look(rest.as_slice());
             let here = rest.by_ref().take(part.changes.max(1));
-            runs.extend(Run::of(part, here.collect()));
+            runs.push(Run::of(part, here.collect()));
         }
         Splice { runs }
     }
 }
 
 impl<K: RopeKey + Clone> Run<K> {
-    /// The new pages of a part. `None` where nothing changes.
-    fn of(part: Part<K>, changes: Vec<(K, Bytes)>) -> Option<Self> {
+    /// The new pages of a part. A part in which nothing changes is a run too:
+    /// others may change it before it is put in.
+    fn of(part: Part<K>, changes: Vec<(K, Bytes)>) -> Self {
         let mut cut = Cut::default();
         let mut coming = changes.iter().peekable();
         let mut changed = false;
@@ -207,8 +214,8 @@ impl<K: RopeKey + Clone> Run<K> {
         for (new, text) in coming {
             changed |= cut.push(new.clone(), text.clone());
         }
-        let new = cut.finish();
-        changed.then_some(Run { old, new, changes })
+        let new = changed.then(|| cut.finish());
+        Run { old, new, changes }
     }
 }
 
@@ -355,6 +362,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_others_set_before_is_removed_even_if_it_was_not_there_at_first() {
+        let mut rope = Rope::default();
+        for key in 0..20 {
+            rope.set(key, text(key, 1000, 0));
+        }
+        rope.set(7, Bytes::new());
+        let before = rope.len();
+        let splice = Splice::make(vec![(7, Bytes::new())], |rest| rope.part(rest));
+        rope.set(7, text(7, 1000, 1));
+        drop(rope.splice(splice));
+        assert_eq!((rope.get(&7), rope.len()), (None, before));
     }
 
     #[test]
