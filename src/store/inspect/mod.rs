@@ -69,7 +69,7 @@ pub struct Report {
 /// Whether the text before was fine, or none.
 pub type IsNew = bool;
 
-/// Sums over what was found, as of the last inspection.
+/// Sums over what was found, as of the last inspection, and what waits now.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct InspectionTotals {
     /// Sections whose text is suspect.
@@ -217,7 +217,7 @@ impl Store {
             suspects: value(suspects),
             conflicts: value(conflicts),
             bytes: value(bytes),
-            waiting: value(waiting),
+            waiting: value(waiting) + self.read().uninspected.len(),
             samples: value(samples),
         }
     }

@@ -34,6 +34,11 @@ impl Uninspected {
         self.ids.is_empty() && !self.overflowed
     }
 
+    /// How many wait, as far as it is known which they are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Takes all of them. `None` where it is not known which they are.
     pub fn take(&mut self) -> Option<Vec<SectionId>> {
         let ids = std::mem::take(&mut self.ids);

@@ -173,6 +173,20 @@ fn samples_of_texts_are_counted_as_last_inspected() {
 }
 
 #[test]
+fn texts_wait_from_the_push_on() {
+    let store = store();
+    let waiting = || store.inspection_totals().waiting;
+    push(&store, "a", "a 1\n");
+    push(&store, "b", "b 1\n");
+    push(&store, "b", "b 2\n");
+    assert_eq!(waiting(), 2);
+    inspect(&store);
+    assert_eq!(waiting(), 0);
+    push(&store, "b", "b 3\n");
+    assert_eq!(waiting(), 1);
+}
+
+#[test]
 fn names_of_one_text_that_meet_under_a_scheme_are_found() {
     let store = store();
     for (name, text) in [
