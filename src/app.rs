@@ -374,6 +374,11 @@ impl App {
                     _ = ticks.tick() => {}
                 }
                 sender_log::tell_left_out(false);
+                // Withdrawals wait for a large write, and this thread serves
+                // others meanwhile.
+                if store.is_busy() {
+                    continue;
+                }
                 let now = Now::read();
                 loop {
                     let series = store.expire_series(now);

@@ -88,7 +88,18 @@ impl Store {
         look: impl FnOnce(&Plan) -> T,
     ) -> Result<T, BatchRefused> {
         let mut registry = self.registry();
-        let plan = registry.check(batch, now.tick)?;
+        let again = self.is_busy().then(|| batch.clone());
+        let mut plan = registry.check(batch, now.tick)?;
+        if let Some(batch) = again
+            && !plan.claims().is_empty()
+        {
+            // A large write is waited for without the registry, which scrapes
+            // and other operations need.
+            drop(registry);
+            drop(self.turn());
+            registry = self.registry();
+            plan = registry.check(batch, now.tick)?;
+        }
         let mut freed = Vec::new();
         // Mostly only values change, and nobody else need be asked.
         if !plan.claims().is_empty() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Failure, Inbox, Limits, Receiver};
 use crate::config::Format;
@@ -26,6 +26,11 @@ const READ_SIZE: usize = 256 * 1024;
 /// Where texts are read, a message of more bytes is worked on away from the
 /// threads that serve: one of 15 MB takes a second.
 const DECODED_AT_ONCE: usize = 64 << 10;
+
+/// How often it is looked whether a large write is done, and how many times:
+/// then a message is stored all the same, in turn with other writes.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const MOST_LOOKS: usize = 500;
 
 /// After an error line, what the sender still sends is read and dropped for at
 /// most so long and so much. Closing with unread bytes would reset the
@@ -106,6 +111,7 @@ impl<'r> Exchange<'r> {
                     None => pending().await,
                 }
             };
+            self.let_a_large_write_pass().await;
             tokio::select! {
                 biased;
                 read = self.read(stream) => match read? {
@@ -153,6 +159,18 @@ impl<'r> Exchange<'r> {
                     return Err(self.late());
                 }
             }
+        }
+    }
+
+    /// Waits while a large write is worked out, for a while: a write would wait
+    /// for it on a thread that serves others.
+    async fn let_a_large_write_pass(&self) {
+        let store = &self.receiver.store;
+        for _ in 0..MOST_LOOKS {
+            if !store.is_busy() {
+                return;
+            }
+            sleep(LOOK_INTERVAL).await;
         }
     }
 

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::{FamilyText, Kind, Native, Text};
+use crate::exposition::{FamilyText, Kind, LabelText, Native, Text};
 use crate::registry;
 use crate::store::{Limits, Origin, Producer};
 
@@ -322,4 +322,39 @@ fn a_large_write_that_is_refused_changes_nothing() {
     store.apply(many(5_000, 1), Now::read()).unwrap();
     store.apply(many(0, 1), Now::read()).unwrap();
     assert_eq!(store.read().families().series(), 2);
+}
+
+#[test]
+fn an_operation_waits_for_a_large_write_without_the_registry() {
+    let store = store(usize::MAX);
+    let added = registry::Update {
+        family: "ops".into(),
+        kind: Kind::Counter,
+        help: None,
+        labels: LabelText::default(),
+        ttl: None,
+        change: registry::Change::Add(1.0),
+    };
+    let batch = registry::Batch {
+        updates: vec![added],
+        ..registry::Batch::default()
+    };
+    let turn = store.turn();
+    store.is_aside.store(true, Ordering::Relaxed);
+    thread::scope(|scope| {
+        let operated = scope.spawn(|| store.operate(batch, Now::read()));
+        // By then it waits, unless the machine is very busy.
+        thread::sleep(Duration::from_millis(50));
+        let is_free = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            store.registry.try_lock().is_ok()
+        });
+        let waits = !operated.is_finished();
+        store.is_aside.store(false, Ordering::Relaxed);
+        drop(turn);
+        operated.join().unwrap().unwrap();
+        assert!(is_free && waits);
+    });
+    let text = String::from_utf8(store.snapshot().text()).unwrap();
+    assert!(text.ends_with("ops 1\n"), "{text}");
 }
