@@ -27,6 +27,9 @@ use crate::telemetry::{Bounds, ListenerName, Received, Telemetry, clip, counted}
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often in a row that is put off while large writes are made.
+const MOST_PUT_OFF: u32 = 20;
+
 /// File descriptors beside those of connections: listeners, the runtime's
 /// own, standard streams, and polls under way.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -368,6 +371,7 @@ impl App {
         self.tasks.spawn(async move {
             let mut ticks = interval(EXPIRY_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut put_off = 0;
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
@@ -375,10 +379,12 @@ impl App {
                 }
                 sender_log::tell_left_out(false);
                 // Withdrawals wait for a large write, and this thread serves
-                // others meanwhile.
-                if store.is_busy() {
+                // others meanwhile; but not for one after the other.
+                if store.is_busy() && put_off < MOST_PUT_OFF {
+                    put_off += 1;
                     continue;
                 }
+                put_off = 0;
                 let now = Now::read();
                 loop {
                     let series = store.expire_series(now);

@@ -23,12 +23,12 @@ const ROUND: Duration = Duration::from_secs(3);
 /// Bytes of texts that are inspected at a time.
 const SLICE: usize = 256 * 1024;
 
-/// After some work, it rests for so many times as long: it takes a twentieth of
-/// one core at most.
+/// It rests this many times as long as it worked, so it takes at most a twentieth
+/// of one core.
 const REST: u32 = 19;
 
-/// Families whose conflicts have been warned of, each once. Past so many, no
-/// more are warned of one by one.
+/// Families that are warned of, each once. Conflicts of further families are only
+/// counted.
 const MOST_WARNED: usize = 10_000;
 
 /// Inspects the store's verbatim texts until `stop`.

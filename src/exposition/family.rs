@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::normal::is_plain_name;
 use super::series::series_of;
-use super::{Format, Kind, Labels, SeriesHashes, Text, parse};
+use super::{Kind, SeriesHashes, Text};
 
 /// What a producer exposes, in the form it is kept in.
 #[derive(Debug, Clone)]
@@ -129,39 +129,6 @@ impl FamilyText {
         self.name.len() + self.kind.in_text().as_str().len() + 9 + help + open
     }
 
-    /// The parts of a gauge histogram as families of their own, as text has
-    /// them; any other family as it is.
-    pub fn into_parts(self) -> Vec<FamilyText> {
-        if self.kind != Kind::GaugeHistogram {
-            return vec![self];
-        }
-        let mut parts: Vec<(String, String, Vec<u64>)> = Vec::new();
-        let lines = self.samples.as_str().split_inclusive('\n');
-        for (line, hash) in lines.zip(self.series.iter()) {
-            let name = name_of(line);
-            let place = parts.iter().position(|(part, ..)| part == name);
-            let place = place.unwrap_or_else(|| {
-                parts.push((name.to_owned(), String::new(), Vec::new()));
-                parts.len() - 1
-            });
-            parts[place].1.push_str(line);
-            parts[place].2.push(*hash);
-        }
-        let parts = parts.into_iter();
-        parts
-            .map(|(name, lines, series)| FamilyText {
-                name: Arc::from(name),
-                kind: Kind::Untyped,
-                help: self.help.clone(),
-                line: self.line,
-                samples: Text::new(&lines),
-                series: series.into(),
-                natives: Vec::new(),
-                open: None,
-            })
-            .collect()
-    }
-
     /// Name and labels of the sample in that place.
     pub fn series_text(&self, place: usize) -> String {
         let mut series: Vec<&str> = self.samples.as_str().lines().map(series_of).collect();
@@ -173,10 +140,3 @@ impl FamilyText {
 
 /// More than the word for any kind takes, with a blank and a line feed.
 const LONGEST_KIND: usize = 16;
-
-/// The name of a sample's metric, escaped.
-fn name_of(line: &str) -> &str {
-    let line = line.strip_suffix('\n').unwrap_or(line);
-    let sample = parse::sample(line, Format::Text, &mut Labels::new());
-    sample.map_or("", |sample| sample.name)
-}

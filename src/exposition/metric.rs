@@ -362,7 +362,7 @@ fn series(sample: &Sample<'_>) -> String {
     sample.raw[..end].trim().to_owned()
 }
 
-/// Puts a part in the place of the same one at an earlier time.
+/// Replaces a part by the same part at a later time.
 fn renew(value: &mut Value, part: Part, number: f64) {
     let place = match (part, value) {
         (

@@ -176,8 +176,11 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
             Ok(()) => {
                 pushes.count(PushMethod::DeleteApp, Ok(()), 0);
                 let peer = call.peer;
-                sender_log::write(Line::Removal, format_args!("{peer} removes app {shown:?}"));
-                reply::text(StatusCode::OK, format!("removed app {shown:?}\n"))
+                sender_log::write(
+                    Line::Removal,
+                    format_args!("{peer} removes app \"{shown}\""),
+                );
+                reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))
             }
             Err(refused) => call.refuse(PushMethod::DeleteApp, &refused.into(), 0),
         };
@@ -190,7 +193,7 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
         Producer::Group => {
             format!("{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>...")
         }
-        _ => format!("{shown:?} is a target: take it out of the configuration (poll_external)"),
+        _ => format!("\"{shown}\" is a target: take it out of the configuration (poll_external)"),
     };
     let fault = Fault::new(Reason::NotAnApp, &problem);
     call.refuse(PushMethod::DeleteApp, &fault, 0)
@@ -198,7 +201,10 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
 
 fn unknown(name: &str) -> Reply {
     let name = clip(name);
-    reply::not_found(&format!("no app, target or group is called {name:?}"), None)
+    reply::not_found(
+        &format!("no app, target or group is called \"{name}\""),
+        None,
+    )
 }
 
 pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {

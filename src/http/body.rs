@@ -118,8 +118,8 @@ enum Source {
     Steps(Steps),
 }
 
-/// Makes an answer, a step at a time. A step takes a bounded time, whatever is
-/// held, and may come to nothing: an empty piece.
+/// Makes an answer step by step. Each step takes a bounded time, however much the
+/// store holds, and may yield an empty piece.
 pub type Maker = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// An answer that grows with what is held, made in steps away from the threads
@@ -142,7 +142,7 @@ enum State {
 /// The maker, unless it has ended, and what it made.
 type Step = (Option<Maker>, Vec<Bytes>);
 
-/// An answer that ends within so many steps and bytes is short.
+/// An answer is short if it ends within these steps and bytes.
 const SHORT_STEPS: usize = 6;
 const SHORT_BYTES: usize = 64 << 10;
 
@@ -386,7 +386,7 @@ mod tests {
         }
     }
 
-    /// Counts the steps that were taken of an answer of so many pieces.
+    /// An answer of `pieces` pieces, and a counter of the steps taken.
     fn counted(pieces: usize) -> (Maker, Arc<AtomicUsize>) {
         let steps = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&steps);

@@ -196,9 +196,9 @@ impl Taken {
     }
 }
 
-/// A compressed body of so many bytes, which becomes no more than so many, is
-/// decompressed where it came in. More would hold up the other connections of
-/// the thread.
+/// Compressed bodies up to the first size that decompress to at most the second
+/// are decompressed on the serving thread. Larger ones would delay its other
+/// connections.
 const PACKED_AT_ONCE: usize = 16 << 10;
 const UNPACKED_AT_ONCE: usize = 64 << 10;
 
@@ -246,7 +246,7 @@ impl Taken {
         })
     }
 
-    /// Takes `plain` in the place of what was sent.
+    /// Replaces the body by `plain`, its decompressed form.
     fn become_plain(mut self, plain: Bytes) -> Result<Self, Fault> {
         let more = plain.len().saturating_sub(self.held.bytes());
         if !self.held.grow(more) {

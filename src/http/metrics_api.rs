@@ -26,8 +26,7 @@ const TEXT_A_STEP: usize = 64 << 10;
 /// Groups that one step shows, however little each has.
 const GROUPS_A_STEP: usize = 100;
 
-/// Keys of a group beside its families, which stand for themselves whatever
-/// families are called.
+/// Keys of a group that no family of the same name may replace.
 const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 
 /// The list is in the order of the groups' keys. It is made while it is sent:
@@ -259,8 +258,8 @@ impl Cut {
         Some(shown.collect())
     }
 
-    /// Where some metrics end that have about so many bytes. Those of several
-    /// samples have their count last.
+    /// End of the metrics that take about `bytes` bytes. The count is the last
+    /// sample of a metric that has several.
     fn end_of_some(&self, bytes: usize) -> usize {
         let samples = &self.family.samples;
         let mut at = self.at;

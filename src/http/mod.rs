@@ -78,9 +78,9 @@ pub struct Server {
     pub stop: CancellationToken,
 }
 
-/// Whether a request keeps its connection's place where places run out: scrapes
-/// and whatever changes something do, and not what can be asked again and again
-/// at no cost.
+/// Whether a request keeps its connection's place when places run out: scrapes and
+/// requests that change something do, cheap reads that can be repeated for ever do
+/// not.
 fn keeps_place(handler: &str, reads: bool, reply: &Reply) -> bool {
     let is_kept = match handler {
         "metrics" | "app_metrics" => true,

@@ -119,7 +119,7 @@ fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
     }
 }
 
-/// Counts a push that was taken. One that came again is told so.
+/// Counts an accepted push, and marks the reply to a repeated one.
 pub fn mark(call: &Call<'_>, method: PushMethod, once: Once, bytes: usize, reply: &mut Reply) {
     let pushes = &call.server.telemetry.pushes;
     let (keys, forgotten) = call.pushes.intake.key_counts();

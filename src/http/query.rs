@@ -39,7 +39,7 @@ pub fn flag(query: &str, name: &str) -> Result<bool, String> {
     }
 }
 
-/// Whether an answer is to be JSON or text, where that is told.
+/// Whether `format` asks for JSON (`true`) or text; `None` without it.
 pub fn json(query: &str) -> Result<Option<bool>, String> {
     match value(query, "format").as_deref() {
         None => Ok(None),

@@ -13,8 +13,7 @@ pub type Reply = Response<Pieces>;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer of that type. Its length is told unless it is made while it is
-/// sent.
+/// An answer of that type, with its length unless it is made while it is sent.
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Reply {
     let length = body.len().map(HeaderValue::from);
     let mut reply = Response::new(body);

@@ -86,7 +86,7 @@ type Takes = (&'static str, &'static str);
 const READ: &str = "GET, HEAD";
 const ANY_METHOD: &str = "*";
 
-/// Whatever a sender has in its address means nothing here, and does no harm.
+/// Any parameter is accepted and ignored.
 const IGNORED: &str = "...";
 
 /// The parameters that a query may have.

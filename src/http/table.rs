@@ -104,7 +104,9 @@ impl<B: Iterator<Item = Vec<Row>>> Ruled<B> {
     /// The width inside the frame's bars and blanks.
     fn framed_width(&self) -> usize {
         let cells = self.widths.iter();
-        let cells: usize = cells.map(|width| usize::from(width + PADDING) + 1).sum();
+        let cells: usize = cells
+            .map(|width| usize::from(*width) + usize::from(PADDING) + 1)
+            .sum();
         let title = self.title.as_ref().map_or(0, String::len);
         title.max(cells + 1)
     }

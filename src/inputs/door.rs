@@ -12,13 +12,10 @@ use crate::exposition::{
     Timestamps, format_of, normalize_as, plain_name, write_label_value,
 };
 use crate::store::{Refused, Rules, SectionId};
-use crate::telemetry::{Reason, clip};
+use crate::telemetry::{OWN_PREFIX, Reason, clip};
 
 /// Bytes of one family of one app, its labels included.
 const LONGEST_FRAGMENT: usize = 1 << 30;
-
-/// Names of this beginning are the proxy's own.
-const RESERVED: &str = "exporter_proxy_";
 
 /// Checks texts and brings them into the form they are kept in.
 #[derive(Debug)]
@@ -148,7 +145,8 @@ impl Door {
         let format = format.unwrap_or_else(|| format_of(text.as_str()));
         let families =
             normalize_as(text.as_str(), format, &normal).map_err(|fault| invalid(id, &fault))?;
-        let reserved = |family: &str| self.own_metrics && plain_name(family).starts_with(RESERVED);
+        let reserved =
+            |family: &str| self.own_metrics && plain_name(family).starts_with(OWN_PREFIX);
         if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
             let message = format!(
                 "{id}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
@@ -177,7 +175,7 @@ impl Door {
 pub fn rules(config: &Exposition, own_metrics: bool) -> Rules {
     Rules {
         limits: limits(config),
-        reserved: own_metrics.then_some(RESERVED),
+        reserved: own_metrics.then_some(OWN_PREFIX),
     }
 }
 

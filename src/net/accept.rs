@@ -57,10 +57,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// kernel's queue.
 pub const MOST_WAITING: usize = 16;
 
-/// Where so many wait, one that waited for so long is turned away: whoever comes
-/// after may be of an address that has fewer connections. It is several times
-/// what it takes for a connection to be still.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// When [`MOST_WAITING`] connections wait, one that has waited this long is turned
+/// away: the next in the kernel's queue may come from an address with fewer
+/// connections. It is twice the time after which a connection counts as still.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Once one was turned away, so are others that come beyond [`MOST_WAITING`], at
 /// this pace, until places go round again: far behind them in the kernel's queue
@@ -106,9 +106,9 @@ pub async fn serve<Handle, Handled>(
     let accept = async {
         let mut stuck = false;
         loop {
-            // When all permits are taken, some connections wait here in hand:
-            // so it is known that somebody wants in, and who, and only then is
-            // anybody asked to go.
+            // When all permits are taken, accepted connections wait here. They
+            // show that a place is wanted, and by which address; only then is
+            // another connection evicted.
             tokio::select! {
                 biased;
                 permit = slots.permit(), if !waiting.is_empty() => {

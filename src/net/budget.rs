@@ -19,7 +19,7 @@ pub struct Budget {
     used: Arc<Level>,
 }
 
-/// A message is small while it has at most so many bytes.
+/// Messages up to this size are small.
 pub const SMALL: usize = 64 << 10;
 
 /// This part of a budget is the reserve, ...
@@ -113,8 +113,8 @@ pub struct Pace {
     came: usize,
 }
 
-/// While memory is short, a message that is not small must bring so many bytes
-/// in each of these times, the first of which is its grace: 64 KiB a second.
+/// While memory is short, a message that is not small must bring `PACE_BYTES` in
+/// each `PACE_TIME`, or 64 KiB a second. The first period is its grace.
 pub const PACE_TIME: Duration = Duration::from_secs(3);
 pub const PACE_BYTES: usize = 192 << 10;
 

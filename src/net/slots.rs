@@ -31,9 +31,9 @@ const LEAST_STILL: Duration = Duration::from_secs(1);
 /// progress. A sender of fewer a second is as good as still.
 const GROWTH: usize = 4 * 1024;
 
-/// One in so many places is for connections that completed something, such as
-/// those of scrapers: new ones wait for the second in which others become still
-/// rather than take these.
+/// One in `RESERVE` places is kept for connections that completed something, such
+/// as those of scrapers. New connections wait until others become still instead of
+/// taking these.
 const RESERVE: usize = 4;
 
 /// The connections of one listener, at most so many.

@@ -92,10 +92,7 @@ impl Intake {
         labels: &Group,
         body: Body<'_>,
     ) -> Result<Vec<FamilyText>, Fault> {
-        let families = self.families(labels, body)?;
-        // They are added up as text has them.
-        let families = families.into_iter().flat_map(FamilyText::into_parts);
-        let mut families: Vec<FamilyText> = families.collect();
+        let mut families = self.families(labels, body)?;
         for family in &families {
             self.admit(labels, family)?;
         }
@@ -175,6 +172,12 @@ fn add_family(
     config: &config::Push,
     ttl: Option<Duration>,
 ) -> Result<(), String> {
+    if family.kind == Kind::GaugeHistogram {
+        return Err(
+            "gauge histograms are not aggregated; push it without mode=aggregate, or as a histogram"
+                .to_owned(),
+        );
+    }
     let mut adding = Adding::new(&family.name, family.kind, config, ttl);
     adding.help = family.help.as_deref().map(Arc::from);
     let natives = family.natives.iter();

@@ -18,7 +18,7 @@ const MOST_GROUPS: usize = 100_000;
 
 /// One push of a batch.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with labels and metrics")]
 struct Entry {
     labels: BTreeMap<String, String>,
     /// `PUT` where it is not said.
@@ -37,8 +37,7 @@ impl Intake {
     /// No group may be there twice: which of two pushes is later, one write
     /// does not know.
     ///
-    /// Groups are read one by one, so one that is wrong or too many ends it,
-    /// whatever follows.
+    /// Groups are read one by one, so the first faulty or surplus group ends it.
     pub fn batch(
         &self,
         store: &Store,
@@ -255,7 +254,7 @@ impl Left {
     }
 }
 
-/// Families of a batch: so many times those of a push.
+/// A batch may have this many times the families of one push.
 const FAMILIES_OF_BATCH: usize = 4;
 
 /// What to say of a `ttl` that is no duration.

@@ -10,7 +10,7 @@ use crate::exposition::{
     plain_name, protobuf, write_label_value,
 };
 use crate::store::Room;
-use crate::telemetry::Reason;
+use crate::telemetry::{OWN_PREFIX, Reason};
 
 /// A plain body, with what its headers say of it.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +19,6 @@ pub struct Body<'b> {
     pub content_type: &'b str,
     pub bytes: &'b Bytes,
 }
-
-/// Names of this beginning are the proxy's own.
-const RESERVED: &str = "exporter_proxy_";
 
 /// The families that each group has beside what is pushed. Pushed ones of
 /// these names are passed over.
@@ -143,7 +140,7 @@ impl Intake {
         media.map_or(0, |media| least_text(labels, media, body.bytes, enough))
     }
 
-    /// Whether a push may have so many bytes of text.
+    /// Whether a push may become `text` bytes of text (`exposition.max_text`).
     pub fn may_become(&self, text: usize) -> bool {
         text <= self.exposition.max_text
     }
@@ -230,8 +227,8 @@ impl Intake {
     /// Why nobody may push a family of that name, if it is so.
     pub(super) fn reserved(&self, name: &str) -> Option<String> {
         // No other character than its own becomes the first one.
-        let may_be = self.own_metrics && name.starts_with(&RESERVED[..1]);
-        let own = may_be && plain_name(name).starts_with(RESERVED);
+        let may_be = self.own_metrics && name.starts_with(&OWN_PREFIX[..1]);
+        let own = may_be && plain_name(name).starts_with(OWN_PREFIX);
         own.then(|| format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)"))
     }
 
@@ -258,7 +255,7 @@ impl Intake {
     }
 }
 
-/// Text of so many bytes is made without asking whether there is memory for it.
+/// Text up to this size is made without first asking the store for room.
 const LITTLE_TEXT: usize = 1 << 20;
 
 /// Bytes of labels that a group adds to each sample.

@@ -46,7 +46,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles a pattern to at most so many bytes.
+    /// Compiles a pattern, which may take at most `most` bytes when compiled.
     pub fn new(pattern: &str, most: usize, spent: &Spent) -> Result<Self, String> {
         if pattern.len() > LONGEST {
             return Err(format!(

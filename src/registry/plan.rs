@@ -71,7 +71,7 @@ pub(super) struct PlannedSeries {
 impl PlannedFamily {
     /// Whether values of that kind may be in the family. One whose type was
     /// not told takes the type that comes first, and values without a type are
-    /// of whatever type their family has.
+    /// take the type of their family.
     fn takes(&mut self, kind: Kind) -> bool {
         match (self.kind, kind) {
             (own, told) if own == told => true,

@@ -24,9 +24,9 @@ impl SomeSeries {
 }
 
 impl Registry {
-    /// The series of the blocks from `from` on, of so many at most, and where to
-    /// go on, unless that was the end. A series that lives through a whole
-    /// round of calls is seen once.
+    /// The series of at most `most` blocks from `from` on, and the block to go on
+    /// with unless that was the end. A series that exists during a whole round of
+    /// calls is seen exactly once.
     pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<SomeSeries>, Option<BlockId>) {
         let mut found = Vec::new();
         let (first, mut number) = from;

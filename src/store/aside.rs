@@ -176,8 +176,8 @@ impl Write {
 }
 
 impl Change {
-    /// Whether a section's families, which are so many, may go, but for what is
-    /// as it was: a change that brings fewer takes others away, or keeps them.
+    /// Whether the change may take families away from a section that has `members`
+    /// of them. A replacement by as many families is taken to keep them all.
     pub(super) fn takes_away(&self, members: usize) -> bool {
         match self {
             Change::Remove { .. } => true,

@@ -93,6 +93,9 @@ impl Member {
 /// could own a group's series.
 const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 
+/// All suffixes of [`suffixes`].
+pub(super) const ALL_SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_gcount", "_gsum"];
+
 /// Suffixes under which a family of several numbers exposes them: no other
 /// family may have such a name.
 pub(super) fn suffixes(kind: Kind) -> &'static [&'static str] {
@@ -417,7 +420,7 @@ pub(super) fn name_fault<'n>(
                 return Some(NameFault::Collision(held));
             }
         }
-        for suffix in ["_bucket", "_count", "_sum", "_gcount", "_gsum"] {
+        for suffix in ALL_SUFFIXES {
             let base = name.strip_suffix(suffix).and_then(&holder);
             if let Some((held, _)) = base.filter(|(_, kind)| suffixes(*kind).contains(&suffix)) {
                 return Some(NameFault::Collision(held));

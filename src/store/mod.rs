@@ -68,8 +68,7 @@ pub use sections::ShownFamily;
 #[derive(Debug)]
 pub struct Store {
     sections: RwLock<Sections>,
-    /// Held by whoever changes sections, or who exposes which family: they take
-    /// turns.
+    /// Held while sections or the index of families change: writers take turns.
     turn: Mutex<()>,
     /// Whether a large write is being worked out.
     is_aside: AtomicBool,
@@ -82,8 +81,8 @@ pub struct Store {
     hasher: Hasher,
     /// What was made last for readers of protobuf, with names under each scheme.
     messages: [Mutex<Arc<Messages>>; Escaping::ALL.len()],
-    /// Held while verbatim texts are read. Nobody waits for it but whoever asks
-    /// for them in a form other than they came in.
+    /// Held while verbatim texts are read. Only readers of these texts in another
+    /// form wait for it.
     inspection: Mutex<Inspection>,
     inspected: Levels,
     limits: Limits,

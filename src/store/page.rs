@@ -235,8 +235,8 @@ impl Page {
         variants[variant].get_or_init(Box::default)
     }
 
-    /// Whether the text begins with a head, so that it is known which family
-    /// its first samples are of.
+    /// Whether the text begins with a head, which names the family of its first
+    /// samples.
     pub fn begins_with_head(&self) -> bool {
         let fragments = self.fragments();
         fragments.count() > 0 && fragments.text_at(0).first() == Some(&b'#')
@@ -253,7 +253,8 @@ impl Page {
         self.family.get_or_init(|| Box::from(family));
     }
 
-    /// The family of the last samples, where it is known, escaped.
+    /// The family of the last samples, escaped; `None` if no head here or in a page
+    /// before says it.
     pub fn last_family(&self) -> Option<Box<str>> {
         let text = std::str::from_utf8(self.text(Form::Normal)).ok()?;
         let at = match text.rfind("\n# TYPE ") {

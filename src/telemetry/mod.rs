@@ -33,6 +33,7 @@ pub use durations::Durations;
 pub use inspections::Inspections;
 pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
+pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, Pushes};
 pub use reason::Reason;
 pub use received::{Received, WireFormat};

@@ -14,6 +14,9 @@ use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookS
 use crate::exposition::{Content, Encoder, Kind};
 use crate::store::{Change, Now, Origin, SectionId, State, Store, Write};
 
+/// What the names of the proxy's own metrics begin with.
+pub const OWN_PREFIX: &str = "exporter_proxy_";
+
 /// A counter family: name, help, and how a sample's value is found.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
 

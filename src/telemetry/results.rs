@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use super::{Counter, Reason};
 
-/// The result of whatever succeeded, in every family.
+/// The `result` label of success, in every family.
 pub const OK: &str = "ok";
 
 /// One counter for success, and one for each reason of failure.

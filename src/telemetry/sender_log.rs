@@ -1,6 +1,5 @@
-//! Lines of the log that a sender can cause, however often it likes: so many of
-//! a kind are written, and then some now and then, which tell how many were
-//! left out.
+//! Rate limit for log lines that senders cause: a burst of each kind is written,
+//! then a few a second, which say how many lines were left out.
 //!
 //! A line says what happened, where and why in our words. What a sender sent is
 //! only quoted in a second line, at `debug`.

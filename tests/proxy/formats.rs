@@ -292,14 +292,24 @@ fn what_only_open_metrics_has_is_shown_to_those_who_read_it() {
 #[test]
 fn added_families_have_the_kinds_of_text() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
-    for _ in 0..2 {
+    let push = |body: &str| {
         let path = "/metrics/zone/z?mode=aggregate";
-        let answer = proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], OPEN);
+        proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], body)
+    };
+    // Their counts may fall, so no sum of them means anything.
+    let refused = push(OPEN);
+    assert_eq!(refused.status, 400);
+    let expected = "family g_volts, line 9: gauge histograms are not aggregated";
+    assert!(refused.text().contains(expected), "{}", refused.text());
+    let (before, rest) = OPEN.split_once("# TYPE g_volts").unwrap();
+    let (_, after) = rest.split_once("g_volts_gsum -2\n").unwrap();
+    for _ in 0..2 {
+        let answer = push(&format!("{before}{after}"));
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
     let text = proxy.metrics();
-    assert!(text.contains("g_volts_gcount{zone=\"z\"} 6\n"), "{text}");
-    assert!(text.contains("# TYPE g_volts_gcount untyped\n"), "{text}");
+    assert!(!text.contains("g_volts"), "{text}");
+    assert!(text.contains("# TYPE s gauge\n"), "{text}");
     assert!(text.contains("c_seconds_total{zone=\"z\"} 10\n"), "{text}");
 }
 

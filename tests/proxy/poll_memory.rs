@@ -15,8 +15,9 @@ const TARGETS: usize = 1000;
 /// Bytes of one target's text, about.
 const TEXT: usize = 9000;
 
-/// Bytes that a target may take beside its text.
-const ALLOWED: usize = 15 << 10;
+/// Bytes that a target may take beside its text in a build without optimisation,
+/// whose tasks are larger. `scripts/attack c14` holds an optimised one to 15 kB.
+const ALLOWED: usize = 20 << 10;
 
 fn polling(targets: usize, port: u16) -> Proxy {
     let mut config =

@@ -10,13 +10,10 @@ use super::{Fault, Found, elsewhere};
 use crate::config;
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::registry::{Change, Update};
-use crate::telemetry::Reason;
+use crate::telemetry::{OWN_PREFIX, Reason};
 
 /// Proxies that an operation may go through. Past that it goes round in a ring.
 pub const MOST_HOPS: i64 = 8;
-
-/// Names of this beginning are the proxy's own.
-const RESERVED: &str = "exporter_proxy_";
 
 /// How operations are read: the settings, as they are needed.
 #[derive(Debug)]
@@ -252,7 +249,7 @@ impl Reader {
             let problem = format!("a name may have {limit} bytes (operations.max_label_length)");
             return Err(Fault::new(Reason::BadName, problem));
         }
-        if self.own_metrics && name.starts_with(RESERVED) {
+        if self.own_metrics && name.starts_with(OWN_PREFIX) {
             let problem =
                 format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)");
             return Err(Fault::new(Reason::ReservedName, problem));

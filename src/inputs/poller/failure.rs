@@ -15,6 +15,8 @@ use crate::telemetry::{Reason, clip};
 pub struct Failure {
     pub reason: Reason,
     pub message: String,
+    /// Whether the message may quote what the target answered.
+    pub quotes: bool,
 }
 
 /// What is said of a connection that ends too early.
@@ -25,6 +27,7 @@ impl Failure {
         Failure {
             reason,
             message: clip(message),
+            quotes: false,
         }
     }
 
@@ -58,6 +61,7 @@ impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         Failure {
             reason: rejection.reason,
+            quotes: rejection.reason.quotes(),
             message: rejection.message,
         }
     }

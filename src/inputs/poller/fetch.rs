@@ -30,8 +30,8 @@ const ACCEPT_TEXT: &str = "text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 /// Redirects followed in one poll.
 const MOST_REDIRECTS: usize = 10;
 
-/// A compressed answer of so many bytes, which becomes no more than so many, is
-/// unpacked at once. More would hold up the other work of the thread.
+/// Compressed answers up to the first size that decompress to at most the second
+/// are decompressed on the serving thread. Larger ones would delay its other work.
 const PACKED_AT_ONCE: usize = 16 << 10;
 const UNPACKED_AT_ONCE: usize = 64 << 10;
 

@@ -268,7 +268,10 @@ impl PolledTarget {
             Err(failure) => {
                 // What a target answers is quoted at debug alone. A line comes
                 // no more often than a poll.
-                let told = sender_log::without_excerpts(failure.reason, &failure.message);
+                let told = match failure.quotes {
+                    true => sender_log::without_excerpts(failure.reason, &failure.message),
+                    false => failure.message.as_str().into(),
+                };
                 let reason = failure.reason;
                 log::warn!("target {name} ({}): {reason}: {told}", self.config.url);
                 if *told != *failure.message {

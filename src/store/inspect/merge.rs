@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use bytes::{Bytes, BytesMut};
 
 use super::super::bundle::Bundles;
-use super::super::family::{FamilyIndex, suffixes};
+use super::super::family::{ALL_SUFFIXES, FamilyIndex, suffixes};
 use super::super::page::{Head, Page};
 use super::super::snapshot::Snapshot;
 use crate::exposition::{Form, plain_name};
@@ -246,7 +246,7 @@ fn clashing<'i>(side: &Side<'_>, index: &'i FamilyIndex) -> HashSet<&'i str> {
                 clashing.insert(held);
             }
         }
-        for suffix in ["_bucket", "_count", "_sum"] {
+        for suffix in ALL_SUFFIXES {
             let base = name
                 .strip_suffix(suffix)
                 .and_then(|name| index.holder(name));

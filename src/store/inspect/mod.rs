@@ -1,9 +1,8 @@
 //! Inspection of verbatim texts, beside the output and never in its way.
 //!
-//! Verbatim text is shown as it came. What is in it is looked at later, by
-//! whoever calls [`Store::inspect_some`] now and then: whether a reader would
-//! refuse it, and whether another producer exposes the same series. What is
-//! found is noted with the section ([`Findings`]).
+//! Verbatim text is exposed unchanged. [`Store::inspect_some`], called in the
+//! background, checks later whether a reader would refuse it and whether another
+//! producer exposes the same series. The section keeps the [`Findings`].
 //!
 //! The same inspection makes families of the texts, for readers of OpenMetrics
 //! and protobuf. Their text is kept from when such a reader first asks
@@ -188,8 +187,8 @@ impl Store {
         !inspection.waiting.is_empty()
     }
 
-    /// Inspects texts that wait, of so many bytes together or a little more.
-    /// Returns whether any are left.
+    /// Inspects waiting texts of about `bytes` bytes together. Returns whether any
+    /// are left.
     pub fn inspect_some(&self, bytes: usize, now: Now) -> bool {
         let mut inspection = self.inspection();
         let mut done = 0;

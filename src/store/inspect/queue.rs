@@ -34,12 +34,12 @@ impl Uninspected {
         self.ids.is_empty() && !self.overflowed
     }
 
-    /// How many wait, as far as it is known which they are.
+    /// How many sections are listed as waiting; not meaningful after an overflow.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Takes all of them. `None` where it is not known which they are.
+    /// Takes all of them; `None` after an overflow, when any section may wait.
     pub fn take(&mut self) -> Option<Vec<SectionId>> {
         let ids = std::mem::take(&mut self.ids);
         (!std::mem::take(&mut self.overflowed)).then_some(ids)

@@ -79,7 +79,7 @@ impl Sections {
     }
 
     /// Families of a section in order, from the one after `after` on, until
-    /// they have so many bytes together. What they cost is what is returned.
+    /// they have about `bytes` bytes together. Costs what is returned.
     pub fn families_of(
         &self,
         id: &SectionId,
