@@ -20,6 +20,7 @@ const MOST_GROUPS: usize = 100_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with labels and metrics")]
 struct Entry {
+    #[serde(deserialize_with = "labels_once")]
     labels: BTreeMap<String, String>,
     /// `PUT` where it is not said.
     #[serde(default)]
@@ -29,6 +30,35 @@ struct Entry {
     metrics: String,
     #[serde(default)]
     ttl: Option<String>,
+}
+
+/// Reads the labels of a group. A label given twice is an error: which value is
+/// meant is unknown.
+fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Labels;
+
+    impl<'de> Visitor<'de> for Labels {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of label names and values")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut labels = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, String>()? {
+                if labels.contains_key(&name) {
+                    return Err(de::Error::custom(format_args!(
+                        "label {name:?} is given twice"
+                    )));
+                }
+                labels.insert(name, value);
+            }
+            Ok(labels)
+        }
+    }
+
+    json.deserialize_map(Labels)
 }
 
 impl Intake {

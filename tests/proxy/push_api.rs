@@ -170,6 +170,15 @@ fn a_batch_is_taken_whole_or_not_at_all() {
         assert_eq!(proxy.metrics(), before);
     }
     assert_eq!(proxy.push("POST", "/api/v1/batch", "{").status, 400);
+    let twice = r#"{"groups":[{"labels":{"job":"a","x":"1","x":"2"},"metrics":"m 3"}]}"#;
+    let answer = proxy.push("POST", "/api/v1/batch", twice);
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.text().contains(r#"label \"x\" is given twice"#),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(proxy.metrics(), before);
     assert_eq!(proxy.push("PUT", "/api/v1/batch", "{}").status, 405);
 }
 
