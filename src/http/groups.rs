@@ -220,20 +220,19 @@ pub async fn remove(call: &Call<'_>) -> Reply {
             "status": "success",
             "data": { "dry_run": dry_run, "count": count, "groups": listed },
         })),
-        Err(count) => {
-            let done = if dry_run {
-                "match so far"
-            } else {
-                "are removed"
-            };
-            let problem = format!(
-                "the regular expressions take too long for what is held: {count} groups {done}; \
-                 make them narrower, or send the request again"
-            );
-            wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
-        }
+        Err(count) => cut_short(&counted(count, "group", "groups").to_string(), dry_run),
     };
     told(removed.map(|removed| removed.map(shown)))
+}
+
+/// The answer when matching took too long; `done` is what it came to.
+pub fn cut_short(done: &str, dry_run: bool) -> Reply {
+    let how = if dry_run { "matched" } else { "removed" };
+    let problem = format!(
+        "the regular expressions take too long: {how} {done} so far; make them narrower, or send \
+         the request again"
+    );
+    wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
 }
 
 /// `PUT admin/wipe`: removes all groups and all aggregated series.

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::api::wrong;
+use super::groups::cut_short;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
@@ -40,18 +41,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
             stopped: true,
             count,
             ..
-        }) => {
-            let done = if dry_run {
-                "match so far"
-            } else {
-                "are removed"
-            };
-            let problem = format!(
-                "the regular expressions take too long for what is held: {count} series {done}; \
-                 make them narrower, or send the request again"
-            );
-            wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
-        }
+        }) => cut_short(&format!("{count} series"), dry_run),
         Ok(Removed { count: 0, .. }) if !dry_run => {
             let problem = "no aggregated series matches";
             wrong(StatusCode::NOT_FOUND, "not_found", problem)
