@@ -48,8 +48,8 @@ impl Form {
         }
     }
 
-    /// Whether the lines that follow a head are shown in another way than they
-    /// would be without: a suffix is told from a name by the family's name.
+    /// Whether sample lines need their family's name: these schemes escape it, and
+    /// not the suffix after it.
     pub fn needs_family(self) -> bool {
         matches!(self.escaping(), Escaping::Dots | Escaping::Values)
     }

@@ -44,7 +44,7 @@ pub struct DecodedNative {
 /// holds, as Pushgateway has it. A family without metrics is none.
 ///
 /// Gauge histograms are written like other histograms, as Prometheus' own text
-/// has them, and are told from these by what is kept beside the text. Exemplars,
+/// has them; the native part kept beside the text marks them. Exemplars,
 /// units and times of creation of all that is not native are left out: text has
 /// no place for them.
 ///
