@@ -174,7 +174,7 @@ fn a_batch_is_taken_whole_or_not_at_all() {
     let answer = proxy.push("POST", "/api/v1/batch", twice);
     assert_eq!(answer.status, 400);
     assert!(
-        answer.text().contains(r#"label \"x\" is given twice"#),
+        answer.text().contains(r#"label "x" is given twice"#),
         "{}",
         answer.text()
     );
