@@ -1,33 +1,27 @@
-//! The query of a URL.
+//! Parameters of a URL's query.
 
-use percent_encoding::percent_decode_str;
+use url::form_urlencoded;
 
 /// The values of a parameter, decoded, in order.
 pub fn values(query: &str, name: &str) -> Vec<String> {
-    pairs(query)
-        .filter(|(key, _)| decode(key) == name)
-        .map(|(_, value)| decode(value))
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
         .collect()
 }
 
 /// The first value of a parameter.
 pub fn value(query: &str, name: &str) -> Option<String> {
-    values(query, name).into_iter().next()
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }
 
-/// The names of all parameters, decoded, in order. Nothing between two `&` is
-/// no parameter.
+/// The names of all parameters, decoded, in order.
 pub fn names(query: &str) -> Vec<String> {
-    let given = query.split('&').filter(|pair| !pair.is_empty());
-    given
-        .map(|pair| decode(pair.split_once('=').map_or(pair, |(key, _)| key)))
+    form_urlencoded::parse(query.as_bytes())
+        .map(|(key, _)| key.into_owned())
         .collect()
-}
-
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// A parameter that is on or off; without a value it is on.
@@ -49,11 +43,6 @@ pub fn json(query: &str) -> Result<Option<bool>, String> {
     }
 }
 
-fn decode(text: &str) -> String {
-    let blanks = text.replace('+', " ");
-    percent_decode_str(&blanks).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,10 +57,11 @@ mod tests {
         assert!(values("", "a").is_empty());
         assert_eq!(names(query), ["name[]", "name[]", "app", "flag"]);
         assert_eq!(names("&=x&"), [""]);
+        assert_eq!(value("&&=x&a=%ff%4", "a").as_deref(), Some("\u{fffd}%4"));
     }
 
     #[test]
-    fn values_that_mean_nothing_are_told() {
+    fn unknown_values_are_rejected() {
         assert_eq!(flag("wide=1", "wide"), Ok(true));
         assert_eq!(flag("wide", "wide"), Ok(true));
         assert_eq!(flag("wide=0", "wide"), Ok(false));

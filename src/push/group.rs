@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use percent_encoding::percent_decode_str;
 
-use super::base64;
 use crate::exposition::{unescape, write_label_value};
 
 /// What tells a group from others: its labels, `job` among them.
@@ -30,6 +32,10 @@ const MOST_LABELS: usize = 64;
 
 /// After a label's name: the value is base64, for what a path cannot hold.
 const BASE64: &str = "@base64";
+
+/// Base64 for URLs (RFC 4648, section 5). Like the reference, it accepts any leftover bits.
+const BASE64_URL: GeneralPurpose =
+    GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 impl Group {
     /// The group of `job/<job>{/<label>/<value>}`, what follows `/metrics/` in
@@ -237,11 +243,13 @@ fn value_of(name: &str, segment: &str, encoded: bool) -> Result<String, PathErro
     if !encoded {
         return Ok(value);
     }
-    let bytes = base64::decode(&value).ok_or_else(|| {
-        PathError::Bad(format!(
-            "the value of {name}{BASE64} is no base64 of the kind for URLs (with - and _): {value:?}"
-        ))
-    })?;
+    let bytes = BASE64_URL
+        .decode(value.trim_end_matches('='))
+        .map_err(|_| {
+            PathError::Bad(format!(
+                "the value of {name}{BASE64} is not base64 for URLs (with - and _): {value:?}"
+            ))
+        })?;
     String::from_utf8(bytes).map_err(|_| {
         PathError::Bad(format!(
             "the value of {name}{BASE64} is not UTF-8 once it is decoded"

@@ -18,7 +18,6 @@
 //! answered is the business of `http`.
 
 mod aggregate;
-mod base64;
 pub mod batch;
 mod body;
 mod clearmode;

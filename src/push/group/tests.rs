@@ -44,6 +44,28 @@ fn paths_name_groups_by_pushgateways_rules() {
 }
 
 #[test]
+fn base64_values_need_neither_padding_nor_zero_leftover_bits() {
+    for (written, decoded) in [
+        ("eA", "x"),
+        ("eA==", "x"),
+        ("eA===", "x"),
+        ("eB", "x"),
+        ("YWI=", "ab"),
+        ("YWJj", "abc"),
+        ("w78", "ÿ"),
+        ("4oC_", "\u{203f}"),
+    ] {
+        let path = format!("job@base64/{written}");
+        let expected = format!(r#"{{job="{decoded}"}}"#);
+        assert_eq!(key(&path), Ok(expected), "{written}");
+    }
+    for written in ["e", "e=", "YWJjZ", "e*A", "+%2F", "eA=A", "eA%20"] {
+        let fault = key(&format!("job@base64/{written}")).unwrap_err();
+        assert!(fault.contains("is not base64"), "{written}: {fault}");
+    }
+}
+
+#[test]
 fn what_names_no_group_is_told() {
     for (path, words) in [
         ("", "a push goes to"),
@@ -53,7 +75,7 @@ fn what_names_no_group_is_told() {
         ("job/", "names no job"),
         ("job//a/b", "names no job"),
         ("job@base64/=", "names no job"),
-        ("job@base64/e*A", "the value of job@base64 is no base64"),
+        ("job@base64/e*A", "the value of job@base64 is not base64"),
         ("job@base64/_w==", "the value of job@base64 is not UTF-8"),
         ("job/%ff", "not UTF-8"),
         ("job/x/a/%ff", "not UTF-8"),
