@@ -100,13 +100,13 @@ fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
         };
         let shared = ["push.listen", "exporter.scrape_expose_endpoint"];
         let advice = if shared.contains(&here) && shared.contains(&there) {
-            "choose another port, or give both the same address to serve both at one port"
+            "choose another port, or set both to the same address to serve both on one port"
         } else {
             "choose another port"
         };
         faults.add(
             place,
-            format!("`{here}` = {mine} takes the port of `{there}` = {theirs}; {advice}"),
+            format!("`{here}` = {mine} uses the same port as `{there}` = {theirs}; {advice}"),
         );
     }
 }
@@ -156,7 +156,7 @@ fn same_socket(sockets: &[(String, PathBuf)], faults: &Faults) {
         let other = &sockets[before].0;
         if let Some((place, here, there)) = written(faults, setting, other) {
             let problem = format!(
-                "`{}` names the Unix socket {}, as `{}` does; choose another path",
+                "`{}` = {} is the same Unix socket as `{}`; choose another path",
                 key(here),
                 path.display(),
                 key(there)
@@ -186,14 +186,14 @@ fn can_hold_socket(path: &Path) -> Result<(), String> {
     let directory = directory(path);
     if !directory.is_dir() {
         return Err(format!(
-            "names a Unix socket in {}, which is not a directory on this machine; make it, or \
-             choose another path",
+            "is {}, but {} is not a directory; create it or choose another path",
+            path.display(),
             directory.display()
         ));
     }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => Err(format!(
-            "names {}, where a file is that is not a socket; remove it, or choose another path",
+            "is {}, an existing file that is not a socket; remove it or choose another path",
             path.display()
         )),
         _ => Ok(()),
@@ -219,7 +219,7 @@ fn owners(config: &Config, faults: &Faults) {
         if unknown && let Some(place) = faults.place(&setting) {
             faults.add(
                 place,
-                format!("`{setting}` names the {sort} {name:?}, which this machine does not know"),
+                format!("`{setting}` is {name:?}, but this machine has no such {sort}"),
             );
         }
     }
@@ -235,7 +235,7 @@ fn labels_file(config: &Config, faults: &Faults) {
         faults.warn(
             place,
             format!(
-                "`{SETTING}` {} cannot be read ({problem}); its labels are missing until it can be",
+                "`{SETTING}` {} cannot be read ({problem}); its labels are missing until it is readable",
                 file.display()
             ),
         );
@@ -254,8 +254,8 @@ fn no_input(config: &Config, faults: &Faults) {
     if let Some(place) = faults.place("receiver.receive_on_tcp_socket") {
         faults.warn(
             place,
-            "nothing can come in: both receivers, `push.listen`, `operations` and polling are \
-             off; switch one of them on",
+            "no input is enabled: both receivers, `push.listen`, `operations` and polling are \
+             off; enable at least one",
         );
     }
 }

@@ -175,8 +175,10 @@ impl Again<'_> {
         };
         let name = self.name;
         match self.first {
-            Some(line) => format!("the {sort} `{name}` is already on line {line}: {what}"),
-            None => format!("this {sort} is already in the file: {what}"),
+            Some(line) => {
+                format!("duplicate {sort} `{name}`, first defined on line {line}; {what}")
+            }
+            None => format!("duplicate {sort} `{name}`; {what}"),
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn overlay(
             Some((table, key)) => put(entries, table, key, place, text),
             None if SERVICE_LINKS.iter().any(|link| without_table(rest).starts_with(link)) => {}
             None => warnings.push(format!(
-                "environment variable {variable} names no setting: they are called {PREFIX}<TABLE>_<KEY>, with a table of {}",
+                "environment variable {variable} does not name a setting: the name must be {PREFIX}<TABLE>_<KEY>, and the tables are {}",
                 TABLES.join(", ").to_ascii_uppercase()
             )),
         }

@@ -88,11 +88,11 @@ pub fn read(mut table: Table<'_>) -> Exposition {
             if let Some(place) = place.filter(|_| set) {
                 let why = match mode_place {
                     Some(_) => "",
-                    None => ", and the mode is \"verbatim\" unless it is given",
+                    None => "; the default mode is \"verbatim\"",
                 };
                 table.fault(
                     place,
-                    format!("`exposition.{key}` needs `exposition.mode = \"merged\"`{why}"),
+                    format!("`exposition.{key}` requires `exposition.mode = \"merged\"`{why}"),
                 );
             }
         }
@@ -113,7 +113,8 @@ fn label_name(node: &Node) -> Result<String, String> {
         Ok(name)
     } else {
         Err(format!(
-            "must be the name of a label, such as \"app\", not {name:?}"
+            "must be a label name such as \"app\" (\"le\", \"quantile\" and \"__*\" are reserved), not \
+             {name:?}"
         ))
     }
 }

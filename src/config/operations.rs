@@ -149,26 +149,40 @@ pub fn read(mut table: Table<'_>) -> Operations {
         extra_labels: table.take("extra_labels", BTreeMap::new(), labels),
     };
     let [tcp, udp, streams, datagrams, forward] = places;
-    for (place, sockets) in [
-        (&streams, &operations.unix_sockets),
-        (&datagrams, &operations.unix_datagram_sockets),
+    for (key, place, sockets) in [
+        ("unix_sockets", &streams, &operations.unix_sockets),
+        (
+            "unix_datagram_sockets",
+            &datagrams,
+            &operations.unix_datagram_sockets,
+        ),
     ] {
         if let Some(place) = place
             && sockets.len() > MOST_SOCKETS
         {
-            let problem = format!("there may be {MOST_SOCKETS} sockets, and here are more");
+            let problem = format!(
+                "`operations.{key}` has {} sockets; the limit is {MOST_SOCKETS}",
+                sockets.len()
+            );
             table.fault(place.clone(), problem);
         }
     }
     let own = match &operations.forward_to {
-        ForwardTo::Tcp(to) => tcp.is_some() && operations.tcp.as_ref() == Some(to),
-        ForwardTo::Udp(to) => udp.is_some() && operations.udp.as_ref() == Some(to),
-        ForwardTo::Off => false,
+        ForwardTo::Tcp(to) if tcp.is_some() && operations.tcp.as_ref() == Some(to) => {
+            Some(("tcp", to))
+        }
+        ForwardTo::Udp(to) if udp.is_some() && operations.udp.as_ref() == Some(to) => {
+            Some(("udp", to))
+        }
+        _ => None,
     };
     if let Some(place) = forward
-        && own
+        && let Some((key, to)) = own
     {
-        let problem = "`operations.forward_to` is this program's own socket";
+        let problem = format!(
+            "`operations.forward_to` = {key}://{to} is this program's own `operations.{key}`; \
+             forward to another address"
+        );
         table.fault(place, problem);
     }
     table.finish();
@@ -208,10 +222,10 @@ fn optional_path(node: &Node) -> Result<Option<PathBuf>, String> {
 fn socket_path(node: &Node) -> Result<PathBuf, String> {
     let path = text(node)?;
     match path.len() {
-        0 => Err("must name the path of a Unix socket, not \"\"".to_owned()),
+        0 => Err("must be the path of a Unix socket, not \"\"".to_owned()),
         1..=LONGEST_SOCKET_PATH => Ok(PathBuf::from(path)),
         length => Err(format!(
-            "is {length} bytes long; a Unix socket's path has at most {LONGEST_SOCKET_PATH}"
+            "is {length} bytes long; the path of a Unix socket has at most {LONGEST_SOCKET_PATH}"
         )),
     }
 }
@@ -220,7 +234,7 @@ fn forward_to(node: &Node) -> Result<ForwardTo, String> {
     let written = text(node)?;
     let wrong = || {
         format!(
-            "must be \"tcp://host:port\" or \"udp://host:port\", or \"\" for nowhere, not {written:?}"
+            "must be \"tcp://host:port\" or \"udp://host:port\", or \"\" to keep operations here, not {written:?}"
         )
     };
     if written.is_empty() {
@@ -251,10 +265,16 @@ fn bounds(node: &Node) -> Result<Bounds, String> {
         bounds.push(bound);
     }
     if bounds.is_empty() || bounds.len() > MOST_BOUNDS {
-        return Err(format!("must have from 1 to {MOST_BOUNDS} bounds"));
+        return Err(format!(
+            "must have 1 to {MOST_BOUNDS} bounds, not {}",
+            bounds.len()
+        ));
     }
-    if !bounds.is_sorted_by(|a, b| a < b) {
-        return Err("must ascend, each bound greater than the one before".to_owned());
+    if let Some(pair) = bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
+        let (before, after) = (pair[0], pair[1]);
+        return Err(format!(
+            "must be in ascending order, but {after} follows {before}"
+        ));
     }
     Ok(Bounds(bounds))
 }
@@ -287,7 +307,7 @@ fn labels(node: &Node) -> Result<BTreeMap<String, String>, String> {
     table
         .iter()
         .map(|(name, entry)| {
-            let value = text(&entry.node).map_err(|problem| format!("of {name:?} {problem}"))?;
+            let value = text(&entry.node).map_err(|problem| format!("label {name:?} {problem}"))?;
             label(name, &value)
         })
         .collect()
@@ -299,7 +319,7 @@ fn label(name: &str, value: &str) -> Result<(String, String), String> {
         && !name.is_empty();
     if !plain || name.starts_with("__") || name == "le" {
         return Err(format!(
-            "must have names of labels, such as \"site\", not {name:?}"
+            "must have label names such as \"site\" (\"le\" and \"__*\" are reserved), not {name:?}"
         ));
     }
     Ok((name.to_owned(), value.to_owned()))

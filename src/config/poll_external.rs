@@ -204,8 +204,8 @@ pub fn read(mut table: Table<'_>) -> PollExternal {
     if let Some(place) = proxy_place.filter(|_| proxy_from_environment) {
         table.fault(
             place,
-            "polls go through either `proxy_url` or, by `proxy_from_environment`, the \
-             environment's proxy, not both",
+            "`poll_external.proxy_url` and `poll_external.proxy_from_environment` exclude each \
+             other; set one of them",
         );
     }
 
@@ -293,18 +293,25 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let headers = read_headers(&mut table);
 
     if url_place.is_none() {
-        table.fault(place.clone(), "a target needs a `url`");
+        table.fault(
+            place.clone(),
+            "an entry of `poll_external.targets` needs a `url`",
+        );
     }
     if let (Some(token), Some(_)) = (token_place, basic_auth_place) {
         table.fault(
             token,
-            "a target has either `bearer_token_file` or `basic_auth`, not both",
+            "`poll_external.targets.bearer_token_file` and `poll_external.targets.basic_auth` exclude \
+             each other; set one of them",
         );
     }
     if let Some(place) = times_place
         && timeout > interval
     {
-        table.warn(place, late("timeout", timeout, "interval", interval));
+        table.warn(
+            place,
+            late("targets.timeout", timeout, "targets.interval", interval),
+        );
     }
     table.finish();
 
@@ -339,11 +346,19 @@ fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
     let mut headers = BTreeMap::new();
     for (name, value, place) in table.take_texts("headers") {
         if hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
-            table.fault(place, format!("{name:?} is not the name of an HTTP header"));
+            table.fault(
+                place,
+                format!(
+                    "`poll_external.targets.headers` must have HTTP header names, not {name:?}"
+                ),
+            );
         } else if hyper::header::HeaderValue::from_str(&value).is_err() {
             table.fault(
                 place,
-                format!("the value of header {name:?} has characters that HTTP does not allow"),
+                format!(
+                    "`poll_external.targets.headers` {name:?} has a value with characters that \
+                     HTTP does not allow"
+                ),
             );
         } else {
             headers.insert(name, Secret::new(value));
@@ -378,7 +393,7 @@ fn name_all(written: Vec<Written>, table: &Table<'_>) -> Vec<Target> {
             table.fault(
                 place,
                 format!(
-                    "this target has the same name as the one at {first}, {:?}; give it a `name` of its own",
+                    "duplicate target name {:?}, first used at {first}; set another `name`",
                     target.name
                 ),
             );
@@ -395,9 +410,11 @@ fn url(node: &Node) -> Result<TargetUrl, String> {
     if let Some(rest) = written.strip_prefix("unix://") {
         let (socket, path) = rest
             .split_once(":/")
-            .ok_or("must be like \"unix:///path/to.sock:/metrics\"")?;
+            .ok_or("must have the form \"unix:///path/to.sock:/metrics\"")?;
         if !Path::new(socket).is_absolute() {
-            return Err("must name the socket by an absolute path".to_owned());
+            return Err(format!(
+                "must have an absolute path to the socket, not {socket:?}"
+            ));
         }
         return Ok(TargetUrl::Unix {
             socket: PathBuf::from(socket),
@@ -408,7 +425,7 @@ fn url(node: &Node) -> Result<TargetUrl, String> {
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(TargetUrl::Http(url)),
         scheme => Err(format!(
-            "must begin with http://, https:// or unix://, not {scheme}:"
+            "must start with http://, https:// or unix://, not {scheme}:"
         )),
     }
 }
@@ -418,7 +435,7 @@ fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(ProxyUrl(url)),
         scheme => Err(format!(
-            "must begin with http:// or https://, not {scheme}:"
+            "must start with http:// or https://, not {scheme}:"
         )),
     }
 }
@@ -430,7 +447,7 @@ fn name(node: &Node) -> Result<String, String> {
     let name = text(node)?;
     if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
         return Err(format!(
-            "must have 1 to {LONGEST_NAME} bytes and no control characters"
+            "must have 1 to {LONGEST_NAME} bytes and no control characters, not {name:?}"
         ));
     }
     Ok(name)
@@ -452,7 +469,7 @@ fn token_file(node: &Node) -> Result<PathBuf, String> {
     let token = token.trim();
     if token.is_empty() || hyper::header::HeaderValue::from_str(token).is_err() {
         return Err(format!(
-            "{} must hold a token that can stand in an HTTP header",
+            "{} must contain a token that is valid in an HTTP header",
             path.display()
         ));
     }
@@ -466,8 +483,8 @@ fn unreadable(path: &Path, problem: &std::io::Error) -> String {
 /// The warning of a timeout that is longer than its interval.
 fn late(timeout: &str, long: Duration, interval: &str, short: Duration) -> String {
     format!(
-        "`{timeout}` ({long:?}) is longer than `{interval}` ({short:?}): a slow answer delays the \
-         next poll"
+        "`poll_external.{timeout}` ({long:?}) is longer than `poll_external.{interval}` ({short:?}): \
+         a slow response delays the next poll"
     )
 }
 
@@ -476,6 +493,6 @@ fn ca_file(node: &Node) -> Result<CaFile, String> {
     let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(CaFile { path, pem }),
-        _ => Err(format!("{} holds no PEM certificate", path.display())),
+        _ => Err(format!("{} contains no PEM certificate", path.display())),
     }
 }

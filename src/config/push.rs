@@ -204,15 +204,19 @@ pub fn read(mut table: Table<'_>) -> Push {
     if let Some(place) = origins_place
         && push.cors_origins.len() > MOST_ORIGINS
     {
-        let problem =
-            format!("`push.cors_origins` names more than {MOST_ORIGINS} origins; use \"*\"");
+        let problem = format!(
+            "`push.cors_origins` has {} origins; the limit is {MOST_ORIGINS}; use \"*\" for all",
+            push.cors_origins.len()
+        );
         table.fault(place, problem);
     }
     if let Some(place) = hosts_place
         && push.allowed_hosts.len() > MOST_ORIGINS
     {
-        let problem =
-            format!("`push.allowed_hosts` names more than {MOST_ORIGINS} hosts; use \"*\"");
+        let problem = format!(
+            "`push.allowed_hosts` has {} hosts; the limit is {MOST_ORIGINS}; use \"*\" for all",
+            push.allowed_hosts.len()
+        );
         table.fault(place, problem);
     }
     table.finish();
@@ -229,7 +233,7 @@ fn host_name(node: &Node) -> Result<String, String> {
     match right {
         true => Ok(written.trim_end_matches('.').to_ascii_lowercase()),
         false => Err(format!(
-            "must be the name of a host, such as \"metrics.example.com\", or \"*\", not {written:?}"
+            "must be a host name such as \"metrics.example.com\", or \"*\", not {written:?}"
         )),
     }
 }
@@ -244,8 +248,8 @@ fn listen(node: &Node) -> Result<Listen, String> {
         None => {
             return address(node).map(Listen::Tcp).map_err(|_| {
                 format!(
-                    "must be host:port, such as \"127.0.0.1:6556\", or a Unix socket, such as \
-                     \"/run/push.sock\", or \"\" for none, not {written:?}"
+                    "must be host:port such as \"127.0.0.1:6556\", a Unix socket such as \
+                     \"/run/push.sock\", or \"\" to disable pushes, not {written:?}"
                 )
             });
         }
@@ -253,10 +257,10 @@ fn listen(node: &Node) -> Result<Listen, String> {
     // `unix:///run/x` is how URLs have it.
     let path = path.strip_prefix("//").unwrap_or(path);
     match path.len() {
-        0 => Err("must name the path of a Unix socket after \"unix:\"".to_owned()),
+        0 => Err("must have the path of a Unix socket after \"unix:\"".to_owned()),
         1..=LONGEST_SOCKET_PATH => Ok(Listen::Unix(PathBuf::from(path))),
         length => Err(format!(
-            "is {length} bytes long; a Unix socket's path has at most {LONGEST_SOCKET_PATH}"
+            "is {length} bytes long; the path of a Unix socket has at most {LONGEST_SOCKET_PATH}"
         )),
     }
 }
@@ -278,7 +282,7 @@ fn origin(node: &Node) -> Result<String, String> {
         Ok(written.to_ascii_lowercase())
     } else {
         Err(format!(
-            "must be an origin, such as \"https://app.example.com\", or \"*\", not {written:?}"
+            "must be an origin such as \"https://app.example.com\", or \"*\", not {written:?}"
         ))
     }
 }

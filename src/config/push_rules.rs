@@ -31,10 +31,10 @@ pub fn read(mut table: Table<'_>, place: &Place) -> Option<Rule> {
         drop_labels: table.take_list("drop_labels", label),
     };
     if !matches {
-        let problem = "a rule of `push.rules` needs `match`: the name of a family, with `*` for any characters";
+        let problem = "an entry of `push.rules` needs `match`: a family name, in which `*` matches any characters";
         table.fault(place.clone(), problem);
     } else if !does {
-        let problem = "a rule of `push.rules` needs `policy` or `drop_labels`, or it does nothing";
+        let problem = "an entry of `push.rules` needs `policy` or `drop_labels`";
         table.fault(place.clone(), problem);
     }
     table.finish();
@@ -45,7 +45,7 @@ fn pattern(node: &Node) -> Result<String, String> {
     let pattern = text(node)?;
     if pattern.is_empty() || pattern.chars().any(char::is_control) {
         return Err(format!(
-            "must be the name of a family, such as \"jobs_*\", not {pattern:?}"
+            "must be a family name such as \"jobs_*\", not {pattern:?}"
         ));
     }
     Ok(pattern)
@@ -55,7 +55,7 @@ fn label(node: &Node) -> Result<String, String> {
     let label = text(node)?;
     if label.is_empty() || label.starts_with("__") {
         return Err(format!(
-            "must be the name of a label, such as \"pod\", not {label:?}"
+            "must be a label name such as \"pod\" (\"__*\" is reserved), not {label:?}"
         ));
     }
     Ok(label)

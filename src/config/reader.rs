@@ -224,7 +224,7 @@ impl<'f> Table<'f> {
                 .filter(|(similarity, _)| *similarity >= SUGGESTION_THRESHOLD);
             let hint = match nearest {
                 Some((_, known)) => format!("; did you mean `{}{known}`?", self.path),
-                None => format!("; known here: {}", self.known.join(", ")),
+                None => format!("; known keys: {}", self.known.join(", ")),
             };
             self.faults.add(
                 entry.key.clone(),

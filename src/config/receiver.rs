@@ -185,10 +185,10 @@ pub fn read(mut table: Table<'_>) -> Receiver {
 
 fn socket_path(node: &Node) -> Result<SocketPath, String> {
     match text(node)?.as_str() {
-        "" => Err("must be a path, or \"auto\"".to_owned()),
+        "" => Err("must be a path or \"auto\", not \"\"".to_owned()),
         "auto" => Ok(SocketPath::Auto),
         path if path.len() > LONGEST_SOCKET_PATH => Err(format!(
-            "is {} bytes long; a Unix socket's path has at most {LONGEST_SOCKET_PATH}",
+            "is {} bytes long; the path of a Unix socket has at most {LONGEST_SOCKET_PATH}",
             path.len()
         )),
         path => Ok(SocketPath::Path(PathBuf::from(path))),
@@ -200,10 +200,10 @@ fn owner(current: &'static str) -> impl Fn(&Node) -> Result<SocketOwner, String>
         if let Value::Integer(id) = &node.value {
             return u32::try_from(*id)
                 .map(SocketOwner::Id)
-                .map_err(|_| format!("must be a name or an id, not {id}"));
+                .map_err(|_| format!("must be a name or an id from 0 to {}, not {id}", u32::MAX));
         }
         match text(node)?.as_str() {
-            "" => Err(format!("must be a name, an id, or {current:?}")),
+            "" => Err(format!("must be a name, an id or {current:?}, not \"\"")),
             name if name == current => Ok(SocketOwner::Current(current)),
             name => Ok(name
                 .parse()
@@ -225,7 +225,7 @@ fn socket_mode(node: &Node) -> Result<SocketMode, String> {
         .map(SocketMode)
         .ok_or_else(|| {
             format!(
-                "must be permission bits such as \"0660\" or 0o660, not {}",
+                "must be permission bits from 0 to 0o777, such as \"0660\", not {}",
                 node.value.describe()
             )
         })

@@ -114,7 +114,7 @@ fn every_fault_is_told_with_its_place() {
             "test.toml:2:1: unknown key `exporter.worker_thread`; did you mean `exporter.worker_threads`?",
             "test.toml:3:23: `exporter.concurrent_requests` must be a whole number from 1 to 1000000, not the number 0",
             "test.toml:6:10: `receiver.format` must be one of \"auto\", \"capnp\", \"json\", not \"xml\"",
-            "test.toml:7:17: `receiver.max_payload` must be a number of bytes above zero or text such as \"16MiB\", not the text \"lots\"",
+            "test.toml:7:17: `receiver.max_payload` must be a size above zero, as a number of bytes or text such as \"16MiB\", not the text \"lots\"",
             "test.toml:8:2: unknown key `recever`; did you mean `receiver`?",
         ]
     );
@@ -134,7 +134,8 @@ fn a_syntax_error_does_not_hide_the_others() {
 #[test]
 fn a_table_that_stands_twice_is_told_so() {
     let found = faults("[operations]\nudp = \"\"\n[operations]\ntcp = \"127.0.0.1:6558\"\n");
-    let expected = "test.toml:3:2: the table `operations` is already on line 1: merge the two";
+    let expected =
+        "test.toml:3:2: duplicate table `operations`, first defined on line 1; merge the two";
     assert_eq!(found, [expected]);
     // What it has again is no problem of its own; another is.
     let found = faults(
@@ -142,8 +143,8 @@ fn a_table_that_stands_twice_is_told_so() {
          max_groups = 1\n[receiver]\nmax_apps = 1\nmax_apps = 2\n",
     );
     let expected = [
-        "test.toml:5:2: the table `push` is already on line 1: merge the two",
-        "test.toml:10:1: the key `max_apps` is already on line 9: remove one",
+        "test.toml:5:2: duplicate table `push`, first defined on line 1; merge the two",
+        "test.toml:10:1: duplicate key `max_apps`, first defined on line 9; remove one",
     ];
     assert_eq!(found, expected);
 }
@@ -435,7 +436,9 @@ fn two_targets_of_one_name_are_refused() {
         faults("[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"http://h:1/a\"]\n");
     assert_eq!(found.len(), 1);
     assert!(
-        found[0].contains("same name as the one at test.toml:2:27"),
+        found[0].contains(
+            "duplicate target name \"external_poll: h:1/a\", first used at test.toml:2:27"
+        ),
         "{found:?}"
     );
 }
@@ -521,7 +524,7 @@ fn operations_are_set_up_by_file_and_environment() {
 fn operations_are_not_sent_to_where_they_are_taken() {
     let found = faults("[operations]\ntcp = \"a:1\"\nforward_to = \"tcp://a:1\"\n");
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("own socket"), "{found:?}");
+    assert!(found[0].contains("own `operations.tcp`"), "{found:?}");
 }
 
 #[test]
@@ -543,7 +546,7 @@ fn polls_go_through_one_proxy_or_that_of_the_environment() {
     assert_eq!(
         found,
         [
-            "test.toml:3:13: polls go through either `proxy_url` or, by `proxy_from_environment`, the environment's proxy, not both"
+            "test.toml:3:13: `poll_external.proxy_url` and `poll_external.proxy_from_environment` exclude each other; set one of them"
         ]
     );
 }
@@ -569,7 +572,7 @@ fn secrets_of_urls_are_in_no_name_and_in_no_text_of_settings() {
     );
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].contains("give it a `name` of its own") && !found[0].contains("hush"),
+        found[0].contains("set another `name`") && !found[0].contains("hush"),
         "{found:?}"
     );
 }

@@ -109,7 +109,10 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
 pub fn positive_duration(node: &Node) -> Result<Duration, String> {
     let value = duration(node)?;
     if value.is_zero() {
-        return Err("must be longer than zero".to_owned());
+        return Err(format!(
+            "must be longer than zero, not {}",
+            node.value.describe()
+        ));
     }
     Ok(value)
 }
@@ -197,7 +200,7 @@ pub fn size(node: &Node) -> Result<usize, String> {
     };
     parsed.filter(|bytes| *bytes > 0).ok_or_else(|| {
         format!(
-            "must be a number of bytes above zero or text such as \"16MiB\", not {}",
+            "must be a size above zero, as a number of bytes or text such as \"16MiB\", not {}",
             node.value.describe()
         )
     })
@@ -301,7 +304,7 @@ impl Serialize for Address {
 pub fn address(node: &Node) -> Result<Address, String> {
     let written = text(node)?;
     parse_address(&written).ok_or_else(|| {
-        format!("must be host:port, such as \"127.0.0.1:6554\" or \"[::1]:6554\", not {written:?}")
+        format!("must be host:port such as \"127.0.0.1:6554\" or \"[::1]:6554\", not {written:?}")
     })
 }
 

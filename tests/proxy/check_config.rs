@@ -82,9 +82,9 @@ fn one_address_for_two_listeners_is_an_error() {
     assert_eq!(
         found,
         [
-            "c.toml:2:23: `receiver.receiver_tcp_socket` = 127.0.0.1:6555 takes the port of \
+            "c.toml:2:23: `receiver.receiver_tcp_socket` = 127.0.0.1:6555 uses the same port as \
              `exporter.scrape_expose_endpoint` = 0.0.0.0:6555; choose another port",
-            "c.toml:6:7: `operations.tcp` = localhost:6558 takes the port of `push.listen` = \
+            "c.toml:6:7: `operations.tcp` = localhost:6558 uses the same port as `push.listen` = \
              0.0.0.0:6558; choose another port",
         ]
     );
@@ -92,9 +92,9 @@ fn one_address_for_two_listeners_is_an_error() {
     assert_eq!(
         found,
         [
-            "c.toml:2:10: `push.listen` = 127.0.0.1:6555 takes the port of \
-          `exporter.scrape_expose_endpoint` = 0.0.0.0:6555; choose another port, or give both the \
-          same address to serve both at one port"
+            "c.toml:2:10: `push.listen` = 127.0.0.1:6555 uses the same port as \
+          `exporter.scrape_expose_endpoint` = 0.0.0.0:6555; choose another port, or set both to the \
+          same address to serve both on one port"
         ]
     );
     // Where the other setting has its default, the place is that of the one
@@ -103,7 +103,7 @@ fn one_address_for_two_listeners_is_an_error() {
     assert_eq!(
         found,
         [
-            "c.toml:2:26: `exporter.scrape_expose_endpoint` = [::]:6554 takes the port of \
+            "c.toml:2:26: `exporter.scrape_expose_endpoint` = [::]:6554 uses the same port as \
           `receiver.receiver_tcp_socket` = 127.0.0.1:6554; choose another port"
         ]
     );
@@ -138,10 +138,10 @@ fn one_unix_socket_for_two_settings_is_an_error() {
          [operations]\nunix_sockets = [\"DIR/b.sock\", \"DIR/c.sock\"]\n\
          unix_datagram_sockets = [\"DIR/c.sock\"]\n",
     );
-    let expected = "c.toml:4:10: `push.listen` names the Unix socket DIR/link/a.sock, as \
-         `receiver.receiver_unix_socket` does; choose another path\n\
-         c.toml:7:26: `operations.unix_datagram_sockets` names the Unix socket DIR/c.sock, as \
-         `operations.unix_sockets` does; choose another path\n";
+    let expected = "c.toml:4:10: `push.listen` = DIR/link/a.sock is the same Unix socket as \
+         `receiver.receiver_unix_socket`; choose another path\n\
+         c.toml:7:26: `operations.unix_datagram_sockets` = DIR/c.sock is the same Unix socket as \
+         `operations.unix_sockets`; choose another path\n";
     let found = checked
         .stderr
         .replace(&dir.path().display().to_string(), "DIR");
@@ -160,25 +160,25 @@ fn what_the_machine_lacks_is_an_error_where_it_is_named() {
          [[poll_external.targets]]\nurl = \"https://127.0.0.1:3/\"\nca_file = \"DIR/c.toml\"\n\
          bearer_token_file = \"DIR/c.toml\"\n",
     );
-    let directory = "which is not a directory on this machine; make it, or choose another path";
+    let directory = "is not a directory; create it or choose another path";
     let none = "No such file or directory (os error 2)";
     assert_eq!(
         found,
         [
             format!(
-                "c.toml:2:24: `receiver.receiver_unix_socket` names a Unix socket in DIR/none, {directory}"
+                "c.toml:2:24: `receiver.receiver_unix_socket` is DIR/none/r.sock, but DIR/none {directory}"
             ),
-            "c.toml:3:20: `receiver.unix_socket_user` names the user \"no-such-user\", which this \
-             machine does not know"
+            "c.toml:3:20: `receiver.unix_socket_user` is \"no-such-user\", but this machine has no \
+             such user"
                 .to_owned(),
-            "c.toml:4:21: `receiver.unix_socket_group` names the group \"no-such-group\", which \
-             this machine does not know"
+            "c.toml:4:21: `receiver.unix_socket_group` is \"no-such-group\", but this machine has \
+             no such group"
                 .to_owned(),
-            "c.toml:6:10: `push.listen` names DIR/c.toml, where a file is that is not a socket; \
-             remove it, or choose another path"
+            "c.toml:6:10: `push.listen` is DIR/c.toml, an existing file that is not a socket; \
+             remove it or choose another path"
                 .to_owned(),
             format!(
-                "c.toml:9:3: `operations.unix_sockets` names a Unix socket in DIR/c.toml, {directory}"
+                "c.toml:9:3: `operations.unix_sockets` is DIR/c.toml/x.sock, but DIR/c.toml {directory}"
             ),
             format!(
                 "c.toml:12:21: `poll_external.targets.bearer_token_file` DIR/token cannot be read: {none}"
@@ -186,10 +186,10 @@ fn what_the_machine_lacks_is_an_error_where_it_is_named() {
             format!(
                 "c.toml:15:11: `poll_external.targets.ca_file` DIR/ca.pem cannot be read: {none}"
             ),
-            "c.toml:18:11: `poll_external.targets.ca_file` DIR/c.toml holds no PEM certificate"
+            "c.toml:18:11: `poll_external.targets.ca_file` DIR/c.toml contains no PEM certificate"
                 .to_owned(),
-            "c.toml:19:21: `poll_external.targets.bearer_token_file` DIR/c.toml must hold a token \
-             that can stand in an HTTP header"
+            "c.toml:19:21: `poll_external.targets.bearer_token_file` DIR/c.toml must contain a \
+             token that is valid in an HTTP header"
                 .to_owned(),
         ]
     );
@@ -210,14 +210,16 @@ fn a_timeout_above_its_interval_is_a_warning() {
          interval = \"10s\"\n\
          [[poll_external.targets]]\nurl = \"http://127.0.0.1:2/\"\ntimeout = \"500ms\"\n",
     );
-    let advice = "a slow answer delays the next poll";
+    let advice = "a slow response delays the next poll";
     assert_eq!(
         found,
         [
             format!(
-                "c.toml:2:17: `client_timeout` (2s) is longer than `poll_interval` (1s): {advice}"
+                "c.toml:2:17: `poll_external.client_timeout` (2s) is longer than `poll_external.poll_interval` (1s): {advice}"
             ),
-            format!("c.toml:5:11: `timeout` (20s) is longer than `interval` (10s): {advice}"),
+            format!(
+                "c.toml:5:11: `poll_external.targets.timeout` (20s) is longer than `poll_external.targets.interval` (10s): {advice}"
+            ),
         ]
     );
 }
@@ -229,8 +231,8 @@ fn no_input_at_all_is_a_warning() {
     assert_eq!(
         warnings(off),
         [
-            "c.toml:2:25: nothing can come in: both receivers, `push.listen`, `operations` and \
-          polling are off; switch one of them on"
+            "c.toml:2:25: no input is enabled: both receivers, `push.listen`, `operations` and \
+          polling are off; enable at least one"
         ]
     );
     let polled = "[poll_external]\nother_scrape_endpoints = [\"http://127.0.0.1:1/\"]\n";
@@ -251,7 +253,7 @@ fn a_file_of_labels_that_is_not_there_yet_is_a_warning() {
         found,
         [
             "c.toml:2:21: `operations.extra_labels_file` DIR/labels cannot be read (No such file or \
-          directory (os error 2)); its labels are missing until it can be"
+          directory (os error 2)); its labels are missing until it is readable"
         ]
     );
 }

@@ -98,7 +98,7 @@ fn check_config_tells_every_error_with_its_place_and_exits_with_78() {
             "`receiver.format` must be one of \"auto\", \"capnp\", \"json\"",
         ),
         ("c.toml:7:17: ", "`receiver.max_payload`"),
-        ("c.toml:9:", "a target needs a `url`"),
+        ("c.toml:9:", "needs a `url`"),
         (
             "environment variable EXPORTER_PROXY_RECEIVER_APP_TTL: ",
             "`receiver.app_ttl` must be a number of seconds",
@@ -309,7 +309,9 @@ fn a_user_that_this_machine_does_not_have_ends_the_start() {
     );
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(
-        ended.stderr.contains("the user \"no-such-user-here\""),
+        ended
+            .stderr
+            .contains("`receiver.unix_socket_user` is \"no-such-user-here\""),
         "{ended:?}"
     );
     assert!(!Path::new(&socket).exists());
@@ -332,7 +334,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_left_alone() {
     assert!(
         ended
             .stderr
-            .contains("where a file is that is not a socket"),
+            .contains("an existing file that is not a socket"),
         "{ended:?}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
