@@ -9,13 +9,13 @@ use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{
     Content, FamilyText, Limits as TextLimits, Normal, Timestamps, normalize,
 };
+use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
-use exporter_proxy::store::{
-    Change, Limits, Now, Origin, Others, Producer, SectionId, Store, Write,
-};
+use exporter_proxy::store::{Change, Limits, Others, Producer, SectionId, Store, Write};
 
 fn main() {
     // `cargo test --all-targets` runs this without, unoptimized: only to see

@@ -10,12 +10,13 @@ use std::io::Write;
 use std::time::Instant;
 
 use bytes::Bytes;
-use exporter_proxy::exposition::{Content, Text};
-use exporter_proxy::store::{
-    Change, Limits, Now, Origin, Producer, SectionId, Store, Write as Push,
-};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use exporter_proxy::clock::Now;
+use exporter_proxy::exposition::{Content, Text};
+use exporter_proxy::peer::Origin;
+use exporter_proxy::store::{Change, Limits, Producer, SectionId, Store, Write as Push};
 
 const ROUNDS: usize = 21;
 

@@ -17,11 +17,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use exporter_proxy::clock::Now;
 use exporter_proxy::config::Config;
+use exporter_proxy::peer::Origin;
 use exporter_proxy::push::{Body, Group, Intake, Method, Sender};
 use exporter_proxy::registry;
-use exporter_proxy::store::{Limits, Now, Origin, Store};
-
+use exporter_proxy::store::{Limits, Store};
 use support::figures::median;
 use support::payload::{FIRST_VALUE, app_text};
 

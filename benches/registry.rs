@@ -10,9 +10,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Kind, LabelText};
 use exporter_proxy::registry::{Batch, Change, Limits as Living, Registry, Update};
-use exporter_proxy::store::{Limits, Now, Store};
+use exporter_proxy::store::{Limits, Store};
 
 const ROUNDS: usize = 15;
 

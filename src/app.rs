@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Now;
 use crate::config::{Config, Listen, Mode, SocketPath};
 use crate::http;
 use crate::inputs::door::{self, Door};
@@ -20,7 +21,7 @@ use crate::net::bind::{self, BindError};
 use crate::net::{Budget, Connection, Listener, Turns, raise_file_limit};
 use crate::push::Intake;
 use crate::registry;
-use crate::store::{self, Now, Store};
+use crate::store::{self, Store};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Bounds, ListenerName, Received, Telemetry, clip, counted};
 

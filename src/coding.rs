@@ -7,6 +7,8 @@ use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::FrameDecoder;
 
+use crate::reason::Reason;
+
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
@@ -264,6 +266,17 @@ impl Read for Frame<'_, '_> {
             })?;
         }
         self.decoder.read(buffer)
+    }
+}
+
+impl From<&CodingError> for Reason {
+    fn from(problem: &CodingError) -> Self {
+        match problem {
+            CodingError::Unknown(_) | CodingError::Several(_) => Reason::UnsupportedMedia,
+            CodingError::TooLarge { .. } => Reason::TooLarge,
+            CodingError::NoRoom => Reason::NoBuffer,
+            CodingError::Truncated { .. } | CodingError::Corrupt { .. } => Reason::Malformed,
+        }
     }
 }
 

@@ -12,9 +12,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Now, Report, Store};
+use crate::clock::Now;
+use crate::reason::Reason;
+use crate::store::{Report, Store};
 use crate::telemetry::sender_log::{self, Line, without_excerpts};
-use crate::telemetry::{Reason, Telemetry, clip};
+use crate::telemetry::{Telemetry, clip};
 
 /// From the beginning of one round to the next, at least. In a round every text
 /// that changed is inspected once.

@@ -37,6 +37,11 @@ pub mod exposition;
 // Readers: everything that goes out begins with [`store::Store::snapshot`].
 pub mod http;
 
+// Small values that everything shares.
+pub mod clock;
+pub mod peer;
+pub mod reason;
+
 // What the proxy knows of itself.
 pub mod telemetry;
 

@@ -9,10 +9,12 @@ use serde_json::{Map, Value, json};
 use super::push::{Call, after, unpacked, with_body, work_on};
 use super::push_aggregate;
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake};
-use crate::store::{Now, Store};
-use crate::telemetry::{PushMethod, Reason, dates};
+use crate::reason::Reason;
+use crate::store::Store;
+use crate::telemetry::{PushMethod, dates};
 
 /// What is wrong with a request, in the API's form.
 pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {

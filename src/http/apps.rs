@@ -14,10 +14,12 @@ use super::push::Call;
 use super::reply::{self, Reply};
 use super::table::{Row, Ruled};
 use super::{Server, metrics, query};
+use crate::clock::Now;
 use crate::push::Fault;
-use crate::store::{Change, Conflict, Now, Producer, Section, SectionId, Store, Suspect, Write};
+use crate::reason::Reason;
+use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{PushMethod, Reason, clip, dates, escaped};
+use crate::telemetry::{PushMethod, clip, dates, escaped};
 
 /// Sections that are read from the store together, and bytes of text in which
 /// samples are counted: what one step of a list takes.

@@ -8,8 +8,9 @@ use super::places::READ_AT_ONCE;
 use super::push::{Call, after, unpacked, work_on};
 use super::push_aggregate;
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::push::{Body, Form, Intake, Verb};
-use crate::store::{Now, Store};
+use crate::store::Store;
 
 /// JSON up to this size is read where it comes in. An item may have three
 /// bytes, and takes some microseconds.

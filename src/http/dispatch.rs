@@ -17,10 +17,11 @@ use super::{
     Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api, push_aggregate,
     series, status,
 };
+use crate::peer::Peer;
 use crate::push::Fault;
-use crate::store::Peer;
+use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{PushMethod, Reason, clip_to};
+use crate::telemetry::{PushMethod, clip_to};
 
 /// Answers a request, and counts it by handler and status. Also returns the
 /// handler's name.

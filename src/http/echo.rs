@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::push::Call;
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::redact::{is_secret_name, redact_json, redact_text};
-use crate::store::Now;
 use crate::telemetry::{PushMethod, dates, is_hidden};
 
 /// Bytes of a body that is shown. Of a part of a larger one it could not be

@@ -14,10 +14,11 @@ use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
 use super::series;
+use crate::clock::Now;
 use crate::config::duration_of;
 use crate::push::selector::Selectors;
 use crate::push::{Group, Meant};
-use crate::store::{Change, Now, Section, SectionId, Store, Write};
+use crate::store::{Change, Section, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{counted, dates};
 

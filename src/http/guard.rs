@@ -15,7 +15,7 @@ use hyper::{Method, Version};
 
 use super::cors;
 use crate::push::Fault;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -13,7 +13,8 @@ use crate::config::Push;
 use crate::net::Turns;
 use crate::net::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL};
 use crate::push::Fault;
-use crate::telemetry::{Reason, sender_log};
+use crate::reason::Reason;
+use crate::telemetry::sender_log;
 
 /// A body, counted against the budget until it is dropped.
 #[derive(Debug)]

@@ -14,10 +14,11 @@ use super::encoding::accepts_gzip;
 use super::places::MOST_COPIES;
 use super::reply::{self, Reply};
 use super::{Server, query};
+use crate::clock::Now;
 use crate::config::{Mode, ProcessMetrics};
 use crate::exposition::{Escaping, Text, keep_families};
 use crate::net::Held;
-use crate::store::{Now, Producer, SectionId, Snapshot, Store};
+use crate::store::{Producer, SectionId, Snapshot, Store};
 use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::sender_log;
 

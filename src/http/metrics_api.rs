@@ -11,13 +11,14 @@ use serde_json::{Map, Value as Json, json};
 use super::Server;
 use super::groups::Scan;
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::exposition::protobuf::native_buckets;
 use crate::exposition::{
     Entry, Families, Format, Kind, Labels, Limits, Metric, Metrics, Parser, Value, number_text,
     unescape, unescape_help,
 };
 use crate::push::Group;
-use crate::store::{Now, Section, SectionId, ShownFamily, Store};
+use crate::store::{Section, SectionId, ShownFamily, Store};
 use crate::telemetry::dates;
 
 /// Text that one step of the list shows. As JSON it is several times as much.

@@ -19,12 +19,16 @@ use super::places::READ_AT_ONCE;
 use super::reply::{self, Reply};
 use super::webhooks::Kept;
 use super::{Server, push_aggregate, query};
+use crate::clock::Now;
 use crate::config::duration_of;
 use crate::net::{Budget, Turns};
+use crate::peer::Origin;
+use crate::peer::Peer;
 use crate::push::{Body, Fault, Group, Intake, Method, PathError, Sender, batch};
-use crate::store::{Now, Origin, Peer, Store};
+use crate::reason::Reason;
+use crate::store::Store;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{PushMethod, Reason, clip_to};
+use crate::telemetry::{PushMethod, clip_to};
 
 /// What pushes are taken with.
 #[derive(Debug)]

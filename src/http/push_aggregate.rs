@@ -11,10 +11,12 @@ use super::push::{Call, after, with_body};
 use super::query;
 use super::reply::{self, Reply};
 use super::series;
+use crate::clock::Now;
 use crate::config::{Push, PushMode};
 use crate::push::{Addition, Body, Fault, Group, Intake, LONGEST_KEY, Once};
-use crate::store::{Now, Store};
-use crate::telemetry::{PushMethod, Reason};
+use crate::reason::Reason;
+use crate::store::Store;
+use crate::telemetry::PushMethod;
 
 /// What such pushes are counted as.
 const METHOD: PushMethod = PushMethod::Aggregate;

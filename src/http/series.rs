@@ -11,11 +11,12 @@ use super::groups::cut_short;
 use super::push::Call;
 use super::query;
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::push::selector::Selectors;
 use crate::push::{Fault, Group, Meant, Removed, remove_series};
-use crate::store::Now;
+use crate::reason::Reason;
+use crate::telemetry::PushMethod;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{PushMethod, Reason};
 
 /// `DELETE series`: removes those that match; 404 where none does.
 pub async fn remove(call: &Call<'_>) -> Reply {

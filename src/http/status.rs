@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Server;
 use super::reply::{self, Reply};
-use crate::store::Now;
+use crate::clock::Now;
 use crate::telemetry::dates;
 
 const INDEX: &str = concat!(

@@ -11,8 +11,9 @@ use crate::exposition::{
     Added, Clash, Content, Escaping, Families, Form, Format, Limits, Normal, ParseError, Text,
     Timestamps, format_of, normalize_as, plain_name, write_label_value,
 };
+use crate::reason::Reason;
 use crate::store::{Refused, Rules, SectionId};
-use crate::telemetry::{OWN_PREFIX, Reason, clip};
+use crate::telemetry::{OWN_PREFIX, clip};
 
 /// Bytes of one family of one app, its labels included.
 const LONGEST_FRAGMENT: usize = 1 << 30;

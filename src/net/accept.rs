@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::slots::{Claim, Holder, Slots};
 use super::stream::Socket;
 use super::{Listener, Slot, Stream};
-use crate::store::Peer;
+use crate::peer::Peer;
 use crate::telemetry::{Eviction, ListenerName, ListenerStats};
 
 /// What a listener serves at most, and for how long it waits.

@@ -27,7 +27,7 @@ pub use stream::{Socket, Stream};
 pub use turns::Turns;
 pub use unix_socket::SocketFile;
 
-use crate::store::Peer;
+use crate::peer::Peer;
 
 /// A bound socket, ready to accept.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::store::Peer;
+use crate::peer::Peer;
 use crate::telemetry::{Eviction, ListenerStats};
 
 /// A connection that made progress more recently is not still: between a

@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::clearmode::{self, ClearMode};
 use super::idempotency::Once;
 use super::{Body, Fault, Group, Intake};
+use crate::clock::Now;
 use crate::config::{self, Policy, Rule};
 use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Native, Value};
+use crate::reason::Reason;
 use crate::registry::{Batch, BucketConflict, Change, Update};
-use crate::store::{BatchRefused, Now, Store};
-use crate::telemetry::Reason;
+use crate::store::{BatchRefused, Store};
 
 /// How a push is to be added.
 #[derive(Debug, Clone, Default)]

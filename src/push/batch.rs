@@ -8,10 +8,12 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Body, Fault, Group, Intake, Method, Sender};
+use crate::clock::Now;
 use crate::config::{Exposition, duration_of};
 use crate::exposition::FamilyText;
-use crate::store::{Change, Now, Origin, SectionId, Store, Write};
-use crate::telemetry::Reason;
+use crate::peer::Origin;
+use crate::reason::Reason;
+use crate::store::{Change, SectionId, Store, Write};
 
 /// Groups in one batch.
 const MOST_GROUPS: usize = 100_000;

@@ -9,8 +9,9 @@ use crate::exposition::{
     Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, normalize_as,
     plain_name, protobuf, write_label_value,
 };
+use crate::reason::Reason;
 use crate::store::Room;
-use crate::telemetry::{OWN_PREFIX, Reason};
+use crate::telemetry::OWN_PREFIX;
 
 /// A plain body, with what its headers say of it.
 #[derive(Debug, Clone, Copy)]

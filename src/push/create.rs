@@ -22,12 +22,14 @@ use self::sent::{At, Sent, of_json, of_texts};
 use super::aggregate::{Adding, empty_batch};
 use super::families_json::{self, Most};
 use super::{Addition, Body, Fault, Group, Intake, Once};
+use crate::clock::Now;
 use crate::exposition::{
     Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
+use crate::reason::Reason;
 use crate::registry::{Batch, Plan, Totals};
-use crate::store::{Now, Room, Store};
-use crate::telemetry::{PushMethod, Reason};
+use crate::store::{Room, Store};
+use crate::telemetry::PushMethod;
 
 /// Bytes of an answer. A name that is sent once stands in each row, so few
 /// bytes could ask for an answer of any length.

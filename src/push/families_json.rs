@@ -24,7 +24,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use self::items::{Items, RawItem};
 use super::Fault;
 use crate::exposition::{Kind, Value, counted};
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// One family as it was sent.
 #[derive(Debug, PartialEq)]

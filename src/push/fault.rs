@@ -2,8 +2,9 @@
 
 use super::group::PathError;
 use crate::coding::CodingError;
+use crate::reason::Reason;
 use crate::store::Refused;
-use crate::telemetry::{Reason, clip};
+use crate::telemetry::clip;
 
 /// Why a push changed nothing, for its sender, the log and the counters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

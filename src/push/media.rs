@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Fault;
 use crate::exposition::{Format, format_of};
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// What a body's `Content-Type` says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

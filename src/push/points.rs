@@ -12,7 +12,7 @@ use crate::exposition::{
     FamilyText, Kind, Metrics, Text, Value, hash_series, labels_text, needs_quotes, write_bound,
     write_number, write_series,
 };
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// Why a family has no such form.
 #[derive(Debug, Clone, PartialEq, Eq)]

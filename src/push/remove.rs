@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::Group;
 use super::selector::Selectors;
+use crate::clock::Now;
 use crate::exposition::{LabelText, label_pairs, unescape};
 use crate::registry::{SomeSeries, Update};
-use crate::store::{BatchRefused, Now, Store};
+use crate::store::{BatchRefused, Store};
 
 /// Blocks that are looked through under one lock; a block has 32 series.
 const BLOCKS_AT_ONCE: usize = 256;

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::body::{Body, Escaped, TIMES, fits, shown, told};
 use super::{Fault, Group, Intake, points};
+use crate::clock::Now;
 use crate::exposition::{FamilyText, Kind, Timestamps, counted, single};
-use crate::store::{Change, Now, Origin, Others, Producer, Refused, Room, SectionId, Store, Write};
-use crate::telemetry::{PushMethod, Reason};
+use crate::peer::Origin;
+use crate::reason::Reason;
+use crate::store::{Change, Others, Producer, Refused, Room, SectionId, Store, Write};
+use crate::telemetry::PushMethod;
 
 /// What the families of [`TIMES`] are.
 const WHEN_FAILED: &str =

@@ -13,7 +13,8 @@ use super::living::BatchRefused;
 use super::plan::plan;
 use super::rope::Splice;
 use super::sections::Sections;
-use super::{Change, Now, Others, Refused, Section, SectionId, Store, Write};
+use super::{Change, Others, Refused, Section, SectionId, Store, Write};
+use crate::clock::Now;
 use crate::exposition::Content;
 use crate::registry::{Claims, Plan};
 

@@ -8,7 +8,8 @@ use super::family::{Member, sizes_of};
 use super::rope::Place;
 use super::section::place_near;
 use super::sections::{Key, Part, Sections, samples_key};
-use super::{Now, Others, Producer, Section, SectionId};
+use super::{Others, Producer, Section, SectionId};
+use crate::clock::Now;
 use crate::exposition::{Content, FamilyText};
 
 /// Families that come, those that come where there are none yet, and what

@@ -222,9 +222,10 @@ impl<'f> Names<'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Now;
     use crate::exposition::{Kind, LabelText};
     use crate::registry::{self, Batch, Change, Update};
-    use crate::store::{Limits, Now};
+    use crate::store::Limits;
 
     fn store() -> Store {
         let limits = Limits {

@@ -8,7 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Now;
 use crate::exposition::{Content, FamilyText, Kind, plain_name};
+use crate::peer::Origin;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

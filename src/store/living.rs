@@ -10,12 +10,14 @@ use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::Store;
 use super::aside::are_many;
 use super::family::reserved;
 use super::sections::{Key, Part, Sections};
 use super::write::Elsewhere;
-use super::{Now, Store};
+use crate::clock::Now;
 use crate::exposition::Kind;
+use crate::reason::Reason;
 use crate::registry::{self, Batch, BlockId, Claims, Plan, Registry, SomeSeries, Update};
 
 /// By what series are known everywhere: see
@@ -228,6 +230,31 @@ impl Sections {
             .into_iter()
             .map(|(family, head)| self.rope.set(Key::Family(family, Part::Head), head))
             .collect()
+    }
+}
+
+impl From<&BatchRefused> for Reason {
+    fn from(refused: &BatchRefused) -> Self {
+        use crate::registry::Refused as Registry;
+        match refused {
+            BatchRefused::KindConflict { .. }
+            | BatchRefused::Registry(
+                Registry::KindConflict { .. } | Registry::Uncountable { .. },
+            ) => Reason::KindConflict,
+            BatchRefused::NameCollision { .. } => Reason::NameCollision,
+            BatchRefused::DuplicateSeries { .. } => Reason::DuplicateSeries,
+            BatchRefused::TooManyBytes { .. } => Reason::TooManyBytes,
+            BatchRefused::Registry(
+                Registry::TooManyFamilies { .. }
+                | Registry::TooManySeries { .. }
+                | Registry::TooManySeriesOfFamily { .. },
+            ) => Reason::TooManySeries,
+            BatchRefused::Registry(
+                Registry::ReservedLabel { .. } | Registry::LabelsTooLong { .. },
+            ) => Reason::BadLabels,
+            BatchRefused::Registry(Registry::Name { .. }) => Reason::BadName,
+            BatchRefused::Registry(_) => Reason::BadValue,
+        }
     }
 }
 

@@ -28,7 +28,6 @@ mod inspect;
 mod living;
 mod messages;
 mod natives;
-mod now;
 mod owners;
 mod packed;
 mod page;
@@ -43,11 +42,12 @@ mod write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::clock::Now;
+
 pub use inspect::{Clash, Conflict, Findings, InspectionTotals, Report, Rules, Suspect};
 pub use living::{BatchRefused, LivingTotals};
 pub use natives::FamilyNatives;
-pub use now::Now;
-pub use section::{Origin, Peer, Problem, Producer, Section, SectionId, State};
+pub use section::{Problem, Producer, Section, SectionId, State};
 pub use snapshot::{Snapshot, Texts};
 pub use write::{Change, Elsewhere, Others, Refused, Write};
 

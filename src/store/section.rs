@@ -1,13 +1,13 @@
 //! A section: what one producer exposes now, and what is known of it.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::Now;
 use super::family::Member;
 use super::inspect::Findings;
+use crate::clock::Now;
+use crate::peer::Origin;
 
 /// Names a section. Sections are exposed in the order of their ids: by name,
 /// an app before a target of the same name.
@@ -64,51 +64,6 @@ impl Producer {
             Producer::Target => "target",
             Producer::Group => "group",
             Producer::Own => "own",
-        }
-    }
-}
-
-/// Where a text came from.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// The receiver's address or socket path; for a target,
-    /// `external_poll: host:port`.
-    pub source: Arc<str>,
-    /// Who was at the other end.
-    pub peer: Peer,
-}
-
-impl Default for Origin {
-    fn default() -> Self {
-        Origin {
-            source: Arc::from(""),
-            peer: Peer::Unknown,
-        }
-    }
-}
-
-/// The other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    Tcp(SocketAddr),
-    /// A process of this machine. The kernel may not know its pid.
-    Unix {
-        pid: Option<i32>,
-        uid: u32,
-    },
-    Unknown,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Tcp(address) => address.fmt(f),
-            Peer::Unix {
-                pid: Some(pid),
-                uid,
-            } => write!(f, "pid {pid}, uid {uid}"),
-            Peer::Unix { pid: None, uid } => write!(f, "uid {uid}"),
-            Peer::Unknown => f.write_str("unknown"),
         }
     }
 }

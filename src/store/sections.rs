@@ -18,9 +18,8 @@ use super::natives::NativeIndex;
 use super::plan::{SectionPlan, plan};
 use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
-use super::{
-    Change, Limits, Now, Others, Problem, Producer, Refused, Section, SectionId, State, Write,
-};
+use super::{Change, Limits, Others, Problem, Producer, Refused, Section, SectionId, State, Write};
+use crate::clock::Now;
 use crate::exposition::{Content, FamilyText, Kind, Native, Text, write_label_value};
 
 #[derive(Debug)]

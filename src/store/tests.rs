@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Now;
 use crate::exposition::{Content, Escaping, FamilyText, Form, Kind, OpenHead, Text};
+use crate::peer::Origin;
 
 mod names;
 

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Origin, SectionId};
+use super::SectionId;
 use crate::exposition::{Content, FamilyText, counted};
+use crate::peer::Origin;
+use crate::reason::Reason;
 
 /// Changes that are seen together or not at all.
 #[derive(Debug)]
@@ -227,6 +229,19 @@ impl Refused {
             | Refused::NameCollision { line, .. }
             | Refused::DuplicateSeries { line, .. } => Some(*line).filter(|line| *line > 0),
             _ => None,
+        }
+    }
+}
+
+impl From<&Refused> for Reason {
+    fn from(refused: &Refused) -> Self {
+        match refused {
+            Refused::TooManyApps { .. } => Reason::TooManyApps,
+            Refused::TooManyGroups { .. } => Reason::TooManyGroups,
+            Refused::TooManyBytes { .. } => Reason::TooManyBytes,
+            Refused::KindConflict { .. } => Reason::KindConflict,
+            Refused::NameCollision { .. } => Reason::NameCollision,
+            Refused::DuplicateSeries { .. } => Reason::DuplicateSeries,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::array::from_fn;
 
-use super::{Counter, Reason};
+use super::Counter;
+use crate::reason::Reason;
 use crate::store::Report;
 
 /// The place after the reasons: a text in which nothing was found.

@@ -14,7 +14,6 @@ mod operations;
 pub mod own;
 mod process;
 mod pushes;
-mod reason;
 mod received;
 mod results;
 pub mod sender_log;
@@ -35,13 +34,12 @@ pub use listeners::{Eviction, ListenerName, ListenerStats};
 pub use operations::{OperationStats, Transport};
 pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, Pushes};
-pub use reason::Reason;
 pub use received::{Received, WireFormat};
 pub use results::Results;
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 
-use crate::store::Now;
+use crate::clock::Now;
 
 /// All counters of the process.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Counter, Level, Reason, Results};
+use super::{Counter, Level, Results};
+use crate::reason::Reason;
 
 /// How operations come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,10 @@ mod process;
 
 use super::received::ReceivedCount;
 use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookStats};
+use crate::clock::Now;
 use crate::exposition::{Content, Encoder, Kind};
-use crate::store::{Change, Now, Origin, SectionId, State, Store, Write};
+use crate::peer::Origin;
+use crate::store::{Change, SectionId, State, Store, Write};
 
 /// What the names of the proxy's own metrics begin with.
 pub const OWN_PREFIX: &str = "exporter_proxy_";

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Gauge, Level, Reason, Results};
+use super::{Counter, Gauge, Level, Results};
+use crate::reason::Reason;
 
 /// What a request asks for that takes a body or changes something. All that
 /// are refused are counted by it.

@@ -1,6 +1,7 @@
 //! Messages and bytes that came in, by format and result.
 
-use super::{Reason, Results};
+use super::Results;
+use crate::reason::Reason;
 
 /// What a connection turned out to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

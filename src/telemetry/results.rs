@@ -2,7 +2,8 @@
 
 use std::array::from_fn;
 
-use super::{Counter, Reason};
+use super::Counter;
+use crate::reason::Reason;
 
 /// The `result` label of success, in every family.
 pub const OK: &str = "ok";

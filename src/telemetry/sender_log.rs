@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::Reason;
+use crate::reason::Reason;
 
 /// What a line tells of. Each kind has an allowance of its own, so that none
 /// can crowd out another.

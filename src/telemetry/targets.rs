@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Reason, results};
-use crate::store::Now;
+use super::results;
+use crate::clock::Now;
+use crate::reason::Reason;
 
 #[derive(Debug)]
 pub struct TargetStats {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Gauge, Reason};
+use super::Gauge;
+use crate::reason::Reason;
 
 /// Series of webhooks. Names of receivers and alerts are the senders', who may
 /// have any number of them.

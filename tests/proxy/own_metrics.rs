@@ -5,11 +5,10 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 
-use exporter_proxy::telemetry::Reason;
-
 use crate::harness::{Proxy, capnp_message, eventually};
 use crate::operations::bench;
 use crate::upstream::{Upstream, ok};
+use exporter_proxy::reason::Reason;
 
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 

@@ -195,3 +195,19 @@ impl Fault {
         }
     }
 }
+
+impl From<&ParseError> for crate::reason::Reason {
+    fn from(fault: &ParseError) -> Self {
+        match fault.reason {
+            Reason::TooLong { .. }
+            | Reason::Limit {
+                limit: Limit::TextBytes,
+                ..
+            } => Self::TooLarge,
+            Reason::Limit { .. } => Self::TooManySamples,
+            Reason::DuplicateSeries { .. } => Self::DuplicateSeries,
+            Reason::Timestamp { .. } => Self::Timestamp,
+            _ => Self::InvalidText,
+        }
+    }
+}

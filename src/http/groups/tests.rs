@@ -1,6 +1,7 @@
 use super::*;
 use crate::exposition::{Limits as TextLimits, Normal, Timestamps, normalize};
-use crate::store::{Limits, Origin, Others, Producer};
+use crate::peer::Origin;
+use crate::store::{Limits, Others, Producer};
 
 fn store() -> Arc<Store> {
     let limits = Limits {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::notice::Notice;
+use crate::clock::Now;
 use crate::config::Push;
-use crate::store::{Now, Peer};
+use crate::peer::Peer;
 
 /// A webhook that was taken. No secrets are left in it.
 #[derive(Debug)]

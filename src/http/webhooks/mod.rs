@@ -23,11 +23,13 @@ use self::notice::{Kind, Notice};
 use super::incoming;
 use super::push::{Call, after, closing, refusal, unpacked, work_on};
 use super::reply::{self, Reply};
+use crate::clock::Now;
 use crate::push::{Body, Fault, Intake};
+use crate::reason::Reason;
 use crate::redact::redact_json;
-use crate::store::{Now, Store};
+use crate::store::Store;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{Reason, WebhookLabels, clip_to};
+use crate::telemetry::{WebhookLabels, clip_to};
 
 /// What bodies are logged under.
 const LOG: &str = "exporter_proxy::webhooks";

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::kept::Webhook;
 use super::notice::{Kind, Notice};
+use crate::clock::Now;
 use crate::http::apps::wants_json;
 use crate::http::body::Maker;
 use crate::http::push::Call;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::table::{Row, Ruled};
-use crate::store::Now;
 use crate::telemetry::{clip, dates};
 
 /// Webhooks that one step of a list looks at, ...

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Found, Framer, Operations, Source};
 use crate::net::SocketFile;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, Line};
 
 /// Datagrams of UDP that are taken with one call, and room for each: none is

@@ -3,7 +3,7 @@
 //! yet, and what would need one is refused.
 
 use super::Fault;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// Why an op that changes no metric is not done.
 pub fn refuse(op: &str) -> Fault {

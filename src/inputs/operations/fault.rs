@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::telemetry::{Reason, clip};
+use crate::reason::Reason;
+use crate::telemetry::clip;
 
 /// An operation that was refused: why, and in words for its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Fault, buckets};
 use crate::config::{Address, ForwardTo};
 use crate::exposition::{Format, Kind, unescape, unescape_help};
+use crate::reason::Reason;
 use crate::registry::{Change, Update};
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{OperationStats, Reason, clip};
+use crate::telemetry::{OperationStats, clip};
 
 /// The wait after a failure, doubled each time up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

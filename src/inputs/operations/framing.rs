@@ -12,7 +12,7 @@ use memchr::memchr;
 
 use super::Fault;
 use super::statsd::Piece;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// How deep objects and lists may lie in one another. A message has a list of
 /// bounds or an object of labels in it; the rest is for what is passed over.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Fault;
 use crate::exposition::{LabelText, is_plain_label};
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// A sender's labels, as they were written.
 pub type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;

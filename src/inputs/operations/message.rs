@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use super::Fault;
 use super::buckets::Buckets;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// A message as it was written.
 #[derive(Debug, Default, PartialEq)]

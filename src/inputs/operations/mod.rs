@@ -44,11 +44,13 @@ pub use fault::Fault;
 pub use framing::{Found, Framer};
 pub use sockets::Sockets;
 
+use crate::clock::Now;
 use crate::config::{self, ForwardTo};
+use crate::reason::Reason;
 use crate::registry::{Batch, Change, Update};
-use crate::store::{Now, Store};
+use crate::store::Store;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{OperationStats, Reason, Transport};
+use crate::telemetry::{OperationStats, Transport};
 use extra::Extra;
 use forward::Forward;
 use operation::{Asked, Member, Names, Reader};

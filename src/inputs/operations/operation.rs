@@ -9,8 +9,9 @@ use super::statsd::{self, Gauge};
 use super::{Fault, Found, elsewhere};
 use crate::config;
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
+use crate::reason::Reason;
 use crate::registry::{Change, Update};
-use crate::telemetry::{OWN_PREFIX, Reason};
+use crate::telemetry::OWN_PREFIX;
 
 /// Proxies that an operation may go through. Past that it goes round in a ring.
 pub const MOST_HOPS: i64 = 8;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::exposition::LabelText;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// Values of all sets together: some 32 MB.
 const MOST_VALUES: usize = 1_000_000;

@@ -20,7 +20,7 @@ use std::str;
 use memchr::memchr;
 
 use super::Fault;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// A name with values of one type, as they were written.
 #[derive(Debug, PartialEq)]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Framer, Operations, Source};
 use crate::net::{Connection, Slot};
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, Line};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::coding::CodingError;
 use crate::inputs::door::Rejection;
-use crate::telemetry::{Reason, clip};
+use crate::reason::Reason;
+use crate::telemetry::clip;
 
 /// Why a poll failed.
 #[derive(Debug)]

@@ -19,9 +19,9 @@ use crate::coding::{self, Coding, CodingError};
 use crate::config::{Target, TargetUrl};
 use crate::exposition::{Format, Text};
 use crate::net::Turns;
+use crate::peer::Peer;
+use crate::reason::Reason;
 use crate::redact::redact_url;
-use crate::store::Peer;
-use crate::telemetry::Reason;
 
 /// What Prometheus asks for where it wants text, OpenMetrics left out: text
 /// format 0.0.4 is passed through as it is.

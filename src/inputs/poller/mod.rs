@@ -19,14 +19,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Now;
 use crate::config::{PollExternal, Target};
 use crate::exposition::{Format, sample_lines};
 use crate::inputs::door::{Door, Rejection};
 use crate::net::Turns;
-use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
+use crate::peer::Origin;
+use crate::peer::Peer;
+use crate::reason::Reason;
+use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log;
-use crate::telemetry::{Reason, TargetStats, Telemetry};
-
+use crate::telemetry::{TargetStats, Telemetry};
 use clients::{Clients, LONGEST_KEPT, MOST_KEPT, SharedClient};
 use failure::Failure;
 use fetch::{Fetched, Fetcher};

@@ -10,7 +10,7 @@ use capnp::serialize::NoAllocSliceSegments;
 use super::{Failure, Message};
 use crate::exposition::Text;
 use crate::metric_data_capnp::inbound_metrics;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// More segments than this are refused, as every reader of the format does.
 const MOST_SEGMENTS: u64 = 511;

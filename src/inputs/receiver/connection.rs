@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{Failure, Inbox, Limits, Receiver};
 use crate::config::Format;
 use crate::net::{Connection, PACE_BYTES, PACE_TIME, Pace, SMALL, Slot};
-use crate::store::Peer;
+use crate::peer::Peer;
+use crate::reason::Reason;
+use crate::telemetry::WireFormat;
 use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{Reason, WireFormat};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
 const READ_SIZE: usize = 256 * 1024;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 use crate::telemetry::clip;
 
 /// A message that was refused: why, where, and in words for its sender.

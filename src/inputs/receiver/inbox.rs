@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Failure, Message, capnp, json};
 use crate::config::Format;
 use crate::net::Budget;
-use crate::telemetry::{Reason, WireFormat};
+use crate::reason::Reason;
+use crate::telemetry::WireFormat;
 
 /// The bounds of one connection.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::{Failure, Message};
 use crate::exposition::Text;
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// Finds the end of a document.
 ///

@@ -20,12 +20,16 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Now;
 use crate::config;
 use crate::exposition::Text;
 use crate::inputs::door::{Door, Rejection};
 use crate::net::{Budget, Turns};
-use crate::store::{Change, Now, Origin, Peer, Producer, SectionId, Store, Write};
-use crate::telemetry::{Reason, Received};
+use crate::peer::Origin;
+use crate::peer::Peer;
+use crate::reason::Reason;
+use crate::store::{Change, Producer, SectionId, Store, Write};
+use crate::telemetry::Received;
 
 pub use connection::serve;
 pub use failure::Failure;

@@ -11,7 +11,8 @@ use super::{Failure, Inbox, Limits, Message};
 use crate::config::Format;
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::Budget;
-use crate::telemetry::{Reason, WireFormat};
+use crate::reason::Reason;
+use crate::telemetry::WireFormat;
 
 const MAX_PAYLOAD: usize = 4096;
 

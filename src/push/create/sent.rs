@@ -8,7 +8,7 @@ use super::super::Fault;
 use super::super::aggregate::metrics_of;
 use super::super::families_json::Family;
 use crate::exposition::{FamilyText, Kind, Value, write_help, write_label_value};
-use crate::telemetry::Reason;
+use crate::reason::Reason;
 
 /// A family that was sent, in whatever form.
 #[derive(Debug)]

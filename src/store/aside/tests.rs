@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exposition::{FamilyText, Kind, LabelText, Native, Text};
+use crate::peer::Origin;
 use crate::registry;
-use crate::store::{Limits, Origin, Producer};
+use crate::store::{Limits, Producer};
 
 fn store(bytes: usize) -> Store {
     let limits = Limits {

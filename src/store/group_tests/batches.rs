@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::clock::Now;
+use crate::peer::Origin;
 
 #[test]
 fn a_write_takes_no_series_of_a_family_that_stays() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::Elsewhere;
 use crate::exposition::{Kind, ParseError};
+use crate::reason::Reason;
 
 /// What is wrong with a section's verbatim text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +110,16 @@ impl fmt::Display for Conflict {
                     "family {family} shares names of series with {other} {with}"
                 )
             }
+        }
+    }
+}
+
+impl From<&Suspect> for Reason {
+    fn from(suspect: &Suspect) -> Self {
+        match suspect {
+            Suspect::Text(fault) => Reason::from(fault),
+            Suspect::Reserved { .. } => Reason::ReservedName,
+            Suspect::NoMemory { .. } => Reason::TooManyBytes,
         }
     }
 }

@@ -30,8 +30,10 @@ use bytes::Bytes;
 
 use super::living::Hasher;
 use super::sections::Sections;
-use super::{Change, Now, Origin, Section, SectionId, Snapshot, Store, Write};
+use super::{Change, Section, SectionId, Snapshot, Store, Write};
+use crate::clock::Now;
 use crate::exposition::{Content, FamilyText, Limits, Text, sample_lines};
+use crate::peer::Origin;
 use merge::Merged;
 
 pub use findings::{Clash, Conflict, Findings, Suspect};

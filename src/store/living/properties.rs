@@ -8,9 +8,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::tests::{change_of, push, store, text, update};
+use crate::clock::Now;
 use crate::exposition::{Entry, Families, Format, Kind, Labels, Limits as TextLimits, Parser};
 use crate::registry::{Batch, BucketConflict, Change as Op, Update};
-use crate::store::{Now, Write};
+use crate::store::Write;
 
 /// One head for each family that has samples and no other, and every series
 /// once.

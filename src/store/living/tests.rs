@@ -8,8 +8,9 @@ use super::*;
 use crate::exposition::{
     Content, Kind, LabelText, Limits as TextLimits, Normal, Timestamps, normalize,
 };
+use crate::peer::Origin;
 use crate::registry::{Change as Op, Update};
-use crate::store::{Change, Limits, Origin, Producer, Refused, SectionId, Write};
+use crate::store::{Change, Limits, Producer, Refused, SectionId, Write};
 
 fn store_of(bytes: usize, registry: registry::Limits) -> Store {
     let limits = Limits {

@@ -3,10 +3,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Now;
 use crate::exposition::protobuf::{Limits, decode};
 use crate::exposition::{Content, FamilyText, Kind, Text};
+use crate::peer::Origin;
 use crate::registry;
-use crate::store::{self, Change, Now, Origin, Producer, SectionId, Store, Write};
+use crate::store::{self, Change, Producer, SectionId, Store, Write};
 
 fn store() -> Store {
     let limits = store::Limits {

@@ -1,6 +1,7 @@
 //! Names under escaping schemes, and what OpenMetrics says of families.
 
 use super::*;
+use crate::clock::Now;
 
 #[test]
 fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {

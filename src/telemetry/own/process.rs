@@ -1,8 +1,9 @@
 //! The process, as Prometheus' client libraries show theirs.
 
 use super::ProcessNames;
+use crate::clock::Now;
 use crate::exposition::{Encoder, Kind};
-use crate::store::{Now, Store};
+use crate::store::Store;
 use crate::telemetry::process::Process;
 
 /// Writes what the operating system says. An app's series of the same name

@@ -1,12 +1,14 @@
-//! The time, as a value.
+//! Time as a value. The core takes it as a parameter and reads no clock itself.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// One moment, on two clocks: `wall` is for people and for timestamps, and may
-/// be set back; `tick` is for waiting, and never runs backwards.
+/// The current time on two clocks. `wall` is for people and timestamps and can be
+/// set back; `tick` is for durations and never runs backwards.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
+    /// Civil time.
     pub wall: SystemTime,
+    /// Monotonic time.
     pub tick: Instant,
 }
 
@@ -19,7 +21,7 @@ impl Now {
         }
     }
 
-    /// The moment so much later.
+    /// The time `passed` later.
     #[must_use]
     pub fn after(self, passed: Duration) -> Self {
         Now {
@@ -28,19 +30,20 @@ impl Now {
         }
     }
 
-    /// How long ago `earlier` was, seen from this moment.
+    /// The time since `earlier`; zero if `earlier` is later than `self`.
     pub fn since(self, earlier: Now) -> Duration {
         self.tick.saturating_duration_since(earlier.tick)
     }
 
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; 0 for an earlier wall clock.
     pub fn unix_millis(self) -> u128 {
         self.wall
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |passed| passed.as_millis())
     }
 
-    /// Seconds since 1970, as timestamps of metrics are.
+    /// Seconds since 1970, the unit of timestamps in metrics; 0 for an earlier
+    /// wall clock.
     pub fn unix_seconds(self) -> f64 {
         self.wall
             .duration_since(SystemTime::UNIX_EPOCH)

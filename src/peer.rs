@@ -1,0 +1,54 @@
+//! Who sent a message, and to which listener.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where a message came from: the listener and the sender.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The address or path of the listener; for a polled target,
+    /// `external_poll: host:port`.
+    pub source: Arc<str>,
+    /// The sender.
+    pub peer: Peer,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Origin {
+            source: Arc::from(""),
+            peer: Peer::Unknown,
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The remote address.
+    Tcp(SocketAddr),
+    /// A process on this machine.
+    Unix {
+        /// `None` if the kernel does not report it.
+        pid: Option<i32>,
+        /// The user that the process runs as.
+        uid: u32,
+    },
+    /// The transport names no sender.
+    Unknown,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(f),
+            Peer::Unix {
+                pid: Some(pid),
+                uid,
+            } => write!(f, "pid {pid}, uid {uid}"),
+            Peer::Unix { pid: None, uid } => write!(f, "uid {uid}"),
+            Peer::Unknown => f.write_str("unknown"),
+        }
+    }
+}
