@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::client::{Body, Client};
 use crate::data::{Expected, Given};
 use crate::servers::Server;
-use crate::support::figures::{percentile, wait_for_quiet};
+use bench::figures::{percentile, wait_for_quiet};
 
 /// Scrapers where it is said that there are many.
 pub const MANY: usize = 8;

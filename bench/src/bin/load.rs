@@ -1,19 +1,16 @@
 //! A load generator: pushes many apps' metrics into a proxy as fast as it
 //! takes them, scrapes them back, and prints what it measured as Markdown.
 //!
-//! `benches/main_job` builds both and runs it. By itself it starts the proxy
+//! `bench/main_job` builds both and runs it. By itself it starts the proxy
 //! that was built beside it, on free ports of the loopback; with `--tcp`,
 //! `--unix` and `--http` it uses one that runs. A push counts once the proxy
 //! has closed the connection after reading it, and the proxy's own count of
 //! stored messages must agree with ours in the end.
 
-#[path = "../benches/support/mod.rs"]
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,9 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use support::figures::{median, resident_bytes};
-use support::payload::{app_text, capnp_message, json_document};
-use support::proxy::{Addresses, Proxy};
+use bench::figures::{median, resident_bytes};
+use bench::payload::{app_text, capnp_message, json_document};
+use bench::proxy::{self, Addresses, Proxy};
 
 #[derive(Parser)]
 #[command(about = "Pushes and scrapes as fast as the proxy takes it, and prints the figures.")]
@@ -380,19 +377,7 @@ fn scrape(address: &str, headers: &str) -> Result<Vec<u8>> {
 fn start(arguments: &Arguments) -> Result<Proxy> {
     let program = match &arguments.proxy {
         Some(path) => path.clone(),
-        None => beside_this_program()?,
+        None => proxy::beside_this_program()?,
     };
     Proxy::start(&program, arguments.worker_threads, "")
-}
-
-fn beside_this_program() -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let dir = this.parent().and_then(Path::parent);
-    let program = dir.context("no directory")?.join("exporter-proxy");
-    ensure!(
-        program.exists(),
-        "{} is not built: run `cargo build --release` first",
-        program.display()
-    );
-    Ok(program)
 }

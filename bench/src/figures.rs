@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// The median.
+/// The median; NaN without values.
 pub fn median(values: Vec<f64>) -> f64 {
     percentile(values, 0.5)
 }
 
-/// The value that the given part of all values do not exceed; not a number
-/// where there is none.
+/// The value that `part` (0 to 1) of all values do not exceed; NaN without values.
 pub fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * part) as usize;
@@ -20,7 +19,11 @@ pub fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     values.get(rank.min(last)).copied().unwrap_or(f64::NAN)
 }
 
-/// Resident memory of a process.
+/// Resident memory of a process, in bytes.
+///
+/// # Errors
+///
+/// If the process is gone.
 pub fn resident_bytes(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -34,9 +37,12 @@ pub fn resident_bytes(pid: u32) -> Result<f64> {
 /// How long [`wait_for_quiet`] waits at most.
 const LOUD: Duration = Duration::from_secs(1);
 
-/// Waits until nothing but the caller is at work on this machine, so that what
-/// a server does after its turn (Go's collector frees memory for a while) is
-/// not counted against the next one. A machine that stays busy is used as it is.
+/// Waits until this machine is idle, for at most a second. What a server does after its turn (Go's
+/// collector frees memory for a while) must not count against the next one.
+///
+/// # Errors
+///
+/// If `/proc/stat` cannot be read.
 pub fn wait_for_quiet() -> Result<()> {
     const WINDOW: Duration = Duration::from_millis(50);
     // Of 5 a core.
@@ -54,7 +60,7 @@ pub fn wait_for_quiet() -> Result<()> {
     Ok(())
 }
 
-/// Hundredths of a second that all cores have worked.
+/// Busy time of all cores since boot, in hundredths of a second.
 fn busy_ticks() -> Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().unwrap_or_default();
@@ -65,7 +71,7 @@ fn busy_ticks() -> Result<u64> {
         .collect();
     // user, nice, system, idle, iowait, irq, softirq: see proc(5).
     let [user, nice, system, _, _, irq, softirq, ..] = ticks[..] else {
-        bail!("/proc/stat does not tell of the processors");
+        bail!("/proc/stat has no line for all processors");
     };
     Ok(user + nice + system + irq + softirq)
 }

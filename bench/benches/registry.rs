@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench::figures::median;
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Kind, LabelText};
 use exporter_proxy::registry::{Batch, Change, Limits as Living, Registry, Update};
@@ -21,6 +22,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("memory") {
         return measure_memory(&arguments.next().unwrap_or_default());
+    }
+    if !bench::is_measuring() {
+        return;
     }
     println!("| What | Figure |\n| --- | --- |");
     memory("counter");
@@ -158,7 +162,7 @@ fn additions(living: usize) {
                 }
             }));
         }
-        let [ours, plain] = [ours, plain].map(|times| middle(times) * 1e9 / AT_ONCE as f64);
+        let [ours, plain] = [ours, plain].map(|times| median(times) * 1e9 / AT_ONCE as f64);
         println!(
             "| an addition, {living} series, batches of {size} | {ours:.0} ns ({plain:.0} ns in a plain map) |"
         );
@@ -225,15 +229,15 @@ fn scrape(step: usize, what: &str) {
     );
     println!(
         "| scrape, 1 % changed {what}: the snapshot alone | {} |",
-        shown(middle(flush))
+        shown(median(flush))
     );
     println!(
         "| scrape, 1 % changed {what}, text | {} |",
-        shown(middle(text))
+        shown(median(text))
     );
     println!(
         "| scrape, 1 % changed {what}, gzip on one core | {} |",
-        shown(middle(gzip))
+        shown(median(gzip))
     );
 }
 
@@ -255,7 +259,7 @@ fn operations() {
         }
         100_000.0 / start.elapsed().as_secs_f64()
     };
-    let alone = middle((0..ROUNDS).map(|_| run()).collect());
+    let alone = median((0..ROUNDS).map(|_| run()).collect());
     println!("| additions a second through the store, in batches of 100 | {alone:.0} |");
     let stop = std::sync::atomic::AtomicBool::new(false);
     let scraped = std::thread::scope(|scope| {
@@ -265,7 +269,7 @@ fn operations() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        let rate = middle((0..ROUNDS).map(|_| run()).collect());
+        let rate = median((0..ROUNDS).map(|_| run()).collect());
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         rate
     });
@@ -284,9 +288,4 @@ fn time<T>(work: impl FnOnce() -> T) -> f64 {
     let start = Instant::now();
     black_box(work());
     start.elapsed().as_secs_f64()
-}
-
-fn middle(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use anyhow::{Context, Result, ensure};
 use flate2::bufread::GzDecoder;
 
-use crate::support::payload::{FIRST_VALUE, app_text};
+use bench::payload::{FIRST_VALUE, app_text};
 
 /// Families of each section where all sections have the same.
 const SAME_FAMILIES: usize = 10;

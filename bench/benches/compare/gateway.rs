@@ -13,9 +13,9 @@ use crate::cases::Setup;
 use crate::client::{Body, Client};
 use crate::measure::{Coding, Effort};
 use crate::servers::{PUSHGATEWAY, Server};
-use crate::support::figures::{median, percentile, resident_bytes, wait_for_quiet};
-use crate::support::payload::app_text;
-use crate::support::proxy::Proxy;
+use bench::figures::{median, percentile, resident_bytes, wait_for_quiet};
+use bench::payload::app_text;
+use bench::proxy::Proxy;
 
 /// Groups that are replaced, and series in each.
 const GROUPS: usize = 1_000;

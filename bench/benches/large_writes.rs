@@ -2,7 +2,7 @@
 //! series comes into a store that holds 9 MB already, while one thread takes
 //! snapshots and another pushes a small group, both without pause.
 //!
-//! `cargo bench --bench large_writes` prints Markdown.
+//! `cargo bench -p bench --bench large_writes` prints Markdown.
 
 use std::fmt::Write as _;
 use std::hash::RandomState;
@@ -18,10 +18,7 @@ use exporter_proxy::registry;
 use exporter_proxy::store::{Change, Limits, Others, Producer, SectionId, Store, Write};
 
 fn main() {
-    // `cargo test --all-targets` runs this without, unoptimized: only to see
-    // that it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("nothing is measured without --bench");
+    if !bench::is_measuring() {
         return;
     }
     println!(

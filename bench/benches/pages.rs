@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 
+use bench::figures::median;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -21,6 +22,9 @@ use exporter_proxy::store::{Change, Limits, Producer, SectionId, Store, Write as
 const ROUNDS: usize = 21;
 
 fn main() {
+    if !bench::is_measuring() {
+        return;
+    }
     println!("| Case | What | Pages | Plain map | Ratio |\n| --- | --- | --- | --- | --- |");
     for (apps, series) in [(1_000, 100), (20_000, 5), (100, 10_000)] {
         Bench::new(apps, series).run();
@@ -97,10 +101,10 @@ impl Bench {
         black_box(self.store.snapshot().gzip());
         let app = self.apps / 2;
         let text = self.text(app);
-        let pages = median(|| self.push_pages(app, &text.clone()));
+        let pages = median_call(|| self.push_pages(app, &text.clone()));
         let plain = {
             let map = &mut self.map;
-            median(|| {
+            median_call(|| {
                 map.insert(format!("load_{app:05}"), text.bytes().clone());
             })
         };
@@ -133,13 +137,13 @@ impl Bench {
             }
             self.row(
                 &format!("text, {name} changed"),
-                middle(identity),
-                middle(plain_identity),
+                median(identity),
+                median(plain_identity),
             );
             self.row(
                 &format!("gzip, {name} changed"),
-                middle(gzip),
-                middle(plain_gzip),
+                median(gzip),
+                median(plain_gzip),
             );
         }
     }
@@ -183,12 +187,7 @@ fn time<T>(work: impl FnOnce() -> T) -> f64 {
 }
 
 /// The median time of one call, each measured over a hundred.
-fn median(mut work: impl FnMut()) -> f64 {
+fn median_call(mut work: impl FnMut()) -> f64 {
     let rounds = (0..ROUNDS).map(|_| time(|| (0..100).for_each(|_| work())) / 100.0);
-    middle(rounds.collect())
-}
-
-fn middle(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median(rounds.collect())
 }

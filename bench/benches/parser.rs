@@ -1,5 +1,5 @@
 //! What reading exposition text costs, beside others on the same bytes:
-//! `cargo bench --bench parser`. Prints a Markdown table.
+//! `cargo bench -p bench --bench parser`. Prints a Markdown table.
 //!
 //! Every round runs each reader once, in turn, so that what else the machine
 //! does falls on all of them.
@@ -20,9 +20,7 @@ const SLOW_ROUNDS: usize = 3;
 type Reader = fn(&[String]) -> usize;
 
 fn main() {
-    // `cargo test --all-targets` runs this without, unoptimized: only to see
-    // that it builds.
-    if !std::env::args().any(|arg| arg == "--bench") {
+    if !bench::is_measuring() {
         return;
     }
     let texts: Vec<String> = (0..APPS).map(app).collect();

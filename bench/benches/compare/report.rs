@@ -7,7 +7,7 @@ use crate::cases::{Outcome, Setup};
 use crate::measure::{Change, Coding, MANY, Who};
 use crate::pushes::{Pace, PushTimes, Pushes};
 use crate::servers::{GZIP, NGINX, PROMETHEUS, PUSHGATEWAY};
-use crate::support::figures::percentile;
+use bench::figures::percentile;
 
 /// Bytes of a megabyte here.
 const MB: f64 = 1e6;
@@ -55,7 +55,7 @@ pub fn head(setup: &Setup, quick: bool) {
     if !missing.is_empty() {
         println!(
             "\n**Missing, and not compared: Debian's packages {}.** Installing them may start \
-             their servers; benches/README.md tells how to install them without that.",
+             their servers; bench/README.md tells how to install them without that.",
             missing.join(", ")
         );
     }

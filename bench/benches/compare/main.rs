@@ -4,11 +4,8 @@
 //! in one run, on free ports of the loopback, with the same data, and take
 //! turns under the same client. Prints Markdown.
 //!
-//! `cargo bench --bench compare`, with `-- --help` for its options;
-//! `benches/README.md` tells what the figures mean.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! `cargo bench -p bench --bench compare`, with `-- --help` for its options;
+//! `bench/README.md` explains the figures.
 
 mod cases;
 mod client;
@@ -24,6 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use bench::proxy;
 use clap::Parser;
 
 use crate::cases::{CASES, Case, Setup};
@@ -50,7 +48,7 @@ struct Arguments {
     /// Worker threads of the proxy: exporter.worker_threads
     #[arg(long, default_value_t = 2)]
     worker_threads: usize,
-    /// The proxy to measure [default: the one that cargo has just built]
+    /// The proxy to measure [default: built in release mode]
     #[arg(long)]
     proxy: Option<PathBuf>,
     /// Given by `cargo bench`; without it nothing is measured
@@ -61,7 +59,9 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if !arguments.bench {
-        println!("nothing is measured without --bench, which `cargo bench --bench compare` gives");
+        println!(
+            "nothing is measured without --bench, which `cargo bench -p bench --bench compare` passes"
+        );
         return Ok(());
     }
     let chosen =
@@ -80,9 +80,10 @@ fn main() -> Result<()> {
     let with_gateway = chosen(GATEWAY);
     let begin = Instant::now();
     let mut setup = Setup {
-        program: arguments
-            .proxy
-            .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_exporter-proxy"))),
+        program: match arguments.proxy {
+            Some(path) => path,
+            None => proxy::build()?,
+        },
         worker_threads: arguments.worker_threads,
         effort: Effort {
             rounds: arguments.rounds.max(1),

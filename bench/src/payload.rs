@@ -1,10 +1,9 @@
-//! What load generators and benchmarks push: exposition text of about 93 bytes
-//! a series, and the messages that carry it.
+//! Texts to push, about 93 bytes a series, and the messages that carry them.
 
 use std::fmt::Write;
 
-/// The value of an app's first series. All values that are ever shown have as
-/// many digits, so that a text keeps its length when its values change.
+/// Value of an app's first series. All values have as many digits, so that a text keeps its length
+/// when its values change.
 pub const FIRST_VALUE: u64 = 1_234_567;
 
 /// One family of `series` series, whose values grow with `version`.
@@ -22,7 +21,7 @@ pub fn app_text(app: &str, series: usize, version: u64) -> String {
     text
 }
 
-/// The document a sender of JSON writes.
+/// The JSON document that carries a text.
 pub fn json_document(app: &str, text: &str) -> Vec<u8> {
     serde_json::json!({ app: text }).to_string().into_bytes()
 }

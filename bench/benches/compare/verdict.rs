@@ -6,7 +6,7 @@ use crate::gateway::{Gateway, Rate};
 use crate::measure::{Change, Coding, Who};
 use crate::pushes::{Pace, PushTimes, Way};
 use crate::report::{p99_ratio, times};
-use crate::support::figures::percentile;
+use bench::figures::percentile;
 
 /// A demand: a figure, and what it must at least or at most be.
 struct Row {

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 
 use crate::client::{Body, Client};
 use crate::data::Given;
-use crate::support::figures::resident_bytes;
-use crate::support::payload::capnp_message;
-use crate::support::proxy::Proxy;
+use bench::figures::resident_bytes;
+use bench::payload::capnp_message;
+use bench::proxy::Proxy;
 
 /// For a server to begin, or to end when told.
 const PATIENCE: Duration = Duration::from_secs(30);

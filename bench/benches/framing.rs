@@ -1,10 +1,7 @@
 //! How fast messages are cut out of a stream and decoded, beside parsing the
 //! same bytes into a `serde_json::Value`. Prints Markdown.
 //!
-//! `cargo bench --bench framing`. One core, no sockets, nothing stored.
-
-#[path = "support/mod.rs"]
-mod support;
+//! `cargo bench -p bench --bench framing`. One core, no sockets, nothing stored.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,8 +11,8 @@ use exporter_proxy::config::Format;
 use exporter_proxy::inputs::receiver::{Inbox, Limits};
 use exporter_proxy::net::Budget;
 
-use support::figures::median;
-use support::payload::{app_text, capnp_message, json_document};
+use bench::figures::median;
+use bench::payload::{app_text, capnp_message, json_document};
 
 /// Messages in a stream, each of a text of 9.3 KB.
 const MESSAGES: usize = 200;
@@ -31,8 +28,7 @@ const ROUNDS: usize = 15;
 type Run<'s> = Box<dyn Fn() -> usize + 's>;
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("nothing is measured without --bench, which `cargo bench --bench framing` gives");
+    if !bench::is_measuring() {
         return;
     }
     let texts: Vec<(String, String)> = (0..MESSAGES)

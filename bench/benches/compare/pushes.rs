@@ -10,7 +10,7 @@ use crate::client::{Body, Client};
 use crate::data::Given;
 use crate::measure::{Coding, Contestant, Effort, MANY, Who, scrape_together};
 use crate::servers::{Server, push_alone_tcp, push_alone_unix, put};
-use crate::support::payload::json_document;
+use bench::payload::json_document;
 
 /// How often each scraper scrapes.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);

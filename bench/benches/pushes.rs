@@ -1,5 +1,5 @@
 //! What a push over HTTP costs once its body is there: from the bytes of a
-//! body to what the store exposes. `cargo bench --bench pushes` prints Markdown.
+//! body to what the store exposes. `cargo bench -p bench --bench pushes` prints Markdown.
 //!
 //! Every push brings other values of the series that its group has already, as
 //! most do. One core, no sockets, nobody scrapes.
@@ -7,9 +7,6 @@
 //! With `-- one 20` or `-- many 20`, one shape is pushed so many times to all
 //! groups and nothing is printed: to be counted from outside, as by
 //! `perf stat -e instructions:u`.
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::fmt::Write;
 use std::hash::RandomState;
@@ -23,8 +20,9 @@ use exporter_proxy::peer::Origin;
 use exporter_proxy::push::{Body, Group, Intake, Method, Sender};
 use exporter_proxy::registry;
 use exporter_proxy::store::{Limits, Store};
-use support::figures::median;
-use support::payload::{FIRST_VALUE, app_text};
+
+use bench::figures::median;
+use bench::payload::{FIRST_VALUE, app_text};
 
 const GROUPS: usize = 1_000;
 const SERIES: usize = 100;
@@ -41,10 +39,7 @@ const SHAPES: [(&str, &str, Shape); 2] = [
 ];
 
 fn main() {
-    // `cargo test --all-targets` runs this without, unoptimized: only to see
-    // that it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("nothing is measured without --bench, which `cargo bench --bench pushes` gives");
+    if !bench::is_measuring() {
         return;
     }
     let mut arguments = std::env::args().skip(1);

@@ -1,4 +1,4 @@
-//! Starts the proxy on free ports of the loopback, and ends it by its process.
+//! Starts the proxy on free ports of the loopback, and kills it when it is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,31 +6,77 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// Where a proxy listens.
+/// Builds the proxy in release mode and returns its path.
+///
+/// # Errors
+///
+/// If the build fails. Cargo's own messages go to stderr.
+pub fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release"])
+        .args(["--package", "exporter-proxy", "--bin", "exporter-proxy"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("running cargo build")?;
+    ensure!(status.success(), "building the proxy failed");
+    beside_this_program()
+}
+
+/// Path of the proxy in the target directory of the running program.
+///
+/// # Errors
+///
+/// If the proxy is not there.
+pub fn beside_this_program() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    // Benchmarks are in `release/deps`, load generators in `release`.
+    let dir = this
+        .ancestors()
+        .skip(1)
+        .find(|dir| !dir.ends_with("deps"))
+        .context("this program is in no directory")?;
+    let program = dir.join("exporter-proxy");
+    ensure!(
+        program.exists(),
+        "{} is not built: run `cargo build --release` first",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// Addresses that a proxy listens on.
 #[derive(Clone, Debug)]
 pub struct Addresses {
+    /// TCP receiver, as `host:port`.
     pub tcp: String,
+    /// Unix receiver.
     pub unix: PathBuf,
+    /// Listener for scrapes, as `host:port`.
     pub http: String,
-    /// Where pushes over HTTP are taken.
+    /// Listener for pushes over HTTP, as `host:port`.
     pub push: String,
 }
 
-/// A proxy that was started here, and is ended with this value.
+/// A proxy started by [`Proxy::start`]; dropping it kills the process.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
+    /// Addresses it listens on.
     pub addresses: Addresses,
     /// Holds the configuration and the socket.
     _dir: TempDir,
 }
 
 impl Proxy {
-    /// Starts `program` with `more` tables in its configuration. Fails with
-    /// the program's own words where it refuses them.
+    /// Starts `program` with `more` tables in its configuration.
+    ///
+    /// # Errors
+    ///
+    /// If it does not become ready; the error quotes its log.
     pub fn start(program: &Path, worker_threads: usize, more: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let unix = dir.path().join("receiver.sock");
@@ -67,11 +113,12 @@ impl Proxy {
         Ok(proxy)
     }
 
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The log tells which ports were chosen.
+    /// Reads the chosen ports from the log.
     fn read_addresses(&mut self, mut log: impl BufRead + Send + 'static) -> Result<()> {
         let mut said = String::new();
         let mut line = String::new();
@@ -83,7 +130,7 @@ impl Proxy {
             } else if let Some((_, address)) = line.split_once("receiving on TCP socket ") {
                 self.addresses.tcp = address.trim().to_owned();
             } else if line.contains("] ready") {
-                // The rest of the log is read so that writing it never waits.
+                // Drain the rest of the log, so that the proxy never blocks on writing it.
                 thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
                 return Ok(());
             }

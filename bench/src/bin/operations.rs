@@ -3,18 +3,15 @@
 //! a line each.
 //!
 //! ```text
-//! cargo build --release --bin exporter-proxy --example operations
-//! target/release/examples/operations stream
-//! target/release/examples/operations udp --rate 100000
-//! target/release/examples/operations scrape
+//! cargo build --release -p exporter-proxy -p bench
+//! target/release/operations stream
+//! target/release/operations udp --rate 100000
+//! target/release/operations scrape
 //! ```
 //!
 //! By itself it starts the proxy that was built beside it, on free ports of the
 //! loopback; with `--http` and `--to` it uses one that runs, and looks at the
 //! difference to what that has counted before.
-
-#[path = "../benches/support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
@@ -30,8 +27,8 @@ use clap::{Parser, ValueEnum};
 use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use tempfile::TempDir;
 
-use support::figures::{percentile, resident_bytes};
-use support::proxy::Proxy;
+use bench::figures::{percentile, resident_bytes};
+use bench::proxy::{self, Proxy};
 
 #[derive(Parser)]
 #[command(about = "Sends operations as fast as the proxy takes them, and prints the figures.")]
@@ -171,12 +168,10 @@ fn start(arguments: &Arguments) -> Result<Target> {
             to: to.clone(),
         });
     }
-    let beside = || -> Result<PathBuf> {
-        let own = std::env::current_exe()?;
-        let dir = own.ancestors().nth(2).context("target/release/examples")?;
-        Ok(dir.join("exporter-proxy"))
+    let program = match &arguments.proxy {
+        Some(path) => path.clone(),
+        None => proxy::beside_this_program()?,
     };
-    let program = arguments.proxy.clone().map_or_else(beside, Ok)?;
     let dir = tempfile::tempdir()?;
     let unix = dir.path().join("operations.sock");
     let udp = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;

@@ -1,0 +1,19 @@
+//! Shared parts of the load generators (`src/bin/`) and the benchmarks (`benches/`).
+//!
+//! - [`payload`]: what they push
+//! - [`proxy`]: starts the proxy on free ports
+//! - [`figures`]: statistics of measured times, and of processes
+
+pub mod figures;
+pub mod payload;
+pub mod proxy;
+
+/// Whether this run measures: only under `cargo bench`, which passes `--bench`.
+/// `cargo test` also runs benchmarks, unoptimized, to see that they start.
+pub fn is_measuring() -> bool {
+    let measuring = std::env::args().any(|argument| argument == "--bench");
+    if !measuring {
+        println!("nothing is measured without --bench, which `cargo bench` passes");
+    }
+    measuring
+}
