@@ -143,6 +143,22 @@ impl App {
         })
     }
 
+    /// Bound address of `/metrics`, as `host:port`.
+    pub fn scrape_address(&self) -> String {
+        self.http.address()
+    }
+
+    /// Bound address for pushes over HTTP, as `host:port` or as the path of a Unix socket. `None` if
+    /// pushes are off.
+    pub fn push_address(&self) -> Option<String> {
+        match &self.push {
+            Some(listener) => Some(listener.address()),
+            None => self
+                .takes_pushes_where_scraped()
+                .then(|| self.scrape_address()),
+        }
+    }
+
     /// Serves until `told`, then lets what has begun finish.
     pub async fn run(self, told: impl Future<Output = ()>) {
         self.announce();
