@@ -11,7 +11,7 @@ pub struct Bounds {
     pub held: usize,
     /// Bytes of unfinished messages.
     pub received: usize,
-    /// Bytes of bodies being received.
+    /// Bytes of HTTP bodies being received.
     pub pushed: usize,
     /// Bytes of parts of `/metrics` that wait to be sent.
     pub copied: usize,

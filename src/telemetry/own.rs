@@ -87,7 +87,7 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
         ),
         (
             "exporter_proxy_connections_accepted_total",
-            "Connections accepted.",
+            "Connections accepted, by listener.",
             |stats| stats.accepted.value(),
         ),
     ];
@@ -112,12 +112,12 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
     let levels: [LevelFamily; 2] = [
         (
             "exporter_proxy_connections_max",
-            "Maximum of connections open at once; 0 if nothing listens.",
+            "Limit on open connections; 0 if the listener is off.",
             ListenerStats::max,
         ),
         (
             "exporter_proxy_connections_open",
-            "Open connections.",
+            "Open connections, by listener.",
             ListenerStats::open,
         ),
     ];
@@ -180,7 +180,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let forwarded = out.family(
         "exporter_proxy_operations_forwarded_total",
         Kind::Counter,
-        "Operations to send on, by result: ok, or the reason for failure.",
+        "Operations to forward, by result: ok, or the reason for failure.",
     );
     for (result, count) in stats.forwarded.counts() {
         forwarded.sample(&[("result", result)], count as f64);
@@ -188,7 +188,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let bytes = out.family(
         "exporter_proxy_operations_received_bytes_total",
         Kind::Counter,
-        "Bytes of operation messages.",
+        "Bytes of operations received, by transport.",
     );
     for (transport, count) in stats.bytes() {
         bytes.sample(&[("transport", transport.as_str())], count as f64);
@@ -196,7 +196,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     let total = out.family(
         "exporter_proxy_operations_total",
         Kind::Counter,
-        "Operation messages, by result: ok, or the reason for refusal.",
+        "Operations and StatsD lines, by transport and by result: ok, or the reason for rejection.",
     );
     for (transport, result, count) in results {
         let labels = [("result", result), ("transport", transport.as_str())];
@@ -216,7 +216,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_poll_duration_seconds",
         Kind::Gauge,
-        "Duration of the last poll.",
+        "Duration of the last poll in seconds.",
     );
     for (name, polls) in &targets {
         if polls.success.is_some() {
@@ -235,7 +235,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_poll_samples",
         Kind::Gauge,
-        "Samples of the target's last text.",
+        "Samples in the target's last text.",
     );
     for (name, polls) in &targets {
         family.sample(&[("target", name)], polls.samples as f64);
@@ -253,7 +253,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_polls_total",
         Kind::Counter,
-        "Polls by result: ok, or the reason for failure.",
+        "Polls, by target and by result: ok, or the reason for failure.",
     );
     for (name, polls) in &targets {
         for (result, count) in &polls.results {
@@ -266,7 +266,7 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_push_body_bytes_total",
         Kind::Counter,
-        "Bytes of the bodies of pushes over HTTP, as sent.",
+        "Bytes of the bodies of pushes over HTTP, before decompression.",
     );
     for (method, bytes) in telemetry.pushes.bytes() {
         family.sample(&[("method", method)], bytes as f64);
@@ -286,7 +286,7 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_pushes_total",
         Kind::Counter,
-        "Pushes over HTTP, by result: ok, or the reason for failure.",
+        "Pushes over HTTP, by method and by result: ok, or the reason for rejection.",
     );
     for (method, result, count) in telemetry.pushes.counts() {
         family.sample(&[("method", method), ("result", result)], count as f64);
@@ -301,12 +301,12 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
     let families: [ReceivedFamily; 2] = [
         (
             "exporter_proxy_received_bytes_total",
-            "Bytes of pushed messages, by result: ok, or the reason for failure.",
+            "Bytes of messages at the receivers, by result: ok, or the reason for rejection.",
             Received::bytes,
         ),
         (
             "exporter_proxy_received_messages_total",
-            "Pushed messages, by result: ok, or the reason for failure.",
+            "Messages at the receivers, by result: ok, or the reason for rejection.",
             Received::messages,
         ),
     ];
@@ -340,7 +340,7 @@ fn webhooks(out: &mut Encoder, stats: &WebhookStats) {
     let family = out.family(
         "exporter_proxy_webhooks_refused_total",
         Kind::Counter,
-        "Webhooks that were refused, by result: the reason.",
+        "Webhooks rejected; the result is the reason.",
     );
     for (kind, reason, count) in stats.refused() {
         family.sample(&[("kind", kind), ("result", reason)], count as f64);
@@ -348,7 +348,7 @@ fn webhooks(out: &mut Encoder, stats: &WebhookStats) {
     let family = out.family(
         "exporter_proxy_webhooks_total",
         Kind::Counter,
-        "Webhooks that were taken. One that tells of several alerts counts for each of their names.",
+        "Webhooks accepted. A webhook with several alerts counts once for each alert name and status.",
     );
     for (labels, count) in stats.taken() {
         let labels = [

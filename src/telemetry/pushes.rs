@@ -68,7 +68,7 @@ impl PushMethod {
 #[derive(Debug, Default)]
 pub struct Pushes {
     rows: [Row; PushMethod::ALL.len()],
-    /// Bytes of bodies being received.
+    /// Bytes of HTTP bodies being received.
     pub buffered: Arc<Level>,
     /// Successful pushes that came again, and did not count again.
     pub repeated: Counter,

@@ -23,7 +23,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     let mut all = vec![
         Bounded {
             name: "exporter_proxy_aggregated_families",
-            help: "Families that the proxy adds up, from aggregated pushes, operations, /create and /update.",
+            help: "Aggregated families, from aggregated pushes, operations, /create and /update.",
             value: aggregated.families,
             max_name: "exporter_proxy_aggregated_families_max",
             setting: "push.max_families",
@@ -31,7 +31,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_aggregated_series",
-            help: "Series of aggregated families.",
+            help: "Series of all aggregated families.",
             value: aggregated.series,
             max_name: "exporter_proxy_aggregated_series_max",
             setting: "push.max_series",
@@ -55,7 +55,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_held_bytes",
-            help: "Approximate memory of all exposed text and the index of its series, without the proxy's own metrics.",
+            help: "Approximate memory in bytes of all exposed text and the index of its series, without the proxy's own metrics.",
             value: totals.held,
             max_name: "exporter_proxy_held_max_bytes",
             setting: "exposition.max_total",
@@ -63,7 +63,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_push_buffered_bytes",
-            help: "Bytes of bodies being received.",
+            help: "Bytes of HTTP bodies being received.",
             value: telemetry.pushes.buffered.value(),
             max_name: "exporter_proxy_push_buffered_max_bytes",
             setting: "push.max_buffered",
@@ -79,7 +79,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_receive_buffered_bytes",
-            help: "Bytes of unfinished messages.",
+            help: "Bytes of unfinished messages at the receivers.",
             value: telemetry.buffered.value(),
             max_name: "exporter_proxy_receive_buffered_max_bytes",
             setting: "receiver.max_buffered",
@@ -87,7 +87,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_scrape_copied_bytes",
-            help: "Answers to /metrics?app= and ?name[]= and /apps/NAME/metrics that wait to be sent.",
+            help: "Bytes of responses to /metrics?app=, /metrics?name[]= and /apps/NAME/metrics that wait to be sent.",
             value: telemetry.copied.value(),
             max_name: "exporter_proxy_scrape_copied_max_bytes",
             setting: "fixed",
@@ -95,7 +95,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_webhooks_kept",
-            help: "Webhooks that /webhooks can show.",
+            help: "Webhooks kept for /webhooks.",
             value: telemetry.webhooks.kept.value(),
             max_name: "exporter_proxy_webhooks_kept_max",
             setting: "push.max_webhooks",
@@ -103,7 +103,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
         },
         Bounded {
             name: "exporter_proxy_webhooks_kept_bytes",
-            help: "Bytes of the webhooks that are kept.",
+            help: "Bytes of the webhooks kept for /webhooks.",
             value: telemetry.webhooks.kept_bytes.value(),
             max_name: "exporter_proxy_webhooks_kept_max_bytes",
             setting: "push.max_webhook_bytes",
@@ -113,7 +113,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     if telemetry.operations.is_used() {
         all.push(Bounded {
             name: "exporter_proxy_operations_forward_queued_bytes",
-            help: "Operations that wait to be sent on.",
+            help: "Bytes of operations waiting to be forwarded.",
             value: telemetry.operations.queued.value(),
             max_name: "exporter_proxy_operations_forward_queued_max_bytes",
             setting: "operations.forward_queue",
@@ -123,7 +123,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     for bounded in all {
         out.family(bounded.name, Kind::Gauge, bounded.help)
             .sample(&[], bounded.value as f64);
-        let help = format!("Bound: {}.", bounded.setting);
+        let help = format!("Limit of {}: {}.", bounded.name, bounded.setting);
         out.family(bounded.max_name, Kind::Gauge, &help)
             .sample(&[], bounded.max as f64);
     }

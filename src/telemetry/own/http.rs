@@ -9,7 +9,7 @@ pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_http_request_duration_seconds",
         Kind::Histogram,
-        "Time from a request's head until its response was ready.",
+        "Time in seconds from the head of a request until its response is ready.",
     );
     for (handler, stats) in &requests {
         let (counts, sum) = stats.durations.read();
@@ -18,7 +18,7 @@ pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_http_requests_total",
         Kind::Counter,
-        "HTTP requests answered.",
+        "HTTP requests answered, by handler and status code.",
     );
     for (handler, stats) in &requests {
         for (code, count) in &stats.answers {
@@ -39,7 +39,7 @@ pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_scrape_duration_seconds",
         Kind::Histogram,
-        "Time from a scrape's request until its whole response was written to the connection.",
+        "Time in seconds from the request of a scrape until its whole response is written to the connection.",
     )
     .histogram(&[], &BOUNDS, &counts, sum);
     let encodings = [
@@ -49,7 +49,7 @@ pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_scrape_sent_bytes_total",
         Kind::Counter,
-        "Bytes of the bodies of answered scrapes, as sent.",
+        "Bytes of the bodies of /metrics, as sent, by content coding.",
     );
     for (encoding, stats) in encodings {
         family.sample(&[("encoding", encoding)], stats.bytes.value() as f64);
@@ -57,7 +57,7 @@ pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_scrapes_total",
         Kind::Counter,
-        "Scrapes of /metrics that were answered, by content coding.",
+        "Scrapes of /metrics answered, by content coding.",
     );
     for (encoding, stats) in encodings {
         family.sample(&[("encoding", encoding)], stats.count.value() as f64);

@@ -17,7 +17,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     );
     gauge(
         "exporter_proxy_inspection_memory_bytes",
-        "Approximate memory for findings and parsed families of verbatim texts; bound: exposition.max_total.",
+        "Approximate memory in bytes for findings and parsed families of verbatim texts; the limit is exposition.max_total.",
         totals.bytes,
     );
     gauge(
@@ -33,7 +33,7 @@ pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     let family = out.family(
         "exporter_proxy_inspected_texts_total",
         Kind::Counter,
-        "Verbatim texts that were inspected, by result: ok, or why the text is suspect.",
+        "Verbatim texts inspected, by result: ok, or the reason why the text is suspect.",
     );
     for (result, count) in telemetry.inspections.counts() {
         family.sample(&[("result", result)], count as f64);

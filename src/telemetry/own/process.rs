@@ -18,13 +18,13 @@ pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store
         (
             "process_cpu_seconds_total",
             Kind::Counter,
-            "User and system CPU time spent.",
+            "User and system CPU time in seconds.",
             process.cpu_seconds,
         ),
         (
             "process_max_fds",
             Kind::Gauge,
-            "Maximum of open file descriptors.",
+            "Limit on open file descriptors.",
             whole(process.max_fds),
         ),
         (
@@ -36,7 +36,7 @@ pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store
         (
             "process_resident_memory_bytes",
             Kind::Gauge,
-            "Resident memory.",
+            "Resident memory in bytes.",
             whole(process.resident_bytes),
         ),
         (
@@ -54,7 +54,7 @@ pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store
         (
             "process_virtual_memory_bytes",
             Kind::Gauge,
-            "Virtual memory.",
+            "Virtual memory in bytes.",
             whole(process.virtual_bytes),
         ),
     ] {
