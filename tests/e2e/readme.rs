@@ -1,5 +1,5 @@
-//! The README's first screen: its commands are run as they stand, other ports
-//! and another socket aside, and print what it says.
+//! Examples of the README and of `docs/sending.md`. Each test runs the commands
+//! as written, with the ports and the socket replaced, and compares the output.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,19 +12,25 @@ use crate::harness::{Proxy, eventually};
 use crate::tools::{self, Tool};
 
 const README: &str = include_str!("../../README.md");
+const SENDING: &str = include_str!("../../docs/sending.md");
 
-/// The text of the first fenced block after `marker`.
+/// The text of the first fenced block after `marker` in the README.
 fn block_after(marker: &str) -> &'static str {
-    let (_, rest) = README
+    block_in(README, marker)
+}
+
+/// The text of the first fenced block after `marker` in `document`.
+fn block_in(document: &'static str, marker: &str) -> &'static str {
+    let (_, rest) = document
         .split_once(marker)
-        .expect("the README has the marker");
+        .expect("the document has the marker");
     let (_, rest) = rest.split_once("```").expect("a block begins");
     let (_, rest) = rest.split_once('\n').expect("its first line ends");
     let (block, _) = rest.split_once("```").expect("the block ends");
     block
 }
 
-/// A command of the README, for this proxy.
+/// A command of a document, with the addresses of `proxy`.
 fn adapted(command: &str, proxy: &Proxy) -> String {
     command
         .replace(
@@ -36,8 +42,8 @@ fn adapted(command: &str, proxy: &Proxy) -> String {
         .replace("socket_capnp.py", &format!("socket_capnp.py {}", proxy.tcp))
 }
 
-/// A proxy that an ordinary user runs, who cannot write to `/var/run`. Where the
-/// tests are run by root, that is nobody.
+/// Starts a proxy as a user who cannot write to `/var/run`: the user `nobody` if
+/// root runs the tests.
 fn ordinary_proxy(config: &str) -> Proxy {
     const NOBODY: u32 = 65534;
     Proxy::launch(config, &[], |command| {
@@ -49,7 +55,7 @@ fn ordinary_proxy(config: &str) -> Proxy {
                 let mode = fs::Permissions::from_mode(0o755);
                 fs::set_permissions(path, mode).expect("the owner may");
             };
-            // The program may be where nobody can look.
+            // The user `nobody` may not be able to read the original.
             let copy = dir.join("exporter-proxy");
             fs::copy(command.get_program(), &copy).expect("it is copied");
             readable(&copy);
@@ -75,12 +81,12 @@ fn ordinary_proxy(config: &str) -> Proxy {
 }
 
 #[test]
-fn merged_mode_is_shown_early_and_its_settings_are_taken() {
+fn merged_mode_is_shown_early_and_its_settings_work() {
     let merged = README.find("## One family, many apps").expect("a heading");
-    for later in ["## What it is not", "## Sending", "## Pushing over HTTP"] {
+    for later in ["## Ways in", "## Reading", "## Settings"] {
         assert!(merged < README.find(later).expect("a heading"), "{later}");
     }
-    let proxy = Proxy::start(block_after("let the proxy read their texts:"));
+    let proxy = Proxy::start(block_after("let the proxy\nread their texts:"));
     let text = "# TYPE jobs_total counter\\njobs_total 1\\n";
     proxy.push_tcp(format!("{{\"a\":\"{text}\",\"b\":\"{text}\"}}").as_bytes());
     let metrics = proxy.metrics();
@@ -89,14 +95,12 @@ fn merged_mode_is_shown_early_and_its_settings_are_taken() {
 }
 
 #[test]
-fn the_sixty_second_try_prints_what_the_readme_says() {
+fn the_sixty_second_example_prints_what_the_readme_says() {
     if !tools::here(&[Tool::Netcat, Tool::Python, Tool::Curl]) {
         return;
     }
     let proxy = ordinary_proxy(include_str!("../../config.toml"));
-    let commands: Vec<&str> = block_after("From a second shell, in the same directory:")
-        .lines()
-        .collect();
+    let commands: Vec<&str> = block_after("From a second shell").lines().collect();
     let (read, pushes) = commands.split_last().expect("there are commands");
     for command in pushes {
         shell(&adapted(command, &proxy));
@@ -107,7 +111,7 @@ fn the_sixty_second_try_prints_what_the_readme_says() {
     );
 
     let printed = shell(&adapted(read, &proxy)).stdout;
-    // Nothing but what was sent.
+    // The apps' texts come last.
     let promised = block_after("compares what they print with this.");
     assert!(printed.starts_with(promised), "{printed}");
     let table = &printed[promised.len()..];
@@ -116,10 +120,10 @@ fn the_sixty_second_try_prints_what_the_readme_says() {
     assert_eq!(cells(table), cells(&ours));
 }
 
-/// The words of a table. Times are masked, and rules are left out since their
-/// length is that of the longest address.
+/// The words of a table, with `(time)` for each time. Rules are left out: their
+/// length depends on the address.
 fn cells(table: &str) -> Vec<Vec<String>> {
-    let masked = |word: &str| {
+    let plain = |word: &str| {
         let time = word.starts_with(|c: char| c.is_ascii_digit())
             && word.contains(['-', ':'])
             && !word.starts_with("127.");
@@ -131,19 +135,19 @@ fn cells(table: &str) -> Vec<Vec<String>> {
         .map(|line| {
             line.split_whitespace()
                 .filter(|word| *word != "|")
-                .map(masked)
+                .map(plain)
                 .collect()
         })
         .collect()
 }
 
 #[test]
-fn the_faulty_push_is_answered_as_the_readme_says() {
+fn a_bad_message_is_answered_as_the_document_says() {
     if !tools::here(&[Tool::Netcat]) {
         return;
     }
     let proxy = Proxy::start("");
-    let console = block_after("earlier documents stay stored:");
+    let console = block_in(SENDING, "earlier documents stay stored:");
     let (command, answer) = console.split_once('\n').expect("a command and its answer");
     let command = command.strip_prefix("$ ").expect("a prompt");
     assert_eq!(shell(&adapted(command, &proxy)).stdout, answer);
