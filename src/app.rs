@@ -82,11 +82,11 @@ impl App {
                 apps: config.receiver.max_apps,
                 groups: config.push.max_groups,
                 bytes: config.exposition.max_total,
-                registry: registry::Limits {
+                registry: registry::RegistryLimits {
                     families: config.push.max_families,
                     series: config.push.max_series,
                     series_per_family: config.push.max_series_per_family,
-                    ..registry::Limits::default()
+                    ..registry::RegistryLimits::default()
                 },
             },
             config.exporter.own_metrics && config.exporter.app_metrics,

@@ -72,7 +72,7 @@ fn held() -> Store {
         apps: usize::MAX,
         groups: usize::MAX,
         bytes: usize::MAX,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     let store = Store::new(limits, true);
     let hash = store.hasher().clone();

@@ -45,7 +45,7 @@ impl Bench {
             apps: usize::MAX,
             groups: usize::MAX,
             bytes: usize::MAX,
-            registry: exporter_proxy::registry::Limits::default(),
+            registry: exporter_proxy::registry::RegistryLimits::default(),
         };
         let mut bench = Bench {
             apps,

@@ -103,7 +103,7 @@ impl Groups {
             apps: 1,
             groups: GROUPS,
             bytes: config.exposition.max_total,
-            registry: registry::Limits::default(),
+            registry: registry::RegistryLimits::default(),
         };
         let job = |job| Group::of_path(&format!("job/load_{job:05}"), false);
         let hash = RandomState::new();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bench::figures::median;
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Kind, LabelText};
-use exporter_proxy::registry::{Batch, Change, Limits as Living, Registry, Update};
+use exporter_proxy::registry::{Batch, Change, Registry, RegistryLimits, Update};
 use exporter_proxy::store::{Limits, Store};
 
 const ROUNDS: usize = 15;
@@ -81,11 +81,11 @@ fn batch(numbers: impl Iterator<Item = usize>, kind: Kind) -> Batch {
     }
 }
 
-fn limits() -> Living {
-    Living {
+fn limits() -> RegistryLimits {
+    RegistryLimits {
         series: usize::MAX,
         series_per_family: usize::MAX,
-        ..Living::default()
+        ..RegistryLimits::default()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::config::{self, Policy, Rule};
 use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Native, Value};
 use crate::reason::Reason;
-use crate::registry::{Batch, BucketConflict, Change, Update};
+use crate::registry::{Batch, BoundsPolicy, Change, Update};
 use crate::store::{BatchRefused, Store};
 
 /// How a push is to be added.
@@ -158,10 +158,10 @@ fn batch(
 /// A batch of no updates, to which the settings apply.
 pub(super) fn empty_batch(config: &config::Push) -> Batch {
     Batch {
-        conflict: match config.bucket_conflict {
-            config::BucketConflict::Common => BucketConflict::Common,
-            config::BucketConflict::Union => BucketConflict::Union,
-            config::BucketConflict::Refuse => BucketConflict::Refuse,
+        bounds_policy: match config.bucket_conflict {
+            config::BucketConflict::Common => BoundsPolicy::Common,
+            config::BucketConflict::Union => BoundsPolicy::Union,
+            config::BucketConflict::Refuse => BoundsPolicy::Reject,
         },
         ..Batch::default()
     }

@@ -27,7 +27,7 @@ use crate::exposition::{
     Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
 };
 use crate::reason::Reason;
-use crate::registry::{Batch, Plan, Totals};
+use crate::registry::{Batch, Changeset, SeriesTotals};
 use crate::store::{Room, Store};
 use crate::telemetry::PushMethod;
 
@@ -180,7 +180,7 @@ impl Intake {
         let once = self.once(addition, print, now, || {
             reply = Some(match verb {
                 Verb::Create => store.operate(batch, now).map(|()| None)?,
-                Verb::Update => store.operate_and(batch, now, Plan::totals).map(Some)?,
+                Verb::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
             });
             Ok(())
         })?;
@@ -203,7 +203,7 @@ impl Intake {
     ) -> Result<Asked, Fault> {
         let mut batch = empty_batch(&self.config);
         // It may have gone since it was looked for.
-        batch.known_only = verb == Verb::Update;
+        batch.existing_only = verb == Verb::Update;
         let mut families = Vec::with_capacity(sent.len());
         for (family, living) in sent.into_iter().zip(living) {
             let kind = match (family.kind, living) {
@@ -260,7 +260,7 @@ fn created_text(families: &[Changed]) -> String {
     out
 }
 
-fn totals_text(families: &[Changed], totals: &Totals) -> String {
+fn totals_text(families: &[Changed], totals: &SeriesTotals) -> String {
     let mut out = String::new();
     let mut totals = totals.iter().peekable();
     for Changed { name, rows } in families {

@@ -8,7 +8,7 @@ use super::Group;
 use super::selector::Selectors;
 use crate::clock::Now;
 use crate::exposition::{LabelText, label_pairs, unescape};
-use crate::registry::{SomeSeries, Update};
+use crate::registry::{BlockSeries, Update};
 use crate::store::{BatchRefused, Store};
 
 /// Blocks that are looked through under one lock; a block has 32 series.
@@ -103,7 +103,7 @@ struct Labels<'s> {
     labels: &'s str,
 }
 
-fn labels_of(some: &SomeSeries) -> impl Iterator<Item = Labels<'_>> {
+fn labels_of(some: &BlockSeries) -> impl Iterator<Item = Labels<'_>> {
     let family = &some.family;
     some.labels().map(move |labels| Labels { family, labels })
 }

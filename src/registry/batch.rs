@@ -15,9 +15,9 @@ pub struct Batch {
     /// Made one after the other: what comes later in the list finds what came
     /// earlier.
     pub updates: Vec<Update>,
-    pub conflict: BucketConflict,
+    pub bounds_policy: BoundsPolicy,
     /// Updates of families that do not live are passed over.
-    pub known_only: bool,
+    pub existing_only: bool,
 }
 
 /// One change of one series.
@@ -121,7 +121,7 @@ pub enum Change {
 /// and at `+Inf`, the sum of their counts is exact; the difference is about the
 /// others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum BucketConflict {
+pub enum BoundsPolicy {
     /// Only bounds that both have stay: everything that is shown is exact.
     ///
     /// The bounds of a series can only become fewer in this way, until it is
@@ -137,12 +137,12 @@ pub enum BucketConflict {
     /// It is exact where that side observed nothing in between.
     Union,
     /// The push is refused.
-    Refuse,
+    Reject,
 }
 
 /// What the registry holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RegistryLimits {
     pub families: usize,
     /// Series in all families.
     pub series: usize,
@@ -153,9 +153,9 @@ pub struct Limits {
     pub bounds: usize,
 }
 
-impl Default for Limits {
+impl Default for RegistryLimits {
     fn default() -> Self {
-        Limits {
+        RegistryLimits {
             families: 100_000,
             series: 2_000_000,
             series_per_family: 1_000_000,

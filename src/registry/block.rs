@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::histogram::Histogram;
 use super::labels::LabelTexts;
-use super::patch::Line;
+use super::patch::LineValue;
 use super::state::{State, Summary};
 use super::window::Window;
 use crate::exposition::Kind;
@@ -47,8 +47,8 @@ pub struct Block {
     pub counted: u8,
     /// Whether it has ever been rendered: then its text is in the output.
     pub shown: bool,
-    /// See [`Registry::set_mark`](super::Registry::set_mark).
-    pub mark: u64,
+    /// See [`Registry::set_hint`](super::Registry::set_hint).
+    pub hint: u64,
 }
 
 /// What has changed since the block was rendered last.
@@ -115,7 +115,7 @@ impl Block {
             aging: NEVER,
             counted: 0,
             shown: false,
-            mark: 0,
+            hint: 0,
         }
     }
 
@@ -296,7 +296,7 @@ impl Block {
     /// Adds the lines of the text that show other values now, if the series in
     /// these places have changed, to `lines`. They are where the block was
     /// rendered last, since then nothing else has changed.
-    pub fn changed_lines(&self, places: u32, lines: &mut Vec<Line>) {
+    pub fn changed_lines(&self, places: u32, lines: &mut Vec<LineValue>) {
         let mut number = 0;
         match &self.values {
             Values::Numbers(numbers) => {
@@ -304,7 +304,7 @@ impl Block {
                     let before = self.live & (bit(place) - 1);
                     let value = numbers[place];
                     let number = before.count_ones();
-                    lines.push(Line { number, value });
+                    lines.push(LineValue { number, value });
                 }
             }
             Values::Histograms(histograms) => {
@@ -312,7 +312,7 @@ impl Block {
                     let histogram = &histograms[place];
                     if places & bit(place) != 0 {
                         let numbered = (number..).zip(histogram.values());
-                        lines.extend(numbered.map(|(number, value)| Line { number, value }));
+                        lines.extend(numbered.map(|(number, value)| LineValue { number, value }));
                     }
                     number += histogram.lines() as u32;
                 }
@@ -322,7 +322,7 @@ impl Block {
                     let summary = summaries[place];
                     if places & bit(place) != 0 {
                         let numbered = (number..).zip(summary.values());
-                        lines.extend(numbered.map(|(number, value)| Line { number, value }));
+                        lines.extend(numbered.map(|(number, value)| LineValue { number, value }));
                     }
                     number += summary.lines() as u32;
                 }

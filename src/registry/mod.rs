@@ -2,12 +2,12 @@
 //! section's text is replaced.
 //!
 //! A [`Batch`] of changes is checked first, by [`Registry::check`], which
-//! changes nothing. The [`Plan`] it makes says what the batch takes: names,
-//! series, memory ([`Claims`]). Once that is granted, [`Registry::commit`]
+//! changes nothing. The [`Changeset`] it makes says what the batch takes: names,
+//! series, memory ([`Reservation`]). Once that is granted, [`Registry::commit`]
 //! carries it out, whole.
 //!
 //! Series are kept in blocks. A change marks what has changed of its block and
-//! renders nothing; [`Registry::take_changed`] hands out copies of that, which
+//! renders nothing; [`Registry::take_dirty`] hands out copies of that, which
 //! render themselves wherever and whenever it suits. So a change costs the same
 //! however many series there are, and a scrape costs what changed. Where only
 //! values have, they are written into the block's last text, which is kept by
@@ -18,16 +18,16 @@
 
 mod batch;
 mod block;
-mod claims;
+mod changeset;
 mod family;
 mod histogram;
 mod labels;
-mod outcome;
+mod listing;
 mod patch;
-mod plan;
-mod refused;
+mod planner;
+mod rejection;
 mod render;
-mod series;
+mod reservation;
 mod state;
 mod window;
 
@@ -45,24 +45,24 @@ use hashbrown::HashTable;
 
 use crate::exposition::Kind;
 
-pub use batch::{Batch, BucketConflict, Change, Limits, Update};
-pub use claims::{Claims, Head};
-pub use outcome::Totals;
-pub use patch::{Line, Scratch};
-pub use plan::Plan;
-pub use refused::{Refused, family_text};
-pub use render::BlockCopy;
-pub use series::SomeSeries;
+pub use batch::{Batch, BoundsPolicy, Change, RegistryLimits, Update};
+pub use changeset::SeriesTotals;
+pub use listing::BlockSeries;
+pub use patch::{LineValue, RenderBuffers};
+pub use planner::Changeset;
+pub use rejection::{Rejection, family_text};
+pub use render::DirtyBlock;
+pub use reservation::{FamilyHead, Reservation};
 
 use block::{Block, NEVER};
 use family::{Family, MOST_BLOCKS, Slot, family_weight, weight_of};
-use plan::{Planner, claimed_by, named_slots};
+use planner::{Planner, claimed_by, named_slots};
 use state::State;
 
 /// All living families.
 #[derive(Debug)]
 pub struct Registry {
-    limits: Limits,
+    limits: RegistryLimits,
     hasher: RandomState,
     /// By id. The id of one that is gone is taken by the next.
     families: Vec<Option<Box<Family>>>,
@@ -80,7 +80,7 @@ pub struct Registry {
     /// Series to render in these, at most.
     stale: usize,
     /// Blocks that were taken once and are no more.
-    gone: BTreeSet<(Arc<str>, u32)>,
+    removed_blocks: BTreeSet<(Arc<str>, u32)>,
     /// When blocks are to be looked at for series that go, each block once. An
     /// entry may be early, never late: the series say what holds.
     expiring: BTreeSet<(u64, BlockId)>,
@@ -94,21 +94,21 @@ pub type BlockId = (u32, u32);
 
 /// What has changed since it was last asked.
 #[derive(Debug, Default)]
-pub struct Changed {
+pub struct DirtyBlocks {
     /// Blocks that show nothing any more: their families' names and numbers.
-    pub gone: Vec<(Arc<str>, u32)>,
+    pub removed: Vec<(Arc<str>, u32)>,
     /// In the order of their ids.
-    pub blocks: Vec<BlockCopy>,
+    pub blocks: Vec<DirtyBlock>,
     /// What blocks show now that are rendered from their last texts.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LineValue>,
 }
 
 impl Registry {
     /// An empty registry. `hasher` is the one by which series are known
     /// everywhere; it should be keyed at random.
-    pub fn new(limits: Limits, hasher: RandomState) -> Self {
+    pub fn new(limits: RegistryLimits, hasher: RandomState) -> Self {
         Registry {
-            limits: Limits {
+            limits: RegistryLimits {
                 series_per_family: limits.series_per_family.min(MOST_BLOCKS),
                 ..limits
             },
@@ -122,7 +122,7 @@ impl Registry {
             now: 0,
             changed: BTreeSet::new(),
             stale: 0,
-            gone: BTreeSet::new(),
+            removed_blocks: BTreeSet::new(),
             expiring: BTreeSet::new(),
             aging: BTreeSet::new(),
         }
@@ -146,12 +146,12 @@ impl Registry {
 
     /// Series at most that are to be rendered for what has changed since it was
     /// last taken: where some come or go, all of their block are.
-    pub fn changed_series(&self) -> usize {
+    pub fn dirty_series(&self) -> usize {
         self.series.min(self.stale)
     }
 
     /// The blocks that they are in.
-    pub fn changed_blocks(&self) -> usize {
+    pub fn dirty_blocks(&self) -> usize {
         self.changed.len()
     }
 
@@ -163,15 +163,15 @@ impl Registry {
 
     /// Checks a batch, at the cost of the batch. The plan holds for as long as
     /// nothing else is changed.
-    pub fn check(&self, batch: Batch, now: Instant) -> Result<Plan, Refused> {
+    pub fn check(&self, batch: Batch, now: Instant) -> Result<Changeset, Rejection> {
         Planner::plan(self, batch, now)
     }
 
     /// Carries out a plan.
-    pub fn commit(&mut self, plan: Plan) {
+    pub fn commit(&mut self, plan: Changeset) {
         self.advance(plan.at);
-        let Claims { added, freed, .. } = *plan.claims();
-        self.weight = self.weight + added - freed;
+        let reservation = plan.reservation();
+        self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
         let mut families = plan.families;
         let named = named_slots(&plan.series, &families);
         for (place, family) in families.iter_mut().enumerate() {
@@ -221,10 +221,10 @@ impl Registry {
     /// Removes series whose time is up, a few thousand at most: with more, it is
     /// due again. Returns their number, which may be none, since a block may
     /// only seem to be due, and what is let go with them.
-    pub fn expire(&mut self, now: Instant) -> (usize, Claims) {
+    pub fn expire(&mut self, now: Instant) -> (usize, Reservation) {
         const BLOCKS_AT_ONCE: usize = 128;
         self.advance(now);
-        let mut claims = Claims::default();
+        let mut reservation = Reservation::default();
         let before = self.series;
         let mut scratch = String::new();
         for _ in 0..BLOCKS_AT_ONCE {
@@ -234,10 +234,10 @@ impl Registry {
             if due > self.now {
                 break;
             }
-            self.expire_block(block, &mut scratch, &mut claims);
+            self.expire_block(block, &mut scratch, &mut reservation);
         }
-        self.weight -= claims.freed;
-        (before - self.series, claims)
+        self.weight -= reservation.released_bytes;
+        (before - self.series, reservation)
     }
 
     /// Copies of what has changed in all blocks, and those that are gone.
@@ -245,8 +245,8 @@ impl Registry {
     ///
     /// Whoever takes them keeps each block's text until its next copy comes,
     /// which may say only what is other in it. Who loses one asks for all of
-    /// it: see [`Registry::redo`].
-    pub fn take_changed(&mut self) -> Changed {
+    /// it: see [`Registry::mark_dirty`].
+    pub fn take_dirty(&mut self) -> DirtyBlocks {
         self.age();
         self.stale = 0;
         let mut blocks = Vec::with_capacity(self.changed.len());
@@ -258,13 +258,15 @@ impl Registry {
             };
             let name = Arc::clone(&family.name);
             if let Some(block) = family.block_mut(number) {
-                blocks.push(BlockCopy::of(at, &name, block, &mut lines));
+                blocks.push(DirtyBlock::of(at, &name, block, &mut lines));
                 block.settle();
             }
         }
-        let gone = std::mem::take(&mut self.gone).into_iter().collect();
-        Changed {
-            gone,
+        let removed = std::mem::take(&mut self.removed_blocks)
+            .into_iter()
+            .collect();
+        DirtyBlocks {
+            removed,
             blocks,
             lines,
         }
@@ -272,7 +274,7 @@ impl Registry {
 
     /// Has a block taken again, whole: the text that was made of it is lost, or
     /// never was. Nothing is to be done for one that is no more.
-    pub fn redo(&mut self, at: BlockId) {
+    pub fn mark_dirty(&mut self, at: BlockId) {
         if let Some(block) = self.block_mut(at) {
             block.spoil();
             self.note(at, NEVER, NEVER);
@@ -281,9 +283,9 @@ impl Registry {
 
     /// Keeps with a block what helps whoever shows it to find its text, for its
     /// next copies. A new block has 0. It may come to be another's, like the id.
-    pub fn set_mark(&mut self, at: BlockId, mark: u64) {
+    pub fn set_hint(&mut self, at: BlockId, hint: u64) {
         if let Some(block) = self.block_mut(at) {
-            block.mark = mark;
+            block.hint = hint;
         }
     }
 
@@ -319,7 +321,7 @@ impl Registry {
         self.family_mut(id)?.block_mut(number)
     }
 
-    fn add_family(&mut self, planned: &plan::PlannedFamily) -> u32 {
+    fn add_family(&mut self, planned: &planner::PlannedFamily) -> u32 {
         let family = Family::new(Arc::clone(&planned.name), planned.kind);
         let id = self.free.pop().unwrap_or_else(|| {
             self.families.push(None);
@@ -354,8 +356,10 @@ impl Registry {
         let slot = family.insert(key, state, deadline, now);
         // Where a block of that number was taken before, its text is in the
         // output still, and will be replaced.
-        if !self.gone.is_empty()
-            && self.gone.remove(&(Arc::clone(&family.name), slot.block()))
+        if !self.removed_blocks.is_empty()
+            && self
+                .removed_blocks
+                .remove(&(Arc::clone(&family.name), slot.block()))
             && let Some(block) = family.block_mut(slot.block())
         {
             block.shown = true;
@@ -386,7 +390,8 @@ impl Registry {
         self.expiring.remove(&(block.expiry, at));
         self.aging.remove(&(block.aging, at));
         if block.shown {
-            self.gone.insert((Arc::clone(&family.name), slot.block()));
+            self.removed_blocks
+                .insert((Arc::clone(&family.name), slot.block()));
         }
     }
 
@@ -434,7 +439,7 @@ impl Registry {
         }
     }
 
-    fn expire_block(&mut self, at: BlockId, scratch: &mut String, claims: &mut Claims) {
+    fn expire_block(&mut self, at: BlockId, scratch: &mut String, reservation: &mut Reservation) {
         let (id, number) = at;
         let now = self.now;
         let Some(family) = self.families[id as usize].as_deref() else {
@@ -449,7 +454,7 @@ impl Registry {
             let slot = Slot::new(number, place);
             let state = block.state(place);
             let labels = block.labels().get(place).unwrap_or_default();
-            let mut release = |hash| claims.released.push(hash);
+            let mut release = |hash| reservation.released_series.push(hash);
             claimed_by(
                 &self.hasher,
                 &family.name,
@@ -458,12 +463,12 @@ impl Registry {
                 scratch,
                 &mut release,
             );
-            claims.freed += weight_of(&family.name, labels, &state);
+            reservation.released_bytes += weight_of(&family.name, labels, &state);
             slots.push(slot);
         }
         if slots.len() == family.len() {
-            claims.left.push(Arc::clone(&family.name));
-            claims.freed += family_weight(&family.name, family.help.as_deref());
+            reservation.removed_families.push(Arc::clone(&family.name));
+            reservation.released_bytes += family_weight(&family.name, family.help.as_deref());
         }
         if let Some(block) = self.block_mut(at) {
             block.expiry = NEVER;

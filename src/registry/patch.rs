@@ -7,14 +7,14 @@ use crate::exposition::write_number;
 
 /// A line of a block's text, counted from 0, and the value it shows now.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Line {
+pub struct LineValue {
     pub number: u32,
     pub value: f64,
 }
 
 /// Buffers that serve block after block.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct RenderBuffers {
     /// Text of what is rendered, and of numbers.
     pub(super) text: String,
     patched: Vec<u8>,
@@ -27,10 +27,10 @@ pub struct Scratch {
 /// blank: labels have their line feeds escaped, and values have no blanks.
 pub(super) fn patched<'s>(
     before: &[u8],
-    lines: &[Line],
-    scratch: &'s mut Scratch,
+    lines: &[LineValue],
+    scratch: &'s mut RenderBuffers,
 ) -> Option<&'s [u8]> {
-    let Scratch { text, patched } = scratch;
+    let RenderBuffers { text, patched } = scratch;
     patched.clear();
     let mut ends = memchr_iter(b'\n', before);
     let (mut copied, mut next) = (0, 0);
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     fn of(before: &str, lines: &[(u32, f64)]) -> Option<String> {
-        let lines: Vec<Line> = lines
+        let lines: Vec<LineValue> = lines
             .iter()
-            .map(|(number, value)| Line {
+            .map(|(number, value)| LineValue {
                 number: *number,
                 value: *value,
             })
             .collect();
-        let mut scratch = Scratch::default();
+        let mut scratch = RenderBuffers::default();
         let text = patched(before.as_bytes(), &lines, &mut scratch)?;
         Some(String::from_utf8(text.to_vec()).unwrap())
     }

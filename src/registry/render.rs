@@ -9,20 +9,20 @@ use super::BlockId;
 use super::block::{Block, Stale, Values};
 use super::histogram::Histogram;
 use super::labels::LabelTexts;
-use super::patch::{Line, Scratch, patched};
+use super::patch::{LineValue, RenderBuffers, patched};
 use super::state::{State, Summary};
 use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};
 
 /// What has changed of a block up to one moment, to be rendered, or written into
 /// the text before, while the registry goes on.
 #[derive(Debug)]
-pub struct BlockCopy {
+pub struct DirtyBlock {
     pub id: BlockId,
     pub family: Arc<str>,
     /// Tells the family's blocks apart. Those of lower numbers come first.
     pub number: u32,
-    /// See [`Registry::set_mark`](super::Registry::set_mark).
-    pub mark: u64,
+    /// See [`Registry::set_hint`](super::Registry::set_hint).
+    pub hint: u64,
     what: What,
 }
 
@@ -35,10 +35,15 @@ enum What {
     Lines(Range<usize>),
 }
 
-impl BlockCopy {
+impl DirtyBlock {
     /// Copies what has changed: values, or all of it with its labels, which are
     /// shared.
-    pub(super) fn of(id: BlockId, name: &Arc<str>, block: &Block, lines: &mut Vec<Line>) -> Self {
+    pub(super) fn of(
+        id: BlockId,
+        name: &Arc<str>,
+        block: &Block,
+        lines: &mut Vec<LineValue>,
+    ) -> Self {
         let what = match block.stale() {
             Stale::All => What::Whole(Box::new((block.labels().clone(), block.values().clone()))),
             Stale::Values(places) => {
@@ -47,18 +52,18 @@ impl BlockCopy {
                 What::Lines(start..lines.len())
             }
         };
-        BlockCopy {
+        DirtyBlock {
             id,
             family: Arc::clone(name),
             number: id.1,
-            mark: block.mark,
+            hint: block.hint,
             what,
         }
     }
 
     /// The lines of all series, in normal text, where all of it was taken.
-    /// Otherwise it is to be [patched](BlockCopy::patch).
-    pub fn render(&self, scratch: &mut Scratch) -> Option<Bytes> {
+    /// Otherwise it is to be [patched](DirtyBlock::patch).
+    pub fn render(&self, scratch: &mut RenderBuffers) -> Option<Bytes> {
         match &self.what {
             What::Whole(whole) => Some(self.render_whole(&whole.0, &whole.1, &mut scratch.text)),
             What::Lines(_) => None,
@@ -67,12 +72,12 @@ impl BlockCopy {
 
     /// The lines of all series, made from the text that was made last. `lines`
     /// are those that were taken with it. `None` where they cannot be: see
-    /// [`Registry::redo`](super::Registry::redo).
+    /// [`Registry::mark_dirty`](super::Registry::mark_dirty).
     pub fn patch<'s>(
         &self,
-        lines: &[Line],
+        lines: &[LineValue],
         before: &[u8],
-        scratch: &'s mut Scratch,
+        scratch: &'s mut RenderBuffers,
     ) -> Option<&'s [u8]> {
         match &self.what {
             What::Whole(_) => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::block::NEVER;
 use super::histogram::{Counts, HALF, Histogram, added, carry, finite, split};
 use super::window::Window;
-use super::{BucketConflict, Change};
+use super::{BoundsPolicy, Change};
 use crate::exposition::Kind;
 
 /// What a living series is.
@@ -72,7 +72,7 @@ pub enum Problem {
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     pub kind: Kind,
-    pub conflict: BucketConflict,
+    pub conflict: BoundsPolicy,
     /// Bounds that a histogram may have.
     pub most_bounds: usize,
     /// In nanoseconds since the registry's beginning.
@@ -291,7 +291,7 @@ mod tests {
     fn after(before: Option<State>, change: Change, kind: Kind) -> Result<State, Problem> {
         let context = Context {
             kind,
-            conflict: BucketConflict::Common,
+            conflict: BoundsPolicy::Common,
             most_bounds: 3,
             now: 0,
             bounds: None,
@@ -495,7 +495,7 @@ mod tests {
         assert!(window(Some(first.clone()), 0.5e308).is_ok());
         let mut at = Context {
             kind: Kind::Gauge,
-            conflict: BucketConflict::Common,
+            conflict: BoundsPolicy::Common,
             most_bounds: 3,
             now: 50_000_000_000,
             bounds: None,

@@ -16,7 +16,7 @@ use super::sections::Sections;
 use super::{Change, Others, Refused, Section, SectionId, Store, Write};
 use crate::clock::Now;
 use crate::exposition::Content;
-use crate::registry::{Claims, Plan};
+use crate::registry::{Changeset, Reservation};
 
 /// Families, ...
 const MANY_FAMILIES: usize = 2048;
@@ -108,10 +108,10 @@ impl Store {
 
     /// Checks and enters what the registry takes, where that is very much. It is
     /// the caller's turn to write.
-    pub(super) fn take_claims_aside(&self, plan: &Plan) -> Result<(), BatchRefused> {
+    pub(super) fn take_reservation_aside(&self, plan: &Changeset) -> Result<(), BatchRefused> {
         let mut aside = Aside::new(self, HashMap::new());
-        aside.sections.check_claims(plan, self.limits.bytes)?;
-        let freed = aside.sections.take_claims(plan.claims());
+        aside.sections.check_reservation(plan, self.limits.bytes)?;
+        let freed = aside.sections.take_reservation(plan.reservation());
         aside.finish(Vec::new());
         drop(freed);
         Ok(())
@@ -131,10 +131,12 @@ impl Store {
 }
 
 /// Whether it takes long to enter what the registry takes.
-pub(super) fn are_many(claims: &Claims) -> bool {
+pub(super) fn are_many(reservation: &Reservation) -> bool {
     let size = Size {
-        families: claims.joined.len() + claims.left.len() + claims.changed.len(),
-        series: claims.claimed.len() + claims.released.len(),
+        families: reservation.added_families.len()
+            + reservation.removed_families.len()
+            + reservation.changed_families.len(),
+        series: reservation.reserved_series.len() + reservation.released_series.len(),
     };
     size.has_many_families() || size.has_many_series()
 }

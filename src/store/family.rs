@@ -20,7 +20,7 @@ use super::rope::Place;
 use super::write::Elsewhere;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, OpenHead, SeriesHashes, Text, aliases, plain_name};
-use crate::registry::{self, Claims, Head, family_text};
+use crate::registry::{self, FamilyHead, Reservation, family_text};
 
 /// All families that are exposed, and the series in them.
 #[derive(Debug, Default)]
@@ -128,7 +128,7 @@ impl FamilyIndex {
             series.collect::<HashSet<u64, PlainHash>>()
         });
 
-        let mut claims: HashMap<Cow<'_, str>, (&str, Kind)> = HashMap::new();
+        let mut reservation: HashMap<Cow<'_, str>, (&str, Kind)> = HashMap::new();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
         let alone = plans.len() == 1;
         for plan in plans {
@@ -141,14 +141,14 @@ impl FamilyIndex {
                     };
                     let held = self.held(name).filter(stays);
                     held.map(|held| (&*held.name, held.kind))
-                        .or_else(|| claims.get(name).copied())
+                        .or_else(|| reservation.get(name).copied())
                         .or_else(|| reserved(name))
                 };
                 check_name(plan.id, family, holder)?;
                 for alias in aliases(&family.name) {
-                    claims.insert(Cow::Owned(alias), (&family.name, family.kind));
+                    reservation.insert(Cow::Owned(alias), (&family.name, family.kind));
                 }
-                claims.insert(plain_name(&family.name), (&family.name, family.kind));
+                reservation.insert(plain_name(&family.name), (&family.name, family.kind));
                 for (place, hash) in family.series.iter().enumerate() {
                     // A series of a family that stays is none of another
                     // family of its section: their names are held apart. What
@@ -437,11 +437,15 @@ const LIVING: u32 = u32::MAX;
 impl FamilyIndex {
     /// Checks what the registry takes against what sections expose, and its
     /// parts against one another.
-    pub fn check_claims(&self, plan: &registry::Plan) -> Result<(), BatchRefused> {
-        let claims = plan.claims();
-        let left: HashSet<&str> = claims.left.iter().map(|family| &**family).collect();
+    pub fn check_reservation(&self, plan: &registry::Changeset) -> Result<(), BatchRefused> {
+        let reservation = plan.reservation();
+        let left: HashSet<&str> = reservation
+            .removed_families
+            .iter()
+            .map(|family| &**family)
+            .collect();
         let mut joined: HashMap<String, (&str, Kind)> = HashMap::new();
-        for Head { family, kind, .. } in &claims.joined {
+        for FamilyHead { family, kind, .. } in &reservation.added_families {
             if let Some((kept, _)) = reserved(&plain_name(family)) {
                 return Err(BatchRefused::NameCollision {
                     family: family_text(family),
@@ -478,7 +482,7 @@ impl FamilyIndex {
                 joined.insert(name, (&**family, *kind));
             }
         }
-        for Head { family, kind, .. } in &claims.changed {
+        for FamilyHead { family, kind, .. } in &reservation.changed_families {
             // What others expose of the family has the type that they told.
             let held = self.held(&plain_name(family));
             let other = held.filter(|held| held.sections > 1 && held.kind != *kind);
@@ -491,34 +495,37 @@ impl FamilyIndex {
                 });
             }
         }
-        let released: HashSet<u64, PlainHash> = claims.released.iter().copied().collect();
+        let released: HashSet<u64, PlainHash> =
+            reservation.released_series.iter().copied().collect();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
-        for (hash, place) in &claims.claimed {
+        for (hash, place) in &reservation.reserved_series {
             let free = match self.owners.get(*hash) {
                 None => true,
                 Some(owner) => owner == LIVING && released.contains(hash),
             };
             if !free || !series.insert(*hash) {
                 return Err(BatchRefused::DuplicateSeries {
-                    series: plan.series_text(*place),
+                    series: plan.series_name(*place),
                 });
             }
         }
         Ok(())
     }
 
-    /// Takes what the registry claims, which has been checked, and lets go what
+    /// Takes what the registry reservation, which has been checked, and lets go what
     /// it releases. Returns the heads that change, by family; one that goes is
     /// empty.
-    pub fn take_claims(&mut self, claims: &Claims) -> Vec<(FamilyName, Bytes)> {
+    pub fn take_reservation(&mut self, reservation: &Reservation) -> Vec<(FamilyName, Bytes)> {
         let mut heads = Vec::new();
-        for family in &claims.left {
+        for family in &reservation.removed_families {
             if self.leave(family) {
                 heads.push((Arc::clone(family).into(), Bytes::new()));
             }
         }
-        let joined = claims.joined.iter().map(|head| (head, false));
-        for (head, member) in joined.chain(claims.changed.iter().map(|head| (head, true))) {
+        let joined = reservation.added_families.iter().map(|head| (head, false));
+        for (head, member) in
+            joined.chain(reservation.changed_families.iter().map(|head| (head, true)))
+        {
             let family = FamilyText {
                 name: Arc::clone(&head.family),
                 kind: head.kind,
@@ -533,8 +540,8 @@ impl FamilyIndex {
                 heads.push((name, text));
             }
         }
-        self.disown_series(LIVING, &claims.released);
-        for (hash, _) in &claims.claimed {
+        self.disown_series(LIVING, &reservation.released_series);
+        for (hash, _) in &reservation.reserved_series {
             self.owners.set(*hash, LIVING);
         }
         heads

@@ -17,9 +17,9 @@ use super::family_name::FamilyName;
 use super::rope::Place;
 use super::sections::{Key, Part, Sections};
 use super::{Snapshot, Store};
-use crate::registry::{BlockCopy, BlockId, Changed, Line, Registry, Scratch};
+use crate::registry::{BlockId, DirtyBlock, DirtyBlocks, LineValue, Registry, RenderBuffers};
 
-/// Changed blocks that come into the output while the registry is locked. More
+/// DirtyBlocks blocks that come into the output while the registry is locked. More
 /// of them come before, and what has changed meanwhile is looked at again: only
 /// whoever takes a snapshot reads that part of the output.
 const FEW_BLOCKS: usize = 8;
@@ -49,7 +49,7 @@ struct Work {
     marks: Vec<(BlockId, u64)>,
     /// Freed without a lock.
     freed: Vec<Bytes>,
-    scratch: Scratch,
+    scratch: RenderBuffers,
 }
 
 /// The names that families have in the output, for as long as it is locked.
@@ -72,16 +72,16 @@ impl Store {
         let (mut registry, changed) = loop {
             let mut registry = self.registry();
             let mut changed = work.take_changed(&mut registry, &mut flush);
-            gone.append(&mut changed.gone);
-            changed.gone = std::mem::take(&mut gone);
-            if changed.blocks.len() + changed.gone.len() <= FEW_BLOCKS || round == ROUNDS {
+            gone.append(&mut changed.removed);
+            changed.removed = std::mem::take(&mut gone);
+            if changed.blocks.len() + changed.removed.len() <= FEW_BLOCKS || round == ROUNDS {
                 break (registry, changed);
             }
             drop(registry);
             self.bring(changed, &mut work);
             round += 1;
         };
-        let snapshot = if changed.gone.is_empty() && changed.blocks.is_empty() {
+        let snapshot = if changed.removed.is_empty() && changed.blocks.is_empty() {
             self.pages_of(&self.read(), natives)
         } else {
             let mut sections = self.write();
@@ -99,8 +99,8 @@ impl Store {
     }
 
     /// Brings what has changed into the output, some of it at a time.
-    fn bring(&self, changed: Changed, work: &mut Work) {
-        for gone in changed.gone.chunks(BLOCKS_AT_ONCE) {
+    fn bring(&self, changed: DirtyBlocks, work: &mut Work) {
+        for gone in changed.removed.chunks(BLOCKS_AT_ONCE) {
             work.remove(&mut self.write(), gone);
             work.freed.clear();
         }
@@ -132,26 +132,26 @@ impl Store {
 impl Work {
     /// What has changed since it was taken last, and what was lost. `flush`
     /// takes note of it.
-    fn take_changed(&mut self, registry: &mut Registry, flush: &mut Flush) -> Changed {
+    fn take_changed(&mut self, registry: &mut Registry, flush: &mut Flush) -> DirtyBlocks {
         self.set_marks(registry);
         for id in self.lost.drain(..) {
-            registry.redo(id);
+            registry.mark_dirty(id);
         }
-        let changed = registry.take_changed();
+        let changed = registry.take_dirty();
         let ids = changed.blocks.iter().map(|block| block.id);
         flush.taken.extend(ids);
-        flush.gone.extend_from_slice(&changed.gone);
+        flush.gone.extend_from_slice(&changed.removed);
         changed
     }
 
     fn set_marks(&mut self, registry: &mut Registry) {
         for (id, mark) in self.marks.drain(..) {
-            registry.set_mark(id, mark);
+            registry.set_hint(id, mark);
         }
     }
 
-    fn bring(&mut self, sections: &mut Sections, changed: &Changed) {
-        self.remove(sections, &changed.gone);
+    fn bring(&mut self, sections: &mut Sections, changed: &DirtyBlocks) {
+        self.remove(sections, &changed.removed);
         let texts = self.render(&changed.blocks);
         self.set(sections, &changed.blocks, texts, &changed.lines);
     }
@@ -165,7 +165,7 @@ impl Work {
     }
 
     /// The texts of blocks that were taken whole.
-    fn render(&mut self, blocks: &[BlockCopy]) -> Vec<Option<Bytes>> {
+    fn render(&mut self, blocks: &[DirtyBlock]) -> Vec<Option<Bytes>> {
         let texts = blocks.iter().map(|block| block.render(&mut self.scratch));
         texts.collect()
     }
@@ -175,14 +175,14 @@ impl Work {
     fn set(
         &mut self,
         sections: &mut Sections,
-        blocks: &[BlockCopy],
+        blocks: &[DirtyBlock],
         texts: Vec<Option<Bytes>>,
-        lines: &[Line],
+        lines: &[LineValue],
     ) {
         let mut names = Names::of(&sections.families);
         for (block, text) in blocks.iter().zip(texts) {
             let key = names.key(&block.family, block.number);
-            let mut place = Place::from(block.mark);
+            let mut place = Place::from(block.hint);
             let freed = match text {
                 Some(text) => Some(sections.rope.set_near(key, text, &mut place)),
                 None => sections.rope.change_near(&key, &mut place, |before| {
@@ -193,7 +193,7 @@ impl Work {
                 Some(freed) => self.freed.push(freed),
                 None => self.lost.push(block.id),
             }
-            if u64::from(place) != block.mark {
+            if u64::from(place) != block.hint {
                 self.marks.push((block.id, place.into()));
             }
         }
@@ -232,7 +232,7 @@ mod tests {
             apps: 10,
             groups: 10,
             bytes: 1 << 20,
-            registry: registry::Limits::default(),
+            registry: registry::RegistryLimits::default(),
         };
         Store::new(limits, false)
     }
@@ -281,11 +281,11 @@ mod tests {
             change(&store, "b", n, Change::Delete);
         }
         // One ends in the middle here.
-        let changed = store.registry().take_changed();
-        assert_eq!((changed.blocks.len(), changed.gone.len()), (1, 1));
+        let changed = store.registry().take_dirty();
+        assert_eq!((changed.blocks.len(), changed.removed.len()), (1, 1));
         *store.flush.lock().unwrap() = Flush {
             taken: changed.blocks.iter().map(|block| block.id).collect(),
-            gone: changed.gone,
+            gone: changed.removed,
         };
         change(&store, "a", 51, Change::Set(3.0));
         // They take what room there is, and then the place of the gone block.
@@ -327,12 +327,12 @@ mod tests {
             if family == "new" {
                 change(&store, "b", 10 + n, Change::Set(2.0));
             }
-            let changed = store.registry().take_changed();
+            let changed = store.registry().take_dirty();
             store.bring(changed, &mut work);
         }
         change(&store, "new", 1, Change::Set(3.0));
-        let changed = store.registry().take_changed();
-        let whole = changed.blocks[0].render(&mut Scratch::default());
+        let changed = store.registry().take_dirty();
+        let whole = changed.blocks[0].render(&mut RenderBuffers::default());
         assert_eq!(whole, None, "it is made from its text before");
         store.bring(changed, &mut work);
         assert!(work.lost.is_empty());

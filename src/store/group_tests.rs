@@ -19,7 +19,7 @@ fn store() -> Store {
         apps: 10,
         groups: 3,
         bytes: 1 << 20,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false)
 }

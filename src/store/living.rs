@@ -18,7 +18,9 @@ use super::write::Elsewhere;
 use crate::clock::Now;
 use crate::exposition::Kind;
 use crate::reason::Reason;
-use crate::registry::{self, Batch, BlockId, Claims, Plan, Registry, SomeSeries, Update};
+use crate::registry::{
+    self, Batch, BlockId, BlockSeries, Changeset, Registry, Reservation, Update,
+};
 
 /// By what series are known everywhere: see
 /// [`hash_series`](crate::exposition::hash_series).
@@ -29,7 +31,7 @@ pub(super) type Hasher = RandomState;
 pub enum BatchRefused {
     /// It does not fit with itself, or with what lives.
     #[error(transparent)]
-    Registry(#[from] registry::Refused),
+    Registry(#[from] registry::Rejection),
     #[error("family {family} is {kind} here, and {held} {holder}")]
     KindConflict {
         family: String,
@@ -87,13 +89,13 @@ impl Store {
         &self,
         batch: Batch,
         now: Now,
-        look: impl FnOnce(&Plan) -> T,
+        look: impl FnOnce(&Changeset) -> T,
     ) -> Result<T, BatchRefused> {
         let mut registry = self.registry();
         let again = self.is_busy().then(|| batch.clone());
         let mut plan = registry.check(batch, now.tick)?;
         if let Some(batch) = again
-            && !plan.claims().is_empty()
+            && !plan.reservation().is_empty()
         {
             // A large write is waited for without the registry, which scrapes
             // and other operations need.
@@ -104,14 +106,14 @@ impl Store {
         }
         let mut freed = Vec::new();
         // Mostly only values change, and nobody else need be asked.
-        if !plan.claims().is_empty() {
+        if !plan.reservation().is_empty() {
             let _turn = self.turn();
-            if are_many(plan.claims()) {
-                self.take_claims_aside(&plan)?;
+            if are_many(plan.reservation()) {
+                self.take_reservation_aside(&plan)?;
             } else {
                 let mut sections = self.write();
-                sections.check_claims(&plan, self.limits.bytes)?;
-                freed = sections.take_claims(plan.claims());
+                sections.check_reservation(&plan, self.limits.bytes)?;
+                freed = sections.take_reservation(plan.reservation());
             }
         }
         let seen = look(&plan);
@@ -134,11 +136,11 @@ impl Store {
             updates: deletions,
             ..Batch::default()
         };
-        self.operate_and(batch, now, Plan::removed)
+        self.operate_and(batch, now, Changeset::removed_series)
     }
 
     /// See [`Registry::series_from`].
-    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<SomeSeries>, Option<BlockId>) {
+    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<BlockSeries>, Option<BlockId>) {
         self.registry().series_from(from, most)
     }
 
@@ -151,11 +153,11 @@ impl Store {
     pub fn check_batch(&self, batch: Batch, now: Now) -> Result<(), BatchRefused> {
         let registry = self.registry();
         let plan = registry.check(batch, now.tick)?;
-        if plan.claims().is_empty() {
+        if plan.reservation().is_empty() {
             return Ok(());
         }
         let _turn = self.turn();
-        self.read().check_claims(&plan, self.limits.bytes)
+        self.read().check_reservation(&plan, self.limits.bytes)
     }
 
     /// Removes living series whose time is up, and returns their number. Many
@@ -164,11 +166,11 @@ impl Store {
     pub fn expire_series(&self, now: Now) -> usize {
         let mut registry = self.registry();
         // Windows move on by this, too.
-        let (series, claims) = registry.expire(now.tick);
+        let (series, reservation) = registry.expire(now.tick);
         let mut freed = Vec::new();
-        if !claims.is_empty() {
+        if !reservation.is_empty() {
             let _turn = self.turn();
-            freed = self.write().take_claims(&claims);
+            freed = self.write().take_reservation(&reservation);
         }
         drop(registry);
         drop(freed);
@@ -197,7 +199,7 @@ impl Store {
             return true;
         }
         let registry = self.registry();
-        registry.changed_series() + SERIES_OF_A_COPY * registry.changed_blocks() > MANY_SERIES
+        registry.dirty_series() + SERIES_OF_A_COPY * registry.dirty_blocks() > MANY_SERIES
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -206,26 +208,32 @@ impl Store {
 }
 
 impl Sections {
-    pub(super) fn check_claims(&self, plan: &Plan, limit: usize) -> Result<(), BatchRefused> {
-        let claims = plan.claims();
-        let size = self.weight + claims.added - claims.freed;
+    pub(super) fn check_reservation(
+        &self,
+        plan: &Changeset,
+        limit: usize,
+    ) -> Result<(), BatchRefused> {
+        let reservation = plan.reservation();
+        let size = self.weight + reservation.reserved_bytes - reservation.released_bytes;
         // What makes it less is taken even where it is too much still.
         if size > limit && size > self.weight {
             return Err(BatchRefused::TooManyBytes { size, limit });
         }
-        self.families.check_claims(plan).map_err(|mut refused| {
-            if let BatchRefused::KindConflict { family, holder, .. } = &mut refused {
-                *holder = self.exposer(family, &[]);
-            }
-            refused
-        })
+        self.families
+            .check_reservation(plan)
+            .map_err(|mut refused| {
+                if let BatchRefused::KindConflict { family, holder, .. } = &mut refused {
+                    *holder = self.exposer(family, &[]);
+                }
+                refused
+            })
     }
 
     /// Enters what the registry takes and lets go. Heads are set at once, and
     /// blocks before anybody sees the pages. Returns what is to be freed.
-    pub(super) fn take_claims(&mut self, claims: &Claims) -> Vec<Bytes> {
-        self.weight = self.weight + claims.added - claims.freed;
-        let heads = self.families.take_claims(claims);
+    pub(super) fn take_reservation(&mut self, reservation: &Reservation) -> Vec<Bytes> {
+        self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
+        let heads = self.families.take_reservation(reservation);
         heads
             .into_iter()
             .map(|(family, head)| self.rope.set(Key::Family(family, Part::Head), head))
@@ -235,7 +243,7 @@ impl Sections {
 
 impl From<&BatchRefused> for Reason {
     fn from(refused: &BatchRefused) -> Self {
-        use crate::registry::Refused as Registry;
+        use crate::registry::Rejection as Registry;
         match refused {
             BatchRefused::KindConflict { .. }
             | BatchRefused::Registry(

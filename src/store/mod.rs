@@ -99,7 +99,7 @@ pub struct Limits {
     /// expose, in bytes: their text, and what is kept to find families and
     /// series again.
     pub bytes: usize,
-    pub registry: registry::Limits,
+    pub registry: registry::RegistryLimits,
 }
 
 /// How much may be held, and how much of that nobody else holds: see

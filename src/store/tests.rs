@@ -48,7 +48,7 @@ fn store(apps: usize) -> Store {
         apps,
         groups: 3,
         bytes: 1 << 20,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false)
 }
@@ -417,7 +417,7 @@ fn update_times_are_a_family_of_their_own() {
         apps: 10,
         groups: 3,
         bytes: 1 << 20,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     let store = Store::new(limits, true);
     let now = Now::read();

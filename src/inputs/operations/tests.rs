@@ -13,7 +13,7 @@ struct Bench {
     shutdown: CancellationToken,
 }
 
-const LIMITS: registry::Limits = registry::Limits {
+const LIMITS: registry::RegistryLimits = registry::RegistryLimits {
     families: 20,
     series: 100,
     series_per_family: 50,

@@ -23,7 +23,7 @@ impl Here {
             apps: 1,
             groups: 1,
             bytes: 1 << 20,
-            registry: crate::registry::Limits::default(),
+            registry: crate::registry::RegistryLimits::default(),
         };
         let hash = std::hash::RandomState::new();
         Here {

@@ -10,7 +10,7 @@ fn store() -> Store {
         apps: 1,
         groups: 1,
         bytes: 64 << 20,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false)
 }

@@ -21,7 +21,7 @@ fn store() -> Store {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,
-        registry: crate::registry::Limits::default(),
+        registry: crate::registry::RegistryLimits::default(),
     };
     Store::new(limits, false)
 }

@@ -6,7 +6,7 @@ fn counts(buckets: &[(f64, f64)], count: f64) -> Counts {
     Counts::of(buckets, None, Some(count)).unwrap()
 }
 
-fn merged(a: &[(f64, f64)], b: &[(f64, f64)], conflict: BucketConflict) -> Vec<(f64, f64)> {
+fn merged(a: &[(f64, f64)], b: &[(f64, f64)], conflict: BoundsPolicy) -> Vec<(f64, f64)> {
     let mut histogram = counts(a, 20.0).into_histogram(None);
     histogram.merge(&counts(b, 20.0), conflict).unwrap();
     assert_eq!(histogram.count, 40.0);
@@ -19,11 +19,11 @@ fn differing_bounds_are_settled_as_asked() {
     let a = [(1.0, 5.0), (2.0, 6.0), (4.0, 10.0)];
     let b = [(1.0, 1.0), (3.0, 7.0), (4.0, 8.0), (5.0, 9.0)];
     assert_eq!(
-        merged(&a, &b, BucketConflict::Common),
+        merged(&a, &b, BoundsPolicy::Common),
         [(1.0, 6.0), (4.0, 18.0)]
     );
     assert_eq!(
-        merged(&a, &b, BucketConflict::Union),
+        merged(&a, &b, BoundsPolicy::Union),
         [
             (1.0, 6.0),
             (2.0, 7.0),
@@ -33,7 +33,7 @@ fn differing_bounds_are_settled_as_asked() {
         ]
     );
     let mut histogram = counts(&a, 20.0).into_histogram(None);
-    let refused = histogram.merge(&counts(&b, 20.0), BucketConflict::Refuse);
+    let refused = histogram.merge(&counts(&b, 20.0), BoundsPolicy::Reject);
     assert_eq!(refused, Err(Problem::Conflict("")));
 }
 
@@ -41,12 +41,12 @@ fn differing_bounds_are_settled_as_asked() {
 fn common_bounds_never_become_none() {
     let mut histogram = counts(&[(1.0, 1.0)], 2.0).into_histogram(None);
     for other in [counts(&[(2.0, 1.0)], 2.0), counts(&[], 2.0)] {
-        let refused = histogram.merge(&other, BucketConflict::Common);
+        let refused = histogram.merge(&other, BoundsPolicy::Common);
         assert!(matches!(refused, Err(Problem::Conflict(_))), "{refused:?}");
     }
     let mut none = counts(&[], 2.0).into_histogram(None);
     let pushed = counts(&[(1.0, 1.0)], 2.0);
-    none.merge(&pushed, BucketConflict::Common).unwrap();
+    none.merge(&pushed, BoundsPolicy::Common).unwrap();
     assert_eq!((none.bounds.len(), none.count), (0, 4.0));
 }
 
@@ -64,7 +64,7 @@ fn what_is_missing_is_made_up_for() {
     let more = Counts::of(&[(1.0, 1.0)], Some(2.5), Some(1.0)).unwrap();
     let plain = counts(&[(1.0, 0.0)], 1.0);
     for (pushed, sum) in [(&plain, None), (&more, Some(2.5)), (&plain, Some(2.5))] {
-        histogram.merge(pushed, BucketConflict::Refuse).unwrap();
+        histogram.merge(pushed, BoundsPolicy::Reject).unwrap();
         assert_eq!(histogram.sum, sum);
     }
 }
@@ -153,14 +153,14 @@ fn pushed_counts_are_carried_too() {
         (&[0.0, 1.0][..], 1.0)
     );
     let more = counts(&[(1.0, 0.4), (2.0, 0.8), (3.0, 0.8)], 1.2);
-    histogram.merge(&more, BucketConflict::Union).unwrap();
+    histogram.merge(&more, BoundsPolicy::Union).unwrap();
     // 0.8, 1.6, 1.6, 2.4
     assert_eq!(
         (&*histogram.counts, histogram.count),
         (&[1.0, 2.0, 2.0][..], 2.0)
     );
     let more = counts(&[(2.0, 0.8)], 1.2);
-    histogram.merge(&more, BucketConflict::Common).unwrap();
+    histogram.merge(&more, BoundsPolicy::Common).unwrap();
     assert_eq!((&*histogram.counts, histogram.count), (&[2.0][..], 4.0));
 }
 
@@ -206,7 +206,7 @@ proptest! {
         pushes in proptest::collection::vec((any_counts(), 0..30_u32, 1..9_u32), 1..8),
         union in any::<bool>(),
     ) {
-        let conflict = if union { BucketConflict::Union } else { BucketConflict::Common };
+        let conflict = if union { BoundsPolicy::Union } else { BoundsPolicy::Common };
         let mut living = counts(&[(5.0, 0.25)], 0.5).into_histogram(None);
         // What is exact in any case: all together.
         let mut exact = 0.5;
@@ -237,7 +237,7 @@ proptest! {
         pushes in proptest::collection::vec((any_counts(), 0..30_u32), 1..6),
         union in any::<bool>(),
     ) {
-        let conflict = if union { BucketConflict::Union } else { BucketConflict::Common };
+        let conflict = if union { BoundsPolicy::Union } else { BoundsPolicy::Common };
         let mut living: Option<Histogram> = None;
         let mut taken: Vec<(Vec<(f64, f64)>, f64)> = Vec::new();
         for (buckets, more) in pushes {

@@ -1,5 +1,5 @@
 //! The registry against a plain model: whatever sequence of batches comes, it
-//! refuses the same, shows the same, and claims what it shows.
+//! refuses the same, shows the same, and reservation what it shows.
 
 mod plain;
 mod steps;
@@ -40,27 +40,27 @@ impl Tested {
     }
 
     fn take(&mut self) {
-        let changed = self.registry.take_changed();
-        assert_eq!(self.registry.changed_series(), 0);
-        self.remove(changed.gone);
+        let changed = self.registry.take_dirty();
+        assert_eq!(self.registry.dirty_series(), 0);
+        self.remove(changed.removed);
         for block in changed.blocks {
             let key = (Arc::clone(&block.family), block.number);
             let before = self.shown.get(&key).map(String::as_str);
             let text = render(&block, &changed.lines, before);
             assert!(!text.is_empty());
             self.shown.insert(key, text);
-            self.registry.set_mark(block.id, block.mark + 1);
+            self.registry.set_hint(block.id, block.hint + 1);
         }
     }
 
     /// Takes what has changed, and loses some of it: every so many blocks.
     fn lose(&mut self, every: usize) {
-        let changed = self.registry.take_changed();
-        self.remove(changed.gone);
+        let changed = self.registry.take_dirty();
+        self.remove(changed.removed);
         for (at, block) in changed.blocks.into_iter().enumerate() {
             let key = (Arc::clone(&block.family), block.number);
             if at % every == 0 {
-                self.registry.redo(block.id);
+                self.registry.mark_dirty(block.id);
                 self.shown
                     .insert(key, String::from("it is of no use now\n"));
                 continue;
@@ -100,17 +100,21 @@ impl Tested {
         assert_eq!(registry.stale, sum);
     }
 
-    fn claim(&mut self, claims: &Claims) {
-        for hash in &claims.released {
+    fn claim(&mut self, reservation: &Reservation) {
+        for hash in &reservation.released_series {
             assert!(self.claimed.remove(hash), "what is released was held");
         }
-        for (hash, _) in &claims.claimed {
+        for (hash, _) in &reservation.reserved_series {
             assert!(self.claimed.insert(*hash), "what is claimed was free");
         }
-        for name in &claims.left {
+        for name in &reservation.removed_families {
             assert!(self.heads.remove(&**name).is_some());
         }
-        for head in claims.joined.iter().chain(&claims.changed) {
+        for head in reservation
+            .added_families
+            .iter()
+            .chain(&reservation.changed_families)
+        {
             let help = head.help.as_deref().map(str::to_owned);
             self.heads
                 .insert(head.family.to_string(), (head.kind, help));
@@ -166,7 +170,7 @@ proptest! {
         let mut tested = Tested::new();
         let mut model = Model::default();
         let start = Instant::now();
-        let policies = [BucketConflict::Common, BucketConflict::Union, BucketConflict::Refuse];
+        let policies = [BoundsPolicy::Common, BoundsPolicy::Union, BoundsPolicy::Reject];
         // The first moment that is told is the beginning.
         tested.registry.expire(start);
         for event in events {
@@ -177,12 +181,12 @@ proptest! {
                     let batch = Batch {
                         replace: replace.iter().map(|family| Arc::from(FAMILIES[*family].0)).collect(),
                         updates: steps.iter().map(Step::update).collect(),
-                        conflict,
-                        known_only: false,
+                        bounds_policy: conflict,
+                        existing_only: false,
                     };
                     match (tested.registry.check(batch, at), model.after(&replace, &steps, conflict)) {
                         (Ok(plan), Some(after)) => {
-                            tested.claim(plan.claims());
+                            tested.claim(plan.reservation());
                             tested.registry.commit(plan);
                             model = after;
                         }
@@ -192,22 +196,22 @@ proptest! {
                     }
                 }
                 Event::Lose(every) => {
-                    let (_, claims) = tested.registry.expire(at);
-                    tested.claim(&claims);
+                    let (_, reservation) = tested.registry.expire(at);
+                    tested.claim(&reservation);
                     model.expire();
                     tested.lose(every);
                 }
                 Event::Passed(seconds) => model.now += seconds,
                 Event::Expire => {
-                    let (series, claims) = tested.registry.expire(at);
-                    tested.claim(&claims);
+                    let (series, reservation) = tested.registry.expire(at);
+                    tested.claim(&reservation);
                     prop_assert_eq!(series, model.expire());
                     prop_assert!(!tested.registry.is_due(at));
                 }
                 Event::Take => {
                     // This alone tells the time, and takes nothing else.
-                    let (series, claims) = tested.registry.expire(at);
-                    tested.claim(&claims);
+                    let (series, reservation) = tested.registry.expire(at);
+                    tested.claim(&reservation);
                     prop_assert_eq!(series, model.expire());
                     tested.check(&model)?;
                 }
@@ -215,8 +219,8 @@ proptest! {
             tested.check_counts();
         }
         let at = start + Duration::from_secs(model.now);
-        let (_, claims) = tested.registry.expire(at);
-        tested.claim(&claims);
+        let (_, reservation) = tested.registry.expire(at);
+        tested.claim(&reservation);
         model.expire();
         tested.check(&model)?;
 
@@ -224,13 +228,13 @@ proptest! {
         let replace = (0..FAMILIES.len()).map(|family| Arc::from(FAMILIES[family].0)).collect();
         let batch = Batch { replace, ..Batch::default() };
         let plan = tested.registry.check(batch, at).unwrap();
-        tested.claim(plan.claims());
+        tested.claim(plan.reservation());
         tested.registry.commit(plan);
         tested.check(&Model::default())?;
         prop_assert_eq!(tested.registry.weight(), 0);
         let registry = &tested.registry;
         prop_assert!(registry.expiring.is_empty() && registry.aging.is_empty());
-        prop_assert!(registry.changed.is_empty() && registry.gone.is_empty());
+        prop_assert!(registry.changed.is_empty() && registry.removed_blocks.is_empty());
         prop_assert_eq!(registry.by_name.len(), 0);
     }
 }

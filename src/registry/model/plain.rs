@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::steps::{FAMILIES, LABELS, LIMITS, SPAN, Step, What};
 use crate::exposition::{Kind, LabelText, label_pairs, write_number};
-use crate::registry::BucketConflict;
+use crate::registry::BoundsPolicy;
 
 #[derive(Debug, Clone, Default)]
 pub struct Model {
@@ -52,7 +52,7 @@ impl Model {
         &self,
         replace: &[usize],
         steps: &[Step],
-        conflict: BucketConflict,
+        conflict: BoundsPolicy,
     ) -> Option<Model> {
         let mut model = self.clone();
         for family in replace {
@@ -93,7 +93,7 @@ impl Model {
         (!too_many).then_some(model)
     }
 
-    fn step(&mut self, step: &Step, conflict: BucketConflict) -> Option<()> {
+    fn step(&mut self, step: &Step, conflict: BoundsPolicy) -> Option<()> {
         let name = FAMILIES[step.family].0;
         let labels = LABELS[step.labels];
         if matches!(step.what, What::Delete) {
@@ -281,7 +281,7 @@ fn histogram(
     before: Option<Value>,
     step: &Step,
     family: Option<&[i32]>,
-    conflict: BucketConflict,
+    conflict: BoundsPolicy,
 ) -> Option<Value> {
     let old = match before {
         Some(Value::Histogram {
@@ -341,9 +341,9 @@ fn histogram(
     let (mine, theirs) = (keys(&own), keys(&pushed));
     let bounds: BTreeSet<i32> = match conflict {
         _ if mine == theirs => mine,
-        BucketConflict::Refuse => return None,
-        BucketConflict::Common => mine.intersection(&theirs).copied().collect(),
-        BucketConflict::Union => mine.union(&theirs).copied().collect(),
+        BoundsPolicy::Reject => return None,
+        BoundsPolicy::Common => mine.intersection(&theirs).copied().collect(),
+        BoundsPolicy::Union => mine.union(&theirs).copied().collect(),
     };
     if bounds.len() > LIMITS.bounds || (bounds.is_empty() && !own.is_empty()) {
         return None;

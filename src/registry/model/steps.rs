@@ -8,9 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::exposition::{Kind, LabelText, label_pairs};
-use crate::registry::{Change, Limits, Update};
+use crate::registry::{Change, RegistryLimits, Update};
 
-pub const LIMITS: Limits = Limits {
+pub const LIMITS: RegistryLimits = RegistryLimits {
     families: 3,
     series: 9,
     series_per_family: 5,

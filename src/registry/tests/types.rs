@@ -14,9 +14,18 @@ fn a_family_without_a_type_takes_the_one_that_comes() {
         let mut registry = registry();
         apply(&mut registry, vec![untyped(&[("a", "1")], 6.0)], now).unwrap();
         let plan = registry.check(batch(vec![typed(kind, 1.0)]), now).unwrap();
-        let claims = plan.claims();
-        assert_eq!((claims.changed.len(), claims.changed[0].kind), (1, kind));
-        assert_eq!((claims.added, claims.freed), (0, 0));
+        let reservation = plan.reservation();
+        assert_eq!(
+            (
+                reservation.changed_families.len(),
+                reservation.changed_families[0].kind
+            ),
+            (1, kind)
+        );
+        assert_eq!(
+            (reservation.reserved_bytes, reservation.released_bytes),
+            (0, 0)
+        );
         registry.commit(plan);
         assert_eq!(registry.kind_of("x_total"), Some(kind));
         // What comes without a type is of this one from now on.
@@ -29,7 +38,10 @@ fn a_family_without_a_type_takes_the_one_that_comes() {
             _ => Kind::Counter,
         };
         let refused = apply(&mut registry, vec![typed(other, 1.0)], now).unwrap_err();
-        assert!(matches!(refused, Refused::KindConflict { .. }), "{refused}");
+        assert!(
+            matches!(refused, Rejection::KindConflict { .. }),
+            "{refused}"
+        );
     }
 }
 
@@ -72,7 +84,7 @@ fn each_family_of_a_batch_is_checked_for_its_own_values() {
     };
     let refused = apply(&mut registry, typed(-1.0), now).unwrap_err();
     assert!(
-        matches!(&refused, Refused::Uncountable { family, left: 1 } if family == "b"),
+        matches!(&refused, Rejection::Uncountable { family, left: 1 } if family == "b"),
         "{refused}"
     );
     apply(&mut registry, typed(1.0), now).unwrap();
@@ -97,7 +109,10 @@ fn types_of_several_numbers_do_not_go_with_values_without_one() {
     for (first, second) in [(untyped(), summary()), (summary(), untyped())] {
         apply(&mut registry, vec![first], now).unwrap();
         let refused = apply(&mut registry, vec![second], now).unwrap_err();
-        assert!(matches!(refused, Refused::KindConflict { .. }), "{refused}");
+        assert!(
+            matches!(refused, Rejection::KindConflict { .. }),
+            "{refused}"
+        );
         apply(
             &mut registry,
             vec![update("x", Kind::Untyped, &[], Change::Delete)],

@@ -17,7 +17,7 @@ fn store(bytes: usize) -> Store {
         apps: 3,
         groups: 2,
         bytes,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, true)
 }

@@ -15,7 +15,7 @@ fn store_of(bytes: usize) -> Store {
         apps: 100,
         groups: 100,
         bytes,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false).with_rules(Rules {
         limits: Limits::default(),

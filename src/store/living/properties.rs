@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::tests::{change_of, push, store, text, update};
 use crate::clock::Now;
 use crate::exposition::{Entry, Families, Format, Kind, Labels, Limits as TextLimits, Parser};
-use crate::registry::{Batch, BucketConflict, Change as Op, Update};
+use crate::registry::{Batch, BoundsPolicy, Change as Op, Update};
 use crate::store::Write;
 
 /// One head for each family that has samples and no other, and every series
@@ -153,8 +153,8 @@ proptest! {
                     let batch = || Batch {
                         replace: replace.iter().map(|name| Arc::from(NAMES[usize::from(*name)])).collect(),
                         updates: ops.iter().map(|(name, label, what, ttl)| op(*name, *label, *what, *ttl)).collect(),
-                        conflict: BucketConflict::Union,
-                        known_only: false,
+                        bounds_policy: BoundsPolicy::Union,
+                        existing_only: false,
                     };
                     let done = store.operate(batch(), now).is_ok();
                     prop_assert_eq!(unseen.operate(batch(), now).is_ok(), done);

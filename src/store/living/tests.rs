@@ -12,7 +12,7 @@ use crate::peer::Origin;
 use crate::registry::{Change as Op, Update};
 use crate::store::{Change, Limits, Producer, Refused, SectionId, Write};
 
-fn store_of(bytes: usize, registry: registry::Limits) -> Store {
+fn store_of(bytes: usize, registry: registry::RegistryLimits) -> Store {
     let limits = Limits {
         apps: 10,
         groups: 1000,
@@ -23,7 +23,7 @@ fn store_of(bytes: usize, registry: registry::Limits) -> Store {
 }
 
 pub fn store() -> Store {
-    store_of(1 << 20, registry::Limits::default())
+    store_of(1 << 20, registry::RegistryLimits::default())
 }
 
 pub fn text(store: &Store) -> String {
@@ -337,7 +337,7 @@ fn a_histograms_new_lines_are_claimed_and_old_ones_let_go() {
 
 #[test]
 fn living_series_count_as_what_is_held() {
-    let store = store_of(20_000, registry::Limits::default());
+    let store = store_of(20_000, registry::RegistryLimits::default());
     let many = |count: usize| {
         let all = (0..count).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
         operate(&store, all.collect())
@@ -364,7 +364,7 @@ fn living_series_count_as_what_is_held() {
 
 #[test]
 fn series_whose_time_is_up_are_withdrawn() {
-    let store = store_of(1 << 30, registry::Limits::default());
+    let store = store_of(1 << 30, registry::RegistryLimits::default());
     let start = Now::read();
     let second = Duration::from_secs(1);
     let updates = (0..20_000).map(|n| {
@@ -393,7 +393,7 @@ fn series_whose_time_is_up_are_withdrawn() {
 
 #[test]
 fn a_snapshot_of_what_has_not_changed_leaves_the_pages_as_they_were() {
-    let store = store_of(1 << 30, registry::Limits::default());
+    let store = store_of(1 << 30, registry::RegistryLimits::default());
     let many = (0..6000).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
     operate(&store, many.collect()).unwrap();
     assert!(store.is_snapshot_slow());
@@ -413,7 +413,7 @@ fn a_snapshot_of_what_has_not_changed_leaves_the_pages_as_they_were() {
 /// has one value in all of them, and heads where there are samples.
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
-    let store = store_of(1 << 30, registry::Limits::default());
+    let store = store_of(1 << 30, registry::RegistryLimits::default());
     let names: Vec<String> = (0..3000).map(|n| n.to_string()).collect();
     let stop = AtomicBool::new(false);
     let all = |round: usize| {

@@ -15,7 +15,7 @@ fn store() -> Store {
         apps: 1000,
         groups: 1000,
         bytes: 1 << 30,
-        registry: registry::Limits::default(),
+        registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false)
 }

@@ -6,7 +6,7 @@ use crate::exposition::write_number;
 
 /// Why a batch changed nothing. Texts of senders are cut short in here.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refused {
+pub enum Rejection {
     #[error("family {family} is {kind} here, and {held} already")]
     KindConflict {
         family: String,
@@ -41,7 +41,7 @@ pub enum Refused {
     #[error(
         "series {series}: its bounds differ from the existing ones{more} (push.bucket_conflict)"
     )]
-    BucketConflict { series: String, more: &'static str },
+    BoundsConflict { series: String, more: &'static str },
     #[error("series {series}: label {label} is reserved, since the family is {kind}")]
     ReservedLabel {
         series: String,

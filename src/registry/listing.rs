@@ -10,13 +10,13 @@ use super::{BlockId, Registry};
 /// Series of one family, as they were at one moment. Their labels are shared
 /// with the registry and not copied.
 #[derive(Debug, Clone)]
-pub struct SomeSeries {
+pub struct BlockSeries {
     /// As in [`Update`](super::Update).
     pub family: Arc<str>,
     labels: LabelTexts,
 }
 
-impl SomeSeries {
+impl BlockSeries {
     /// The labels of each series, as in [`LabelText`](crate::exposition::LabelText).
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().map(|(_, labels)| labels)
@@ -27,7 +27,7 @@ impl Registry {
     /// The series of at most `most` blocks from `from` on, and the block to go on
     /// with unless that was the end. A series that exists during a whole round of
     /// calls is seen exactly once.
-    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<SomeSeries>, Option<BlockId>) {
+    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<BlockSeries>, Option<BlockId>) {
         let mut found = Vec::new();
         let (first, mut number) = from;
         for id in first..self.families.len() as u32 {
@@ -36,7 +36,7 @@ impl Registry {
                     if found.len() == most {
                         return (found, Some((id, number)));
                     }
-                    found.extend(family.block(number).map(|block| SomeSeries {
+                    found.extend(family.block(number).map(|block| BlockSeries {
                         family: Arc::clone(&family.name),
                         labels: block.labels().clone(),
                     }));

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::plan::{Plan, PlannedSeries};
+use super::planner::{Changeset, PlannedSeries};
 use super::state::State;
 
 /// What series come to, in the order in which the batch names them first.
 #[derive(Debug)]
-pub struct Totals {
+pub struct SeriesTotals {
     families: Vec<Arc<str>>,
     /// The places of their families, and what they come to.
     series: Vec<(u32, Option<f64>)>,
 }
 
-impl Totals {
+impl SeriesTotals {
     /// The family of each series and its value; of a histogram and a summary
     /// its count, or its sum where it has no count. `None` where the series
     /// does not live.
@@ -23,16 +23,16 @@ impl Totals {
     }
 }
 
-impl Plan {
+impl Changeset {
     /// Series that live and will not.
-    pub fn removed(&self) -> usize {
+    pub fn removed_series(&self) -> usize {
         let gone = |series: &&PlannedSeries| series.slot.is_some() && series.state.is_none();
         self.series.iter().filter(gone).count()
     }
 
     /// What the series that the batch names will come to. Nothing is looked
     /// up or copied but numbers, since others wait meanwhile.
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> SeriesTotals {
         let names = self.families.iter().map(|family| &family.name);
         let total = |state: &State| match state {
             State::Value(value) => *value,
@@ -41,7 +41,7 @@ impl Plan {
             State::Summary(summary) => summary.count.or(summary.sum).unwrap_or_default(),
         };
         let series = self.series.iter();
-        Totals {
+        SeriesTotals {
             families: names.map(Arc::clone).collect(),
             series: series
                 .map(|series| (series.family, series.state.as_ref().map(total)))

@@ -16,20 +16,20 @@ use hashbrown::HashTable;
 pub(super) use finish::{claimed_by, named_slots};
 
 use super::block::NEVER;
-use super::claims::Claims;
 use super::family::Slot;
-use super::refused::{family_text, series_text};
+use super::rejection::{family_text, series_text};
+use super::reservation::Reservation;
 use super::state::{Context, Problem, State};
-use super::{Batch, BucketConflict, Change, Limits, Refused, Registry, Update};
+use super::{Batch, BoundsPolicy, Change, Registry, RegistryLimits, Rejection, Update};
 use crate::exposition::{Kind, LabelText, is_family_name};
 
 /// A batch that has been checked. It holds for the registry as it was then.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Changeset {
     pub(super) at: Instant,
     pub(super) families: Vec<PlannedFamily>,
     pub(super) series: Vec<PlannedSeries>,
-    claims: Claims,
+    reservation: Reservation,
 }
 
 /// A family that a batch names.
@@ -90,15 +90,15 @@ impl PlannedFamily {
     }
 }
 
-impl Plan {
+impl Changeset {
     /// What the batch takes and lets go. It is for the caller to see that
     /// nobody else has it, and to take it before the plan is carried out.
-    pub fn claims(&self) -> &Claims {
-        &self.claims
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
     /// A series of the plan, for people.
-    pub fn series_text(&self, series: u32) -> String {
+    pub fn series_name(&self, series: u32) -> String {
         let series = &self.series[series as usize];
         series_text(
             &self.families[series.family as usize].name,
@@ -121,8 +121,8 @@ const FEW: usize = 4;
 
 pub(super) struct Planner<'r> {
     registry: &'r Registry,
-    conflict: BucketConflict,
-    known_only: bool,
+    conflict: BoundsPolicy,
+    existing_only: bool,
     at: Instant,
     now: u64,
     families: Vec<PlannedFamily>,
@@ -137,12 +137,12 @@ pub(super) struct Planner<'r> {
 }
 
 impl<'r> Planner<'r> {
-    pub fn plan(registry: &'r Registry, batch: Batch, at: Instant) -> Result<Plan, Refused> {
+    pub fn plan(registry: &'r Registry, batch: Batch, at: Instant) -> Result<Changeset, Rejection> {
         let updates = batch.updates.len();
         let mut planner = Planner {
             registry,
-            conflict: batch.conflict,
-            known_only: batch.known_only,
+            conflict: batch.bounds_policy,
+            existing_only: batch.existing_only,
             at,
             now: registry.time(at),
             families: Vec::with_capacity(1),
@@ -196,7 +196,7 @@ impl<'r> Planner<'r> {
         targets
     }
 
-    fn limits(&self) -> &'r Limits {
+    fn limits(&self) -> &'r RegistryLimits {
         &self.registry.limits
     }
 
@@ -256,14 +256,14 @@ impl<'r> Planner<'r> {
         place
     }
 
-    fn new_family(&mut self, name: Arc<str>, kind: Kind) -> Result<usize, Refused> {
+    fn new_family(&mut self, name: Arc<str>, kind: Kind) -> Result<usize, Rejection> {
         if name.len() > self.limits().labels || !is_family_name(&name) {
-            return Err(Refused::Name {
+            return Err(Rejection::Name {
                 name: family_text(&name),
             });
         }
         if kind != kind.in_text() {
-            return Err(Refused::WrongChange {
+            return Err(Rejection::WrongChange {
                 family: family_text(&name),
                 kind: kind.with_article(),
                 change: "aggregated",
@@ -286,13 +286,13 @@ impl<'r> Planner<'r> {
         }))
     }
 
-    fn update(&mut self, update: Update, target: Target) -> Result<(), Refused> {
+    fn update(&mut self, update: Update, target: Target) -> Result<(), Rejection> {
         let delete = matches!(update.change, Change::Delete);
         let hash = target.hash;
         // One that is not there may have been made by this batch.
         let place = match target.family.or_else(|| self.family(&update.family)) {
             Some(place) => place,
-            None if delete || self.known_only => return Ok(()),
+            None if delete || self.existing_only => return Ok(()),
             None => self.new_family(update.family, update.kind)?,
         };
         let family = &mut self.families[place];
@@ -301,7 +301,7 @@ impl<'r> Planner<'r> {
             return Ok(());
         }
         if !family.takes(update.kind) {
-            return Err(Refused::KindConflict {
+            return Err(Rejection::KindConflict {
                 family: family_text(&family.name),
                 kind: update.kind.with_article(),
                 held: family.kind.with_article(),
@@ -390,12 +390,12 @@ impl<'r> Planner<'r> {
     }
 
     /// What is asked of the labels of a new series.
-    fn check_labels(&self, series: usize) -> Result<(), Refused> {
+    fn check_labels(&self, series: usize) -> Result<(), Rejection> {
         let series = &self.series[series];
         let family = &self.families[series.family as usize];
         let limit = self.limits().labels;
         if series.labels.len() > limit {
-            return Err(Refused::LabelsTooLong {
+            return Err(Rejection::LabelsTooLong {
                 series: series_text(&family.name, series.labels.as_str()),
                 size: series.labels.len(),
                 limit,
@@ -407,7 +407,7 @@ impl<'r> Planner<'r> {
             _ => return Ok(()),
         };
         if series.labels.iter().any(|label| label.name == own) {
-            return Err(Refused::ReservedLabel {
+            return Err(Rejection::ReservedLabel {
                 series: series_text(&family.name, series.labels.as_str()),
                 label: own,
                 kind: family.kind.with_article(),
@@ -417,23 +417,23 @@ impl<'r> Planner<'r> {
     }
 }
 
-fn refused(problem: Problem, family: &PlannedFamily, labels: &LabelText) -> Refused {
+fn refused(problem: Problem, family: &PlannedFamily, labels: &LabelText) -> Rejection {
     let series = series_text(&family.name, labels.as_str());
     match problem {
-        Problem::Value { what, value, need } => Refused::Value {
+        Problem::Value { what, value, need } => Rejection::Value {
             series,
             what,
             value,
             need,
         },
-        Problem::Buckets(problem) => Refused::Buckets { series, problem },
-        Problem::Conflict(more) => Refused::BucketConflict { series, more },
-        Problem::TooManyBounds { bounds, limit } => Refused::TooManyBounds {
+        Problem::Buckets(problem) => Rejection::Buckets { series, problem },
+        Problem::Conflict(more) => Rejection::BoundsConflict { series, more },
+        Problem::TooManyBounds { bounds, limit } => Rejection::TooManyBounds {
             series,
             bounds,
             limit,
         },
-        Problem::WrongChange(change) => Refused::WrongChange {
+        Problem::WrongChange(change) => Rejection::WrongChange {
             family: family_text(&family.name),
             kind: family.kind.with_article(),
             change,

@@ -8,10 +8,10 @@ use crate::exposition::{Kind, LabelText};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn registry() -> Registry {
-    with_limits(Limits::default())
+    with_limits(RegistryLimits::default())
 }
 
-fn with_limits(limits: Limits) -> Registry {
+fn with_limits(limits: RegistryLimits) -> Registry {
     Registry::new(limits, RandomState::new())
 }
 
@@ -37,7 +37,7 @@ fn batch(updates: Vec<Update>) -> Batch {
     }
 }
 
-fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<(), Refused> {
+fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<(), Rejection> {
     let plan = registry.check(batch(updates), now)?;
     registry.commit(plan);
     Ok(())
@@ -45,19 +45,19 @@ fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<
 
 /// All blocks that have changed, rendered whole.
 fn changed(registry: &mut Registry) -> String {
-    let changed = registry.take_changed();
-    assert_eq!(changed.gone, []);
+    let changed = registry.take_dirty();
+    assert_eq!(changed.removed, []);
     for block in &changed.blocks {
-        registry.redo(block.id);
+        registry.mark_dirty(block.id);
     }
-    let changed = registry.take_changed();
+    let changed = registry.take_dirty();
     let blocks = changed.blocks.iter();
     blocks.map(|block| render(block, &[], None)).collect()
 }
 
 /// A block's text, made of the one before where it has to be.
-pub(super) fn render(block: &BlockCopy, lines: &[Line], before: Option<&str>) -> String {
-    let mut scratch = Scratch::default();
+pub(super) fn render(block: &DirtyBlock, lines: &[LineValue], before: Option<&str>) -> String {
+    let mut scratch = RenderBuffers::default();
     let text = match block.render(&mut scratch) {
         Some(whole) => whole.to_vec(),
         None => {
@@ -68,8 +68,8 @@ pub(super) fn render(block: &BlockCopy, lines: &[Line], before: Option<&str>) ->
     String::from_utf8(text).unwrap()
 }
 
-fn is_part(block: &BlockCopy) -> bool {
-    block.render(&mut Scratch::default()).is_none()
+fn is_part(block: &DirtyBlock) -> bool {
+    block.render(&mut RenderBuffers::default()).is_none()
 }
 
 #[test]
@@ -88,10 +88,7 @@ fn one_change_renders_one_block() {
         now,
     )
     .unwrap();
-    assert_eq!(
-        (registry.changed_series(), registry.changed_blocks()),
-        (1, 1)
-    );
+    assert_eq!((registry.dirty_series(), registry.dirty_blocks()), (1, 1));
     let text = changed(&mut registry);
     assert!(text.contains("m_total{n=\"500\"} 3.5\n"), "{text}");
     assert!(text.lines().count() <= PLACES, "{text}");
@@ -108,19 +105,19 @@ fn only_values_that_have_changed_are_rendered() {
     for n in ["0", "1", "2"] {
         change(&mut registry, n, 1.0);
     }
-    let taken = registry.take_changed();
+    let taken = registry.take_dirty();
     assert!(taken.lines.is_empty() && !is_part(&taken.blocks[0]));
     let text = render(&taken.blocks[0], &taken.lines, None);
 
     change(&mut registry, "2", 1.0);
-    assert_eq!(registry.take_changed().blocks.len(), 0, "it is as it was");
+    assert_eq!(registry.take_dirty().blocks.len(), 0, "it is as it was");
 
     change(&mut registry, "2", 5.0);
     change(&mut registry, "2", 6.0);
     change(&mut registry, "0", 700.0);
-    assert_eq!(registry.changed_series(), 2);
-    let taken = registry.take_changed();
-    let lines = [(0, 700.0), (2, 6.0)].map(|(number, value)| Line { number, value });
+    assert_eq!(registry.dirty_series(), 2);
+    let taken = registry.take_dirty();
+    let lines = [(0, 700.0), (2, 6.0)].map(|(number, value)| LineValue { number, value });
     assert_eq!(taken.lines, lines);
     let text = render(&taken.blocks[0], &taken.lines, Some(&text));
     assert_eq!(text, "g{n=\"0\"} 700\ng{n=\"1\"} 1\ng{n=\"2\"} 6\n");
@@ -134,7 +131,7 @@ fn only_values_that_have_changed_are_rendered() {
             update("g", Kind::Gauge, &[("n", "0")], Change::Add(1.0)),
         ];
         apply(&mut registry, all, now).unwrap();
-        assert!(!is_part(&registry.take_changed().blocks[0]));
+        assert!(!is_part(&registry.take_dirty().blocks[0]));
     }
 }
 
@@ -158,9 +155,9 @@ fn lines_of_a_histogram_are_rendered_for_their_values() {
     push(&mut registry, "0", &[1.0]);
     push(&mut registry, "1", &[1.0, 2.0]);
     push(&mut registry, "2", &[1.0]);
-    registry.take_changed();
+    registry.take_dirty();
     push(&mut registry, "1", &[1.0, 2.0]);
-    let taken = registry.take_changed();
+    let taken = registry.take_dirty();
     let lines: Vec<(u32, f64)> = taken.lines.iter().map(|it| (it.number, it.value)).collect();
     assert_eq!(
         lines,
@@ -169,7 +166,7 @@ fn lines_of_a_histogram_are_rendered_for_their_values() {
     );
     // Another bound makes other lines, though as many.
     push(&mut registry, "1", &[1.0]);
-    assert!(!is_part(&registry.take_changed().blocks[0]));
+    assert!(!is_part(&registry.take_dirty().blocks[0]));
 }
 
 #[test]
@@ -204,7 +201,7 @@ fn a_kind_holds_until_the_family_is_gone() {
         vec![gauge(), add("m", &[("a", "b")], 1.0)],
         now,
     );
-    let conflict = Refused::KindConflict {
+    let conflict = Rejection::KindConflict {
         family: "m".to_owned(),
         kind: "a counter",
         held: "a gauge",
@@ -224,18 +221,18 @@ fn a_kind_holds_until_the_family_is_gone() {
 
 #[test]
 fn limits_are_counted_once_a_batch() {
-    let mut registry = with_limits(Limits {
+    let mut registry = with_limits(RegistryLimits {
         families: 2,
         series: 4,
         series_per_family: 3,
-        ..Limits::default()
+        ..RegistryLimits::default()
     });
     let now = Instant::now();
     let m = |n: usize| add("m", &[("n", &*n.to_string())], 1.0);
     let four = (0..4).map(m).collect();
     assert!(matches!(
         apply(&mut registry, four, now),
-        Err(Refused::TooManySeriesOfFamily { limit: 3, .. })
+        Err(Rejection::TooManySeriesOfFamily { limit: 3, .. })
     ));
     // The same again is no other series, and what is deleted makes room.
     let delete = |n: &str| update("m", Kind::Counter, &[("n", n)], Change::Delete);
@@ -245,7 +242,7 @@ fn limits_are_counted_once_a_batch() {
     let other = |name: &str| add(name, &[], 1.0);
     assert!(matches!(
         apply(&mut registry, vec![other("a"), other("b")], now),
-        Err(Refused::TooManySeries { limit: 4, .. })
+        Err(Rejection::TooManySeries { limit: 4, .. })
     ));
     apply(&mut registry, vec![delete("0"), other("a")], now).unwrap();
     let families = apply(&mut registry, vec![other("b")], now);
@@ -269,8 +266,8 @@ fn a_replaced_family_has_what_the_batch_says_and_no_more() {
         ..Batch::default()
     };
     let plan = registry.check(replace, now).unwrap();
-    assert_eq!(plan.claims().claimed.len(), 1);
-    assert_eq!(plan.claims().released.len(), 2);
+    assert_eq!(plan.reservation().reserved_series.len(), 1);
+    assert_eq!(plan.reservation().released_series.len(), 2);
     registry.commit(plan);
     let text = changed(&mut registry);
     let mut lines: Vec<&str> = text.lines().collect();
@@ -282,10 +279,10 @@ fn a_replaced_family_has_what_the_batch_says_and_no_more() {
         ..Batch::default()
     };
     let plan = registry.check(nothing, now).unwrap();
-    assert_eq!(plan.claims().left, [Arc::from("m")]);
+    assert_eq!(plan.reservation().removed_families, [Arc::from("m")]);
     registry.commit(plan);
     assert_eq!(registry.families(), 1);
-    assert_eq!(registry.take_changed().gone, [(Arc::from("m"), 0)]);
+    assert_eq!(registry.take_dirty().removed, [(Arc::from("m"), 0)]);
 }
 
 #[test]
@@ -328,20 +325,20 @@ fn labels_that_a_kind_uses_itself_are_refused() {
 
 #[test]
 fn names_and_labels_are_bounded() {
-    let mut registry = with_limits(Limits {
+    let mut registry = with_limits(RegistryLimits {
         labels: 20,
         bounds: 2,
-        ..Limits::default()
+        ..RegistryLimits::default()
     });
     let now = Instant::now();
     for name in ["", "a\"b", "a\nb", "this_name_is_far_too_long"] {
         let refused = apply(&mut registry, vec![add(name, &[], 1.0)], now);
-        assert!(matches!(refused, Err(Refused::Name { .. })), "{name:?}");
+        assert!(matches!(refused, Err(Rejection::Name { .. })), "{name:?}");
     }
     let long = add("m", &[("a", "more than twenty bytes")], 1.0);
     assert!(matches!(
         apply(&mut registry, vec![long], now),
-        Err(Refused::LabelsTooLong { limit: 20, .. })
+        Err(Rejection::LabelsTooLong { limit: 20, .. })
     ));
     let observe = Change::Observe {
         value: 1.0,
@@ -360,7 +357,7 @@ fn names_and_labels_are_bounded() {
     let info = update("i", Kind::Info, &[], Change::Set(1.0));
     assert!(matches!(
         apply(&mut registry, vec![info], now),
-        Err(Refused::WrongChange { .. })
+        Err(Rejection::WrongChange { .. })
     ));
 }
 
@@ -387,12 +384,15 @@ fn a_series_goes_when_its_time_is_up() {
     );
     assert_eq!(registry.expire(start + SECOND * 10).0, 0);
     assert!(!registry.is_due(start + SECOND * 14));
-    let (series, claims) = registry.expire(start + SECOND * 15);
-    assert_eq!((series, claims.released.len()), (1, 1));
-    assert_eq!(claims.left, []);
+    let (series, reservation) = registry.expire(start + SECOND * 15);
+    assert_eq!((series, reservation.released_series.len()), (1, 1));
+    assert_eq!(reservation.removed_families, []);
     assert_eq!(changed(&mut registry), "m{n=\"2\"} 1\n");
-    let (series, claims) = registry.expire(start + SECOND * 20);
-    assert_eq!((series, &claims.left[..]), (1, &[Arc::from("m")][..]));
+    let (series, reservation) = registry.expire(start + SECOND * 20);
+    assert_eq!(
+        (series, &reservation.removed_families[..]),
+        (1, &[Arc::from("m")][..])
+    );
     assert_eq!((registry.series(), registry.weight()), (0, 0));
 
     // One without a time to live stays, and takes it from one that had one.
@@ -422,10 +422,10 @@ fn queues_do_not_grow_with_updates() {
         let delete = update("b", Kind::Gauge, &[], Change::Delete);
         apply(&mut registry, vec![delete], now).unwrap();
         if round % 100 == 0 {
-            registry.take_changed();
+            registry.take_dirty();
         }
         assert!(registry.expiring.len() <= 1 && registry.aging.len() <= 1);
-        assert!(registry.changed.len() <= 1 && registry.gone.len() <= 1);
+        assert!(registry.changed.len() <= 1 && registry.removed_blocks.len() <= 1);
     }
     assert_eq!(registry.families.len(), 2);
 }
@@ -457,7 +457,7 @@ fn a_copy_is_not_touched_by_what_comes_later() {
     let now = Instant::now();
     let two = || vec![add("m", &[("n", "1")], 1.0), add("m", &[("n", "2")], 1.0)];
     apply(&mut registry, two(), now).unwrap();
-    let copy = registry.take_changed();
+    let copy = registry.take_dirty();
     let mut after = two();
     after.push(add("m", &[("n", "3")], 1.0));
     after.push(update("m", Kind::Counter, &[("n", "1")], Change::Delete));
@@ -488,18 +488,18 @@ fn a_plan_tells_what_it_makes() {
             update("gone", Kind::Gauge, &[], Change::Delete),
         ]
     };
-    let known_only = || Batch {
-        known_only: true,
+    let existing_only = || Batch {
+        existing_only: true,
         ..batch(updates())
     };
-    let totals = |plan: &Plan| -> Vec<(String, Option<f64>)> {
+    let totals = |plan: &Changeset| -> Vec<(String, Option<f64>)> {
         let totals = plan.totals();
         let series = totals.iter();
         series
             .map(|(family, total)| (family.to_string(), total))
             .collect()
     };
-    let plan = registry.check(known_only(), now).unwrap();
+    let plan = registry.check(existing_only(), now).unwrap();
     assert_eq!(totals(&plan), [], "none of them lives");
 
     let plan = registry.check(batch(updates()), now).unwrap();
@@ -507,7 +507,7 @@ fn a_plan_tells_what_it_makes() {
     assert_eq!(registry.kind_of("c"), Some(Kind::Counter));
     assert_eq!(registry.kind_of("gone"), None);
 
-    let plan = registry.check(known_only(), now).unwrap();
+    let plan = registry.check(existing_only(), now).unwrap();
     let both = [("c", 6.0), ("s", 5.0)].map(|(name, total)| (name.to_owned(), Some(total)));
     assert_eq!(totals(&plan), both);
     let plan = registry.check(batch(updates()), now).unwrap();

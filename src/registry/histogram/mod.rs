@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::BucketConflict;
+use super::BoundsPolicy;
 use super::state::Problem;
 
 /// One living histogram.
@@ -210,14 +210,14 @@ impl Histogram {
     }
 
     /// Adds the counts of a push.
-    pub fn merge(&mut self, pushed: &Counts, conflict: BucketConflict) -> Result<(), Problem> {
+    pub fn merge(&mut self, pushed: &Counts, conflict: BoundsPolicy) -> Result<(), Problem> {
         if *self.bounds == *pushed.bounds {
             self.add(pushed);
         } else {
             let bounds = match conflict {
-                BucketConflict::Refuse => return Err(Problem::Conflict("")),
-                BucketConflict::Common => self.common_bounds(pushed)?,
-                BucketConflict::Union => self.all_bounds(pushed),
+                BoundsPolicy::Reject => return Err(Problem::Conflict("")),
+                BoundsPolicy::Common => self.common_bounds(pushed)?,
+                BoundsPolicy::Union => self.all_bounds(pushed),
             };
             self.widen(&bounds);
             self.add(&Counts {

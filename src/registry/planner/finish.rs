@@ -5,29 +5,29 @@ use std::collections::{HashMap, HashSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use super::{Plan, PlannedFamily, PlannedSeries, Planner};
+use super::{Changeset, PlannedFamily, PlannedSeries, Planner};
 use crate::exposition::{hash_series, needs_quotes};
-use crate::registry::claims::{Claims, Head};
 use crate::registry::family::{Slot, family_weight, help_weight, is_uncountable, weight_of};
-use crate::registry::refused::{Refused, family_text, series_text};
+use crate::registry::rejection::{Rejection, family_text, series_text};
 use crate::registry::render::each_series;
+use crate::registry::reservation::{FamilyHead, Reservation};
 use crate::registry::state::State;
 
 impl Planner<'_> {
-    pub(super) fn finish(self) -> Result<Plan, Refused> {
+    pub(super) fn finish(self) -> Result<Changeset, Rejection> {
         self.check_limits()?;
         self.check_types()?;
-        let claims = self.claims();
-        Ok(Plan {
+        let reservation = self.reservation();
+        Ok(Changeset {
             at: self.at,
             families: self.families,
             series: self.series,
-            claims,
+            reservation,
         })
     }
 
     /// What makes it less is taken even where it is too much still.
-    fn check_limits(&self) -> Result<(), Refused> {
+    fn check_limits(&self) -> Result<(), Rejection> {
         let limits = self.limits();
         let name = |place: usize| {
             let series = &self.series[place];
@@ -51,14 +51,14 @@ impl Planner<'_> {
             let limit = limits.series_per_family;
             if family.after > limit && family.after > family.before {
                 let series = name(first);
-                return Err(Refused::TooManySeriesOfFamily { series, limit });
+                return Err(Rejection::TooManySeriesOfFamily { series, limit });
             }
         }
         if let Some(first) = new_series
             && series > limits.series
             && series > self.registry.series
         {
-            return Err(Refused::TooManySeries {
+            return Err(Rejection::TooManySeries {
                 series: name(first),
                 limit: limits.series,
             });
@@ -67,7 +67,7 @@ impl Planner<'_> {
             && families > limits.families
             && families > self.registry.families()
         {
-            return Err(Refused::TooManyFamilies {
+            return Err(Rejection::TooManyFamilies {
                 series: name(first),
                 limit: limits.families,
             });
@@ -77,7 +77,7 @@ impl Planner<'_> {
 
     /// Untyped values that have become a counter's must be such as a counter
     /// has. Costs what the batch names.
-    fn check_types(&self) -> Result<(), Refused> {
+    fn check_types(&self) -> Result<(), Rejection> {
         if !self.families.iter().any(PlannedFamily::is_made_counter) {
             return Ok(());
         }
@@ -102,35 +102,36 @@ impl Planner<'_> {
         for (family, left) in self.families.iter().zip(counts) {
             if family.is_made_counter() && left > 0 {
                 let family = family_text(&family.name);
-                return Err(Refused::Uncountable { family, left });
+                return Err(Rejection::Uncountable { family, left });
             }
         }
         Ok(())
     }
 
-    fn claims(&self) -> Claims {
-        let mut claims = Claims::default();
+    fn reservation(&self) -> Reservation {
+        let mut reservation = Reservation::default();
         for family in &self.families {
-            let head = || Head {
+            let head = || FamilyHead {
                 family: Arc::clone(&family.name),
                 kind: family.kind,
                 help: family.help.clone(),
             };
             match (family.before > 0, family.after > 0) {
                 (false, true) => {
-                    claims.joined.push(head());
-                    claims.added += family_weight(&family.name, family.help.as_deref());
+                    reservation.added_families.push(head());
+                    reservation.reserved_bytes +=
+                        family_weight(&family.name, family.help.as_deref());
                 }
                 (true, false) => {
-                    claims.left.push(Arc::clone(&family.name));
+                    reservation.removed_families.push(Arc::clone(&family.name));
                     let living = family.id.and_then(|id| self.registry.family(id));
                     let help = living.and_then(|living| living.help.as_deref());
-                    claims.freed += family_weight(&family.name, help);
+                    reservation.released_bytes += family_weight(&family.name, help);
                 }
                 (true, true) if family.helped || family.typed => {
-                    claims.changed.push(head());
+                    reservation.changed_families.push(head());
                     let new = family.help.as_deref().filter(|_| family.helped);
-                    claims.added += new.map_or(0, help_weight);
+                    reservation.reserved_bytes += new.map_or(0, help_weight);
                 }
                 _ => {}
             }
@@ -151,18 +152,20 @@ impl Planner<'_> {
                 claimed_by(hasher, name, labels, state, &mut scratch, to);
             };
             if let Some(before) = &before {
-                hash(before, &mut |hash| claims.released.push(hash));
-                claims.freed += weight_of(name, labels, before);
+                hash(before, &mut |hash| reservation.released_series.push(hash));
+                reservation.released_bytes += weight_of(name, labels, before);
             }
             if let Some(after) = &series.state {
-                hash(after, &mut |hash| claims.claimed.push((hash, place)));
-                claims.added += weight_of(name, labels, after);
+                hash(after, &mut |hash| {
+                    reservation.reserved_series.push((hash, place));
+                });
+                reservation.reserved_bytes += weight_of(name, labels, after);
             }
         }
         for (place, named) in named_slots(&self.series, &self.families) {
-            self.release_the_rest(place, &named, &mut scratch, &mut claims);
+            self.release_the_rest(place, &named, &mut scratch, &mut reservation);
         }
-        claims
+        reservation
     }
 
     /// Series of a cleared family that the batch does not name.
@@ -171,7 +174,7 @@ impl Planner<'_> {
         place: usize,
         named: &HashSet<Slot>,
         scratch: &mut String,
-        claims: &mut Claims,
+        reservation: &mut Reservation,
     ) {
         let family = &self.families[place];
         let Some(living) = family.id.and_then(|id| self.registry.family(id)) else {
@@ -181,10 +184,10 @@ impl Planner<'_> {
             let Some(state) = living.state(slot) else {
                 continue;
             };
-            let mut release = |hash| claims.released.push(hash);
+            let mut release = |hash| reservation.released_series.push(hash);
             let hasher = &self.registry.hasher;
             claimed_by(hasher, &living.name, labels, &state, scratch, &mut release);
-            claims.freed += weight_of(&living.name, labels, &state);
+            reservation.released_bytes += weight_of(&living.name, labels, &state);
         }
     }
 }
