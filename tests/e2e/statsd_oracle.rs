@@ -20,7 +20,7 @@ enum Here {
     /// values have another.
     OneType(usize),
     /// Otherwise: these series, by what follows the name, and so many refused.
-    /// `docs/operations.md` tells of it.
+    /// `docs/operations.md` and `docs/migrating.md` list these.
     Other(&'static [(&'static str, f64)], usize),
 }
 
