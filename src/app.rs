@@ -9,21 +9,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
-use crate::config::{Config, Listen, Mode, SocketPath};
-use crate::http;
-use crate::inputs::door::{self, Door};
+use crate::config::Config;
+use crate::ingest::Intake;
+use crate::ingest::config::Mode;
+use crate::ingest::text::{self, Door};
 use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
-use crate::inputs::receiver::{self, Receiver};
-use crate::inspector;
+use crate::inputs::sockets::{self, Receiver};
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Budget, Connection, Listener, Turns, raise_file_limit};
-use crate::push::Intake;
-use crate::registry;
+use crate::settings::listen::{Listen, SocketPath};
 use crate::store::{self, Store};
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Bounds, ListenerName, Received, Telemetry, clip, counted};
+use crate::{http, inspector, registry};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -91,7 +91,7 @@ impl App {
             },
             config.exporter.own_metrics && config.exporter.app_metrics,
         );
-        let rules = door::rules(&config.exposition, config.exporter.own_metrics);
+        let rules = text::rules(&config.exposition, config.exporter.own_metrics);
         let store = Arc::new(store.with_rules(rules));
         let telemetry = Arc::new(Telemetry::new(Now::read(), bounds(&config)));
         let own_metrics = config.exporter.own_metrics;
@@ -360,7 +360,7 @@ impl App {
             Arc::clone(self.telemetry.listener(name)),
             self.stop.clone(),
             self.tasks.clone(),
-            move |connection: Connection| receiver::serve(Arc::clone(&receiver), connection),
+            move |connection: Connection| sockets::serve(Arc::clone(&receiver), connection),
         ));
     }
 

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The modules, in the order the data flows; begin with [`store`], which
-//! everything meets in, then follow one push through [`inputs::receiver`] and
-//! one scrape through [`http`].
+//! everything meets in, then follow one push through [`inputs::sockets`] and
+//! one scrape through [`outputs`].
 
 // Where bytes come from and go to: listeners, connections, permits.
 pub mod net;
@@ -19,8 +19,8 @@ pub mod net;
 // Producers: what comes in becomes a [`store::Write`].
 pub mod inputs;
 
-// What pushes over HTTP mean. Knows no I/O.
-pub mod push;
+// Admission: checks what comes in and brings it into the form it is kept in.
+pub mod ingest;
 
 // The core: what every producer exposes now. Knows no I/O.
 pub mod store;
@@ -35,7 +35,10 @@ pub mod registry;
 pub mod exposition;
 
 // Readers: everything that goes out begins with [`store::Store::snapshot`].
-pub mod http;
+mod outputs;
+
+// HTTP beneath inputs and outputs: connections, requests, replies.
+mod http;
 
 // Small values that everything shares.
 pub mod clock;
@@ -47,6 +50,7 @@ pub mod telemetry;
 
 // What the user said, settled.
 pub mod config;
+pub mod settings;
 
 // Compressed bodies, unpacked within a limit. Knows no I/O.
 pub mod coding;

@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exporter_proxy::config::Format;
-use exporter_proxy::inputs::receiver::{Inbox, Limits};
+use exporter_proxy::inputs::sockets::config::Format;
+use exporter_proxy::inputs::sockets::{Inbox, Limits};
 use exporter_proxy::net::Budget;
 
 use bench::figures::median;

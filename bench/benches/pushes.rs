@@ -16,8 +16,9 @@ use bytes::Bytes;
 
 use exporter_proxy::clock::Now;
 use exporter_proxy::config::Config;
+use exporter_proxy::ingest::{Body, Group, Intake};
+use exporter_proxy::inputs::push::{Method, Sender};
 use exporter_proxy::peer::Origin;
-use exporter_proxy::push::{Body, Group, Intake, Method, Sender};
 use exporter_proxy::registry;
 use exporter_proxy::store::{Limits, Store};
 

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
-use super::document::Place;
-use super::reader::Faults;
-use super::value::Address;
-use super::{Config, Listen, SocketOwner};
+use super::Config;
+use crate::settings::document::Place;
+use crate::settings::listen::{Listen, SocketOwner};
+use crate::settings::reader::Faults;
+use crate::settings::value::Address;
 
 /// Checks a configuration that has been read without faults in its parts.
 pub fn check(config: &Config, faults: &Faults) {

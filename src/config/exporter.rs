@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::reader::Table;
-use super::value::{Address, address, boolean, choice, integer, positive_duration, write_duration};
+use crate::settings::reader::Table;
+use crate::settings::value::{
+    Address, address, boolean, choice, integer, positive_duration, write_duration,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exporter {

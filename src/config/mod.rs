@@ -7,45 +7,28 @@
 //! program reads the environment or the file.
 
 mod check;
-mod document;
-mod environment;
-mod error;
 mod exporter;
-mod exposition;
-mod operations;
-mod poll_external;
-mod push;
-mod push_rules;
-mod reader;
-mod receiver;
-mod value;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-pub use document::Place;
-pub use error::{ConfigError, Diagnostic, Warning};
-pub use exporter::{Exporter, ProcessMetrics};
-pub use exposition::{Exposition, Mode, Timestamps};
-pub use operations::{Bounds, ForwardTo, Operations};
-pub use poll_external::{BasicAuth, CaFile, PollExternal, ProxyUrl, Target, TargetUrl};
-pub use push::{BucketConflict, Listen, Policy, Push, PushMode};
-pub use push_rules::Rule;
-pub use receiver::{Format, Receiver, SocketMode, SocketOwner, SocketPath};
-pub use value::{Address, Secret, duration_of};
-
-use reader::{Faults, Table};
+pub use self::exporter::{Exporter, ProcessMetrics};
+use crate::ingest::config as exposition;
+use crate::ingest::config::Exposition;
+use crate::inputs::{operations, poller, push, sockets};
+use crate::settings::reader::{Faults, Table};
+use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 
 /// Everything the program is told. Each part belongs to one subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
     pub exporter: Exporter,
-    pub receiver: Receiver,
+    pub receiver: sockets::config::Config,
     pub exposition: Exposition,
-    pub push: Push,
-    pub operations: Operations,
-    pub poll_external: PollExternal,
+    pub push: push::config::Config,
+    pub operations: operations::config::Config,
+    pub poll_external: poller::config::Config,
 }
 
 /// The file used where none is named, if it is there.
@@ -103,11 +86,11 @@ pub fn settle(
     let mut root = Table::root(entries, &faults);
     let config = Config {
         exporter: exporter::read(root.table("exporter")),
-        receiver: receiver::read(root.table("receiver")),
+        receiver: sockets::config::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
-        push: push::read(root.table("push")),
-        operations: operations::read(root.table("operations")),
-        poll_external: poll_external::read(root.table("poll_external")),
+        push: push::config::read(root.table("push")),
+        operations: operations::config::read(root.table("operations")),
+        poll_external: poller::config::read(root.table("poll_external")),
     };
     root.finish();
     check::check(&config, &faults);

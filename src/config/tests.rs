@@ -1,6 +1,11 @@
 use std::time::Duration;
 
 use super::*;
+use crate::ingest::config::{Policy, PushMode};
+use crate::inputs::operations::config::Bounds;
+use crate::inputs::sockets::config::Format;
+use crate::settings::Address;
+use crate::settings::listen::{Listen, SocketMode, SocketPath};
 
 fn read(text: &str) -> Config {
     read_with(text, &[])

@@ -9,16 +9,18 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 
-use super::push::{self, Call, after, refusal};
 use super::reply::{self, Reply};
 use super::routes::{Ask, Nowhere, Route};
-use super::webhooks::{self, Endpoint};
-use super::{
-    Server, api, apps, cors, create, echo, groups, guard, metrics, metrics_api, push_aggregate,
-    series, status,
-};
+use super::{Server, cors, guard};
+use crate::ingest::Fault;
+use crate::inputs::aggregate as push_aggregate;
+use crate::inputs::push::http as push;
+use crate::inputs::push::http::{Call, after, refusal};
+use crate::inputs::values::http as create;
+use crate::inputs::webhooks::{self, Endpoint};
+use crate::outputs::api::{groups, metrics as metrics_api, series};
+use crate::outputs::{api, apps, echo, metrics, status};
 use crate::peer::Peer;
-use crate::push::Fault;
 use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{PushMethod, clip_to};

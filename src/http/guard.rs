@@ -14,7 +14,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
 use super::cors;
-use crate::push::Fault;
+use crate::ingest::Fault;
 use crate::reason::Reason;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -9,10 +9,9 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use crate::coding::{self, Coding, CodingError};
-use crate::config::Push;
-use crate::net::Turns;
-use crate::net::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL};
-use crate::push::Fault;
+use crate::ingest::Fault;
+use crate::inputs::push::config::Config as PushConfig;
+use crate::net::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL, Turns};
 use crate::reason::Reason;
 use crate::telemetry::sender_log;
 
@@ -55,7 +54,7 @@ fn linger(mut body: Incoming) {
 pub async fn read(
     body: Incoming,
     budget: &Arc<Budget>,
-    config: &Push,
+    config: &PushConfig,
     waits: bool,
 ) -> Result<Taken, (Fault, usize)> {
     let limit = config.max_body;

@@ -4,30 +4,15 @@
 //! paths, [`guard`] who is heard at all, and [`dispatch`] goes from one to the
 //! other; each group of endpoints has a file.
 
-mod accept;
-mod api;
-mod apps;
-mod body;
-mod cors;
-mod create;
-mod dispatch;
-mod echo;
-mod encoding;
-mod groups;
-mod guard;
-mod incoming;
-mod metrics;
-mod metrics_api;
-mod places;
-mod push;
-mod push_aggregate;
-mod query;
-mod reply;
-mod routes;
-mod series;
-mod status;
-mod table;
-mod webhooks;
+pub mod body;
+pub mod cors;
+pub mod dispatch;
+pub mod guard;
+pub mod incoming;
+pub mod places;
+pub mod query;
+pub mod reply;
+pub mod routes;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -45,17 +30,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Exporter, Mode};
+use crate::config::Exporter;
+use crate::ingest::config::Mode;
 use crate::net::{Connection, Stream};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{Telemetry, dates};
 use reply::Reply;
 
+pub use crate::inputs::push::http::Pushes;
+pub use crate::inputs::webhooks::Kept;
 pub use guard::Hosts;
 pub use places::{MOST_COPIES, Places};
-pub use push::Pushes;
-pub use webhooks::Kept;
 
 /// What the endpoints read.
 #[derive(Debug)]

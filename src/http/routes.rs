@@ -7,8 +7,8 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 
 use super::query;
-use super::webhooks::Endpoint;
-use crate::push::Verb;
+use crate::inputs::values::Verb;
+use crate::inputs::webhooks::Endpoint;
 
 /// What a request leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl<'p> Route<'p> {
     ///
     /// More slashes than one before `metrics` and before `job`, as where a
     /// base address ends in one, mean one: no value can stand there. For those
-    /// further on see [`Group::of_path`](crate::push::Group::of_path).
+    /// further on see [`Group::of_path`](crate::ingest::Group::of_path).
     ///
     /// `/metrics` itself is read, and pushed to by a push that is added, or
     /// may be. With a slash at its end it is read too, but to others it is a

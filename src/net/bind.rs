@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
-use super::Listener;
-use super::unix_socket::{self, SocketFile};
-use crate::config::{Address, SocketMode, SocketOwner, SocketPath};
+use crate::net::Listener;
+use crate::net::unix_socket;
+use crate::net::unix_socket::SocketFile;
+use crate::settings::Address;
+use crate::settings::listen::{SocketMode, SocketOwner, SocketPath};
 
 /// Connections that the kernel holds for us until they are accepted. The
 /// kernel lowers it to its own bound (`net.core.somaxconn`).

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, User};
 
-use crate::config::{SocketMode, SocketOwner};
+use crate::settings::listen::{SocketMode, SocketOwner};
 
 /// Binds a listener at `path`. A socket that nobody listens at is replaced; a
 /// live one, or a file of another kind, is an error.

@@ -12,8 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::labels;
-use crate::config;
+use super::{config, labels};
 use crate::exposition::counted;
 
 /// Bytes of the file.
@@ -43,7 +42,7 @@ enum Stamp {
 }
 
 impl Extra {
-    pub fn new(config: &config::Operations) -> Self {
+    pub fn new(config: &config::Config) -> Self {
         let extra = Extra {
             file: config.extra_labels_file.clone(),
             configured: config.extra_labels.clone(),

@@ -6,7 +6,8 @@
 //! was cut is sent again, whole, over the next one. Over UDP each is a datagram
 //! without its line's end, as metrics-server wants it.
 
-use std::io::{self, Write as _};
+use std::io;
+use std::io::Write as _;
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,11 +19,12 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::config::ForwardTo;
 use super::{Fault, buckets};
-use crate::config::{Address, ForwardTo};
 use crate::exposition::{Format, Kind, unescape, unescape_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
+use crate::settings::Address;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{OperationStats, clip};
 

@@ -15,6 +15,7 @@
 //! [`extra`] keeps the labels of a file, [`sets`] the values of StatsD's sets.
 
 mod buckets;
+pub mod config;
 mod datagrams;
 mod elsewhere;
 mod extra;
@@ -45,12 +46,12 @@ pub use framing::{Found, Framer};
 pub use sockets::Sockets;
 
 use crate::clock::Now;
-use crate::config::{self, ForwardTo};
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Update};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, Line};
 use crate::telemetry::{OperationStats, Transport};
+use config::ForwardTo;
 use extra::Extra;
 use forward::Forward;
 use operation::{Asked, Member, Names, Reader};
@@ -70,7 +71,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Where operations end: what all sockets share.
 #[derive(Debug)]
 pub struct Operations {
-    config: config::Operations,
+    config: config::Config,
     reader: Reader,
     sink: Sink,
     sets: Sets,
@@ -103,7 +104,7 @@ impl Source {
     /// `configured` is the socket as the settings call it; `name` is as it
     /// was bound.
     pub fn new(
-        config: &config::Operations,
+        config: &config::Config,
         transport: Transport,
         configured: &str,
         name: String,
@@ -128,7 +129,7 @@ impl Source {
 impl Operations {
     /// `shutdown` is cancelled where a sender may, and does, stop the program.
     pub fn new(
-        config: &config::Operations,
+        config: &config::Config,
         own_metrics: bool,
         store: &Arc<Store>,
         stats: &Arc<OperationStats>,

@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::labels::{Bounds, Pairs, label_text};
 use super::message::{self, Message};
 use super::statsd::{self, Gauge};
-use super::{Fault, Found, elsewhere};
-use crate::config;
+use super::{Fault, Found, config, elsewhere};
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
@@ -61,7 +60,7 @@ impl Names {
 }
 
 impl Reader {
-    pub fn new(config: &config::Operations, own_metrics: bool) -> Self {
+    pub fn new(config: &config::Config, own_metrics: bool) -> Self {
         Reader {
             ttl: Some(config.ttl).filter(|ttl| !ttl.is_zero()),
             bounds: Bounds {

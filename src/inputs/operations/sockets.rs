@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::datagrams::{self, DatagramSocket};
-use super::{Operations, Source, stream};
-use crate::config::{self, Config};
+use super::{Operations, Source, config, stream};
+use crate::config::Config;
 use crate::net::accept::{self, Limits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener};
@@ -68,7 +68,7 @@ impl Sockets {
 
     /// Connections that there may be at once: those that are permitted on each
     /// socket, and as many as on one that are ending.
-    pub fn connections(&self, config: &config::Operations) -> usize {
+    pub fn connections(&self, config: &config::Config) -> usize {
         match self.streams.len() {
             0 => 0,
             sockets => (sockets + 1) * config.concurrent_connections,

@@ -21,7 +21,7 @@ const LIMITS: registry::RegistryLimits = registry::RegistryLimits {
     bounds: 200,
 };
 
-fn bench(transport: Transport, change: impl FnOnce(&mut config::Operations)) -> Bench {
+fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Bench {
     let mut config = Config::default().operations;
     change(&mut config);
     let limits = Limits {

@@ -11,8 +11,8 @@ use rustls::ClientConfig;
 use tower::util::MapResponseLayer;
 use url::Url;
 
+use super::config::{Config as PollExternal, Target, TargetUrl};
 use super::{failure, tls};
-use crate::config::{PollExternal, Target, TargetUrl};
 
 /// No kept connection is older: a name is looked up again after this, so that
 /// polls follow it to another address.

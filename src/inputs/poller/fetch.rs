@@ -14,9 +14,9 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::clients::SharedClient;
+use super::config::{Target, TargetUrl};
 use super::failure::{Failure, is_end};
 use crate::coding::{self, Coding, CodingError};
-use crate::config::{Target, TargetUrl};
 use crate::exposition::{Format, Text};
 use crate::net::Turns;
 use crate::peer::Peer;

@@ -8,6 +8,7 @@
 //! - `failure`: why it failed.
 
 mod clients;
+pub mod config;
 mod failure;
 mod fetch;
 mod tls;
@@ -20,17 +21,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
-use crate::config::{PollExternal, Target};
 use crate::exposition::{Format, sample_lines};
-use crate::inputs::door::{Door, Rejection};
+use crate::ingest::text::{Door, Rejection};
 use crate::net::Turns;
-use crate::peer::Origin;
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
-use crate::telemetry::sender_log;
-use crate::telemetry::{TargetStats, Telemetry};
+use crate::telemetry::{TargetStats, Telemetry, sender_log};
 use clients::{Clients, LONGEST_KEPT, MOST_KEPT, SharedClient};
+use config::{Config as PollExternal, Target};
 use failure::Failure;
 use fetch::{Fetched, Fetcher};
 

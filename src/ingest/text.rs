@@ -1,0 +1,386 @@
+//! The door: what every text goes through before it is stored.
+//!
+//! A text is checked alone here, at the cost of its own size, and brought into
+//! the form it is kept in. Whether it fits beside the others is the store's to
+//! say, under its lock and at the same cost.
+
+use std::hash::RandomState;
+
+use super::config::{self, Exposition, Mode};
+use crate::exposition::{
+    Added, Clash, Content, Escaping, Families, Form, Format, Limits, Normal, ParseError, Text,
+    Timestamps, format_of, normalize_as, plain_name, write_label_value,
+};
+use crate::reason::Reason;
+use crate::store::{Refused, Rules, SectionId};
+use crate::telemetry::{OWN_PREFIX, clip};
+
+/// Bytes of one family of one app, its labels included.
+const LONGEST_FRAGMENT: usize = 1 << 30;
+
+/// Checks texts and brings them into the form they are kept in.
+#[derive(Debug)]
+pub struct Door {
+    config: Exposition,
+    /// Whether the proxy shows metrics of its own, whose names are taken then.
+    own_metrics: bool,
+    /// The store's: keyed at random, so that no sender can aim at a series of
+    /// another.
+    hash: RandomState,
+}
+
+/// Why a text was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    /// The app or target at fault.
+    pub section: SectionId,
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(reason: Reason, section: &SectionId, message: &str) -> Self {
+        Rejection {
+            reason,
+            section: section.clone(),
+            message: clip(message),
+        }
+    }
+}
+
+impl Door {
+    /// `hash` is shared by all inputs, so that a series is known again whoever
+    /// exposes it.
+    pub fn new(config: Exposition, own_metrics: bool, hash: RandomState) -> Self {
+        Door {
+            config,
+            own_metrics,
+            hash,
+        }
+    }
+
+    /// Whether texts are read here, which takes long where they are large.
+    pub fn reads_texts(&self) -> bool {
+        self.config.mode == Mode::Merged || self.config.validate
+    }
+
+    /// The content that an app or target exposes with this text. `format` is
+    /// what the sender calls it; `None` where it says nothing.
+    pub fn admit(
+        &self,
+        id: &SectionId,
+        text: Text,
+        format: Option<Format>,
+    ) -> Result<Content, Rejection> {
+        match (self.config.mode, format) {
+            // The output is text: OpenMetrics among it would spoil all of it.
+            (Mode::Verbatim, Some(Format::OpenMetrics)) => self.convert(id, &text),
+            (Mode::Verbatim, _) if !self.config.validate => Ok(Content::Verbatim(text)),
+            // It will be read as text, whatever it says it is.
+            (Mode::Verbatim, _) => {
+                let (limits, hash) = (self.limits(), &self.hash);
+                let families = Families::parse_with(text.as_str(), Format::Text, &limits, hash)
+                    .map_err(|fault| invalid(id, &fault))?;
+                match families.unfit_as_it_is() {
+                    Some(fault) => Err(invalid(id, fault)),
+                    None => Ok(Content::Verbatim(text)),
+                }
+            }
+            (Mode::Merged, _) => self.normalize(id, &text, format),
+        }
+    }
+
+    /// What the texts of one message may have together.
+    pub fn left(&self) -> Left<'_> {
+        Left {
+            config: &self.config,
+            text: 0,
+        }
+    }
+
+    /// OpenMetrics as text format 0.0.4.
+    fn convert(&self, id: &SectionId, text: &Text) -> Result<Content, Rejection> {
+        let normal = Normal {
+            limits: self.limits(),
+            added: &[],
+            timestamps: Timestamps::Keep,
+            hash: &self.hash,
+        };
+        let families = normalize_as(text.as_str(), Format::OpenMetrics, &normal)
+            .map_err(|fault| invalid(id, &fault))?;
+        let mut converted = Vec::with_capacity(text.len());
+        for family in families {
+            converted.extend_from_slice(&family.head());
+            converted.extend_from_slice(&family.samples.into_bytes());
+        }
+        // Whole lines of what was UTF-8.
+        let converted = String::from_utf8_lossy(&converted);
+        let shown = Form::Text(Escaping::AllowUtf8).show(&converted, None);
+        let text = shown.as_deref().unwrap_or(&converted);
+        Ok(Content::Verbatim(Text::new(text)))
+    }
+
+    fn normalize(
+        &self,
+        id: &SectionId,
+        text: &Text,
+        format: Option<Format>,
+    ) -> Result<Content, Rejection> {
+        let mut app = String::new();
+        write_label_value(&mut app, &id.name);
+        let label = &self.config.app_label;
+        let added = [Added {
+            name: label,
+            value: &app,
+            clash: Clash::Rename,
+        }];
+        let normal = Normal {
+            limits: self.limits(),
+            added: if label.is_empty() { &[] } else { &added },
+            timestamps: match self.config.timestamps {
+                config::Timestamps::Keep => Timestamps::Keep,
+                config::Timestamps::Strip => Timestamps::Strip,
+            },
+            hash: &self.hash,
+        };
+        let format = format.unwrap_or_else(|| format_of(text.as_str()));
+        let families =
+            normalize_as(text.as_str(), format, &normal).map_err(|fault| invalid(id, &fault))?;
+        let reserved =
+            |family: &str| self.own_metrics && plain_name(family).starts_with(OWN_PREFIX);
+        if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
+            let message = format!(
+                "{id}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
+                family.line, family.name
+            );
+            return Err(Rejection::new(Reason::ReservedName, id, &message));
+        }
+        // The store's pages take no more in one piece.
+        if families
+            .iter()
+            .any(|family| family.samples.len() > LONGEST_FRAGMENT)
+        {
+            let message = format!("{id}: a family has more than {LONGEST_FRAGMENT} bytes");
+            return Err(Rejection::new(Reason::TooManyBytes, id, &message));
+        }
+        Ok(Content::Families(families))
+    }
+
+    fn limits(&self) -> Limits {
+        limits(&self.config)
+    }
+}
+
+/// What verbatim texts are held against in the background: what admission would
+/// refuse if texts were validated.
+pub fn rules(config: &Exposition, own_metrics: bool) -> Rules {
+    Rules {
+        limits: limits(config),
+        reserved: own_metrics.then_some(OWN_PREFIX),
+    }
+}
+
+fn limits(config: &Exposition) -> Limits {
+    Limits {
+        families: config.max_families,
+        samples: config.max_samples,
+        labels: config.max_labels,
+        label_name: config.max_label_length,
+        label_value: config.max_label_length,
+        text: config.max_text,
+    }
+}
+
+/// Counts the texts of a message that names several apps.
+#[derive(Debug)]
+pub struct Left<'d> {
+    config: &'d Exposition,
+    /// Bytes so far.
+    text: usize,
+}
+
+impl Left<'_> {
+    /// Counts one more, or says that there is too much. Text that is passed
+    /// through is no longer than the message that brought it.
+    pub fn take(&mut self, id: &SectionId, content: Content) -> Result<Content, Rejection> {
+        if let Content::Families(families) = &content {
+            self.text += families
+                .iter()
+                .map(|family| family.samples.len())
+                .sum::<usize>();
+        }
+        let most = self.config.max_text;
+        if self.text > most {
+            let message = format!(
+                "with {id} the message has more than {most} bytes of text with all labels \
+                 (exposition.max_text): send its apps one by one"
+            );
+            return Err(Rejection::new(Reason::TooLarge, id, &message));
+        }
+        Ok(content)
+    }
+}
+
+fn invalid(id: &SectionId, fault: &ParseError) -> Rejection {
+    Rejection::new(Reason::from(fault), id, &format!("{id}, {fault}"))
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        let reason = Reason::from(&refused);
+        Rejection::new(reason, refused.section(), &refused.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::store::Producer;
+
+    fn app(name: &str) -> SectionId {
+        SectionId::new(name, Producer::App)
+    }
+
+    fn door(mode: Mode, change: impl FnOnce(&mut Exposition)) -> Door {
+        let mut config = Config::default().exposition;
+        config.mode = mode;
+        change(&mut config);
+        Door::new(config, true, RandomState::new())
+    }
+
+    const BAD: &str = "ok 1\nm{a=\"b\" 1\n";
+
+    #[test]
+    fn verbatim_text_is_let_in_as_it_is() {
+        let door = door(Mode::Verbatim, |_| {});
+        let Ok(Content::Verbatim(text)) = door.admit(&app("a"), Text::new(BAD), None) else {
+            panic!("it is refused");
+        };
+        assert_eq!(text.bytes(), BAD);
+    }
+
+    #[test]
+    fn validation_refuses_what_prometheus_would() {
+        let door = door(Mode::Verbatim, |config| config.validate = true);
+        let refused = door.admit(&app("a"), Text::new(BAD), None).unwrap_err();
+        assert_eq!(refused.reason, Reason::InvalidText);
+        assert!(
+            refused.message.starts_with("app \"a\", line 2, column "),
+            "{}",
+            refused.message
+        );
+        let twice = door
+            .admit(&app("a"), Text::new("m 1\nm 2\n"), None)
+            .unwrap_err();
+        assert_eq!(twice.reason, Reason::DuplicateSeries);
+        assert!(matches!(
+            door.admit(&app("a"), Text::new("m 1\n"), None),
+            Ok(Content::Verbatim(_))
+        ));
+    }
+
+    #[test]
+    fn merged_text_is_taken_apart_and_labelled() {
+        let door = door(Mode::Merged, |config| config.app_label = "app".to_owned());
+        let Ok(Content::Families(families)) = door.admit(&app("x\"y"), Text::new("m 1"), None)
+        else {
+            panic!("it is refused");
+        };
+        assert_eq!(families[0].samples.bytes(), "m{app=\"x\\\"y\"} 1\n");
+        let own = door
+            .admit(&app("a"), Text::new("exporter_proxy_apps 1"), None)
+            .unwrap_err();
+        assert_eq!(own.reason, Reason::ReservedName);
+    }
+
+    #[test]
+    fn texts_of_one_message_have_a_bound_together() {
+        let door = door(Mode::Merged, |config| config.max_text = 30);
+        let mut left = door.left();
+        let text = || {
+            door.admit(&app("a"), Text::new("m{a=\"1\"} 1\n"), None)
+                .unwrap()
+        };
+        left.take(&app("a"), text()).unwrap();
+        left.take(&app("b"), text()).unwrap();
+        let refused = left.take(&app("c"), text()).unwrap_err();
+        assert_eq!(
+            (refused.reason, &*refused.section.name),
+            (Reason::TooLarge, "c")
+        );
+        let words = "more than 30 bytes of text with all labels (exposition.max_text)";
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+
+    #[test]
+    fn families_are_bounded_in_merged_and_validated_mode() {
+        for mode in [Mode::Merged, Mode::Verbatim] {
+            let door = door(mode, |config| {
+                config.max_families = 2;
+                config.validate = true;
+            });
+            let refused = door
+                .admit(&app("a"), Text::new("m 1\nn 1\no 1\n"), None)
+                .unwrap_err();
+            assert_eq!(refused.reason, Reason::TooManySamples);
+            let words =
+                "line 3, column 1: expected at most 2 families in a text (exposition.max_families)";
+            assert!(refused.message.contains(words), "{}", refused.message);
+            assert!(door.admit(&app("a"), Text::new("m 1\nn 1\n"), None).is_ok());
+        }
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let door = door(Mode::Merged, |config| config.max_samples = 1);
+        let refused = door
+            .admit(&app("a"), Text::new("m 1\nn 1\n"), None)
+            .unwrap_err();
+        assert_eq!(refused.reason, Reason::TooManySamples);
+        assert!(
+            refused.message.contains("at most 1 sample in a text"),
+            "{}",
+            refused.message
+        );
+    }
+
+    const OPEN_METRICS: &str = "# TYPE a counter\n# HELP a h\na_total 1 # {t=\"x\"} 1\na_created 5\n\
+        # TYPE v stateset\nv{v=\"on\"} 1\nv{v=\"off\"} 0\n# EOF\n";
+
+    #[test]
+    fn open_metrics_becomes_text_where_text_is_passed_through() {
+        let target = SectionId::new("t", Producer::Target);
+        for validate in [false, true] {
+            let door = door(Mode::Verbatim, |config| config.validate = validate);
+            let sent = Text::new(OPEN_METRICS);
+            let Ok(Content::Verbatim(text)) = door.admit(&target, sent, Some(Format::OpenMetrics))
+            else {
+                panic!("it is refused");
+            };
+            assert_eq!(
+                text.bytes(),
+                "# HELP a_total h\n# TYPE a_total counter\na_total 1\n\
+                 # TYPE v gauge\nv{v=\"on\"} 1\nv{v=\"off\"} 0\n"
+            );
+            let cut = Text::new(OPEN_METRICS.strip_suffix("# EOF\n").unwrap());
+            let refused = door
+                .admit(&target, cut, Some(Format::OpenMetrics))
+                .unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidText);
+            assert!(
+                refused.message.starts_with("target \"t\", line "),
+                "{}",
+                refused.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_named_is_not_guessed() {
+        let door = door(Mode::Merged, |_| {});
+        let text = || Text::new("# TYPE a untyped\na 1\n# EOF\n");
+        assert!(door.admit(&app("a"), text(), Some(Format::Text)).is_ok());
+        assert!(door.admit(&app("a"), text(), None).is_err());
+    }
+}

@@ -1,0 +1,498 @@
+//! `[poll_external]`: exporters that the proxy scrapes itself.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use crate::redact::{redact_query, redact_url};
+use crate::settings::document::{Node, Place};
+use crate::settings::reader::Table;
+use crate::settings::value::{
+    Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Whether anything is polled.
+    pub poll_other_scrape_endpoints: bool,
+    /// Bytes of one answer, after decompression.
+    #[serde(serialize_with = "write_size")]
+    pub max_body: usize,
+    /// The HTTP proxy that all polls go through, but for hosts in `NO_PROXY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    pub proxy_from_environment: bool,
+    /// Every target, those of `other_scrape_endpoints` first.
+    pub targets: Vec<Target>,
+}
+
+/// One exporter to poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// The key under which its text is kept. Where none is written, it is
+    /// `external_poll: host:port`, with the path where that alone would name
+    /// two targets.
+    pub name: String,
+    pub url: TargetUrl,
+    /// From the start of one poll to the start of the next.
+    #[serde(serialize_with = "write_duration")]
+    pub interval: Duration,
+    /// For a whole poll: connection, redirects, answer and body.
+    #[serde(serialize_with = "write_duration")]
+    pub timeout: Duration,
+    /// For the last text to be shown after polls begin to fail.
+    #[serde(serialize_with = "write_duration")]
+    pub stale_after: Duration,
+    pub follow_redirects: bool,
+    pub allow_invalid_certs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<CaFile>,
+    /// Read anew for every poll, since such tokens are rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BasicAuth {
+    pub username: String,
+    pub password: Secret,
+}
+
+/// Certificates to trust beside the machine's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CaFile {
+    pub path: PathBuf,
+    /// The file's PEM text.
+    pub pem: Vec<u8>,
+}
+
+impl fmt::Debug for CaFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+impl Serialize for CaFile {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.path.display())
+    }
+}
+
+/// An `http://` or `https://` URL, which may hold a user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(pub Url);
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact_url(&self.0))
+    }
+}
+
+impl Serialize for ProxyUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&redact_url(&self.0))
+    }
+}
+
+/// Where a target answers.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TargetUrl {
+    /// `http://` or `https://`.
+    Http(Url),
+    /// `unix:///path/to.sock:/metrics`: HTTP over a Unix socket.
+    Unix { socket: PathBuf, path: String },
+}
+
+impl TargetUrl {
+    /// Host and port, or the socket: what mostly names a target alone.
+    pub fn authority(&self) -> String {
+        match self {
+            TargetUrl::Http(url) => {
+                let host = url.host_str().unwrap_or_default();
+                match url.port_or_known_default() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host.to_owned(),
+                }
+            }
+            TargetUrl::Unix { socket, .. } => socket.display().to_string(),
+        }
+    }
+
+    /// The authority with path and query.
+    fn with_path(&self) -> String {
+        match self {
+            TargetUrl::Http(url) => {
+                let query = url.query().map(redact_query);
+                let query = query.map(|query| format!("?{query}"));
+                format!(
+                    "{}{}{}",
+                    self.authority(),
+                    url.path(),
+                    query.unwrap_or_default()
+                )
+            }
+            TargetUrl::Unix { path, .. } => format!("{}:{}", self.authority(), redact_path(path)),
+        }
+    }
+}
+
+/// A path with its query, which may hold secrets.
+fn redact_path(path: &str) -> Cow<'_, str> {
+    match path.split_once('?') {
+        Some((path, query)) => Cow::Owned(format!("{path}?{}", redact_query(query))),
+        None => Cow::Borrowed(path),
+    }
+}
+
+/// The URL as people may see it: without its secrets.
+impl fmt::Display for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetUrl::Http(url) => f.write_str(&redact_url(url)),
+            TargetUrl::Unix { socket, path } => {
+                write!(f, "unix://{}:{}", socket.display(), redact_path(path))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for TargetUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// A target before every name is known.
+struct Written {
+    name: Option<String>,
+    place: Place,
+    target: Target,
+}
+
+pub fn read(mut table: Table<'_>) -> Config {
+    let poll = table.take("poll_other_scrape_endpoints", true, boolean);
+    let times_place = table
+        .place("client_timeout")
+        .or(table.place("poll_interval"));
+    let defaults = Defaults {
+        interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
+        timeout: table.take("client_timeout", Duration::from_secs(2), positive_duration),
+        stale_after: table.take("stale_after", Duration::from_secs(300), duration),
+        follow_redirects: table.take("follow_redirects", true, boolean),
+        allow_invalid_certs: table.take("allow_invalid_certs", false, boolean),
+    };
+    let max_body = table.take("max_body", 16 << 20, buffer_size);
+    let proxy_place = table.place("proxy_url");
+    let proxy_url = table.take_option("proxy_url", proxy_url);
+    let proxy_from_environment = table.take("proxy_from_environment", false, boolean);
+    if let Some(place) = proxy_place.filter(|_| proxy_from_environment) {
+        table.fault(
+            place,
+            "`poll_external.proxy_url` and `poll_external.proxy_from_environment` exclude each \
+             other; set one of them",
+        );
+    }
+
+    let mut written = table.take_list("other_scrape_endpoints", |node| {
+        Ok(Written {
+            name: None,
+            place: node.place.clone(),
+            target: defaults.target(url(node)?),
+        })
+    });
+    written.extend(table.take_tables("targets", |table, place| {
+        read_target(table, place, &defaults)
+    }));
+    if let Some(place) = times_place
+        && defaults.timeout > defaults.interval
+    {
+        table.warn(
+            place,
+            late(
+                "client_timeout",
+                defaults.timeout,
+                "poll_interval",
+                defaults.interval,
+            ),
+        );
+    }
+    let targets = name_all(written, &table);
+    table.finish();
+
+    Config {
+        poll_other_scrape_endpoints: poll,
+        max_body,
+        proxy_url,
+        proxy_from_environment,
+        targets,
+    }
+}
+
+/// What a target has where it says nothing else.
+struct Defaults {
+    interval: Duration,
+    timeout: Duration,
+    stale_after: Duration,
+    follow_redirects: bool,
+    allow_invalid_certs: bool,
+}
+
+impl Defaults {
+    fn target(&self, url: TargetUrl) -> Target {
+        Target {
+            name: String::new(),
+            url,
+            interval: self.interval,
+            timeout: self.timeout,
+            stale_after: self.stale_after,
+            follow_redirects: self.follow_redirects,
+            allow_invalid_certs: self.allow_invalid_certs,
+            ca_file: None,
+            bearer_token_file: None,
+            basic_auth: None,
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
+fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Option<Written> {
+    let url_place = table.place("url");
+    let url = table.take_option("url", url);
+    let name = table.take_option("name", name);
+    let times_place = table.place("timeout").or(table.place("interval"));
+    let interval = table.take("interval", defaults.interval, positive_duration);
+    let timeout = table.take("timeout", defaults.timeout, positive_duration);
+    let stale_after = table.take("stale_after", defaults.stale_after, duration);
+    let follow_redirects = table.take("follow_redirects", defaults.follow_redirects, boolean);
+    let allow_invalid_certs =
+        table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
+    let ca_file = table.take_option("ca_file", ca_file);
+    let token_place = table.place("bearer_token_file");
+    let bearer_token_file = table.take_option("bearer_token_file", token_file);
+    let basic_auth_place = table.place("basic_auth");
+    let basic_auth = basic_auth_place
+        .is_some()
+        .then(|| read_basic_auth(table.table("basic_auth")))
+        .flatten();
+    let headers = read_headers(&mut table);
+
+    if url_place.is_none() {
+        table.fault(
+            place.clone(),
+            "an entry of `poll_external.targets` needs a `url`",
+        );
+    }
+    if let (Some(token), Some(_)) = (token_place, basic_auth_place) {
+        table.fault(
+            token,
+            "`poll_external.targets.bearer_token_file` and `poll_external.targets.basic_auth` exclude \
+             each other; set one of them",
+        );
+    }
+    if let Some(place) = times_place
+        && timeout > interval
+    {
+        table.warn(
+            place,
+            late("targets.timeout", timeout, "targets.interval", interval),
+        );
+    }
+    table.finish();
+
+    let mut target = defaults.target(url?);
+    target.interval = interval;
+    target.timeout = timeout;
+    target.stale_after = stale_after;
+    target.follow_redirects = follow_redirects;
+    target.allow_invalid_certs = allow_invalid_certs;
+    target.ca_file = ca_file;
+    target.bearer_token_file = bearer_token_file;
+    target.basic_auth = basic_auth;
+    target.headers = headers;
+    Some(Written {
+        name,
+        place: place.clone(),
+        target,
+    })
+}
+
+fn read_basic_auth(mut table: Table<'_>) -> Option<BasicAuth> {
+    let username = table.take_option("username", text);
+    let password = table.take("password", String::new(), text);
+    table.finish();
+    Some(BasicAuth {
+        username: username?,
+        password: Secret::new(password),
+    })
+}
+
+fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    for (name, value, place) in table.take_texts("headers") {
+        if hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            table.fault(
+                place,
+                format!(
+                    "`poll_external.targets.headers` must have HTTP header names, not {name:?}"
+                ),
+            );
+        } else if hyper::header::HeaderValue::from_str(&value).is_err() {
+            table.fault(
+                place,
+                format!(
+                    "`poll_external.targets.headers` {name:?} has a value with characters that \
+                     HTTP does not allow"
+                ),
+            );
+        } else {
+            headers.insert(name, Secret::new(value));
+        }
+    }
+    headers
+}
+
+/// Gives every target its key, and refuses keys that would be shared.
+fn name_all(written: Vec<Written>, table: &Table<'_>) -> Vec<Target> {
+    let mut authorities: BTreeMap<String, usize> = BTreeMap::new();
+    for one in written.iter().filter(|one| one.name.is_none()) {
+        *authorities.entry(one.target.url.authority()).or_default() += 1;
+    }
+    let mut taken: BTreeMap<String, Place> = BTreeMap::new();
+    let mut targets = Vec::new();
+    for Written {
+        name,
+        place,
+        mut target,
+    } in written
+    {
+        target.name = name.unwrap_or_else(|| {
+            let authority = target.url.authority();
+            if authorities.get(&authority) == Some(&1) {
+                format!("external_poll: {authority}")
+            } else {
+                format!("external_poll: {}", target.url.with_path())
+            }
+        });
+        if let Some(first) = taken.get(&target.name) {
+            table.fault(
+                place,
+                format!(
+                    "duplicate target name {:?}, first used at {first}; set another `name`",
+                    target.name
+                ),
+            );
+            continue;
+        }
+        taken.insert(target.name.clone(), place);
+        targets.push(target);
+    }
+    targets
+}
+
+fn url(node: &Node) -> Result<TargetUrl, String> {
+    let written = text(node)?;
+    if let Some(rest) = written.strip_prefix("unix://") {
+        let (socket, path) = rest
+            .split_once(":/")
+            .ok_or("must have the form \"unix:///path/to.sock:/metrics\"")?;
+        if !Path::new(socket).is_absolute() {
+            return Err(format!(
+                "must have an absolute path to the socket, not {socket:?}"
+            ));
+        }
+        return Ok(TargetUrl::Unix {
+            socket: PathBuf::from(socket),
+            path: format!("/{path}"),
+        });
+    }
+    let url = Url::parse(&written).map_err(|problem| format!("is not a URL: {problem}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(TargetUrl::Http(url)),
+        scheme => Err(format!(
+            "must start with http://, https:// or unix://, not {scheme}:"
+        )),
+    }
+}
+
+fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
+    let url = Url::parse(&text(node)?).map_err(|problem| format!("is not a URL: {problem}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(ProxyUrl(url)),
+        scheme => Err(format!(
+            "must start with http:// or https://, not {scheme}:"
+        )),
+    }
+}
+
+/// The longest name that can be given to a target, in bytes.
+const LONGEST_NAME: usize = 256;
+
+fn name(node: &Node) -> Result<String, String> {
+    let name = text(node)?;
+    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(format!(
+            "must have 1 to {LONGEST_NAME} bytes and no control characters, not {name:?}"
+        ));
+    }
+    Ok(name)
+}
+
+fn path(node: &Node) -> Result<PathBuf, String> {
+    text(node).map(PathBuf::from)
+}
+
+/// A file that holds a token now. It is read again for every poll.
+fn token_file(node: &Node) -> Result<PathBuf, String> {
+    let path = path(node)?;
+    let found = std::fs::metadata(&path).map_err(|problem| unreadable(&path, &problem))?;
+    if !found.is_file() {
+        // To read a pipe may take for ever, and what is read is gone.
+        return Ok(path);
+    }
+    let token = std::fs::read_to_string(&path).map_err(|problem| unreadable(&path, &problem))?;
+    let token = token.trim();
+    if token.is_empty() || hyper::header::HeaderValue::from_str(token).is_err() {
+        return Err(format!(
+            "{} must contain a token that is valid in an HTTP header",
+            path.display()
+        ));
+    }
+    Ok(path)
+}
+
+fn unreadable(path: &Path, problem: &std::io::Error) -> String {
+    format!("{} cannot be read: {problem}", path.display())
+}
+
+/// The warning of a timeout that is longer than its interval.
+fn late(timeout: &str, long: Duration, interval: &str, short: Duration) -> String {
+    format!(
+        "`poll_external.{timeout}` ({long:?}) is longer than `poll_external.{interval}` ({short:?}): \
+         a slow response delays the next poll"
+    )
+}
+
+fn ca_file(node: &Node) -> Result<CaFile, String> {
+    let path = path(node)?;
+    let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(CaFile { path, pem }),
+        _ => Err(format!("{} contains no PEM certificate", path.display())),
+    }
+}

@@ -1,0 +1,234 @@
+//! Pushes that replace what was pushed before, as with Pushgateway.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::exposition::{FamilyText, Kind, Timestamps, counted, single};
+use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
+use crate::ingest::{Fault, Group, Intake, points};
+use crate::peer::Origin;
+use crate::reason::Reason;
+use crate::store::{Change, Others, Producer, Refused, Room, SectionId, Store, Write};
+use crate::telemetry::PushMethod;
+
+/// What the families of [`TIMES`] are.
+const WHEN_FAILED: &str =
+    "When a push to this group last failed, in seconds since 1970; 0 if none did.";
+const WHEN_SUCCEEDED: &str =
+    "When a push to this group last succeeded, in seconds since 1970; 0 if none did.";
+
+/// What a push does with its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// All of its families are replaced.
+    Put,
+    /// The pushed families are replaced, others stay.
+    Post,
+    /// The group is removed.
+    Delete,
+}
+
+impl Method {
+    /// What it is counted as.
+    pub fn counted(self) -> PushMethod {
+        match self {
+            Method::Put => PushMethod::Put,
+            Method::Post => PushMethod::Post,
+            Method::Delete => PushMethod::Delete,
+        }
+    }
+}
+
+/// Who pushes, and for how long it holds.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    pub origin: Origin,
+    /// Where the push says so itself; zero is for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Intake {
+    /// Applies a push to the store, whole or not at all. What could be read
+    /// and is not taken is noted with the group: its time of failure is shown,
+    /// and its reason is listed.
+    pub fn push(
+        &self,
+        store: &Store,
+        (method, group): (Method, &Group),
+        body: Body<'_>,
+        sender: &Sender,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let pushed = self
+            .change(method, group, body, sender, now, |id| store.room(id))
+            .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
+        if let Err(fault) = &pushed
+            && fault.noted
+        {
+            let note = self.failure(group, sender, fault, now);
+            if let Err(refused) =
+                note.and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from))
+            {
+                log::debug!("that a push failed cannot be noted: {refused}");
+            }
+        }
+        pushed
+    }
+
+    /// The change that a push makes. `room` tells what memory there is for it.
+    pub(crate) fn change(
+        &self,
+        method: Method,
+        group: &Group,
+        body: Body<'_>,
+        sender: &Sender,
+        now: Now,
+        room: impl FnOnce(&SectionId) -> Room,
+    ) -> Result<Change, Fault> {
+        self.hold(group)?;
+        let id = SectionId::new(&group.key(), Producer::Group);
+        let others = match method {
+            Method::Put => Others::Drop,
+            Method::Post => Others::Keep,
+            Method::Delete => {
+                return Ok(Change::Remove {
+                    id,
+                    unless_since: None,
+                });
+            }
+        };
+        let mut families = self.families_with(group, body, Timestamps::Refuse, || room(&id))?;
+        for family in &mut families {
+            self.admit(group, family)?;
+            points::complete(family, &self.hash)
+                .map_err(|problem| told(group, family, problem.reason, &problem.text))?;
+            fits(group, family)?;
+        }
+        let [failure, success] = self.times(group, 0.0, now.unix_seconds())?;
+        families.push(success);
+        Ok(Change::Update {
+            id,
+            families,
+            defaults: vec![failure],
+            others,
+            origin: sender.origin.clone(),
+            lifetime: self.lifetime(sender),
+            problem: None,
+        })
+    }
+
+    /// Whether a group's labels keep to the limits on labels of samples, since
+    /// they are put on each.
+    fn hold(&self, group: &Group) -> Result<(), Fault> {
+        let config = &self.exposition;
+        let told = |problem: &str| Err(Fault::new(Reason::BadLabels, problem));
+        if group.labels().len() > config.max_labels {
+            let most = counted(config.max_labels, "label", "labels");
+            return told(&format!(
+                "{}: it has more than {most} (exposition.max_labels)",
+                shown(group)
+            ));
+        }
+        let most = config.max_label_length;
+        let long = |(name, value): &(&String, &String)| name.len() > most || value.len() > most;
+        match group.labels().iter().find(long) {
+            Some((name, _)) => told(&format!(
+                "a label of the group has more than {} (exposition.max_label_length): {name:?}",
+                counted(most, "byte", "bytes")
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The change that tells of a push that was refused.
+    fn failure(
+        &self,
+        group: &Group,
+        sender: &Sender,
+        fault: &Fault,
+        now: Now,
+    ) -> Result<Change, Fault> {
+        let [failure, success] = self.times(group, now.unix_seconds(), 0.0)?;
+        Ok(Change::Update {
+            id: SectionId::new(&group.key(), Producer::Group),
+            families: vec![failure],
+            defaults: vec![success],
+            others: Others::Keep,
+            origin: sender.origin.clone(),
+            lifetime: self.lifetime(sender),
+            problem: Some(format!("{}: {}", fault.reason, fault.message)),
+        })
+    }
+
+    fn lifetime(&self, sender: &Sender) -> Option<Duration> {
+        let ttl = sender.ttl.unwrap_or(self.config.group_ttl);
+        (!ttl.is_zero()).then_some(ttl)
+    }
+
+    /// The two families of times, in the order of [`TIMES`].
+    fn times(&self, group: &Group, failure: f64, success: f64) -> Result<[FamilyText; 2], Fault> {
+        let escaped = Escaped::of(group);
+        let added = escaped.added();
+        let family = |name, help, value| {
+            single((name, Kind::Gauge, help), &added, value, &self.hash).ok_or_else(|| {
+                let message = format!(
+                    "{}: two of its labels have one name to readers of the old characters",
+                    shown(group)
+                );
+                Fault::new(Reason::BadLabels, &message)
+            })
+        };
+        let [failed, succeeded] = TIMES;
+        Ok([
+            family(failed, WHEN_FAILED, failure)?,
+            family(succeeded, WHEN_SUCCEEDED, success)?,
+        ])
+    }
+
+    /// What a push would come to: how many families and series it brings, or
+    /// why it would be refused. Nothing is changed.
+    ///
+    /// Without labels, what a group would put on its series is not known, so
+    /// they are not looked for among those of others.
+    pub fn validate(
+        &self,
+        store: &Store,
+        group: &Group,
+        body: Body<'_>,
+        now: Now,
+    ) -> Result<(usize, usize), Fault> {
+        let sender = Sender {
+            origin: Origin::default(),
+            ttl: None,
+        };
+        let mut change =
+            self.change(Method::Put, group, body, &sender, now, |id| store.room(id))?;
+        let counts = match &mut change {
+            Change::Update {
+                families, defaults, ..
+            } => {
+                let pushed = families
+                    .iter()
+                    .filter(|family| !TIMES.contains(&&*family.name));
+                let counts = pushed.fold((0, 0), |(families, series), family| {
+                    (families + 1, series + family.series.len())
+                });
+                if group.labels().is_empty() {
+                    for family in families.iter_mut().chain(defaults) {
+                        family.series = Default::default();
+                    }
+                }
+                counts
+            }
+            _ => (0, 0),
+        };
+        match store.check(Write::one(change)) {
+            // Whether there is place for it later is another question.
+            Ok(()) | Err(Refused::TooManyGroups { .. }) => Ok(counts),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

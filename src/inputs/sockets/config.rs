@@ -1,0 +1,97 @@
+//! `[receiver]`: the sockets that apps push to, and the bounds on what they push.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::settings::Table;
+use crate::settings::listen::{
+    CURRENT_GROUP, CURRENT_USER, SocketMode, SocketOwner, SocketPath, owner, socket_mode,
+    socket_path,
+};
+use crate::settings::value::{
+    Address, address, boolean, buffer_size, choice, duration, integer, positive_duration, size,
+    write_duration, write_duration_option, write_size,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// What senders send. One setting for both sockets.
+    pub format: Format,
+    pub receive_on_unix_socket: bool,
+    pub receiver_unix_socket: SocketPath,
+    pub unix_socket_user: SocketOwner,
+    pub unix_socket_group: SocketOwner,
+    pub unix_socket_mode: SocketMode,
+    pub receive_on_tcp_socket: bool,
+    pub receiver_tcp_socket: Address,
+    /// Bytes of one message, as sent.
+    #[serde(serialize_with = "write_size")]
+    pub max_payload: usize,
+    /// Bytes of unfinished messages, of all connections together.
+    #[serde(serialize_with = "write_size")]
+    pub max_buffered: usize,
+    /// Bytes of an app's name.
+    pub max_app_name: usize,
+    /// Apps known at once.
+    pub max_apps: usize,
+    /// For a message to arrive whole, once its first byte is here; zero is for
+    /// ever. The original waits for ever.
+    #[serde(serialize_with = "write_duration")]
+    pub message_timeout: Duration,
+    /// For a connection to send nothing at all; zero is for ever. The original
+    /// waits for ever, and its senders pause as long as they like.
+    #[serde(serialize_with = "write_duration")]
+    pub idle_timeout: Duration,
+    /// For an app to be kept after it was last heard from; for ever where it
+    /// is not given.
+    #[serde(
+        serialize_with = "write_duration_option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub app_ttl: Option<Duration>,
+}
+
+/// The wire format of a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The first bytes of each connection tell.
+    Auto,
+    Capnp,
+    Json,
+}
+
+pub fn read(mut table: Table<'_>) -> Config {
+    let receiver = Config {
+        format: table.take(
+            "format",
+            Format::Auto,
+            choice(&[
+                ("auto", Format::Auto),
+                ("capnp", Format::Capnp),
+                ("json", Format::Json),
+            ]),
+        ),
+        receive_on_unix_socket: table.take("receive_on_unix_socket", true, boolean),
+        receiver_unix_socket: table.take("receiver_unix_socket", SocketPath::Auto, socket_path),
+        unix_socket_user: table.take("unix_socket_user", CURRENT_USER, owner("current_user")),
+        unix_socket_group: table.take("unix_socket_group", CURRENT_GROUP, owner("current_group")),
+        unix_socket_mode: table.take("unix_socket_mode", SocketMode(0o660), socket_mode),
+        receive_on_tcp_socket: table.take("receive_on_tcp_socket", true, boolean),
+        receiver_tcp_socket: table.take(
+            "receiver_tcp_socket",
+            Address::new("127.0.0.1", 6554),
+            address,
+        ),
+        max_payload: table.take("max_payload", 16 << 20, buffer_size),
+        max_buffered: table.take("max_buffered", 256 << 20, size),
+        max_app_name: table.take("max_app_name", 256, integer(1, 4096)),
+        max_apps: table.take("max_apps", 100_000, integer(1, 100_000_000)),
+        message_timeout: table.take("message_timeout", Duration::from_secs(3600), duration),
+        idle_timeout: table.take("idle_timeout", Duration::ZERO, duration),
+        app_ttl: table.take_option("app_ttl", positive_duration),
+    };
+    table.finish();
+    receiver
+}

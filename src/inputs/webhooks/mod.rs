@@ -1,0 +1,345 @@
+//! Webhooks: notices of Alertmanager and others, taken in the place of the
+//! services they are for, to be looked at, logged and counted.
+//!
+//! [`notice`] reads what a body says, [`kept`] holds the newest, [`show`] lists
+//! them. Secrets are hidden before anything else is done with a body.
+
+mod kept;
+mod notice;
+mod show;
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::EXPECT;
+use serde_json::{Value, json};
+
+use super::push::http::{Call, after, closing, refusal, unpacked, work_on};
+use crate::clock::Now;
+use crate::http::incoming;
+use crate::http::reply::{self, Reply};
+use crate::ingest::{Body, Fault, Intake};
+use crate::reason::Reason;
+use crate::redact::redact_json;
+use crate::store::Store;
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{WebhookLabels, clip_to};
+pub use kept::Kept;
+use kept::Webhook;
+use notice::{Kind, Notice};
+
+/// What bodies are logged under.
+const LOG: &str = "exporter_proxy::webhooks";
+
+/// Bytes of a body in the log.
+const LONGEST_LOGGED: usize = 16 << 10;
+
+/// Bytes of a body, after decompression. Secrets are looked for in all of it,
+/// which takes a second at worst for so many.
+const LARGEST: usize = 8 << 20;
+
+/// A body of more is read away from the threads that serve.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// Values in a body. In memory one takes about a kilobyte at worst, however few
+/// bytes it has as text.
+const MOST_VALUES: usize = 100_000;
+
+/// The longest key that PagerDuty takes, in bytes.
+const LONGEST_DEDUP_KEY: usize = 255;
+
+/// What is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Where webhooks of a kind come to.
+    Take(Kind, &'static str),
+    List,
+}
+
+impl Endpoint {
+    /// What stands at a path, its first and last slash aside.
+    pub fn of(path: &str) -> Option<Self> {
+        match path {
+            "webhook" => Some(Endpoint::Take(Kind::Webhook, "/webhook")),
+            "slack" => Some(Endpoint::Take(Kind::Slack, "/slack")),
+            "pagerduty" => Some(Endpoint::Take(Kind::PagerDuty, "/pagerduty")),
+            "v2/enqueue" => Some(Endpoint::Take(Kind::PagerDuty, "/v2/enqueue")),
+            "webhooks" => Some(Endpoint::List),
+            _ => None,
+        }
+    }
+}
+
+/// `GET /webhooks`: those that are kept.
+pub async fn list(call: &Call<'_>) -> Reply {
+    show::list(call).await
+}
+
+/// Takes a webhook.
+pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
+    let content_type = call.content_type();
+    if !is_json(&content_type) {
+        let message = format!(
+            "a webhook is JSON: its Content-Type must be application/json, not {content_type:?}"
+        );
+        let fault = Fault::new(Reason::UnsupportedMedia, &message);
+        return after(refuse(call, kind, &fault), body).await;
+    }
+    let config = &call.pushes.intake.config;
+    let waits = call.headers.contains_key(EXPECT);
+    let body = match incoming::read(body, &call.pushes.budget, config, waits).await {
+        Ok(body) => body,
+        Err((fault, _)) => return closing(refuse(call, kind, &fault)),
+    };
+    let at = Now::read();
+    let bytes = body.len();
+    let read = match unpacked(call, body).await {
+        Ok(body) => {
+            let is_large = body.len() > READ_AT_ONCE;
+            let place = is_large.then_some(&call.server.places.webhooks);
+            let read = move |_: &Intake, _: &Store, body: Body<'_>| Content::read(kind, body.bytes);
+            work_on(call, place, body, read).await
+        }
+        Err(fault) => Err(fault),
+    };
+    let content = match read {
+        Ok(content) => content,
+        Err(fault) => return refuse(call, kind, &fault),
+    };
+    let Content {
+        notice,
+        line,
+        is_event,
+        dedup_key,
+    } = content;
+    if sender_log::write(
+        Line::Webhook,
+        format_args!("{path} from {}: {}", call.peer, summary(&notice)),
+    ) {
+        // What was sent is for those who ask for it.
+        log::debug!(target: LOG, "{path} from {}: {}", call.peer, logged(&line));
+    }
+    count(call, &notice);
+    let kept = &call.pushes.webhooks;
+    let webhook = Webhook {
+        at,
+        peer: call.peer,
+        path,
+        notice,
+        bytes,
+        body: kept.takes(line.len()).then_some(line),
+    };
+    let (count, bytes) = kept.keep(webhook);
+    let stats = &call.server.telemetry.webhooks;
+    stats.kept.set(count);
+    stats.kept_bytes.set(bytes);
+    match kind {
+        // Slack's own word, which Alertmanager looks for. It may have been led
+        // to the path for all.
+        Kind::Webhook | Kind::Slack => reply::text(StatusCode::OK, "ok"),
+        Kind::PagerDuty => {
+            let answer = json!({
+                "status": "success",
+                "message": "Event processed",
+                "dedup_key": dedup_key.unwrap_or_else(new_key),
+            });
+            // Senders of events look for 202; pingpong, to which lists of
+            // metrics are sent here too, answers 200.
+            let status = match is_event {
+                true => StatusCode::ACCEPTED,
+                false => StatusCode::OK,
+            };
+            reply::json_with(status, &answer)
+        }
+    }
+}
+
+/// What is made of a body.
+struct Content {
+    notice: Notice,
+    /// The whole body without its secrets, in one line.
+    line: Bytes,
+    /// Whether it is an object, as each event is.
+    is_event: bool,
+    dedup_key: Option<String>,
+}
+
+impl Content {
+    fn read(kind: Kind, text: &[u8]) -> Result<Self, Fault> {
+        if text.len() > LARGEST {
+            let message = format!("a webhook has at most {LARGEST} bytes");
+            return Err(Fault::new(Reason::TooLarge, &message));
+        }
+        if values(text) > MOST_VALUES {
+            let message = format!("the body has more than {MOST_VALUES} values");
+            return Err(Fault::new(Reason::TooLarge, &message));
+        }
+        let mut body: Value = serde_json::from_slice(text)
+            .map_err(|problem| Fault::of_json("JSON expected", &problem))?;
+        let dedup_key = dedup_key(&body);
+        redact_json(&mut body);
+        Ok(Content {
+            notice: Notice::of(kind, &body),
+            line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),
+            is_event: body.is_object(),
+            dedup_key,
+        })
+    }
+}
+
+/// The media type alone counts, in any case.
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// At least the number of values in a text, if it is JSON.
+fn values(json: &[u8]) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut values = 1;
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => values += 1,
+            _ => {}
+        }
+    }
+    values
+}
+
+/// The key that the sender gave an event, as PagerDuty tells it back.
+fn dedup_key(body: &Value) -> Option<String> {
+    let key = body.get("dedup_key")?.as_str()?;
+    (1..=LONGEST_DEDUP_KEY)
+        .contains(&key.len())
+        .then(|| key.to_owned())
+}
+
+/// A key that no other event has.
+fn new_key() -> String {
+    // Each has keys of its own, by chance.
+    let part = || RandomState::new().hash_one(Now::read().tick);
+    format!("{:016x}{:016x}", part(), part())
+}
+
+/// The part of a body that goes into the log.
+fn logged(line: &[u8]) -> String {
+    clip_to(LONGEST_LOGGED, &String::from_utf8_lossy(line), " ... (cut)")
+}
+
+/// A webhook in a line.
+fn summary(notice: &Notice) -> String {
+    let mut summary = format!("{}, {}", notice.kind.as_str(), notice.status.as_str());
+    if !notice.receiver.is_empty() {
+        let _ = write!(summary, ", receiver {:?}", notice.receiver);
+    }
+    if !notice.alerts.is_empty() {
+        let _ = write!(summary, ", alerts {}", show::names(notice));
+    }
+    summary
+}
+
+/// Counts a webhook for each alert that it tells of.
+fn count(call: &Call<'_>, notice: &Notice) {
+    let stats = &call.server.telemetry.webhooks;
+    let labels = |(alertname, status): (&str, notice::Status)| WebhookLabels {
+        alertname: alertname.to_owned(),
+        kind: notice.kind.as_str(),
+        receiver: notice.receiver.clone(),
+        status: status.as_str(),
+    };
+    for (alertname, status) in &notice.alerts {
+        stats.count(labels((alertname, *status)));
+    }
+    if notice.alerts.is_empty() {
+        stats.count(labels(("", notice.status)));
+    }
+    if notice.more {
+        stats.count_others(labels(("", notice.status)));
+    }
+}
+
+/// Tells the sender, the log and the counters of a webhook that was refused.
+fn refuse(call: &Call<'_>, kind: Kind, fault: &Fault) -> Reply {
+    let Fault {
+        reason, message, ..
+    } = fault;
+    let sort = kind.as_str();
+    let who = format_args!("{sort} from {}", call.peer);
+    sender_log::refused(Line::Request, who, *reason, message);
+    let stats = &call.server.telemetry.webhooks;
+    stats.count_refused(sort, *reason);
+    let refusal = refusal(fault);
+    match (kind, refusal.status()) {
+        // PagerDuty's own form, of which Alertmanager logs the reason.
+        (Kind::PagerDuty, StatusCode::BAD_REQUEST) => {
+            let answer = json!({
+                "status": "invalid event",
+                "message": "Event object is invalid",
+                "errors": [message],
+            });
+            reply::json_with(StatusCode::BAD_REQUEST, &answer)
+        }
+        _ => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_without_reading_them() {
+        for (json, count) in [
+            ("1", 1),
+            ("[]", 2),
+            ("[1,2]", 3),
+            (r#"{"a":[{},"x,[{\",\\"]}"#, 5),
+            (r#""a,b""#, 1),
+        ] {
+            assert_eq!(values(json.as_bytes()), count, "{json}");
+        }
+    }
+
+    #[test]
+    fn types_are_compared_without_parameters_and_case() {
+        for right in ["application/json", "Application/JSON ; charset=utf-8"] {
+            assert!(is_json(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/json,a/b",
+        ] {
+            assert!(!is_json(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_short_and_clean() {
+        let strange = json!({"a": "x\ny\u{1b}[31m\u{9b}\u{202e}é", "b": []}).to_string();
+        let expected = "{\"a\":\"x\\ny\\u001b[31m\\u{9b}\\u{202e}é\",\"b\":[]}";
+        assert_eq!(logged(strange.as_bytes()), expected);
+        let long = logged("é".repeat(LONGEST_LOGGED).as_bytes());
+        assert!(long.len() <= LONGEST_LOGGED + 16, "{}", long.len());
+        assert!(long.ends_with("é ... (cut)"));
+    }
+
+    #[test]
+    fn keys_are_told_back_where_they_are_keys() {
+        let key = |value: Value| dedup_key(&json!({ "dedup_key": value }));
+        assert_eq!(key(json!("mine")).as_deref(), Some("mine"));
+        for none in [json!(""), json!(1), json!("x".repeat(256))] {
+            assert_eq!(key(none), None);
+        }
+        assert_eq!(dedup_key(&json!([])), None);
+        let made = new_key();
+        assert!(made.len() == 32 && made != new_key(), "{made}");
+    }
+}

@@ -1,0 +1,198 @@
+//! `GET /webhooks`: the webhooks that are kept, as a table or as JSON.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::kept::Webhook;
+use super::notice::{Kind, Notice};
+use crate::clock::Now;
+use crate::http::body::Maker;
+use crate::http::query;
+use crate::http::reply::{self, Reply};
+use crate::inputs::push::http::Call;
+use crate::outputs::apps::table::{Row, Ruled};
+use crate::outputs::apps::wants_json;
+use crate::telemetry::{clip, dates};
+
+/// Webhooks that one step of a list looks at, ...
+const LOOKED_AT_A_STEP: usize = 100;
+
+/// ... and what those that it shows have about, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// All of them, the newest first, or those that a filter lets through.
+pub async fn list(call: &Call<'_>) -> Reply {
+    let filter = match Filter::of(call.query) {
+        Ok(filter) => filter,
+        Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
+    };
+    let json = match wants_json(call.query, call.headers) {
+        Ok(json) => json,
+        Err(problem) => return reply::bad_value(&problem),
+    };
+    let mut webhooks = call.pushes.webhooks.all();
+    webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
+    let short = webhooks.len() <= LOOKED_AT_A_STEP;
+    let maker: Maker = if json {
+        Box::new(as_json(webhooks))
+    } else {
+        let webhooks: Arc<[Arc<Webhook>]> = webhooks.into();
+        Box::new(Ruled::new(None, &HEADER, Rows(webhooks, 0)))
+    };
+    reply::list(&call.server.places.lists, short, json, maker).await
+}
+
+/// Which webhooks are asked for.
+#[derive(Debug, Default)]
+struct Filter {
+    kind: Option<Kind>,
+    alertname: Option<String>,
+    receiver: Option<String>,
+    status: Option<String>,
+}
+
+impl Filter {
+    fn of(query: &str) -> Result<Self, String> {
+        let value = |name| query::value(query, name);
+        let kind = value("kind").map(|kind| {
+            let known = Kind::ALL.into_iter().find(|it| it.as_str() == kind);
+            let words = Kind::ALL.map(Kind::as_str).join(", ");
+            known.ok_or_else(|| clip(&format!("kind is one of {words}, not {kind:?}")) + "\n")
+        });
+        Ok(Filter {
+            kind: kind.transpose()?,
+            alertname: value("alertname"),
+            receiver: value("receiver"),
+            status: value("status"),
+        })
+    }
+
+    fn lets_through(&self, notice: &Notice) -> bool {
+        let is = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|it| it == is);
+        // An alert is asked for with its own status.
+        let mut alerts = notice.alerts.iter();
+        let alert = match (&self.alertname, &self.status) {
+            (Some(name), status) => {
+                alerts.any(|(it, its_status)| it == name && is(status, its_status.as_str()))
+            }
+            (None, Some(status)) => {
+                notice.status.as_str() == status
+                    || alerts.any(|(_, its_status)| its_status.as_str() == status)
+            }
+            (None, None) => true,
+        };
+        alert
+            && self.kind.is_none_or(|kind| kind == notice.kind)
+            && is(&self.receiver, &notice.receiver)
+    }
+}
+
+const HEADER: [&str; 7] = [
+    "Time (UTC)",
+    "Kind",
+    "Receiver",
+    "Status",
+    "Alerts",
+    "Peer",
+    "Bytes",
+];
+
+/// Rows of webhooks, from that place on.
+struct Rows(Arc<[Arc<Webhook>]>, usize);
+
+impl Iterator for Rows {
+    type Item = Vec<Row>;
+
+    fn next(&mut self) -> Option<Vec<Row>> {
+        let rest = self.0.get(self.1..).filter(|rest| !rest.is_empty())?;
+        let some = &rest[..rest.len().min(LOOKED_AT_A_STEP)];
+        self.1 += some.len();
+        Some(some.iter().map(|webhook| row(webhook)).collect())
+    }
+}
+
+fn row(webhook: &Webhook) -> Row {
+    let notice = &webhook.notice;
+    vec![
+        dates::utc(webhook.at.wall),
+        notice.kind.as_str().to_owned(),
+        or_dash(notice.receiver.clone()),
+        notice.status.as_str().to_owned(),
+        or_dash(names(notice)),
+        webhook.peer.to_string(),
+        webhook.bytes.to_string(),
+    ]
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
+/// The names of a webhook's alerts, as far as there is room in a line.
+pub fn names(notice: &Notice) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in &notice.alerts {
+        // One that fires and is resolved at once.
+        if names.last() != Some(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    if notice.more {
+        names.push("...");
+    }
+    clip(&names.join(", "))
+}
+
+/// The bodies are JSON already, and are copied as they lie.
+fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
+    let now = dates::rfc3339(Now::read().wall);
+    let head = Bytes::from(format!("{{\"time\":{},\"webhooks\":[", json!(now)));
+    let mut rest = webhooks.into_iter();
+    let mut first = true;
+    let pieces = std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        for webhook in rest.by_ref() {
+            let details = details(&webhook).to_string();
+            let open = details.strip_suffix('}').unwrap_or(&details);
+            piece.extend_from_slice(if first { b"" } else { b"," });
+            first = false;
+            piece.extend_from_slice(open.as_bytes());
+            piece.extend_from_slice(b",\"body\":");
+            piece.extend_from_slice(webhook.body.as_deref().unwrap_or(b"null"));
+            piece.push(b'}');
+            if piece.len() >= PIECE {
+                break;
+            }
+        }
+        (!piece.is_empty()).then(|| Bytes::from(piece))
+    });
+    let end = Bytes::from_static(b"]}\n");
+    [head].into_iter().chain(pieces).chain([end])
+}
+
+/// All but the body.
+fn details(webhook: &Webhook) -> Value {
+    let notice = &webhook.notice;
+    let alerts: Vec<Value> = notice
+        .alerts
+        .iter()
+        .map(|(name, status)| json!({ "name": name, "status": status.as_str() }))
+        .collect();
+    json!({
+        "time": dates::rfc3339(webhook.at.wall),
+        "path": webhook.path,
+        "peer": webhook.peer.to_string(),
+        "kind": notice.kind.as_str(),
+        "receiver": notice.receiver,
+        "status": notice.status.as_str(),
+        "alerts": alerts,
+        "bytes": webhook.bytes,
+    })
+}

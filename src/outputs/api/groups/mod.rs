@@ -1,0 +1,394 @@
+//! `/api/v1/groups`: which groups there are, and removing many of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::JoinError;
+
+use super::{series, wrong};
+use crate::clock::Now;
+use crate::http::query;
+use crate::http::reply::{self, Reply};
+use crate::ingest::selector::Selectors;
+use crate::ingest::{Group, Meant};
+use crate::inputs::push::http::Call;
+use crate::settings::duration_of;
+use crate::store::{Change, Section, SectionId, Store, Write};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{counted, dates};
+
+/// Groups on a page, unless it is told, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 10_000;
+
+/// Groups that the answer to a removal lists; all are counted.
+const MOST_LISTED: usize = 1000;
+
+/// Groups that are looked at, or removed, without letting others in between.
+const AT_ONCE: usize = 1000;
+
+/// A page is sent in pieces of about this size.
+const PIECE: usize = 64 << 10;
+
+/// Which groups a request is of.
+#[derive(Debug)]
+struct Filter {
+    /// None where all groups are meant.
+    selectors: Selectors,
+    /// Groups that were not pushed for so long.
+    older_than: Option<Duration>,
+}
+
+impl Filter {
+    fn of(query: &str) -> Result<Self, String> {
+        let mut texts = query::values(query, "match[]");
+        texts.extend(query::values(query, "match"));
+        let older_than = query::value(query, "older_than").map(|text| {
+            let problem = || format!("older_than must be a duration such as \"1h\", not {text:?}");
+            duration_of(&text).ok_or_else(problem)
+        });
+        Ok(Filter {
+            selectors: Selectors::parse(&texts)?,
+            older_than: older_than.transpose()?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.selectors.is_empty() && self.older_than.is_none()
+    }
+
+    /// Since when a push makes a group too young, however it was before.
+    fn pushed_since(&self, now: Now) -> Option<Instant> {
+        // Nothing is older than the clock itself.
+        self.older_than
+            .map(|age| now.tick.checked_sub(age).unwrap_or(now.tick))
+    }
+
+    fn matches(&self, group: &Group, section: &Section, now: Now) -> bool {
+        let selected = self.selectors.is_empty() || self.selectors.matches(group);
+        let old = self.older_than.is_none_or(|age| {
+            // One whose every push failed is as old as its last failure.
+            let last = section
+                .updated
+                .or(section.problem.as_ref().map(|problem| problem.at));
+            last.is_none_or(|at| now.since(at) > age)
+        });
+        selected && old
+    }
+}
+
+/// `GET groups`: a page of groups, by their keys.
+pub async fn list(call: &Call<'_>) -> Reply {
+    let query = call.query;
+    let limit = query::value(query, "limit").map_or(Ok(PAGE), |text| {
+        let limit = text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+        limit.ok_or_else(|| {
+            format!("limit must be a whole number from 1 to {LARGEST_PAGE}, not {text:?}")
+        })
+    });
+    let limit = match limit {
+        Ok(limit) => limit,
+        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+    };
+    let after = query::value(query, "after").filter(|after| !after.is_empty());
+    let store = Arc::clone(&call.server.store);
+    let query = query.to_owned();
+    let lists = &call.server.places.lists;
+    let filter = match lists.away(move || Filter::of(&query)).await {
+        Ok(Ok(filter)) => filter,
+        Ok(Err(problem)) => return told(Ok(Err(problem))),
+        Err(problem) => return told(Err(problem)),
+    };
+    let page = Page {
+        scan: Scan::new(store, after),
+        filter,
+        now: Now::read(),
+        left: limit,
+        last: None,
+        looked_at: None,
+        state: Written::Nothing,
+    };
+    reply::list(lists, limit <= PAGE, true, Box::new(page)).await
+}
+
+/// A page of groups, made while it is sent.
+struct Page {
+    scan: Scan,
+    filter: Filter,
+    now: Now,
+    /// Groups that the page has room for.
+    left: usize,
+    /// The last group on it, and the last that was looked at.
+    last: Option<SectionId>,
+    looked_at: Option<SectionId>,
+    state: Written,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    Groups,
+    All,
+}
+
+impl Iterator for Page {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        match self.state {
+            Written::Nothing => out.extend_from_slice(b"{\"data\":{\"groups\":["),
+            Written::Groups => {}
+            Written::All => return None,
+        }
+        self.state = Written::Groups;
+        for _ in 0..AT_ONCE {
+            let next = match self.scan.next() {
+                // The next page goes on from here, with time of its own.
+                Some((id, ..)) if self.filter.selectors.are_spent() => {
+                    let from = self.looked_at.as_ref().unwrap_or(&id);
+                    Some(from.name.to_string())
+                }
+                Some((id, group, section)) if self.filter.matches(&group, &section, self.now) => {
+                    if self.left > 0 {
+                        self.left -= 1;
+                        out.extend_from_slice(if self.last.is_some() { b"," } else { b"" });
+                        let shown = described(&id, &group, &section, self.now);
+                        serde_json::to_writer(&mut out, &shown)
+                            .expect("a JSON value can be written");
+                        self.last = Some(id.clone());
+                        self.looked_at = Some(id);
+                        if out.len() >= PIECE {
+                            break;
+                        }
+                        continue;
+                    }
+                    // One more tells that there is another page.
+                    self.last.as_ref().map(|id| id.name.to_string())
+                }
+                Some((id, ..)) => {
+                    self.looked_at = Some(id);
+                    continue;
+                }
+                None => None,
+            };
+            let end = format!("],\"next\":{}}},\"status\":\"success\"}}\n", json!(next));
+            out.extend_from_slice(end.as_bytes());
+            self.state = Written::All;
+            break;
+        }
+        Some(Bytes::from(out))
+    }
+}
+
+/// `DELETE groups`: removes those that match, and were not pushed meanwhile.
+pub async fn remove(call: &Call<'_>) -> Reply {
+    let dry_run = match query::flag(call.query, "dry_run") {
+        Ok(dry_run) => dry_run,
+        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+    };
+    let store = Arc::clone(&call.server.store);
+    let query = call.query.to_owned();
+    let lists = &call.server.places.lists;
+    let removed = lists.away(move || {
+        let filter = Filter::of(&query)?;
+        if filter.is_empty() {
+            return Err("name the groups to delete by match[]={job=\"x\"}, older_than=1h or both; match[]={} means all".to_owned());
+        }
+        let removed = remove_matching(&store, &filter, dry_run);
+        match filter.selectors.are_spent() {
+            true => Ok(Err(removed.0)),
+            false => Ok(Ok(removed)),
+        }
+    });
+    let removed = removed.await;
+    if let Ok(Ok(Ok((count, _)) | Err(count))) = &removed
+        && !dry_run
+    {
+        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        sender_log::write(Line::Removal, format_args!("{peer} removes {groups}"));
+    }
+    let shown = |removed| match removed {
+        Ok((count, listed)) => reply::json(&json!({
+            "status": "success",
+            "data": { "dry_run": dry_run, "count": count, "groups": listed },
+        })),
+        Err(count) => cut_short(&counted(count, "group", "groups").to_string(), dry_run),
+    };
+    told(removed.map(|removed| removed.map(shown)))
+}
+
+/// The answer when matching took too long; `done` is what it came to.
+pub fn cut_short(done: &str, dry_run: bool) -> Reply {
+    let how = if dry_run { "matched" } else { "removed" };
+    let problem = format!(
+        "the regular expressions take too long: {how} {done} so far; make them narrower, or send \
+         the request again"
+    );
+    wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
+}
+
+/// `PUT admin/wipe`: removes all groups and all aggregated series.
+pub async fn wipe(call: &Call<'_>) -> Reply {
+    let all = Filter {
+        selectors: Selectors::default(),
+        older_than: None,
+    };
+    let store = Arc::clone(&call.server.store);
+    let lists = &call.server.places.lists;
+    let removed = lists
+        .away(move || remove_matching(&store, &all, false))
+        .await;
+    if let Ok((count, _)) = &removed {
+        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        sender_log::write(Line::Removal, format_args!("{peer} wipes {groups}"));
+    }
+    if removed.is_ok()
+        && let Err(reply) = series::removed(call, Meant::All, false).await
+    {
+        return reply;
+    }
+    told(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
+}
+
+/// Removes groups, some at a time so that pushes go on between. Returns how
+/// many, and the labels of the first. With `dry_run`, how many would be.
+fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
+    let now = Now::read();
+    let mut scan = Scan::new(Arc::clone(store), None);
+    let mut count = 0;
+    let mut listed = Vec::new();
+    loop {
+        let mut page: Vec<(SectionId, Group)> = Vec::new();
+        let mut ended = true;
+        for (id, group, section) in &mut scan {
+            if filter.matches(&group, &section, now) {
+                page.push((id, group));
+            }
+            if filter.selectors.are_spent() {
+                break;
+            }
+            if page.len() >= AT_ONCE {
+                ended = false;
+                break;
+            }
+        }
+        if !dry_run {
+            page = remove_page(store, filter, page, now);
+        }
+        count += page.len();
+        let more = page.iter().take(MOST_LISTED - listed.len());
+        listed.extend(more.map(|(_, group)| json!(group.labels())));
+        if ended {
+            return (count, listed);
+        }
+    }
+}
+
+/// Removes these groups, but for those that were pushed meanwhile where their
+/// age counts. Returns those that are gone.
+fn remove_page(
+    store: &Store,
+    filter: &Filter,
+    mut page: Vec<(SectionId, Group)>,
+    now: Now,
+) -> Vec<(SectionId, Group)> {
+    let unless_since = filter.pushed_since(now);
+    let changes = page
+        .iter()
+        .map(|(id, _)| Change::Remove {
+            id: id.clone(),
+            unless_since,
+        })
+        .collect();
+    if let Err(refused) = store.apply(Write { changes }, now) {
+        sender_log::fault(format_args!("groups cannot be removed: {refused}"));
+        return Vec::new();
+    }
+    page.retain(|(id, _)| store.section_of(id).is_none());
+    page
+}
+
+/// What is known of a group.
+fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Value {
+    let labels: &BTreeMap<String, String> = group.labels();
+    json!({
+        "key": &*id.name,
+        "labels": labels,
+        "last_push": section.updated.map(|at| dates::rfc3339(at.wall)),
+        "last_failure": section.problem.as_ref().map(|problem| json!({
+            "time": dates::rfc3339(problem.at.wall),
+            "reason": problem.reason,
+        })),
+        "families": section.families().count(),
+        "series": section.series(),
+        "bytes": section.bytes,
+        "source": &*section.origin.source,
+        "peer": section.origin.peer.to_string(),
+        "expires_at": section.expires(now).map(dates::rfc3339),
+    })
+}
+
+/// All groups in order, some at a time.
+pub struct Scan {
+    store: Arc<Store>,
+    after: Option<String>,
+    page: std::vec::IntoIter<(SectionId, Section)>,
+    ended: bool,
+}
+
+impl Scan {
+    pub fn new(store: Arc<Store>, after: Option<String>) -> Self {
+        Scan {
+            store,
+            after,
+            page: Vec::new().into_iter(),
+            ended: false,
+        }
+    }
+}
+
+impl Iterator for Scan {
+    type Item = (SectionId, Group, Section);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((id, section)) = self.page.next() {
+                self.after = Some(id.name.to_string());
+                if let Some(group) = Group::of_key(&id.name) {
+                    return Some((id, group, section));
+                }
+                continue;
+            }
+            if self.ended {
+                return None;
+            }
+            let page = self.store.groups(self.after.as_deref(), AT_ONCE);
+            self.ended = page.len() < AT_ONCE;
+            self.page = page.into_iter();
+        }
+    }
+}
+
+/// The answer, or what is wrong with the request, or with the proxy.
+fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
+    match made {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(problem)) => wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+        Err(problem) => {
+            sender_log::fault(format_args!("groups cannot be listed: {problem}"));
+            let problem = "the groups cannot be listed; the log says why";
+            wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

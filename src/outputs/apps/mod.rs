@@ -1,0 +1,341 @@
+//! `/apps`: who sent what, from where, when.
+
+pub mod table;
+
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::vec;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, HeaderMap};
+use serde_json::{Value, json};
+
+use super::metrics;
+use crate::clock::Now;
+use crate::http::body::Maker;
+use crate::http::reply::{self, Reply};
+use crate::http::{Server, query};
+use crate::ingest::Fault;
+use crate::inputs::push::http::Call;
+use crate::reason::Reason;
+use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
+use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::{PushMethod, clip, dates, escaped};
+use table::{Row, Ruled};
+
+/// Sections that are read from the store together, and bytes of text in which
+/// samples are counted: what one step of a list takes.
+const SECTIONS_A_STEP: usize = 256;
+const COUNTED_A_STEP: usize = 4 << 20;
+
+/// Text of one section in which samples are counted without a thread for it.
+const COUNTED_AT_ONCE: usize = 1 << 20;
+
+/// The list, as a table or, where that is asked for, as JSON. It is made while
+/// it is sent: each app is as it was at one moment, and they need not be all of
+/// the same. Samples are counted for it in all of the text.
+pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
+    let (json, wide) = match (wants_json(query, headers), query::flag(query, "wide")) {
+        (Ok(json), Ok(wide)) => (json, wide),
+        (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
+    };
+    let store = Arc::clone(&server.store);
+    let now = Now::read();
+    let title = format!("Current time: {}", dates::utc(now.wall));
+    let maker: Maker = if json {
+        Box::new(as_json(store, now))
+    } else if wide {
+        let row = move |store: &Store, id: &SectionId, section: &Section| {
+            wide_row(store, id, section, now)
+        };
+        let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
+        Box::new(Ruled::new(Some(title), &WIDE, batches))
+    } else {
+        let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
+        let batches = Steps::new(&store, usize::MAX).rows(row);
+        Box::new(Ruled::new(Some(title), &NARROW, batches))
+    };
+    let totals = server.store.totals();
+    let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
+        <= SECTIONS_A_STEP
+        && totals.bytes <= COUNTED_A_STEP;
+    reply::list(&server.places.lists, short, json, maker).await
+}
+
+/// All sections in order, in steps of bounded cost.
+struct Steps {
+    store: Arc<Store>,
+    /// Bytes of text of a step.
+    most_bytes: usize,
+    page: Peekable<vec::IntoIter<(SectionId, Section)>>,
+    last: Option<SectionId>,
+}
+
+impl Steps {
+    fn new(store: &Arc<Store>, most_bytes: usize) -> Self {
+        Steps {
+            store: Arc::clone(store),
+            most_bytes,
+            page: Vec::new().into_iter().peekable(),
+            last: None,
+        }
+    }
+
+    fn rows<R>(self, row: R) -> impl Iterator<Item = Vec<Row>> + Send
+    where
+        R: Fn(&Store, &SectionId, &Section) -> Row + Send,
+    {
+        let store = Arc::clone(&self.store);
+        self.map(move |sections| {
+            let sections = sections.iter();
+            sections
+                .map(|(id, section)| row(&store, id, section))
+                .collect()
+        })
+    }
+}
+
+impl Iterator for Steps {
+    type Item = Vec<(SectionId, Section)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.peek().is_none() {
+            let page = self.store.sections(self.last.as_ref(), SECTIONS_A_STEP);
+            self.last = page.last().map(|(id, _)| id.clone());
+            self.page = page.into_iter().peekable();
+        }
+        let mut step = vec![self.page.next()?];
+        let mut bytes = step[0].1.bytes;
+        while let Some(next) = self.page.next_if(|(_, section)| {
+            bytes = bytes.saturating_add(section.bytes);
+            bytes <= self.most_bytes
+        }) {
+            step.push(next);
+        }
+        Some(step)
+    }
+}
+
+fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
+    let mut first = true;
+    let items = Steps::new(&store, COUNTED_A_STEP).map(move |sections| {
+        let mut piece = Vec::new();
+        for (id, section) in &sections {
+            piece.extend_from_slice(if first { b"" } else { b"," });
+            first = false;
+            let shown = details(&store, id, section, now);
+            serde_json::to_writer(&mut piece, &shown).expect("a JSON value can be written");
+        }
+        Bytes::from(piece)
+    });
+    let head = Bytes::from_static(b"{\"apps\":[");
+    let end = Bytes::from(format!(
+        "],\"time\":{}}}\n",
+        json!(dates::rfc3339(now.wall))
+    ));
+    [head].into_iter().chain(items).chain([end])
+}
+
+/// One app, target or group as JSON.
+pub async fn detail(server: &Server, name: &str) -> Reply {
+    let Some((id, section)) = server.store.section(name) else {
+        return unknown(name);
+    };
+    let store = Arc::clone(&server.store);
+    let bytes = section.bytes;
+    let shown = move || details(&store, &id, &section, Now::read());
+    if bytes <= COUNTED_AT_ONCE {
+        return reply::json(&shown());
+    }
+    match server.places.lists.away(shown).await {
+        Ok(shown) => reply::json(&shown),
+        Err(problem) => {
+            sender_log::fault(format_args!("an app cannot be shown: {problem}"));
+            let problem = "the app cannot be shown; the log says why\n";
+            reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+        }
+    }
+}
+
+/// The text of one app, target or group alone.
+pub async fn text(server: &Server, headers: &HeaderMap, name: &str) -> Reply {
+    match server.store.section(name) {
+        Some((id, _)) => metrics::one(server, headers, &id).await,
+        None => unknown(name),
+    }
+}
+
+/// Removes an app, and what it exposes. It comes back with its next push.
+pub fn remove(call: &Call<'_>, name: &str) -> Reply {
+    let store = &call.server.store;
+    let pushes = &call.server.telemetry.pushes;
+    let id = SectionId::new(name, Producer::App);
+    let shown = clip(name);
+    if store.section_of(&id).is_some() {
+        let write = Write::one(Change::Remove {
+            id,
+            unless_since: None,
+        });
+        return match store.apply(write, Now::read()) {
+            Ok(()) => {
+                pushes.count(PushMethod::DeleteApp, Ok(()), 0);
+                let peer = call.peer;
+                sender_log::write(
+                    Line::Removal,
+                    format_args!("{peer} removes app \"{shown}\""),
+                );
+                reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))
+            }
+            Err(refused) => call.refuse(PushMethod::DeleteApp, &refused.into(), 0),
+        };
+    }
+    let Some((id, _)) = store.section(name) else {
+        pushes.count(PushMethod::DeleteApp, Err(Reason::NotFound), 0);
+        return unknown(name);
+    };
+    let problem = match id.producer {
+        Producer::Group => {
+            format!("{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>...")
+        }
+        _ => format!("\"{shown}\" is a target: take it out of the configuration (poll_external)"),
+    };
+    let fault = Fault::new(Reason::NotAnApp, &problem);
+    call.refuse(PushMethod::DeleteApp, &fault, 0)
+}
+
+fn unknown(name: &str) -> Reply {
+    let name = clip(name);
+    reply::not_found(
+        &format!("no app, target or group is called \"{name}\""),
+        None,
+    )
+}
+
+pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
+    let accepted = || headers.get(ACCEPT)?.to_str().ok();
+    let told = query::json(query)?;
+    Ok(told.unwrap_or_else(|| accepted().is_some_and(|it| it.contains("application/json"))))
+}
+
+const NARROW: [&str; 3] = ["App Name", "Last Update Time (UTC)", "Source"];
+
+fn narrow_row(id: &SectionId, section: &Section) -> Row {
+    vec![
+        name(id),
+        updated(section),
+        section.origin.source.to_string(),
+    ]
+}
+
+const WIDE: [&str; 11] = [
+    "App Name",
+    "Last Update Time (UTC)",
+    "Source",
+    "URL",
+    "Peer",
+    "Age",
+    "Bytes",
+    "Samples",
+    "State",
+    "Last Problem",
+    "Findings",
+];
+
+fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
+    let age = section.updated.map(|at| now.since(at).as_secs());
+    let problem = section.problem.as_ref().map(|problem| {
+        let age = now.since(problem.at).as_secs();
+        format!("{} ({age}s ago)", problem.reason)
+    });
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        name(id),
+        updated(section),
+        section.origin.source.to_string(),
+        or_dash(section.url.as_deref().map(str::to_owned)),
+        section.origin.peer.to_string(),
+        or_dash(age.map(|age| format!("{age}s"))),
+        section.bytes.to_string(),
+        store.sample_lines(id).to_string(),
+        section.state.as_str().to_owned(),
+        or_dash(problem),
+        or_dash(findings(section)),
+    ]
+}
+
+fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value {
+    let mut details = json!({
+        "name": &*id.name,
+        "kind": id.producer.as_str(),
+        "state": section.state.as_str(),
+        "source": &*section.origin.source,
+        "peer": section.origin.peer.to_string(),
+        "last_update": section.updated.map(|at| dates::rfc3339(at.wall)),
+        "age_seconds": section.updated.map(|at| now.since(at).as_secs_f64()),
+        "bytes": section.bytes,
+        "samples": store.sample_lines(id),
+        "last_problem": section.problem.as_ref().map(|problem| json!({
+            "reason": problem.reason,
+            "time": dates::rfc3339(problem.at.wall),
+        })),
+    });
+    if let Some(url) = &section.url {
+        details["url"] = json!(**url);
+    }
+    if let Some(findings) = &section.findings {
+        details["suspect"] = findings
+            .suspect
+            .as_ref()
+            .map_or(Value::Null, suspect_details);
+        details["conflicts"] = findings.conflicts.iter().map(conflict_details).collect();
+    }
+    if id.producer == Producer::Group {
+        details["expires_at"] = json!(section.expires(now).map(dates::rfc3339));
+    }
+    details
+}
+
+fn suspect_details(suspect: &Suspect) -> Value {
+    json!({
+        "reason": Reason::from(suspect).as_str(),
+        "line": suspect.line(),
+        "message": clip(&suspect.to_string()),
+    })
+}
+
+fn conflict_details(conflict: &Conflict) -> Value {
+    json!({
+        "family": &*conflict.family,
+        "with": conflict.with.section().map(|id| &*id.name),
+        "message": clip(&conflict.to_string()),
+    })
+}
+
+/// What the inspection of a text found, on one line; of many conflicts the
+/// first.
+fn findings(section: &Section) -> Option<String> {
+    let findings = section.findings.as_ref()?;
+    let suspect = findings.suspect.iter().map(|it| format!("suspect: {it}"));
+    let conflicts = &findings.conflicts;
+    let first = conflicts.first().map(|first| match conflicts.len() {
+        1 => format!("conflict: {first}"),
+        count => format!("{count} conflicts, such as {first}"),
+    });
+    let all: Vec<String> = suspect.chain(first).collect();
+    Some(clip(&all.join("; ")))
+}
+
+/// A name for a table, which shows what it is. Those of groups may be long.
+fn name(id: &SectionId) -> String {
+    match id.producer {
+        Producer::Group => clip(&id.name),
+        _ => escaped(&id.name).into_owned(),
+    }
+}
+
+fn updated(section: &Section) -> String {
+    section
+        .updated
+        .map_or_else(|| "never".to_owned(), |at| dates::utc(at.wall))
+}

@@ -1,0 +1,175 @@
+//! `/echo`: a request as it came, for whoever wants to see what is sent, and
+//! `/time`. Secrets are hidden: the answer may end in a log.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::request::Parts;
+use serde_json::Value;
+
+use crate::clock::Now;
+use crate::http::reply::{self, Reply};
+use crate::inputs::push::http::Call;
+use crate::redact::{is_secret_name, redact_json, redact_text};
+use crate::telemetry::{PushMethod, dates, is_hidden};
+
+/// Bytes of a body that is shown. Of a part of a larger one it could not be
+/// told what in it is a secret.
+const MOST_SHOWN: usize = 64 << 10;
+
+/// `/time`: as pingpong words it.
+pub fn time() -> Reply {
+    reply::text(StatusCode::OK, time_line())
+}
+
+fn time_line() -> String {
+    let now = dates::written_out(Now::read().wall);
+    format!("The time is: {now}\n")
+}
+
+/// The first line of a request, without its secrets.
+pub fn start_line(head: &Parts) -> String {
+    let uri = head.uri.to_string();
+    format!("{} {} {:?}", head.method, redact_text(&uri), head.version)
+}
+
+/// `/echo`: the request, and the time.
+pub async fn answer(call: &Call<'_>, start: &str, body: Incoming) -> Reply {
+    let body = match call.read(PushMethod::Echo, body).await {
+        Ok(body) => body,
+        Err(reply) => return reply,
+    };
+    let pushes = &call.server.telemetry.pushes;
+    pushes.count(PushMethod::Echo, Ok(()), body.len());
+    let content_type = call.content_type();
+    let mut dump = dump(start, call.headers);
+    dump.push_str(&shown(&body.bytes, &content_type));
+    if !dump.ends_with('\n') {
+        dump.push('\n');
+    }
+    dump.push_str(&time_line());
+    let mut reply = reply::text(StatusCode::OK, dump);
+    // A browser must not take it for a page, whatever was sent.
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    reply
+}
+
+/// The start line, the headers and an empty line.
+fn dump(start: &str, headers: &HeaderMap) -> String {
+    let mut out = format!("{start}\n");
+    for (name, value) in headers {
+        let _ = write!(out, "{name}: ");
+        if is_secret_name(name.as_str()) {
+            out.push_str("***");
+        } else {
+            escape(&mut out, &redact_text(&lossless(value.as_bytes())));
+        }
+        out.push('\n');
+    }
+    out.push('\n');
+    out
+}
+
+/// A body for people, without its secrets.
+fn shown(body: &Bytes, content_type: &str) -> String {
+    let size = body.len();
+    if size > MOST_SHOWN {
+        return format!("(a body of {size} bytes; up to {MOST_SHOWN} are shown)\n");
+    }
+    // The names of its parts stand far from their values.
+    if content_type
+        .trim_start()
+        .to_ascii_lowercase()
+        .starts_with("multipart/")
+    {
+        return format!("(a body of {size} bytes in several parts, which are not shown)\n");
+    }
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        let mut masked = value.clone();
+        redact_json(&mut masked);
+        // With secrets in it, it is not shown to the letter.
+        if masked != value {
+            return format!("{masked}\n");
+        }
+    }
+    let mut out = String::with_capacity(size + 1);
+    escape(&mut out, &redact_text(&lossless(body)));
+    out
+}
+
+/// Text, in which bytes that are none are written as `\xff`.
+fn lossless(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Writes a text with what is hidden escaped, but for ends of lines and tabs: a
+/// terminal would obey it.
+fn escape(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if is_hidden(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: impl AsRef<[u8]>) -> String {
+        shown(&Bytes::copy_from_slice(text.as_ref()), "text/plain")
+    }
+
+    #[test]
+    fn bodies_are_shown_as_they_came_but_for_secrets() {
+        assert_eq!(body("a=1&b=é\n"), "a=1&b=é\n");
+        assert_eq!(body("user=x&password=y"), "user=x&password=***");
+        assert_eq!(body(b"\x1b[1m\r\n\xff\0"), "\\u{1b}[1m\\r\n\\xff\\u{0}");
+        assert_eq!(
+            body("{ \"b\": 1, \"a\": \"x\" }"),
+            "{ \"b\": 1, \"a\": \"x\" }"
+        );
+        assert_eq!(
+            body("{ \"pass\\u0077ord\": {\"x\": \"y\"}, \"a\": 1 }"),
+            "{\"a\":1,\"password\":{\"x\":\"***\"}}\n"
+        );
+        assert!(body("x".repeat(MOST_SHOWN)).len() >= MOST_SHOWN);
+        assert_eq!(
+            body("x".repeat(MOST_SHOWN + 1)),
+            "(a body of 65537 bytes; up to 65536 are shown)\n"
+        );
+        let parts = Bytes::from_static(b"name=\"password\"\r\n\r\nhunter2");
+        assert!(!shown(&parts, "Multipart/form-data; boundary=x").contains("hunter2"));
+    }
+
+    #[test]
+    fn headers_are_shown_but_for_secrets() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Basic YTpi"),
+            ("x-api-key", "k"),
+            ("referer", "http://a:b@h/?token=t"),
+            ("accept", "*/*"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(
+            dump("GET /echo HTTP/1.1", &headers),
+            "GET /echo HTTP/1.1\nauthorization: ***\nx-api-key: ***\n\
+             referer: http://***@h/?token=***\naccept: */*\n\n"
+        );
+    }
+}

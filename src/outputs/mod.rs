@@ -1,0 +1,8 @@
+//! How metrics go out. Everything begins with a read of the
+//! [`Store`](crate::store::Store).
+
+pub mod api;
+pub mod apps;
+pub mod echo;
+pub mod metrics;
+pub mod status;

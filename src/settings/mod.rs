@@ -1,0 +1,15 @@
+//! Reading settings: a TOML file and the environment become one [document], and
+//! each part of the program takes its settings out of a [`Table`] by key and
+//! type. Errors carry `file:line:column`.
+
+pub mod document;
+pub mod environment;
+pub mod error;
+pub mod listen;
+pub mod reader;
+pub mod value;
+
+pub use document::{Node, Place};
+pub use error::{ConfigError, Diagnostic, Warning};
+pub use reader::Table;
+pub use value::{Address, Secret, duration_of};
