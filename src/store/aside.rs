@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::living::BatchRefused;
+use super::pages::splice::Splice;
 use super::plan::plan;
-use super::rope::Splice;
 use super::sections::Sections;
 use super::{Change, Others, Refused, Section, SectionId, Store, Write};
 use crate::clock::Now;
@@ -50,13 +50,13 @@ impl<'s> Aside<'s> {
 
     /// Makes the pages, and shows all that was done.
     fn finish(mut self, changed: Vec<SectionId>) {
-        let rope = std::mem::take(&mut self.sections.rope);
-        let changes = rope.into_noted();
+        let page_list = std::mem::take(&mut self.sections.page_list);
+        let changes = page_list.into_noted();
         let store = self.store;
-        let splice = Splice::make(changes, |rest| store.read().rope.part(rest));
+        let splice = Splice::make(changes, |rest| store.read().page_list.range(rest));
         let natives = std::mem::take(&mut self.sections.natives).into_noted();
         let mut sections = store.write();
-        let replaced = sections.rope.splice(splice);
+        let replaced = sections.page_list.splice(splice);
         let freed = sections.end_aside(&mut self.sections, changed, natives);
         self.is_done = true;
         drop(sections);

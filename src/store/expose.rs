@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::family::{Member, sizes_of};
-use super::rope::Place;
+use super::pages::page_list::FragmentHint;
 use super::section::place_near;
 use super::sections::{Key, Part, Sections, samples_key};
 use super::{Others, Producer, Section, SectionId};
@@ -32,12 +32,15 @@ impl Sections {
                 self.replace(id, section, (Vec::new(), Vec::new()), 0, freed);
                 section.bytes = text.len();
                 section.weight = text.len();
-                freed.push(self.rope.set(Key::Verbatim(id.clone()), text.into_bytes()));
+                freed.push(
+                    self.page_list
+                        .set(Key::Verbatim(id.clone()), text.into_bytes()),
+                );
                 self.uninspected.note(id, section);
             }
             Content::Families(families) => {
                 if section.members.is_empty() {
-                    freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+                    freed.push(self.page_list.remove(&Key::Verbatim(id.clone())));
                     (section.bytes, section.weight) = (0, 0);
                 }
                 let came = now.unix_millis() as u64;
@@ -192,11 +195,11 @@ impl Sections {
         for (member, _) in members.iter().zip(kept).filter(|(_, kept)| !kept) {
             section.account(Some(member), None);
             self.families.disown_series(section.serial, &member.series);
-            freed.push(self.rope.remove(&samples_key(&member.family, id)));
+            freed.push(self.page_list.remove(&samples_key(&member.family, id)));
             freed.extend(self.natives.set(member.family.shared(), id, Vec::new()));
             if self.families.leave(&member.family) {
                 let head = Key::Family(member.family.clone(), Part::Head);
-                freed.push(self.rope.remove(&head));
+                freed.push(self.page_list.remove(&head));
             }
         }
     }
@@ -220,7 +223,7 @@ impl Sections {
         };
         if let Some(head) = head {
             let key = Key::Family(name.clone(), Part::Head);
-            freed.push(self.rope.set(key, head));
+            freed.push(self.page_list.set(key, head));
         }
         let series = before.map_or(&[][..], |member| &*member.series);
         if *series != *family.series {
@@ -228,10 +231,10 @@ impl Sections {
             self.families.own_series(serial, &family.series);
         }
         let (bytes, natives) = sizes_of(&family);
-        let mut place = before.map_or_else(Place::default, |member| member.place);
+        let mut place = before.map_or_else(FragmentHint::default, |member| member.place);
         let key = samples_key(&name, id);
         let text = family.samples.into_bytes();
-        freed.push(self.rope.set_near(key, text, &mut place));
+        freed.push(self.page_list.set_near(key, text, &mut place));
         freed.extend(self.natives.set(name.shared(), id, family.natives));
         Member {
             family: name,
@@ -247,7 +250,7 @@ impl Sections {
     pub(super) fn clear(&mut self, id: &SectionId, section: &mut Section, freed: &mut Vec<Bytes>) {
         let before = (section.bytes, section.weight);
         if section.members.is_empty() {
-            freed.push(self.rope.remove(&Key::Verbatim(id.clone())));
+            freed.push(self.page_list.remove(&Key::Verbatim(id.clone())));
             self.uninspected.note(id, section);
         } else {
             self.replace(id, section, (Vec::new(), Vec::new()), 0, freed);

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use super::family_name::FamilyName;
 use super::living::BatchRefused;
 use super::owners::Owners;
+use super::pages::page_list::FragmentHint;
 use super::plan::SectionPlan;
-use super::rope::Place;
 use super::write::Elsewhere;
 use super::{Refused, SectionId};
 use crate::exposition::{FamilyText, Kind, OpenHead, SeriesHashes, Text, aliases, plain_name};
@@ -78,7 +78,7 @@ pub struct Member {
     /// When it came, in milliseconds since 1970.
     pub came: u64,
     /// Where its text is, unless it was moved since.
-    pub place: Place,
+    pub place: FragmentHint,
 }
 
 impl Member {

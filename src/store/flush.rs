@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::family::FamilyIndex;
 use super::family_name::FamilyName;
-use super::rope::Place;
+use super::pages::page_list::FragmentHint;
 use super::sections::{Key, Part, Sections};
 use super::{Snapshot, Store};
 use crate::registry::{BlockId, DirtyBlock, DirtyBlocks, LineValue, Registry, RenderBuffers};
@@ -118,8 +118,8 @@ impl Store {
     }
 
     fn pages_of(&self, sections: &Sections, natives: bool) -> Snapshot {
-        let pages = (sections.rope.pages(), sections.rope.len());
-        let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.bundles));
+        let pages = (sections.page_list.to_pages(), sections.page_list.len());
+        let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.page_runs));
         let snapshot = snapshot.of_families(sections.is_merged());
         if natives {
             snapshot.with_natives(sections.natives.all())
@@ -160,7 +160,7 @@ impl Work {
         let mut names = Names::of(&sections.families);
         for (family, number) in gone {
             let key = names.key(family, *number);
-            self.freed.push(sections.rope.remove(&key));
+            self.freed.push(sections.page_list.remove(&key));
         }
     }
 
@@ -182,10 +182,10 @@ impl Work {
         let mut names = Names::of(&sections.families);
         for (block, text) in blocks.iter().zip(texts) {
             let key = names.key(&block.family, block.number);
-            let mut place = Place::from(block.hint);
+            let mut place = FragmentHint::from(block.hint);
             let freed = match text {
-                Some(text) => Some(sections.rope.set_near(key, text, &mut place)),
-                None => sections.rope.change_near(&key, &mut place, |before| {
+                Some(text) => Some(sections.page_list.set_near(key, text, &mut place)),
+                None => sections.page_list.change_near(&key, &mut place, |before| {
                     block.patch(lines, before, &mut self.scratch)
                 }),
             };
@@ -305,9 +305,9 @@ mod tests {
         let before = text(&store);
         let family = Arc::from("a");
         let keys = [0, 1].map(|number| Names::of(&store.read().families).key(&family, number));
-        store.write().rope.remove(&keys[0]);
+        store.write().page_list.remove(&keys[0]);
         let other = Bytes::from_static(b"a 1\n");
-        store.write().rope.set(keys[1].clone(), other);
+        store.write().page_list.set(keys[1].clone(), other);
         change(&store, "a", 7, Change::Set(2.0));
         change(&store, "a", 50, Change::Set(2.0));
         let after = text(&store);

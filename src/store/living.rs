@@ -236,7 +236,7 @@ impl Sections {
         let heads = self.families.take_reservation(reservation);
         heads
             .into_iter()
-            .map(|(family, head)| self.rope.set(Key::Family(family, Part::Head), head))
+            .map(|(family, head)| self.page_list.set(Key::Family(family, Part::Head), head))
             .collect()
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::Snapshot;
-use super::bundle::Bundles;
 use super::natives::FamilyNatives;
-use super::page::Page;
+use super::pages::page::Page;
+use super::pages::page_run::PageRuns;
 use crate::exposition::protobuf::{Natives, encode};
 use crate::exposition::{Entry, Escaping, Form, Format, Labels, Native, Parser};
 
@@ -19,7 +19,7 @@ use crate::exposition::{Entry, Escaping, Form, Format, Labels, Native, Parser};
 pub struct Messages {
     chunks: Vec<Chunk>,
     /// Where they lie together when they are compressed.
-    bundles: Arc<Bundles>,
+    page_runs: Arc<PageRuns>,
 }
 
 /// The families that begin in one page, up to the first that begins in a
@@ -78,7 +78,7 @@ impl Messages {
         });
         Messages {
             chunks: chunks.collect(),
-            bundles: Arc::clone(&before.bundles),
+            page_runs: Arc::clone(&before.page_runs),
         }
     }
 
@@ -90,7 +90,7 @@ impl Messages {
             .flat_map(|chunk| chunk.made.iter().cloned())
             .collect();
         let len = pages.iter().map(|page| page.len()).sum();
-        Snapshot::new(pages, len, Arc::clone(&self.bundles))
+        Snapshot::new(pages, len, Arc::clone(&self.page_runs))
     }
 }
 

@@ -10,33 +10,26 @@
 //! [registry], which the store owns: [`Store::operate`]
 //! changes it, and its families stand among those of the sections.
 //!
-//! The texts themselves lie in a [rope] of fragments, cut into [page]s that
+//! The texts themselves lie in a [page_list] of fragments, cut into [page]s that
 //! are joined and compressed once: a scrape costs what changed since the last
 //! one, and a write costs what was pushed.
 
 mod aside;
-mod bundle;
-mod crc;
-mod deflate;
 mod expiry;
 mod expose;
 mod family;
 mod family_name;
 mod flush;
-mod fragments;
 mod inspect;
 mod living;
 mod messages;
 mod natives;
 mod owners;
-mod packed;
-mod page;
+mod pages;
 mod plan;
-mod rope;
 mod section;
 mod sections;
 mod snapshot;
-mod spare;
 mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,11 +46,11 @@ pub use write::{Change, Elsewhere, Others, Refused, Write};
 
 use crate::exposition::{Escaping, Text, hash_series, sample_lines};
 use crate::registry::{self, Registry};
-use bundle::Bundles;
 use flush::Flush;
 use inspect::{Inspection, Levels};
 use living::Hasher;
 use messages::Messages;
+use pages::page_run::PageRuns;
 use sections::Sections;
 pub use sections::ShownFamily;
 
@@ -73,7 +66,7 @@ pub struct Store {
     /// Whether a large write is being worked out.
     is_aside: AtomicBool,
     /// Compressed pages of the last answers.
-    bundles: Arc<Bundles>,
+    page_runs: Arc<PageRuns>,
     registry: Mutex<Registry>,
     /// Held by the one snapshot that renders living families, so that no other
     /// writes what it has rendered later than what came after.
@@ -144,7 +137,7 @@ impl Store {
             sections: RwLock::new(Sections::new(stamps)),
             turn: Mutex::default(),
             is_aside: AtomicBool::new(false),
-            bundles: Arc::default(),
+            page_runs: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
             flush: Mutex::default(),
             inspection: Mutex::new(Inspection::new(hasher.clone())),

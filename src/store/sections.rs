@@ -15,8 +15,8 @@ use super::family::FamilyIndex;
 use super::family_name::FamilyName;
 use super::inspect::Uninspected;
 use super::natives::NativeIndex;
+use super::pages::page_list::{FragmentKey, PageList};
 use super::plan::{SectionPlan, plan};
-use super::rope::{Rope, RopeKey};
 use super::write::Elsewhere;
 use super::{Change, Limits, Others, Problem, Producer, Refused, Section, SectionId, State, Write};
 use crate::clock::Now;
@@ -25,7 +25,7 @@ use crate::exposition::{Content, FamilyText, Kind, Native, Text, write_label_val
 #[derive(Debug)]
 pub struct Sections {
     pub(super) by_id: HashMap<SectionId, Section>,
-    pub rope: Rope<Key>,
+    pub page_list: PageList<Key>,
     pub(super) families: FamilyIndex,
     pub(super) natives: NativeIndex,
     deadlines: Deadlines,
@@ -80,7 +80,7 @@ pub struct ShownFamily {
     pub natives: Option<Arc<Vec<Native>>>,
 }
 
-impl RopeKey for Key {
+impl FragmentKey for Key {
     fn is_verbatim(&self) -> bool {
         matches!(self, Key::Verbatim(_))
     }
@@ -95,7 +95,7 @@ impl Sections {
     pub fn new(stamps: bool) -> Self {
         let mut sections = Sections {
             by_id: HashMap::new(),
-            rope: Rope::default(),
+            page_list: PageList::default(),
             families: FamilyIndex::default(),
             natives: NativeIndex::default(),
             deadlines: Deadlines::default(),
@@ -125,7 +125,7 @@ impl Sections {
             let (name, head) = sections.families.join(&family, false);
             if let Some(head) = head {
                 let key = Key::Family(name.clone(), Part::Head);
-                sections.rope.set(key, head);
+                sections.page_list.set(key, head);
             }
             sections.stamps = Some(name);
         }
@@ -171,7 +171,7 @@ impl Sections {
         /// Sections that are looked at: this is for a message.
         const MOST: usize = 64;
         let head = Key::Family(FamilyName::from(Arc::from(family)), Part::Head);
-        for key in self.rope.keys_after(&head).take(MOST) {
+        for key in self.page_list.keys_after(&head).take(MOST) {
             match key {
                 Key::Family(name, _) if **name != *family => break,
                 Key::Family(_, Part::Samples(id)) if !but.contains(&id) => {
@@ -453,7 +453,10 @@ impl Sections {
         let millis = now.unix_millis();
         let written = writeln!(line, "{}.{:03}", millis / 1000, millis % 1000);
         written.expect("writing to a String cannot fail");
-        freed.push(self.rope.set(samples_key(family, id), Bytes::from(line)));
+        freed.push(
+            self.page_list
+                .set(samples_key(family, id), Bytes::from(line)),
+        );
     }
 
     /// Takes the next section whose time is up.
@@ -502,7 +505,7 @@ impl Sections {
             Producer::App => {
                 self.apps -= 1;
                 if let Some(family) = &self.stamps {
-                    freed.push(self.rope.remove(&samples_key(family, id)));
+                    freed.push(self.page_list.remove(&samples_key(family, id)));
                 }
             }
             Producer::Target => self.targets[section.state as usize] -= 1,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::bundle::Bundles;
 use super::messages::Messages;
 use super::natives::FamilyNatives;
-use super::page::Page;
+use super::pages::gzip;
+use super::pages::page::Page;
+use super::pages::page_run::PageRuns;
 use crate::exposition::{Escaping, Form, Text};
 
 /// The output as its pages, in order. Taking one copies no text, and what is
@@ -27,7 +28,7 @@ pub struct Snapshot {
     /// The page that the next worker takes in [`Snapshot::make_some`].
     next: Arc<AtomicUsize>,
     /// Where compressed pages lie together.
-    bundles: Arc<Bundles>,
+    page_runs: Arc<PageRuns>,
 }
 
 /// Texts of pages, one after the other. Each page is let go once its text is
@@ -53,15 +54,8 @@ impl Iterator for Texts {
     }
 }
 
-/// A gzip member's head: deflate, no name, no time, unknown system (RFC 1952).
-const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-
-/// An empty final block of fixed Huffman codes: pages end in blocks that are
-/// not final, so the member needs one that is.
-const FINAL_BLOCK: [u8; 2] = [3, 0];
-
 impl Snapshot {
-    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize, bundles: Arc<Bundles>) -> Self {
+    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize, page_runs: Arc<PageRuns>) -> Self {
         Snapshot {
             pages,
             len,
@@ -69,7 +63,7 @@ impl Snapshot {
             merged: false,
             natives: Vec::new(),
             next: Arc::default(),
-            bundles,
+            page_runs,
         }
     }
 
@@ -201,7 +195,7 @@ impl Snapshot {
             return 0;
         }
         let made = |page: &&Arc<Page>| match packed {
-            true => page.is_packed(self.form),
+            true => page.is_compressed(self.form),
             false => page.is_shown(self.form),
         };
         let unmade = self.pages.iter().filter(|page| !made(page));
@@ -226,7 +220,7 @@ impl Snapshot {
 
     fn make(&self, page: &Page, packed: bool) {
         if packed {
-            page.packed(self.form);
+            page.compressed(self.form);
         } else if !page.is_shown(self.form) {
             page.pieces(self.form);
         }
@@ -239,22 +233,6 @@ impl Snapshot {
     /// block, and the CRC-32 combined from the pages'. Readers that stop after
     /// a first member would lose the rest of several.
     pub fn gzip(&self) -> Vec<Bytes> {
-        let bundles = self.bundles.of(&self.pages, self.form);
-        let mut pieces = Vec::with_capacity(bundles.len() + 2);
-        pieces.push(Bytes::from_static(&GZIP_HEAD));
-        let mut crc = 0;
-        let mut len = 0;
-        for bundle in &bundles {
-            crc = bundle.crc.after(crc);
-            len += bundle.len;
-            pieces.push(bundle.block.clone());
-        }
-        let mut end = BytesMut::with_capacity(FINAL_BLOCK.len() + 8);
-        end.put_slice(&FINAL_BLOCK);
-        end.put_u32_le(crc);
-        // The length modulo 2^32, as the format has it.
-        end.put_u32_le(len as u32);
-        pieces.push(end.freeze());
-        pieces
+        gzip::member(&self.page_runs.of(&self.pages, self.form))
     }
 }

@@ -158,7 +158,11 @@ fn seen(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
         })
         .collect();
     let inside = store.read();
-    let held = (inside.weight, inside.families().series(), inside.rope.len());
+    let held = (
+        inside.weight,
+        inside.families().series(),
+        inside.page_list.len(),
+    );
     let text = String::from_utf8(snapshot.text()).unwrap();
     assert_eq!(text.len(), held.2);
     (text, natives, sections, store.totals(), held)

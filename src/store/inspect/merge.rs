@@ -11,9 +11,9 @@ use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::bundle::Bundles;
 use super::super::family::{ALL_SUFFIXES, FamilyIndex, suffixes};
-use super::super::page::{Head, Page};
+use super::super::pages::page::{FamilyHead, Page};
+use super::super::pages::page_run::PageRuns;
 use super::super::snapshot::Snapshot;
 use crate::exposition::{Form, plain_name};
 
@@ -21,7 +21,7 @@ use crate::exposition::{Form, plain_name};
 #[derive(Debug, Default)]
 pub struct Merged {
     cells: Vec<Cell>,
-    bundles: Arc<Bundles>,
+    page_runs: Arc<PageRuns>,
 }
 
 /// Neighbouring families.
@@ -99,7 +99,7 @@ impl Merged {
             .filter(|page| page.len() > 0)
             .collect();
         let len = pages.iter().map(|page| page.len()).sum();
-        let snapshot = Snapshot::new(pages, len, Arc::clone(&self.bundles));
+        let snapshot = Snapshot::new(pages, len, Arc::clone(&self.page_runs));
         (snapshot.of_families(true), left_out.len())
     }
 }
@@ -118,7 +118,7 @@ type SliceOf<'p> = (&'p Arc<Page>, usize, usize);
 /// Pages of families, and the families that begin in them.
 struct Side<'p> {
     pages: &'p [Arc<Page>],
-    heads: Vec<(usize, &'p Head)>,
+    heads: Vec<(usize, &'p FamilyHead)>,
 }
 
 impl<'p> Side<'p> {

@@ -242,7 +242,8 @@ impl Store {
         let pages = snapshot.pages().iter();
         let pages: Vec<_> = pages.filter(|page| !page.is_verbatim()).cloned().collect();
         drop(snapshot);
-        let (merged, left_out) = merged.merge(&pages, &families.rope.pages(), &families.families);
+        let (merged, left_out) =
+            merged.merge(&pages, &families.page_list.to_pages(), &families.families);
         inspection.left_out = left_out;
         self.note_levels(&inspection);
         merged.with_natives(natives)

@@ -36,7 +36,7 @@ impl Sections {
         };
         section.uninspected = false;
         let findings = section.findings.clone();
-        (self.rope.get(&Key::Verbatim(id.clone())), findings)
+        (self.page_list.get(&Key::Verbatim(id.clone())), findings)
     }
 
     /// Notes what was found in a section's text, if the section is still there.

@@ -319,7 +319,10 @@ fn texts_of_families_are_kept_while_somebody_asks_for_them() {
     inspect(&store);
     let bytes = || store.inspection_totals().bytes;
     let without = bytes();
-    assert!(store.inspection().families.rope.len() < 600, "a head alone");
+    assert!(
+        store.inspection().families.page_list.len() < 600,
+        "a head alone"
+    );
     assert!(families_text(&store).ends_with("m 1\n"));
     assert!(bytes() > without);
     let mut later = Now::read();

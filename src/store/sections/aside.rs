@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::{Deadlines, Rope, Sections, Uninspected};
+use super::{Deadlines, PageList, Sections, Uninspected};
 use crate::store::natives::NativeChange;
 use crate::store::{Section, SectionId, Write};
 
@@ -31,7 +31,7 @@ impl Sections {
         self.series_aside = Some(self.families.series());
         let mut aside = Sections {
             by_id: HashMap::new(),
-            rope: Rope::noting(),
+            page_list: PageList::noting(),
             families: std::mem::take(&mut self.families),
             natives: self.natives.noting(),
             deadlines: Deadlines::default(),

@@ -98,7 +98,7 @@ impl Sections {
         for member in &members[start..] {
             let Some(room) = left else { break };
             left = room.checked_sub(member.bytes as usize + member.natives as usize + 1);
-            let text = |key| self.rope.get(&key).unwrap_or_default();
+            let text = |key| self.page_list.get(&key).unwrap_or_default();
             found.push(ShownFamily {
                 name: Arc::clone(member.family.shared()),
                 came: member.came,
@@ -134,12 +134,14 @@ impl Sections {
                 keys.insert(Key::Verbatim(id.clone()));
             }
         }
-        keys.iter().filter_map(|key| self.rope.get(key)).collect()
+        keys.iter()
+            .filter_map(|key| self.page_list.get(key))
+            .collect()
     }
 
     /// Whether all of the output is families: verbatim texts come last.
     pub fn is_merged(&self) -> bool {
-        !matches!(self.rope.last_key(), Some(Key::Verbatim(_)))
+        !matches!(self.page_list.last_key(), Some(Key::Verbatim(_)))
     }
 
     pub fn totals(&self) -> Totals {

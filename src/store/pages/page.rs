@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use memchr::memmem;
 
+use super::compressed::Compressed;
 use super::fragments::Fragments;
-use super::packed::Packed;
 use crate::exposition::{Entry, Escaping, Form, Format, Kind, Labels, Parser, is_plain};
 
 /// Some contiguous text of the output, made of fragments.
@@ -24,11 +24,11 @@ pub struct Page {
     /// Verbatim text, which is the same in every form: nobody knows what is in
     /// it.
     is_verbatim: bool,
-    normal: Made,
+    normal: Rendition,
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
     /// The families that begin in the text, once they were asked for.
-    heads: OnceLock<Box<[Head]>>,
+    heads: OnceLock<Box<[FamilyHead]>>,
     /// Whether it is the same in every form of text, once it was asked.
     plain: OnceLock<bool>,
     /// The family of the samples before the first head, where a form asks.
@@ -37,11 +37,11 @@ pub struct Page {
     variants: OnceLock<Box<Variants>>,
 }
 
-type Variants = [OnceLock<Box<Made>>; Form::VARIANTS];
+type Variants = [OnceLock<Box<Rendition>>; Form::VARIANTS];
 
 /// A family that begins in a page.
 #[derive(Debug)]
-pub struct Head {
+pub struct FamilyHead {
     /// Where its first line begins in the normal text.
     pub at: usize,
     /// Escaped, without quotes.
@@ -50,13 +50,13 @@ pub struct Head {
 }
 
 /// Pages of so many bytes are copied to be compressed.
-const COPIED_TO_PACK: usize = 64 * 1024;
+const COPIED_TO_COMPRESS: usize = 64 * 1024;
 
 /// What has been made of a page, in one form.
 #[derive(Debug, Default)]
-struct Made {
+struct Rendition {
     text: OnceLock<Bytes>,
-    packed: OnceLock<Packed>,
+    compressed: OnceLock<Compressed>,
 }
 
 impl Page {
@@ -79,7 +79,10 @@ impl Page {
     }
 
     /// A page of several texts.
-    pub(super) fn of_texts(texts: impl Iterator<Item = Bytes>, is_verbatim: bool) -> Self {
+    pub(in crate::store) fn of_texts(
+        texts: impl Iterator<Item = Bytes>,
+        is_verbatim: bool,
+    ) -> Self {
         let fragments = Fragments::of(texts);
         Page {
             len: fragments.len(),
@@ -165,7 +168,7 @@ impl Page {
     }
 
     /// The families that begin in the normal text of a page of families.
-    pub fn heads(&self) -> &[Head] {
+    pub fn heads(&self) -> &[FamilyHead] {
         self.heads.get_or_init(|| {
             let text = self.text(Form::Normal);
             std::str::from_utf8(text).map(heads_of).unwrap_or_default()
@@ -173,49 +176,49 @@ impl Page {
     }
 
     /// The text in a form, compressed, now if it was not yet.
-    pub fn packed(&self, form: Form) -> &Packed {
+    pub fn compressed(&self, form: Form) -> &Compressed {
         let form = self.simplest(form);
         let made = match form.variant() {
             None => &self.normal,
             Some(variant) => self.variant(variant),
         };
-        made.packed.get_or_init(|| {
+        made.compressed.get_or_init(|| {
             if form != Form::Normal && self.text(form).as_ptr() == self.text(Form::Normal).as_ptr()
             {
-                return self.packed(Form::Normal).clone();
+                return self.compressed(Form::Normal).clone();
             }
-            if form == Form::Normal && self.len <= COPIED_TO_PACK {
-                return self.packed_copy();
+            if form == Form::Normal && self.len <= COPIED_TO_COMPRESS {
+                return self.compressed_copy();
             }
-            Packed::new(self.text(form))
+            Compressed::new(self.text(form))
         })
     }
 
     /// The text compressed from a copy, where it lies in pieces.
-    fn packed_copy(&self) -> Packed {
+    fn compressed_copy(&self) -> Compressed {
         thread_local! {
             static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let fragments = self.fragments();
         if let Some(single) = fragments.single() {
             drop(fragments);
-            return Packed::new(&single);
+            return Compressed::new(&single);
         }
         TEXT.with_borrow_mut(|text| {
             text.clear();
             fragments.copy_to(text);
             drop(fragments);
-            Packed::new(text)
+            Compressed::new(text)
         })
     }
 
-    pub fn is_packed(&self, form: Form) -> bool {
+    pub fn is_compressed(&self, form: Form) -> bool {
         let made = self.made(form);
-        made.is_some_and(|made| made.packed.get().is_some())
+        made.is_some_and(|made| made.compressed.get().is_some())
     }
 
     /// What was made in a form, as far as something was.
-    fn made(&self, form: Form) -> Option<&Made> {
+    fn made(&self, form: Form) -> Option<&Rendition> {
         let is_known = form == Form::Normal || self.is_verbatim || self.plain.get().is_some();
         let form = if is_known { self.simplest(form) } else { form };
         match form.variant() {
@@ -230,7 +233,7 @@ impl Page {
         made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
     }
 
-    fn variant(&self, variant: usize) -> &Made {
+    fn variant(&self, variant: usize) -> &Rendition {
         let variants = self.variants.get_or_init(Box::default);
         variants[variant].get_or_init(Box::default)
     }
@@ -277,39 +280,39 @@ impl Page {
     }
 
     /// The text of one fragment.
-    pub(super) fn fragment(&self, index: usize) -> Bytes {
+    pub(in crate::store) fn fragment(&self, index: usize) -> Bytes {
         self.fragments().get(index)
     }
 
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::store) fn count(&self) -> usize {
         self.fragments().count()
     }
 
     /// Whether the fragment is this text already, as far as it is short: see
     /// [`Fragments::is`].
-    pub(super) fn has(&self, index: usize, text: &[u8]) -> bool {
+    pub(in crate::store) fn has(&self, index: usize, text: &[u8]) -> bool {
         self.fragments().is(index, text)
     }
 
     /// What `make` makes of the text of one fragment, read where it lies.
-    pub(super) fn with_text<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
+    pub(in crate::store) fn with_text<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
         make(self.fragments().text_at(index))
     }
 
     /// Puts a fragment before the one at `index`.
-    pub(super) fn insert(&mut self, index: usize, text: Bytes) {
+    pub(in crate::store) fn insert(&mut self, index: usize, text: Bytes) {
         self.change(|fragments| fragments.insert(index, text));
     }
 
     /// Replaces a fragment, and returns what is to be freed.
-    pub(super) fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
+    pub(in crate::store) fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         self.change(|fragments| fragments.replace(index, text))
     }
 
     /// Replaces a fragment by a copy of `text`, in which nothing but values is
     /// other than it was, and returns what is to be freed.
-    pub(super) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
+    pub(in crate::store) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
         let plain = std::mem::take(&mut self.plain);
         let freed = self.change(|fragments| fragments.rewrite(index, text));
         self.plain = plain;
@@ -317,12 +320,12 @@ impl Page {
     }
 
     /// Removes a fragment, and returns what is to be freed.
-    pub(super) fn remove(&mut self, index: usize) -> Bytes {
+    pub(in crate::store) fn remove(&mut self, index: usize) -> Bytes {
         self.change(|fragments| fragments.remove(index))
     }
 
     /// Takes the fragments from `index` on into a page of their own.
-    pub(super) fn split_off(&mut self, index: usize) -> Page {
+    pub(in crate::store) fn split_off(&mut self, index: usize) -> Page {
         let rest = self.change(|fragments| fragments.split_off(index));
         Page {
             len: rest.len(),
@@ -333,7 +336,7 @@ impl Page {
     }
 
     /// Puts all fragments of `other` at the end.
-    pub(super) fn append(&mut self, other: &Page) {
+    pub(in crate::store) fn append(&mut self, other: &Page) {
         let other = other.fragments();
         self.change(|fragments| {
             for index in 0..other.count() {
@@ -350,7 +353,7 @@ impl Page {
 
     /// Changes the fragments: what was made of them before holds no longer.
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
-        self.normal = Made::default();
+        self.normal = Rendition::default();
         self.first_head = OnceLock::new();
         self.heads = OnceLock::new();
         self.plain = OnceLock::new();
@@ -366,7 +369,7 @@ impl Page {
 
 /// The heads in whole lines of families. Samples are passed over unread: no
 /// line of theirs begins with `#`.
-fn heads_of(text: &str) -> Box<[Head]> {
+fn heads_of(text: &str) -> Box<[FamilyHead]> {
     let mut heads = Vec::new();
     let mut help = None;
     let first = text.starts_with('#').then_some(0);
@@ -377,7 +380,7 @@ fn heads_of(text: &str) -> Box<[Head]> {
             Ok(Some(Entry::Help { name, .. })) => help = Some((at, name)),
             Ok(Some(Entry::Type { name, kind })) => {
                 let begin = help.take().filter(|(_, of)| *of == name);
-                heads.push(Head {
+                heads.push(FamilyHead {
                     at: begin.map_or(at, |(at, _)| at),
                     name: name.into(),
                     kind,
@@ -396,7 +399,7 @@ impl Clone for Page {
             fragments: Mutex::new(self.fragments().clone()),
             len: self.len,
             is_verbatim: self.is_verbatim,
-            normal: Made::default(),
+            normal: Rendition::default(),
             first_head: OnceLock::new(),
             heads: OnceLock::new(),
             plain: self.plain.clone(),

@@ -2,15 +2,15 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::spare;
+use super::buffer_pool;
 
 /// Texts in order. Each is a slice of `base`, or lies loose since it was
 /// written.
 #[derive(Debug, Clone, Default)]
 pub struct Fragments {
     base: Bytes,
-    parts: Vec<Part>,
-    /// Texts of loose parts. One that was removed leaves an empty place.
+    spans: Vec<Span>,
+    /// Texts of loose spans. One that was removed leaves an empty index_in_loose.
     loose: Vec<Bytes>,
     /// Parts that are slices of `base`.
     slices: usize,
@@ -20,8 +20,8 @@ pub struct Fragments {
 
 /// Where a fragment is: 8 bytes, since there may be very many.
 #[derive(Debug, Clone, Copy)]
-struct Part {
-    /// Offset in `base`, or with [`LOOSE`] the place in `loose`.
+struct Span {
+    /// Offset in `base`, or with [`LOOSE`] the index_in_loose in `loose`.
     at: u32,
     len: u32,
 }
@@ -31,7 +31,7 @@ const LOOSE: u32 = 1 << 31;
 /// Texts in so many pieces are few.
 const FEW_PIECES: usize = 12;
 
-/// Places of removed parts that are left alone.
+/// Places of removed spans that are left alone.
 const SPARE_PLACES: usize = 16;
 
 /// A text of so many bytes is small: an allocation of its own is dear for it,
@@ -48,7 +48,7 @@ const JOINED_BY_WRITERS: usize = 64 * 1024;
 /// Room that is left for texts that grow where they lie: one byte in so many.
 const ROOM: usize = 64;
 
-impl Part {
+impl Span {
     fn loose_place(self) -> Option<usize> {
         (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
     }
@@ -62,7 +62,7 @@ impl Fragments {
         for text in texts {
             let text = own(text);
             fragments.len += text.len();
-            fragments.parts.push(Part {
+            fragments.spans.push(Span {
                 at: fragments.loose.len() as u32 | LOOSE,
                 len: text.len() as u32,
             });
@@ -73,7 +73,7 @@ impl Fragments {
             false => SMALL,
         };
         fragments.join(most);
-        fragments.parts.shrink_to_fit();
+        fragments.spans.shrink_to_fit();
         fragments
     }
 
@@ -83,16 +83,16 @@ impl Fragments {
     }
 
     pub fn count(&self) -> usize {
-        self.parts.len()
+        self.spans.len()
     }
 
     pub fn get(&self, index: usize) -> Bytes {
-        self.bytes(self.parts[index])
+        self.bytes(self.spans[index])
     }
 
     /// The same where it lies.
     pub fn text_at(&self, index: usize) -> &[u8] {
-        self.text(self.parts[index])
+        self.text(self.spans[index])
     }
 
     /// All texts, where they lie in one piece.
@@ -114,8 +114,8 @@ impl Fragments {
     /// to be another: a lock is held meanwhile.
     pub fn is(&self, index: usize, text: &[u8]) -> bool {
         const LONGEST_COMPARED: usize = 64 * 1024;
-        let part = self.parts[index];
-        part.len as usize == text.len() && text.len() <= LONGEST_COMPARED && self.text(part) == text
+        let span = self.spans[index];
+        span.len as usize == text.len() && text.len() <= LONGEST_COMPARED && self.text(span) == text
     }
 
     /// All texts in the pieces they lie in: slices that follow one another in
@@ -132,9 +132,9 @@ impl Fragments {
     pub fn insert(&mut self, index: usize, text: Bytes) {
         let text = own(text);
         self.len += text.len();
-        let part = self.add_loose(text);
-        make_room(&mut self.parts);
-        self.parts.insert(index, part);
+        let span = self.add_loose(text);
+        make_room(&mut self.spans);
+        self.spans.insert(index, span);
         self.tidy();
     }
 
@@ -169,7 +169,7 @@ impl Fragments {
     /// Writes a text over another in `base`, where all lie, one after the
     /// other. What others read of it stays as it is.
     fn write_into_base(&mut self, index: usize, text: &[u8]) {
-        let Part { at, len } = self.parts[index];
+        let Span { at, len } = self.spans[index];
         let (start, end) = (at as usize, (at + len) as usize);
         let new_end = start + text.len();
         let new_len = self.len - len as usize + text.len();
@@ -185,19 +185,19 @@ impl Fragments {
             }
             other => {
                 let base = other.map_or_else(|shared| shared, BytesMut::freeze);
-                let mut new = spare::take(new_len + new_len / ROOM);
+                let mut new = buffer_pool::take(new_len + new_len / ROOM);
                 new.extend_from_slice(&base[..start]);
                 new.extend_from_slice(text);
                 new.extend_from_slice(&base[end..]);
-                spare::keep(base);
+                buffer_pool::recycle(base);
                 new
             }
         };
         self.base = base.freeze();
         self.len = new_len;
-        self.parts[index].len = text.len() as u32;
-        for part in &mut self.parts[index + 1..] {
-            part.at = part.at - len + text.len() as u32;
+        self.spans[index].len = text.len() as u32;
+        for span in &mut self.spans[index + 1..] {
+            span.at = span.at - len + text.len() as u32;
         }
     }
 
@@ -209,19 +209,19 @@ impl Fragments {
         len: usize,
         renew: impl FnOnce(Bytes) -> (Bytes, Bytes),
     ) -> Bytes {
-        let old = self.parts[index];
+        let old = self.spans[index];
         self.len = self.len + len - old.len as usize;
         let freed = match old.loose_place() {
-            Some(place) => {
-                self.parts[index].len = len as u32;
-                let old = std::mem::take(&mut self.loose[place]);
+            Some(index_in_loose) => {
+                self.spans[index].len = len as u32;
+                let old = std::mem::take(&mut self.loose[index_in_loose]);
                 let (text, freed) = renew(old);
-                self.loose[place] = text;
+                self.loose[index_in_loose] = text;
                 freed
             }
             None => {
                 let (text, _) = renew(Bytes::new());
-                self.parts[index] = self.add_loose(text);
+                self.spans[index] = self.add_loose(text);
                 self.drop_slice()
             }
         };
@@ -231,8 +231,8 @@ impl Fragments {
 
     /// Removes a text, and returns what is to be freed.
     pub fn remove(&mut self, index: usize) -> Bytes {
-        let part = self.parts.remove(index);
-        self.drop_part(part)
+        let span = self.spans.remove(index);
+        self.drop_part(span)
     }
 
     /// Takes the texts from `index` on. Neither half then holds memory of what
@@ -240,16 +240,17 @@ impl Fragments {
     pub fn split_off(&mut self, index: usize) -> Fragments {
         let mut rest = Fragments {
             base: self.base.clone(),
-            parts: self.parts.split_off(index),
+            spans: self.spans.split_off(index),
             ..Fragments::default()
         };
-        self.parts.shrink_to_fit();
-        for part in &mut rest.parts {
-            rest.len += part.len as usize;
-            match part.loose_place() {
-                Some(place) => {
-                    part.at = rest.loose.len() as u32 | LOOSE;
-                    rest.loose.push(std::mem::take(&mut self.loose[place]));
+        self.spans.shrink_to_fit();
+        for span in &mut rest.spans {
+            rest.len += span.len as usize;
+            match span.loose_place() {
+                Some(index_in_loose) => {
+                    span.at = rest.loose.len() as u32 | LOOSE;
+                    rest.loose
+                        .push(std::mem::take(&mut self.loose[index_in_loose]));
                 }
                 None => rest.slices += 1,
             }
@@ -270,29 +271,29 @@ impl Fragments {
         (self.base.clone(), freed)
     }
 
-    fn bytes(&self, part: Part) -> Bytes {
-        match part.loose_place() {
-            Some(place) => self.loose[place].clone(),
+    fn bytes(&self, span: Span) -> Bytes {
+        match span.loose_place() {
+            Some(index_in_loose) => self.loose[index_in_loose].clone(),
             None => self
                 .base
-                .slice(part.at as usize..(part.at + part.len) as usize),
+                .slice(span.at as usize..(span.at + span.len) as usize),
         }
     }
 
-    fn text(&self, part: Part) -> &[u8] {
-        match part.loose_place() {
-            Some(place) => &self.loose[place],
-            None => &self.base[part.at as usize..(part.at + part.len) as usize],
+    fn text(&self, span: Span) -> &[u8] {
+        match span.loose_place() {
+            Some(index_in_loose) => &self.loose[index_in_loose],
+            None => &self.base[span.at as usize..(span.at + span.len) as usize],
         }
     }
 
     /// Parts, with slices that follow one another in `base` made one.
-    fn runs(&self) -> impl Iterator<Item = Part> {
-        let mut parts = self.parts.iter().copied().peekable();
+    fn runs(&self) -> impl Iterator<Item = Span> {
+        let mut spans = self.spans.iter().copied().peekable();
         std::iter::from_fn(move || {
-            let mut run = parts.next()?;
+            let mut run = spans.next()?;
             if run.loose_place().is_none() {
-                while let Some(next) = parts.next_if(|next| next.at == run.at + run.len) {
+                while let Some(next) = spans.next_if(|next| next.at == run.at + run.len) {
                     run.len += next.len;
                 }
             }
@@ -300,38 +301,38 @@ impl Fragments {
         })
     }
 
-    fn add_loose(&mut self, text: Bytes) -> Part {
-        // Places of removed parts are taken up now and then: nobody may ever
+    fn add_loose(&mut self, text: Bytes) -> Span {
+        // Places of removed spans are taken up now and then: nobody may ever
         // join them.
-        if self.loose.len() > 2 * self.parts.len() + SPARE_PLACES {
+        if self.loose.len() > 2 * self.spans.len() + SPARE_PLACES {
             self.compact();
         }
-        let part = Part {
+        let span = Span {
             at: self.loose.len() as u32 | LOOSE,
             len: text.len() as u32,
         };
         make_room(&mut self.loose);
         self.loose.push(text);
-        part
+        span
     }
 
-    /// Leaves out the places of loose parts that were removed.
+    /// Leaves out the places of loose spans that were removed.
     fn compact(&mut self) {
-        let mut loose = Vec::with_capacity(self.parts.len() + SPARE_PLACES);
-        for part in &mut self.parts {
-            if let Some(place) = part.loose_place() {
-                part.at = loose.len() as u32 | LOOSE;
-                loose.push(std::mem::take(&mut self.loose[place]));
+        let mut loose = Vec::with_capacity(self.spans.len() + SPARE_PLACES);
+        for span in &mut self.spans {
+            if let Some(index_in_loose) = span.loose_place() {
+                span.at = loose.len() as u32 | LOOSE;
+                loose.push(std::mem::take(&mut self.loose[index_in_loose]));
             }
         }
         self.loose = loose;
     }
 
-    /// Notes that a part is no longer there. Returns what is to be freed.
-    fn drop_part(&mut self, part: Part) -> Bytes {
-        self.len -= part.len as usize;
-        match part.loose_place() {
-            Some(place) => std::mem::take(&mut self.loose[place]),
+    /// Notes that a span is no longer there. Returns what is to be freed.
+    fn drop_part(&mut self, span: Span) -> Bytes {
+        self.len -= span.len as usize;
+        match span.loose_place() {
+            Some(index_in_loose) => std::mem::take(&mut self.loose[index_in_loose]),
             None => self.drop_slice(),
         }
     }
@@ -349,12 +350,12 @@ impl Fragments {
     /// Joins small texts where many lie loose. That costs each writer a few
     /// times its own text, and saves readers far more.
     fn tidy(&mut self) {
-        let many = MANY_LOOSE.max(self.parts.len() / 4);
-        if self.parts.len() - self.slices <= many || self.len > JOINED_BY_WRITERS {
+        let many = MANY_LOOSE.max(self.spans.len() / 4);
+        if self.spans.len() - self.slices <= many || self.len > JOINED_BY_WRITERS {
             return;
         }
-        let is_small = |part: &&Part| part.loose_place().is_some() && part.len as usize <= SMALL;
-        if self.parts.iter().filter(is_small).nth(many).is_some() {
+        let is_small = |span: &&Span| span.loose_place().is_some() && span.len as usize <= SMALL;
+        if self.spans.iter().filter(is_small).nth(many).is_some() {
             // Small texts cost little to free, whatever lock is held.
             self.join(SMALL);
         }
@@ -363,46 +364,46 @@ impl Fragments {
     /// Makes loose texts of `most` bytes and less slices of `base`, beside
     /// those that are. Returns what is to be freed.
     fn join(&mut self, most: usize) -> Vec<Bytes> {
-        let is_joined = |part: &Part| part.loose_place().is_none() || part.len as usize <= most;
-        let joined = self.parts.iter().filter(|part| is_joined(part));
-        let (count, len) = joined.fold((0, 0), |(count, len), part| {
-            (count + 1, len + part.len as usize)
+        let is_joined = |span: &Span| span.loose_place().is_none() || span.len as usize <= most;
+        let joined = self.spans.iter().filter(|span| is_joined(span));
+        let (count, len) = joined.fold((0, 0), |(count, len), span| {
+            (count + 1, len + span.len as usize)
         });
         // Slices never change places among themselves.
         if count == self.slices && len == self.base.len() {
             return Vec::new();
         }
         // What lies in one piece already need not be copied.
-        if let [part] = self.parts.as_mut_slice()
-            && let Some(place) = part.loose_place()
+        if let [span] = self.spans.as_mut_slice()
+            && let Some(index_in_loose) = span.loose_place()
         {
-            part.at = 0;
+            span.at = 0;
             self.slices = 1;
-            self.base = std::mem::take(&mut self.loose[place]);
+            self.base = std::mem::take(&mut self.loose[index_in_loose]);
             return std::mem::take(&mut self.loose);
         }
-        let mut base = spare::take(len);
+        let mut base = buffer_pool::take(len);
         let mut loose = Vec::new();
-        for part in &mut self.parts {
-            let text: &[u8] = match part.loose_place() {
-                Some(place) if !is_joined(part) => {
-                    part.at = loose.len() as u32 | LOOSE;
-                    loose.push(std::mem::take(&mut self.loose[place]));
+        for span in &mut self.spans {
+            let text: &[u8] = match span.loose_place() {
+                Some(index_in_loose) if !is_joined(span) => {
+                    span.at = loose.len() as u32 | LOOSE;
+                    loose.push(std::mem::take(&mut self.loose[index_in_loose]));
                     continue;
                 }
-                Some(place) => &self.loose[place],
-                None => &self.base[part.at as usize..(part.at + part.len) as usize],
+                Some(index_in_loose) => &self.loose[index_in_loose],
+                None => &self.base[span.at as usize..(span.at + span.len) as usize],
             };
-            part.at = base.len() as u32;
+            span.at = base.len() as u32;
             base.extend_from_slice(text);
         }
         self.slices = count;
-        spare::keep(std::mem::replace(&mut self.base, base.freeze()));
+        buffer_pool::recycle(std::mem::replace(&mut self.base, base.freeze()));
         std::mem::replace(&mut self.loose, loose)
     }
 }
 
-/// A text in memory of its own, where it may be a small part of a large one,
+/// A text in memory of its own, where it may be a small span of a large one,
 /// which it would keep.
 fn own(text: Bytes) -> Bytes {
     assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
@@ -421,7 +422,7 @@ fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
     if old.len() > SMALL {
         return (Bytes::copy_from_slice(text), old);
     }
-    let fits = |memory: &BytesMut| spare::fits(memory.capacity(), text.len());
+    let fits = |memory: &BytesMut| buffer_pool::fits(memory.capacity(), text.len());
     match old.try_into_mut() {
         Ok(mut memory) if fits(&memory) => {
             memory.clear();
@@ -435,7 +436,7 @@ fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
 
 /// Makes room for one more, and few beyond: there are very many such lists, of
 /// a few hundred entries at most, and twice what is needed would be a large
-/// part of all memory.
+/// span of all memory.
 pub fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 8 + 4);

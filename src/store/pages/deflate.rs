@@ -88,12 +88,12 @@ impl Deflate {
     /// The text in blocks that end on a byte boundary, none of which is the
     /// last of a stream: others can follow. It is hardly longer than the text,
     /// whatever that is.
-    pub fn pack(&mut self, text: &[u8]) -> &[u8] {
+    pub fn compress(&mut self, text: &[u8]) -> &[u8] {
         self.block.clear();
         let mut bits = Bits::to(&mut self.block);
         for piece in text.chunks(PIECE) {
             bits.put(FIXED_BLOCK);
-            pack_piece(piece, &mut self.seen, &mut bits);
+            compress_piece(piece, &mut self.seen, &mut bits);
             bits.put(END_OF_BLOCK);
         }
         // An empty block, as after any flush (section 3.2.4).
@@ -110,7 +110,7 @@ impl Deflate {
     }
 }
 
-fn pack_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits<'_>) {
+fn compress_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits<'_>) {
     seen.fill(0);
     let mut at = 0;
     // The distance of the last repeat, 0 before the first.
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     /// What any reader makes of the blocks, with a last one after them.
-    fn unpacked(blocks: &[u8]) -> Vec<u8> {
+    fn decompressed(blocks: &[u8]) -> Vec<u8> {
         let stream = [blocks, &[3, 0]].concat();
         let mut text = Vec::new();
         let mut decoder = DeflateDecoder::new(&stream[..]);
@@ -306,14 +306,18 @@ mod tests {
 
     fn check(text: &[u8]) -> usize {
         let mut deflate = Deflate::new();
-        let packed = deflate.pack(text).to_vec();
-        assert!(unpacked(&packed) == text);
+        let compressed = deflate.compress(text).to_vec();
+        assert!(decompressed(&compressed) == text);
         let most = text.len() + text.len().div_ceil(STORED) * STORED_HEAD;
-        assert!(packed.len() <= most.max(6), "{} bytes", packed.len());
+        assert!(
+            compressed.len() <= most.max(6),
+            "{} bytes",
+            compressed.len()
+        );
         // What went before makes no difference.
-        deflate.pack(b"other text, other places");
-        assert_eq!(deflate.pack(text), packed);
-        packed.len()
+        deflate.compress(b"other text, other places");
+        assert_eq!(deflate.compress(text), compressed);
+        compressed.len()
     }
 
     fn noise(len: usize) -> Vec<u8> {

@@ -3,8 +3,8 @@ use super::*;
 #[test]
 fn what_nobody_reads_does_not_grow_with_what_was_removed() {
     let mut texts = Fragments::default();
-    for part in 0..10 {
-        texts.insert(part, Bytes::from_static(b"m 1\n"));
+    for span in 0..10 {
+        texts.insert(span, Bytes::from_static(b"m 1\n"));
     }
     for round in 0..10_000 {
         texts.remove(round % 10);
@@ -25,18 +25,18 @@ fn fragments_of(each: impl Iterator<Item = String>) -> Fragments {
 
 #[test]
 fn small_texts_do_not_pile_up_loose() {
-    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     for round in 0..1000 {
         texts.replace(
             round * 7 % 100,
             Bytes::from(format!("m{} {round}\n", round * 7 % 100)),
         );
-        assert!(texts.parts.len() - texts.slices <= 25);
+        assert!(texts.spans.len() - texts.slices <= 25);
     }
     let expected: String = (0..100)
-        .map(|part| {
-            let last = (0..1000).rev().find(|round| round * 7 % 100 == part);
-            format!("m{part} {}\n", last.unwrap())
+        .map(|span| {
+            let last = (0..1000).rev().find(|round| round * 7 % 100 == span);
+            format!("m{span} {}\n", last.unwrap())
         })
         .collect();
     assert_eq!(texts.joined().0, expected);
@@ -45,7 +45,7 @@ fn small_texts_do_not_pile_up_loose() {
 #[test]
 fn large_texts_are_left_where_they_are() {
     let large: Vec<Bytes> = (0..30)
-        .map(|part| Bytes::from(vec![b'a' + part; SMALL + 1]))
+        .map(|span| Bytes::from(vec![b'a' + span; SMALL + 1]))
         .collect();
     let mut texts = Fragments::default();
     for (index, text) in large.iter().enumerate() {
@@ -61,7 +61,7 @@ fn large_texts_are_left_where_they_are() {
 
 #[test]
 fn a_few_changes_do_not_move_what_stays() {
-    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     let before = texts.joined().0;
     texts.replace(3, Bytes::from_static(b"m3 1\n"));
     texts.remove(50);
@@ -77,10 +77,10 @@ fn a_few_changes_do_not_move_what_stays() {
 
 #[test]
 fn what_is_replaced_whole_is_let_go() {
-    let mut texts = fragments_of((0..3).map(|part| format!("m{part} 0\n")));
+    let mut texts = fragments_of((0..3).map(|span| format!("m{span} 0\n")));
     texts.joined();
-    for part in 0..3 {
-        texts.replace(part, Bytes::from(format!("m{part} 1\n")));
+    for span in 0..3 {
+        texts.replace(span, Bytes::from(format!("m{span} 1\n")));
     }
     assert!(texts.base.is_empty());
     assert_eq!(texts.joined().0, "m0 1\nm1 1\nm2 1\n");
@@ -88,11 +88,11 @@ fn what_is_replaced_whole_is_let_go() {
 
 #[test]
 fn what_is_split_holds_no_memory_of_the_other_half() {
-    let mut texts = fragments_of((0..100).map(|part| format!("m{part} 0\n")));
+    let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     texts.joined();
     let mut rest = texts.split_off(60);
-    for (texts, parts) in [(&mut texts, 0..60), (&mut rest, 60..100)] {
-        let expected: String = parts.map(|part| format!("m{part} 0\n")).collect();
+    for (texts, spans) in [(&mut texts, 0..60), (&mut rest, 60..100)] {
+        let expected: String = spans.map(|span| format!("m{span} 0\n")).collect();
         assert_eq!(
             (texts.len(), texts.base.len()),
             (expected.len(), expected.len())
@@ -118,16 +118,16 @@ fn a_small_text_does_not_keep_the_large_one_it_is_a_part_of() {
 #[test]
 fn a_half_of_large_texts_does_not_keep_the_other_half() {
     let mut texts = Fragments::default();
-    for part in 0..10 {
-        texts.insert(part, Bytes::from(vec![b'a' + part as u8; 2 * SMALL]));
+    for span in 0..10 {
+        texts.insert(span, Bytes::from(vec![b'a' + span as u8; 2 * SMALL]));
     }
     let (before, _) = texts.joined();
     let loose = Bytes::from(vec![b'x'; 2 * SMALL]);
     texts.insert(10, loose.clone());
     let rest = texts.split_off(5);
-    for (half, parts) in [(&texts, 0..5), (&rest, 0..5)] {
-        for part in parts {
-            assert!(!before.as_ptr_range().contains(&half.get(part).as_ptr()));
+    for (half, spans) in [(&texts, 0..5), (&rest, 0..5)] {
+        for span in spans {
+            assert!(!before.as_ptr_range().contains(&half.get(span).as_ptr()));
         }
     }
     assert_eq!(
@@ -154,22 +154,22 @@ fn a_small_text_keeps_no_large_memory() {
     let text = texts.get(0);
     assert_eq!(text, vec![b'b'; SMALL]);
     // Small texts take the memory of small ones.
-    let place = text.as_ptr();
+    let index_in_loose = text.as_ptr();
     drop(text);
     texts.replace(0, Bytes::from(vec![b'c'; SMALL - 1]));
-    assert_eq!(texts.get(0).as_ptr(), place);
+    assert_eq!(texts.get(0).as_ptr(), index_in_loose);
 }
 
 #[test]
 fn what_others_read_stays_as_it_is_while_texts_are_rewritten() {
-    let mut texts = fragments_of((0..20).map(|part| format!("m{part} 0\n")));
-    let mut expected: Vec<String> = (0..20).map(|part| format!("m{part} 0\n")).collect();
+    let mut texts = fragments_of((0..20).map(|span| format!("m{span} 0\n")));
+    let mut expected: Vec<String> = (0..20).map(|span| format!("m{span} 0\n")).collect();
     let mut read = Vec::new();
     for round in 0..200 {
-        let part = round * 7 % 20;
-        let text = format!("m{part} {}\n", "9".repeat(round % 5 + 1));
-        texts.rewrite(part, text.as_bytes());
-        expected[part] = text;
+        let span = round * 7 % 20;
+        let text = format!("m{span} {}\n", "9".repeat(round % 5 + 1));
+        texts.rewrite(span, text.as_bytes());
+        expected[span] = text;
         assert_eq!(texts.single().unwrap(), expected.concat());
         if round % 3 == 0 {
             read.push((texts.single().unwrap(), expected.concat()));
@@ -180,7 +180,7 @@ fn what_others_read_stays_as_it_is_while_texts_are_rewritten() {
     // What nobody reads is changed where it lies.
     drop(read);
     texts.rewrite(3, b"m3 1\n");
-    let place = texts.single().unwrap().as_ptr();
+    let index_in_loose = texts.single().unwrap().as_ptr();
     texts.rewrite(3, b"m3 2\n");
-    assert_eq!(texts.single().unwrap().as_ptr(), place);
+    assert_eq!(texts.single().unwrap().as_ptr(), index_in_loose);
 }

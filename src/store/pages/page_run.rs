@@ -1,0 +1,136 @@
+//! Page runs: neighbouring compressed pages in one piece, kept from one response
+//! to the next.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::{Bytes, BytesMut};
+
+use super::compressed::Compressed;
+use super::crc::Crc;
+use super::page::Page;
+use crate::exposition::Form;
+
+/// Pages in a run. A page's block has one to three KiB, so a response of runs
+/// takes few system calls, and a run is joined again within microseconds when one
+/// of its pages changes.
+const PAGES_PER_RUN: usize = 16;
+
+/// The compressed blocks of neighbouring pages, in one piece.
+///
+/// Without runs, each response would copy all blocks into memory of its own. That
+/// costs more than sending them, because the allocator returns freed memory to the
+/// system and fresh memory is mapped page by page.
+#[derive(Debug)]
+pub struct PageRun {
+    /// The run's pages. A page may be gone, but no other page can have its address
+    /// while it is referenced here.
+    pages: Vec<Weak<Page>>,
+    /// Deflate blocks; see [`Compressed::block`].
+    pub block: Bytes,
+    /// The checksum of the uncompressed text.
+    pub crc: Crc,
+    /// Bytes of uncompressed text.
+    pub len: usize,
+}
+
+/// The page runs of the last response in each format.
+#[derive(Debug, Default)]
+pub struct PageRuns {
+    by_format: Mutex<[Vec<Arc<PageRun>>; 1 + Form::VARIANTS]>,
+}
+
+impl PageRuns {
+    /// The runs of `pages` in a format. A run whose pages have not changed since
+    /// the last response is reused.
+    pub fn of(&self, pages: &[Arc<Page>], form: Form) -> Vec<Arc<PageRun>> {
+        let index = form.variant().map_or(0, |variant| variant + 1);
+        let last = self.lock()[index].clone();
+        let chunks = pages.chunks(PAGES_PER_RUN).enumerate();
+        let runs: Vec<_> = chunks
+            .map(
+                |(at, pages)| match last.get(at).filter(|last| last.is_of(pages)) {
+                    Some(same) => Arc::clone(same),
+                    None => Arc::new(PageRun::new(pages, form)),
+                },
+            )
+            .collect();
+        let same = last.len() == runs.len();
+        let mut pairs = last.iter().zip(&runs);
+        if !same || pairs.any(|(last, new)| !Arc::ptr_eq(last, new)) {
+            let replaced = mem::replace(&mut self.lock()[index], runs.clone());
+            // Freed after the lock is released.
+            drop(replaced);
+        }
+        runs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Vec<Arc<PageRun>>; 1 + Form::VARIANTS]> {
+        self.by_format
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PageRun {
+    fn new(pages: &[Arc<Page>], form: Form) -> Self {
+        let compressed: Vec<&Compressed> = pages.iter().map(|page| page.compressed(form)).collect();
+        let size = compressed.iter().map(|page| page.block.len()).sum();
+        let mut block = BytesMut::with_capacity(size);
+        let mut crc = Crc::EMPTY;
+        for page in compressed {
+            block.extend_from_slice(&page.block);
+            crc = page.crc.joined_to(crc);
+        }
+        PageRun {
+            pages: pages.iter().map(Arc::downgrade).collect(),
+            block: block.freeze(),
+            crc,
+            len: pages.iter().map(|page| page.len_in(form)).sum(),
+        }
+    }
+
+    fn is_of(&self, pages: &[Arc<Page>]) -> bool {
+        self.pages.len() == pages.len()
+            && pages
+                .iter()
+                .zip(&self.pages)
+                .all(|(page, known)| Arc::as_ptr(page) == known.as_ptr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(text: &str) -> Arc<Page> {
+        Arc::new(Page::of(Bytes::from(text.to_owned())))
+    }
+
+    #[test]
+    fn a_run_is_kept_while_its_pages_are_the_same() {
+        let page_runs = PageRuns::default();
+        let mut pages: Vec<_> = (0..2 * PAGES_PER_RUN)
+            .map(|n| page(&format!("m{n} 1\n")))
+            .collect();
+        let first = page_runs.of(&pages, Form::Normal);
+        let second = page_runs.of(&pages, Form::Normal);
+        assert!(first.iter().zip(&second).all(|(a, b)| Arc::ptr_eq(a, b)));
+
+        pages[PAGES_PER_RUN + 3] = page("other 1\n");
+        let third = page_runs.of(&pages, Form::Normal);
+        assert!(Arc::ptr_eq(&first[0], &third[0]));
+        assert!(!Arc::ptr_eq(&first[1], &third[1]));
+    }
+
+    #[test]
+    fn a_page_changed_in_place_makes_a_new_run() {
+        let page_runs = PageRuns::default();
+        let mut pages = vec![page("m 1\n")];
+        let before = page_runs.of(&pages, Form::Normal);
+        Arc::make_mut(&mut pages[0]).replace(0, Bytes::from_static(b"m 2\n"));
+        let after = page_runs.of(&pages, Form::Normal);
+        assert_ne!(before[0].crc, after[0].crc);
+        assert_ne!(before[0].block, after[0].block);
+    }
+}
