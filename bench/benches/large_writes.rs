@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{
-    Content, FamilyText, Limits as TextLimits, Normal, Timestamps, normalize,
+    CanonicalOptions, Content, FamilyText, TextLimits, TimestampPolicy, canonicalize,
 };
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
@@ -104,13 +104,13 @@ fn text(name: &str, families: usize, series: usize, value: usize) -> String {
 }
 
 fn texts(text: &str, hash: &RandomState) -> Vec<FamilyText> {
-    let normal = Normal {
+    let normal = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash,
     };
-    normalize(text, &normal).expect("it is text")
+    canonicalize(text, &normal).expect("it is text")
 }
 
 fn apply(store: &Store, app: &str, families: Vec<FamilyText>) {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use exporter_proxy::exposition::{Entry, Families, Format, Labels, Limits, Parser};
+use exporter_proxy::exposition::{Families, InputFormat, Labels, ParsedLine, Parser, TextLimits};
 
 const APPS: usize = 1_000;
 const SERIES: usize = 100;
@@ -113,9 +113,9 @@ fn read<'t>(texts: &'t [String], mut each: impl FnMut(&mut Labels<'t>)) -> usize
     let mut labels = Labels::new();
     let mut samples = 0;
     for text in texts {
-        let mut parser = Parser::new(text, Format::Text);
+        let mut parser = Parser::new(text, InputFormat::Text);
         while let Some(entry) = parser.next(&mut labels).expect("a valid text") {
-            if let Entry::Sample(sample) = entry {
+            if let ParsedLine::Sample(sample) = entry {
                 each(&mut labels);
                 black_box((sample, &labels));
                 samples += 1;
@@ -129,7 +129,7 @@ fn families(texts: &[String]) -> usize {
     texts
         .iter()
         .map(|text| {
-            let families = Families::parse(text, Format::Text, &Limits::default());
+            let families = Families::parse(text, InputFormat::Text, &TextLimits::default());
             black_box(families).expect("a valid text").samples()
         })
         .sum()

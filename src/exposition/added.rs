@@ -6,14 +6,14 @@ use super::Labels;
 
 /// A label that is put on every sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Added<'a> {
+pub struct AddedLabel<'a> {
     /// Name and value as they stand in a text, escaped.
     pub name: &'a str,
     pub value: &'a str,
-    pub clash: Clash,
+    pub clash: LabelConflict,
 }
 
-impl Added<'_> {
+impl AddedLabel<'_> {
     /// Bytes that it takes on a sample, about.
     pub(super) fn len(&self) -> usize {
         self.name.len() + self.value.len() + 4
@@ -22,7 +22,7 @@ impl Added<'_> {
 
 /// What becomes of a label of that name that a sample has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clash {
+pub enum LabelConflict {
     /// It gets `exported_` before its name.
     Rename,
     /// The added one takes its place.
@@ -36,20 +36,20 @@ pub enum Clash {
 pub(super) fn put_on<'l>(
     out: &mut Vec<(Cow<'l, str>, &'l str)>,
     labels: &Labels<'l>,
-    added: &[Added<'l>],
+    added: &[AddedLabel<'l>],
 ) {
     out.clear();
     for label in labels {
         let taken = added.iter().find(|added| added.name == label.name);
         let name = match taken.map(|added| added.clash) {
-            Some(Clash::Override) => continue,
-            Some(Clash::Rename) => Cow::Owned(renamed(label.name, labels, added)),
-            Some(Clash::Keep) | None => Cow::Borrowed(label.name),
+            Some(LabelConflict::Override) => continue,
+            Some(LabelConflict::Rename) => Cow::Owned(renamed(label.name, labels, added)),
+            Some(LabelConflict::Keep) | None => Cow::Borrowed(label.name),
         };
         out.push((name, label.value));
     }
     for label in added {
-        if label.clash != Clash::Keep || labels.value(label.name).is_none() {
+        if label.clash != LabelConflict::Keep || labels.value(label.name).is_none() {
             out.push((Cow::Borrowed(label.name), label.value));
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn put_on<'l>(
 
 /// A free name, as the reference finds one for labels of a target: with
 /// `exported_` again and again while the longer name is taken as well.
-fn renamed(name: &str, labels: &Labels<'_>, added: &[Added<'_>]) -> String {
+fn renamed(name: &str, labels: &Labels<'_>, added: &[AddedLabel<'_>]) -> String {
     let mut name = format!("exported_{name}");
     while labels.value(&name).is_some() || added.iter().any(|added| added.name == name) {
         name.insert_str(0, "exported_");

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::normal::{is_plain_label, is_plain_name};
+use super::canonical::{is_plain_label, is_plain_name};
 use super::unescape;
 
 /// A scheme, by its word in `escaping=`.
@@ -48,7 +48,7 @@ impl Escaping {
         }
     }
 
-    pub fn of_word(word: &str) -> Option<Escaping> {
+    pub fn from_keyword(word: &str) -> Option<Escaping> {
         Escaping::ALL
             .into_iter()
             .find(|escaping| escaping.as_str() == word)

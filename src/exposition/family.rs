@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::normal::is_plain_name;
+use super::canonical::is_plain_name;
 use super::series::series_of;
 use super::{Kind, SeriesHashes, Text};
 
@@ -32,31 +32,31 @@ pub struct FamilyText {
     /// A hash for each series' name and labels, in the order of the lines.
     pub series: SeriesHashes,
     /// What text cannot show of the family's histograms; most have none.
-    pub natives: Vec<Native>,
+    pub natives: Vec<NativeHistogram>,
     /// What text has no words for in the family's head; most have none.
-    pub open: Option<Box<OpenHead>>,
+    pub open: Option<Box<OpenMetricsHead>>,
 }
 
 /// What only OpenMetrics says of a family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenHead {
+pub struct OpenMetricsHead {
     /// The kind there, where text has another.
     pub kind: Option<Kind>,
     /// Still escaped.
     pub unit: Option<Box<str>>,
 }
 
-impl OpenHead {
+impl OpenMetricsHead {
     /// What a family keeps that another producer shows as well: a kind that both
     /// give it, and the unit of either, which the name ends in.
     pub fn shared(mine: Option<&Self>, other: Option<&Self>) -> Option<Box<Self>> {
         let kind = |head: Option<&Self>| head.and_then(|head| head.kind);
         let unit = |head: Option<&Self>| head.and_then(|head| head.unit.clone());
-        let shared = OpenHead {
+        let shared = OpenMetricsHead {
             kind: kind(mine).filter(|mine| kind(other) == Some(*mine)),
             unit: unit(mine).or_else(|| unit(other)),
         };
-        (shared != OpenHead::default()).then(|| Box::new(shared))
+        (shared != OpenMetricsHead::default()).then(|| Box::new(shared))
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) const OPEN_HEAD: &str = "# \"OpenMetrics\" ";
 /// A native histogram. The samples show its classic part; the whole of it is
 /// for readers that take protobuf.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Native {
+pub struct NativeHistogram {
     /// The labels as its samples have them, but for `le`: sorted, escaped,
     /// without braces, such as `a="b",c="d"`.
     pub labels: Box<str>,
@@ -88,7 +88,12 @@ impl FamilyText {
     }
 
     /// The same for a family whose parts are kept apart. The help is escaped.
-    pub fn head_of(name: &str, kind: Kind, help: Option<&str>, open: Option<&OpenHead>) -> Bytes {
+    pub fn head_of(
+        name: &str,
+        kind: Kind,
+        help: Option<&str>,
+        open: Option<&OpenMetricsHead>,
+    ) -> Bytes {
         let mut head = String::with_capacity(64);
         let quote = if is_plain_name(name) { "" } else { "\"" };
         if let Some(help) = help {

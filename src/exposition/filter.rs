@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::family::OPEN_HEAD;
-use super::{Entry, Format, Kind, Labels, Parser};
+use super::{InputFormat, Kind, Labels, ParsedLine, Parser};
 
 /// Whole lines of `text` that are of the named families, heads and the parts
 /// of histograms and summaries included. Lines that cannot be read are left
@@ -17,10 +17,10 @@ pub fn keep_families(text: &str, names: &[String]) -> String {
     let mut last = "";
     for line in text.split_inclusive('\n') {
         let content = line.strip_suffix('\n').unwrap_or(line);
-        let entry = Parser::new(content, Format::Text).next(&mut labels);
+        let entry = Parser::new(content, InputFormat::Text).next(&mut labels);
         let wanted = match entry {
-            Ok(Some(Entry::Help { name, .. })) => names.contains(name),
-            Ok(Some(Entry::Type { name, kind })) => {
+            Ok(Some(ParsedLine::Help { name, .. })) => names.contains(name),
+            Ok(Some(ParsedLine::Type { name, kind })) => {
                 if matches!(kind, Kind::Histogram | Kind::Summary) {
                     composed.insert(name);
                 }
@@ -33,7 +33,7 @@ pub fn keep_families(text: &str, names: &[String]) -> String {
                 }
                 names.contains(last)
             }
-            Ok(Some(Entry::Sample(sample))) => {
+            Ok(Some(ParsedLine::Sample(sample))) => {
                 let base = ["_bucket", "_count", "_sum", "_gcount", "_gsum"]
                     .iter()
                     .find_map(|suffix| sample.name.strip_suffix(suffix))

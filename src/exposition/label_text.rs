@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::canonical::is_plain_label;
 use super::encode::write_label_value;
 use super::escaping::shared_label;
-use super::normal::is_plain_label;
 use super::{Label, Labels};
 
 /// A series' labels, `a="b",c="d"`: sorted by name, every name once, values
@@ -16,7 +16,7 @@ pub struct LabelText(Box<str>);
 
 /// Why labels are no labels of a series.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LabelFault {
+pub enum LabelError {
     #[error("a label has no name")]
     NoName,
     /// Readers take it for the end of the text.
@@ -32,21 +32,21 @@ pub enum LabelFault {
 
 impl LabelText {
     /// The labels of a sample that was read, in whatever order.
-    pub fn of(labels: &Labels<'_>) -> Result<Self, LabelFault> {
+    pub fn of(labels: &Labels<'_>) -> Result<Self, LabelError> {
         Self::from_escaped(labels.iter().map(|label| (label.name, label.value)))
     }
 
     /// Of names and values that are escaped, as the parser gives them.
     pub fn from_escaped<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, LabelFault> {
+    ) -> Result<Self, LabelError> {
         Self::of_pairs(labels.into_iter().collect())
     }
 
     /// Of names and values as they are meant.
     pub fn from_plain<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, LabelFault> {
+    ) -> Result<Self, LabelError> {
         let labels: Vec<(&str, &str)> = labels.into_iter().collect();
         if !labels
             .iter()
@@ -62,7 +62,7 @@ impl LabelText {
     }
 
     /// Of names and values that are escaped, not sorted yet.
-    fn of_pairs(mut labels: Vec<(&str, &str)>) -> Result<Self, LabelFault> {
+    fn of_pairs(mut labels: Vec<(&str, &str)>) -> Result<Self, LabelError> {
         labels.sort_unstable_by_key(|(name, _)| *name);
         check_names(&labels)?;
         // Exact where no name needs quotes, so that nothing is copied when the
@@ -193,20 +193,20 @@ fn escaped(text: &str) -> Cow<'_, str> {
 }
 
 /// `labels` are sorted.
-fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
+fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelError> {
     const METRIC: &str = "__name__";
     if let Some((first, _)) = labels.first()
         && first.is_empty()
     {
-        return Err(LabelFault::NoName);
+        return Err(LabelError::NoName);
     }
     let mut all_plain = true;
     for (place, (name, _)) in labels.iter().enumerate() {
         if *name == METRIC {
-            return Err(LabelFault::MetricName((*name).to_owned()));
+            return Err(LabelError::MetricName((*name).to_owned()));
         }
         if place > 0 && labels[place - 1].0 == *name {
-            return Err(LabelFault::Repeated((*name).to_owned()));
+            return Err(LabelError::Repeated((*name).to_owned()));
         }
         all_plain &= is_plain_label(name);
     }
@@ -214,11 +214,11 @@ fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelFault> {
         return Ok(());
     }
     if let Some((name, _)) = labels.iter().find(|(name, _)| name.contains('\0')) {
-        return Err(LabelFault::Nul((*name).to_owned()));
+        return Err(LabelError::Nul((*name).to_owned()));
     }
     match shared_label(&labels.iter().map(|(name, _)| *name)) {
-        Some(name) if name == METRIC => Err(LabelFault::MetricName(name)),
-        Some(name) => Err(LabelFault::Repeated(name)),
+        Some(name) if name == METRIC => Err(LabelError::MetricName(name)),
+        Some(name) => Err(LabelError::Repeated(name)),
         None => Ok(()),
     }
 }
@@ -249,13 +249,13 @@ mod tests {
     #[test]
     fn names_are_there_once() {
         let fault = |labels: &[(&str, &str)]| LabelText::from_plain(labels.iter().copied());
-        let repeated = |name: &str| Err(LabelFault::Repeated(name.to_owned()));
+        let repeated = |name: &str| Err(LabelError::Repeated(name.to_owned()));
         assert_eq!(fault(&[("a", "1"), ("b", "1"), ("a", "2")]), repeated("a"));
         assert_eq!(fault(&[("a.b", "1"), ("a_b", "2")]), repeated("a_b"));
-        assert_eq!(fault(&[("", "1")]), Err(LabelFault::NoName));
-        let nul = Err(LabelFault::Nul("a\0b".to_owned()));
+        assert_eq!(fault(&[("", "1")]), Err(LabelError::NoName));
+        let nul = Err(LabelError::Nul("a\0b".to_owned()));
         assert_eq!(fault(&[("a", "1"), ("a\0b", "1")]), nul);
-        let metric = Err(LabelFault::MetricName("__name__".to_owned()));
+        let metric = Err(LabelError::MetricName("__name__".to_owned()));
         assert_eq!(fault(&[("__name__", "1")]), metric);
         assert_eq!(fault(&[("..name..", "1")]), metric);
     }

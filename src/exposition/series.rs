@@ -3,8 +3,8 @@
 use std::hash::BuildHasher;
 use std::ops::Deref;
 
-use super::form::Form;
-use super::normal::is_plain_name;
+use super::canonical::is_plain_name;
+use super::output_format::OutputFormat;
 
 /// What a series is known by: a hash of its name and sorted labels, as they
 /// stand in normal text. Characters outside the old set count as underscores:
@@ -72,7 +72,7 @@ pub(super) fn series_of(line: &str) -> &str {
 /// Name and labels with underscores for characters outside the old set.
 fn underscored(series: &str) -> String {
     // A sample needs a value to be read.
-    let shown = Form::UNDERSCORES.show(&format!("{series} 0\n"), None);
+    let shown = OutputFormat::UNDERSCORES.convert(&format!("{series} 0\n"), None);
     shown.map_or_else(
         || series.to_owned(),
         |shown| shown.trim_end_matches(" 0\n").to_owned(),

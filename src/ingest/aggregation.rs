@@ -13,7 +13,9 @@ use super::idempotency::Once;
 use super::rules::Rule;
 use super::{Body, Fault, Group, Intake};
 use crate::clock::Now;
-use crate::exposition::{FamilyText, Kind, LabelText, Metric, Metrics, Native, Value};
+use crate::exposition::{
+    FamilyText, Kind, LabelText, Metric, MetricValue, Metrics, NativeHistogram,
+};
 use crate::inputs::push::config::Config as PushConfig;
 use crate::reason::Reason;
 use crate::registry::{Batch, BoundsPolicy, Change, Update};
@@ -184,7 +186,7 @@ fn add_family(
     let mut adding = Adding::new(&family.name, family.kind, config, ttl);
     adding.help = family.help.as_deref().map(Arc::from);
     let natives = family.natives.iter();
-    let natives: HashMap<&str, &Native> = natives.map(|it| (&*it.labels, it)).collect();
+    let natives: HashMap<&str, &NativeHistogram> = natives.map(|it| (&*it.labels, it)).collect();
     for metric in metrics_of(family)? {
         if !natives.is_empty()
             && let Some(native) = natives.get(&*metric.labels_text())
@@ -201,8 +203,8 @@ fn add_family(
 
 /// What is added up of a histogram is its classic buckets: those of a native one
 /// are of other bounds, and would be lost.
-fn check_native(native: &Native, metric: &Metric<'_>) -> Result<(), String> {
-    let Value::Histogram { buckets, .. } = &metric.value else {
+fn check_native(native: &NativeHistogram, metric: &Metric<'_>) -> Result<(), String> {
+    let MetricValue::Histogram { buckets, .. } = &metric.value else {
         return Ok(());
     };
     if native.histogram.is_empty() || buckets.iter().any(|(bound, _)| bound.is_finite()) {
@@ -218,12 +220,12 @@ fn check_native(native: &Native, metric: &Metric<'_>) -> Result<(), String> {
 /// The metrics of a family, all of whose samples must be parts of one.
 pub(crate) fn metrics_of(family: &FamilyText) -> Result<Vec<Metric<'_>>, String> {
     let metrics = Metrics::of_text(family);
-    if let Some(twice) = metrics.first_twice {
+    if let Some(twice) = metrics.first_duplicate {
         return Err(format!(
             "two parts of {twice} have the same bound: 1 and 1.0 are one number"
         ));
     }
-    if let Some(stray) = metrics.first_stray {
+    if let Some(stray) = metrics.first_unmatched {
         let kind = family.kind.with_article();
         return Err(format!("{stray} is no part of {kind}"));
     }
@@ -276,7 +278,7 @@ impl<'a> Adding<'a> {
         &self,
         batch: &mut Batch,
         labels: &Labels<'_>,
-        value: Value,
+        value: MetricValue,
     ) -> Result<LabelText, String> {
         let mut way = match self.gauge_histogram {
             true => self.of_gauges,
@@ -303,8 +305,11 @@ impl<'a> Adding<'a> {
             ttl: self.ttl,
             change,
         };
-        let replaces_points =
-            way == Way::Replace && matches!(value, Value::Histogram { .. } | Value::Summary { .. });
+        let replaces_points = way == Way::Replace
+            && matches!(
+                value,
+                MetricValue::Histogram { .. } | MetricValue::Summary { .. }
+            );
         if replaces_points {
             batch.updates.push(update(self.kind, Change::Delete));
         }
@@ -350,7 +355,7 @@ fn kept_labels(labels: &Labels<'_>, rule: Option<&Rule>) -> Result<LabelText, St
     LabelText::from_plain(pairs).map_err(|fault| fault.to_string())
 }
 
-fn change(value: Value, way: Way) -> Result<Change, String> {
+fn change(value: MetricValue, way: Way) -> Result<Change, String> {
     let many = |what: &str| match way {
         Way::Add | Way::Replace => Ok(()),
         Way::Min => Err(format!("a {what} has no minimum (policy \"min\")")),
@@ -358,14 +363,16 @@ fn change(value: Value, way: Way) -> Result<Change, String> {
         Way::Window { .. } => Err(format!("a {what} has no window (clearmode)")),
     };
     Ok(match value {
-        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => match way {
-            Way::Add => Change::Add(value),
-            Way::Replace => Change::Set(value),
-            Way::Min => Change::Min(value),
-            Way::Max => Change::Max(value),
-            Way::Window { mean, span } => Change::Window { mean, span, value },
-        },
-        Value::Histogram {
+        MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value) => {
+            match way {
+                Way::Add => Change::Add(value),
+                Way::Replace => Change::Set(value),
+                Way::Min => Change::Min(value),
+                Way::Max => Change::Max(value),
+                Way::Window { mean, span } => Change::Window { mean, span, value },
+            }
+        }
+        MetricValue::Histogram {
             buckets,
             sum,
             count,
@@ -377,7 +384,7 @@ fn change(value: Value, way: Way) -> Result<Change, String> {
                 count,
             }
         }
-        Value::Summary {
+        MetricValue::Summary {
             quantiles,
             sum,
             count,
@@ -417,18 +424,18 @@ mod tests {
     use std::hash::{BuildHasherDefault, DefaultHasher};
 
     use super::*;
-    use crate::exposition::{Limits, Normal, Timestamps, normalize};
+    use crate::exposition::{CanonicalOptions, TextLimits, TimestampPolicy, canonicalize};
     use crate::inputs::push::config::Config as PushConfig;
 
     fn families(text: &str) -> Vec<FamilyText> {
         const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
-        let normal = Normal {
-            limits: Limits::default(),
+        let normal = CanonicalOptions {
+            limits: TextLimits::default(),
             added: &[],
-            timestamps: Timestamps::Keep,
+            timestamps: TimestampPolicy::Keep,
             hash: HASH,
         };
-        normalize(text, &normal).unwrap()
+        canonicalize(text, &normal).unwrap()
     }
 
     fn batch_of(text: &str, config: &PushConfig) -> Result<Batch, Fault> {

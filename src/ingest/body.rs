@@ -6,8 +6,8 @@ use memchr::memchr_iter;
 use super::media::Media;
 use super::{Fault, Group, Intake};
 use crate::exposition::{
-    Added, Clash, FamilyText, Format, Kind, Limits, Normal, ParseError, Timestamps, normalize_as,
-    plain_name, protobuf, write_label_value,
+    AddedLabel, CanonicalOptions, FamilyText, InputFormat, Kind, LabelConflict, ParseError,
+    TextLimits, TimestampPolicy, canonicalize_as, plain_name, protobuf, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::Room;
@@ -54,21 +54,21 @@ impl Escaped {
 
     /// What is put on each sample: the group's labels over its own, and for a
     /// group an `instance` where there is none.
-    pub(crate) fn added(&self) -> Vec<Added<'_>> {
-        let mut added: Vec<Added<'_>> = self
+    pub(crate) fn added(&self) -> Vec<AddedLabel<'_>> {
+        let mut added: Vec<AddedLabel<'_>> = self
             .labels
             .iter()
-            .map(|(name, value)| Added {
+            .map(|(name, value)| AddedLabel {
                 name,
                 value,
-                clash: Clash::Override,
+                clash: LabelConflict::Override,
             })
             .collect();
         if self.instance && !self.labels.iter().any(|(name, _)| name == "instance") {
-            added.push(Added {
+            added.push(AddedLabel {
                 name: "instance",
                 value: "",
-                clash: Clash::Keep,
+                clash: LabelConflict::Keep,
             });
         }
         added
@@ -80,7 +80,7 @@ impl Intake {
     /// read. Whether they may be there is for [`Intake::admit`] to say, and
     /// whether they fit beside others for the store.
     pub(crate) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
-        self.families_with(group, body, Timestamps::Refuse, || Room::UNLIMITED)
+        self.families_with(group, body, TimestampPolicy::Refuse, || Room::UNLIMITED)
     }
 
     /// Like [`Intake::families`], with what becomes of timestamps. `room` tells
@@ -90,7 +90,7 @@ impl Intake {
         &self,
         group: &Group,
         body: Body<'_>,
-        timestamps: Timestamps,
+        timestamps: TimestampPolicy,
         room: impl FnOnce() -> Room,
     ) -> Result<Vec<FamilyText>, Fault> {
         let media = Media::of(body.content_type)?;
@@ -103,7 +103,7 @@ impl Intake {
             self.fits_in(group, least, room)?;
         }
         if media == Media::Protobuf {
-            let limits = protobuf::Limits {
+            let limits = protobuf::DecodeLimits {
                 families: self.exposition.max_families,
                 text: self.exposition.max_text,
             };
@@ -114,9 +114,9 @@ impl Intake {
                 };
                 Fault::new(reason, &format!("{}, {fault}", shown(group)))
             })?;
-            let text = (&*decoded.text, Format::Text, "");
+            let text = (&*decoded.text, InputFormat::Text, "");
             let mut families = self.text_families(group, text, timestamps)?;
-            protobuf::attach(&mut families, decoded.natives, |labels| {
+            protobuf::attach_native_histograms(&mut families, decoded.natives, |labels| {
                 put_on(group, labels);
             });
             return Ok(families);
@@ -173,11 +173,11 @@ impl Intake {
     fn text_families(
         &self,
         group: &Group,
-        (text, format, how_read): (&str, Format, &str),
-        timestamps: Timestamps,
+        (text, format, how_read): (&str, InputFormat, &str),
+        timestamps: TimestampPolicy,
     ) -> Result<Vec<FamilyText>, Fault> {
         let mut families = self
-            .normalize(&Escaped::of(group), (text, format), timestamps)
+            .canonicalize(&Escaped::of(group), (text, format), timestamps)
             .map_err(|fault| {
                 let reason = Reason::from(&fault);
                 let how_read = match reason {
@@ -201,16 +201,16 @@ impl Intake {
     }
 
     /// A text with the group's labels on every sample.
-    pub(crate) fn normalize(
+    pub(crate) fn canonicalize(
         &self,
         labels: &Escaped,
-        (text, format): (&str, Format),
-        timestamps: Timestamps,
+        (text, format): (&str, InputFormat),
+        timestamps: TimestampPolicy,
     ) -> Result<Vec<FamilyText>, ParseError> {
         let config = &self.exposition;
         let added = labels.added();
-        let normal = Normal {
-            limits: Limits {
+        let normal = CanonicalOptions {
+            limits: TextLimits {
                 families: config.max_families,
                 samples: config.max_samples,
                 labels: config.max_labels,
@@ -222,7 +222,7 @@ impl Intake {
             timestamps,
             hash: &self.hash,
         };
-        normalize_as(text, format, &normal)
+        canonicalize_as(text, format, &normal)
     }
 
     /// Why nobody may push a family of that name, if it is so.

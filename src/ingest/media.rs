@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Fault;
-use crate::exposition::{Format, format_of};
+use crate::exposition::{InputFormat, detect_format};
 use crate::reason::Reason;
 
 /// What a body's `Content-Type` says of it.
@@ -54,13 +54,14 @@ impl Media {
 
     /// A text and its format. Unlike an answer, whose end may be missing, a
     /// body is known to be whole, so OpenMetrics need not say where it ends.
-    pub fn read(self, text: &str) -> (Cow<'_, str>, Format) {
+    pub fn read(self, text: &str) -> (Cow<'_, str>, InputFormat) {
         let format = match self {
-            Media::OpenMetrics => Format::OpenMetrics,
-            Media::Untold => format_of(text),
-            Media::Text | Media::Protobuf => Format::Text,
+            Media::OpenMetrics => InputFormat::OpenMetrics,
+            Media::Untold => detect_format(text),
+            Media::Text | Media::Protobuf => InputFormat::Text,
         };
-        let has_end = format == Format::Text || format_of(text) == Format::OpenMetrics;
+        let has_end =
+            format == InputFormat::Text || detect_format(text) == InputFormat::OpenMetrics;
         let text = match text {
             text if has_end => Cow::Borrowed(text),
             "" => Cow::Borrowed(END),
@@ -71,14 +72,14 @@ impl Media {
     }
 
     /// What a refusal says of the format that was read.
-    pub fn how_read(self, format: Format) -> &'static str {
+    pub fn how_read(self, format: InputFormat) -> &'static str {
         match (self, format) {
-            (Media::Untold, Format::OpenMetrics) => {
+            (Media::Untold, InputFormat::OpenMetrics) => {
                 " (read as OpenMetrics, since its last line is \"# EOF\"; \
                  send Content-Type: text/plain; version=0.0.4 if it is not)"
             }
-            (_, Format::OpenMetrics) => " (read as OpenMetrics)",
-            (_, Format::Text) => " (read as text 0.0.4)",
+            (_, InputFormat::OpenMetrics) => " (read as OpenMetrics)",
+            (_, InputFormat::Text) => " (read as text 0.0.4)",
         }
     }
 }
@@ -89,9 +90,9 @@ mod tests {
 
     #[test]
     fn the_type_decides_and_only_what_says_nothing_is_guessed() {
-        const GUESSED: [Format; 2] = [Format::OpenMetrics, Format::Text];
-        const TEXT: [Format; 2] = [Format::Text; 2];
-        const OPEN: [Format; 2] = [Format::OpenMetrics; 2];
+        const GUESSED: [InputFormat; 2] = [InputFormat::OpenMetrics, InputFormat::Text];
+        const TEXT: [InputFormat; 2] = [InputFormat::Text; 2];
+        const OPEN: [InputFormat; 2] = [InputFormat::OpenMetrics; 2];
         for (content_type, formats) in [
             ("", GUESSED),
             ("text/plain", GUESSED),

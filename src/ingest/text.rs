@@ -8,8 +8,9 @@ use std::hash::RandomState;
 
 use super::config::{self, Exposition, Mode};
 use crate::exposition::{
-    Added, Clash, Content, Escaping, Families, Form, Format, Limits, Normal, ParseError, Text,
-    Timestamps, format_of, normalize_as, plain_name, write_label_value,
+    AddedLabel, CanonicalOptions, Content, Escaping, Families, InputFormat, LabelConflict,
+    OutputFormat, ParseError, Text, TextLimits, TimestampPolicy, canonicalize_as, detect_format,
+    plain_name, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::{Refused, Rules, SectionId};
@@ -70,23 +71,24 @@ impl Door {
         &self,
         id: &SectionId,
         text: Text,
-        format: Option<Format>,
+        format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
         match (self.config.mode, format) {
             // The output is text: OpenMetrics among it would spoil all of it.
-            (Mode::Verbatim, Some(Format::OpenMetrics)) => self.convert(id, &text),
+            (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text),
             (Mode::Verbatim, _) if !self.config.validate => Ok(Content::Verbatim(text)),
             // It will be read as text, whatever it says it is.
             (Mode::Verbatim, _) => {
                 let (limits, hash) = (self.limits(), &self.hash);
-                let families = Families::parse_with(text.as_str(), Format::Text, &limits, hash)
-                    .map_err(|fault| invalid(id, &fault))?;
-                match families.unfit_as_it_is() {
+                let families =
+                    Families::parse_with(text.as_str(), InputFormat::Text, &limits, hash)
+                        .map_err(|fault| invalid(id, &fault))?;
+                match families.verbatim_problem() {
                     Some(fault) => Err(invalid(id, fault)),
                     None => Ok(Content::Verbatim(text)),
                 }
             }
-            (Mode::Merged, _) => self.normalize(id, &text, format),
+            (Mode::Merged, _) => self.canonicalize(id, &text, format),
         }
     }
 
@@ -100,13 +102,13 @@ impl Door {
 
     /// OpenMetrics as text format 0.0.4.
     fn convert(&self, id: &SectionId, text: &Text) -> Result<Content, Rejection> {
-        let normal = Normal {
+        let normal = CanonicalOptions {
             limits: self.limits(),
             added: &[],
-            timestamps: Timestamps::Keep,
+            timestamps: TimestampPolicy::Keep,
             hash: &self.hash,
         };
-        let families = normalize_as(text.as_str(), Format::OpenMetrics, &normal)
+        let families = canonicalize_as(text.as_str(), InputFormat::OpenMetrics, &normal)
             .map_err(|fault| invalid(id, &fault))?;
         let mut converted = Vec::with_capacity(text.len());
         for family in families {
@@ -115,37 +117,37 @@ impl Door {
         }
         // Whole lines of what was UTF-8.
         let converted = String::from_utf8_lossy(&converted);
-        let shown = Form::Text(Escaping::AllowUtf8).show(&converted, None);
+        let shown = OutputFormat::Text(Escaping::AllowUtf8).convert(&converted, None);
         let text = shown.as_deref().unwrap_or(&converted);
         Ok(Content::Verbatim(Text::new(text)))
     }
 
-    fn normalize(
+    fn canonicalize(
         &self,
         id: &SectionId,
         text: &Text,
-        format: Option<Format>,
+        format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
         let label = &self.config.app_label;
-        let added = [Added {
+        let added = [AddedLabel {
             name: label,
             value: &app,
-            clash: Clash::Rename,
+            clash: LabelConflict::Rename,
         }];
-        let normal = Normal {
+        let normal = CanonicalOptions {
             limits: self.limits(),
             added: if label.is_empty() { &[] } else { &added },
             timestamps: match self.config.timestamps {
-                config::Timestamps::Keep => Timestamps::Keep,
-                config::Timestamps::Strip => Timestamps::Strip,
+                config::Timestamps::Keep => TimestampPolicy::Keep,
+                config::Timestamps::Strip => TimestampPolicy::Strip,
             },
             hash: &self.hash,
         };
-        let format = format.unwrap_or_else(|| format_of(text.as_str()));
+        let format = format.unwrap_or_else(|| detect_format(text.as_str()));
         let families =
-            normalize_as(text.as_str(), format, &normal).map_err(|fault| invalid(id, &fault))?;
+            canonicalize_as(text.as_str(), format, &normal).map_err(|fault| invalid(id, &fault))?;
         let reserved =
             |family: &str| self.own_metrics && plain_name(family).starts_with(OWN_PREFIX);
         if let Some(family) = families.iter().find(|family| reserved(&family.name)) {
@@ -166,7 +168,7 @@ impl Door {
         Ok(Content::Families(families))
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> TextLimits {
         limits(&self.config)
     }
 }
@@ -180,8 +182,8 @@ pub fn rules(config: &Exposition, own_metrics: bool) -> Rules {
     }
 }
 
-fn limits(config: &Exposition) -> Limits {
-    Limits {
+fn limits(config: &Exposition) -> TextLimits {
+    TextLimits {
         families: config.max_families,
         samples: config.max_samples,
         labels: config.max_labels,
@@ -354,7 +356,8 @@ mod tests {
         for validate in [false, true] {
             let door = door(Mode::Verbatim, |config| config.validate = validate);
             let sent = Text::new(OPEN_METRICS);
-            let Ok(Content::Verbatim(text)) = door.admit(&target, sent, Some(Format::OpenMetrics))
+            let Ok(Content::Verbatim(text)) =
+                door.admit(&target, sent, Some(InputFormat::OpenMetrics))
             else {
                 panic!("it is refused");
             };
@@ -365,7 +368,7 @@ mod tests {
             );
             let cut = Text::new(OPEN_METRICS.strip_suffix("# EOF\n").unwrap());
             let refused = door
-                .admit(&target, cut, Some(Format::OpenMetrics))
+                .admit(&target, cut, Some(InputFormat::OpenMetrics))
                 .unwrap_err();
             assert_eq!(refused.reason, Reason::InvalidText);
             assert!(
@@ -380,7 +383,10 @@ mod tests {
     fn a_format_that_is_named_is_not_guessed() {
         let door = door(Mode::Merged, |_| {});
         let text = || Text::new("# TYPE a untyped\na 1\n# EOF\n");
-        assert!(door.admit(&app("a"), text(), Some(Format::Text)).is_ok());
+        assert!(
+            door.admit(&app("a"), text(), Some(InputFormat::Text))
+                .is_ok()
+        );
         assert!(door.admit(&app("a"), text(), None).is_err());
     }
 }

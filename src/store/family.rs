@@ -19,7 +19,9 @@ use super::pages::page_list::FragmentHint;
 use super::plan::SectionPlan;
 use super::write::Elsewhere;
 use super::{Refused, SectionId};
-use crate::exposition::{FamilyText, Kind, OpenHead, SeriesHashes, Text, aliases, plain_name};
+use crate::exposition::{
+    FamilyText, Kind, OpenMetricsHead, SeriesHashes, Text, aliases, plain_name,
+};
 use crate::registry::{self, FamilyHead, Reservation, family_text};
 
 /// All families that are exposed, and the series in them.
@@ -62,7 +64,7 @@ struct Held {
     name: FamilyName,
     kind: Kind,
     help: Option<String>,
-    open: Option<Box<OpenHead>>,
+    open: Option<Box<OpenMetricsHead>>,
     sections: usize,
 }
 
@@ -247,7 +249,7 @@ impl FamilyIndex {
         let helped = family.help != held.help && (alone || held.help.is_none());
         let open = match alone {
             true => family.open.clone(),
-            false => OpenHead::shared(held.open.as_deref(), family.open.as_deref()),
+            false => OpenMetricsHead::shared(held.open.as_deref(), family.open.as_deref()),
         };
         let changed = held.kind != family.kind || helped || held.open != open;
         held.open = open;

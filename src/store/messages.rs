@@ -11,8 +11,10 @@ use super::Snapshot;
 use super::natives::FamilyNatives;
 use super::pages::page::Page;
 use super::pages::page_run::PageRuns;
-use crate::exposition::protobuf::{Natives, encode};
-use crate::exposition::{Entry, Escaping, Form, Format, Labels, Native, Parser};
+use crate::exposition::protobuf::{NativeHistograms, encode};
+use crate::exposition::{
+    Escaping, InputFormat, Labels, NativeHistogram, OutputFormat, ParsedLine, Parser,
+};
 
 /// What was made of a snapshot. It holds none of the snapshot's text.
 #[derive(Debug, Default)]
@@ -29,7 +31,7 @@ struct Chunk {
     /// What it was made of. Weak, so that a writer need not copy a page, nor
     /// old text stay; nothing else can come to lie in their places meanwhile.
     pages: Vec<Weak<Page>>,
-    natives: Vec<Weak<Vec<Native>>>,
+    natives: Vec<Weak<Vec<NativeHistogram>>>,
     /// The messages. In pages, which are compressed once.
     made: Vec<Arc<Page>>,
 }
@@ -117,10 +119,10 @@ fn natives_before(natives: &[FamilyNatives], page: Option<&Arc<Page>>, head: usi
     let Some(page) = page.filter(|_| !natives.is_empty()) else {
         return natives.len();
     };
-    let text = page.text(Form::Normal);
+    let text = page.text(OutputFormat::Canonical);
     let text = std::str::from_utf8(&text[head..]).unwrap_or_default();
-    match Parser::new(text, Format::Text).next(&mut Labels::new()) {
-        Ok(Some(Entry::Help { name, .. } | Entry::Type { name, .. })) => {
+    match Parser::new(text, InputFormat::Text).next(&mut Labels::new()) {
+        Ok(Some(ParsedLine::Help { name, .. } | ParsedLine::Type { name, .. })) => {
             natives.partition_point(|(family, _)| **family < *name)
         }
         _ => natives.len(),
@@ -138,13 +140,13 @@ fn make(
 ) -> Vec<Arc<Page>> {
     let mut text = Vec::with_capacity(pages.iter().map(|page| page.len()).sum());
     for (place, page) in pages.iter().enumerate() {
-        let whole = page.text(Form::Normal);
+        let whole = page.text(OutputFormat::Canonical);
         let start = if place == 0 { from } else { 0 };
         let cut = to > 0 && place == pages.len() - 1;
         let end = if cut { to } else { whole.len() };
         text.extend_from_slice(&whole[start..end]);
     }
-    let mut known = Natives::default();
+    let mut known = NativeHistograms::default();
     for (family, natives) in natives {
         known.add(family, natives);
     }

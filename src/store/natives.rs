@@ -7,16 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::SectionId;
-use crate::exposition::Native;
+use crate::exposition::NativeHistogram;
 
 /// Those of one section in one family, and the family's name.
-pub type FamilyNatives = (Arc<str>, Arc<Vec<Native>>);
+pub type FamilyNatives = (Arc<str>, Arc<Vec<NativeHistogram>>);
 
 /// By family and section, in the order of the output. Without any it costs
 /// nothing.
 #[derive(Debug, Default)]
 pub struct NativeIndex {
-    by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<Native>>>,
+    by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<NativeHistogram>>>,
     /// What is set and removed, where it is only noted.
     noted: Option<Noted>,
 }
@@ -29,7 +29,7 @@ struct Noted {
 }
 
 /// What a section has in a family from now on; none where they are removed.
-pub type NativeChange = (Arc<str>, SectionId, Vec<Native>);
+pub type NativeChange = (Arc<str>, SectionId, Vec<NativeHistogram>);
 
 impl NativeIndex {
     /// Sets what a section has in a family; none removes it. Returns what is
@@ -38,7 +38,7 @@ impl NativeIndex {
         &mut self,
         family: &Arc<str>,
         id: &SectionId,
-        natives: Vec<Native>,
+        natives: Vec<NativeHistogram>,
     ) -> impl Iterator<Item = Bytes> + use<> {
         let old = if let Some(noted) = &mut self.noted {
             if !(natives.is_empty() && noted.none) {
@@ -63,7 +63,7 @@ impl NativeIndex {
     }
 
     /// Those of one section in a family.
-    pub fn get(&self, family: &Arc<str>, id: &SectionId) -> Option<Arc<Vec<Native>>> {
+    pub fn get(&self, family: &Arc<str>, id: &SectionId) -> Option<Arc<Vec<NativeHistogram>>> {
         if self.by_place.is_empty() {
             return None;
         }

@@ -20,7 +20,7 @@ use super::plan::{SectionPlan, plan};
 use super::write::Elsewhere;
 use super::{Change, Limits, Others, Problem, Producer, Refused, Section, SectionId, State, Write};
 use crate::clock::Now;
-use crate::exposition::{Content, FamilyText, Kind, Native, Text, write_label_value};
+use crate::exposition::{Content, FamilyText, Kind, NativeHistogram, Text, write_label_value};
 
 #[derive(Debug)]
 pub struct Sections {
@@ -77,7 +77,7 @@ pub struct ShownFamily {
     pub head: Bytes,
     pub samples: Bytes,
     /// What text cannot show of its histograms.
-    pub natives: Option<Arc<Vec<Native>>>,
+    pub natives: Option<Arc<Vec<NativeHistogram>>>,
 }
 
 impl FragmentKey for Key {

@@ -11,7 +11,7 @@ use super::natives::FamilyNatives;
 use super::pages::gzip;
 use super::pages::page::Page;
 use super::pages::page_run::PageRuns;
-use crate::exposition::{Escaping, Form, Text};
+use crate::exposition::{Escaping, OutputFormat, Text};
 
 /// The output as its pages, in order. Taking one copies no text, and what is
 /// written later does not touch it.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pages: Vec<Arc<Page>>,
     /// Bytes of normal text.
     len: usize,
-    form: Form,
+    form: OutputFormat,
     /// Whether all of it is families in normal text.
     merged: bool,
     /// Native histograms by family, where they were asked for.
@@ -36,7 +36,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Texts {
     pages: vec::IntoIter<Arc<Page>>,
-    form: Form,
+    form: OutputFormat,
     /// What is left of the page that was taken last.
     pieces: vec::IntoIter<Bytes>,
 }
@@ -59,7 +59,7 @@ impl Snapshot {
         Snapshot {
             pages,
             len,
-            form: Form::Normal,
+            form: OutputFormat::Canonical,
             merged: false,
             natives: Vec::new(),
             next: Arc::default(),
@@ -114,7 +114,7 @@ impl Snapshot {
             let pages = self.pages.iter();
             let pieces = pages
                 .filter(|page| page.is_verbatim() == verbatim)
-                .flat_map(|page| page.pieces(Form::Normal));
+                .flat_map(|page| page.pieces(OutputFormat::Canonical));
             Text::concat(&pieces.collect::<Vec<_>>())
         };
         (of(false), of(true))
@@ -122,7 +122,7 @@ impl Snapshot {
 
     /// The same in a form that a reader asked for.
     #[must_use]
-    pub fn in_form(mut self, form: Form) -> Self {
+    pub fn in_form(mut self, form: OutputFormat) -> Self {
         const END: &[u8] = b"# EOF\n";
         self.form = form;
         if form.needs_family() {
@@ -167,7 +167,7 @@ impl Snapshot {
 
     /// Bytes of text. Forms other than the normal one are made for it.
     pub fn len(&self) -> usize {
-        if self.form == Form::Normal {
+        if self.form == OutputFormat::Canonical {
             return self.len;
         }
         self.pages.iter().map(|page| page.len_in(self.form)).sum()
@@ -187,11 +187,11 @@ impl Snapshot {
     }
 
     /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Normal text, which is only to be joined, is not counted:
+    /// where `packed`. Canonical text, which is only to be joined, is not counted:
     /// that is done as it is sent, in memory that is at hand. Other threads
     /// would take fresh memory for it, which costs more than they save.
     pub fn unmade(&self, packed: bool) -> usize {
-        if !packed && self.form == Form::Normal {
+        if !packed && self.form == OutputFormat::Canonical {
             return 0;
         }
         let made = |page: &&Arc<Page>| match packed {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Now;
-use crate::exposition::{Content, Escaping, FamilyText, Form, Kind, OpenHead, Text};
+use crate::exposition::{Content, Escaping, FamilyText, Kind, OpenMetricsHead, OutputFormat, Text};
 use crate::peer::Origin;
 
 mod names;
@@ -519,7 +519,7 @@ fn text_that_is_to_be_looked_through_is_work_and_normal_text_is_not() {
     push(&store, "verbatim", "b 1", Now::read());
     let all = "# TYPE a gauge\na 1\nb 1\n";
     assert_eq!(store.snapshot().unmade(false), 0);
-    let snapshot = store.snapshot().in_form(Form::UNDERSCORES);
+    let snapshot = store.snapshot().in_form(OutputFormat::UNDERSCORES);
     assert_eq!(snapshot.unmade(false), all.len() - "b 1\n".len());
     snapshot.make_some(false);
     assert_eq!(snapshot.unmade(false), 0);

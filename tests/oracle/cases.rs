@@ -1,6 +1,6 @@
 //! Texts to compare: small ones for each rule, and mutants of all.
 
-use exporter_proxy::exposition::Format;
+use exporter_proxy::exposition::InputFormat;
 
 /// One rule of text 0.0.4 each, on either side of it.
 pub const TEXT: &[&str] = &[
@@ -379,10 +379,10 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-pub fn as_word(format: Format) -> &'static str {
+pub fn as_word(format: InputFormat) -> &'static str {
     match format {
-        Format::Text => "text",
-        Format::OpenMetrics => "openmetrics",
+        InputFormat::Text => "text",
+        InputFormat::OpenMetrics => "openmetrics",
     }
 }
 

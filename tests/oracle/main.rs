@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use exporter_proxy::exposition::{
-    Entry, Families, Format, Labels, Limits, ParseError, Parser, Reason, unescape,
+    Families, InputFormat, Labels, ParseError, ParseProblem, ParsedLine, Parser, TextLimits,
+    unescape,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -88,21 +89,21 @@ impl Difference {
     }
 
     /// Why we may refuse what the reference takes.
-    fn of_refusal(text: &str, format: Format, error: &ParseError) -> Option<Difference> {
+    fn of_refusal(text: &str, format: InputFormat, error: &ParseError) -> Option<Difference> {
         let line = text.split('\n').nth(error.line - 1).unwrap_or_default();
-        let open_metrics = format == Format::OpenMetrics;
+        let open_metrics = format == InputFormat::OpenMetrics;
         Some(match &error.reason {
-            Reason::CarriageReturn => Difference::Crlf,
-            Reason::DuplicateSeries { .. } => Difference::DuplicateSeries,
-            Reason::SecondHelp { .. }
-            | Reason::SecondType { .. }
-            | Reason::SecondUnit { .. }
-            | Reason::TypeAfterSamples { .. }
+            ParseProblem::CarriageReturn => Difference::Crlf,
+            ParseProblem::DuplicateSeries { .. } => Difference::DuplicateSeries,
+            ParseProblem::SecondHelp { .. }
+            | ParseProblem::SecondType { .. }
+            | ParseProblem::SecondUnit { .. }
+            | ParseProblem::TypeAfterSamples { .. }
                 if open_metrics =>
             {
                 Difference::OpenMetricsMetadata
             }
-            Reason::Unexpected { expected, found } if open_metrics => {
+            ParseProblem::Unexpected { expected, found } if open_metrics => {
                 if expected.contains("the only escapes") {
                     Difference::OpenMetricsEscapes
                 } else if expected.contains("a histogram's") || expected.contains("a summary's") {
@@ -121,7 +122,7 @@ impl Difference {
                     return None;
                 }
             }
-            Reason::Unexpected { expected, found } => {
+            ParseProblem::Unexpected { expected, found } => {
                 if expected.contains("without NUL") {
                     Difference::NulInComment
                 } else if expected.contains("the metric's name in quotes") {
@@ -208,14 +209,14 @@ fn every_difference_has_its_row_in_the_list_of_them() {
 }
 
 /// What the two sides differ in that they may, or what they must not.
-fn compare(format: Format, text: &str, answer: &Answer) -> Result<Vec<Difference>, String> {
+fn compare(format: InputFormat, text: &str, answer: &Answer) -> Result<Vec<Difference>, String> {
     let refusals: Vec<&str> = [Some(&answer.scrape), answer.expfmt.as_ref()]
         .into_iter()
         .flatten()
         .map(|verdict| verdict.error.as_str())
         .filter(|error| !error.is_empty())
         .collect();
-    let ours = Families::parse(text, format, &Limits::default());
+    let ours = Families::parse(text, format, &TextLimits::default());
     let mut differences = Vec::new();
     match ours {
         Err(error) if refusals.is_empty() => {
@@ -224,7 +225,7 @@ fn compare(format: Format, text: &str, answer: &Answer) -> Result<Vec<Difference
         }
         Err(_) => {}
         // It is read, and not passed on as it is.
-        Ok(families) if families.unfit_as_it_is().is_some() => {
+        Ok(families) if families.verbatim_problem().is_some() => {
             let expfmt = answer.expfmt.as_ref().map(|verdict| verdict.error.as_str());
             let taken = expfmt.is_some_and(|error| {
                 error.is_empty() || error.ends_with("unexpected end of input stream")
@@ -258,12 +259,12 @@ fn compare(format: Format, text: &str, answer: &Answer) -> Result<Vec<Difference
 }
 
 /// The samples of a valid text, in order.
-fn read(format: Format, text: &str) -> Vec<Read> {
+fn read(format: InputFormat, text: &str) -> Vec<Read> {
     let mut parser = Parser::new(text, format);
     let mut labels = Labels::new();
     let mut read = Vec::new();
     while let Some(entry) = parser.next(&mut labels).expect("valid by the families") {
-        let Entry::Sample(sample) = entry else {
+        let ParsedLine::Sample(sample) = entry else {
             continue;
         };
         let mut pairs: Vec<(String, String)> = labels
@@ -316,7 +317,7 @@ fn root() -> &'static Path {
 }
 
 /// The corpus, the small cases, and mutants of both.
-fn texts() -> Vec<(Format, String)> {
+fn texts() -> Vec<(InputFormat, String)> {
     let mut texts = Vec::new();
     let mut files: Vec<PathBuf> = fs::read_dir(root().join("tests/data/exposition"))
         .expect("the corpus")
@@ -326,22 +327,22 @@ fn texts() -> Vec<(Format, String)> {
     for file in files {
         let name = file.file_name().expect("a file").to_string_lossy();
         let format = if name.starts_with("openmetrics-") {
-            Format::OpenMetrics
+            InputFormat::OpenMetrics
         } else {
-            Format::Text
+            InputFormat::Text
         };
         texts.push((format, fs::read_to_string(&file).expect("a text")));
     }
     texts.extend(
         cases::TEXT
             .iter()
-            .map(|it| (Format::Text, (*it).to_owned())),
+            .map(|it| (InputFormat::Text, (*it).to_owned())),
     );
     let open_metrics = cases::OPEN_METRICS.iter();
-    texts.extend(open_metrics.map(|it| (Format::OpenMetrics, (*it).to_owned())));
+    texts.extend(open_metrics.map(|it| (InputFormat::OpenMetrics, (*it).to_owned())));
     for number in cases::NUMBERS {
-        texts.push((Format::Text, format!("m {number}\n")));
-        texts.push((Format::OpenMetrics, format!("m {number}\n# EOF\n")));
+        texts.push((InputFormat::Text, format!("m {number}\n")));
+        texts.push((InputFormat::OpenMetrics, format!("m {number}\n# EOF\n")));
     }
     let mutants: Vec<_> = texts
         .iter()

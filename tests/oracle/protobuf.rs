@@ -3,16 +3,16 @@
 
 use std::collections::hash_map::RandomState;
 
-use exporter_proxy::exposition::protobuf::{self, Natives, decode, encode};
+use exporter_proxy::exposition::protobuf::{self, NativeHistograms, decode, encode};
 use exporter_proxy::exposition::{
-    Escaping, Families, Format, Kind, Limits, Metric, Metrics, Native, Normal, Timestamps, Value,
-    normalize, unescape_help,
+    CanonicalOptions, Escaping, Families, InputFormat, Kind, Metric, MetricValue, Metrics,
+    NativeHistogram, TextLimits, TimestampPolicy, canonicalize, unescape_help,
 };
 use serde::Deserialize;
 
 use crate::{Verdict, ask, oracle, texts};
 
-const LIMITS: protobuf::Limits = protobuf::Limits {
+const LIMITS: protobuf::DecodeLimits = protobuf::DecodeLimits {
     families: 10_000,
     text: 1 << 24,
 };
@@ -32,15 +32,15 @@ struct Converted {
 
 /// Texts of the corpus and mutants of them, in normal form.
 fn normal_texts() -> Vec<String> {
-    let normal = Normal {
-        limits: Limits::default(),
+    let normal = CanonicalOptions {
+        limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash: &RandomState::new(),
     };
     let families = texts()
         .into_iter()
-        .filter_map(|(_, text)| normalize(&text, &normal).ok())
+        .filter_map(|(_, text)| canonicalize(&text, &normal).ok())
         // The store lets no family have the name of another's part.
         .filter(|families| {
             let named = |name: &str| families.iter().any(|family| *family.name == *name);
@@ -68,7 +68,7 @@ fn normal_texts() -> Vec<String> {
 /// All metrics of a text, each as a line, in one order. What is missing is
 /// made good as the schema has it.
 fn metrics(text: &str) -> Vec<String> {
-    let families = Families::parse(text, Format::Text, &Limits::default())
+    let families = Families::parse(text, InputFormat::Text, &TextLimits::default())
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
     let mut all = Vec::new();
     for family in families.iter() {
@@ -83,7 +83,7 @@ fn metrics(text: &str) -> Vec<String> {
 fn shown(name: &str, kind: Kind, help: Option<&str>, metric: &Metric<'_>) -> String {
     let mut value = metric.value.clone();
     match &mut value {
-        Value::Histogram {
+        MetricValue::Histogram {
             buckets,
             sum,
             count,
@@ -95,7 +95,7 @@ fn shown(name: &str, kind: Kind, help: Option<&str>, metric: &Metric<'_>) -> Str
                 buckets.push((f64::INFINITY, all));
             }
         }
-        Value::Summary { sum, count, .. } => {
+        MetricValue::Summary { sum, count, .. } => {
             sum.get_or_insert(0.0);
             *count = Some(count.map_or(0.0, |count| count as u64 as f64));
         }
@@ -103,7 +103,7 @@ fn shown(name: &str, kind: Kind, help: Option<&str>, metric: &Metric<'_>) -> Str
     }
     let labels = metric.labels_text();
     // The reference's two parsers differ in what `\"` is in a help.
-    let help = unescape_help(help.unwrap_or_default(), Format::Text).replace("\\\"", "\"");
+    let help = unescape_help(help.unwrap_or_default(), InputFormat::Text).replace("\\\"", "\"");
     let help = help.trim();
     // The reference writes no sign before a 0.
     let value = format!("{value:?}").replace("-0.0", "0.0");
@@ -117,7 +117,7 @@ fn the_reference_reads_our_messages_as_the_text_they_were() {
     let texts = normal_texts();
     let bodies: Vec<Vec<u8>> = texts
         .iter()
-        .map(|text| encode(text, &Natives::default(), Escaping::AllowUtf8))
+        .map(|text| encode(text, &NativeHistograms::default(), Escaping::AllowUtf8))
         .collect();
     let requests: Vec<_> = bodies.iter().map(|body| ("messages", &**body)).collect();
     let answers: Vec<Converted> = ask(&oracle, &requests);
@@ -135,12 +135,12 @@ fn the_references_messages_are_read_as_the_text_they_were() {
     // What is no part of a histogram, or only parts of one, the reference
     // makes into a whole one of zeroes.
     let whole = |text: &str| {
-        let families = Families::parse(text, Format::Text, &Limits::default());
+        let families = Families::parse(text, InputFormat::Text, &TextLimits::default());
         families.is_ok_and(|families| {
             families.iter().all(|family| {
                 let metrics = Metrics::of(&family);
                 let complete = |metric: &Metric<'_>| match &metric.value {
-                    Value::Histogram {
+                    MetricValue::Histogram {
                         sum,
                         count,
                         buckets,
@@ -150,10 +150,10 @@ fn the_references_messages_are_read_as_the_text_they_were() {
                         let mut counts = counts.map(|count| count.fract() == 0.0);
                         sum.is_some() && count.is_some() && counts.all(|whole| whole)
                     }
-                    Value::Summary { sum, count, .. } => sum.is_some() && count.is_some(),
+                    MetricValue::Summary { sum, count, .. } => sum.is_some() && count.is_some(),
                     _ => true,
                 };
-                metrics.strays == 0 && metrics.metrics.iter().all(complete)
+                metrics.unmatched == 0 && metrics.metrics.iter().all(complete)
             })
         })
     };
@@ -234,8 +234,9 @@ fn the_scraper_reads_native_histograms_as_they_were_pushed() {
     body.extend_from_slice(&family);
 
     let decoded = decode(&body, &LIMITS).expect("it is sound");
-    let natives: Vec<Native> = decoded.natives.iter().map(|it| it.native.clone()).collect();
-    let mut index = Natives::default();
+    let natives: Vec<NativeHistogram> =
+        decoded.natives.iter().map(|it| it.native.clone()).collect();
+    let mut index = NativeHistograms::default();
     index.add("n", &natives);
     let again = encode(&decoded.text, &index, Escaping::AllowUtf8);
     let answers: Vec<Converted> = ask(&oracle, &[("messages", &body), ("messages", &again)]);

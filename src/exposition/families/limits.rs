@@ -1,10 +1,10 @@
 //! What one sender's text may hold.
 
-use crate::exposition::parse::{self, Fault, Labels, Limit, Reason, Sample};
+use crate::exposition::parse::{self, Labels, LimitKind, LineError, ParseProblem, Sample};
 
 /// What one sender's text may hold. Without limits until told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TextLimits {
     /// Families that the text names, whether they have samples or not.
     pub families: usize,
     pub samples: usize,
@@ -18,9 +18,9 @@ pub struct Limits {
     pub text: usize,
 }
 
-impl Default for Limits {
+impl Default for TextLimits {
     fn default() -> Self {
-        Limits {
+        TextLimits {
             families: usize::MAX,
             samples: usize::MAX,
             labels: usize::MAX,
@@ -31,37 +31,37 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl TextLimits {
     /// Whether the sample alone keeps to them.
     pub(in crate::exposition) fn hold(
         &self,
         sample: &Sample<'_>,
         labels: &Labels<'_>,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<LineError>> {
         let at = |part: &str| parse::offset(sample.raw, part);
         if labels.len() > self.labels {
             let first_over = labels[self.labels].name;
             let at = at(first_over);
-            return Err(passed(at, Limit::LabelsPerSample, self.labels));
+            return Err(passed(at, LimitKind::LabelsPerSample, self.labels));
         }
         if sample.name.len() > self.label_value {
             let at = at(sample.name);
-            return Err(passed(at, Limit::LabelValueBytes, self.label_value));
+            return Err(passed(at, LimitKind::LabelValueBytes, self.label_value));
         }
         for label in labels {
             if label.name.len() > self.label_name {
                 let at = at(label.name);
-                return Err(passed(at, Limit::LabelNameBytes, self.label_name));
+                return Err(passed(at, LimitKind::LabelNameBytes, self.label_name));
             }
             if label.value.len() > self.label_value {
                 let at = at(label.value);
-                return Err(passed(at, Limit::LabelValueBytes, self.label_value));
+                return Err(passed(at, LimitKind::LabelValueBytes, self.label_value));
             }
         }
         Ok(())
     }
 }
 
-pub(super) fn passed(at: usize, limit: Limit, allowed: usize) -> Box<Fault> {
-    Fault::new(at, Reason::Limit { limit, allowed })
+pub(super) fn passed(at: usize, limit: LimitKind, allowed: usize) -> Box<LineError> {
+    LineError::new(at, ParseProblem::Limit { limit, allowed })
 }

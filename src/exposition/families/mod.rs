@@ -16,15 +16,18 @@ use std::hash::{BuildHasher, RandomState};
 use self::limits::passed;
 use self::seen::Seen;
 use super::Kind;
-use super::parse::{self, Entry, Fault, Format, Labels, Limit, ParseError, Parser, Reason, Sample};
+use super::parse::{
+    self, InputFormat, Labels, LimitKind, LineError, ParseError, ParseProblem, ParsedLine, Parser,
+    Sample,
+};
 
-pub use self::limits::Limits;
+pub use self::limits::TextLimits;
 
 /// The families of one text, in the order in which the text first names them.
 #[derive(Debug)]
 pub struct Families<'t> {
     text: &'t str,
-    format: Format,
+    format: InputFormat,
     heads: Vec<Head<'t>>,
     lines: Vec<Line>,
     unfit: Option<ParseError>,
@@ -58,7 +61,11 @@ struct Line {
 const END: u32 = u32::MAX;
 
 impl<'t> Families<'t> {
-    pub fn parse(text: &'t str, format: Format, limits: &Limits) -> Result<Self, ParseError> {
+    pub fn parse(
+        text: &'t str,
+        format: InputFormat,
+        limits: &TextLimits,
+    ) -> Result<Self, ParseError> {
         Self::parse_with(text, format, limits, &RandomState::new())
     }
 
@@ -66,13 +73,13 @@ impl<'t> Families<'t> {
     /// be keyed at random where senders are not to be trusted.
     pub fn parse_with(
         text: &'t str,
-        format: Format,
-        limits: &Limits,
+        format: InputFormat,
+        limits: &TextLimits,
         hash: &impl BuildHasher,
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
         if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(&passed(0, Limit::TextBytes, u32::MAX as usize)));
+            return Err(parser.error(&passed(0, LimitKind::TextBytes, u32::MAX as usize)));
         }
         let mut grouping = Grouping {
             families: Families {
@@ -109,7 +116,7 @@ impl<'t> Families<'t> {
 
     /// Why the text cannot be passed on as it is, though its families can be
     /// read: one of the reference's two readers would refuse it.
-    pub fn unfit_as_it_is(&self) -> Option<&ParseError> {
+    pub fn verbatim_problem(&self) -> Option<&ParseError> {
         self.unfit.as_ref()
     }
 
@@ -210,48 +217,48 @@ struct Grouping<'t, 'a, H> {
     /// family's head came between.
     last: Option<(&'t str, usize, Part)>,
     seen: Seen<'a, H>,
-    limits: &'a Limits,
+    limits: &'a TextLimits,
 }
 
 impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
     fn take(
         &mut self,
-        entry: &Entry<'t>,
+        entry: &ParsedLine<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<LineError>> {
         match *entry {
-            Entry::Sample(ref sample) => return self.sample(sample, labels, parser),
-            Entry::Eof => {}
-            Entry::Help { name, help } => {
+            ParsedLine::Sample(ref sample) => return self.sample(sample, labels, parser),
+            ParsedLine::Eof => {}
+            ParsedLine::Help { name, help } => {
                 // In text, an empty help is none, however often it comes.
-                let counts = self.families.format == Format::OpenMetrics || !help.is_empty();
+                let counts = self.families.format == InputFormat::OpenMetrics || !help.is_empty();
                 let head = self.head(name);
                 if counts && head.help.replace(help).is_some() {
                     let family = head.name.to_owned();
-                    return Err(at_start(Reason::SecondHelp { family }));
+                    return Err(at_start(ParseProblem::SecondHelp { family }));
                 }
             }
-            Entry::Type { name, kind } => {
+            ParsedLine::Type { name, kind } => {
                 let head = self.head(name);
                 if head.kind.is_some() {
                     let family = head.name.to_owned();
                     return Err(at_start(if head.samples > 0 {
-                        Reason::TypeAfterSamples { family }
+                        ParseProblem::TypeAfterSamples { family }
                     } else {
-                        Reason::SecondType { family }
+                        ParseProblem::SecondType { family }
                     }));
                 }
                 head.kind = Some(kind);
             }
-            Entry::Unit { name, unit } => {
+            ParsedLine::Unit { name, unit } => {
                 let head = self.head(name);
                 if head.unit.replace(unit).is_some() {
                     let family = head.name.to_owned();
-                    return Err(at_start(Reason::SecondUnit { family }));
+                    return Err(at_start(ParseProblem::SecondUnit { family }));
                 }
             }
-            Entry::Incomplete { expected, at } => {
+            ParsedLine::Incomplete { expected, at } => {
                 let unfit = &mut self.families.unfit;
                 unfit.get_or_insert_with(|| parser.incomplete(expected, at));
             }
@@ -261,10 +268,10 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
     }
 
     /// Whether the family that was named last is one too many.
-    fn count_families(&self) -> Result<(), Box<Fault>> {
+    fn count_families(&self) -> Result<(), Box<LineError>> {
         let most = self.limits.families;
         if self.families.heads.len() > most {
-            return Err(passed(0, Limit::FamiliesPerText, most));
+            return Err(passed(0, LimitKind::FamiliesPerText, most));
         }
         Ok(())
     }
@@ -308,7 +315,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         sample: &Sample<'t>,
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<LineError>> {
         self.limits.hold(sample, labels)?;
         let (family, part) = match self.last {
             Some((name, family, part)) if name == sample.name => (family, part),
@@ -327,7 +334,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         let lines = &mut self.families.lines;
         let index = lines.len();
         if index >= self.limits.samples {
-            return Err(passed(0, Limit::SamplesPerText, self.limits.samples));
+            return Err(passed(0, LimitKind::SamplesPerText, self.limits.samples));
         }
         // A text below 4 GiB has fewer lines than 32 bits count.
         let index = index as u32;
@@ -357,7 +364,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         });
         match before {
             None => Ok(()),
-            Some(first) => Err(at_start(Reason::DuplicateSeries {
+            Some(first) => Err(at_start(ParseProblem::DuplicateSeries {
                 first_line: self.families.lines[first as usize].number as usize,
             })),
         }
@@ -365,8 +372,8 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
 }
 
 /// What a sample of that suffix is to a family of that kind, if anything.
-pub(super) fn part(format: Format, kind: Kind, suffix: &str) -> Option<Part> {
-    let open_metrics = format == Format::OpenMetrics;
+pub(super) fn part(format: InputFormat, kind: Kind, suffix: &str) -> Option<Part> {
+    let open_metrics = format == InputFormat::OpenMetrics;
     match (kind, suffix) {
         (Kind::Histogram, "_bucket") => Some(Part::Value),
         (Kind::Histogram | Kind::Summary, "_count") => Some(Part::Count),
@@ -389,7 +396,7 @@ fn fits(
     part: Part,
     sample: &Sample<'_>,
     labels: &Labels<'_>,
-) -> Result<(), Box<Fault>> {
+) -> Result<(), Box<LineError>> {
     let Some((label, expected)) = parts_label(kind) else {
         return Ok(());
     };
@@ -403,9 +410,9 @@ fn fits(
             sample.value_text.to_owned(),
         ),
     };
-    Err(Fault::new(
+    Err(LineError::new(
         parse::offset(sample.raw, at),
-        Reason::unexpected(expected, found),
+        ParseProblem::unexpected(expected, found),
     ))
 }
 
@@ -445,6 +452,6 @@ pub(super) fn misfit<'t>(
     (counts && value < 0.0).then_some(Misfit::Count)
 }
 
-fn at_start(reason: Reason) -> Box<Fault> {
-    Fault::new(0, reason)
+fn at_start(reason: ParseProblem) -> Box<LineError> {
+    LineError::new(0, reason)
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Families<'_>, ParseError> {
-    Families::parse(text, Format::Text, &Limits::default())
+    Families::parse(text, InputFormat::Text, &TextLimits::default())
 }
 
 /// The families in short: `name kind: lines`.
@@ -58,7 +58,8 @@ fn open_metrics_folds_its_own_suffixes() {
     let text = "# TYPE c counter\nc_total 1\nc_created 1\n# TYPE i info\ni_info 1\n\
                 # TYPE g gaugehistogram\ng_bucket{le=\"1\"} 1\ng_gsum -1\ng_gcount 1\n\
                 # TYPE u_seconds gauge\n# UNIT u_seconds seconds\nu_seconds 1\n# EOF\n";
-    let families = Families::parse(text, Format::OpenMetrics, &Limits::default()).expect("valid");
+    let families =
+        Families::parse(text, InputFormat::OpenMetrics, &TextLimits::default()).expect("valid");
     assert_eq!(
         outline(&families),
         [
@@ -135,13 +136,16 @@ fn hashes_that_collide_cost_no_series() {
     let hash = std::hash::BuildHasherDefault::<Same>::default();
     let mut text: String = (0..200).map(|n| format!("m{{n=\"{n}\"}} 1\n")).collect();
     let parse = |text: &str| {
-        Families::parse_with(text, Format::Text, &Limits::default(), &hash)
+        Families::parse_with(text, InputFormat::Text, &TextLimits::default(), &hash)
             .map(|families| families.samples())
     };
     assert_eq!(parse(&text), Ok(200));
     text.push_str("m{n=\"7\"} 1\n");
     let error = parse(&text).expect_err("a series twice");
-    assert_eq!(error.reason, Reason::DuplicateSeries { first_line: 8 });
+    assert_eq!(
+        error.reason,
+        ParseProblem::DuplicateSeries { first_line: 8 }
+    );
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn bounds_and_quantiles_are_numbers_and_counts_are_not_negative() {
 
 #[test]
 fn each_limit_is_named_where_it_is_passed() {
-    let limits = Limits {
+    let limits = TextLimits {
         families: 3,
         samples: 2,
         text: usize::MAX,
@@ -201,8 +205,8 @@ fn each_limit_is_named_where_it_is_passed() {
             "line 1, column 1: expected at most 4 bytes in a label value (exposition.max_label_length), found more",
         ),
     ] {
-        let error = Families::parse(text, Format::Text, &limits).expect_err(text);
+        let error = Families::parse(text, InputFormat::Text, &limits).expect_err(text);
         assert_eq!(error.to_string(), expected);
     }
-    assert!(Families::parse("abcd{bcd=\"1234\"} 1\nb 1\n", Format::Text, &limits).is_ok());
+    assert!(Families::parse("abcd{bcd=\"1234\"} 1\nb 1\n", InputFormat::Text, &limits).is_ok());
 }

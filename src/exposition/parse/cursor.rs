@@ -2,13 +2,13 @@
 
 use memchr::memchr2;
 
-use super::error::{Fault, Reason};
-use super::{Format, number};
+use super::error::{LineError, ParseProblem};
+use super::{InputFormat, number};
 
 #[derive(Debug)]
 pub(super) struct Cursor<'t> {
     pub(super) line: &'t str,
-    pub(super) format: Format,
+    pub(super) format: InputFormat,
     /// In bytes, and always on the edge of a character.
     pub(super) at: usize,
 }
@@ -77,7 +77,7 @@ const fn zeros(word: u64) -> u64 {
 pub(super) const SHOWN: usize = 40;
 
 impl<'t> Cursor<'t> {
-    pub(super) fn new(line: &'t str, format: Format) -> Self {
+    pub(super) fn new(line: &'t str, format: InputFormat) -> Self {
         Cursor {
             line,
             format,
@@ -101,7 +101,7 @@ impl<'t> Cursor<'t> {
     /// Steps over blanks, where the format has any to ignore.
     #[inline]
     pub(super) fn blanks(&mut self) {
-        if self.format == Format::Text {
+        if self.format == InputFormat::Text {
             while let Some(b' ' | b'\t') = self.peek() {
                 self.at += 1;
             }
@@ -140,7 +140,7 @@ impl<'t> Cursor<'t> {
 
     /// What stands between the quote here and the next one, still escaped.
     #[inline]
-    pub(super) fn quoted(&mut self) -> Result<&'t str, Box<Fault>> {
+    pub(super) fn quoted(&mut self) -> Result<&'t str, Box<LineError>> {
         let bytes = self.line.as_bytes();
         let start = self.at + 1;
         let mut at = start;
@@ -166,12 +166,18 @@ impl<'t> Cursor<'t> {
 
     /// A name in quotes. What it may hold is anything but nothing and NUL,
     /// where the scrape parser sees the text end.
-    pub(super) fn quoted_name(&mut self, expected: &'static str) -> Result<&'t str, Box<Fault>> {
+    pub(super) fn quoted_name(
+        &mut self,
+        expected: &'static str,
+    ) -> Result<&'t str, Box<LineError>> {
         let start = self.at;
         let name = self.quoted()?;
         if name.is_empty() || name.contains('\0') {
             let found = if name.is_empty() { "\"\"" } else { "NUL in it" };
-            return Err(Fault::new(start, Reason::unexpected(expected, found)));
+            return Err(LineError::new(
+                start,
+                ParseProblem::unexpected(expected, found),
+            ));
         }
         Ok(name)
     }
@@ -180,7 +186,8 @@ impl<'t> Cursor<'t> {
     #[inline]
     pub(super) fn token(&mut self) -> &'t str {
         let rest = &self.line.as_bytes()[self.at..];
-        let blank = |byte: &u8| *byte == b' ' || (*byte == b'\t' && self.format == Format::Text);
+        let blank =
+            |byte: &u8| *byte == b' ' || (*byte == b'\t' && self.format == InputFormat::Text);
         let length = rest.iter().position(blank).unwrap_or(rest.len());
         let start = self.at;
         self.at += length;
@@ -189,10 +196,10 @@ impl<'t> Cursor<'t> {
 
     /// The blanks and the number of a value.
     #[inline]
-    pub(super) fn value(&mut self) -> Result<(f64, &'t str), Box<Fault>> {
+    pub(super) fn value(&mut self) -> Result<(f64, &'t str), Box<LineError>> {
         match self.format {
-            Format::Text => self.blanks(),
-            Format::OpenMetrics => self.one_blank("a blank and the value")?,
+            InputFormat::Text => self.blanks(),
+            InputFormat::OpenMetrics => self.one_blank("a blank and the value")?,
         }
         let start = self.at;
         let text = self.token();
@@ -205,7 +212,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    pub(super) fn one_blank(&mut self, expected: &'static str) -> Result<(), Box<Fault>> {
+    pub(super) fn one_blank(&mut self, expected: &'static str) -> Result<(), Box<LineError>> {
         if self.skip(b' ') {
             Ok(())
         } else {
@@ -215,7 +222,7 @@ impl<'t> Cursor<'t> {
 
     /// The character here is not what it should be.
     #[cold]
-    pub(super) fn unexpected(&self, expected: &'static str) -> Box<Fault> {
+    pub(super) fn unexpected(&self, expected: &'static str) -> Box<LineError> {
         let found = match self.rest().chars().next() {
             None => "the end of the line".to_owned(),
             Some(' ') => "a blank".to_owned(),
@@ -225,12 +232,12 @@ impl<'t> Cursor<'t> {
             Some('"') => "'\"'".to_owned(),
             Some(other) => format!("{other:?}"),
         };
-        Fault::new(self.at, Reason::unexpected(expected, found))
+        LineError::new(self.at, ParseProblem::unexpected(expected, found))
     }
 
     /// The token here is not what it should be.
     #[cold]
-    pub(super) fn unexpected_token(&self, expected: &'static str) -> Box<Fault> {
+    pub(super) fn unexpected_token(&self, expected: &'static str) -> Box<LineError> {
         let token = self.rest().split([' ', '\t']).next().unwrap_or_default();
         if token.is_empty() {
             return self.unexpected(expected);
@@ -239,6 +246,9 @@ impl<'t> Cursor<'t> {
         if shown.len() < token.len() {
             shown.push('…');
         }
-        Fault::new(self.at, Reason::unexpected(expected, format!("{shown:?}")))
+        LineError::new(
+            self.at,
+            ParseProblem::unexpected(expected, format!("{shown:?}")),
+        )
     }
 }

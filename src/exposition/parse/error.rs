@@ -9,7 +9,7 @@ pub struct ParseError {
     pub line: usize,
     /// In characters from 1; one past the last where more was expected.
     pub column: usize,
-    pub reason: Reason,
+    pub reason: ParseProblem,
 }
 
 impl std::error::Error for ParseError {}
@@ -27,7 +27,7 @@ impl fmt::Display for ParseError {
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+pub enum ParseProblem {
     Unexpected {
         expected: &'static str,
         found: String,
@@ -59,7 +59,7 @@ pub enum Reason {
         found: String,
     },
     Limit {
-        limit: Limit,
+        limit: LimitKind,
         allowed: usize,
     },
     /// The labels that are put on its samples make the text too long.
@@ -69,54 +69,54 @@ pub enum Reason {
     },
 }
 
-impl Reason {
+impl ParseProblem {
     pub(in crate::exposition) fn unexpected(
         expected: &'static str,
         found: impl Into<String>,
     ) -> Self {
-        Reason::Unexpected {
+        ParseProblem::Unexpected {
             expected,
             found: found.into(),
         }
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for ParseProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Unexpected { expected, found } => {
+            ParseProblem::Unexpected { expected, found } => {
                 write!(f, "expected {expected}, found {found}")
             }
-            Reason::CarriageReturn => {
+            ParseProblem::CarriageReturn => {
                 f.write_str("expected the line to end in LF, found CR LF: write \"\\n\" alone")
             }
-            Reason::DuplicateLabel { name } => {
+            ParseProblem::DuplicateLabel { name } => {
                 write!(f, "expected each label once, found a second {name:?}")
             }
-            Reason::DuplicateSeries { first_line } => write!(
+            ParseProblem::DuplicateSeries { first_line } => write!(
                 f,
                 "expected each series once, found that of line {first_line} again"
             ),
-            Reason::SecondHelp { family } => {
+            ParseProblem::SecondHelp { family } => {
                 write!(f, "expected one HELP for {family:?}, found a second")
             }
-            Reason::SecondType { family } => {
+            ParseProblem::SecondType { family } => {
                 write!(f, "expected one TYPE for {family:?}, found a second")
             }
-            Reason::SecondUnit { family } => {
+            ParseProblem::SecondUnit { family } => {
                 write!(f, "expected one UNIT for {family:?}, found a second")
             }
-            Reason::TypeAfterSamples { family } => write!(
+            ParseProblem::TypeAfterSamples { family } => write!(
                 f,
                 "expected the TYPE of {family:?} before its samples, found it after"
             ),
-            Reason::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
-            Reason::TooLong { bytes, allowed } => write!(
+            ParseProblem::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
+            ParseProblem::TooLong { bytes, allowed } => write!(
                 f,
                 "expected at most {allowed} bytes of text with the labels put on its samples \
                  (exposition.max_text), found {bytes}"
             ),
-            Reason::Limit { limit, allowed } => {
+            ParseProblem::Limit { limit, allowed } => {
                 let noun = limit.noun(*allowed == 1);
                 write!(f, "expected at most {allowed} {noun}")?;
                 if let Some(setting) = limit.setting() {
@@ -130,7 +130,7 @@ impl fmt::Display for Reason {
 
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum LimitKind {
     /// Bytes of one text: what a 32-bit offset reaches.
     TextBytes,
     FamiliesPerText,
@@ -140,49 +140,51 @@ pub enum Limit {
     LabelValueBytes,
 }
 
-impl Limit {
+impl LimitKind {
     /// The setting that holds it.
     fn setting(self) -> Option<&'static str> {
         match self {
-            Limit::TextBytes => None,
-            Limit::FamiliesPerText => Some("exposition.max_families"),
-            Limit::SamplesPerText => Some("exposition.max_samples"),
-            Limit::LabelsPerSample => Some("exposition.max_labels"),
-            Limit::LabelNameBytes | Limit::LabelValueBytes => Some("exposition.max_label_length"),
+            LimitKind::TextBytes => None,
+            LimitKind::FamiliesPerText => Some("exposition.max_families"),
+            LimitKind::SamplesPerText => Some("exposition.max_samples"),
+            LimitKind::LabelsPerSample => Some("exposition.max_labels"),
+            LimitKind::LabelNameBytes | LimitKind::LabelValueBytes => {
+                Some("exposition.max_label_length")
+            }
         }
     }
 
     /// What is counted, for a message.
     fn noun(self, one: bool) -> &'static str {
         match self {
-            Limit::TextBytes if one => "byte in a text",
-            Limit::TextBytes => "bytes in a text",
-            Limit::FamiliesPerText if one => "family in a text",
-            Limit::FamiliesPerText => "families in a text",
-            Limit::SamplesPerText if one => "sample in a text",
-            Limit::SamplesPerText => "samples in a text",
-            Limit::LabelsPerSample if one => "label on a sample",
-            Limit::LabelsPerSample => "labels on a sample",
-            Limit::LabelNameBytes if one => "byte in a label name",
-            Limit::LabelNameBytes => "bytes in a label name",
-            Limit::LabelValueBytes if one => "byte in a label value",
-            Limit::LabelValueBytes => "bytes in a label value",
+            LimitKind::TextBytes if one => "byte in a text",
+            LimitKind::TextBytes => "bytes in a text",
+            LimitKind::FamiliesPerText if one => "family in a text",
+            LimitKind::FamiliesPerText => "families in a text",
+            LimitKind::SamplesPerText if one => "sample in a text",
+            LimitKind::SamplesPerText => "samples in a text",
+            LimitKind::LabelsPerSample if one => "label on a sample",
+            LimitKind::LabelsPerSample => "labels on a sample",
+            LimitKind::LabelNameBytes if one => "byte in a label name",
+            LimitKind::LabelNameBytes => "bytes in a label name",
+            LimitKind::LabelValueBytes if one => "byte in a label value",
+            LimitKind::LabelValueBytes => "bytes in a label value",
         }
     }
 }
 
-/// A [`Reason`] and how many bytes into the line it lies. It is passed in a
+/// A [`ParseProblem`] and how many bytes into the line it lies. It is passed in a
 /// box, which keeps the results that carry none in registers.
 #[derive(Debug)]
-pub(in crate::exposition) struct Fault {
+pub(in crate::exposition) struct LineError {
     at: usize,
-    reason: Reason,
+    reason: ParseProblem,
 }
 
-impl Fault {
+impl LineError {
     #[cold]
-    pub(in crate::exposition) fn new(at: usize, reason: Reason) -> Box<Self> {
-        Box::new(Fault { at, reason })
+    pub(in crate::exposition) fn new(at: usize, reason: ParseProblem) -> Box<Self> {
+        Box::new(LineError { at, reason })
     }
 
     /// Finds the column, which nobody counts while nothing is wrong.
@@ -199,14 +201,14 @@ impl Fault {
 impl From<&ParseError> for crate::reason::Reason {
     fn from(fault: &ParseError) -> Self {
         match fault.reason {
-            Reason::TooLong { .. }
-            | Reason::Limit {
-                limit: Limit::TextBytes,
+            ParseProblem::TooLong { .. }
+            | ParseProblem::Limit {
+                limit: LimitKind::TextBytes,
                 ..
             } => Self::TooLarge,
-            Reason::Limit { .. } => Self::TooManySamples,
-            Reason::DuplicateSeries { .. } => Self::DuplicateSeries,
-            Reason::Timestamp { .. } => Self::Timestamp,
+            ParseProblem::Limit { .. } => Self::TooManySamples,
+            ParseProblem::DuplicateSeries { .. } => Self::DuplicateSeries,
+            ParseProblem::Timestamp { .. } => Self::Timestamp,
             _ => Self::InvalidText,
         }
     }

@@ -16,8 +16,8 @@ pub fn unescape(escaped: &str) -> Cow<'_, str> {
 
 /// What an escaped help means. `\"` keeps its backslash in text, where the
 /// scrape parser leaves it, and loses it in OpenMetrics.
-pub fn unescape_help(escaped: &str, format: super::Format) -> Cow<'_, str> {
-    unescaped(escaped, format == super::Format::OpenMetrics)
+pub fn unescape_help(escaped: &str, format: super::InputFormat) -> Cow<'_, str> {
+    unescaped(escaped, format == super::InputFormat::OpenMetrics)
 }
 
 fn unescaped(escaped: &str, quotes: bool) -> Cow<'_, str> {
@@ -56,7 +56,7 @@ pub(super) fn bad_escape(escaped: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
+    use super::super::InputFormat;
     use super::*;
 
     #[test]
@@ -65,8 +65,8 @@ mod tests {
         assert_eq!(unescape(r#"a\\b\"c\nd"#), "a\\b\"c\nd");
         assert_eq!(unescape(r"\\n"), r"\n");
         assert_eq!(unescape(r"\x\"), r"\x\");
-        assert_eq!(unescape_help(r#"\"\n"#, Format::Text), "\\\"\n");
-        assert_eq!(unescape_help(r#"\"\n"#, Format::OpenMetrics), "\"\n");
+        assert_eq!(unescape_help(r#"\"\n"#, InputFormat::Text), "\\\"\n");
+        assert_eq!(unescape_help(r#"\"\n"#, InputFormat::OpenMetrics), "\"\n");
     }
 
     #[test]

@@ -1,24 +1,24 @@
 //! Lines that begin with `#`: what heads a family, and comments.
 
 use super::cursor::{Cursor, SHOWN};
-use super::error::{Fault, Reason};
+use super::error::{LineError, ParseProblem};
 use super::escape::bad_escape;
-use super::{Entry, Format};
+use super::{InputFormat, ParsedLine};
 use crate::exposition::Kind;
 
 const KINDS: &str = "\"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone";
 
 impl<'t> Cursor<'t> {
     /// The line from its `#` on. `None`: a comment.
-    pub(super) fn head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
+    pub(super) fn head(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         self.at += 1;
         match self.format {
-            Format::Text => self.text_head(),
-            Format::OpenMetrics => self.open_metrics_head().map(Some),
+            InputFormat::Text => self.text_head(),
+            InputFormat::OpenMetrics => self.open_metrics_head().map(Some),
         }
     }
 
-    fn text_head(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
+    fn text_head(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         let start = self.at;
         self.blanks();
         // Without a blank, the scrape parser sees a comment.
@@ -47,20 +47,20 @@ impl<'t> Cursor<'t> {
         }
         self.at += 1;
         match Kind::of_text(self.rest()) {
-            Some(kind) => Ok(Some(Entry::Type { name, kind })),
+            Some(kind) => Ok(Some(ParsedLine::Type { name, kind })),
             None => Err(self.unexpected_rest(KINDS)),
         }
     }
 
-    fn incomplete(&self, expected: &'static str, is_comment: bool) -> Option<Entry<'t>> {
+    fn incomplete(&self, expected: &'static str, is_comment: bool) -> Option<ParsedLine<'t>> {
         let at = self.line.len();
-        (!is_comment).then_some(Entry::Incomplete { expected, at })
+        (!is_comment).then_some(ParsedLine::Incomplete { expected, at })
     }
 
-    fn open_metrics_head(&mut self) -> Result<Entry<'t>, Box<Fault>> {
+    fn open_metrics_head(&mut self) -> Result<ParsedLine<'t>, Box<LineError>> {
         const WORDS: &str = "\"# HELP\", \"# TYPE\", \"# UNIT\" or \"# EOF\"";
         if self.line == "# EOF" {
-            return Ok(Entry::Eof);
+            return Ok(ParsedLine::Eof);
         }
         self.one_blank(WORDS)?;
         let start = self.at;
@@ -75,7 +75,7 @@ impl<'t> Cursor<'t> {
         match word {
             "HELP" => self.help(name),
             "TYPE" => Kind::of_open_metrics(self.rest())
-                .map(|kind| Entry::Type { name, kind })
+                .map(|kind| ParsedLine::Type { name, kind })
                 .ok_or_else(|| {
                     self.unexpected_rest(
                         "\"counter\", \"gauge\", \"histogram\", \"gaugehistogram\", \"summary\", \
@@ -86,7 +86,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn head_name(&mut self) -> Result<&'t str, Box<Fault>> {
+    fn head_name(&mut self) -> Result<&'t str, Box<LineError>> {
         match self.metric_name() {
             Some(name) => Ok(name),
             None if self.peek() == Some(b'"') => self.quoted_name("a metric name"),
@@ -94,27 +94,27 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn help(&mut self, name: &'t str) -> Result<Entry<'t>, Box<Fault>> {
+    fn help(&mut self, name: &'t str) -> Result<ParsedLine<'t>, Box<LineError>> {
         let help = self.rest();
         if let Some(at) = bad_escape(help.as_bytes()) {
             self.at += at;
             return Err(self.unexpected(r#"\\, \" or \n, the only escapes"#));
         }
-        Ok(Entry::Help { name, help })
+        Ok(ParsedLine::Help { name, help })
     }
 
-    fn unit(&mut self, name: &'t str) -> Result<Entry<'t>, Box<Fault>> {
+    fn unit(&mut self, name: &'t str) -> Result<ParsedLine<'t>, Box<LineError>> {
         let unit = self.rest();
         let stem = name.strip_suffix(unit);
         if unit.is_empty() || stem.is_some_and(|stem| stem.ends_with('_')) {
-            return Ok(Entry::Unit { name, unit });
+            return Ok(ParsedLine::Unit { name, unit });
         }
         Err(self.unexpected_rest("a unit that the metric's name ends in, after a '_'"))
     }
 
     /// NUL is where the scrape parser takes some comments for the end of the
     /// text, which would lose what follows without a word.
-    fn comment(&mut self) -> Result<Option<Entry<'t>>, Box<Fault>> {
+    fn comment(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         match memchr::memchr(0, self.line.as_bytes()) {
             None => Ok(None),
             Some(at) => {
@@ -126,12 +126,15 @@ impl<'t> Cursor<'t> {
 
     /// The rest of the line is not what it should be.
     #[cold]
-    fn unexpected_rest(&self, expected: &'static str) -> Box<Fault> {
+    fn unexpected_rest(&self, expected: &'static str) -> Box<LineError> {
         let rest = self.rest();
         let shown: String = rest.chars().take(SHOWN).collect();
         if shown.is_empty() {
             return self.unexpected(expected);
         }
-        Fault::new(self.at, Reason::unexpected(expected, format!("{shown:?}")))
+        LineError::new(
+            self.at,
+            ParseProblem::unexpected(expected, format!("{shown:?}")),
+        )
     }
 }

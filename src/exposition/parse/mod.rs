@@ -22,16 +22,16 @@ use self::cursor::Cursor;
 use super::Kind;
 
 pub(super) use self::cursor::quote_or_backslash;
-pub(super) use self::error::Fault;
+pub(super) use self::error::LineError;
 pub(super) use self::number::float;
 
-pub use self::error::{Limit, ParseError, Reason};
+pub use self::error::{LimitKind, ParseError, ParseProblem};
 pub use self::escape::{unescape, unescape_help};
 pub use self::labels::{Label, Labels};
 
 /// Which text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum InputFormat {
     /// Text 0.0.4.
     Text,
     /// OpenMetrics 1.0, UTF-8 names included.
@@ -41,7 +41,7 @@ pub enum Format {
 /// One line that says something. Names are as they were written, without the
 /// quotes but still escaped; [`unescape`] tells what they mean.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Entry<'t> {
+pub enum ParsedLine<'t> {
     /// `help` is still escaped: see [`unescape_help`].
     Help {
         name: &'t str,
@@ -92,7 +92,7 @@ pub struct Timestamp<'t> {
 #[derive(Debug, Clone)]
 pub struct Parser<'t> {
     text: &'t str,
-    format: Format,
+    format: InputFormat,
     /// Where the next line begins.
     next: usize,
     /// The last line that was read, from 1.
@@ -102,7 +102,7 @@ pub struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
-    pub fn new(text: &'t str, format: Format) -> Self {
+    pub fn new(text: &'t str, format: InputFormat) -> Self {
         Parser {
             text,
             format,
@@ -116,7 +116,7 @@ impl<'t> Parser<'t> {
     /// The next entry, or `None` where the text ends. The labels of a sample
     /// are put into `labels`. After an error, it goes on with the next line.
     #[inline]
-    pub fn next(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, ParseError> {
+    pub fn next(&mut self, labels: &mut Labels<'t>) -> Result<Option<ParsedLine<'t>>, ParseError> {
         while self.advance() {
             match self.entry(labels) {
                 Ok(Some(entry)) => return Ok(Some(entry)),
@@ -124,11 +124,11 @@ impl<'t> Parser<'t> {
                 Err(fault) => return Err(self.error(&fault)),
             }
         }
-        if self.format == Format::OpenMetrics && !self.ended {
+        if self.format == InputFormat::OpenMetrics && !self.ended {
             self.ended = true;
-            return Err(self.error(&Fault::new(
+            return Err(self.error(&LineError::new(
                 self.line.len(),
-                Reason::unexpected("\"# EOF\"", "the end of the text"),
+                ParseProblem::unexpected("\"# EOF\"", "the end of the text"),
             )));
         }
         Ok(None)
@@ -139,11 +139,11 @@ impl<'t> Parser<'t> {
         self.number
     }
 
-    /// What an [`Entry::Incomplete`] on the line that was read last would be
+    /// What an [`ParsedLine::Incomplete`] on the line that was read last would be
     /// refused with.
     pub(super) fn incomplete(&self, expected: &'static str, at: usize) -> ParseError {
-        let reason = Reason::unexpected(expected, "the end of the line");
-        self.error(&Fault::new(at, reason))
+        let reason = ParseProblem::unexpected(expected, "the end of the line");
+        self.error(&LineError::new(at, reason))
     }
 
     /// Where that line begins in the text, in bytes.
@@ -152,7 +152,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The fault as an error on the line that was read last.
-    pub(super) fn error(&self, fault: &Fault) -> ParseError {
+    pub(super) fn error(&self, fault: &LineError) -> ParseError {
         fault.on(self.line, self.number.max(1))
     }
 
@@ -172,14 +172,17 @@ impl<'t> Parser<'t> {
 
     /// What the line says, if anything.
     #[inline]
-    fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<Entry<'t>>, Box<Fault>> {
+    fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         if self.line.ends_with('\r') {
-            return Err(Fault::new(self.line.len() - 1, Reason::CarriageReturn));
+            return Err(LineError::new(
+                self.line.len() - 1,
+                ParseProblem::CarriageReturn,
+            ));
         }
         if self.ended {
-            return Err(Fault::new(
+            return Err(LineError::new(
                 0,
-                Reason::unexpected("the end of the text after \"# EOF\"", "more"),
+                ParseProblem::unexpected("the end of the text after \"# EOF\"", "more"),
             ));
         }
         let mut cursor = Cursor::new(self.line, self.format);
@@ -187,11 +190,11 @@ impl<'t> Parser<'t> {
         match cursor.peek() {
             Some(b'#') => {
                 let entry = cursor.head()?;
-                self.ended = matches!(entry, Some(Entry::Eof));
+                self.ended = matches!(entry, Some(ParsedLine::Eof));
                 Ok(entry)
             }
-            None if self.format == Format::Text => Ok(None),
-            _ => cursor.sample(labels).map(|it| Some(Entry::Sample(it))),
+            None if self.format == InputFormat::Text => Ok(None),
+            _ => cursor.sample(labels).map(|it| Some(ParsedLine::Sample(it))),
         }
     }
 }
@@ -199,7 +202,7 @@ impl<'t> Parser<'t> {
 /// A line that was a sample, read once more.
 pub(super) fn sample<'t>(
     line: &'t str,
-    format: Format,
+    format: InputFormat,
     labels: &mut Labels<'t>,
 ) -> Option<Sample<'t>> {
     let mut cursor = Cursor::new(line, format);
@@ -210,13 +213,13 @@ pub(super) fn sample<'t>(
 /// The metric's name that a line begins with, without quotes.
 #[inline]
 pub(super) fn bare_name(line: &str) -> Option<&str> {
-    Cursor::new(line, Format::Text).metric_name()
+    Cursor::new(line, InputFormat::Text).metric_name()
 }
 
 /// The same of a label's name.
 #[inline]
 pub(super) fn bare_label(line: &str) -> Option<&str> {
-    Cursor::new(line, Format::Text).label_name()
+    Cursor::new(line, InputFormat::Text).label_name()
 }
 
 /// How many bytes into `line` its slice `part` begins.

@@ -1,8 +1,8 @@
 //! Lines that hold a sample.
 
 use super::cursor::Cursor;
-use super::error::{Fault, Reason};
-use super::{Format, Label, Labels, Sample, Timestamp, number};
+use super::error::{LineError, ParseProblem};
+use super::{InputFormat, Label, Labels, Sample, Timestamp, number};
 
 /// What stands before the `{` of an exemplar.
 const EXEMPLAR: &str = " # ";
@@ -10,7 +10,7 @@ const EXEMPLAR: &str = " # ";
 impl<'t> Cursor<'t> {
     /// The line from here as a sample, its labels put into `labels`.
     #[inline]
-    pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Box<Fault>> {
+    pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Box<LineError>> {
         labels.clear();
         let bare = self.metric_name();
         if bare.is_some() {
@@ -24,9 +24,9 @@ impl<'t> Cursor<'t> {
         let (value, value_text) = self.value()?;
         let timestamp = match self.format {
             _ if self.at == self.line.len() => None,
-            Format::Text => Some(self.milliseconds()?),
-            Format::OpenMetrics if self.rest().starts_with(" # {") => None,
-            Format::OpenMetrics => Some(self.seconds()?),
+            InputFormat::Text => Some(self.milliseconds()?),
+            InputFormat::OpenMetrics if self.rest().starts_with(" # {") => None,
+            InputFormat::OpenMetrics => Some(self.seconds()?),
         };
         let exemplar = if self.at < self.line.len() {
             Some(self.exemplar()?)
@@ -50,7 +50,7 @@ impl<'t> Cursor<'t> {
         &mut self,
         bare: Option<&'t str>,
         labels: &mut Labels<'t>,
-    ) -> Result<&'t str, Box<Fault>> {
+    ) -> Result<&'t str, Box<LineError>> {
         let mut name = bare;
         loop {
             self.blanks();
@@ -59,7 +59,7 @@ impl<'t> Cursor<'t> {
             }
             // In text the name comes first: `expfmt` reads labels before it
             // as if they belonged to the family of the line before.
-            let first = self.format == Format::OpenMetrics || labels.is_empty();
+            let first = self.format == InputFormat::OpenMetrics || labels.is_empty();
             if name.is_none() && self.peek() == Some(b'"') && first {
                 let start = self.at;
                 let quoted = self.quoted_name("a name")?;
@@ -74,7 +74,7 @@ impl<'t> Cursor<'t> {
                 }
                 self.at = start;
             }
-            if name.is_none() && self.format == Format::Text {
+            if name.is_none() && self.format == InputFormat::Text {
                 return Err(self.unexpected("the metric's name in quotes"));
             }
             self.pair(|label| labels.push(label))?;
@@ -88,9 +88,9 @@ impl<'t> Cursor<'t> {
             break;
         }
         if let Some(twice) = labels.repeated() {
-            return Err(Fault::new(
+            return Err(LineError::new(
                 super::offset(self.line, twice),
-                Reason::DuplicateLabel {
+                ParseProblem::DuplicateLabel {
                     name: twice.to_owned(),
                 },
             ));
@@ -101,7 +101,7 @@ impl<'t> Cursor<'t> {
     /// One label and its value, handed to `each`: a pair of texts that came
     /// back through memory would be waited for.
     #[inline]
-    fn pair(&mut self, each: impl FnOnce(Label<'t>)) -> Result<(), Box<Fault>> {
+    fn pair(&mut self, each: impl FnOnce(Label<'t>)) -> Result<(), Box<LineError>> {
         let start = self.at;
         let name = match self.label_name() {
             Some(name) => name,
@@ -126,7 +126,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// The timestamp after a value in text, which ends the line.
-    fn milliseconds(&mut self) -> Result<Timestamp<'t>, Box<Fault>> {
+    fn milliseconds(&mut self) -> Result<Timestamp<'t>, Box<LineError>> {
         let blank = self.at;
         self.blanks();
         if self.at == self.line.len() {
@@ -146,7 +146,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// The timestamp after a value in OpenMetrics.
-    fn seconds(&mut self) -> Result<Timestamp<'t>, Box<Fault>> {
+    fn seconds(&mut self) -> Result<Timestamp<'t>, Box<LineError>> {
         self.one_blank("a blank or the end of the line after the value")?;
         let start = self.at;
         let text = self.token();
@@ -158,7 +158,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// The exemplar that ends a line of OpenMetrics.
-    fn exemplar(&mut self) -> Result<&'t str, Box<Fault>> {
+    fn exemplar(&mut self) -> Result<&'t str, Box<LineError>> {
         if !self.rest().starts_with(" # {") {
             return Err(self.unexpected("\" # {\", an exemplar, or the end of the line"));
         }

@@ -5,13 +5,16 @@ use proptest::prelude::*;
 use super::*;
 
 /// All entries of a text, with the labels of samples, or the error.
-fn entries(text: &str, format: Format) -> Result<Vec<(Entry<'_>, Vec<Label<'_>>)>, ParseError> {
+fn entries(
+    text: &str,
+    format: InputFormat,
+) -> Result<Vec<(ParsedLine<'_>, Vec<Label<'_>>)>, ParseError> {
     let mut parser = Parser::new(text, format);
     let mut labels = Labels::new();
     let mut entries = Vec::new();
     while let Some(entry) = parser.next(&mut labels)? {
         let labels = match entry {
-            Entry::Sample(_) => labels.as_slice().to_vec(),
+            ParsedLine::Sample(_) => labels.as_slice().to_vec(),
             _ => Vec::new(),
         };
         entries.push((entry, labels));
@@ -19,18 +22,18 @@ fn entries(text: &str, format: Format) -> Result<Vec<(Entry<'_>, Vec<Label<'_>>)
     Ok(entries)
 }
 
-fn error(text: &str, format: Format) -> String {
+fn error(text: &str, format: InputFormat) -> String {
     entries(text, format).map_or_else(|error| error.to_string(), |it| format!("{it:?}"))
 }
 
 #[test]
 fn a_sample_is_read_in_place_with_its_parts_as_written() {
     let text = "  m{ a = \"x\\\"y\" , \"l b\"=\"\" , }\t+1.50 1795000000000";
-    let mut entries = entries(text, Format::Text).expect("valid");
+    let mut entries = entries(text, InputFormat::Text).expect("valid");
     let (entry, labels) = entries.remove(0);
     assert_eq!(
         entry,
-        Entry::Sample(Sample {
+        ParsedLine::Sample(Sample {
             name: "m",
             value: 1.5,
             value_text: "+1.50",
@@ -49,29 +52,32 @@ fn a_sample_is_read_in_place_with_its_parts_as_written() {
 #[test]
 fn open_metrics_gives_units_exemplars_and_its_end() {
     let text = "# UNIT m_s s\nm_s_total 1 2.5 # {id=\"x\"} 3 4\n{\"m.n\",a=\"b\"} 1\n# EOF\n";
-    let read = entries(text, Format::OpenMetrics).expect("valid");
+    let read = entries(text, InputFormat::OpenMetrics).expect("valid");
     let (name, unit) = ("m_s", "s");
-    assert_eq!(read[0].0, Entry::Unit { name, unit });
-    let Entry::Sample(sample) = read[1].0 else {
+    assert_eq!(read[0].0, ParsedLine::Unit { name, unit });
+    let ParsedLine::Sample(sample) = read[1].0 else {
         panic!("{read:?}")
     };
     assert_eq!(sample.exemplar, Some("{id=\"x\"} 3 4"));
     assert_eq!(sample.timestamp.map(|it| it.milliseconds), Some(2500));
-    let Entry::Sample(sample) = read[2].0 else {
+    let ParsedLine::Sample(sample) = read[2].0 else {
         panic!("{read:?}")
     };
     assert_eq!((sample.name, read[2].1.len()), ("m.n", 1));
-    assert_eq!(read[3].0, Entry::Eof);
+    assert_eq!(read[3].0, ParsedLine::Eof);
 }
 
 #[test]
 fn heads_and_comments_are_told_apart() {
     let text = "# TYPE a gauge\n# HELP  \"b.c\"\t x\\n\n# HELP a\n# EOF\n#\n# UNIT a b\n\n";
-    let read = entries(text, Format::Text).expect("valid");
+    let read = entries(text, InputFormat::Text).expect("valid");
     let read: Vec<_> = read.into_iter().map(|(entry, _)| entry).collect();
     let kind = Kind::Gauge;
     let (name, help) = ("b.c", "x\\n");
-    let expected = [Entry::Type { name: "a", kind }, Entry::Help { name, help }];
+    let expected = [
+        ParsedLine::Type { name: "a", kind },
+        ParsedLine::Help { name, help },
+    ];
     assert_eq!(read, expected);
 }
 
@@ -139,7 +145,7 @@ fn errors_say_where_and_what_was_expected() {
             "line 1, column 2: expected the metric's name in quotes, found 'a'",
         ),
     ] {
-        assert_eq!(error(text, Format::Text), expected, "{text:?}");
+        assert_eq!(error(text, InputFormat::Text), expected, "{text:?}");
     }
     for (text, expected) in [
         (
@@ -167,18 +173,18 @@ fn errors_say_where_and_what_was_expected() {
             "line 1, column 5: expected a timestamp in seconds, or an exemplar, found \"#\"",
         ),
     ] {
-        assert_eq!(error(text, Format::OpenMetrics), expected, "{text:?}");
+        assert_eq!(error(text, InputFormat::OpenMetrics), expected, "{text:?}");
     }
 }
 
 #[test]
 fn after_an_error_it_goes_on_with_the_next_line() {
-    let mut parser = Parser::new("m x\nm 1\n", Format::Text);
+    let mut parser = Parser::new("m x\nm 1\n", InputFormat::Text);
     let mut labels = Labels::new();
     assert!(parser.next(&mut labels).is_err());
     assert!(matches!(
         parser.next(&mut labels),
-        Ok(Some(Entry::Sample(_)))
+        Ok(Some(ParsedLine::Sample(_)))
     ));
     assert_eq!((parser.line(), parser.next(&mut labels)), (2, Ok(None)));
 }
@@ -237,10 +243,10 @@ fn named(name: &str, colons: bool) -> String {
     }
 }
 
-fn written(models: &[Model], format: Format) -> String {
+fn written(models: &[Model], format: InputFormat) -> String {
     let mut text = String::new();
     for model in models {
-        let blank = if model.blanks && format == Format::Text {
+        let blank = if model.blanks && format == InputFormat::Text {
             " \t"
         } else {
             ""
@@ -264,14 +270,14 @@ fn written(models: &[Model], format: Format) -> String {
         if let Some(milliseconds) = model.milliseconds {
             let seconds = f64::from(milliseconds) / 1000.0;
             match format {
-                Format::Text => write!(text, " {milliseconds}"),
-                Format::OpenMetrics => write!(text, " {seconds}"),
+                InputFormat::Text => write!(text, " {milliseconds}"),
+                InputFormat::OpenMetrics => write!(text, " {seconds}"),
             }
             .expect("a String");
         }
         text.push('\n');
     }
-    if format == Format::OpenMetrics {
+    if format == InputFormat::OpenMetrics {
         text.push_str("# EOF\n");
     }
     text
@@ -286,8 +292,8 @@ fn near(read: Option<i64>, meant: Option<u32>) -> bool {
     }
 }
 
-fn formats() -> impl Strategy<Value = Format> {
-    prop_oneof![Just(Format::Text), Just(Format::OpenMetrics)]
+fn formats() -> impl Strategy<Value = InputFormat> {
+    prop_oneof![Just(InputFormat::Text), Just(InputFormat::OpenMetrics)]
 }
 
 proptest! {
@@ -302,7 +308,7 @@ proptest! {
         let samples: Vec<_> = read
             .iter()
             .filter_map(|(entry, labels)| match entry {
-                Entry::Sample(sample) => Some((sample, labels)),
+                ParsedLine::Sample(sample) => Some((sample, labels)),
                 _ => None,
             })
             .collect();

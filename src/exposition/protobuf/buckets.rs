@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::error::Fault;
+use super::error::FieldError;
 use super::field::{histogram, span};
 use super::wire::{Reader, zigzag};
 use crate::exposition::number_text;
@@ -65,7 +65,7 @@ struct Side {
 }
 
 impl Read {
-    fn of(mut message: Reader<'_>) -> Result<Self, Box<Fault>> {
+    fn of(mut message: Reader<'_>) -> Result<Self, Box<FieldError>> {
         let mut read = Read::default();
         while let Some(field) = message.next()? {
             let side = match field.number {
@@ -159,7 +159,7 @@ impl Read {
     }
 }
 
-fn read_span(mut message: Reader<'_>) -> Result<(i64, u64), Box<Fault>> {
+fn read_span(mut message: Reader<'_>) -> Result<(i64, u64), Box<FieldError>> {
     let (mut offset, mut length) = (0, 0);
     while let Some(field) = message.next()? {
         match field.number {

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::error::{DecodeError, Fault, shown};
+use super::error::{DecodeError, FieldError, shown};
 use super::field::family;
 use super::lines::FamilyWriter;
 use super::metric_type;
 use super::wire::Reader;
-use crate::exposition::{FamilyText, Native, labels_of, labels_text};
+use crate::exposition::{FamilyText, NativeHistogram, labels_text, parse_labels};
 
 /// What one body may hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct DecodeLimits {
     pub families: usize,
     /// Bytes of the text. It can be far longer than the body: in text each
     /// bucket of a histogram has all of its labels.
@@ -37,7 +37,7 @@ pub struct Decoded {
 pub struct DecodedNative {
     /// As the text has it: escaped, without quotes.
     pub family: String,
-    pub native: Native,
+    pub native: NativeHistogram,
 }
 
 /// Reads a body to its end. Of a family that is there twice the last one
@@ -49,7 +49,7 @@ pub struct DecodedNative {
 /// no place for them.
 ///
 /// Uses memory for the body's size and the text's a few times over.
-pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
+pub fn decode(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let mut out = Output::new(limits.text);
     let mut messages = Reader::new(body, 0);
     let mut count = 0;
@@ -60,7 +60,7 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
                 "at most {} families (exposition.max_families)",
                 limits.families
             );
-            return Err(Fault::of_limit(messages.offset(), expected).of(None, None));
+            return Err(FieldError::of_limit(messages.offset(), expected).of(None, None));
         }
         let (message, start) = messages
             .delimited("the length of a family")
@@ -75,7 +75,7 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
 /// Gives the families of a body's text, once they are in normal form, their
 /// native histograms. `relabel` does to labels, without escapes and in any
 /// order, what was done to those of the samples.
-pub fn attach(
+pub fn attach_native_histograms(
     families: &mut [FamilyText],
     natives: Vec<DecodedNative>,
     mut relabel: impl FnMut(&mut Vec<(String, String)>),
@@ -89,12 +89,12 @@ pub fn attach(
         .map(|(place, family)| (Arc::clone(&family.name), place))
         .collect();
     for DecodedNative { family, native } in natives {
-        let labels = labels_of(&native.labels);
+        let labels = parse_labels(&native.labels);
         let (Some(place), Some(mut labels)) = (places.get(&*family), labels) else {
             continue;
         };
         relabel(&mut labels);
-        families[*place].natives.push(Native {
+        families[*place].natives.push(NativeHistogram {
             labels: labels_text(&labels).into(),
             ..native
         });
@@ -137,13 +137,13 @@ impl Output {
     }
 
     /// Whether the text is still short enough; `more` is about to be added.
-    pub(super) fn hold(&self, more: usize, offset: usize) -> Result<(), Box<Fault>> {
+    pub(super) fn hold(&self, more: usize, offset: usize) -> Result<(), Box<FieldError>> {
         if self.text.len() + more > self.limit {
             let expected = format!(
                 "metrics of at most {} bytes as text (exposition.max_text)",
                 self.limit
             );
-            return Err(Fault::of_limit(offset, expected));
+            return Err(FieldError::of_limit(offset, expected));
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Output {
                         self.families[*other].number,
                         shown(&taken)
                     );
-                    let fault = Fault::new(family.offset, expected, found);
+                    let fault = FieldError::new(family.offset, expected, found);
                     return Err(fault.of(Some(family.number), Some(name)));
                 }
             }
@@ -205,7 +205,7 @@ fn read_family<'b>(
     number: usize,
     name: &mut &'b str,
     out: &mut Output,
-) -> Result<(), Box<Fault>> {
+) -> Result<(), Box<FieldError>> {
     let offset = message.offset();
     let mut help = "";
     let mut kind = metric_type::COUNTER;
@@ -219,7 +219,7 @@ fn read_family<'b>(
                 kind = field.unsigned("a family's type")?;
                 if kind > metric_type::GAUGE_HISTOGRAM {
                     let expected = "a family's type from 0 to 5";
-                    return Err(Fault::new(field.offset, expected, kind.to_string()));
+                    return Err(FieldError::new(field.offset, expected, kind.to_string()));
                 }
             }
             family::METRIC => metrics += 1,
@@ -228,7 +228,7 @@ fn read_family<'b>(
     }
     if name.is_empty() || name.contains('\0') {
         let found = if name.is_empty() { "none" } else { "NUL in it" };
-        return Err(Fault::new(offset, "a family's name", found));
+        return Err(FieldError::new(offset, "a family's name", found));
     }
     let text = out.text.len();
     let natives = out.natives.len();

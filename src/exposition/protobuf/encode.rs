@@ -1,4 +1,4 @@
-//! Normal text and its native histograms become delimited messages.
+//! Canonical text and its native histograms become delimited messages.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,21 +6,22 @@ use std::collections::HashMap;
 use super::field::{bucket, family, histogram, label, metric, quantile, single, summary};
 use super::metric_type;
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
+use crate::exposition::canonical::is_plain_label;
 use crate::exposition::metric::Grouping;
-use crate::exposition::normal::is_plain_label;
 use crate::exposition::{
-    Entry, Escaping, Format, Kind, Labels, Metric, Native, Parser, Value, unescape, unescape_help,
+    Escaping, InputFormat, Kind, Labels, Metric, MetricValue, NativeHistogram, ParsedLine, Parser,
+    unescape, unescape_help,
 };
 
 /// Native histograms by family and labels.
 #[derive(Debug, Default)]
-pub struct Natives<'n> {
-    by_family: HashMap<&'n str, HashMap<&'n str, &'n Native>>,
+pub struct NativeHistograms<'n> {
+    by_family: HashMap<&'n str, HashMap<&'n str, &'n NativeHistogram>>,
 }
 
-impl<'n> Natives<'n> {
+impl<'n> NativeHistograms<'n> {
     /// Adds those of a family, whose name is as normal text has it: escaped.
-    pub fn add(&mut self, family: &'n str, natives: &'n [Native]) {
+    pub fn add(&mut self, family: &'n str, natives: &'n [NativeHistogram]) {
         let family = self.by_family.entry(family).or_default();
         family.extend(natives.iter().map(|native| (&*native.labels, native)));
     }
@@ -31,11 +32,11 @@ impl<'n> Natives<'n> {
 /// place of the classic one.
 ///
 /// What the schema has no place for: samples that are no part of a histogram
-/// or summary are left out ([`Metrics::strays`](crate::exposition::Metrics)),
+/// or summary are left out ([`Metrics::unmatched`](crate::exposition::Metrics)),
 /// and a summary's count loses its fraction. A sum that is not there reads as
 /// 0, and a count as that of the highest bucket. Lines that are no normal text
 /// are passed over.
-pub fn encode(text: &str, natives: &Natives<'_>, escaping: Escaping) -> Vec<u8> {
+pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) -> Vec<u8> {
     let mut writer = Writer {
         out: Vec::with_capacity(text.len() / 2),
         natives,
@@ -45,20 +46,20 @@ pub fn encode(text: &str, natives: &Natives<'_>, escaping: Escaping) -> Vec<u8> 
         value: Vec::new(),
         part: Vec::new(),
     };
-    let mut parser = Parser::new(text, Format::Text);
+    let mut parser = Parser::new(text, InputFormat::Text);
     let mut labels = Labels::new();
     let mut open: Option<(&str, Kind, Option<&str>, Grouping<'_, '_>)> = None;
     let mut help = None;
     loop {
         match parser.next(&mut labels) {
-            Ok(Some(Entry::Help { name, help: text })) => help = Some((name, text)),
-            Ok(Some(Entry::Type { name, kind })) => {
+            Ok(Some(ParsedLine::Help { name, help: text })) => help = Some((name, text)),
+            Ok(Some(ParsedLine::Type { name, kind })) => {
                 writer.close(open.take());
                 let help = help.take().filter(|(of, _)| *of == name);
                 let help = help.map(|(_, text)| text);
                 open = Some((name, kind, help, Grouping::new(name, kind)));
             }
-            Ok(Some(Entry::Sample(sample))) => {
+            Ok(Some(ParsedLine::Sample(sample))) => {
                 if let Some((name, kind, _, grouping)) = &mut open {
                     // No other untyped family has samples of longer names.
                     if *kind == Kind::Untyped && sample.name != *name {
@@ -80,7 +81,7 @@ pub fn encode(text: &str, natives: &Natives<'_>, escaping: Escaping) -> Vec<u8> 
 /// be put into another once its length is known.
 struct Writer<'n> {
     out: Vec<u8>,
-    natives: &'n Natives<'n>,
+    natives: &'n NativeHistograms<'n>,
     escaping: Escaping,
     family: Vec<u8>,
     metric: Vec<u8>,
@@ -113,7 +114,7 @@ impl Writer<'_> {
         // A type holds for all of a family. Prometheus 2 keeps nothing of a gauge
         // histogram without a native part, so one of these makes the others
         // ordinary ones.
-        let is_gauge = |native: &Native| native.gauge && !native.histogram.is_empty();
+        let is_gauge = |native: &NativeHistogram| native.gauge && !native.histogram.is_empty();
         let gauges =
             natives.is_some() && metrics.iter().all(|it| native_of(it).is_some_and(is_gauge));
         let number = if gauges {
@@ -137,23 +138,23 @@ impl Writer<'_> {
         let shown = self.escaping.metric(&meant);
         put_bytes(&mut self.family, family::NAME, shown.as_bytes());
         if let Some(help) = help {
-            let help = unescape_help(help, Format::Text);
+            let help = unescape_help(help, InputFormat::Text);
             put_bytes(&mut self.family, family::HELP, help.as_bytes());
         }
         put_unsigned(&mut self.family, family::TYPE, number);
     }
 
-    fn metric(&mut self, metric: &Metric<'_>, native: Option<&Native>) {
+    fn metric(&mut self, metric: &Metric<'_>, native: Option<&NativeHistogram>) {
         self.metric.clear();
         self.labels(metric);
         self.value.clear();
         let field = match (&metric.value, native) {
-            (Value::Histogram { .. }, Some(native)) if !native.histogram.is_empty() => {
+            (MetricValue::Histogram { .. }, Some(native)) if !native.histogram.is_empty() => {
                 self.value.extend_from_slice(&native.histogram);
                 metric::HISTOGRAM
             }
             (
-                Value::Histogram {
+                MetricValue::Histogram {
                     buckets,
                     sum,
                     count,
@@ -164,7 +165,7 @@ impl Writer<'_> {
                 metric::HISTOGRAM
             }
             (
-                Value::Summary {
+                MetricValue::Summary {
                     quantiles,
                     sum,
                     count,
@@ -174,9 +175,9 @@ impl Writer<'_> {
                 self.summary(quantiles, *sum, *count);
                 metric::SUMMARY
             }
-            (Value::Counter(value), _) => self.single(metric::COUNTER, *value),
-            (Value::Gauge(value), _) => self.single(metric::GAUGE, *value),
-            (Value::Untyped(value), _) => self.single(metric::UNTYPED, *value),
+            (MetricValue::Counter(value), _) => self.single(metric::COUNTER, *value),
+            (MetricValue::Gauge(value), _) => self.single(metric::GAUGE, *value),
+            (MetricValue::Untyped(value), _) => self.single(metric::UNTYPED, *value),
         };
         put_bytes(&mut self.metric, field, &self.value);
         if let Some(millis) = metric.timestamp {

@@ -43,7 +43,7 @@ impl fmt::Display for DecodeError {
 /// A fault whose family is not known yet. It is passed in a box, which keeps
 /// the results that carry none small.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FieldError {
     pub offset: usize,
     pub expected: Cow<'static, str>,
     pub found: String,
@@ -53,14 +53,14 @@ pub(super) struct Fault {
 /// Characters of a name that an error shows.
 const SHOWN: usize = 80;
 
-impl Fault {
+impl FieldError {
     #[cold]
     pub fn new(
         offset: usize,
         expected: impl Into<Cow<'static, str>>,
         found: impl Into<String>,
     ) -> Box<Self> {
-        Box::new(Fault {
+        Box::new(FieldError {
             offset,
             expected: expected.into(),
             found: found.into(),
@@ -71,8 +71,8 @@ impl Fault {
     /// A fault of a body that has too much of something.
     #[cold]
     pub fn of_limit(offset: usize, expected: impl Into<Cow<'static, str>>) -> Box<Self> {
-        let fault = Fault::new(offset, expected, "more");
-        Box::new(Fault {
+        let fault = FieldError::new(offset, expected, "more");
+        Box::new(FieldError {
             is_limit: true,
             ..*fault
         })

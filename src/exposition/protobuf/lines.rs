@@ -7,13 +7,13 @@ use std::mem;
 use bytes::Bytes;
 
 use super::decode::{DecodedNative, Output};
-use super::error::{Fault, shown};
+use super::error::{FieldError, shown};
 use super::field::{family, metric, quantile, single, summary};
 use super::metric_type;
 use super::native::{Count, Histogram, known_fields, read_label};
 use super::wire::{Field, Reader};
-use crate::exposition::normal::{is_plain_label, is_plain_name};
-use crate::exposition::{FamilyText, Kind, Native, write_label_value};
+use crate::exposition::canonical::{is_plain_label, is_plain_name};
+use crate::exposition::{FamilyText, Kind, NativeHistogram, write_label_value};
 use crate::exposition::{write_bound, write_number};
 
 /// Writes the lines of one family.
@@ -41,7 +41,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
     }
 
     /// Writes the head and the samples of all metrics in the message.
-    pub(super) fn write(&mut self, family: &Reader<'b>, help: &str) -> Result<(), Box<Fault>> {
+    pub(super) fn write(&mut self, family: &Reader<'b>, help: &str) -> Result<(), Box<FieldError>> {
         let kind = match self.kind {
             metric_type::COUNTER => Kind::Counter,
             metric_type::GAUGE => Kind::Gauge,
@@ -66,7 +66,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         Ok(())
     }
 
-    fn metric(&mut self, field: &Field<'b>) -> Result<(), Box<Fault>> {
+    fn metric(&mut self, field: &Field<'b>) -> Result<(), Box<FieldError>> {
         let (number, what) = match self.kind {
             metric_type::COUNTER => (metric::COUNTER, "a counter"),
             metric_type::GAUGE => (metric::GAUGE, "a gauge"),
@@ -87,7 +87,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
                     let millis = field.unsigned("a timestamp")? as i64;
                     if millis < 0 {
                         let expected = "a time from 1970 on, since text has no other";
-                        return Err(Fault::new(field.offset, expected, millis.to_string()));
+                        return Err(FieldError::new(field.offset, expected, millis.to_string()));
                     }
                     timestamp = Some(millis);
                 }
@@ -103,7 +103,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         if values == 0 {
             let found = other.unwrap_or("no value");
             let expected = format!("{what}, by the family's type");
-            return Err(Fault::new(field.offset, expected, found));
+            return Err(FieldError::new(field.offset, expected, found));
         }
         self.finish_labels(field.offset)?;
         // Of a message that is there in several pieces, all pieces count.
@@ -133,7 +133,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         }
     }
 
-    fn label(&mut self, field: &Field<'b>) -> Result<(), Box<Fault>> {
+    fn label(&mut self, field: &Field<'b>) -> Result<(), Box<FieldError>> {
         let (name, value) = read_label(field.message("a label")?)?;
         let part = match self.kind {
             metric_type::SUMMARY => "quantile",
@@ -152,15 +152,15 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
             self.labels.push((escaped(name, is_plain_label), value));
             return Ok(());
         };
-        Err(Fault::new(field.offset, "a label's name", found))
+        Err(FieldError::new(field.offset, "a label's name", found))
     }
 
-    fn finish_labels(&mut self, offset: usize) -> Result<(), Box<Fault>> {
+    fn finish_labels(&mut self, offset: usize) -> Result<(), Box<FieldError>> {
         self.labels.sort_unstable();
         let mut pairs = self.labels.windows(2);
         if let Some(pair) = pairs.find(|pair| pair[0].0 == pair[1].0) {
             let found = format!("a second {:?}", shown(&pair[0].0));
-            return Err(Fault::new(offset, "each label once", found));
+            return Err(FieldError::new(offset, "each label once", found));
         }
         self.text.clear();
         for (name, value) in &self.labels {
@@ -182,7 +182,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         pieces: Pieces<'b>,
         timestamp: Option<i64>,
         offset: usize,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<FieldError>> {
         let (mut count, mut sum) = (0, 0.0);
         for piece in pieces {
             let mut piece = piece?;
@@ -208,7 +208,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         pieces: &Pieces<'b>,
         timestamp: Option<i64>,
         offset: usize,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<FieldError>> {
         let mut histogram = Histogram::default();
         for piece in pieces.clone() {
             histogram.read(piece?)?;
@@ -238,7 +238,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         if native.is_some() || gauge {
             self.out.natives.push(DecodedNative {
                 family: self.name.to_string(),
-                native: Native {
+                native: NativeHistogram {
                     labels: Box::from(self.text.as_str()),
                     histogram: Bytes::from(kept),
                     gauge,
@@ -256,7 +256,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         value: Count,
         timestamp: Option<i64>,
         offset: usize,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<(), Box<FieldError>> {
         // Numbers and what stands between the parts are shorter than this.
         const REST: usize = 128;
         self.out
@@ -308,7 +308,7 @@ struct Pieces<'b> {
 }
 
 impl<'b> Iterator for Pieces<'b> {
-    type Item = Result<Reader<'b>, Box<Fault>>;
+    type Item = Result<Reader<'b>, Box<FieldError>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -324,14 +324,14 @@ impl<'b> Iterator for Pieces<'b> {
     }
 }
 
-fn read_quantile(mut message: Reader<'_>) -> Result<(f64, f64), Box<Fault>> {
+fn read_quantile(mut message: Reader<'_>) -> Result<(f64, f64), Box<FieldError>> {
     let (mut at, mut value) = (0.0, 0.0);
     while let Some(field) = message.next()? {
         match field.number {
             quantile::QUANTILE => {
                 at = field.double("a quantile")?;
                 if at.is_nan() {
-                    return Err(Fault::new(field.offset, "a quantile", "NaN"));
+                    return Err(FieldError::new(field.offset, "a quantile", "NaN"));
                 }
             }
             quantile::VALUE => value = field.double("a quantile's value")?,

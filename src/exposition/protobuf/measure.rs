@@ -1,6 +1,6 @@
 //! How long a body is as text, known before any of it is written.
 
-use super::error::Fault;
+use super::error::FieldError;
 use super::field::{family, histogram, metric, summary};
 use super::wire::{Field, Reader};
 
@@ -29,7 +29,7 @@ pub fn measure(body: &[u8]) -> Measured {
     measured
 }
 
-fn measure_family(mut fields: Reader<'_>, out: &mut Measured) -> Result<(), Box<Fault>> {
+fn measure_family(mut fields: Reader<'_>, out: &mut Measured) -> Result<(), Box<FieldError>> {
     // A blank, a digit and a line feed.
     const REST: usize = 3;
     let mut name = 0;
@@ -52,7 +52,7 @@ fn measure_family(mut fields: Reader<'_>, out: &mut Measured) -> Result<(), Box<
 }
 
 /// The lines of a metric, and the bytes that its labels take on each of them.
-fn measure_metric(mut fields: Reader<'_>) -> Result<(usize, usize), Box<Fault>> {
+fn measure_metric(mut fields: Reader<'_>) -> Result<(usize, usize), Box<FieldError>> {
     // Of `name="value",`.
     const MARKS: usize = 4;
     let (mut lines, mut labels) = (0, 0);
@@ -74,7 +74,7 @@ fn measure_metric(mut fields: Reader<'_>) -> Result<(usize, usize), Box<Fault>> 
     Ok((lines, labels))
 }
 
-fn count(message: &Field<'_>, number: u32) -> Result<usize, Box<Fault>> {
+fn count(message: &Field<'_>, number: u32) -> Result<usize, Box<FieldError>> {
     let mut fields = message.message("a message")?;
     let mut count = 0;
     while let Some(field) = fields.next()? {

@@ -5,7 +5,7 @@
 //! - [`decode`]: a body becomes text 0.0.4, which then goes the way of any
 //!   text, and the native histograms that text has no words for.
 //! - [`measure`]: how long that text will be at least, before it is made.
-//! - [`attach`]: gives these to the families, once the text was taken apart.
+//! - [`attach_native_histograms`]: gives these to the families, once the text was taken apart.
 //! - [`encode`]: normal text and its native histograms become messages.
 //!
 //! Bodies are read where they lie, field by field (`wire`). Messages made into
@@ -27,8 +27,8 @@ mod tests;
 mod wire;
 
 pub use buckets::{Bounds, NativeBucket, native_buckets};
-pub use decode::{Decoded, DecodedNative, Limits, attach, decode};
-pub use encode::{Natives, encode};
+pub use decode::{DecodeLimits, Decoded, DecodedNative, attach_native_histograms, decode};
+pub use encode::{NativeHistograms, encode};
 pub use error::DecodeError;
 pub use measure::{Measured, measure};
 

@@ -5,7 +5,7 @@
 //! What is held against it are the rules of Prometheus' scraper and storage;
 //! releases before 3 index buckets by spans unchecked.
 
-use super::error::Fault;
+use super::error::FieldError;
 use super::field::{bucket, exemplar, histogram, label, span, timestamp};
 use super::wire::{Reader, put_bytes, zigzag};
 
@@ -60,8 +60,8 @@ struct Side {
     /// Whether one of these is not 0.
     any: bool,
     /// What is wrong, by deltas and by float counts: only one of them is read.
-    bad_delta: Option<Box<Fault>>,
-    bad_count: Option<Box<Fault>>,
+    bad_delta: Option<Box<FieldError>>,
+    bad_count: Option<Box<FieldError>>,
 }
 
 /// Classic buckets of one histogram. They take more room than in a message,
@@ -78,7 +78,7 @@ impl Histogram {
 
     /// Reads a message into what was read before: of a message that is there
     /// in several pieces, all count.
-    pub fn read(&mut self, mut message: Reader<'_>) -> Result<(), Box<Fault>> {
+    pub fn read(&mut self, mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
         while let Some(field) = message.next()? {
             match field.number {
                 histogram::COUNT => self.count = field.unsigned("a histogram's count")?,
@@ -91,11 +91,11 @@ impl Histogram {
                     let bucket = read_bucket(field.message("a bucket")?)?;
                     if bucket.0.is_nan() {
                         let expected = "a bucket's upper bound";
-                        return Err(Fault::new(field.offset, expected, "NaN"));
+                        return Err(FieldError::new(field.offset, expected, "NaN"));
                     }
                     if self.buckets.len() == MOST_BUCKETS {
                         let expected = format!("at most {MOST_BUCKETS} buckets");
-                        return Err(Fault::new(field.offset, expected, "more"));
+                        return Err(FieldError::new(field.offset, expected, "more"));
                     }
                     self.buckets.push(bucket);
                 }
@@ -143,7 +143,7 @@ impl Histogram {
 
     /// The native part for readers, if there is a sound one. `offset` is where
     /// the histogram begins.
-    pub fn native(&mut self, offset: usize) -> Result<Option<NativePart>, Box<Fault>> {
+    pub fn native(&mut self, offset: usize) -> Result<Option<NativePart>, Box<FieldError>> {
         let native = self.positive.spans > 0
             || self.negative.spans > 0
             || self.zero_threshold > 0.0
@@ -163,7 +163,7 @@ impl Histogram {
         }
         if !SCHEMAS.contains(&self.schema) {
             let expected = "a schema from -4 to 8";
-            return Err(Fault::new(offset, expected, self.schema.to_string()));
+            return Err(FieldError::new(offset, expected, self.schema.to_string()));
         }
         for (side, name) in [
             (&mut self.positive, "positive"),
@@ -179,7 +179,7 @@ impl Histogram {
             }
             if buckets != side.told {
                 let expected = format!("{} {name} buckets, as its spans tell", side.told);
-                return Err(Fault::new(offset, expected, buckets.to_string()));
+                return Err(FieldError::new(offset, expected, buckets.to_string()));
             }
         }
         if !floats {
@@ -210,7 +210,7 @@ impl Histogram {
 
     /// Observations in buckets against the count of all. Those that are not a
     /// number are in no bucket, and make the sum not a number.
-    fn check_sum(&self, offset: usize) -> Result<(), Box<Fault>> {
+    fn check_sum(&self, offset: usize) -> Result<(), Box<FieldError>> {
         let observed = self
             .positive
             .observed
@@ -224,7 +224,7 @@ impl Histogram {
         }
         let expected = format!("native buckets of {} observations in all", self.count);
         let found = observed.map_or_else(|| "too many".to_owned(), |found| found.to_string());
-        Err(Fault::new(offset, expected, found))
+        Err(FieldError::new(offset, expected, found))
     }
 }
 
@@ -244,7 +244,7 @@ pub fn known_fields(
     mut message: Reader<'_>,
     native: Option<NativePart>,
     out: &mut Vec<u8>,
-) -> Result<(), Box<Fault>> {
+) -> Result<(), Box<FieldError>> {
     let is_dropped = |number| {
         native == Some(NativePart::EmptyFloats)
             && matches!(
@@ -267,7 +267,7 @@ pub fn known_fields(
 }
 
 impl Side {
-    fn span(&mut self, mut message: Reader<'_>) -> Result<(), Box<Fault>> {
+    fn span(&mut self, mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
         let begin = message.offset();
         let mut offset = 0;
         let mut length = 0;
@@ -282,17 +282,17 @@ impl Side {
         let (Ok(offset), Ok(length)) = (i32::try_from(offset), u32::try_from(length)) else {
             let found = format!("{offset} and {length}");
             let expected = "a span's offset and length of 32 bits";
-            return Err(Fault::new(begin, expected, found));
+            return Err(FieldError::new(begin, expected, found));
         };
         if offset == i32::MIN || offset < 0 && !first {
             let expected = "a span that begins after the one before";
-            return Err(Fault::new(begin, expected, format!("offset {offset}")));
+            return Err(FieldError::new(begin, expected, format!("offset {offset}")));
         }
         // Both have 32 bits and the sum is checked each time, so it fits.
         self.end += i64::from(offset) + i64::from(length);
         if self.end - 1 > i64::from(i32::MAX) {
             let expected = "spans up to bucket 2147483647";
-            return Err(Fault::new(begin, expected, (self.end - 1).to_string()));
+            return Err(FieldError::new(begin, expected, (self.end - 1).to_string()));
         }
         self.told += u64::from(length);
         self.spans += 1;
@@ -314,7 +314,7 @@ impl Side {
             _ => {
                 let found = format!("{} and a delta of {delta}", self.last);
                 let expected = "a bucket's count of 0 or more";
-                self.bad_delta = Some(Fault::new(offset, expected, found));
+                self.bad_delta = Some(FieldError::new(offset, expected, found));
             }
         }
     }
@@ -328,15 +328,15 @@ impl Side {
     }
 }
 
-fn at_least_zero(count: f64, offset: usize) -> Result<(), Box<Fault>> {
+fn at_least_zero(count: f64, offset: usize) -> Result<(), Box<FieldError>> {
     if count < 0.0 {
         let expected = "a count of 0 or more";
-        return Err(Fault::new(offset, expected, count.to_string()));
+        return Err(FieldError::new(offset, expected, count.to_string()));
     }
     Ok(())
 }
 
-fn read_bucket(mut message: Reader<'_>) -> Result<(f64, Count), Box<Fault>> {
+fn read_bucket(mut message: Reader<'_>) -> Result<(f64, Count), Box<FieldError>> {
     let (mut whole, mut float, mut bound) = (0, 0.0, 0.0);
     while let Some(field) = message.next()? {
         match field.number {
@@ -354,7 +354,7 @@ fn read_bucket(mut message: Reader<'_>) -> Result<(f64, Count), Box<Fault>> {
 }
 
 /// Readers of the native part read these too, so they must be sound.
-fn read_exemplar(mut message: Reader<'_>) -> Result<(), Box<Fault>> {
+fn read_exemplar(mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
     while let Some(field) = message.next()? {
         match field.number {
             exemplar::LABEL => {
@@ -369,7 +369,7 @@ fn read_exemplar(mut message: Reader<'_>) -> Result<(), Box<Fault>> {
 }
 
 /// Name and value of a label.
-pub fn read_label(mut message: Reader<'_>) -> Result<(&str, &str), Box<Fault>> {
+pub fn read_label(mut message: Reader<'_>) -> Result<(&str, &str), Box<FieldError>> {
     let (mut name, mut value) = ("", "");
     while let Some(field) = message.next()? {
         match field.number {
@@ -381,7 +381,7 @@ pub fn read_label(mut message: Reader<'_>) -> Result<(&str, &str), Box<Fault>> {
     Ok((name, value))
 }
 
-fn read_timestamp(mut message: Reader<'_>) -> Result<(), Box<Fault>> {
+fn read_timestamp(mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
     while let Some(field) = message.next()? {
         match field.number {
             timestamp::SECONDS | timestamp::NANOS => drop(field.unsigned("a part of a time")?),
@@ -392,8 +392,8 @@ fn read_timestamp(mut message: Reader<'_>) -> Result<(), Box<Fault>> {
 }
 
 #[cold]
-fn unknown(offset: usize, what: &str, number: u32) -> Box<Fault> {
-    Fault::new(
+fn unknown(offset: usize, what: &str, number: u32) -> Box<FieldError> {
+    FieldError::new(
         offset,
         format!("a field of {what}"),
         format!("number {number}"),

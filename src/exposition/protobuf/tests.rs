@@ -6,9 +6,12 @@ use std::slice::from_ref;
 
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
 use super::*;
-use crate::exposition::{Added, Clash, Escaping, Metrics, Native, Normal, Timestamps, normalize};
+use crate::exposition::{
+    AddedLabel, CanonicalOptions, Escaping, LabelConflict, Metrics, NativeHistogram,
+    TimestampPolicy, canonicalize,
+};
 
-const LIMITS: Limits = Limits {
+const LIMITS: DecodeLimits = DecodeLimits {
     families: 1000,
     text: 1 << 20,
 };
@@ -69,7 +72,7 @@ fn a_histogram_with_long_labels_is_measured_before_it_is_written() {
     assert!(body.len() < 200_000);
     let measured = measure(&body);
     assert_eq!(measured.samples, 252);
-    let roomy = Limits {
+    let roomy = DecodeLimits {
         families: 1,
         text: usize::MAX,
     };
@@ -78,7 +81,7 @@ fn a_histogram_with_long_labels_is_measured_before_it_is_written() {
     assert!(measured.bytes <= text.len() && text.len() - measured.bytes < text.len() / 50);
     let fault = decode(
         &body,
-        &Limits {
+        &DecodeLimits {
             text: 1 << 20,
             ..roomy
         },
@@ -328,7 +331,7 @@ fn a_body_that_is_cut_or_too_long_is_refused() {
         "family 1, byte 0: expected the length of a family, found one of more than 64 bits"
     );
     let families = vec![family("c", 0, &[]); 3];
-    let limits = Limits {
+    let limits = DecodeLimits {
         families: 2,
         ..LIMITS
     };
@@ -337,7 +340,7 @@ fn a_body_that_is_cut_or_too_long_is_refused() {
         error.to_string(),
         "byte 12: expected at most 2 families (exposition.max_families), found more"
     );
-    let limits = Limits {
+    let limits = DecodeLimits {
         text: 100,
         ..LIMITS
     };
@@ -360,7 +363,7 @@ fn a_group_is_passed_over() {
 
 /// Text to messages and back.
 fn round(text: &str, escaping: Escaping) -> String {
-    let body = encode(text, &Natives::default(), escaping);
+    let body = encode(text, &NativeHistograms::default(), escaping);
     decode(&body, &LIMITS)
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
         .text

@@ -5,7 +5,7 @@
 
 use std::str;
 
-use super::error::Fault;
+use super::error::FieldError;
 
 /// Reads the fields of one message.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl<'b> Reader<'b> {
         self.at == self.bytes.len()
     }
 
-    pub fn next(&mut self) -> Result<Option<Field<'b>>, Box<Fault>> {
+    pub fn next(&mut self) -> Result<Option<Field<'b>>, Box<FieldError>> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -82,7 +82,7 @@ impl<'b> Reader<'b> {
         }))
     }
 
-    fn field(&mut self) -> Result<(u32, Payload<'b>), Box<Fault>> {
+    fn field(&mut self) -> Result<(u32, Payload<'b>), Box<FieldError>> {
         let offset = self.offset();
         let (number, wire_type) = self.tag()?;
         let payload = match wire_type {
@@ -102,27 +102,31 @@ impl<'b> Reader<'b> {
             }
             other => {
                 let found = format!("wire type {other}");
-                return Err(Fault::new(offset, "a field of a known wire type", found));
+                return Err(FieldError::new(
+                    offset,
+                    "a field of a known wire type",
+                    found,
+                ));
             }
         };
         Ok((number, payload))
     }
 
-    fn tag(&mut self) -> Result<(u32, u64), Box<Fault>> {
+    fn tag(&mut self) -> Result<(u32, u64), Box<FieldError>> {
         let offset = self.offset();
         let tag = self.varint("a field's tag")?;
         match u32::try_from(tag >> 3) {
             Ok(number @ 1..0x2000_0000) => Ok((number, tag & 7)),
             _ => {
                 let found = format!("field number {}", tag >> 3);
-                Err(Fault::new(offset, "a field number from 1 on", found))
+                Err(FieldError::new(offset, "a field number from 1 on", found))
             }
         }
     }
 
     /// Passes over what follows a group's begin, up to its end. Groups within
     /// are counted and not descended into, however many there are.
-    fn skip_group(&mut self) -> Result<(), Box<Fault>> {
+    fn skip_group(&mut self) -> Result<(), Box<FieldError>> {
         let mut depth = 1_usize;
         while depth > 0 {
             let offset = self.offset();
@@ -136,7 +140,11 @@ impl<'b> Reader<'b> {
                 5 => drop(self.fixed::<4>()?),
                 other => {
                     let found = format!("wire type {other}");
-                    return Err(Fault::new(offset, "a field of a known wire type", found));
+                    return Err(FieldError::new(
+                        offset,
+                        "a field of a known wire type",
+                        found,
+                    ));
                 }
             }
         }
@@ -144,12 +152,12 @@ impl<'b> Reader<'b> {
     }
 
     /// A number in groups of seven bits, the lowest first.
-    pub fn varint(&mut self, expected: &'static str) -> Result<u64, Box<Fault>> {
+    pub fn varint(&mut self, expected: &'static str) -> Result<u64, Box<FieldError>> {
         let mut value = 0_u64;
         for place in 0..LONGEST_VARINT {
             let Some(byte) = self.bytes.get(self.at + place) else {
                 let end = self.start + self.bytes.len();
-                return Err(Fault::new(end, expected, "the end"));
+                return Err(FieldError::new(end, expected, "the end"));
             };
             let bits = u64::from(byte & 0x7f);
             if place == LONGEST_VARINT - 1 && *byte > 1 {
@@ -162,10 +170,10 @@ impl<'b> Reader<'b> {
             }
         }
         let found = "one of more than 64 bits";
-        Err(Fault::new(self.offset(), expected, found))
+        Err(FieldError::new(self.offset(), expected, found))
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Box<Fault>> {
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Box<FieldError>> {
         match self.bytes[self.at..].first_chunk::<N>() {
             Some(bytes) => {
                 self.at += N;
@@ -174,13 +182,16 @@ impl<'b> Reader<'b> {
             None => {
                 let found = format!("the end after {}", self.bytes.len() - self.at);
                 let expected = format!("{N} bytes of a number");
-                Err(Fault::new(self.offset(), expected, found))
+                Err(FieldError::new(self.offset(), expected, found))
             }
         }
     }
 
     /// What follows its own length, and where it begins in the body.
-    pub fn delimited(&mut self, expected: &'static str) -> Result<(&'b [u8], usize), Box<Fault>> {
+    pub fn delimited(
+        &mut self,
+        expected: &'static str,
+    ) -> Result<(&'b [u8], usize), Box<FieldError>> {
         let offset = self.offset();
         let length = self.varint(expected)?;
         let left = self.bytes.len() - self.at;
@@ -188,7 +199,7 @@ impl<'b> Reader<'b> {
             Ok(length) if length <= left => length,
             _ => {
                 let expected = format!("{expected} up to the {left} bytes that are left");
-                return Err(Fault::new(offset, expected, length.to_string()));
+                return Err(FieldError::new(offset, expected, length.to_string()));
             }
         };
         let start = self.at;
@@ -198,34 +209,34 @@ impl<'b> Reader<'b> {
 }
 
 impl<'b> Field<'b> {
-    pub fn text(&self, what: &'static str) -> Result<&'b str, Box<Fault>> {
+    pub fn text(&self, what: &'static str) -> Result<&'b str, Box<FieldError>> {
         let (bytes, start) = self.bytes(what)?;
         str::from_utf8(bytes).map_err(|fault| {
             let at = start + fault.valid_up_to();
-            Fault::new(at, format!("{what} in UTF-8"), "other bytes")
+            FieldError::new(at, format!("{what} in UTF-8"), "other bytes")
         })
     }
 
-    pub fn message(&self, what: &'static str) -> Result<Reader<'b>, Box<Fault>> {
+    pub fn message(&self, what: &'static str) -> Result<Reader<'b>, Box<FieldError>> {
         let (bytes, start) = self.bytes(what)?;
         Ok(Reader::new(bytes, start))
     }
 
-    fn bytes(&self, what: &'static str) -> Result<(&'b [u8], usize), Box<Fault>> {
+    fn bytes(&self, what: &'static str) -> Result<(&'b [u8], usize), Box<FieldError>> {
         match self.payload {
             Payload::Bytes(bytes, start) => Ok((bytes, start)),
             other => Err(self.not(what, other)),
         }
     }
 
-    pub fn unsigned(&self, what: &'static str) -> Result<u64, Box<Fault>> {
+    pub fn unsigned(&self, what: &'static str) -> Result<u64, Box<FieldError>> {
         match self.payload {
             Payload::Varint(value) => Ok(value),
             other => Err(self.not(what, other)),
         }
     }
 
-    pub fn double(&self, what: &'static str) -> Result<f64, Box<Fault>> {
+    pub fn double(&self, what: &'static str) -> Result<f64, Box<FieldError>> {
         match self.payload {
             Payload::Fixed64(bits) => Ok(f64::from_bits(bits)),
             other => Err(self.not(what, other)),
@@ -236,8 +247,8 @@ impl<'b> Field<'b> {
     pub fn each_varint(
         &self,
         what: &'static str,
-        mut each: impl FnMut(u64) -> Result<(), Box<Fault>>,
-    ) -> Result<(), Box<Fault>> {
+        mut each: impl FnMut(u64) -> Result<(), Box<FieldError>>,
+    ) -> Result<(), Box<FieldError>> {
         match self.payload {
             Payload::Bytes(bytes, start) => {
                 let mut packed = Reader::new(bytes, start);
@@ -254,8 +265,8 @@ impl<'b> Field<'b> {
     pub fn each_double(
         &self,
         what: &'static str,
-        mut each: impl FnMut(f64) -> Result<(), Box<Fault>>,
-    ) -> Result<(), Box<Fault>> {
+        mut each: impl FnMut(f64) -> Result<(), Box<FieldError>>,
+    ) -> Result<(), Box<FieldError>> {
         match self.payload {
             Payload::Bytes(bytes, start) => {
                 let mut packed = Reader::new(bytes, start);
@@ -269,7 +280,7 @@ impl<'b> Field<'b> {
     }
 
     #[cold]
-    fn not(&self, what: &'static str, payload: Payload<'_>) -> Box<Fault> {
+    fn not(&self, what: &'static str, payload: Payload<'_>) -> Box<FieldError> {
         let found = match payload {
             Payload::Varint(_) => "a varint",
             Payload::Fixed64(_) => "8 bytes of a number",
@@ -278,7 +289,7 @@ impl<'b> Field<'b> {
             Payload::Group => "a group",
         };
         let number = self.number;
-        Fault::new(self.offset, format!("{what} in field {number}"), found)
+        FieldError::new(self.offset, format!("{what} in field {number}"), found)
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::hash::BuildHasher;
 
 use crate::exposition::{
-    FamilyText, Kind, Metrics, Text, Value, hash_series, labels_text, needs_quotes, write_bound,
-    write_number, write_series,
+    FamilyText, Kind, MetricValue, Metrics, Text, hash_series, labels_text, needs_quotes,
+    write_bound, write_number, write_series,
 };
 use crate::reason::Reason;
 
@@ -34,7 +34,7 @@ pub fn complete(family: &mut FamilyText, hash: &impl BuildHasher) -> Result<(), 
         return Ok(());
     }
     let metrics = Metrics::of_text(family);
-    if let Some(series) = metrics.first_twice {
+    if let Some(series) = metrics.first_duplicate {
         let part = part_of(family.kind);
         return Err(Problem {
             reason: Reason::DuplicateSeries,
@@ -42,7 +42,7 @@ pub fn complete(family: &mut FamilyText, hash: &impl BuildHasher) -> Result<(), 
         });
     }
     if metrics.metrics.is_empty()
-        && let Some(stray) = metrics.first_stray
+        && let Some(stray) = metrics.first_unmatched
     {
         let kind = family.kind.with_article();
         return Err(Problem {
@@ -138,9 +138,9 @@ struct Lines<'f, H> {
 }
 
 impl<H: BuildHasher> Lines<'_, H> {
-    fn metric(&mut self, labels: &Split, value: &Value) {
+    fn metric(&mut self, labels: &Split, value: &MetricValue) {
         match value {
-            Value::Histogram {
+            MetricValue::Histogram {
                 buckets,
                 sum,
                 count,
@@ -159,7 +159,7 @@ impl<H: BuildHasher> Lines<'_, H> {
                 self.line(labels, "_sum", None, sum.unwrap_or_default());
                 self.line(labels, "_count", None, count);
             }
-            Value::Summary {
+            MetricValue::Summary {
                 quantiles,
                 sum,
                 count,
@@ -171,7 +171,7 @@ impl<H: BuildHasher> Lines<'_, H> {
                 self.line(labels, "_count", None, count.unwrap_or_default());
             }
             // No family of the two kinds has these.
-            Value::Counter(_) | Value::Gauge(_) | Value::Untyped(_) => {}
+            MetricValue::Counter(_) | MetricValue::Gauge(_) | MetricValue::Untyped(_) => {}
         }
     }
 

@@ -3,16 +3,18 @@ use std::hash::RandomState;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::{Format, Limits, Native, Normal, Timestamps, normalize_as};
+use crate::exposition::{
+    CanonicalOptions, InputFormat, NativeHistogram, TextLimits, TimestampPolicy, canonicalize_as,
+};
 
 fn families(text: &str, hash: &RandomState) -> Vec<FamilyText> {
-    let normal = Normal {
-        limits: Limits::default(),
+    let normal = CanonicalOptions {
+        limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Refuse,
+        timestamps: TimestampPolicy::Refuse,
         hash,
     };
-    normalize_as(text, Format::Text, &normal).expect("the text is taken")
+    canonicalize_as(text, InputFormat::Text, &normal).expect("the text is taken")
 }
 
 /// The first family of a text, completed.
@@ -177,7 +179,7 @@ fn other_families_stay_as_they_are() {
 fn native_histograms_stay_with_their_family() {
     let hash = RandomState::new();
     let mut family = families("# TYPE h histogram\nh_count{a=\"b\"} 1\n", &hash).swap_remove(0);
-    let native = Native {
+    let native = NativeHistogram {
         labels: "a=\"b\"".into(),
         histogram: bytes::Bytes::from_static(b"\x08\x01"),
         gauge: false,
@@ -217,16 +219,16 @@ proptest! {
     #[test]
     fn what_is_whole_stays_so(histogram: bool, lines in samples()) {
         let hash = RandomState::new();
-        let normal = Normal {
-            limits: Limits::default(),
+        let normal = CanonicalOptions {
+            limits: TextLimits::default(),
             added: &[],
-            timestamps: Timestamps::Refuse,
+            timestamps: TimestampPolicy::Refuse,
             hash: &hash,
         };
         let kind = if histogram { "histogram" } else { "summary" };
         let text = format!("# TYPE m {kind}\n{lines}");
         // Some have a series twice, or a part of another kind.
-        let Ok(mut read) = normalize_as(&text, Format::Text, &normal) else {
+        let Ok(mut read) = canonicalize_as(&text, InputFormat::Text, &normal) else {
             return Ok(());
         };
         for family in &mut read {

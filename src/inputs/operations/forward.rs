@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::ForwardTo;
 use super::{Fault, buckets};
-use crate::exposition::{Format, Kind, unescape, unescape_help};
+use crate::exposition::{InputFormat, Kind, unescape, unescape_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
 use crate::settings::Address;
@@ -105,7 +105,7 @@ impl Forward {
         put(line, format_args!(",\"op\":\"{op}\""));
         if let Some(help) = &update.help {
             line.extend_from_slice(b",\"help\":");
-            let help = unescape_help(help, Format::Text);
+            let help = unescape_help(help, InputFormat::Text);
             write_text(line, &help);
         }
         // The usual ones go without saying.

@@ -17,7 +17,7 @@ use super::clients::SharedClient;
 use super::config::{Target, TargetUrl};
 use super::failure::{Failure, is_end};
 use crate::coding::{self, Coding, CodingError};
-use crate::exposition::{Format, Text};
+use crate::exposition::{InputFormat, Text};
 use crate::net::Turns;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -52,7 +52,7 @@ pub struct Fetcher {
 pub struct Fetched {
     pub text: Text,
     /// What the answer calls itself; `None` where that does not tell.
-    pub format: Option<Format>,
+    pub format: Option<InputFormat>,
     pub peer: Peer,
 }
 
@@ -254,7 +254,7 @@ fn is_same_server(a: &Url, b: &Url) -> bool {
 
 /// What an answer is written in, as far as its `Content-Type` tells. Servers
 /// of plain files call it anything, and it is text all the same.
-fn format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
+fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, Failure> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
     let Some(Ok(content_type)) = content_type else {
         return Ok(None);
@@ -262,12 +262,12 @@ fn format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
     let mut parts = content_type.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default().to_ascii_lowercase();
     match media.as_str() {
-        "application/openmetrics-text" => Ok(Some(Format::OpenMetrics)),
+        "application/openmetrics-text" => Ok(Some(InputFormat::OpenMetrics)),
         "application/vnd.google.protobuf" => Err(Failure::new(
             Reason::UnsupportedMedia,
             "answered protobuf, and text was asked for",
         )),
-        "text/plain" if parts.any(|part| is_named(part, "version")) => Ok(Some(Format::Text)),
+        "text/plain" if parts.any(|part| is_named(part, "version")) => Ok(Some(InputFormat::Text)),
         _ => Ok(None),
     }
 }

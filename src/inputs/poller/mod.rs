@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
-use crate::exposition::{Format, sample_lines};
+use crate::exposition::{InputFormat, sample_lines};
 use crate::ingest::text::{Door, Rejection};
 use crate::net::Turns;
 use crate::peer::{Origin, Peer};
@@ -226,7 +226,7 @@ impl PolledTarget {
     /// for it is read away from the threads that serve.
     async fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
         let Fetched { text, format, peer } = fetched;
-        let is_read = self.door.reads_texts() || format == Some(Format::OpenMetrics);
+        let is_read = self.door.reads_texts() || format == Some(InputFormat::OpenMetrics);
         let is_large = text.len() > READ_AT_ONCE;
         let (door, store) = (Arc::clone(&self.door), Arc::clone(&self.store));
         let (id, origin) = (self.id.clone(), self.origin(peer));

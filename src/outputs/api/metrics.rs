@@ -13,8 +13,8 @@ use super::groups::Scan;
 use crate::clock::Now;
 use crate::exposition::protobuf::native_buckets;
 use crate::exposition::{
-    Entry, Families, Format, Kind, Labels, Limits, Metric, Metrics, Parser, Value, number_text,
-    unescape, unescape_help,
+    Families, InputFormat, Kind, Labels, Metric, MetricValue, Metrics, ParsedLine, Parser,
+    TextLimits, number_text, unescape, unescape_help,
 };
 use crate::http::Server;
 use crate::http::reply::{self, Reply};
@@ -179,13 +179,13 @@ impl Cut {
         }
         let head = std::str::from_utf8(&family.head).unwrap_or_default();
         let (mut kind, mut help) = (Kind::Untyped, None);
-        let mut parser = Parser::new(head, Format::Text);
+        let mut parser = Parser::new(head, InputFormat::Text);
         let mut none = Labels::new();
         // What is stored can be read.
         while let Ok(Some(entry)) = parser.next(&mut none) {
             match entry {
-                Entry::Type { kind: told, .. } => kind = told,
-                Entry::Help { help: text, .. } => help = Some(text),
+                ParsedLine::Type { kind: told, .. } => kind = told,
+                ParsedLine::Help { help: text, .. } => help = Some(text),
                 _ => {}
             }
         }
@@ -203,7 +203,7 @@ impl Cut {
             },
         });
         if let Some(help) = help.filter(|help: &&str| !help.is_empty()) {
-            facts["help"] = json!(unescape_help(help, Format::Text));
+            facts["help"] = json!(unescape_help(help, InputFormat::Text));
         }
         let facts = facts.to_string();
         out.extend_from_slice(format!(",{}:", json!(name)).as_bytes());
@@ -225,7 +225,7 @@ impl Cut {
         *text = text.saturating_sub(end - self.at);
         let lines = [&self.family.head[..], &self.family.samples[self.at..end]].concat();
         let lines = std::str::from_utf8(&lines).unwrap_or_default();
-        if let Ok(families) = Families::parse(lines, Format::Text, &Limits::default())
+        if let Ok(families) = Families::parse(lines, InputFormat::Text, &TextLimits::default())
             && let Some(family) = families.iter().next()
         {
             for (place, metric) in Metrics::of(&family).metrics.iter().enumerate() {
@@ -276,8 +276,8 @@ impl Cut {
 
     fn is_count(&self, line: &[u8]) -> bool {
         let line = std::str::from_utf8(line).unwrap_or_default();
-        let entry = Parser::new(line, Format::Text).next(&mut Labels::new());
-        let Ok(Some(Entry::Sample(sample))) = entry else {
+        let entry = Parser::new(line, InputFormat::Text).next(&mut Labels::new());
+        let Ok(Some(ParsedLine::Sample(sample))) = entry else {
             return false;
         };
         let part = sample.name.strip_prefix(&*self.family.name);
@@ -302,10 +302,10 @@ fn shown(metric: &Metric<'_>) -> Json {
         Json::Object(pairs.collect())
     };
     match &metric.value {
-        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => {
+        MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value) => {
             put("value", text(*value));
         }
-        Value::Histogram {
+        MetricValue::Histogram {
             buckets,
             sum,
             count,
@@ -314,7 +314,7 @@ fn shown(metric: &Metric<'_>) -> Json {
             put("count", text(count.unwrap_or_default()));
             put("sum", text(sum.unwrap_or_default()));
         }
-        Value::Summary {
+        MetricValue::Summary {
             quantiles,
             sum,
             count,

@@ -2,7 +2,7 @@
 
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
 
-use crate::exposition::{Escaping, Form};
+use crate::exposition::{Escaping, OutputFormat};
 
 /// What a client reads, and how names are shown in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +40,11 @@ impl Negotiated {
         }
     }
 
-    pub fn form(self) -> Form {
+    pub fn form(self) -> OutputFormat {
         match self.media {
-            Media::Text | Media::Verbatim => Form::Text(self.escaping),
-            Media::OpenMetrics => Form::OpenMetrics(self.escaping),
-            Media::Protobuf => Form::Normal,
+            Media::Text | Media::Verbatim => OutputFormat::Text(self.escaping),
+            Media::OpenMetrics => OutputFormat::OpenMetrics(self.escaping),
+            Media::Protobuf => OutputFormat::Canonical,
         }
     }
 
@@ -113,7 +113,7 @@ fn offer(range: &str) -> Option<(f32, Negotiated)> {
             "proto" => proto = Some(value),
             "encoding" => encoding = Some(value),
             // A scheme that is not known is ignored, as the reference does.
-            "escaping" => escaping = Escaping::of_word(value).unwrap_or_default(),
+            "escaping" => escaping = Escaping::from_keyword(value).unwrap_or_default(),
             _ => {}
         }
     }
@@ -142,8 +142,8 @@ mod tests {
                 false => Escaping::AllowUtf8,
             };
             match open_metrics {
-                true => Form::OpenMetrics(escaping),
-                false => Form::Text(escaping),
+                true => OutputFormat::OpenMetrics(escaping),
+                false => OutputFormat::Text(escaping),
             }
         };
         let cases = [

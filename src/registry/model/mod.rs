@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::tests::render;
 use super::*;
-use crate::exposition::{Kind, Limits as TextLimits, Normal, Timestamps, normalize};
+use crate::exposition::{CanonicalOptions, Kind, TextLimits, TimestampPolicy, canonicalize};
 use plain::Model;
 use steps::{Event, FAMILIES, LIMITS, Step, any_event};
 
@@ -130,13 +130,13 @@ impl Tested {
         let text = self.text();
         let expected = model.text();
         prop_assert_eq!(sorted(&text), sorted(&expected));
-        let normal = Normal {
+        let normal = CanonicalOptions {
             limits: TextLimits::default(),
             added: &[],
-            timestamps: Timestamps::Keep,
+            timestamps: TimestampPolicy::Keep,
             hash: &self.hasher,
         };
-        let families = normalize(&text, &normal).unwrap();
+        let families = canonicalize(&text, &normal).unwrap();
         let hashes: HashSet<u64> = families
             .iter()
             .flat_map(|family| family.series.iter())

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::{FamilyText, Kind, LabelText, Native, Text};
+use crate::exposition::{FamilyText, Kind, LabelText, NativeHistogram, Text};
 use crate::peer::Origin;
 use crate::registry;
 use crate::store::{Limits, Producer};
@@ -40,7 +40,7 @@ fn family(name: u8, shape: u8, series: u8, write: usize) -> FamilyText {
             (u64::from(name) << 32) + u64::from(n) + 1
         })
         .collect();
-    let native = Native {
+    let native = NativeHistogram {
         labels: Box::from("n=\"0\""),
         gauge: false,
         histogram: bytes::Bytes::from(vec![write as u8]),

@@ -15,7 +15,7 @@ use super::super::family::{ALL_SUFFIXES, FamilyIndex, suffixes};
 use super::super::pages::page::{FamilyHead, Page};
 use super::super::pages::page_run::PageRuns;
 use super::super::snapshot::Snapshot;
-use crate::exposition::{Form, plain_name};
+use crate::exposition::{OutputFormat, plain_name};
 
 /// What was merged last.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ impl<'p> Side<'p> {
         let slices = self.slices((head, head + 1));
         let texts = slices
             .iter()
-            .map(|(page, from, to)| &page.text(Form::Normal)[*from..*to]);
+            .map(|(page, from, to)| &page.text(OutputFormat::Canonical)[*from..*to]);
         texts.collect::<Vec<_>>().concat()
     }
 }
@@ -263,12 +263,14 @@ fn clashing<'i>(side: &Side<'_>, index: &'i FamilyIndex) -> HashSet<&'i str> {
 fn joined(slices: &[SliceOf<'_>]) -> Arc<Page> {
     match slices {
         [(page, from, to)] if *from == 0 && *to == page.len() => Arc::clone(page),
-        [(page, from, to)] => Arc::new(Page::of(page.text(Form::Normal).slice(*from..*to))),
+        [(page, from, to)] => Arc::new(Page::of(
+            page.text(OutputFormat::Canonical).slice(*from..*to),
+        )),
         slices => {
             let size = slices.iter().map(|(_, from, to)| to - from).sum();
             let mut text = BytesMut::with_capacity(size);
             for (page, from, to) in slices {
-                text.extend_from_slice(&page.text(Form::Normal)[*from..*to]);
+                text.extend_from_slice(&page.text(OutputFormat::Canonical)[*from..*to]);
             }
             Arc::new(Page::of(text.freeze()))
         }

@@ -32,7 +32,7 @@ use super::living::Hasher;
 use super::sections::Sections;
 use super::{Change, Section, SectionId, Snapshot, Store, Write};
 use crate::clock::Now;
-use crate::exposition::{Content, FamilyText, Limits, Text, sample_lines};
+use crate::exposition::{Content, FamilyText, Text, TextLimits, sample_lines};
 use crate::peer::Origin;
 use merge::Merged;
 
@@ -43,7 +43,7 @@ pub use queue::Uninspected;
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Of one text.
-    pub limits: Limits,
+    pub limits: TextLimits,
     /// What no family's name may begin with.
     pub reserved: Option<&'static str>,
 }
@@ -146,7 +146,7 @@ impl Inspection {
     pub fn new(hasher: Hasher) -> Self {
         Inspection {
             rules: Rules {
-                limits: Limits::default(),
+                limits: TextLimits::default(),
                 reserved: None,
             },
             hasher,

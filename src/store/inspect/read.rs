@@ -7,7 +7,8 @@ use super::super::family::{FamilyIndex, NameFault, name_fault, weight_of};
 use super::super::{Elsewhere, Section, SectionId, Store};
 use super::{Clash, Conflict, Findings, Inspection, Suspect};
 use crate::exposition::{
-    FamilyText, Format, Kind, Normal, Text, Timestamps, aliases, normalize_as, plain_name,
+    CanonicalOptions, FamilyText, InputFormat, Kind, Text, TimestampPolicy, aliases,
+    canonicalize_as, plain_name,
 };
 
 impl Inspection {
@@ -24,16 +25,16 @@ impl Inspection {
             suspect: Some(suspect),
             conflicts: Vec::new(),
         };
-        let normal = Normal {
+        let normal = CanonicalOptions {
             limits: self.rules.limits,
             added: &[],
-            timestamps: Timestamps::Keep,
+            timestamps: TimestampPolicy::Keep,
             hash: &self.hasher,
         };
         // Texts are UTF-8. It is read as text, whatever it says it is: so it is
         // shown.
         let text = std::str::from_utf8(text).unwrap_or_default();
-        let mut families = match normalize_as(text, Format::Text, &normal) {
+        let mut families = match canonicalize_as(text, InputFormat::Text, &normal) {
             Ok(families) => families,
             Err(fault) => return (Vec::new(), suspect(Suspect::Text(fault))),
         };

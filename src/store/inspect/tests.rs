@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::{Escaping, Families, Form};
-use crate::exposition::{Format, Normal, Timestamps, normalize_as};
+use crate::exposition::{CanonicalOptions, InputFormat, TimestampPolicy, canonicalize_as};
+use crate::exposition::{Escaping, Families, OutputFormat};
 use crate::registry;
 use crate::store::{Elsewhere, Limits as StoreLimits, Producer};
 
@@ -18,7 +18,7 @@ fn store_of(bytes: usize) -> Store {
         registry: registry::RegistryLimits::default(),
     };
     Store::new(limits, false).with_rules(Rules {
-        limits: Limits::default(),
+        limits: TextLimits::default(),
         reserved: Some("exporter_proxy_"),
     })
 }
@@ -46,13 +46,13 @@ fn push(store: &Store, name: &str, text: &str) {
 }
 
 fn group(store: &Store, name: &str, text: &str) {
-    let normal = Normal {
-        limits: Limits::default(),
+    let normal = CanonicalOptions {
+        limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash: store.hasher(),
     };
-    let families = normalize_as(text, Format::Text, &normal).unwrap();
+    let families = canonicalize_as(text, InputFormat::Text, &normal).unwrap();
     let id = SectionId::new(name, Producer::Group);
     replace(store, id, Content::Families(families));
 }
@@ -464,9 +464,9 @@ proptest! {
                     let first = store.families_snapshot(false, Now::read());
                     let second = store.families_snapshot(false, Now::read());
                     prop_assert!(first.pages().iter().zip(second.pages()).all(|(a, b)| Arc::ptr_eq(a, b)));
-                    let open = Form::OpenMetrics(Escaping::Underscores);
+                    let open = OutputFormat::OpenMetrics(Escaping::Underscores);
                     let open = String::from_utf8(first.in_form(open).text()).unwrap();
-                    prop_assert!(Families::parse(&open, Format::OpenMetrics, &Limits::default()).is_ok());
+                    prop_assert!(Families::parse(&open, InputFormat::OpenMetrics, &TextLimits::default()).is_ok());
                 }
             }
         }
@@ -508,15 +508,15 @@ proptest! {
     ) {
         let store = store();
         for (n, text, to_group) in texts {
-            let valid = Families::parse(&text, Format::Text, &Limits::default()).is_ok();
+            let valid = Families::parse(&text, InputFormat::Text, &TextLimits::default()).is_ok();
             if to_group && valid {
-                let normal = Normal {
-                    limits: Limits::default(),
+                let normal = CanonicalOptions {
+                    limits: TextLimits::default(),
                     added: &[],
-                    timestamps: Timestamps::Keep,
+                    timestamps: TimestampPolicy::Keep,
                     hash: store.hasher(),
                 };
-                let families = normalize_as(&text, Format::Text, &normal).unwrap();
+                let families = canonicalize_as(&text, InputFormat::Text, &normal).unwrap();
                 let id = SectionId::new(&format!("g{n}"), Producer::Group);
                 let write = Write::one(Change::Replace {
                     id,
@@ -533,7 +533,7 @@ proptest! {
                 inspect(&store);
             }
             let merged = families_text(&store);
-            let parsed = Families::parse(&merged, Format::Text, &Limits::default());
+            let parsed = Families::parse(&merged, InputFormat::Text, &TextLimits::default());
             prop_assert!(parsed.is_ok(), "{merged}\n{parsed:?}");
             let whole = String::from_utf8(store.snapshot().text()).unwrap();
             let end = whole.len() - (0..4).map(|n| store.text(&app(&format!("a{n}"))).len()).sum::<usize>();

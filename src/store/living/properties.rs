@@ -9,21 +9,21 @@ use proptest::prelude::*;
 
 use super::tests::{change_of, push, store, text, update};
 use crate::clock::Now;
-use crate::exposition::{Entry, Families, Format, Kind, Labels, Limits as TextLimits, Parser};
+use crate::exposition::{Families, InputFormat, Kind, Labels, ParsedLine, Parser, TextLimits};
 use crate::registry::{Batch, BoundsPolicy, Change as Op, Update};
 use crate::store::Write;
 
 /// One head for each family that has samples and no other, and every series
 /// once.
 pub fn check(text: &str) {
-    let families = Families::parse(text, Format::Text, &TextLimits::default());
+    let families = Families::parse(text, InputFormat::Text, &TextLimits::default());
     let families = families.unwrap_or_else(|fault| panic!("{fault} in\n{text}"));
     let with_samples: BTreeSet<&str> = families.iter().map(|family| family.name()).collect();
-    let mut parser = Parser::new(text, Format::Text);
+    let mut parser = Parser::new(text, InputFormat::Text);
     let mut labels = Labels::new();
     let mut heads = BTreeSet::new();
     while let Some(entry) = parser.next(&mut labels).unwrap() {
-        if let Entry::Type { name, .. } = entry {
+        if let ParsedLine::Type { name, .. } = entry {
             assert!(heads.insert(name), "a second head of {name} in\n{text}");
         }
     }

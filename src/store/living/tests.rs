@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::properties::check;
 use super::*;
 use crate::exposition::{
-    Content, Kind, LabelText, Limits as TextLimits, Normal, Timestamps, normalize,
+    CanonicalOptions, Content, Kind, LabelText, TextLimits, TimestampPolicy, canonicalize,
 };
 use crate::peer::Origin;
 use crate::registry::{Change as Op, Update};
@@ -41,13 +41,13 @@ pub fn push(store: &Store, app: &str, text: &str) -> Result<(), Refused> {
 }
 
 pub fn change_of(store: &Store, app: &str, text: &str) -> (Change, bool) {
-    let normal = Normal {
+    let normal = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash: store.hasher(),
     };
-    let families = normalize(text, &normal);
+    let families = canonicalize(text, &normal);
     let good = families.is_ok();
     let change = Change::Replace {
         id: SectionId::new(app, Producer::App),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Now;
-use crate::exposition::protobuf::{Limits, decode};
+use crate::exposition::protobuf::{DecodeLimits, decode};
 use crate::exposition::{Content, FamilyText, Kind, Text};
 use crate::peer::Origin;
 use crate::registry;
@@ -34,7 +34,7 @@ fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> Family
             let mut histogram = vec![8, value as u8, 0x31];
             histogram.extend_from_slice(&1.0_f64.to_le_bytes());
             histogram.extend_from_slice(&[0x38, value as u8]);
-            natives.push(Native {
+            natives.push(NativeHistogram {
                 labels: labels.into(),
                 histogram: Bytes::from(histogram),
                 gauge: false,
@@ -68,7 +68,7 @@ fn push(store: &Store, app: u8, families: Vec<FamilyText>) {
 /// What the store shows, made at once from the whole text.
 fn expected(store: &Store) -> Vec<u8> {
     let snapshot = store.snapshot_with_natives();
-    let mut natives = Natives::default();
+    let mut natives = NativeHistograms::default();
     for (family, of_family) in snapshot.natives() {
         natives.add(family, of_family);
     }
@@ -173,7 +173,7 @@ fn natives_go_with_their_section_and_are_counted() {
             ("i".to_owned(), 1)
         ]
     );
-    let limits = Limits {
+    let limits = DecodeLimits {
         families: 10,
         text: 1 << 20,
     };

@@ -9,7 +9,9 @@ use memchr::memmem;
 
 use super::compressed::Compressed;
 use super::fragments::Fragments;
-use crate::exposition::{Entry, Escaping, Form, Format, Kind, Labels, Parser, is_plain};
+use crate::exposition::{
+    Escaping, InputFormat, Kind, Labels, OutputFormat, ParsedLine, Parser, is_plain,
+};
 
 /// Some contiguous text of the output, made of fragments.
 ///
@@ -37,7 +39,7 @@ pub struct Page {
     variants: OnceLock<Box<Variants>>,
 }
 
-type Variants = [OnceLock<Box<Rendition>>; Form::VARIANTS];
+type Variants = [OnceLock<Box<Rendition>>; OutputFormat::VARIANTS];
 
 /// A family that begins in a page.
 #[derive(Debug)]
@@ -98,9 +100,9 @@ impl Page {
     }
 
     /// Bytes of text in a form, which is made for it unless it is the normal one.
-    pub fn len_in(&self, form: Form) -> usize {
+    pub fn len_in(&self, form: OutputFormat) -> usize {
         match self.simplest(form) {
-            Form::Normal => self.len,
+            OutputFormat::Canonical => self.len,
             form => self.text(form).len(),
         }
     }
@@ -109,17 +111,19 @@ impl Page {
     /// whose names need no quotes. That is looked at where it lies: names that
     /// need another form are rare, and joining text to find none would hold it
     /// twice for a while.
-    fn simplest(&self, form: Form) -> Form {
+    fn simplest(&self, form: OutputFormat) -> OutputFormat {
         if self.is_verbatim {
-            return Form::Normal;
+            return OutputFormat::Canonical;
         }
         let plain_form = match form {
-            Form::Normal | Form::OpenMetrics(Escaping::AllowUtf8) => return form,
-            Form::Text(_) => Form::Normal,
-            Form::OpenMetrics(_) => Form::OpenMetrics(Escaping::AllowUtf8),
+            OutputFormat::Canonical | OutputFormat::OpenMetrics(Escaping::AllowUtf8) => {
+                return form;
+            }
+            OutputFormat::Text(_) => OutputFormat::Canonical,
+            OutputFormat::OpenMetrics(_) => OutputFormat::OpenMetrics(Escaping::AllowUtf8),
         };
         let plain = self.plain.get_or_init(|| {
-            let pieces = self.pieces(Form::Normal);
+            let pieces = self.pieces(OutputFormat::Canonical);
             pieces.iter().all(|piece| is_plain(piece))
         });
         if *plain { plain_form } else { form }
@@ -127,9 +131,9 @@ impl Page {
 
     /// The text in a form, in the pieces it lies in. Where they are few they
     /// are not joined for it: that would only move the text in memory.
-    pub fn pieces(&self, form: Form) -> Vec<Bytes> {
+    pub fn pieces(&self, form: OutputFormat) -> Vec<Bytes> {
         let form = self.simplest(form);
-        if form == Form::Normal && self.normal.text.get().is_none() {
+        if form == OutputFormat::Canonical && self.normal.text.get().is_none() {
             let fragments = self.fragments();
             if fragments.is_in_few_pieces() {
                 return fragments.pieces().collect();
@@ -138,19 +142,19 @@ impl Page {
         vec![self.text(form).clone()]
     }
 
-    /// The text in a form, made now if it was not yet. Normal text is joined;
+    /// The text in a form, made now if it was not yet. Canonical text is joined;
     /// a form in which it is the same shares it.
-    pub fn text(&self, form: Form) -> &Bytes {
+    pub fn text(&self, form: OutputFormat) -> &Bytes {
         let Some(variant) = self.simplest(form).variant() else {
             return self.normal.text.get_or_init(|| self.join());
         };
         self.variant(variant).text.get_or_init(|| {
-            let normal = self.text(Form::Normal);
+            let normal = self.text(OutputFormat::Canonical);
             let family = self.family.get().map(|family| &**family);
             // Whole texts are UTF-8, and pages hold whole texts.
             let shown = std::str::from_utf8(normal)
                 .ok()
-                .and_then(|text| form.show(text, family));
+                .and_then(|text| form.convert(text, family));
             shown.map_or_else(|| normal.clone(), Bytes::from)
         })
     }
@@ -158,7 +162,7 @@ impl Page {
     /// Where the first head of a family begins in the normal text, if one does.
     pub fn first_head(&self) -> Option<usize> {
         *self.first_head.get_or_init(|| {
-            let text = self.text(Form::Normal);
+            let text = self.text(OutputFormat::Canonical);
             // No other line begins so, and line feeds in values are escaped.
             if text.first() == Some(&b'#') {
                 return Some(0);
@@ -170,24 +174,25 @@ impl Page {
     /// The families that begin in the normal text of a page of families.
     pub fn heads(&self) -> &[FamilyHead] {
         self.heads.get_or_init(|| {
-            let text = self.text(Form::Normal);
+            let text = self.text(OutputFormat::Canonical);
             std::str::from_utf8(text).map(heads_of).unwrap_or_default()
         })
     }
 
     /// The text in a form, compressed, now if it was not yet.
-    pub fn compressed(&self, form: Form) -> &Compressed {
+    pub fn compressed(&self, form: OutputFormat) -> &Compressed {
         let form = self.simplest(form);
         let made = match form.variant() {
             None => &self.normal,
             Some(variant) => self.variant(variant),
         };
         made.compressed.get_or_init(|| {
-            if form != Form::Normal && self.text(form).as_ptr() == self.text(Form::Normal).as_ptr()
+            if form != OutputFormat::Canonical
+                && self.text(form).as_ptr() == self.text(OutputFormat::Canonical).as_ptr()
             {
-                return self.compressed(Form::Normal).clone();
+                return self.compressed(OutputFormat::Canonical).clone();
             }
-            if form == Form::Normal && self.len <= COPIED_TO_COMPRESS {
+            if form == OutputFormat::Canonical && self.len <= COPIED_TO_COMPRESS {
                 return self.compressed_copy();
             }
             Compressed::new(self.text(form))
@@ -212,14 +217,15 @@ impl Page {
         })
     }
 
-    pub fn is_compressed(&self, form: Form) -> bool {
+    pub fn is_compressed(&self, form: OutputFormat) -> bool {
         let made = self.made(form);
         made.is_some_and(|made| made.compressed.get().is_some())
     }
 
     /// What was made in a form, as far as something was.
-    fn made(&self, form: Form) -> Option<&Rendition> {
-        let is_known = form == Form::Normal || self.is_verbatim || self.plain.get().is_some();
+    fn made(&self, form: OutputFormat) -> Option<&Rendition> {
+        let is_known =
+            form == OutputFormat::Canonical || self.is_verbatim || self.plain.get().is_some();
         let form = if is_known { self.simplest(form) } else { form };
         match form.variant() {
             None => Some(&self.normal),
@@ -228,7 +234,7 @@ impl Page {
     }
 
     /// Whether the text is there in a form, or has only to be joined.
-    pub fn is_shown(&self, form: Form) -> bool {
+    pub fn is_shown(&self, form: OutputFormat) -> bool {
         let made = self.made(form);
         made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
     }
@@ -259,14 +265,14 @@ impl Page {
     /// The family of the last samples, escaped; `None` if no head here or in a page
     /// before says it.
     pub fn last_family(&self) -> Option<Box<str>> {
-        let text = std::str::from_utf8(self.text(Form::Normal)).ok()?;
+        let text = std::str::from_utf8(self.text(OutputFormat::Canonical)).ok()?;
         let at = match text.rfind("\n# TYPE ") {
             Some(at) => at + 1,
             None if text.starts_with("# TYPE ") => 0,
             None => return self.family.get().cloned(),
         };
-        match Parser::new(&text[at..], Format::Text).next(&mut Labels::new()) {
-            Ok(Some(Entry::Type { name, .. })) => Some(Box::from(name)),
+        match Parser::new(&text[at..], InputFormat::Text).next(&mut Labels::new()) {
+            Ok(Some(ParsedLine::Type { name, .. })) => Some(Box::from(name)),
             _ => None,
         }
     }
@@ -376,9 +382,9 @@ fn heads_of(text: &str) -> Box<[FamilyHead]> {
     let others = memmem::find_iter(text.as_bytes(), b"\n#").map(|at| at + 1);
     for at in first.into_iter().chain(others) {
         let line = text[at..].lines().next().unwrap_or_default();
-        match Parser::new(line, Format::Text).next(&mut Labels::new()) {
-            Ok(Some(Entry::Help { name, .. })) => help = Some((at, name)),
-            Ok(Some(Entry::Type { name, kind })) => {
+        match Parser::new(line, InputFormat::Text).next(&mut Labels::new()) {
+            Ok(Some(ParsedLine::Help { name, .. })) => help = Some((at, name)),
+            Ok(Some(ParsedLine::Type { name, kind })) => {
                 let begin = help.take().filter(|(_, of)| *of == name);
                 heads.push(FamilyHead {
                     at: begin.map_or(at, |(at, _)| at),

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::compressed::Compressed;
 use super::crc::Crc;
 use super::page::Page;
-use crate::exposition::Form;
+use crate::exposition::OutputFormat;
 
 /// Pages in a run. A page's block has one to three KiB, so a response of runs
 /// takes few system calls, and a run is joined again within microseconds when one
@@ -37,13 +37,13 @@ pub struct PageRun {
 /// The page runs of the last response in each format.
 #[derive(Debug, Default)]
 pub struct PageRuns {
-    by_format: Mutex<[Vec<Arc<PageRun>>; 1 + Form::VARIANTS]>,
+    by_format: Mutex<[Vec<Arc<PageRun>>; 1 + OutputFormat::VARIANTS]>,
 }
 
 impl PageRuns {
     /// The runs of `pages` in a format. A run whose pages have not changed since
     /// the last response is reused.
-    pub fn of(&self, pages: &[Arc<Page>], form: Form) -> Vec<Arc<PageRun>> {
+    pub fn of(&self, pages: &[Arc<Page>], form: OutputFormat) -> Vec<Arc<PageRun>> {
         let index = form.variant().map_or(0, |variant| variant + 1);
         let last = self.lock()[index].clone();
         let chunks = pages.chunks(PAGES_PER_RUN).enumerate();
@@ -65,7 +65,7 @@ impl PageRuns {
         runs
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Vec<Arc<PageRun>>; 1 + Form::VARIANTS]> {
+    fn lock(&self) -> MutexGuard<'_, [Vec<Arc<PageRun>>; 1 + OutputFormat::VARIANTS]> {
         self.by_format
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -73,7 +73,7 @@ impl PageRuns {
 }
 
 impl PageRun {
-    fn new(pages: &[Arc<Page>], form: Form) -> Self {
+    fn new(pages: &[Arc<Page>], form: OutputFormat) -> Self {
         let compressed: Vec<&Compressed> = pages.iter().map(|page| page.compressed(form)).collect();
         let size = compressed.iter().map(|page| page.block.len()).sum();
         let mut block = BytesMut::with_capacity(size);
@@ -113,12 +113,12 @@ mod tests {
         let mut pages: Vec<_> = (0..2 * PAGES_PER_RUN)
             .map(|n| page(&format!("m{n} 1\n")))
             .collect();
-        let first = page_runs.of(&pages, Form::Normal);
-        let second = page_runs.of(&pages, Form::Normal);
+        let first = page_runs.of(&pages, OutputFormat::Canonical);
+        let second = page_runs.of(&pages, OutputFormat::Canonical);
         assert!(first.iter().zip(&second).all(|(a, b)| Arc::ptr_eq(a, b)));
 
         pages[PAGES_PER_RUN + 3] = page("other 1\n");
-        let third = page_runs.of(&pages, Form::Normal);
+        let third = page_runs.of(&pages, OutputFormat::Canonical);
         assert!(Arc::ptr_eq(&first[0], &third[0]));
         assert!(!Arc::ptr_eq(&first[1], &third[1]));
     }
@@ -127,9 +127,9 @@ mod tests {
     fn a_page_changed_in_place_makes_a_new_run() {
         let page_runs = PageRuns::default();
         let mut pages = vec![page("m 1\n")];
-        let before = page_runs.of(&pages, Form::Normal);
+        let before = page_runs.of(&pages, OutputFormat::Canonical);
         Arc::make_mut(&mut pages[0]).replace(0, Bytes::from_static(b"m 2\n"));
-        let after = page_runs.of(&pages, Form::Normal);
+        let after = page_runs.of(&pages, OutputFormat::Canonical);
         assert_ne!(before[0].crc, after[0].crc);
         assert_ne!(before[0].block, after[0].block);
     }

@@ -76,9 +76,11 @@ fn each_scheme_is_whole_where_a_family_reaches_over_pages() {
                     expected += &format!("{name}{suffix}{{app=\"{app}\"}} {value}\n");
                 }
             }
-            let shown = store.snapshot().in_form(Form::Text(escaping));
+            let shown = store.snapshot().in_form(OutputFormat::Text(escaping));
             assert_eq!(String::from_utf8(shown.text()).unwrap(), expected);
-            let shown = store.snapshot().in_form(Form::OpenMetrics(escaping));
+            let shown = store
+                .snapshot()
+                .in_form(OutputFormat::OpenMetrics(escaping));
             let shown = String::from_utf8(shown.text()).unwrap();
             assert_eq!(shown, expected + "# EOF\n");
         }
@@ -115,15 +117,15 @@ fn families_are_escaped_beside_verbatim_text_which_stays_as_it_is() {
     };
     let rest = format!("x 1\n{verbatim}");
     assert_eq!(
-        shown(Form::Normal),
+        shown(OutputFormat::Canonical),
         format!("# TYPE \"my.m\" gauge\n{{\"my.m\"}} 1\n{rest}")
     );
     assert_eq!(
-        shown(Form::UNDERSCORES),
+        shown(OutputFormat::UNDERSCORES),
         format!("# TYPE my_m gauge\nmy_m 1\n{rest}")
     );
     store.apply(dotted("{\"my.m\"} 2"), now).unwrap();
-    let dots = Form::Text(Escaping::Dots);
+    let dots = OutputFormat::Text(Escaping::Dots);
     assert_eq!(
         shown(dots),
         format!("# TYPE my_dot_m gauge\nmy_dot_m 2\n{rest}")
@@ -139,7 +141,7 @@ fn what_open_metrics_says_of_a_family_stays_as_far_as_all_say_it() {
         let mut family = family("s_bytes", Kind::Gauge, &[&line]);
         family.open = open.map(|(kind, unit)| {
             let unit = unit.map(Box::from);
-            Box::new(OpenHead { kind, unit })
+            Box::new(OpenMetricsHead { kind, unit })
         });
         let write = Write::one(families(app, vec![family]));
         store.apply(write, now).unwrap();
@@ -147,7 +149,7 @@ fn what_open_metrics_says_of_a_family_stays_as_far_as_all_say_it() {
     let head = || {
         let shown = store
             .snapshot()
-            .in_form(Form::OpenMetrics(Escaping::AllowUtf8));
+            .in_form(OutputFormat::OpenMetrics(Escaping::AllowUtf8));
         let shown = String::from_utf8(shown.text()).unwrap();
         let lines = shown
             .lines()

@@ -19,7 +19,7 @@ fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
     // A family with one that is none is of ordinary histograms.
     let gauges = [family("g", 5, &[labelled(&[("a", "b")]).with(7, native())])];
     let gauge = decoded(&gauges);
-    let mut natives = Natives::default();
+    let mut natives = NativeHistograms::default();
     natives.add("g", from_ref(&gauge.natives[0].native));
     let text = gauge.text.clone() + "g_bucket{le=\"+Inf\"} 1\ng_sum 1\ng_count 1\n";
     let messages = encode(&text, &natives, Escaping::AllowUtf8);
@@ -76,7 +76,7 @@ fn a_native_histogram_is_kept_beside_its_classic_part() {
         decoded.natives,
         [DecodedNative {
             family: "n".to_owned(),
-            native: Native {
+            native: NativeHistogram {
                 labels: "a=\"\\\"\",b=\"2\"".into(),
                 histogram: native().0.into(),
                 gauge: false,
@@ -155,8 +155,8 @@ fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
     let native = native().with(3, message().number(1, 6).double(2, 8.0));
     let family = family("n", 4, &[labelled(&[("a", "1")]).with(7, native)]);
     let before = decoded(from_ref(&family));
-    let natives: Vec<Native> = before.natives.iter().map(|it| it.native.clone()).collect();
-    let mut index = Natives::default();
+    let natives: Vec<NativeHistogram> = before.natives.iter().map(|it| it.native.clone()).collect();
+    let mut index = NativeHistograms::default();
     index.add("n", &natives);
     let text = format!(
         "{}# TYPE o histogram\no_bucket{{a=\"1\",le=\"+Inf\"}} 1\n",
@@ -182,18 +182,18 @@ fn natives_are_given_to_the_families_of_the_text() {
         family("p", 0, &[counter(&[], 1.0)]),
     ];
     let decoded = decoded(&body);
-    let normal = Normal {
-        limits: crate::exposition::Limits::default(),
-        added: &[Added {
+    let normal = CanonicalOptions {
+        limits: crate::exposition::TextLimits::default(),
+        added: &[AddedLabel {
             name: "instance",
             value: "",
-            clash: Clash::Override,
+            clash: LabelConflict::Override,
         }],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash: &RandomState::new(),
     };
-    let mut families = normalize(&decoded.text, &normal).expect("it is text");
-    attach(&mut families, decoded.natives, |labels| {
+    let mut families = canonicalize(&decoded.text, &normal).expect("it is text");
+    attach_native_histograms(&mut families, decoded.natives, |labels| {
         labels.push(("instance".to_owned(), String::new()));
     });
     let labels: Vec<Vec<&str>> = families

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::wire::Reader;
 use super::*;
-use crate::exposition::{Entry, Families, Format, Labels, Parser, Reason};
+use crate::exposition::{Families, InputFormat, Labels, ParseProblem, ParsedLine, Parser};
 
 /// Lines in order, the labels of each in order too.
 fn sorted(text: &str) -> Vec<String> {
@@ -12,9 +12,9 @@ fn sorted(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text
         .lines()
         .map(|line| {
-            let mut parser = Parser::new(line, Format::Text);
+            let mut parser = Parser::new(line, InputFormat::Text);
             match parser.next(&mut labels) {
-                Ok(Some(Entry::Sample(sample))) => {
+                Ok(Some(ParsedLine::Sample(sample))) => {
                     labels.sort();
                     let (name, value) = (sample.name, sample.value_text);
                     format!(
@@ -130,16 +130,16 @@ proptest! {
     #[test]
     fn what_is_decoded_is_text_and_comes_back(body in any_body()) {
         let Ok(before) = decode(&body, &LIMITS) else { return Ok(()) };
-        match Families::parse(&before.text, Format::Text, &crate::exposition::Limits::default()) {
+        match Families::parse(&before.text, InputFormat::Text, &crate::exposition::TextLimits::default()) {
             Ok(_) => {}
             Err(error) => {
-                let twice = matches!(error.reason, Reason::DuplicateSeries { .. });
+                let twice = matches!(error.reason, ParseProblem::DuplicateSeries { .. });
                 prop_assert!(twice, "{}\n{}", error, before.text);
                 return Ok(());
             }
         }
-        let mut natives = Natives::default();
-        let all: Vec<(String, Vec<Native>)> = before
+        let mut natives = NativeHistograms::default();
+        let all: Vec<(String, Vec<NativeHistogram>)> = before
             .natives
             .iter()
             .map(|it| (it.family.clone(), vec![it.native.clone()]))
@@ -201,9 +201,9 @@ proptest! {
         }
         measure(&body);
         if let Ok(decoded) = decode(&body, &LIMITS) {
-            let families = Families::parse(&decoded.text, Format::Text, &crate::exposition::Limits::default());
+            let families = Families::parse(&decoded.text, InputFormat::Text, &crate::exposition::TextLimits::default());
             if let Err(error) = families {
-                let twice = matches!(error.reason, Reason::DuplicateSeries { .. });
+                let twice = matches!(error.reason, ParseProblem::DuplicateSeries { .. });
                 prop_assert!(twice, "{}\n{}", error, decoded.text);
             }
         }
@@ -211,6 +211,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_encoder_panic(text in "[a-c{}\"=,# HELPTYP\\\\\n0-9.]{0,80}") {
-        let _ = encode(&text, &Natives::default(), Escaping::Underscores);
+        let _ = encode(&text, &NativeHistograms::default(), Escaping::Underscores);
     }
 }

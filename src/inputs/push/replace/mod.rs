@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::exposition::{FamilyText, Kind, Timestamps, counted, single};
+use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single};
 use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
 use crate::ingest::{Fault, Group, Intake, points};
 use crate::peer::Origin;
@@ -97,7 +97,8 @@ impl Intake {
                 });
             }
         };
-        let mut families = self.families_with(group, body, Timestamps::Refuse, || room(&id))?;
+        let mut families =
+            self.families_with(group, body, TimestampPolicy::Refuse, || room(&id))?;
         for family in &mut families {
             self.admit(group, family)?;
             points::complete(family, &self.hash)

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::Config;
-use crate::exposition::{Content, Format};
+use crate::exposition::{Content, InputFormat, TimestampPolicy};
 use crate::store::Limits;
 
 fn intake(change: impl FnOnce(&mut Config)) -> Intake {
@@ -276,10 +276,10 @@ fn a_series_without_instance_is_that_of_an_app() {
     let here = Here::new();
     let normal = here
         .intake
-        .normalize(
+        .canonicalize(
             &Escaped::of(&group("job/x")),
-            ("m 1\n", Format::Text),
-            Timestamps::Refuse,
+            ("m 1\n", InputFormat::Text),
+            TimestampPolicy::Refuse,
         )
         .unwrap();
     let app = Change::Replace {

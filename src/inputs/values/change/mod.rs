@@ -21,7 +21,8 @@ use std::time::Duration;
 use super::families_json::{self, Most};
 use crate::clock::Now;
 use crate::exposition::{
-    Kind, LabelText, Timestamps, Value, labels_text, needs_quotes, write_number, write_series,
+    Kind, LabelText, MetricValue, TimestampPolicy, labels_text, needs_quotes, write_number,
+    write_series,
 };
 use crate::ingest::aggregation::{Adding, empty_batch};
 use crate::ingest::{Addition, Body, Fault, Group, Intake, Once};
@@ -156,9 +157,10 @@ impl Intake {
                     content_type: "",
                     ..body
                 };
-                texts = self.families_with(&Group::default(), text, Timestamps::Strip, || {
-                    Room::UNLIMITED
-                })?;
+                texts =
+                    self.families_with(&Group::default(), text, TimestampPolicy::Strip, || {
+                        Room::UNLIMITED
+                    })?;
                 of_texts(&texts)?
             }
         };
@@ -297,14 +299,16 @@ impl Row {
 }
 
 /// The value that an item has in a family of that kind.
-fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String> {
+fn settled(verb: Verb, kind: Kind, value: Option<MetricValue>) -> Result<MetricValue, String> {
     let counted = matches!(kind, Kind::Counter | Kind::Untyped);
     let number = match value {
         None if counted && verb == Verb::Update => 1.0,
         None => return Err("it has no value".to_owned()),
-        Some(Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value)) => value,
-        Some(value @ Value::Histogram { .. }) if kind == Kind::Histogram => return Ok(value),
-        Some(value @ Value::Summary { .. }) if kind == Kind::Summary => return Ok(value),
+        Some(
+            MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value),
+        ) => value,
+        Some(value @ MetricValue::Histogram { .. }) if kind == Kind::Histogram => return Ok(value),
+        Some(value @ MetricValue::Summary { .. }) if kind == Kind::Summary => return Ok(value),
         Some(value) => {
             let (kind, other) = (kind.with_article(), of_value(&value));
             return Err(format!("it is a {other}, and its family is {kind}"));
@@ -325,37 +329,39 @@ fn settled(verb: Verb, kind: Kind, value: Option<Value>) -> Result<Value, String
         Kind::Counter if number < 0.0 => Err(format!(
             "its value is {number}, and a counter cannot decrease"
         )),
-        Kind::Counter => Ok(Value::Counter(number)),
-        Kind::Untyped => Ok(Value::Untyped(number)),
+        Kind::Counter => Ok(MetricValue::Counter(number)),
+        Kind::Untyped => Ok(MetricValue::Untyped(number)),
         Kind::Histogram | Kind::Summary => {
             let kind = kind.with_article();
             Err(format!("it is a single value, and its family is {kind}"))
         }
-        _ => Ok(Value::Gauge(number)),
+        _ => Ok(MetricValue::Gauge(number)),
     }
 }
 
-fn of_value(value: &Value) -> &'static str {
+fn of_value(value: &MetricValue) -> &'static str {
     match value {
-        Value::Counter(_) | Value::Gauge(_) | Value::Untyped(_) => "single value",
-        Value::Histogram { .. } => "histogram",
-        Value::Summary { .. } => "summary",
+        MetricValue::Counter(_) | MetricValue::Gauge(_) | MetricValue::Untyped(_) => "single value",
+        MetricValue::Histogram { .. } => "histogram",
+        MetricValue::Summary { .. } => "summary",
     }
 }
 
 /// The one number that is shown for a value, and the suffix of the sample it
 /// is of.
-fn number_of(value: &Value) -> (f64, &'static str) {
+fn number_of(value: &MetricValue) -> (f64, &'static str) {
     match value {
-        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => (*value, ""),
-        Value::Histogram { buckets, count, .. } => {
+        MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value) => {
+            (*value, "")
+        }
+        MetricValue::Histogram { buckets, count, .. } => {
             let last = buckets.last().map(|(_, count)| *count);
             (count.or(last).unwrap_or_default(), "_count")
         }
-        Value::Summary {
+        MetricValue::Summary {
             sum, count: None, ..
         } => (sum.unwrap_or_default(), "_sum"),
-        Value::Summary {
+        MetricValue::Summary {
             count: Some(count), ..
         } => (*count, "_count"),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::exposition::{FamilyText, Kind, Value, write_help, write_label_value};
+use crate::exposition::{FamilyText, Kind, MetricValue, write_help, write_label_value};
 use crate::ingest::Fault;
 use crate::ingest::aggregation::metrics_of;
 use crate::inputs::values::families_json::Family;
@@ -26,7 +26,7 @@ pub struct SentItem<'b> {
     pub at: At,
     /// As they are meant, without escapes.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    pub value: Option<Value>,
+    pub value: Option<MetricValue>,
 }
 
 /// Where it was sent.

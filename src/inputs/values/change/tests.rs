@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
-use crate::exposition::{Normal, normalize};
+use crate::exposition::{CanonicalOptions, canonicalize};
 use crate::store::Limits;
 
 struct Here {
@@ -528,13 +528,13 @@ proptest! {
         for body in &bodies {
             let _ = here.send(Verb::Create, Form::Json, body);
             let text = here.text();
-            let normal = Normal {
-                limits: crate::exposition::Limits::default(),
+            let normal = CanonicalOptions {
+                limits: crate::exposition::TextLimits::default(),
                 added: &[],
-                timestamps: Timestamps::Refuse,
+                timestamps: TimestampPolicy::Refuse,
                 hash: &std::hash::RandomState::new(),
             };
-            let read = normalize(&text, &normal);
+            let read = canonicalize(&text, &normal);
             prop_assert!(read.is_ok(), "{:?}: {:?}", read, text);
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Bound, Item, Text};
-use crate::exposition::{Kind, Value};
+use crate::exposition::{Kind, MetricValue};
 
 pub struct Items<'l>(pub &'l mut Bound);
 
@@ -129,19 +129,19 @@ impl<'b> RawItem<'b> {
             (Some(_), None, None) if counted => {
                 return Err("has a value and a count or a sum: it is one or the other");
             }
-            (Some(value), None, None) => Some(Value::Untyped(value.0)),
+            (Some(value), None, None) => Some(MetricValue::Untyped(value.0)),
             (None, None, None) if !counted => None,
-            (None, None, None) if kind == Kind::Summary => Some(Value::Summary {
+            (None, None, None) if kind == Kind::Summary => Some(MetricValue::Summary {
                 quantiles: Vec::new(),
                 sum,
                 count,
             }),
-            (None, buckets, None) => Some(Value::Histogram {
+            (None, buckets, None) => Some(MetricValue::Histogram {
                 buckets: sorted(buckets)?,
                 sum,
                 count,
             }),
-            (None, None, quantiles) => Some(Value::Summary {
+            (None, None, quantiles) => Some(MetricValue::Summary {
                 quantiles: sorted(quantiles)?,
                 sum,
                 count,

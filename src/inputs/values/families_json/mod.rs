@@ -21,7 +21,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::exposition::{Kind, Value, counted};
+use crate::exposition::{Kind, MetricValue, counted};
 use crate::ingest::Fault;
 use crate::reason::Reason;
 use items::{Items, RawItem};
@@ -42,8 +42,8 @@ pub struct Family<'b> {
 pub struct Item<'b> {
     /// In the order they came in, some perhaps twice.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    /// A single number is [`Value::Untyped`], whatever its family is.
-    pub value: Option<Value>,
+    /// A single number is [`MetricValue::Untyped`], whatever its family is.
+    pub value: Option<MetricValue>,
 }
 
 /// What there may be at most. What is more is not read any further, since few

@@ -52,10 +52,10 @@ fn every_kind_is_read_in_prom2json_s_shape() {
         counter.labels,
         [("a".into(), "1".into()), ("b".into(), "é".into())]
     );
-    assert_eq!(counter.value, Some(Value::Untyped(1.5e6)));
+    assert_eq!(counter.value, Some(MetricValue::Untyped(1.5e6)));
     assert_eq!(
         families[1].items[0].value,
-        Some(Value::Histogram {
+        Some(MetricValue::Histogram {
             buckets: vec![(1e-5, 1.0), (f64::INFINITY, 4.0)],
             sum: Some(0.5),
             count: Some(4.0),
@@ -63,21 +63,21 @@ fn every_kind_is_read_in_prom2json_s_shape() {
     );
     assert!(matches!(
         families[2].items[0].value,
-        Some(Value::Summary {
+        Some(MetricValue::Summary {
             count: Some(2.0),
             ..
         })
     ));
     assert_eq!(
         families[2].items[1].value,
-        Some(Value::Summary {
+        Some(MetricValue::Summary {
             quantiles: Vec::new(),
             sum: Some(1.0),
             count: None
         })
     );
     let values: Vec<_> = families[3].items.iter().map(|item| &item.value).collect();
-    assert_eq!(values, [&Some(Value::Untyped(-1.0)), &None, &None]);
+    assert_eq!(values, [&Some(MetricValue::Untyped(-1.0)), &None, &None]);
 }
 
 #[test]

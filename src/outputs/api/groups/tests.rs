@@ -1,6 +1,6 @@
 use super::*;
-use crate::exposition::Limits as TextLimits;
-use crate::exposition::{Normal, Timestamps, normalize};
+use crate::exposition::TextLimits;
+use crate::exposition::{CanonicalOptions, TimestampPolicy, canonicalize};
 use crate::peer::Origin;
 use crate::store::{Limits, Others, Producer};
 
@@ -16,15 +16,15 @@ fn store() -> Arc<Store> {
 
 /// A push to the group of that job, one that failed where there is a problem.
 fn push(store: &Store, job: &str, problem: Option<&str>, now: Now) {
-    let normal = Normal {
+    let normal = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
-        timestamps: Timestamps::Keep,
+        timestamps: TimestampPolicy::Keep,
         hash: store.hasher(),
     };
     let change = Change::Update {
         id: found(job).0,
-        families: normalize(&format!("m{{job=\"{job}\"}} 1\n"), &normal).unwrap(),
+        families: canonicalize(&format!("m{{job=\"{job}\"}} 1\n"), &normal).unwrap(),
         defaults: Vec::new(),
         others: Others::Keep,
         origin: Origin::default(),

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exposition::Form;
+use crate::exposition::OutputFormat;
 use crate::store::Snapshot;
 
 #[derive(Debug, Clone)]
@@ -162,13 +162,13 @@ fn one_small_change_makes_one_page_stale() {
         page_list.set(key, Bytes::from(vec![b'a'; 4000]));
     }
     for page in page_list.to_pages() {
-        page.compressed(Form::Normal);
+        page.compressed(OutputFormat::Canonical);
     }
     page_list.set(50, Bytes::from(vec![b'b'; 4000]));
     let stale = page_list
         .to_pages()
         .iter()
-        .filter(|page| !page.is_compressed(Form::Normal))
+        .filter(|page| !page.is_compressed(OutputFormat::Canonical))
         .count();
     assert_eq!(stale, 1);
 }
@@ -182,11 +182,11 @@ fn text_is_held_once() {
     // After joining, a fragment lies inside its page's text.
     let pages = page_list.to_pages();
     for page in &pages {
-        page.text(Form::Normal);
+        page.text(OutputFormat::Canonical);
     }
     let fragment = page_list.get(&50).unwrap();
     let inside = pages.iter().any(|page| {
-        let range = page.text(Form::Normal).as_ptr_range();
+        let range = page.text(OutputFormat::Canonical).as_ptr_range();
         range.contains(&fragment.as_ptr())
     });
     assert!(inside);

@@ -18,7 +18,7 @@ fn whole(page_list: &PageList<u32>) -> Vec<u8> {
     let pages = page_list.to_pages();
     let pieces = pages
         .iter()
-        .flat_map(|page| page.pieces(crate::exposition::Form::Normal));
+        .flat_map(|page| page.pieces(crate::exposition::OutputFormat::Canonical));
     pieces.flatten().collect()
 }
 

@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::normal::is_plain_label;
+use super::canonical::is_plain_label;
 use super::parse::float;
 use super::{
-    FamilyText, FamilyView, Format, Kind, Label, Labels, Sample, parse, unescape, write_label_value,
+    FamilyText, FamilyView, InputFormat, Kind, Label, Labels, Sample, parse, unescape,
+    write_label_value,
 };
 
 /// All that a family says of one set of labels at one time.
@@ -20,12 +21,12 @@ pub struct Metric<'t> {
     pub labels: Vec<(Cow<'t, str>, Cow<'t, str>)>,
     /// Milliseconds since 1970; the latest, where parts have several.
     pub timestamp: Option<i64>,
-    pub value: Value,
+    pub value: MetricValue,
 }
 
 /// What is told of a set of labels.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum MetricValue {
     Counter(f64),
     /// OpenMetrics' info and state sets too.
     Gauge(f64),
@@ -52,12 +53,12 @@ pub struct Metrics<'t> {
     /// Samples that are no part of a metric of the family's kind: `h` itself
     /// beside a histogram's `h_sum`, a bucket without a bound, a bound that is
     /// there twice, as `1` and `1.0`. Readers that want metrics pass them over.
-    pub strays: usize,
+    pub unmatched: usize,
     /// Name and labels of the first of these.
-    pub first_stray: Option<String>,
+    pub first_unmatched: Option<String>,
     /// The family's name and the labels of the first metric that has a bound
     /// twice. It is the only kind of stray whose value somebody may miss.
-    pub first_twice: Option<String>,
+    pub first_duplicate: Option<String>,
 }
 
 impl Metric<'_> {
@@ -93,10 +94,10 @@ pub fn labels_text<N: AsRef<str>, V: AsRef<str>>(labels: &[(N, V)]) -> String {
 
 /// Names and values, without escapes, of a text that [`labels_text`] made.
 /// `None` where it is no such text.
-pub fn labels_of(text: &str) -> Option<Vec<(String, String)>> {
+pub fn parse_labels(text: &str) -> Option<Vec<(String, String)>> {
     let line = format!("m{{{text}}} 0");
     let mut labels = Labels::new();
-    let sample = parse::sample(&line, Format::Text, &mut labels)?;
+    let sample = parse::sample(&line, InputFormat::Text, &mut labels)?;
     (sample.name == "m" && sample.timestamp.is_none()).then(|| {
         let meant = |text| unescape(text).into_owned();
         let pairs = labels.iter();
@@ -134,7 +135,7 @@ fn write_label(out: &mut String, name: &str, escaped: bool, value: &str) {
 
 impl<'t> Metrics<'t> {
     /// The metrics of a family of a text. Of OpenMetrics, `_created` is
-    /// counted among the strays.
+    /// counted among the unmatched samples.
     pub fn of(family: &FamilyView<'_, 't>) -> Self {
         let mut grouping = Grouping::new(family.name(), family.kind());
         let mut labels = Labels::new();
@@ -159,7 +160,7 @@ impl<'t> Metrics<'t> {
             if line.starts_with('#') {
                 continue;
             }
-            if let Some(sample) = parse::sample(line, Format::Text, &mut labels) {
+            if let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) {
                 grouping.add(&sample, &mut labels);
             }
         }
@@ -278,15 +279,15 @@ impl<'n, 't> Grouping<'n, 't> {
         't: 'l,
     {
         let value = match self.kind {
-            Kind::Counter => Value::Counter(0.0),
-            Kind::Gauge | Kind::Info | Kind::StateSet => Value::Gauge(0.0),
-            Kind::Untyped => Value::Untyped(0.0),
-            Kind::Histogram | Kind::GaugeHistogram => Value::Histogram {
+            Kind::Counter => MetricValue::Counter(0.0),
+            Kind::Gauge | Kind::Info | Kind::StateSet => MetricValue::Gauge(0.0),
+            Kind::Untyped => MetricValue::Untyped(0.0),
+            Kind::Histogram | Kind::GaugeHistogram => MetricValue::Histogram {
                 buckets: Vec::new(),
                 sum: None,
                 count: None,
             },
-            Kind::Summary => Value::Summary {
+            Kind::Summary => MetricValue::Summary {
                 quantiles: Vec::new(),
                 sum: None,
                 count: None,
@@ -326,16 +327,16 @@ impl<'n, 't> Grouping<'n, 't> {
     }
 
     fn stray(&mut self, series: impl FnOnce() -> String) {
-        self.out.strays += 1;
-        self.out.first_stray.get_or_insert_with(series);
+        self.out.unmatched += 1;
+        self.out.first_unmatched.get_or_insert_with(series);
     }
 
     pub(super) fn finish(mut self) -> Metrics<'t> {
         let mut metrics = std::mem::take(&mut self.out.metrics);
         for metric in &mut metrics {
             let points = match &mut metric.value {
-                Value::Histogram { buckets, .. } => buckets,
-                Value::Summary { quantiles, .. } => quantiles,
+                MetricValue::Histogram { buckets, .. } => buckets,
+                MetricValue::Summary { quantiles, .. } => quantiles,
                 _ => continue,
             };
             // Stable, so that the first of two stays. They are sorted as a rule.
@@ -347,8 +348,8 @@ impl<'n, 't> Grouping<'n, 't> {
                 let labels = metric.labels_text();
                 let series = format!("{}{{{labels}}}", self.name);
                 self.stray(|| series.clone());
-                self.out.strays += twice - 1;
-                self.out.first_twice.get_or_insert(series);
+                self.out.unmatched += twice - 1;
+                self.out.first_duplicate.get_or_insert(series);
             }
         }
         self.out.metrics = metrics;
@@ -363,24 +364,27 @@ fn series(sample: &Sample<'_>) -> String {
 }
 
 /// Replaces a part by the same part at a later time.
-fn renew(value: &mut Value, part: Part, number: f64) {
+fn renew(value: &mut MetricValue, part: Part, number: f64) {
     let place = match (part, value) {
         (
             Part::Bucket(_),
-            Value::Histogram {
+            MetricValue::Histogram {
                 buckets: points, ..
             },
         )
         | (
             Part::Quantile(_),
-            Value::Summary {
+            MetricValue::Summary {
                 quantiles: points, ..
             },
         ) => points.last_mut().map(|(_, value)| value),
-        (Part::Sum, Value::Histogram { sum, .. } | Value::Summary { sum, .. }) => sum.as_mut(),
-        (Part::Count, Value::Histogram { count, .. } | Value::Summary { count, .. }) => {
-            count.as_mut()
+        (Part::Sum, MetricValue::Histogram { sum, .. } | MetricValue::Summary { sum, .. }) => {
+            sum.as_mut()
         }
+        (
+            Part::Count,
+            MetricValue::Histogram { count, .. } | MetricValue::Summary { count, .. },
+        ) => count.as_mut(),
         _ => None,
     };
     if let Some(place) = place {
@@ -389,29 +393,35 @@ fn renew(value: &mut Value, part: Part, number: f64) {
 }
 
 /// Whether there was place for it.
-fn put(value: &mut Value, part: Part, number: f64) -> bool {
+fn put(value: &mut MetricValue, part: Part, number: f64) -> bool {
     match (part, value) {
-        (Part::Whole, Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value)) => {
+        (
+            Part::Whole,
+            MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value),
+        ) => {
             *value = number;
         }
         (
             Part::Bucket(at),
-            Value::Histogram {
+            MetricValue::Histogram {
                 buckets: points, ..
             },
         )
         | (
             Part::Quantile(at),
-            Value::Summary {
+            MetricValue::Summary {
                 quantiles: points, ..
             },
         ) => {
             points.push((at, number));
         }
-        (Part::Sum, Value::Histogram { sum: place, .. } | Value::Summary { sum: place, .. })
+        (
+            Part::Sum,
+            MetricValue::Histogram { sum: place, .. } | MetricValue::Summary { sum: place, .. },
+        )
         | (
             Part::Count,
-            Value::Histogram { count: place, .. } | Value::Summary { count: place, .. },
+            MetricValue::Histogram { count: place, .. } | MetricValue::Summary { count: place, .. },
         ) if place.is_none() => {
             *place = Some(number);
         }

@@ -11,27 +11,30 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::template::Template;
-use super::{Normal, Timestamps, Written, is_plain_label, write_hashed};
-use crate::exposition::added::{Added, put_on};
+use super::label_cache::LabelCache;
+use super::{CanonicalOptions, TimestampPolicy, Written, is_plain_label, write_hashed};
+use crate::exposition::added::{AddedLabel, put_on};
 use crate::exposition::families::{Part, misfit, part, parts_label};
 use crate::exposition::parse::{bare_name, offset};
 use crate::exposition::series::{SeriesHashes, hash_series};
-use crate::exposition::{Entry, FamilyText, Format, Kind, Labels, Parser};
+use crate::exposition::{FamilyText, InputFormat, Kind, Labels, ParsedLine, Parser};
 
 /// The families of a text 0.0.4.
-pub(super) fn read<H: BuildHasher>(text: &str, normal: &Normal<'_, H>) -> Option<Vec<FamilyText>> {
+pub(super) fn read<H: BuildHasher>(
+    text: &str,
+    normal: &CanonicalOptions<'_, H>,
+) -> Option<Vec<FamilyText>> {
     u32::try_from(text.len()).ok()?;
-    let mut once = Once {
+    let mut reader = FastPath {
         normal,
         left: normal.limits.text.checked_sub(text.len())?,
-        added: normal.added.iter().map(Added::len).sum(),
+        added: normal.added.iter().map(AddedLabel::len).sum(),
         families: Vec::with_capacity(text.len() / BYTES_A_FAMILY + 1),
         by_name: HashMap::new(),
         is_sorted: true,
         current: 0,
         sampled: None,
-        template: Template::default(),
+        labels: LabelCache::default(),
         // With what is added, most texts fit.
         out: String::with_capacity(text.len() + text.len() / 2),
         full: String::new(),
@@ -44,10 +47,10 @@ pub(super) fn read<H: BuildHasher>(text: &str, normal: &Normal<'_, H>) -> Option
         let end = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
         let line = &rest[..end];
         rest = rest.get(end + 1..).unwrap_or_default();
-        once.line += 1;
-        once.line(line, &mut labels)?;
+        reader.line += 1;
+        reader.line(line, &mut labels)?;
     }
-    Some(once.finish())
+    Some(reader.finish())
 }
 
 /// About what the shortest lines and families of large texts have. It is what
@@ -56,8 +59,8 @@ const BYTES_A_LINE: usize = 48;
 const BYTES_A_FAMILY: usize = 160;
 
 /// A text, while it is read.
-struct Once<'t, 'n, H> {
-    normal: &'n Normal<'n, H>,
+struct FastPath<'t, 'n, H> {
+    normal: &'n CanonicalOptions<'n, H>,
     /// Bytes that may still be added to the text, and those added to a sample.
     left: usize,
     added: usize,
@@ -69,7 +72,7 @@ struct Once<'t, 'n, H> {
     current: usize,
     /// The family of the sample before.
     sampled: Option<usize>,
-    template: Template<'t>,
+    labels: LabelCache<'t>,
     out: String,
     /// A series without its empty labels.
     full: String,
@@ -94,7 +97,7 @@ struct Family<'t> {
     series: (usize, usize),
 }
 
-impl<'t, H: BuildHasher> Once<'t, '_, H> {
+impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     fn line(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
         if line.is_empty() {
             return Some(());
@@ -107,20 +110,20 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             return self.other_line(line, labels);
         };
         let name = named.name;
-        let Some(read) = self.template.read(&line[name.len()..], longest) else {
+        let Some(read) = self.labels.read(&line[name.len()..], longest) else {
             return self.other_line(line, labels);
         };
         let (family, part) = self.family_of(named)?;
         let kind = self.enter(family)?;
         if parts_label(kind).is_some()
-            && misfit(kind, part, self.template.part(kind), read.value).is_some()
+            && misfit(kind, part, self.labels.part(kind), read.value).is_some()
         {
             return None;
         }
         let start = self.out.len();
         self.out.push_str(name);
-        self.template.write(&mut self.out, &read);
-        let series = self.template.series(&self.out, start, &mut self.full);
+        self.labels.write(&mut self.out, &read);
+        let series = self.labels.series(&self.out, start, &mut self.full);
         let hash = hash_series(self.normal.hash, series, true);
         self.leave(family, hash, read.value_text, None)
     }
@@ -147,9 +150,9 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     /// A line that is not like the one before.
     fn other_line(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
         let normal = self.normal;
-        let sample = match Parser::new(line, Format::Text).next(labels) {
+        let sample = match Parser::new(line, InputFormat::Text).next(labels) {
             Ok(None) => return Some(()),
-            Ok(Some(Entry::Sample(sample))) => sample,
+            Ok(Some(ParsedLine::Sample(sample))) => sample,
             Ok(Some(_)) | Err(_) => return None,
         };
         normal.limits.hold(&sample, labels).ok()?;
@@ -169,13 +172,13 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             return None;
         }
         let timestamp = match normal.timestamps {
-            Timestamps::Keep => sample.timestamp,
-            Timestamps::Strip => None,
-            Timestamps::Refuse if sample.timestamp.is_some() => return None,
-            Timestamps::Refuse => None,
+            TimestampPolicy::Keep => sample.timestamp,
+            TimestampPolicy::Strip => None,
+            TimestampPolicy::Refuse if sample.timestamp.is_some() => return None,
+            TimestampPolicy::Refuse => None,
         };
         let rest = &line[at + sample.name.len()..];
-        self.template.begin(rest, &sample, labels);
+        self.labels.begin(rest, &sample, labels);
         labels.sort();
         let mut shown = Vec::with_capacity(labels.len() + normal.added.len());
         put_on(&mut shown, labels, normal.added);
@@ -191,7 +194,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             normal.hash,
         );
         let labels_at = start + sample.name.len();
-        self.template
+        self.labels
             .finish(&shown, normal.added, (&self.out, labels_at));
         let milliseconds = timestamp.map(|timestamp| timestamp.milliseconds);
         self.leave(family, hash, sample.value_text, milliseconds)
@@ -200,11 +203,11 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     fn head(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
         let entry = match self.plain_head(line) {
             Some(entry) => Some(entry),
-            None => Parser::new(line, Format::Text).next(labels).ok()?,
+            None => Parser::new(line, InputFormat::Text).next(labels).ok()?,
         };
         match entry {
             None => {}
-            Some(Entry::Help { name, help }) => {
+            Some(ParsedLine::Help { name, help }) => {
                 let (family, _) = self.family(name)?;
                 let family = &mut self.families[family];
                 if !help.is_empty() {
@@ -214,7 +217,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
                     family.help = help;
                 }
             }
-            Some(Entry::Type { name, kind }) => {
+            Some(ParsedLine::Type { name, kind }) => {
                 let (family, _) = self.family(name)?;
                 let before = self.families[family].kind.replace(kind);
                 if before.is_some() {
@@ -227,7 +230,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
     }
 
     /// A head with one blank where blanks are due, and without escapes.
-    fn plain_head(&self, line: &'t str) -> Option<Entry<'t>> {
+    fn plain_head(&self, line: &'t str) -> Option<ParsedLine<'t>> {
         let rest = line.strip_prefix("# ")?;
         let (word, rest) = rest.split_at_checked("HELP ".len())?;
         let name = self.name(rest)?.name;
@@ -236,9 +239,9 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
             "HELP " => {
                 let plain =
                     !rest.starts_with([' ', '\t']) && !rest.contains('\\') && !rest.ends_with('\r');
-                plain.then_some(Entry::Help { name, help: rest })
+                plain.then_some(ParsedLine::Help { name, help: rest })
             }
-            "TYPE " => Kind::of_text(rest).map(|kind| Entry::Type { name, kind }),
+            "TYPE " => Kind::of_text(rest).map(|kind| ParsedLine::Type { name, kind }),
             _ => None,
         }
     }
@@ -251,7 +254,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         self.family_of(Named { name, is_current })
     }
 
-    /// Like [`Once::family`]. `None` where it is one family too many.
+    /// Like [`FastPath::family`]. `None` where it is one family too many.
     fn family_of(&mut self, Named { name, is_current }: Named<'t>) -> Option<(usize, Part)> {
         if is_current {
             return Some((self.current, Part::Value));
@@ -276,7 +279,7 @@ impl<'t, H: BuildHasher> Once<'t, '_, H> {
         let (base, suffix) = cut.next()?;
         let family = self.named(base)?;
         let kind = self.families[family].kind?;
-        Some((family, part(Format::Text, kind, suffix)?))
+        Some((family, part(InputFormat::Text, kind, suffix)?))
     }
 
     /// The family of exactly that name.

@@ -6,45 +6,45 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::canonical::{is_plain_label, is_plain_name, write_sample_start};
 use super::family::OPEN_HEAD;
-use super::normal::{is_plain_label, is_plain_name, write_sample_start};
-use super::{Entry, Escaping, Format, Kind, Labels, Parser, unescape, unescape_help};
+use super::{Escaping, InputFormat, Kind, Labels, ParsedLine, Parser, unescape, unescape_help};
 
 /// How normal text is shown. It is kept as text 0.0.4 in which names that need
 /// quotes have them; the other forms are made from it line by line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputFormat {
     /// As it is kept.
     #[default]
-    Normal,
+    Canonical,
     Text(Escaping),
     OpenMetrics(Escaping),
 }
 
-impl Form {
+impl OutputFormat {
     /// Text for readers that know the old character set only.
-    pub const UNDERSCORES: Form = Form::Text(Escaping::Underscores);
+    pub const UNDERSCORES: OutputFormat = OutputFormat::Text(Escaping::Underscores);
 
-    /// Its place among the forms other than [`Form::Normal`].
+    /// Its place among the forms other than [`OutputFormat::Canonical`].
     pub fn variant(self) -> Option<usize> {
         match self {
-            Form::Normal => None,
-            Form::Text(escaping) => Some(escaping as usize),
-            Form::OpenMetrics(escaping) => Some(Escaping::ALL.len() + escaping as usize),
+            OutputFormat::Canonical => None,
+            OutputFormat::Text(escaping) => Some(escaping as usize),
+            OutputFormat::OpenMetrics(escaping) => Some(Escaping::ALL.len() + escaping as usize),
         }
     }
 
-    /// How many forms there are beside [`Form::Normal`].
+    /// How many forms there are beside [`OutputFormat::Canonical`].
     pub const VARIANTS: usize = 2 * Escaping::ALL.len();
 
     pub fn is_open_metrics(self) -> bool {
-        matches!(self, Form::OpenMetrics(_))
+        matches!(self, OutputFormat::OpenMetrics(_))
     }
 
     fn escaping(self) -> Escaping {
         match self {
-            Form::Normal => Escaping::AllowUtf8,
-            Form::Text(escaping) | Form::OpenMetrics(escaping) => escaping,
+            OutputFormat::Canonical => Escaping::AllowUtf8,
+            OutputFormat::Text(escaping) | OutputFormat::OpenMetrics(escaping) => escaping,
         }
     }
 
@@ -56,15 +56,15 @@ impl Form {
 
     /// Whole lines of normal text in this form; `None` where it is the same.
     /// `family` names the family of the samples before the first head.
-    pub fn show(self, text: &str, family: Option<&str>) -> Option<String> {
+    pub fn convert(self, text: &str, family: Option<&str>) -> Option<String> {
         let text = match escaped(text, family, self.escaping()) {
             Some(text) => Cow::Owned(text),
             None => Cow::Borrowed(text),
         };
         let shown = match self {
-            Form::Normal => None,
-            Form::Text(_) => without_open_heads(&text),
-            Form::OpenMetrics(_) => open_metrics(&text),
+            OutputFormat::Canonical => None,
+            OutputFormat::Text(_) => without_open_heads(&text),
+            OutputFormat::OpenMetrics(_) => open_metrics(&text),
         };
         match shown {
             Some(text) => Some(text),
@@ -84,7 +84,7 @@ pub fn is_plain(text: &[u8]) -> bool {
         return true;
     }
     let text = std::str::from_utf8(text);
-    text.is_ok_and(|text| Form::UNDERSCORES.show(text, None).is_none())
+    text.is_ok_and(|text| OutputFormat::UNDERSCORES.convert(text, None).is_none())
 }
 
 /// A quoted name begins the braces, or follows a comma or the word of a head.
@@ -114,13 +114,13 @@ fn escaped(text: &str, family: Option<&str>, escaping: Escaping) -> Option<Strin
     let mut family = family.map(unescape);
     let mut labels = Labels::new();
     for line in text.split_inclusive('\n') {
-        let mut parser = Parser::new(line, Format::Text);
+        let mut parser = Parser::new(line, InputFormat::Text);
         let before = out.len();
         match parser.next(&mut labels) {
-            Ok(Some(Entry::Help { name, help })) if !is_plain_name(name) => {
+            Ok(Some(ParsedLine::Help { name, help })) if !is_plain_name(name) => {
                 let _ = writeln!(out, "# HELP {} {help}", escaping.metric(&unescape(name)));
             }
-            Ok(Some(Entry::Type { name, kind })) => {
+            Ok(Some(ParsedLine::Type { name, kind })) => {
                 let meant = unescape(name);
                 if is_plain_name(name) {
                     out.push_str(line);
@@ -130,7 +130,7 @@ fn escaped(text: &str, family: Option<&str>, escaping: Escaping) -> Option<Strin
                 }
                 family = Some(meant);
             }
-            Ok(Some(Entry::Sample(sample)))
+            Ok(Some(ParsedLine::Sample(sample)))
                 if !is_plain_name(sample.name)
                     || labels.iter().any(|label| !is_plain_label(label.name)) =>
             {
@@ -175,7 +175,7 @@ pub fn plain_name(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(Escaping::Underscores.metric(&meant).into_owned())
 }
 
-/// Normal text as OpenMetrics: heads differ, and times are in seconds. The
+/// Canonical text as OpenMetrics: heads differ, and times are in seconds. The
 /// names of series are never changed, so that a series is the same whichever
 /// form is scraped: a counter whose name lacks `_total` is of unknown kind
 /// there.
@@ -192,8 +192,8 @@ fn open_metrics(text: &str) -> Option<String> {
         if content.starts_with('#') {
             match head(content) {
                 // It goes with the type, which is on the next line.
-                Some(Entry::Help { name, help: text }) => help = Some((start, name, text)),
-                Some(Entry::Type { name, kind }) => {
+                Some(ParsedLine::Help { name, help: text }) => help = Some((start, name, text)),
+                Some(ParsedLine::Type { name, kind }) => {
                     let begin = help.filter(|(_, of, _)| *of == name);
                     out.push_str(&text[written..begin.map_or(start, |(begin, _, _)| begin)]);
                     let open = open_head(&text[at..]);
@@ -219,8 +219,8 @@ fn open_metrics(text: &str) -> Option<String> {
     Some(out)
 }
 
-fn head(line: &str) -> Option<Entry<'_>> {
-    Parser::new(line, Format::Text)
+fn head(line: &str) -> Option<ParsedLine<'_>> {
+    Parser::new(line, InputFormat::Text)
         .next(&mut Labels::new())
         .ok()?
 }
@@ -242,7 +242,7 @@ fn write_head(out: &mut String, (name, kind, unit): (&str, Kind, &str), help: Op
     };
     let quote = if is_plain_name(name) { "" } else { "\"" };
     if let Some(help) = help {
-        let meant = unescape_help(help, Format::Text);
+        let meant = unescape_help(help, InputFormat::Text);
         let help = meant
             .replace('\\', "\\\\")
             .replace('\n', "\\n")
@@ -281,11 +281,11 @@ fn write_seconds(out: &mut String, millis: i64) {
 mod tests {
     use super::*;
 
-    const OPEN: Form = Form::OpenMetrics(Escaping::AllowUtf8);
-    const UNDERSCORES: Form = Form::UNDERSCORES;
+    const OPEN: OutputFormat = OutputFormat::OpenMetrics(Escaping::AllowUtf8);
+    const UNDERSCORES: OutputFormat = OutputFormat::UNDERSCORES;
 
-    fn shown(form: Form, text: &str) -> Option<String> {
-        form.show(text, None)
+    fn shown(form: OutputFormat, text: &str) -> Option<String> {
+        form.convert(text, None)
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
             "# HELP c Say \\\"a\\\\b\\\"\n# TYPE c counter\nc_total{x=\"} 1 2\"} 5\n\
              # TYPE old unknown\nold 1 1.500\nold{a=\"b\"} 1 -0.001\n# TYPE u unknown\nu 1\n# TYPE g gauge\ng 2\n"
         );
-        let mut parser = Parser::new(&shown, Format::Text);
+        let mut parser = Parser::new(&shown, InputFormat::Text);
         assert!(parser.next(&mut Labels::new()).is_ok());
     }
 
@@ -320,7 +320,7 @@ mod tests {
             shown(UNDERSCORES, text).unwrap(),
             "# HELP my_m h \"q\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 7\n_m 2\n"
         );
-        let both = Form::OpenMetrics(Escaping::Underscores);
+        let both = OutputFormat::OpenMetrics(Escaping::Underscores);
         assert_eq!(
             shown(both, text).unwrap(),
             "# HELP my_m h \\\"q\\\"\n# TYPE my_m gauge\nmy_m{__x=\"1\",b=\"2\"} 1 0.007\n_m 2\n"

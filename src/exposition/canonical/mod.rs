@@ -1,12 +1,12 @@
 //! One sender's text in normal form: parsed, each family once, labels sorted,
 //! in text format 0.0.4, ready to stand among the families of others.
 //!
-//! Here is the way for every text, over its [`Families`]. `once` takes a short
-//! cut through those that are written as nearly all are, with what `template`
+//! Here is the way for every text, over its [`Families`]. `fast_path` takes a short
+//! cut through those that are written as nearly all are, with what `label_cache`
 //! knows of the line before.
 
-mod once;
-mod template;
+mod fast_path;
+mod label_cache;
 mod times;
 
 use std::borrow::Cow;
@@ -19,40 +19,41 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::times::Point;
-use super::added::{Added, put_on};
+use super::added::{AddedLabel, put_on};
 use super::escaping::shared_label;
-use super::parse::{Fault, Reason, bare_label, bare_name, offset};
+use super::parse::{LineError, ParseProblem, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
 use super::{
-    Families, FamilyText, FamilyView, Format, Kind, Labels, Limits, OpenHead, ParseError, Text,
+    Families, FamilyText, FamilyView, InputFormat, Kind, Labels, OpenMetricsHead, ParseError, Text,
+    TextLimits,
 };
 
 /// How a text is brought into normal form.
 #[derive(Debug)]
-pub struct Normal<'a, H> {
-    pub limits: Limits,
+pub struct CanonicalOptions<'a, H> {
+    pub limits: TextLimits,
     /// Labels put on every sample.
-    pub added: &'a [Added<'a>],
-    pub timestamps: Timestamps,
+    pub added: &'a [AddedLabel<'a>],
+    pub timestamps: TimestampPolicy,
     /// Hashes series, so that they can be found again.
     pub hash: &'a H,
 }
 
 /// What becomes of a sample's timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timestamps {
+pub enum TimestampPolicy {
     Keep,
     Strip,
     Refuse,
 }
 
 /// The format of a text: OpenMetrics says so itself, in its last line.
-pub fn format_of(text: &str) -> Format {
+pub fn detect_format(text: &str) -> InputFormat {
     let last = text.trim_end_matches('\n').rsplit('\n').next();
     if last == Some("# EOF") {
-        Format::OpenMetrics
+        InputFormat::OpenMetrics
     } else {
-        Format::Text
+        InputFormat::Text
     }
 }
 
@@ -63,20 +64,20 @@ pub fn format_of(text: &str) -> Format {
 /// milliseconds. What they are in OpenMetrics is kept beside it, units too.
 /// Exemplars and `_created` are left out: the one cannot be shown, and the
 /// other would be a series of its own.
-pub fn normalize<H: BuildHasher>(
+pub fn canonicalize<H: BuildHasher>(
     text: &str,
-    normal: &Normal<'_, H>,
+    normal: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    normalize_as(text, format_of(text), normal)
+    canonicalize_as(text, detect_format(text), normal)
 }
 
 /// The same for a text whose format is told.
-pub fn normalize_as<H: BuildHasher>(
+pub fn canonicalize_as<H: BuildHasher>(
     text: &str,
-    format: Format,
-    normal: &Normal<'_, H>,
+    format: InputFormat,
+    normal: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    let short = (format == Format::Text).then(|| once::read(text, normal));
+    let short = (format == InputFormat::Text).then(|| fast_path::read(text, normal));
     match short.flatten() {
         Some(families) => Ok(families),
         None => by_families(text, format, normal),
@@ -86,11 +87,11 @@ pub fn normalize_as<H: BuildHasher>(
 /// The same for any text, in two passes.
 fn by_families<H: BuildHasher>(
     text: &str,
-    format: Format,
-    normal: &Normal<'_, H>,
+    format: InputFormat,
+    normal: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
     let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
-    let added: usize = normal.added.iter().map(Added::len).sum();
+    let added: usize = normal.added.iter().map(AddedLabel::len).sum();
     let bytes = added.saturating_mul(families.samples());
     let bytes = bytes.saturating_add(text.len());
     let allowed = normal.limits.text;
@@ -98,7 +99,7 @@ fn by_families<H: BuildHasher>(
         return Err(ParseError {
             line: 1,
             column: 1,
-            reason: Reason::TooLong { bytes, allowed },
+            reason: ParseProblem::TooLong { bytes, allowed },
         });
     }
     let mut out = Drafts {
@@ -113,11 +114,11 @@ fn by_families<H: BuildHasher>(
 }
 
 /// A family of one sample that has no labels but those that are `added`, as
-/// [`normalize`] would come to it. `help` is escaped. `None` where the labels
+/// [`canonicalize`] would come to it. `help` is escaped. `None` where the labels
 /// cannot stand beside one another.
 pub fn single<H: BuildHasher>(
     (name, kind, help): (&str, Kind, &str),
-    added: &[Added<'_>],
+    added: &[AddedLabel<'_>],
     value: f64,
     hash: &H,
 ) -> Option<FamilyText> {
@@ -159,7 +160,7 @@ struct Draft<'t> {
     line: usize,
     lines: Lines,
     series: SeriesHashes,
-    open: Option<Box<OpenHead>>,
+    open: Option<Box<OpenMetricsHead>>,
 }
 
 /// Where the samples of a family are.
@@ -232,8 +233,8 @@ impl Drafts<'_> {
 fn write_family<'t, H: BuildHasher>(
     out: &mut Drafts<'t>,
     family: &FamilyView<'_, 't>,
-    format: Format,
-    normal: &Normal<'_, H>,
+    format: InputFormat,
+    normal: &CanonicalOptions<'_, H>,
 ) -> Result<(), ParseError> {
     let first_of_family = out.drafts.len();
     let mut labels = Labels::new();
@@ -251,12 +252,12 @@ fn write_family<'t, H: BuildHasher>(
             Some(place) => first_of_family + place,
             None => {
                 // What OpenMetrics holds apart may have one name in text.
-                if format == Format::OpenMetrics && !out.names.insert(name) {
+                if format == InputFormat::OpenMetrics && !out.names.insert(name) {
                     let family = name.to_owned();
                     return Err(ParseError {
                         line: samples.line(),
                         column: 1,
-                        reason: Reason::SecondType { family },
+                        reason: ParseProblem::SecondType { family },
                     });
                 }
                 let end = out.text.len();
@@ -266,8 +267,8 @@ fn write_family<'t, H: BuildHasher>(
                     help: family.help().map(|help| help_in_text(help, format)),
                     line: samples.line(),
                     lines: match format {
-                        Format::Text => Lines::Shared(end..end),
-                        Format::OpenMetrics => Lines::Own(String::new()),
+                        InputFormat::Text => Lines::Shared(end..end),
+                        InputFormat::OpenMetrics => Lines::Own(String::new()),
                     },
                     series: SeriesHashes::default(),
                     open,
@@ -285,16 +286,16 @@ fn write_family<'t, H: BuildHasher>(
         put_on(&mut shown, &labels, normal.added);
         let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
         if !plain_labels && let Some(name) = shared_label(&names_of(&shown)) {
-            return Err(fault(Reason::DuplicateLabel { name }));
+            return Err(fault(ParseProblem::DuplicateLabel { name }));
         }
         let timestamp = match normal.timestamps {
-            Timestamps::Keep => sample.timestamp,
-            Timestamps::Strip => None,
-            Timestamps::Refuse => {
+            TimestampPolicy::Keep => sample.timestamp,
+            TimestampPolicy::Strip => None,
+            TimestampPolicy::Refuse => {
                 if let Some(timestamp) = sample.timestamp {
                     let at = offset(sample.raw, timestamp.text);
                     let found = timestamp.text.to_owned();
-                    let fault = Fault::new(at, Reason::Timestamp { found });
+                    let fault = LineError::new(at, ParseProblem::Timestamp { found });
                     return Err(fault.on(sample.raw, samples.line()));
                 }
                 None
@@ -302,7 +303,7 @@ fn write_family<'t, H: BuildHasher>(
         };
         if timestamp.is_some_and(|timestamp| timestamp.milliseconds < 0) {
             let expected = "a time from 1970 on, since text has no other";
-            return Err(fault(Reason::unexpected(expected, "an earlier one")));
+            return Err(fault(ParseProblem::unexpected(expected, "an earlier one")));
         }
         let draft = &mut out.drafts[place];
         let lines = match &mut draft.lines {
@@ -328,7 +329,7 @@ fn write_family<'t, H: BuildHasher>(
             range.end = out.text.len();
         }
     }
-    let newest = normal.timestamps == Timestamps::Strip;
+    let newest = normal.timestamps == TimestampPolicy::Strip;
     for (draft, points) in out.drafts[first_of_family..].iter_mut().zip(points) {
         let lines = match &draft.lines {
             Lines::Shared(range) => &out.text[range.clone()],
@@ -337,7 +338,7 @@ fn write_family<'t, H: BuildHasher>(
         let ordered = times::order(lines, &points, newest).map_err(|twice| ParseError {
             line: twice.line,
             column: 1,
-            reason: Reason::DuplicateSeries {
+            reason: ParseProblem::DuplicateSeries {
                 first_line: twice.first,
             },
         })?;
@@ -391,16 +392,16 @@ fn names_of<'l>(labels: &'l [(Cow<'_, str>, &str)]) -> impl Iterator<Item = &'l 
 fn in_text<'n>(
     family: &FamilyView<'_, 'n>,
     sample: &'n str,
-    format: Format,
-) -> Option<(&'n str, Kind, Option<Box<OpenHead>>)> {
-    if format == Format::Text {
+    format: InputFormat,
+) -> Option<(&'n str, Kind, Option<Box<OpenMetricsHead>>)> {
+    if format == InputFormat::Text {
         return Some((family.name(), family.kind(), None));
     }
     let suffix = sample.strip_prefix(family.name());
     let open = |kind: Option<Kind>, unit: Option<&str>| {
         let says = kind.is_some() || unit.is_some();
         let unit = unit.map(Box::from);
-        says.then(|| Box::new(OpenHead { kind, unit }))
+        says.then(|| Box::new(OpenMetricsHead { kind, unit }))
     };
     let unit = family.unit();
     Some(match (family.kind(), suffix) {
@@ -415,10 +416,10 @@ fn in_text<'n>(
 }
 
 /// A help as text has it: OpenMetrics escapes quotes as well.
-fn help_in_text(help: &str, format: Format) -> String {
+fn help_in_text(help: &str, format: InputFormat) -> String {
     match format {
-        Format::Text => help.to_owned(),
-        Format::OpenMetrics => {
+        InputFormat::Text => help.to_owned(),
+        InputFormat::OpenMetrics => {
             let meant = super::unescape_help(help, format);
             meant.replace('\\', "\\\\").replace('\n', "\\n")
         }

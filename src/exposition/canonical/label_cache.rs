@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::exposition::families::parts_label;
 use crate::exposition::parse::{self, offset};
-use crate::exposition::{Added, Clash, Kind, Labels, Sample};
+use crate::exposition::{AddedLabel, Kind, LabelConflict, Labels, Sample};
 
 /// How the labels of a line are written, by the sender and in normal text.
 ///
@@ -16,7 +16,7 @@ use crate::exposition::{Added, Clash, Kind, Labels, Sample};
 /// its value, braces included. Places in them are counted from their beginning,
 /// so the name may be another one.
 #[derive(Debug, Default)]
-pub(super) struct Template<'t> {
+pub(super) struct LabelCache<'t> {
     /// Whether there is one.
     is_made: bool,
     /// The labels of the line before, as sent.
@@ -76,7 +76,7 @@ pub(super) struct Read<'t> {
     changed: usize,
 }
 
-impl<'t> Template<'t> {
+impl<'t> LabelCache<'t> {
     /// Reads what follows a name. `None` where the line is of another form, or
     /// has a time, or something is wrong with it; then the next template has to
     /// be made of that line.
@@ -175,7 +175,7 @@ impl<'t> Template<'t> {
 
     /// Makes the template of a sample whose labels are in the order in which
     /// they were sent, `rest` being what follows the name. It is not ready
-    /// before [`Template::finish`].
+    /// before [`LabelCache::finish`].
     pub(super) fn begin(&mut self, rest: &'t str, sample: &Sample<'t>, labels: &Labels<'t>) {
         self.is_made = false;
         let end = offset(rest, sample.value_text);
@@ -198,7 +198,7 @@ impl<'t> Template<'t> {
     pub(super) fn finish(
         &mut self,
         shown: &[(Cow<'_, str>, &str)],
-        added: &[Added<'_>],
+        added: &[AddedLabel<'_>],
         (out, start): (&str, usize),
     ) {
         self.written = Span {
@@ -222,12 +222,16 @@ impl<'t> Template<'t> {
     }
 
     /// Cuts the labels that are shown into values and what stands between.
-    fn cut(&mut self, shown: &[(Cow<'_, str>, &str)], added: &[Added<'_>]) -> Option<()> {
+    fn cut(&mut self, shown: &[(Cow<'_, str>, &str)], added: &[AddedLabel<'_>]) -> Option<()> {
         let clash = |clash, name: &str| {
             let mut added = added.iter();
             added.any(|added| added.clash == clash && added.name == name)
         };
-        if self.names.iter().any(|name| clash(Clash::Rename, name)) {
+        if self
+            .names
+            .iter()
+            .any(|name| clash(LabelConflict::Rename, name))
+        {
             return None;
         }
         let text = &mut self.pieces_text;
@@ -246,7 +250,7 @@ impl<'t> Template<'t> {
             text.push_str(name);
             text.push_str("=\"");
             let sent = self.names.iter().position(|sent| sent == name);
-            if let Some(sent) = sent.filter(|_| !clash(Clash::Override, name)) {
+            if let Some(sent) = sent.filter(|_| !clash(LabelConflict::Override, name)) {
                 if value.is_empty() {
                     return None;
                 }
