@@ -11,12 +11,12 @@ def main():
     given = arguments(
         __doc__,
         "socket",
-        f"path of the socket (default: the first there is of {', '.join(socket_places())})",
+        f"path of the socket (default: the first that exists of {', '.join(socket_places())})",
         "python_unix_capnp",
     )
     path = given.socket or find_socket()
     if path is None:
-        sys.exit(f"no socket of the proxy at any of: {', '.join(socket_places())}")
+        sys.exit(f"the proxy has no socket at any of: {', '.join(socket_places())}")
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)

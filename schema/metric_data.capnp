@@ -1,13 +1,13 @@
 @0xfb4ded7f739d5651;
 
-# One push: the text an app exposes now, which replaces what it pushed before.
+# One message: the exposition text of an app, which replaces its previous text.
 #
-# The names, ordinals and ids are a wire format that senders in the field rely
-# on: fields may be added with higher ordinals, never changed or removed.
+# Deployed senders rely on the names, ordinals and ids: fields may be added with
+# higher ordinals, but never changed or removed.
 struct InboundMetrics @0xa51eb28a3fe040a9 {
-    # The name under which the text is kept: 1 to 256 bytes of UTF-8.
+    # Name of the app: UTF-8, 1 to receiver.max_app_name bytes (256 by default).
     appName @0 :Text;
 
-    # Exposition text, UTF-8.
+    # Exposition text in format 0.0.4, UTF-8.
     data @1 :Text;
 }

@@ -1,7 +1,7 @@
 <?php
 
 /**
- * Counters, gauges and histograms for pages, which keep nothing themselves.
+ * Counters, gauges and histograms for pages; exporter-proxy keeps the values.
  *
  *     require 'Operations.php';
  *     $metrics = new Operations('unixgram:/run/exporter-proxy-datagrams.sock');
@@ -12,13 +12,12 @@
  *     $metrics->del('queue_length');
  *
  * The address is `unixgram:PATH` (operations.unix_datagram_sockets) or
- * `udp:ADDRESS:PORT` (operations.udp; better an IP address than a name, which
- * would have to be looked up). Needs PHP 7.2 or newer with the extension
- * `sockets`.
+ * `udp:ADDRESS:PORT` (operations.udp; an IP address avoids resolving a name).
+ * Requires PHP 7.2 or newer with the extension `sockets`.
  *
- * Each call sends one datagram and gets no answer. Where that fails, the call
- * returns false, and that is all: no exception, no warning, no wait beyond 20 ms
- * for all of the page. What the proxy refuses is in its log and in
+ * Each call sends one datagram and gets no answer. A call that fails returns
+ * false; it throws nothing, warns of nothing, and all calls of a page together
+ * wait at most 20 ms. The proxy logs and counts rejected messages in
  * exporter_proxy_operations_total.
  */
 final class Operations
@@ -45,13 +44,13 @@ final class Operations
         return $this->send('set', $name, $value, $labels, $more);
     }
 
-    /** Adds to a gauge, or takes away. */
+    /** Adds to a gauge; $value may be negative. */
     public function add($name, $value, array $labels = [], array $more = []): bool
     {
         return $this->send('add', $name, $value, $labels, $more);
     }
 
-    /** Observes a value. `$more` may have its buckets: bucket_custom and so on. */
+    /** Observes a value. `$more` may contain buckets: bucket_custom and so on. */
     public function obs($name, $value, array $labels = [], array $more = []): bool
     {
         return $this->send('obs', $name, $value, $labels, $more);
@@ -66,7 +65,7 @@ final class Operations
     /** `$more` are further keys of the message: `help`, buckets. */
     private function send(string $op, $name, $value, array $labels, array $more): bool
     {
-        // Whatever a page does with warnings, it is not to see ours.
+        // The page's error handler must not see warnings of this class.
         set_error_handler(static function () {
             return true;
         });
@@ -76,7 +75,7 @@ final class Operations
             }
             $message = json_encode(
                 ['name' => (string) $name, 'op' => $op, 'value' => (float) $value]
-                    // An empty array would be a list.
+                    // An empty array would become a JSON list.
                     + ['labels' => (object) array_map('strval', $labels)]
                     + $more,
                 JSON_INVALID_UTF8_SUBSTITUTE
@@ -100,7 +99,7 @@ final class Operations
                 return false;
             }
             $port = (int) $parts[2];
-            // A larger one would be cut to another.
+            // PHP would truncate a larger port to another one.
             if ($port < 1 || $port > 65535) {
                 return false;
             }
@@ -109,14 +108,14 @@ final class Operations
         }
         if (!$this->socket) {
             $this->socket = socket_create($family, SOCK_DGRAM, 0);
-            // A Unix socket has room for a few datagrams only.
+            // A Unix socket queues only a few datagrams; wait for it a little.
             socket_set_option($this->socket, SOL_SOCKET, SO_SNDTIMEO, self::LONGEST_WAIT);
         }
         $length = strlen($message);
         if (socket_sendto($this->socket, $message, $length, 0, $place, $port) === $length) {
             return true;
         }
-        // A page waits once for a proxy that is slow.
+        // Wait for a slow proxy only once per page.
         socket_set_nonblock($this->socket);
         return false;
     }

@@ -1,6 +1,6 @@
 <?php
 
-// A page that counts its views and how long each took. To try it:
+// A page that counts its views and their duration. To try it:
 //
 //     OPERATIONS=udp:127.0.0.1:6557 php -S localhost:8000 page.php
 
@@ -9,14 +9,14 @@ require __DIR__ . '/Operations.php';
 $metrics = new Operations(getenv('OPERATIONS') ?: 'unixgram:/run/exporter-proxy-datagrams.sock');
 $begun = microtime(true);
 
-// However the page ends.
+// Runs however the page ends.
 register_shutdown_function(function () use ($metrics, $begun) {
-    // Not the path as it was asked for: anybody could make series with it.
+    // Do not use the requested path as a label: anyone could create series with it.
     $labels = ['page' => 'hello'];
     $code = ['code' => http_response_code()];
-    $metrics->inc('page_views_total', 1, $labels + $code, ['help' => 'Pages that were served.']);
+    $metrics->inc('page_views_total', 1, $labels + $code, ['help' => 'Pages served.']);
     $metrics->obs('page_seconds', microtime(true) - $begun, $labels, [
-        'help' => 'Time that pages took.',
+        'help' => 'Duration of pages in seconds.',
         'bucket_custom' => [0.01, 0.05, 0.1, 0.5, 1, 5],
     ]);
 });

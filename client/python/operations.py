@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms for scripts, which keep nothing themselves.
+"""Counters, gauges and histograms for scripts; exporter-proxy keeps the values.
 
     from operations import Operations
 
@@ -15,15 +15,15 @@
     metrics.close()
 
 The address is `unix:PATH` or `tcp:HOST:PORT` for a stream, `unixgram:PATH` or
-`udp:HOST:PORT` for datagrams, as in the proxy's `[operations]`. Needs Python 3.8
-and nothing else.
+`udp:HOST:PORT` for datagrams, as configured in `[operations]` of the proxy.
+Requires Python 3.8 and nothing else.
 
-An address that cannot be one raises ValueError at once, in `Operations`. From
-then on nothing raises: what cannot be sent is dropped, since a metric is not
-worth a failed job, and so is a value that is no finite number. The methods log
-that and return False. A message that was sent in part is not sent again, as it
-might count twice. Over a stream the proxy says what it refuses; that is logged,
-at the latest by `close`.
+`Operations` raises ValueError for an invalid address. No other call raises, so
+a metric never fails a job: a message that cannot be sent, or whose value is not
+a finite number, is logged and dropped, and the method returns False. A message
+that was sent in part is not sent again, since it might count twice. Over a
+stream the proxy reports rejected messages; the report is logged at the next
+call, or by `close`.
 """
 
 import json
@@ -38,20 +38,19 @@ from contextlib import contextmanager
 log = logging.getLogger("operations")
 
 
-# Bytes of the path of a Unix socket.
+# Longest path of a Unix socket, in bytes.
 LONGEST_PATH = 107
 
 
 class Operations:
     def __init__(self, address, timeout=1.0):
-        """`timeout` bounds what one call may take, in seconds, but for looking
-        up the name of a host.
+        """`timeout` limits one call, in seconds, except for resolving a host name.
 
-        Raises ValueError where the address or the timeout cannot be one; whether
-        somebody listens there is not tried."""
+        Raises ValueError if the address or the timeout is invalid. Does not
+        connect yet."""
         self.kind, self.place = _parsed(address)
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= threading.TIMEOUT_MAX:
-            raise ValueError(f"the timeout must be seconds, more than 0, not {timeout!r}")
+            raise ValueError(f"the timeout must be a number of seconds above 0, not {timeout!r}")
         self.timeout = timeout
         self.socket = None
         self.lock = threading.Lock()
@@ -63,24 +62,24 @@ class Operations:
         return Series(self, name, help, labels, {})
 
     def histogram(self, name, help="", /, **buckets):
-        """`buckets` are as in a message: bucket_custom, or buckets and
+        """`buckets` are keys of a message: bucket_custom, or buckets and
         bucket_width, or bucket_min and bucket_max, or bucket_factor."""
         return Series(self, name, help, {}, buckets)
 
     def send(self, *messages):
-        """Sends messages, which are dicts, in one write or datagram."""
+        """Sends messages, each a dict, in one write or datagram."""
         deadline = time.monotonic() + self.timeout
         try:
             lines = [json.dumps(it, allow_nan=False, default=_converted) for it in messages]
         except Exception as problem:
-            log.warning("not sent, since it is no JSON: %s", problem)
+            log.warning("not sent, because it is not valid as JSON: %s", problem)
             return False
         data = ("\n".join(lines) + "\n").encode()
         if not self.lock.acquire(timeout=self.timeout):
-            log.info("not sent: another thread sends")
+            log.info("not sent: another thread is sending")
             return False
         try:
-            # A proxy that was started again has closed the connection.
+            # A proxy that has restarted has closed the connection: connect again.
             for _ in range(2 if self.socket else 1):
                 try:
                     self._send(data, deadline)
@@ -92,17 +91,17 @@ class Operations:
                         break
             return False
         except BaseException:
-            # It was interrupted, maybe amid a message.
+            # The interruption may have come in the middle of a message.
             self._drop()
             raise
         finally:
             self.lock.release()
 
     def close(self):
-        """Ends a stream, and waits until the proxy has taken all of it."""
+        """Closes the connection, after the proxy has read everything."""
         deadline = time.monotonic() + self.timeout
         if not self.lock.acquire(timeout=self.timeout):
-            log.info("not closed: another thread sends")
+            log.info("not closed: another thread is sending")
             return
         try:
             if self.socket and self.socket.type == socket.SOCK_STREAM:
@@ -111,7 +110,7 @@ class Operations:
                 while self._answers():
                     self.socket.settimeout(_left(deadline))
         except OSError as problem:
-            log.info("not ended: %s", problem)
+            log.info("not closed cleanly: %s", problem)
         finally:
             self._drop()
             self.lock.release()
@@ -126,7 +125,7 @@ class Operations:
                     raise ConnectionResetError("the proxy has closed the connection")
             except BlockingIOError:
                 pass
-        # A datagram goes at once or not at all.
+        # A datagram is sent whole or not at all.
         sent = 0
         while sent < len(data):
             try:
@@ -134,7 +133,7 @@ class Operations:
                 sent += self.socket.send(data[sent:])
             except OSError as problem:
                 if sent:
-                    raise SentInPart(f"in part only: {problem}") from problem
+                    raise SentInPart(f"sent in part: {problem}") from problem
                 raise
 
     def _connect(self, deadline):
@@ -166,7 +165,7 @@ class Operations:
 
 
 class SentInPart(OSError):
-    """What was sent before may have counted already."""
+    """A message was sent in part, and may have counted."""
 
 
 def _left(deadline):
@@ -177,36 +176,37 @@ def _left(deadline):
 
 
 def _parsed(address):
-    """The kind of an address, and its path or its host and port."""
+    """The kind of an address, and its path or its (host, port)."""
     if not isinstance(address, str):
-        raise ValueError(f"an address is a text, not {address!r}")
+        raise ValueError(f"the address must be a string, not {address!r}")
     kind, _, place = address.partition(":")
     if kind not in ("unix", "unixgram", "tcp", "udp") or not place or "\0" in place:
-        raise ValueError(f"not unix:, unixgram:, tcp: or udp: and a place: {address!r}")
+        raise ValueError(f"the address must be unix:PATH, unixgram:PATH, tcp:HOST:PORT or udp:HOST:PORT, "
+            f"not {address!r}")
     if kind in ("unix", "unixgram"):
         if not hasattr(socket, "AF_UNIX"):
-            raise ValueError(f"there are no Unix sockets here: {address!r}")
-        # This may raise ValueError, too.
+            raise ValueError(f"this platform has no Unix sockets: {address!r}")
+        # os.fsencode may raise ValueError too.
         if len(os.fsencode(place)) > LONGEST_PATH:
-            raise ValueError(f"the path has more than {LONGEST_PATH} bytes: {address!r}")
+            raise ValueError(f"the path must have at most {LONGEST_PATH} bytes: {address!r}")
         return kind, place
     host, _, port = place.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     try:
-        # Empty labels, for one, are no names of hosts.
+        # Rejects empty labels, for example.
         host.encode("idna")
     except UnicodeError as problem:
-        raise ValueError(f"no host: {host!r} in {address!r}: {problem}") from None
+        raise ValueError(f"invalid host {host!r} in {address!r}: {problem}") from None
     if not host:
-        raise ValueError(f"needs a host and a port: {address!r}")
+        raise ValueError(f"the address needs a host and a port: {address!r}")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise ValueError(f"a port is a number from 1 to 65535, not {port!r}: {address!r}")
+        raise ValueError(f"the port must be a number from 1 to 65535, not {port!r}: {address!r}")
     return kind, (host, int(port))
 
 
 def _number(value):
-    """A value as JSON can have it. Raises what `float` does."""
+    """A value that JSON can represent. Raises what `float` raises."""
     number = _converted(value)
     if not math.isfinite(number):
         raise ValueError("not finite")
@@ -214,21 +214,21 @@ def _number(value):
 
 
 def _converted(value):
-    """Numbers of other sorts, such as Decimal. A text is none."""
+    """A number of another type, such as Decimal, as a float. Strings are rejected."""
     if not hasattr(type(value), "__float__"):
         raise TypeError(f"not a number: {value!r}")
     return float(value)
 
 
 class Series:
-    """One series: a name with its labels."""
+    """One series: a name and its labels."""
 
     def __init__(self, operations, name, help, labels, buckets):
         self.operations, self.name, self.help = operations, name, help
         self.own_labels, self.buckets = labels, buckets
 
     def labels(self, **labels):
-        """The series with these labels, and those that were given before."""
+        """The series with these labels in addition to the present ones."""
         labels = {**self.own_labels, **labels}
         return Series(self.operations, self.name, self.help, labels, self.buckets)
 
@@ -241,16 +241,16 @@ class Series:
         return self._send("set", value)
 
     def add(self, value):
-        """Adds to a gauge, or takes away."""
+        """Adds to a gauge; `value` may be negative."""
         return self._send("add", value)
 
     def observe(self, value):
-        """Adds a value to a histogram."""
+        """Observes a value in a histogram."""
         return self._send("obs", value, **self.buckets)
 
     @contextmanager
     def time(self):
-        """Observes how many seconds a block takes."""
+        """Observes the duration of a block in seconds."""
         begun = time.monotonic()
         try:
             yield

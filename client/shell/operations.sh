@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counters, gauges and histograms for scripts, which keep nothing themselves.
+# Counters, gauges and histograms for scripts; exporter-proxy keeps the values.
 #
 #     OPS_TO=unix:/run/exporter-proxy-operations.sock
 #     . operations.sh
@@ -12,15 +12,15 @@
 #
 # Or as a command: operations.sh inc backups_total 1 volume=home
 #
-# OPS_TO is one of unix:PATH, tcp:HOST:PORT (both need OpenBSD's nc),
-# udp:HOST:PORT (bash alone), unixgram:PATH (needs socat), or `-` for stdout, so
-# that many messages go over one stream:
+# OPS_TO is unix:PATH or tcp:HOST:PORT (with OpenBSD's nc), udp:HOST:PORT (bash
+# only), unixgram:PATH (with socat), or `-` for stdout, which sends many messages
+# over one stream:
 #
 #     for host in a b c; do OPS_TO=- ops_set host_up 1 host="$host"; done | ops_send
 #
-# OPS_HELP is the help of the metric. A function returns 1 where the message is
-# not sent or, over a stream, refused; the reason goes to stderr. With `set -e`,
-# put `|| true` after calls that should not end the script.
+# OPS_HELP is the help text of the metric. A function returns 1 if the message is
+# not sent or, over a stream, rejected; the reason goes to stderr. With `set -e`,
+# add `|| true` to calls that should not end the script.
 
 ops_inc() { _ops_counted inc "$@"; }
 ops_set() { _ops_valued set "$@"; }
@@ -28,15 +28,15 @@ ops_add() { _ops_valued add "$@"; }
 ops_obs() { _ops_valued obs "$@"; }
 ops_del() { _ops_message del "${1-}" 0 "${@:2}"; }
 
-# Sends what comes on stdin to $OPS_TO.
+# Sends stdin to $OPS_TO.
 ops_send() {
     local to=${OPS_TO:-unix:/run/exporter-proxy-operations.sock} place answer
     place=${to#*:}
     case $to in
     udp:* | tcp:*)
-        # A larger port would be cut to another.
+        # bash would truncate a larger port to another one.
         if ! [[ $place =~ ^.+:[0-9]{1,5}$ ]] || ((10#${place##*:} < 1 || 10#${place##*:} > 65535)); then
-            printf 'OPS_TO: no host and port from 1 to 65535: %s\n' "$to" >&2
+            printf 'OPS_TO needs a host and a port from 1 to 65535: %s\n' "$to" >&2
             return 1
         fi
         ;;
@@ -51,10 +51,10 @@ ops_send() {
         else
             answer=$(nc -N -w5 -U "$place") || return 1
         fi
-        # It speaks only of what it refuses.
+        # The proxy answers only rejected messages.
         [[ -z $answer ]] || { printf '%s\n' "$answer" >&2 && return 1; }
         ;;
-    *) printf 'OPS_TO: no such kind of address: %s\n' "$to" >&2 && return 1 ;;
+    *) printf 'OPS_TO is not a known kind of address: %s\n' "$to" >&2 && return 1 ;;
     esac
 }
 
@@ -79,7 +79,7 @@ _ops_message() { # OP NAME VALUE [LABEL=VALUE ...]
     local op=$1 name=$2 value=$3 label text comma='' number_of
     for number_of in "$value" ${OPS_BUCKETS-}; do
         if ! [[ $number_of =~ $number ]]; then
-            printf 'ops_%s %s: no number: %s\n' "$op" "$name" "$number_of" >&2
+            printf 'ops_%s %s: not a number: %s\n' "$op" "$name" "$number_of" >&2
             return 1
         fi
     done
@@ -88,7 +88,7 @@ _ops_message() { # OP NAME VALUE [LABEL=VALUE ...]
         text+=",\"help\":$(_ops_text "$OPS_HELP")"
     fi
     if [[ $op == obs && -n ${OPS_BUCKETS-} ]]; then
-        # shellcheck disable=SC2086 # they are words
+        # shellcheck disable=SC2086 # split into words on purpose
         text+=",\"bucket_custom\":[$(IFS=' ' && set -- $OPS_BUCKETS && IFS=, && echo "$*")]"
     fi
     text+=',"labels":{'
@@ -99,7 +99,7 @@ _ops_message() { # OP NAME VALUE [LABEL=VALUE ...]
     printf '%s}}\n' "$text" | ops_send
 }
 
-# A text as JSON has it.
+# Quotes a text as a JSON string.
 _ops_text() {
     local text=$1 code plain escaped
     text=${text//\\/"\\\\"}
@@ -115,7 +115,7 @@ _ops_text() {
     printf '"%s"' "$text"
 }
 
-# Run as a command, and not read by a script.
+# Run as a command, not sourced by a script.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
     case ${1-} in
     inc | set | add | obs | del | send) "ops_$1" "${@:2}" ;;

@@ -10,7 +10,7 @@ use crate::tools::{self, Printed, Tool, command, command_of, run, sample};
 
 const TCP_SCRIPT: &str = "test_send_tcp_socket_capnp.py";
 const UNIX_SCRIPT: &str = "test_send_unix_socket_capnp.py";
-const BY_HAND: &str = "pycapnp is not installed: encoding by hand\n";
+const BUILT_IN: &str = "pycapnp is not installed: using the built-in encoder\n";
 
 /// Runs a line of the README, in the repository as the reader does.
 #[track_caller]
@@ -136,11 +136,9 @@ fn the_tcp_script_pushes_the_same_text_without_pycapnp() {
     let printed = run(bare_python()
         .arg(sample(TCP_SCRIPT))
         .args([&without.tcp, "app"]));
-    assert_eq!(printed.stderr, BY_HAND);
+    assert_eq!(printed.stderr, BUILT_IN);
     assert!(
-        printed
-            .stdout
-            .contains("encoded with the encoder written by hand"),
+        printed.stdout.contains("encoded with the built-in encoder"),
         "{printed:?}"
     );
     assert_eq!(stored(&without, "app"), stored(&with, "app"));
@@ -153,7 +151,7 @@ fn the_unix_script_runs_without_pycapnp_too() {
     }
     let proxy = Proxy::start("");
     let printed = run(bare_python().arg(sample(UNIX_SCRIPT)).arg(&proxy.unix));
-    assert_eq!(printed.stderr, BY_HAND);
+    assert_eq!(printed.stderr, BUILT_IN);
     stored(&proxy, "python_unix_capnp");
 }
 
