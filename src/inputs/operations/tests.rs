@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::*;
 use crate::config::Config;
 use crate::registry;
@@ -315,12 +313,8 @@ fn random_and_mutated_messages_do_no_harm() {
     hold_against(100_000, 0x9E37_79B9_7F4A_7C15);
 }
 
-/// For those who have a minute: `cargo test --release --lib ten_million --
-/// --ignored`.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: scripts/test --slow"]
 fn ten_million_random_and_mutated_messages_do_no_harm() {
-    let begun = Instant::now();
     hold_against(10_000_000, 0xD1B5_4A32_D192_ED03);
-    println!("{:?}", begun.elapsed());
 }
