@@ -108,7 +108,6 @@ impl Drop for Held {
 /// there is memory for others.
 #[derive(Debug)]
 pub struct Pace {
-    time: Duration,
     ends: Pin<Box<Sleep>>,
     came: usize,
 }
@@ -121,13 +120,8 @@ pub const PACE_BYTES: usize = 192 << 10;
 impl Pace {
     /// Of a message that begins now to be more than small.
     pub fn begin() -> Self {
-        Pace::of(PACE_TIME)
-    }
-
-    fn of(time: Duration) -> Self {
         Pace {
-            time,
-            ends: Box::pin(sleep(time)),
+            ends: Box::pin(sleep(PACE_TIME)),
             came: 0,
         }
     }
@@ -145,7 +139,7 @@ impl Pace {
                 return;
             }
             self.came = 0;
-            self.ends.as_mut().reset(Instant::now() + self.time);
+            self.ends.as_mut().reset(Instant::now() + PACE_TIME);
         }
     }
 }
@@ -193,23 +187,24 @@ mod tests {
         assert!(!budget.take(1, 0));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_large_message_must_go_on_while_memory_is_short() {
-        let time = Duration::from_millis(20);
         let budget = budget(16 * SMALL);
-        let mut pace = Pace::of(time);
+        let mut pace = Pace::begin();
         // There is memory for others.
-        let left_alone = timeout(5 * time, pace.too_slow(&budget));
+        let left_alone = timeout(5 * PACE_TIME, pace.too_slow(&budget));
         assert!(left_alone.await.is_err());
         assert!(budget.take(9 * SMALL, 0) && budget.is_short());
-        let mut pace = Pace::of(time);
+        let begun = Instant::now();
+        let mut pace = Pace::begin();
         pace.note(PACE_BYTES - 1);
         pace.too_slow(&budget).await;
-        // What comes fast enough buys as much time again.
-        let mut pace = Pace::of(time);
+        assert_eq!(begun.elapsed().as_secs(), PACE_TIME.as_secs());
+        // A message that is fast enough gets one more period.
         let begun = Instant::now();
+        let mut pace = Pace::begin();
         pace.note(PACE_BYTES);
         pace.too_slow(&budget).await;
-        assert!(begun.elapsed() >= 2 * time);
+        assert_eq!(begun.elapsed().as_secs(), 2 * PACE_TIME.as_secs());
     }
 }

@@ -14,7 +14,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub struct Slots {
 #[derive(Debug)]
 pub struct Slot {
     holder: Holder,
-    progressed_at: AtomicU64,
+    progressed_at: AtomicI64,
     /// Bytes moved since then.
     grown: AtomicUsize,
     /// Whether bytes that are read are of a message that grows, and not of a
@@ -260,7 +260,7 @@ impl Slot {
     fn new(holder: Holder) -> Self {
         Slot {
             holder,
-            progressed_at: AtomicU64::new(tick()),
+            progressed_at: AtomicI64::new(tick()),
             grown: AtomicUsize::new(0),
             reads_message: AtomicBool::new(false),
             writes_answer: AtomicBool::new(false),
@@ -341,11 +341,11 @@ impl Slot {
 
     fn is_still(&self) -> bool {
         let since = tick().saturating_sub(self.progressed_at.load(Ordering::Relaxed));
-        since >= LEAST_STILL.as_millis() as u64
+        since >= LEAST_STILL.as_millis() as i64
     }
 
     /// Who goes first has the lowest.
-    fn rank(&self) -> (bool, u64) {
+    fn rank(&self) -> (bool, i64) {
         (self.is_proven(), self.progressed_at.load(Ordering::Relaxed))
     }
 }
@@ -357,10 +357,10 @@ impl Drop for Claim {
     }
 }
 
-/// Milliseconds since the program first asked.
-fn tick() -> u64 {
+/// Milliseconds since the first call.
+fn tick() -> i64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_millis() as u64
+    START.elapsed().as_millis() as i64
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What is hidden, and what is not.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -256,10 +259,26 @@ const FORMS: [&str; 40] = [
     "tokens: [a, S3CR3T",
 ];
 
-/// Time is not measured, but this would take long were texts searched again and
-/// again.
+/// What this thread has worked, which does not depend on what else the machine does.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .unwrap()
+        .into()
+}
+
+/// The time grows with the length of a text, not with its square.
 #[test]
 fn long_texts_cost_no_more_than_their_length() {
+    const SHORT: usize = 1 << 10;
+    const TIMES: u32 = 16;
+    let fastest = |text: &str| {
+        let time = |_| {
+            let begun = cpu_time();
+            let _ = redact_text(text);
+            cpu_time() - begun
+        };
+        (0..3).map(time).min().unwrap()
+    };
     for part in [
         ":",
         "token:",
@@ -293,9 +312,14 @@ fn long_texts_cost_no_more_than_their_length() {
         "[",
         "`:",
     ] {
-        let text = part.repeat((1 << 16) / part.len());
-        let _ = redact_text(&text);
-        let _ = redact_text(&format!("{text}token: {text}"));
+        let short = part.repeat(SHORT / part.len());
+        let long = short.repeat(TIMES as usize);
+        let with_secret = |text: &str| format!("{text}token: {text}");
+        for (short, long) in [(with_secret(&short), with_secret(&long)), (short, long)] {
+            // Quadratic time would be 256 times that of the short text.
+            let is_linear = |_| fastest(&long) < 4 * TIMES * fastest(&short);
+            assert!((0..5).any(is_linear), "{}", part.escape_debug());
+        }
     }
 }
 

@@ -28,21 +28,10 @@ impl Listener {
     }
 }
 
-/// As if nothing had happened on it for so long.
-fn still(claim: &Claim, seconds: u64) {
-    // The clock of slots begins with the first of them.
-    let at = tick() as i64 - seconds as i64 * 1000;
-    claim
-        .slot
-        .progressed_at
-        .store(at.max(0) as u64, Ordering::Relaxed);
-}
-
-/// Waits until the clock of slots allows for such times.
-fn after(seconds: u64) {
-    while tick() < seconds * 1000 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Pretends that the connection made its last progress `seconds` ago.
+fn still(claim: &Claim, seconds: i64) {
+    let at = tick() - seconds * 1000;
+    claim.slot.progressed_at.store(at, Ordering::Relaxed);
 }
 
 fn is_evicted(claims: &[Claim]) -> Vec<bool> {
@@ -51,7 +40,6 @@ fn is_evicted(claims: &[Claim]) -> Vec<bool> {
 
 #[tokio::test]
 async fn the_stillest_connection_makes_room() {
-    after(3);
     let here = Listener::new(3);
     let claims = [1, 1, 1].map(|from| here.open(address(from)));
     still(&claims[0], 2);
@@ -74,7 +62,6 @@ async fn the_stillest_connection_makes_room() {
 
 #[test]
 fn bytes_are_no_progress_and_completed_messages_are() {
-    after(2);
     let here = Listener::new(4);
     let claims = [1; 4].map(|from| here.open(address(from)));
     claims.iter().for_each(|claim| still(claim, 2));
@@ -89,7 +76,6 @@ fn bytes_are_no_progress_and_completed_messages_are() {
 
 #[test]
 fn many_small_requests_do_not_add_up() {
-    after(2);
     let here = Listener::new(3);
     let claims = [1; 3].map(|from| here.open(address(from)));
     claims.iter().for_each(|claim| still(claim, 2));
@@ -114,7 +100,6 @@ fn many_small_requests_do_not_add_up() {
 
 #[test]
 fn one_that_never_completed_anything_goes_first() {
-    after(3);
     let here = Listener::new(2);
     let claims = [1; 2].map(|from| here.open(address(from)));
     claims[0].slot.complete();
@@ -126,7 +111,6 @@ fn one_that_never_completed_anything_goes_first() {
 
 #[test]
 fn a_reserve_is_kept_for_those_that_completed_something() {
-    after(3);
     let here = Listener::new(8);
     let claims = [1; 8].map(|from| here.open(address(from)));
     for claim in &claims[..2] {
@@ -167,7 +151,6 @@ fn no_address_has_more_than_its_share_while_another_waits() {
 
 #[test]
 fn who_has_its_share_does_not_take_that_of_others() {
-    after(2);
     let here = Listener::new(4);
     let claims = [1, 1, 2, 2].map(|from| here.open(address(from)));
     claims.iter().for_each(|claim| claim.slot.complete());
