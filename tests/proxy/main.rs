@@ -23,6 +23,7 @@ mod growth;
 mod guard;
 mod heavy;
 mod http;
+mod imports;
 mod inspections;
 mod lifecycle;
 mod lists;
