@@ -78,7 +78,7 @@ impl App {
         // Fails only where somebody has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Store::new(
-            store::Limits {
+            store::StoreLimits {
                 apps: config.receiver.max_apps,
                 groups: config.push.max_groups,
                 bytes: config.exposition.max_total,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::reason::Reason;
-use crate::store::{Report, Store};
+use crate::store::{InspectionReport, Store};
 use crate::telemetry::sender_log::{self, Line, without_excerpts};
 use crate::telemetry::{Telemetry, clip};
 
@@ -81,7 +81,7 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
 }
 
 /// Logs what is new in a report. Texts are quoted at `debug` alone.
-fn tell(report: &Report, warned: &mut HashSet<Arc<str>>) {
+fn tell(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
     for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
         let (reason, message) = (Reason::from(suspect), suspect.to_string());
         let told = without_excerpts(reason, &message);

@@ -15,7 +15,9 @@ use exporter_proxy::exposition::{
 };
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
-use exporter_proxy::store::{Change, Limits, Others, Producer, SectionId, Store, Write};
+use exporter_proxy::store::{
+    Change, OtherFamilies, Producer, SectionId, Store, StoreLimits, Write,
+};
 
 fn main() {
     if !bench::is_measuring() {
@@ -68,7 +70,7 @@ fn row(what: &str, step: &str, times: [Duration; 4]) {
 
 /// A store that holds 1,000 apps of 100 series in merged mode.
 fn held() -> Store {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: usize::MAX,
         groups: usize::MAX,
         bytes: usize::MAX,
@@ -136,7 +138,7 @@ fn beside(store: &Store, work: impl FnOnce()) -> (Duration, Duration, Duration) 
                     id: SectionId::new("small", Producer::Group),
                     families,
                     defaults: Vec::new(),
-                    others: Others::Drop,
+                    others: OtherFamilies::Drop,
                     origin: Origin::default(),
                     lifetime: None,
                     problem: None,

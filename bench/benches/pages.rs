@@ -17,7 +17,7 @@ use flate2::write::GzEncoder;
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Content, Text};
 use exporter_proxy::peer::Origin;
-use exporter_proxy::store::{Change, Limits, Producer, SectionId, Store, Write as Push};
+use exporter_proxy::store::{Change, Producer, SectionId, Store, StoreLimits, Write as Push};
 
 const ROUNDS: usize = 21;
 
@@ -41,7 +41,7 @@ struct Bench {
 
 impl Bench {
     fn new(apps: usize, series: usize) -> Self {
-        let limits = Limits {
+        let limits = StoreLimits {
             apps: usize::MAX,
             groups: usize::MAX,
             bytes: usize::MAX,

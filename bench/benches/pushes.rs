@@ -20,7 +20,7 @@ use exporter_proxy::ingest::{Body, Group, Intake};
 use exporter_proxy::inputs::push::{Method, Sender};
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
-use exporter_proxy::store::{Limits, Store};
+use exporter_proxy::store::{Store, StoreLimits};
 
 use bench::figures::median;
 use bench::payload::{FIRST_VALUE, app_text};
@@ -100,7 +100,7 @@ struct Groups {
 impl Groups {
     fn new(shape: Shape) -> Self {
         let config = Config::default();
-        let limits = Limits {
+        let limits = StoreLimits {
             apps: 1,
             groups: GROUPS,
             bytes: config.exposition.max_total,

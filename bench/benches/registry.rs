@@ -14,7 +14,7 @@ use bench::figures::median;
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Kind, LabelText};
 use exporter_proxy::registry::{Batch, Change, Registry, RegistryLimits, Update};
-use exporter_proxy::store::{Limits, Store};
+use exporter_proxy::store::{Store, StoreLimits};
 
 const ROUNDS: usize = 15;
 
@@ -170,7 +170,7 @@ fn additions(living: usize) {
 }
 
 fn store(living: usize) -> Store {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: 1,
         groups: usize::MAX,
         bytes: usize::MAX,

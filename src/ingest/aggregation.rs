@@ -19,7 +19,7 @@ use crate::exposition::{
 use crate::inputs::push::config::Config as PushConfig;
 use crate::reason::Reason;
 use crate::registry::{Batch, BoundsPolicy, Change, Update};
-use crate::store::{BatchRefused, Store};
+use crate::store::{BatchRejection, Store};
 
 /// How a push is to be added.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,7 @@ impl Intake {
         let untyped = |family: &&mut FamilyText| family.kind == Kind::Untyped;
         let untyped: Vec<&mut FamilyText> = families.iter_mut().filter(untyped).collect();
         if !untyped.is_empty() {
-            let kinds = store.living_kinds(untyped.iter().map(|family| &*family.name));
+            let kinds = store.aggregated_kinds(untyped.iter().map(|family| &*family.name));
             for (family, kind) in untyped.into_iter().zip(kinds) {
                 if let Some(kind @ (Kind::Counter | Kind::Gauge)) = kind {
                     family.kind = kind;
@@ -121,8 +121,8 @@ impl Intake {
     }
 }
 
-impl From<BatchRefused> for Fault {
-    fn from(refused: BatchRefused) -> Self {
+impl From<BatchRejection> for Fault {
+    fn from(refused: BatchRejection) -> Self {
         Fault::new(Reason::from(&refused), &refused.to_string())
     }
 }

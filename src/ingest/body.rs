@@ -10,7 +10,7 @@ use crate::exposition::{
     TextLimits, TimestampPolicy, canonicalize_as, plain_name, protobuf, write_label_value,
 };
 use crate::reason::Reason;
-use crate::store::Room;
+use crate::store::MemoryBudget;
 use crate::telemetry::OWN_PREFIX;
 
 /// A plain body, with what its headers say of it.
@@ -80,7 +80,9 @@ impl Intake {
     /// read. Whether they may be there is for [`Intake::admit`] to say, and
     /// whether they fit beside others for the store.
     pub(crate) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
-        self.families_with(group, body, TimestampPolicy::Refuse, || Room::UNLIMITED)
+        self.families_with(group, body, TimestampPolicy::Refuse, || {
+            MemoryBudget::UNLIMITED
+        })
     }
 
     /// Like [`Intake::families`], with what becomes of timestamps. `room` tells
@@ -91,7 +93,7 @@ impl Intake {
         group: &Group,
         body: Body<'_>,
         timestamps: TimestampPolicy,
-        room: impl FnOnce() -> Room,
+        room: impl FnOnce() -> MemoryBudget,
     ) -> Result<Vec<FamilyText>, Fault> {
         let media = Media::of(body.content_type)?;
         let bytes = body.bytes;
@@ -147,7 +149,7 @@ impl Intake {
     }
 
     /// Whether a text of at least `least` bytes may be made.
-    fn fits_in(&self, group: &Group, least: usize, room: Room) -> Result<(), Fault> {
+    fn fits_in(&self, group: &Group, least: usize, room: MemoryBudget) -> Result<(), Fault> {
         let most = self.exposition.max_text;
         if least > most {
             let message = format!(

@@ -3,7 +3,7 @@
 use super::group::PathError;
 use crate::coding::CodingError;
 use crate::reason::Reason;
-use crate::store::Refused;
+use crate::store::Rejection;
 use crate::telemetry::clip;
 
 /// Why a push changed nothing, for its sender, the log and the counters.
@@ -58,15 +58,15 @@ impl Fault {
     }
 }
 
-impl From<Refused> for Fault {
-    fn from(refused: Refused) -> Self {
+impl From<Rejection> for Fault {
+    fn from(refused: Rejection) -> Self {
         let mut fault = Fault::new(Reason::from(&refused), &refused.to_string());
         fault.line = refused.line();
         fault.noted = matches!(
             refused,
-            Refused::KindConflict { .. }
-                | Refused::NameCollision { .. }
-                | Refused::DuplicateSeries { .. }
+            Rejection::KindConflict { .. }
+                | Rejection::NameCollision { .. }
+                | Rejection::DuplicateSeries { .. }
         );
         fault
     }

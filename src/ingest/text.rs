@@ -13,7 +13,7 @@ use crate::exposition::{
     plain_name, write_label_value,
 };
 use crate::reason::Reason;
-use crate::store::{Refused, Rules, SectionId};
+use crate::store::{self, InspectionRules, SectionId};
 use crate::telemetry::{OWN_PREFIX, clip};
 
 /// Bytes of one family of one app, its labels included.
@@ -175,8 +175,8 @@ impl Door {
 
 /// What verbatim texts are held against in the background: what admission would
 /// refuse if texts were validated.
-pub fn rules(config: &Exposition, own_metrics: bool) -> Rules {
-    Rules {
+pub fn rules(config: &Exposition, own_metrics: bool) -> InspectionRules {
+    InspectionRules {
         limits: limits(config),
         reserved: own_metrics.then_some(OWN_PREFIX),
     }
@@ -227,8 +227,8 @@ fn invalid(id: &SectionId, fault: &ParseError) -> Rejection {
     Rejection::new(Reason::from(fault), id, &format!("{id}, {fault}"))
 }
 
-impl From<Refused> for Rejection {
-    fn from(refused: Refused) -> Self {
+impl From<store::Rejection> for Rejection {
+    fn from(refused: store::Rejection) -> Self {
         let reason = Reason::from(&refused);
         Rejection::new(reason, refused.section(), &refused.to_string())
     }

@@ -6,12 +6,11 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::messages::Messages;
-use super::natives::FamilyNatives;
-use super::pages::gzip;
-use super::pages::page::Page;
-use super::pages::page_run::PageRuns;
-use crate::exposition::{Escaping, OutputFormat, Text};
+use crate::exposition::{OutputFormat, Text};
+use crate::store::pages::gzip;
+use crate::store::pages::page::Page;
+use crate::store::pages::page_run::PageRuns;
+use crate::store::sections::natives::FamilyNatives;
 
 /// The output as its pages, in order. Taking one copies no text, and what is
 /// written later does not touch it.
@@ -25,7 +24,7 @@ pub struct Snapshot {
     merged: bool,
     /// Native histograms by family, where they were asked for.
     natives: Vec<FamilyNatives>,
-    /// The page that the next worker takes in [`Snapshot::make_some`].
+    /// The page that the next worker takes in [`Snapshot::render_some`].
     next: Arc<AtomicUsize>,
     /// Where compressed pages lie together.
     page_runs: Arc<PageRuns>,
@@ -55,7 +54,11 @@ impl Iterator for Texts {
 }
 
 impl Snapshot {
-    pub(super) fn new(pages: Vec<Arc<Page>>, len: usize, page_runs: Arc<PageRuns>) -> Self {
+    pub(in crate::store) fn new(
+        pages: Vec<Arc<Page>>,
+        len: usize,
+        page_runs: Arc<PageRuns>,
+    ) -> Self {
         Snapshot {
             pages,
             len,
@@ -70,7 +73,7 @@ impl Snapshot {
     /// Says whether all of it is known to be families: then it can be shown in
     /// any form.
     #[must_use]
-    pub(super) fn of_families(mut self, merged: bool) -> Self {
+    pub(in crate::store) fn with_merged(mut self, merged: bool) -> Self {
         self.merged = merged;
         self
     }
@@ -89,11 +92,11 @@ impl Snapshot {
         self.merged
     }
 
-    pub(super) fn pages(&self) -> &[Arc<Page>] {
+    pub(in crate::store) fn pages(&self) -> &[Arc<Page>] {
         &self.pages
     }
 
-    pub(super) fn natives(&self) -> &[FamilyNatives] {
+    pub(in crate::store) fn natives(&self) -> &[FamilyNatives] {
         &self.natives
     }
 
@@ -104,7 +107,7 @@ impl Snapshot {
         let merged = verbatim.is_empty();
         let pages = [Page::of(families), Page::verbatim(verbatim)];
         let pages = pages.into_iter().filter(|page| page.len() > 0);
-        Snapshot::new(pages.map(Arc::new).collect(), len, Arc::default()).of_families(merged)
+        Snapshot::new(pages.map(Arc::new).collect(), len, Arc::default()).with_merged(merged)
     }
 
     /// The families in normal text, and the text that is shown as it is, each
@@ -126,7 +129,7 @@ impl Snapshot {
         const END: &[u8] = b"# EOF\n";
         self.form = form;
         if form.needs_family() {
-            self.tell_families();
+            self.name_continued_families();
         }
         if form.is_open_metrics() {
             self.pages.push(Arc::new(Page::of(Bytes::from_static(END))));
@@ -137,7 +140,7 @@ impl Snapshot {
 
     /// Tells each page that begins with samples which family they are of: that
     /// of the last head before them.
-    fn tell_families(&self) {
+    fn name_continued_families(&self) {
         for pair in self.pages.windows(2) {
             let [before, page] = pair else { continue };
             if page.is_verbatim() || page.is_continued() || page.begins_with_head() {
@@ -147,13 +150,6 @@ impl Snapshot {
                 page.continues(&family);
             }
         }
-    }
-
-    /// Families as protobuf, all made now. [`Store::messages`](super::Store)
-    /// keeps what it makes of the whole output.
-    #[must_use]
-    pub fn in_messages(&self, escaping: Escaping) -> Self {
-        Messages::of(self, escaping, &Messages::default()).snapshot()
     }
 
     /// The pages' texts, each made when its turn comes.
@@ -187,10 +183,10 @@ impl Snapshot {
     }
 
     /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Canonical text, which is only to be joined, is not counted:
+    /// where `packed`. Normal text, which is only to be joined, is not counted:
     /// that is done as it is sent, in memory that is at hand. Other threads
     /// would take fresh memory for it, which costs more than they save.
-    pub fn unmade(&self, packed: bool) -> usize {
+    pub fn pending_bytes(&self, packed: bool) -> usize {
         if !packed && self.form == OutputFormat::Canonical {
             return 0;
         }
@@ -204,15 +200,15 @@ impl Snapshot {
 
     /// Makes pages until none is left that no other caller has taken. Any
     /// number of threads may do this at once on clones.
-    pub fn make_some(&self, packed: bool) {
+    pub fn render_some(&self, packed: bool) {
         while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             self.make(page, packed);
         }
     }
 
     /// The same, and waits for what other callers are at.
-    pub fn make_all(&self, packed: bool) {
-        self.make_some(packed);
+    pub fn render_all(&self, packed: bool) {
+        self.render_some(packed);
         for page in &self.pages {
             self.make(page, packed);
         }

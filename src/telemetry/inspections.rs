@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use super::Counter;
 use crate::reason::Reason;
-use crate::store::Report;
+use crate::store::InspectionReport;
 
 /// The place after the reasons: a text in which nothing was found.
 const OK: usize = Reason::ALL.len();
@@ -19,7 +19,7 @@ impl Default for Inspections {
 }
 
 impl Inspections {
-    pub fn count(&self, report: &Report) {
+    pub fn count(&self, report: &InspectionReport) {
         self.0[OK].add(report.fine);
         for (_, suspect, _) in &report.suspect {
             self.0[Reason::from(suspect) as usize].add(1);

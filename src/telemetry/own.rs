@@ -14,7 +14,7 @@ use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookS
 use crate::clock::Now;
 use crate::exposition::{Content, Encoder, Kind};
 use crate::peer::Origin;
-use crate::store::{Change, SectionId, State, Store, Write};
+use crate::store::{Change, SectionId, SectionState, Store, Write};
 
 /// What the names of the proxy's own metrics begin with.
 pub const OWN_PREFIX: &str = "exporter_proxy_";
@@ -331,7 +331,7 @@ fn targets(out: &mut Encoder, store: &Store) {
         Kind::Gauge,
         "Polled targets, by state.",
     );
-    for (state, count) in State::ALL.into_iter().zip(store.totals().targets) {
+    for (state, count) in SectionState::ALL.into_iter().zip(store.totals().targets) {
         family.sample(&[("state", state.as_str())], count as f64);
     }
 }

@@ -9,7 +9,7 @@ use super::selector::Selectors;
 use crate::clock::Now;
 use crate::exposition::{LabelText, label_pairs, unescape};
 use crate::registry::{BlockSeries, Update};
-use crate::store::{BatchRefused, Store};
+use crate::store::{BatchRejection, Store};
 
 /// Blocks that are looked through under one lock; a block has 32 series.
 const BLOCKS_AT_ONCE: usize = 256;
@@ -63,7 +63,7 @@ pub fn remove_series(
     meant: &Meant,
     dry_run: bool,
     now: Now,
-) -> Result<Removed, BatchRefused> {
+) -> Result<Removed, BatchRejection> {
     let mut removed = Removed::default();
     let mut from = Some((0, 0));
     while let Some(at) = from {

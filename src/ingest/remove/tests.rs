@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::exposition::Kind;
 use crate::registry::{self, Batch, Change};
-use crate::store::Limits;
+use crate::store::StoreLimits;
 
 fn store() -> Store {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: 1,
         groups: 1,
         bytes: 64 << 20,
@@ -71,7 +71,7 @@ fn series_are_removed_by_what_their_labels_mean() {
             ("hits", labels[0].1)
         );
         assert!(!text(&store).contains("path="), "{meant:?}");
-        assert_eq!(store.living().series, 2);
+        assert_eq!(store.aggregated_totals().series, 2);
         let again = remove_series(&store, &meant, false, Now::read()).unwrap();
         assert_eq!(again.count, 0);
     }
@@ -87,7 +87,10 @@ fn families_without_series_are_gone_and_may_be_of_another_kind() {
     remove_series(&store, &matching("{\"my.hits\"}"), false, Now::read()).unwrap();
     assert_eq!(text(&store), "# TYPE hits counter\nhits 1\n");
     remove_series(&store, &Meant::All, false, Now::read()).unwrap();
-    assert_eq!((text(&store), store.living().bytes), (String::new(), 0));
+    assert_eq!(
+        (text(&store), store.aggregated_totals().bytes),
+        (String::new(), 0)
+    );
     let mut gauge = update("hits", &[]);
     gauge.kind = Kind::Gauge;
     add(&store, vec![gauge]);
@@ -108,7 +111,7 @@ fn very_many_are_removed_in_parts_and_some_are_listed() {
         (removed.count, removed.listed.len()),
         (MANY / 2, MOST_LISTED)
     );
-    assert_eq!(store.living().series, MANY / 2);
+    assert_eq!(store.aggregated_totals().series, MANY / 2);
     assert_eq!(text(&store).lines().count(), 1 + MANY / 2);
 }
 
@@ -132,7 +135,7 @@ proptest! {
             series.iter().partition(|it| it.0 == family && it.2 == odd);
         let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
         prop_assert_eq!(removed.count, gone.len());
-        prop_assert_eq!(store.living().series, stay.len());
+        prop_assert_eq!(store.aggregated_totals().series, stay.len());
         for it in &stay {
             let update = made(it);
             prop_assert!(store.has_series(&update.family, update.labels.as_str()));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Config;
 use crate::registry;
-use crate::store::Limits;
+use crate::store::StoreLimits;
 
 /// Operations at a socket, and the store they change.
 struct Bench {
@@ -22,7 +22,7 @@ const LIMITS: registry::RegistryLimits = registry::RegistryLimits {
 fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Bench {
     let mut config = Config::default().operations;
     change(&mut config);
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,
@@ -302,7 +302,7 @@ fn hold_against(messages: usize, seed: u64) {
         kept.drain(..used);
         assert!(kept.len() <= 2000 + message.len(), "{}", kept.len());
     }
-    let living = bench.store.living();
+    let living = bench.store.aggregated_totals();
     assert!(living.families <= LIMITS.families && living.series <= LIMITS.series);
     assert!(number as usize > messages / 2, "{number} were found");
     assert!(!bench.samples().is_empty());

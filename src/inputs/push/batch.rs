@@ -153,7 +153,7 @@ impl Reading<'_> {
             content_type: "",
             bytes: &Bytes::from(entry.metrics),
         };
-        let room = |id: &SectionId| self.store.room(id);
+        let room = |id: &SectionId| self.store.memory_budget(id);
         let change = intake
             .change(method, &group, body, &sender, self.now, room)
             .map_err(|fault| {

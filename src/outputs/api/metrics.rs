@@ -194,7 +194,7 @@ impl Cut {
         let natives = natives.enumerate();
         let natives = natives.map(|(place, native)| (native.labels.clone(), place));
         let natives = natives.collect();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(family.came);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(family.updated_ms);
         let mut facts = json!({
             "time_stamp": dates::rfc3339(at),
             "type": match of_gauges {

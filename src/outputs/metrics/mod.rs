@@ -293,7 +293,7 @@ async fn select(
 /// Makes what has yet to be made of a snapshot: its form, and its compressed
 /// blocks where `packed`. Much of it is made away from the threads that serve.
 async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError> {
-    if snapshot.unmade(packed) <= MADE_AT_ONCE {
+    if snapshot.pending_bytes(packed) <= MADE_AT_ONCE {
         return Ok(snapshot);
     }
     let made = spawn_blocking(move || {
@@ -307,11 +307,11 @@ async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError
 /// where it is much. Nobody waits for a helper as such: one that comes late
 /// finds nothing to do.
 fn make(snapshot: &Snapshot, packed: bool) {
-    let parts = snapshot.unmade(packed).div_ceil(MADE_AT_ONCE);
+    let parts = snapshot.pending_bytes(packed).div_ceil(MADE_AT_ONCE);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for _ in 1..cores.min(parts) {
         let snapshot = snapshot.clone();
-        spawn_blocking(move || snapshot.make_some(packed));
+        spawn_blocking(move || snapshot.render_some(packed));
     }
-    snapshot.make_all(packed);
+    snapshot.render_all(packed);
 }

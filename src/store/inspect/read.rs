@@ -3,18 +3,24 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::super::family::{FamilyIndex, NameFault, name_fault, weight_of};
-use super::super::{Elsewhere, Section, SectionId, Store};
-use super::{Clash, Conflict, Findings, Inspection, Suspect};
 use crate::exposition::{
     CanonicalOptions, FamilyText, InputFormat, Kind, Text, TimestampPolicy, aliases,
     canonicalize_as, plain_name,
 };
+use crate::store::families::index::FamilyIndex;
+use crate::store::families::member::weight_of;
+use crate::store::families::names::{NameClash, name_clash};
+use crate::store::inspect::inspection::Inspection;
+use crate::store::locks::Store;
+use crate::store::sections::findings::{Clash, Conflict, Findings, Suspect};
+use crate::store::sections::holder::Holder;
+use crate::store::sections::section::Section;
+use crate::store::sections::section_id::SectionId;
 
 impl Inspection {
     /// The families of a text that can stand among those of others, and what
     /// was found.
-    pub(super) fn read(
+    pub(in crate::store) fn read(
         &self,
         store: &Store,
         id: &SectionId,
@@ -109,14 +115,14 @@ impl Inspection {
                 family: Arc::clone(&family.name),
                 clash,
                 // It clashes with a family of its own text.
-                with: Elsewhere::Section(with.unwrap_or_else(|| id.clone())),
+                with: Holder::Section(with.unwrap_or_else(|| id.clone())),
             });
             false
         });
         conflicts
     }
 
-    /// A section other than `but` that has the family. Others that clash with
+    /// A section other than `but` that has the family. OtherFamilies that clash with
     /// it know already, so that not all sections are looked at for each.
     fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
         let has = |id: &SectionId| {
@@ -152,7 +158,7 @@ impl Inspection {
             held.map(|(held, kind, _)| (held, kind))
                 .or_else(|| claims.get(name).map(|(name, kind)| (&**name, *kind)))
         };
-        if let Some(fault) = name_fault(&family.name, family.kind, holder) {
+        if let Some(fault) = name_clash(&family.name, family.kind, holder) {
             return Some((Clash::of(&fault, family.kind), None));
         }
         let own = old.map(|old| old.serial);
@@ -180,12 +186,12 @@ impl Store {
             let mut conflict = Conflict {
                 family: Arc::clone(&family.name),
                 clash,
-                with: Elsewhere::Unknown,
+                with: Holder::Unknown,
             };
-            conflict.with = sections.exposer(conflict.blocker(), &[]);
+            conflict.with = sections.holder_of(conflict.blocker(), &[]);
             conflict
         };
-        if let Some(fault) = name_fault(&family.name, family.kind, holder) {
+        if let Some(fault) = name_clash(&family.name, family.kind, holder) {
             return Some(conflict(Clash::of(&fault, family.kind)));
         }
         holder(&plain_name(&family.name))?;
@@ -196,10 +202,10 @@ impl Store {
 }
 
 impl Clash {
-    fn of(fault: &NameFault<'_>, kind: Kind) -> Self {
+    fn of(fault: &NameClash<'_>, kind: Kind) -> Self {
         match fault {
-            NameFault::Kind(held) => Clash::Kind { kind, held: *held },
-            NameFault::Collision(other) => Clash::Name {
+            NameClash::Kind(held) => Clash::Kind { kind, held: *held },
+            NameClash::Collision(other) => Clash::Name {
                 other: Arc::from(*other),
             },
         }

@@ -1,14 +1,26 @@
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::*;
+use crate::clock::Now;
 use crate::exposition::{CanonicalOptions, InputFormat, TimestampPolicy, canonicalize_as};
-use crate::exposition::{Escaping, Families, OutputFormat};
+use crate::exposition::{Content, Text};
+use crate::exposition::{Escaping, Families, OutputFormat, TextLimits};
+use crate::peer::Origin;
 use crate::registry;
-use crate::store::{Elsewhere, Limits as StoreLimits, Producer};
+use crate::store::inspect::inspection::{InspectionReport, InspectionRules, KEPT_FOR};
+use crate::store::limits::StoreLimits;
+use crate::store::locks::Store;
+use crate::store::sections::findings::Findings;
+use crate::store::sections::holder::Holder;
+use crate::store::sections::inspection_queue::InspectionQueue;
+use crate::store::sections::section::Section;
+use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::write::change::{Change, Write};
 
 fn store_of(bytes: usize) -> Store {
     let limits = StoreLimits {
@@ -17,7 +29,7 @@ fn store_of(bytes: usize) -> Store {
         bytes,
         registry: registry::RegistryLimits::default(),
     };
-    Store::new(limits, false).with_rules(Rules {
+    Store::new(limits, false).with_rules(InspectionRules {
         limits: TextLimits::default(),
         reserved: Some("exporter_proxy_"),
     })
@@ -65,7 +77,7 @@ fn remove(store: &Store, id: SectionId) {
     store.apply(write, Now::read()).unwrap();
 }
 
-fn inspect(store: &Store) -> Report {
+fn inspect(store: &Store) -> InspectionReport {
     store.begin_inspection(Now::read());
     while store.inspect_some(1, Now::read()) {}
     store.take_inspection_report()
@@ -136,11 +148,7 @@ fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
     }
     inspect(&store);
     for name in names {
-        assert_eq!(
-            told(name),
-            Some(Elsewhere::Section(app("holder"))),
-            "{name}"
-        );
+        assert_eq!(told(name), Some(Holder::Section(app("holder"))), "{name}");
     }
     // They hold it together once it is free, and the first holder clashes.
     push(&store, "holder", "other 1\n");
@@ -149,7 +157,7 @@ fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
     inspect(&store);
     assert!(names.into_iter().all(|name| told(name).is_none()));
     let with = told("holder");
-    let is_one = |name: &&str| with == Some(Elsewhere::Section(app(name)));
+    let is_one = |name: &&str| with == Some(Holder::Section(app(name)));
     assert!(names.iter().any(is_one), "{with:?}");
 }
 
@@ -350,7 +358,7 @@ fn memory_for_inspections_is_bounded_and_what_has_none_is_marked() {
 
 #[test]
 fn more_sections_than_the_queue_takes_are_all_looked_at() {
-    let mut queue = Uninspected::default();
+    let mut queue = InspectionQueue::default();
     assert!(queue.is_empty());
     for n in 0..=256 * 1024 {
         queue.note(&app(&n.to_string()), &mut Section::default());

@@ -8,10 +8,14 @@ use crate::exposition::protobuf::{DecodeLimits, decode};
 use crate::exposition::{Content, FamilyText, Kind, Text};
 use crate::peer::Origin;
 use crate::registry;
-use crate::store::{self, Change, Producer, SectionId, Store, Write};
+use crate::store::limits::StoreLimits;
+use crate::store::locks::Store;
+use crate::store::pages::page::Page;
+use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::write::change::{Change, Write};
 
 fn store() -> Store {
-    let limits = store::Limits {
+    let limits = StoreLimits {
         apps: 1000,
         groups: 1000,
         bytes: 1 << 30,

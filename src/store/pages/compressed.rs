@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 
-use super::crc::Crc;
-use super::deflate::Deflate;
+use crate::store::pages::crc::Crc;
+use crate::store::pages::deflate::Deflate;
 
 /// A text as raw deflate blocks, and its CRC-32. The blocks end on a byte boundary
 /// and none is final, so those of other texts can follow.

@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::compressed::Compressed;
-use super::fragments::Fragments;
 use crate::exposition::{
     Escaping, InputFormat, Kind, Labels, OutputFormat, ParsedLine, Parser, is_plain,
 };
+use crate::store::pages::compressed::Compressed;
+use crate::store::pages::fragments::Fragments;
 
 /// Some contiguous text of the output, made of fragments.
 ///
@@ -30,7 +30,7 @@ pub struct Page {
     /// Where the first head of a family stands in the text, once it was asked.
     first_head: OnceLock<Option<usize>>,
     /// The families that begin in the text, once they were asked for.
-    heads: OnceLock<Box<[FamilyHead]>>,
+    heads: OnceLock<Box<[PageHead]>>,
     /// Whether it is the same in every form of text, once it was asked.
     plain: OnceLock<bool>,
     /// The family of the samples before the first head, where a form asks.
@@ -43,7 +43,7 @@ type Variants = [OnceLock<Box<Rendition>>; OutputFormat::VARIANTS];
 
 /// A family that begins in a page.
 #[derive(Debug)]
-pub struct FamilyHead {
+pub struct PageHead {
     /// Where its first line begins in the normal text.
     pub at: usize,
     /// Escaped, without quotes.
@@ -142,7 +142,7 @@ impl Page {
         vec![self.text(form).clone()]
     }
 
-    /// The text in a form, made now if it was not yet. Canonical text is joined;
+    /// The text in a form, made now if it was not yet. Normal text is joined;
     /// a form in which it is the same shares it.
     pub fn text(&self, form: OutputFormat) -> &Bytes {
         let Some(variant) = self.simplest(form).variant() else {
@@ -172,7 +172,7 @@ impl Page {
     }
 
     /// The families that begin in the normal text of a page of families.
-    pub fn heads(&self) -> &[FamilyHead] {
+    pub fn heads(&self) -> &[PageHead] {
         self.heads.get_or_init(|| {
             let text = self.text(OutputFormat::Canonical);
             std::str::from_utf8(text).map(heads_of).unwrap_or_default()
@@ -375,7 +375,7 @@ impl Page {
 
 /// The heads in whole lines of families. Samples are passed over unread: no
 /// line of theirs begins with `#`.
-fn heads_of(text: &str) -> Box<[FamilyHead]> {
+fn heads_of(text: &str) -> Box<[PageHead]> {
     let mut heads = Vec::new();
     let mut help = None;
     let first = text.starts_with('#').then_some(0);
@@ -386,7 +386,7 @@ fn heads_of(text: &str) -> Box<[FamilyHead]> {
             Ok(Some(ParsedLine::Help { name, .. })) => help = Some((at, name)),
             Ok(Some(ParsedLine::Type { name, kind })) => {
                 let begin = help.take().filter(|(_, of)| *of == name);
-                heads.push(FamilyHead {
+                heads.push(PageHead {
                     at: begin.map_or(at, |(at, _)| at),
                     name: name.into(),
                     kind,

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
 
-use super::compressed::Compressed;
-use super::crc::Crc;
-use super::page::Page;
 use crate::exposition::OutputFormat;
+use crate::store::pages::compressed::Compressed;
+use crate::store::pages::crc::Crc;
+use crate::store::pages::page::Page;
 
 /// Pages in a run. A page's block has one to three KiB, so a response of runs
 /// takes few system calls, and a run is joined again within microseconds when one

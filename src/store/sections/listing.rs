@@ -6,10 +6,43 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Key, Part, Sections, ShownFamily, samples_key};
-use crate::store::{Producer, Section, SectionId, Totals};
+use crate::exposition::NativeHistogram;
+use crate::store::sections::key::{FamilyPart, OutputKey, samples_key};
+use crate::store::sections::section::{Section, SectionState};
+use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::sections::table::SectionTable;
 
-impl Sections {
+/// What a section exposes of one family.
+#[derive(Debug, Clone)]
+pub struct ShownFamily {
+    /// As it stands in the text, escaped.
+    pub name: Arc<str>,
+    /// When it came, in milliseconds since 1970.
+    pub updated_ms: u64,
+    pub head: Bytes,
+    pub samples: Bytes,
+    /// What text cannot show of its histograms.
+    pub natives: Option<Arc<Vec<NativeHistogram>>>,
+}
+
+/// Sums over the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreTotals {
+    pub apps: usize,
+    pub groups: usize,
+    /// Targets by state, in the order of [`SectionState::ALL`].
+    pub targets: [usize; SectionState::ALL.len()],
+    /// Bytes of text exposed for apps, groups and targets.
+    pub bytes: usize,
+    /// Memory held for them and for aggregated families, as it is counted
+    /// against the limit.
+    pub held: usize,
+    /// Series of families, aggregated ones included. Those of verbatim texts
+    /// are not known.
+    pub series: usize,
+}
+
+impl SectionTable {
     /// Every section but the proxy's own in order, from the one after `after`
     /// on.
     pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
@@ -101,8 +134,8 @@ impl Sections {
             let text = |key| self.page_list.get(&key).unwrap_or_default();
             found.push(ShownFamily {
                 name: Arc::clone(member.family.shared()),
-                came: member.came,
-                head: text(Key::Family(member.family.clone(), Part::Head)),
+                updated_ms: member.updated_ms,
+                head: text(OutputKey::Family(member.family.clone(), FamilyPart::Head)),
                 samples: text(samples_key(&member.family, id)),
                 natives: self.natives.get(member.family.shared(), id),
             });
@@ -127,11 +160,11 @@ impl Sections {
         let mut keys = BTreeSet::new();
         for (id, section) in sections {
             for member in section.members.iter() {
-                keys.insert(Key::Family(member.family.clone(), Part::Head));
+                keys.insert(OutputKey::Family(member.family.clone(), FamilyPart::Head));
                 keys.insert(samples_key(&member.family, id));
             }
             if section.members.is_empty() {
-                keys.insert(Key::Verbatim(id.clone()));
+                keys.insert(OutputKey::Verbatim(id.clone()));
             }
         }
         keys.iter()
@@ -141,17 +174,17 @@ impl Sections {
 
     /// Whether all of the output is families: verbatim texts come last.
     pub fn is_merged(&self) -> bool {
-        !matches!(self.page_list.last_key(), Some(Key::Verbatim(_)))
+        !matches!(self.page_list.last_key(), Some(OutputKey::Verbatim(_)))
     }
 
-    pub fn totals(&self) -> Totals {
-        Totals {
+    pub fn totals(&self) -> StoreTotals {
+        StoreTotals {
             apps: self.apps,
             groups: self.groups.len(),
             targets: self.targets,
             bytes: self.bytes,
             held: self.weight,
-            series: match self.series_aside {
+            series: match self.series_during_large_write {
                 Some(series) => series,
                 None => self.families.series(),
             },

@@ -1,7 +1,10 @@
-//! Names under escaping schemes, and what OpenMetrics says of families.
+//! NameCache under escaping schemes, and what OpenMetrics says of families.
 
 use super::*;
 use crate::clock::Now;
+use crate::exposition::Kind;
+use crate::store::rejection::Rejection;
+use crate::store::write::change::Write;
 
 #[test]
 fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
@@ -28,7 +31,7 @@ fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
             let both = Write::one(families("a", vec![one.clone(), other.clone()]));
             let refused = store.apply(both, now).unwrap_err();
             assert!(
-                matches!(refused, Refused::NameCollision { .. }),
+                matches!(refused, Rejection::NameCollision { .. }),
                 "{refused}"
             );
             store
@@ -37,7 +40,7 @@ fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
             let other = || Write::one(families("b", vec![other.clone()]));
             let refused = store.apply(other(), now).unwrap_err();
             assert!(
-                matches!(refused, Refused::NameCollision { .. }),
+                matches!(refused, Rejection::NameCollision { .. }),
                 "{refused}"
             );
             // They may follow one another.
@@ -196,7 +199,7 @@ fn parts_of_a_gauge_histogram_are_no_other_familys() {
                 .unwrap();
             let refused = store.apply(Write::one(families("b", vec![second])), now);
             assert!(
-                matches!(refused, Err(Refused::NameCollision { .. })),
+                matches!(refused, Err(Rejection::NameCollision { .. })),
                 "{name}"
             );
         }

@@ -19,7 +19,7 @@ struct Bounded {
 pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
     let bounds = &telemetry.bounds;
     let totals = store.totals();
-    let aggregated = store.living();
+    let aggregated = store.aggregated_totals();
     let mut all = vec![
         Bounded {
             name: "exporter_proxy_aggregated_families",

@@ -8,7 +8,9 @@ use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
 use crate::ingest::{Fault, Group, Intake, points};
 use crate::peer::Origin;
 use crate::reason::Reason;
-use crate::store::{Change, Others, Producer, Refused, Room, SectionId, Store, Write};
+use crate::store::{
+    Change, MemoryBudget, OtherFamilies, Producer, Rejection, SectionId, Store, Write,
+};
 use crate::telemetry::PushMethod;
 
 /// What the families of [`TIMES`] are.
@@ -60,7 +62,9 @@ impl Intake {
         now: Now,
     ) -> Result<(), Fault> {
         let pushed = self
-            .change(method, group, body, sender, now, |id| store.room(id))
+            .change(method, group, body, sender, now, |id| {
+                store.memory_budget(id)
+            })
             .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
         if let Err(fault) = &pushed
             && fault.noted
@@ -83,13 +87,13 @@ impl Intake {
         body: Body<'_>,
         sender: &Sender,
         now: Now,
-        room: impl FnOnce(&SectionId) -> Room,
+        room: impl FnOnce(&SectionId) -> MemoryBudget,
     ) -> Result<Change, Fault> {
         self.hold(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
         let others = match method {
-            Method::Put => Others::Drop,
-            Method::Post => Others::Keep,
+            Method::Put => OtherFamilies::Drop,
+            Method::Post => OtherFamilies::Keep,
             Method::Delete => {
                 return Ok(Change::Remove {
                     id,
@@ -154,7 +158,7 @@ impl Intake {
             id: SectionId::new(&group.key(), Producer::Group),
             families: vec![failure],
             defaults: vec![success],
-            others: Others::Keep,
+            others: OtherFamilies::Keep,
             origin: sender.origin.clone(),
             lifetime: self.lifetime(sender),
             problem: Some(format!("{}: {}", fault.reason, fault.message)),
@@ -202,8 +206,9 @@ impl Intake {
             origin: Origin::default(),
             ttl: None,
         };
-        let mut change =
-            self.change(Method::Put, group, body, &sender, now, |id| store.room(id))?;
+        let mut change = self.change(Method::Put, group, body, &sender, now, |id| {
+            store.memory_budget(id)
+        })?;
         let counts = match &mut change {
             Change::Update {
                 families, defaults, ..
@@ -225,7 +230,7 @@ impl Intake {
         };
         match store.check(Write::one(change)) {
             // Whether there is place for it later is another question.
-            Ok(()) | Err(Refused::TooManyGroups { .. }) => Ok(counts),
+            Ok(()) | Err(Rejection::TooManyGroups { .. }) => Ok(counts),
             Err(refused) => Err(refused.into()),
         }
     }

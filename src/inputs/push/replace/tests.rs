@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::config::Config;
 use crate::exposition::{Content, InputFormat, TimestampPolicy};
-use crate::store::Limits;
+use crate::store::StoreLimits;
 
 fn intake(change: impl FnOnce(&mut Config)) -> Intake {
     let mut config = Config::default();
@@ -17,7 +17,7 @@ fn intake(change: impl FnOnce(&mut Config)) -> Intake {
 }
 
 fn store() -> Store {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,

@@ -28,7 +28,7 @@ use crate::ingest::aggregation::{Adding, empty_batch};
 use crate::ingest::{Addition, Body, Fault, Group, Intake, Once};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
-use crate::store::{Room, Store};
+use crate::store::{MemoryBudget, Store};
 use crate::telemetry::PushMethod;
 use sent::{At, Sent, of_json, of_texts};
 
@@ -159,7 +159,7 @@ impl Intake {
                 };
                 texts =
                     self.families_with(&Group::default(), text, TimestampPolicy::Strip, || {
-                        Room::UNLIMITED
+                        MemoryBudget::UNLIMITED
                     })?;
                 of_texts(&texts)?
             }
@@ -169,7 +169,7 @@ impl Intake {
                 return Err(Fault::new(Reason::ReservedName, &problem));
             }
         }
-        let living = store.living_kinds(sent.iter().map(|family| &*family.name));
+        let living = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
         let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
         if families.iter().map(Changed::longest).sum::<usize>() > LONGEST_ANSWER {
             let message = format!(

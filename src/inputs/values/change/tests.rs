@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Config;
 use crate::exposition::{CanonicalOptions, canonicalize};
-use crate::store::Limits;
+use crate::store::StoreLimits;
 
 struct Here {
     intake: Intake,
@@ -19,7 +19,7 @@ impl Here {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        let limits = Limits {
+        let limits = StoreLimits {
             apps: 1,
             groups: 1,
             bytes: 1 << 20,

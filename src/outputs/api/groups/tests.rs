@@ -2,10 +2,10 @@ use super::*;
 use crate::exposition::TextLimits;
 use crate::exposition::{CanonicalOptions, TimestampPolicy, canonicalize};
 use crate::peer::Origin;
-use crate::store::{Limits, Others, Producer};
+use crate::store::{OtherFamilies, Producer, StoreLimits};
 
 fn store() -> Arc<Store> {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: 10,
         groups: 10,
         bytes: 1 << 20,
@@ -26,7 +26,7 @@ fn push(store: &Store, job: &str, problem: Option<&str>, now: Now) {
         id: found(job).0,
         families: canonicalize(&format!("m{{job=\"{job}\"}} 1\n"), &normal).unwrap(),
         defaults: Vec::new(),
-        others: Others::Keep,
+        others: OtherFamilies::Keep,
         origin: Origin::default(),
         lifetime: None,
         problem: problem.map(str::to_owned),

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::buffer_pool;
+use crate::store::pages::buffer_pool;
 
 /// Texts in order. Each is a slice of `base`, or lies loose since it was
 /// written.
@@ -45,7 +45,7 @@ const MANY_LOOSE: usize = 16;
 /// A writer joins no more bytes than that.
 const JOINED_BY_WRITERS: usize = 64 * 1024;
 
-/// Room that is left for texts that grow where they lie: one byte in so many.
+/// MemoryBudget that is left for texts that grow where they lie: one byte in so many.
 const ROOM: usize = 64;
 
 impl Span {

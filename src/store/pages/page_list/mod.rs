@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::fragments::make_room;
-use super::page::Page;
+use crate::store::pages::fragments::make_room;
+use crate::store::pages::page::Page;
 
 /// What a page is cut to, in bytes. Small pages cost a little compression
 /// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:
@@ -13,10 +13,10 @@ use super::page::Page;
 pub const PAGE_SIZE: usize = 16 * 1024;
 
 /// A page is split when it outgrows this, ...
-pub(super) const LARGEST: usize = 2 * PAGE_SIZE;
+pub const LARGEST: usize = 2 * PAGE_SIZE;
 
 /// ... and joined with a neighbour when it falls below this.
-pub(super) const SMALLEST: usize = PAGE_SIZE / 4;
+pub const SMALLEST: usize = PAGE_SIZE / 4;
 
 /// What fragments are found by, in the order of the output.
 pub trait FragmentKey: Ord {
@@ -28,17 +28,17 @@ pub trait FragmentKey: Ord {
 /// Fragments under ordered keys.
 #[derive(Debug)]
 pub struct PageList<K> {
-    pub(super) entries: Vec<PageEntry<K>>,
-    pub(super) len: usize,
+    pub entries: Vec<PageEntry<K>>,
+    pub len: usize,
     /// What is set and removed (an empty text), where it is only noted.
-    pub(super) noted: Option<Vec<(K, Bytes)>>,
+    pub noted: Option<Vec<(K, Bytes)>>,
 }
 
 /// A page with the keys of its fragments. No entry is empty.
 #[derive(Debug)]
-pub(super) struct PageEntry<K> {
-    pub(super) keys: Vec<K>,
-    pub(super) page: Arc<Page>,
+pub struct PageEntry<K> {
+    pub keys: Vec<K>,
+    pub page: Arc<Page>,
 }
 
 impl<K: FragmentKey> PageEntry<K> {
@@ -54,7 +54,7 @@ impl<K: FragmentKey> PageEntry<K> {
     }
 }
 
-/// Where a fragment was when it was last set. Others may have moved it since.
+/// Where a fragment was when it was last set. OtherFamilies may have moved it since.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FragmentHint {
     entry: u32,
@@ -263,13 +263,13 @@ impl<K: FragmentKey + Clone> PageList<K> {
 
     /// The entry that `key` is in or belongs into: the last one that begins at
     /// or before it.
-    pub(super) fn entry_of(&self, key: &K) -> usize {
+    pub fn entry_of(&self, key: &K) -> usize {
         let after = self.entries.partition_point(|entry| entry.keys[0] <= *key);
         after.saturating_sub(1)
     }
 
     /// Keeps the entry's page from being too large or too small.
-    pub(super) fn balance(&mut self, at: usize) {
+    pub fn balance(&mut self, at: usize) {
         let len = self.entries[at].page.len();
         if len > LARGEST {
             self.split(at);

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exposition::OutputFormat;
-use crate::store::Snapshot;
+use crate::store::pages::page_list::{FragmentHint, FragmentKey, PageList};
+use crate::store::snapshot::Snapshot;
 
 #[derive(Debug, Clone)]
 enum Step {

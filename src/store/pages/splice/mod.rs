@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::Page;
-use super::page_list::{FragmentKey, LARGEST, PAGE_SIZE, PageEntry, PageList, SMALLEST};
+use crate::store::pages::page::Page;
+use crate::store::pages::page_list::{
+    FragmentKey, LARGEST, PAGE_SIZE, PageEntry, PageList, SMALLEST,
+};
 
 /// Pages that are copied from the page_list under one lock.
 const PAGES_AT_ONCE: usize = 16;

@@ -4,6 +4,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::pages::page::Page;
+use crate::store::pages::page_list::PageList;
+use crate::store::pages::splice::Splice;
 
 fn text(key: u32, size: usize, write: usize) -> Bytes {
     let line = format!("series_{key}{{write=\"{write}\"}} {size}\n");

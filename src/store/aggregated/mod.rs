@@ -1,0 +1,11 @@
+//! Aggregated families.
+
+pub mod operate;
+pub mod pending;
+mod render;
+pub mod reserve;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Checks a reservation of the registry against all sections, and enters it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::exposition::{FamilyText, Kind, SeriesHashes, Text, aliases, plain_name};
+use crate::registry::{Changeset, FamilyHead, Reservation, family_text};
+use crate::store::families::family_name::FamilyName;
+use crate::store::families::index::{FamilyIndex, IndexEntry};
+use crate::store::families::names::{NameClash, name_clash, reserved};
+use crate::store::families::plain_hash::PlainHash;
+use crate::store::families::series_owners::REGISTRY_SERIAL;
+use crate::store::rejection::BatchRejection;
+use crate::store::sections::holder::Holder;
+use crate::store::sections::key::{FamilyPart, OutputKey};
+use crate::store::sections::table::SectionTable;
+
+impl SectionTable {
+    pub(in crate::store) fn check_reservation(
+        &self,
+        plan: &Changeset,
+        limit: usize,
+    ) -> Result<(), BatchRejection> {
+        let reservation = plan.reservation();
+        let size = self.weight + reservation.reserved_bytes - reservation.released_bytes;
+        // What makes it less is taken even where it is too much still.
+        if size > limit && size > self.weight {
+            return Err(BatchRejection::TooManyBytes { size, limit });
+        }
+        self.families
+            .check_reservation(plan)
+            .map_err(|mut refused| {
+                if let BatchRejection::KindConflict { family, holder, .. } = &mut refused {
+                    *holder = self.holder_of(family, &[]);
+                }
+                refused
+            })
+    }
+
+    /// Enters what the registry takes and lets go. Heads are set at once, and
+    /// blocks before anybody sees the pages. Returns what is to be freed.
+    pub(in crate::store) fn take_reservation(&mut self, reservation: &Reservation) -> Vec<Bytes> {
+        self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
+        let heads = self.families.take_reservation(reservation);
+        heads
+            .into_iter()
+            .map(|(family, head)| {
+                self.page_list
+                    .set(OutputKey::Family(family, FamilyPart::Head), head)
+            })
+            .collect()
+    }
+}
+
+/// Living families have a part in this like one more section.
+impl FamilyIndex {
+    /// Checks what the registry takes against what sections expose, and its
+    /// parts against one another.
+    pub fn check_reservation(&self, plan: &Changeset) -> Result<(), BatchRejection> {
+        let reservation = plan.reservation();
+        let left: HashSet<&str> = reservation
+            .removed_families
+            .iter()
+            .map(|family| &**family)
+            .collect();
+        let mut joined: HashMap<String, (&str, Kind)> = HashMap::new();
+        for FamilyHead { family, kind, .. } in &reservation.added_families {
+            if let Some((kept, _)) = reserved(&plain_name(family)) {
+                return Err(BatchRejection::NameCollision {
+                    family: family_text(family),
+                    other: kept.to_owned(),
+                });
+            }
+            let holder = |name: &str| {
+                let stays =
+                    |held: &&IndexEntry| held.sections > usize::from(left.contains(&*held.name));
+                let held = self.held(name).filter(stays);
+                held.map(|held| (&*held.name, held.kind))
+                    .or_else(|| joined.get(name).copied())
+            };
+            match name_clash(family, *kind, holder) {
+                None => {}
+                Some(NameClash::Collision(other)) => {
+                    return Err(BatchRejection::NameCollision {
+                        family: family_text(family),
+                        other: family_text(other),
+                    });
+                }
+                Some(NameClash::Kind(held)) => {
+                    return Err(BatchRejection::KindConflict {
+                        family: family_text(family),
+                        kind: kind.with_article(),
+                        held: held.with_article(),
+                        holder: Holder::default(),
+                    });
+                }
+            }
+            for name in aliases(family)
+                .into_iter()
+                .chain([plain_name(family).into_owned()])
+            {
+                joined.insert(name, (&**family, *kind));
+            }
+        }
+        for FamilyHead { family, kind, .. } in &reservation.changed_families {
+            // What others expose of the family has the type that they told.
+            let held = self.held(&plain_name(family));
+            let other = held.filter(|held| held.sections > 1 && held.kind != *kind);
+            if let Some(held) = other {
+                return Err(BatchRejection::KindConflict {
+                    family: family_text(family),
+                    kind: kind.with_article(),
+                    held: held.kind.with_article(),
+                    holder: Holder::default(),
+                });
+            }
+        }
+        let released: HashSet<u64, PlainHash> =
+            reservation.released_series.iter().copied().collect();
+        let mut series: HashSet<u64, PlainHash> = HashSet::default();
+        for (hash, place) in &reservation.reserved_series {
+            let free = match self.owners.get(*hash) {
+                None => true,
+                Some(owner) => owner == REGISTRY_SERIAL && released.contains(hash),
+            };
+            if !free || !series.insert(*hash) {
+                return Err(BatchRejection::DuplicateSeries {
+                    series: plan.series_name(*place),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the registry reservation, which has been checked, and lets go what
+    /// it releases. Returns the heads that change, by family; one that goes is
+    /// empty.
+    pub fn take_reservation(&mut self, reservation: &Reservation) -> Vec<(FamilyName, Bytes)> {
+        let mut heads = Vec::new();
+        for family in &reservation.removed_families {
+            if self.leave(family) {
+                heads.push((Arc::clone(family).into(), Bytes::new()));
+            }
+        }
+        let joined = reservation.added_families.iter().map(|head| (head, false));
+        for (head, member) in
+            joined.chain(reservation.changed_families.iter().map(|head| (head, true)))
+        {
+            let family = FamilyText {
+                name: Arc::clone(&head.family),
+                kind: head.kind,
+                help: head.help.as_deref().map(str::to_owned),
+                line: 0,
+                samples: Text::default(),
+                series: SeriesHashes::default(),
+                natives: Vec::new(),
+                open: None,
+            };
+            if let (name, Some(text)) = self.join(&family, member) {
+                heads.push((name, text));
+            }
+        }
+        self.disown_series(REGISTRY_SERIAL, &reservation.released_series);
+        for (hash, _) in &reservation.reserved_series {
+            self.owners.set(*hash, REGISTRY_SERIAL);
+        }
+        heads
+    }
+}

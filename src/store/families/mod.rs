@@ -1,0 +1,8 @@
+//! Families.
+
+pub mod family_name;
+pub mod index;
+pub mod member;
+pub mod names;
+pub mod plain_hash;
+pub mod series_owners;

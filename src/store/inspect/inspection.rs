@@ -1,0 +1,204 @@
+//! What is known of verbatim texts.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::exposition::TextLimits;
+use crate::store::inspect::merged_output::MergedOutput;
+use crate::store::sections::findings::{Conflict, Findings, Suspect};
+use crate::store::sections::section_id::SectionId;
+use crate::store::sections::table::SectionTable;
+
+/// What texts are held against.
+#[derive(Debug, Clone, Copy)]
+pub struct InspectionRules {
+    /// Of one text.
+    pub limits: TextLimits,
+    /// What no family's name may begin with.
+    pub reserved: Option<&'static str>,
+}
+
+/// Families are kept for so long after a reader last asked for them.
+pub const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// Events that wait to be reported at most; past it they are only counted.
+const MOST_EVENTS: usize = 1000;
+
+/// Inspections and what they found, since it was last asked.
+#[derive(Debug, Default)]
+pub struct InspectionReport {
+    /// Texts in which nothing was found.
+    pub fine: u64,
+    /// Texts that are suspect.
+    pub suspect: Vec<(SectionId, Suspect, IsNew)>,
+    /// Families that clash now and did not before.
+    pub conflicts: Vec<(SectionId, Conflict)>,
+    /// Events for which there was no place.
+    pub left_out: u64,
+}
+
+/// Whether the text before was fine, or none.
+pub type IsNew = bool;
+
+/// Sums over what was found, as of the last inspection, and what waits now.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct InspectionTotals {
+    /// Sections whose text is suspect.
+    pub suspects: usize,
+    /// Families that clash with one of another producer.
+    pub conflicts: usize,
+    /// Memory that is held for it, about.
+    pub bytes: usize,
+    /// Texts that wait.
+    pub waiting: usize,
+    /// Samples in all texts, those that cannot be read included.
+    pub samples: usize,
+}
+
+/// The same, to be read without a lock.
+#[derive(Debug, Default)]
+pub struct InspectionGauges(pub [AtomicUsize; 5]);
+
+impl InspectionGauges {
+    pub fn set(&self, totals: InspectionTotals) {
+        let InspectionTotals {
+            suspects,
+            conflicts,
+            bytes,
+            waiting,
+            samples,
+        } = totals;
+        let values = [suspects, conflicts, bytes, waiting, samples];
+        for (level, value) in self.0.iter().zip(values) {
+            level.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is known of verbatim texts.
+#[derive(Debug)]
+pub struct Inspection {
+    pub rules: InspectionRules,
+    pub hasher: RandomState,
+    /// The families of the texts, as an output of their own. Without samples,
+    /// unless somebody asked for them.
+    pub families: SectionTable,
+    pub known: HashMap<SectionId, InspectedText>,
+    /// NameCache of sections by the serial numbers that they have in `families`.
+    pub serials: HashMap<u32, SectionId>,
+    pub waiting: VecDeque<SectionId>,
+    /// Sections whose families cannot stand beside one of that name: they are
+    /// looked at again when it changes.
+    pub blocked: HashMap<Arc<str>, BTreeSet<SectionId>>,
+    /// How many sections have a family that clashes, by its name.
+    pub conflicts: HashMap<Arc<str>, usize>,
+    pub suspects: usize,
+    /// Samples in all texts.
+    pub samples: usize,
+    /// When a reader last asked for families; `None` if they are not kept.
+    pub asked: Option<Instant>,
+    pub merged: MergedOutput,
+    /// Families that were left out of the last merged output.
+    pub left_out: usize,
+    pub report: InspectionReport,
+}
+
+#[derive(Debug, Default)]
+pub struct InspectedText {
+    /// A hash of the text; `None` if it is to be read again.
+    pub print: Option<u64>,
+    pub findings: Option<Arc<Findings>>,
+    /// Samples in the text.
+    pub samples: usize,
+}
+
+impl Inspection {
+    pub fn new(hasher: RandomState) -> Self {
+        Inspection {
+            rules: InspectionRules {
+                limits: TextLimits::default(),
+                reserved: None,
+            },
+            hasher,
+            families: SectionTable::new(false),
+            known: HashMap::new(),
+            serials: HashMap::new(),
+            waiting: VecDeque::new(),
+            blocked: HashMap::new(),
+            conflicts: HashMap::new(),
+            suspects: 0,
+            samples: 0,
+            asked: None,
+            merged: MergedOutput::default(),
+            left_out: 0,
+            report: InspectionReport::default(),
+        }
+    }
+}
+
+impl Inspection {
+    /// Notes what was found in a section's text, in place of what was found
+    /// before.
+    pub fn note(&mut self, id: &SectionId, findings: Option<&Arc<Findings>>, inspected: bool) {
+        let Some(known) = self.known.get_mut(id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut known.findings, findings.cloned());
+        let of = |findings: Option<&Arc<Findings>>| {
+            findings.map_or_else(Findings::default, |findings| Findings::clone(findings))
+        };
+        let (before, after) = (of(before.as_ref()), of(findings));
+        for conflict in &before.conflicts {
+            if let Some(ids) = self.blocked.get_mut(conflict.blocker()) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.blocked.remove(conflict.blocker());
+                }
+            }
+            if let Some(count) = self.conflicts.get_mut(&conflict.family) {
+                *count -= 1;
+                if *count == 0 {
+                    self.conflicts.remove(&conflict.family);
+                }
+            }
+        }
+        for conflict in &after.conflicts {
+            let blocked = self.blocked.entry(Arc::clone(conflict.blocker()));
+            blocked.or_default().insert(id.clone());
+            *self
+                .conflicts
+                .entry(Arc::clone(&conflict.family))
+                .or_default() += 1;
+            let is_new = !before
+                .conflicts
+                .iter()
+                .any(|it| it.family == conflict.family);
+            if is_new && self.report.has_room() {
+                self.report.conflicts.push((id.clone(), conflict.clone()));
+            }
+        }
+        self.suspects += usize::from(after.suspect.is_some());
+        self.suspects -= usize::from(before.suspect.is_some());
+        match after.suspect {
+            Some(suspect) => {
+                if self.report.has_room() {
+                    let is_new = before.suspect.is_none();
+                    self.report.suspect.push((id.clone(), suspect, is_new));
+                }
+            }
+            None => self.report.fine += u64::from(inspected),
+        }
+    }
+}
+
+impl InspectionReport {
+    /// Whether there is place for one more event; counts it if there is none.
+    fn has_room(&mut self) -> bool {
+        let room = self.suspect.len() + self.conflicts.len() < MOST_EVENTS;
+        self.left_out += u64::from(!room);
+        room
+    }
+}

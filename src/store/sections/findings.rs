@@ -1,0 +1,125 @@
+//! What an inspection finds in a text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::exposition::{Kind, ParseError};
+use crate::reason::Reason;
+use crate::store::sections::holder::Holder;
+
+/// What is wrong with a section's verbatim text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub suspect: Option<Suspect>,
+    /// Families that clash with those of other producers.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Why a text is suspect. Each displays with the line it is found at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Suspect {
+    /// Prometheus, or another reader of the format, would refuse the text.
+    Text(ParseError),
+    /// A family has a name of the proxy's own metrics.
+    Reserved { line: usize, family: Arc<str> },
+    /// There is no memory to compare the text with others.
+    NoMemory { limit: usize },
+}
+
+impl Suspect {
+    /// Where in the text, from 1.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Suspect::Text(fault) => Some(fault.line),
+            Suspect::Reserved { line, .. } => Some(*line),
+            Suspect::NoMemory { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Suspect::Text(fault) => fault.fmt(f),
+            Suspect::Reserved { line, family } => write!(
+                f,
+                "line {line}: {family} is a name of the proxy's own metrics (exporter.own_metrics)"
+            ),
+            Suspect::NoMemory { limit } => write!(
+                f,
+                "not compared with other texts: what is kept for that has reached {limit} bytes \
+                 (exposition.max_total)"
+            ),
+        }
+    }
+}
+
+/// A family that cannot stand beside one that another producer exposes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    pub family: Arc<str>,
+    pub clash: Clash,
+    /// Who exposes the other family.
+    pub with: Holder,
+}
+
+/// How two families clash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clash {
+    /// Both expose this series: Prometheus keeps one of its values.
+    Series(String),
+    Kind {
+        kind: Kind,
+        held: Kind,
+    },
+    /// The one would expose series of the other's name.
+    Name {
+        other: Arc<str>,
+    },
+}
+
+impl Conflict {
+    /// The family whose change may settle it.
+    pub(in crate::store) fn blocker(&self) -> &Arc<str> {
+        match &self.clash {
+            Clash::Name { other } => other,
+            _ => &self.family,
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conflict {
+            family,
+            clash,
+            with,
+        } = self;
+        match clash {
+            Clash::Series(series) => write!(f, "family {family}: {series} is exposed {with} too"),
+            Clash::Kind { kind, held } => {
+                let (kind, held) = (kind.as_str(), held.as_str());
+                write!(
+                    f,
+                    "family {family} has the kind {kind} here, and {held} {with}"
+                )
+            }
+            Clash::Name { other } => {
+                write!(
+                    f,
+                    "family {family} shares names of series with {other} {with}"
+                )
+            }
+        }
+    }
+}
+
+impl From<&Suspect> for Reason {
+    fn from(suspect: &Suspect) -> Self {
+        match suspect {
+            Suspect::Text(fault) => Reason::from(fault),
+            Suspect::Reserved { .. } => Reason::ReservedName,
+            Suspect::NoMemory { .. } => Reason::TooManyBytes,
+        }
+    }
+}

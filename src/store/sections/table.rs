@@ -1,0 +1,244 @@
+//! What is under the store's lock: sections, the output they make, deadlines.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::clock::Now;
+use crate::exposition::{FamilyText, Kind, Text, write_label_value};
+use crate::store::families::family_name::FamilyName;
+use crate::store::families::index::FamilyIndex;
+use crate::store::pages::page_list::PageList;
+use crate::store::sections::deadlines::Deadlines;
+use crate::store::sections::inspection_queue::InspectionQueue;
+use crate::store::sections::key::{FamilyPart, OutputKey, samples_key};
+use crate::store::sections::natives::NativeIndex;
+use crate::store::sections::section::{Section, SectionState};
+use crate::store::sections::section_id::{Producer, SectionId};
+
+#[derive(Debug)]
+pub struct SectionTable {
+    pub by_id: HashMap<SectionId, Section>,
+    pub page_list: PageList<OutputKey>,
+    pub families: FamilyIndex,
+    pub natives: NativeIndex,
+    pub deadlines: Deadlines,
+    /// Verbatim texts that wait for an inspection.
+    pub inspection_queue: InspectionQueue,
+    /// The family of update times, where they are exposed.
+    pub stamps: Option<FamilyName>,
+    pub apps: usize,
+    /// Targets by state, in the order of [`SectionState::ALL`].
+    pub targets: [usize; SectionState::ALL.len()],
+    /// The names of all groups, in order.
+    pub groups: BTreeSet<Arc<str>>,
+    /// Apps and targets, in order.
+    pub others: BTreeSet<SectionId>,
+    pub bytes: usize,
+    /// Memory held for all sections but the proxy's own, and for the registry.
+    pub weight: usize,
+    pub next_serial: u32,
+    /// Serial numbers of sections that are gone, to be used again.
+    pub free_serials: Vec<u32>,
+    /// How many series there are, while the index of families is elsewhere.
+    pub series_during_large_write: Option<usize>,
+}
+
+/// When each app was last heard from. Its samples change with every push, so
+/// the store keeps them like any other fragment.
+const STAMPS: &str = "exporter_proxy_app_last_update_timestamp_seconds";
+const STAMPS_HELP: &str = "When the app's text was last replaced, in seconds since 1970.";
+
+impl SectionTable {
+    pub fn new(stamps: bool) -> Self {
+        let mut sections = SectionTable {
+            by_id: HashMap::new(),
+            page_list: PageList::default(),
+            families: FamilyIndex::default(),
+            natives: NativeIndex::default(),
+            deadlines: Deadlines::default(),
+            inspection_queue: InspectionQueue::default(),
+            stamps: None,
+            apps: 0,
+            targets: Default::default(),
+            groups: BTreeSet::new(),
+            others: BTreeSet::new(),
+            bytes: 0,
+            weight: 0,
+            next_serial: 0,
+            free_serials: Vec::new(),
+            series_during_large_write: None,
+        };
+        if stamps {
+            let family = FamilyText {
+                name: Arc::from(STAMPS),
+                kind: Kind::Gauge,
+                help: Some(STAMPS_HELP.to_owned()),
+                line: 0,
+                samples: Text::default(),
+                series: Default::default(),
+                natives: Vec::new(),
+                open: None,
+            };
+            let (name, head) = sections.families.join(&family, false);
+            if let Some(head) = head {
+                let key = OutputKey::Family(name.clone(), FamilyPart::Head);
+                sections.page_list.set(key, head);
+            }
+            sections.stamps = Some(name);
+        }
+        sections
+    }
+
+    pub fn is_any_due(&self, now: Now) -> bool {
+        self.deadlines.are_due(now.tick)
+    }
+
+    /// The same id with the name that keys share, where there are any: that
+    /// two names are one is then seen without reading them.
+    pub fn stored(&self, id: SectionId) -> SectionId {
+        let stored = self.by_id.get_key_value(&id);
+        stored.map_or(id, |(stored, _)| stored.clone())
+    }
+
+    /// The section, to be put back once it is changed, and whether it was
+    /// there: else it is a new one.
+    pub fn take(&mut self, id: &SectionId) -> (Section, bool) {
+        if let Some(section) = self.by_id.get_mut(id) {
+            let section = std::mem::take(section);
+            if id.producer == Producer::Target {
+                self.targets[section.state as usize] -= 1;
+            }
+            return (section, true);
+        }
+        let serial = self.free_serials.pop().unwrap_or_else(|| {
+            self.next_serial += 1;
+            self.next_serial
+        });
+        let section = Section {
+            serial,
+            ..Section::default()
+        };
+        (section, false)
+    }
+
+    pub fn put_back(&mut self, id: SectionId, section: Section, known: bool) {
+        if id.producer == Producer::Target {
+            self.targets[section.state as usize] += 1;
+        }
+        match self.by_id.get_mut(&id).filter(|_| known) {
+            Some(place) => *place = section,
+            None => {
+                match id.producer {
+                    Producer::Group => {
+                        self.groups.insert(Arc::clone(&id.name));
+                    }
+                    Producer::App | Producer::Target => {
+                        self.others.insert(id.clone());
+                    }
+                    Producer::Own => {}
+                }
+                self.by_id.insert(id, section);
+            }
+        }
+    }
+
+    /// Notes the time of an app's update in the output.
+    pub fn stamp(&mut self, id: &SectionId, now: Now, freed: &mut Vec<Bytes>) {
+        let Some(family) = self
+            .stamps
+            .as_ref()
+            .filter(|_| id.producer == Producer::App)
+        else {
+            return;
+        };
+        let mut line = String::with_capacity(STAMPS.len() + id.name.len() + 32);
+        line.push_str(STAMPS);
+        line.push_str("{app=\"");
+        write_label_value(&mut line, &id.name);
+        line.push_str("\"} ");
+        let millis = now.unix_millis();
+        let written = writeln!(line, "{}.{:03}", millis / 1000, millis % 1000);
+        written.expect("writing to a String cannot fail");
+        freed.push(
+            self.page_list
+                .set(samples_key(family, id), Bytes::from(line)),
+        );
+    }
+
+    /// Takes the next section whose time is up.
+    pub fn next_due(&mut self, now: Instant) -> Option<SectionId> {
+        while let Some((due, id)) = self.deadlines.pop_due(now) {
+            let section = self.by_id.get_mut(&id);
+            let Some(section) = section.filter(|section| section.queued == Some(due)) else {
+                continue;
+            };
+            section.queued = None;
+            match section.deadline {
+                Some(deadline) if deadline <= now => return Some(id),
+                Some(_) => self.deadlines.note(&id, section),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Takes away what a section exposes. Targets stay listed.
+    pub fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+        if id.producer != Producer::Target {
+            return self.forget(id, freed);
+        }
+        let (mut section, _) = self.take(id);
+        self.clear(id, &mut section, freed);
+        section.deadline = None;
+        section.state = SectionState::Withdrawn;
+        self.put_back(id.clone(), section, true);
+    }
+
+    /// Removes a section and all that it exposes.
+    pub fn forget(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
+        let Some(mut section) = self.by_id.remove(id) else {
+            return;
+        };
+        self.clear(id, &mut section, freed);
+        self.free_serials.push(section.serial);
+        self.unlist(id);
+        let by_id = &self.by_id;
+        self.deadlines.tidy(by_id.len(), |due, id| {
+            let section = by_id.get(id);
+            section.is_some_and(|section| section.queued == Some(due))
+        });
+        match id.producer {
+            Producer::App => {
+                self.apps -= 1;
+                if let Some(family) = &self.stamps {
+                    freed.push(self.page_list.remove(&samples_key(family, id)));
+                }
+            }
+            Producer::Target => self.targets[section.state as usize] -= 1,
+            Producer::Group | Producer::Own => {}
+        }
+    }
+
+    /// Takes a section out of the lists of those that there are.
+    pub fn unlist(&mut self, id: &SectionId) {
+        match id.producer {
+            Producer::Group => drop(self.groups.remove(&id.name)),
+            Producer::App | Producer::Target => drop(self.others.remove(id)),
+            Producer::Own => {}
+        }
+    }
+
+    #[cfg(test)]
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    #[cfg(test)]
+    pub fn families(&self) -> &FamilyIndex {
+        &self.families
+    }
+}

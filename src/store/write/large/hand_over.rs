@@ -1,0 +1,120 @@
+//! What of the sections goes to a large write, and comes back from it. See
+//! [`aside`](crate::store::aside).
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use crate::store::pages::page_list::PageList;
+use crate::store::sections::deadlines::Deadlines;
+use crate::store::sections::inspection_queue::InspectionQueue;
+use crate::store::sections::natives::NativeChange;
+use crate::store::sections::section::Section;
+use crate::store::sections::section_id::SectionId;
+use crate::store::sections::table::SectionTable;
+use crate::store::write::change::Write;
+
+impl SectionTable {
+    /// Whether `write` takes away so much of what is held that it is applied
+    /// aside.
+    pub fn takes_much_away(&self, write: &Write) -> bool {
+        write.changes.iter().any(|change| {
+            let section = self.by_id.get(change.id());
+            section.is_some_and(|section| {
+                section.is_large() && change.takes_away(section.members.len())
+            })
+        })
+    }
+
+    pub fn is_large(&self, id: &SectionId) -> bool {
+        self.by_id.get(id).is_some_and(Section::is_large)
+    }
+
+    /// Sections to which alone a large write is applied, with the index of
+    /// families. See [`aside`](crate::store::aside).
+    pub(in crate::store) fn begin_large_write(&mut self, old: HashMap<SectionId, Section>) -> Self {
+        self.series_during_large_write = Some(self.families.series());
+        let mut aside = SectionTable {
+            by_id: HashMap::new(),
+            page_list: PageList::noting(),
+            families: std::mem::take(&mut self.families),
+            natives: self.natives.noting(),
+            deadlines: Deadlines::default(),
+            inspection_queue: InspectionQueue::default(),
+            stamps: self.stamps.clone(),
+            apps: self.apps,
+            targets: self.targets,
+            groups: BTreeSet::new(),
+            others: BTreeSet::new(),
+            bytes: self.bytes,
+            weight: self.weight,
+            next_serial: self.next_serial,
+            free_serials: std::mem::take(&mut self.free_serials),
+            series_during_large_write: None,
+        };
+        aside.set_old(old);
+        aside
+    }
+
+    pub(in crate::store) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
+        for section in old.values_mut() {
+            section.uninspected = false;
+        }
+        self.by_id = old;
+    }
+
+    /// Takes over what a large write made of the sections it changed, but for
+    /// the texts. Returns what is to be freed.
+    pub(in crate::store) fn end_large_write(
+        &mut self,
+        aside: &mut SectionTable,
+        changed: Vec<SectionId>,
+        natives: Vec<NativeChange>,
+    ) -> (Vec<Option<Section>>, Vec<Bytes>) {
+        let mut freed = Vec::with_capacity(changed.len());
+        for id in changed {
+            match aside.by_id.remove_entry(&id) {
+                Some((id, mut section)) => {
+                    let before = self.by_id.get(&id);
+                    let known = before.is_some();
+                    // Inspections go on meanwhile.
+                    if let Some(before) = before {
+                        section.uninspected = before.uninspected;
+                        section.findings.clone_from(&before.findings);
+                    }
+                    freed.push(self.by_id.get_mut(&id).map(std::mem::take));
+                    self.put_back(id, section, known);
+                }
+                None => {
+                    freed.push(self.by_id.remove(&id));
+                    self.unlist(&id);
+                }
+            }
+        }
+        for id in aside.inspection_queue.take().unwrap_or_default() {
+            // What is gone is to be looked at too.
+            let mut gone = Section::default();
+            let section = self.by_id.get_mut(&id).unwrap_or(&mut gone);
+            self.inspection_queue.note(&id, section);
+        }
+        self.apps = aside.apps;
+        self.targets = aside.targets;
+        self.bytes = aside.bytes;
+        self.weight = aside.weight;
+        self.deadlines.append(&mut aside.deadlines);
+        self.take_index_back(aside);
+        let mut texts = Vec::new();
+        for (family, id, natives) in natives {
+            texts.extend(self.natives.set(&family, &id, natives));
+        }
+        (freed, texts)
+    }
+
+    /// Takes the index of families back.
+    pub(in crate::store) fn take_index_back(&mut self, aside: &mut SectionTable) {
+        self.families = std::mem::take(&mut aside.families);
+        self.free_serials = std::mem::take(&mut aside.free_serials);
+        self.next_serial = aside.next_serial;
+        self.series_during_large_write = None;
+    }
+}

@@ -1,0 +1,117 @@
+//! Large writes: worked out beside the output, and shown at once.
+//!
+//! A write of many families or series would hold the sections' lock for long.
+//! So it is applied to sections of its own, with the index of families, which
+//! only writers need; what it does to the output is noted there and made into
+//! pages. The lock is then held to put these in, which readers see as a whole.
+//! Other writers wait for their turn meanwhile, and readers for nothing.
+
+mod hand_over;
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use crate::clock::Now;
+use crate::store::locks::Store;
+use crate::store::pages::splice::Splice;
+use crate::store::rejection::Rejection;
+use crate::store::sections::section::Section;
+use crate::store::sections::section_id::SectionId;
+use crate::store::sections::table::SectionTable;
+use crate::store::write::change::{Change, Write};
+use crate::store::write::changeset::SectionChangeset;
+
+/// Sections of a large write, to which alone it is applied. They have the index
+/// of families, which is given back in any case.
+pub struct LargeWrite<'s> {
+    store: &'s Store,
+    pub sections: SectionTable,
+    is_done: bool,
+}
+
+impl<'s> LargeWrite<'s> {
+    pub fn begin(store: &'s Store, old: HashMap<SectionId, Section>) -> Self {
+        store.is_large_write_running.store(true, Ordering::Relaxed);
+        let sections = store.write().begin_large_write(old);
+        LargeWrite {
+            store,
+            sections,
+            is_done: false,
+        }
+    }
+
+    /// Makes the pages, and shows all that was done.
+    pub fn finish(mut self, changed: Vec<SectionId>) {
+        let page_list = std::mem::take(&mut self.sections.page_list);
+        let changes = page_list.into_noted();
+        let store = self.store;
+        let splice = Splice::make(changes, |rest| store.read().page_list.range(rest));
+        let natives = std::mem::take(&mut self.sections.natives).into_noted();
+        let mut sections = store.write();
+        let replaced = sections.page_list.splice(splice);
+        let freed = sections.end_large_write(&mut self.sections, changed, natives);
+        self.is_done = true;
+        drop(sections);
+        drop((replaced, freed));
+    }
+}
+
+impl Drop for LargeWrite<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.store.write().take_index_back(&mut self.sections);
+        }
+        self.store
+            .is_large_write_running
+            .store(false, Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// Applies a large write, or refuses it. It is the caller's turn to write.
+    pub(in crate::store) fn apply_large(&self, write: Write, now: Now) -> Result<(), Rejection> {
+        let ids = write.changes.iter().map(Change::id);
+        let old: HashMap<SectionId, Section> = {
+            let sections = self.read();
+            let old = ids.filter_map(|id| Some((id.clone(), sections.section(id)?)));
+            old.collect()
+        };
+        let changes = write.changes.iter();
+        let plans: Vec<_> = changes
+            .filter_map(|change| SectionChangeset::of(change, old.get(change.id())))
+            .collect();
+        self.read().check_room(&plans, &self.limits)?;
+        let aside = LargeWrite::begin(self, HashMap::new());
+        let checked = aside.sections.families.check(&plans);
+        if let Err(refused) = checked {
+            drop(aside);
+            return Err(self.read().with_holder(refused, &plans));
+        }
+        drop(plans);
+        let mut aside = aside;
+        aside.sections.set_old(old);
+        let changed = write.changes.iter().map(|change| change.id().clone());
+        let mut changed: Vec<SectionId> = changed.collect();
+        changed.sort_unstable();
+        changed.dedup();
+        let freed = aside.sections.apply(write, now);
+        aside.finish(changed);
+        drop(freed);
+        Ok(())
+    }
+
+    /// Withdraws a section of much that is held. It is the caller's turn to
+    /// write.
+    pub(in crate::store) fn withdraw_large(&self, id: &SectionId) {
+        let section = self.read().section(id);
+        let old = section.map(|section| (id.clone(), section));
+        let mut aside = LargeWrite::begin(self, old.into_iter().collect());
+        let mut freed = Vec::new();
+        aside.sections.withdraw(id, &mut freed);
+        aside.finish(vec![id.clone()]);
+        drop(freed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

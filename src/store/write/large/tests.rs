@@ -1,0 +1,376 @@
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Now;
+use crate::exposition::Content;
+use crate::exposition::{FamilyText, Kind, LabelText, NativeHistogram, Text};
+use crate::peer::Origin;
+use crate::registry;
+use crate::store::limits::StoreLimits;
+use crate::store::locks::Store;
+use crate::store::rejection::Rejection;
+use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::write::change::{Change, OtherFamilies};
+
+fn store(bytes: usize) -> Store {
+    let limits = StoreLimits {
+        apps: 3,
+        groups: 2,
+        bytes,
+        registry: registry::RegistryLimits::default(),
+    };
+    Store::new(limits, true)
+}
+
+fn id(number: u8) -> SectionId {
+    let producer = match number {
+        0..4 => Producer::App,
+        4 => Producer::Target,
+        _ => Producer::Group,
+    };
+    SectionId::new(&format!("s{number}"), producer)
+}
+
+/// A family of some series, which tell which write they are of.
+fn family(name: u8, shape: u8, series: u8, write: usize) -> FamilyText {
+    let mut samples = String::new();
+    let series: Vec<u64> = (0..=series)
+        .map(|n| {
+            let _ = writeln!(samples, "f{name}{{n=\"{n}\"}} {write}");
+            (u64::from(name) << 32) + u64::from(n) + 1
+        })
+        .collect();
+    let native = NativeHistogram {
+        labels: Box::from("n=\"0\""),
+        gauge: false,
+        histogram: bytes::Bytes::from(vec![write as u8]),
+    };
+    FamilyText {
+        name: format!("f{name}").into(),
+        kind: [Kind::Gauge, Kind::Gauge, Kind::Histogram, Kind::Counter][shape as usize % 4],
+        open: None,
+        help: (shape > 4).then(|| format!("help {shape}")),
+        line: 1,
+        samples: Text::new(&samples),
+        series: series.into(),
+        natives: if shape == 2 { vec![native] } else { Vec::new() },
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Replace(u8, Vec<(u8, u8, u8)>),
+    Update(u8, Vec<(u8, u8, u8)>, Option<u8>, bool, bool),
+    Verbatim(u8, usize),
+    Remove(u8),
+    Fail(u8),
+}
+
+fn any_families() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
+    let family = (0..12_u8, (0..8_u8, 0..4_u8));
+    let families = proptest::collection::btree_map(family.0, family.1, 0..8);
+    families.prop_map(|families| {
+        let families = families.into_iter();
+        families
+            .map(|(name, (shape, series))| (name, shape, series))
+            .collect()
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..8_u8, any_families()).prop_map(|(id, families)| Step::Replace(id, families)),
+        4 => (0..8_u8, any_families(), proptest::option::of(0..14_u8), any::<bool>(), any::<bool>())
+            .prop_map(|(id, families, default, keep, failed)| Step::Update(id, families, default, keep, failed)),
+        1 => (0..4_u8, 0..40_000_usize).prop_map(|(id, size)| Step::Verbatim(id, size)),
+        1 => (0..8_u8).prop_map(Step::Remove),
+        1 => (0..8_u8).prop_map(Step::Fail),
+    ]
+}
+
+fn change(step: &Step, write: usize) -> Change {
+    let families = |families: &[(u8, u8, u8)]| {
+        let families = families.iter();
+        let families = families.map(|(name, shape, series)| family(*name, *shape, *series, write));
+        families.collect::<Vec<_>>()
+    };
+    let lifetime = write
+        .is_multiple_of(3)
+        .then(|| Duration::from_secs(write as u64 % 7));
+    match step {
+        Step::Replace(of, told) => Change::Replace {
+            id: id(*of),
+            content: Content::Families(families(told)),
+            origin: Origin::default(),
+            lifetime,
+        },
+        Step::Update(of, told, default, keep, failed) => Change::Update {
+            id: id(*of),
+            families: families(told),
+            defaults: default
+                .iter()
+                .map(|name| family(*name + 20, 0, 0, write))
+                .collect(),
+            others: if *keep {
+                OtherFamilies::Keep
+            } else {
+                OtherFamilies::Drop
+            },
+            origin: Origin::default(),
+            lifetime,
+            problem: failed.then(|| "failed".to_owned()),
+        },
+        Step::Verbatim(of, size) => Change::Replace {
+            id: id(*of),
+            content: Content::Verbatim(Text::new(&"v 1\n".repeat(size / 4))),
+            origin: Origin::default(),
+            lifetime,
+        },
+        Step::Remove(of) => Change::Remove {
+            id: id(*of),
+            unless_since: None,
+        },
+        Step::Fail(of) => Change::Fail {
+            id: id(*of),
+            origin: Origin::default(),
+            problem: "failed".to_owned(),
+            keep: lifetime,
+        },
+    }
+}
+
+/// Everything that can be seen of a store, and what it counts.
+fn seen(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
+    let snapshot = store.snapshot_with_natives();
+    let natives: Vec<(String, Vec<u8>)> = store
+        .natives()
+        .iter()
+        .map(|(name, natives)| {
+            let histograms = natives.iter().flat_map(|native| native.histogram.to_vec());
+            (name.to_string(), histograms.collect())
+        })
+        .collect();
+    let sections: Vec<String> = store
+        .sections(None, usize::MAX)
+        .iter()
+        .map(|(id, section)| {
+            let families: Vec<_> = section.families().collect();
+            let text = store.text(id);
+            let (state, bytes, weight) = (section.state, section.bytes, section.weight);
+            let problem = section.problem.as_ref().map(|problem| &problem.reason);
+            format!("{id} {state:?} {bytes} {weight} {families:?} {problem:?} {text:?}")
+        })
+        .collect();
+    let inside = store.read();
+    let held = (
+        inside.weight,
+        inside.families().series(),
+        inside.page_list.len(),
+    );
+    let text = String::from_utf8(snapshot.text()).unwrap();
+    assert_eq!(text.len(), held.2);
+    (text, natives, sections, store.totals(), held)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever is written, aside or not, comes to the same.
+    #[test]
+    fn a_write_aside_does_what_any_other_does(writes in vec(vec(any_step(), 1..4), 1..12)) {
+        let (plain, aside) = (store(60_000), store(60_000));
+        let start = Now::read();
+        for (number, steps) in writes.iter().enumerate() {
+            let now = Now {
+                tick: start.tick + Duration::from_secs(number as u64),
+                wall: start.wall + Duration::from_secs(number as u64),
+            };
+            let write = || Write {
+                changes: steps.iter().map(|step| change(step, number)).collect(),
+            }.deduplicated();
+            let expected = plain.apply(write(), now);
+            let turn = aside.turn();
+            let done = aside.apply_large(write(), now);
+            drop(turn);
+            prop_assert_eq!(done, expected);
+            prop_assert_eq!(seen(&aside), seen(&plain));
+            prop_assert_eq!(aside.expire(now), plain.expire(now));
+            prop_assert_eq!(seen(&aside), seen(&plain));
+        }
+    }
+
+    #[test]
+    fn a_section_that_is_withdrawn_aside_is_as_gone_as_any_other(steps in vec(any_step(), 1..8), of in 0..8_u8) {
+        let (plain, aside) = (store(1 << 20), store(1 << 20));
+        for (number, step) in steps.iter().enumerate() {
+            for store in [&plain, &aside] {
+                let _ = store.apply(Write::one(change(step, number)), Now::read());
+            }
+        }
+        let known: Vec<u8> = (0..8).filter(|of| plain.section_of(&id(*of)).is_some()).collect();
+        prop_assume!(!known.is_empty());
+        let of = known[usize::from(of) % known.len()];
+        plain.write().withdraw(&id(of), &mut Vec::new());
+        aside.withdraw_large(&id(of));
+        let texts = |store: &Store| {
+            let text = String::from_utf8(store.snapshot().text()).unwrap();
+            // Times of updates differ.
+            let lines = text.lines().filter(|line| !line.starts_with("exporter_proxy_app_last"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(texts(&aside), texts(&plain));
+        prop_assert_eq!(aside.totals(), plain.totals());
+        prop_assert_eq!(aside.read().families().series(), plain.read().families().series());
+    }
+}
+
+fn many(families: u64, value: u64) -> Write {
+    let families = (0..families).map(|number| FamilyText {
+        name: format!("m{number}").into(),
+        kind: Kind::Gauge,
+        help: None,
+        open: None,
+        line: 1,
+        samples: Text::new(&format!("m{number} {value}\n")),
+        series: vec![number | (1 << 63)].into(),
+        natives: Vec::new(),
+    });
+    Write::one(Change::Replace {
+        id: SectionId::new("large", Producer::App),
+        content: Content::Families(families.collect()),
+        origin: Origin::default(),
+        lifetime: None,
+    })
+}
+
+/// Ends the other threads, however this one ends.
+struct AtEnd<'o>(&'o AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn readers_see_a_large_write_whole_or_not_at_all_and_never_wait_for_it() {
+    const FAMILIES: usize = 20_000;
+    let store = store(usize::MAX);
+    let over = AtomicBool::new(false);
+    let values = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with('m'));
+        let mut values: Vec<String> = lines
+            .map(|line| line.rsplit(' ').next().unwrap().to_owned())
+            .collect();
+        let count = values.len();
+        values.dedup();
+        (count, values)
+    };
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            while !over.load(Ordering::Relaxed) {
+                let text = String::from_utf8(store.snapshot().text()).unwrap();
+                let (count, values) = values(&text);
+                assert!(
+                    matches!((count, values.len()), (0, 0) | (FAMILIES, 1)),
+                    "{count} {values:?}"
+                );
+                seen += u32::from(store.is_busy());
+            }
+            seen
+        });
+        let small = scope.spawn(|| {
+            let mut number = 0;
+            while !over.load(Ordering::Relaxed) {
+                number = (number + 1) % 5;
+                let step = Step::Replace(1, vec![(number, 0, 1)]);
+                store
+                    .apply(Write::one(change(&step, 1)), Now::read())
+                    .unwrap();
+                thread::yield_now();
+            }
+        });
+        let end = AtEnd(&over);
+        for value in 1..6 {
+            store
+                .apply(many(FAMILIES as u64, value), Now::read())
+                .unwrap();
+        }
+        drop(end);
+        small.join().unwrap();
+        // They read while it was worked out.
+        assert!(reader.join().unwrap() > 0);
+    });
+    let (count, values) = values(&String::from_utf8(store.snapshot().text()).unwrap());
+    assert_eq!((count, values), (FAMILIES, vec!["5".to_owned()]));
+}
+
+#[test]
+fn a_large_write_that_is_refused_changes_nothing() {
+    let store = store(usize::MAX);
+    let small = Step::Replace(1, vec![(1, 0, 1)]);
+    store
+        .apply(Write::one(change(&small, 1)), Now::read())
+        .unwrap();
+    let before = seen(&store);
+    let mut large = many(5_000, 1);
+    if let Change::Replace {
+        content: Content::Families(families),
+        ..
+    } = &mut large.changes[0]
+    {
+        families.push(family(1, 0, 1, 9));
+    }
+    let refused = store.apply(large, Now::read()).unwrap_err();
+    let Rejection::DuplicateSeries { section, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(*section, SectionId::new("large", Producer::App));
+    assert_eq!(seen(&store), before);
+    assert!(!store.is_busy());
+    store.apply(many(5_000, 1), Now::read()).unwrap();
+    store.apply(many(0, 1), Now::read()).unwrap();
+    assert_eq!(store.read().families().series(), 2);
+}
+
+#[test]
+fn an_operation_waits_for_a_large_write_without_the_registry() {
+    let store = store(usize::MAX);
+    let added = registry::Update {
+        family: "ops".into(),
+        kind: Kind::Counter,
+        help: None,
+        labels: LabelText::default(),
+        ttl: None,
+        change: registry::Change::Add(1.0),
+    };
+    let batch = registry::Batch {
+        updates: vec![added],
+        ..registry::Batch::default()
+    };
+    let turn = store.turn();
+    store.is_large_write_running.store(true, Ordering::Relaxed);
+    thread::scope(|scope| {
+        let operated = scope.spawn(|| store.operate(batch, Now::read()));
+        // By then it waits, unless the machine is very busy.
+        thread::sleep(Duration::from_millis(50));
+        let is_free = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            store.registry.try_lock().is_ok()
+        });
+        let waits = !operated.is_finished();
+        store.is_large_write_running.store(false, Ordering::Relaxed);
+        drop(turn);
+        operated.join().unwrap().unwrap();
+        assert!(is_free && waits);
+    });
+    let text = String::from_utf8(store.snapshot().text()).unwrap();
+    assert!(text.ends_with("ops 1\n"), "{text}");
+}
