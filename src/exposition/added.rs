@@ -1,39 +1,41 @@
-//! Labels that are put on every sample of a text.
+//! Labels that are added to every sample of a text.
 
 use std::borrow::Cow;
 
 use super::Labels;
 
-/// A label that is put on every sample.
+/// A label that is added to every sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddedLabel<'a> {
-    /// Name and value as they stand in a text, escaped.
+    /// The label's name, escaped.
     pub name: &'a str,
+    /// The label's value, escaped.
     pub value: &'a str,
-    pub clash: LabelConflict,
+    /// What happens if a sample has a label of that name.
+    pub conflict: LabelConflict,
 }
 
 impl AddedLabel<'_> {
-    /// Bytes that it takes on a sample, about.
+    /// Approximate number of bytes that the label adds to a sample.
     pub(super) fn len(&self) -> usize {
         self.name.len() + self.value.len() + 4
     }
 }
 
-/// What becomes of a label of that name that a sample has already.
+/// How an added label and a sample's own label of the same name are resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelConflict {
-    /// It gets `exported_` before its name.
+    /// Prefix the name of the sample's own label with `exported_`.
     Rename,
-    /// The added one takes its place.
+    /// Replace the sample's own label.
     Override,
-    /// It stays, and none is added.
+    /// Keep the sample's own label and add none.
     Keep,
 }
 
-/// A sample's labels with those that are added, sorted by name. `labels` are
-/// sorted. The buffer serves sample after sample.
-pub(super) fn put_on<'l>(
+/// Puts a sample's sorted labels together with the added ones, sorted by name.
+/// `out` is a buffer that is used again for every sample.
+pub(super) fn merge_added<'l>(
     out: &mut Vec<(Cow<'l, str>, &'l str)>,
     labels: &Labels<'l>,
     added: &[AddedLabel<'l>],
@@ -41,7 +43,7 @@ pub(super) fn put_on<'l>(
     out.clear();
     for label in labels {
         let taken = added.iter().find(|added| added.name == label.name);
-        let name = match taken.map(|added| added.clash) {
+        let name = match taken.map(|added| added.conflict) {
             Some(LabelConflict::Override) => continue,
             Some(LabelConflict::Rename) => Cow::Owned(renamed(label.name, labels, added)),
             Some(LabelConflict::Keep) | None => Cow::Borrowed(label.name),
@@ -49,7 +51,7 @@ pub(super) fn put_on<'l>(
         out.push((name, label.value));
     }
     for label in added {
-        if label.clash != LabelConflict::Keep || labels.value(label.name).is_none() {
+        if label.conflict != LabelConflict::Keep || labels.value(label.name).is_none() {
             out.push((Cow::Borrowed(label.name), label.value));
         }
     }
@@ -58,8 +60,8 @@ pub(super) fn put_on<'l>(
     }
 }
 
-/// A free name, as the reference finds one for labels of a target: with
-/// `exported_` again and again while the longer name is taken as well.
+/// A free name for a label: `exported_` is prefixed until the name is not
+/// taken, as Prometheus does for labels of a target.
 fn renamed(name: &str, labels: &Labels<'_>, added: &[AddedLabel<'_>]) -> String {
     let mut name = format!("exported_{name}");
     while labels.value(&name).is_some() || added.iter().any(|added| added.name == name) {

@@ -10,6 +10,7 @@ pub struct Counted {
     many: &'static str,
 }
 
+/// A number with its noun in singular or plural.
 pub fn counted(number: usize, one: &'static str, many: &'static str) -> Counted {
     Counted { number, one, many }
 }

@@ -1,10 +1,12 @@
-//! How names are shown to readers of the old character set: the escaping
-//! schemes that Prometheus names in `Accept`.
+//! Escaping schemes: how names are shown to readers that know the legacy
+//! characters only (`[a-zA-Z0-9_:]`). Prometheus names a scheme in `Accept`.
 //!
-//! Only names that need quotes are escaped; those of the old character set are
-//! the same in every scheme. So two names may meet: `disk.free` is
-//! `disk_dot_free` with dots, which can be a name of its own. [`aliases`] tells
-//! under which other names a name is shown.
+//! Only names that need quotes are escaped; legacy names are the same in every
+//! scheme. So two names can become one: `disk.free` is `disk_dot_free` under
+//! `dots`, which can be a name of its own. [`aliases`] lists the other names
+//! under which a name is shown.
+//!
+//! Source: <https://prometheus.io/docs/instrumenting/escaping_schemes/>.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,22 +14,25 @@ use std::fmt::Write as _;
 use super::canonical::{is_plain_label, is_plain_name};
 use super::unescape;
 
-/// A scheme, by its word in `escaping=`.
+/// An escaping scheme.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Escaping {
-    /// `allow-utf-8`: names stand in quotes where they need them.
+    /// `allow-utf-8`: names are unchanged and quoted where they need it.
     AllowUtf8,
-    /// `underscores`: every other character becomes `_`.
+    /// `underscores`: every character outside the legacy set becomes `_`.
     #[default]
     Underscores,
-    /// `dots`: `.` becomes `_dot_`, `_` and every other character `__`.
+    /// `dots`: `.` becomes `_dot_`; `_` and every character outside the legacy
+    /// set become `__`.
     Dots,
-    /// `values`: `U__` goes before the name, `_` becomes `__`, and every other
-    /// character its code point in hexadecimal digits between underscores.
+    /// `values`: the name gets the prefix `U__`, `_` becomes `__`, and every
+    /// character outside the legacy set becomes its code point in hexadecimal
+    /// between underscores.
     Values,
 }
 
 impl Escaping {
+    /// All schemes, in the order of their discriminants.
     pub const ALL: [Escaping; 4] = [
         Escaping::AllowUtf8,
         Escaping::Underscores,
@@ -36,9 +41,10 @@ impl Escaping {
     ];
 
     /// The schemes in which no name needs quotes.
-    pub(super) const OLD_CHARACTERS: [Escaping; 3] =
+    pub(super) const LEGACY: [Escaping; 3] =
         [Escaping::Underscores, Escaping::Dots, Escaping::Values];
 
+    /// The keyword of the scheme in `escaping=`.
     pub fn as_str(self) -> &'static str {
         match self {
             Escaping::AllowUtf8 => "allow-utf-8",
@@ -48,13 +54,14 @@ impl Escaping {
         }
     }
 
+    /// The scheme with that keyword.
     pub fn from_keyword(word: &str) -> Option<Escaping> {
         Escaping::ALL
             .into_iter()
             .find(|escaping| escaping.as_str() == word)
     }
 
-    /// A metric's name, without text escapes, as this scheme shows it.
+    /// The name of a metric under this scheme. `name` has no text escapes.
     pub fn metric(self, meant: &str) -> Cow<'_, str> {
         if self == Escaping::AllowUtf8 || is_plain_name(meant) {
             return Cow::Borrowed(meant);
@@ -62,7 +69,7 @@ impl Escaping {
         Cow::Owned(self.escape(meant, true))
     }
 
-    /// A label's name, without text escapes, as this scheme shows it.
+    /// The name of a label under this scheme. `name` has no text escapes.
     pub fn label(self, meant: &str) -> Cow<'_, str> {
         if self == Escaping::AllowUtf8 || is_plain_label(meant) {
             return Cow::Borrowed(meant);
@@ -70,9 +77,9 @@ impl Escaping {
         Cow::Owned(self.escape(meant, false))
     }
 
-    /// The name of a metric's sample: of the family's name only, as far as the
-    /// sample's begins with it. What follows, such as `_sum`, says what the
-    /// sample is to readers.
+    /// The name of a sample under this scheme. Only the family's name is
+    /// escaped; a suffix such as `_sum` is kept, since it tells readers what
+    /// the sample is.
     pub(super) fn sample(self, family: Option<&str>, meant: &str) -> String {
         let suffix = family.and_then(|family| Some((family, meant.strip_prefix(family)?)));
         match suffix {
@@ -107,9 +114,9 @@ impl Escaping {
     }
 }
 
-/// The names beside its own and the one with underscores under which a metric
-/// is shown; none where no character needs quotes. `name` is as text has it,
-/// escaped.
+/// The names under which a metric is shown besides its own and the one with
+/// underscores. Empty if the name needs no quotes. `name` is escaped as in
+/// text.
 pub fn aliases(name: &str) -> Vec<String> {
     if is_plain_name(name) {
         return Vec::new();
@@ -120,10 +127,10 @@ pub fn aliases(name: &str) -> Vec<String> {
         .into()
 }
 
-/// A label name that two of a sample's labels would share in one of the
-/// schemes, or that would then be the metric's. `names` are escaped as text is.
+/// A name that two labels of a sample share under one of the schemes, or that
+/// one of them shares with `__name__`. `names` are escaped as in text.
 pub(super) fn shared_label<'n>(names: &(impl Iterator<Item = &'n str> + Clone)) -> Option<String> {
-    Escaping::OLD_CHARACTERS.into_iter().find_map(|escaping| {
+    Escaping::LEGACY.into_iter().find_map(|escaping| {
         let mut names: Vec<String> = names
             .clone()
             .map(|name| escaping.label(&unescape(name)).into_owned())
@@ -142,7 +149,7 @@ mod tests {
     #[test]
     fn names_are_escaped_as_the_reference_does() {
         let cases = [
-            // A name, and it with underscores, dots and values.
+            // A name, and the same name with underscores, dots and values.
             ("disk_free", ["disk_free", "disk_free", "disk_free"]),
             (
                 "disk.free",
@@ -155,7 +162,7 @@ mod tests {
             ("漢😀", ["__", "____", "U___6f22__1f600_"]),
         ];
         for (name, expected) in cases {
-            let shown = Escaping::OLD_CHARACTERS.map(|it| it.metric(name).into_owned());
+            let shown = Escaping::LEGACY.map(|it| it.metric(name).into_owned());
             assert_eq!(shown, expected, "{name}");
             assert_eq!(Escaping::AllowUtf8.metric(name), name);
         }

@@ -1,4 +1,4 @@
-//! A family as one sender exposes it: the unit in which texts are merged.
+//! A family as one producer exposes it: the unit in which texts are merged.
 
 use std::sync::Arc;
 
@@ -8,47 +8,52 @@ use super::canonical::is_plain_name;
 use super::series::series_of;
 use super::{Kind, SeriesHashes, Text};
 
-/// What a producer exposes, in the form it is kept in.
+/// What a producer exposes, as it is stored.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// Passed through as it came.
+    /// A text that is passed through unchanged.
     Verbatim(Text),
-    /// Taken apart, each family once.
+    /// Parsed families, each once.
     Families(Vec<FamilyText>),
 }
 
-/// The samples of one family, ready to be exposed.
+/// One family of one producer in canonical text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyText {
+    /// The name, escaped, without quotes.
     pub name: Arc<str>,
+    /// The kind. Info and state sets are gauges here; see
+    /// [`OpenMetricsHead::kind`].
     pub kind: Kind,
-    /// Help as it stands in a text, escaped.
+    /// The help, escaped.
     pub help: Option<String>,
-    /// Where the family begins in the sender's text, from 1.
+    /// Line on which the family begins in the sender's text, from 1; 0 if it
+    /// was not read from text.
     pub line: usize,
-    /// A line for each sample; those of one series at several times follow one
-    /// another.
+    /// One line for each sample. The points of one series at several times
+    /// follow one another.
     pub samples: Text,
-    /// A hash for each series' name and labels, in the order of the lines.
+    /// A hash of each series' name and labels, in the order of the lines.
     pub series: SeriesHashes,
-    /// What text cannot show of the family's histograms; most have none.
+    /// Native histograms, which text cannot show. Most families have none.
     pub natives: Vec<NativeHistogram>,
-    /// What text has no words for in the family's head; most have none.
+    /// Metadata that only OpenMetrics has. Most families have none.
     pub open: Option<Box<OpenMetricsHead>>,
 }
 
-/// What only OpenMetrics says of a family.
+/// Metadata that only OpenMetrics has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenMetricsHead {
-    /// The kind there, where text has another.
+    /// The kind in OpenMetrics, if text has another.
     pub kind: Option<Kind>,
-    /// Still escaped.
+    /// The unit, escaped.
     pub unit: Option<Box<str>>,
 }
 
 impl OpenMetricsHead {
-    /// What a family keeps that another producer shows as well: a kind that both
-    /// give it, and the unit of either, which the name ends in.
+    /// The metadata of a family that two producers expose: the kind if both
+    /// give the same, and the unit that either gives, since the family's name
+    /// ends in it.
     pub fn shared(mine: Option<&Self>, other: Option<&Self>) -> Option<Box<Self>> {
         let kind = |head: Option<&Self>| head.and_then(|head| head.kind);
         let unit = |head: Option<&Self>| head.and_then(|head| head.unit.clone());
@@ -60,34 +65,35 @@ impl OpenMetricsHead {
     }
 }
 
-/// Begins the line after a family's `TYPE` that holds what only OpenMetrics
-/// says: the word for the kind there, and the unit. It is a comment of text
-/// 0.0.4, and shown in no form.
-pub(super) const OPEN_HEAD: &str = "# \"OpenMetrics\" ";
+/// Prefix of the line after a family's `TYPE` that holds what only OpenMetrics
+/// has: the keyword of the kind and the unit. It is a comment of text 0.0.4 and
+/// is removed from every output.
+pub(super) const OPEN_METRICS_LINE: &str = "# \"OpenMetrics\" ";
 
-/// A native histogram. The samples show its classic part; the whole of it is
+/// A native histogram. The samples hold its classic part; the whole of it is
 /// for readers that take protobuf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeHistogram {
-    /// The labels as its samples have them, but for `le`: sorted, escaped,
-    /// without braces, such as `a="b",c="d"`.
+    /// The labels of its samples without `le`: sorted, escaped, without braces,
+    /// such as `a="b",c="d"`.
     pub labels: Box<str>,
-    /// A message `io.prometheus.client.Histogram`, encoded. Empty for a gauge
-    /// histogram that has no native part.
+    /// An encoded message `io.prometheus.client.Histogram`. Empty for a gauge
+    /// histogram without a native part.
     pub histogram: Bytes,
-    /// Whether it is a gauge histogram, whose counts may fall. In text it is like
-    /// any other.
+    /// Whether it is a gauge histogram, whose counts may fall. Text shows it
+    /// like any other.
     pub gauge: bool,
 }
 
 impl FamilyText {
-    /// The lines that go before the samples of all who expose the family.
+    /// The metadata lines that come before the samples of all producers of the
+    /// family.
     pub fn head(&self) -> Bytes {
         let help = self.help.as_deref();
         FamilyText::head_of(&self.name, self.kind, help, self.open.as_deref())
     }
 
-    /// The same for a family whose parts are kept apart. The help is escaped.
+    /// Like [`head`](Self::head), from the family's parts. `help` is escaped.
     pub fn head_of(
         name: &str,
         kind: Kind,
@@ -109,14 +115,14 @@ impl FamilyText {
         if open.is_some() || kind_there != kind.in_text() {
             let unit = open.and_then(|open| open.unit.as_deref());
             let word = kind_there.in_open_metrics();
-            for piece in [OPEN_HEAD, word, " ", unit.unwrap_or_default(), "\n"] {
+            for piece in [OPEN_METRICS_LINE, word, " ", unit.unwrap_or_default(), "\n"] {
                 head.push_str(piece);
             }
         }
         Bytes::from(head)
     }
 
-    /// Bytes of the head.
+    /// An upper bound of the length of the head, in bytes.
     pub fn head_len(&self) -> usize {
         // "# TYPE ", two blanks or line feeds, and the same for the help.
         let help = self
@@ -126,22 +132,23 @@ impl FamilyText {
         let open = match (&self.open, self.kind) {
             (Some(open), _) => {
                 let unit = open.unit.as_ref().map_or(0, |unit| unit.len());
-                OPEN_HEAD.len() + LONGEST_KIND + unit
+                OPEN_METRICS_LINE.len() + LONGEST_KIND + unit
             }
-            (None, Kind::GaugeHistogram) => OPEN_HEAD.len() + LONGEST_KIND,
+            (None, Kind::GaugeHistogram) => OPEN_METRICS_LINE.len() + LONGEST_KIND,
             (None, _) => 0,
         };
         self.name.len() + self.kind.in_text().as_str().len() + 9 + help + open
     }
 
-    /// Name and labels of the sample in that place.
+    /// Name and labels of series number `place`, from 0.
     pub fn series_text(&self, place: usize) -> String {
         let mut series: Vec<&str> = self.samples.as_str().lines().map(series_of).collect();
-        // Points of one series follow one another.
+        // The points of one series follow one another.
         series.dedup();
         series.get(place).copied().unwrap_or_default().to_owned()
     }
 }
 
-/// More than the word for any kind takes, with a blank and a line feed.
+/// An upper bound of the length of a kind's keyword with a blank and a line
+/// feed.
 const LONGEST_KIND: usize = 16;

@@ -1,18 +1,18 @@
-//! A text with some of its families only.
+//! Selects families of a text.
 
 use std::collections::HashSet;
 
-use super::family::OPEN_HEAD;
+use super::family::OPEN_METRICS_LINE;
 use super::{InputFormat, Kind, Labels, ParsedLine, Parser};
 
-/// Whole lines of `text` that are of the named families, heads and the parts
-/// of histograms and summaries included. Lines that cannot be read are left
-/// out: whose they are cannot be told.
+/// The lines of `text` that belong to the named families: metadata and samples,
+/// with the components of histograms and summaries. Lines that cannot be parsed
+/// are left out, since their family is not known.
 pub fn keep_families(text: &str, names: &[String]) -> String {
     let names: HashSet<&str> = names.iter().map(String::as_str).collect();
     let mut out = String::new();
     let mut labels = Labels::new();
-    // Families of several numbers, whose samples have longer names.
+    // Histograms and summaries, whose samples have longer names.
     let mut composed: HashSet<&str> = HashSet::new();
     let mut last = "";
     for line in text.split_inclusive('\n') {
@@ -27,8 +27,8 @@ pub fn keep_families(text: &str, names: &[String]) -> String {
                 last = name;
                 names.contains(name)
             }
-            Ok(None) if content.starts_with(OPEN_HEAD) => {
-                if content[OPEN_HEAD.len()..].starts_with(Kind::GaugeHistogram.as_str()) {
+            Ok(None) if content.starts_with(OPEN_METRICS_LINE) => {
+                if content[OPEN_METRICS_LINE.len()..].starts_with(Kind::GaugeHistogram.as_str()) {
                     composed.insert(last);
                 }
                 names.contains(last)

@@ -1,21 +1,29 @@
-//! What a family is.
+//! Kinds of families.
 
-/// The kinds of both formats. The last three are OpenMetrics' own.
+/// The kinds of text 0.0.4 and of OpenMetrics, which alone has the last three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// A value that only rises, except when it is reset.
     Counter,
+    /// A value that rises and falls.
     Gauge,
+    /// Cumulative counts of observations by upper bound, their sum and number.
     Histogram,
+    /// Quantiles of observations, their sum and number.
     Summary,
-    /// `untyped` in text, `unknown` in OpenMetrics; also what was not told.
+    /// `untyped` in text, `unknown` in OpenMetrics; also a kind that is not
+    /// given.
     Untyped,
+    /// Facts as labels; the value is always 1.
     Info,
+    /// A series for each state, with value 0 or 1.
     StateSet,
+    /// A histogram whose counts may fall.
     GaugeHistogram,
 }
 
 impl Kind {
-    /// The word for it in text, and for OpenMetrics' own kinds the word there.
+    /// The keyword in text 0.0.4, or in OpenMetrics for kinds that only it has.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -29,7 +37,7 @@ impl Kind {
         }
     }
 
-    /// The word with its article, for messages: `a gauge`, `untyped`.
+    /// The keyword with its article, for messages: `a gauge`, `untyped`.
     pub fn with_article(self) -> &'static str {
         match self {
             Kind::Counter => "a counter",
@@ -43,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The word for it in OpenMetrics.
+    /// The keyword in OpenMetrics.
     pub fn in_open_metrics(self) -> &'static str {
         match self {
             Kind::Untyped => "unknown",
@@ -51,8 +59,8 @@ impl Kind {
         }
     }
 
-    /// The nearest kind that a reader of text 0.0.4 takes: one unknown word
-    /// would lose it the whole scrape.
+    /// The nearest kind of text 0.0.4. A reader would refuse the whole scrape
+    /// because of one unknown keyword.
     pub fn in_text(self) -> Kind {
         match self {
             Kind::Info | Kind::StateSet => Kind::Gauge,
@@ -61,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// By a word of text 0.0.4, in lower case as its readers want it.
+    /// The kind with that keyword in text 0.0.4. Case matters.
     pub(super) fn of_text(word: &str) -> Option<Kind> {
         Some(match word {
             "counter" => Kind::Counter,
@@ -73,7 +81,7 @@ impl Kind {
         })
     }
 
-    /// By a word of OpenMetrics 1.0.
+    /// The kind with that keyword in OpenMetrics 1.0. Case matters.
     pub(super) fn of_open_metrics(word: &str) -> Option<Kind> {
         Some(match word {
             "unknown" => Kind::Untyped,

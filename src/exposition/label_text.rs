@@ -1,49 +1,65 @@
-//! The labels of one series as one canonical text.
+//! The labels of one series as canonical text.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use super::canonical::is_plain_label;
-use super::encode::write_label_value;
 use super::escaping::shared_label;
+use super::write_label_value;
 use super::{Label, Labels};
 
-/// A series' labels, `a="b",c="d"`: sorted by name, every name once, values
-/// escaped as in text 0.0.4, names in quotes where they need them, no braces.
-/// Two series of a family are the same exactly where these texts are.
+/// The labels of a series, `a="b",c="d"`: sorted by name, each name once,
+/// values escaped as in text 0.0.4, names in quotes where they need them,
+/// without braces. Two series of a family are the same if and only if these
+/// texts are equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelText(Box<str>);
 
-/// Why labels are no labels of a series.
+/// Why labels cannot be those of a series.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
+    /// A label has an empty name.
     #[error("a label has no name")]
     NoName,
-    /// Readers take it for the end of the text.
+    /// The name has NUL in it, which readers take for the end of the text.
     #[error("label {0:?} has NUL in its name")]
     Nul(String),
+    /// A label is called `__name__`, under some escaping scheme.
     #[error("label {0:?} is the name of the metric itself")]
     MetricName(String),
-    /// With each character that needs quotes as an underscore, as readers of
-    /// the old character set see it.
+    /// Two labels have this name. Characters that need quotes are shown as
+    /// underscores, as readers of the legacy characters see them.
     #[error("label {0:?} is given twice")]
     Repeated(String),
 }
 
 impl LabelText {
-    /// The labels of a sample that was read, in whatever order.
+    /// The labels of a parsed sample, in any order.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be a label's, or that comes twice.
     pub fn of(labels: &Labels<'_>) -> Result<Self, LabelError> {
         Self::from_escaped(labels.iter().map(|label| (label.name, label.value)))
     }
 
-    /// Of names and values that are escaped, as the parser gives them.
+    /// Labels in any order, with names and values escaped as the parser gives
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be a label's, or that comes twice.
     pub fn from_escaped<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelError> {
         Self::of_pairs(labels.into_iter().collect())
     }
 
-    /// Of names and values as they are meant.
+    /// Labels in any order, with names and values that have no escapes.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be a label's, or that comes twice.
     pub fn from_plain<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelError> {
@@ -61,12 +77,12 @@ impl LabelText {
         Self::from_escaped(escaped.iter().map(|(name, value)| (&**name, &**value)))
     }
 
-    /// Of names and values that are escaped, not sorted yet.
+    /// Builds the text from escaped, unsorted labels.
     fn of_pairs(mut labels: Vec<(&str, &str)>) -> Result<Self, LabelError> {
         labels.sort_unstable_by_key(|(name, _)| *name);
         check_names(&labels)?;
-        // Exact where no name needs quotes, so that nothing is copied when the
-        // room that is left is given back.
+        // Exact if no name needs quotes, so that the conversion to a boxed text
+        // copies nothing.
         let length: usize = labels
             .iter()
             .map(|(name, value)| name.len() + value.len() + 4)
@@ -78,20 +94,22 @@ impl LabelText {
         Ok(LabelText(text.into_boxed_str()))
     }
 
+    /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Bytes of text.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Name and value of each, both still escaped.
+    /// The labels, escaped.
     pub fn iter(&self) -> LabelPairs<'_> {
         label_pairs(&self.0)
     }
@@ -111,7 +129,7 @@ pub fn label_pairs(canonical: &str) -> LabelPairs<'_> {
     }
 }
 
-/// See [`label_pairs`].
+/// Iterator over the labels of a canonical text; see [`label_pairs`].
 #[derive(Debug, Clone)]
 pub struct LabelPairs<'t> {
     text: &'t str,
@@ -119,7 +137,7 @@ pub struct LabelPairs<'t> {
 }
 
 impl LabelPairs<'_> {
-    /// Where the next label begins in the text.
+    /// Byte at which the next label begins in the text.
     pub fn offset(&self) -> usize {
         self.at
     }
@@ -142,7 +160,7 @@ impl<'t> Iterator for LabelPairs<'t> {
         };
         let value = rest.get(after + 2..)?;
         let end = closing_quote(value)?;
-        // Beyond it the closing quote and the comma.
+        // Past the closing quote and the comma.
         self.at = (self.at + after + 2 + end + 2).min(self.text.len());
         Some(Label {
             name,
@@ -151,7 +169,7 @@ impl<'t> Iterator for LabelPairs<'t> {
     }
 }
 
-/// Where the first quote stands that is not escaped.
+/// Index of the first quote that is not escaped.
 fn closing_quote(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {
@@ -161,7 +179,7 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
-/// Adds a label to a canonical text that is being written in order.
+/// Appends a label to a canonical text.
 fn write_label(text: &mut String, name: &str, value: &str) {
     if !text.is_empty() {
         text.push(',');
@@ -192,7 +210,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `labels` are sorted.
+/// Checks the names of sorted labels.
 fn check_names(labels: &[(&str, &str)]) -> Result<(), LabelError> {
     const METRIC: &str = "__name__";
     if let Some((first, _)) = labels.first()

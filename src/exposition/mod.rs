@@ -1,25 +1,46 @@
-//! The Prometheus text format, pure: no I/O, no clock, no locks.
+//! Exposition formats: text 0.0.4, OpenMetrics 1.0 and protobuf. Pure: no I/O,
+//! no clock, no locks.
 //!
-//! - [`Text`]: a sender's exposition text, made safe to stand beside others.
-//! - [`Content`]: what a producer exposes, verbatim or as [`FamilyText`]s.
-//! - [`Encoder`]: writes families in text format 0.0.4.
-//! - [`Parser`]: reads text 0.0.4 and OpenMetrics 1.0, line by line.
-//! - [`Families`]: the entries of one sender's text, family by family.
-//! - [`canonicalize`]: a sender's text as [`FamilyText`]s, ready to be merged.
-//! - [`single`]: one sample of our own in the same form.
-//! - [`AddedLabel`]: labels that are put on every sample on the way.
-//! - [`OutputFormat`]: the forms in which normal text is shown to readers, with names
-//!   under an [`Escaping`].
+//! Everything that is parsed ends in the canonical form: text 0.0.4, each
+//! family once, labels sorted, names in quotes where they need them. Every
+//! output format is made from it.
+//!
+//! - [`Parser`]: reads a text line by line, in place.
+//! - [`Families`]: the lines of one text, grouped by family and checked.
+//! - [`canonicalize`]: a text as canonical [`FamilyText`]s, ready to be merged
+//!   with those of other producers.
+//! - [`FamilyBuilder`]: builds a [`FamilyText`] from values, without text in
+//!   between.
+//! - [`OutputFormat`]: converts canonical text to what a reader asked for, with
+//!   names under an [`Escaping`].
+//! - [`Content`]: what a producer exposes, as verbatim [`Text`] or as families.
 //! - [`LabelText`]: the labels of one series as one canonical text.
-//! - [`Metrics`]: a family's samples as whole histograms, summaries and values.
-//! - [`protobuf`]: text from protobuf, and protobuf from text.
-//! - [`keep_families`]: a text with some of its families only.
-//! - [`counted`]: a number with its noun, for messages.
+//! - [`Metrics`]: the samples of a family as whole histograms, summaries and
+//!   values.
+//! - [`AddedLabel`]: a label that is added to every sample.
+//! - [`protobuf`]: decodes protobuf to text and encodes canonical text as
+//!   protobuf.
+//!
+//! ```
+//! use exporter_proxy::exposition::{Families, InputFormat, TextLimits};
+//!
+//! let text = "# TYPE up gauge\nup{job=\"a\"} 1\nup{job=\"b\"} 0\n";
+//! let families = Families::parse(text, InputFormat::Text, &TextLimits::default())?;
+//! let up = families.iter().next().expect("a family");
+//! assert_eq!((up.name(), up.kind().as_str(), up.sample_count()), ("up", "gauge", 2));
+//!
+//! let error = Families::parse("up 1\nup one\n", InputFormat::Text, &TextLimits::default());
+//! assert_eq!(
+//!     error.expect_err("not a number").to_string(),
+//!     "line 2, column 4: expected a number as the value, found \"one\"",
+//! );
+//! # Ok::<(), exporter_proxy::exposition::ParseError>(())
+//! ```
 
 mod added;
+mod build;
 mod canonical;
 mod counted;
-mod encode;
 mod escaping;
 mod families;
 mod family;
@@ -32,16 +53,15 @@ mod parse;
 pub mod protobuf;
 mod series;
 mod text;
+mod write;
 
 pub use added::{AddedLabel, LabelConflict};
+pub use build::{BuildError, FamilyBuilder};
 pub use canonical::{
     CanonicalOptions, TimestampPolicy, canonicalize, canonicalize_as, detect_format, single,
 };
 pub use canonical::{is_plain_label, is_plain_name};
 pub use counted::counted;
-pub use encode::{
-    Encoder, FamilyEncoder, number_text, write_bound, write_help, write_label_value, write_number,
-};
 pub use escaping::{Escaping, aliases};
 pub use families::{Families, FamilyView, Samples, TextLimits};
 pub use family::{Content, FamilyText, NativeHistogram, OpenMetricsHead};
@@ -56,3 +76,4 @@ pub use parse::{
 };
 pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};
 pub use text::{Text, sample_lines};
+pub use write::{number_text, write_bound, write_help, write_label_value, write_number};

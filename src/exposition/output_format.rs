@@ -1,4 +1,4 @@
-//! The forms in which normal text is shown to readers.
+//! Text formats that readers ask for, converted from canonical text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,25 +7,29 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::canonical::{is_plain_label, is_plain_name, write_sample_start};
-use super::family::OPEN_HEAD;
+use super::family::OPEN_METRICS_LINE;
 use super::{Escaping, InputFormat, Kind, Labels, ParsedLine, Parser, unescape, unescape_help};
 
-/// How normal text is shown. It is kept as text 0.0.4 in which names that need
-/// quotes have them; the other forms are made from it line by line.
+/// The format of text that a reader gets. Text is stored in canonical form,
+/// text 0.0.4 with quotes around names that need them; the other formats are
+/// converted from it line by line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutputFormat {
-    /// As it is kept.
+    /// Canonical text, as it is stored.
     #[default]
     Canonical,
+    /// Text 0.0.4 with escaped names.
     Text(Escaping),
+    /// OpenMetrics 1.0 with escaped names, without the final `# EOF`.
     OpenMetrics(Escaping),
 }
 
 impl OutputFormat {
-    /// Text for readers that know the old character set only.
+    /// Text 0.0.4 for readers that know the legacy characters only.
     pub const UNDERSCORES: OutputFormat = OutputFormat::Text(Escaping::Underscores);
 
-    /// Its place among the forms other than [`OutputFormat::Canonical`].
+    /// The index of the format among those that are converted; `None` for
+    /// [`OutputFormat::Canonical`].
     pub fn variant(self) -> Option<usize> {
         match self {
             OutputFormat::Canonical => None,
@@ -34,9 +38,10 @@ impl OutputFormat {
         }
     }
 
-    /// How many forms there are beside [`OutputFormat::Canonical`].
+    /// Number of formats other than [`OutputFormat::Canonical`].
     pub const VARIANTS: usize = 2 * Escaping::ALL.len();
 
+    /// Whether it is OpenMetrics.
     pub fn is_open_metrics(self) -> bool {
         matches!(self, OutputFormat::OpenMetrics(_))
     }
@@ -48,14 +53,15 @@ impl OutputFormat {
         }
     }
 
-    /// Whether sample lines need their family's name: these schemes escape it, and
-    /// not the suffix after it.
+    /// Whether [`convert`](Self::convert) needs the family of sample lines:
+    /// these schemes escape the family's name and keep the suffix after it.
     pub fn needs_family(self) -> bool {
         matches!(self.escaping(), Escaping::Dots | Escaping::Values)
     }
 
-    /// Whole lines of normal text in this form; `None` where it is the same.
-    /// `family` names the family of the samples before the first head.
+    /// Converts whole lines of canonical text. `None` if they are the same in
+    /// this format. `family` is the family of samples that come before the
+    /// first metadata line.
     pub fn convert(self, text: &str, family: Option<&str>) -> Option<String> {
         let text = match escaped(text, family, self.escaping()) {
             Some(text) => Cow::Owned(text),
@@ -63,7 +69,7 @@ impl OutputFormat {
         };
         let shown = match self {
             OutputFormat::Canonical => None,
-            OutputFormat::Text(_) => without_open_heads(&text),
+            OutputFormat::Text(_) => without_open_metrics_lines(&text),
             OutputFormat::OpenMetrics(_) => open_metrics(&text),
         };
         match shown {
@@ -76,9 +82,9 @@ impl OutputFormat {
     }
 }
 
-/// Whether whole lines of normal text are the same in every form of text: all
-/// names are within the old character set, and no head says more than text can.
-/// That is said quickly of text without quoted names, which is nearly all of it.
+/// Whether whole lines of canonical text are the same in every format of text:
+/// all names consist of legacy characters, and no metadata is OpenMetrics' own.
+/// This takes one search for most texts, which have no quoted names.
 pub fn is_plain(text: &[u8]) -> bool {
     if !may_have_quoted_names(text) {
         return true;
@@ -87,24 +93,26 @@ pub fn is_plain(text: &[u8]) -> bool {
     text.is_ok_and(|text| OutputFormat::UNDERSCORES.convert(text, None).is_none())
 }
 
-/// A quoted name begins the braces, or follows a comma or the word of a head.
-/// Where none of these is, there is none, nor the line of [`OPEN_HEAD`].
+/// Whether a text may have quoted names or lines of [`OPEN_METRICS_LINE`]. A
+/// quoted name begins the braces, or follows a comma or the keyword of a
+/// metadata line.
 fn may_have_quoted_names(text: &[u8]) -> bool {
     static HINTS: LazyLock<[Finder; 3]> = LazyLock::new(|| ["{\"", ",\"", " \""].map(Finder::new));
     HINTS.iter().any(|hint| hint.find(text).is_some())
 }
 
-/// The same without what only OpenMetrics says.
-fn without_open_heads(text: &str) -> Option<String> {
+/// The text without lines of [`OPEN_METRICS_LINE`]; `None` if it has none.
+fn without_open_metrics_lines(text: &str) -> Option<String> {
     if !may_have_quoted_names(text.as_bytes()) {
         return None;
     }
-    let is_kept = |line: &&str| !line.starts_with(OPEN_HEAD);
+    let is_kept = |line: &&str| !line.starts_with(OPEN_METRICS_LINE);
     let mut lines = text.split_inclusive('\n');
     (!lines.clone().all(|line| is_kept(&line))).then(|| lines.by_ref().filter(is_kept).collect())
 }
 
-/// The same with every name within the old character set.
+/// The text with every name escaped to legacy characters; `None` if nothing
+/// changes.
 fn escaped(text: &str, family: Option<&str>, escaping: Escaping) -> Option<String> {
     if escaping == Escaping::AllowUtf8 || !may_have_quoted_names(text.as_bytes()) {
         return None;
@@ -165,8 +173,8 @@ fn shown_label(escaping: Escaping, escaped: &str) -> Cow<'_, str> {
     }
 }
 
-/// A metric's name, still escaped, with underscores for all that needs quotes:
-/// what families are known by.
+/// A metric's name, escaped as in text, with underscores for characters that
+/// need quotes: the name by which families are compared.
 pub fn plain_name(escaped: &str) -> Cow<'_, str> {
     if is_plain_name(escaped) {
         return Cow::Borrowed(escaped);
@@ -175,13 +183,13 @@ pub fn plain_name(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(Escaping::Underscores.metric(&meant).into_owned())
 }
 
-/// Canonical text as OpenMetrics: heads differ, and times are in seconds. The
-/// names of series are never changed, so that a series is the same whichever
-/// form is scraped: a counter whose name lacks `_total` is of unknown kind
-/// there.
+/// Converts canonical text to OpenMetrics: metadata differs, and timestamps are
+/// in seconds. The names of series are never changed, so that a series is the
+/// same in every format. A counter whose name lacks `_total` is therefore shown
+/// as unknown.
 fn open_metrics(text: &str) -> Option<String> {
     let mut out = String::new();
-    // What has been written is the text up to here.
+    // Bytes of the text that are converted.
     let mut written = 0;
     let mut at = 0;
     let mut help = None;
@@ -191,12 +199,12 @@ fn open_metrics(text: &str) -> Option<String> {
         let content = line.strip_suffix('\n').unwrap_or(line);
         if content.starts_with('#') {
             match head(content) {
-                // It goes with the type, which is on the next line.
+                // It is written with the type, which is on the next line.
                 Some(ParsedLine::Help { name, help: text }) => help = Some((start, name, text)),
                 Some(ParsedLine::Type { name, kind }) => {
                     let begin = help.filter(|(_, of, _)| *of == name);
                     out.push_str(&text[written..begin.map_or(start, |(begin, _, _)| begin)]);
-                    let open = open_head(&text[at..]);
+                    let open = read_open_metrics_line(&text[at..]);
                     let (kind, unit, length) = open.unwrap_or((kind, "", 0));
                     let help_text = begin.map(|(_, _, help)| help);
                     write_head(&mut out, (name, kind, unit), help_text);
@@ -225,10 +233,11 @@ fn head(line: &str) -> Option<ParsedLine<'_>> {
         .ok()?
 }
 
-/// The kind, unit and length of a line of [`OPEN_HEAD`] at the beginning.
-fn open_head(text: &str) -> Option<(Kind, &str, usize)> {
+/// The kind, unit and length of a line of [`OPEN_METRICS_LINE`] that begins the
+/// text.
+fn read_open_metrics_line(text: &str) -> Option<(Kind, &str, usize)> {
     let line = text.split_inclusive('\n').next()?;
-    let rest = line.strip_prefix(OPEN_HEAD)?.trim_end_matches('\n');
+    let rest = line.strip_prefix(OPEN_METRICS_LINE)?.trim_end_matches('\n');
     let (word, unit) = rest.split_once(' ').unwrap_or((rest, ""));
     Some((Kind::of_open_metrics(word)?, unit, line.len()))
 }
@@ -254,14 +263,14 @@ fn write_head(out: &mut String, (name, kind, unit): (&str, Kind, &str), help: Op
         "# TYPE {quote}{name}{quote} {}",
         kind.in_open_metrics()
     );
-    // A scheme may have changed what the name ends in.
+    // An escaping scheme may have changed the end of the name.
     let has_unit = name.strip_suffix(unit).is_some_and(|it| it.ends_with('_'));
     if !unit.is_empty() && has_unit {
         let _ = writeln!(out, "# UNIT {quote}{name}{quote} {unit}");
     }
 }
 
-/// A sample's line up to its timestamp, and the timestamp, if it has one.
+/// Splits a sample's line before its timestamp, if it has one.
 fn timestamp(line: &str) -> Option<(&str, i64)> {
     // Nothing after the labels has a brace.
     let labels_end = memchr::memrchr(b'}', line.as_bytes()).map_or(0, |brace| brace + 1);

@@ -1,4 +1,4 @@
-//! Series as they stand in a text, and what they are known by.
+//! Series in canonical text, and their identity.
 
 use std::hash::BuildHasher;
 use std::ops::Deref;
@@ -6,10 +6,10 @@ use std::ops::Deref;
 use super::canonical::is_plain_name;
 use super::output_format::OutputFormat;
 
-/// What a series is known by: a hash of its name and sorted labels, as they
-/// stand in normal text. Characters outside the old set count as underscores:
-/// series that are the same there are the same to a reader that takes no
-/// others. Where it is known that there are none, `plain` saves the look.
+/// The identity of a series: a hash of its name and sorted labels in canonical
+/// text. Characters that need quotes count as underscores, since series that
+/// are equal then are equal to readers of legacy characters. `plain` skips that
+/// conversion for a series that has none.
 pub fn hash_series(hash: &impl BuildHasher, series: &str, plain: bool) -> u64 {
     if plain {
         hash.hash_one(series)
@@ -18,11 +18,13 @@ pub fn hash_series(hash: &impl BuildHasher, series: &str, plain: bool) -> u64 {
     }
 }
 
-/// The hashes of a family's series. Most families of most sections have one,
-/// which needs no memory of its own.
+/// The hashes of a family's series. Most families have one, which needs no
+/// allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeriesHashes {
+    /// One series.
     One(u64),
+    /// Any number of series other than one.
     Several(Box<[u64]>),
 }
 
@@ -61,7 +63,7 @@ impl Deref for SeriesHashes {
     }
 }
 
-/// Name and labels of a line of normal text.
+/// Name and labels of a line of canonical text.
 pub(super) fn series_of(line: &str) -> &str {
     // Nothing after the labels has a brace.
     let labels_end = memchr::memrchr(b'}', line.as_bytes()).map_or(0, |brace| brace + 1);
@@ -69,9 +71,9 @@ pub(super) fn series_of(line: &str) -> &str {
     &line[..end.map_or(line.len(), |end| labels_end + end)]
 }
 
-/// Name and labels with underscores for characters outside the old set.
+/// Name and labels with underscores for characters that need quotes.
 fn underscored(series: &str) -> String {
-    // A sample needs a value to be read.
+    // The conversion needs a whole line, with a value.
     let shown = OutputFormat::UNDERSCORES.convert(&format!("{series} 0\n"), None);
     shown.map_or_else(
         || series.to_owned(),
@@ -79,8 +81,8 @@ fn underscored(series: &str) -> String {
     )
 }
 
-/// Whether an escaped text can be a family's name: in quotes, where it needs
-/// them. NUL cannot be in one, since readers take it for the end of the text.
+/// Whether an escaped text can be a family's name, in quotes if it needs them.
+/// NUL is not allowed, since readers take it for the end of the text.
 pub fn is_family_name(escaped: &str) -> bool {
     if escaped.is_empty() {
         return false;
@@ -99,8 +101,8 @@ pub fn is_family_name(escaped: &str) -> bool {
     true
 }
 
-/// Writes `name{labels}`, where the name is made of two pieces and the labels
-/// of canonical pieces that are joined with commas. Empty ones are passed over.
+/// Writes `name{labels}`. The name consists of two pieces; the labels are
+/// canonical pieces, which are joined with commas. Empty pieces are skipped.
 pub fn write_series(out: &mut String, name: [&str; 2], quoted: bool, labels: [&str; 3]) {
     let mut before = '{';
     if quoted {

@@ -5,20 +5,20 @@ use std::iter::once;
 use bytes::Bytes;
 use memchr::memchr_iter;
 
-/// Exposition text as a sender gave it, in UTF-8. It is empty or ends in a
-/// line feed, so that texts can be joined without gluing two lines into one.
+/// Exposition text in UTF-8. It is empty or ends in a line feed, so that texts
+/// can be joined without gluing two lines into one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text(Bytes);
 
 impl Text {
-    /// Copies `text` into an allocation of its exact size, so that what is
-    /// kept never holds on to a receive buffer.
+    /// Copies `text` into an allocation of its exact size, so that the text
+    /// does not keep a receive buffer alive.
     pub fn new(text: &str) -> Self {
         Text::joined(&[text])
     }
 
-    /// Lines that each get a line feed. No line at all is one empty line, as
-    /// it has been since the first senders of such lists.
+    /// A text of lines, each of which gets a line feed. No lines give one empty
+    /// line, as the first senders of such lists expect.
     pub fn from_lines(lines: &[String]) -> Self {
         let size = lines.iter().map(|line| line.len() + 1).sum::<usize>();
         let mut joined = Vec::with_capacity(size.max(1));
@@ -42,8 +42,8 @@ impl Text {
         if joined.last().is_some_and(|last| *last != b'\n') {
             joined.push(b'\n');
         }
-        // Exact, where the newline was there already: kept memory is then the
-        // text's own size.
+        // Exact if the line feed was there already, so that the memory kept is
+        // the size of the text.
         joined.shrink_to_fit();
         Text(Bytes::from(joined))
     }
@@ -56,37 +56,41 @@ impl Text {
         }
     }
 
-    /// Whole lines, each with its line feed, that lie in a larger text.
+    /// Whole lines of a larger text.
     pub(super) fn of_lines(lines: Bytes) -> Self {
         debug_assert!(lines.is_empty() || lines.ends_with(b"\n"));
         Text(lines)
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
-        // It was made of text, and pieces are cut at line feeds.
+        // It was made from text, and pieces are cut at line feeds.
         std::str::from_utf8(&self.0).expect("a text is UTF-8")
     }
 
+    /// The text as shared bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 
+    /// The text as shared bytes.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
 
-    /// Size in bytes, the added line feed included.
+    /// Size in bytes, with the added line feed.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Lines that are neither blank nor comments. In well-formed text, this is the
-/// number of samples.
+/// Number of lines that are neither blank nor comments: in well-formed text,
+/// the number of samples.
 pub fn sample_lines(text: &[u8]) -> usize {
     let starts = once(0).chain(memchr_iter(b'\n', text).map(|end| end + 1));
     let samples = starts.filter(|start| {

@@ -61,14 +61,14 @@ impl Escaped {
             .map(|(name, value)| AddedLabel {
                 name,
                 value,
-                clash: LabelConflict::Override,
+                conflict: LabelConflict::Override,
             })
             .collect();
         if self.instance && !self.labels.iter().any(|(name, _)| name == "instance") {
             added.push(AddedLabel {
                 name: "instance",
                 value: "",
-                clash: LabelConflict::Keep,
+                conflict: LabelConflict::Keep,
             });
         }
         added
@@ -119,7 +119,7 @@ impl Intake {
             let text = (&*decoded.text, InputFormat::Text, "");
             let mut families = self.text_families(group, text, timestamps)?;
             protobuf::attach_native_histograms(&mut families, decoded.natives, |labels| {
-                put_on(group, labels);
+                merge_added(group, labels);
             });
             return Ok(families);
         }
@@ -338,7 +338,7 @@ pub fn shown(group: &Group) -> String {
 }
 
 /// Does to labels what is done to those of samples.
-fn put_on(group: &Group, labels: &mut Vec<(String, String)>) {
+fn merge_added(group: &Group, labels: &mut Vec<(String, String)>) {
     labels.retain(|(name, _)| !group.labels().contains_key(name));
     for (name, value) in group.labels() {
         labels.push((name.clone(), value.clone()));

@@ -134,7 +134,7 @@ impl Door {
         let added = [AddedLabel {
             name: label,
             value: &app,
-            clash: LabelConflict::Rename,
+            conflict: LabelConflict::Rename,
         }];
         let normal = CanonicalOptions {
             limits: self.limits(),

@@ -5,14 +5,16 @@
 //! lists them, and a test holds it to what is written here.
 
 mod bounded;
+mod families;
 mod http;
 mod inspections;
 mod process;
 
+use self::families::OwnFamilies;
 use super::received::ReceivedCount;
 use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookStats};
 use crate::clock::Now;
-use crate::exposition::{Content, Encoder, Kind};
+use crate::exposition::{Content, Kind};
 use crate::peer::Origin;
 use crate::store::{Change, SectionId, SectionState, Store, Write};
 
@@ -45,7 +47,7 @@ pub enum ProcessNames {
 /// Everything that is known now, as a write to the store: these are families
 /// like any other.
 pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now) -> Write {
-    let mut out = Encoder::default();
+    let mut out = OwnFamilies::default();
     bounded::write(&mut out, telemetry, store);
     build_info(&mut out);
     inspections::write(&mut out, telemetry, store);
@@ -63,13 +65,13 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     webhooks(&mut out, &telemetry.webhooks);
     Write::one(Change::Replace {
         id: SectionId::own(),
-        content: Content::Families(out.into_families()),
+        content: Content::Families(out.into_texts()),
         origin: Origin::default(),
         lifetime: None,
     })
 }
 
-fn build_info(out: &mut Encoder) {
+fn build_info(out: &mut OwnFamilies) {
     out.family(
         "exporter_proxy_build_info",
         Kind::Gauge,
@@ -78,7 +80,7 @@ fn build_info(out: &mut Encoder) {
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
 }
 
-fn connections(out: &mut Encoder, telemetry: &Telemetry) {
+fn connections(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let families: [CountFamily<ListenerStats>; 2] = [
         (
             "exporter_proxy_connection_accept_errors_total",
@@ -130,7 +132,7 @@ fn connections(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn expired(out: &mut Encoder, telemetry: &Telemetry) {
+fn expired(out: &mut OwnFamilies, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_expired_series_total",
         Kind::Counter,
@@ -145,7 +147,7 @@ fn expired(out: &mut Encoder, telemetry: &Telemetry) {
     .sample(&[], telemetry.expired.value() as f64);
 }
 
-fn exposition(out: &mut Encoder, store: &Store) {
+fn exposition(out: &mut OwnFamilies, store: &Store) {
     out.family(
         "exporter_proxy_exposition_size_bytes",
         Kind::Gauge,
@@ -163,7 +165,7 @@ fn exposition(out: &mut Encoder, store: &Store) {
     );
 }
 
-fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
+fn operations(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
     let stats = &telemetry.operations;
     let results = stats.results();
     if results.is_empty() {
@@ -204,7 +206,7 @@ fn operations(out: &mut Encoder, telemetry: &Telemetry, now: Now) {
     }
 }
 
-fn polls(out: &mut Encoder, telemetry: &Telemetry) {
+fn polls(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let targets: Vec<_> = telemetry
         .targets()
         .into_iter()
@@ -262,7 +264,7 @@ fn polls(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
+fn pushes(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_push_body_bytes_total",
         Kind::Counter,
@@ -293,7 +295,7 @@ fn pushes(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn received(out: &mut Encoder, telemetry: &Telemetry) {
+fn received(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let receivers = [
         (ListenerName::Tcp, &telemetry.received_tcp),
         (ListenerName::Unix, &telemetry.received_unix),
@@ -325,7 +327,7 @@ fn received(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-fn targets(out: &mut Encoder, store: &Store) {
+fn targets(out: &mut OwnFamilies, store: &Store) {
     let family = out.family(
         "exporter_proxy_targets",
         Kind::Gauge,
@@ -336,7 +338,7 @@ fn targets(out: &mut Encoder, store: &Store) {
     }
 }
 
-fn webhooks(out: &mut Encoder, stats: &WebhookStats) {
+fn webhooks(out: &mut OwnFamilies, stats: &WebhookStats) {
     let family = out.family(
         "exporter_proxy_webhooks_refused_total",
         Kind::Counter,

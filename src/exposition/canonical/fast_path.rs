@@ -1,9 +1,8 @@
-//! Texts as nearly all are written, read and written anew in one pass.
+//! Parses usual texts and writes them in canonical form, in one pass.
 //!
-//! What is unusual here, or wrong, is not looked into: `None` says that the
-//! text is to be read with [`Families`](crate::exposition::Families), which
-//! knows every case and what to say of it. What is returned is what that way
-//! would come to.
+//! Anything unusual or wrong makes it return `None`; the text then goes through
+//! [`Families`](crate::exposition::Families), which knows every case and
+//! reports mistakes. What is returned equals the result of that way.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -12,33 +11,33 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::label_cache::LabelCache;
-use super::{CanonicalOptions, TimestampPolicy, Written, is_plain_label, write_hashed};
-use crate::exposition::added::{AddedLabel, put_on};
-use crate::exposition::families::{Part, misfit, part, parts_label};
+use super::{CanonicalOptions, SampleText, TimestampPolicy, is_plain_label, write_hashed};
+use crate::exposition::added::{AddedLabel, merge_added};
+use crate::exposition::families::{SampleRole, component_label, misfit, role_of};
 use crate::exposition::parse::{bare_name, offset};
 use crate::exposition::series::{SeriesHashes, hash_series};
 use crate::exposition::{FamilyText, InputFormat, Kind, Labels, ParsedLine, Parser};
 
-/// The families of a text 0.0.4.
+/// The families of a text 0.0.4, or `None` for the other way.
 pub(super) fn read<H: BuildHasher>(
     text: &str,
-    normal: &CanonicalOptions<'_, H>,
+    options: &CanonicalOptions<'_, H>,
 ) -> Option<Vec<FamilyText>> {
     u32::try_from(text.len()).ok()?;
     let mut reader = FastPath {
-        normal,
-        left: normal.limits.text.checked_sub(text.len())?,
-        added: normal.added.iter().map(AddedLabel::len).sum(),
+        options,
+        left: options.limits.text.checked_sub(text.len())?,
+        added: options.added.iter().map(AddedLabel::len).sum(),
         families: Vec::with_capacity(text.len() / BYTES_A_FAMILY + 1),
         by_name: HashMap::new(),
         is_sorted: true,
         current: 0,
         sampled: None,
         labels: LabelCache::default(),
-        // With what is added, most texts fit.
+        // Most texts fit, with the labels that are added.
         out: String::with_capacity(text.len() + text.len() / 2),
         full: String::new(),
-        seen: Seen::new(text.len() / BYTES_A_LINE),
+        seen: SeriesSet::new(text.len() / BYTES_A_LINE),
         line: 0,
     };
     let mut labels = Labels::new();
@@ -53,45 +52,46 @@ pub(super) fn read<H: BuildHasher>(
     Some(reader.finish())
 }
 
-/// About what the shortest lines and families of large texts have. It is what
-/// lists begin with, which grow where there are more.
+/// Typical size of short lines and families in large texts. Lists begin with
+/// room for that many and grow if there are more.
 const BYTES_A_LINE: usize = 48;
 const BYTES_A_FAMILY: usize = 160;
 
-/// A text, while it is read.
+/// A text while it is read.
 struct FastPath<'t, 'n, H> {
-    normal: &'n CanonicalOptions<'n, H>,
-    /// Bytes that may still be added to the text, and those added to a sample.
+    options: &'n CanonicalOptions<'n, H>,
+    /// Bytes that may still be added to the text, and bytes added to each
+    /// sample.
     left: usize,
     added: usize,
-    families: Vec<Family<'t>>,
-    /// Filled where names of families do not come in order.
+    families: Vec<PendingFamily<'t>>,
+    /// Filled once a family's name does not follow the one before in order.
     by_name: HashMap<&'t str, usize>,
     is_sorted: bool,
     /// The family that was named last.
     current: usize,
-    /// The family of the sample before.
+    /// The family of the previous sample.
     sampled: Option<usize>,
     labels: LabelCache<'t>,
     out: String,
-    /// A series without its empty labels.
+    /// Buffer for a series without its empty labels.
     full: String,
-    seen: Seen,
-    /// From 1.
+    seen: SeriesSet,
+    /// Line number, from 1.
     line: usize,
 }
 
-/// A name, and whether it is known to be that of the current family.
-struct Named<'t> {
+/// A name, and whether it is known to be the current family's.
+struct NameMatch<'t> {
     name: &'t str,
     is_current: bool,
 }
 
-struct Family<'t> {
+struct PendingFamily<'t> {
     name: &'t str,
     kind: Option<Kind>,
     help: &'t str,
-    /// Of its first sample.
+    /// The line of its first sample.
     line: usize,
     text: (usize, usize),
     series: (usize, usize),
@@ -105,7 +105,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         if line.starts_with('#') {
             return self.head(line, labels);
         }
-        let longest = self.normal.limits.label_value;
+        let longest = self.options.limits.label_value;
         let Some(named) = self.name(line).filter(|it| it.name.len() <= longest) else {
             return self.other_line(line, labels);
         };
@@ -113,10 +113,10 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let Some(read) = self.labels.read(&line[name.len()..], longest) else {
             return self.other_line(line, labels);
         };
-        let (family, part) = self.family_of(named)?;
+        let (family, role) = self.family_of(named)?;
         let kind = self.enter(family)?;
-        if parts_label(kind).is_some()
-            && misfit(kind, part, self.labels.part(kind), read.value).is_some()
+        if component_label(kind).is_some()
+            && misfit(kind, role, self.labels.component(kind), read.value).is_some()
         {
             return None;
         }
@@ -124,39 +124,38 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         self.out.push_str(name);
         self.labels.write(&mut self.out, &read);
         let series = self.labels.series(&self.out, start, &mut self.full);
-        let hash = hash_series(self.normal.hash, series, true);
+        let hash = hash_series(self.options.hash, series, true);
         self.leave(family, hash, read.value_text, None)
     }
 
-    /// The name that a text begins with: most often that of the family that was
-    /// named last.
-    fn name(&self, text: &'t str) -> Option<Named<'t>> {
+    /// The name that a text begins with: in most cases the current family's.
+    fn name(&self, text: &'t str) -> Option<NameMatch<'t>> {
         if let Some(current) = self.families.get(self.current) {
             let name = current.name;
             let after = text.as_bytes().get(name.len());
             if matches!(after, Some(b'{' | b' ')) && text.starts_with(name) {
-                return Some(Named {
+                return Some(NameMatch {
                     name: &text[..name.len()],
                     is_current: true,
                 });
             }
         }
-        Some(Named {
+        Some(NameMatch {
             name: bare_name(text)?,
             is_current: false,
         })
     }
 
-    /// A line that is not like the one before.
+    /// Reads a line that the label cache does not match.
     fn other_line(&mut self, line: &'t str, labels: &mut Labels<'t>) -> Option<()> {
-        let normal = self.normal;
+        let options = self.options;
         let sample = match Parser::new(line, InputFormat::Text).next(labels) {
             Ok(None) => return Some(()),
             Ok(Some(ParsedLine::Sample(sample))) => sample,
             Ok(Some(_)) | Err(_) => return None,
         };
-        normal.limits.hold(&sample, labels).ok()?;
-        // A name in quotes stands among the labels.
+        options.limits.check(&sample, labels).ok()?;
+        // A quoted name is among the labels.
         let at = offset(line, sample.name);
         let before = &line[..at];
         if !before.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
@@ -164,14 +163,14 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         {
             return None;
         }
-        let (family, part) = self.family(sample.name)?;
+        let (family, role) = self.family(sample.name)?;
         let kind = self.enter(family)?;
-        if let Some((label, _)) = parts_label(kind)
-            && misfit(kind, part, labels.value(label), sample.value).is_some()
+        if let Some((label, _)) = component_label(kind)
+            && misfit(kind, role, labels.value(label), sample.value).is_some()
         {
             return None;
         }
-        let timestamp = match normal.timestamps {
+        let timestamp = match options.timestamps {
             TimestampPolicy::Keep => sample.timestamp,
             TimestampPolicy::Strip => None,
             TimestampPolicy::Refuse if sample.timestamp.is_some() => return None,
@@ -180,8 +179,8 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let rest = &line[at + sample.name.len()..];
         self.labels.begin(rest, &sample, labels);
         labels.sort();
-        let mut shown = Vec::with_capacity(labels.len() + normal.added.len());
-        put_on(&mut shown, labels, normal.added);
+        let mut shown = Vec::with_capacity(labels.len() + options.added.len());
+        merge_added(&mut shown, labels, options.added);
         if !shown.iter().all(|(name, _)| is_plain_label(name)) {
             return None;
         }
@@ -191,11 +190,11 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             (&mut self.out, &mut self.full),
             (sample.name, &shown),
             plain,
-            normal.hash,
+            options.hash,
         );
         let labels_at = start + sample.name.len();
         self.labels
-            .finish(&shown, normal.added, (&self.out, labels_at));
+            .finish(&shown, options.added, (&self.out, labels_at));
         let milliseconds = timestamp.map(|timestamp| timestamp.milliseconds);
         self.leave(family, hash, sample.value_text, milliseconds)
     }
@@ -229,7 +228,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         Some(())
     }
 
-    /// A head with one blank where blanks are due, and without escapes.
+    /// Reads a metadata line with single blanks and without escapes.
     fn plain_head(&self, line: &'t str) -> Option<ParsedLine<'t>> {
         let rest = line.strip_prefix("# ")?;
         let (word, rest) = rest.split_at_checked("HELP ".len())?;
@@ -246,40 +245,43 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         }
     }
 
-    /// The family of that name, or the one it is a part of. It is the current
-    /// one from then on.
-    fn family(&mut self, name: &'t str) -> Option<(usize, Part)> {
+    /// The family of that name, or the family that the name is a component of.
+    /// It becomes the current one.
+    fn family(&mut self, name: &'t str) -> Option<(usize, SampleRole)> {
         let current = self.families.get(self.current);
         let is_current = current.is_some_and(|current| current.name == name);
-        self.family_of(Named { name, is_current })
+        self.family_of(NameMatch { name, is_current })
     }
 
-    /// Like [`FastPath::family`]. `None` where it is one family too many.
-    fn family_of(&mut self, Named { name, is_current }: Named<'t>) -> Option<(usize, Part)> {
+    /// Like [`FastPath::family`]. `None` if it is one family too many.
+    fn family_of(
+        &mut self,
+        NameMatch { name, is_current }: NameMatch<'t>,
+    ) -> Option<(usize, SampleRole)> {
         if is_current {
-            return Some((self.current, Part::Value));
+            return Some((self.current, SampleRole::Value));
         }
         let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
         let known = (!comes_last).then(|| self.named(name)).flatten();
-        let (family, part) = match known {
-            Some(family) => (family, Part::Value),
+        let (family, role) = match known {
+            Some(family) => (family, SampleRole::Value),
             None => match self.whole(name) {
                 Some(whole) => whole,
                 None => self.add(name, comes_last)?,
             },
         };
         self.current = family;
-        Some((family, part))
+        Some((family, role))
     }
 
-    /// The family that has parts of that name.
-    fn whole(&self, name: &str) -> Option<(usize, Part)> {
+    /// The family that the name is a component of.
+    fn whole(&self, name: &str) -> Option<(usize, SampleRole)> {
         let suffixes = ["_bucket", "_count", "_sum"].into_iter();
         let mut cut = suffixes.filter_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)));
         let (base, suffix) = cut.next()?;
         let family = self.named(base)?;
         let kind = self.families[family].kind?;
-        Some((family, part(InputFormat::Text, kind, suffix)?))
+        Some((family, role_of(InputFormat::Text, kind, suffix)?))
     }
 
     /// The family of exactly that name.
@@ -292,9 +294,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         }
     }
 
-    fn add(&mut self, name: &'t str, comes_last: bool) -> Option<(usize, Part)> {
+    fn add(&mut self, name: &'t str, comes_last: bool) -> Option<(usize, SampleRole)> {
         let family = self.families.len();
-        (family < self.normal.limits.families).then_some(())?;
+        (family < self.options.limits.families).then_some(())?;
         if self.is_sorted && !comes_last {
             self.is_sorted = false;
             let names = self.families.iter().map(|family| family.name);
@@ -303,7 +305,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         if !self.is_sorted {
             self.by_name.insert(name, family);
         }
-        self.families.push(Family {
+        self.families.push(PendingFamily {
             name,
             kind: None,
             help: "",
@@ -311,11 +313,11 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             text: (0, 0),
             series: (0, 0),
         });
-        Some((family, Part::Value))
+        Some((family, SampleRole::Value))
     }
 
-    /// A sample of that family is about to be written. `None` where others
-    /// stood between its samples.
+    /// Begins a sample of a family. `None` if samples of other families came
+    /// between those of this one.
     fn enter(&mut self, family: usize) -> Option<Kind> {
         let it = &mut self.families[family];
         if self.sampled != Some(family) {
@@ -328,11 +330,11 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             it.series = (self.seen.hashes.len(), self.seen.hashes.len());
         }
         self.left = self.left.checked_sub(self.added)?;
-        (self.seen.hashes.len() < self.normal.limits.samples).then_some(())?;
+        (self.seen.hashes.len() < self.options.limits.samples).then_some(())?;
         Some(*it.kind.get_or_insert(Kind::Untyped))
     }
 
-    /// Writes the rest of a sample.
+    /// Writes the rest of a sample's line.
     fn leave(&mut self, family: usize, hash: u64, value: &str, time: Option<i64>) -> Option<()> {
         self.out.push(' ');
         self.out.push_str(value);
@@ -349,7 +351,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     }
 
     fn finish(self) -> Vec<FamilyText> {
-        let samples = Written::new(self.out);
+        let samples = SampleText::new(self.out);
         let hashes = &self.seen.hashes;
         let mut families = Vec::with_capacity(self.families.len() + MORE_FAMILIES);
         let with_samples = self.families.iter().filter(|family| family.line > 0);
@@ -367,28 +369,29 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     }
 }
 
-/// What is put beside the families of a text afterwards: the times of a push.
+/// Room for the families that are added to a pushed text later: the times of
+/// the push.
 const MORE_FAMILIES: usize = 2;
 
-/// Hashes of series, to see whether one is there twice.
-struct Seen {
+/// A set of series hashes, which finds repeated series.
+struct SeriesSet {
     /// In the order of the samples.
     hashes: Vec<u64>,
-    /// The same by their lower bits, open-addressed; 0 where there is none. A
-    /// power of two of them.
+    /// An open-addressed table of the hashes; 0 is a free slot. The length is a
+    /// power of two.
     slots: Vec<u64>,
 }
 
-impl Seen {
+impl SeriesSet {
     fn new(expected: usize) -> Self {
         let slots = (2 * expected).next_power_of_two().clamp(16, MOST_AT_FIRST);
-        Seen {
+        SeriesSet {
             hashes: Vec::with_capacity(slots / 2),
             slots: vec![0; slots],
         }
     }
 
-    /// `None` where it is there already, or cannot be held.
+    /// Adds a hash. `None` if the set has it or cannot hold it.
     fn add(&mut self, hash: u64) -> Option<()> {
         self.hashes.push(hash);
         if self.hashes.len() * 2 > self.slots.len() {
@@ -403,7 +406,7 @@ impl Seen {
     }
 }
 
-/// Slots that are made before it is known how many are needed.
+/// Slots that are allocated at most before the number of series is known.
 const MOST_AT_FIRST: usize = 1 << 14;
 
 fn put(slots: &mut [u64], hash: u64) -> Option<()> {

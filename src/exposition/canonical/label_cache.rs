@@ -1,40 +1,40 @@
-//! The labels of the line before, as a template for those of the next one.
+//! The labels of the previous line, reused for the next one.
 //!
-//! Lines of one text are mostly alike: the same labels, most of them with the
-//! same values. What two lines have in common was looked at in the first of
-//! them, so of the second only the values are read that differ.
+//! Most lines of one text have the same labels, and most labels the same
+//! values. The cache compares a line with the one before and parses only the
+//! values that differ.
 
 use std::borrow::Cow;
 
-use crate::exposition::families::parts_label;
+use crate::exposition::families::component_label;
 use crate::exposition::parse::{self, offset};
 use crate::exposition::{AddedLabel, Kind, LabelConflict, Labels, Sample};
 
-/// How the labels of a line are written, by the sender and in normal text.
+/// How the labels of a line are written by the sender and in canonical text.
 ///
-/// The labels of a line are what stands between its name and the blanks before
-/// its value, braces included. Places in them are counted from their beginning,
-/// so the name may be another one.
+/// The labels of a line are everything between its name and the blanks before
+/// its value, with the braces. Positions are counted from their beginning, so
+/// the name may change from line to line.
 #[derive(Debug, Default)]
 pub(super) struct LabelCache<'t> {
-    /// Whether there is one.
-    is_made: bool,
-    /// The labels of the line before, as sent.
+    /// Whether the cache holds the labels of a line.
+    is_filled: bool,
+    /// The labels of the previous line, as sent.
     sent: &'t str,
-    /// Names, in the order in which they were sent.
+    /// Label names, in the order of the sender.
     names: Vec<&'t str>,
-    /// Where their values are in `sent`.
+    /// Positions of the values in `sent`.
     values: Vec<Span>,
-    /// What stands before each of the values in normal text, and after the
-    /// last one.
+    /// The canonical text before each value, and after the last one, as
+    /// positions in `pieces_text`.
     pieces: Vec<Span>,
     pieces_text: String,
-    /// The values in normal text, in its order.
-    slots: Vec<Slot>,
-    /// The labels of the line before, in the text that is being written.
+    /// The values in the order of canonical text.
+    slots: Vec<ValuePlace>,
+    /// The previous line's labels in the output.
     written: Span,
-    /// What is no label to a reader, since it has no value.
-    empty: Option<Empty>,
+    /// An added label that has no value and so is none to a reader.
+    empty: Option<EmptyLabel>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -50,38 +50,39 @@ impl Span {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// The value's place among `values`.
+struct ValuePlace {
+    /// Index of the value in `values`.
     value: usize,
-    /// Where it is in the labels as they were written last.
+    /// Position of the value in the labels written last.
     at: usize,
 }
 
 /// An added label without a value.
 #[derive(Debug, Clone, Copy)]
-struct Empty {
-    /// The piece that it is in.
+struct EmptyLabel {
+    /// Index of the piece that has the label.
     piece: usize,
-    /// How far before the end of that piece it begins.
+    /// Bytes from the label's beginning to the end of that piece.
     back: usize,
     len: usize,
 }
 
-/// What one line has, beside its name.
+/// What is read of one line after its name.
 #[derive(Debug)]
-pub(super) struct Read<'t> {
+pub(super) struct CachedLine<'t> {
     pub value: f64,
     pub value_text: &'t str,
-    /// From this value in normal text on, they are others than before.
+    /// Index of the first value in canonical order that may differ from the
+    /// previous line.
     changed: usize,
 }
 
 impl<'t> LabelCache<'t> {
-    /// Reads what follows a name. `None` where the line is of another form, or
-    /// has a time, or something is wrong with it; then the next template has to
-    /// be made of that line.
-    pub(super) fn read(&mut self, rest: &'t str, longest: usize) -> Option<Read<'t>> {
-        if !self.is_made {
+    /// Reads what follows a name. `None` if the cache does not match the line,
+    /// or the line has a timestamp or a mistake; the cache is then filled anew
+    /// from that line.
+    pub(super) fn read(&mut self, rest: &'t str, longest: usize) -> Option<CachedLine<'t>> {
+        if !self.is_filled {
             return None;
         }
         let bytes = rest.as_bytes();
@@ -89,7 +90,7 @@ impl<'t> LabelCache<'t> {
         let mut at = self.sent.len();
         let mut changed = self.slots.len();
         if same < at {
-            // The first value whose end is not the same.
+            // The first value whose end differs.
             let first = self.values.iter().position(|value| value.end >= same)?;
             at = self.values[first].start;
             if same < at {
@@ -101,7 +102,7 @@ impl<'t> LabelCache<'t> {
             let mut before = self.values[first].end;
             for place in first..self.values.len() {
                 let end = parse::quote_or_backslash(bytes, at);
-                // An empty value is no label, and an escape is to be looked at.
+                // An empty value is no label, and escapes need the full parser.
                 if bytes.get(end) != Some(&b'"') || end == at || end - at > longest {
                     return None;
                 }
@@ -123,15 +124,15 @@ impl<'t> LabelCache<'t> {
         }
         let value_text = &rest[at..];
         let value = parse::float(value_text)?;
-        Some(Read {
+        Some(CachedLine {
             value,
             value_text,
             changed,
         })
     }
 
-    /// Writes the labels that were read, in normal text.
-    pub(super) fn write(&mut self, out: &mut String, read: &Read<'_>) {
+    /// Writes the labels that were read, in canonical form.
+    pub(super) fn write(&mut self, out: &mut String, read: &CachedLine<'_>) {
         let start = out.len();
         let kept = self
             .slots
@@ -150,9 +151,8 @@ impl<'t> LabelCache<'t> {
         };
     }
 
-    /// The series that was written last, its name from `start` on, as readers
-    /// know it: without the label that has no value. `full` is there to write
-    /// it in.
+    /// The identity of the series written last, whose name is at `start`:
+    /// without the label that has no value. `full` is a buffer.
     pub(super) fn series<'s>(&self, out: &'s str, start: usize, full: &'s mut String) -> &'s str {
         let Some(empty) = self.empty else {
             return &out[start..];
@@ -166,18 +166,19 @@ impl<'t> LabelCache<'t> {
         full
     }
 
-    /// What is written in the label that tells parts of such a family apart.
-    pub(super) fn part(&self, kind: Kind) -> Option<&'t str> {
-        let (label, _) = parts_label(kind)?;
+    /// The value of the label that tells the components of a family of this
+    /// kind apart.
+    pub(super) fn component(&self, kind: Kind) -> Option<&'t str> {
+        let (label, _) = component_label(kind)?;
         let place = self.names.iter().position(|name| *name == label)?;
         Some(self.values[place].of(self.sent))
     }
 
-    /// Makes the template of a sample whose labels are in the order in which
-    /// they were sent, `rest` being what follows the name. It is not ready
+    /// Begins to fill the cache from a sample whose labels are in the order of
+    /// the sender. `rest` is the line after the name. The cache is not usable
     /// before [`LabelCache::finish`].
     pub(super) fn begin(&mut self, rest: &'t str, sample: &Sample<'t>, labels: &Labels<'t>) {
-        self.is_made = false;
+        self.is_filled = false;
         let end = offset(rest, sample.value_text);
         self.sent = rest[..end].trim_end_matches([' ', '\t']);
         self.names.clear();
@@ -190,11 +191,11 @@ impl<'t> LabelCache<'t> {
         }
     }
 
-    /// Goes on with the same labels and those that are `added`, as they are
-    /// shown, in order; `start` is where they were written in `out`.
+    /// Finishes filling the cache. `shown` are the sample's and the `added`
+    /// labels in canonical order; `start` is their position in `out`.
     ///
-    /// There is no template where labels were renamed or have no value, nor
-    /// where several of those that are added have none.
+    /// The cache stays unusable if labels were renamed, if one of the sample's
+    /// has no value, or if several of the added ones have none.
     pub(super) fn finish(
         &mut self,
         shown: &[(Cow<'_, str>, &str)],
@@ -205,9 +206,9 @@ impl<'t> LabelCache<'t> {
             start,
             end: out.len(),
         };
-        self.is_made = self.cut(shown, added).is_some();
+        self.is_filled = self.cut(shown, added).is_some();
         debug_assert!(
-            !self.is_made || {
+            !self.is_filled || {
                 let mut again = String::new();
                 let mut pieces = self.pieces.iter().map(|piece| piece.of(&self.pieces_text));
                 again.extend(pieces.next());
@@ -221,16 +222,16 @@ impl<'t> LabelCache<'t> {
         );
     }
 
-    /// Cuts the labels that are shown into values and what stands between.
+    /// Cuts the labels into values and the text between them.
     fn cut(&mut self, shown: &[(Cow<'_, str>, &str)], added: &[AddedLabel<'_>]) -> Option<()> {
-        let clash = |clash, name: &str| {
+        let conflict = |conflict, name: &str| {
             let mut added = added.iter();
-            added.any(|added| added.clash == clash && added.name == name)
+            added.any(|added| added.conflict == conflict && added.name == name)
         };
         if self
             .names
             .iter()
-            .any(|name| clash(LabelConflict::Rename, name))
+            .any(|name| conflict(LabelConflict::Rename, name))
         {
             return None;
         }
@@ -241,7 +242,7 @@ impl<'t> LabelCache<'t> {
         self.empty = None;
         let mut start = 0;
         let mut values = 0;
-        // Where the label without a value begins.
+        // Position of the label without a value.
         let mut empty_at = 0;
         for (place, (name, value)) in shown.iter().enumerate() {
             let first = place == 0;
@@ -250,11 +251,11 @@ impl<'t> LabelCache<'t> {
             text.push_str(name);
             text.push_str("=\"");
             let sent = self.names.iter().position(|sent| sent == name);
-            if let Some(sent) = sent.filter(|_| !clash(LabelConflict::Override, name)) {
+            if let Some(sent) = sent.filter(|_| !conflict(LabelConflict::Override, name)) {
                 if value.is_empty() {
                     return None;
                 }
-                self.slots.push(Slot {
+                self.slots.push(ValuePlace {
                     value: sent,
                     at: text.len() + values,
                 });
@@ -276,7 +277,7 @@ impl<'t> LabelCache<'t> {
                 let alone = shown.len() == 1;
                 // With the comma on one of its sides, or with both braces.
                 empty_at = label_at + usize::from(first && !alone);
-                self.empty = Some(Empty {
+                self.empty = Some(EmptyLabel {
                     piece: self.slots.len(),
                     back: 0,
                     len: text.len() - label_at + usize::from(alone),
@@ -297,7 +298,7 @@ impl<'t> LabelCache<'t> {
     }
 }
 
-/// How many bytes two texts have in common at their beginning.
+/// Length of the common prefix of two byte strings.
 fn common(a: &[u8], b: &[u8]) -> usize {
     let mut at = 0;
     while let (Some(x), Some(y)) = (

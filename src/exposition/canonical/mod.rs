@@ -1,9 +1,9 @@
-//! One sender's text in normal form: parsed, each family once, labels sorted,
-//! in text format 0.0.4, ready to stand among the families of others.
+//! The canonical form of a text: parsed, each family once, labels sorted, in
+//! text format 0.0.4, ready to be merged with the families of other producers.
 //!
-//! Here is the way for every text, over its [`Families`]. `fast_path` takes a short
-//! cut through those that are written as nearly all are, with what `label_cache`
-//! knows of the line before.
+//! This file handles every text, by way of its [`Families`]. `fast_path`
+//! handles most texts in one pass, with the labels of the previous line from
+//! `label_cache`.
 
 mod fast_path;
 mod label_cache;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::times::Point;
-use super::added::{AddedLabel, put_on};
+use super::added::{AddedLabel, merge_added};
 use super::escaping::shared_label;
 use super::parse::{LineError, ParseProblem, bare_label, bare_name, offset};
 use super::series::{SeriesHashes, hash_series};
@@ -28,26 +28,32 @@ use super::{
     TextLimits,
 };
 
-/// How a text is brought into normal form.
+/// How a text is brought into canonical form.
 #[derive(Debug)]
 pub struct CanonicalOptions<'a, H> {
+    /// Limits on the text.
     pub limits: TextLimits,
-    /// Labels put on every sample.
+    /// Labels that are added to every sample.
     pub added: &'a [AddedLabel<'a>],
+    /// What happens to timestamps.
     pub timestamps: TimestampPolicy,
-    /// Hashes series, so that they can be found again.
+    /// Hasher for series identity, shared by all producers of a store.
     pub hash: &'a H,
 }
 
-/// What becomes of a sample's timestamp.
+/// What happens to the timestamps of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampPolicy {
+    /// Keep timestamps.
     Keep,
+    /// Remove timestamps; of a series at several times, keep the latest point.
     Strip,
+    /// Reject a text that has timestamps.
     Refuse,
 }
 
-/// The format of a text: OpenMetrics says so itself, in its last line.
+/// The format of a text whose sender does not declare it: OpenMetrics ends in
+/// `# EOF`.
 pub fn detect_format(text: &str) -> InputFormat {
     let last = text.trim_end_matches('\n').rsplit('\n').next();
     if last == Some("# EOF") {
@@ -57,44 +63,52 @@ pub fn detect_format(text: &str) -> InputFormat {
     }
 }
 
-/// Reads a text and returns its families.
+/// Parses a text of a detected format and returns its families.
 ///
-/// What OpenMetrics has and text has not is shown as nearly as can be: info
-/// and state sets as gauges, gauge histograms as untyped families, times in
-/// milliseconds. What they are in OpenMetrics is kept beside it, units too.
-/// Exemplars and `_created` are left out: the one cannot be shown, and the
-/// other would be a series of its own.
+/// What text 0.0.4 lacks is shown as nearly as possible: info and state sets as
+/// gauges, gauge histograms as untyped families, times in milliseconds. The
+/// OpenMetrics kind and the unit are kept beside it. Exemplars and `_created`
+/// are left out: the former cannot be shown, and the latter would be a series
+/// of its own.
+///
+/// # Errors
+///
+/// The first mistake in the text, or the limit that it exceeds.
 pub fn canonicalize<H: BuildHasher>(
     text: &str,
-    normal: &CanonicalOptions<'_, H>,
+    options: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    canonicalize_as(text, detect_format(text), normal)
+    canonicalize_as(text, detect_format(text), options)
 }
 
-/// The same for a text whose format is told.
+/// Like [`canonicalize`], with an explicit format.
+///
+/// # Errors
+///
+/// As for [`canonicalize`].
 pub fn canonicalize_as<H: BuildHasher>(
     text: &str,
     format: InputFormat,
-    normal: &CanonicalOptions<'_, H>,
+    options: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    let short = (format == InputFormat::Text).then(|| fast_path::read(text, normal));
+    let short = (format == InputFormat::Text).then(|| fast_path::read(text, options));
     match short.flatten() {
         Some(families) => Ok(families),
-        None => by_families(text, format, normal),
+        None => general_path(text, format, options),
     }
 }
 
-/// The same for any text, in two passes.
-fn by_families<H: BuildHasher>(
+/// Like [`canonicalize_as`], in two passes, for any text.
+fn general_path<H: BuildHasher>(
     text: &str,
     format: InputFormat,
-    normal: &CanonicalOptions<'_, H>,
+    options: &CanonicalOptions<'_, H>,
 ) -> Result<Vec<FamilyText>, ParseError> {
-    let families = Families::parse_with(text, format, &normal.limits, normal.hash)?;
-    let added: usize = normal.added.iter().map(AddedLabel::len).sum();
+    let families = Families::parse_with(text, format, &options.limits, options.hash)?;
+    let added: usize = options.added.iter().map(AddedLabel::len).sum();
     let bytes = added.saturating_mul(families.samples());
     let bytes = bytes.saturating_add(text.len());
-    let allowed = normal.limits.text;
+    let allowed = options.limits.text;
     if bytes > allowed {
         return Err(ParseError {
             line: 1,
@@ -108,14 +122,14 @@ fn by_families<H: BuildHasher>(
         names: HashSet::new(),
     };
     for family in families.iter() {
-        write_family(&mut out, &family, format, normal)?;
+        write_family(&mut out, &family, format, options)?;
     }
     Ok(out.finish())
 }
 
-/// A family of one sample that has no labels but those that are `added`, as
-/// [`canonicalize`] would come to it. `help` is escaped. `None` where the labels
-/// cannot stand beside one another.
+/// A family of one sample whose labels are the `added` ones. It equals what
+/// [`canonicalize`] makes of the same sample as text. `help` is escaped. `None`
+/// if two of the labels have the same name under some escaping scheme.
 pub fn single<H: BuildHasher>(
     (name, kind, help): (&str, Kind, &str),
     added: &[AddedLabel<'_>],
@@ -123,7 +137,7 @@ pub fn single<H: BuildHasher>(
     hash: &H,
 ) -> Option<FamilyText> {
     let mut shown = Vec::with_capacity(added.len());
-    put_on(&mut shown, &Labels::new(), added);
+    merge_added(&mut shown, &Labels::new(), added);
     let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
     if !plain_labels && shared_label(&names_of(&shown)).is_some() {
         return None;
@@ -144,12 +158,12 @@ pub fn single<H: BuildHasher>(
     })
 }
 
-/// Families being written.
+/// Families while they are written.
 struct Drafts<'t> {
     /// The samples of families that are written one after the other.
     text: String,
     drafts: Vec<Draft<'t>>,
-    /// Names in text of what OpenMetrics holds apart.
+    /// Names in text of families that are apart in OpenMetrics.
     names: HashSet<&'t str>,
 }
 
@@ -158,61 +172,61 @@ struct Draft<'t> {
     kind: Kind,
     help: Option<String>,
     line: usize,
-    lines: Lines,
+    lines: DraftLines,
     series: SeriesHashes,
     open: Option<Box<OpenMetricsHead>>,
 }
 
-/// Where the samples of a family are.
-enum Lines {
-    /// In the text of all families.
+/// Where the samples of a draft are.
+enum DraftLines {
+    /// A range of the text of all drafts.
     Shared(Range<usize>),
-    /// Apart, since samples of several families came in turns.
+    /// A text of its own, since samples of several families alternate.
     Own(String),
 }
 
 /// Families of a text up to this size share one allocation, ...
 const LONGEST_SHARED: usize = 64 * 1024;
 
-/// ... where each is no longer than this, for then the store copies what it
-/// keeps, or is nearly all of it. Any other would hold on to too much if it
-/// stayed longer than the rest.
+/// ... if each is at most this long, since the store copies what it keeps of
+/// them, or is most of the text. A larger one would keep too much memory alive
+/// if it outlived the others.
 const LONGEST_PART: usize = 1024;
 
 /// The samples of all families of a text.
-enum Written {
+enum SampleText {
     Shared(Bytes),
     Long(String),
 }
 
-impl Written {
+impl SampleText {
     fn new(mut text: String) -> Self {
         if text.len() > LONGEST_SHARED {
-            return Written::Long(text);
+            return SampleText::Long(text);
         }
         text.shrink_to_fit();
-        Written::Shared(Bytes::from(text))
+        SampleText::Shared(Bytes::from(text))
     }
 
     fn lines(&self, range: Range<usize>) -> Text {
         match self {
-            Written::Shared(text)
+            SampleText::Shared(text)
                 if range.len() <= LONGEST_PART || 2 * range.len() >= text.len() =>
             {
                 Text::of_lines(text.slice(range))
             }
-            Written::Shared(text) => Text::of_lines(Bytes::copy_from_slice(&text[range])),
-            Written::Long(text) => Text::new(&text[range]),
+            SampleText::Shared(text) => Text::of_lines(Bytes::copy_from_slice(&text[range])),
+            SampleText::Long(text) => Text::new(&text[range]),
         }
     }
 }
 
 impl Drafts<'_> {
     fn finish(self) -> Vec<FamilyText> {
-        let written = Written::new(self.text);
+        let written = SampleText::new(self.text);
         let samples = |lines| match lines {
-            Lines::Own(lines) => Text::new(&lines),
-            Lines::Shared(range) => written.lines(range),
+            DraftLines::Own(lines) => Text::new(&lines),
+            DraftLines::Shared(range) => written.lines(range),
         };
         let drafts = self.drafts.into_iter();
         drafts
@@ -234,13 +248,13 @@ fn write_family<'t, H: BuildHasher>(
     out: &mut Drafts<'t>,
     family: &FamilyView<'_, 't>,
     format: InputFormat,
-    normal: &CanonicalOptions<'_, H>,
+    options: &CanonicalOptions<'_, H>,
 ) -> Result<(), ParseError> {
     let first_of_family = out.drafts.len();
     let mut labels = Labels::new();
     let mut shown = Vec::new();
     let mut full = String::new();
-    // Of each of its drafts.
+    // The points of each draft of the family.
     let mut points: Vec<Vec<Point>> = Vec::new();
     let mut samples = family.samples();
     while let Some(sample) = samples.next(&mut labels) {
@@ -251,7 +265,8 @@ fn write_family<'t, H: BuildHasher>(
         let place = match drafts.iter().position(|draft| draft.name == name) {
             Some(place) => first_of_family + place,
             None => {
-                // What OpenMetrics holds apart may have one name in text.
+                // Families that are apart in OpenMetrics can have the same name
+                // in text.
                 if format == InputFormat::OpenMetrics && !out.names.insert(name) {
                     let family = name.to_owned();
                     return Err(ParseError {
@@ -267,8 +282,8 @@ fn write_family<'t, H: BuildHasher>(
                     help: family.help().map(|help| help_in_text(help, format)),
                     line: samples.line(),
                     lines: match format {
-                        InputFormat::Text => Lines::Shared(end..end),
-                        InputFormat::OpenMetrics => Lines::Own(String::new()),
+                        InputFormat::Text => DraftLines::Shared(end..end),
+                        InputFormat::OpenMetrics => DraftLines::Own(String::new()),
                     },
                     series: SeriesHashes::default(),
                     open,
@@ -283,12 +298,12 @@ fn write_family<'t, H: BuildHasher>(
             reason,
         };
         labels.sort();
-        put_on(&mut shown, &labels, normal.added);
+        merge_added(&mut shown, &labels, options.added);
         let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
         if !plain_labels && let Some(name) = shared_label(&names_of(&shown)) {
             return Err(fault(ParseProblem::DuplicateLabel { name }));
         }
-        let timestamp = match normal.timestamps {
+        let timestamp = match options.timestamps {
             TimestampPolicy::Keep => sample.timestamp,
             TimestampPolicy::Strip => None,
             TimestampPolicy::Refuse => {
@@ -307,12 +322,12 @@ fn write_family<'t, H: BuildHasher>(
         }
         let draft = &mut out.drafts[place];
         let lines = match &mut draft.lines {
-            Lines::Shared(_) => &mut out.text,
-            Lines::Own(lines) => lines,
+            DraftLines::Shared(_) => &mut out.text,
+            DraftLines::Own(lines) => lines,
         };
         let plain = plain_labels && is_plain_name(sample.name);
         let series = (sample.name, &*shown);
-        let hash = write_hashed((lines, &mut full), series, plain, normal.hash);
+        let hash = write_hashed((lines, &mut full), series, plain, options.hash);
         points[place - first_of_family].push(Point {
             hash,
             time: sample.timestamp.map(|timestamp| timestamp.milliseconds),
@@ -325,21 +340,21 @@ fn write_family<'t, H: BuildHasher>(
             lines.push_str(&timestamp.milliseconds.to_string());
         }
         lines.push('\n');
-        if let Lines::Shared(range) = &mut draft.lines {
+        if let DraftLines::Shared(range) = &mut draft.lines {
             range.end = out.text.len();
         }
     }
-    let newest = normal.timestamps == TimestampPolicy::Strip;
+    let newest = options.timestamps == TimestampPolicy::Strip;
     for (draft, points) in out.drafts[first_of_family..].iter_mut().zip(points) {
         let lines = match &draft.lines {
-            Lines::Shared(range) => &out.text[range.clone()],
-            Lines::Own(lines) => lines,
+            DraftLines::Shared(range) => &out.text[range.clone()],
+            DraftLines::Own(lines) => lines,
         };
-        let ordered = times::order(lines, &points, newest).map_err(|twice| ParseError {
-            line: twice.line,
+        let ordered = times::order(lines, &points, newest).map_err(|conflict| ParseError {
+            line: conflict.line,
             column: 1,
             reason: ParseProblem::DuplicateSeries {
-                first_line: twice.first,
+                first_line: conflict.first,
             },
         })?;
         let Some((lines, hashes)) = ordered else {
@@ -349,20 +364,20 @@ fn write_family<'t, H: BuildHasher>(
         };
         draft.series = hashes.into();
         match &mut draft.lines {
-            // It is the last of them.
-            Lines::Shared(range) => {
+            // This is the last draft in the text.
+            DraftLines::Shared(range) => {
                 out.text.truncate(range.start);
                 out.text.push_str(&lines);
                 range.end = out.text.len();
             }
-            Lines::Own(own) => *own = lines,
+            DraftLines::Own(own) => *own = lines,
         }
     }
     Ok(())
 }
 
-/// Writes a series, and returns what it is known by. `full` is there to write
-/// in what differs. `plain` says that no name needs quotes.
+/// Writes a series and returns the hash of its identity. `full` is a buffer.
+/// `plain` tells that no name needs quotes.
 fn write_hashed<H: BuildHasher>(
     (out, full): (&mut String, &mut String),
     (name, labels): (&str, &[(Cow<'_, str>, &str)]),
@@ -373,7 +388,7 @@ fn write_hashed<H: BuildHasher>(
     let pairs = || labels.iter().map(|(name, value)| (&**name, *value));
     write_sample_start(out, name, pairs());
     let mut series = &out[start..];
-    // To a reader, a label without a value is none.
+    // Readers treat a label without a value as absent.
     if labels.iter().any(|(_, value)| value.is_empty()) {
         full.clear();
         let pairs = pairs().filter(|(_, value)| !value.is_empty());
@@ -387,8 +402,8 @@ fn names_of<'l>(labels: &'l [(Cow<'_, str>, &str)]) -> impl Iterator<Item = &'l 
     labels.iter().map(|(name, _)| &**name)
 }
 
-/// The family that a sample is of in text, what that is, and what OpenMetrics
-/// says of it; `None` for a sample that is not shown.
+/// The family of a sample in text, its kind, and its metadata in OpenMetrics;
+/// `None` for a sample that is not shown.
 fn in_text<'n>(
     family: &FamilyView<'_, 'n>,
     sample: &'n str,
@@ -407,7 +422,7 @@ fn in_text<'n>(
     Some(match (family.kind(), suffix) {
         (Kind::Counter | Kind::Histogram | Kind::Summary, Some("_created")) => return None,
         (Kind::Counter, _) => (sample, Kind::Counter, open(None, unit)),
-        // These have no unit.
+        // Infos have no unit.
         (Kind::Info, Some("_info")) => (sample, Kind::Gauge, open(Some(Kind::Info), None)),
         (Kind::Info, _) => (sample, Kind::Gauge, None),
         (Kind::StateSet, _) => (family.name(), Kind::Gauge, open(Some(Kind::StateSet), None)),
@@ -415,7 +430,7 @@ fn in_text<'n>(
     })
 }
 
-/// A help as text has it: OpenMetrics escapes quotes as well.
+/// A help as escaped in text 0.0.4; OpenMetrics escapes quotes too.
 fn help_in_text(help: &str, format: InputFormat) -> String {
     match format {
         InputFormat::Text => help.to_owned(),
@@ -426,8 +441,8 @@ fn help_in_text(help: &str, format: InputFormat) -> String {
     }
 }
 
-/// Writes `name{a="b"}`, or `{"name",a="b"}` where the name needs quotes.
-/// Values are escaped already.
+/// Writes `name{a="b"}`, or `{"name",a="b"}` if the name needs quotes. Names
+/// and values are escaped.
 pub(super) fn write_sample_start<'l>(
     out: &mut String,
     name: &str,
@@ -461,12 +476,12 @@ pub(super) fn write_sample_start<'l>(
     }
 }
 
-/// Whether a metric's name can stand without quotes.
+/// Whether a metric's name needs no quotes.
 pub fn is_plain_name(name: &str) -> bool {
     bare_name(name).is_some_and(|bare| bare.len() == name.len())
 }
 
-/// Whether a label's name can stand without quotes.
+/// Whether a label's name needs no quotes.
 pub fn is_plain_label(name: &str) -> bool {
     bare_label(name).is_some_and(|bare| bare.len() == name.len())
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::exposition::LabelConflict;
 use crate::exposition::{Escaping, OutputFormat, ParsedLine, is_plain, unescape};
 
-fn normal<'a>(
+fn options<'a>(
     added: &'a [AddedLabel<'a>],
     keep: bool,
 ) -> CanonicalOptions<'a, BuildHasherDefault<DefaultHasher>> {
@@ -22,17 +22,21 @@ fn normal<'a>(
 }
 
 fn renaming<'a>(label: Option<(&'a str, &'a str)>) -> Vec<AddedLabel<'a>> {
-    let clash = LabelConflict::Rename;
+    let conflict = LabelConflict::Rename;
     label
-        .map(|(name, value)| AddedLabel { name, value, clash })
+        .map(|(name, value)| AddedLabel {
+            name,
+            value,
+            conflict,
+        })
         .into_iter()
         .collect()
 }
 
-/// Heads and samples of all families, one after the other.
+/// The heads and samples of all families.
 fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
     let added = renaming(label);
-    let families = canonicalize(text, &normal(&added, keep)).unwrap_or_else(|e| panic!("{e}"));
+    let families = canonicalize(text, &options(&added, keep)).unwrap_or_else(|e| panic!("{e}"));
     let mut out = String::new();
     for family in families {
         let lines = family.samples.as_str().lines();
@@ -74,25 +78,29 @@ fn a_label_is_added_in_order_and_the_senders_own_is_kept_apart() {
 
 #[test]
 fn labels_that_are_added_override_or_give_way() {
-    let label = |name, value, clash| AddedLabel { name, value, clash };
+    let label = |name, value, conflict| AddedLabel {
+        name,
+        value,
+        conflict,
+    };
     let added = [
         label("job", "j", LabelConflict::Override),
         label("instance", "", LabelConflict::Keep),
     ];
-    let families = |text: &str| canonicalize(text, &normal(&added, false)).unwrap();
+    let families = |text: &str| canonicalize(text, &options(&added, false)).unwrap();
     let text = "m{job=\"mine\",a=\"1\"} 1\nm{instance=\"i\",z=\"2\"} 2\n";
     assert_eq!(
         families(text)[0].samples.as_str(),
         "m{a=\"1\",instance=\"\",job=\"j\"} 1\nm{instance=\"i\",job=\"j\",z=\"2\"} 2\n"
     );
-    // What becomes the same is known as the same.
+    // Series that become equal have the same hash.
     let twice = families("m{job=\"a\"} 1\nm{job=\"b\"} 2\n");
     assert_eq!(twice[0].series[0], twice[0].series[1]);
 }
 
 #[test]
 fn a_label_without_a_value_is_none_to_readers() {
-    let series = |text: &str| canonicalize(text, &normal(&[], true)).unwrap()[0].series[0];
+    let series = |text: &str| canonicalize(text, &options(&[], true)).unwrap()[0].series[0];
     assert_eq!(series("m{a=\"\",b=\"1\"} 1\n"), series("m{b=\"1\"} 1\n"));
     assert_eq!(series("m{a=\"\"} 1\n"), series("m 1\n"));
     assert_ne!(series("m{a=\"\"} 1\n"), series("m{a=\" \"} 1\n"));
@@ -100,18 +108,18 @@ fn a_label_without_a_value_is_none_to_readers() {
 
 #[test]
 fn timestamps_are_refused_where_they_are_unwelcome() {
-    let mut normal = normal(&[], true);
-    normal.timestamps = TimestampPolicy::Refuse;
-    assert!(canonicalize("m 1\n", &normal).is_ok());
+    let mut settings = options(&[], true);
+    settings.timestamps = TimestampPolicy::Refuse;
+    assert!(canonicalize("m 1\n", &settings).is_ok());
     assert_eq!(
-        canonicalize("m 1\nn 12 345\n", &normal)
+        canonicalize("m 1\nn 12 345\n", &settings)
             .unwrap_err()
             .to_string(),
         "line 2, column 6: expected no timestamp, found 345"
     );
 }
 
-/// What only OpenMetrics has, as it comes and as it is shown again.
+/// Metadata that only OpenMetrics has, as sent and as shown again.
 const OPEN: &str = "# HELP c_seconds Say \\\"hi\\\"\n# TYPE c_seconds counter\n# UNIT c_seconds seconds\nc_seconds_total{a=\"1\"} 5 1.500\n\
     # TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"a\"} 1\ns{s=\"b\"} 0\n\
     # TYPE u_bytes unknown\n# UNIT u_bytes bytes\nu_bytes 1\n\
@@ -168,7 +176,7 @@ fn points_of_a_series_are_brought_together_in_order_of_time() {
     assert_eq!(shown(text, None, true), expected);
     let newest = "# TYPE a untyped\na{x=\"1\"} 3\na{x=\"2\"} 9\n# TYPE b untyped\nb 1\n";
     assert_eq!(shown(text, None, false), newest);
-    let families = canonicalize(text, &normal(&[], true)).unwrap();
+    let families = canonicalize(text, &options(&[], true)).unwrap();
     assert_eq!(families[0].series.len(), 2);
     assert_eq!(families[0].series_text(1), "a{x=\"2\"}");
 
@@ -191,7 +199,7 @@ fn points_of_a_series_at_one_time_or_at_none_are_refused() {
         ("# TYPE a gauge\na 1 5\na 2 5.000\n# EOF\n", 3, 2),
     ] {
         for keep in [false, true] {
-            let fault = canonicalize(text, &normal(&[], keep)).unwrap_err();
+            let fault = canonicalize(text, &options(&[], keep)).unwrap_err();
             let expected = format!("line {line}, column 1: expected each series once");
             assert!(
                 fault
@@ -220,15 +228,15 @@ fn names_that_need_quotes_keep_them() {
 
 #[test]
 fn the_same_series_has_the_same_hash_however_it_is_written() {
-    let one = canonicalize("m{a=\"1\",b=\"2\"} 1\n", &normal(&[], true)).unwrap();
-    let other = canonicalize("m{b=\"2\", a=\"1\"} 7 9\n", &normal(&[], true)).unwrap();
+    let one = canonicalize("m{a=\"1\",b=\"2\"} 1\n", &options(&[], true)).unwrap();
+    let other = canonicalize("m{b=\"2\", a=\"1\"} 7 9\n", &options(&[], true)).unwrap();
     assert_eq!(one[0].series, other[0].series);
 }
 
 #[test]
 fn what_text_or_old_readers_could_not_take_is_refused() {
     let refused = |text: &str| {
-        canonicalize(text, &normal(&[], true))
+        canonicalize(text, &options(&[], true))
             .unwrap_err()
             .to_string()
     };
@@ -236,9 +244,9 @@ fn what_text_or_old_readers_could_not_take_is_refused() {
     assert!(refused("{\"uu\",\"..name..\"=\"1\"} 1\n").contains("a second \"__name__\""));
     let early = "# TYPE neg gauge\nneg 1 -1.5\n# EOF\n";
     assert!(refused(early).contains("line 2, column 1: expected a time from 1970 on"));
-    assert!(canonicalize(early, &normal(&[], false)).is_ok());
-    let dotted = canonicalize("{\"my.m\"} 1\n", &normal(&[], true)).unwrap();
-    let plain = canonicalize("my_m 1\n", &normal(&[], true)).unwrap();
+    assert!(canonicalize(early, &options(&[], false)).is_ok());
+    let dotted = canonicalize("{\"my.m\"} 1\n", &options(&[], true)).unwrap();
+    let plain = canonicalize("my_m 1\n", &options(&[], true)).unwrap();
     assert_eq!(dotted[0].series, plain[0].series);
 }
 
@@ -296,7 +304,7 @@ fn any_line() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Whatever is let in can be read in every form it is shown in.
+    /// Every accepted text can be parsed in every format in which it is shown.
     #[test]
     fn what_is_let_in_can_be_read_in_every_form(
         lines in proptest::collection::vec(any_line(), 0..5),
@@ -307,7 +315,7 @@ proptest! {
         let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
         let label = label.then_some(("app", "a\\\"b"));
         let added = renaming(label);
-        let Ok(families) = canonicalize(&text, &normal(&added, true)) else {
+        let Ok(families) = canonicalize(&text, &options(&added, true)) else {
             return Ok(());
         };
         let mut shown = String::new();
@@ -316,8 +324,8 @@ proptest! {
             shown.push_str(family.samples.as_str());
         }
         for escaping in Escaping::ALL {
-            // Families that a scheme makes the same are for the store to hold
-            // apart, which knows all of them.
+            // Families that a scheme gives one name are kept apart by the
+            // store, which knows all of them.
             let names: HashSet<_> = families.iter().map(|family| {
                 escaping.metric(&unescape(&family.name)).into_owned()
             }).collect();
@@ -368,27 +376,27 @@ fn labels_that_would_make_too_much_of_a_text_are_refused_before_it_is_made() {
     let added = [AddedLabel {
         name: "job",
         value: &long,
-        clash: LabelConflict::Override,
+        conflict: LabelConflict::Override,
     }];
-    let mut normal = normal(&added, true);
-    normal.limits.text = 1 << 20;
+    let mut settings = options(&added, true);
+    settings.limits.text = 1 << 20;
     let text = |lines: usize| {
         (0..lines)
             .map(|n| format!("a{{b=\"{n}\"}} 1\n"))
             .collect::<String>()
     };
     assert_eq!(
-        canonicalize(&text(100), &normal).unwrap()[0].series.len(),
+        canonicalize(&text(100), &settings).unwrap()[0].series.len(),
         100
     );
-    let told = canonicalize(&text(200), &normal).unwrap_err().to_string();
+    let told = canonicalize(&text(200), &settings).unwrap_err().to_string();
     assert!(told.contains("1048576 bytes"), "{told}");
-    normal.limits.text = usize::MAX - 1;
-    normal.added = &[];
-    assert!(canonicalize(&text(1), &normal).is_ok());
+    settings.limits.text = usize::MAX - 1;
+    settings.added = &[];
+    assert!(canonicalize(&text(1), &settings).is_ok());
 }
 
-/// Texts as most are: few families, alike lines, with a fault now and then.
+/// Usual texts: few families, similar lines, with an occasional mistake.
 fn any_plain_text() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         6 => "[ab]",
@@ -439,7 +447,7 @@ fn any_plain_text() -> impl Strategy<Value = String> {
         2 => head,
         1 => other.prop_map(str::to_owned),
     ];
-    // A line again with another digit is what most lines are.
+    // Most lines repeat the one before with another digit.
     let again = (
         line,
         proptest::collection::vec(("[0-2]", "[0-9]{1,2}"), 0..4),
@@ -457,29 +465,28 @@ fn any_plain_text() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6000))]
 
-    /// The short cut comes to what the way for every text comes to, or leaves
-    /// it to that.
+    /// The fast path gives the result of the general one, or none.
     #[test]
     fn the_short_cut_makes_no_difference(
         text in prop_oneof![
             4 => any_plain_text(),
             1 => proptest::collection::vec(any_line(), 0..6).prop_map(|lines| lines.join("\n")),
         ],
-        clash in prop_oneof![Just(LabelConflict::Rename), Just(LabelConflict::Override), Just(LabelConflict::Keep)],
+        conflict in prop_oneof![Just(LabelConflict::Rename), Just(LabelConflict::Override), Just(LabelConflict::Keep)],
         (labels, limit) in (0..4_usize, prop_oneof![Just(usize::MAX), Just(3)]),
         timestamps in prop_oneof![Just(TimestampPolicy::Keep), Just(TimestampPolicy::Strip), Just(TimestampPolicy::Refuse)],
     ) {
         let added = [
-            AddedLabel { name: "job", value: "j\\\\", clash },
-            AddedLabel { name: "instance", value: "", clash: LabelConflict::Keep },
-            AddedLabel { name: "app", value: "", clash },
+            AddedLabel { name: "job", value: "j\\\\", conflict },
+            AddedLabel { name: "instance", value: "", conflict: LabelConflict::Keep },
+            AddedLabel { name: "app", value: "", conflict },
         ];
-        let mut normal = normal(&added[..labels], true);
-        normal.timestamps = timestamps;
-        normal.limits.labels = limit;
-        normal.limits.label_value = limit;
-        let other = by_families(&text, InputFormat::Text, &normal);
-        if let Some(short) = fast_path::read(&text, &normal) {
+        let mut settings = options(&added[..labels], true);
+        settings.timestamps = timestamps;
+        settings.limits.labels = limit;
+        settings.limits.label_value = limit;
+        let other = general_path(&text, InputFormat::Text, &settings);
+        if let Some(short) = fast_path::read(&text, &settings) {
             prop_assert_eq!(Ok(short), other);
         }
     }
@@ -491,12 +498,12 @@ fn the_short_cut_is_taken_where_it_is_meant_to_be() {
         AddedLabel {
             name: "job",
             value: "j",
-            clash: LabelConflict::Override,
+            conflict: LabelConflict::Override,
         },
         AddedLabel {
             name: "instance",
             value: "",
-            clash: LabelConflict::Keep,
+            conflict: LabelConflict::Keep,
         },
     ];
     for text in [
@@ -507,7 +514,7 @@ fn the_short_cut_is_taken_where_it_is_meant_to_be() {
         "b{q=\"\\\"\"} 1\nb{q=\"1\"} 1\na 1\nc 1\n",
     ] {
         assert!(
-            fast_path::read(text, &normal(&added, true)).is_some(),
+            fast_path::read(text, &options(&added, true)).is_some(),
             "{text}"
         );
     }
@@ -518,22 +525,22 @@ fn a_single_sample_is_as_its_text_would_be() {
     let keep = |name, value| AddedLabel {
         name,
         value,
-        clash: LabelConflict::Keep,
+        conflict: LabelConflict::Keep,
     };
     for added in [
         &[][..],
         &[keep("job", "j"), keep("instance", "")],
         &[keep("job", "j"), keep("a.b", "\\\\"), keep("c", "")],
     ] {
-        let normal = normal(added, true);
+        let settings = options(added, true);
         let text = "# HELP m A help.\n# TYPE m gauge\nm 1795000000.25\n";
-        let expected = by_families(text, InputFormat::Text, &normal).unwrap();
+        let expected = general_path(text, InputFormat::Text, &settings).unwrap();
         let head = ("m", Kind::Gauge, "A help.");
-        let single = single(head, added, 1_795_000_000.25, normal.hash).unwrap();
+        let single = single(head, added, 1_795_000_000.25, settings.hash).unwrap();
         assert_eq!([FamilyText { line: 3, ..single }], expected[..]);
     }
     let merged = [keep("a.b", "1"), keep("a_b", "2")];
-    let hash = normal(&[], true).hash;
+    let hash = options(&[], true).hash;
     assert_eq!(single(("m", Kind::Gauge, ""), &merged, 1.0, hash), None);
 }
 
@@ -545,7 +552,7 @@ fn a_family_holds_on_to_no_more_than_twice_its_text() {
             .collect()
     };
     let text = family("a", 100) + &family("b", 100) + &family("c", 100) + &family("d", 1);
-    let families = canonicalize(&text, &normal(&[], true)).unwrap();
+    let families = canonicalize(&text, &options(&[], true)).unwrap();
     let places: Vec<usize> = families
         .iter()
         .map(|family| family.samples.as_str().as_ptr() as usize)
@@ -554,7 +561,7 @@ fn a_family_holds_on_to_no_more_than_twice_its_text() {
         let next = places[pair] + families[pair].samples.len();
         assert_ne!(next, places[pair + 1], "they lie in one allocation");
     }
-    let alone = canonicalize(&(family("a", 100) + "b 1\n"), &normal(&[], true)).unwrap();
+    let alone = canonicalize(&(family("a", 100) + "b 1\n"), &options(&[], true)).unwrap();
     let next = alone[0].samples.as_str().as_ptr() as usize + alone[0].samples.len();
     assert_eq!(
         next,

@@ -1,14 +1,14 @@
-//! Points of one series at several times: brought together, in order of time.
+//! Orders the points of one series at several times.
 //!
 //! A server that scrapes takes each point whose time is after the one before,
-//! so all of them are shown. Where times are stripped, only the newest is.
+//! so all of them are shown. If times are stripped, only the newest is.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::exposition::series::series_of;
 
-/// One line of a family: what its series is known by, its time and its line in
-/// the sender's text.
+/// One line of a family: the hash of its series, its time, and its line in the
+/// sender's text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
     pub hash: u64,
@@ -16,21 +16,25 @@ pub(super) struct Point {
     pub line: usize,
 }
 
-/// Lines of a family, and the hashes of its series, each once.
+/// The lines of a family, and the hashes of its series, each once.
 pub(super) type Ordered = (String, Vec<u64>);
 
-/// Points that cannot both be shown, since one of them has no time: the lines
-/// of the first and of the other.
+/// Two points of one series that cannot both be shown, since one has no time:
+/// the lines of the first and of the other.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Twice {
+pub(super) struct TimeConflict {
     pub first: usize,
     pub line: usize,
 }
 
-/// The lines of a family, each of a point, with those of one series in order of
-/// time; only the `newest` of each where that is asked for. `None` where no
-/// series is there twice.
-pub(super) fn order(lines: &str, points: &[Point], newest: bool) -> Result<Option<Ordered>, Twice> {
+/// Orders the lines of a family so that those of one series are consecutive and
+/// in order of time. With `newest`, only the newest of each series is kept.
+/// `None` if every series comes once.
+pub(super) fn order(
+    lines: &str,
+    points: &[Point],
+    newest: bool,
+) -> Result<Option<Ordered>, TimeConflict> {
     if points.iter().all(|point| point.time.is_none()) {
         return Ok(None);
     }
@@ -57,7 +61,7 @@ pub(super) fn order(lines: &str, points: &[Point], newest: bool) -> Result<Optio
             } else {
                 other
             };
-            return Err(Twice {
+            return Err(TimeConflict {
                 first: first.0.line,
                 line: other.0.line,
             });

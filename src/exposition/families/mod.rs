@@ -1,44 +1,44 @@
-//! One sender's text, family by family.
+//! One sender's text, grouped by family.
 //!
-//! A text is read once, which finds everything that is wrong with it. What is
-//! kept of a sample is where its line stands; whoever wants its labels reads
-//! that line again, which costs less than keeping them. The cost of it all is
-//! linear in the text, whatever the text is.
+//! The text is parsed once, which finds every mistake in it. Of a sample only
+//! the place of its line is kept; its labels are parsed again when they are
+//! needed, which costs less than keeping them. The cost is linear in the size
+//! of the text, for any text.
 
-mod limits;
-mod seen;
+mod point_set;
 #[cfg(test)]
 mod tests;
+mod text_limits;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use self::limits::passed;
-use self::seen::Seen;
+use self::point_set::PointSet;
+use self::text_limits::exceeded;
 use super::Kind;
 use super::parse::{
     self, InputFormat, Labels, LimitKind, LineError, ParseError, ParseProblem, ParsedLine, Parser,
     Sample,
 };
 
-pub use self::limits::TextLimits;
+pub use self::text_limits::TextLimits;
 
 /// The families of one text, in the order in which the text first names them.
 #[derive(Debug)]
 pub struct Families<'t> {
     text: &'t str,
     format: InputFormat,
-    heads: Vec<Head<'t>>,
-    lines: Vec<Line>,
-    unfit: Option<ParseError>,
+    entries: Vec<FamilyEntry<'t>>,
+    lines: Vec<SampleLine>,
+    verbatim_problem: Option<ParseError>,
 }
 
-/// What a family is, and the first and last of its samples in `lines`.
+/// A family's metadata, and its first and last sample as indexes into `lines`.
 #[derive(Debug)]
-struct Head<'t> {
+struct FamilyEntry<'t> {
     name: &'t str,
     kind: Option<Kind>,
-    /// `None` until a line says so; a line may say that it is empty.
+    /// `None` until a `HELP` line is found, which may be empty.
     help: Option<&'t str>,
     unit: Option<&'t str>,
     samples: usize,
@@ -46,21 +46,29 @@ struct Head<'t> {
     last: u32,
 }
 
-/// Where a sample stands. Texts are shorter than 4 GiB, so 32 bits reach.
+/// The place of a sample's line. Texts are shorter than 4 GiB, so 32 bits are
+/// enough.
 #[derive(Debug)]
-struct Line {
+struct SampleLine {
     start: u32,
     length: u32,
-    /// From 1.
+    /// Line number, from 1.
     number: u32,
-    /// The family's next sample, in `lines`.
+    /// Index of the family's next sample in `lines`.
     next: u32,
 }
 
-/// The end of a family's samples.
+/// Marks the end of a family's list of samples.
 const END: u32 = u32::MAX;
 
 impl<'t> Families<'t> {
+    /// Parses a text and checks it against limits.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in the text, with its line and column: a line that is
+    /// not of the format, metadata given twice or too late, a series given
+    /// twice, or a limit that is exceeded.
     pub fn parse(
         text: &'t str,
         format: InputFormat,
@@ -69,8 +77,12 @@ impl<'t> Families<'t> {
         Self::parse_with(text, format, limits, &RandomState::new())
     }
 
-    /// With a hash of the caller's choice, for finding series again. It should
-    /// be keyed at random where senders are not to be trusted.
+    /// Like [`parse`](Self::parse), with the hasher for series identity. It
+    /// should be randomly keyed if senders are not trusted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse`](Self::parse).
     pub fn parse_with(
         text: &'t str,
         format: InputFormat,
@@ -79,48 +91,49 @@ impl<'t> Families<'t> {
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
         if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(&passed(0, LimitKind::TextBytes, u32::MAX as usize)));
+            return Err(parser.error(&exceeded(0, LimitKind::TextBytes, u32::MAX as usize)));
         }
-        let mut grouping = Grouping {
+        let mut collector = FamilyCollector {
             families: Families {
                 text,
                 format,
-                heads: Vec::new(),
+                entries: Vec::new(),
                 lines: Vec::new(),
-                unfit: None,
+                verbatim_problem: None,
             },
             by_name: HashMap::new(),
             last: None,
-            seen: Seen::new(hash),
+            seen: PointSet::new(hash),
             limits,
         };
         let mut labels = Labels::new();
         while let Some(entry) = parser.next(&mut labels)? {
-            grouping
-                .take(&entry, &mut labels, &parser)
+            collector
+                .add(&entry, &mut labels, &parser)
                 .map_err(|fault| parser.error(&fault))?;
         }
-        Ok(grouping.families)
+        Ok(collector.families)
     }
 
-    /// Families that have samples: a head alone makes none.
+    /// The families that have samples. A family with metadata alone is left
+    /// out.
     pub fn iter(&self) -> impl Iterator<Item = FamilyView<'_, 't>> {
-        self.heads
+        self.entries
             .iter()
-            .filter(|head| head.samples > 0)
-            .map(|head| FamilyView {
+            .filter(|entry| entry.samples > 0)
+            .map(|entry| FamilyView {
                 families: self,
-                head,
+                entry,
             })
     }
 
-    /// Why the text cannot be passed on as it is, though its families can be
-    /// read: one of the reference's two readers would refuse it.
+    /// Why the text cannot be passed on verbatim although its families can be
+    /// read: Prometheus' scrape parser or `expfmt` would refuse it.
     pub fn verbatim_problem(&self) -> Option<&ParseError> {
-        self.unfit.as_ref()
+        self.verbatim_problem.as_ref()
     }
 
-    /// Samples in all families.
+    /// Number of samples in all families.
     pub fn samples(&self) -> usize {
         self.lines.len()
     }
@@ -130,44 +143,47 @@ impl<'t> Families<'t> {
 #[derive(Debug, Clone, Copy)]
 pub struct FamilyView<'f, 't> {
     families: &'f Families<'t>,
-    head: &'f Head<'t>,
+    entry: &'f FamilyEntry<'t>,
 }
 
 impl<'f, 't> FamilyView<'f, 't> {
-    /// As written, without the quotes but still escaped. In OpenMetrics, the
-    /// name of a counter lacks its samples' `_total`.
+    /// The name as written: escaped, without quotes. In OpenMetrics, the name
+    /// of a counter lacks the `_total` of its samples.
     pub fn name(&self) -> &'t str {
-        self.head.name
+        self.entry.name
     }
 
-    /// [`Kind::Untyped`] where the text tells none.
+    /// The kind; [`Kind::Untyped`] if the text gives none.
     pub fn kind(&self) -> Kind {
-        self.head.kind.unwrap_or(Kind::Untyped)
+        self.entry.kind.unwrap_or(Kind::Untyped)
     }
 
-    /// Still escaped. None that is empty.
+    /// The help, escaped. An empty help is none.
     pub fn help(&self) -> Option<&'t str> {
-        self.head.help.filter(|help| !help.is_empty())
+        self.entry.help.filter(|help| !help.is_empty())
     }
 
+    /// The unit, escaped. An empty unit is none.
     pub fn unit(&self) -> Option<&'t str> {
-        self.head.unit.filter(|unit| !unit.is_empty())
+        self.entry.unit.filter(|unit| !unit.is_empty())
     }
 
+    /// Number of samples.
     pub fn sample_count(&self) -> usize {
-        self.head.samples
+        self.entry.samples
     }
 
+    /// The samples of the family.
     pub fn samples(&self) -> Samples<'f, 't> {
         Samples {
             families: self.families,
-            next: self.head.first,
+            next: self.entry.first,
             number: 0,
         }
     }
 }
 
-/// A family's samples, in the order in which the text has them.
+/// A family's samples, in the order of the text.
 #[derive(Debug, Clone)]
 pub struct Samples<'f, 't> {
     families: &'f Families<'t>,
@@ -176,7 +192,7 @@ pub struct Samples<'f, 't> {
 }
 
 impl<'t> Samples<'_, 't> {
-    /// The next sample, its labels put into `labels` as they were written.
+    /// The next sample. Its labels are put into `labels` as written.
     pub fn next(&mut self, labels: &mut Labels<'t>) -> Option<Sample<'t>> {
         let families = self.families;
         let line = families.lines.get(self.next as usize)?;
@@ -185,43 +201,44 @@ impl<'t> Samples<'_, 't> {
         parse::sample(families.raw(line), families.format, labels)
     }
 
-    /// The line of the sample that came last, from 1.
+    /// Line number of the last sample returned, from 1.
     pub fn line(&self) -> usize {
         self.number as usize
     }
 }
 
 impl<'t> Families<'t> {
-    fn raw(&self, line: &Line) -> &'t str {
+    fn raw(&self, line: &SampleLine) -> &'t str {
         let start = line.start as usize;
         &self.text[start..start + line.length as usize]
     }
 }
 
-/// What a sample is to its family.
+/// The role of a sample in its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    /// Named like the family, or a bucket.
+pub(super) enum SampleRole {
+    /// A sample named like the family, or a bucket.
     Value,
+    /// A `_count`.
     Count,
-    /// A sum, and what readers do not look into.
+    /// A sum, or a sample whose value readers do not check.
     Other,
 }
 
-/// The families, while they grow.
+/// Families while the text is parsed.
 #[derive(Debug)]
-struct Grouping<'t, 'a, H> {
+struct FamilyCollector<'t, 'a, H> {
     families: Families<'t>,
     by_name: HashMap<&'t str, usize>,
-    /// The name of the sample before, and what it resolved to. No other
-    /// family's head came between.
-    last: Option<(&'t str, usize, Part)>,
-    seen: Seen<'a, H>,
+    /// The name of the previous sample and what it resolved to, unless metadata
+    /// of a family came after it.
+    last: Option<(&'t str, usize, SampleRole)>,
+    seen: PointSet<'a, H>,
     limits: &'a TextLimits,
 }
 
-impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
-    fn take(
+impl<'t, H: BuildHasher> FamilyCollector<'t, '_, H> {
+    fn add(
         &mut self,
         entry: &ParsedLine<'t>,
         labels: &mut Labels<'t>,
@@ -231,72 +248,73 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
             ParsedLine::Sample(ref sample) => return self.sample(sample, labels, parser),
             ParsedLine::Eof => {}
             ParsedLine::Help { name, help } => {
-                // In text, an empty help is none, however often it comes.
+                // In text 0.0.4 an empty help counts as none, however often it
+                // comes.
                 let counts = self.families.format == InputFormat::OpenMetrics || !help.is_empty();
-                let head = self.head(name);
-                if counts && head.help.replace(help).is_some() {
-                    let family = head.name.to_owned();
+                let entry = self.entry_of(name);
+                if counts && entry.help.replace(help).is_some() {
+                    let family = entry.name.to_owned();
                     return Err(at_start(ParseProblem::SecondHelp { family }));
                 }
             }
             ParsedLine::Type { name, kind } => {
-                let head = self.head(name);
-                if head.kind.is_some() {
-                    let family = head.name.to_owned();
-                    return Err(at_start(if head.samples > 0 {
+                let entry = self.entry_of(name);
+                if entry.kind.is_some() {
+                    let family = entry.name.to_owned();
+                    return Err(at_start(if entry.samples > 0 {
                         ParseProblem::TypeAfterSamples { family }
                     } else {
                         ParseProblem::SecondType { family }
                     }));
                 }
-                head.kind = Some(kind);
+                entry.kind = Some(kind);
             }
             ParsedLine::Unit { name, unit } => {
-                let head = self.head(name);
-                if head.unit.replace(unit).is_some() {
-                    let family = head.name.to_owned();
+                let entry = self.entry_of(name);
+                if entry.unit.replace(unit).is_some() {
+                    let family = entry.name.to_owned();
                     return Err(at_start(ParseProblem::SecondUnit { family }));
                 }
             }
             ParsedLine::Incomplete { expected, at } => {
-                let unfit = &mut self.families.unfit;
-                unfit.get_or_insert_with(|| parser.incomplete(expected, at));
+                let verbatim_problem = &mut self.families.verbatim_problem;
+                verbatim_problem.get_or_insert_with(|| parser.incomplete(expected, at));
             }
         }
         self.last = None;
         self.count_families()
     }
 
-    /// Whether the family that was named last is one too many.
+    /// Checks the limit on families.
     fn count_families(&self) -> Result<(), Box<LineError>> {
         let most = self.limits.families;
-        if self.families.heads.len() > most {
-            return Err(passed(0, LimitKind::FamiliesPerText, most));
+        if self.families.entries.len() > most {
+            return Err(exceeded(0, LimitKind::FamiliesPerText, most));
         }
         Ok(())
     }
 
-    /// The family that a head line is of.
-    fn head(&mut self, name: &'t str) -> &mut Head<'t> {
+    /// The family that a line of metadata describes.
+    fn entry_of(&mut self, name: &'t str) -> &mut FamilyEntry<'t> {
         let (family, _) = self.family(name);
-        &mut self.families.heads[family]
+        &mut self.families.entries[family]
     }
 
-    /// The family of that name, or the one it is a part of: `m_sum` belongs
-    /// to a summary `m`, unless there is an `m_sum` already.
-    fn family(&mut self, name: &'t str) -> (usize, Part) {
+    /// The family of that name, or the family that the name is a component of:
+    /// `m_sum` belongs to a summary `m`, unless there is a family `m_sum`.
+    fn family(&mut self, name: &'t str) -> (usize, SampleRole) {
         if let Some(family) = self.by_name.get(name) {
-            return (*family, Part::Value);
+            return (*family, SampleRole::Value);
         }
         let whole = name.rfind('_').filter(|at| *at > 0).and_then(|at| {
             let (base, suffix) = name.split_at(at);
             let family = *self.by_name.get(base)?;
-            let kind = self.families.heads[family].kind?;
-            Some((family, part(self.families.format, kind, suffix)?))
+            let kind = self.families.entries[family].kind?;
+            Some((family, role_of(self.families.format, kind, suffix)?))
         });
         whole.unwrap_or_else(|| {
-            let family = self.families.heads.len();
-            self.families.heads.push(Head {
+            let family = self.families.entries.len();
+            self.families.entries.push(FamilyEntry {
                 name,
                 kind: None,
                 help: None,
@@ -306,7 +324,7 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
                 last: END,
             });
             self.by_name.insert(name, family);
-            (family, Part::Value)
+            (family, SampleRole::Value)
         })
     }
 
@@ -316,40 +334,40 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
         labels: &mut Labels<'t>,
         parser: &Parser<'t>,
     ) -> Result<(), Box<LineError>> {
-        self.limits.hold(sample, labels)?;
-        let (family, part) = match self.last {
-            Some((name, family, part)) if name == sample.name => (family, part),
+        self.limits.check(sample, labels)?;
+        let (family, role) = match self.last {
+            Some((name, family, role)) if name == sample.name => (family, role),
             _ => {
                 let resolved = self.family(sample.name);
                 self.count_families()?;
                 resolved
             }
         };
-        self.last = Some((sample.name, family, part));
-        let head = &mut self.families.heads[family];
-        let kind = *head.kind.get_or_insert(Kind::Untyped);
-        fits(kind, part, sample, labels)?;
+        self.last = Some((sample.name, family, role));
+        let entry = &mut self.families.entries[family];
+        let kind = *entry.kind.get_or_insert(Kind::Untyped);
+        check_component(kind, role, sample, labels)?;
 
         labels.sort();
         let lines = &mut self.families.lines;
         let index = lines.len();
         if index >= self.limits.samples {
-            return Err(passed(0, LimitKind::SamplesPerText, self.limits.samples));
+            return Err(exceeded(0, LimitKind::SamplesPerText, self.limits.samples));
         }
         // A text below 4 GiB has fewer lines than 32 bits count.
         let index = index as u32;
-        lines.push(Line {
+        lines.push(SampleLine {
             start: parser.line_start() as u32,
             length: sample.raw.len() as u32,
             number: parser.line() as u32,
             next: END,
         });
-        match head.last {
-            END => head.first = index,
+        match entry.last {
+            END => entry.first = index,
             last => lines[last as usize].next = index,
         }
-        head.last = index;
-        head.samples += 1;
+        entry.last = index;
+        entry.samples += 1;
 
         let families = &self.families;
         let time = |sample: &Sample<'_>| sample.timestamp.map(|it| it.milliseconds);
@@ -371,37 +389,38 @@ impl<'t, H: BuildHasher> Grouping<'t, '_, H> {
     }
 }
 
-/// What a sample of that suffix is to a family of that kind, if anything.
-pub(super) fn part(format: InputFormat, kind: Kind, suffix: &str) -> Option<Part> {
+/// The role of a sample with that suffix in a family of that kind, if it
+/// belongs to the family.
+pub(super) fn role_of(format: InputFormat, kind: Kind, suffix: &str) -> Option<SampleRole> {
     let open_metrics = format == InputFormat::OpenMetrics;
     match (kind, suffix) {
-        (Kind::Histogram, "_bucket") => Some(Part::Value),
-        (Kind::Histogram | Kind::Summary, "_count") => Some(Part::Count),
-        (Kind::Histogram | Kind::Summary, "_sum") => Some(Part::Other),
+        (Kind::Histogram, "_bucket") => Some(SampleRole::Value),
+        (Kind::Histogram | Kind::Summary, "_count") => Some(SampleRole::Count),
+        (Kind::Histogram | Kind::Summary, "_sum") => Some(SampleRole::Other),
         (Kind::Counter | Kind::Histogram | Kind::Summary, "_created")
         | (Kind::Counter, "_total")
         | (Kind::Info, "_info")
         | (Kind::GaugeHistogram, "_bucket" | "_gcount" | "_gsum")
             if open_metrics =>
         {
-            Some(Part::Other)
+            Some(SampleRole::Other)
         }
         _ => None,
     }
 }
 
-/// What the reference wants of histograms and summaries, sample by sample.
-fn fits(
+/// Checks what Prometheus requires of each sample of a histogram or summary.
+fn check_component(
     kind: Kind,
-    part: Part,
+    role: SampleRole,
     sample: &Sample<'_>,
     labels: &Labels<'_>,
 ) -> Result<(), Box<LineError>> {
-    let Some((label, expected)) = parts_label(kind) else {
+    let Some((label, expected)) = component_label(kind) else {
         return Ok(());
     };
     let written = labels.value(label);
-    let (at, expected, found) = match misfit(kind, part, written, sample.value) {
+    let (at, expected, found) = match misfit(kind, role, written, sample.value) {
         None => return Ok(()),
         Some(Misfit::Bound(written)) => (written, expected, format!("{written:?}")),
         Some(Misfit::Count) => (
@@ -416,8 +435,9 @@ fn fits(
     ))
 }
 
-/// The label that tells the parts of such a family apart, and what it holds.
-pub(super) fn parts_label(kind: Kind) -> Option<(&'static str, &'static str)> {
+/// The label that tells the components of a histogram or summary apart, and
+/// what it must hold.
+pub(super) fn component_label(kind: Kind) -> Option<(&'static str, &'static str)> {
     match kind {
         Kind::Histogram => Some(("le", "a number in a histogram's le")),
         Kind::Summary => Some(("quantile", "a number in a summary's quantile")),
@@ -425,19 +445,20 @@ pub(super) fn parts_label(kind: Kind) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Why a sample can be no part of a histogram or summary.
+/// Why a sample cannot be a component of a histogram or summary.
 #[derive(Debug)]
 pub(super) enum Misfit<'t> {
-    /// What is written in the label that tells parts apart is no number.
+    /// The label `le` or `quantile` is not a number.
     Bound(&'t str),
-    /// It counts, and is below zero.
+    /// A count is below zero.
     Count,
 }
 
-/// `written` is what stands in the label of [`parts_label`].
+/// Checks one sample of a histogram or summary. `written` is the value of the
+/// label from [`component_label`].
 pub(super) fn misfit<'t>(
     kind: Kind,
-    part: Part,
+    role: SampleRole,
     written: Option<&'t str>,
     value: f64,
 ) -> Option<Misfit<'t>> {
@@ -446,9 +467,9 @@ pub(super) fn misfit<'t>(
         let Some(bound) = parse::float(written) else {
             return Some(Misfit::Bound(written));
         };
-        bucket = part == Part::Value && !bound.is_nan();
+        bucket = role == SampleRole::Value && !bound.is_nan();
     }
-    let counts = kind == Kind::Histogram && (bucket || part == Part::Count);
+    let counts = kind == Kind::Histogram && (bucket || role == SampleRole::Count);
     (counts && value < 0.0).then_some(Misfit::Count)
 }
 

@@ -4,7 +4,7 @@ fn parse(text: &str) -> Result<Families<'_>, ParseError> {
     Families::parse(text, InputFormat::Text, &TextLimits::default())
 }
 
-/// The families in short: `name kind: lines`.
+/// The families as `name kind: lines`.
 fn outline(families: &Families<'_>) -> Vec<String> {
     let mut labels = Labels::new();
     families

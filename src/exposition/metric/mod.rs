@@ -1,6 +1,6 @@
-//! The metrics of a family: its samples brought together by their labels, so
-//! that a histogram is one thing again. How text is read is not known here,
-//! nor what becomes of a metric.
+//! Metrics of a family: its samples grouped by labels, so that a histogram is
+//! one value again. This module neither parses text nor decides what happens to
+//! a metric.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,36 +12,45 @@ use super::{
     write_label_value,
 };
 
-/// All that a family says of one set of labels at one time.
+/// All samples of a family with one set of labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric<'t> {
-    /// Names and values as they are meant, without escapes, and without `le`
-    /// and `quantile` where these tell parts apart. They are in the order of
-    /// the escaped names, which is that of normal text.
+    /// Names and values without escapes, and without the `le` or `quantile`
+    /// that tells components apart. They are in the order of the escaped names,
+    /// as in canonical text.
     pub labels: Vec<(Cow<'t, str>, Cow<'t, str>)>,
-    /// Milliseconds since 1970; the latest, where parts have several.
+    /// Milliseconds since 1970; the latest, if components have several.
     pub timestamp: Option<i64>,
+    /// The value.
     pub value: MetricValue,
 }
 
-/// What is told of a set of labels.
+/// The value of a metric, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetricValue {
+    /// A counter.
     Counter(f64),
-    /// OpenMetrics' info and state sets too.
+    /// A gauge, or an info or state set of OpenMetrics.
     Gauge(f64),
+    /// A value whose kind is not known.
     Untyped(f64),
+    /// A histogram or gauge histogram.
     Histogram {
-        /// Upper bound and cumulative count, by bound, each bound once. There
-        /// may be none for `+Inf`.
+        /// Upper bound and cumulative count, by bound, each bound once. The
+        /// bucket for `+Inf` may be missing.
         buckets: Vec<(f64, f64)>,
+        /// Sum of all observations.
         sum: Option<f64>,
+        /// Number of all observations.
         count: Option<f64>,
     },
+    /// A summary.
     Summary {
         /// Quantile and value, by quantile, each once.
         quantiles: Vec<(f64, f64)>,
+        /// Sum of all observations.
         sum: Option<f64>,
+        /// Number of all observations.
         count: Option<f64>,
     },
 }
@@ -49,22 +58,24 @@ pub enum MetricValue {
 /// The metrics of one family, in the order of their first samples.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metrics<'t> {
+    /// The metrics.
     pub metrics: Vec<Metric<'t>>,
-    /// Samples that are no part of a metric of the family's kind: `h` itself
-    /// beside a histogram's `h_sum`, a bucket without a bound, a bound that is
-    /// there twice, as `1` and `1.0`. Readers that want metrics pass them over.
+    /// Number of samples that belong to no metric of the family's kind: `h`
+    /// itself beside a histogram's `h_sum`, a bucket without a bound, a bound
+    /// given twice, as `1` and `1.0`. Readers of metrics skip them.
     pub unmatched: usize,
-    /// Name and labels of the first of these.
+    /// Name and labels of the first unmatched sample.
     pub first_unmatched: Option<String>,
     /// The family's name and the labels of the first metric that has a bound
-    /// twice. It is the only kind of stray whose value somebody may miss.
+    /// twice. Of all unmatched samples, only these have a value that a reader
+    /// may miss.
     pub first_duplicate: Option<String>,
 }
 
 impl Metric<'_> {
-    /// The labels as text: `a="b",c="d"`, sorted, escaped, without braces.
-    /// Two metrics of a family have the same text exactly where they have the
-    /// same labels.
+    /// The labels as text: `a="b",c="d"`, sorted, escaped, without braces. Two
+    /// metrics of a family have the same text if and only if they have the same
+    /// labels.
     pub fn labels_text(&self) -> String {
         let mut out = String::new();
         write_labels(&mut out, &self.labels);
@@ -72,8 +83,8 @@ impl Metric<'_> {
     }
 }
 
-/// The text of labels in any order, as [`Metric::labels_text`] has it. Names
-/// and values are without escapes.
+/// Labels in any order as text, in the form of [`Metric::labels_text`]. Names
+/// and values have no escapes.
 pub fn labels_text<N: AsRef<str>, V: AsRef<str>>(labels: &[(N, V)]) -> String {
     let mut escaped: Vec<(String, &str)> = labels
         .iter()
@@ -92,8 +103,8 @@ pub fn labels_text<N: AsRef<str>, V: AsRef<str>>(labels: &[(N, V)]) -> String {
     out
 }
 
-/// Names and values, without escapes, of a text that [`labels_text`] made.
-/// `None` where it is no such text.
+/// The unescaped names and values of a text made by [`labels_text`]; `None` for
+/// any other text.
 pub fn parse_labels(text: &str) -> Option<Vec<(String, String)>> {
     let line = format!("m{{{text}}} 0");
     let mut labels = Labels::new();
@@ -134,73 +145,73 @@ fn write_label(out: &mut String, name: &str, escaped: bool, value: &str) {
 }
 
 impl<'t> Metrics<'t> {
-    /// The metrics of a family of a text. Of OpenMetrics, `_created` is
-    /// counted among the unmatched samples.
+    /// The metrics of a parsed family. The `_created` samples of OpenMetrics
+    /// count as unmatched.
     pub fn of(family: &FamilyView<'_, 't>) -> Self {
-        let mut grouping = Grouping::new(family.name(), family.kind());
+        let mut collector = MetricCollector::new(family.name(), family.kind());
         let mut labels = Labels::new();
         let mut samples = family.samples();
         while let Some(sample) = samples.next(&mut labels) {
-            grouping.add(&sample, &mut labels);
+            collector.add(&sample, &mut labels);
         }
-        grouping.finish()
+        collector.finish()
     }
 
-    /// The metrics of a family in normal text.
+    /// The metrics of a canonical family.
     pub fn of_text(family: &'t FamilyText) -> Self {
         Metrics::of_lines(&family.name, family.kind, family.samples.as_str())
     }
 
-    /// The metrics of lines of normal text that are all of one family. The
-    /// name is as text has it, escaped.
+    /// The metrics of canonical lines that all belong to one family. `name` is
+    /// escaped.
     pub fn of_lines(name: &str, kind: Kind, lines: &'t str) -> Self {
-        let mut grouping = Grouping::new(name, kind);
+        let mut collector = MetricCollector::new(name, kind);
         let mut labels = Labels::new();
         for line in lines.lines() {
             if line.starts_with('#') {
                 continue;
             }
             if let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) {
-                grouping.add(&sample, &mut labels);
+                collector.add(&sample, &mut labels);
             }
         }
-        grouping.finish()
+        collector.finish()
     }
 }
 
-/// What a sample is to its metric.
+/// The component of a metric that a sample is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Part {
+enum Component {
     Whole,
-    /// A bucket of that bound.
+    /// The bucket with that upper bound.
     Bucket(f64),
     Quantile(f64),
     Sum,
     Count,
 }
 
-/// Metrics, while they grow. Each sample costs its own size, wherever it
-/// stands.
+/// Metrics while samples are added. The cost is linear in the size of the
+/// samples, in any order.
 #[derive(Debug)]
-pub(super) struct Grouping<'n, 't> {
+pub(super) struct MetricCollector<'n, 't> {
     name: &'n str,
     kind: Kind,
     out: Metrics<'t>,
     /// Metrics of several samples, by their labels as text.
     by_labels: HashMap<Box<str>, usize>,
-    /// The labels of the sample before, and its metric: most of a metric's
-    /// samples follow one another.
+    /// The metric of the previous sample, with its labels in `last_labels`:
+    /// most samples of one metric are consecutive.
     last: Option<usize>,
     last_labels: String,
     labels: String,
-    /// The part before: its metric, and when it was. Points of one series
-    /// follow one another.
-    before: Option<(usize, Part, i64)>,
+    /// The previous sample's metric, component and time. The points of one
+    /// series are consecutive.
+    before: Option<(usize, Component, i64)>,
 }
 
-impl<'n, 't> Grouping<'n, 't> {
+impl<'n, 't> MetricCollector<'n, 't> {
     pub(super) fn new(name: &'n str, kind: Kind) -> Self {
-        Grouping {
+        MetricCollector {
             name,
             kind,
             out: Metrics::default(),
@@ -213,46 +224,46 @@ impl<'n, 't> Grouping<'n, 't> {
     }
 
     pub(super) fn add(&mut self, sample: &Sample<'t>, labels: &mut Labels<'t>) {
-        let Some(part) = self.part(sample, labels) else {
-            self.stray(|| series(sample));
+        let Some(component) = self.component(sample, labels) else {
+            self.unmatched_sample(|| series(sample));
             return;
         };
         labels.sort();
-        let left_out = match part {
-            Part::Bucket(_) => "le",
-            Part::Quantile(_) => "quantile",
+        let left_out = match component {
+            Component::Bucket(_) => "le",
+            Component::Quantile(_) => "quantile",
             _ => "",
         };
         let own = labels.iter().filter(|label| label.name != left_out);
-        let place = match part {
-            Part::Whole => self.begin(own),
+        let place = match component {
+            Component::Whole => self.begin(own),
             _ => self.place(own),
         };
         let metric = &mut self.out.metrics[place];
         let timestamp = sample.timestamp.map(|timestamp| timestamp.milliseconds);
         metric.timestamp = metric.timestamp.max(timestamp);
-        let now = timestamp.map(|time| (place, part, time));
+        let now = timestamp.map(|time| (place, component, time));
         let newer = matches!(
             (self.before, now),
-            (Some((metric, part, before)), Some((place, same, time)))
-                if metric == place && part == same && time > before
+            (Some((metric, component, before)), Some((place, same, time)))
+                if metric == place && component == same && time > before
         );
         self.before = now;
         if newer {
-            renew(&mut metric.value, part, sample.value);
-        } else if !put(&mut metric.value, part, sample.value) {
-            self.stray(|| series(sample));
+            renew(&mut metric.value, component, sample.value);
+        } else if !put(&mut metric.value, component, sample.value) {
+            self.unmatched_sample(|| series(sample));
         }
     }
 
-    /// The metric of these labels, which may be a new one.
+    /// The index of the metric with these labels, which is begun if it is new.
     fn place<'l>(&mut self, labels: impl Iterator<Item = &'l Label<'t>> + Clone) -> usize
     where
         't: 'l,
     {
         self.labels.clear();
         for label in labels.clone() {
-            // As written: what is escaped can be written in one way only.
+            // As written: an escaped text has only one spelling.
             for piece in [label.name, "=\"", label.value, "\","] {
                 self.labels.push_str(piece);
             }
@@ -273,7 +284,7 @@ impl<'n, 't> Grouping<'n, 't> {
         place
     }
 
-    /// Begins a metric.
+    /// Begins a metric and returns its index.
     fn begin<'l>(&mut self, labels: impl Iterator<Item = &'l Label<'t>>) -> usize
     where
         't: 'l,
@@ -303,30 +314,34 @@ impl<'n, 't> Grouping<'n, 't> {
         self.out.metrics.len() - 1
     }
 
-    fn part(&self, sample: &Sample<'t>, labels: &Labels<'t>) -> Option<Part> {
+    fn component(&self, sample: &Sample<'t>, labels: &Labels<'t>) -> Option<Component> {
         let suffix = sample.name.strip_prefix(self.name)?;
         let number = |label| {
             let number = labels.value(label).and_then(float);
             number.filter(|number| !number.is_nan())
         };
-        let without = |label: &str, part| labels.value(label).is_none().then_some(part);
+        let without = |label: &str, component| labels.value(label).is_none().then_some(component);
         match (self.kind, suffix) {
-            (Kind::Histogram | Kind::GaugeHistogram, "_bucket") => number("le").map(Part::Bucket),
-            (Kind::Histogram, "_sum") | (Kind::GaugeHistogram, "_gsum") => without("le", Part::Sum),
+            (Kind::Histogram | Kind::GaugeHistogram, "_bucket") => {
+                number("le").map(Component::Bucket)
+            }
+            (Kind::Histogram, "_sum") | (Kind::GaugeHistogram, "_gsum") => {
+                without("le", Component::Sum)
+            }
             (Kind::Histogram, "_count") | (Kind::GaugeHistogram, "_gcount") => {
-                without("le", Part::Count)
+                without("le", Component::Count)
             }
             (Kind::Histogram | Kind::GaugeHistogram, _) => None,
-            (Kind::Summary, "") => number("quantile").map(Part::Quantile),
-            (Kind::Summary, "_sum") => without("quantile", Part::Sum),
-            (Kind::Summary, "_count") => without("quantile", Part::Count),
+            (Kind::Summary, "") => number("quantile").map(Component::Quantile),
+            (Kind::Summary, "_sum") => without("quantile", Component::Sum),
+            (Kind::Summary, "_count") => without("quantile", Component::Count),
             (Kind::Summary, _) => None,
-            (_, "") | (Kind::Counter, "_total") | (Kind::Info, "_info") => Some(Part::Whole),
+            (_, "") | (Kind::Counter, "_total") | (Kind::Info, "_info") => Some(Component::Whole),
             _ => None,
         }
     }
 
-    fn stray(&mut self, series: impl FnOnce() -> String) {
+    fn unmatched_sample(&mut self, series: impl FnOnce() -> String) {
         self.out.unmatched += 1;
         self.out.first_unmatched.get_or_insert_with(series);
     }
@@ -339,7 +354,8 @@ impl<'n, 't> Grouping<'n, 't> {
                 MetricValue::Summary { quantiles, .. } => quantiles,
                 _ => continue,
             };
-            // Stable, so that the first of two stays. They are sorted as a rule.
+            // A stable sort, so that the first of two equal bounds is kept.
+            // Most are sorted already.
             points.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             let before = points.len();
             points.dedup_by_key(|(at, _)| *at);
@@ -347,7 +363,7 @@ impl<'n, 't> Grouping<'n, 't> {
             if twice > 0 {
                 let labels = metric.labels_text();
                 let series = format!("{}{{{labels}}}", self.name);
-                self.stray(|| series.clone());
+                self.unmatched_sample(|| series.clone());
                 self.out.unmatched += twice - 1;
                 self.out.first_duplicate.get_or_insert(series);
             }
@@ -357,32 +373,32 @@ impl<'n, 't> Grouping<'n, 't> {
     }
 }
 
-/// Name and labels, as they were written.
+/// Name and labels as written.
 fn series(sample: &Sample<'_>) -> String {
     let end = parse::offset(sample.raw, sample.value_text);
     sample.raw[..end].trim().to_owned()
 }
 
-/// Replaces a part by the same part at a later time.
-fn renew(value: &mut MetricValue, part: Part, number: f64) {
-    let place = match (part, value) {
+/// Replaces a component with the same component at a later time.
+fn renew(value: &mut MetricValue, component: Component, number: f64) {
+    let place = match (component, value) {
         (
-            Part::Bucket(_),
+            Component::Bucket(_),
             MetricValue::Histogram {
                 buckets: points, ..
             },
         )
         | (
-            Part::Quantile(_),
+            Component::Quantile(_),
             MetricValue::Summary {
                 quantiles: points, ..
             },
         ) => points.last_mut().map(|(_, value)| value),
-        (Part::Sum, MetricValue::Histogram { sum, .. } | MetricValue::Summary { sum, .. }) => {
+        (Component::Sum, MetricValue::Histogram { sum, .. } | MetricValue::Summary { sum, .. }) => {
             sum.as_mut()
         }
         (
-            Part::Count,
+            Component::Count,
             MetricValue::Histogram { count, .. } | MetricValue::Summary { count, .. },
         ) => count.as_mut(),
         _ => None,
@@ -392,23 +408,24 @@ fn renew(value: &mut MetricValue, part: Part, number: f64) {
     }
 }
 
-/// Whether there was place for it.
-fn put(value: &mut MetricValue, part: Part, number: f64) -> bool {
-    match (part, value) {
+/// Sets a component. Returns whether the metric has such a component and it was
+/// not set.
+fn put(value: &mut MetricValue, component: Component, number: f64) -> bool {
+    match (component, value) {
         (
-            Part::Whole,
+            Component::Whole,
             MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value),
         ) => {
             *value = number;
         }
         (
-            Part::Bucket(at),
+            Component::Bucket(at),
             MetricValue::Histogram {
                 buckets: points, ..
             },
         )
         | (
-            Part::Quantile(at),
+            Component::Quantile(at),
             MetricValue::Summary {
                 quantiles: points, ..
             },
@@ -416,11 +433,11 @@ fn put(value: &mut MetricValue, part: Part, number: f64) -> bool {
             points.push((at, number));
         }
         (
-            Part::Sum,
+            Component::Sum,
             MetricValue::Histogram { sum: place, .. } | MetricValue::Summary { sum: place, .. },
         )
         | (
-            Part::Count,
+            Component::Count,
             MetricValue::Histogram { count: place, .. } | MetricValue::Summary { count: place, .. },
         ) if place.is_none() => {
             *place = Some(number);

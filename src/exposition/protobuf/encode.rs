@@ -7,7 +7,7 @@ use super::field::{bucket, family, histogram, label, metric, quantile, single, s
 use super::metric_type;
 use super::wire::{put_bytes, put_double, put_unsigned, put_varint};
 use crate::exposition::canonical::is_plain_label;
-use crate::exposition::metric::Grouping;
+use crate::exposition::metric::MetricCollector;
 use crate::exposition::{
     Escaping, InputFormat, Kind, Labels, Metric, MetricValue, NativeHistogram, ParsedLine, Parser,
     unescape, unescape_help,
@@ -48,7 +48,7 @@ pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) ->
     };
     let mut parser = Parser::new(text, InputFormat::Text);
     let mut labels = Labels::new();
-    let mut open: Option<(&str, Kind, Option<&str>, Grouping<'_, '_>)> = None;
+    let mut open: Option<(&str, Kind, Option<&str>, MetricCollector<'_, '_>)> = None;
     let mut help = None;
     loop {
         match parser.next(&mut labels) {
@@ -57,14 +57,14 @@ pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) ->
                 writer.close(open.take());
                 let help = help.take().filter(|(of, _)| *of == name);
                 let help = help.map(|(_, text)| text);
-                open = Some((name, kind, help, Grouping::new(name, kind)));
+                open = Some((name, kind, help, MetricCollector::new(name, kind)));
             }
             Ok(Some(ParsedLine::Sample(sample))) => {
                 if let Some((name, kind, _, grouping)) = &mut open {
                     // No other untyped family has samples of longer names.
                     if *kind == Kind::Untyped && sample.name != *name {
                         *kind = Kind::GaugeHistogram;
-                        *grouping = Grouping::new(name, *kind);
+                        *grouping = MetricCollector::new(name, *kind);
                     }
                     grouping.add(&sample, &mut labels);
                 }
@@ -90,7 +90,7 @@ struct Writer<'n> {
 }
 
 impl Writer<'_> {
-    fn close(&mut self, open: Option<(&str, Kind, Option<&str>, Grouping<'_, '_>)>) {
+    fn close(&mut self, open: Option<(&str, Kind, Option<&str>, MetricCollector<'_, '_>)>) {
         let Some((name, kind, help, grouping)) = open else {
             return;
         };

@@ -1,6 +1,7 @@
 //! What is bounded, each gauge beside its bound.
 
-use crate::exposition::{Encoder, Kind};
+use super::families::OwnFamilies;
+use crate::exposition::Kind;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
@@ -16,7 +17,7 @@ struct Bounded {
 }
 
 /// Writes all of them. Every value is a count that is kept, none is taken here.
-pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
+pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
     let bounds = &telemetry.bounds;
     let totals = store.totals();
     let aggregated = store.aggregated_totals();

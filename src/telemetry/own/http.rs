@@ -1,10 +1,11 @@
 //! Requests over HTTP, scrapes among them.
 
-use crate::exposition::{Encoder, Kind};
+use super::families::OwnFamilies;
+use crate::exposition::Kind;
 use crate::telemetry::Telemetry;
 use crate::telemetry::durations::BOUNDS;
 
-pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
+pub fn requests(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let requests = telemetry.requests();
     let family = out.family(
         "exporter_proxy_http_request_duration_seconds",
@@ -28,7 +29,7 @@ pub fn requests(out: &mut Encoder, telemetry: &Telemetry) {
     }
 }
 
-pub fn scrapes(out: &mut Encoder, telemetry: &Telemetry) {
+pub fn scrapes(out: &mut OwnFamilies, telemetry: &Telemetry) {
     out.family(
         "exporter_proxy_last_scrape_timestamp_seconds",
         Kind::Gauge,

@@ -1,10 +1,11 @@
 //! What is known of verbatim texts.
 
 use super::super::Telemetry;
-use crate::exposition::{Encoder, Kind};
+use super::families::OwnFamilies;
+use crate::exposition::Kind;
 use crate::store::Store;
 
-pub fn write(out: &mut Encoder, telemetry: &Telemetry, store: &Store) {
+pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
     let totals = store.inspection_totals();
     let mut gauge = |name, help, value: usize| {
         out.family(name, Kind::Gauge, help)

@@ -1,14 +1,15 @@
 //! The process, as Prometheus' client libraries show theirs.
 
 use super::ProcessNames;
+use super::families::OwnFamilies;
 use crate::clock::Now;
-use crate::exposition::{Encoder, Kind};
+use crate::exposition::Kind;
 use crate::store::Store;
 use crate::telemetry::process::Process;
 
 /// Writes what the operating system says. An app's series of the same name
 /// stays, and ours is shown under a name of its own.
-pub fn write(out: &mut Encoder, started: Now, names: ProcessNames, store: &Store) {
+pub fn write(out: &mut OwnFamilies, started: Now, names: ProcessNames, store: &Store) {
     if names == ProcessNames::Off {
         return;
     }

@@ -182,17 +182,17 @@ fn natives_are_given_to_the_families_of_the_text() {
         family("p", 0, &[counter(&[], 1.0)]),
     ];
     let decoded = decoded(&body);
-    let normal = CanonicalOptions {
+    let options = CanonicalOptions {
         limits: crate::exposition::TextLimits::default(),
         added: &[AddedLabel {
             name: "instance",
             value: "",
-            clash: LabelConflict::Override,
+            conflict: LabelConflict::Override,
         }],
         timestamps: TimestampPolicy::Keep,
         hash: &RandomState::new(),
     };
-    let mut families = canonicalize(&decoded.text, &normal).expect("it is text");
+    let mut families = canonicalize(&decoded.text, &options).expect("it is text");
     attach_native_histograms(&mut families, decoded.natives, |labels| {
         labels.push(("instance".to_owned(), String::new()));
     });

@@ -1,29 +1,31 @@
-//! The points of one text, to find those that are there twice: a series with a
-//! timestamp may come again at another time.
+//! A set of the points of one text, which finds those that come twice. A series
+//! may come again with another timestamp.
 
 use std::hash::{BuildHasher, Hasher};
 
 use crate::exposition::Labels;
 
-/// Ends each name and value in a series' key. It is no part of any UTF-8.
+/// Ends each name and value in the key of a point. It is not part of any UTF-8
+/// text.
 const SEPARATOR: u8 = 0xff;
 
-/// An open-addressed table of series, by hash. What a hash finds is compared
-/// whole, so a collision costs time and never a series.
+/// An open-addressed hash set of points. Entries with equal hashes are compared
+/// in full, so a collision costs time but never a series.
 #[derive(Debug)]
-pub(super) struct Seen<'a, H> {
+pub(super) struct PointSet<'a, H> {
     hash: &'a H,
-    /// The number of a series plus 1, or 0. A power of two of them.
+    /// The number of a point plus 1, or 0 for a free slot. The length is a
+    /// power of two.
     slots: Vec<u32>,
-    /// By number.
+    /// The hash of each point, by number.
     hashes: Vec<u64>,
     key: Vec<u8>,
     other: Vec<u8>,
 }
 
-impl<'a, H: BuildHasher> Seen<'a, H> {
+impl<'a, H: BuildHasher> PointSet<'a, H> {
     pub(super) fn new(hash: &'a H) -> Self {
-        Seen {
+        PointSet {
             hash,
             slots: vec![0; 64],
             hashes: Vec::new(),
@@ -32,9 +34,9 @@ impl<'a, H: BuildHasher> Seen<'a, H> {
         }
     }
 
-    /// Adds the point that is the `number`th, from 0: a name, sorted labels and
-    /// a time in milliseconds. If it is there already, the number it has;
-    /// `point` tells what a number is.
+    /// Adds point number `number`, from 0: a name, sorted labels and a time in
+    /// milliseconds. If the set has the point, returns the number it has there.
+    /// `point` returns the point with a number.
     pub(super) fn insert<'t>(
         &mut self,
         (name, labels, time): (&str, &Labels<'_>, Option<i64>),

@@ -1,0 +1,133 @@
+//! Writes the pieces of canonical text: numbers, label values and help texts.
+
+use std::fmt::Write as _;
+
+/// Writes the value of a label, escaped, without its quotes.
+pub fn write_label_value(out: &mut String, value: &str) {
+    escape(out, value, true);
+}
+
+/// Writes a help, escaped. It ends its line, so a carriage return at its end
+/// is left out: there is no escape for it, and readers would see a line that
+/// ends in CR LF.
+pub fn write_help(out: &mut String, help: &str) {
+    escape(out, help.trim_end_matches('\r'), false);
+}
+
+/// Escapes backslash and line feed, and in label values the quote.
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+}
+
+/// The shortest digits that read back as the same number, with an exponent
+/// where it is below -4 or above 20. The reference writer begins exponents at
+/// 6 digits; every reader takes both, and plain times and byte counts are for
+/// people too.
+pub fn write_number(out: &mut String, value: f64) {
+    // Whole numbers, exact as such, are written in a fifth of the time.
+    const WHOLE: f64 = 9_007_199_254_740_992.0;
+    let written = if value.trunc() == value && value.abs() < WHOLE && !is_minus_zero(value) {
+        write!(out, "{}", value as i64)
+    } else if value.is_nan() {
+        write!(out, "NaN")
+    } else if value.is_infinite() {
+        write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
+    } else if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+        write!(out, "{value:e}")
+    } else {
+        write!(out, "{value}")
+    };
+    written.expect("writing to a String cannot fail");
+}
+
+fn is_minus_zero(value: f64) -> bool {
+    value == 0.0 && value.is_sign_negative()
+}
+
+/// A number as the reference writes it, with exponents from 6 on.
+pub fn number_text(value: f64) -> String {
+    let mut out = String::new();
+    write_bound(&mut out, value);
+    out
+}
+
+/// A bucket's bound or a quantile, as the value of a label. Readers of text
+/// compare these as text, so they are to the letter what the reference writes:
+/// exponents below -4 and from 6 on, of at least two digits and with a sign.
+pub fn write_bound(out: &mut String, value: f64) {
+    if !value.is_finite() || value == 0.0 {
+        return write_number(out, value);
+    }
+    let written = format!("{value:e}");
+    let (digits, exponent) = written.split_once('e').unwrap_or((&written, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let written = if (-4..6).contains(&exponent) {
+        write!(out, "{value}")
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
+    };
+    written.expect("writing to a String cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_written_as_the_reference_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.005, "0.005"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (2.5, "2.5"),
+            (123_456.0, "123456"),
+            (1e6, "1e+06"),
+            (-1_234_567.0, "-1.234567e+06"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = String::new();
+            write_bound(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn a_help_ends_no_line_in_cr_lf() {
+        for (help, written) in [("a\rb\r\r", "a\rb"), ("a\r\n", "a\r\\n"), ("\r", "")] {
+            let mut out = String::new();
+            write_help(&mut out, help);
+            assert_eq!(out, written);
+        }
+    }
+
+    #[test]
+    fn numbers_read_back_the_same() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (-1.0, "-1"),
+            (9_007_199_254_740_991.0, "9007199254740991"),
+            (1e20, "100000000000000000000"),
+            (1_795_000_000.25, "1795000000.25"),
+            (1e21, "1e21"),
+            (0.00001, "1e-5"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            let mut out = String::new();
+            write_number(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
+}
