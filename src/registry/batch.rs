@@ -1,45 +1,47 @@
-//! What is asked of the registry.
+//! Requests to change aggregated families.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exposition::{Kind, LabelText};
 
-/// Changes that are checked together first, and then made all or none.
+/// Updates that are checked together and then all made, or none of them.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Families whose series all go first, so that what `updates` say of them
-    /// is all that is there afterwards. It does not matter where in a push
-    /// this was said. A family that is replaced keeps its kind.
+    /// Families to replace: all their series are removed before `updates` are
+    /// made. A replaced family keeps its type. Names are escaped as in
+    /// [`Update::family`].
     pub replace: Vec<Arc<str>>,
-    /// Made one after the other: what comes later in the list finds what came
-    /// earlier.
+    /// Made in order: each update sees the results of those before it.
     pub updates: Vec<Update>,
+    /// How histograms with different bounds are merged.
     pub bounds_policy: BoundsPolicy,
-    /// Updates of families that do not live are passed over.
+    /// Ignore updates of families that do not exist, instead of adding them.
     pub existing_only: bool,
 }
 
 /// One change of one series.
 #[derive(Debug, Clone)]
 pub struct Update {
-    /// As in [`FamilyText`](crate::exposition::FamilyText): without quotes,
-    /// still escaped.
+    /// Name of the family: without quotes, but escaped, as in
+    /// [`FamilyText`](crate::exposition::FamilyText).
     pub family: Arc<str>,
-    /// Counter, gauge, histogram, summary or untyped. It holds for as long as
-    /// the family has series. With [`Change::Delete`] it is not looked at.
+    /// Counter, gauge, histogram, summary or untyped. A type holds for as long
+    /// as its family has series. [`Change::Delete`] ignores it.
     pub kind: Kind,
-    /// Escaped, as it stands in a text. The first that is given holds.
+    /// Help text, escaped as in the text format. A family keeps the first one.
     pub help: Option<Arc<str>>,
+    /// Labels that identify the series within its family.
     pub labels: LabelText,
-    /// The series goes when it has had no update for so long; `None`: it
-    /// stays. The newest update says what holds.
+    /// Remove the series when it gets no update for this long; `None` keeps it.
+    /// The newest update decides.
     pub ttl: Option<Duration>,
+    /// What to do with the series.
     pub change: Change,
 }
 
 impl Update {
-    /// One that deletes a series.
+    /// An update that deletes a series.
     pub fn deletion(family: Arc<str>, labels: LabelText) -> Self {
         Update {
             family,
@@ -52,115 +54,102 @@ impl Update {
     }
 }
 
-/// What becomes of a series. A series that is not there is made, but for
-/// [`Change::Delete`].
+/// What to do with a series. Every change but [`Change::Delete`] adds a series
+/// that does not exist.
 ///
-/// | Kind | Changes |
+/// | Type | Changes |
 /// | --- | --- |
-/// | counter | `Add`, `Set`, `Min`, `Max`: all finite and not below 0 |
+/// | counter | `Add`, `Set`, `Min`, `Max`: all finite and at least 0 |
 /// | gauge | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max`; `Window` |
 /// | untyped | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max` |
 /// | histogram | `Histogram`, `Observe` |
 /// | summary | `Summary` |
 ///
-/// Replacing a histogram or a summary is a `Delete` and then the new one.
+/// To replace a histogram or a summary, delete it first in the same batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Adds to the value. A gauge that is not a number begins at 0 again.
+    /// Add to the value. A NaN value counts as 0.
     Add(f64),
+    /// Replace the value.
     Set(f64),
-    /// The lesser of the value and this one. NaN is passed over.
+    /// Keep the lesser of the old and the new value. NaN is ignored.
     Min(f64),
-    /// The greater of the value and this one. NaN is passed over.
+    /// Keep the greater of the old and the new value. NaN is ignored.
     Max(f64),
-    /// One value, finite, for a sliding window: the gauge is the mean (NaN
-    /// where the window holds nothing) or else the sum of what came within
-    /// `span`. A window moves on in steps of a hundredth of its span, pushed to
-    /// or not. It begins anew when the span, or what is shown, changes; any
-    /// other change of the series ends it and begins with what it showed.
+    /// Add a value to a sliding window, whose mean or sum the gauge shows.
+    ///
+    /// A window moves in steps of a hundredth of its span, with or without new
+    /// values. Another `span` or `mean` starts a new, empty window. Any other
+    /// change of the series ends the window and applies to the value it showed.
     Window {
+        /// Show the mean of the values, which is NaN for an empty window;
+        /// otherwise show their sum.
         mean: bool,
+        /// How long a value stays in the window.
         span: Duration,
+        /// The value. It is finite.
         value: f64,
     },
-    /// A histogram's counts, added to those that are there.
+    /// Add the counts of a histogram.
     Histogram {
-        /// Upper bounds, ascending, each with the count of observations up to
-        /// it. `+Inf` may be among them.
+        /// Upper bounds in ascending order, each with its cumulative count. The
+        /// last may be `+Inf`.
         buckets: Vec<(f64, f64)>,
-        /// Where neither side has a sum none is shown; else what is there.
+        /// Sum of the observations. A histogram without one shows none until a
+        /// push has one.
         sum: Option<f64>,
-        /// This or the `+Inf` bucket is needed; where both are given they are
-        /// equal.
+        /// Number of observations. Either this or a `+Inf` bucket is required;
+        /// if both are given, they are equal.
         count: Option<f64>,
     },
-    /// One observation, finite, that counts for so many: one of which only a
-    /// sample was sent. `times` is finite and not below 0. A new family gets these bounds (ascending,
-    /// finite or with a last `+Inf`); for one that lives its own bounds hold.
+    /// Add one observation, weighted by `times` (StatsD sampling).
     Observe {
+        /// The observed value. It is finite.
         value: f64,
+        /// The weight. It is finite and at least 0.
         times: f64,
+        /// Bounds for a new family, in ascending order, finite except for an
+        /// optional last `+Inf`. An existing family keeps its own.
         buckets: Arc<[f64]>,
     },
-    /// A summary's sum and count, added to those that are there. Quantiles of
-    /// several senders have no common quantile, so they are never shown, not
-    /// even those of a first push: what is exposed does not change its shape
-    /// when a second sender comes.
+    /// Add the sum and count of a summary.
+    ///
+    /// Quantiles of several senders cannot be combined, so they are never
+    /// shown. This includes those of the first push: otherwise a second sender
+    /// would change which series are exposed.
     Summary {
+        /// Sum of the observations.
         sum: Option<f64>,
+        /// Number of observations.
         count: Option<f64>,
-        /// Not kept.
+        /// Ignored.
         quantiles: Vec<(f64, f64)>,
     },
-    /// The series goes. With the last one the family goes, and its kind is
-    /// free for the next batch.
+    /// Remove the series. A family is removed with its last series, and its
+    /// name can have another type from the next batch on.
     Delete,
 }
 
-/// What becomes of histograms whose bounds differ. At bounds that both have,
-/// and at `+Inf`, the sum of their counts is exact; the difference is about the
-/// others.
+/// How to merge histograms whose bounds differ.
+///
+/// At bounds that both histograms have, and at `+Inf`, the sum of their counts
+/// is exact. The policies differ in what happens to the other bounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BoundsPolicy {
-    /// Only bounds that both have stay: everything that is shown is exact.
+    /// Keep only the common bounds, so that everything shown is exact.
     ///
-    /// The bounds of a series can only become fewer in this way, until it is
-    /// deleted, replaced or expired. They never become none: a push that has
-    /// no bound in common with a series that has some is refused, so that one
-    /// sender cannot take away what all others know. (A series that never had
-    /// any but `+Inf` stays so.) Other series of the family are not touched,
-    /// so series of one family may have different bounds.
+    /// A series can only lose bounds in this way, until it is deleted, replaced
+    /// or expired. It never loses all of them: a push without any common bound
+    /// is rejected, so that one sender cannot remove the buckets of all others.
+    /// (A series that has only `+Inf` stays so.) Other series of the family
+    /// keep their bounds.
     #[default]
     Common,
-    /// All bounds stay. At one that a side lacks, that side counts with what it
-    /// has at its greatest bound below: never more than the truth, and monotone.
-    /// It is exact where that side observed nothing in between.
+    /// Keep all bounds. A histogram that lacks a bound contributes its count at
+    /// its greatest bound below it. The result is monotone and never above the
+    /// true count; it is exact if that histogram has no observation between
+    /// the two bounds.
     Union,
-    /// The push is refused.
+    /// Reject the push.
     Reject,
-}
-
-/// What the registry holds at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RegistryLimits {
-    pub families: usize,
-    /// Series in all families.
-    pub series: usize,
-    pub series_per_family: usize,
-    /// Bytes of a series' labels as one text, and of a family's name.
-    pub labels: usize,
-    /// Bounds of a histogram.
-    pub bounds: usize,
-}
-
-impl Default for RegistryLimits {
-    fn default() -> Self {
-        RegistryLimits {
-            families: 100_000,
-            series: 2_000_000,
-            series_per_family: 1_000_000,
-            labels: 64 << 10,
-            bounds: 1_000,
-        }
-    }
 }

@@ -1,45 +1,100 @@
-//! What a plan makes of the registry, for whoever is to be told.
+//! What a checked batch will do to the registry.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::planner::{Changeset, PlannedSeries};
-use super::state::State;
+use super::family::SeriesAddress;
+use super::rejection::SeriesName;
+use super::reservation::Reservation;
+use super::series::SeriesState;
+use super::time::Nanos;
+use crate::exposition::{Kind, LabelText};
 
-/// What series come to, in the order in which the batch names them first.
+/// A batch that [`Registry::check`](super::Registry::check) has accepted: each
+/// series and family that it names, as it will be.
+///
+/// It is valid only until the registry changes in another way.
 #[derive(Debug)]
-pub struct SeriesTotals {
-    families: Vec<Arc<str>>,
-    /// The places of their families, and what they come to.
-    series: Vec<(u32, Option<f64>)>,
+pub struct Changeset {
+    pub(super) at: Instant,
+    pub(super) families: Vec<PlannedFamily>,
+    pub(super) series: Vec<PlannedSeries>,
+    pub(super) reservation: Reservation,
 }
 
-impl SeriesTotals {
-    /// The family of each series and its value; of a histogram and a summary
-    /// its count, or its sum where it has no count. `None` where the series
-    /// does not live.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Option<f64>)> {
-        let series = self.series.iter();
-        series.map(|(family, total)| (&self.families[*family as usize], *total))
-    }
+/// A family that the batch names, as it will be.
+#[derive(Debug)]
+pub(super) struct PlannedFamily {
+    /// Its id, if it exists.
+    pub id: Option<u32>,
+    /// Hash of the name.
+    pub hash: u64,
+    pub name: Arc<str>,
+    pub kind: Kind,
+    pub help: Option<Arc<str>>,
+    /// Whether the batch gives the family its help text.
+    pub gets_help: bool,
+    /// Whether the batch gives an untyped family its type.
+    pub gets_type: bool,
+    /// Bounds for new histograms.
+    pub bounds: Option<Arc<[f64]>>,
+    /// Whether the batch replaces the family.
+    pub is_replaced: bool,
+    /// Number of series before the batch.
+    pub series_before: usize,
+    /// Number of series after the batch.
+    pub series_after: usize,
+    /// Index of the first new series in the changeset.
+    pub first_new: Option<usize>,
+}
+
+/// A series that the batch names, as it will be.
+#[derive(Debug)]
+pub(super) struct PlannedSeries {
+    /// Index of its family in the changeset.
+    pub family: u32,
+    /// Hash of the labels.
+    pub hash: u64,
+    /// Where it is, if it exists.
+    pub address: Option<SeriesAddress>,
+    pub labels: LabelText,
+    /// `None` if it will not exist.
+    pub state: Option<SeriesState>,
+    pub deadline: Nanos,
 }
 
 impl Changeset {
-    /// Series that live and will not.
-    pub fn removed_series(&self) -> usize {
-        let gone = |series: &&PlannedSeries| series.slot.is_some() && series.state.is_none();
-        self.series.iter().filter(gone).count()
+    /// What the changeset takes and gives back. The caller makes sure that no
+    /// other producer has the same names and series before it commits.
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
-    /// What the series that the batch names will come to. Nothing is looked
-    /// up or copied but numbers, since others wait meanwhile.
+    /// Name and labels of a series, by its index in the changeset, shortened for
+    /// messages.
+    pub fn series_name(&self, index: u32) -> String {
+        let series = &self.series[index as usize];
+        let family = &self.families[series.family as usize];
+        SeriesName::new(&family.name, series.labels.as_str()).to_string()
+    }
+
+    /// Number of existing series that will be removed. Those that are removed
+    /// because their family is replaced are not counted.
+    pub fn removed_series(&self) -> usize {
+        let removed = |series: &&PlannedSeries| series.address.is_some() && series.state.is_none();
+        self.series.iter().filter(removed).count()
+    }
+
+    /// The values that the named series will have. Copies only numbers and
+    /// shared names, since callers hold the registry's lock.
     pub fn totals(&self) -> SeriesTotals {
-        let names = self.families.iter().map(|family| &family.name);
-        let total = |state: &State| match state {
-            State::Value(value) => *value,
-            State::Window(window) => window.value(),
-            State::Histogram(histogram) => histogram.count,
-            State::Summary(summary) => summary.count.or(summary.sum).unwrap_or_default(),
+        let total = |state: &SeriesState| match state {
+            SeriesState::Number(value) => *value,
+            SeriesState::Window(window) => window.value(),
+            SeriesState::Histogram(histogram) => histogram.count,
+            SeriesState::Summary(summary) => summary.count.or(summary.sum).unwrap_or_default(),
         };
+        let names = self.families.iter().map(|family| &family.name);
         let series = self.series.iter();
         SeriesTotals {
             families: names.map(Arc::clone).collect(),
@@ -47,5 +102,24 @@ impl Changeset {
                 .map(|series| (series.family, series.state.as_ref().map(total)))
                 .collect(),
         }
+    }
+}
+
+/// Values of the series that a batch names, in the order in which it first
+/// names them.
+#[derive(Debug)]
+pub struct SeriesTotals {
+    families: Vec<Arc<str>>,
+    /// Each series' index in `families`, and its value.
+    series: Vec<(u32, Option<f64>)>,
+}
+
+impl SeriesTotals {
+    /// The family and the value of each series. A histogram or a summary is
+    /// represented by its count, or by its sum if it has no count. `None` for a
+    /// series that does not exist afterwards.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Option<f64>)> {
+        let series = self.series.iter();
+        series.map(|(family, total)| (&self.families[*family as usize], *total))
     }
 }

@@ -1,4 +1,4 @@
-//! A living family: its series in blocks, and where to find each.
+//! One aggregated family: its series in blocks, and an index to find them.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -6,88 +6,92 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::block::{Block, PLACES};
-use super::state::State;
-use super::window::Window;
+use super::block::{Block, SLOTS};
+use super::series::SeriesState;
+use super::time::Nanos;
 use crate::exposition::Kind;
 
-/// Where a series is in its family.
+/// Where a series is in its family, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Slot(u32);
+pub struct SeriesAddress(u32);
 
-impl Slot {
-    pub fn new(block: u32, place: usize) -> Self {
-        Slot(block * PLACES as u32 + place as u32)
+impl SeriesAddress {
+    pub fn new(block: u32, slot: usize) -> Self {
+        SeriesAddress(block * SLOTS as u32 + slot as u32)
     }
 
+    /// Number of the block.
     pub fn block(self) -> u32 {
-        self.0 / PLACES as u32
+        self.0 / SLOTS as u32
     }
 
-    pub fn place(self) -> usize {
-        self.0 as usize % PLACES
+    /// Slot within the block.
+    pub fn slot(self) -> usize {
+        self.0 as usize % SLOTS
     }
 }
 
-/// Blocks of one family; their slots fit 32 bits.
-pub const MOST_BLOCKS: usize = u32::MAX as usize / PLACES;
+/// The most blocks of a family, so that an address fits 32 bits.
+pub const MAX_BLOCKS: usize = u32::MAX as usize / SLOTS;
 
-/// A series in the index. A part of its hash is kept, so that the table grows
-/// without looking at any text.
+/// Entry of the index. It keeps a part of the hash of the labels, so that the
+/// table grows without hashing texts again.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct IndexEntry {
     hash: u32,
-    slot: Slot,
+    address: SeriesAddress,
 }
 
-impl Entry {
-    fn new(hash: u64, slot: Slot) -> Self {
-        Entry {
+impl IndexEntry {
+    fn new(hash: u64, address: SeriesAddress) -> Self {
+        IndexEntry {
             hash: hash as u32,
-            slot,
+            address,
         }
     }
 
-    /// What it stands under in the table, which looks at the lowest and at the
-    /// highest bits.
-    fn key(&self) -> u64 {
-        key_of(self.hash)
+    fn table_hash(&self) -> u64 {
+        table_hash(self.hash)
     }
 }
 
-fn key_of(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
+/// Spreads a part of a hash to 64 bits: the table uses the lowest and the
+/// highest bits.
+fn table_hash(part: u32) -> u64 {
+    u64::from(part) << 32 | u64::from(part)
 }
 
+/// A family and its series.
 #[derive(Debug)]
 pub struct Family {
     pub name: Arc<str>,
     pub kind: Kind,
     pub help: Option<Arc<str>>,
-    /// The bounds of its first histogram.
+    /// Bounds of its first histogram, which new ones share.
     pub bounds: Option<Arc<[f64]>>,
-    /// Series whose values no counter has; counted while the family is
-    /// untyped.
-    pub uncountable: usize,
-    /// Where series are, by the hash of their labels. Each text is held once,
-    /// in its block.
-    index: HashTable<Entry>,
-    /// By number. The place of one that is empty is taken by the next.
+    /// Number of series with values that no counter can have, counted as long as
+    /// the family is untyped.
+    pub no_counters: usize,
+    /// Addresses by the hash of the labels, whose texts are only in the blocks.
+    index: HashTable<IndexEntry>,
+    /// By number. A new block takes the lowest free number.
     blocks: Vec<Option<Box<Block>>>,
+    /// Numbers without a block.
     free: BTreeSet<u32>,
-    /// Blocks that take more series, lowest first: so the family keeps
-    /// together.
+    /// Blocks that have room. New series go to the lowest, so that the family
+    /// stays compact.
     open: BTreeSet<u32>,
 }
 
 impl Family {
+    /// A family without series.
     pub fn new(name: Arc<str>, kind: Kind) -> Self {
         Family {
             name,
             kind,
             help: None,
             bounds: None,
-            uncountable: 0,
+            no_counters: 0,
             index: HashTable::new(),
             blocks: Vec::new(),
             free: BTreeSet::new(),
@@ -95,56 +99,62 @@ impl Family {
         }
     }
 
-    /// Series that live.
+    /// Number of series.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// The series of these labels, whose hash is known.
-    pub fn find(&self, hash: u64, labels: &str) -> Option<Slot> {
+    /// The series with these labels, whose hash is `hash`.
+    pub fn find(&self, hash: u64, labels: &str) -> Option<SeriesAddress> {
         let part = hash as u32;
-        let same = |own: &Entry| own.hash == part && self.is(own.slot, labels);
-        self.index.find(key_of(part), same).map(|own| own.slot)
+        let is_same =
+            |entry: &IndexEntry| entry.hash == part && self.has_labels(entry.address, labels);
+        let found = self.index.find(table_hash(part), is_same);
+        found.map(|entry| entry.address)
     }
 
-    /// Looks at all memory that finding and changing a series looks at.
-    pub fn touch(&self, hash: u64) -> u64 {
+    /// Reads all memory that finding and changing a series reads, and returns a
+    /// sum of it. `hash` is that of the labels.
+    pub fn prefetch(&self, hash: u64) -> u64 {
         let part = hash as u32;
-        let entry = self.index.find(key_of(part), |own| own.hash == part);
-        let slot = entry.map(|own| own.slot);
-        slot.and_then(|slot| Some(self.block(slot.block())?.touch(slot.place())))
-            .unwrap_or_default()
+        let entry = self
+            .index
+            .find(table_hash(part), |entry| entry.hash == part);
+        let address = entry.map(|entry| entry.address);
+        let sum =
+            address.and_then(|address| Some(self.block(address.block())?.prefetch(address.slot())));
+        sum.unwrap_or_default()
     }
 
-    fn is(&self, slot: Slot, labels: &str) -> bool {
-        let block = self.block(slot.block());
-        block.is_some_and(|block| block.labels().is(slot.place(), labels))
+    fn has_labels(&self, address: SeriesAddress, labels: &str) -> bool {
+        let block = self.block(address.block());
+        block.is_some_and(|block| block.labels().is(address.slot(), labels))
     }
 
-    pub fn labels(&self, slot: Slot) -> Option<&str> {
-        self.block(slot.block())?.labels().get(slot.place())
+    pub fn labels(&self, address: SeriesAddress) -> Option<&str> {
+        self.block(address.block())?.labels().get(address.slot())
     }
 
-    pub fn state(&self, slot: Slot) -> Option<State> {
-        Some(self.block(slot.block())?.state(slot.place()))
+    pub fn state(&self, address: SeriesAddress) -> Option<SeriesState> {
+        Some(self.block(address.block())?.state(address.slot()))
     }
 
-    /// See [`Block::is_like`].
-    pub fn is_like(&self, slot: Slot, state: &State) -> bool {
-        let block = self.block(slot.block());
-        block.is_some_and(|block| block.is_like(slot.place(), state))
+    /// See [`Block::has_same_shape`].
+    pub fn has_same_shape(&self, address: SeriesAddress, state: &SeriesState) -> bool {
+        let block = self.block(address.block());
+        block.is_some_and(|block| block.has_same_shape(address.slot(), state))
     }
 
-    /// Slots and labels of all series.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &str)> {
+    /// Addresses and labels of all series.
+    pub fn iter(&self) -> impl Iterator<Item = (SeriesAddress, &str)> {
         let blocks = (0_u32..).zip(&self.blocks);
         blocks.flat_map(|(number, block)| {
             let series = block.iter().flat_map(|block| block.labels().iter());
-            series.map(move |(place, labels)| (Slot::new(number, place), labels))
+            series.map(move |(slot, labels)| (SeriesAddress::new(number, slot), labels))
         })
     }
 
-    /// Numbers of blocks are below this; some have no block.
+    /// Upper bound of block numbers. Some numbers below it have no block.
     pub fn blocks(&self) -> u32 {
         self.blocks.len() as u32
     }
@@ -157,30 +167,30 @@ impl Family {
         self.blocks.get_mut(number as usize)?.as_deref_mut()
     }
 
-    /// Gives a type to a family that had none. Numbers stay as they are.
+    /// Gives an untyped family its type. Values stay as they are.
     pub fn set_kind(&mut self, kind: Kind) {
         self.kind = kind;
-        self.uncountable = 0;
+        self.no_counters = 0;
     }
 
-    /// Takes note that a series is no more what it was, but `after`.
-    fn recount(&mut self, slot: Option<Slot>, after: Option<&State>) {
+    /// Adjusts `no_counters` for a series that gets the state `after`.
+    fn recount(&mut self, address: Option<SeriesAddress>, after: Option<&SeriesState>) {
         if self.kind != Kind::Untyped {
             return;
         }
-        let before = slot.and_then(|slot| self.state(slot));
-        self.uncountable -= usize::from(before.as_ref().is_some_and(is_uncountable));
-        self.uncountable += usize::from(after.is_some_and(is_uncountable));
+        let before = address.and_then(|address| self.state(address));
+        self.no_counters -= usize::from(before.as_ref().is_some_and(SeriesState::is_no_counter));
+        self.no_counters += usize::from(after.is_some_and(SeriesState::is_no_counter));
     }
 
-    /// Adds a series that is not there, and returns where it is now.
+    /// Adds a series, given by its labels and their hash. It must not exist.
     pub fn insert(
         &mut self,
         (hash, labels): (u64, &str),
-        state: State,
-        deadline: u64,
-        now: u64,
-    ) -> Slot {
+        state: SeriesState,
+        deadline: Nanos,
+        now: Nanos,
+    ) -> SeriesAddress {
         self.recount(None, Some(&state));
         let number = match self.open.first() {
             Some(number) => *number,
@@ -188,20 +198,21 @@ impl Family {
         };
         let block =
             self.blocks[number as usize].get_or_insert_with(|| Box::new(Block::new(self.kind)));
-        let place = block.insert(labels, state, deadline, now);
+        let slot = block.insert(labels, state, deadline, now);
         if !block.has_room() {
             self.open.remove(&number);
         }
-        let slot = Slot::new(number, place);
-        let entry = Entry::new(hash, slot);
-        self.index.insert_unique(entry.key(), entry, Entry::key);
-        slot
+        let address = SeriesAddress::new(number, slot);
+        let entry = IndexEntry::new(hash, address);
+        self.index
+            .insert_unique(entry.table_hash(), entry, IndexEntry::table_hash);
+        address
     }
 
     fn add_block(&mut self) -> u32 {
         let number = self.free.pop_first().unwrap_or_else(|| {
             assert!(
-                self.blocks.len() < MOST_BLOCKS,
+                self.blocks.len() < MAX_BLOCKS,
                 "a family has too many series"
             );
             self.blocks.push(None);
@@ -211,38 +222,43 @@ impl Family {
         number
     }
 
-    /// Makes a series what it is from now on.
-    pub fn set(&mut self, slot: Slot, state: State, deadline: u64, now: u64) {
-        self.recount(Some(slot), Some(&state));
-        let of_lines = matches!(self.kind, Kind::Histogram | Kind::Summary);
-        if let Some(block) = self.block_mut(slot.block()) {
-            block.set(slot.place(), state, deadline, now);
-            // Bounds that come and go make room, or take it.
-            if of_lines {
-                let room = block.has_room();
-                if room {
-                    self.open.insert(slot.block());
+    /// Replaces the state of a series.
+    pub fn set(&mut self, address: SeriesAddress, state: SeriesState, deadline: Nanos, now: Nanos) {
+        self.recount(Some(address), Some(&state));
+        let has_many_lines = matches!(self.kind, Kind::Histogram | Kind::Summary);
+        if let Some(block) = self.block_mut(address.block()) {
+            block.set(address.slot(), state, deadline, now);
+            // The number of lines may have changed, and with it the room.
+            if has_many_lines {
+                let has_room = block.has_room();
+                if has_room {
+                    self.open.insert(address.block());
                 } else {
-                    self.open.remove(&slot.block());
+                    self.open.remove(&address.block());
                 }
             }
         }
     }
 
-    /// Removes a series. Returns its block if that was the last one in it.
-    pub fn remove(&mut self, hasher: &RandomState, slot: Slot) -> Option<Box<Block>> {
-        let key = key_of(hasher.hash_one(self.labels(slot)?) as u32);
-        self.recount(Some(slot), None);
-        if let Ok(entry) = self.index.find_entry(key, |own| own.slot == slot) {
+    /// Removes a series. Returns its block if that is empty now, and no longer
+    /// part of the family.
+    pub fn remove(&mut self, hasher: &RandomState, address: SeriesAddress) -> Option<Box<Block>> {
+        let hash = table_hash(hasher.hash_one(self.labels(address)?) as u32);
+        self.recount(Some(address), None);
+        let found = self
+            .index
+            .find_entry(hash, |entry| entry.address == address);
+        if let Ok(entry) = found {
             entry.remove();
         }
-        // Tables only grow by themselves.
+        // The table only grows by itself.
         if self.index.capacity() > 4 * self.index.len() + 64 {
-            self.index.shrink_to(2 * self.index.len(), Entry::key);
+            let capacity = 2 * self.index.len();
+            self.index.shrink_to(capacity, IndexEntry::table_hash);
         }
-        let number = slot.block();
+        let number = address.block();
         let block = self.block_mut(number)?;
-        block.remove(slot.place());
+        block.remove(address.slot());
         if !block.is_empty() {
             self.open.insert(number);
             return None;
@@ -251,39 +267,4 @@ impl Family {
         self.free.insert(number);
         self.blocks[number as usize].take()
     }
-}
-
-/// Whether a counter cannot have this value.
-pub fn is_uncountable(state: &State) -> bool {
-    matches!(state, State::Value(value) if !(value.is_finite() && *value >= 0.0))
-}
-
-/// About the memory that a series takes with its text in the output, the
-/// entries by which it is found, and those in the store's index.
-pub fn weight_of(name: &str, labels: &str, state: &State) -> usize {
-    const SERIES: usize = 48;
-    const LINE: usize = 40 + 16;
-    let lines = state.lines();
-    let more = match state {
-        State::Value(_) => 0,
-        State::Window(_) => Window::WEIGHT,
-        State::Summary(_) => 32,
-        State::Histogram(histogram) => {
-            let bounds = histogram.bounds.len();
-            let parts = histogram.parts.as_ref().map_or(0, |_| 8 * (bounds + 1));
-            104 + bounds * (size_of::<f64>() + 12) + parts
-        }
-    };
-    labels.len() + SERIES + more + lines * (name.len() + labels.len() + LINE)
-}
-
-/// The same of a family without its series.
-pub fn family_weight(name: &str, help: Option<&str>) -> usize {
-    const FAMILY: usize = 1536;
-    FAMILY + 4 * name.len() + help.map_or(0, help_weight)
-}
-
-/// A help is kept here and with the names of all families, and is shown.
-pub fn help_weight(help: &str) -> usize {
-    3 * help.len()
 }

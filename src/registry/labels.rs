@@ -1,33 +1,35 @@
-//! The labels of a block's series, by place.
+//! The label texts of one block.
 
 use std::sync::Arc;
 
-use super::block::PLACES;
+use super::block::SLOTS;
 
-/// The labels of a block's series, in one allocation. It is shared with copies
-/// that are being rendered.
+/// The labels of a block's series by slot, in one allocation. Copies share it,
+/// so a block can be rendered while it changes.
 #[derive(Debug, Clone)]
 pub struct LabelTexts {
-    /// Longer than what is used, so that it need not be made anew for each.
+    /// Has spare room at its end, so that it need not grow for each series.
     text: Arc<[u8]>,
+    /// Bytes in use, including dead ones.
     used: u32,
-    /// Bytes of those that belong to no series any more.
+    /// Bytes that belong to removed series.
     dead: u32,
-    /// Places that have ever had a series.
-    places: u32,
-    /// Where each place's labels are. Inline: a look-up that has to wait for
-    /// memory waits once less.
-    spans: [Span; PLACES],
+    /// Slots below this have had a series.
+    slots: u32,
+    /// Where each slot's labels are. Inline, since a look-up then waits for
+    /// memory once less.
+    spans: [Span; SLOTS],
 }
 
+/// A range of bytes.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: u32,
     end: u32,
 }
 
-/// A place without a series.
-const HOLE: Span = Span {
+/// The span of a slot without a series.
+const EMPTY: Span = Span {
     start: u32::MAX,
     end: u32::MAX,
 };
@@ -38,57 +40,59 @@ impl LabelTexts {
             text: Arc::default(),
             used: 0,
             dead: 0,
-            places: 0,
-            spans: [HOLE; PLACES],
+            slots: 0,
+            spans: [EMPTY; SLOTS],
         }
     }
 
-    /// The labels of the series in that place, if there is one.
-    pub fn get(&self, place: usize) -> Option<&str> {
-        std::str::from_utf8(self.bytes(place)?).ok()
+    /// The labels of the series in a slot.
+    pub fn get(&self, slot: usize) -> Option<&str> {
+        std::str::from_utf8(self.bytes(slot)?).ok()
     }
 
-    /// Whether the series in that place has these labels.
-    pub fn is(&self, place: usize, labels: &str) -> bool {
-        self.bytes(place) == Some(labels.as_bytes())
+    /// Whether the series in a slot has these labels.
+    pub fn is(&self, slot: usize, labels: &str) -> bool {
+        self.bytes(slot) == Some(labels.as_bytes())
     }
 
-    /// The places that have a series, with their labels.
+    /// The occupied slots with their labels, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
-        // Looked through once, and not once for each.
+        // Validated once as a whole, instead of once for each slot.
         let text = std::str::from_utf8(&self.text[..self.used as usize]).unwrap_or_default();
-        let places = self.spans.iter().enumerate().take(self.places as usize);
-        places.filter_map(move |(place, span)| {
-            Some((place, text.get(span.start as usize..span.end as usize)?))
+        let slots = self.spans.iter().enumerate().take(self.slots as usize);
+        slots.filter_map(move |(slot, span)| {
+            Some((slot, text.get(span.start as usize..span.end as usize)?))
         })
     }
 
-    /// Bytes of text.
+    /// Bytes of all labels.
     pub fn len(&self) -> usize {
         (self.used - self.dead) as usize
     }
 
-    /// Bytes of text that there is memory for.
+    /// Allocated bytes.
     #[cfg(test)]
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.text.len()
     }
 
-    pub fn bytes(&self, place: usize) -> Option<&[u8]> {
-        let Span { start, end } = *self.spans.get(place)?;
+    /// The labels of the series in a slot, as bytes.
+    pub fn bytes(&self, slot: usize) -> Option<&[u8]> {
+        let Span { start, end } = *self.spans.get(slot)?;
         self.text.get(start as usize..end as usize)
     }
 
-    /// Takes the labels of one more series, and returns its place. There is room:
-    /// see [`Block::has_room`](super::block::Block::has_room).
+    /// Adds the labels of a series, and returns its slot: the first free one.
+    /// The caller makes sure that there is one: see
+    /// [`Block::has_room`](super::block::Block::has_room).
     pub fn insert(&mut self, labels: &str) -> usize {
         let used = self.used as usize;
         let end = used + labels.len();
         match Arc::get_mut(&mut self.text).filter(|text| text.len() >= end) {
             Some(text) => text[used..end].copy_from_slice(labels.as_bytes()),
             None => {
-                let room = (2 * self.len()).max(self.len() + labels.len());
-                self.rebuild(room);
+                let capacity = (2 * self.len()).max(self.len() + labels.len());
+                self.rebuild(capacity);
                 let (used, text) = (self.used as usize, Arc::get_mut(&mut self.text));
                 if let Some(text) = text {
                     text[used..used + labels.len()].copy_from_slice(labels.as_bytes());
@@ -97,38 +101,39 @@ impl LabelTexts {
         }
         let start = self.used;
         self.used += labels.len() as u32;
-        let hole = self.spans.iter().position(|span| span.start == HOLE.start);
-        let place = hole.unwrap_or_default();
-        self.spans[place] = Span {
+        let free = self.spans.iter().position(|span| span.start == EMPTY.start);
+        let slot = free.unwrap_or_default();
+        self.spans[slot] = Span {
             start,
             end: self.used,
         };
-        self.places = self.places.max(place as u32 + 1);
-        place
+        self.slots = self.slots.max(slot as u32 + 1);
+        slot
     }
 
-    pub fn remove(&mut self, place: usize) {
-        let span = std::mem::replace(&mut self.spans[place], HOLE);
+    /// Removes the labels of a slot.
+    pub fn remove(&mut self, slot: usize) {
+        let span = std::mem::replace(&mut self.spans[slot], EMPTY);
         self.dead += span.end - span.start;
         if self.dead > self.used / 2 {
             self.rebuild(self.len());
         }
     }
 
-    /// Leaves out what belongs to no series, and takes so much room.
-    pub fn rebuild(&mut self, room: usize) {
-        let mut text = Vec::with_capacity(room);
-        for place in 0..PLACES {
-            if let Some(bytes) = self.bytes(place) {
+    /// Drops dead bytes, and reallocates to `capacity` bytes.
+    pub fn rebuild(&mut self, capacity: usize) {
+        let mut text = Vec::with_capacity(capacity);
+        for slot in 0..SLOTS {
+            if let Some(bytes) = self.bytes(slot) {
                 let start = text.len() as u32;
                 text.extend_from_slice(bytes);
                 let end = text.len() as u32;
-                self.spans[place] = Span { start, end };
+                self.spans[slot] = Span { start, end };
             }
         }
         self.used = text.len() as u32;
         self.dead = 0;
-        text.resize(room, 0);
+        text.resize(capacity, 0);
         self.text = Arc::from(text);
     }
 }

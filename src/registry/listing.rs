@@ -1,5 +1,5 @@
-//! Looking through living series, some at a time: which there are is asked
-//! while the registry is locked, and what is made of it is not.
+//! Reading which series exist, a few blocks at a time. The caller filters them
+//! without holding the registry's lock.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -7,33 +7,40 @@ use std::sync::Arc;
 use super::labels::LabelTexts;
 use super::{BlockId, Registry};
 
-/// Series of one family, as they were at one moment. Their labels are shared
-/// with the registry and not copied.
+/// The series of one block at one time. Their labels are shared with the
+/// registry, not copied.
 #[derive(Debug, Clone)]
 pub struct BlockSeries {
-    /// As in [`Update`](super::Update).
+    /// Name of the family, escaped as in [`Update::family`](super::Update::family).
     pub family: Arc<str>,
     labels: LabelTexts,
 }
 
 impl BlockSeries {
-    /// The labels of each series, as in [`LabelText`](crate::exposition::LabelText).
+    /// The labels of each series, as in
+    /// [`LabelText`](crate::exposition::LabelText).
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().map(|(_, labels)| labels)
     }
 }
 
 impl Registry {
-    /// The series of at most `most` blocks from `from` on, and the block to go on
-    /// with unless that was the end. A series that exists during a whole round of
-    /// calls is seen exactly once.
-    pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<BlockSeries>, Option<BlockId>) {
+    /// The series of at most `max_blocks` blocks, starting with block `from`, and
+    /// the block to continue with, unless the end is reached.
+    ///
+    /// Calls that start with block `(0, 0)` and continue to the end return each
+    /// series that exists throughout exactly once.
+    pub fn series_from(
+        &self,
+        from: BlockId,
+        max_blocks: usize,
+    ) -> (Vec<BlockSeries>, Option<BlockId>) {
         let mut found = Vec::new();
         let (first, mut number) = from;
         for id in first..self.families.len() as u32 {
             if let Some(family) = self.family(id) {
                 for number in number..family.blocks() {
-                    if found.len() == most {
+                    if found.len() == max_blocks {
                         return (found, Some((id, number)));
                     }
                     found.extend(family.block(number).map(|block| BlockSeries {
@@ -47,11 +54,12 @@ impl Registry {
         (found, None)
     }
 
-    /// Whether a series lives.
+    /// Whether a series exists, given by the name of its family and its labels,
+    /// both escaped as in [`Update`](super::Update).
     pub fn has_series(&self, family: &str, labels: &str) -> bool {
         let id = self.find_family(self.hasher.hash_one(family), family);
         let family = id.and_then(|id| self.family(id));
-        let slot = family.and_then(|family| family.find(self.hasher.hash_one(labels), labels));
-        slot.is_some()
+        let found = family.and_then(|family| family.find(self.hasher.hash_one(labels), labels));
+        found.is_some()
     }
 }

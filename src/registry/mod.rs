@@ -1,40 +1,49 @@
-//! Living families: values that are added to, set and observed, where a
-//! section's text is replaced.
+//! Aggregated families: families that the proxy adds up, sets and observes,
+//! while a section's text is replaced.
 //!
-//! A [`Batch`] of changes is checked first, by [`Registry::check`], which
-//! changes nothing. The [`Changeset`] it makes says what the batch takes: names,
-//! series, memory ([`Reservation`]). Once that is granted, [`Registry::commit`]
-//! carries it out, whole.
+//! In the order in which a change passes through:
 //!
-//! Series are kept in blocks. A change marks what has changed of its block and
-//! renders nothing; [`Registry::take_dirty`] hands out copies of that, which
-//! render themselves wherever and whenever it suits. So a change costs the same
-//! however many series there are, and a scrape costs what changed. Where only
-//! values have, they are written into the block's last text, which is kept by
-//! whoever shows it and not in here.
+//! - [`batch`]: a [`Batch`] of updates is what an input asks for.
+//! - [`planner`]: [`Registry::check`] works out the [`Changeset`], or rejects
+//!   the batch, and changes nothing. It costs what the batch names.
+//! - [`reservation`]: the names, series and memory that the changeset takes. The
+//!   store checks them against those of all other producers.
+//! - [`Registry::commit`] carries out the changeset as a whole.
+//! - [`family`], [`block`], [`labels`], [`series`]: how series are kept. Series
+//!   are grouped in blocks of up to 32; a change marks what has changed of its
+//!   block and renders nothing.
+//! - [`dirty`], [`render`]: [`Registry::take_dirty`] hands out copies of what has
+//!   changed, which are rendered without the registry. Where only values have
+//!   changed, they are patched into the block's last text, which the store keeps.
 //!
-//! Pure: there is no clock in here (time is a parameter), no lock, no I/O. What
-//! other producers expose is not known here; the store sees to that.
+//! So a change costs the same however many series there are, and a scrape costs
+//! what has changed.
+//!
+//! The registry is pure: time is a parameter, and there is no lock and no I/O. It
+//! knows nothing of what other producers expose.
+//!
+//! The exact values are in the blocks ([`block::Block::state`]); texts show only
+//! a part of them. A family has a name, type, help text and default bounds
+//! besides ([`family::Family`]). This is what storage has to keep.
 
 mod batch;
 mod block;
 mod changeset;
+mod dirty;
+mod expiry;
 mod family;
-mod histogram;
 mod labels;
+mod limits;
 mod listing;
-mod patch;
 mod planner;
 mod rejection;
 mod render;
 mod reservation;
-mod state;
-mod window;
-
-#[cfg(test)]
-mod model;
+mod series;
 #[cfg(test)]
 mod tests;
+mod time;
+mod weight;
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -45,165 +54,158 @@ use hashbrown::HashTable;
 
 use crate::exposition::Kind;
 
-pub use batch::{Batch, BoundsPolicy, Change, RegistryLimits, Update};
-pub use changeset::SeriesTotals;
+pub use batch::{Batch, BoundsPolicy, Change, Update};
+pub use changeset::{Changeset, SeriesTotals};
+pub use dirty::DirtyBlocks;
+pub use limits::RegistryLimits;
 pub use listing::BlockSeries;
-pub use patch::{LineValue, RenderBuffers};
-pub use planner::Changeset;
 pub use rejection::{Rejection, family_text};
-pub use render::DirtyBlock;
+pub use render::{DirtyBlock, LineValue, RenderBuffers};
 pub use reservation::{FamilyHead, Reservation};
 
-use block::{Block, NEVER};
-use family::{Family, MOST_BLOCKS, Slot, family_weight, weight_of};
-use planner::{Planner, claimed_by, named_slots};
-use state::State;
+use block::Block;
+use changeset::PlannedFamily;
+use family::{Family, MAX_BLOCKS, SeriesAddress};
+use planner::{Planner, named_addresses};
+use series::SeriesState;
+use time::{NEVER, Nanos};
 
-/// All living families.
+/// All aggregated families. See the [module](self).
 #[derive(Debug)]
 pub struct Registry {
     limits: RegistryLimits,
     hasher: RandomState,
-    /// By id. The id of one that is gone is taken by the next.
+    /// By id. A new family takes a free id.
     families: Vec<Option<Box<Family>>>,
-    free: Vec<u32>,
-    /// Ids by the hash of their names.
-    by_name: HashTable<u32>,
+    free_ids: Vec<u32>,
+    /// Ids by the hash of the names.
+    ids_by_name: HashTable<u32>,
+    /// Number of series.
     series: usize,
+    /// Approximate memory in bytes.
     weight: usize,
-    /// The first moment that was told. Times in here are nanoseconds since.
-    beginning: Option<Instant>,
-    /// The latest moment that was told.
-    now: u64,
+    /// The first time that was given, from which [`Nanos`] are counted.
+    epoch: Option<Instant>,
+    /// The latest time that was given.
+    now: Nanos,
     /// Blocks that have changed since they were last taken.
-    changed: BTreeSet<BlockId>,
-    /// Series to render in these, at most.
-    stale: usize,
-    /// Blocks that were taken once and are no more.
+    dirty: BTreeSet<BlockId>,
+    /// The most series to render in these.
+    dirty_series: usize,
+    /// Blocks that were taken before and no longer exist.
     removed_blocks: BTreeSet<(Arc<str>, u32)>,
-    /// When blocks are to be looked at for series that go, each block once. An
-    /// entry may be early, never late: the series say what holds.
-    expiring: BTreeSet<(u64, BlockId)>,
-    /// The same for blocks with windows that show something else by then.
-    aging: BTreeSet<(u64, BlockId)>,
+    /// Blocks with series that expire, each once, by the time to look at them.
+    /// The time may be too early, since an update postpones the deadline of its
+    /// series, but never too late.
+    expiry_queue: BTreeSet<(Nanos, BlockId)>,
+    /// Blocks with windows, in the same way, by the time when one shows another
+    /// value.
+    window_queue: BTreeSet<(Nanos, BlockId)>,
 }
 
-/// A block, by its family's id and its number there. It may be that of another
-/// once the family or the block is gone.
+/// A block: the id of its family, and its number there. Both are reused after
+/// the family or the block is removed.
 pub type BlockId = (u32, u32);
 
-/// What has changed since it was last asked.
-#[derive(Debug, Default)]
-pub struct DirtyBlocks {
-    /// Blocks that show nothing any more: their families' names and numbers.
-    pub removed: Vec<(Arc<str>, u32)>,
-    /// In the order of their ids.
-    pub blocks: Vec<DirtyBlock>,
-    /// What blocks show now that are rendered from their last texts.
-    pub lines: Vec<LineValue>,
-}
-
 impl Registry {
-    /// An empty registry. `hasher` is the one by which series are known
-    /// everywhere; it should be keyed at random.
+    /// An empty registry. `hasher` is the one that identifies series for all
+    /// producers; it should have random keys.
     pub fn new(limits: RegistryLimits, hasher: RandomState) -> Self {
         Registry {
             limits: RegistryLimits {
-                series_per_family: limits.series_per_family.min(MOST_BLOCKS),
+                series_per_family: limits.series_per_family.min(MAX_BLOCKS),
                 ..limits
             },
             hasher,
             families: Vec::new(),
-            free: Vec::new(),
-            by_name: HashTable::new(),
+            free_ids: Vec::new(),
+            ids_by_name: HashTable::new(),
             series: 0,
             weight: 0,
-            beginning: None,
+            epoch: None,
             now: 0,
-            changed: BTreeSet::new(),
-            stale: 0,
+            dirty: BTreeSet::new(),
+            dirty_series: 0,
             removed_blocks: BTreeSet::new(),
-            expiring: BTreeSet::new(),
-            aging: BTreeSet::new(),
+            expiry_queue: BTreeSet::new(),
+            window_queue: BTreeSet::new(),
         }
     }
 
-    /// Series that live.
+    /// Number of series.
     pub fn series(&self) -> usize {
         self.series
     }
 
-    /// Families that live.
+    /// Number of families.
     pub fn families(&self) -> usize {
-        self.by_name.len()
+        self.ids_by_name.len()
     }
 
-    /// What the family of that name is, escaped as in [`Update`], if it lives.
+    /// Approximate memory of all families in bytes, including their text in the
+    /// output and their entries in the store's index.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The type of a family, if it exists. The name is escaped as in
+    /// [`Update::family`].
     pub fn kind_of(&self, name: &str) -> Option<Kind> {
         let id = self.find_family(self.hasher.hash_one(name), name)?;
         self.family(id).map(|family| family.kind)
     }
 
-    /// Series at most that are to be rendered for what has changed since it was
-    /// last taken: where some come or go, all of their block are.
-    pub fn dirty_series(&self) -> usize {
-        self.series.min(self.stale)
-    }
-
-    /// The blocks that they are in.
-    pub fn dirty_blocks(&self) -> usize {
-        self.changed.len()
-    }
-
-    /// Bytes of memory that all of it takes, about, with its text in the
-    /// output and what finds series again.
-    pub fn weight(&self) -> usize {
-        self.weight
-    }
-
-    /// Checks a batch, at the cost of the batch. The plan holds for as long as
-    /// nothing else is changed.
+    /// Checks a batch, and works out what it will do. The changeset is valid
+    /// until the registry changes.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Rejection`] of an update, or a limit that the whole batch
+    /// would exceed.
     pub fn check(&self, batch: Batch, now: Instant) -> Result<Changeset, Rejection> {
         Planner::plan(self, batch, now)
     }
 
-    /// Carries out a plan.
-    pub fn commit(&mut self, plan: Changeset) {
-        self.advance(plan.at);
-        let reservation = plan.reservation();
+    /// Carries out a changeset, which must be the result of a
+    /// [`Registry::check`] since the last change.
+    pub fn commit(&mut self, changeset: Changeset) {
+        self.advance(changeset.at);
+        let reservation = changeset.reservation();
         self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
-        let mut families = plan.families;
-        let named = named_slots(&plan.series, &families);
-        for (place, family) in families.iter_mut().enumerate() {
+        let mut families = changeset.families;
+        let named = named_addresses(&changeset.series, &families);
+        for (index, family) in families.iter_mut().enumerate() {
             let id = match family.id {
                 Some(id) => id,
                 None => self.add_family(family),
             };
             family.id = Some(id);
-            if family.cleared {
-                self.clear(id, &named[&place]);
+            if family.is_replaced {
+                self.remove_all_but(id, &named[&index]);
             }
-            if let Some(living) = self.family_mut(id) {
-                if family.helped {
-                    living.help.clone_from(&family.help);
+            if let Some(existing) = self.family_mut(id) {
+                if family.gets_help {
+                    existing.help.clone_from(&family.help);
                 }
-                living.bounds.clone_from(&family.bounds);
-                if family.typed {
-                    living.set_kind(family.kind);
+                existing.bounds.clone_from(&family.bounds);
+                if family.gets_type {
+                    existing.set_kind(family.kind);
                 }
             }
         }
-        for series in plan.series {
+        for series in changeset.series {
             let Some(id) = families[series.family as usize].id else {
                 continue;
             };
-            match (series.slot, series.state) {
-                (Some(slot), Some(state)) => self.set(id, slot, state, series.deadline),
+            match (series.address, series.state) {
+                (Some(address), Some(state)) => {
+                    self.set_series(id, address, state, series.deadline);
+                }
                 (None, Some(state)) => {
                     let key = (series.hash, series.labels.as_str());
-                    self.insert(id, key, state, series.deadline);
+                    self.insert_series(id, key, state, series.deadline);
                 }
-                (Some(slot), None) => self.remove(id, slot),
+                (Some(address), None) => self.remove_series(id, address),
                 (None, None) => {}
             }
         }
@@ -212,101 +214,60 @@ impl Registry {
         }
     }
 
-    /// Whether a series' time is up.
-    pub fn is_due(&self, now: Instant) -> bool {
-        let now = self.time(now);
-        self.expiring.first().is_some_and(|(due, _)| *due <= now)
-    }
-
-    /// Removes series whose time is up, a few thousand at most: with more, it is
-    /// due again. Returns their number, which may be none, since a block may
-    /// only seem to be due, and what is let go with them.
-    pub fn expire(&mut self, now: Instant) -> (usize, Reservation) {
-        const BLOCKS_AT_ONCE: usize = 128;
-        self.advance(now);
-        let mut reservation = Reservation::default();
-        let before = self.series;
-        let mut scratch = String::new();
-        for _ in 0..BLOCKS_AT_ONCE {
-            let Some((due, block)) = self.expiring.first().copied() else {
-                break;
-            };
-            if due > self.now {
-                break;
-            }
-            self.expire_block(block, &mut scratch, &mut reservation);
-        }
-        self.weight -= reservation.released_bytes;
-        (before - self.series, reservation)
-    }
-
-    /// Copies of what has changed in all blocks, and those that are gone.
-    /// Windows are moved on to the latest moment that was told.
+    /// Panics if a count or a queue does not agree with the blocks. For tests: it
+    /// looks at all series.
     ///
-    /// Whoever takes them keeps each block's text until its next copy comes,
-    /// which may say only what is other in it. Who loses one asks for all of
-    /// it: see [`Registry::mark_dirty`].
-    pub fn take_dirty(&mut self) -> DirtyBlocks {
-        self.age();
-        self.stale = 0;
-        let mut blocks = Vec::with_capacity(self.changed.len());
-        let mut lines = Vec::new();
-        for at in std::mem::take(&mut self.changed) {
-            let (id, number) = at;
-            let Some(family) = self.families[id as usize].as_deref_mut() else {
+    /// # Panics
+    ///
+    /// If the registry is not consistent.
+    pub fn assert_consistent(&self) {
+        let (mut families, mut series, mut dirty_series) = (0, 0, 0);
+        let (mut dirty, mut expiring, mut windows) = (0, 0, 0);
+        for (id, family) in (0..).zip(&self.families) {
+            let Some(family) = family.as_deref() else {
                 continue;
             };
-            let name = Arc::clone(&family.name);
-            if let Some(block) = family.block_mut(number) {
-                blocks.push(DirtyBlock::of(at, &name, block, &mut lines));
-                block.settle();
+            families += 1;
+            series += family.len();
+            assert!(family.len() > 0, "an empty family is left");
+            for number in 0..family.blocks() {
+                let Some(block) = family.block(number) else {
+                    continue;
+                };
+                let count = block.dirty().series();
+                assert_eq!(block.counted_dirty, count);
+                assert_eq!(self.dirty.contains(&(id, number)), count > 0);
+                dirty_series += usize::from(count);
+                dirty += usize::from(count > 0);
+                expiring += usize::from(block.expiry != NEVER);
+                windows += usize::from(block.window_step != NEVER);
             }
         }
-        let removed = std::mem::take(&mut self.removed_blocks)
-            .into_iter()
-            .collect();
-        DirtyBlocks {
-            removed,
-            blocks,
-            lines,
-        }
+        assert_eq!(self.families(), families);
+        assert_eq!(self.series, series);
+        assert_eq!((self.dirty.len(), self.dirty_series), (dirty, dirty_series));
+        assert_eq!(self.expiry_queue.len(), expiring);
+        assert_eq!(self.window_queue.len(), windows);
     }
 
-    /// Has a block taken again, whole: the text that was made of it is lost, or
-    /// never was. Nothing is to be done for one that is no more.
-    pub fn mark_dirty(&mut self, at: BlockId) {
-        if let Some(block) = self.block_mut(at) {
-            block.spoil();
-            self.note(at, NEVER, NEVER);
-        }
-    }
-
-    /// Keeps with a block what helps whoever shows it to find its text, for its
-    /// next copies. A new block has 0. It may come to be another's, like the id.
-    pub fn set_hint(&mut self, at: BlockId, hint: u64) {
-        if let Some(block) = self.block_mut(at) {
-            block.hint = hint;
-        }
-    }
-
-    /// Takes note of the time. It does not go back.
+    /// Records the time. It does not go back.
     fn advance(&mut self, now: Instant) {
-        self.beginning.get_or_insert(now);
+        self.epoch.get_or_insert(now);
         self.now = self.now.max(self.time(now));
     }
 
-    /// Nanoseconds since the beginning, and never before what was told.
-    fn time(&self, now: Instant) -> u64 {
-        let passed = self.beginning.map_or(0, |beginning| {
-            now.saturating_duration_since(beginning).as_nanos()
-        });
+    /// Nanoseconds since the epoch, but never before the latest time.
+    fn time(&self, now: Instant) -> Nanos {
+        let passed = self
+            .epoch
+            .map_or(0, |epoch| now.saturating_duration_since(epoch).as_nanos());
         // Some 500 years fit.
         u64::try_from(passed).unwrap_or(NEVER - 1).max(self.now)
     }
 
     fn find_family(&self, hash: u64, name: &str) -> Option<u32> {
-        let same = |id: &u32| self.family(*id).is_some_and(|family| *family.name == *name);
-        self.by_name.find(hash, same).copied()
+        let is_same = |id: &u32| self.family(*id).is_some_and(|family| *family.name == *name);
+        self.ids_by_name.find(hash, is_same).copied()
     }
 
     fn family(&self, id: u32) -> Option<&Family> {
@@ -321,15 +282,15 @@ impl Registry {
         self.family_mut(id)?.block_mut(number)
     }
 
-    fn add_family(&mut self, planned: &planner::PlannedFamily) -> u32 {
+    fn add_family(&mut self, planned: &PlannedFamily) -> u32 {
         let family = Family::new(Arc::clone(&planned.name), planned.kind);
-        let id = self.free.pop().unwrap_or_else(|| {
+        let id = self.free_ids.pop().unwrap_or_else(|| {
             self.families.push(None);
             self.families.len() as u32 - 1
         });
         self.families[id as usize] = Some(Box::new(family));
         let (families, hasher) = (&self.families, &self.hasher);
-        self.by_name.insert_unique(planned.hash, id, |id| {
+        self.ids_by_name.insert_unique(planned.hash, id, |id| {
             let family = families[*id as usize].as_deref();
             hasher.hash_one(family.map_or("", |family| &*family.name))
         });
@@ -341,166 +302,72 @@ impl Registry {
             return;
         };
         let hash = self.hasher.hash_one(&*family.name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |own| *own == id) {
+        if let Ok(entry) = self.ids_by_name.find_entry(hash, |own| *own == id) {
             entry.remove();
         }
         self.families[id as usize] = None;
-        self.free.push(id);
+        self.free_ids.push(id);
     }
 
-    fn insert(&mut self, id: u32, key: (u64, &str), state: State, deadline: u64) {
-        let (now, due) = (self.now, state.due());
+    fn insert_series(&mut self, id: u32, key: (u64, &str), state: SeriesState, deadline: Nanos) {
+        let (now, step) = (self.now, state.next_step());
         let Some(family) = self.families[id as usize].as_deref_mut() else {
             return;
         };
-        let slot = family.insert(key, state, deadline, now);
-        // Where a block of that number was taken before, its text is in the
-        // output still, and will be replaced.
+        let address = family.insert(key, state, deadline, now);
+        // The output may still have the text of an earlier block with the number
+        // of a new one, which then replaces it.
         if !self.removed_blocks.is_empty()
             && self
                 .removed_blocks
-                .remove(&(Arc::clone(&family.name), slot.block()))
-            && let Some(block) = family.block_mut(slot.block())
+                .remove(&(Arc::clone(&family.name), address.block()))
+            && let Some(block) = family.block_mut(address.block())
         {
-            block.shown = true;
+            block.is_shown = true;
         }
         self.series += 1;
-        self.note((id, slot.block()), deadline, due);
+        self.note_change((id, address.block()), deadline, step);
     }
 
-    fn set(&mut self, id: u32, slot: Slot, state: State, deadline: u64) {
-        let (now, due) = (self.now, state.due());
+    fn set_series(&mut self, id: u32, address: SeriesAddress, state: SeriesState, deadline: Nanos) {
+        let (now, step) = (self.now, state.next_step());
         if let Some(family) = self.family_mut(id) {
-            family.set(slot, state, deadline, now);
-            self.note((id, slot.block()), deadline, due);
+            family.set(address, state, deadline, now);
+            self.note_change((id, address.block()), deadline, step);
         }
     }
 
-    fn remove(&mut self, id: u32, slot: Slot) {
+    fn remove_series(&mut self, id: u32, address: SeriesAddress) {
         let Some(family) = self.families[id as usize].as_deref_mut() else {
             return;
         };
         self.series -= 1;
-        let Some(block) = family.remove(&self.hasher, slot) else {
-            return self.note((id, slot.block()), NEVER, NEVER);
+        let block_id = (id, address.block());
+        let Some(block) = family.remove(&self.hasher, address) else {
+            return self.note_change(block_id, NEVER, NEVER);
         };
-        let at = (id, slot.block());
-        self.changed.remove(&at);
-        self.stale -= usize::from(block.counted);
-        self.expiring.remove(&(block.expiry, at));
-        self.aging.remove(&(block.aging, at));
-        if block.shown {
+        self.dirty.remove(&block_id);
+        self.dirty_series -= usize::from(block.counted_dirty);
+        self.expiry_queue.remove(&(block.expiry, block_id));
+        self.window_queue.remove(&(block.window_step, block_id));
+        if block.is_shown {
             self.removed_blocks
-                .insert((Arc::clone(&family.name), slot.block()));
+                .insert((Arc::clone(&family.name), address.block()));
         }
     }
 
-    /// Removes all series of a family but those.
-    fn clear(&mut self, id: u32, but: &HashSet<Slot>) {
+    /// Removes all series of a family but those in `kept`.
+    fn remove_all_but(&mut self, id: u32, kept: &HashSet<SeriesAddress>) {
         let Some(family) = self.family(id) else {
             return;
         };
-        let slots: Vec<Slot> = family
+        let addresses: Vec<SeriesAddress> = family
             .iter()
-            .map(|(slot, _)| slot)
-            .filter(|slot| !but.contains(slot))
+            .map(|(address, _)| address)
+            .filter(|address| !kept.contains(address))
             .collect();
-        for slot in slots {
-            self.remove(id, slot);
-        }
-    }
-
-    /// Takes note of what has changed in a block, and by when it is to be looked
-    /// at.
-    fn note(&mut self, at: BlockId, expiry: u64, aging: u64) {
-        let (id, number) = at;
-        let family = self.families[id as usize].as_deref_mut();
-        let Some(block) = family.and_then(|family| family.block_mut(number)) else {
-            return;
-        };
-        let stale = block.stale().count();
-        if stale > block.counted {
-            self.stale += usize::from(stale - block.counted);
-            if block.counted == 0 {
-                self.changed.insert(at);
-            }
-            block.counted = stale;
-        }
-        let queues = [
-            (&mut self.expiring, &mut block.expiry, expiry),
-            (&mut self.aging, &mut block.aging, aging),
-        ];
-        for (queue, own, due) in queues {
-            if due < *own {
-                queue.remove(&(*own, at));
-                queue.insert((due, at));
-                *own = due;
-            }
-        }
-    }
-
-    fn expire_block(&mut self, at: BlockId, scratch: &mut String, reservation: &mut Reservation) {
-        let (id, number) = at;
-        let now = self.now;
-        let Some(family) = self.families[id as usize].as_deref() else {
-            return;
-        };
-        let Some(block) = family.block(number) else {
-            return;
-        };
-        self.expiring.remove(&(block.expiry, at));
-        let mut slots = Vec::new();
-        for place in block.overdue(now) {
-            let slot = Slot::new(number, place);
-            let state = block.state(place);
-            let labels = block.labels().get(place).unwrap_or_default();
-            let mut release = |hash| reservation.released_series.push(hash);
-            claimed_by(
-                &self.hasher,
-                &family.name,
-                labels,
-                &state,
-                scratch,
-                &mut release,
-            );
-            reservation.released_bytes += weight_of(&family.name, labels, &state);
-            slots.push(slot);
-        }
-        if slots.len() == family.len() {
-            reservation.removed_families.push(Arc::clone(&family.name));
-            reservation.released_bytes += family_weight(&family.name, family.help.as_deref());
-        }
-        if let Some(block) = self.block_mut(at) {
-            block.expiry = NEVER;
-        }
-        for slot in slots {
-            self.remove(id, slot);
-        }
-        if let Some(block) = self.block_mut(at) {
-            let next = block.next_deadline();
-            block.expiry = next;
-            if next != NEVER {
-                self.expiring.insert((next, at));
-            }
-        }
-        self.remove_if_empty(id);
-    }
-
-    fn age(&mut self) {
-        while let Some((due, at)) = self.aging.first().copied() {
-            if due > self.now {
-                break;
-            }
-            self.aging.remove(&(due, at));
-            let now = self.now;
-            let Some(block) = self.block_mut(at) else {
-                continue;
-            };
-            block.age(now);
-            let next = block.next_aging();
-            // It stands in no queue, and `note` puts it into the one it is due.
-            block.aging = NEVER;
-            self.note(at, NEVER, next);
+        for address in addresses {
+            self.remove_series(id, address);
         }
     }
 }

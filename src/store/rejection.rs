@@ -148,7 +148,7 @@ impl From<&BatchRejection> for Reason {
         match refused {
             BatchRejection::KindConflict { .. }
             | BatchRejection::Registry(
-                Registry::KindConflict { .. } | Registry::Uncountable { .. },
+                Registry::KindConflict { .. } | Registry::NotACounter { .. },
             ) => Reason::KindConflict,
             BatchRejection::NameCollision { .. } => Reason::NameCollision,
             BatchRejection::DuplicateSeries { .. } => Reason::DuplicateSeries,
@@ -161,7 +161,7 @@ impl From<&BatchRejection> for Reason {
             BatchRejection::Registry(
                 Registry::ReservedLabel { .. } | Registry::LabelsTooLong { .. },
             ) => Reason::BadLabels,
-            BatchRejection::Registry(Registry::Name { .. }) => Reason::BadName,
+            BatchRejection::Registry(Registry::InvalidName { .. }) => Reason::BadName,
             BatchRejection::Registry(_) => Reason::BadValue,
         }
     }

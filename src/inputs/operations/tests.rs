@@ -15,7 +15,7 @@ const LIMITS: registry::RegistryLimits = registry::RegistryLimits {
     families: 20,
     series: 100,
     series_per_family: 50,
-    labels: 1000,
+    label_bytes: 1000,
     bounds: 200,
 };
 

@@ -1,17 +1,18 @@
-//! The end of planning: what all of a batch together must keep to, and what
-//! it takes and lets go.
+//! The end of planning: checks of the batch as a whole, and its reservation.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use super::{Changeset, PlannedFamily, PlannedSeries, Planner};
+use super::Planner;
 use crate::exposition::{hash_series, needs_quotes};
-use crate::registry::family::{Slot, family_weight, help_weight, is_uncountable, weight_of};
-use crate::registry::rejection::{Rejection, family_text, series_text};
-use crate::registry::render::each_series;
+use crate::registry::changeset::{Changeset, PlannedFamily, PlannedSeries};
+use crate::registry::family::{Family, SeriesAddress};
+use crate::registry::rejection::{Rejection, SeriesName, family_text};
+use crate::registry::render::each_line;
 use crate::registry::reservation::{FamilyHead, Reservation};
-use crate::registry::state::State;
+use crate::registry::series::SeriesState;
+use crate::registry::weight::{family_weight, help_weight, series_weight};
 
 impl Planner<'_> {
     pub(super) fn finish(self) -> Result<Changeset, Rejection> {
@@ -26,30 +27,30 @@ impl Planner<'_> {
         })
     }
 
-    /// What makes it less is taken even where it is too much still.
+    /// A batch that reduces a number is accepted even if the number stays above
+    /// its limit.
     fn check_limits(&self) -> Result<(), Rejection> {
         let limits = self.limits();
-        let name = |place: usize| {
-            let series = &self.series[place];
-            series_text(
-                &self.families[series.family as usize].name,
-                series.labels.as_str(),
-            )
+        let name = |index: usize| {
+            let series = &self.series[index];
+            let family = &self.families[series.family as usize];
+            SeriesName::new(&family.name, series.labels.as_str()).to_string()
         };
         let (mut series, mut families) = (self.registry.series, self.registry.families());
         let (mut new_series, mut new_family) = (None, None);
         for family in &self.families {
-            series = series + family.after - family.before;
-            families = families + usize::from(family.after > 0) - usize::from(family.before > 0);
+            let (before, after) = (family.series_before, family.series_after);
+            series = series + after - before;
+            families = families + usize::from(after > 0) - usize::from(before > 0);
             let Some(first) = family.first_new else {
                 continue;
             };
             new_series = Some(first);
-            if family.before == 0 {
+            if before == 0 {
                 new_family = Some(first);
             }
             let limit = limits.series_per_family;
-            if family.after > limit && family.after > family.before {
+            if after > limit && after > before {
                 let series = name(first);
                 return Err(Rejection::TooManySeriesOfFamily { series, limit });
             }
@@ -75,157 +76,177 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Untyped values that have become a counter's must be such as a counter
-    /// has. Costs what the batch names.
+    /// An untyped family becomes a counter only if a counter can have all of its
+    /// values. Costs what the batch names, since the family counts those that a
+    /// counter cannot have.
     fn check_types(&self) -> Result<(), Rejection> {
-        if !self.families.iter().any(PlannedFamily::is_made_counter) {
+        if !self.families.iter().any(PlannedFamily::becomes_counter) {
             return Ok(());
         }
-        let living = |family: &PlannedFamily| {
-            let living = family.id.and_then(|id| self.registry.family(id));
-            living.filter(|_| !family.cleared)
+        let kept = |family: &PlannedFamily| {
+            let existing = self.existing(family);
+            existing.filter(|_| !family.is_replaced)
         };
-        // Of each family, how many values no counter has.
         let counts = self.families.iter();
-        let counts = counts.map(|family| living(family).map_or(0, |living| living.uncountable));
+        let counts = counts.map(|family| kept(family).map_or(0, |kept| kept.no_counters));
         let mut counts: Vec<usize> = counts.collect();
         for series in &self.series {
-            let place = series.family as usize;
-            let family = &self.families[place];
-            if !family.is_made_counter() {
+            let index = series.family as usize;
+            let family = &self.families[index];
+            if !family.becomes_counter() {
                 continue;
             }
-            let before = living(family).and_then(|living| living.state(series.slot?));
-            counts[place] -= usize::from(before.as_ref().is_some_and(is_uncountable));
-            counts[place] += usize::from(series.state.as_ref().is_some_and(is_uncountable));
+            let before = kept(family).and_then(|kept| kept.state(series.address?));
+            let after = series.state.as_ref();
+            counts[index] -= usize::from(before.as_ref().is_some_and(SeriesState::is_no_counter));
+            counts[index] += usize::from(after.is_some_and(SeriesState::is_no_counter));
         }
-        for (family, left) in self.families.iter().zip(counts) {
-            if family.is_made_counter() && left > 0 {
+        for (family, values) in self.families.iter().zip(counts) {
+            if family.becomes_counter() && values > 0 {
                 let family = family_text(&family.name);
-                return Err(Rejection::Uncountable { family, left });
+                return Err(Rejection::NotACounter { family, values });
             }
         }
         Ok(())
     }
 
+    fn existing(&self, family: &PlannedFamily) -> Option<&Family> {
+        family.id.and_then(|id| self.registry.family(id))
+    }
+
     fn reservation(&self) -> Reservation {
         let mut reservation = Reservation::default();
         for family in &self.families {
-            let head = || FamilyHead {
-                family: Arc::clone(&family.name),
-                kind: family.kind,
-                help: family.help.clone(),
-            };
-            match (family.before > 0, family.after > 0) {
-                (false, true) => {
-                    reservation.added_families.push(head());
-                    reservation.reserved_bytes +=
-                        family_weight(&family.name, family.help.as_deref());
-                }
-                (true, false) => {
-                    reservation.removed_families.push(Arc::clone(&family.name));
-                    let living = family.id.and_then(|id| self.registry.family(id));
-                    let help = living.and_then(|living| living.help.as_deref());
-                    reservation.released_bytes += family_weight(&family.name, help);
-                }
-                (true, true) if family.helped || family.typed => {
-                    reservation.changed_families.push(head());
-                    let new = family.help.as_deref().filter(|_| family.helped);
-                    reservation.reserved_bytes += new.map_or(0, help_weight);
-                }
-                _ => {}
-            }
+            self.reserve_family(family, &mut reservation);
         }
-        let mut scratch = String::new();
-        for (place, series) in (0_u32..).zip(&self.series) {
-            let family = &self.families[series.family as usize];
-            let living = family.id.and_then(|id| self.registry.family(id));
-            if let (Some(living), Some(slot), Some(after)) = (living, series.slot, &series.state)
-                && living.is_like(slot, after)
-            {
-                continue;
-            }
-            let before = living.and_then(|living| living.state(series.slot?));
-            let (name, labels) = (&*family.name, series.labels.as_str());
-            let hasher = &self.registry.hasher;
-            let mut hash = |state: &State, to: &mut dyn FnMut(u64)| {
-                claimed_by(hasher, name, labels, state, &mut scratch, to);
-            };
-            if let Some(before) = &before {
-                hash(before, &mut |hash| reservation.released_series.push(hash));
-                reservation.released_bytes += weight_of(name, labels, before);
-            }
-            if let Some(after) = &series.state {
-                hash(after, &mut |hash| {
-                    reservation.reserved_series.push((hash, place));
-                });
-                reservation.reserved_bytes += weight_of(name, labels, after);
-            }
+        let mut buffer = String::new();
+        for (index, series) in (0_u32..).zip(&self.series) {
+            self.reserve_series(index, series, &mut buffer, &mut reservation);
         }
-        for (place, named) in named_slots(&self.series, &self.families) {
-            self.release_the_rest(place, &named, &mut scratch, &mut reservation);
+        for (index, named) in named_addresses(&self.series, &self.families) {
+            let family = &self.families[index];
+            self.release_others(family, &named, &mut buffer, &mut reservation);
         }
         reservation
     }
 
-    /// Series of a cleared family that the batch does not name.
-    fn release_the_rest(
+    fn reserve_family(&self, family: &PlannedFamily, reservation: &mut Reservation) {
+        let head = || FamilyHead {
+            family: Arc::clone(&family.name),
+            kind: family.kind,
+            help: family.help.clone(),
+        };
+        match (family.series_before > 0, family.series_after > 0) {
+            (false, true) => {
+                reservation.added_families.push(head());
+                reservation.reserved_bytes += family_weight(&family.name, family.help.as_deref());
+            }
+            (true, false) => {
+                let existing = self.existing(family);
+                let help = existing.and_then(|existing| existing.help.as_deref());
+                reservation.removed_families.push(Arc::clone(&family.name));
+                reservation.released_bytes += family_weight(&family.name, help);
+            }
+            (true, true) if family.gets_help || family.gets_type => {
+                let help = family.help.as_deref().filter(|_| family.gets_help);
+                reservation.changed_families.push(head());
+                reservation.reserved_bytes += help.map_or(0, help_weight);
+            }
+            _ => {}
+        }
+    }
+
+    fn reserve_series(
         &self,
-        place: usize,
-        named: &HashSet<Slot>,
-        scratch: &mut String,
+        index: u32,
+        series: &PlannedSeries,
+        buffer: &mut String,
         reservation: &mut Reservation,
     ) {
-        let family = &self.families[place];
-        let Some(living) = family.id.and_then(|id| self.registry.family(id)) else {
+        let family = &self.families[series.family as usize];
+        let existing = self.existing(family);
+        if let (Some(existing), Some(address), Some(after)) =
+            (existing, series.address, &series.state)
+            && existing.has_same_shape(address, after)
+        {
+            return;
+        }
+        let before = existing.and_then(|existing| existing.state(series.address?));
+        let (name, labels) = (&*family.name, series.labels.as_str());
+        let hasher = &self.registry.hasher;
+        if let Some(before) = &before {
+            let mut release = |hash| reservation.released_series.push(hash);
+            each_line_hash(hasher, name, labels, before, buffer, &mut release);
+            reservation.released_bytes += series_weight(name, labels, before);
+        }
+        if let Some(after) = &series.state {
+            let mut reserve = |hash| reservation.reserved_series.push((hash, index));
+            each_line_hash(hasher, name, labels, after, buffer, &mut reserve);
+            reservation.reserved_bytes += series_weight(name, labels, after);
+        }
+    }
+
+    /// Releases the series of a replaced family that the batch does not name.
+    fn release_others(
+        &self,
+        family: &PlannedFamily,
+        named: &HashSet<SeriesAddress>,
+        buffer: &mut String,
+        reservation: &mut Reservation,
+    ) {
+        let Some(existing) = self.existing(family) else {
             return;
         };
-        for (slot, labels) in living.iter().filter(|(slot, _)| !named.contains(slot)) {
-            let Some(state) = living.state(slot) else {
+        let others = existing
+            .iter()
+            .filter(|(address, _)| !named.contains(address));
+        for (address, labels) in others {
+            let Some(state) = existing.state(address) else {
                 continue;
             };
             let mut release = |hash| reservation.released_series.push(hash);
             let hasher = &self.registry.hasher;
-            claimed_by(hasher, &living.name, labels, &state, scratch, &mut release);
-            reservation.released_bytes += weight_of(&living.name, labels, &state);
+            each_line_hash(hasher, &existing.name, labels, &state, buffer, &mut release);
+            reservation.released_bytes += series_weight(&existing.name, labels, &state);
         }
     }
 }
 
-/// Where the series are that live and that a plan names, for each family that
-/// is cleared. All series are looked through once, however many families.
-pub(in crate::registry) fn named_slots(
+/// Addresses of the existing series that a changeset names, for each replaced
+/// family, by its index. Looks at each series once, however many families.
+pub(in crate::registry) fn named_addresses(
     series: &[PlannedSeries],
     families: &[PlannedFamily],
-) -> HashMap<usize, HashSet<Slot>> {
-    let cleared = families.iter().enumerate().filter(|(_, it)| it.cleared);
-    let mut named: HashMap<usize, HashSet<Slot>> =
-        cleared.map(|(place, _)| (place, HashSet::new())).collect();
+) -> HashMap<usize, HashSet<SeriesAddress>> {
+    let replaced = families.iter().enumerate();
+    let replaced = replaced.filter(|(_, family)| family.is_replaced);
+    let mut named: HashMap<usize, HashSet<SeriesAddress>> =
+        replaced.map(|(index, _)| (index, HashSet::new())).collect();
     if named.is_empty() {
         return named;
     }
     for series in series {
-        let slots = named.get_mut(&(series.family as usize));
-        if let (Some(slots), Some(slot)) = (slots, series.slot) {
-            slots.insert(slot);
+        let addresses = named.get_mut(&(series.family as usize));
+        if let (Some(addresses), Some(address)) = (addresses, series.address) {
+            addresses.insert(address);
         }
     }
     named
 }
 
-/// Hashes of all lines that a series is shown in.
-pub(in crate::registry) fn claimed_by(
+/// Calls `f` with the hash of each line that a series is shown in.
+pub(in crate::registry) fn each_line_hash(
     hasher: &RandomState,
-    name: &str,
+    family: &str,
     labels: &str,
-    state: &State,
-    scratch: &mut String,
-    to: &mut dyn FnMut(u64),
+    state: &SeriesState,
+    buffer: &mut String,
+    f: &mut dyn FnMut(u64),
 ) {
-    // A quoted name begins the labels or follows a comma. A value that looks
-    // like one costs a second look.
-    let plain = !needs_quotes(name) && !labels.starts_with('"') && !labels.contains(",\"");
-    each_series(name, labels, state, scratch, |series| {
-        to(hash_series(hasher, series, plain));
+    // A quoted name starts the labels or follows a comma. A label value may look
+    // like one, which only costs a closer look.
+    let is_plain = !needs_quotes(family) && !labels.starts_with('"') && !labels.contains(",\"");
+    each_line(family, labels, state, buffer, |line| {
+        f(hash_series(hasher, line, is_plain));
     });
 }

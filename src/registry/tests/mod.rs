@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::block::PLACES;
+use super::block::SLOTS;
 use super::*;
 use crate::exposition::{Kind, LabelText};
 
@@ -38,12 +38,12 @@ fn batch(updates: Vec<Update>) -> Batch {
 }
 
 fn apply(registry: &mut Registry, updates: Vec<Update>, now: Instant) -> Result<(), Rejection> {
-    let plan = registry.check(batch(updates), now)?;
-    registry.commit(plan);
+    let changeset = registry.check(batch(updates), now)?;
+    registry.commit(changeset);
     Ok(())
 }
 
-/// All blocks that have changed, rendered whole.
+/// The text of all changed blocks, rendered whole.
 fn changed(registry: &mut Registry) -> String {
     let changed = registry.take_dirty();
     assert_eq!(changed.removed, []);
@@ -55,13 +55,13 @@ fn changed(registry: &mut Registry) -> String {
     blocks.map(|block| render(block, &[], None)).collect()
 }
 
-/// A block's text, made of the one before where it has to be.
+/// The text of a block, patched into the text before if only values changed.
 pub(super) fn render(block: &DirtyBlock, lines: &[LineValue], before: Option<&str>) -> String {
     let mut scratch = RenderBuffers::default();
     let text = match block.render(&mut scratch) {
         Some(whole) => whole.to_vec(),
         None => {
-            let before = before.expect("it was rendered before").as_bytes();
+            let before = before.expect("the block was rendered before").as_bytes();
             block.patch(lines, before, &mut scratch).unwrap().to_vec()
         }
     };
@@ -73,7 +73,7 @@ fn is_part(block: &DirtyBlock) -> bool {
 }
 
 #[test]
-fn one_change_renders_one_block() {
+fn a_change_renders_one_block() {
     let mut registry = registry();
     let now = Instant::now();
     let all = (0..1000).map(|n| add("m_total", &[("n", &*n.to_string())], 1.0));
@@ -91,11 +91,11 @@ fn one_change_renders_one_block() {
     assert_eq!((registry.dirty_series(), registry.dirty_blocks()), (1, 1));
     let text = changed(&mut registry);
     assert!(text.contains("m_total{n=\"500\"} 3.5\n"), "{text}");
-    assert!(text.lines().count() <= PLACES, "{text}");
+    assert!(text.lines().count() <= SLOTS, "{text}");
 }
 
 #[test]
-fn only_values_that_have_changed_are_rendered() {
+fn only_changed_values_are_rendered() {
     let mut registry = registry();
     let now = Instant::now();
     let change = |registry: &mut Registry, n: &str, value| {
@@ -110,20 +110,24 @@ fn only_values_that_have_changed_are_rendered() {
     let text = render(&taken.blocks[0], &taken.lines, None);
 
     change(&mut registry, "2", 1.0);
-    assert_eq!(registry.take_dirty().blocks.len(), 0, "it is as it was");
+    assert_eq!(
+        registry.take_dirty().blocks.len(),
+        0,
+        "the value is the same"
+    );
 
     change(&mut registry, "2", 5.0);
     change(&mut registry, "2", 6.0);
     change(&mut registry, "0", 700.0);
     assert_eq!(registry.dirty_series(), 2);
     let taken = registry.take_dirty();
-    let lines = [(0, 700.0), (2, 6.0)].map(|(number, value)| LineValue { number, value });
+    let lines = [(0, 700.0), (2, 6.0)].map(|(line, value)| LineValue { line, value });
     assert_eq!(taken.lines, lines);
     let text = render(&taken.blocks[0], &taken.lines, Some(&text));
     assert_eq!(text, "g{n=\"0\"} 700\ng{n=\"1\"} 1\ng{n=\"2\"} 6\n");
     assert!(is_part(&taken.blocks[0]));
 
-    // One that goes moves lines, and one that comes in its place does.
+    // A removed series moves lines, and so does an added one.
     for (n, value) in [("1", None), ("3", Some(4.0))] {
         let change = value.map_or(Change::Delete, Change::Set);
         let all = vec![
@@ -136,7 +140,7 @@ fn only_values_that_have_changed_are_rendered() {
 }
 
 #[test]
-fn lines_of_a_histogram_are_rendered_for_their_values() {
+fn changed_lines_of_a_histogram_are_numbered() {
     let mut registry = registry();
     let now = Instant::now();
     let push = |registry: &mut Registry, n: &str, bounds: &[f64]| {
@@ -158,19 +162,19 @@ fn lines_of_a_histogram_are_rendered_for_their_values() {
     registry.take_dirty();
     push(&mut registry, "1", &[1.0, 2.0]);
     let taken = registry.take_dirty();
-    let lines: Vec<(u32, f64)> = taken.lines.iter().map(|it| (it.number, it.value)).collect();
+    let lines: Vec<(u32, f64)> = taken.lines.iter().map(|it| (it.line, it.value)).collect();
     assert_eq!(
         lines,
         [(4, 2.0), (5, 2.0), (6, 4.0), (7, 1.0), (8, 4.0)],
-        "the first has four lines"
+        "the first series has four lines"
     );
-    // Another bound makes other lines, though as many.
+    // Another bound makes other lines, though the same number.
     push(&mut registry, "1", &[1.0]);
     assert!(!is_part(&registry.take_dirty().blocks[0]));
 }
 
 #[test]
-fn a_refused_batch_changes_nothing() {
+fn a_rejected_batch_changes_nothing() {
     let mut registry = registry();
     let now = Instant::now();
     apply(&mut registry, vec![add("m_total", &[], 1.0)], now).unwrap();
@@ -180,10 +184,10 @@ fn a_refused_batch_changes_nothing() {
         add("n_total", &[("a", "b")], 1.0),
         add("m_total", &[("a", "b")], -1.0),
     ];
-    let refused = apply(&mut registry, bad, now).unwrap_err();
+    let rejected = apply(&mut registry, bad, now).unwrap_err();
     assert_eq!(
-        refused.to_string(),
-        "series m_total{a=\"b\"}: the added value is -1, and must be finite and not below 0, as in any counter"
+        rejected.to_string(),
+        "series m_total{a=\"b\"}: the added value is -1, but must be finite and not below 0, as in any counter"
     );
     assert_eq!(changed(&mut registry), "");
     apply(&mut registry, vec![add("m_total", &[], 1.0)], now).unwrap();
@@ -192,7 +196,7 @@ fn a_refused_batch_changes_nothing() {
 }
 
 #[test]
-fn a_kind_holds_until_the_family_is_gone() {
+fn a_type_holds_until_the_family_is_removed() {
     let mut registry = registry();
     let now = Instant::now();
     let gauge = || update("m", Kind::Gauge, &[], Change::Set(1.0));
@@ -210,7 +214,7 @@ fn a_kind_holds_until_the_family_is_gone() {
     apply(&mut registry, vec![gauge()], now).unwrap();
     let counter = || vec![add("m", &[], 1.0)];
     assert_eq!(apply(&mut registry, counter(), now), Err(conflict.clone()));
-    // Also where the batch takes the last series away first.
+    // Even if the batch removes the last series first.
     let delete = || update("m", Kind::Untyped, &[], Change::Delete);
     let both = vec![delete(), add("m", &[], 1.0)];
     assert_eq!(apply(&mut registry, both, now), Err(conflict));
@@ -220,7 +224,7 @@ fn a_kind_holds_until_the_family_is_gone() {
 }
 
 #[test]
-fn limits_are_counted_once_a_batch() {
+fn limits_apply_to_the_batch_as_a_whole() {
     let mut registry = with_limits(RegistryLimits {
         families: 2,
         series: 4,
@@ -234,7 +238,7 @@ fn limits_are_counted_once_a_batch() {
         apply(&mut registry, four, now),
         Err(Rejection::TooManySeriesOfFamily { limit: 3, .. })
     ));
-    // The same again is no other series, and what is deleted makes room.
+    // Repeated series count once, and deleted ones make room.
     let delete = |n: &str| update("m", Kind::Counter, &[("n", n)], Change::Delete);
     let three = vec![m(0), m(0), m(1), m(1), m(7), delete("7"), m(2)];
     apply(&mut registry, three, now).unwrap();
@@ -253,7 +257,7 @@ fn limits_are_counted_once_a_batch() {
 }
 
 #[test]
-fn a_replaced_family_has_what_the_batch_says_and_no_more() {
+fn a_replaced_family_has_only_the_series_of_the_batch() {
     let mut registry = registry();
     let now = Instant::now();
     let three = ["1", "2", "3"].map(|n| add("m", &[("n", n)], 5.0));
@@ -261,32 +265,32 @@ fn a_replaced_family_has_what_the_batch_says_and_no_more() {
     apply(&mut registry, vec![add("other", &[], 1.0)], now).unwrap();
     changed(&mut registry);
     let replace = Batch {
-        replace: vec![Arc::from("m"), Arc::from("nobody_has_it")],
+        replace: vec![Arc::from("m"), Arc::from("not_there")],
         updates: vec![add("m", &[("n", "2")], 1.0), add("m", &[("x", "y")], 2.0)],
         ..Batch::default()
     };
-    let plan = registry.check(replace, now).unwrap();
-    assert_eq!(plan.reservation().reserved_series.len(), 1);
-    assert_eq!(plan.reservation().released_series.len(), 2);
-    registry.commit(plan);
+    let changeset = registry.check(replace, now).unwrap();
+    assert_eq!(changeset.reservation().reserved_series.len(), 1);
+    assert_eq!(changeset.reservation().released_series.len(), 2);
+    registry.commit(changeset);
     let text = changed(&mut registry);
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["m{n=\"2\"} 1", "m{x=\"y\"} 2"]);
-    // A replacement by nothing is the end of the family.
+    // A family that is replaced by nothing is removed.
     let nothing = Batch {
         replace: vec![Arc::from("m")],
         ..Batch::default()
     };
-    let plan = registry.check(nothing, now).unwrap();
-    assert_eq!(plan.reservation().removed_families, [Arc::from("m")]);
-    registry.commit(plan);
+    let changeset = registry.check(nothing, now).unwrap();
+    assert_eq!(changeset.reservation().removed_families, [Arc::from("m")]);
+    registry.commit(changeset);
     assert_eq!(registry.families(), 1);
     assert_eq!(registry.take_dirty().removed, [(Arc::from("m"), 0)]);
 }
 
 #[test]
-fn labels_that_a_kind_uses_itself_are_refused() {
+fn labels_that_a_type_uses_itself_are_rejected() {
     let mut registry = registry();
     let now = Instant::now();
     let observe = Change::Observe {
@@ -304,16 +308,16 @@ fn labels_that_a_kind_uses_itself_are_refused() {
         (Kind::Summary, "quantile", summary),
     ] {
         let own = update("m", kind, &[(label, "1")], change.clone());
-        let refused = apply(&mut registry, vec![own], now).unwrap_err();
+        let rejected = apply(&mut registry, vec![own], now).unwrap_err();
         let kind_text = kind.with_article();
         let message = format!("label {label} is reserved, since the family is {kind_text}");
-        assert!(refused.to_string().ends_with(&message), "{refused}");
+        assert!(rejected.to_string().ends_with(&message), "{rejected}");
         let fine = update("m", kind, &[("a", "1")], change);
         apply(&mut registry, vec![fine], now).unwrap();
         let delete = update("m", kind, &[("a", "1")], Change::Delete);
         apply(&mut registry, vec![delete], now).unwrap();
     }
-    // To a gauge they are labels like any other.
+    // For a gauge they are ordinary labels.
     let gauge = update(
         "m",
         Kind::Gauge,
@@ -324,16 +328,19 @@ fn labels_that_a_kind_uses_itself_are_refused() {
 }
 
 #[test]
-fn names_and_labels_are_bounded() {
+fn names_labels_and_bounds_are_limited() {
     let mut registry = with_limits(RegistryLimits {
-        labels: 20,
+        label_bytes: 20,
         bounds: 2,
         ..RegistryLimits::default()
     });
     let now = Instant::now();
     for name in ["", "a\"b", "a\nb", "this_name_is_far_too_long"] {
-        let refused = apply(&mut registry, vec![add(name, &[], 1.0)], now);
-        assert!(matches!(refused, Err(Rejection::Name { .. })), "{name:?}");
+        let rejected = apply(&mut registry, vec![add(name, &[], 1.0)], now);
+        assert!(
+            matches!(rejected, Err(Rejection::InvalidName { .. })),
+            "{name:?}"
+        );
     }
     let long = add("m", &[("a", "more than twenty bytes")], 1.0);
     assert!(matches!(
@@ -345,24 +352,24 @@ fn names_and_labels_are_bounded() {
         times: 1.0,
         buckets: Arc::from([1.0, 2.0, 3.0]),
     };
-    let refused = apply(
+    let rejected = apply(
         &mut registry,
         vec![update("h", Kind::Histogram, &[], observe)],
         now,
     );
     assert_eq!(
-        refused.unwrap_err().to_string(),
-        "series h: it has 3 bounds, and the limit is 2"
+        rejected.unwrap_err().to_string(),
+        "series h: it has 3 bucket bounds; the limit is 2"
     );
     let info = update("i", Kind::Info, &[], Change::Set(1.0));
     assert!(matches!(
         apply(&mut registry, vec![info], now),
-        Err(Rejection::WrongChange { .. })
+        Err(Rejection::UnsupportedChange { .. })
     ));
 }
 
 #[test]
-fn a_series_goes_when_its_time_is_up() {
+fn a_series_expires_after_its_time_to_live() {
     let mut registry = registry();
     let start = Instant::now();
     let with_ttl = |labels: &str, seconds: u32| Update {
@@ -376,11 +383,11 @@ fn a_series_goes_when_its_time_is_up() {
     )
     .unwrap();
     changed(&mut registry);
-    // An update puts it off.
+    // An update postpones it.
     apply(&mut registry, vec![with_ttl("1", 10)], start + SECOND * 5).unwrap();
     assert!(
         registry.is_due(start + SECOND * 10),
-        "an entry may be early"
+        "a block may be due early"
     );
     assert_eq!(registry.expire(start + SECOND * 10).0, 0);
     assert!(!registry.is_due(start + SECOND * 14));
@@ -395,7 +402,7 @@ fn a_series_goes_when_its_time_is_up() {
     );
     assert_eq!((registry.series(), registry.weight()), (0, 0));
 
-    // One without a time to live stays, and takes it from one that had one.
+    // An update without a time to live makes the series permanent.
     apply(&mut registry, vec![with_ttl("1", 1)], start + SECOND * 30).unwrap();
     let for_ever = add("m", &[("n", "1")], 1.0);
     apply(&mut registry, vec![for_ever], start + SECOND * 30).unwrap();
@@ -424,14 +431,14 @@ fn queues_do_not_grow_with_updates() {
         if round % 100 == 0 {
             registry.take_dirty();
         }
-        assert!(registry.expiring.len() <= 1 && registry.aging.len() <= 1);
-        assert!(registry.changed.len() <= 1 && registry.removed_blocks.len() <= 1);
+        assert!(registry.expiry_queue.len() <= 1 && registry.window_queue.len() <= 1);
+        assert!(registry.dirty.len() <= 1 && registry.removed_blocks.len() <= 1);
     }
     assert_eq!(registry.families.len(), 2);
 }
 
 #[test]
-fn windows_move_on_without_pushes() {
+fn windows_move_on_without_updates() {
     let mut registry = registry();
     let start = Instant::now();
     let window = |value| {
@@ -448,11 +455,11 @@ fn windows_move_on_without_pushes() {
     assert_eq!(changed(&mut registry), "g 3\n");
     registry.expire(start + SECOND * 500);
     assert_eq!(changed(&mut registry), "g 0\n");
-    assert!(registry.aging.is_empty());
+    assert!(registry.window_queue.is_empty());
 }
 
 #[test]
-fn a_copy_is_not_touched_by_what_comes_later() {
+fn a_taken_block_does_not_change() {
     let mut registry = registry();
     let now = Instant::now();
     let two = || vec![add("m", &[("n", "1")], 1.0), add("m", &[("n", "2")], 1.0)];
@@ -466,12 +473,12 @@ fn a_copy_is_not_touched_by_what_comes_later() {
         render(&copy.blocks[0], &copy.lines, None),
         "m{n=\"1\"} 1\nm{n=\"2\"} 1\n"
     );
-    // The new one has taken the place of the one that is gone.
+    // The new series has taken the slot of the removed one.
     assert_eq!(changed(&mut registry), "m{n=\"3\"} 1\nm{n=\"2\"} 2\n");
 }
 
 #[test]
-fn a_plan_tells_what_it_makes() {
+fn a_changeset_has_the_totals_of_its_series() {
     let mut registry = registry();
     let now = Instant::now();
     let summary = || Change::Summary {
@@ -492,30 +499,30 @@ fn a_plan_tells_what_it_makes() {
         existing_only: true,
         ..batch(updates())
     };
-    let totals = |plan: &Changeset| -> Vec<(String, Option<f64>)> {
-        let totals = plan.totals();
+    let totals = |changeset: &Changeset| -> Vec<(String, Option<f64>)> {
+        let totals = changeset.totals();
         let series = totals.iter();
         series
             .map(|(family, total)| (family.to_string(), total))
             .collect()
     };
-    let plan = registry.check(existing_only(), now).unwrap();
-    assert_eq!(totals(&plan), [], "none of them lives");
+    let changeset = registry.check(existing_only(), now).unwrap();
+    assert_eq!(totals(&changeset), [], "no family exists");
 
-    let plan = registry.check(batch(updates()), now).unwrap();
-    registry.commit(plan);
+    let changeset = registry.check(batch(updates()), now).unwrap();
+    registry.commit(changeset);
     assert_eq!(registry.kind_of("c"), Some(Kind::Counter));
     assert_eq!(registry.kind_of("gone"), None);
 
-    let plan = registry.check(existing_only(), now).unwrap();
+    let changeset = registry.check(existing_only(), now).unwrap();
     let both = [("c", 6.0), ("s", 5.0)].map(|(name, total)| (name.to_owned(), Some(total)));
-    assert_eq!(totals(&plan), both);
-    let plan = registry.check(batch(updates()), now).unwrap();
-    assert_eq!(totals(&plan)[2], ("gone".to_owned(), None));
+    assert_eq!(totals(&changeset), both);
+    let changeset = registry.check(batch(updates()), now).unwrap();
+    assert_eq!(totals(&changeset)[2], ("gone".to_owned(), None));
 }
 
 #[test]
-fn a_help_counts_as_what_is_held() {
+fn a_help_text_is_counted_as_memory() {
     let mut registry = registry();
     let start = Instant::now();
     let helped = |help: Option<&str>| Update {
@@ -526,7 +533,7 @@ fn a_help_counts_as_what_is_held() {
     apply(&mut registry, vec![helped(None)], start).unwrap();
     let without = registry.weight();
     let long = "h".repeat(1000);
-    // The first one stays.
+    // The first help text stays.
     for help in [&long[..], "another"] {
         apply(&mut registry, vec![helped(Some(help))], start).unwrap();
         assert_eq!(registry.weight(), without + 3 * long.len());

@@ -1,9 +1,9 @@
-//! Families whose type comes after their values.
+//! Untyped families that get a type.
 
 use super::*;
 
 #[test]
-fn a_family_without_a_type_takes_the_one_that_comes() {
+fn an_untyped_family_takes_the_first_type() {
     let now = Instant::now();
     let untyped = |labels: &[(&str, &str)], value| {
         update("x_total", Kind::Untyped, labels, Change::Add(value))
@@ -13,8 +13,8 @@ fn a_family_without_a_type_takes_the_one_that_comes() {
     for kind in [Kind::Counter, Kind::Gauge] {
         let mut registry = registry();
         apply(&mut registry, vec![untyped(&[("a", "1")], 6.0)], now).unwrap();
-        let plan = registry.check(batch(vec![typed(kind, 1.0)]), now).unwrap();
-        let reservation = plan.reservation();
+        let changeset = registry.check(batch(vec![typed(kind, 1.0)]), now).unwrap();
+        let reservation = changeset.reservation();
         assert_eq!(
             (
                 reservation.changed_families.len(),
@@ -26,9 +26,9 @@ fn a_family_without_a_type_takes_the_one_that_comes() {
             (reservation.reserved_bytes, reservation.released_bytes),
             (0, 0)
         );
-        registry.commit(plan);
+        registry.commit(changeset);
         assert_eq!(registry.kind_of("x_total"), Some(kind));
-        // What comes without a type is of this one from now on.
+        // Untyped updates now take this type.
         apply(&mut registry, vec![untyped(&[("a", "1")], 2.0)], now).unwrap();
         assert_eq!(registry.kind_of("x_total"), Some(kind));
         let below = apply(&mut registry, vec![untyped(&[("a", "1")], -1.0)], now);
@@ -37,31 +37,31 @@ fn a_family_without_a_type_takes_the_one_that_comes() {
             Kind::Counter => Kind::Gauge,
             _ => Kind::Counter,
         };
-        let refused = apply(&mut registry, vec![typed(other, 1.0)], now).unwrap_err();
+        let rejected = apply(&mut registry, vec![typed(other, 1.0)], now).unwrap_err();
         assert!(
-            matches!(refused, Rejection::KindConflict { .. }),
-            "{refused}"
+            matches!(rejected, Rejection::KindConflict { .. }),
+            "{rejected}"
         );
     }
 }
 
 #[test]
-fn values_that_no_counter_has_keep_their_family_without_a_type() {
+fn values_that_no_counter_has_keep_a_family_untyped() {
     let now = Instant::now();
     let mut registry = registry();
     let set =
         |place: &str, value| update("x", Kind::Untyped, &[("place", place)], Change::Set(value));
     let count = || update("x", Kind::Counter, &[("place", "c")], Change::Add(1.0));
     apply(&mut registry, vec![set("a", -1.0), set("b", f64::NAN)], now).unwrap();
-    let refused = apply(&mut registry, vec![count()], now).unwrap_err();
-    let told = "family x has no type yet and cannot become a counter: 2 of its values are below 0 \
+    let rejected = apply(&mut registry, vec![count()], now).unwrap_err();
+    let message = "family x has no type yet and cannot become a counter: 2 of its values are below 0 \
                 or not finite";
-    assert_eq!(refused.to_string(), told);
+    assert_eq!(rejected.to_string(), message);
     assert_eq!(registry.kind_of("x"), Some(Kind::Untyped));
-    // What the same batch makes of them counts, in whatever order.
+    // The state after the whole batch counts, in any order.
     let gone = update("x", Kind::Untyped, &[("place", "b")], Change::Delete);
-    let refused = apply(&mut registry, vec![count(), gone.clone()], now);
-    assert!(refused.is_err());
+    let rejected = apply(&mut registry, vec![count(), gone.clone()], now);
+    assert!(rejected.is_err());
     apply(&mut registry, vec![gone], now).unwrap();
     let up = update("x", Kind::Untyped, &[("place", "a")], Change::Add(3.0));
     apply(&mut registry, vec![count(), up], now).unwrap();
@@ -69,7 +69,7 @@ fn values_that_no_counter_has_keep_their_family_without_a_type() {
 }
 
 #[test]
-fn each_family_of_a_batch_is_checked_for_its_own_values() {
+fn each_family_of_a_batch_is_checked_by_its_own_values() {
     let now = Instant::now();
     let mut registry = registry();
     let of = |family: &str, kind, value| update(family, kind, &[], Change::Set(value));
@@ -82,10 +82,10 @@ fn each_family_of_a_batch_is_checked_for_its_own_values() {
         let counters = ["a", "b", "c"].map(|family| of(family, Kind::Counter, 2.0));
         [&[gauge(-2.0), b], &counters[..], &[gauge(1.0)]].concat()
     };
-    let refused = apply(&mut registry, typed(-1.0), now).unwrap_err();
+    let rejected = apply(&mut registry, typed(-1.0), now).unwrap_err();
     assert!(
-        matches!(&refused, Rejection::Uncountable { family, left: 1 } if family == "b"),
-        "{refused}"
+        matches!(&rejected, Rejection::NotACounter { family, values: 1 } if family == "b"),
+        "{rejected}"
     );
     apply(&mut registry, typed(1.0), now).unwrap();
     let kinds = ["a", "b", "c", "g"].map(|family| registry.kind_of(family));
@@ -94,7 +94,7 @@ fn each_family_of_a_batch_is_checked_for_its_own_values() {
 }
 
 #[test]
-fn types_of_several_numbers_do_not_go_with_values_without_one() {
+fn an_untyped_family_does_not_become_a_summary() {
     let now = Instant::now();
     let mut registry = registry();
     let untyped = || update("x", Kind::Untyped, &[], Change::Add(1.0));
@@ -108,10 +108,10 @@ fn types_of_several_numbers_do_not_go_with_values_without_one() {
     };
     for (first, second) in [(untyped(), summary()), (summary(), untyped())] {
         apply(&mut registry, vec![first], now).unwrap();
-        let refused = apply(&mut registry, vec![second], now).unwrap_err();
+        let rejected = apply(&mut registry, vec![second], now).unwrap_err();
         assert!(
-            matches!(refused, Rejection::KindConflict { .. }),
-            "{refused}"
+            matches!(rejected, Rejection::KindConflict { .. }),
+            "{rejected}"
         );
         apply(
             &mut registry,

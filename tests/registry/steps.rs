@@ -7,14 +7,14 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::exposition::{Kind, LabelText, label_pairs};
-use crate::registry::{Change, RegistryLimits, Update};
+use exporter_proxy::exposition::{Kind, LabelText, label_pairs};
+use exporter_proxy::registry::{Change, RegistryLimits, Update};
 
 pub const LIMITS: RegistryLimits = RegistryLimits {
     families: 3,
     series: 9,
     series_per_family: 5,
-    labels: 40,
+    label_bytes: 40,
     bounds: 4,
 };
 
@@ -76,9 +76,9 @@ pub enum Event {
     Batch {
         replace: Vec<usize>,
         steps: Vec<Step>,
-        conflict: u8,
+        policy: u8,
     },
-    Passed(u64),
+    Wait(u64),
     Expire,
     Take,
     /// Every so many of the blocks that are taken are lost.
@@ -129,7 +129,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             ttl,
             what,
         })
-        // Mostly what goes with the kind; the rest is refused at once.
+        // Mostly what goes with the kind; the rest is rejected at once.
         .prop_map(|mut step| {
             let kind = FAMILIES[step.family].1;
             let fits = match &step.what {
@@ -159,8 +159,8 @@ pub fn any_event() -> impl Strategy<Value = Event> {
         0..3_u8,
     );
     prop_oneof![
-        8 => batch.prop_map(|(replace, steps, conflict)| Event::Batch { replace, steps, conflict }),
-        2 => (0..40_u64).prop_map(Event::Passed),
+        8 => batch.prop_map(|(replace, steps, policy)| Event::Batch { replace, steps, policy }),
+        2 => (0..40_u64).prop_map(Event::Wait),
         2 => Just(Event::Expire),
         6 => Just(Event::Take),
         1 => (1..4_usize).prop_map(Event::Lose),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::steps::{FAMILIES, LABELS, LIMITS, SPAN, Step, What};
-use crate::exposition::{Kind, LabelText, label_pairs, write_number};
-use crate::registry::BoundsPolicy;
+use exporter_proxy::exposition::{Kind, LabelText, label_pairs, write_number};
+use exporter_proxy::registry::BoundsPolicy;
 
 #[derive(Debug, Clone, Default)]
 pub struct Model {
@@ -47,13 +47,8 @@ pub enum Value {
 }
 
 impl Model {
-    /// `None` where the batch is refused.
-    pub fn after(
-        &self,
-        replace: &[usize],
-        steps: &[Step],
-        conflict: BoundsPolicy,
-    ) -> Option<Model> {
+    /// `None` where the batch is rejected.
+    pub fn after(&self, replace: &[usize], steps: &[Step], policy: BoundsPolicy) -> Option<Model> {
         let mut model = self.clone();
         for family in replace {
             if let Some(family) = model.families.get_mut(FAMILIES[*family].0) {
@@ -62,7 +57,7 @@ impl Model {
             }
         }
         for step in steps {
-            model.step(step, conflict)?;
+            model.step(step, policy)?;
         }
         for (name, family) in &model.families {
             let before = self.families.get(name).map(|before| before.kind);
@@ -93,7 +88,7 @@ impl Model {
         (!too_many).then_some(model)
     }
 
-    fn step(&mut self, step: &Step, conflict: BoundsPolicy) -> Option<()> {
+    fn step(&mut self, step: &Step, policy: BoundsPolicy) -> Option<()> {
         let name = FAMILIES[step.family].0;
         let labels = LABELS[step.labels];
         if matches!(step.what, What::Delete) {
@@ -125,12 +120,12 @@ impl Model {
         let before = family.series.get(labels).map(|series| series.value.clone());
         if before.is_none() {
             let own = family.kind == Kind::Histogram && labels.starts_with("le=");
-            if own || labels.len() > LIMITS.labels {
+            if own || labels.len() > LIMITS.label_bytes {
                 return None;
             }
         }
         let value = match family.kind {
-            Kind::Histogram => histogram(before, step, family.bounds.as_deref(), conflict)?,
+            Kind::Histogram => histogram(before, step, family.bounds.as_deref(), policy)?,
             Kind::Summary => summary(before.as_ref(), step)?,
             kind => number(before, step, kind, now)?,
         };
@@ -281,7 +276,7 @@ fn histogram(
     before: Option<Value>,
     step: &Step,
     family: Option<&[i32]>,
-    conflict: BoundsPolicy,
+    policy: BoundsPolicy,
 ) -> Option<Value> {
     let old = match before {
         Some(Value::Histogram {
@@ -339,7 +334,7 @@ fn histogram(
     };
     let keys = |map: &BTreeMap<i32, f64>| map.keys().copied().collect::<BTreeSet<i32>>();
     let (mine, theirs) = (keys(&own), keys(&pushed));
-    let bounds: BTreeSet<i32> = match conflict {
+    let bounds: BTreeSet<i32> = match policy {
         _ if mine == theirs => mine,
         BoundsPolicy::Reject => return None,
         BoundsPolicy::Common => mine.intersection(&theirs).copied().collect(),

@@ -1,97 +1,100 @@
-//! Sliding windows: the mean or the sum of what came lately.
+//! Sliding windows: the mean or the sum of recent values.
 
 use std::time::Duration;
 
-/// Steps in which a window moves on.
-const SLOTS: u64 = 100;
+use crate::registry::time::Nanos;
 
-/// The longest span: a hundred years, so that times fit their numbers.
+/// Number of steps in a window's span.
+const STEPS: u64 = 100;
+
+/// The longest span: a hundred years, so that times fit [`Nanos`].
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A window over the last `SLOTS` slots of time. Times are in nanoseconds
-/// since some beginning.
+/// Values of the last `STEPS` steps of time, each step summed up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
+    /// Whether the mean is shown, or else the sum.
     mean: bool,
-    /// Nanoseconds.
-    slot: u64,
-    /// The number of the slot that time is in.
+    /// Length of a step.
+    step: Nanos,
+    /// Number of the current step, counted from time 0.
     newest: u64,
-    /// By the number modulo `SLOTS`.
-    slots: Vec<Slot>,
+    /// The steps, by their numbers modulo `STEPS`.
+    steps: Vec<WindowStep>,
 }
 
+/// Values that came during one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Slot {
+struct WindowStep {
     sum: f64,
     count: u64,
 }
 
 impl Window {
-    /// Bytes that one takes, about.
-    pub const WEIGHT: usize = SLOTS as usize * size_of::<Slot>() + 96;
+    /// Approximate memory of a window, in bytes.
+    pub const WEIGHT: usize = STEPS as usize * size_of::<WindowStep>() + 96;
 
-    /// An empty window; `None` where the span is none.
-    pub fn new(mean: bool, span: Duration, now: u64) -> Option<Self> {
+    /// An empty window; `None` if the span is zero or above a hundred years.
+    pub fn new(mean: bool, span: Duration, now: Nanos) -> Option<Self> {
         if span.is_zero() || span > LONGEST {
             return None;
         }
-        let slot = (span.as_nanos() as u64 / SLOTS).max(1);
+        let step = (span.as_nanos() as u64 / STEPS).max(1);
         Some(Window {
             mean,
-            slot,
-            newest: now / slot,
-            slots: vec![Slot::default(); SLOTS as usize],
+            step,
+            newest: now / step,
+            steps: vec![WindowStep::default(); STEPS as usize],
         })
     }
 
     /// Whether both show the same of the same span.
     pub fn is_like(&self, other: &Window) -> bool {
-        self.mean == other.mean && self.slot == other.slot
+        self.mean == other.mean && self.step == other.step
     }
 
-    /// Notes a value that came now.
-    pub fn add(&mut self, value: f64, now: u64) {
+    /// Adds a value.
+    pub fn add(&mut self, value: f64, now: Nanos) {
         self.advance(now);
-        let slot = &mut self.slots[(self.newest % SLOTS) as usize];
-        slot.sum += value;
-        slot.count += 1;
+        let step = &mut self.steps[(self.newest % STEPS) as usize];
+        step.sum += value;
+        step.count += 1;
     }
 
-    /// Moves on to the slot that `now` is in. Time does not go back.
-    pub fn advance(&mut self, now: u64) {
-        let newest = now / self.slot;
+    /// Moves on to the step that contains `now`. Time does not go back.
+    pub fn advance(&mut self, now: Nanos) {
+        let newest = now / self.step;
         if newest <= self.newest {
             return;
         }
-        for number in (newest.saturating_sub(SLOTS - 1)).max(self.newest + 1)..=newest {
-            self.slots[(number % SLOTS) as usize] = Slot::default();
+        for number in (newest.saturating_sub(STEPS - 1)).max(self.newest + 1)..=newest {
+            self.steps[(number % STEPS) as usize] = WindowStep::default();
         }
         self.newest = newest;
     }
 
-    /// What is shown: NaN is the mean of nothing.
+    /// The shown value: the sum, or the mean, which is NaN for an empty window.
     pub fn value(&self) -> f64 {
-        // Added anew each time, so that no error of rounding ever stays.
-        let sum: f64 = self.slots.iter().map(|slot| slot.sum).sum();
+        // Summed up each time, so that rounding errors do not accumulate.
+        let sum: f64 = self.steps.iter().map(|step| step.sum).sum();
         if self.mean {
-            sum / self.slots.iter().map(|slot| slot.count).sum::<u64>() as f64
+            sum / self.steps.iter().map(|step| step.count).sum::<u64>() as f64
         } else {
             sum
         }
     }
 
-    /// No sum of values that may be left in it is larger, whichever sign it has.
-    pub fn largest(&self) -> f64 {
-        self.slots.iter().map(|slot| slot.sum.abs()).sum()
+    /// The greatest absolute sum that any subset of the steps can have.
+    pub fn largest_sum(&self) -> f64 {
+        self.steps.iter().map(|step| step.sum.abs()).sum()
     }
 
-    /// When the oldest value leaves, if there is one.
-    pub fn due(&self) -> Option<u64> {
-        let oldest = self.newest.saturating_sub(SLOTS - 1);
+    /// When the oldest value leaves the window, if it has any.
+    pub fn next_step(&self) -> Option<Nanos> {
+        let oldest = self.newest.saturating_sub(STEPS - 1);
         let number = (oldest..=self.newest)
-            .find(|number| self.slots[(number % SLOTS) as usize].count > 0)?;
-        Some((number + SLOTS).saturating_mul(self.slot))
+            .find(|number| self.steps[(number % STEPS) as usize].count > 0)?;
+        Some((number + STEPS).saturating_mul(self.step))
     }
 }
 
@@ -104,36 +107,36 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn what_came_leaves_when_the_span_is_over() {
+    fn a_value_leaves_after_the_span() {
         let mut window = Window::new(true, Duration::from_secs(100), 0).unwrap();
         assert!(window.value().is_nan());
-        assert_eq!(window.due(), None);
+        assert_eq!(window.next_step(), None);
         window.add(2.0, 0);
         window.add(4.0, 30 * SECOND);
         assert_eq!(window.value(), 3.0);
-        assert_eq!(window.due(), Some(100 * SECOND));
+        assert_eq!(window.next_step(), Some(100 * SECOND));
         window.advance(100 * SECOND - 1);
         assert_eq!(window.value(), 3.0);
         window.advance(100 * SECOND);
         assert_eq!(window.value(), 4.0);
-        assert_eq!(window.due(), Some(130 * SECOND));
+        assert_eq!(window.next_step(), Some(130 * SECOND));
         window.advance(1_000_000 * SECOND);
         assert!(window.value().is_nan());
-        assert_eq!(window.due(), None);
+        assert_eq!(window.next_step(), None);
     }
 
     #[test]
-    fn a_span_has_a_length() {
+    fn a_span_is_positive_and_bounded() {
         assert!(Window::new(true, Duration::ZERO, 0).is_none());
         assert!(Window::new(true, Duration::MAX, 0).is_none());
         assert!(Window::new(true, Duration::from_nanos(1), 5).is_some());
     }
 
     proptest! {
-        /// The window shows what a plain list of all values would, and tells
-        /// the first moment at which that changes.
+        /// A window shows the same as a plain list of all values, and knows the
+        /// first time at which that changes.
         #[test]
-        fn a_window_is_the_list_of_what_came_lately(
+        fn a_window_shows_the_same_as_a_list_of_values(
             steps in proptest::collection::vec((0..4000_u64, 0..10_u32), 1..60),
             mean in any::<bool>(),
         ) {
@@ -158,7 +161,7 @@ mod tests {
                 let expected = if mean { sum / held.len() as f64 } else { sum };
                 prop_assert!(window.value() == expected || (window.value().is_nan() && expected.is_nan()));
                 let first = came.iter().map(|(slot, _)| (slot + 100) * 10).find(|due| *due > now);
-                prop_assert_eq!(window.due(), first);
+                prop_assert_eq!(window.next_step(), first);
             }
         }
     }

@@ -1,0 +1,416 @@
+//! A block: a few series of one family, rendered together.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::labels::LabelTexts;
+use super::render::LineValue;
+use super::series::SeriesState;
+use super::series::histogram::Histogram;
+use super::series::summary::Summary;
+use super::series::window::Window;
+use super::time::{NEVER, Nanos};
+use crate::exposition::Kind;
+
+/// The most series in a block. Where a few of very many series change, small
+/// blocks leave less to render; each costs 300 bytes.
+pub const SLOTS: usize = 32;
+
+/// A block with at least this many lines takes no more series, so that one
+/// change leaves little to render.
+const MAX_LINES: usize = 128;
+
+/// A block with at least this many bytes of labels takes no more series.
+const MAX_LABEL_BYTES: usize = 16 << 10;
+
+/// Series by slot. A series keeps its slot; a new series takes the first free
+/// one.
+///
+/// The exact state of a block, which is all that has to be stored to restore
+/// it, is in `labels`, `values`, `windows` and `deadlines`; [`Block::state`]
+/// reads that of one series. The other fields follow from it, or describe what
+/// the output shows.
+#[derive(Debug)]
+pub struct Block {
+    labels: LabelTexts,
+    values: BlockValues,
+    /// Windows by slot. The numbers that they show are also in `values`.
+    windows: BTreeMap<u8, Box<Window>>,
+    /// When each series expires, by slot. Slots past the end never do.
+    deadlines: Vec<Nanos>,
+    /// Occupied slots, a bit for each.
+    occupied: u32,
+    /// Number of lines that the series are shown in.
+    lines: usize,
+    dirty: Dirty,
+    /// The block's key in the registry's queue of expiring blocks.
+    pub expiry: Nanos,
+    /// The block's key in the registry's queue of blocks with windows.
+    pub window_step: Nanos,
+    /// What the block contributes to the registry's number of dirty series.
+    pub counted_dirty: u8,
+    /// Whether the output has a text of the block.
+    pub is_shown: bool,
+    /// See [`Registry::set_hint`](super::Registry::set_hint).
+    pub hint: u64,
+}
+
+/// The values of a block's series, by slot. Those of free slots mean nothing.
+#[derive(Debug, Clone)]
+pub enum BlockValues {
+    Numbers(Vec<f64>),
+    Histograms(Vec<Histogram>),
+    Summaries(Vec<Summary>),
+}
+
+/// What has changed in a block since it was last taken for rendering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dirty {
+    /// Only values, of the series in these slots; a bit for each.
+    Values(u32),
+    /// The lines themselves, or the block was never taken.
+    Whole,
+}
+
+impl Dirty {
+    /// The most series that have to be rendered.
+    pub fn series(self) -> u8 {
+        match self {
+            Dirty::Values(slots) => slots.count_ones() as u8,
+            Dirty::Whole => SLOTS as u8,
+        }
+    }
+
+    fn add(&mut self, slot: usize) {
+        if let Dirty::Values(slots) = self {
+            *slots |= bit(slot);
+        }
+    }
+}
+
+fn bit(slot: usize) -> u32 {
+    1 << slot
+}
+
+/// The slots whose bits are set, in order.
+fn slots_of(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let slot = (bits != 0).then_some(bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        slot
+    })
+}
+
+impl Block {
+    /// An empty block of a family of that type.
+    pub fn new(kind: Kind) -> Self {
+        Block {
+            labels: LabelTexts::new(),
+            values: match kind {
+                Kind::Histogram => BlockValues::Histograms(Vec::new()),
+                Kind::Summary => BlockValues::Summaries(Vec::new()),
+                _ => BlockValues::Numbers(Vec::new()),
+            },
+            windows: BTreeMap::new(),
+            deadlines: Vec::new(),
+            occupied: 0,
+            lines: 0,
+            dirty: Dirty::Whole,
+            expiry: NEVER,
+            window_step: NEVER,
+            counted_dirty: 0,
+            is_shown: false,
+            hint: 0,
+        }
+    }
+
+    pub fn labels(&self) -> &LabelTexts {
+        &self.labels
+    }
+
+    pub fn values(&self) -> &BlockValues {
+        &self.values
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    /// What has to be rendered.
+    pub fn dirty(&self) -> Dirty {
+        self.dirty
+    }
+
+    /// Requires that the whole block is rendered.
+    pub fn mark_dirty(&mut self) {
+        self.dirty = Dirty::Whole;
+    }
+
+    /// Records that the block has been taken for rendering as it is.
+    pub fn mark_taken(&mut self) {
+        self.dirty = Dirty::Values(0);
+        self.counted_dirty = 0;
+        self.is_shown = true;
+    }
+
+    /// Reads memory that changing the series in a slot reads, and returns a sum of
+    /// it.
+    pub fn prefetch(&self, slot: usize) -> u64 {
+        let labels = self.labels.bytes(slot).unwrap_or_default();
+        let ends = [labels.first(), labels.last()].map(|end| u64::from(*end.unwrap_or(&0)));
+        let value = match &self.values {
+            BlockValues::Numbers(numbers) => numbers.get(slot).map(|number| number.to_bits()),
+            BlockValues::Histograms(histograms) => {
+                let first = histograms.get(slot).and_then(|it| it.counts.first());
+                first.map(|count| count.to_bits())
+            }
+            BlockValues::Summaries(summaries) => summaries
+                .get(slot)
+                .and_then(|summary| Some(summary.sum?.to_bits())),
+        };
+        self.expiry ^ ends[0] ^ ends[1] ^ value.unwrap_or_default()
+    }
+
+    /// Whether the block takes another series.
+    pub fn has_room(&self) -> bool {
+        (self.occupied.count_ones() as usize) < SLOTS
+            && self.lines < MAX_LINES
+            && self.labels.len() < MAX_LABEL_BYTES
+    }
+
+    /// The exact state of the series in a slot.
+    pub fn state(&self, slot: usize) -> SeriesState {
+        if let Some(window) = self.windows.get(&(slot as u8)) {
+            return SeriesState::Window(window.clone());
+        }
+        match &self.values {
+            BlockValues::Numbers(numbers) => SeriesState::Number(numbers[slot]),
+            BlockValues::Histograms(histograms) => SeriesState::Histogram(histograms[slot].clone()),
+            BlockValues::Summaries(summaries) => SeriesState::Summary(summaries[slot]),
+        }
+    }
+
+    /// Whether `state` is shown in the same lines as the series in a slot, with
+    /// other values, and takes the same memory.
+    pub fn has_same_shape(&self, slot: usize, state: &SeriesState) -> bool {
+        match (&self.values, state) {
+            (BlockValues::Numbers(_), SeriesState::Number(_)) => {
+                !self.windows.contains_key(&(slot as u8))
+            }
+            (BlockValues::Numbers(_), SeriesState::Window(_)) => {
+                self.windows.contains_key(&(slot as u8))
+            }
+            (BlockValues::Histograms(histograms), SeriesState::Histogram(other)) => {
+                let own = &histograms[slot];
+                own.sum.is_some() == other.sum.is_some()
+                    && own.fractions.is_some() == other.fractions.is_some()
+                    && (Arc::ptr_eq(&own.bounds, &other.bounds) || own.bounds == other.bounds)
+            }
+            (BlockValues::Summaries(summaries), SeriesState::Summary(other)) => {
+                let own = summaries[slot];
+                own.sum.is_some() == other.sum.is_some()
+                    && own.count.is_some() == other.count.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// When the series in a slot expires.
+    #[cfg(test)]
+    pub fn deadline(&self, slot: usize) -> Nanos {
+        self.deadlines.get(slot).copied().unwrap_or(NEVER)
+    }
+
+    /// Adds a series, and returns its slot. See [`Block::has_room`].
+    pub fn insert(
+        &mut self,
+        labels: &str,
+        state: SeriesState,
+        deadline: Nanos,
+        now: Nanos,
+    ) -> usize {
+        let slot = self.labels.insert(labels);
+        self.occupied |= bit(slot);
+        self.dirty = Dirty::Whole;
+        self.write(slot, state, deadline, now);
+        if !self.has_room() {
+            self.shrink();
+        }
+        slot
+    }
+
+    /// Replaces the state of the series in a slot.
+    pub fn set(&mut self, slot: usize, state: SeriesState, deadline: Nanos, now: Nanos) {
+        let before = self.number_bits(slot);
+        if before.is_none() && !self.has_same_shape(slot, &state) {
+            self.dirty = Dirty::Whole;
+        }
+        self.lines -= self.lines_of(slot);
+        self.write(slot, state, deadline, now);
+        // A number that stays the same need not be rendered.
+        if before.is_none() || before != self.number_bits(slot) {
+            self.dirty.add(slot);
+        }
+    }
+
+    /// The bits of a number; `None` for a histogram or a summary.
+    fn number_bits(&self, slot: usize) -> Option<u64> {
+        match &self.values {
+            BlockValues::Numbers(numbers) => Some(numbers[slot].to_bits()),
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, slot: usize, state: SeriesState, deadline: Nanos, now: Nanos) {
+        self.lines += state.lines();
+        if !self.windows.is_empty() {
+            self.windows.remove(&(slot as u8));
+        }
+        match (&mut self.values, state) {
+            (BlockValues::Numbers(numbers), SeriesState::Number(value)) => {
+                put(numbers, slot, value);
+            }
+            (BlockValues::Numbers(numbers), SeriesState::Window(mut window)) => {
+                window.advance(now);
+                put(numbers, slot, window.value());
+                self.windows.insert(slot as u8, window);
+            }
+            (BlockValues::Histograms(histograms), SeriesState::Histogram(histogram)) => {
+                put(histograms, slot, histogram);
+            }
+            (BlockValues::Summaries(summaries), SeriesState::Summary(summary)) => {
+                put(summaries, slot, summary);
+            }
+            // The type of a family decides which of these its series are.
+            (_, state) => debug_assert!(false, "a series of another type: {state:?}"),
+        }
+        if deadline != NEVER && self.deadlines.len() <= slot {
+            self.deadlines.resize(slot + 1, NEVER);
+        }
+        if let Some(own) = self.deadlines.get_mut(slot) {
+            *own = deadline;
+        }
+    }
+
+    /// Removes the series in a slot.
+    pub fn remove(&mut self, slot: usize) {
+        self.lines -= self.lines_of(slot);
+        self.occupied &= !bit(slot);
+        self.dirty = Dirty::Whole;
+        self.labels.remove(slot);
+        self.windows.remove(&(slot as u8));
+        if let Some(deadline) = self.deadlines.get_mut(slot) {
+            *deadline = NEVER;
+        }
+        if let BlockValues::Histograms(histograms) = &mut self.values {
+            histograms[slot] = Histogram::default();
+        }
+    }
+
+    /// Number of lines that the series in a slot is shown in.
+    fn lines_of(&self, slot: usize) -> usize {
+        match &self.values {
+            BlockValues::Numbers(_) => 1,
+            BlockValues::Histograms(histograms) => histograms[slot].lines(),
+            BlockValues::Summaries(summaries) => summaries[slot].lines(),
+        }
+    }
+
+    /// Appends the lines of the series in `slots`, with their new values.
+    ///
+    /// Lines are numbered as in the text that was rendered last, which has the
+    /// same lines as long as the block is not [`Dirty::Whole`].
+    pub fn line_values(&self, slots: u32, lines: &mut Vec<LineValue>) {
+        let mut line = 0;
+        match &self.values {
+            BlockValues::Numbers(numbers) => {
+                for slot in slots_of(slots) {
+                    let before = self.occupied & (bit(slot) - 1);
+                    lines.push(LineValue {
+                        line: before.count_ones(),
+                        value: numbers[slot],
+                    });
+                }
+            }
+            BlockValues::Histograms(histograms) => {
+                for slot in slots_of(self.occupied) {
+                    let histogram = &histograms[slot];
+                    if slots & bit(slot) != 0 {
+                        let values = (line..).zip(histogram.values());
+                        lines.extend(values.map(|(line, value)| LineValue { line, value }));
+                    }
+                    line += histogram.lines() as u32;
+                }
+            }
+            BlockValues::Summaries(summaries) => {
+                for slot in slots_of(self.occupied) {
+                    let summary = summaries[slot];
+                    if slots & bit(slot) != 0 {
+                        let values = (line..).zip(summary.values());
+                        lines.extend(values.map(|(line, value)| LineValue { line, value }));
+                    }
+                    line += summary.lines() as u32;
+                }
+            }
+        }
+    }
+
+    /// Slots of the series that have expired.
+    pub fn expired(&self, now: Nanos) -> Vec<usize> {
+        let slots = self.deadlines.iter().enumerate();
+        slots
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
+    /// When the next series expires.
+    pub fn next_deadline(&self) -> Nanos {
+        self.deadlines.iter().copied().min().unwrap_or(NEVER)
+    }
+
+    /// When a window next shows another value.
+    pub fn next_window_step(&self) -> Nanos {
+        let steps = self
+            .windows
+            .values()
+            .filter_map(|window| window.next_step());
+        steps.min().unwrap_or(NEVER)
+    }
+
+    /// Moves all windows on to `now`.
+    pub fn advance_windows(&mut self, now: Nanos) {
+        let BlockValues::Numbers(numbers) = &mut self.values else {
+            return;
+        };
+        for (slot, window) in &mut self.windows {
+            window.advance(now);
+            let slot = usize::from(*slot);
+            let before = std::mem::replace(&mut numbers[slot], window.value());
+            if before.to_bits() != numbers[slot].to_bits() {
+                self.dirty.add(slot);
+            }
+        }
+    }
+
+    /// Gives back memory that is reserved for more series.
+    fn shrink(&mut self) {
+        self.labels.rebuild(self.labels.len());
+        match &mut self.values {
+            BlockValues::Numbers(numbers) => numbers.shrink_to_fit(),
+            BlockValues::Histograms(histograms) => histograms.shrink_to_fit(),
+            BlockValues::Summaries(summaries) => summaries.shrink_to_fit(),
+        }
+    }
+}
+
+/// Sets the value of a slot, which is an existing one or the next.
+fn put<T>(values: &mut Vec<T>, slot: usize, value: T) {
+    match values.get_mut(slot) {
+        Some(own) => *own = value,
+        None => values.push(value),
+    }
+}

@@ -1,0 +1,129 @@
+//! Handing out what has changed, to be rendered elsewhere.
+
+use std::sync::Arc;
+
+use super::render::{DirtyBlock, LineValue};
+use super::time::NEVER;
+use super::{BlockId, Registry};
+
+/// What has changed since the last call of [`Registry::take_dirty`].
+#[derive(Debug, Default)]
+pub struct DirtyBlocks {
+    /// Blocks that were taken before and no longer exist: the names of their
+    /// families, and their numbers.
+    pub removed: Vec<(Arc<str>, u32)>,
+    /// Changed blocks, in the order of their ids.
+    pub blocks: Vec<DirtyBlock>,
+    /// New values of blocks whose lines stay the same.
+    pub lines: Vec<LineValue>,
+}
+
+impl Registry {
+    /// The most series that have to be rendered for the next
+    /// [`Registry::take_dirty`]. Where a series is added or removed, that is
+    /// its whole block.
+    pub fn dirty_series(&self) -> usize {
+        self.series.min(self.dirty_series)
+    }
+
+    /// Number of blocks that have changed.
+    pub fn dirty_blocks(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Takes copies of what has changed in all blocks, after moving windows on to
+    /// the latest time that the registry was given.
+    ///
+    /// The caller keeps the text of each block until the next copy, which may
+    /// have only new values for it. A caller that loses a text, or a copy, calls
+    /// [`Registry::mark_dirty`].
+    pub fn take_dirty(&mut self) -> DirtyBlocks {
+        self.advance_windows();
+        self.dirty_series = 0;
+        let mut blocks = Vec::with_capacity(self.dirty.len());
+        let mut lines = Vec::new();
+        for block_id in std::mem::take(&mut self.dirty) {
+            let (id, number) = block_id;
+            let Some(family) = self.families[id as usize].as_deref_mut() else {
+                continue;
+            };
+            let name = Arc::clone(&family.name);
+            if let Some(block) = family.block_mut(number) {
+                blocks.push(DirtyBlock::new(block_id, &name, block, &mut lines));
+                block.mark_taken();
+            }
+        }
+        let removed = std::mem::take(&mut self.removed_blocks);
+        DirtyBlocks {
+            removed: removed.into_iter().collect(),
+            blocks,
+            lines,
+        }
+    }
+
+    /// Makes the next [`Registry::take_dirty`] return the whole block. Does
+    /// nothing if the block no longer exists.
+    pub fn mark_dirty(&mut self, id: BlockId) {
+        if let Some(block) = self.block_mut(id) {
+            block.mark_dirty();
+            self.note_change(id, NEVER, NEVER);
+        }
+    }
+
+    /// Stores a value that helps the caller to find the text of a block in the
+    /// output, and that [`DirtyBlock::hint`] returns. It is 0 for a new block. A
+    /// new block may take the id, so the caller must not rely on it.
+    pub fn set_hint(&mut self, id: BlockId, hint: u64) {
+        if let Some(block) = self.block_mut(id) {
+            block.hint = hint;
+        }
+    }
+
+    /// Moves on the windows that show something else by now.
+    fn advance_windows(&mut self) {
+        while let Some((due, id)) = self.window_queue.first().copied() {
+            if due > self.now {
+                break;
+            }
+            self.window_queue.remove(&(due, id));
+            let now = self.now;
+            let Some(block) = self.block_mut(id) else {
+                continue;
+            };
+            block.advance_windows(now);
+            let next = block.next_window_step();
+            // It is in no queue until `note_change` inserts it again.
+            block.window_step = NEVER;
+            self.note_change(id, NEVER, next);
+        }
+    }
+
+    /// Records that a block has changed: it is dirty, and has to be looked at by
+    /// `expiry` for series that expire, and by `window_step` for windows.
+    pub(super) fn note_change(&mut self, block_id: BlockId, expiry: u64, window_step: u64) {
+        let (id, number) = block_id;
+        let family = self.families[id as usize].as_deref_mut();
+        let Some(block) = family.and_then(|family| family.block_mut(number)) else {
+            return;
+        };
+        let dirty = block.dirty().series();
+        if dirty > block.counted_dirty {
+            self.dirty_series += usize::from(dirty - block.counted_dirty);
+            if block.counted_dirty == 0 {
+                self.dirty.insert(block_id);
+            }
+            block.counted_dirty = dirty;
+        }
+        let queues = [
+            (&mut self.expiry_queue, &mut block.expiry, expiry),
+            (&mut self.window_queue, &mut block.window_step, window_step),
+        ];
+        for (queue, key, due) in queues {
+            if due < *key {
+                queue.remove(&(*key, block_id));
+                queue.insert((due, block_id));
+                *key = due;
+            }
+        }
+    }
+}
