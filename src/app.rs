@@ -16,13 +16,13 @@ use crate::ingest::text::{self, Door};
 use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::sockets::{self, Receiver};
-use crate::net::accept::{self, Limits};
+use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
-use crate::net::{Budget, Connection, Listener, Turns, raise_file_limit};
+use crate::net::{BlockingPool, Connection, Listener, MemoryBudget, raise_file_limit};
 use crate::settings::listen::{Listen, SocketPath};
 use crate::store::{self, Store};
-use crate::telemetry::sender_log::{self, Line};
-use crate::telemetry::{Bounds, ListenerName, Received, Telemetry, clip, counted};
+use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{ConfiguredLimits, ListenerName, MessageStats, Telemetry, clip, counted};
 use crate::{http, inspector, registry};
 
 /// How often it is looked for sections whose time is up.
@@ -191,7 +191,7 @@ impl App {
         stop.cancel();
         tasks.close();
         let finished = timeout(grace, tasks.wait()).await;
-        sender_log::tell_left_out(true);
+        sender_log::report_suppressed(true);
         if finished.is_err() {
             log::warn!(
                 "{} did not finish within {grace:?} (exporter.shutdown_timeout): cut off",
@@ -250,7 +250,7 @@ impl App {
         let connections = receivers * self.config.exporter.concurrent_requests
             + servers * self.config.exporter.max_connections
             + self.operations.connections(&self.config.operations);
-        let waiting = (receivers + servers) * accept::MOST_WAITING;
+        let waiting = (receivers + servers) * accept::MAX_WAITING;
         let wanted = (connections + waiting) as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
             && limit < wanted
@@ -266,13 +266,13 @@ impl App {
     fn start(mut self) {
         let tcp = self.tcp.take();
         let unix = self.unix.take();
-        let budget = Arc::new(Budget::new(
+        let budget = Arc::new(MemoryBudget::new(
             self.config.receiver.max_buffered,
             Arc::clone(&self.telemetry.buffered),
         ));
         let received_tcp = Arc::clone(&self.telemetry.received_tcp);
         let received_unix = Arc::clone(&self.telemetry.received_unix);
-        let turns = Turns::new(LARGE_MESSAGES);
+        let turns = BlockingPool::new(LARGE_MESSAGES);
         let shared = (&budget, &turns);
         self.start_receiver(tcp, ListenerName::Tcp, received_tcp, shared);
         self.start_receiver(unix, ListenerName::Unix, received_unix, shared);
@@ -316,7 +316,7 @@ impl App {
             places: Arc::clone(places),
             pushes: pushes.then(|| http::Pushes {
                 intake: Arc::clone(&self.intake),
-                budget: Arc::new(Budget::new(
+                budget: Arc::new(MemoryBudget::new(
                     self.config.push.max_buffered,
                     Arc::clone(&self.telemetry.pushes.buffered),
                 )),
@@ -335,8 +335,8 @@ impl App {
         &self,
         listener: Option<Listener>,
         name: ListenerName,
-        received: Arc<Received>,
-        (budget, turns): (&Arc<Budget>, &Turns),
+        received: Arc<MessageStats>,
+        (budget, turns): (&Arc<MemoryBudget>, &BlockingPool),
     ) {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {
@@ -349,7 +349,7 @@ impl App {
             source: Arc::from(listener.address()),
             stop: self.stop.clone(),
         });
-        let limits = Limits {
+        let limits = ListenerLimits {
             connections: self.config.exporter.concurrent_requests,
             write_timeout: self.config.exporter.write_timeout,
         };
@@ -372,7 +372,7 @@ impl App {
             &self.telemetry.operations,
             self.quit.clone(),
         );
-        let limits = Limits {
+        let limits = ListenerLimits {
             connections: self.config.operations.concurrent_connections,
             write_timeout: self.config.exporter.write_timeout,
         };
@@ -394,7 +394,7 @@ impl App {
                     () = stop.cancelled() => break,
                     _ = ticks.tick() => {}
                 }
-                sender_log::tell_left_out(false);
+                sender_log::report_suppressed(false);
                 // Withdrawals wait for a large write, and this thread serves
                 // others meanwhile; but not for one after the other.
                 if store.is_busy() && put_off < MOST_PUT_OFF {
@@ -415,7 +415,7 @@ impl App {
                     telemetry.expired.add(1);
                     let (producer, name) = (id.producer.as_str(), clip(&id.name));
                     sender_log::write(
-                        Line::Withdrawal,
+                        LogEvent::Withdrawal,
                         format_args!("{producer} {name} withdrawn: not heard from in time"),
                     );
                 }
@@ -425,8 +425,8 @@ impl App {
 }
 
 /// What the own metrics show beside what is held.
-fn bounds(config: &Config) -> Bounds {
-    Bounds {
+fn bounds(config: &Config) -> ConfiguredLimits {
+    ConfiguredLimits {
         apps: config.receiver.max_apps,
         groups: config.push.max_groups,
         aggregated_families: config.push.max_families,
@@ -466,7 +466,7 @@ fn start_server(
     server: Arc<http::Server>,
     tasks: &TaskTracker,
 ) {
-    let limits = Limits {
+    let limits = ListenerLimits {
         connections: server.config.max_connections,
         write_timeout: server.config.write_timeout,
     };

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::reason::Reason;
 use crate::store::{InspectionReport, Store};
-use crate::telemetry::sender_log::{self, Line, without_excerpts};
+use crate::telemetry::sender_log::{self, LogEvent, without_excerpts};
 use crate::telemetry::{Telemetry, clip};
 
 /// From the beginning of one round to the next, at least. In a round every text
@@ -63,12 +63,16 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
             (more, store.take_inspection_report())
         };
         let Ok((more, report)) = spawn_blocking(step).await else {
-            sender_log::fault(format_args!(
+            sender_log::internal_error(format_args!(
                 "the inspection of texts failed; it goes on with the next round"
             ));
             return;
         };
-        telemetry.inspections.count(&report);
+        telemetry.inspections.count(Ok(()), report.fine);
+        for (_, suspect, _) in &report.suspect {
+            let reason = Reason::from(suspect);
+            telemetry.inspections.count(Err(reason), 1);
+        }
         tell(&report, warned);
         if !more {
             break;
@@ -86,7 +90,7 @@ fn tell(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
         let (reason, message) = (Reason::from(suspect), suspect.to_string());
         let told = without_excerpts(reason, &message);
         sender_log::write(
-            Line::Finding,
+            LogEvent::Finding,
             format_args!("{id} is suspect ({reason}): {told}"),
         );
         log::debug!("{id}: {message}");
@@ -99,7 +103,7 @@ fn tell(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
         warned.insert(Arc::clone(family));
         let with = &conflict.with;
         sender_log::write(
-            Line::Finding,
+            LogEvent::Finding,
             format_args!(
                 "{id}: family {} clashes with that {with}, and a scraper may lose samples: \
                  /apps?wide=1 tells more, and exposition.mode = \"merged\" refuses the second",

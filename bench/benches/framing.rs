@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use exporter_proxy::inputs::sockets::config::Format;
 use exporter_proxy::inputs::sockets::{Inbox, Limits};
-use exporter_proxy::net::Budget;
+use exporter_proxy::net::MemoryBudget;
 
 use bench::figures::median;
 use bench::payload::{app_text, capnp_message, json_document};
@@ -111,7 +111,7 @@ fn receive(format: Format, stream: &[u8], read: usize) -> usize {
         max_payload: 16 << 20,
         max_apps: usize::MAX,
         at_once: usize::MAX,
-        budget: Arc::new(Budget::new(256 << 20, Arc::default())),
+        budget: Arc::new(MemoryBudget::new(256 << 20, Arc::default())),
     };
     let mut inbox = Inbox::new(format, limits);
     let mut messages = 0;

@@ -14,9 +14,9 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::JoinError;
 
-use crate::net::{Held, Turns};
+use crate::net::{BlockingPool, BudgetShare};
 use crate::store::{Snapshot, Texts};
-use crate::telemetry::Durations;
+use crate::telemetry::DurationHistogram;
 
 /// Pieces sent one after the other. Each is let go once it is sent, so a slow
 /// reader holds no more than what it has still to be sent.
@@ -31,19 +31,19 @@ pub struct Pieces {
     timer: Option<Timer>,
     /// Memory that it takes until all is sent, or the client is gone. The last
     /// run outlives the body.
-    held: Option<Arc<Held>>,
+    held: Option<Arc<BudgetShare>>,
 }
 
 /// Notes how long something took when it is dropped.
 #[derive(Debug)]
 struct Timer {
     start: Instant,
-    durations: Arc<Durations>,
+    durations: Arc<DurationHistogram>,
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.durations.note(self.start.elapsed());
+        self.durations.record(self.start.elapsed());
     }
 }
 
@@ -62,7 +62,7 @@ const RUN_BYTES: usize = 128 * 1024;
 pub struct Run {
     pieces: VecDeque<Bytes>,
     left: usize,
-    _held: Option<Arc<Held>>,
+    _held: Option<Arc<BudgetShare>>,
 }
 
 impl Run {
@@ -128,7 +128,7 @@ pub type Maker = Box<dyn Iterator<Item = Bytes> + Send>;
 /// has left. A place among the turns is taken for each step and free between
 /// them, so that readers who do not read keep nobody waiting.
 struct Steps {
-    turns: Turns,
+    turns: BlockingPool,
     made: VecDeque<Bytes>,
     state: State,
 }
@@ -179,7 +179,7 @@ impl Steps {
                 State::Ended => return Poll::Ready(None),
                 State::Waiting(maker) => {
                     let turns = self.turns.clone();
-                    let work = async move { turns.away(move || one_step(maker)).await };
+                    let work = async move { turns.run(move || one_step(maker)).await };
                     State::Working(Box::pin(work))
                 }
                 State::Working(mut work) => match work.as_mut().poll(cx) {
@@ -230,12 +230,12 @@ impl Pieces {
     /// has a length if it is. The head of another is sent before its first step:
     /// a client that has left is then known after one.
     pub async fn made_in_steps(
-        turns: &Turns,
+        turns: &BlockingPool,
         short: bool,
         maker: Maker,
     ) -> Result<Self, JoinError> {
         let (rest, made) = match short {
-            true => turns.away(move || first_steps(maker)).await?,
+            true => turns.run(move || first_steps(maker)).await?,
             false => (Some(maker), Vec::new()),
         };
         let Some(maker) = rest else {
@@ -256,7 +256,7 @@ impl Pieces {
 
     /// The same, which notes the time since `start` once all of it is handed
     /// on, or the client is gone.
-    pub fn timed(self, start: Instant, durations: Arc<Durations>) -> Self {
+    pub fn timed(self, start: Instant, durations: Arc<DurationHistogram>) -> Self {
         Pieces {
             timer: Some(Timer { start, durations }),
             ..self
@@ -264,7 +264,7 @@ impl Pieces {
     }
 
     /// The same, which keeps `held` until it is dropped.
-    pub fn holding(self, held: Held) -> Self {
+    pub fn holding(self, held: BudgetShare) -> Self {
         Pieces {
             held: Some(Arc::new(held)),
             ..self
@@ -403,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_made_in_steps_and_a_short_one_has_a_length() {
-        let turns = Turns::new(1);
+        let turns = BlockingPool::new(1);
         for (pieces, length, whole) in [
             (0, Some(0), ""),
             (1, Some(2), "0;"),
@@ -427,7 +427,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_step_is_taken_for_a_client_that_does_not_read_or_has_left() {
-        let turns = Turns::new(1);
+        let turns = BlockingPool::new(1);
         let (maker, steps) = counted(1000);
         let mut body = Pieces::made_in_steps(&turns, true, maker).await.unwrap();
         assert_eq!(steps.load(Ordering::Relaxed), SHORT_STEPS);
@@ -442,7 +442,7 @@ mod tests {
         let taken = steps.load(Ordering::Relaxed);
         assert!(taken <= SHORT_STEPS + 5, "{taken}");
         drop(body);
-        turns.away(|| ()).await.unwrap();
+        turns.run(|| ()).await.unwrap();
         assert_eq!(steps.load(Ordering::Relaxed), taken);
     }
 }

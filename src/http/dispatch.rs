@@ -22,7 +22,7 @@ use crate::outputs::api::{groups, metrics as metrics_api, series};
 use crate::outputs::{api, apps, echo, metrics, status};
 use crate::peer::Peer;
 use crate::reason::Reason;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip_to};
 
 /// Answers a request, and counts it by handler and status. Also returns the
@@ -207,12 +207,12 @@ impl<'r> Asked<'r> {
             telemetry.pushes.count(method, Err(reason), 0);
         }
         if let Some(Route::Webhooks(Endpoint::Take(kind, _))) = route {
-            telemetry.webhooks.count_refused(kind.as_str(), reason);
+            telemetry.webhooks.count_rejected(kind.as_str(), reason);
         }
         let method = &self.head.method;
         let path = clip_to(push::LONGEST_PATH, self.head.uri.path(), "...");
         let who = format_args!("{method} {path} from {}", self.peer);
-        sender_log::refused(Line::Request, who, reason, &fault.message);
+        sender_log::rejected(LogEvent::RequestRejected, who, reason, &fault.message);
         match route {
             Some(Route::ApiValidate(_)) if reason == Reason::BadParameter => api::invalid(fault),
             Some(route) if route.is_of_api() => {

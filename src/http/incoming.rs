@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use crate::coding::{self, Coding, CodingError};
 use crate::ingest::Fault;
 use crate::inputs::push::config::Config as PushConfig;
-use crate::net::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL, Turns};
+use crate::net::{
+    BlockingPool, BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
+};
 use crate::reason::Reason;
 use crate::telemetry::sender_log;
 
@@ -19,7 +21,7 @@ use crate::telemetry::sender_log;
 #[derive(Debug)]
 pub struct Taken {
     pub bytes: Bytes,
-    held: Held,
+    held: BudgetShare,
 }
 
 /// What is read and dropped of a body that nobody wants, so that the
@@ -53,7 +55,7 @@ fn linger(mut body: Incoming) {
 /// `waits` tells of such a client: one that is refused before sends nothing.
 pub async fn read(
     body: Incoming,
-    budget: &Arc<Budget>,
+    budget: &Arc<MemoryBudget>,
     config: &PushConfig,
     waits: bool,
 ) -> Result<Taken, (Fault, usize)> {
@@ -69,12 +71,12 @@ pub async fn read(
         }
         return Err((too_large(), 0));
     }
-    let mut held = Held::new(budget);
+    let mut held = BudgetShare::new(budget);
     let mut whole = BytesMut::new();
     let mut only = None;
     let mut body = body;
     let mut came = 0;
-    let mut pace: Option<Pace> = None;
+    let mut pace: Option<MinimumRate> = None;
     let read = async {
         loop {
             let frame = match &mut pace {
@@ -99,8 +101,9 @@ pub async fn read(
             if !held.grow(data.len()) {
                 return Err(no_buffer());
             }
-            if came > SMALL {
-                pace.get_or_insert_with(Pace::begin).note(data.len());
+            if came > SMALL_MESSAGE {
+                pace.get_or_insert_with(MinimumRate::begin)
+                    .count(data.len());
             }
             // Most bodies come in one piece, which is not copied.
             if whole.is_empty() && only.is_none() {
@@ -145,8 +148,8 @@ fn no_buffer() -> Fault {
 fn too_slow() -> Fault {
     let message = format!(
         "the body came too slowly: more than half of the memory for bodies is in use \
-         (push.max_buffered), and a body of more than {SMALL} bytes must then bring {PACE_BYTES} \
-         bytes every {PACE_TIME:?}"
+         (push.max_buffered), and a body of more than {SMALL_MESSAGE} bytes must then bring {RATE_BYTES} \
+         bytes every {RATE_PERIOD:?}"
     );
     Fault::new(Reason::Timeout, &message)
 }
@@ -177,7 +180,7 @@ impl Taken {
     pub fn none() -> Self {
         Taken {
             bytes: Bytes::new(),
-            held: Held::new(&Arc::new(Budget::new(0, Arc::default()))),
+            held: BudgetShare::new(&Arc::new(MemoryBudget::new(0, Arc::default()))),
         }
     }
 
@@ -210,7 +213,7 @@ impl Taken {
         mut self,
         content_encoding: &str,
         limit: usize,
-        turns: &Turns,
+        turns: &BlockingPool,
     ) -> Result<Self, Fault> {
         let coding = Coding::of(content_encoding)?;
         if coding == Coding::Identity
@@ -239,8 +242,8 @@ impl Taken {
                 plain => self.become_plain(plain?),
             }
         };
-        turns.away(unpack).await.unwrap_or_else(|problem| {
-            sender_log::fault(format_args!("a body cannot be decompressed: {problem}"));
+        turns.run(unpack).await.unwrap_or_else(|problem| {
+            sender_log::internal_error(format_args!("a body cannot be decompressed: {problem}"));
             let message = "the body cannot be decompressed; the log says why";
             Err(Fault::new(Reason::Closed, message))
         })
@@ -266,14 +269,14 @@ mod tests {
     async fn what_a_body_decompresses_to_is_counted_while_it_is_there() {
         use std::io::Write as _;
 
-        let turns = Turns::new(1);
+        let turns = BlockingPool::new(1);
         let text = vec![b'#'; 300 << 10];
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&text).unwrap();
         let packed = Bytes::from(packed.finish().unwrap());
         let taken = |limit: usize| {
-            let budget = Arc::new(Budget::new(limit, Arc::default()));
-            let mut held = Held::new(&budget);
+            let budget = Arc::new(MemoryBudget::new(limit, Arc::default()));
+            let mut held = BudgetShare::new(&budget);
             assert!(held.grow(packed.len()));
             let bytes = packed.clone();
             (budget, Taken { bytes, held })

@@ -34,7 +34,7 @@ use crate::config::Exporter;
 use crate::ingest::config::Mode;
 use crate::net::{Connection, Stream};
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use reply::Reply;
 
@@ -79,20 +79,20 @@ fn keeps_place(handler: &str, reads: bool, reply: &Reply) -> bool {
 /// Serves a connection to its end.
 pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
-    let (stream, place) = connection.split();
-    stream.send_at_once();
+    let (stream, permit) = connection.split();
+    stream.set_nodelay();
     if !dates::fits_http(SystemTime::now()) {
         undated(stream).await;
         return;
     }
     let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        let slot = Arc::clone(place.slot());
+        let progress = Arc::clone(permit.progress());
         async move {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-            slot.begin_request();
+            progress.begin_request();
             let (handler, reply) = dispatch::answer(&server, peer, request).await;
-            slot.end_request(keeps_place(handler, reads, &reply));
+            progress.end_request(keeps_place(handler, reads, &reply));
             Ok::<_, Infallible>(reply)
         }
     });
@@ -109,8 +109,8 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let result = loop {
         tokio::select! {
             result = poll_dated(connection.as_mut()) => break result,
-            () = place.slot().evicted() => {
-                sender_log::write(Line::Connection, format_args!("http: {peer} closed to make room for another connection"));
+            () = permit.progress().evicted() => {
+                sender_log::write(LogEvent::Connection, format_args!("http: {peer} closed to make room for another connection"));
                 return;
             }
             () = server.stop.cancelled(), if !stopping => {
@@ -122,7 +122,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     if let Some(Err(problem)) = result {
         // Half-sent requests, and clients that leave: theirs to know, not ours.
         sender_log::write(
-            Line::Connection,
+            LogEvent::Connection,
             format_args!("http: connection of {peer} ended: {problem}"),
         );
     }
@@ -141,7 +141,7 @@ async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output>
 /// Answers a connection while the clock has no date that HTTP can write.
 async fn undated(mut stream: Stream) {
     const TOLD: &str = "the clock of this machine is not between 1970 and 9999: set it";
-    sender_log::fault(format_args!("http: {TOLD}"));
+    sender_log::internal_error(format_args!("http: {TOLD}"));
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{TOLD}\n",

@@ -2,30 +2,30 @@
 
 use std::sync::Arc;
 
-use crate::net::{Budget, Turns};
-use crate::telemetry::Level;
+use crate::net::{BlockingPool, MemoryBudget};
+use crate::telemetry::UsageGauge;
 
 /// Places for the long work of all HTTP listeners. Each kind has its own, so
 /// that none keeps another waiting.
 #[derive(Debug)]
 pub struct Places {
     /// Steps of lists, and what else is looked for in all that is held.
-    pub lists: Turns,
+    pub lists: BlockingPool,
     /// Forms of `/metrics` that are made for one reader, each a copy.
-    pub scrapes: Turns,
+    pub scrapes: BlockingPool,
     /// Memory for parts of `/metrics` that wait to be sent, each a copy: readers
     /// that do not read hold no more than [`MOST_COPIES`] together.
-    pub copies: Arc<Budget>,
+    pub copies: Arc<MemoryBudget>,
     /// Bodies of pushes past [`READ_AT_ONCE`], and decompression. A body takes
     /// its own size in memory again a few times over, ...
-    pub bodies: Turns,
+    pub bodies: BlockingPool,
     /// ... so there are fewer for the largest, which take seconds, too: others
     /// do not wait for them.
-    pub large_bodies: Turns,
+    pub large_bodies: BlockingPool,
     /// Bodies of values, which may take seconds, and hundreds of megabytes.
-    pub values: Turns,
+    pub values: BlockingPool,
     /// Bodies of webhooks: JSON of few bytes may be much in memory.
-    pub webhooks: Turns,
+    pub webhooks: BlockingPool,
 }
 
 /// Bytes of parts of `/metrics` that wait to be sent, of all readers together.
@@ -40,7 +40,7 @@ const LARGE: usize = 8 << 20;
 
 impl Places {
     /// Where a body of so many bytes of text is read; `None` where it came in.
-    pub fn for_text(&self, bytes: usize) -> Option<&Turns> {
+    pub fn for_text(&self, bytes: usize) -> Option<&BlockingPool> {
         if bytes <= READ_AT_ONCE {
             None
         } else if bytes <= LARGE {
@@ -53,15 +53,15 @@ impl Places {
 
 impl Places {
     /// What copies take is shown by `copied`.
-    pub fn new(copied: &Arc<Level>) -> Self {
+    pub fn new(copied: &Arc<UsageGauge>) -> Self {
         Places {
-            lists: Turns::new(2),
-            scrapes: Turns::new(4),
-            copies: Arc::new(Budget::new(MOST_COPIES, Arc::clone(copied))),
-            bodies: Turns::new(4),
-            large_bodies: Turns::new(2),
-            values: Turns::new(1),
-            webhooks: Turns::new(1),
+            lists: BlockingPool::new(2),
+            scrapes: BlockingPool::new(4),
+            copies: Arc::new(MemoryBudget::new(MOST_COPIES, Arc::clone(copied))),
+            bodies: BlockingPool::new(4),
+            large_bodies: BlockingPool::new(2),
+            values: BlockingPool::new(1),
+            webhooks: BlockingPool::new(1),
         }
     }
 }

@@ -5,7 +5,7 @@ use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::body::{Maker, Pieces};
-use crate::net::Turns;
+use crate::net::BlockingPool;
 use crate::telemetry::{clip, sender_log};
 
 pub type Reply = Response<Pieces>;
@@ -26,12 +26,12 @@ pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Rep
 }
 
 /// A list that `maker` makes, and that may be `short`.
-pub async fn list(turns: &Turns, short: bool, is_json: bool, maker: Maker) -> Reply {
+pub async fn list(turns: &BlockingPool, short: bool, is_json: bool, maker: Maker) -> Reply {
     let content_type = if is_json { JSON } else { PLAIN };
     match Pieces::made_in_steps(turns, short, maker).await {
         Ok(body) => reply(StatusCode::OK, content_type, body),
         Err(problem) => {
-            sender_log::fault(format_args!("a list cannot be made: {problem}"));
+            sender_log::internal_error(format_args!("a list cannot be made: {problem}"));
             let problem = "the list cannot be made; the log says why\n";
             text(StatusCode::INTERNAL_SERVER_ERROR, problem)
         }

@@ -1,4 +1,4 @@
-//! Binds listeners. Every error says what was to be bound, and why it was not.
+//! Binds listeners. Every error names the address or path, and its setting.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,30 +13,43 @@ use crate::net::unix_socket::SocketFile;
 use crate::settings::Address;
 use crate::settings::listen::{SocketMode, SocketOwner, SocketPath};
 
-/// Connections that the kernel holds for us until they are accepted. The
-/// kernel lowers it to its own bound (`net.core.somaxconn`).
+/// The length of the kernel's queue of connections that are not accepted yet. The
+/// kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
+/// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
+    /// A TCP or UDP port.
     #[error("cannot listen at {address} ({setting}): {problem}")]
-    Tcp {
+    Address {
+        /// The address as configured.
         address: String,
+        /// The setting that holds it.
         setting: &'static str,
+        /// The last error of its addresses.
         problem: io::Error,
     },
+    /// A Unix socket.
     #[error("cannot create the Unix socket {} ({setting}): {problem}", path.display())]
     Unix {
+        /// Where the socket's file was to be made.
         path: PathBuf,
+        /// The setting that holds the path.
         setting: &'static str,
+        /// What is wrong.
         problem: String,
     },
 }
 
 /// Binds a TCP listener at the first address of the name that can be bound.
-/// `setting` names the configuration key, for the error.
+/// `setting` is the key of the setting, for the error.
+///
+/// # Errors
+///
+/// The name cannot be resolved, or none of its addresses can be bound.
 pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, BindError> {
-    let failed = |problem| BindError::Tcp {
+    let failed = |problem| BindError::Address {
         address: address.to_string(),
         setting,
         problem,
@@ -48,7 +61,7 @@ pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, B
     {
         match listen(resolved) {
             Ok(listener) => return Ok(Listener::Tcp(listener)),
-            Err(fault) => problem = fault,
+            Err(error) => problem = error,
         }
     }
     Err(failed(problem))
@@ -59,22 +72,27 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A restart must not wait for connections of the run before it.
+    // A restart must not wait for the connections of the previous run.
     socket.set_reuseaddr(true)?;
-    // Connections have this from their listener. It finds out those whose other
-    // side is gone without a word, which may be idle for ever.
+    // Connections inherit this option. It ends those whose peer has vanished, which
+    // would otherwise stay open for ever.
     socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// The bytes that the kernel is asked to hold of datagrams that are not read
-/// yet. Without a privilege it gives no more than `net.core.rmem_max`.
+/// The size in bytes of the kernel's buffer for datagrams that are not read yet.
+/// Without `CAP_NET_ADMIN`, the kernel caps it at `net.core.rmem_max`.
 const DATAGRAM_BUFFER: usize = 8 << 20;
 
-/// Binds a UDP socket, likewise. Calls on it do not wait.
+/// Binds a non-blocking UDP socket at the first address of the name that can be
+/// bound.
+///
+/// # Errors
+///
+/// The name cannot be resolved, or none of its addresses can be bound.
 pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, BindError> {
-    let failed = |problem| BindError::Tcp {
+    let failed = |problem| BindError::Address {
         address: address.to_string(),
         setting,
         problem,
@@ -87,13 +105,13 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
         match bind_udp(resolved) {
             Ok(socket) => {
                 use nix::sys::socket::{setsockopt, sockopt};
-                // More is better, and what there is will do.
+                // A smaller buffer loses more datagrams, but is no error.
                 if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
                     let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
                 }
                 return Ok(socket);
             }
-            Err(fault) => problem = fault,
+            Err(error) => problem = error,
         }
     }
     Err(failed(problem))
@@ -105,7 +123,11 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Makes the receiver's Unix socket, owned as configured.
+/// Binds a Unix socket at the configured or an automatically chosen path.
+///
+/// # Errors
+///
+/// See [`unix_at`].
 pub fn unix(
     path: &SocketPath,
     user: &SocketOwner,
@@ -116,7 +138,12 @@ pub fn unix(
     unix_at(&path.chosen(), user, group, mode, setting)
 }
 
-/// Makes a Unix socket at `path`, owned as configured.
+/// Binds a Unix socket at `path` with the given owner and mode.
+///
+/// # Errors
+///
+/// The user or group does not exist, another program listens at `path`, or the
+/// file cannot be made there.
 pub fn unix_at(
     path: &Path,
     user: &SocketOwner,
@@ -130,7 +157,7 @@ pub fn unix_at(
         problem,
     };
     let listener = unix_socket::bind(path, user, group, mode).map_err(failed)?;
-    let file = SocketFile::claim(path).map_err(|problem| failed(problem.to_string()))?;
+    let file = SocketFile::new(path).map_err(|problem| failed(problem.to_string()))?;
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
@@ -138,8 +165,12 @@ pub fn unix_at(
     Ok(Listener::Unix(listener, file))
 }
 
-/// Makes a Unix socket for datagrams at `path`, owned as configured. Calls on it
-/// do not wait.
+/// Binds a non-blocking Unix datagram socket at `path` with the given owner and
+/// mode.
+///
+/// # Errors
+///
+/// As for [`unix_at`].
 pub fn unix_datagram_at(
     path: &Path,
     user: &SocketOwner,
@@ -153,7 +184,7 @@ pub fn unix_datagram_at(
         problem,
     };
     let socket = unix_socket::bind_datagram(path, user, group, mode).map_err(failed)?;
-    let file = SocketFile::claim(path).map_err(|problem| failed(problem.to_string()))?;
+    let file = SocketFile::new(path).map_err(|problem| failed(problem.to_string()))?;
     socket
         .set_nonblocking(true)
         .map_err(|problem| failed(problem.to_string()))?;
@@ -165,7 +196,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_is_resolved_and_a_taken_port_is_explained() {
+    async fn names_are_resolved_and_the_error_for_a_taken_port_names_its_setting() {
         let first = tcp(&Address::new("localhost", 0), "a.b").await.unwrap();
         let address: SocketAddr = first.address().parse().unwrap();
         assert!(address.ip().is_loopback());

@@ -1,4 +1,4 @@
-//! Memory that all connections of a kind share.
+//! Memory that all connections of one kind share.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,140 +6,150 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::telemetry::Level;
+use crate::telemetry::UsageGauge;
 
-/// Memory that what is not whole yet may take, of all connections together.
+/// The memory limit for incomplete messages of all connections together.
 ///
-/// A part is a reserve for small messages, so that they find room while large
-/// ones that do not go on hold all the rest.
+/// An eighth of it is reserved for small messages, so that they are received
+/// even while large, slow ones hold all the rest.
 #[derive(Debug)]
-pub struct Budget {
+pub struct MemoryBudget {
     limit: usize,
     reserve: usize,
-    used: Arc<Level>,
+    used: Arc<UsageGauge>,
 }
 
-/// Messages up to this size are small.
-pub const SMALL: usize = 64 << 10;
+/// Messages up to this many bytes are small.
+pub const SMALL_MESSAGE: usize = 64 << 10;
 
-/// This part of a budget is the reserve, ...
-const RESERVE_SHARE: usize = 8;
+/// One part in `RESERVE_DIVISOR` of a budget is reserved for small messages.
+const RESERVE_DIVISOR: usize = 8;
 
-/// ... and past this part of it memory is short.
-const SHORT_SHARE: usize = 2;
+/// Memory is short once more than one part in `SHORT_DIVISOR` of a budget is used.
+const SHORT_DIVISOR: usize = 2;
 
-impl Budget {
-    /// What is taken is added to `used`, for all to see.
-    pub fn new(limit: usize, used: Arc<Level>) -> Self {
-        // One that is too small for a single message keeps none.
-        let reserve = Some(limit / RESERVE_SHARE).filter(|reserve| *reserve >= SMALL);
-        Budget {
+impl MemoryBudget {
+    /// A budget of `limit` bytes. `used` shows how much of it is taken.
+    pub fn new(limit: usize, used: Arc<UsageGauge>) -> Self {
+        // A reserve that holds no whole small message would only waste memory.
+        let reserve = Some(limit / RESERVE_DIVISOR).filter(|reserve| *reserve >= SMALL_MESSAGE);
+        MemoryBudget {
             limit,
             reserve: reserve.unwrap_or_default(),
             used,
         }
     }
 
-    /// Takes `bytes` more, if they are there, for a message that holds `held`
-    /// bytes already.
+    /// Takes `bytes` more for a message that already holds `held` bytes. Returns
+    /// false, and takes nothing, if the budget is used up.
     pub fn take(&self, bytes: usize, held: usize) -> bool {
-        let is_small = held.saturating_add(bytes) <= SMALL;
+        let is_small = held.saturating_add(bytes) <= SMALL_MESSAGE;
         let reserve = if is_small { 0 } else { self.reserve };
-        self.used.rise(bytes, self.limit - reserve)
+        self.used.try_add(bytes, self.limit - reserve)
     }
 
-    pub fn give_back(&self, bytes: usize) {
-        self.used.fall(bytes);
+    /// Returns `bytes` that were taken.
+    pub fn release(&self, bytes: usize) {
+        self.used.subtract(bytes);
     }
 
-    /// Whether so much is used that those who hold much must go on.
+    /// Whether memory is short, so that large messages must keep the
+    /// [`MinimumRate`].
     pub fn is_short(&self) -> bool {
-        self.used.value() > self.limit / SHORT_SHARE
+        self.used.value() > self.limit / SHORT_DIVISOR
     }
 
+    /// The bytes that are taken.
     #[cfg(test)]
     pub fn used(&self) -> usize {
         self.used.value()
     }
 }
 
-/// Bytes of a budget, given back when this is dropped.
+/// The bytes that one message takes from a budget. Dropping it releases them.
 #[derive(Debug)]
-pub struct Held {
-    budget: Arc<Budget>,
+pub struct BudgetShare {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Held {
-    /// Nothing yet.
-    pub fn new(budget: &Arc<Budget>) -> Self {
-        Held {
+impl BudgetShare {
+    /// An empty share of `budget`.
+    pub fn new(budget: &Arc<MemoryBudget>) -> Self {
+        BudgetShare {
             budget: Arc::clone(budget),
             bytes: 0,
         }
     }
 
-    /// Takes more, if there is room.
+    /// Takes `more` bytes. Returns false, and takes nothing, if the budget is
+    /// used up.
     pub fn grow(&mut self, more: usize) -> bool {
         let grown = self.budget.take(more, self.bytes);
         self.bytes += if grown { more } else { 0 };
         grown
     }
 
+    /// The bytes that this share takes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Gives back what is held past `bytes`.
+    /// Releases all but `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes);
-        self.budget.give_back(more);
+        self.budget.release(more);
         self.bytes -= more;
     }
 }
 
-impl Drop for Held {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.release(self.bytes);
     }
 }
 
-/// How fast a message comes that is not small. A slow one is left alone while
-/// there is memory for others.
+/// The rate at which a large message must arrive while memory is short. While
+/// there is memory for others, any rate will do.
 #[derive(Debug)]
-pub struct Pace {
-    ends: Pin<Box<Sleep>>,
-    came: usize,
+pub struct MinimumRate {
+    end: Pin<Box<Sleep>>,
+    received: usize,
 }
 
-/// While memory is short, a message that is not small must bring `PACE_BYTES` in
-/// each `PACE_TIME`, or 64 KiB a second. The first period is its grace.
-pub const PACE_TIME: Duration = Duration::from_secs(3);
-pub const PACE_BYTES: usize = 192 << 10;
+/// The period over which the rate of a message is measured. The first period is
+/// the grace period of a message.
+pub const RATE_PERIOD: Duration = Duration::from_secs(3);
 
-impl Pace {
-    /// Of a message that begins now to be more than small.
+/// The bytes that a large message must bring in each [`RATE_PERIOD`] while
+/// memory is short: 64 KiB a second.
+pub const RATE_BYTES: usize = 192 << 10;
+
+impl MinimumRate {
+    /// Begins to measure a message that has just become larger than
+    /// [`SMALL_MESSAGE`].
     pub fn begin() -> Self {
-        Pace {
-            ends: Box::pin(sleep(PACE_TIME)),
-            came: 0,
+        MinimumRate {
+            end: Box::pin(sleep(RATE_PERIOD)),
+            received: 0,
         }
     }
 
-    pub fn note(&mut self, bytes: usize) {
-        self.came = self.came.saturating_add(bytes);
+    /// Counts bytes of the message that arrived.
+    pub fn count(&mut self, bytes: usize) {
+        self.received = self.received.saturating_add(bytes);
     }
 
-    /// Returns once the message came too slowly while memory was short. Nothing
-    /// is lost where it is not waited for to the end.
-    pub async fn too_slow(&mut self, budget: &Budget) {
+    /// Returns at the end of a period in which the message was too slow and
+    /// memory was short. Safe to cancel: the period goes on with the next call.
+    pub async fn too_slow(&mut self, budget: &MemoryBudget) {
         loop {
-            self.ends.as_mut().await;
-            if self.came < PACE_BYTES && budget.is_short() {
+            self.end.as_mut().await;
+            if self.received < RATE_BYTES && budget.is_short() {
                 return;
             }
-            self.came = 0;
-            self.ends.as_mut().reset(Instant::now() + PACE_TIME);
+            self.received = 0;
+            self.end.as_mut().reset(Instant::now() + RATE_PERIOD);
         }
     }
 }
@@ -150,29 +160,31 @@ mod tests {
 
     use super::*;
 
-    fn budget(limit: usize) -> Budget {
-        Budget::new(limit, Arc::default())
+    fn budget(limit: usize) -> MemoryBudget {
+        MemoryBudget::new(limit, Arc::default())
     }
 
     #[test]
-    fn large_messages_leave_a_reserve_to_small_ones() {
-        let budget = budget(16 * SMALL);
-        assert!(budget.take(14 * SMALL, 0));
-        assert!(!budget.take(1, SMALL));
-        assert!(budget.take(SMALL, 0) && budget.take(1, 0) && budget.take(SMALL - 1, 1));
+    fn large_messages_leave_a_reserve_for_small_ones() {
+        let budget = budget(16 * SMALL_MESSAGE);
+        assert!(budget.take(14 * SMALL_MESSAGE, 0));
+        assert!(!budget.take(1, SMALL_MESSAGE));
+        assert!(
+            budget.take(SMALL_MESSAGE, 0) && budget.take(1, 0) && budget.take(SMALL_MESSAGE - 1, 1)
+        );
         assert!(!budget.take(1, 0));
-        budget.give_back(16 * SMALL);
+        budget.release(16 * SMALL_MESSAGE);
         assert_eq!(budget.used(), 0);
     }
 
     #[test]
-    fn what_is_held_is_given_back() {
+    fn a_dropped_share_releases_its_bytes() {
         let budget = Arc::new(budget(11));
-        let mut first = Held::new(&budget);
+        let mut first = BudgetShare::new(&budget);
         assert!(first.grow(6) && first.grow(5) && !first.grow(1));
         first.shrink_to(10);
         first.shrink_to(20);
-        let mut second = Held::new(&budget);
+        let mut second = BudgetShare::new(&budget);
         assert!(second.grow(1) && !second.grow(1));
         drop(first);
         assert!(second.grow(10));
@@ -181,30 +193,30 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_for_little_keeps_no_reserve() {
-        let budget = budget(SMALL);
-        assert!(budget.take(SMALL - 1, 0) && budget.take(1, SMALL - 1));
+    fn a_small_budget_has_no_reserve() {
+        let budget = budget(SMALL_MESSAGE);
+        assert!(budget.take(SMALL_MESSAGE - 1, 0) && budget.take(1, SMALL_MESSAGE - 1));
         assert!(!budget.take(1, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_message_must_go_on_while_memory_is_short() {
-        let budget = budget(16 * SMALL);
-        let mut pace = Pace::begin();
-        // There is memory for others.
-        let left_alone = timeout(5 * PACE_TIME, pace.too_slow(&budget));
+    async fn large_messages_must_keep_the_rate_while_memory_is_short() {
+        let budget = budget(16 * SMALL_MESSAGE);
+        let mut rate = MinimumRate::begin();
+        // Memory is not short yet.
+        let left_alone = timeout(5 * RATE_PERIOD, rate.too_slow(&budget));
         assert!(left_alone.await.is_err());
-        assert!(budget.take(9 * SMALL, 0) && budget.is_short());
+        assert!(budget.take(9 * SMALL_MESSAGE, 0) && budget.is_short());
         let begun = Instant::now();
-        let mut pace = Pace::begin();
-        pace.note(PACE_BYTES - 1);
-        pace.too_slow(&budget).await;
-        assert_eq!(begun.elapsed().as_secs(), PACE_TIME.as_secs());
-        // A message that is fast enough gets one more period.
+        let mut rate = MinimumRate::begin();
+        rate.count(RATE_BYTES - 1);
+        rate.too_slow(&budget).await;
+        assert_eq!(begun.elapsed().as_secs(), RATE_PERIOD.as_secs());
+        // A message that keeps the rate is granted another period.
         let begun = Instant::now();
-        let mut pace = Pace::begin();
-        pace.note(PACE_BYTES);
-        pace.too_slow(&budget).await;
-        assert_eq!(begun.elapsed().as_secs(), 2 * PACE_TIME.as_secs());
+        let mut rate = MinimumRate::begin();
+        rate.count(RATE_BYTES);
+        rate.too_slow(&budget).await;
+        assert_eq!(begun.elapsed().as_secs(), 2 * RATE_PERIOD.as_secs());
     }
 }

@@ -1,18 +1,18 @@
-//! Sockets: binding them, owning their files, accepting from them.
+//! Listeners and connections, for every protocol.
 //!
-//! - [`bind`]: addresses and socket paths become [`Listener`]s.
-//! - [`accept`]: the one accept loop, with permits and back-off.
-//! - [`Budget`]: memory that connections share.
-//! - [`Stream`]: a connection that notes when it moves, and gives up on a
-//!   reader that does not.
-//! - [`Turns`]: places for work that takes long.
+//! - [`bind`]: makes [`Listener`]s from addresses and socket paths.
+//! - [`accept`]: the accept loop, which gives each [`Connection`] a [`Permit`].
+//! - `permits`: connection permits, and eviction when they run out.
+//! - [`Stream`]: a connection's bytes, with a timeout for writes.
+//! - [`MemoryBudget`]: memory that connections share.
+//! - [`BlockingPool`]: long work, done off the serving threads.
 
 pub mod accept;
 pub mod bind;
+mod blocking;
 mod budget;
-mod slots;
+mod permits;
 mod stream;
-mod turns;
 mod unix_socket;
 
 use std::io;
@@ -21,10 +21,10 @@ use std::net::IpAddr;
 use tokio::net::{TcpListener, UnixListener};
 
 pub use accept::Connection;
-pub use budget::{Budget, Held, PACE_BYTES, PACE_TIME, Pace, SMALL};
-pub use slots::Slot;
+pub use blocking::{BlockingPool, INLINE_BYTES};
+pub use budget::{BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
+pub use permits::{Permit, Progress};
 pub use stream::{Socket, Stream};
-pub use turns::Turns;
 pub use unix_socket::SocketFile;
 
 use crate::peer::Peer;
@@ -32,8 +32,9 @@ use crate::peer::Peer;
 /// A bound socket, ready to accept.
 #[derive(Debug)]
 pub enum Listener {
+    /// A TCP port.
     Tcp(TcpListener),
-    /// The file is removed when the listener is dropped.
+    /// A Unix socket. Dropping the listener removes its file.
     Unix(UnixListener, SocketFile),
 }
 
@@ -55,7 +56,7 @@ impl Listener {
         }
     }
 
-    /// The address of a TCP listener.
+    /// The IP address of a TCP listener.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip()),
@@ -63,7 +64,7 @@ impl Listener {
         }
     }
 
-    /// Where it is spoken to over HTTP, for people.
+    /// The listener's HTTP address, for people.
     pub fn url(&self) -> String {
         match self {
             Listener::Tcp(_) => format!("http://{}", self.address()),
@@ -71,20 +72,20 @@ impl Listener {
         }
     }
 
-    /// The bound address, for the log and as the source of what comes in.
+    /// The bound address or path, for the log and as the source of messages.
     pub fn address(&self) -> String {
         match self {
             Listener::Tcp(listener) => listener
                 .local_addr()
-                .map_or_else(|problem| problem.to_string(), |address| address.to_string()),
+                .map_or_else(|error| error.to_string(), |address| address.to_string()),
             Listener::Unix(_, file) => file.path().display().to_string(),
         }
     }
 }
 
-/// Raises the soft limit on open files to the hard one, as servers may: the
-/// soft one is kept low for the sake of programs that use `select`. Returns
-/// the limit that now holds.
+/// Raises the soft limit on open files to the hard limit, and returns the limit
+/// that now holds. The soft limit is low by default only for programs that use
+/// `select`.
 pub fn raise_file_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -1,4 +1,4 @@
-//! A connection's two directions.
+//! The stream of a connection, over TCP or a Unix socket.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -11,46 +11,49 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
-use super::Slot;
+use super::Progress;
 
-/// The transports there are.
+/// A connected socket of either transport.
 #[derive(Debug)]
 pub enum Socket {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
-/// A [`Socket`] that notes in its slot what moves, and fails a write with
-/// `TimedOut` when the other side takes nothing for so long.
+/// A [`Socket`] that records the bytes that move in its [`Progress`]. A write fails
+/// with `TimedOut` if the peer takes no bytes for `write_timeout`.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
-    slot: Arc<Slot>,
+    progress: Arc<Progress>,
     write_timeout: Duration,
-    /// Runs while a write waits.
+    /// The timeout of a pending write.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
-    pub fn new(socket: Socket, slot: Arc<Slot>, write_timeout: Duration) -> Self {
+    /// Wraps a connected socket.
+    pub fn new(socket: Socket, progress: Arc<Progress>, write_timeout: Duration) -> Self {
         Stream {
             socket,
-            slot,
+            progress,
             write_timeout,
             stalled: None,
         }
     }
 
-    /// Sends small pieces at once. For streams that carry whole answers, after
-    /// which there is nothing to wait for.
-    pub fn send_at_once(&self) {
+    /// Sets `TCP_NODELAY`, so that small writes are sent without delay. For streams
+    /// on which every write ends a response.
+    pub fn set_nodelay(&self) {
         if let Socket::Tcp(stream) = &self.socket {
-            // An optimisation only: where it cannot be had, answers still go out.
+            // An optimisation only: without it, responses are still sent.
             let _ = stream.set_nodelay(true);
         }
     }
 
-    /// Sees to it that a pending write does not wait for ever.
+    /// Fails a write that has been pending for the timeout.
     fn watch(
         &mut self,
         cx: &mut Context<'_>,
@@ -59,7 +62,7 @@ impl Stream {
         if let Poll::Ready(written) = written {
             self.stalled = None;
             if let Ok(bytes) = written {
-                self.slot.count_written(bytes);
+                self.progress.count_written(bytes);
             }
             return Poll::Ready(written);
         }
@@ -69,12 +72,12 @@ impl Stream {
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the other side takes nothing",
+            "the peer reads nothing",
         )))
     }
 }
 
-/// Calls the method on whichever socket it is.
+/// Calls a method of the socket, for either transport.
 macro_rules! either {
     ($socket:expr, $method:ident($($argument:expr),*)) => {
         match $socket {
@@ -92,7 +95,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = either!(&mut self.socket, poll_read(cx, buf));
-        self.slot.count_read(buf.filled().len() - before);
+        self.progress.count_read(buf.filled().len() - before);
         read
     }
 }

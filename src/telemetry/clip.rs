@@ -1,21 +1,22 @@
-//! Messages about what a sender sent, kept short and clean.
+//! Truncation and escaping of text that can come from senders.
 
 use std::borrow::Cow;
 
-/// The longest message, in bytes: it goes into the log, back to the sender,
-/// and is kept with the app.
-const LONGEST: usize = 400;
+/// The maximum length of a message in bytes. Messages are logged, sent back to the
+/// sender and kept with the app.
+const MAX_MESSAGE: usize = 400;
 
-/// The message with what is hidden escaped, cut where it is too long.
+/// Escapes hidden characters and truncates the message to a length fit for logs.
 pub fn clip(message: &str) -> String {
-    clip_to(LONGEST, message, " ...")
+    clip_to(MAX_MESSAGE, message, " ...")
 }
 
-/// The same for any text and length, with a sign for what was cut off.
-pub fn clip_to(longest: usize, text: &str, cut: &str) -> String {
-    let mut clipped = String::with_capacity(text.len().min(longest + 8));
+/// Escapes hidden characters and truncates the text to about `max` bytes. `cut` is
+/// appended to a truncated text.
+pub fn clip_to(max: usize, text: &str, cut: &str) -> String {
+    let mut clipped = String::with_capacity(text.len().min(max + 8));
     for c in text.chars() {
-        if clipped.len() >= longest {
+        if clipped.len() >= max {
             clipped.push_str(cut);
             break;
         }
@@ -24,8 +25,7 @@ pub fn clip_to(longest: usize, text: &str, cut: &str) -> String {
     clipped
 }
 
-/// The text with characters escaped that a reader would not see, or that would
-/// change how the rest is seen.
+/// Escapes hidden characters.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -45,9 +45,10 @@ fn push_shown(out: &mut String, c: char) {
     }
 }
 
-/// Control characters, ends of lines and paragraphs, marks that turn the
-/// direction of text, joiners, fillers, selectors and tags: of Unicode's
-/// categories Cc, Cf, Zl and Zp, and what it calls ignorable by default.
+/// Whether a character is invisible or changes how others are shown: control
+/// characters, separators of lines and paragraphs, direction marks, joiners, fillers,
+/// selectors and tags. These are Unicode's categories Cc, Cf, Zl and Zp, and its
+/// property `Default_Ignorable_Code_Point`.
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -87,19 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_cut_and_cleaned() {
+    fn messages_are_truncated_and_escaped() {
         assert_eq!(clip("plain é"), "plain é");
         assert_eq!(clip("a\n\u{1b}[31m"), "a\\n\\u{1b}[31m");
         assert_eq!(
             clip("a\u{202e}b\u{200b}c\u{feff}"),
             "a\\u{202e}b\\u{200b}c\\u{feff}"
         );
-        // What people write stays: accents, other scripts, symbols.
+        // Accents, other scripts and symbols are kept.
         let plain = "e\u{301} हिन्दी עברית 日本語 ☃ 😀";
         assert!(matches!(escaped(plain), Cow::Borrowed(_)));
         let long = clip(&"é".repeat(100_000));
         assert!(
-            long.len() < LONGEST + 8 && long.ends_with(" ..."),
+            long.len() < MAX_MESSAGE + 8 && long.ends_with(" ..."),
             "{}",
             long.len()
         );

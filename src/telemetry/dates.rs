@@ -1,36 +1,35 @@
-//! Times for people. A clock may be set to anything: what no calendar has is
+//! Formats of dates. The clock can be set to any time: one beyond the calendar is
 //! shown as seconds since 1970.
 
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// `2026-01-31 12:00:00.123456789 UTC`, the fraction as long as it needs to be.
+/// `2026-01-31 12:00:00.123456789 UTC`, with as many digits as needed.
 pub fn utc(time: SystemTime) -> String {
     shown(time, |date| date.to_string())
 }
 
-/// `2026-01-31T12:00:00.123Z`.
+/// `2026-01-31T12:00:00.123Z`: RFC 3339 with milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
     shown(time, |date| {
         date.to_rfc3339_opts(SecondsFormat::Millis, true)
     })
 }
 
-/// `2026-01-31T12:00:00Z`.
+/// `2026-01-31T12:00:00Z`: RFC 3339 with seconds.
 pub fn second(time: SystemTime) -> String {
     shown(time, |date| date.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
-/// `Sat, 31 Jan 2026 12:00:00 UTC`.
+/// `Sat, 31 Jan 2026 12:00:00 UTC`, as Go formats RFC 1123.
 pub fn written_out(time: SystemTime) -> String {
     shown(time, |date| {
         date.format("%a, %d %b %Y %H:%M:%S UTC").to_string()
     })
 }
 
-/// Whether HTTP can write the time: it has four digits for a year, and nothing
-/// before 1970.
+/// Whether an HTTP date can represent the time: from 1970 to the year 9999.
 pub fn fits_http(time: SystemTime) -> bool {
     /// The first second of the year 10000.
     const END: Duration = Duration::from_secs(253_402_300_800);
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_clock_can_be_shown() {
+    fn any_time_can_be_formatted() {
         let at = |seconds: i64| match u64::try_from(seconds) {
             Ok(after) => SystemTime::UNIX_EPOCH + Duration::from_secs(after),
             Err(_) => SystemTime::UNIX_EPOCH - Duration::from_secs(seconds.unsigned_abs()),

@@ -1,33 +1,34 @@
-//! How long things take, as a histogram.
+//! Histograms of durations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Counter;
 
-/// Upper bounds of the buckets in seconds, from a small answer to the usual
-/// patience of a scraper. Each costs a line for every handler, at every scrape.
+/// Upper bounds of the buckets in seconds, from a small response to the usual
+/// timeout of a scraper. Each bound adds a line for every handler to each scrape.
 pub const BOUNDS: [f64; 6] = [0.001, 0.005, 0.025, 0.1, 1.0, 10.0];
 
-/// Counts of durations. Noting one is two additions.
+/// A histogram of durations. Recording one takes two additions.
 #[derive(Debug, Default)]
-pub struct Durations {
-    /// By bucket, the last one without a bound; not cumulative.
+pub struct DurationHistogram {
+    /// Counts by bucket, not cumulative. The last bucket has no bound.
     buckets: [Counter; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
-impl Durations {
-    pub fn note(&self, duration: Duration) {
+impl DurationHistogram {
+    /// Records a duration.
+    pub fn record(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         self.buckets[bucket].add(1);
-        // Some 500 years fit.
+        // 500 years fit.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// Cumulative counts of the buckets, the last of which is of all, and the
+    /// The cumulative counts of the buckets, the last of which is the total, and the
     /// sum in seconds.
     pub fn read(&self) -> ([u64; BOUNDS.len() + 1], f64) {
         let mut total = 0;
@@ -45,10 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_counts_in_its_bucket_and_all_above() {
-        let durations = Durations::default();
+    fn durations_count_in_their_bucket_and_all_above() {
+        let durations = DurationHistogram::default();
         for milliseconds in [1, 2, 60, 20_000] {
-            durations.note(Duration::from_millis(milliseconds));
+            durations.record(Duration::from_millis(milliseconds));
         }
         let (counts, sum) = durations.read();
         assert_eq!(counts, [1, 2, 2, 3, 3, 3, 4]);

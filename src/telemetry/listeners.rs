@@ -1,4 +1,4 @@
-//! Connections, by listener.
+//! Counts of connections, by listener.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,17 +7,22 @@ use super::Counter;
 /// The sockets that the proxy listens at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerName {
+    /// The receivers' TCP port.
     Tcp,
+    /// The receivers' Unix socket.
     Unix,
+    /// The HTTP port that serves scrapes.
     Http,
+    /// The HTTP listener for pushes, if it is a separate one.
     Push,
+    /// The TCP port for operations.
     OperationsTcp,
-    /// All Unix sockets for operations together.
+    /// All Unix stream sockets for operations.
     OperationsUnix,
 }
 
 impl ListenerName {
-    /// The setting that bounds its connections.
+    /// The setting that limits its connections.
     pub fn setting(self) -> &'static str {
         match self {
             ListenerName::Tcp | ListenerName::Unix => "exporter.concurrent_requests",
@@ -28,7 +33,7 @@ impl ListenerName {
         }
     }
 
-    /// In the order of their names.
+    /// Sorted by label.
     pub const ALL: [ListenerName; 6] = [
         ListenerName::Http,
         ListenerName::OperationsTcp,
@@ -38,6 +43,7 @@ impl ListenerName {
         ListenerName::Unix,
     ];
 
+    /// The listener as a label value and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             ListenerName::Tcp => "tcp",
@@ -53,29 +59,33 @@ impl ListenerName {
 /// Counts of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerStats {
+    /// Connections accepted.
     pub accepted: Counter,
+    /// Failures to accept a connection.
     pub accept_errors: Counter,
     /// By [`Eviction`].
     evicted: [Counter; Eviction::ALL.len()],
+    /// Open connections.
     pub open: AtomicUsize,
-    /// Connections that may be open.
+    /// The limit on open connections.
     pub max: AtomicUsize,
 }
 
-/// Why a connection is closed so that others are served.
+/// Why a connection was closed to make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eviction {
     /// It made no progress.
     Idle,
-    /// Its address holds more than its share.
+    /// Its address had more than its share.
     Share,
-    /// It waited for a place in vain.
+    /// It found no free permit in time.
     Full,
-    /// The listener could not accept, for want of descriptors or memory.
+    /// It was idle when file descriptors or memory ran out.
     AcceptError,
 }
 
 impl Eviction {
+    /// All reasons, in order of their discriminants.
     pub const ALL: [Eviction; 4] = [
         Eviction::Idle,
         Eviction::Share,
@@ -83,7 +93,7 @@ impl Eviction {
         Eviction::AcceptError,
     ];
 
-    /// The word for labels.
+    /// The label value.
     pub fn as_str(self) -> &'static str {
         match self {
             Eviction::Idle => "idle",
@@ -95,18 +105,22 @@ impl Eviction {
 }
 
 impl ListenerStats {
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// The limit on open connections; 0 if the listener is off.
     pub fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
     }
 
+    /// Counts an evicted connection.
     pub fn count_evicted(&self, why: Eviction) {
         self.evicted[why as usize].add(1);
     }
 
+    /// The number of connections evicted for that reason.
     pub fn evicted(&self, why: Eviction) -> u64 {
         self.evicted[why as usize].value()
     }

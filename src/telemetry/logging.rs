@@ -1,15 +1,16 @@
-//! The program's log: one line an entry on standard error, whatever is in it.
+//! The program's log on standard error. Each entry is one line: control characters
+//! are escaped.
 
 use std::io::Write as _;
 use std::time::SystemTime;
 
 use super::{dates, escaped};
 
-/// Starts logging. `RUST_LOG` says what is logged.
+/// Starts logging. `RUST_LOG` selects what is logged; the default is `info`.
 pub fn init() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // It logs every refused certificate as an error, at every poll. The
-        // poller tells it once, with the target's name.
+        // The verifier logs every rejected certificate as an error at every poll.
+        // The poller logs it once, with the target's name.
         .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
         .format(|out, record| {
             let style = out.default_level_style(record.level());

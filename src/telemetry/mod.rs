@@ -1,20 +1,20 @@
-//! What the proxy knows of itself: counters, failure reasons, its own metrics.
+//! Logging, counters and the proxy's own metrics.
 //!
-//! Counting is a relaxed addition in memory, done by whoever sees the event.
-//! [`own::write`] turns it all into families when somebody asks.
+//! The code that sees an event counts it, with a relaxed atomic addition.
+//! [`own::write`] encodes all counters as families when they are scraped.
 
-mod bounds;
 mod clip;
 pub mod dates;
 mod durations;
-mod inspections;
+mod limits;
 mod listeners;
 pub mod logging;
+mod messages;
 mod operations;
 pub mod own;
 mod process;
 mod pushes;
-mod received;
+mod rate_limit;
 mod results;
 pub mod sender_log;
 mod targets;
@@ -26,16 +26,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use crate::exposition::counted;
-pub use bounds::Bounds;
 pub use clip::{clip, clip_to, escaped, is_hidden};
-pub use durations::Durations;
-pub use inspections::Inspections;
+pub use durations::DurationHistogram;
+pub use limits::ConfiguredLimits;
 pub use listeners::{Eviction, ListenerName, ListenerStats};
+pub use messages::{MessageStats, WireFormat};
 pub use operations::{OperationStats, Transport};
 pub use own::OWN_PREFIX;
-pub use pushes::{PushMethod, Pushes};
-pub use received::{Received, WireFormat};
-pub use results::Results;
+pub use pushes::{PushMethod, PushStats};
+pub use rate_limit::RateLimit;
+pub use results::ResultCounts;
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 
@@ -44,114 +44,140 @@ use crate::clock::Now;
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Telemetry {
+    /// When the process started.
     pub started: Now,
-    pub bounds: Bounds,
+    /// The limits that are shown beside the counts.
+    pub limits: ConfiguredLimits,
+    /// The receivers' TCP listener.
     pub tcp: Arc<ListenerStats>,
+    /// The receivers' Unix listener.
     pub unix: Arc<ListenerStats>,
+    /// The HTTP listener that serves scrapes.
     pub http: Arc<ListenerStats>,
+    /// The HTTP listener for pushes, if it is a separate one.
     pub push: Arc<ListenerStats>,
+    /// The TCP listener for operations.
     pub operations_tcp: Arc<ListenerStats>,
+    /// All Unix stream listeners for operations.
     pub operations_unix: Arc<ListenerStats>,
+    /// Operations.
     pub operations: Arc<OperationStats>,
-    pub received_tcp: Arc<Received>,
-    pub received_unix: Arc<Received>,
-    /// Bytes of unfinished messages.
-    pub buffered: Arc<Level>,
-    /// Bytes of parts of `/metrics` that wait to be sent.
-    pub copied: Arc<Level>,
-    pub pushes: Pushes,
+    /// Messages over TCP.
+    pub received_tcp: Arc<MessageStats>,
+    /// Messages over the Unix socket.
+    pub received_unix: Arc<MessageStats>,
+    /// Bytes of incomplete messages.
+    pub buffered: Arc<UsageGauge>,
+    /// Bytes of partial responses of `/metrics` that wait to be sent.
+    pub copied: Arc<UsageGauge>,
+    /// Pushes over HTTP.
+    pub pushes: PushStats,
+    /// Webhooks.
     pub webhooks: WebhookStats,
-    pub inspections: Inspections,
+    /// Inspected verbatim texts: `ok`, or the reason why the text is suspect.
+    pub inspections: ResultCounts,
+    /// Sections that expired.
     pub expired: Counter,
+    /// Aggregated series that expired.
     pub expired_series: Counter,
+    /// Scrapes that were answered uncompressed.
     pub scrapes_identity: ScrapeStats,
+    /// Scrapes that were answered with gzip.
     pub scrapes_gzip: ScrapeStats,
-    /// From a scrape's request until all of its answer is handed on.
-    pub scrape_durations: Arc<Durations>,
-    /// Milliseconds since 1970; 0 before the first.
+    /// Time from a scrape's request until its whole response is written.
+    pub scrape_durations: Arc<DurationHistogram>,
+    /// Milliseconds since 1970; 0 before the first scrape.
     last_scrape: AtomicU64,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
 }
 
-/// A number that only grows.
+/// A count that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds `amount`.
     pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// Follows a count that is kept elsewhere.
-    pub fn rise_to(&self, count: u64) {
+    /// Raises the counter to `count`, a total that is kept elsewhere.
+    pub fn raise_to(&self, count: u64) {
         self.0.fetch_max(count, Ordering::Relaxed);
     }
 
+    /// The current count.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A number that rises and falls.
+/// The used part of a limited resource.
 #[derive(Debug, Default)]
-pub struct Level(AtomicUsize);
+pub struct UsageGauge(AtomicUsize);
 
-impl Level {
-    /// Adds `amount` where that keeps it within `limit`, and tells whether it
-    /// did.
-    pub fn rise(&self, amount: usize, limit: usize) -> bool {
+impl UsageGauge {
+    /// Adds `amount` if the sum stays within `limit`. Returns whether it did.
+    pub fn try_add(&self, amount: usize, limit: usize) -> bool {
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |level| {
-                level.checked_add(amount).filter(|level| *level <= limit)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(amount).filter(|used| *used <= limit)
             })
             .is_ok()
     }
 
-    pub fn fall(&self, amount: usize) {
+    /// Subtracts `amount`.
+    pub fn subtract(&self, amount: usize) {
         self.0.fetch_sub(amount, Ordering::Relaxed);
     }
 
+    /// The current value.
     pub fn value(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A number that is set.
+/// A value that is set.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicUsize);
 
 impl Gauge {
+    /// Sets the value.
     pub fn set(&self, value: usize) {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// The current value.
     pub fn value(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Answers of one handler of HTTP.
+/// Responses of one HTTP handler.
 #[derive(Debug, Clone, Default)]
 pub struct RequestStats {
-    /// By status.
+    /// Counts by status code.
     pub answers: BTreeMap<u16, u64>,
-    pub durations: Arc<Durations>,
+    /// Time until the response was ready.
+    pub durations: Arc<DurationHistogram>,
 }
 
-/// Answers to `/metrics` in one content coding.
+/// Responses of `/metrics` in one content coding.
 #[derive(Debug, Default)]
 pub struct ScrapeStats {
+    /// Responses.
     pub count: Counter,
     /// Bytes of their bodies, as sent.
     pub bytes: Counter,
 }
 
 impl Telemetry {
-    pub fn new(started: Now, bounds: Bounds) -> Self {
+    /// Counters that are all zero.
+    pub fn new(started: Now, limits: ConfiguredLimits) -> Self {
         Telemetry {
             started,
-            bounds,
+            limits,
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),
@@ -163,9 +189,9 @@ impl Telemetry {
             received_unix: Arc::default(),
             buffered: Arc::default(),
             copied: Arc::default(),
-            pushes: Pushes::default(),
+            pushes: PushStats::default(),
             webhooks: WebhookStats::default(),
-            inspections: Inspections::default(),
+            inspections: ResultCounts::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),
             scrapes_identity: ScrapeStats::default(),
@@ -177,6 +203,7 @@ impl Telemetry {
         }
     }
 
+    /// The counts of a listener.
     pub fn listener(&self, name: ListenerName) -> &Arc<ListenerStats> {
         match name {
             ListenerName::Tcp => &self.tcp,
@@ -188,28 +215,28 @@ impl Telemetry {
         }
     }
 
-    /// Counts an HTTP request, whose answer was ready after `duration`.
-    /// `handler` is one of a fixed few.
+    /// Counts an HTTP request whose response was ready after `duration`. `handler`
+    /// is one of a small fixed set.
     pub fn count_request(&self, handler: &'static str, status: u16, duration: Duration) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = requests.entry(handler).or_default();
         *stats.answers.entry(status).or_default() += 1;
-        stats.durations.note(duration);
+        stats.durations.record(duration);
     }
 
-    /// Notes that `/metrics` was answered.
+    /// Records that `/metrics` was answered.
     pub fn note_scrape(&self, now: Now) {
         let millis = u64::try_from(now.unix_millis()).unwrap_or_default();
         self.last_scrape.fetch_max(millis, Ordering::Relaxed);
     }
 
-    /// When `/metrics` was last answered, in seconds since 1970; 0 before.
+    /// When `/metrics` was last answered, in seconds since 1970; 0 if never.
     fn last_scrape(&self) -> f64 {
         self.last_scrape.load(Ordering::Relaxed) as f64 / 1000.0
     }
 
-    /// Makes the statistics of a polled target. Targets are bounded by the
-    /// configuration, and so are these.
+    /// Adds the statistics of a polled target. The configuration limits the number
+    /// of targets.
     pub fn add_target(&self, name: &str) -> Arc<TargetStats> {
         let stats = Arc::new(TargetStats::new(name));
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +244,7 @@ impl Telemetry {
         stats
     }
 
-    /// By handler, sorted.
+    /// The requests by handler.
     fn requests(&self) -> BTreeMap<&'static str, RequestStats> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.clone()

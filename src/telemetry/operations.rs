@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Counter, Level, Results};
+use super::{Counter, ResultCounts, UsageGauge};
 use crate::reason::Reason;
 
 /// How operations come in.
@@ -42,9 +42,9 @@ pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
     udp_losses: Mutex<UdpLosses>,
     /// Operations to be sent on.
-    pub forwarded: Results,
+    pub forwarded: ResultCounts,
     /// Bytes of operations that wait to be sent on.
-    pub queued: Level,
+    pub queued: UsageGauge,
 }
 
 /// What the kernel dropped at our UDP sockets.
@@ -76,7 +76,7 @@ struct TransportStats {
     /// How often something was taken.
     takes: Counter,
     bytes: Counter,
-    messages: Results,
+    messages: ResultCounts,
 }
 
 impl OperationStats {

@@ -1,22 +1,30 @@
-//! What the operating system says of this process. Where it says nothing (no
-//! `/proc`), the value is absent rather than wrong.
+//! Resource use of this process, from the operating system. A value that is not
+//! available, as without `/proc`, is `None`.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 
+/// Resource use of this process.
 #[derive(Debug, Default)]
 pub struct Process {
+    /// User and system CPU time in seconds.
     pub cpu_seconds: Option<f64>,
+    /// Resident memory.
     pub resident_bytes: Option<u64>,
+    /// Virtual memory.
     pub virtual_bytes: Option<u64>,
+    /// Open file descriptors.
     pub open_fds: Option<u64>,
+    /// The soft limit on open file descriptors.
     pub max_fds: Option<u64>,
+    /// Operating system threads.
     pub threads: Option<u64>,
 }
 
 impl Process {
+    /// Reads all values.
     pub fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Process {
@@ -27,7 +35,7 @@ impl Process {
             }),
             resident_bytes: field(&status, "VmRSS:").map(|kilobytes| kilobytes * 1024),
             virtual_bytes: field(&status, "VmSize:").map(|kilobytes| kilobytes * 1024),
-            // The handle that lists them is one of them.
+            // The directory being read is one of them.
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|entries| (entries.count() as u64).saturating_sub(1)),
@@ -50,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_the_status_text_are_found() {
+    fn fields_are_found_in_the_status_text() {
         let status = "Name:\tx\nVmRSS:\t   1234 kB\nThreads:\t7\n";
         assert_eq!(field(status, "VmRSS:"), Some(1234));
         assert_eq!(field(status, "Threads:"), Some(7));
@@ -59,7 +67,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_has_them_all() {
+    fn all_values_are_available_on_linux() {
         let process = Process::read();
         assert!(process.cpu_seconds.is_some());
         assert!(process.resident_bytes.unwrap() > 1 << 20);

@@ -1,32 +1,46 @@
-//! Pushes over HTTP, by method and result.
+//! Counts of pushes over HTTP, by method and result.
 
 use std::sync::Arc;
 
-use super::{Counter, Gauge, Level, Results};
+use super::{Counter, Gauge, ResultCounts, UsageGauge};
 use crate::reason::Reason;
 
-/// What a request asks for that takes a body or changes something. All that
-/// are refused are counted by it.
+/// The method of a request that takes a body or changes something, as pushes are
+/// counted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushMethod {
+    /// A push that is aggregated: `/metrics{/<label>/<value>}`.
     Aggregate,
+    /// Several groups in one body.
     Batch,
+    /// `/create`: values to create.
     Create,
+    /// The deletion of a group.
     Delete,
+    /// The deletion of an app.
     DeleteApp,
+    /// The deletion of groups by selector.
     DeleteGroups,
+    /// The deletion of aggregated series by selector.
     DeleteSeries,
+    /// `/echo`.
     Echo,
+    /// `POST` of a group, as Pushgateway has it.
     Post,
+    /// `PUT` of a group, as Pushgateway has it.
     Put,
+    /// A request to stop the program.
     Quit,
+    /// `/update`: values to update.
     Update,
+    /// A check of a body that is not stored.
     Validate,
+    /// The deletion of all groups.
     Wipe,
 }
 
 impl PushMethod {
-    /// In the order of their words.
+    /// Sorted by label.
     const ALL: [PushMethod; 14] = [
         PushMethod::Aggregate,
         PushMethod::Batch,
@@ -44,7 +58,7 @@ impl PushMethod {
         PushMethod::Wipe,
     ];
 
-    /// The word for the log and for labels.
+    /// The method as a label value and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             PushMethod::Aggregate => "aggregate",
@@ -65,35 +79,36 @@ impl PushMethod {
     }
 }
 
+/// Counts of pushes over HTTP, and the memory that they take.
 #[derive(Debug, Default)]
-pub struct Pushes {
+pub struct PushStats {
     rows: [Row; PushMethod::ALL.len()],
     /// Bytes of HTTP bodies being received.
-    pub buffered: Arc<Level>,
-    /// Successful pushes that came again, and did not count again.
+    pub buffered: Arc<UsageGauge>,
+    /// Repeats of successful pushes, which are not counted as pushes.
     pub repeated: Counter,
-    /// Idempotency keys that are remembered, and that were forgotten before
-    /// their time.
+    /// Idempotency keys that are remembered.
     pub keys: Gauge,
+    /// Idempotency keys that were forgotten before their time.
     pub forgotten_keys: Counter,
 }
 
 #[derive(Debug, Default)]
 struct Row {
-    results: Results,
+    results: ResultCounts,
     bytes: Counter,
 }
 
-impl Pushes {
-    /// Counts a push, of whose body so many bytes came, before they were
-    /// decompressed.
+impl PushStats {
+    /// Counts a push. `bytes` is the size of its body as far as it was received,
+    /// before decompression.
     pub fn count(&self, method: PushMethod, result: Result<(), Reason>, bytes: usize) {
         let row = &self.rows[method as usize];
         row.results.count(result, 1);
         row.bytes.add(bytes as u64);
     }
 
-    /// Method, result and count, sorted.
+    /// Method, result and count, sorted by both.
     pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
         let rows = PushMethod::ALL.into_iter().zip(&self.rows);
         rows.flat_map(|(method, row)| {
@@ -103,7 +118,7 @@ impl Pushes {
         .collect()
     }
 
-    /// Method, and bytes of bodies.
+    /// Method and bytes of bodies.
     pub fn bytes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let rows = PushMethod::ALL.into_iter().zip(&self.rows);
         rows.map(|(method, row)| (method.as_str(), row.bytes.value()))
@@ -115,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_stands_at_its_own_place_in_the_order_of_their_words() {
-        let words = PushMethod::ALL.map(PushMethod::as_str);
-        assert!(words.is_sorted(), "{words:?}");
-        for (place, method) in PushMethod::ALL.into_iter().enumerate() {
-            assert_eq!(method as usize, place, "{}", method.as_str());
+    fn methods_are_sorted_by_label_and_index_their_own_row() {
+        let labels = PushMethod::ALL.map(PushMethod::as_str);
+        assert!(labels.is_sorted(), "{labels:?}");
+        for (index, method) in PushMethod::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, index, "{}", method.as_str());
         }
     }
 }

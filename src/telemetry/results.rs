@@ -1,4 +1,4 @@
-//! Counts by result: `ok`, or the word of the reason of failure.
+//! Counts by result: `ok`, or the reason for failure.
 
 use std::array::from_fn;
 
@@ -8,23 +8,24 @@ use crate::reason::Reason;
 /// The `result` label of success, in every family.
 pub const OK: &str = "ok";
 
-/// One counter for success, and one for each reason of failure.
+/// One counter for success, and one for each reason for failure.
 #[derive(Debug)]
-pub struct Results {
+pub struct ResultCounts {
     ok: Counter,
     failed: [Counter; Reason::ALL.len()],
 }
 
-impl Default for Results {
+impl Default for ResultCounts {
     fn default() -> Self {
-        Results {
+        ResultCounts {
             ok: Counter::default(),
             failed: from_fn(|_| Counter::default()),
         }
     }
 }
 
-impl Results {
+impl ResultCounts {
+    /// Adds `amount` to the count of `result`.
     pub fn count(&self, result: Result<(), Reason>, amount: u64) {
         match result {
             Ok(()) => self.ok.add(amount),
@@ -32,18 +33,19 @@ impl Results {
         }
     }
 
+    /// The count of successes.
     pub fn ok(&self) -> u64 {
         self.ok.value()
     }
 
-    /// How often that failure was counted.
+    /// The count of failures for that reason.
     pub fn failed(&self, reason: Reason) -> u64 {
         self.failed[reason as usize].value()
     }
 
-    /// Results and their counts, sorted by result. Success is shown from the
-    /// start, so that its rate is right from the first one; a failure once it
-    /// is seen.
+    /// Results and their counts, sorted by result. Success is always included, so
+    /// that its rate is right from the first one. A failure is included once it was
+    /// counted.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let failures = Reason::ALL.iter().zip(&self.failed);
         let failures = failures.map(|(reason, count)| (reason.as_str(), count.value()));
@@ -54,8 +56,8 @@ impl Results {
     }
 }
 
-/// The word of a result.
-pub fn word(result: Result<(), Reason>) -> &'static str {
+/// The value of the `result` label.
+pub fn label(result: Result<(), Reason>) -> &'static str {
     result.map_or_else(Reason::as_str, |()| OK)
 }
 
@@ -64,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn success_is_shown_from_the_start_and_a_failure_once_it_is_seen() {
-        let results = Results::default();
+    fn success_is_always_included_and_a_failure_once_it_was_counted() {
+        let results = ResultCounts::default();
         assert_eq!(results.counts(), [("ok", 0)]);
         results.count(Ok(()), 3);
         results.count(Err(Reason::Timeout), 1);
@@ -75,7 +77,7 @@ mod tests {
             [("bad_name", 2), ("ok", 3), ("timeout", 1)]
         );
         assert_eq!((results.ok(), results.failed(Reason::BadName)), (3, 2));
-        assert_eq!(word(Ok(())), "ok");
-        assert_eq!(word(Err(Reason::Status)), "status");
+        assert_eq!(label(Ok(())), "ok");
+        assert_eq!(label(Err(Reason::Status)), "status");
     }
 }

@@ -1,210 +1,167 @@
-//! Rate limit for log lines that senders cause: a burst of each kind is written,
-//! then a few a second, which say how many lines were left out.
+//! Log lines that senders cause, with a rate limit for each kind of event.
 //!
-//! A line says what happened, where and why in our words. What a sender sent is
-//! only quoted in a second line, at `debug`.
+//! A burst of each kind is written, then two lines a second, which say how many
+//! were suppressed. A line says what happened, where and why, and quotes nothing
+//! that was sent. A second line, at `debug`, does.
 
 use std::borrow::Cow;
 use std::fmt::Arguments;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::RateLimit;
 use crate::reason::Reason;
 
-/// What a line tells of. Each kind has an allowance of its own, so that none
-/// can crowd out another.
+/// The kind of event that a line reports. Each kind has a rate limit of its own, so
+/// that none crowds out another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// A message that a receiver refuses.
-    Message,
-    /// A request over HTTP that is refused.
-    Request,
-    /// A request that removes something, or stops the program.
+pub enum LogEvent {
+    /// A receiver rejected a message.
+    MessageRejected,
+    /// An HTTP request was rejected.
+    RequestRejected,
+    /// A request removed something, or stopped the program.
     Removal,
-    /// A webhook that is taken.
+    /// A webhook was accepted.
     Webhook,
-    /// An operation that is refused, here or where it was sent on to.
-    Operation,
-    /// Operations that cannot be sent on, or read.
-    Transport,
-    /// A connection that is closed or breaks.
+    /// An operation was rejected, here or by the server it was forwarded to.
+    OperationRejected,
+    /// Operations could not be forwarded or read.
+    OperationTransport,
+    /// A connection was closed or broke.
     Connection,
-    /// A section that is withdrawn.
+    /// A section was withdrawn.
     Withdrawal,
-    /// What the inspection of a text found.
+    /// The inspection of a text found something.
     Finding,
-    /// A fault of the program's own that a request met.
-    Fault,
+    /// The program itself failed while it served a request.
+    InternalError,
 }
 
-impl Line {
-    const ALL: [Line; 10] = [
-        Line::Message,
-        Line::Request,
-        Line::Removal,
-        Line::Webhook,
-        Line::Operation,
-        Line::Transport,
-        Line::Connection,
-        Line::Withdrawal,
-        Line::Finding,
-        Line::Fault,
+impl LogEvent {
+    const ALL: [LogEvent; 10] = [
+        LogEvent::MessageRejected,
+        LogEvent::RequestRejected,
+        LogEvent::Removal,
+        LogEvent::Webhook,
+        LogEvent::OperationRejected,
+        LogEvent::OperationTransport,
+        LogEvent::Connection,
+        LogEvent::Withdrawal,
+        LogEvent::Finding,
+        LogEvent::InternalError,
     ];
 
-    /// Where the line is filed, as `RUST_LOG` names it.
+    /// The log target, by which `RUST_LOG` selects lines.
     fn target(self) -> &'static str {
         match self {
-            Line::Message => "exporter_proxy::receiver",
-            Line::Request | Line::Removal | Line::Fault => "exporter_proxy::http",
-            Line::Webhook => "exporter_proxy::webhooks",
-            Line::Operation | Line::Transport => "exporter_proxy::operations",
-            Line::Connection => "exporter_proxy::net",
-            Line::Withdrawal => "exporter_proxy::store",
-            Line::Finding => "exporter_proxy::inspector",
+            LogEvent::MessageRejected => "exporter_proxy::receiver",
+            LogEvent::RequestRejected | LogEvent::Removal | LogEvent::InternalError => {
+                "exporter_proxy::http"
+            }
+            LogEvent::Webhook => "exporter_proxy::webhooks",
+            LogEvent::OperationRejected | LogEvent::OperationTransport => {
+                "exporter_proxy::operations"
+            }
+            LogEvent::Connection => "exporter_proxy::net",
+            LogEvent::Withdrawal => "exporter_proxy::store",
+            LogEvent::Finding => "exporter_proxy::inspector",
         }
     }
 
     fn level(self) -> Level {
         match self {
-            Line::Message | Line::Request | Line::Operation | Line::Transport | Line::Finding => {
-                Level::Warn
-            }
-            Line::Removal | Line::Webhook | Line::Withdrawal => Level::Info,
-            Line::Connection => Level::Debug,
-            Line::Fault => Level::Error,
+            LogEvent::MessageRejected
+            | LogEvent::RequestRejected
+            | LogEvent::OperationRejected
+            | LogEvent::OperationTransport
+            | LogEvent::Finding => Level::Warn,
+            LogEvent::Removal | LogEvent::Webhook | LogEvent::Withdrawal => Level::Info,
+            LogEvent::Connection => Level::Debug,
+            LogEvent::InternalError => Level::Error,
         }
     }
 
-    /// The lines in a summary of those that were left out.
-    fn words(self) -> &'static str {
+    /// The plural, for the count of suppressed lines.
+    fn plural(self) -> &'static str {
         match self {
-            Line::Message => "refused messages",
-            Line::Request => "refused requests",
-            Line::Removal => "removals",
-            Line::Webhook => "webhooks",
-            Line::Operation => "refused operations",
-            Line::Transport => "failures of operations' sockets",
-            Line::Connection => "closed connections",
-            Line::Withdrawal => "withdrawals",
-            Line::Finding => "findings in texts",
-            Line::Fault => "faults",
+            LogEvent::MessageRejected => "rejected messages",
+            LogEvent::RequestRejected => "rejected requests",
+            LogEvent::Removal => "removals",
+            LogEvent::Webhook => "webhooks",
+            LogEvent::OperationRejected => "rejected operations",
+            LogEvent::OperationTransport => "failures to receive or forward operations",
+            LogEvent::Connection => "closed connections",
+            LogEvent::Withdrawal => "withdrawals",
+            LogEvent::Finding => "findings in texts",
+            LogEvent::InternalError => "internal errors",
         }
     }
 }
 
-/// Lines of a kind that may come at once, ...
+/// The lines of each kind that are written at once.
 const BURST: u32 = 20;
 
-/// ... and how long it takes until one more may.
+/// After the burst, one line of each kind is written in this time.
 const REFILL: Duration = Duration::from_millis(500);
 
-#[derive(Debug)]
-struct Allowance(Mutex<State>);
+/// The limit of each kind. The log belongs to the process, and so do its limits.
+static LIMITS: [Mutex<RateLimit>; LogEvent::ALL.len()] =
+    [const { Mutex::new(RateLimit::new(BURST, REFILL)) }; LogEvent::ALL.len()];
 
-#[derive(Debug)]
-struct State {
-    left: u32,
-    /// Since when `left` is as it is; `None` before the first line.
-    since: Option<Instant>,
-    left_out: u64,
+fn limit(event: LogEvent) -> MutexGuard<'static, RateLimit> {
+    let limit = &LIMITS[event as usize];
+    limit.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Allowance {
-    const fn new() -> Self {
-        Allowance(Mutex::new(State {
-            left: BURST,
-            since: None,
-            left_out: 0,
-        }))
-    }
-
-    /// Takes a line, and returns how many were left out before it; `None`
-    /// where it is left out itself.
-    fn take(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.has_room(now) {
-            state.left_out += 1;
-            return None;
-        }
-        state.left -= 1;
-        Some(std::mem::take(&mut state.left_out))
-    }
-
-    /// How many were left out, where that may be told now or `at_once`.
-    fn left_out(&self, now: Instant, at_once: bool) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.left_out == 0 || !(state.has_room(now) || at_once) {
-            return None;
-        }
-        state.left = state.left.saturating_sub(1);
-        Some(std::mem::take(&mut state.left_out))
-    }
-}
-
-impl State {
-    fn has_room(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since).as_millis() / REFILL.as_millis();
-        if passed > 0 {
-            let more = u32::try_from(passed).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(more).min(BURST);
-            self.since = Some(now);
-        }
-        self.left > 0
-    }
-}
-
-/// The log is the process's, and so is what may be written to it.
-static ALLOWANCES: [Allowance; Line::ALL.len()] = [const { Allowance::new() }; Line::ALL.len()];
-
-/// Writes a line, or counts it as left out. Returns whether it was written.
-pub fn write(line: Line, message: Arguments<'_>) -> bool {
-    let (target, level) = (line.target(), line.level());
+/// Writes a line, or counts it as suppressed. Returns whether it was written.
+pub fn write(event: LogEvent, message: Arguments<'_>) -> bool {
+    let (target, level) = (event.target(), event.level());
     if !log::log_enabled!(target: target, level) {
         return false;
     }
-    let Some(left_out) = ALLOWANCES[line as usize].take(Instant::now()) else {
+    let Some(suppressed) = limit(event).allow(Instant::now()) else {
         return false;
     };
-    if left_out == 0 {
+    if suppressed == 0 {
         log::log!(target: target, level, "{message}");
     } else {
-        let words = line.words();
-        log::log!(target: target, level, "{message} ({left_out} more {words} not logged)");
+        let plural = event.plural();
+        log::log!(target: target, level, "{message} ({suppressed} more {plural} not logged)");
     }
     true
 }
 
-/// Writes that `who` was refused and why, and at `debug` what is told to the
-/// sender, which may quote what it sent.
-pub fn refused(line: Line, who: Arguments<'_>, reason: Reason, message: &str) {
-    let told = without_excerpts(reason, message);
-    if write(line, format_args!("{who} refused ({reason}): {told}")) && *told != *message {
-        log::debug!(target: line.target(), "{who} refused ({reason}): {message}");
+/// Writes that `what` was rejected and why. The message for the sender, which may
+/// quote what it sent, is written at `debug` only.
+pub fn rejected(event: LogEvent, what: Arguments<'_>, reason: Reason, message: &str) {
+    let public = without_excerpts(reason, message);
+    if write(event, format_args!("{what} rejected ({reason}): {public}")) && *public != *message {
+        log::debug!(target: event.target(), "{what} rejected ({reason}): {message}");
     }
 }
 
-/// Writes that something of the program's own went wrong.
-pub fn fault(message: Arguments<'_>) {
-    write(Line::Fault, message);
+/// Writes that the program itself failed.
+pub fn internal_error(message: Arguments<'_>) {
+    write(LogEvent::InternalError, message);
 }
 
-/// Writes how many lines were left out of each kind of which one may be
-/// written again; of all kinds where it is the end.
-pub fn tell_left_out(at_the_end: bool) {
+/// Writes the number of suppressed lines of each kind whose limit allows a line.
+/// `force` writes those of every kind, before the program ends.
+pub fn report_suppressed(force: bool) {
     let now = Instant::now();
-    for line in Line::ALL {
-        if let Some(left_out) = ALLOWANCES[line as usize].left_out(now, at_the_end) {
-            let (target, level) = (line.target(), line.level());
-            log::log!(target: target, level, "{left_out} {} not logged", line.words());
+    for event in LogEvent::ALL {
+        if let Some(suppressed) = limit(event).take_suppressed(now, force) {
+            let (target, level) = (event.target(), event.level());
+            log::log!(target: target, level, "{suppressed} {} not logged", event.plural());
         }
     }
 }
 
-/// A message for the log: where it may quote what was sent, its place and the
-/// reason in our words.
+/// The message without quotes of what was sent: if the reason's messages can quote
+/// it, only its place and the description of the reason are kept.
 pub fn without_excerpts(reason: Reason, message: &str) -> Cow<'_, str> {
     if !reason.quotes() {
         return Cow::Borrowed(message);
@@ -215,7 +172,7 @@ pub fn without_excerpts(reason: Reason, message: &str) -> Cow<'_, str> {
     }
 }
 
-/// The place with which a message begins: `group {job="x"}, line 2, column 5`.
+/// The place that a message begins with: `group {job="x"}, line 2, column 5`.
 fn place(message: &str) -> &str {
     const BEGINNINGS: [&str; 7] = [
         "app ", "target ", "group ", "groups[", "the body", "line ", "message ",
@@ -242,40 +199,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_own_place() {
-        for (place, line) in Line::ALL.into_iter().enumerate() {
-            assert_eq!(line as usize, place, "{line:?}");
+    fn events_index_their_own_limit() {
+        for (index, event) in LogEvent::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, index, "{event:?}");
         }
     }
 
     #[test]
-    fn what_comes_too_often_is_counted_and_told_later() {
-        let allowance = Allowance::new();
-        let start = Instant::now();
-        for _ in 0..BURST {
-            assert_eq!(allowance.take(start), Some(0));
-        }
-        for _ in 0..1000 {
-            assert_eq!(allowance.take(start), None);
-        }
-        assert_eq!(allowance.left_out(start, false), None);
-        let later = start + REFILL;
-        assert_eq!(allowance.take(later), Some(1000));
-        assert_eq!(allowance.take(later), None);
-        assert_eq!(allowance.left_out(later, false), None);
-        assert_eq!(allowance.left_out(later + REFILL, false), Some(1));
-        assert_eq!(allowance.left_out(later + REFILL, true), None);
-        assert_eq!(allowance.take(later + REFILL), None);
-        assert_eq!(allowance.left_out(later + REFILL, true), Some(1));
-        // However long it was quiet.
-        let much_later = later + REFILL * 10 * BURST;
-        let taken = (0..2 * BURST).filter(|_| allowance.take(much_later).is_some());
-        assert_eq!(taken.count(), BURST as usize);
-    }
-
-    #[test]
-    fn a_line_quotes_nothing_that_was_sent() {
-        for (reason, message, told) in [
+    fn lines_quote_nothing_that_was_sent() {
+        for (reason, message, expected) in [
             (
                 Reason::InvalidText,
                 "group {job=\"a: b\"}, line 2, column 5: expected '=', found \"S3CR3T\"",
@@ -297,7 +229,7 @@ mod tests {
                 "the body has more than 5 bytes (push.max_body)",
             ),
         ] {
-            assert_eq!(without_excerpts(reason, message), told);
+            assert_eq!(without_excerpts(reason, message), expected);
         }
     }
 }

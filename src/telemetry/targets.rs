@@ -1,4 +1,4 @@
-//! How the polls of one target went.
+//! Statistics of polled targets.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,25 +8,31 @@ use super::results;
 use crate::clock::Now;
 use crate::reason::Reason;
 
+/// The statistics of one target.
 #[derive(Debug)]
 pub struct TargetStats {
+    /// The name of the target.
     pub name: String,
     polls: Mutex<Polls>,
 }
 
+/// The polls of one target so far.
 #[derive(Debug, Clone, Default)]
 pub struct Polls {
-    /// Whether the last poll succeeded; `None` before the first has ended.
+    /// Whether the last poll succeeded; `None` before the first one ended.
     pub success: Option<bool>,
+    /// The duration of the last poll.
     pub duration: Duration,
+    /// When a poll last succeeded.
     pub last_success: Option<Now>,
-    /// Samples of the last text that was stored.
+    /// Samples in the last text that was stored.
     pub samples: usize,
-    /// Polls by result: `ok`, or the reason of failure.
+    /// Polls by result: `ok`, or the reason for failure.
     pub results: BTreeMap<&'static str, u64>,
 }
 
 impl TargetStats {
+    /// Statistics without any polls.
     pub fn new(name: &str) -> Self {
         TargetStats {
             name: name.to_owned(),
@@ -34,23 +40,24 @@ impl TargetStats {
         }
     }
 
-    /// Notes a poll that took `duration` and ended now.
-    pub fn note(&self, result: Result<(), Reason>, duration: Duration, now: Now) {
+    /// Records a poll that took `duration` and ended now.
+    pub fn record(&self, result: Result<(), Reason>, duration: Duration, now: Now) {
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         polls.success = Some(result.is_ok());
         polls.duration = duration;
         if result.is_ok() {
             polls.last_success = Some(now);
         }
-        *polls.results.entry(results::word(result)).or_default() += 1;
+        *polls.results.entry(results::label(result)).or_default() += 1;
     }
 
-    /// Notes how many samples the text of a poll has.
-    pub fn note_samples(&self, samples: usize) {
+    /// Records the number of samples in a stored text.
+    pub fn record_samples(&self, samples: usize) {
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         polls.samples = samples;
     }
 
+    /// The polls so far.
     pub fn polls(&self) -> Polls {
         self.polls
             .lock()

@@ -1,4 +1,4 @@
-//! Webhooks, by what they tell.
+//! Counts of webhooks, by kind, receiver, alert name and status.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,69 +6,77 @@ use std::sync::{Mutex, PoisonError};
 use super::Gauge;
 use crate::reason::Reason;
 
-/// Series of webhooks. Names of receivers and alerts are the senders', who may
-/// have any number of them.
-const MOST_SERIES: usize = 1000;
+/// The most series of webhooks. Senders choose the names of receivers and alerts
+/// freely.
+const MAX_SERIES: usize = 1000;
 
-/// What stands for names past that bound. There is a series of it for each kind
-/// and status.
+/// Replaces the names beyond [`MAX_SERIES`]. It adds one series for each kind and
+/// status.
 const OTHER: &str = "(other)";
 
 /// Counts of webhooks.
 #[derive(Debug, Default)]
 pub struct WebhookStats {
-    /// Webhooks that are kept, and their bytes.
+    /// Webhooks that are kept for `/webhooks`.
     pub kept: Gauge,
+    /// Bytes of kept webhooks.
     pub kept_bytes: Gauge,
-    taken: Mutex<BTreeMap<WebhookLabels, u64>>,
-    refused: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    accepted: Mutex<BTreeMap<WebhookLabels, u64>>,
+    rejected: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
-/// What webhooks are counted apart by. Kinds and statuses are a few fixed
-/// words; whoever counts keeps names short.
+/// The labels by which webhooks are counted. Kinds and statuses are small fixed
+/// sets. The caller keeps names short.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WebhookLabels {
+    /// The name of the alert.
     pub alertname: String,
+    /// The format of the webhook.
     pub kind: &'static str,
+    /// The receiver that the sender names.
     pub receiver: String,
+    /// Such as `firing` or `resolved`.
     pub status: &'static str,
 }
 
 impl WebhookStats {
+    /// Counts an accepted webhook.
     pub fn count(&self, labels: WebhookLabels) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = taken.len() < MOST_SERIES;
-        if let Some(count) = taken.get_mut(&labels) {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = accepted.len() < MAX_SERIES;
+        if let Some(count) = accepted.get_mut(&labels) {
             *count += 1;
         } else if room {
-            taken.insert(labels, 1);
+            accepted.insert(labels, 1);
         } else {
-            *taken.entry(labels.others()).or_default() += 1;
+            *accepted.entry(labels.others()).or_default() += 1;
         }
     }
 
-    /// Counts what is told of more alerts than can be told apart.
+    /// Counts a webhook whose alerts are too many to be counted by name.
     pub fn count_others(&self, labels: WebhookLabels) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken.entry(labels.others()).or_default() += 1;
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        *accepted.entry(labels.others()).or_default() += 1;
     }
 
-    /// Counts one that was refused. `kind` is that of its path.
-    pub fn count_refused(&self, kind: &'static str, reason: Reason) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused.entry((kind, reason.as_str())).or_default() += 1;
+    /// Counts a rejected webhook. `kind` is that of its path.
+    pub fn count_rejected(&self, kind: &'static str, reason: Reason) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        *rejected.entry((kind, reason.as_str())).or_default() += 1;
     }
 
-    pub(super) fn taken(&self) -> Vec<(WebhookLabels, u64)> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = taken.iter().map(|(labels, count)| (labels.clone(), *count));
+    pub(super) fn accepted(&self) -> Vec<(WebhookLabels, u64)> {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = accepted
+            .iter()
+            .map(|(labels, count)| (labels.clone(), *count));
         counts.collect()
     }
 
     /// Kind, reason and count.
-    pub(super) fn refused(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = refused.iter().map(|(key, count)| (key.0, key.1, *count));
+    pub(super) fn rejected(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = rejected.iter().map(|(key, count)| (key.0, key.1, *count));
         counts.collect()
     }
 }
@@ -97,18 +105,18 @@ mod tests {
     }
 
     #[test]
-    fn names_past_the_bound_are_counted_together() {
+    fn names_beyond_the_limit_are_counted_together() {
         let stats = WebhookStats::default();
-        for n in 0..MOST_SERIES + 5 {
+        for n in 0..MAX_SERIES + 5 {
             stats.count(labels(&format!("A{n}"), "firing"));
         }
         stats.count(labels("B", "resolved"));
         stats.count(labels("A0", "firing"));
         stats.count_others(labels("A0", "firing"));
-        let taken = stats.taken();
-        assert_eq!(taken.len(), MOST_SERIES + 2);
+        let accepted = stats.accepted();
+        assert_eq!(accepted.len(), MAX_SERIES + 2);
         let count = |labels: &WebhookLabels| {
-            let found = taken.iter().find(|(other, _)| other == labels);
+            let found = accepted.iter().find(|(other, _)| other == labels);
             found.map(|(_, count)| *count)
         };
         assert_eq!(count(&labels("A0", "firing")), Some(2));

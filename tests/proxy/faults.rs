@@ -223,8 +223,8 @@ fn a_sender_that_is_gone_half_way_leaves_the_old_text_in_place_and_is_counted() 
         assert_eq!(names(&proxy), ["app", "before"]);
         assert_eq!(text_of(&proxy, "app").as_deref(), Some("old 1\n"));
     }
-    let log = logged(&proxy, "refused (connection_lost)", 2);
-    assert_eq!(log.matches("refused (").count(), 2, "{log}");
+    let log = logged(&proxy, "rejected (connection_lost)", 2);
+    assert_eq!(log.matches("rejected (").count(), 2, "{log}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_sender_that_ends_half_way_is_counted_as_truncated() {
     }
     assert_eq!(text_of(&proxy, "app").as_deref(), Some("old 1\n"));
     assert_eq!(received(&proxy, "unix", "capnp", "truncated"), 5.0);
-    logged(&proxy, "refused (truncated)", 5);
+    logged(&proxy, "rejected (truncated)", 5);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn what_is_refused_of_a_page_is_counted_and_logged() {
     ] {
         assert_eq!(proxy.sample(counted), Some(1.0), "{counted}");
     }
-    logged(&proxy, "refused (forbidden_origin)", 2);
+    logged(&proxy, "rejected (forbidden_origin)", 2);
 }
 
 #[test]

@@ -396,7 +396,7 @@ fn the_log_tells_where_it_listens_and_holds_no_payloads() {
     let proxy = Proxy::launch("", &[], |command| command.env("RUST_LOG", "debug"));
     proxy.push_tcp(b"{\"app\":\"sesame 1\"}");
     proxy.push_tcp(b"{\"app\":\"sesame 1\",\"x\":1}");
-    let log = logged(&proxy, "refused (malformed)", 1);
+    let log = logged(&proxy, "rejected (malformed)", 1);
     for line in [
         format!("serving http://{}/metrics", proxy.http),
         format!("receiving on TCP socket {}", proxy.tcp),

@@ -139,7 +139,7 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
     bench.comes_to("c", 3.0);
     drop(stream);
     let log = bench.proxy.log();
-    assert!(log.contains("a message is refused (bad_value)"), "{log}");
+    assert!(log.contains("a message is rejected (bad_value)"), "{log}");
 }
 
 #[test]

@@ -107,5 +107,5 @@ fn many_datagrams_of_a_unix_socket_at_once_are_each_taken() {
     assert_eq!(bench.proxy.sample("l"), Some(2.0));
     assert_eq!(bench.results("unix_datagram", "too_large"), 2.0);
     let log = bench.proxy.log();
-    assert!(log.contains("refused ("), "{log}");
+    assert!(log.contains("rejected ("), "{log}");
 }

@@ -256,7 +256,7 @@ fn what_is_refused_is_told_with_its_place_counted_and_logged() {
         assert_eq!(apps(&text(&proxy)), apps(&before), "{path}");
         let counted = format!("exporter_proxy_pushes_total{{method=\"put\",result=\"{result}\"}}");
         assert_eq!(proxy.sample(&counted), Some(1.0), "{result}");
-        logged(&proxy, &format!("refused ({result})"), 1);
+        logged(&proxy, &format!("rejected ({result})"), 1);
     }
     assert_eq!(
         proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"ok\"}"),

@@ -310,8 +310,8 @@ fn a_wrong_first_document_gets_the_same_line_without_a_number_on_both_sockets() 
         assert_eq!(received(&proxy, receiver, "json", "malformed"), 1.0);
     }
     assert_eq!(names(&proxy), [""; 0]);
-    let log = logged(&proxy, "refused (malformed)", 2);
-    assert_eq!(log.matches("refused (").count(), 2, "{log}");
+    let log = logged(&proxy, "rejected (malformed)", 2);
+    assert_eq!(log.matches("rejected (").count(), 2, "{log}");
 }
 
 #[test]

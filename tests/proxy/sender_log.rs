@@ -42,7 +42,7 @@ fn refused_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
     for (request, words, series) in [
         (
             request("/metrics/job/x", "", "bad{"),
-            "refused requests not logged",
+            "rejected requests not logged",
             "exporter_proxy_pushes_total{method=\"post\",result=\"invalid_text\"}",
         ),
         (
@@ -52,12 +52,12 @@ fn refused_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
         ),
         (
             request("/slack", json, "nothing"),
-            "refused requests not logged",
+            "rejected requests not logged",
             "exporter_proxy_webhooks_refused_total{kind=\"slack\",result=\"malformed\"}",
         ),
         (
             request("/metrics/job/x?x", "", ""),
-            "refused requests not logged",
+            "rejected requests not logged",
             "exporter_proxy_pushes_total{method=\"post\",result=\"bad_parameter\"}",
         ),
     ] {
@@ -108,7 +108,7 @@ fn refused_messages_and_operations_are_limited_too() {
     operations.read_to_end();
     eventually(
         || lines(&proxy).join("\n"),
-        |log| log.contains("refused operations not logged"),
+        |log| log.contains("rejected operations not logged"),
     );
     assert!(lines(&proxy).len() < 300, "{}", lines(&proxy).len());
 }
@@ -133,17 +133,17 @@ fn what_was_sent_is_quoted_at_debug_alone() {
         proxy.push_tcp(b"{\"app\":\"S3CR3T\"}");
         proxy.push_tcp(b"{\"app\":S3CR3T}");
         proxy.push_with("GET", "/metrics", &[("X-Other", "S3CR3T")], "");
-        logged(proxy, "refused (", 6)
+        logged(proxy, "rejected (", 6)
     };
     let config = "[exposition]\nvalidate = true\n";
     let log = send(&Proxy::start(config));
     assert!(!log.contains("S3CR3T"), "{log}");
     for told in [
         "put /metrics/job/x from 127.0.0.1:",
-        "refused (invalid_text): group {job=\"x\"}, line 1, column 3: the text breaks the exposition format",
-        "refused (duplicate_series): group {job=\"x\"}, line 2, column 1: a series is exposed twice",
-        "refused (bad_parameter): invalid request parameter",
-        "refused (invalid_text): app \"app\", line 1, column 7: the text breaks",
+        "rejected (invalid_text): group {job=\"x\"}, line 1, column 3: the text breaks the exposition format",
+        "rejected (duplicate_series): group {job=\"x\"}, line 2, column 1: a series is exposed twice",
+        "rejected (bad_parameter): invalid request parameter",
+        "rejected (invalid_text): app \"app\", line 1, column 7: the text breaks",
     ] {
         assert!(log.contains(told), "{told}: {log}");
     }

@@ -122,7 +122,7 @@ fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
     drop(sender);
     assert_eq!(proxy.wait().code(), Some(0));
     let log = last_log(&proxy);
-    assert!(log.contains("refused (closed)"), "{log}");
+    assert!(log.contains("rejected (closed)"), "{log}");
 }
 
 #[test]

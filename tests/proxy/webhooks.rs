@@ -179,7 +179,7 @@ fn no_secret_is_seen_anywhere() {
     let answer = proxy.push_with("POST", "/webhook", &[JSON], text);
     assert_eq!(answer.status, 400);
 
-    let log = logged(&proxy, "refused (malformed)", 1);
+    let log = logged(&proxy, "rejected (malformed)", 1);
     assert!(
         log.contains("pagerduty, firing, receiver \"pager\""),
         "{log}"

@@ -128,7 +128,7 @@ pub fn mark(call: &Call<'_>, method: PushMethod, once: Once, bytes: usize, reply
     let pushes = &call.server.telemetry.pushes;
     let (keys, forgotten) = call.pushes.intake.key_counts();
     pushes.keys.set(keys);
-    pushes.forgotten_keys.rise_to(forgotten);
+    pushes.forgotten_keys.raise_to(forgotten);
     pushes.count(method, Ok(()), bytes);
     if once == Once::Repeated {
         pushes.repeated.add(1);

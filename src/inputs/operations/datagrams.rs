@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Fault, Found, Framer, Operations, Source};
 use crate::net::SocketFile;
 use crate::reason::Reason;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Datagrams of UDP that are taken with one call, and room for each: none is
 /// longer than 65,535 bytes. The 192 on top let the beginnings of the rooms,
@@ -299,7 +299,7 @@ fn take(
 async fn failed(source: &Source, problem: &io::Error) {
     let name = &source.name;
     sender_log::write(
-        Line::Transport,
+        LogEvent::OperationTransport,
         format_args!("operations {name}: cannot be read: {problem}; trying again"),
     );
     sleep(BACKOFF).await;

@@ -25,7 +25,7 @@ use crate::exposition::{InputFormat, Kind, unescape, unescape_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
 use crate::settings::Address;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{OperationStats, clip};
 
 /// The wait after a failure, doubled each time up to the longest.
@@ -128,7 +128,7 @@ impl Forward {
 
     /// Puts lines into the queue, all or none.
     pub fn push(&self, lines: &[u8]) -> Result<(), Fault> {
-        if !self.stats.queued.rise(lines.len(), self.limit) {
+        if !self.stats.queued.try_add(lines.len(), self.limit) {
             let count = memchr_iter(b'\n', lines).count();
             let full = Err(Reason::NoBuffer);
             self.stats.forwarded.count(full, count as u64);
@@ -204,7 +204,7 @@ impl Sender<'_> {
     /// Tells of a failure and waits. `false` where there is no time to wait.
     async fn failed(&mut self, address: &Address, problem: &io::Error) -> bool {
         sender_log::write(
-            Line::Transport,
+            LogEvent::OperationTransport,
             format_args!("operations cannot be sent on to {address}: {problem}; trying again"),
         );
         if self.stop.is_cancelled() {
@@ -223,7 +223,7 @@ impl Sender<'_> {
         let lines = memchr_iter(b'\n', &self.pending[..bytes]).count() as u64;
         let stats = &self.forward.stats;
         stats.forwarded.count(result, lines);
-        stats.queued.fall(bytes);
+        stats.queued.subtract(bytes);
         self.pending.drain(..bytes);
     }
 
@@ -306,7 +306,7 @@ impl Sender<'_> {
         let said = clip(said.trim_end());
         // What is said there may quote what was sent.
         if sender_log::write(
-            Line::Operation,
+            LogEvent::OperationRejected,
             format_args!("an operation that was sent on is refused there"),
         ) {
             log::debug!("an operation that was sent on is refused there: {said}");

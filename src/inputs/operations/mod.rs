@@ -49,7 +49,7 @@ use crate::clock::Now;
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Update};
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{OperationStats, Transport};
 use config::ForwardTo;
 use extra::Extra;
@@ -211,7 +211,12 @@ impl Operations {
     fn refuse(&self, source: &Source, fault: &Fault) {
         self.stats.count_refused(source.transport, fault.reason);
         let who = format_args!("operations {}: a message is", source.name);
-        sender_log::refused(Line::Operation, who, fault.reason, &fault.message);
+        sender_log::rejected(
+            LogEvent::OperationRejected,
+            who,
+            fault.reason,
+            &fault.message,
+        );
     }
 }
 
@@ -401,7 +406,7 @@ impl<'b, R: FnMut(u64, &Fault)> Turn<'_, 'b, R> {
             return Err(Fault::new(Reason::NotAllowed, problem));
         }
         sender_log::write(
-            Line::Removal,
+            LogEvent::Removal,
             format_args!("operations {}: told to stop by op shutdown", source.name),
         );
         operations.shutdown.cancel();

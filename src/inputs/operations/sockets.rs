@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::datagrams::{self, DatagramSocket};
 use super::{Operations, Source, config, stream};
 use crate::config::Config;
-use crate::net::accept::{self, Limits};
+use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener};
 use crate::telemetry::{ListenerName, Telemetry, Transport};
@@ -93,7 +93,7 @@ impl Sockets {
         self,
         operations: Operations,
         telemetry: &Telemetry,
-        limits: Limits,
+        limits: ListenerLimits,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) {

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Framer, Operations, Source};
-use crate::net::{Connection, Slot};
+use crate::net::{Connection, Progress};
 use crate::reason::Reason;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
 const READ_SIZE: usize = 64 * 1024;
@@ -48,8 +48,8 @@ pub async fn serve(
     connection: Connection,
     stop: CancellationToken,
 ) {
-    let (mut stream, place) = connection.split();
-    let slot = Arc::clone(place.slot());
+    let (mut stream, permit) = connection.split();
+    let progress = Arc::clone(permit.progress());
     let mut exchange = Exchange {
         framer: Framer::new(operations.config.max_message),
         operations: &operations,
@@ -59,10 +59,10 @@ pub async fn serve(
         replies: Some(Vec::new()),
         over: false,
         unyielded: 0,
-        slot: &slot,
+        progress: &progress,
     };
     if let Some(ends) = exchange.run(&mut stream, &stop).await {
-        drop(place);
+        drop(permit);
         exchange.leave(&mut stream, &ends).await;
     }
     exchange.answer(&mut stream).await;
@@ -90,7 +90,7 @@ struct Exchange<'o> {
     /// Bytes taken since others were last given a chance to run.
     unyielded: usize,
     /// The connection's place.
-    slot: &'o Slot,
+    progress: &'o Progress,
 }
 
 impl Exchange<'_> {
@@ -98,7 +98,7 @@ impl Exchange<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut evicted = std::pin::pin!(self.slot.evicted());
+        let mut evicted = std::pin::pin!(self.progress.evicted());
         let idle = self.operations.config.idle_timeout;
         loop {
             let deadline = Instant::now() + idle;
@@ -155,7 +155,7 @@ impl Exchange<'_> {
                 let bytes = buffer.filled();
                 if !bytes.is_empty() {
                     self.feed(bytes);
-                    self.slot.read_message(!self.kept.is_empty());
+                    self.progress.set_reading_message(!self.kept.is_empty());
                 }
                 Poll::Ready(Ok(bytes.len()))
             })
@@ -205,7 +205,7 @@ impl Exchange<'_> {
         let used = self.framer.feed(bytes, end, |found| turn.take(found));
         self.number = turn.end();
         if self.number - before > faults {
-            self.slot.complete();
+            self.progress.complete();
         }
         used
     }
@@ -221,7 +221,7 @@ impl Exchange<'_> {
     fn cut(&mut self, problem: &str, reason: Reason) {
         if self.kept.is_empty() {
             sender_log::write(
-                Line::Connection,
+                LogEvent::Connection,
                 format_args!("operations {}: {problem}", self.source.name),
             );
             return;

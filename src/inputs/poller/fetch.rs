@@ -18,7 +18,7 @@ use super::config::{Target, TargetUrl};
 use super::failure::{Failure, is_end};
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
-use crate::net::Turns;
+use crate::net::BlockingPool;
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::redact::redact_url;
@@ -44,7 +44,7 @@ pub struct Fetcher {
     pub keep: bool,
     pub max_body: usize,
     /// Places where large answers are unpacked.
-    pub turns: Turns,
+    pub turns: BlockingPool,
 }
 
 /// A target's answer.
@@ -193,7 +193,7 @@ impl Fetcher {
             }
         }
         let unpack = move || coding::decode(coding, body, limit);
-        let unpacked = self.turns.away(unpack).await.map_err(|problem| {
+        let unpacked = self.turns.run(unpack).await.map_err(|problem| {
             let message = format!("the answer cannot be unpacked: {problem}");
             Failure::new(Reason::Malformed, &message)
         })?;

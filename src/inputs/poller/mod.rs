@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Now;
 use crate::exposition::{InputFormat, sample_lines};
 use crate::ingest::text::{Door, Rejection};
-use crate::net::Turns;
+use crate::net::BlockingPool;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
@@ -54,7 +54,7 @@ struct PolledTarget {
     stats: Arc<TargetStats>,
     door: Arc<Door>,
     store: Arc<Store>,
-    turns: Turns,
+    turns: BlockingPool,
     id: SectionId,
     source: Arc<str>,
     /// How the last poll went, so that only changes are logged.
@@ -85,7 +85,7 @@ impl Poller {
             return Ok(poller);
         }
         let mut clients = Clients::new(config);
-        let turns = Turns::new(LARGE_ANSWERS);
+        let turns = BlockingPool::new(LARGE_ANSWERS);
         let kept = kept(&config.targets);
         for (target, keep) in config.targets.iter().zip(kept) {
             let client = clients.of(target).map_err(|problem| SetupError {
@@ -217,7 +217,7 @@ impl PolledTarget {
             // Nothing that only fails is refused.
             let _ = self.store.apply(Write::one(fail), now);
         }
-        self.stats.note(result, started.elapsed(), now);
+        self.stats.record(result, started.elapsed(), now);
         self.log(&stored);
         self.last = Some(result);
     }
@@ -242,14 +242,14 @@ impl PolledTarget {
             Ok(samples)
         };
         let stored: Result<usize, Rejection> = if is_read && is_large {
-            self.turns.away(store).await.map_err(|problem| {
+            self.turns.run(store).await.map_err(|problem| {
                 let message = format!("the answer cannot be worked on: {problem}");
                 Failure::new(Reason::Closed, &message)
             })?
         } else {
             store()
         };
-        self.stats.note_samples(stored?);
+        self.stats.record_samples(stored?);
         Ok(())
     }
 

@@ -24,19 +24,19 @@ use crate::http::{Server, query};
 use crate::ingest::{Body, Fault, Group, Intake, PathError};
 use crate::inputs::aggregate as push_aggregate;
 use crate::inputs::webhooks::Kept;
-use crate::net::{Budget, Turns};
+use crate::net::{BlockingPool, MemoryBudget};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::settings::duration_of;
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip_to};
 
 /// What pushes are taken with.
 #[derive(Debug)]
 pub struct Pushes {
     pub intake: Arc<Intake>,
-    pub budget: Arc<Budget>,
+    pub budget: Arc<MemoryBudget>,
     /// The listener's address.
     pub source: Arc<str>,
     /// Told that somebody wants the program to stop.
@@ -174,7 +174,7 @@ impl Call<'_> {
         let word = method.as_str();
         let path = clip_to(LONGEST_PATH, self.path, "...");
         let who = format_args!("{word} {path} from {}", self.peer);
-        sender_log::refused(Line::Request, who, *reason, message);
+        sender_log::rejected(LogEvent::RequestRejected, who, *reason, message);
         let pushes = &self.server.telemetry.pushes;
         pushes.count(method, Err(*reason), bytes);
         refusal(fault)
@@ -190,7 +190,10 @@ impl Call<'_> {
                 0,
             );
         }
-        sender_log::write(Line::Removal, format_args!("{} asks for a stop", self.peer));
+        sender_log::write(
+            LogEvent::Removal,
+            format_args!("{} asks for a stop", self.peer),
+        );
         self.server
             .telemetry
             .pushes
@@ -262,11 +265,11 @@ async fn text_size(call: &Call<'_>, labels: &Arc<Group>, bytes: &Bytes) -> Resul
 
 /// Works in a place away from the threads that serve.
 async fn away<T: Send + 'static>(
-    place: &Turns,
+    place: &BlockingPool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    place.away(work).await.map_err(|problem| {
-        sender_log::fault(format_args!("a push cannot be worked on: {problem}"));
+    place.run(work).await.map_err(|problem| {
+        sender_log::internal_error(format_args!("a push cannot be worked on: {problem}"));
         let message = "the push cannot be worked on; the log says why";
         Fault::new(Reason::Closed, message)
     })
@@ -284,7 +287,7 @@ pub async fn unpacked(call: &Call<'_>, body: Taken) -> Result<Taken, Fault> {
 /// `place` for it.
 pub async fn work_on<T: Send + 'static>(
     call: &Call<'_>,
-    place: Option<&Turns>,
+    place: Option<&BlockingPool>,
     body: Taken,
     work: impl FnOnce(&Intake, &Store, Body<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

@@ -15,11 +15,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::config::Format;
 use super::{Failure, Inbox, Limits, Receiver};
-use crate::net::{Connection, PACE_BYTES, PACE_TIME, Pace, SMALL, Slot};
+use crate::net::{Connection, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Bytes read at once. One such buffer serves all connections of a thread.
 const READ_SIZE: usize = 256 * 1024;
@@ -46,9 +46,9 @@ thread_local! {
 /// Serves a connection to its end.
 pub async fn serve(receiver: Arc<Receiver>, connection: Connection) {
     let peer = connection.peer;
-    let (mut stream, place) = connection.split();
+    let (mut stream, permit) = connection.split();
     let mut exchange = Exchange::new(&receiver, peer);
-    if let Err(failure) = exchange.run(&mut stream, place.slot()).await {
+    if let Err(failure) = exchange.run(&mut stream, permit.progress()).await {
         exchange.refuse(&mut stream, &failure).await;
     }
 }
@@ -90,17 +90,17 @@ impl<'r> Exchange<'r> {
 
     /// Receives until the stream ends, somebody wants it to, or something is
     /// wrong.
-    async fn run<S>(&mut self, stream: &mut S, slot: &Slot) -> Result<(), Failure>
+    async fn run<S>(&mut self, stream: &mut S, progress: &Progress) -> Result<(), Failure>
     where
         S: AsyncRead + Unpin,
     {
         let config = &self.receiver.config;
         let stop = self.receiver.stop.clone();
-        let mut evicted = std::pin::pin!(slot.evicted());
+        let mut evicted = std::pin::pin!(progress.evicted());
         let mut begun: Option<(u64, Instant)> = None;
         let mut stored = 0;
         let budget = Arc::clone(&self.receiver.budget);
-        let mut pace: Option<Pace> = None;
+        let mut pace: Option<MinimumRate> = None;
         loop {
             let deadline = match begun {
                 Some((_, at)) => after(at, config.message_timeout),
@@ -119,8 +119,8 @@ impl<'r> Exchange<'r> {
                     Read::Nothing => return self.inbox.finish(),
                     Read::Bytes(came) => {
                         self.store_large().await?;
-                        if self.inbox.kept() > SMALL {
-                            pace.get_or_insert_with(Pace::begin).note(came);
+                        if self.inbox.kept() > SMALL_MESSAGE {
+                            pace.get_or_insert_with(MinimumRate::begin).count(came);
                         } else {
                             pace = None;
                         }
@@ -130,10 +130,10 @@ impl<'r> Exchange<'r> {
                         }
                         let number = self.inbox.messages();
                         let before = begun;
-                        slot.read_message(self.inbox.is_midway());
+                        progress.set_reading_message(self.inbox.is_midway());
                         if number > stored {
                             stored = number;
-                            slot.complete();
+                            progress.complete();
                         }
                         begun = self.inbox.is_midway().then(|| match before {
                             Some((same, at)) if same == number => (same, at),
@@ -154,7 +154,7 @@ impl<'r> Exchange<'r> {
                 () = until(deadline) => {
                     if begun.is_none() {
                         let (peer, waited) = (self.peer, config.idle_timeout);
-                        sender_log::write(Line::Connection, format_args!("{peer}: nothing came for {waited:?}; closing"));
+                        sender_log::write(LogEvent::Connection, format_args!("{peer}: nothing came for {waited:?}; closing"));
                         return Ok(());
                     }
                     return Err(self.late());
@@ -183,9 +183,9 @@ impl<'r> Exchange<'r> {
             let peer = self.peer;
             let length = large.len();
             let store = move || receiver.store(large.decode()?, peer);
-            let stored = self.receiver.turns.away(store).await;
+            let stored = self.receiver.turns.run(store).await;
             stored.unwrap_or_else(|problem| {
-                sender_log::fault(format_args!(
+                sender_log::internal_error(format_args!(
                     "a message of {peer} cannot be worked on: {problem}"
                 ));
                 let message = "the message cannot be worked on; the log says why";
@@ -263,8 +263,8 @@ impl<'r> Exchange<'r> {
             Reason::Timeout,
             format!(
                 "the message came too slowly: more than half of the memory for messages is in use \
-                 (receiver.max_buffered), and one of more than {SMALL} bytes must then bring \
-                 {PACE_BYTES} bytes every {PACE_TIME:?}"
+                 (receiver.max_buffered), and one of more than {SMALL_MESSAGE} bytes must then bring \
+                 {RATE_BYTES} bytes every {RATE_PERIOD:?}"
             ),
         )
     }
@@ -275,7 +275,7 @@ impl<'r> Exchange<'r> {
         self.in_the_way = true;
         if !self.inbox.is_midway() {
             sender_log::write(
-                Line::Connection,
+                LogEvent::Connection,
                 format_args!("{}: closed to make room for another connection", self.peer),
             );
             return Ok(());
@@ -312,8 +312,8 @@ impl<'r> Exchange<'r> {
             .received
             .count(format, Err(failure.reason), bytes);
         let number = self.inbox.messages() + 1;
-        sender_log::refused(
-            Line::Message,
+        sender_log::rejected(
+            LogEvent::MessageRejected,
             format_args!(
                 "receiver {}: {} message {number} from {}",
                 self.receiver.source,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::Format;
 use super::{Failure, Message, capnp, json};
-use crate::net::Budget;
+use crate::net::MemoryBudget;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 
@@ -19,7 +19,7 @@ pub struct Limits {
     /// given out by [`Inbox::take_large`].
     pub at_once: usize,
     /// Shared by all connections.
-    pub budget: Arc<Budget>,
+    pub budget: Arc<MemoryBudget>,
 }
 
 /// A whole message that is decoded elsewhere. Its bytes count against the
@@ -43,7 +43,7 @@ impl Large {
 
 impl Drop for Large {
     fn drop(&mut self) {
-        self.limits.budget.give_back(self.bytes.len());
+        self.limits.budget.release(self.bytes.len());
     }
 }
 
@@ -285,7 +285,7 @@ impl Inbox {
 
     /// Gives the memory of the unfinished message back.
     fn forget(&mut self) {
-        self.limits.budget.give_back(self.kept.len());
+        self.limits.budget.release(self.kept.len());
         self.kept = Vec::new();
     }
 }

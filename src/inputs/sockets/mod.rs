@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::exposition::Text;
 use crate::ingest::text::{Door, Rejection};
-use crate::net::{Budget, Turns};
+use crate::net::{BlockingPool, MemoryBudget};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
-use crate::telemetry::Received;
+use crate::telemetry::MessageStats;
 
 pub use connection::serve;
 pub use failure::Failure;
@@ -40,11 +40,11 @@ pub struct Receiver {
     pub config: config::Config,
     pub door: Arc<Door>,
     pub store: Arc<Store>,
-    pub received: Arc<Received>,
+    pub received: Arc<MessageStats>,
     /// Memory for unfinished messages, shared by all receivers.
-    pub budget: Arc<Budget>,
+    pub budget: Arc<MemoryBudget>,
     /// Places for large messages whose texts are read, shared likewise.
-    pub turns: Turns,
+    pub turns: BlockingPool,
     /// The listener's address: the source of what comes in here.
     pub source: Arc<str>,
     pub stop: CancellationToken,

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::config::Format;
 use super::{Failure, Inbox, Limits, Message};
 use crate::metric_data_capnp::inbound_metrics;
-use crate::net::Budget;
+use crate::net::MemoryBudget;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 
@@ -21,7 +21,7 @@ fn limits() -> Limits {
         max_payload: MAX_PAYLOAD,
         at_once: usize::MAX,
         max_apps: 100,
-        budget: Arc::new(Budget::new(1 << 20, Arc::default())),
+        budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
     }
 }
 
@@ -329,7 +329,7 @@ fn unfinished_messages_share_one_budget() {
         max_payload: MAX_PAYLOAD,
         at_once: usize::MAX,
         max_apps: 100,
-        budget: Arc::new(Budget::new(100, Arc::default())),
+        budget: Arc::new(MemoryBudget::new(100, Arc::default())),
     };
     let begin = format!("{{\"a\":\"{}", "x".repeat(50));
     let mut first = Inbox::new(Format::Json, limits.clone());

@@ -25,7 +25,7 @@ use crate::ingest::{Body, Fault, Intake};
 use crate::reason::Reason;
 use crate::redact::redact_json;
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{WebhookLabels, clip_to};
 pub use kept::Kept;
 use kept::Webhook;
@@ -116,7 +116,7 @@ pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incomin
         dedup_key,
     } = content;
     if sender_log::write(
-        Line::Webhook,
+        LogEvent::Webhook,
         format_args!("{path} from {}: {}", call.peer, summary(&notice)),
     ) {
         // What was sent is for those who ask for it.
@@ -271,9 +271,9 @@ fn refuse(call: &Call<'_>, kind: Kind, fault: &Fault) -> Reply {
     } = fault;
     let sort = kind.as_str();
     let who = format_args!("{sort} from {}", call.peer);
-    sender_log::refused(Line::Request, who, *reason, message);
+    sender_log::rejected(LogEvent::RequestRejected, who, *reason, message);
     let stats = &call.server.telemetry.webhooks;
-    stats.count_refused(sort, *reason);
+    stats.count_rejected(sort, *reason);
     let refusal = refusal(fault);
     match (kind, refusal.status()) {
         // PagerDuty's own form, of which Alertmanager logs the reason.

@@ -16,7 +16,7 @@ use crate::ingest::{Fault, Group, Meant, Removed, remove_series};
 use crate::inputs::push::http::Call;
 use crate::reason::Reason;
 use crate::telemetry::PushMethod;
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 
 /// `DELETE series`: removes those that match; 404 where none does.
 pub async fn remove(call: &Call<'_>) -> Reply {
@@ -32,7 +32,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     }
     // Compiling patterns takes too long for a thread that serves.
     let lists = &call.server.places.lists;
-    let selectors = match lists.away(move || Selectors::of_series(&texts)).await {
+    let selectors = match lists.run(move || Selectors::of_series(&texts)).await {
         Ok(Ok(selectors)) => selectors,
         Ok(Err(problem)) => return bad(&problem),
         Err(problem) => return failed(&problem),
@@ -85,7 +85,7 @@ pub async fn remove_labelled(call: &Call<'_>, labels: Group) -> Reply {
 pub async fn removed(call: &Call<'_>, meant: Meant, dry_run: bool) -> Result<Removed, Reply> {
     let store = Arc::clone(&call.server.store);
     let work = move || remove_series(&store, &meant, dry_run, Now::read());
-    let removed = match call.server.places.lists.away(work).await {
+    let removed = match call.server.places.lists.run(work).await {
         Ok(Ok(removed)) => removed,
         Ok(Err(refused)) => return Err(failed(&refused)),
         Err(problem) => return Err(failed(&problem)),
@@ -93,7 +93,7 @@ pub async fn removed(call: &Call<'_>, meant: Meant, dry_run: bool) -> Result<Rem
     if !dry_run && removed.count > 0 {
         let (peer, count) = (call.peer, removed.count);
         sender_log::write(
-            Line::Removal,
+            LogEvent::Removal,
             format_args!("{peer} removes {count} aggregated series"),
         );
     }
@@ -101,7 +101,7 @@ pub async fn removed(call: &Call<'_>, meant: Meant, dry_run: bool) -> Result<Rem
 }
 
 fn failed(problem: &dyn std::fmt::Display) -> Reply {
-    sender_log::fault(format_args!(
+    sender_log::internal_error(format_args!(
         "aggregated series cannot be removed: {problem}"
     ));
     let problem = "the series cannot be removed; the log says why";

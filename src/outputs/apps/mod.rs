@@ -20,7 +20,7 @@ use crate::ingest::Fault;
 use crate::inputs::push::http::Call;
 use crate::reason::Reason;
 use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip, dates, escaped};
 use table::{Row, Ruled};
 
@@ -148,10 +148,10 @@ pub async fn detail(server: &Server, name: &str) -> Reply {
     if bytes <= COUNTED_AT_ONCE {
         return reply::json(&shown());
     }
-    match server.places.lists.away(shown).await {
+    match server.places.lists.run(shown).await {
         Ok(shown) => reply::json(&shown),
         Err(problem) => {
-            sender_log::fault(format_args!("an app cannot be shown: {problem}"));
+            sender_log::internal_error(format_args!("an app cannot be shown: {problem}"));
             let problem = "the app cannot be shown; the log says why\n";
             reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
         }
@@ -182,7 +182,7 @@ pub fn remove(call: &Call<'_>, name: &str) -> Reply {
                 pushes.count(PushMethod::DeleteApp, Ok(()), 0);
                 let peer = call.peer;
                 sender_log::write(
-                    Line::Removal,
+                    LogEvent::Removal,
                     format_args!("{peer} removes app \"{shown}\""),
                 );
                 reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))

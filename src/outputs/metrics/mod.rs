@@ -19,7 +19,7 @@ use crate::http::places::MOST_COPIES;
 use crate::http::reply::{self, Reply};
 use crate::http::{Server, query};
 use crate::ingest::config::Mode;
-use crate::net::Held;
+use crate::net::BudgetShare;
 use crate::store::{Producer, SectionId, Snapshot, Store};
 use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::sender_log;
@@ -63,7 +63,7 @@ fn write_own(server: &Server) {
         (_, result) => result,
     };
     if let Err(refused) = result {
-        sender_log::fault(format_args!(
+        sender_log::internal_error(format_args!(
             "the proxy's own metrics are not shown: {refused}"
         ));
     }
@@ -78,7 +78,7 @@ pub async fn one(server: &Server, headers: &HeaderMap, id: &SectionId) -> Reply 
             Producer::App | Producer::Target if wanted.as_families => {
                 let (store, id) = (Arc::clone(&server.store), id.clone());
                 let text = move || store.texts_as_families(&[id], Now::read());
-                let text = server.places.scrapes.away(text).await?;
+                let text = server.places.scrapes.run(text).await?;
                 Snapshot::of(text.into_bytes(), Bytes::new())
             }
             producer => {
@@ -113,7 +113,7 @@ fn too_many_copies() -> Reply {
 }
 
 fn failed(problem: &JoinError) -> Reply {
-    sender_log::fault(format_args!("the metrics cannot be prepared: {problem}"));
+    sender_log::internal_error(format_args!("the metrics cannot be prepared: {problem}"));
     let problem = "the metrics cannot be prepared; the log says why\n";
     reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
@@ -188,7 +188,7 @@ async fn answer(
     let body = match extent {
         Extent::Whole => body,
         Extent::Part => {
-            let mut held = Held::new(&server.places.copies);
+            let mut held = BudgetShare::new(&server.places.copies);
             if !held.grow(snapshot.len()) {
                 return Ok(too_many_copies());
             }
@@ -222,7 +222,7 @@ async fn in_messages(
         Extent::Whole => store.messages(&snapshot, escaping),
         Extent::Part => snapshot.in_messages(escaping),
     };
-    server.places.scrapes.away(make).await
+    server.places.scrapes.run(make).await
 }
 
 /// What the query asks for: everything, or the apps named by `app`, or the
@@ -240,7 +240,7 @@ async fn select(
     if apps.is_empty() && names.is_empty() {
         if wanted.as_families && !store.is_merged() {
             let take = move || store.families_snapshot(natives, Now::read());
-            return Ok((server.places.scrapes.away(take).await?, Extent::Whole));
+            return Ok((server.places.scrapes.run(take).await?, Extent::Whole));
         }
         let take = move |store: &Store| match natives {
             true => store.snapshot_with_natives(),
@@ -287,7 +287,7 @@ async fn select(
         let chosen = Snapshot::of(kept(families), kept(verbatim));
         (chosen.with_natives(natives), Extent::Part)
     };
-    server.places.scrapes.away(choose).await
+    server.places.scrapes.run(choose).await
 }
 
 /// Makes what has yet to be made of a snapshot: its form, and its compressed

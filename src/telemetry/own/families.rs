@@ -1,23 +1,23 @@
-//! The families that the proxy shows of itself, while they are collected.
+//! The families of the own metrics, while they are collected.
 
 use crate::exposition::{FamilyBuilder, FamilyText, Kind};
 
-/// The proxy's own families, one after the other.
+/// The families of the own metrics, in order.
 #[derive(Debug, Default)]
 pub struct OwnFamilies {
     families: Vec<FamilyBuilder>,
 }
 
 impl OwnFamilies {
-    /// Begins a family. One that gets no samples is left out.
+    /// Begins a family. A family without samples is left out.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut FamilyBuilder {
         self.families.push(FamilyBuilder::new(name, kind, help));
         let last = self.families.len() - 1;
         &mut self.families[last]
     }
 
-    /// All families that have samples. A family with a mistake would spoil the
-    /// whole scrape, so it is logged and left out.
+    /// All families with samples. An invalid family would break the whole scrape, so
+    /// it is logged and left out.
     pub fn into_texts(self) -> Vec<FamilyText> {
         let families = self.families.into_iter();
         families
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_without_samples_and_with_mistakes_are_left_out() {
+    fn empty_and_invalid_families_are_left_out() {
         let mut out = OwnFamilies::default();
         out.family("a", Kind::Gauge, "help").sample(&[], 1.0);
         out.family("none", Kind::Gauge, "no samples");

@@ -1,4 +1,4 @@
-//! Requests over HTTP, scrapes among them.
+//! Metrics of HTTP requests and scrapes.
 
 use super::families::OwnFamilies;
 use crate::exposition::Kind;

@@ -1,4 +1,4 @@
-//! What is known of verbatim texts.
+//! Metrics of the inspection of verbatim texts.
 
 use super::super::Telemetry;
 use super::families::OwnFamilies;

@@ -1,4 +1,4 @@
-//! The process, as Prometheus' client libraries show theirs.
+//! Metrics of the process, as Prometheus client libraries name them.
 
 use super::ProcessNames;
 use super::families::OwnFamilies;
@@ -7,8 +7,8 @@ use crate::exposition::Kind;
 use crate::store::Store;
 use crate::telemetry::process::Process;
 
-/// Writes what the operating system says. An app's series of the same name
-/// stays, and ours is shown under a name of its own.
+/// Writes the metrics that the operating system provides. Where an app exposes a
+/// series of the usual name, ours gets the prefix `exporter_proxy_`.
 pub fn write(out: &mut OwnFamilies, started: Now, names: ProcessNames, store: &Store) {
     if names == ProcessNames::Off {
         return;

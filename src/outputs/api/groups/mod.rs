@@ -18,7 +18,7 @@ use crate::ingest::{Group, Meant};
 use crate::inputs::push::http::Call;
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
-use crate::telemetry::sender_log::{self, Line};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{counted, dates};
 
 /// Groups on a page, unless it is told, and at most.
@@ -101,7 +101,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
     let store = Arc::clone(&call.server.store);
     let query = query.to_owned();
     let lists = &call.server.places.lists;
-    let filter = match lists.away(move || Filter::of(&query)).await {
+    let filter = match lists.run(move || Filter::of(&query)).await {
         Ok(Ok(filter)) => filter,
         Ok(Err(problem)) => return told(Ok(Err(problem))),
         Err(problem) => return told(Err(problem)),
@@ -197,7 +197,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     let store = Arc::clone(&call.server.store);
     let query = call.query.to_owned();
     let lists = &call.server.places.lists;
-    let removed = lists.away(move || {
+    let removed = lists.run(move || {
         let filter = Filter::of(&query)?;
         if filter.is_empty() {
             return Err("name the groups to delete by match[]={job=\"x\"}, older_than=1h or both; match[]={} means all".to_owned());
@@ -213,7 +213,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
         && !dry_run
     {
         let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
-        sender_log::write(Line::Removal, format_args!("{peer} removes {groups}"));
+        sender_log::write(LogEvent::Removal, format_args!("{peer} removes {groups}"));
     }
     let shown = |removed| match removed {
         Ok((count, listed)) => reply::json(&json!({
@@ -244,11 +244,11 @@ pub async fn wipe(call: &Call<'_>) -> Reply {
     let store = Arc::clone(&call.server.store);
     let lists = &call.server.places.lists;
     let removed = lists
-        .away(move || remove_matching(&store, &all, false))
+        .run(move || remove_matching(&store, &all, false))
         .await;
     if let Ok((count, _)) = &removed {
         let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
-        sender_log::write(Line::Removal, format_args!("{peer} wipes {groups}"));
+        sender_log::write(LogEvent::Removal, format_args!("{peer} wipes {groups}"));
     }
     if removed.is_ok()
         && let Err(reply) = series::removed(call, Meant::All, false).await
@@ -309,7 +309,7 @@ fn remove_page(
         })
         .collect();
     if let Err(refused) = store.apply(Write { changes }, now) {
-        sender_log::fault(format_args!("groups cannot be removed: {refused}"));
+        sender_log::internal_error(format_args!("groups cannot be removed: {refused}"));
         return Vec::new();
     }
     page.retain(|(id, _)| store.section_of(id).is_none());
@@ -383,7 +383,7 @@ fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
         Ok(Ok(reply)) => reply,
         Ok(Err(problem)) => wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
         Err(problem) => {
-            sender_log::fault(format_args!("groups cannot be listed: {problem}"));
+            sender_log::internal_error(format_args!("groups cannot be listed: {problem}"));
             let problem = "the groups cannot be listed; the log says why";
             wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
         }

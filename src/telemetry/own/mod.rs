@@ -1,54 +1,57 @@
 //! The proxy's own metrics.
 //!
-//! All names begin with `exporter_proxy_`, so that they never meet those of an
-//! app, but for those of the process, where that is asked for. `docs/metrics.md`
-//! lists them, and a test holds it to what is written here.
+//! All names begin with `exporter_proxy_`, so that they never collide with those of
+//! an app. Only process metrics can have their usual names, if that is configured.
+//! `docs/metrics.md` lists all of them, and a test keeps it complete. This is the
+//! only part of telemetry that knows the store.
 
-mod bounded;
 mod families;
 mod http;
 mod inspections;
+mod limits;
 mod process;
 
 use self::families::OwnFamilies;
-use super::received::ReceivedCount;
-use super::{Eviction, ListenerName, ListenerStats, Received, Telemetry, WebhookStats};
+use super::messages::MessageCount;
+use super::{Eviction, ListenerName, ListenerStats, MessageStats, Telemetry, WebhookStats};
 use crate::clock::Now;
 use crate::exposition::{Content, Kind};
 use crate::peer::Origin;
 use crate::store::{Change, SectionId, SectionState, Store, Write};
 
-/// What the names of the proxy's own metrics begin with.
+/// The prefix of the proxy's own metrics.
 pub const OWN_PREFIX: &str = "exporter_proxy_";
 
-/// A counter family: name, help, and how a sample's value is found.
+/// A counter family: name, help, and the function that reads a sample.
 type CountFamily<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-/// A gauge family of listeners, in the same way.
-type LevelFamily = (&'static str, &'static str, fn(&ListenerStats) -> usize);
+/// A gauge family of listeners: name, help, and the function that reads a sample.
+type ListenerGauge = (&'static str, &'static str, fn(&ListenerStats) -> usize);
 
-type ReceivedFamily = (
+/// A counter family of the receivers: name, help, and the function that reads its
+/// samples.
+type MessageFamily = (
     &'static str,
     &'static str,
-    fn(&Received) -> Vec<ReceivedCount>,
+    fn(&MessageStats) -> Vec<MessageCount>,
 );
 
-/// What the metrics of the process are called.
+/// The names of the process metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessNames {
     /// `exporter_proxy_process_*`.
     Own,
-    /// `process_*`, but for those of which an app exposes the same series.
+    /// `process_*`, except where an app exposes a series of that name.
     Usual,
-    /// They are left out.
+    /// No process metrics.
     Off,
 }
 
-/// Everything that is known now, as a write to the store: these are families
-/// like any other.
+/// Encodes all counters as a write to the store, in which they are families like
+/// any other.
 pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now) -> Write {
     let mut out = OwnFamilies::default();
-    bounded::write(&mut out, telemetry, store);
+    limits::write(&mut out, telemetry, store);
     build_info(&mut out);
     inspections::write(&mut out, telemetry, store);
     connections(&mut out, telemetry);
@@ -111,7 +114,7 @@ fn connections(out: &mut OwnFamilies, telemetry: &Telemetry) {
             family.sample(&labels, telemetry.listener(listener).evicted(why) as f64);
         }
     }
-    let levels: [LevelFamily; 2] = [
+    let gauges: [ListenerGauge; 2] = [
         (
             "exporter_proxy_connections_max",
             "Limit on open connections; 0 if the listener is off.",
@@ -123,10 +126,10 @@ fn connections(out: &mut OwnFamilies, telemetry: &Telemetry) {
             ListenerStats::open,
         ),
     ];
-    for (name, help, level) in levels {
+    for (name, help, read) in gauges {
         let family = out.family(name, Kind::Gauge, help);
         for listener in ListenerName::ALL {
-            let value = level(telemetry.listener(listener)) as f64;
+            let value = read(telemetry.listener(listener)) as f64;
             family.sample(&[("listener", listener.as_str())], value);
         }
     }
@@ -300,16 +303,16 @@ fn received(out: &mut OwnFamilies, telemetry: &Telemetry) {
         (ListenerName::Tcp, &telemetry.received_tcp),
         (ListenerName::Unix, &telemetry.received_unix),
     ];
-    let families: [ReceivedFamily; 2] = [
+    let families: [MessageFamily; 2] = [
         (
             "exporter_proxy_received_bytes_total",
             "Bytes of messages at the receivers, by result: ok, or the reason for rejection.",
-            Received::bytes,
+            MessageStats::bytes,
         ),
         (
             "exporter_proxy_received_messages_total",
             "Messages at the receivers, by result: ok, or the reason for rejection.",
-            Received::messages,
+            MessageStats::messages,
         ),
     ];
     for (name, help, counts) in families {
@@ -344,7 +347,7 @@ fn webhooks(out: &mut OwnFamilies, stats: &WebhookStats) {
         Kind::Counter,
         "Webhooks rejected; the result is the reason.",
     );
-    for (kind, reason, count) in stats.refused() {
+    for (kind, reason, count) in stats.rejected() {
         family.sample(&[("kind", kind), ("result", reason)], count as f64);
     }
     let family = out.family(
@@ -352,7 +355,7 @@ fn webhooks(out: &mut OwnFamilies, stats: &WebhookStats) {
         Kind::Counter,
         "Webhooks accepted. A webhook with several alerts counts once for each alert name and status.",
     );
-    for (labels, count) in stats.taken() {
+    for (labels, count) in stats.accepted() {
         let labels = [
             ("alertname", &*labels.alertname),
             ("kind", labels.kind),

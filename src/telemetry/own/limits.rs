@@ -1,131 +1,133 @@
-//! What is bounded, each gauge beside its bound.
+//! What is limited: gauges of use, each with a gauge of its limit.
 
 use super::families::OwnFamilies;
 use crate::exposition::Kind;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// A gauge and its bound.
-struct Bounded {
+/// A gauge of use and its limit.
+struct LimitedGauge {
     name: &'static str,
     help: &'static str,
     value: usize,
-    /// The name of the gauge that shows the bound, and the setting behind it.
+    /// The name of the gauge of the limit.
     max_name: &'static str,
+    /// The setting of the limit.
     setting: &'static str,
     max: usize,
 }
 
-/// Writes all of them. Every value is a count that is kept, none is taken here.
+/// Writes all of them. Every value is a count that is kept up to date; nothing is
+/// counted here.
 pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
-    let bounds = &telemetry.bounds;
+    let limits = &telemetry.limits;
     let totals = store.totals();
     let aggregated = store.aggregated_totals();
     let mut all = vec![
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_aggregated_families",
             help: "Aggregated families, from aggregated pushes, operations, /create and /update.",
             value: aggregated.families,
             max_name: "exporter_proxy_aggregated_families_max",
             setting: "push.max_families",
-            max: bounds.aggregated_families,
+            max: limits.aggregated_families,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_aggregated_series",
             help: "Series of all aggregated families.",
             value: aggregated.series,
             max_name: "exporter_proxy_aggregated_series_max",
             setting: "push.max_series",
-            max: bounds.aggregated_series,
+            max: limits.aggregated_series,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_apps",
             help: "Apps whose text is exposed.",
             value: totals.apps,
             max_name: "exporter_proxy_apps_max",
             setting: "receiver.max_apps",
-            max: bounds.apps,
+            max: limits.apps,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_groups",
             help: "Groups pushed over HTTP.",
             value: totals.groups,
             max_name: "exporter_proxy_groups_max",
             setting: "push.max_groups",
-            max: bounds.groups,
+            max: limits.groups,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_held_bytes",
             help: "Approximate memory in bytes of all exposed text and the index of its series, without the proxy's own metrics.",
             value: totals.held,
             max_name: "exporter_proxy_held_max_bytes",
             setting: "exposition.max_total",
-            max: bounds.held,
+            max: limits.held,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_push_buffered_bytes",
             help: "Bytes of HTTP bodies being received.",
             value: telemetry.pushes.buffered.value(),
             max_name: "exporter_proxy_push_buffered_max_bytes",
             setting: "push.max_buffered",
-            max: bounds.pushed,
+            max: limits.pushed,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_push_keys",
             help: "Remembered idempotency keys.",
             value: telemetry.pushes.keys.value(),
             max_name: "exporter_proxy_push_keys_max",
             setting: "push.idempotency_keys",
-            max: bounds.keys,
+            max: limits.keys,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_receive_buffered_bytes",
             help: "Bytes of unfinished messages at the receivers.",
             value: telemetry.buffered.value(),
             max_name: "exporter_proxy_receive_buffered_max_bytes",
             setting: "receiver.max_buffered",
-            max: bounds.received,
+            max: limits.received,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_scrape_copied_bytes",
             help: "Bytes of responses to /metrics?app=, /metrics?name[]= and /apps/NAME/metrics that wait to be sent.",
             value: telemetry.copied.value(),
             max_name: "exporter_proxy_scrape_copied_max_bytes",
             setting: "fixed",
-            max: bounds.copied,
+            max: limits.copied,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_webhooks_kept",
             help: "Webhooks kept for /webhooks.",
             value: telemetry.webhooks.kept.value(),
             max_name: "exporter_proxy_webhooks_kept_max",
             setting: "push.max_webhooks",
-            max: bounds.webhooks,
+            max: limits.webhooks,
         },
-        Bounded {
+        LimitedGauge {
             name: "exporter_proxy_webhooks_kept_bytes",
             help: "Bytes of the webhooks kept for /webhooks.",
             value: telemetry.webhooks.kept_bytes.value(),
             max_name: "exporter_proxy_webhooks_kept_max_bytes",
             setting: "push.max_webhook_bytes",
-            max: bounds.webhook_bytes,
+            max: limits.webhook_bytes,
         },
     ];
     if telemetry.operations.is_used() {
-        all.push(Bounded {
+        all.push(LimitedGauge {
             name: "exporter_proxy_operations_forward_queued_bytes",
             help: "Bytes of operations waiting to be forwarded.",
             value: telemetry.operations.queued.value(),
             max_name: "exporter_proxy_operations_forward_queued_max_bytes",
             setting: "operations.forward_queue",
-            max: bounds.forwarded,
+            max: limits.forwarded,
         });
     }
-    for bounded in all {
-        out.family(bounded.name, Kind::Gauge, bounded.help)
-            .sample(&[], bounded.value as f64);
-        let help = format!("Limit of {}: {}.", bounded.name, bounded.setting);
-        out.family(bounded.max_name, Kind::Gauge, &help)
-            .sample(&[], bounded.max as f64);
+    for gauge in all {
+        out.family(gauge.name, Kind::Gauge, gauge.help)
+            .sample(&[], gauge.value as f64);
+        let help = format!("Limit of {}: {}.", gauge.name, gauge.setting);
+        out.family(gauge.max_name, Kind::Gauge, &help)
+            .sample(&[], gauge.max as f64);
     }
 }

@@ -1,20 +1,23 @@
-//! Messages and bytes that came in, by format and result.
+//! Counts of messages at the receivers, by format and result.
 
-use super::Results;
+use super::ResultCounts;
 use crate::reason::Reason;
 
-/// What a connection turned out to speak.
+/// The wire format of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireFormat {
+    /// Cap'n Proto.
     Capnp,
+    /// JSON.
     Json,
-    /// The connection failed before its first bytes could tell.
+    /// The connection failed before its format was known.
     Unknown,
 }
 
 impl WireFormat {
     const ALL: [WireFormat; 3] = [WireFormat::Capnp, WireFormat::Json, WireFormat::Unknown];
 
+    /// The format as a label value and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             WireFormat::Capnp => "capnp",
@@ -26,22 +29,22 @@ impl WireFormat {
 
 /// Counts of one receiver.
 #[derive(Debug, Default)]
-pub struct Received {
+pub struct MessageStats {
     rows: [Row; WireFormat::ALL.len()],
 }
 
 #[derive(Debug, Default)]
 struct Row {
-    messages: Results,
-    bytes: Results,
+    messages: ResultCounts,
+    bytes: ResultCounts,
 }
 
 /// Format, result and count.
-pub type ReceivedCount = (&'static str, &'static str, u64);
+pub type MessageCount = (&'static str, &'static str, u64);
 
-impl Received {
-    /// Counts messages of `bytes` in all that were stored, or a message of
-    /// which so much had arrived when it failed.
+impl MessageStats {
+    /// Counts stored messages and their bytes, or one rejected message and the bytes
+    /// of it that were received.
     pub fn count(&self, format: WireFormat, result: Result<u64, Reason>, bytes: usize) {
         let row = &self.rows[format as usize];
         let (result, messages) = match result {
@@ -53,17 +56,18 @@ impl Received {
     }
 
     /// Format, result and messages.
-    pub fn messages(&self) -> Vec<ReceivedCount> {
+    pub fn messages(&self) -> Vec<MessageCount> {
         self.counts(|row| &row.messages)
     }
 
     /// Format, result and bytes.
-    pub fn bytes(&self) -> Vec<ReceivedCount> {
+    pub fn bytes(&self) -> Vec<MessageCount> {
         self.counts(|row| &row.bytes)
     }
 
-    /// The counts of a column. A connection of unknown format stores nothing.
-    fn counts(&self, column: fn(&Row) -> &Results) -> Vec<ReceivedCount> {
+    /// The counts of one column. Connections of unknown format store nothing, so
+    /// their zero is left out.
+    fn counts(&self, column: fn(&Row) -> &ResultCounts) -> Vec<MessageCount> {
         let rows = WireFormat::ALL.into_iter().zip(&self.rows);
         rows.flat_map(|(format, row)| {
             let counts = column(row).counts().into_iter();

@@ -1,0 +1,263 @@
+//! The accept loop of every listener.
+
+mod waiting;
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::permits::{Holder, Permit, Permits};
+use super::{Listener, Stream};
+use crate::peer::Peer;
+use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
+pub use waiting::MAX_WAITING;
+use waiting::WaitingConnections;
+
+/// The limits of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerLimits {
+    /// Connections that are open at once.
+    pub connections: usize,
+    /// How long a write waits for the peer to take some bytes.
+    pub write_timeout: Duration,
+}
+
+/// An accepted connection. Dropping it returns its permit.
+#[derive(Debug)]
+pub struct Connection {
+    /// Both directions of the connection.
+    pub stream: Stream,
+    /// The other end.
+    pub peer: Peer,
+    permit: Permit,
+}
+
+impl Connection {
+    /// Splits off the permit, which must be kept while the stream is open.
+    pub fn split(self) -> (Stream, Permit) {
+        (self.stream, self.permit)
+    }
+}
+
+/// The pause after an accept error. It doubles with each further error, up to
+/// [`MAX_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// When [`MAX_WAITING`] connections wait, one that has waited this long is turned
+/// away: the next one in the kernel's queue may come from an address with fewer
+/// connections. This is twice the time after which a connection is idle.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+/// After the first connection is turned away, others beyond [`MAX_WAITING`] are
+/// turned away at this interval until permits are returned again: a connection of
+/// another address may be far behind them in the kernel's queue.
+const TURN_AWAY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long to wait for a permit before looking again for a connection to evict.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The minimum time between log lines that say that the listener is full.
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The minimum time between log lines about accept errors.
+const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Accepts connections until `stop` is cancelled, and serves each with `handle`
+/// in a task of its own. Accept errors are logged, counted and retried.
+pub async fn serve<Handle, Handled>(
+    listener: Listener,
+    name: ListenerName,
+    limits: ListenerLimits,
+    stats: Arc<ListenerStats>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    handle: Handle,
+) where
+    Handle: Fn(Connection) -> Handled,
+    Handled: Future<Output = ()> + Send + 'static,
+{
+    let permits = Permits::new(limits.connections, Arc::clone(&stats));
+    let mut waiting = WaitingConnections::default();
+    let mut errors = AcceptErrors::new(name);
+    let mut full = FullLog::new(name, Arc::clone(&stats));
+    let start = |socket, peer, acquired| {
+        let permit = permits.assign(Holder::from(peer), acquired);
+        let stream = Stream::new(socket, Arc::clone(permit.progress()), limits.write_timeout);
+        tasks.spawn(handle(Connection {
+            stream,
+            peer,
+            permit,
+        }));
+    };
+    let accept = async {
+        // Whether a connection was turned away since permits last went round.
+        let mut turning_away = false;
+        loop {
+            // When all permits are taken, accepted connections wait here, so that
+            // their addresses are known. Only then is another one evicted.
+            tokio::select! {
+                biased;
+                acquired = permits.acquire(), if !waiting.is_empty() => {
+                    turning_away &= !waiting.have_one_holder();
+                    let next = waiting.remove(permits.next_served(waiting.holders()));
+                    start(next.socket, next.peer, acquired);
+                }
+                accepted = listener.accept(), if waiting.has_room() => match accepted {
+                    Ok((socket, peer)) => {
+                        errors.clear();
+                        stats.accepted.add(1);
+                        match permits.try_acquire().filter(|_| waiting.is_empty()) {
+                            Some(acquired) => start(socket, peer, acquired),
+                            None => {
+                                waiting.push(socket, peer);
+                                let makes_room = permits.make_room(waiting.holders());
+                                full.log();
+                                if turning_away && !makes_room && !waiting.has_room() {
+                                    let index = permits.turned_away(waiting.holders());
+                                    drop(waiting.remove(index));
+                                    sleep(TURN_AWAY_INTERVAL).await;
+                                }
+                            }
+                        }
+                    }
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        stats.accept_errors.add(1);
+                        // File descriptors or memory ran out. An idle connection
+                        // can give some back.
+                        permits.evict_idle();
+                        sleep(errors.add(&error)).await;
+                    }
+                },
+                () = sleep(RECHECK_INTERVAL), if !waiting.is_empty() => {
+                    let makes_room = permits.make_room(waiting.holders());
+                    let is_full = !makes_room && !waiting.has_room();
+                    if is_full && waiting.longest() >= MAX_WAIT {
+                        turning_away = true;
+                        drop(waiting.remove(permits.turned_away(waiting.holders())));
+                    }
+                    full.log();
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = accept => {}
+    }
+}
+
+/// Logs that a listener is full, and how many connections were closed since it
+/// last did.
+struct FullLog {
+    name: ListenerName,
+    stats: Arc<ListenerStats>,
+    limit: RateLimit,
+    /// The counts that were logged last.
+    logged: [u64; 3],
+}
+
+impl FullLog {
+    fn new(name: ListenerName, stats: Arc<ListenerStats>) -> Self {
+        FullLog {
+            name,
+            stats,
+            limit: RateLimit::new(1, FULL_LOG_INTERVAL),
+            logged: [0; 3],
+        }
+    }
+
+    fn log(&mut self) {
+        if self.limit.allow(Instant::now()).is_none() {
+            return;
+        }
+        let counts = [Eviction::Idle, Eviction::Share, Eviction::Full];
+        let counts = counts.map(|why| self.stats.evicted(why));
+        let [idle, share, turned_away] = [0, 1, 2].map(|index| counts[index] - self.logged[index]);
+        log::warn!(
+            "{} listener is full: {} connections may be open ({}), and others wait; \
+             closed {idle} without progress and {share} of addresses above their share; \
+             turned away {turned_away}",
+            self.name.as_str(),
+            self.stats.max(),
+            self.name.setting(),
+        );
+        self.logged = counts;
+    }
+}
+
+/// Whether the error concerns the connection that was not accepted, and not the
+/// listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+    )
+}
+
+/// Accept errors in a row: how long to pause, and what to log.
+struct AcceptErrors {
+    name: ListenerName,
+    backoff: Duration,
+    limit: RateLimit,
+    any: bool,
+}
+
+impl AcceptErrors {
+    fn new(name: ListenerName) -> Self {
+        AcceptErrors {
+            name,
+            backoff: FIRST_BACKOFF,
+            limit: RateLimit::new(1, ERROR_LOG_INTERVAL),
+            any: false,
+        }
+    }
+
+    /// Adds an error, and returns how long to pause.
+    fn add(&mut self, error: &io::Error) -> Duration {
+        self.any = true;
+        if let Some(suppressed) = self.limit.allow(Instant::now()) {
+            log::error!(
+                "{} listener cannot accept connections: {error} ({} times); trying again",
+                self.name.as_str(),
+                suppressed + 1
+            );
+        }
+        let pause = self.backoff;
+        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+        pause
+    }
+
+    /// Notes that a connection was accepted. The recovery is logged after a while
+    /// without errors, since near a limit they come and go.
+    fn clear(&mut self) {
+        self.backoff = FIRST_BACKOFF;
+        if self.any && self.limit.has_token(Instant::now()) {
+            log::info!("{} listener accepts connections again", self.name.as_str());
+            self.any = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_a_second_and_is_reset_by_success() {
+        let mut errors = AcceptErrors::new(ListenerName::Tcp);
+        let error = io::Error::other("out of descriptors");
+        let pauses: Vec<u128> = (0..10).map(|_| errors.add(&error).as_millis()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        // Only the first error of the second was logged.
+        assert_eq!(errors.limit.take_suppressed(Instant::now(), true), Some(9));
+        errors.clear();
+        assert_eq!(errors.add(&error), FIRST_BACKOFF);
+    }
+}
