@@ -28,7 +28,7 @@ pub mod store;
 // Looks at verbatim texts in the background.
 pub mod inspector;
 
-// Living families, which operations and aggregating pushes change. Knows no I/O.
+// Aggregated families, changed by operations and aggregating pushes. Knows no I/O.
 pub mod registry;
 
 // The text format. Knows no I/O.

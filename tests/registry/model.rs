@@ -1,16 +1,16 @@
-//! The model: maps, and nothing that makes anything fast.
+//! The model: the rules of the registry over plain maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::steps::{FAMILIES, LABELS, LIMITS, SPAN, Step, What};
+use super::steps::{FAMILIES, LABELS, LIMITS, SPAN, Step, StepChange};
 use exporter_proxy::exposition::{Kind, LabelText, label_pairs, write_number};
 use exporter_proxy::registry::BoundsPolicy;
 
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     pub families: BTreeMap<&'static str, ModelFamily>,
-    /// In seconds.
+    /// The time, in seconds.
     pub now: u64,
 }
 
@@ -18,7 +18,7 @@ pub struct Model {
 pub struct ModelFamily {
     pub kind: Kind,
     pub help: Option<String>,
-    /// Whether it had no type once.
+    /// Whether an update gave an untyped family its type.
     typed: bool,
     bounds: Option<Vec<i32>>,
     pub series: BTreeMap<&'static str, ModelSeries>,
@@ -33,7 +33,7 @@ pub struct ModelSeries {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Number(f64),
-    /// Whether it is a mean, and what came when.
+    /// Whether the mean is shown, and the values with their times.
     Window(bool, Vec<(u64, f64)>),
     Histogram {
         buckets: BTreeMap<i32, f64>,
@@ -47,7 +47,7 @@ pub enum Value {
 }
 
 impl Model {
-    /// `None` where the batch is rejected.
+    /// The model after a batch; `None` if the batch must be rejected.
     pub fn after(&self, replace: &[usize], steps: &[Step], policy: BoundsPolicy) -> Option<Model> {
         let mut model = self.clone();
         for family in replace {
@@ -91,7 +91,7 @@ impl Model {
     fn step(&mut self, step: &Step, policy: BoundsPolicy) -> Option<()> {
         let name = FAMILIES[step.family].0;
         let labels = LABELS[step.labels];
-        if matches!(step.what, What::Delete) {
+        if matches!(step.change, StepChange::Delete) {
             if let Some(family) = self.families.get_mut(name) {
                 family.series.remove(labels);
             }
@@ -106,9 +106,9 @@ impl Model {
             series: BTreeMap::new(),
         });
         match (family.kind, step.kind()) {
-            (own, told) if own == told => {}
-            (Kind::Untyped, told @ (Kind::Counter | Kind::Gauge)) => {
-                family.kind = told;
+            (own, kind) if own == kind => {}
+            (Kind::Untyped, kind @ (Kind::Counter | Kind::Gauge)) => {
+                family.kind = kind;
                 family.typed = true;
             }
             (Kind::Counter | Kind::Gauge, Kind::Untyped) => {}
@@ -139,21 +139,22 @@ impl Model {
         Some(())
     }
 
+    /// Removes expired series, and returns their number.
     pub fn expire(&mut self) -> usize {
-        let mut gone = 0;
+        let mut removed = 0;
         for family in self.families.values_mut() {
             let before = family.series.len();
             let now = self.now;
             family
                 .series
                 .retain(|_, series| series.deadline.is_none_or(|deadline| deadline > now));
-            gone += before - family.series.len();
+            removed += before - family.series.len();
         }
         self.families.retain(|_, family| !family.series.is_empty());
-        gone
+        removed
     }
 
-    /// All samples, a line each.
+    /// All samples, one on each line.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for (name, family) in &self.families {
@@ -210,27 +211,27 @@ impl Model {
 }
 
 fn window(value: &Value, mean: bool, now: u64) -> f64 {
-    let Value::Window(_, came) = value else {
+    let Value::Window(_, values) = value else {
         return f64::NAN;
     };
-    let held: Vec<f64> = came
+    let recent: Vec<f64> = values
         .iter()
         .filter(|(at, _)| at + SPAN > now)
         .map(|(_, value)| *value)
         .collect();
-    // Adding nothing up gives -0.
-    let sum: f64 = held.iter().sum::<f64>() + 0.0;
-    if mean { sum / held.len() as f64 } else { sum }
+    // The sum of an empty window is -0.
+    let sum: f64 = recent.iter().sum::<f64>() + 0.0;
+    if mean { sum / recent.len() as f64 } else { sum }
 }
 
 fn number(before: Option<Value>, step: &Step, kind: Kind, now: u64) -> Option<Value> {
-    if let What::Window(mean, value) = step.what {
-        let mut came = match before {
-            Some(Value::Window(own, came)) if own == mean => came,
+    if let StepChange::Window(mean, value) = step.change {
+        let mut values = match before {
+            Some(Value::Window(own, values)) if own == mean => values,
             _ => Vec::new(),
         };
-        came.push((now, f64::from(value)));
-        return (kind == Kind::Gauge).then_some(Value::Window(mean, came));
+        values.push((now, f64::from(value)));
+        return (kind == Kind::Gauge).then_some(Value::Window(mean, values));
     }
     let old = match &before {
         Some(Value::Number(value)) => Some(*value),
@@ -238,22 +239,22 @@ fn number(before: Option<Value>, step: &Step, kind: Kind, now: u64) -> Option<Va
         _ => None,
     };
     let old = old.filter(|old| !old.is_nan());
-    let (given, value) = match step.what {
-        What::Add(value) => (f64::from(value), old.unwrap_or(0.0) + f64::from(value)),
-        What::Set(value) => (f64::from(value), f64::from(value)),
-        What::Min(value) => (
+    let (operand, value) = match step.change {
+        StepChange::Add(value) => (f64::from(value), old.unwrap_or(0.0) + f64::from(value)),
+        StepChange::Set(value) => (f64::from(value), f64::from(value)),
+        StepChange::Min(value) => (
             f64::from(value),
             old.map_or(f64::from(value), |old| old.min(f64::from(value))),
         ),
-        What::Max(value) => (value, old.map_or(value, |old| old.max(value))),
+        StepChange::Max(value) => (value, old.map_or(value, |old| old.max(value))),
         _ => return None,
     };
-    let good = kind != Kind::Counter || (given.is_finite() && given >= 0.0);
+    let good = kind != Kind::Counter || (operand.is_finite() && operand >= 0.0);
     good.then_some(Value::Number(value))
 }
 
 fn summary(before: Option<&Value>, step: &Step) -> Option<Value> {
-    if !matches!(step.what, What::Push { .. }) {
+    if !matches!(step.change, StepChange::Push { .. }) {
         return None;
     }
     let (_, sum, count) = step.buckets();
@@ -286,7 +287,7 @@ fn histogram(
         }) => Some((buckets, count, sum)),
         _ => None,
     };
-    if let What::Observe(value, bounds) = &step.what {
+    if let StepChange::Observe(value, bounds) = &step.change {
         let new = || {
             family
                 .unwrap_or(bounds)
@@ -305,11 +306,11 @@ fn histogram(
         });
     }
     let (list, sum, count) = step.buckets();
-    let What::Push {
+    let StepChange::Push {
         infinite,
         count: counted,
         ..
-    } = step.what
+    } = step.change
     else {
         return None;
     };

@@ -1,4 +1,4 @@
-//! What is done to the registry and to the model.
+//! Random events, applied to the registry and to the model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,25 +35,25 @@ pub const LABELS: [&str; 8] = [
     "\"é\"=\"1\"",
     "m=\"1\"",
     "le=\"1\"",
-    "a=\"this one is too long to be let in at all, really\"",
+    "a=\"this text is longer than the limit of 40 bytes\"",
 ];
 
-/// Seconds that a window of the model spans: a hundred slots of one second.
+/// Span of a window in seconds: a hundred steps of one second.
 pub const SPAN: u64 = 100;
 
 #[derive(Debug, Clone)]
 pub struct Step {
     pub family: usize,
-    /// Another kind than the family has, at times.
+    /// Send another type than that of the family.
     pub wrong_kind: bool,
     pub labels: usize,
     pub help: bool,
     pub ttl: Option<u64>,
-    pub what: What,
+    pub change: StepChange,
 }
 
 #[derive(Debug, Clone)]
-pub enum What {
+pub enum StepChange {
     Add(i32),
     Set(i32),
     Min(i32),
@@ -81,7 +81,7 @@ pub enum Event {
     Wait(u64),
     Expire,
     Take,
-    /// Every so many of the blocks that are taken are lost.
+    /// Take what has changed, and lose every nth block of it.
     Lose(usize),
 }
 
@@ -95,23 +95,25 @@ fn any_step() -> impl Strategy<Value = Step> {
         proptest::option::of(-5..5),
         0..20,
     )
-        .prop_map(|(buckets, above, infinite, count, sum, odd)| What::Push {
-            buckets,
-            above,
-            infinite,
-            count,
-            sum,
-            monotone: odd > 0,
-        });
-    let what = prop_oneof![
-        4 => (-1..9_i32).prop_map(What::Add),
-        2 => (-1..9_i32).prop_map(What::Set),
-        1 => (0..9_i32).prop_map(What::Min),
-        1 => prop_oneof![Just(3.5), Just(f64::NAN), Just(1e300)].prop_map(What::Max),
-        2 => (any::<bool>(), 0..9_i32).prop_map(|(mean, value)| What::Window(mean, value)),
+        .prop_map(
+            |(buckets, above, infinite, count, sum, odd)| StepChange::Push {
+                buckets,
+                above,
+                infinite,
+                count,
+                sum,
+                monotone: odd > 0,
+            },
+        );
+    let change = prop_oneof![
+        4 => (-1..9_i32).prop_map(StepChange::Add),
+        2 => (-1..9_i32).prop_map(StepChange::Set),
+        1 => (0..9_i32).prop_map(StepChange::Min),
+        1 => prop_oneof![Just(3.5), Just(f64::NAN), Just(1e300)].prop_map(StepChange::Max),
+        2 => (any::<bool>(), 0..9_i32).prop_map(|(mean, value)| StepChange::Window(mean, value)),
         8 => push,
-        2 => (0..6_i32, Just(vec![1, 3])).prop_map(|(value, bounds)| What::Observe(value, bounds)),
-        3 => Just(What::Delete),
+        2 => (0..6_i32, Just(vec![1, 3])).prop_map(|(value, bounds)| StepChange::Observe(value, bounds)),
+        3 => Just(StepChange::Delete),
     ];
     (
         0..FAMILIES.len(),
@@ -119,32 +121,32 @@ fn any_step() -> impl Strategy<Value = Step> {
         prop_oneof![40 => 0..6_usize, 1 => 6..8_usize],
         any::<bool>(),
         proptest::option::of(1..50_u64),
-        what,
+        change,
     )
-        .prop_map(|(family, wrong_kind, labels, help, ttl, what)| Step {
+        .prop_map(|(family, wrong_kind, labels, help, ttl, change)| Step {
             family,
             wrong_kind,
             labels,
             help,
             ttl,
-            what,
+            change,
         })
-        // Mostly what goes with the kind; the rest is rejected at once.
+        // Mostly changes that the type supports; others are rejected at once.
         .prop_map(|mut step| {
             let kind = FAMILIES[step.family].1;
-            let fits = match &step.what {
-                What::Push { .. } => matches!(kind, Kind::Histogram | Kind::Summary),
-                What::Observe(..) => kind == Kind::Histogram,
-                What::Window(..) => kind == Kind::Gauge,
-                What::Delete => true,
+            let fits = match &step.change {
+                StepChange::Push { .. } => matches!(kind, Kind::Histogram | Kind::Summary),
+                StepChange::Observe(..) => kind == Kind::Histogram,
+                StepChange::Window(..) => kind == Kind::Gauge,
+                StepChange::Delete => true,
                 _ => matches!(kind, Kind::Counter | Kind::Gauge | Kind::Untyped),
             };
             if !fits && step.labels % 5 != 4 {
-                step.family = match step.what {
-                    What::Push { .. } if step.help => 2,
-                    What::Push { .. } => 3,
-                    What::Observe(..) => 5,
-                    What::Window(..) => 1,
+                step.family = match step.change {
+                    StepChange::Push { .. } if step.help => 2,
+                    StepChange::Push { .. } => 3,
+                    StepChange::Observe(..) => 5,
+                    StepChange::Window(..) => 1,
                     _ => 0,
                 };
             }
@@ -172,20 +174,20 @@ impl Step {
         let kind = FAMILIES[self.family].1;
         match (self.wrong_kind, kind) {
             (false, kind) => kind,
-            // Numbers without a type may be of any.
+            // A number may have any of these types.
             (true, _) => [Kind::Gauge, Kind::Counter, Kind::Untyped][self.labels % 3],
         }
     }
 
     pub fn buckets(&self) -> (Vec<(f64, f64)>, Option<f64>, Option<f64>) {
-        let What::Push {
+        let StepChange::Push {
             buckets,
             above,
             infinite,
             count,
             sum,
             monotone,
-        } = &self.what
+        } = &self.change
         else {
             return (Vec::new(), None, None);
         };
@@ -206,17 +208,17 @@ impl Step {
     }
 
     pub fn update(&self) -> Update {
-        let change = match &self.what {
-            What::Add(value) => Change::Add(f64::from(*value)),
-            What::Set(value) => Change::Set(f64::from(*value)),
-            What::Min(value) => Change::Min(f64::from(*value)),
-            What::Max(value) => Change::Max(*value),
-            What::Window(mean, value) => Change::Window {
+        let change = match &self.change {
+            StepChange::Add(value) => Change::Add(f64::from(*value)),
+            StepChange::Set(value) => Change::Set(f64::from(*value)),
+            StepChange::Min(value) => Change::Min(f64::from(*value)),
+            StepChange::Max(value) => Change::Max(*value),
+            StepChange::Window(mean, value) => Change::Window {
                 mean: *mean,
                 span: Duration::from_secs(SPAN),
                 value: f64::from(*value),
             },
-            What::Push { .. } => {
+            StepChange::Push { .. } => {
                 let (buckets, sum, count) = self.buckets();
                 if self.kind() == Kind::Summary {
                     let quantiles = vec![(0.5, 1.0)];
@@ -233,12 +235,12 @@ impl Step {
                     }
                 }
             }
-            What::Observe(value, bounds) => Change::Observe {
+            StepChange::Observe(value, bounds) => Change::Observe {
                 value: f64::from(*value),
                 times: 1.0,
                 buckets: bounds.iter().map(|bound| f64::from(*bound)).collect(),
             },
-            What::Delete => Change::Delete,
+            StepChange::Delete => Change::Delete,
         };
         Update {
             family: Arc::from(FAMILIES[self.family].0),
