@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thing_has_a_noun_of_its_own() {
+    fn singular_and_plural_nouns() {
         let families = |number| counted(number, "family", "families").to_string();
         assert_eq!(families(0), "0 families");
         assert_eq!(families(1), "1 family");

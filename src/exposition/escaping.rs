@@ -62,40 +62,40 @@ impl Escaping {
     }
 
     /// The name of a metric under this scheme. `name` has no text escapes.
-    pub fn metric(self, meant: &str) -> Cow<'_, str> {
-        if self == Escaping::AllowUtf8 || is_plain_name(meant) {
-            return Cow::Borrowed(meant);
+    pub fn metric(self, unescaped: &str) -> Cow<'_, str> {
+        if self == Escaping::AllowUtf8 || is_plain_name(unescaped) {
+            return Cow::Borrowed(unescaped);
         }
-        Cow::Owned(self.escape(meant, true))
+        Cow::Owned(self.escape(unescaped, true))
     }
 
     /// The name of a label under this scheme. `name` has no text escapes.
-    pub fn label(self, meant: &str) -> Cow<'_, str> {
-        if self == Escaping::AllowUtf8 || is_plain_label(meant) {
-            return Cow::Borrowed(meant);
+    pub fn label(self, unescaped: &str) -> Cow<'_, str> {
+        if self == Escaping::AllowUtf8 || is_plain_label(unescaped) {
+            return Cow::Borrowed(unescaped);
         }
-        Cow::Owned(self.escape(meant, false))
+        Cow::Owned(self.escape(unescaped, false))
     }
 
     /// The name of a sample under this scheme. Only the family's name is
     /// escaped; a suffix such as `_sum` is kept, since it tells readers what
     /// the sample is.
-    pub(super) fn sample(self, family: Option<&str>, meant: &str) -> String {
-        let suffix = family.and_then(|family| Some((family, meant.strip_prefix(family)?)));
+    pub(super) fn sample(self, family: Option<&str>, unescaped: &str) -> String {
+        let suffix = family.and_then(|family| Some((family, unescaped.strip_prefix(family)?)));
         match suffix {
             Some((family, suffix)) if is_plain_name(suffix) => {
                 format!("{}{suffix}", self.metric(family))
             }
-            _ => self.metric(meant).into_owned(),
+            _ => self.metric(unescaped).into_owned(),
         }
     }
 
-    fn escape(self, meant: &str, is_metric: bool) -> String {
-        let mut name = String::with_capacity(2 * meant.len() + 3);
+    fn escape(self, unescaped: &str, is_metric: bool) -> String {
+        let mut name = String::with_capacity(2 * unescaped.len() + 3);
         if self == Escaping::Values {
             name.push_str("U__");
         }
-        for (place, c) in meant.chars().enumerate() {
+        for (place, c) in unescaped.chars().enumerate() {
             let stands = c.is_ascii_alphabetic()
                 || (c.is_ascii_digit() && place > 0)
                 || (c == ':' && is_metric);
@@ -121,9 +121,9 @@ pub fn aliases(name: &str) -> Vec<String> {
     if is_plain_name(name) {
         return Vec::new();
     }
-    let meant = unescape(name);
+    let unescaped = unescape(name);
     [Escaping::Dots, Escaping::Values]
-        .map(|escaping| escaping.metric(&meant).into_owned())
+        .map(|escaping| escaping.metric(&unescaped).into_owned())
         .into()
 }
 
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_escaped_as_the_reference_does() {
+    fn names_are_escaped_as_prometheus_does() {
         let cases = [
             // A name, and the same name with underscores, dots and values.
             ("disk_free", ["disk_free", "disk_free", "disk_free"]),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colon_can_stand_in_names_of_metrics_only() {
+    fn colons_are_allowed_in_metric_names_only() {
         assert_eq!(Escaping::Underscores.label("a:b"), "a_b");
         assert_eq!(Escaping::Dots.label("a:b"), "a__b");
         assert_eq!(Escaping::Values.label("a:b"), "U__a_3a_b");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn suffixes_of_samples_stay() {
+    fn suffixes_of_samples_are_kept() {
         let dots = |family, name| Escaping::Dots.sample(family, name);
         assert_eq!(dots(Some("my.h"), "my.h_bucket"), "my_dot_h_bucket");
         assert_eq!(dots(Some("my.h"), "my.h"), "my_dot_h");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_meet_in_any_scheme_are_found() {
+    fn labels_that_share_a_name_in_any_scheme_are_found() {
         let shared = |names: &[&str]| shared_label(&names.iter().copied());
         assert_eq!(shared(&["a", "a.b"]), None);
         assert_eq!(shared(&["a_b", "a.b"]), Some("a_b".to_owned()));

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_is_kept_with_its_head_and_all_its_parts() {
+    fn a_family_is_kept_with_metadata_and_components() {
         let text = "# HELP a h\n# TYPE a gauge\na{x=\"1\"} 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\n\
                     h_count 1\n# TYPE other_sum gauge\nother_sum 3\n# comment\nbroken{ 1\nb 2\n";
         let keep = |names: &[&str]| {

@@ -110,7 +110,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_kind_is_read_back_from_its_word() {
+    fn kinds_round_trip_through_their_keywords() {
         for kind in ALL {
             assert_eq!(Kind::of_open_metrics(kind.in_open_metrics()), Some(kind));
             let text = kind.in_text();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_refuses_the_words_of_the_other() {
+    fn formats_reject_the_keywords_of_others() {
         for word in [
             "unknown",
             "info",

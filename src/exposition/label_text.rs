@@ -265,16 +265,19 @@ mod tests {
     }
 
     #[test]
-    fn names_are_there_once() {
-        let fault = |labels: &[(&str, &str)]| LabelText::from_plain(labels.iter().copied());
+    fn invalid_and_repeated_names_are_rejected() {
+        let rejected = |labels: &[(&str, &str)]| LabelText::from_plain(labels.iter().copied());
         let repeated = |name: &str| Err(LabelError::Repeated(name.to_owned()));
-        assert_eq!(fault(&[("a", "1"), ("b", "1"), ("a", "2")]), repeated("a"));
-        assert_eq!(fault(&[("a.b", "1"), ("a_b", "2")]), repeated("a_b"));
-        assert_eq!(fault(&[("", "1")]), Err(LabelError::NoName));
+        assert_eq!(
+            rejected(&[("a", "1"), ("b", "1"), ("a", "2")]),
+            repeated("a")
+        );
+        assert_eq!(rejected(&[("a.b", "1"), ("a_b", "2")]), repeated("a_b"));
+        assert_eq!(rejected(&[("", "1")]), Err(LabelError::NoName));
         let nul = Err(LabelError::Nul("a\0b".to_owned()));
-        assert_eq!(fault(&[("a", "1"), ("a\0b", "1")]), nul);
+        assert_eq!(rejected(&[("a", "1"), ("a\0b", "1")]), nul);
         let metric = Err(LabelError::MetricName("__name__".to_owned()));
-        assert_eq!(fault(&[("__name__", "1")]), metric);
-        assert_eq!(fault(&[("..name..", "1")]), metric);
+        assert_eq!(rejected(&[("__name__", "1")]), metric);
+        assert_eq!(rejected(&[("..name..", "1")]), metric);
     }
 }

@@ -58,7 +58,8 @@ mod write;
 pub use added::{AddedLabel, LabelConflict};
 pub use build::{BuildError, FamilyBuilder};
 pub use canonical::{
-    CanonicalOptions, TimestampPolicy, canonicalize, canonicalize_as, detect_format, single,
+    CanonicalOptions, TimestampPolicy, canonicalize, canonicalize_as, detect_format,
+    single_sample_family,
 };
 pub use canonical::{is_plain_label, is_plain_name};
 pub use counted::counted;

@@ -129,14 +129,14 @@ fn escaped(text: &str, family: Option<&str>, escaping: Escaping) -> Option<Strin
                 let _ = writeln!(out, "# HELP {} {help}", escaping.metric(&unescape(name)));
             }
             Ok(Some(ParsedLine::Type { name, kind })) => {
-                let meant = unescape(name);
+                let unescaped = unescape(name);
                 if is_plain_name(name) {
                     out.push_str(line);
                 } else {
-                    let name = escaping.metric(&meant);
+                    let name = escaping.metric(&unescaped);
                     let _ = writeln!(out, "# TYPE {name} {}", kind.as_str());
                 }
-                family = Some(meant);
+                family = Some(unescaped);
             }
             Ok(Some(ParsedLine::Sample(sample)))
                 if !is_plain_name(sample.name)
@@ -179,8 +179,8 @@ pub fn plain_name(escaped: &str) -> Cow<'_, str> {
     if is_plain_name(escaped) {
         return Cow::Borrowed(escaped);
     }
-    let meant = unescape(escaped);
-    Cow::Owned(Escaping::Underscores.metric(&meant).into_owned())
+    let unescaped = unescape(escaped);
+    Cow::Owned(Escaping::Underscores.metric(&unescaped).into_owned())
 }
 
 /// Converts canonical text to OpenMetrics: metadata differs, and timestamps are
@@ -251,8 +251,8 @@ fn write_head(out: &mut String, (name, kind, unit): (&str, Kind, &str), help: Op
     };
     let quote = if is_plain_name(name) { "" } else { "\"" };
     if let Some(help) = help {
-        let meant = unescape_help(help, InputFormat::Text);
-        let help = meant
+        let unescaped = unescape_help(help, InputFormat::Text);
+        let help = unescaped
             .replace('\\', "\\\\")
             .replace('\n', "\\n")
             .replace('"', "\\\"");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_has_other_heads_and_seconds() {
+    fn open_metrics_has_its_own_metadata_and_seconds() {
         let text = "# HELP c_total Say \"a\\\\b\"\n# TYPE c_total counter\nc_total{x=\"} 1 2\"} 5\n\
                     # TYPE old counter\nold 1 1500\nold{a=\"b\"} 1 -1\n# TYPE u untyped\nu 1\n# TYPE g gauge\ng 2\n";
         let shown = shown(OPEN, text).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_change_is_not_copied() {
+    fn unchanged_text_is_not_copied() {
         let samples = "m{a=\"b\"} 1\nm{a=\"c\"} 2\n";
         assert_eq!(shown(OPEN, samples), None);
         assert_eq!(
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_kept_within_the_old_characters() {
+    fn names_are_escaped_to_legacy_characters() {
         let text = "# HELP \"my.m\" h \"q\"\n# TYPE \"my.m\" gauge\n{\"my.m\",b=\"2\",\"é x\"=\"1\"} 1 7\n{\"9m\"} 2\n";
         assert_eq!(
             shown(UNDERSCORES, text).unwrap(),

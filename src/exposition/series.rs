@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_written_with_what_they_need() {
+    fn series_are_written_with_quotes_and_braces_as_needed() {
         let written = |name, labels| {
             let mut out = String::new();
             write_series(&mut out, [name, "_sum"], needs_quotes(name), labels);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_break_out_of_their_line() {
+    fn family_names_cannot_break_their_line() {
         for name in ["m", "a:b", "my.metric", "é", "a\\\"b", "a\\nb", "1"] {
             assert!(is_family_name(name), "{name}");
         }

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_last_newline_is_added_and_nothing_else() {
+    fn only_a_missing_last_newline_is_added() {
         for (given, kept) in [
             ("", ""),
             ("m 1", "m 1\n"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_lines_with_content_that_is_no_comment() {
+    fn sample_lines_exclude_comments_and_blank_lines() {
         let text = b"# HELP m h\n# TYPE m gauge\nm 1\n\n  \n  # c\n m{a=\"#\"} 2\n";
         assert_eq!(sample_lines(text), 2);
         assert_eq!(sample_lines(b""), 0);

@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 
-/// Writes the value of a label, escaped, without its quotes.
+/// Writes the value of a label, escaped, without quotes.
 pub fn write_label_value(out: &mut String, value: &str) {
     escape(out, value, true);
 }
 
-/// Writes a help, escaped. It ends its line, so a carriage return at its end
-/// is left out: there is no escape for it, and readers would see a line that
-/// ends in CR LF.
+/// Writes a help, escaped. Carriage returns at its end are left out: they have
+/// no escape, and readers would see a line that ends in CR LF.
 pub fn write_help(out: &mut String, help: &str) {
     escape(out, help.trim_end_matches('\r'), false);
 }
 
-/// Escapes backslash and line feed, and in label values the quote.
+/// Escapes backslash and line feed, and quotes if `quotes` is set.
 fn escape(out: &mut String, text: &str, quotes: bool) {
     for c in text.chars() {
         match c {
@@ -26,12 +25,12 @@ fn escape(out: &mut String, text: &str, quotes: bool) {
     }
 }
 
-/// The shortest digits that read back as the same number, with an exponent
-/// where it is below -4 or above 20. The reference writer begins exponents at
-/// 6 digits; every reader takes both, and plain times and byte counts are for
-/// people too.
+/// Writes the shortest digits that read back as the same number, with an
+/// exponent below -4 or above 20. Prometheus' writer uses exponents from 6 on;
+/// every reader accepts both, and plain times and byte counts are easier to
+/// read.
 pub fn write_number(out: &mut String, value: f64) {
-    // Whole numbers, exact as such, are written in a fifth of the time.
+    // Whole numbers below 2 to the power of 53 are written five times as fast.
     const WHOLE: f64 = 9_007_199_254_740_992.0;
     let written = if value.trunc() == value && value.abs() < WHOLE && !is_minus_zero(value) {
         write!(out, "{}", value as i64)
@@ -51,16 +50,16 @@ fn is_minus_zero(value: f64) -> bool {
     value == 0.0 && value.is_sign_negative()
 }
 
-/// A number as the reference writes it, with exponents from 6 on.
+/// A number as Prometheus' writer formats it, with exponents from 6 on.
 pub fn number_text(value: f64) -> String {
     let mut out = String::new();
     write_bound(&mut out, value);
     out
 }
 
-/// A bucket's bound or a quantile, as the value of a label. Readers of text
-/// compare these as text, so they are to the letter what the reference writes:
-/// exponents below -4 and from 6 on, of at least two digits and with a sign.
+/// Writes a bucket's bound or a quantile as the value of a label. Readers
+/// compare these as text, so they equal what Prometheus' writer formats:
+/// exponents below -4 and from 6 on, with a sign and at least two digits.
 pub fn write_bound(out: &mut String, value: f64) {
     if !value.is_finite() || value == 0.0 {
         return write_number(out, value);
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_written_as_the_reference_writes_them() {
+    fn bounds_equal_those_of_prometheus() {
         for (value, text) in [
             (0.0, "0"),
             (0.005, "0.005"),
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_help_ends_no_line_in_cr_lf() {
+    fn help_does_not_end_in_a_carriage_return() {
         for (help, written) in [("a\rb\r\r", "a\rb"), ("a\r\n", "a\r\\n"), ("\r", "")] {
             let mut out = String::new();
             write_help(&mut out, help);
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_back_the_same() {
+    fn numbers_round_trip() {
         for (value, text) in [
             (0.0, "0"),
             (-0.0, "-0"),

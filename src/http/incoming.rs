@@ -215,9 +215,9 @@ impl Taken {
         limit: usize,
         turns: &BlockingPool,
     ) -> Result<Self, Fault> {
-        let coding = Coding::of(content_encoding)?;
+        let coding = Coding::from_header(content_encoding)?;
         if coding == Coding::Identity
-            && let Some(packed) = Coding::seen_in(&self.bytes)
+            && let Some(packed) = Coding::detect(&self.bytes)
         {
             let message = format!(
                 "the body is {packed}, and no header says so: send Content-Encoding: {packed}"
@@ -237,7 +237,7 @@ impl Taken {
         let unpack = move || {
             let held = &mut self.held;
             let mut room = |more| held.grow(more);
-            match coding::decode_in(coding, self.bytes.clone(), limit, &mut room) {
+            match coding::decode_with_room(coding, self.bytes.clone(), limit, &mut room) {
                 Err(CodingError::NoRoom) => Err(no_buffer()),
                 plain => self.become_plain(plain?),
             }

@@ -1,9 +1,9 @@
-//! Hides secrets before a request or a URL is shown or logged. Pure.
+//! Redacts secrets before a request or a URL is shown or logged. Pure.
 //!
-//! What counts is the name that a value stands under; only a few secrets are
-//! known by where they stand alone (a URL's user, a bearer's token, the path of
-//! some web hooks). Where it is not sure, rather too much is hidden than too
-//! little: what is lost is a word of a message, not a password.
+//! A value is redacted because of its name. A few secrets are recognized
+//! without one: the user of a URL, the token of a bearer, the path of some
+//! webhooks. In doubt too much is redacted: a lost word of a message costs less
+//! than a leaked password.
 //!
 //! [`value`] finds where the value of a name begins and ends.
 
@@ -19,11 +19,11 @@ use url::Url;
 
 use self::value::{skipped_back, value_at, word_at};
 
-/// What stands where a secret was.
+/// Replacement for a secret.
 const REDACTED: &str = "***";
 
-/// A name with one of these in it, its letters and digits alone looked at, is
-/// that of a secret.
+/// Parts of names of secrets. Only the letters and digits of a name are
+/// compared.
 const SECRET_PARTS: [&str; 21] = [
     "password",
     "passwd",
@@ -48,10 +48,11 @@ const SECRET_PARTS: [&str; 21] = [
     "signature",
 ];
 
-/// And so is one with one of these as a whole word: others have them inside.
+/// Words of names of secrets. Other names contain them as parts of longer
+/// words.
 const SECRET_WORDS: [&str; 7] = ["auth", "pass", "pwd", "pw", "sig", "jwt", "csrf"];
 
-/// Hosts, and where on them the path is a secret from there on.
+/// Hosts, and the prefixes of their paths after which a secret follows.
 const SECRET_PATHS: [(&str, &str); 5] = [
     ("hooks.slack.com", "services/"),
     ("hooks.slack.com", "workflows/"),
@@ -60,22 +61,22 @@ const SECRET_PATHS: [(&str, &str); 5] = [
     ("api.telegram.org", "bot"),
 ];
 
-/// Members of an object that say what another member is for, in lower case.
-const NAMING: [&str; 6] = ["name", "key", "title", "field", "header", "variable"];
+/// Members of an object that name another member, in lower case.
+const NAME_MEMBERS: [&str; 6] = ["name", "key", "title", "field", "header", "variable"];
 
-/// And those that hold it.
-const HOLDING: [&str; 3] = ["value", "values", "val"];
+/// Members of an object that hold the value of the named one.
+const VALUE_MEMBERS: [&str; 3] = ["value", "values", "val"];
 
-/// How often a text may be percent-encoded.
+/// Levels of percent-encoding that are decoded at most.
 const DEEPEST: usize = 3;
 
-/// Bytes of a name that are looked at, back from where its value begins. So the
-/// cost stays linear in the text.
+/// Bytes of a name that are examined at most, which keeps the cost linear in
+/// the text.
 const LONGEST_NAME: usize = 128;
 
-/// Whether a value of that name (a header, a parameter, a key of JSON) is to be
-/// hidden. What stands between its words does not matter, nor does case but
-/// where it parts words: `dbPass` has `Pass` in it, and `compass` has not.
+/// Whether a value of that name is a secret. The name is that of a header, a
+/// parameter or a JSON member. Separators and case do not matter, except that
+/// case separates words: `dbPass` contains the word `Pass`, `compass` does not.
 pub fn is_secret_name(name: &str) -> bool {
     let plain: String = name
         .chars()
@@ -106,15 +107,14 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     ends.scan(0, |start, end| Some(&name[mem::replace(start, end)..end]))
 }
 
-/// Hides what stands under secret names at any depth, strings and numbers, and
-/// what [`redact_text`] finds in other strings. A pair such as
-/// `{"name": "password", "value": "x"}` counts as `{"password": "x"}`. Names
-/// are texts, too, and may have a secret in them.
+/// Redacts strings and numbers under secret names at any depth, and what
+/// [`redact_text`] finds in other strings and in names. A pair such as
+/// `{"name": "password", "value": "x"}` counts as `{"password": "x"}`.
 pub fn redact_json(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let Cow::Owned(masked) = redact_text(text) {
-                *text = masked;
+            if let Cow::Owned(redacted) = redact_text(text) {
+                *text = redacted;
             }
         }
         Value::Array(values) => values.iter_mut().for_each(redact_json),
@@ -122,10 +122,10 @@ pub fn redact_json(value: &mut Value) {
             let one_of =
                 |keys: &[&str], name: &str| keys.iter().any(|key| key.eq_ignore_ascii_case(name));
             let names_secret = members.iter().any(|(key, name)| {
-                one_of(&NAMING, key) && name.as_str().is_some_and(is_secret_name)
+                one_of(&NAME_MEMBERS, key) && name.as_str().is_some_and(is_secret_name)
             });
             for (name, value) in members.iter_mut() {
-                if is_secret_name(name) || (names_secret && one_of(&HOLDING, name)) {
+                if is_secret_name(name) || (names_secret && one_of(&VALUE_MEMBERS, name)) {
                     hide(value);
                 } else {
                     redact_json(value);
@@ -137,7 +137,7 @@ pub fn redact_json(value: &mut Value) {
     }
 }
 
-/// Hides a value whatever it is, and keeps its shape.
+/// Redacts a whole value and keeps its shape.
 fn hide(value: &mut Value) {
     match value {
         Value::String(_) | Value::Number(_) => *value = Value::from(REDACTED),
@@ -156,24 +156,24 @@ fn redact_names(members: &mut Map<String, Value>) {
         return;
     }
     for (place, (name, value)) in mem::take(members).into_iter().enumerate() {
-        let mut masked = redact_text(&name).into_owned();
-        if members.contains_key(&masked) {
-            masked = format!("{masked} ({place})");
+        let mut redacted = redact_text(&name).into_owned();
+        if members.contains_key(&redacted) {
+            redacted = format!("{redacted} ({place})");
         }
-        members.insert(masked, value);
+        members.insert(redacted, value);
     }
 }
 
-/// Hides in a text of any sort: values that stand after a secret name and `=`
-/// or `:`, quoted or not, as in queries, forms, headers, logs, markup and JSON;
-/// users and passwords of URLs; tokens of bearers; paths of known web hooks. All
-/// of these are found where they are percent-encoded, too, but for the ends of
-/// values: what follows one up to a blank or an `&` is hidden with it.
+/// Redacts secrets in any text: values after a secret name and `=` or `:`,
+/// quoted or not, as in queries, forms, headers, logs, markup and JSON; users
+/// and passwords of URLs; bearer tokens; paths of known webhooks.
+/// Percent-encoded ones are found too, but then everything up to the next blank
+/// or `&` is redacted with the value.
 pub fn redact_text(text: &str) -> Cow<'_, str> {
-    let mut masked = String::new();
+    let mut redacted = String::new();
     let mut done = 0;
     let mut at = 0;
-    // No name reaches back over the sign of another.
+    // A name does not extend back over the sign of another one.
     let mut named = 0;
     while let Some(found) = text[at..].find(['=', ':', ' ', '\t', '/', '%']) {
         let start = at + found;
@@ -186,24 +186,24 @@ pub fn redact_text(text: &str) -> Cow<'_, str> {
             at = start + 1;
             continue;
         };
-        masked.push_str(&text[done..secret.start]);
-        masked.push_str(REDACTED);
+        redacted.push_str(&text[done..secret.start]);
+        redacted.push_str(REDACTED);
         done = secret.end;
         at = secret.end;
     }
     if done == 0 {
         return Cow::Borrowed(text);
     }
-    masked.push_str(&text[done..]);
-    Cow::Owned(masked)
+    redacted.push_str(&text[done..]);
+    Cow::Owned(redacted)
 }
 
-/// A URL without its user info, its fragment, and the values of query
-/// parameters that have secret names.
+/// A URL without its user, its fragment, and the values of query parameters
+/// with secret names.
 pub fn redact_url(url: &Url) -> String {
     let mut redacted = url.clone();
     redacted.set_fragment(None);
-    // Only URLs without a host refuse these, and those have no user info.
+    // Only URLs without a host refuse this, and those have no user.
     if !url.username().is_empty() || url.password().is_some() {
         let _ = redacted.set_username(REDACTED);
         let _ = redacted.set_password(None);
@@ -214,8 +214,8 @@ pub fn redact_url(url: &Url) -> String {
     redacted.into()
 }
 
-/// A query without the values of parameters that have secret names. What is
-/// called `key` alone is one here, as many services call their tokens so.
+/// A query without the values of parameters with secret names. A parameter
+/// `key` counts as secret here, since many services call their tokens so.
 pub fn redact_query(query: &str) -> Cow<'_, str> {
     let is_secret = |parameter: &str| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -234,12 +234,12 @@ pub fn redact_query(query: &str) -> Cow<'_, str> {
     Cow::Owned(shown.collect::<Vec<_>>().join("&"))
 }
 
-/// A character that a secret may stand after.
+/// A character after which a secret may follow.
 struct Sign {
     start: usize,
     end: usize,
     is: char,
-    /// How often it is percent-encoded.
+    /// Levels of percent-encoding.
     depth: usize,
 }
 
@@ -268,9 +268,8 @@ impl Sign {
     }
 }
 
-/// The character a text begins with, and how many bytes it takes there: as it
-/// is, after the backslashes that JSON may put before a slash, or
-/// percent-encoded so often.
+/// The first character of a text and its length in bytes. It may be plain, a
+/// slash after the backslashes of JSON, or percent-encoded at `depth` levels.
 fn seen(text: &str, depth: usize) -> Option<(char, usize)> {
     let plain = text.trim_start_matches('\\');
     if plain.len() < text.len() && text.len() - plain.len() <= DEEPEST && plain.starts_with('/') {
@@ -285,14 +284,14 @@ fn seen(text: &str, depth: usize) -> Option<(char, usize)> {
     text.chars().next().map(|c| (c, c.len_utf8()))
 }
 
-/// Where the secret stands that the sign there tells of. Its name may have been
-/// taken for a secret itself; it begins at `named` at the earliest.
+/// The range of the secret after a sign. `named` is the earliest byte of its
+/// name, since text before it may have been redacted.
 fn secret_at(text: &str, sign: &Sign, named: usize) -> Option<Range<usize>> {
     let before = &text[..sign.start];
     match sign.is {
         ' ' | '\t' => {
             let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
-            // An encoded blank or quote before it ends in two digits.
+            // An encoded blank or quote before the word ends in two digits.
             let word = word.get(word.len().saturating_sub("bearer".len())..)?;
             word.eq_ignore_ascii_case("bearer")
                 .then(|| value_at(text, sign.end, word, false))
@@ -312,7 +311,7 @@ fn secret_at(text: &str, sign: &Sign, named: usize) -> Option<Range<usize>> {
     }
 }
 
-/// The user and the password of a URL whose scheme ends there.
+/// The user and password of a URL whose scheme ends at the sign.
 fn user(text: &str, sign: &Sign) -> Option<Range<usize>> {
     let mut at = sign.end;
     for _ in 0..2 {
@@ -326,11 +325,11 @@ fn user(text: &str, sign: &Sign) -> Option<Range<usize>> {
     let mut end = None;
     while let Some((c, length)) = seen(&text[at..], sign.depth) {
         let ends = "/?#\"'<>\\".contains(c) || c.is_whitespace();
-        // What is encoded has no such sign of its own.
+        // An encoded URL has no plain `&` of its own.
         if ends || (c == '&' && sign.depth > 0) {
             break;
         }
-        // A password may have been written with an `@` in it.
+        // A password may contain an unencoded `@`.
         if c == '@' {
             end = Some(at);
         }
@@ -339,8 +338,8 @@ fn user(text: &str, sign: &Sign) -> Option<Range<usize>> {
     end.map(|end| start..end)
 }
 
-/// What stands in a path that is a secret, and whose first slash is there. The
-/// host may have a port.
+/// The secret in a webhook's path, whose first slash is given. The host may
+/// have a port.
 fn secret_path(text: &str, slash: &Sign) -> Option<Range<usize>> {
     let host = text[..slash.start].trim_end_matches('\\');
     let unported = host.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -363,13 +362,13 @@ fn secret_path(text: &str, slash: &Sign) -> Option<Range<usize>> {
     })
 }
 
-/// What stands before an end, whose case does not matter.
+/// The text before `end`, in any case.
 fn without<'t>(text: &'t str, end: &str) -> Option<&'t str> {
     let (start, tail) = text.split_at_checked(text.len().checked_sub(end.len())?)?;
     tail.eq_ignore_ascii_case(end).then_some(start)
 }
 
-/// The name that a text ends with, but for quotes, marks and blanks.
+/// The name at the end of a text, before quotes, marks and blanks.
 fn name_before(text: &str) -> &str {
     let text = skipped_back(text);
     let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.%[]".contains(byte);

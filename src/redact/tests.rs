@@ -1,4 +1,4 @@
-//! What is hidden, and what is not.
+//! What is redacted, and what is not.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 
 #[test]
-fn secrets_are_known_by_their_names() {
+fn secret_names_are_recognized() {
     for name in [
         "password",
         "Authorization",
@@ -51,8 +51,8 @@ fn secrets_are_known_by_their_names() {
 }
 
 #[test]
-fn text_keeps_all_but_secrets() {
-    for (text, masked) in [
+fn only_secrets_of_a_text_are_redacted() {
+    for (text, redacted) in [
         ("/echo?a=1&token=x%20y&b=2", "/echo?a=1&token=***&b=2"),
         ("?api%5Fkey=x#y&a=1", "?api%5Fkey=***&a=1"),
         ("(password=p[4](s;s,)", "(password=***,)"),
@@ -142,7 +142,7 @@ fn text_keeps_all_but_secrets() {
         ("password=[x]y z", "password=*** z"),
         ("tokens: [x, [y], z", "tokens: [***"),
     ] {
-        assert_eq!(redact_text(text), masked);
+        assert_eq!(redact_text(text), redacted);
     }
     for text in [
         "",
@@ -164,7 +164,7 @@ fn text_keeps_all_but_secrets() {
 }
 
 #[test]
-fn json_keeps_its_shape() {
+fn redacted_json_keeps_its_shape() {
     let mut value = json!({
         "routing_key": "x", "password": 123, "token": null, "ok": true,
         "credentials": {"user": "a", "more": ["b", 1, false]},
@@ -178,7 +178,7 @@ fn json_keeps_its_shape() {
         "http://u:x@h": 1, "http://u:y@h": 2, "tokens": {"http://u:x@h": null},
     });
     redact_json(&mut value);
-    let masked = json!({
+    let redacted = json!({
         "routing_key": "***", "password": "***", "token": null, "ok": true,
         "credentials": {"user": "***", "more": ["***", "***", false]},
         "alerts": [{"labels": {"alertname": "TokenGone"}, "url": "http://***@h/?sig=***"}],
@@ -190,23 +190,23 @@ fn json_keeps_its_shape() {
         ],
         "http://***@h": 1, "http://***@h (4)": 2, "tokens": {"http://***@h": null},
     });
-    assert_eq!(value, masked);
+    assert_eq!(value, redacted);
 }
 
 proptest! {
     #[test]
-    fn no_text_is_too_strange(text in "([a-z]|token|bearer|[=: \\\\\"'&@/é]|://){0,40}") {
-        let masked = redact_text(&text);
-        prop_assert!(masked.len() <= text.len() + 3 * text.len());
+    fn random_text_stays_within_bounds(text in "([a-z]|token|bearer|[=: \\\\\"'&@/é]|://){0,40}") {
+        let redacted = redact_text(&text);
+        prop_assert!(redacted.len() <= text.len() + 3 * text.len());
     }
 
     #[test]
-    fn a_secret_is_gone_wherever_it_stands(
+    fn secrets_are_redacted_in_any_context(
         before in "[a-z =&\"{:<>*`\\\\%/\\[\\n]{0,20}",
         after in "[ &a-z\"}*`<>\\]\\n]{0,20}",
     ) {
-        for form in FORMS {
-            let text = format!("{before} {form}{after}");
+        for spelling in SPELLINGS {
+            let text = format!("{before} {spelling}{after}");
             prop_assert!(!redact_text(&text).contains("S3CR3T"), "{}", text);
             let mut value = json!({ "a": [text.as_str()], text.as_str(): 1 });
             redact_json(&mut value);
@@ -215,8 +215,8 @@ proptest! {
     }
 }
 
-/// Each way to write a secret that is known.
-const FORMS: [&str; 40] = [
+/// Each recognized way to write a secret.
+const SPELLINGS: [&str; 40] = [
     "&password=S3CR3T",
     " \"token\":\"S3CR3T\"",
     " http://u:S3CR3T@h/",
@@ -259,7 +259,7 @@ const FORMS: [&str; 40] = [
     "tokens: [a, S3CR3T",
 ];
 
-/// What this thread has worked, which does not depend on what else the machine does.
+/// No time is measured, but a quadratic search would take minutes.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .unwrap()
@@ -268,7 +268,7 @@ fn cpu_time() -> Duration {
 
 /// The time grows with the length of a text, not with its square.
 #[test]
-fn long_texts_cost_no_more_than_their_length() {
+fn long_texts_take_linear_time() {
     const SHORT: usize = 1 << 10;
     const TIMES: u32 = 16;
     let fastest = |text: &str| {
@@ -324,7 +324,7 @@ fn long_texts_cost_no_more_than_their_length() {
 }
 
 #[test]
-fn urls_lose_user_info_and_the_values_of_secret_parameters() {
+fn urls_lose_users_and_secret_parameters() {
     for (url, shown) in [
         ("http://a:1/m?x=1", "http://a:1/m?x=1"),
         ("http://a:1/m?token=abc&x=1", "http://a:1/m?token=***&x=1"),

@@ -1,18 +1,18 @@
-//! Where the value of a name begins and ends in a text: after blanks, quotes and
-//! the marks of Markdown, HTML and YAML.
+//! Finds the value of a name in a text: after blanks, quotes and the marks of
+//! Markdown, HTML and YAML.
 //!
-//! A value may stand after a line break, as in YAML. But a heading ends like
-//! that, too (`Your new token:`). So what stands on the next line is taken for
-//! the value where it is quoted, or a single word that is no `name=` or `name:`
-//! itself, and only after `:`.
+//! A value may be on the next line, as in YAML. A heading ends in `:` too
+//! (`Your new token:`), so text on the next line counts as the value only after
+//! `:`, and only if it is quoted or a single word that is not itself a `name=`
+//! or `name:`.
 //!
-//! What is skipped holds no secret, so each byte is skipped a few times at most,
-//! and what is searched for its end is hidden as far as it was searched: the
-//! cost is linear in the text.
+//! Skipped text holds no secret, so each byte is skipped a few times at most.
+//! Text that is searched for the end of a value is redacted. The cost is
+//! therefore linear in the text.
 
 use std::ops::Range;
 
-/// In text, a value of these goes on to the end of the line.
+/// Names whose values reach to the end of the line.
 const WHOLE_LINE: [&str; 4] = [
     "authorization",
     "proxy-authorization",
@@ -20,28 +20,28 @@ const WHOLE_LINE: [&str; 4] = [
     "set-cookie",
 ];
 
-/// What stands before the secret in a value that says how it is used.
+/// Words before a secret that say how it is used.
 const SCHEMES: [&str; 5] = ["bearer", "basic", "digest", "token", "apikey"];
 
-/// Marks of Markdown and YAML that may stand alone before a value.
+/// Marks of Markdown and YAML that may be alone before a value.
 const MARKS: &str = "*_~|>+-";
 
-/// Elements of HTML in which names and values are written.
+/// HTML elements around names and values.
 const TAGS: [&str; 19] = [
     "b", "i", "u", "s", "em", "strong", "code", "tt", "pre", "span", "br", "p", "div", "td", "th",
     "font", "small", "kbd", "mark",
 ];
 
-/// Characters of HTML that count as blanks and quotes here.
+/// HTML entities for blanks and quotes.
 const ENTITIES: [&str; 5] = ["&nbsp;", "&quot;", "&#34;", "&#39;", "&apos;"];
 
-/// Bytes of a tag that are looked at.
+/// Bytes of a tag that are examined at most.
 const LONGEST_TAG: usize = 64;
 
-/// Bytes between a name and its sign that are looked at.
+/// Bytes between a name and its sign that are examined at most.
 const LONGEST_GAP: usize = 256;
 
-/// Line breaks between a sign and its value: one may be left empty.
+/// Line breaks between a sign and its value at most: one line may be empty.
 const MOST_BREAKS: usize = 2;
 
 fn is_break(c: char) -> bool {
@@ -76,7 +76,7 @@ pub fn skipped_back(text: &str) -> &str {
     rest
 }
 
-/// How long the tag or entity is that a text begins with.
+/// Length of the tag or entity at the beginning of a text.
 fn tag_length(text: &str) -> Option<usize> {
     if let Some(entity) = ENTITIES.iter().find(|entity| text.starts_with(**entity)) {
         return Some(entity.len());
@@ -93,8 +93,8 @@ fn tag_length(text: &str) -> Option<usize> {
     known.then_some(end + 2)
 }
 
-/// The value that begins there, after blanks and marks, without its quotes. With
-/// `breaks` it may stand on the next line.
+/// The range of the value that begins at `start`, after blanks and marks,
+/// without its quotes. With `breaks` it may be on the next line.
 pub fn value_at(text: &str, start: usize, name: &str, breaks: bool) -> Range<usize> {
     let Some(start) = value_start(text, start, breaks) else {
         return start..start;
@@ -112,7 +112,7 @@ pub fn value_at(text: &str, start: usize, name: &str, breaks: bool) -> Range<usi
     }
     if let Some(listed) = value.strip_prefix('[') {
         let end = start + 1 + list_end(listed);
-        // A password may begin so.
+        // A password may begin like that.
         let more = word_at(text, (end + 1).min(text.len()));
         return if more.is_empty() {
             start + 1..end
@@ -148,8 +148,8 @@ fn is_scheme(word: &str) -> bool {
         .any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Where the value begins, unless there is none. Marks that stand right before
-/// it may be a part of it.
+/// The position of the value, if there is one. Marks directly before it may be
+/// part of it.
 fn value_start(text: &str, start: usize, breaks: bool) -> Option<usize> {
     let mut at = start;
     let mut broken = 0;
@@ -181,7 +181,7 @@ fn value_start(text: &str, start: usize, breaks: bool) -> Option<usize> {
     }
 }
 
-/// Whether a text begins with a value that has its line for itself.
+/// Whether a text begins with a value that is alone on its line.
 fn is_alone(text: &str) -> bool {
     if text.starts_with(['"', '\'', '`', '\\']) {
         return true;
@@ -196,13 +196,13 @@ fn is_alone(text: &str) -> bool {
     }
     let of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let after = word.trim_start_matches(of_name);
-    // Padding of base64 may stand there.
+    // Padding of base64 may follow the value.
     let padded = after.trim_start_matches('=');
     !after.starts_with(':') && (padded.is_empty() || padded.len() == after.len())
 }
 
-/// How long a quoted value is. In a text that is quoted itself the quotes of
-/// its values are escaped, and so is the one that ends it.
+/// Length of a quoted value. With `escaped`, the text is itself quoted, and the
+/// quotes of its values are escaped.
 fn quoted_end(text: &str, quote: char, escaped: bool) -> usize {
     let mut slashes = 0;
     for (at, c) in text.char_indices() {
@@ -217,7 +217,7 @@ fn quoted_end(text: &str, quote: char, escaped: bool) -> usize {
     text.len()
 }
 
-/// How long the inside of a list is. Where it has no end, all is its inside.
+/// Length of the inside of a list: everything, if the list has no end.
 fn list_end(text: &str) -> usize {
     let mut depth = 1;
     let mut slashes = 0;
@@ -226,7 +226,7 @@ fn list_end(text: &str) -> usize {
     for (at, c) in text.char_indices() {
         match c {
             '"' => {
-                // The first one tells whether all is quoted once more.
+                // The first quote shows whether the text is itself quoted.
                 let escaped = *escaped.get_or_insert(slashes == 1);
                 let counts = if escaped {
                     slashes == 1
@@ -249,8 +249,9 @@ fn list_end(text: &str) -> usize {
     text.len()
 }
 
-/// The word that begins there. A password may hold most signs, so only few end
-/// it; those that close something, or go on after it, are no part of its end.
+/// The range of the word that begins at `start`. A password may contain most
+/// characters, so only a few end it. Closing marks at its end are not part of
+/// it.
 pub fn word_at(text: &str, start: usize) -> Range<usize> {
     let ends = |c: char| c.is_whitespace() || "&\"'<>".contains(c);
     let rest = &text[start..];

@@ -92,7 +92,7 @@ impl Difference {
     fn of_refusal(text: &str, format: InputFormat, error: &ParseError) -> Option<Difference> {
         let line = text.split('\n').nth(error.line - 1).unwrap_or_default();
         let open_metrics = format == InputFormat::OpenMetrics;
-        Some(match &error.reason {
+        Some(match &error.problem {
             ParseProblem::CarriageReturn => Difference::Crlf,
             ParseProblem::DuplicateSeries { .. } => Difference::DuplicateSeries,
             ParseProblem::SecondHelp { .. }
@@ -110,7 +110,7 @@ impl Difference {
                     Difference::OpenMetricsBounds
                 } else if expected.contains("a timestamp in seconds") {
                     Difference::OpenMetricsTime
-                } else if expected.contains("to end what is quoted") {
+                } else if expected.contains("a closing '\"'") {
                     Difference::OpenMetricsLineFeed
                 } else if expected.contains("the reserved __name__") {
                     Difference::OpenMetricsReserved

@@ -1,8 +1,8 @@
 //! Builds families as values, in the canonical form that the store takes.
 //!
-//! Nothing is printed only to be parsed again: a [`FamilyBuilder`] checks names,
-//! labels and kinds and writes canonical lines at once. Text, OpenMetrics and
-//! protobuf then come from the result as they do from every other family.
+//! A [`FamilyBuilder`] checks names, labels and kinds, and writes canonical
+//! lines directly; no text is parsed. Text, OpenMetrics and protobuf are then
+//! made from the result as from every other family.
 
 mod error;
 #[cfg(test)]
@@ -25,9 +25,9 @@ use super::{
 
 /// Builds one family, sample by sample.
 ///
-/// Names, label values and help texts are given as they are meant, without
-/// escapes. The first mistake is kept and returned by [`build`](Self::build),
-/// so calls need no check of their own.
+/// Names, label values and help texts are given without escapes. The first
+/// mistake is kept and returned by [`build`](Self::build), so calls need no check
+/// of their own.
 ///
 /// ```
 /// use exporter_proxy::exposition::{BuildError, Escaping, FamilyBuilder, Kind, OutputFormat};
@@ -53,23 +53,23 @@ use super::{
 /// ```
 #[derive(Debug)]
 pub struct FamilyBuilder {
-    /// Escaped.
+    /// The name, escaped.
     name: String,
     /// Whether the name needs quotes.
     quoted: bool,
     kind: Kind,
-    /// Escaped; empty for none.
+    /// The help, escaped; empty for none.
     help: String,
     unit: Option<Box<str>>,
     samples: String,
-    /// The labels of each metric, without those that have no value, a line each:
-    /// what tells the metrics of one family apart.
+    /// The labels of each metric without empty ones, one line each: the
+    /// identity of a metric in the family.
     identities: String,
-    /// Whether some label needs quotes.
+    /// Whether a label's name needs quotes.
     quoted_labels: bool,
-    /// Whether some label has no value.
+    /// Whether a label's value is empty.
     empty_labels: bool,
-    /// Buffers that every sample uses: its labels, and its `le` or `quantile`.
+    /// Buffers for a sample's labels, and for its `le` or `quantile`.
     labels: String,
     component: String,
     problem: Option<BuildError>,
@@ -78,9 +78,8 @@ pub struct FamilyBuilder {
 impl FamilyBuilder {
     /// Begins a family. An empty help is none.
     ///
-    /// In text, the name of a counter usually ends in `_total` and that of an
-    /// info in `_info`; without them OpenMetrics shows the family as unknown or
-    /// as a gauge.
+    /// OpenMetrics shows a counter whose name does not end in `_total` as
+    /// unknown, and an info whose name does not end in `_info` as a gauge.
     pub fn new(name: &str, kind: Kind, help: &str) -> Self {
         let mut escaped = String::with_capacity(name.len());
         write_label_value(&mut escaped, name);
@@ -105,8 +104,9 @@ impl FamilyBuilder {
         }
     }
 
-    /// Gives the family a unit, such as `seconds`, which its name must end in:
-    /// `_seconds`, or `_seconds_total` for a counter. Only OpenMetrics shows it.
+    /// Sets the family's unit, such as `seconds`. Its name must end in the
+    /// unit: `_seconds`, or `_seconds_total` for a counter. Only OpenMetrics
+    /// shows units.
     pub fn unit(&mut self, unit: &str) -> &mut Self {
         let stem = match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -125,7 +125,7 @@ impl FamilyBuilder {
     }
 
     /// Adds a sample of a counter, gauge, untyped family, info or state set.
-    /// Labels may come in any order.
+    /// Labels may be in any order.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
         if matches!(
             self.kind,
@@ -139,9 +139,9 @@ impl FamilyBuilder {
         self
     }
 
-    /// Adds a histogram or gauge histogram: `counts` are the cumulative counts
-    /// of the buckets with these finite upper bounds, which ascend, and at the
-    /// end that of all observations.
+    /// Adds a histogram or gauge histogram. `bounds` are the finite upper
+    /// bounds of its buckets, in ascending order. `counts` are the cumulative
+    /// counts of these buckets, and at the end that of all observations.
     pub fn histogram(
         &mut self,
         labels: &[(&str, &str)],
@@ -175,8 +175,8 @@ impl FamilyBuilder {
         self
     }
 
-    /// Adds a summary: quantiles from 0 to 1, which ascend, with their values;
-    /// the sum and the number of all observations.
+    /// Adds a summary: quantiles from 0 to 1 in ascending order with their
+    /// values, and the sum and number of all observations.
     pub fn summary(
         &mut self,
         labels: &[(&str, &str)],
@@ -203,18 +203,18 @@ impl FamilyBuilder {
         self
     }
 
-    /// Whether the family has no samples. Such a family is not to be exposed.
+    /// Whether the family has no samples. Such a family must not be exposed.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// The family, its series hashed so that the store finds those that another
-    /// producer exposes too. `hash` is the hasher that the store was made with.
+    /// Finishes the family and hashes its series, so that the store finds those
+    /// that another producer exposes too. `hash` is the store's hasher.
     ///
     /// # Errors
     ///
-    /// The first mistake that was made: a bad name, label or unit, a value of
-    /// another kind, bounds that do not ascend, or labels that came twice.
+    /// The first mistake: a bad name, label or unit, a value of another kind,
+    /// bounds that do not ascend, or labels that come twice.
     pub fn build(self, hash: &impl BuildHasher) -> Result<FamilyText, BuildError> {
         let plain = !self.quoted && !self.quoted_labels;
         let lines = self.samples.lines();
@@ -227,7 +227,7 @@ impl FamilyBuilder {
         self.finish(hashes.into())
     }
 
-    /// The family without hashes of its series, so that the store does not
+    /// Finishes the family without hashes of its series: the store does not
     /// compare them with those of other producers.
     ///
     /// # Errors
@@ -242,7 +242,7 @@ impl FamilyBuilder {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
-        // Text 0.0.4 has no words for these two; OpenMetrics shows what they are.
+        // Text 0.0.4 lacks these kinds; OpenMetrics shows them.
         let (kind, open_kind) = match self.kind {
             kind @ (Kind::Info | Kind::StateSet) => (Kind::Gauge, Some(kind)),
             kind => (kind, None),
@@ -265,8 +265,8 @@ impl FamilyBuilder {
         })
     }
 
-    /// Fails where two metrics have the same labels. Most families have theirs in
-    /// order, which one comparison each shows.
+    /// Records an error if two metrics have the same labels. Most families have
+    /// theirs in order, so that one comparison each is enough.
     fn check_identities(&mut self) {
         let mut before = None;
         let ascend = self.identities.lines().all(|labels| {
@@ -284,8 +284,8 @@ impl FamilyBuilder {
         }
     }
 
-    /// Puts the labels of a metric into `labels`, canonical. Returns where the
-    /// label `component` belongs among them; `None` after a mistake.
+    /// Puts the labels of a metric into `labels`, in canonical form. Returns
+    /// the byte at which the label `component` belongs; `None` after a mistake.
     fn begin_metric(&mut self, labels: &[(&str, &str)], component: Option<&str>) -> Option<usize> {
         if self.problem.is_some() {
             return None;
@@ -325,7 +325,7 @@ impl FamilyBuilder {
         if labels.iter().any(|(_, value)| value.is_empty()) {
             self.empty_labels = true;
             let pairs = label_pairs(&self.labels).filter(|label| !label.value.is_empty());
-            // Their names were checked above.
+            // Their names are valid by now.
             let known = LabelText::from_escaped(pairs.map(|label| (label.name, label.value)));
             self.identities.push_str(known.unwrap_or_default().as_str());
         } else {
@@ -343,7 +343,7 @@ impl FamilyBuilder {
         self.component.push('"');
     }
 
-    /// Writes one line: with the component's label at `split`, if any.
+    /// Writes one line, with the component's label at `split`, if any.
     fn write_line(&mut self, suffix: &str, split: Option<usize>, value: impl FnOnce(&mut String)) {
         let pieces = match split {
             None => [&*self.labels, "", ""],
@@ -370,7 +370,7 @@ impl FamilyBuilder {
         self
     }
 
-    /// Keeps the first mistake.
+    /// Records the first mistake.
     fn fail(&mut self, problem: impl FnOnce(String) -> BuildError) {
         if self.problem.is_none() {
             self.problem = Some(problem(self.name.clone()));
@@ -378,7 +378,7 @@ impl FamilyBuilder {
     }
 }
 
-/// Where the label `component` belongs among sorted labels, in bytes.
+/// The byte at which the label `component` belongs among sorted labels.
 fn component_place(labels: &str, component: &str) -> Result<usize, LabelError> {
     let mut pairs = label_pairs(labels);
     loop {
@@ -401,8 +401,8 @@ fn ascends<T: PartialOrd>(values: impl Iterator<Item = T>) -> bool {
     values.is_sorted_by(|a, b| a < b)
 }
 
-/// Name and labels of a line, without labels that have no value: what a reader
-/// takes for its series.
+/// Name and labels of a line without empty labels: the series that a reader
+/// sees.
 fn without_empty_labels(line: &str) -> Cow<'_, str> {
     let mut labels = Labels::new();
     let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) else {

@@ -10,7 +10,7 @@ fn built(name: &str, kind: Kind, add: impl FnOnce(&mut FamilyBuilder)) -> Family
 }
 
 #[test]
-fn a_family_is_a_head_and_its_samples() {
+fn families_have_metadata_and_samples() {
     let help = "back\\slash\nand \"quotes\"";
     let mut family = FamilyBuilder::new("m_total", Kind::Counter, help);
     assert!(family.is_empty());
@@ -30,7 +30,7 @@ fn a_family_is_a_head_and_its_samples() {
 }
 
 #[test]
-fn a_histogram_is_its_buckets_its_sum_and_its_count() {
+fn histograms_have_buckets_sum_and_count() {
     let family = built("h", Kind::Histogram, |family| {
         family.histogram(&[("a", "x")], &[0.5, 1.0], &[1, 3, 4], 2.5);
     });
@@ -50,7 +50,7 @@ fn a_histogram_is_its_buckets_its_sum_and_its_count() {
 }
 
 #[test]
-fn a_summary_is_its_quantiles_its_sum_and_its_count() {
+fn summaries_have_quantiles_sum_and_count() {
     let family = built("s", Kind::Summary, |family| {
         family.summary(&[], &[(0.5, 1.0), (0.9, f64::NAN)], 3.0, 2);
     });
@@ -60,8 +60,8 @@ fn a_summary_is_its_quantiles_its_sum_and_its_count() {
     );
 }
 
-/// What is built is what the same families come to when they are read as text,
-/// the hashes of their series included.
+/// A built family equals the same family parsed from text, with the hashes of
+/// its series.
 #[test]
 fn a_built_family_equals_the_same_family_read_from_text() {
     let hash = RandomState::new();
@@ -148,12 +148,12 @@ fn mistakes_are_errors() {
         (&[], &[("a", "")]),
         (&[("a", "1")], &[("b", ""), ("a", "1")]),
     ] {
-        let told = error("g", Kind::Gauge, &|family| {
+        let message = error("g", Kind::Gauge, &|family| {
             family.sample(first, 1.0).sample(second, 2.0);
         });
         assert!(
-            told.starts_with("family g: two of its metrics have the labels"),
-            "{told}"
+            message.starts_with("family g: two of its metrics have the labels"),
+            "{message}"
         );
     }
     assert_eq!(

@@ -113,7 +113,7 @@ fn general_path<H: BuildHasher>(
         return Err(ParseError {
             line: 1,
             column: 1,
-            reason: ParseProblem::TooLong { bytes, allowed },
+            problem: ParseProblem::TooLong { bytes, allowed },
         });
     }
     let mut out = Drafts {
@@ -130,7 +130,7 @@ fn general_path<H: BuildHasher>(
 /// A family of one sample whose labels are the `added` ones. It equals what
 /// [`canonicalize`] makes of the same sample as text. `help` is escaped. `None`
 /// if two of the labels have the same name under some escaping scheme.
-pub fn single<H: BuildHasher>(
+pub fn single_sample_family<H: BuildHasher>(
     (name, kind, help): (&str, Kind, &str),
     added: &[AddedLabel<'_>],
     value: f64,
@@ -272,7 +272,7 @@ fn write_family<'t, H: BuildHasher>(
                     return Err(ParseError {
                         line: samples.line(),
                         column: 1,
-                        reason: ParseProblem::SecondType { family },
+                        problem: ParseProblem::SecondType { family },
                     });
                 }
                 let end = out.text.len();
@@ -292,16 +292,16 @@ fn write_family<'t, H: BuildHasher>(
                 out.drafts.len() - 1
             }
         };
-        let fault = |reason| ParseError {
+        let error = |problem| ParseError {
             line: samples.line(),
             column: 1,
-            reason,
+            problem,
         };
         labels.sort();
         merge_added(&mut shown, &labels, options.added);
         let plain_labels = shown.iter().all(|(name, _)| is_plain_label(name));
         if !plain_labels && let Some(name) = shared_label(&names_of(&shown)) {
-            return Err(fault(ParseProblem::DuplicateLabel { name }));
+            return Err(error(ParseProblem::DuplicateLabel { name }));
         }
         let timestamp = match options.timestamps {
             TimestampPolicy::Keep => sample.timestamp,
@@ -310,15 +310,15 @@ fn write_family<'t, H: BuildHasher>(
                 if let Some(timestamp) = sample.timestamp {
                     let at = offset(sample.raw, timestamp.text);
                     let found = timestamp.text.to_owned();
-                    let fault = LineError::new(at, ParseProblem::Timestamp { found });
-                    return Err(fault.on(sample.raw, samples.line()));
+                    let error = LineError::new(at, ParseProblem::Timestamp { found });
+                    return Err(error.on(sample.raw, samples.line()));
                 }
                 None
             }
         };
         if timestamp.is_some_and(|timestamp| timestamp.milliseconds < 0) {
-            let expected = "a time from 1970 on, since text has no other";
-            return Err(fault(ParseProblem::unexpected(expected, "an earlier one")));
+            let expected = "a time from 1970 on, since text cannot show earlier ones";
+            return Err(error(ParseProblem::unexpected(expected, "an earlier one")));
         }
         let draft = &mut out.drafts[place];
         let lines = match &mut draft.lines {
@@ -353,7 +353,7 @@ fn write_family<'t, H: BuildHasher>(
         let ordered = times::order(lines, &points, newest).map_err(|conflict| ParseError {
             line: conflict.line,
             column: 1,
-            reason: ParseProblem::DuplicateSeries {
+            problem: ParseProblem::DuplicateSeries {
                 first_line: conflict.first,
             },
         })?;
@@ -435,8 +435,8 @@ fn help_in_text(help: &str, format: InputFormat) -> String {
     match format {
         InputFormat::Text => help.to_owned(),
         InputFormat::OpenMetrics => {
-            let meant = super::unescape_help(help, format);
-            meant.replace('\\', "\\\\").replace('\n', "\\n")
+            let unescaped = super::unescape_help(help, format);
+            unescaped.replace('\\', "\\\\").replace('\n', "\\n")
         }
     }
 }

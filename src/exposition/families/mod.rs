@@ -110,7 +110,7 @@ impl<'t> Families<'t> {
         while let Some(entry) = parser.next(&mut labels)? {
             collector
                 .add(&entry, &mut labels, &parser)
-                .map_err(|fault| parser.error(&fault))?;
+                .map_err(|error| parser.error(&error))?;
         }
         Ok(collector.families)
     }
@@ -473,6 +473,6 @@ pub(super) fn misfit<'t>(
     (counts && value < 0.0).then_some(Misfit::Count)
 }
 
-fn at_start(reason: ParseProblem) -> Box<LineError> {
-    LineError::new(0, reason)
+fn at_start(problem: ParseProblem) -> Box<LineError> {
+    LineError::new(0, problem)
 }

@@ -29,7 +29,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn a_family_that_stands_in_several_places_is_brought_together() {
+fn scattered_lines_of_a_family_are_grouped() {
     let families = parse("b 1\na 1\n# HELP b late\nb{x=\"1\"} 2\n").expect("valid");
     assert_eq!(outline(&families), ["b untyped: [1, 4]", "a untyped: [2]"]);
     let helps: Vec<_> = families.iter().map(|family| family.help()).collect();
@@ -38,7 +38,7 @@ fn a_family_that_stands_in_several_places_is_brought_together() {
 }
 
 #[test]
-fn histograms_and_summaries_hold_their_parts() {
+fn histograms_and_summaries_include_their_components() {
     let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\nh_created 1\n\
                 # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 1\ns_count 1\ns_bucket 1\n";
     let families = parse(text).expect("valid");
@@ -54,7 +54,7 @@ fn histograms_and_summaries_hold_their_parts() {
 }
 
 #[test]
-fn open_metrics_folds_its_own_suffixes() {
+fn open_metrics_suffixes_belong_to_their_family() {
     let text = "# TYPE c counter\nc_total 1\nc_created 1\n# TYPE i info\ni_info 1\n\
                 # TYPE g gaugehistogram\ng_bucket{le=\"1\"} 1\ng_gsum -1\ng_gcount 1\n\
                 # TYPE u_seconds gauge\n# UNIT u_seconds seconds\nu_seconds 1\n# EOF\n";
@@ -74,7 +74,7 @@ fn open_metrics_folds_its_own_suffixes() {
 }
 
 #[test]
-fn a_name_that_was_there_before_stays_its_own_family() {
+fn an_earlier_name_keeps_its_own_family() {
     let families =
         parse("m_sum 1\n# TYPE m summary\nm_sum{a=\"b\"} 2\nm_count 3\n").expect("valid");
     assert_eq!(
@@ -84,13 +84,13 @@ fn a_name_that_was_there_before_stays_its_own_family() {
 }
 
 #[test]
-fn a_head_without_samples_is_no_family() {
+fn metadata_without_samples_makes_no_family() {
     let families = parse("# HELP a b\n# TYPE a gauge\n").expect("valid");
     assert_eq!(families.iter().count(), 0);
 }
 
 #[test]
-fn heads_come_once_and_types_before_samples() {
+fn metadata_comes_once_and_types_before_samples() {
     for (text, expected) in [
         (
             "# TYPE a gauge\n# TYPE a gauge\n",
@@ -114,7 +114,7 @@ fn heads_come_once_and_types_before_samples() {
 }
 
 #[test]
-fn a_series_that_is_there_twice_is_an_error_in_whatever_order_its_labels_are() {
+fn a_repeated_series_is_an_error_in_any_label_order() {
     let text = "m{a=\"1\",b=\"2\"} 1\nm{a=\"12\",b=\"\"} 1\nm{ b=\"2\", \"a\"=\"1\" } 2\n";
     assert_eq!(
         error(text),
@@ -124,7 +124,7 @@ fn a_series_that_is_there_twice_is_an_error_in_whatever_order_its_labels_are() {
 }
 
 #[test]
-fn hashes_that_collide_cost_no_series() {
+fn colliding_hashes_lose_no_series() {
     #[derive(Default)]
     struct Same;
     impl std::hash::Hasher for Same {
@@ -143,7 +143,7 @@ fn hashes_that_collide_cost_no_series() {
     text.push_str("m{n=\"7\"} 1\n");
     let error = parse(&text).expect_err("a series twice");
     assert_eq!(
-        error.reason,
+        error.problem,
         ParseProblem::DuplicateSeries { first_line: 8 }
     );
 }
@@ -170,7 +170,7 @@ fn bounds_and_quantiles_are_numbers_and_counts_are_not_negative() {
 }
 
 #[test]
-fn each_limit_is_named_where_it_is_passed() {
+fn exceeded_limits_are_named_with_their_position() {
     let limits = TextLimits {
         families: 3,
         samples: 2,

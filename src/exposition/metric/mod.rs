@@ -110,10 +110,10 @@ pub fn parse_labels(text: &str) -> Option<Vec<(String, String)>> {
     let mut labels = Labels::new();
     let sample = parse::sample(&line, InputFormat::Text, &mut labels)?;
     (sample.name == "m" && sample.timestamp.is_none()).then(|| {
-        let meant = |text| unescape(text).into_owned();
+        let unescaped = |text| unescape(text).into_owned();
         let pairs = labels.iter();
         pairs
-            .map(|label| (meant(label.name), meant(label.value)))
+            .map(|label| (unescaped(label.name), unescaped(label.value)))
             .collect()
     })
 }

@@ -23,7 +23,7 @@ fn shown(text: &str, format: InputFormat) -> Vec<String> {
 }
 
 #[test]
-fn histograms_and_summaries_are_whole_wherever_their_samples_stand() {
+fn scattered_components_make_one_metric() {
     let text = "# TYPE h histogram\nh_sum{b=\"2\",a=\"1\"} 3\nh_bucket{le=\"+Inf\",a=\"1\",b=\"2\"} 4\n\
                 h_bucket{le=\"1\"} 5\nh_bucket{a=\"1\",le=\"0.5\",b=\"2\"} 2 7\nh_count{a=\"1\",b=\"2\"} 4 6\n\
                 # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_count 2\ns{x=\"y\",quantile=\"0.9\"} 3\ns_sum 4\n";
@@ -39,7 +39,7 @@ fn histograms_and_summaries_are_whole_wherever_their_samples_stand() {
 }
 
 #[test]
-fn single_values_are_of_their_familys_kind() {
+fn single_values_have_their_familys_kind() {
     let text = "# TYPE c counter\nc 1 5\n# TYPE g gauge\ng{le=\"x\"} NaN\nu -1\n";
     assert_eq!(
         shown(text, InputFormat::Text),
@@ -52,7 +52,7 @@ fn single_values_are_of_their_familys_kind() {
 }
 
 #[test]
-fn what_is_no_part_of_a_metric_is_a_stray() {
+fn samples_outside_a_metric_are_unmatched() {
     for (text, stray) in [
         ("# TYPE h histogram\nh 1\n", "1 unmatched: h"),
         (
@@ -86,7 +86,7 @@ fn what_is_no_part_of_a_metric_is_a_stray() {
 }
 
 #[test]
-fn open_metrics_names_its_parts_otherwise() {
+fn open_metrics_component_names() {
     let text = "# TYPE c counter\nc_total 1\nc_created 2\n# TYPE i info\ni_info{v=\"1\"} 1\n\
                 # TYPE g gaugehistogram\ng_bucket{le=\"+Inf\"} 1\ng_gcount 1\ng_gsum 2\n# EOF\n";
     assert_eq!(
@@ -101,7 +101,7 @@ fn open_metrics_names_its_parts_otherwise() {
 }
 
 #[test]
-fn labels_have_one_text_and_are_read_back_from_it() {
+fn labels_round_trip_through_text() {
     let line = "m{\"z z\"=\"1\",b=\"x\\\\y\\\"\\n\",\"a\\\"\"=\"\"} 1\n";
     let metrics = Metrics::of_lines("m", Kind::Gauge, line);
     let metric = &metrics.metrics[0];
@@ -117,7 +117,7 @@ fn labels_have_one_text_and_are_read_back_from_it() {
 }
 
 #[test]
-fn a_familys_text_needs_no_second_parse() {
+fn canonical_lines_make_metrics() {
     let lines = "# TYPE \"h.x\" histogram\n{\"h.x_bucket\",le=\"1\"} 1\n{\"h.x_sum\"} 2\n";
     let metrics = Metrics::of_lines("h.x", Kind::Histogram, lines);
     assert_eq!(metrics.unmatched, 0);

@@ -1,4 +1,4 @@
-//! A place in a line, and the tokens that can be read from there.
+//! A position in a line, and the tokens that can be read from there.
 
 use memchr::memchr2;
 
@@ -9,14 +9,17 @@ use super::{InputFormat, number};
 pub(super) struct Cursor<'t> {
     pub(super) line: &'t str,
     pub(super) format: InputFormat,
-    /// In bytes, and always on the edge of a character.
+    /// In bytes, always at a character boundary.
     pub(super) at: usize,
 }
 
-/// Where a byte may stand in an unquoted name.
+/// Where a byte is allowed in an unquoted name.
 const LABEL_START: u8 = 1;
+/// First byte of a metric's name.
 const METRIC_START: u8 = 2;
+/// Any other byte of a label's name.
 const LABEL: u8 = 4;
+/// Any other byte of a metric's name.
 const METRIC: u8 = 8;
 
 const CLASSES: [u8; 256] = {
@@ -42,11 +45,12 @@ fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-/// Steps of eight bytes before the search is left to `memchr2`, whose start
-/// costs about as much: most label values end within them.
+/// Steps of eight bytes before the search is left to `memchr2`, which costs
+/// about as much to start. Most label values end within them.
 const STEPS: usize = 4;
 
-/// Where the first quote or backslash stands from `at` on, or the end.
+/// Index of the first quote or backslash from `at` on, or the length of
+/// `bytes`.
 #[inline]
 pub(in crate::exposition) fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
     for _ in 0..STEPS {
@@ -67,8 +71,8 @@ const fn repeated(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The top bit of each byte that is zero. Bytes above the first such may be
-/// taken for zero too, so only the lowest bit counts.
+/// The top bit of each byte that is zero. Bytes above the first zero may be
+/// reported too, so only the lowest bit counts.
 const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(repeated(1)) & !word & repeated(0x80)
 }
@@ -90,7 +94,7 @@ impl<'t> Cursor<'t> {
         self.line.as_bytes().get(self.at).copied()
     }
 
-    /// Steps over `byte`, if it is next.
+    /// Skips `byte` if it is next. Returns whether it was.
     #[inline]
     pub(super) fn skip(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
@@ -98,7 +102,7 @@ impl<'t> Cursor<'t> {
         there
     }
 
-    /// Steps over blanks, where the format has any to ignore.
+    /// Skips blanks, if the format allows them.
     #[inline]
     pub(super) fn blanks(&mut self) {
         if self.format == InputFormat::Text {
@@ -112,7 +116,7 @@ impl<'t> Cursor<'t> {
         &self.line[self.at..]
     }
 
-    /// What begins like a metric's name, without quotes.
+    /// An unquoted metric name, as far as it reaches.
     #[inline]
     pub(super) fn metric_name(&mut self) -> Option<&'t str> {
         self.name(METRIC_START, METRIC)
@@ -138,7 +142,7 @@ impl<'t> Cursor<'t> {
         Some(&self.line[start..self.at])
     }
 
-    /// What stands between the quote here and the next one, still escaped.
+    /// The text between the quote here and the next one, escaped.
     #[inline]
     pub(super) fn quoted(&mut self) -> Result<&'t str, Box<LineError>> {
         let bytes = self.line.as_bytes();
@@ -158,14 +162,14 @@ impl<'t> Cursor<'t> {
                 }
                 None => {
                     self.at = bytes.len();
-                    return Err(self.unexpected("'\"' to end what is quoted"));
+                    return Err(self.unexpected("a closing '\"'"));
                 }
             }
         }
     }
 
-    /// A name in quotes. What it may hold is anything but nothing and NUL,
-    /// where the scrape parser sees the text end.
+    /// A name in quotes. It may not be empty, nor have NUL in it, which
+    /// Prometheus' scrape parser takes for the end of the text.
     pub(super) fn quoted_name(
         &mut self,
         expected: &'static str,
@@ -194,7 +198,7 @@ impl<'t> Cursor<'t> {
         &self.line[start..self.at]
     }
 
-    /// The blanks and the number of a value.
+    /// The blanks before a value, and its number.
     #[inline]
     pub(super) fn value(&mut self) -> Result<(f64, &'t str), Box<LineError>> {
         match self.format {
@@ -220,7 +224,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// The character here is not what it should be.
+    /// The error for an unexpected character at the position.
     #[cold]
     pub(super) fn unexpected(&self, expected: &'static str) -> Box<LineError> {
         let found = match self.rest().chars().next() {
@@ -235,7 +239,7 @@ impl<'t> Cursor<'t> {
         LineError::new(self.at, ParseProblem::unexpected(expected, found))
     }
 
-    /// The token here is not what it should be.
+    /// The error for an unexpected token at the position.
     #[cold]
     pub(super) fn unexpected_token(&self, expected: &'static str) -> Box<LineError> {
         let token = self.rest().split([' ', '\t']).next().unwrap_or_default();

@@ -1,70 +1,91 @@
-//! Why a text is refused, and where.
+//! What is wrong with a text, and where.
 
-use std::fmt;
-
-/// A fault in a text. It displays as `line 3, column 14: expected '=', found ','`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A mistake in a text. It displays as `line 3, column 14: expected '=', found
+/// ','`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {problem}")]
 pub struct ParseError {
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// In characters from 1; one past the last where more was expected.
+    /// Column in characters, from 1; one past the last if more was expected.
     pub column: usize,
-    pub reason: ParseProblem,
+    /// What is wrong.
+    pub problem: ParseProblem,
 }
 
-impl std::error::Error for ParseError {}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ParseError {
-            line,
-            column,
-            reason,
-        } = self;
-        write!(f, "line {line}, column {column}: {reason}")
-    }
-}
-
-/// What is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A mistake in a text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseProblem {
+    /// Something other than what the format requires.
+    #[error("expected {expected}, found {found}")]
     Unexpected {
+        /// What the format requires.
         expected: &'static str,
+        /// What the text has.
         found: String,
     },
-    /// Lines end in CR LF.
+    /// A line ends in CR LF.
+    #[error("expected the line to end in LF, found CR LF: write \"\\n\" alone")]
     CarriageReturn,
+    /// Two labels of a sample have the same name.
+    #[error("expected each label once, found a second {name:?}")]
     DuplicateLabel {
+        /// The name of the labels.
         name: String,
     },
-    /// The same name with the same labels, in whatever order, on another line.
+    /// The same name with the same labels, in any order, as on another line.
+    #[error("expected each series once, found that of line {first_line} again")]
     DuplicateSeries {
+        /// The line of the first sample of the series.
         first_line: usize,
     },
-    /// The family has this already.
+    /// A second `HELP` for a family.
+    #[error("expected one HELP for {family:?}, found a second")]
     SecondHelp {
+        /// The family's name.
         family: String,
     },
+    /// A second `TYPE` for a family.
+    #[error("expected one TYPE for {family:?}, found a second")]
     SecondType {
+        /// The family's name.
         family: String,
     },
+    /// A second `UNIT` for a family.
+    #[error("expected one UNIT for {family:?}, found a second")]
     SecondUnit {
+        /// The family's name.
         family: String,
     },
+    /// A `TYPE` after samples of the family.
+    #[error("expected the TYPE of {family:?} before its samples, found it after")]
     TypeAfterSamples {
+        /// The family's name.
         family: String,
     },
-    /// A time where none is taken.
+    /// A timestamp, which the options refuse.
+    #[error("expected no timestamp, found {found}")]
     Timestamp {
+        /// The timestamp as written.
         found: String,
     },
+    /// A limit is exceeded.
+    #[error("expected at most {allowed} {}, found more", limit.described(*allowed))]
     Limit {
+        /// The limit.
         limit: LimitKind,
+        /// Its value.
         allowed: usize,
     },
-    /// The labels that are put on its samples make the text too long.
+    /// The text is too long with the labels that are added to its samples.
+    #[error(
+        "expected at most {allowed} bytes of text with the labels added to its samples \
+         (exposition.max_text), found {bytes}"
+    )]
     TooLong {
+        /// The length with the labels.
         bytes: usize,
+        /// The limit.
         allowed: usize,
     },
 }
@@ -81,67 +102,34 @@ impl ParseProblem {
     }
 }
 
-impl fmt::Display for ParseProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ParseProblem::Unexpected { expected, found } => {
-                write!(f, "expected {expected}, found {found}")
-            }
-            ParseProblem::CarriageReturn => {
-                f.write_str("expected the line to end in LF, found CR LF: write \"\\n\" alone")
-            }
-            ParseProblem::DuplicateLabel { name } => {
-                write!(f, "expected each label once, found a second {name:?}")
-            }
-            ParseProblem::DuplicateSeries { first_line } => write!(
-                f,
-                "expected each series once, found that of line {first_line} again"
-            ),
-            ParseProblem::SecondHelp { family } => {
-                write!(f, "expected one HELP for {family:?}, found a second")
-            }
-            ParseProblem::SecondType { family } => {
-                write!(f, "expected one TYPE for {family:?}, found a second")
-            }
-            ParseProblem::SecondUnit { family } => {
-                write!(f, "expected one UNIT for {family:?}, found a second")
-            }
-            ParseProblem::TypeAfterSamples { family } => write!(
-                f,
-                "expected the TYPE of {family:?} before its samples, found it after"
-            ),
-            ParseProblem::Timestamp { found } => write!(f, "expected no timestamp, found {found}"),
-            ParseProblem::TooLong { bytes, allowed } => write!(
-                f,
-                "expected at most {allowed} bytes of text with the labels put on its samples \
-                 (exposition.max_text), found {bytes}"
-            ),
-            ParseProblem::Limit { limit, allowed } => {
-                let noun = limit.noun(*allowed == 1);
-                write!(f, "expected at most {allowed} {noun}")?;
-                if let Some(setting) = limit.setting() {
-                    write!(f, " ({setting})")?;
-                }
-                f.write_str(", found more")
-            }
-        }
-    }
-}
-
-/// What is bounded.
+/// A limit on a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
-    /// Bytes of one text: what a 32-bit offset reaches.
+    /// Bytes of one text, which a 32-bit offset must reach.
     TextBytes,
+    /// Families of one text.
     FamiliesPerText,
+    /// Samples of one text.
     SamplesPerText,
+    /// Labels of one sample.
     LabelsPerSample,
+    /// Bytes of one label name.
     LabelNameBytes,
+    /// Bytes of one label value or metric name.
     LabelValueBytes,
 }
 
 impl LimitKind {
-    /// The setting that holds it.
+    /// What the limit counts and its setting, for a message.
+    fn described(self, allowed: usize) -> String {
+        let noun = self.noun(allowed == 1);
+        match self.setting() {
+            Some(setting) => format!("{noun} ({setting})"),
+            None => noun.to_owned(),
+        }
+    }
+
+    /// The setting of the limit.
     fn setting(self) -> Option<&'static str> {
         match self {
             LimitKind::TextBytes => None,
@@ -154,7 +142,7 @@ impl LimitKind {
         }
     }
 
-    /// What is counted, for a message.
+    /// What the limit counts, for a message.
     fn noun(self, one: bool) -> &'static str {
         match self {
             LimitKind::TextBytes if one => "byte in a text",
@@ -173,34 +161,35 @@ impl LimitKind {
     }
 }
 
-/// A [`ParseProblem`] and how many bytes into the line it lies. It is passed in a
-/// box, which keeps the results that carry none in registers.
+/// A [`ParseProblem`] and its position in the line, in bytes. It is passed in a
+/// box, so that results without one stay in registers.
 #[derive(Debug)]
 pub(in crate::exposition) struct LineError {
     at: usize,
-    reason: ParseProblem,
+    problem: ParseProblem,
 }
 
 impl LineError {
     #[cold]
-    pub(in crate::exposition) fn new(at: usize, reason: ParseProblem) -> Box<Self> {
-        Box::new(LineError { at, reason })
+    pub(in crate::exposition) fn new(at: usize, problem: ParseProblem) -> Box<Self> {
+        Box::new(LineError { at, problem })
     }
 
-    /// Finds the column, which nobody counts while nothing is wrong.
+    /// The error for this line. The column is counted only here, when something
+    /// is wrong.
     pub(in crate::exposition) fn on(&self, line: &str, number: usize) -> ParseError {
         let before = line.get(..self.at).unwrap_or(line);
         ParseError {
             line: number,
             column: before.chars().count() + 1,
-            reason: self.reason.clone(),
+            problem: self.problem.clone(),
         }
     }
 }
 
 impl From<&ParseError> for crate::reason::Reason {
-    fn from(fault: &ParseError) -> Self {
-        match fault.reason {
+    fn from(error: &ParseError) -> Self {
+        match error.problem {
             ParseProblem::TooLong { .. }
             | ParseProblem::Limit {
                 limit: LimitKind::TextBytes,

@@ -1,21 +1,20 @@
-//! Escapes. Text holds three: `\\`, `\"` and `\n`. What must be escaped has
-//! one way to be written, so two escaped texts are equal exactly where their
-//! meanings are.
+//! Escapes of text: `\\`, `\"` and `\n`. A text has one escaped form only, so
+//! two escaped texts are equal if and only if the texts are.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-/// What an escaped name or label value means.
+/// The name or label value without escapes.
 ///
-/// A backslash before any other character stands for itself, as the scrape
-/// parser has it; the [`Parser`](super::Parser) lets none through.
+/// A backslash before any other character stands for itself, as in Prometheus'
+/// scrape parser; the [`Parser`](super::Parser) rejects it.
 pub fn unescape(escaped: &str) -> Cow<'_, str> {
     unescaped(escaped, true)
 }
 
-/// What an escaped help means. `\"` keeps its backslash in text, where the
-/// scrape parser leaves it, and loses it in OpenMetrics.
+/// The help without escapes. `\"` keeps its backslash in text 0.0.4, as in
+/// Prometheus' scrape parser, and loses it in OpenMetrics.
 pub fn unescape_help(escaped: &str, format: super::InputFormat) -> Cow<'_, str> {
     unescaped(escaped, format == super::InputFormat::OpenMetrics)
 }
@@ -28,20 +27,20 @@ fn unescaped(escaped: &str, quotes: bool) -> Cow<'_, str> {
     let mut rest = escaped;
     while let Some(at) = memchr(b'\\', rest.as_bytes()) {
         out.push_str(&rest[..at]);
-        let (meant, taken) = match rest.as_bytes().get(at + 1) {
+        let (character, taken) = match rest.as_bytes().get(at + 1) {
             Some(b'\\') => ('\\', 2),
             Some(b'n') => ('\n', 2),
             Some(b'"') if quotes => ('"', 2),
             _ => ('\\', 1),
         };
-        out.push(meant);
+        out.push(character);
         rest = &rest[at + taken..];
     }
     out.push_str(rest);
     Cow::Owned(out)
 }
 
-/// Where the first backslash stands that begins no escape.
+/// Index of the first backslash that begins no escape.
 pub(super) fn bad_escape(escaped: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = memchr(b'\\', &escaped[from..]) {
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_escapes_are_undone() {
+    fn escapes_are_removed() {
         assert!(matches!(unescape("plain"), Cow::Borrowed("plain")));
         assert_eq!(unescape(r#"a\\b\"c\nd"#), "a\\b\"c\nd");
         assert_eq!(unescape(r"\\n"), r"\n");
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_that_begins_no_escape_is_found() {
+    fn invalid_escapes_are_found() {
         for (text, at) in [
             ("", None),
             (r#"\\\"\n"#, None),

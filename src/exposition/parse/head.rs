@@ -1,4 +1,4 @@
-//! Lines that begin with `#`: what heads a family, and comments.
+//! Lines that begin with `#`: metadata and comments.
 
 use super::cursor::{Cursor, SHOWN};
 use super::error::{LineError, ParseProblem};
@@ -9,7 +9,7 @@ use crate::exposition::Kind;
 const KINDS: &str = "\"counter\", \"gauge\", \"histogram\", \"summary\" or \"untyped\" alone";
 
 impl<'t> Cursor<'t> {
-    /// The line from its `#` on. `None`: a comment.
+    /// Reads the line from its `#` on. `None` for a comment.
     pub(super) fn head(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         self.at += 1;
         match self.format {
@@ -21,7 +21,8 @@ impl<'t> Cursor<'t> {
     fn text_head(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         let start = self.at;
         self.blanks();
-        // Without a blank, the scrape parser sees a comment.
+        // Without a blank, Prometheus' scrape parser takes the line for a
+        // comment.
         let is_comment = start == self.at;
         let word = self.token();
         if !matches!(word, "HELP" | "TYPE") || self.at == self.line.len() {
@@ -112,8 +113,8 @@ impl<'t> Cursor<'t> {
         Err(self.unexpected_rest("a unit that the metric's name ends in, after a '_'"))
     }
 
-    /// NUL is where the scrape parser takes some comments for the end of the
-    /// text, which would lose what follows without a word.
+    /// A comment may not have NUL in it: Prometheus' scrape parser takes it for
+    /// the end of the text and silently loses the rest.
     fn comment(&mut self) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         match memchr::memchr(0, self.line.as_bytes()) {
             None => Ok(None),
@@ -124,7 +125,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// The rest of the line is not what it should be.
+    /// The error for an unexpected rest of the line.
     #[cold]
     fn unexpected_rest(&self, expected: &'static str) -> Box<LineError> {
         let rest = self.rest();

@@ -2,60 +2,70 @@
 
 use std::ops::Index;
 
-/// A label as it was written: both texts are still escaped, the name too
-/// where it was quoted. [`unescape`](super::unescape) tells what they mean.
+/// A label as written: its value is escaped, and so is its name if it is
+/// quoted. [`unescape`](super::unescape) removes the escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label<'t> {
+    /// The name, escaped, without quotes.
     pub name: &'t str,
+    /// The value, escaped, without quotes.
     pub value: &'t str,
 }
 
-/// A sample's labels, in a buffer that serves sample after sample.
+/// The labels of a sample, in a buffer that is used again for every sample.
 #[derive(Debug, Clone, Default)]
 pub struct Labels<'t> {
     labels: Vec<Label<'t>>,
-    /// Sorts many names when they may hold one twice.
+    /// Buffer for finding a repeated name among many.
     names: Vec<&'t str>,
 }
 
-/// Up to here, comparing each name with each is cheaper than sorting.
+/// Up to this number, comparing each name with each other is cheaper than
+/// sorting.
 const FEW: usize = 12;
 
 impl<'t> Labels<'t> {
+    /// An empty buffer.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Number of labels.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
+    /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
+    /// The labels in their current order.
     pub fn iter(&self) -> std::slice::Iter<'_, Label<'t>> {
         self.labels.iter()
     }
 
+    /// The labels in their current order.
     pub fn as_slice(&self) -> &[Label<'t>] {
         &self.labels
     }
 
-    /// The escaped value of the label that is written `name`.
+    /// The escaped value of the label with that name as written.
     pub fn value(&self, name: &str) -> Option<&'t str> {
         self.iter()
             .find(|label| label.name == name)
             .map(|label| label.value)
     }
 
-    /// By name. Labels that are written sorted, as most are, cost one look.
+    /// Sorts by name. Labels that are sorted already, as most are, cost one
+    /// comparison each.
     pub fn sort(&mut self) {
         if !self.labels.is_sorted_by(|a, b| a.name <= b.name) {
             self.labels.sort_unstable();
         }
     }
 
+    /// Removes all labels.
     pub fn clear(&mut self) {
         self.labels.clear();
     }
@@ -64,7 +74,7 @@ impl<'t> Labels<'t> {
         self.labels.push(label);
     }
 
-    /// A name that is there twice.
+    /// A name that comes twice.
     pub(super) fn repeated(&mut self) -> Option<&'t str> {
         if self.labels.is_sorted_by(|a, b| a.name < b.name) {
             return None;
@@ -115,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_there_twice_is_found_among_few_and_many() {
+    fn repeated_names_are_found_among_few_and_many() {
         assert_eq!(labels(&[]).repeated(), None);
         assert_eq!(labels(&["b", "a"]).repeated(), None);
         assert_eq!(labels(&["a", "a"]).repeated(), Some("a"));

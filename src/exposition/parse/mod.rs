@@ -1,10 +1,10 @@
-//! Reads exposition text line by line, in place: nothing is copied, and
+//! Parses exposition text line by line, in place: nothing is copied, and
 //! nothing is allocated for a line.
 //!
-//! It takes what both of the reference's readers take, the scrape parser and
-//! `expfmt`; `docs/compliance.md` lists where it decides otherwise. What spans
-//! lines, such as a family's kind or a series that is there twice, is the
-//! business of [`Families`](super::Families).
+//! The parser accepts what both of Prometheus' readers accept, the scrape
+//! parser and `expfmt`; `docs/compliance.md` lists where it differs. What spans
+//! lines, such as the kind of a family or a repeated series, is checked by
+//! [`Families`](super::Families).
 
 mod cursor;
 mod error;
@@ -29,79 +29,96 @@ pub use self::error::{LimitKind, ParseError, ParseProblem};
 pub use self::escape::{unescape, unescape_help};
 pub use self::labels::{Label, Labels};
 
-/// Which text is read.
+/// The format of a text that is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputFormat {
     /// Text 0.0.4.
     Text,
-    /// OpenMetrics 1.0, UTF-8 names included.
+    /// OpenMetrics 1.0, with UTF-8 names.
     OpenMetrics,
 }
 
-/// One line that says something. Names are as they were written, without the
-/// quotes but still escaped; [`unescape`] tells what they mean.
+/// A line of a text, other than a comment or a blank one. Names are escaped and
+/// without quotes; [`unescape`] removes the escapes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ParsedLine<'t> {
-    /// `help` is still escaped: see [`unescape_help`].
+    /// `# HELP`.
     Help {
+        /// The family.
         name: &'t str,
+        /// The help, escaped; [`unescape_help`] removes the escapes.
         help: &'t str,
     },
+    /// `# TYPE`.
     Type {
+        /// The family.
         name: &'t str,
+        /// The family's kind.
         kind: Kind,
     },
+    /// `# UNIT`, in OpenMetrics.
     Unit {
+        /// The family.
         name: &'t str,
+        /// The unit, escaped.
         unit: &'t str,
     },
-    /// A head of text 0.0.4 that names no family or no kind. `expfmt` reads it
-    /// as a comment; the scrape parser refuses the whole text.
+    /// Metadata of text 0.0.4 without a family or a kind. `expfmt` reads it as
+    /// a comment; Prometheus' scrape parser refuses the whole text.
     Incomplete {
-        /// What is missing at this byte of the line.
+        /// What is missing.
         expected: &'static str,
+        /// Byte of the line at which it is missing.
         at: usize,
     },
+    /// A sample.
     Sample(Sample<'t>),
-    /// `# EOF`, which ends OpenMetrics and nothing else.
+    /// `# EOF`, which ends OpenMetrics and means nothing in text 0.0.4.
     Eof,
 }
 
-/// One value of one series; its labels are in the [`Labels`] beside it.
+/// One value of one series; its labels are in the [`Labels`] given to the
+/// parser.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample<'t> {
+    /// The metric's name, escaped, without quotes.
     pub name: &'t str,
+    /// The value.
     pub value: f64,
+    /// The value as written.
     pub value_text: &'t str,
+    /// The time of the sample, if it has one.
     pub timestamp: Option<Timestamp<'t>>,
-    /// From its `{` on. OpenMetrics only.
+    /// The exemplar, from its `{` on. OpenMetrics only.
     pub exemplar: Option<&'t str>,
     /// The whole line, without its line feed.
     pub raw: &'t str,
 }
 
-/// When a sample was taken, if its sender says so.
+/// The time of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp<'t> {
+    /// Milliseconds since 1970.
     pub milliseconds: i64,
-    /// As written: milliseconds in text, seconds in OpenMetrics.
+    /// As written: milliseconds in text 0.0.4, seconds in OpenMetrics.
     pub text: &'t str,
 }
 
-/// Reads a text entry by entry.
+/// A parser of exposition text.
 #[derive(Debug, Clone)]
 pub struct Parser<'t> {
     text: &'t str,
     format: InputFormat,
-    /// Where the next line begins.
+    /// Byte at which the next line begins.
     next: usize,
-    /// The last line that was read, from 1.
+    /// Number of the current line, from 1.
     number: usize,
     line: &'t str,
     ended: bool,
 }
 
 impl<'t> Parser<'t> {
+    /// A parser at the beginning of a text.
     pub fn new(text: &'t str, format: InputFormat) -> Self {
         Parser {
             text,
@@ -113,15 +130,20 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The next entry, or `None` where the text ends. The labels of a sample
-    /// are put into `labels`. After an error, it goes on with the next line.
+    /// The next line that is neither blank nor a comment; `None` at the end of
+    /// the text. The labels of a sample are put into `labels`.
+    ///
+    /// # Errors
+    ///
+    /// A line that is not of the format. The parser then goes on with the next
+    /// line.
     #[inline]
     pub fn next(&mut self, labels: &mut Labels<'t>) -> Result<Option<ParsedLine<'t>>, ParseError> {
         while self.advance() {
             match self.entry(labels) {
                 Ok(Some(entry)) => return Ok(Some(entry)),
                 Ok(None) => {}
-                Err(fault) => return Err(self.error(&fault)),
+                Err(error) => return Err(self.error(&error)),
             }
         }
         if self.format == InputFormat::OpenMetrics && !self.ended {
@@ -134,29 +156,28 @@ impl<'t> Parser<'t> {
         Ok(None)
     }
 
-    /// The line that was read last, from 1. Before the first, 0.
+    /// Number of the current line, from 1; 0 before the first.
     pub fn line(&self) -> usize {
         self.number
     }
 
-    /// What an [`ParsedLine::Incomplete`] on the line that was read last would be
-    /// refused with.
+    /// The error for a [`ParsedLine::Incomplete`] on the current line.
     pub(super) fn incomplete(&self, expected: &'static str, at: usize) -> ParseError {
-        let reason = ParseProblem::unexpected(expected, "the end of the line");
-        self.error(&LineError::new(at, reason))
+        let problem = ParseProblem::unexpected(expected, "the end of the line");
+        self.error(&LineError::new(at, problem))
     }
 
-    /// Where that line begins in the text, in bytes.
+    /// Byte of the text at which the current line begins.
     pub(super) fn line_start(&self) -> usize {
         offset(self.text, self.line)
     }
 
-    /// The fault as an error on the line that was read last.
-    pub(super) fn error(&self, fault: &LineError) -> ParseError {
-        fault.on(self.line, self.number.max(1))
+    /// Places an error on the current line.
+    pub(super) fn error(&self, error: &LineError) -> ParseError {
+        error.on(self.line, self.number.max(1))
     }
 
-    /// To the next line; `false` where there is none.
+    /// Goes to the next line; `false` at the end of the text.
     #[inline]
     fn advance(&mut self) -> bool {
         let rest = &self.text[self.next..];
@@ -170,7 +191,7 @@ impl<'t> Parser<'t> {
         true
     }
 
-    /// What the line says, if anything.
+    /// Parses the current line; `None` for a blank line or a comment.
     #[inline]
     fn entry(&mut self, labels: &mut Labels<'t>) -> Result<Option<ParsedLine<'t>>, Box<LineError>> {
         if self.line.ends_with('\r') {
@@ -199,7 +220,7 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// A line that was a sample, read once more.
+/// Parses a line again that is known to be a sample.
 pub(super) fn sample<'t>(
     line: &'t str,
     format: InputFormat,
@@ -210,19 +231,19 @@ pub(super) fn sample<'t>(
     cursor.sample(labels).ok()
 }
 
-/// The metric's name that a line begins with, without quotes.
+/// The unquoted metric name that a line begins with.
 #[inline]
 pub(super) fn bare_name(line: &str) -> Option<&str> {
     Cursor::new(line, InputFormat::Text).metric_name()
 }
 
-/// The same of a label's name.
+/// The unquoted label name that a line begins with.
 #[inline]
 pub(super) fn bare_label(line: &str) -> Option<&str> {
     Cursor::new(line, InputFormat::Text).label_name()
 }
 
-/// How many bytes into `line` its slice `part` begins.
+/// Byte of `line` at which its slice `part` begins.
 pub(super) fn offset(line: &str, part: &str) -> usize {
     part.as_ptr() as usize - line.as_ptr() as usize
 }

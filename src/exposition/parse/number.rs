@@ -1,13 +1,13 @@
-//! Numbers as the reference readers take them. They use Go's `ParseFloat`
-//! without its newer forms, which differs from Rust's `str::parse`: no sign
-//! before `NaN`, and digits that overflow are an error instead of infinity.
+//! Numbers as Prometheus' readers accept them: Go's `ParseFloat` without its
+//! newer forms. Unlike Rust's `str::parse`, it accepts no sign before `NaN`,
+//! and digits that overflow are an error instead of infinity.
 
-/// Powers of ten that a double holds exactly, as far as 15 digits need them.
+/// Powers of ten that a double holds exactly, as many as 15 digits need.
 const TENS: [f64; 16] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
 
-/// A sample's value, or `None` where the readers see no number.
+/// The value of a sample; `None` if Prometheus' readers accept no such number.
 pub(in crate::exposition) fn float(text: &str) -> Option<f64> {
     match short(text.as_bytes()) {
         Some(value) => Some(value),
@@ -15,8 +15,8 @@ pub(in crate::exposition) fn float(text: &str) -> Option<f64> {
     }
 }
 
-/// Plain integers and decimals of at most 15 digits: the digits and the power
-/// of ten are both exact in a double, so one division rounds correctly.
+/// Parses plain integers and decimals of at most 15 digits. The digits and the
+/// power of ten are both exact in a double, so one division rounds correctly.
 #[inline]
 fn short(text: &[u8]) -> Option<f64> {
     let (negative, digits) = match text {
@@ -61,7 +61,7 @@ fn long(text: &str) -> Option<f64> {
     taken.then_some(value)
 }
 
-/// Milliseconds, in the digits that text 0.0.4 allows.
+/// Milliseconds in plain digits, as text 0.0.4 requires.
 pub(super) fn milliseconds(text: &str) -> Option<i64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -69,8 +69,7 @@ pub(super) fn milliseconds(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// Seconds as OpenMetrics writes them, in milliseconds, cut off like the
-/// reference does.
+/// Seconds of OpenMetrics as milliseconds, truncated as Prometheus does.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let milliseconds = float(text)? * 1000.0;
     // The bounds of i64 as the nearest doubles; NaN is in no range.
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_reference_takes_is_taken() {
+    fn numbers_that_prometheus_accepts() {
         for (text, value) in [
             ("0", 0.0),
             ("1234609", 1_234_609.0),
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_reference_refuses_is_refused() {
+    fn numbers_that_prometheus_rejects() {
         for text in [
             "", ".", "-", "+", "e5", "1e", "1e400", "-1e400", "+nan", "-NaN", "infinit", "1_000",
             "0x1p4", "0x10", "1.2.3", "--1", "1 ", "1,0", "\u{661}",
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_are_digits_that_fit() {
+    fn timestamps_are_in_range() {
         assert_eq!(milliseconds("1795000000000"), Some(1_795_000_000_000));
         for text in ["", "-1", "+1", "1.5", "9223372036854775808"] {
             assert_eq!(milliseconds(text), None, "{text:?}");
@@ -137,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_short_way_gives_what_the_long_way_gives(text in "-?[0-9]{0,17}\\.?[0-9]{0,6}") {
+        fn short_numbers_equal_the_standard_parser(text in "-?[0-9]{0,17}\\.?[0-9]{0,6}") {
             if let Some(value) = short(text.as_bytes()) {
                 let parsed: f64 = text.parse().expect("a number");
                 prop_assert_eq!(value.to_bits(), parsed.to_bits());

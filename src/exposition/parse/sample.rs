@@ -1,14 +1,14 @@
-//! Lines that hold a sample.
+//! Lines with a sample.
 
 use super::cursor::Cursor;
 use super::error::{LineError, ParseProblem};
 use super::{InputFormat, Label, Labels, Sample, Timestamp, number};
 
-/// What stands before the `{` of an exemplar.
+/// The text before the `{` of an exemplar.
 const EXEMPLAR: &str = " # ";
 
 impl<'t> Cursor<'t> {
-    /// The line from here as a sample, its labels put into `labels`.
+    /// Reads the line from here as a sample and puts its labels into `labels`.
     #[inline]
     pub(super) fn sample(&mut self, labels: &mut Labels<'t>) -> Result<Sample<'t>, Box<LineError>> {
         labels.clear();
@@ -43,8 +43,8 @@ impl<'t> Cursor<'t> {
         })
     }
 
-    /// What follows a `{`, up to the `}`: labels, and the metric's name where
-    /// it did not stand before.
+    /// Reads the braces after their `{`: labels, and the metric's name if it
+    /// did not come before them.
     #[inline]
     fn braces(
         &mut self,
@@ -57,8 +57,8 @@ impl<'t> Cursor<'t> {
             if self.skip(b'}') {
                 break;
             }
-            // In text the name comes first: `expfmt` reads labels before it
-            // as if they belonged to the family of the line before.
+            // In text 0.0.4 the name comes first: `expfmt` gives labels before
+            // it to the family of the line before.
             let first = self.format == InputFormat::OpenMetrics || labels.is_empty();
             if name.is_none() && self.peek() == Some(b'"') && first {
                 let start = self.at;
@@ -98,8 +98,8 @@ impl<'t> Cursor<'t> {
         name.ok_or_else(|| self.unexpected("a metric name in the braces before this"))
     }
 
-    /// One label and its value, handed to `each`: a pair of texts that came
-    /// back through memory would be waited for.
+    /// Reads one label and passes it to `each`. Returning the pair instead
+    /// would put it in memory, which costs a measurable wait.
     #[inline]
     fn pair(&mut self, each: impl FnOnce(Label<'t>)) -> Result<(), Box<LineError>> {
         let start = self.at;
@@ -125,7 +125,7 @@ impl<'t> Cursor<'t> {
         Ok(())
     }
 
-    /// The timestamp after a value in text, which ends the line.
+    /// Reads the timestamp of text 0.0.4, which ends the line.
     fn milliseconds(&mut self) -> Result<Timestamp<'t>, Box<LineError>> {
         let blank = self.at;
         self.blanks();
@@ -145,7 +145,7 @@ impl<'t> Cursor<'t> {
         Ok(Timestamp { milliseconds, text })
     }
 
-    /// The timestamp after a value in OpenMetrics.
+    /// Reads the timestamp of OpenMetrics.
     fn seconds(&mut self) -> Result<Timestamp<'t>, Box<LineError>> {
         self.one_blank("a blank or the end of the line after the value")?;
         let start = self.at;
@@ -157,7 +157,7 @@ impl<'t> Cursor<'t> {
         Ok(Timestamp { milliseconds, text })
     }
 
-    /// The exemplar that ends a line of OpenMetrics.
+    /// Reads the exemplar, which ends a line of OpenMetrics.
     fn exemplar(&mut self) -> Result<&'t str, Box<LineError>> {
         if !self.rest().starts_with(" # {") {
             return Err(self.unexpected("\" # {\", an exemplar, or the end of the line"));

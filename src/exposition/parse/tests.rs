@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// All entries of a text, with the labels of samples, or the error.
+/// All parsed lines of a text, with the labels of samples, or the error.
 fn entries(
     text: &str,
     format: InputFormat,
@@ -27,7 +27,7 @@ fn error(text: &str, format: InputFormat) -> String {
 }
 
 #[test]
-fn a_sample_is_read_in_place_with_its_parts_as_written() {
+fn a_sample_is_parsed_in_place() {
     let text = "  m{ a = \"x\\\"y\" , \"l b\"=\"\" , }\t+1.50 1795000000000";
     let mut entries = entries(text, InputFormat::Text).expect("valid");
     let (entry, labels) = entries.remove(0);
@@ -50,7 +50,7 @@ fn a_sample_is_read_in_place_with_its_parts_as_written() {
 }
 
 #[test]
-fn open_metrics_gives_units_exemplars_and_its_end() {
+fn open_metrics_has_units_exemplars_and_an_end() {
     let text = "# UNIT m_s s\nm_s_total 1 2.5 # {id=\"x\"} 3 4\n{\"m.n\",a=\"b\"} 1\n# EOF\n";
     let read = entries(text, InputFormat::OpenMetrics).expect("valid");
     let (name, unit) = ("m_s", "s");
@@ -68,7 +68,7 @@ fn open_metrics_gives_units_exemplars_and_its_end() {
 }
 
 #[test]
-fn heads_and_comments_are_told_apart() {
+fn metadata_and_comments_are_distinguished() {
     let text = "# TYPE a gauge\n# HELP  \"b.c\"\t x\\n\n# HELP a\n# EOF\n#\n# UNIT a b\n\n";
     let read = entries(text, InputFormat::Text).expect("valid");
     let read: Vec<_> = read.into_iter().map(|(entry, _)| entry).collect();
@@ -82,7 +82,7 @@ fn heads_and_comments_are_told_apart() {
 }
 
 #[test]
-fn errors_say_where_and_what_was_expected() {
+fn errors_name_position_and_expectation() {
     for (text, expected) in [
         (
             "a 1\nb 1\né{a=\"b\",c} 1\n",
@@ -98,7 +98,7 @@ fn errors_say_where_and_what_was_expected() {
         ),
         (
             "m{a=\"b} 1\n",
-            "line 1, column 10: expected '\"' to end what is quoted, found the end of the line",
+            "line 1, column 10: expected a closing '\"', found the end of the line",
         ),
         (
             "m{a=\"\\d\"} 1",
@@ -178,7 +178,7 @@ fn errors_say_where_and_what_was_expected() {
 }
 
 #[test]
-fn after_an_error_it_goes_on_with_the_next_line() {
+fn parsing_continues_after_an_error() {
     let mut parser = Parser::new("m x\nm 1\n", InputFormat::Text);
     let mut labels = Labels::new();
     assert!(parser.next(&mut labels).is_err());
@@ -189,7 +189,7 @@ fn after_an_error_it_goes_on_with_the_next_line() {
     assert_eq!((parser.line(), parser.next(&mut labels)), (2, Ok(None)));
 }
 
-/// A sample as it is meant, and how loosely it is written.
+/// A sample without escapes, and whether it is written with extra blanks.
 #[derive(Debug, Clone)]
 struct Model {
     name: String,
@@ -228,7 +228,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\n', r"\n"))
 }
 
-/// As it is, where it may be; else in quotes.
+/// The name as it is, or in quotes if it needs them.
 fn named(name: &str, colons: bool) -> String {
     let plain = |(at, c): (usize, char)| {
         c == '_'
@@ -283,7 +283,7 @@ fn written(models: &[Model], format: InputFormat) -> String {
     text
 }
 
-/// Up to what cutting off a fraction of a millisecond can do.
+/// Whether two times are equal up to a truncated fraction of a millisecond.
 fn near(read: Option<i64>, meant: Option<u32>) -> bool {
     match (read, meant) {
         (Some(read), Some(meant)) => (i64::from(meant) - 1..=i64::from(meant)).contains(&read),
@@ -300,7 +300,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn what_is_written_from_a_model_reads_back_as_it(models in models(), format in formats()) {
+    fn written_samples_are_parsed_back(models in models(), format in formats()) {
         let text = written(&models, format);
         let read = entries(&text, format).map_err(|error| {
             TestCaseError::fail(format!("{error} in {text:?}"))
@@ -328,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_to_its_end_and_errors_point_inside(
+    fn any_text_is_parsed_to_its_end(
         text in prop_oneof![
             ".*",
             "([#{}=,\"\\\\ \\t\\n\r\0a1.é_-]|# TYPE |# HELP |# EOF\n| 1\n|le=\"1\"){0,40}",

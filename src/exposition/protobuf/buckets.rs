@@ -1,4 +1,4 @@
-//! The buckets of a native histogram, for people.
+//! The buckets of a native histogram, for people and the API.
 
 use bytes::Bytes;
 
@@ -7,66 +7,69 @@ use super::field::{histogram, span};
 use super::wire::{Reader, zigzag};
 use crate::exposition::number_text;
 
-/// A bucket that has observations.
+/// A bucket with observations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NativeBucket {
+    /// Which of its bounds the bucket includes.
     pub bounds: Bounds,
+    /// The lower bound.
     pub lower: f64,
+    /// The upper bound.
     pub upper: f64,
-    /// A number, written as it is counted: whole, or as a float.
+    /// The count, written as a whole number or as a float.
     pub count: String,
 }
 
-/// Which of its bounds are in a bucket. The numbers are those of Prometheus' API.
+/// Which bounds a bucket includes. The discriminants are those of Prometheus'
+/// API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
-    /// A bucket above zero.
+    /// A bucket above zero, which includes its upper bound.
     Upper = 0,
-    /// A bucket below zero.
+    /// A bucket below zero, which includes its lower bound.
     Lower = 1,
-    /// The bucket around zero.
+    /// The bucket around zero, which includes both.
     Both = 3,
 }
 
-/// Buckets that are shown of one histogram at most.
+/// Buckets of one histogram that are shown at most.
 const MOST_SHOWN: usize = 16 * 1024;
 
-/// The buckets of a kept message that have observations, by their bounds: those
-/// below zero, around it, and above. `None` where it has no native part, or one
-/// of very many buckets.
+/// The buckets with observations of a stored `Histogram` message, in ascending
+/// order. `None` if it has no native part or too many buckets.
 pub fn native_buckets(message: &Bytes) -> Option<Vec<NativeBucket>> {
-    let histogram = Read::of(Reader::new(message, 0)).ok()?;
+    let histogram = NativeMessage::of(Reader::new(message, 0)).ok()?;
     let native = histogram.zero_threshold > 0.0
         || histogram.zero_count > 0
         || !histogram.positive.spans.is_empty()
         || !histogram.negative.spans.is_empty();
-    let buckets = |side: &Side| side.deltas.len().max(side.counts.len());
+    let buckets = |side: &BucketSide| side.deltas.len().max(side.counts.len());
     let many = buckets(&histogram.positive) + buckets(&histogram.negative) > MOST_SHOWN;
     (native && !many).then(|| histogram.buckets())
 }
 
-/// What a message says of its native part.
+/// The native part of a message.
 #[derive(Debug, Default)]
-struct Read {
+struct NativeMessage {
     schema: i32,
     zero_threshold: f64,
     zero_count: u64,
     zero_count_float: f64,
-    positive: Side,
-    negative: Side,
+    positive: BucketSide,
+    negative: BucketSide,
 }
 
 #[derive(Debug, Default)]
-struct Side {
+struct BucketSide {
     /// Offsets and lengths.
     spans: Vec<(i64, u64)>,
     deltas: Vec<i64>,
     counts: Vec<f64>,
 }
 
-impl Read {
+impl NativeMessage {
     fn of(mut message: Reader<'_>) -> Result<Self, Box<FieldError>> {
-        let mut read = Read::default();
+        let mut read = NativeMessage::default();
         while let Some(field) = message.next()? {
             let side = match field.number {
                 histogram::NEGATIVE_SPAN
@@ -121,8 +124,8 @@ impl Read {
         negative
     }
 
-    /// The buckets of one side that have observations, away from zero.
-    fn side(&self, side: &Side, bounds: Bounds) -> Vec<NativeBucket> {
+    /// The buckets of one side with observations, away from zero.
+    fn side(&self, side: &BucketSide, bounds: Bounds) -> Vec<NativeBucket> {
         let mut index = 0_i64;
         let indexes = side.spans.iter().flat_map(|(offset, length)| {
             let first = index + offset;
@@ -171,9 +174,9 @@ fn read_span(mut message: Reader<'_>) -> Result<(i64, u64), Box<FieldError>> {
     Ok((offset, length))
 }
 
-/// The bound of a bucket that is farther from zero: 2 to the power of
-/// `index / 2^schema`. The last finite one is the largest number, beyond which
-/// there is one bucket more.
+/// The bound of a bucket that is farther from zero: 2 to the power of `index /
+/// 2^schema`. The last finite bound is the largest double, after which there is
+/// one more bucket.
 fn bound(index: i64, schema: i32) -> f64 {
     let power = index as f64 / f64::from(schema).exp2();
     match power {
@@ -187,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_powers_of_two_up_to_the_largest_number() {
+    fn native_bounds_are_powers_of_two() {
         assert_eq!(bound(0, 0), 1.0);
         assert_eq!(bound(3, 0), 8.0);
         assert_eq!(bound(-1, 3), 0.917_004_043_204_671_2);

@@ -1,56 +1,63 @@
-//! A body of delimited messages becomes text.
+//! Decodes a body of delimited messages to text.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::{DecodeError, FieldError, shown};
+use super::family_writer::FamilyWriter;
 use super::field::family;
-use super::lines::FamilyWriter;
 use super::metric_type;
 use super::wire::Reader;
 use crate::exposition::{FamilyText, NativeHistogram, labels_text, parse_labels};
 
-/// What one body may hold.
+/// Limits on one body.
 #[derive(Debug, Clone, Copy)]
 pub struct DecodeLimits {
+    /// Families of the body.
     pub families: usize,
-    /// Bytes of the text. It can be far longer than the body: in text each
-    /// bucket of a histogram has all of its labels.
+    /// Bytes of the text. It can be far longer than the body, since each bucket
+    /// of a histogram repeats all of its labels in text.
     pub text: usize,
 }
 
-/// A body as text 0.0.4, and what text cannot say.
+/// A body as text 0.0.4, and what text cannot show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decoded {
-    /// Heads and samples of all families, each family once. It can be read,
-    /// and where it is refused its senders' messages are at fault. Labels are
-    /// sorted, and `le` and `quantile` follow them. A timestamp stands where
-    /// the message has one, 0 too.
+pub struct DecodedBody {
+    /// Metadata and samples of all families, each family once. If the text is
+    /// rejected later, the sender's messages are wrong. Labels are sorted, with
+    /// `le` and `quantile` after them. A timestamp is written if the message
+    /// has one, even 0.
     pub text: String,
-    /// In the order of the text.
+    /// The native histograms, in the order of the text.
     pub natives: Vec<DecodedNative>,
 }
 
 /// A native histogram of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedNative {
-    /// As the text has it: escaped, without quotes.
+    /// The family's name as in the text: escaped, without quotes.
     pub family: String,
+    /// The histogram, with the labels as sent.
     pub native: NativeHistogram,
 }
 
-/// Reads a body to its end. Of a family that is there twice the last one
-/// holds, as Pushgateway has it. A family without metrics is none.
+/// Decodes a whole body. Of a family that comes twice the last one counts, as
+/// in Pushgateway. A family without metrics is left out.
 ///
-/// Gauge histograms are written like other histograms, as Prometheus' own text
-/// has them; the native part kept beside the text marks them. Exemplars,
-/// units and times of creation of all that is not native are left out: text has
-/// no place for them.
+/// Gauge histograms are written like other histograms, as in Prometheus' own
+/// text; the native part kept beside the text marks them. Exemplars, units and
+/// creation times outside native histograms are left out, since text cannot
+/// show them.
 ///
-/// Uses memory for the body's size and the text's a few times over.
-pub fn decode(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
-    let mut out = Output::new(limits.text);
+/// Memory use is linear in the size of the body and the text.
+///
+/// # Errors
+///
+/// A message that is not of the schema, a family that text cannot show, or a
+/// limit that is exceeded.
+pub fn decode(body: &[u8], limits: &DecodeLimits) -> Result<DecodedBody, DecodeError> {
+    let mut out = TextOutput::new(limits.text);
     let mut messages = Reader::new(body, 0);
     let mut count = 0;
     while !messages.is_empty() {
@@ -60,21 +67,21 @@ pub fn decode(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError
                 "at most {} families (exposition.max_families)",
                 limits.families
             );
-            return Err(FieldError::of_limit(messages.offset(), expected).of(None, None));
+            return Err(FieldError::limit(messages.offset(), expected).in_family(None, None));
         }
         let (message, start) = messages
             .delimited("the length of a family")
-            .map_err(|fault| fault.of(Some(count), None))?;
+            .map_err(|error| error.in_family(Some(count), None))?;
         let mut name = "";
         read_family(&Reader::new(message, start), count, &mut name, &mut out)
-            .map_err(|fault| fault.of(Some(count), Some(name)))?;
+            .map_err(|error| error.in_family(Some(count), Some(name)))?;
     }
     out.finish()
 }
 
-/// Gives the families of a body's text, once they are in normal form, their
-/// native histograms. `relabel` does to labels, without escapes and in any
-/// order, what was done to those of the samples.
+/// Attaches the native histograms of a body to its families after they became
+/// canonical. `relabel` does to unescaped labels, in any order, what was done
+/// to the labels of the samples.
 pub fn attach_native_histograms(
     families: &mut [FamilyText],
     natives: Vec<DecodedNative>,
@@ -101,32 +108,32 @@ pub fn attach_native_histograms(
     }
 }
 
-/// The text, while it grows.
-pub(super) struct Output {
+/// The text while it is written.
+pub(super) struct TextOutput {
     pub(super) text: String,
     limit: usize,
     pub(super) natives: Vec<DecodedNative>,
-    /// By name as it is meant: where in `families` the one that holds is.
+    /// The index in `families` of the family that counts, by unescaped name.
     by_name: HashMap<String, usize>,
-    families: Vec<Written>,
-    /// Whether some family was replaced by a later one.
+    families: Vec<WrittenFamily>,
+    /// Whether a family was replaced by a later one.
     replaced: bool,
 }
 
 /// A family that was written.
-struct Written {
+struct WrittenFamily {
     name: String,
     kind: u64,
     text: Range<usize>,
     natives: Range<usize>,
-    /// Where it is in the body.
+    /// Byte of the body at which it begins.
     offset: usize,
     number: usize,
 }
 
-impl Output {
+impl TextOutput {
     fn new(limit: usize) -> Self {
-        Output {
+        TextOutput {
             text: String::new(),
             limit,
             natives: Vec::new(),
@@ -136,19 +143,19 @@ impl Output {
         }
     }
 
-    /// Whether the text is still short enough; `more` is about to be added.
-    pub(super) fn hold(&self, more: usize, offset: usize) -> Result<(), Box<FieldError>> {
+    /// Checks that `more` bytes fit into the text.
+    pub(super) fn check_length(&self, more: usize, offset: usize) -> Result<(), Box<FieldError>> {
         if self.text.len() + more > self.limit {
             let expected = format!(
                 "metrics of at most {} bytes as text (exposition.max_text)",
                 self.limit
             );
-            return Err(FieldError::of_limit(offset, expected));
+            return Err(FieldError::limit(offset, expected));
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Decoded, DecodeError> {
+    fn finish(mut self) -> Result<DecodedBody, DecodeError> {
         self.check_names()?;
         if self.replaced {
             let mut text = String::with_capacity(self.text.len());
@@ -162,14 +169,14 @@ impl Output {
             self.text = text;
             self.natives = natives;
         }
-        Ok(Decoded {
+        Ok(DecodedBody {
             text: self.text,
             natives: self.natives,
         })
     }
 
-    /// No family may have the name of another's part: text could not tell
-    /// whose sample it is.
+    /// No family may have the name of another's component: text could not tell
+    /// their samples apart.
     fn check_names(&self) -> Result<(), DecodeError> {
         for (name, place) in &self.by_name {
             let family = &self.families[*place];
@@ -183,14 +190,14 @@ impl Output {
             for part in parts {
                 let taken = format!("{name}{part}");
                 if let Some(other) = self.by_name.get(&taken) {
-                    let expected = "no other family named like a part of this one";
+                    let expected = "no other family named like a component of this one";
                     let found = format!(
                         "family {} ({:?})",
                         self.families[*other].number,
                         shown(&taken)
                     );
-                    let fault = FieldError::new(family.offset, expected, found);
-                    return Err(fault.of(Some(family.number), Some(name)));
+                    let error = FieldError::new(family.offset, expected, found);
+                    return Err(error.in_family(Some(family.number), Some(name)));
                 }
             }
         }
@@ -198,13 +205,13 @@ impl Output {
     }
 }
 
-/// Reads one family's message and writes it. `name` is set as soon as it is
-/// known, for errors.
+/// Reads the message of one family and writes it. `name` is set as soon as it
+/// is known, for errors.
 fn read_family<'b>(
     message: &Reader<'b>,
     number: usize,
     name: &mut &'b str,
-    out: &mut Output,
+    out: &mut TextOutput,
 ) -> Result<(), Box<FieldError>> {
     let offset = message.offset();
     let mut help = "";
@@ -237,7 +244,7 @@ fn read_family<'b>(
         writer.write(message, help)?;
     }
     let place = out.families.len();
-    out.families.push(Written {
+    out.families.push(WrittenFamily {
         name: (*name).to_owned(),
         kind,
         text: text..out.text.len(),

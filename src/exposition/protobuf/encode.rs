@@ -1,4 +1,4 @@
-//! Canonical text and its native histograms become delimited messages.
+//! Encodes canonical text and its native histograms as delimited messages.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,24 +20,23 @@ pub struct NativeHistograms<'n> {
 }
 
 impl<'n> NativeHistograms<'n> {
-    /// Adds those of a family, whose name is as normal text has it: escaped.
+    /// Adds the native histograms of a family. `family` is its escaped name.
     pub fn add(&mut self, family: &'n str, natives: &'n [NativeHistogram]) {
         let family = self.by_family.entry(family).or_default();
         family.extend(natives.iter().map(|native| (&*native.labels, native)));
     }
 }
 
-/// Whole families of normal text as messages, one after the other, each after
-/// its length. Where a native histogram is known, its message stands in the
-/// place of the classic one.
+/// Encodes whole families of canonical text as messages, each after its length.
+/// A native histogram replaces the classic one with the same labels.
 ///
-/// What the schema has no place for: samples that are no part of a histogram
-/// or summary are left out ([`Metrics::unmatched`](crate::exposition::Metrics)),
-/// and a summary's count loses its fraction. A sum that is not there reads as
-/// 0, and a count as that of the highest bucket. Lines that are no normal text
-/// are passed over.
+/// The schema cannot hold everything: unmatched samples of histograms and
+/// summaries are left out ([`Metrics::unmatched`](crate::exposition::Metrics)),
+/// and the count of a summary loses its fraction. A missing sum reads as 0, and
+/// a missing count as that of the highest bucket. Lines that are not canonical
+/// text are skipped.
 pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) -> Vec<u8> {
-    let mut writer = Writer {
+    let mut writer = MessageWriter {
         out: Vec::with_capacity(text.len() / 2),
         natives,
         escaping,
@@ -61,7 +60,8 @@ pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) ->
             }
             Ok(Some(ParsedLine::Sample(sample))) => {
                 if let Some((name, kind, _, grouping)) = &mut open {
-                    // No other untyped family has samples of longer names.
+                    // Of untyped families, only gauge histograms have samples
+                    // with longer names.
                     if *kind == Kind::Untyped && sample.name != *name {
                         *kind = Kind::GaugeHistogram;
                         *grouping = MetricCollector::new(name, *kind);
@@ -77,9 +77,9 @@ pub fn encode(text: &str, natives: &NativeHistograms<'_>, escaping: Escaping) ->
     writer.out
 }
 
-/// Messages being written, and room for those within them: a message can only
-/// be put into another once its length is known.
-struct Writer<'n> {
+/// Messages while they are written, with buffers for nested ones: a message can
+/// only be put into another once its length is known.
+struct MessageWriter<'n> {
     out: Vec<u8>,
     natives: &'n NativeHistograms<'n>,
     escaping: Escaping,
@@ -89,7 +89,7 @@ struct Writer<'n> {
     part: Vec<u8>,
 }
 
-impl Writer<'_> {
+impl MessageWriter<'_> {
     fn close(&mut self, open: Option<(&str, Kind, Option<&str>, MetricCollector<'_, '_>)>) {
         let Some((name, kind, help, grouping)) = open else {
             return;
@@ -111,9 +111,9 @@ impl Writer<'_> {
             Kind::Histogram => metric_type::HISTOGRAM,
             Kind::GaugeHistogram => metric_type::GAUGE_HISTOGRAM,
         };
-        // A type holds for all of a family. Prometheus 2 keeps nothing of a gauge
-        // histogram without a native part, so one of these makes the others
-        // ordinary ones.
+        // All metrics of a family have one type. Prometheus 2 drops a gauge
+        // histogram without a native part, so a family with one is written as
+        // ordinary histograms.
         let is_gauge = |native: &NativeHistogram| native.gauge && !native.histogram.is_empty();
         let gauges =
             natives.is_some() && metrics.iter().all(|it| native_of(it).is_some_and(is_gauge));
@@ -131,11 +131,11 @@ impl Writer<'_> {
         self.out.extend_from_slice(&self.family);
     }
 
-    /// Begins a family's message.
+    /// Begins the message of a family.
     fn begin(&mut self, name: &str, number: u64, help: Option<&str>) {
-        let meant = unescape(name);
+        let unescaped = unescape(name);
         self.family.clear();
-        let shown = self.escaping.metric(&meant);
+        let shown = self.escaping.metric(&unescaped);
         put_bytes(&mut self.family, family::NAME, shown.as_bytes());
         if let Some(help) = help {
             let help = unescape_help(help, InputFormat::Text);
@@ -185,7 +185,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Labels by their names as they are meant.
+    /// Writes the labels in the order of their unescaped names.
     fn labels(&mut self, metric: &Metric<'_>) {
         let escaping = self.escaping;
         let plain = |name: &str| escaping == Escaping::AllowUtf8 || is_plain_label(name);
@@ -239,7 +239,7 @@ impl Writer<'_> {
     }
 
     fn summary(&mut self, quantiles: &[(f64, f64)], sum: Option<f64>, count: Option<f64>) {
-        // What is below 0 or no number becomes 0.
+        // A negative count, or one that is not a number, becomes 0.
         let count = count.unwrap_or_default() as u64;
         put_unsigned(&mut self.value, summary::COUNT, count);
         if let Some(sum) = sum {
@@ -254,9 +254,10 @@ impl Writer<'_> {
     }
 }
 
-/// A count as a whole number where it is one, which every reader takes.
+/// Writes a count as a whole number if it is one, since every reader accepts
+/// that.
 fn put_count(out: &mut Vec<u8>, whole: u32, float: u32, count: f64) {
-    // 2 to the power of 64, the first number that is too large.
+    // 2 to the power of 64.
     const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
     if (0.0..TOO_LARGE).contains(&count) && count.fract() == 0.0 {
         put_unsigned(out, whole, count as u64);

@@ -1,47 +1,41 @@
-//! Why a body is refused, and where.
+//! What is wrong with a body, and where.
 
 use std::borrow::Cow;
-use std::fmt;
 
-/// A fault in a body. It displays as `family 2 ("up"), byte 71: expected a
+/// A mistake in a body. It displays as `family 2 ("up"), byte 71: expected a
 /// counter, found a gauge`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}byte {offset}: expected {expected}, found {found}",
+    family_text(*family, name.as_deref())
+)]
 pub struct DecodeError {
-    /// From 1; `None` where the fault lies between families.
+    /// Number of the family, from 1; `None` if the mistake is between families.
     pub family: Option<usize>,
-    /// As far as it was read before the fault, and cut where it is very long.
+    /// The family's name, if it was read before the mistake; long names are
+    /// cut.
     pub name: Option<String>,
-    /// In the body, from 0.
+    /// Byte of the body, from 0.
     pub offset: usize,
+    /// What the schema or a limit requires.
     pub expected: Cow<'static, str>,
+    /// What the body has.
     pub found: String,
-    /// Whether there is too much of something, and nothing else is wrong.
+    /// Whether a limit is exceeded; nothing else is wrong then.
     pub is_limit: bool,
 }
 
-impl std::error::Error for DecodeError {}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(family) = self.family {
-            write!(f, "family {family}")?;
-            if let Some(name) = &self.name {
-                write!(f, " ({name:?})")?;
-            }
-            f.write_str(", ")?;
-        }
-        let DecodeError {
-            offset,
-            expected,
-            found,
-            ..
-        } = self;
-        write!(f, "byte {offset}: expected {expected}, found {found}")
+/// The family of an error, for a message.
+fn family_text(family: Option<usize>, name: Option<&str>) -> String {
+    match (family, name) {
+        (None, _) => String::new(),
+        (Some(family), None) => format!("family {family}, "),
+        (Some(family), Some(name)) => format!("family {family} ({name:?}), "),
     }
 }
 
-/// A fault whose family is not known yet. It is passed in a box, which keeps
-/// the results that carry none small.
+/// A mistake whose family is not known yet. It is passed in a box, which keeps
+/// results without one small.
 #[derive(Debug)]
 pub(super) struct FieldError {
     pub offset: usize,
@@ -68,18 +62,18 @@ impl FieldError {
         })
     }
 
-    /// A fault of a body that has too much of something.
+    /// The error for a limit that is exceeded.
     #[cold]
-    pub fn of_limit(offset: usize, expected: impl Into<Cow<'static, str>>) -> Box<Self> {
-        let fault = FieldError::new(offset, expected, "more");
+    pub fn limit(offset: usize, expected: impl Into<Cow<'static, str>>) -> Box<Self> {
+        let error = FieldError::new(offset, expected, "more");
         Box::new(FieldError {
             is_limit: true,
-            ..*fault
+            ..*error
         })
     }
 
-    /// The same with the family it lies in, the `number`th.
-    pub fn of(self, number: Option<usize>, name: Option<&str>) -> DecodeError {
+    /// The error with its family, which is number `number`.
+    pub fn in_family(self, number: Option<usize>, name: Option<&str>) -> DecodeError {
         DecodeError {
             family: number,
             name: name.filter(|name| !name.is_empty()).map(shown),
@@ -91,7 +85,7 @@ impl FieldError {
     }
 }
 
-/// A text of the sender's, cut to what an error shows.
+/// A sender's text, cut for an error.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).collect();
     if shown.len() < text.len() {

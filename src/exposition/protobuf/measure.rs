@@ -1,20 +1,22 @@
-//! How long a body is as text, known before any of it is written.
+//! Measures a body as text before any of it is written.
 
 use super::error::FieldError;
 use super::field::{family, histogram, metric, summary};
 use super::wire::{Field, Reader};
 
-/// The least that a body comes to as text.
+/// The least that a body takes as text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measured {
+    /// Bytes of text, at least.
     pub bytes: usize,
+    /// Samples, at least.
     pub samples: usize,
 }
 
-/// Measures a body as far as it can be read; `decode` says what is wrong with
-/// the rest. Each bucket has all labels of its histogram in text, so a body may
-/// become hundreds of times its size. Names and values are counted without
-/// escapes, numbers with one digit.
+/// Measures a body as far as it can be read; `decode` reports what is wrong
+/// with the rest. A body can become hundreds of times its size, since each
+/// bucket repeats all labels of its histogram in text. Names and values are
+/// counted without escapes, numbers with one digit.
 pub fn measure(body: &[u8]) -> Measured {
     let mut measured = Measured::default();
     let mut messages = Reader::new(body, 0);
@@ -53,7 +55,7 @@ fn measure_family(mut fields: Reader<'_>, out: &mut Measured) -> Result<(), Box<
 
 /// The lines of a metric, and the bytes that its labels take on each of them.
 fn measure_metric(mut fields: Reader<'_>) -> Result<(usize, usize), Box<FieldError>> {
-    // Of `name="value",`.
+    // The marks of `name="value",`.
     const MARKS: usize = 4;
     let (mut lines, mut labels) = (0, 0);
     while let Some(field) = fields.next()? {

@@ -1,25 +1,27 @@
 //! Metrics as protobuf: length-delimited messages
-//! `io.prometheus.client.MetricFamily`, as clients push them and as
-//! Prometheus asks for them where it wants native histograms.
+//! `io.prometheus.client.MetricFamily`, as clients push them and as Prometheus
+//! asks for them when it wants native histograms.
 //!
-//! - [`decode`]: a body becomes text 0.0.4, which then goes the way of any
-//!   text, and the native histograms that text has no words for.
-//! - [`measure`]: how long that text will be at least, before it is made.
-//! - [`attach_native_histograms`]: gives these to the families, once the text was taken apart.
-//! - [`encode`]: normal text and its native histograms become messages.
+//! - [`decode`]: decodes a body to text 0.0.4, which is then parsed like any
+//!   other text, and to the native histograms that text cannot show.
+//! - [`measure`]: a lower bound of the length of that text, before it is
+//!   written.
+//! - [`attach_native_histograms`]: attaches the native histograms to the parsed
+//!   families.
+//! - [`encode`]: encodes canonical text and its native histograms.
 //!
-//! Bodies are read where they lie, field by field (`wire`). Messages made into
-//! structures first would take up to a hundred times a body's size, and could
-//! not say at which byte it goes wrong.
+//! Bodies are read in place, field by field (`wire`). Messages decoded to
+//! structures would take up to a hundred times a body's size, and their errors
+//! could not name the byte.
 //!
-//! The schema is `metrics.proto` of prometheus/client_model, of proto2: every
-//! scalar is optional, and of one that is there twice the last one holds.
+//! The schema is `metrics.proto` of prometheus/client_model, in proto2: every
+//! scalar is optional, and the last one counts if it comes twice.
 
 mod buckets;
 mod decode;
 mod encode;
 mod error;
-mod lines;
+mod family_writer;
 mod measure;
 mod native;
 #[cfg(test)]
@@ -27,12 +29,12 @@ mod tests;
 mod wire;
 
 pub use buckets::{Bounds, NativeBucket, native_buckets};
-pub use decode::{DecodeLimits, Decoded, DecodedNative, attach_native_histograms, decode};
+pub use decode::{DecodeLimits, DecodedBody, DecodedNative, attach_native_histograms, decode};
 pub use encode::{NativeHistograms, encode};
 pub use error::DecodeError;
 pub use measure::{Measured, measure};
 
-/// Field numbers of the messages, each message's own.
+/// Field numbers of the messages.
 mod field {
     pub mod family {
         pub const NAME: u32 = 1;
@@ -53,7 +55,7 @@ mod field {
         pub const NAME: u32 = 1;
         pub const VALUE: u32 = 2;
     }
-    /// Of gauges, counters and untyped values alike.
+    /// Gauges, counters and untyped values.
     pub mod single {
         pub const VALUE: u32 = 1;
     }
@@ -105,8 +107,7 @@ mod field {
     }
 }
 
-/// The values of the enumeration `MetricType`. A family without one is a
-/// counter, the first of them.
+/// The values of the enum `MetricType`. A family without one is a counter.
 mod metric_type {
     pub const COUNTER: u64 = 0;
     pub const GAUGE: u64 = 1;

@@ -1,15 +1,15 @@
-//! One histogram message: its classic part, and whether its native part is
-//! sound. A reader that meets an unsound one gives up the whole scrape, so
-//! none is let in.
+//! Reads a histogram message: its classic part, and whether its native part is
+//! sound. An unsound native part makes a reader drop the whole scrape, so it is
+//! rejected.
 //!
-//! What is held against it are the rules of Prometheus' scraper and storage;
-//! releases before 3 index buckets by spans unchecked.
+//! The checks are those of Prometheus' scraper and storage; releases before 3
+//! index buckets by spans without checks.
 
 use super::error::FieldError;
 use super::field::{bucket, exemplar, histogram, label, span, timestamp};
 use super::wire::{Reader, put_bytes, zigzag};
 
-/// A count, which may be a whole number or not.
+/// A count, as a whole number or a float.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Count {
     Whole(u64),
@@ -17,8 +17,8 @@ pub enum Count {
 }
 
 impl Count {
-    /// By the rule of both messages that have the two: the float counts where
-    /// it is there and not zero.
+    /// The count of a message that has both: the float counts if it is present
+    /// and not zero.
     fn either(whole: u64, float: f64) -> Self {
         if float == 0.0 {
             Count::Whole(whole)
@@ -28,10 +28,10 @@ impl Count {
     }
 }
 
-/// What a message says of a classic histogram, and of its native part what
-/// must fit together.
+/// The classic part of a histogram message, and what the checks of its native
+/// part need.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub struct HistogramMessage {
     count: u64,
     count_float: f64,
     pub sum: f64,
@@ -41,43 +41,43 @@ pub struct Histogram {
     zero_threshold: f64,
     zero_count: u64,
     zero_count_float: f64,
-    positive: Side,
-    negative: Side,
+    positive: SideCheck,
+    negative: SideCheck,
 }
 
 /// The buckets above or below zero.
 #[derive(Debug, Default)]
-struct Side {
+struct SideCheck {
     spans: usize,
-    /// Buckets that the spans tell of.
-    told: u64,
+    /// Number of buckets that the spans describe.
+    described: u64,
     /// The index after the last bucket.
     end: i64,
     deltas: u64,
     last: i64,
     observed: u64,
     counts: u64,
-    /// Whether one of these is not 0.
+    /// Whether a delta or count is not 0.
     any: bool,
-    /// What is wrong, by deltas and by float counts: only one of them is read.
+    /// Mistakes in deltas and in float counts, of which readers use only one.
     bad_delta: Option<Box<FieldError>>,
     bad_count: Option<Box<FieldError>>,
 }
 
-/// Classic buckets of one histogram. They take more room than in a message,
-/// and are all there before the first is written.
+/// Classic buckets of one histogram at most. They take more memory than in a
+/// message, and all are read before the first is written.
 const MOST_BUCKETS: usize = 16 * 1024;
 
-/// Schemas of buckets whose bounds are powers of two to the power of two.
+/// Schemas whose bounds are powers of `2^(2^-schema)`.
 const SCHEMAS: std::ops::RangeInclusive<i64> = -4..=8;
 
-impl Histogram {
+impl HistogramMessage {
     pub fn count(&self) -> Count {
         Count::either(self.count, self.count_float)
     }
 
-    /// Reads a message into what was read before: of a message that is there
-    /// in several pieces, all count.
+    /// Merges a message into what was read before: a message may come in
+    /// several pieces.
     pub fn read(&mut self, mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
         while let Some(field) = message.next()? {
             match field.number {
@@ -126,14 +126,14 @@ impl Histogram {
                 }
                 histogram::CREATED => read_timestamp(field.message("a time of creation")?)?,
                 histogram::EXEMPLAR => read_exemplar(field.message("an exemplar")?)?,
-                // Newer than this: left out of what is kept.
+                // Unknown fields are not kept.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn side(&mut self, positive: bool) -> &mut Side {
+    fn side(&mut self, positive: bool) -> &mut SideCheck {
         if positive {
             &mut self.positive
         } else {
@@ -141,8 +141,8 @@ impl Histogram {
         }
     }
 
-    /// The native part for readers, if there is a sound one. `offset` is where
-    /// the histogram begins.
+    /// The form of the native part that is stored, if there is a sound one.
+    /// `offset` is the position of the histogram.
     pub fn native(&mut self, offset: usize) -> Result<Option<NativePart>, Box<FieldError>> {
         let native = self.positive.spans > 0
             || self.negative.spans > 0
@@ -157,8 +157,8 @@ impl Histogram {
         if empty
             && (self.positive.any || self.negative.any || self.zero_count > 0 || self.count > 0)
         {
-            // Its sums say that there are no observations, its buckets that
-            // there are: readers do not agree on what it is.
+            // The sums say that there are no observations and the buckets that
+            // there are: readers do not agree on such a histogram.
             return Ok(None);
         }
         if !SCHEMAS.contains(&self.schema) {
@@ -174,11 +174,11 @@ impl Histogram {
             } else {
                 (side.bad_delta.take(), side.deltas)
             };
-            if let Some(fault) = bad {
-                return Err(fault);
+            if let Some(error) = bad {
+                return Err(error);
             }
-            if buckets != side.told {
-                let expected = format!("{} {name} buckets, as its spans tell", side.told);
+            if buckets != side.described {
+                let expected = format!("{} {name} buckets to match the spans", side.described);
                 return Err(FieldError::new(offset, expected, buckets.to_string()));
             }
         }
@@ -202,14 +202,14 @@ impl Histogram {
             (&self.positive, histogram::POSITIVE_DELTA),
         ] {
             if side.counts > 0 {
-                // Packed, a zero is a byte. There are as many as were counted.
+                // A packed zero is one byte. There are as many as were counted.
                 put_bytes(out, number, &vec![0; side.counts as usize]);
             }
         }
     }
 
-    /// Observations in buckets against the count of all. Those that are not a
-    /// number are in no bucket, and make the sum not a number.
+    /// Checks the observations in buckets against the count. Observations that
+    /// are not a number are in no bucket, and make the sum not a number.
     fn check_sum(&self, offset: usize) -> Result<(), Box<FieldError>> {
         let observed = self
             .positive
@@ -228,18 +228,18 @@ impl Histogram {
     }
 }
 
-/// How a native part is kept.
+/// How a native part is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NativePart {
     AsItIs,
-    /// A histogram of floats without observations is kept as one of whole
-    /// numbers. Some readers see by the sums alone whether counts are floats, and
-    /// look for deltas where the sums are 0.
+    /// A float histogram without observations is stored as one of whole
+    /// numbers. Some readers decide by the sums alone whether counts are
+    /// floats, and expect deltas if the sums are 0.
     EmptyFloats,
 }
 
-/// The known fields of a message that was read, as they were. What is not
-/// known is left out: a reader that knows it may find fault with it.
+/// The known fields of a message, unchanged. Unknown fields are left out, since
+/// a reader that knows them may reject them.
 pub fn known_fields(
     mut message: Reader<'_>,
     native: Option<NativePart>,
@@ -266,7 +266,7 @@ pub fn known_fields(
     Ok(())
 }
 
-impl Side {
+impl SideCheck {
     fn span(&mut self, mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
         let begin = message.offset();
         let mut offset = 0;
@@ -294,7 +294,7 @@ impl Side {
             let expected = "spans up to bucket 2147483647";
             return Err(FieldError::new(begin, expected, (self.end - 1).to_string()));
         }
-        self.told += u64::from(length);
+        self.described += u64::from(length);
         self.spans += 1;
         Ok(())
     }
@@ -353,7 +353,7 @@ fn read_bucket(mut message: Reader<'_>) -> Result<(f64, Count), Box<FieldError>>
     Ok((bound, Count::either(whole, float)))
 }
 
-/// Readers of the native part read these too, so they must be sound.
+/// Checks an exemplar, which readers of the native part read too.
 fn read_exemplar(mut message: Reader<'_>) -> Result<(), Box<FieldError>> {
     while let Some(field) = message.next()? {
         match field.number {

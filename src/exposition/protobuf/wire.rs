@@ -1,5 +1,5 @@
-//! The wire format: fields of a message, one after the other, read in place
-//! and written. What the fields mean is not known here.
+//! The wire format: reads the fields of a message in place, and writes fields.
+//! It does not know what fields mean.
 //!
 //! Source: <https://protobuf.dev/programming-guides/encoding/>.
 
@@ -12,18 +12,18 @@ use super::error::FieldError;
 pub struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,
-    /// Where the message begins in the body.
+    /// Byte of the body at which the message begins.
     start: usize,
 }
 
-/// One field.
+/// One field of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'b> {
     pub number: u32,
     pub payload: Payload<'b>,
-    /// Where it begins in the body, with its tag.
+    /// Byte of the body at which the field begins, with its tag.
     pub offset: usize,
-    /// All of it, tag and length included.
+    /// The whole field, with tag and length.
     pub raw: &'b [u8],
 }
 
@@ -32,18 +32,18 @@ pub enum Payload<'b> {
     Varint(u64),
     Fixed64(u64),
     Fixed32,
-    /// A text, a message, or several packed numbers, and where it begins in
-    /// the body.
+    /// A text, a message or packed numbers, and the byte of the body at which
+    /// they begin.
     Bytes(&'b [u8], usize),
-    /// Something old that is only passed over.
+    /// A group, a deprecated form that is skipped.
     Group,
 }
 
-/// The longest a number of 64 bits can be.
+/// Longest encoding of a 64-bit number, in bytes.
 const LONGEST_VARINT: usize = 10;
 
 impl<'b> Reader<'b> {
-    /// `start` is where `bytes` begins in the body.
+    /// `start` is the byte of the body at which `bytes` begins.
     pub fn new(bytes: &'b [u8], start: usize) -> Self {
         Reader {
             bytes,
@@ -52,12 +52,12 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// Where the next field begins, in the body.
+    /// Byte of the body at which the next field begins.
     pub fn offset(&self) -> usize {
         self.start + self.at
     }
 
-    /// Bytes of the whole message.
+    /// Length of the whole message, in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -124,8 +124,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// Passes over what follows a group's begin, up to its end. Groups within
-    /// are counted and not descended into, however many there are.
+    /// Skips a group to its end. Nested groups are counted, without recursion.
     fn skip_group(&mut self) -> Result<(), Box<FieldError>> {
         let mut depth = 1_usize;
         while depth > 0 {
@@ -187,7 +186,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// What follows its own length, and where it begins in the body.
+    /// Bytes after their length, and the byte of the body at which they begin.
     pub fn delimited(
         &mut self,
         expected: &'static str,
@@ -211,8 +210,8 @@ impl<'b> Reader<'b> {
 impl<'b> Field<'b> {
     pub fn text(&self, what: &'static str) -> Result<&'b str, Box<FieldError>> {
         let (bytes, start) = self.bytes(what)?;
-        str::from_utf8(bytes).map_err(|fault| {
-            let at = start + fault.valid_up_to();
+        str::from_utf8(bytes).map_err(|error| {
+            let at = start + error.valid_up_to();
             FieldError::new(at, format!("{what} in UTF-8"), "other bytes")
         })
     }
@@ -243,7 +242,7 @@ impl<'b> Field<'b> {
         }
     }
 
-    /// A repeated whole number: one, or several that are packed.
+    /// Calls `each` for a repeated whole number, single or packed.
     pub fn each_varint(
         &self,
         what: &'static str,
@@ -261,7 +260,7 @@ impl<'b> Field<'b> {
         }
     }
 
-    /// A repeated double: one, or several that are packed.
+    /// Calls `each` for a repeated double, single or packed.
     pub fn each_double(
         &self,
         what: &'static str,
@@ -293,7 +292,7 @@ impl<'b> Field<'b> {
     }
 }
 
-/// A signed number as `sint32` and `sint64` have it: the sign in the lowest bit.
+/// Decodes `sint32` and `sint64`, which have the sign in the lowest bit.
 pub fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
@@ -316,7 +315,7 @@ pub fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// A text, or a message that is encoded already.
+/// Writes a text or an encoded message.
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, bytes.len() as u64);

@@ -284,7 +284,7 @@ fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
         .iter()
         .map(|value| String::from_utf8_lossy(value.as_bytes()))
         .collect();
-    Coding::of(&codings.join(","))
+    Coding::from_header(&codings.join(","))
 }
 
 async fn bearer_token(file: &Path) -> Result<HeaderValue, Failure> {

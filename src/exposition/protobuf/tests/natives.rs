@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
+fn gauge_histograms_are_marked_beside_their_text() {
     let histogram = message().number(1, 2).double(2, -3.0);
     let families = [family(
         "g",
@@ -16,7 +16,7 @@ fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
         "# TYPE g histogram\ng_bucket{a=\"b\",le=\"+Inf\"} 2\ng_sum{a=\"b\"} -3\ng_count{a=\"b\"} 2\n"
     );
     assert!(shown.natives[0].native.gauge && shown.natives[0].native.histogram.is_empty());
-    // A family with one that is none is of ordinary histograms.
+    // One classic histogram makes a family one of ordinary histograms.
     let gauges = [family("g", 5, &[labelled(&[("a", "b")]).with(7, native())])];
     let gauge = decoded(&gauges);
     let mut natives = NativeHistograms::default();
@@ -38,7 +38,7 @@ fn a_gauge_histogram_is_text_like_any_other_and_known_beside_it() {
 }
 
 #[test]
-fn a_histogram_of_floats_that_observed_nothing_stays_native() {
+fn empty_float_histograms_stay_native() {
     let spans = |of: Message| of.with(12, message_span(0, 2)).with(9, message_span(1, 1));
     let floats = || {
         let empty = message().double(2, 0.0).double(4, 0.0).signed(5, 3);
@@ -51,19 +51,20 @@ fn a_histogram_of_floats_that_observed_nothing_stays_native() {
         .with(10, Message(vec![0]))
         .with(13, Message(vec![0, 0]));
     assert_eq!(shown.natives[0].native.histogram, kept.0);
-    // Where buckets say otherwise, there is none that readers agree on.
+    // If the buckets have observations, readers do not agree on the histogram,
+    // so it has no native part.
     let other = floats().double(14, 1.0).with(12, message_span(0, 1));
     let other = decoded(&[family("n", 4, &[message().with(7, other)])]);
     assert_eq!(other.natives, []);
-    // Its buckets must be as many as its spans tell all the same.
+    // The number of buckets must match the spans all the same.
     let more = floats().with(12, message_span(0, 1));
-    let told = refused(&[family("n", 4, &[message().with(7, more)])]);
-    assert!(told.contains("expected 3 positive buckets"), "{told}");
+    let message = refused(&[family("n", 4, &[message().with(7, more)])]);
+    assert!(message.contains("expected 3 positive buckets"), "{message}");
 }
 
 #[test]
-fn a_native_histogram_is_kept_beside_its_classic_part() {
-    // Newer than the schema here, and so left out.
+fn native_part_is_kept_beside_the_classic_one() {
+    // The field is newer than the schema here, so it is left out.
     let newer = native().text(99, "new");
     let metric = labelled(&[("b", "2"), ("a", "\"")]).with(7, newer);
     let decoded = decoded(&[family("n", 4, &[metric])]);
@@ -86,16 +87,16 @@ fn a_native_histogram_is_kept_beside_its_classic_part() {
 }
 
 #[test]
-fn unsound_native_parts_are_refused() {
+fn unsound_native_parts_are_rejected() {
     let of = |histogram: Message| refused(&[family("n", 4, &[message().with(7, histogram)])]);
     for (histogram, expected) in [
         (
             native().signed(13, 1),
-            "expected 2 positive buckets, as its spans tell, found 3",
+            "expected 2 positive buckets to match the spans, found 3",
         ),
         (
             native().with(9, message().number(2, 1)),
-            "expected 1 negative buckets, as its spans tell, found 0",
+            "expected 1 negative buckets to match the spans, found 0",
         ),
         (
             native().signed(5, 9),
@@ -140,7 +141,7 @@ fn unsound_native_parts_are_refused() {
         let error = of(histogram);
         assert!(error.contains(expected), "{error}");
     }
-    // Of those that are no number, there is no bucket.
+    // Observations that are not a number are in no bucket.
     let unseen = native().number(1, 7).double(2, f64::NAN);
     assert_eq!(
         decoded(&[family("n", 4, &[message().with(7, unseen)])])
@@ -151,7 +152,7 @@ fn unsound_native_parts_are_refused() {
 }
 
 #[test]
-fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
+fn native_histograms_replace_classic_ones() {
     let native = native().with(3, message().number(1, 6).double(2, 8.0));
     let family = family("n", 4, &[labelled(&[("a", "1")]).with(7, native)]);
     let before = decoded(from_ref(&family));
@@ -174,7 +175,7 @@ fn a_native_histogram_stands_in_the_place_of_the_classic_one() {
 }
 
 #[test]
-fn natives_are_given_to_the_families_of_the_text() {
+fn native_histograms_are_attached_to_families() {
     let metric = |value| labelled(&[("a.b", value), ("job", "mine")]).with(7, native());
     let body = [
         family("n.x", 4, &[metric("1"), metric("2")]),
@@ -211,7 +212,7 @@ fn natives_are_given_to_the_families_of_the_text() {
             vec![]
         ]
     );
-    // The samples have the same, so they are found again.
+    // The samples have the same labels, so they are found again.
     for family in &families {
         let metrics = Metrics::of_text(family);
         for (metric, native) in metrics.metrics.iter().zip(&family.natives) {

@@ -1,4 +1,4 @@
-//! Bodies of all sorts, sound and not.
+//! Tests with random bodies, valid and invalid.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::super::wire::Reader;
 use super::*;
 use crate::exposition::{Families, InputFormat, Labels, ParseProblem, ParsedLine, Parser};
 
-/// Lines in order, the labels of each in order too.
+/// The lines in order, with the labels of each in order.
 fn sorted(text: &str) -> Vec<String> {
     let mut labels = Labels::new();
     let mut lines: Vec<String> = text
@@ -87,7 +87,7 @@ fn any_metric(kind: u64) -> impl Strategy<Value = Message> {
 
 fn any_family() -> impl Strategy<Value = Message> {
     (0..6_u64, "[a-c]", "[a\\\\\n\"]{0,4}").prop_flat_map(|(kind, name, help)| {
-        // Names of different kinds are kept apart from one another's parts.
+        // No family is named like a component of another.
         let name = format!("{name}{kind}");
         proptest::collection::vec(any_metric(kind), 0..4).prop_map(move |metrics| {
             let family = family(&name, kind, &metrics);
@@ -104,7 +104,7 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any_family(), 0..4).prop_map(|families| body(&families))
 }
 
-/// Heads that the text has, if no family is there twice.
+/// Number of families in the text, if no family comes twice.
 fn count_of_families_with_metrics(body: &[u8]) -> usize {
     let mut heads = 0;
     let mut messages = Reader::new(body, 0);
@@ -125,15 +125,15 @@ fn count_of_families_with_metrics(body: &[u8]) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
-    /// What is let in is text that the parser takes, but for series that are
-    /// there twice; and brought to normal form it comes back as it was.
+    /// Decoded text parses, except for repeated series, and comes back
+    /// unchanged in canonical form.
     #[test]
-    fn what_is_decoded_is_text_and_comes_back(body in any_body()) {
+    fn decoded_text_is_valid_and_round_trips(body in any_body()) {
         let Ok(before) = decode(&body, &LIMITS) else { return Ok(()) };
         match Families::parse(&before.text, InputFormat::Text, &crate::exposition::TextLimits::default()) {
             Ok(_) => {}
             Err(error) => {
-                let twice = matches!(error.reason, ParseProblem::DuplicateSeries { .. });
+                let twice = matches!(error.problem, ParseProblem::DuplicateSeries { .. });
                 prop_assert!(twice, "{}\n{}", error, before.text);
                 return Ok(());
             }
@@ -149,24 +149,25 @@ proptest! {
         }
         let again = encode(&before.text, &natives, Escaping::AllowUtf8);
         let once = decode(&again, &LIMITS).map_err(|error| TestCaseError::fail(format!("{error}\n{}", before.text)))?;
-        // One without a native part makes all gauge histograms of a family others.
+        // One gauge histogram without a native part makes all of its family
+        // ordinary ones.
         let native = |natives: &[DecodedNative]| {
             let natives = natives.iter().filter(|it| !it.native.histogram.is_empty());
             let natives = natives.map(|it| (it.family.clone(), it.native.histogram.clone()));
             natives.collect::<Vec<_>>()
         };
         prop_assert_eq!(native(&once.natives), native(&before.natives));
-        // Buckets are brought into order on the way; after that, all is stable.
+        // Encoding sorts buckets; after that, nothing changes.
         let twice = decode(&encode(&once.text, &natives, Escaping::AllowUtf8), &LIMITS);
         prop_assert_eq!(Ok(&once), twice.as_ref());
         prop_assert_eq!(sorted(&once.text), sorted(&before.text));
     }
 
-    /// What is measured is never more than what is made.
+    /// The measured length never exceeds the actual one.
     #[test]
-    fn a_body_becomes_at_least_as_long_as_it_is_measured(body in any_body()) {
+    fn measured_length_is_a_lower_bound(body in any_body()) {
         let Ok(decoded) = decode(&body, &LIMITS) else { return Ok(()) };
-        // Of families that are there twice one is left out.
+        // Of a family that comes twice, one is left out.
         let heads = decoded.text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let measured = measure(&body);
         if heads == count_of_families_with_metrics(&body) {
@@ -177,14 +178,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes, &LIMITS);
         measure(&bytes);
     }
 
-    /// A sound body with a few bytes changed, put in or taken out.
+    /// A valid body with a few bytes changed, inserted or removed.
     #[test]
-    fn no_mutant_makes_it_panic(
+    fn mutated_bodies_do_not_panic(
         mut body in any_body(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..4),
     ) {
@@ -203,14 +204,14 @@ proptest! {
         if let Ok(decoded) = decode(&body, &LIMITS) {
             let families = Families::parse(&decoded.text, InputFormat::Text, &crate::exposition::TextLimits::default());
             if let Err(error) = families {
-                let twice = matches!(error.reason, ParseProblem::DuplicateSeries { .. });
+                let twice = matches!(error.problem, ParseProblem::DuplicateSeries { .. });
                 prop_assert!(twice, "{}\n{}", error, decoded.text);
             }
         }
     }
 
     #[test]
-    fn no_text_makes_the_encoder_panic(text in "[a-c{}\"=,# HELPTYP\\\\\n0-9.]{0,80}") {
+    fn random_text_does_not_panic_the_encoder(text in "[a-c{}\"=,# HELPTYP\\\\\n0-9.]{0,80}") {
         let _ = encode(&text, &NativeHistograms::default(), Escaping::Underscores);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single};
+use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single_sample_family};
 use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
 use crate::ingest::{Fault, Group, Intake, points};
 use crate::peer::Origin;
@@ -175,13 +175,15 @@ impl Intake {
         let escaped = Escaped::of(group);
         let added = escaped.added();
         let family = |name, help, value| {
-            single((name, Kind::Gauge, help), &added, value, &self.hash).ok_or_else(|| {
-                let message = format!(
-                    "{}: two of its labels have one name to readers of the old characters",
-                    shown(group)
-                );
-                Fault::new(Reason::BadLabels, &message)
-            })
+            single_sample_family((name, Kind::Gauge, help), &added, value, &self.hash).ok_or_else(
+                || {
+                    let message = format!(
+                        "{}: two of its labels have one name to readers of the old characters",
+                        shown(group)
+                    );
+                    Fault::new(Reason::BadLabels, &message)
+                },
+            )
         };
         let [failed, succeeded] = TIMES;
         Ok([

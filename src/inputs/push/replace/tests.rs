@@ -479,7 +479,7 @@ fn labels_of_a_group_count_for_each_of_its_samples() {
     // Where it is near, it is known once the text is read.
     let fault = here.push(Method::Put, &labels, &samples(95)).unwrap_err();
     assert_eq!(fault.reason, Reason::TooLarge);
-    let words = "expected at most 12000 bytes of text with the labels put on its samples (exposition.max_text), found ";
+    let words = "expected at most 12000 bytes of text with the labels added to its samples (exposition.max_text), found ";
     assert!(fault.message.contains(words), "{fault}");
 }
 

@@ -16,7 +16,7 @@ const LIMITS: DecodeLimits = DecodeLimits {
     text: 1 << 20,
 };
 
-/// A message that is being written.
+/// A message while it is written.
 #[derive(Debug, Clone, Default)]
 struct Message(Vec<u8>);
 
@@ -58,9 +58,9 @@ fn labelled(labels: &[(&str, &str)]) -> Message {
     })
 }
 
-/// Each bucket has all labels in text.
+/// Each bucket repeats all labels in text.
 #[test]
-fn a_histogram_with_long_labels_is_measured_before_it_is_written() {
+fn long_histogram_labels_are_measured() {
     let long = "v".repeat(16 << 10);
     let names: Vec<String> = (0..6).map(|n| format!("l{n}")).collect();
     let pairs: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*long)).collect();
@@ -113,7 +113,7 @@ fn body(families: &[Message]) -> Vec<u8> {
     body
 }
 
-fn decoded(families: &[Message]) -> Decoded {
+fn decoded(families: &[Message]) -> DecodedBody {
     decode(&body(families), &LIMITS).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -142,7 +142,7 @@ fn native() -> Message {
 }
 
 #[test]
-fn each_kind_becomes_its_text() {
+fn every_kind_is_decoded_to_text() {
     let bucket = |count, bound| message().number(1, count).double(2, bound);
     let histogram = message()
         .with(3, bucket(2, 0.5))
@@ -189,7 +189,7 @@ fn each_kind_becomes_its_text() {
 }
 
 #[test]
-fn names_outside_the_old_characters_stand_in_quotes() {
+fn non_legacy_names_are_quoted() {
     let histogram = labelled(&[("my label", "v")]).with(7, message().number(1, 1));
     let families = [
         family("my.name", 1, &[message().with(2, message().double(1, 1.0))]),
@@ -204,7 +204,7 @@ fn names_outside_the_old_characters_stand_in_quotes() {
 }
 
 #[test]
-fn a_family_without_type_is_a_counter_and_of_two_the_last_holds() {
+fn missing_type_is_counter_and_the_last_family_counts() {
     let untyped = message().text(1, "c").with(4, counter(&[], 1.0));
     assert_eq!(decoded(from_ref(&untyped)).text, "# TYPE c counter\nc 1\n");
     let histogram = family("n", 4, &[message().with(7, native())]);
@@ -222,7 +222,7 @@ fn a_family_without_type_is_a_counter_and_of_two_the_last_holds() {
 }
 
 #[test]
-fn a_message_in_pieces_is_the_whole_of_them() {
+fn pieces_of_a_message_are_merged() {
     let metric = message()
         .with(7, message().number(1, 5).double(6, 1.0))
         .with(7, message().number(1, 1).number(7, 1));
@@ -237,7 +237,7 @@ fn a_message_in_pieces_is_the_whole_of_them() {
 }
 
 #[test]
-fn packed_and_single_numbers_are_the_same() {
+fn packed_and_single_numbers_are_equal() {
     let mut packed = message().number(1, 5).with(12, message().number(2, 2));
     put_bytes(&mut packed.0, 13, &[4, 2]);
     let decoded = decoded(&[family("n", 4, &[message().with(7, packed)])]);
@@ -245,7 +245,7 @@ fn packed_and_single_numbers_are_the_same() {
 }
 
 #[test]
-fn faults_say_where_they_are() {
+fn errors_name_family_and_byte() {
     let one = counter(&[], 1.0);
     for (families, expected) in [
         (
@@ -278,7 +278,7 @@ fn faults_say_where_they_are() {
                 4,
                 &[labelled(&[("le", "1")]).with(7, message())],
             )],
-            "expected a label's name, found the one that its parts have",
+            "expected a label's name, found the label of its components",
         ),
         (
             vec![family(
@@ -290,14 +290,14 @@ fn faults_say_where_they_are() {
         ),
         (
             vec![family("c", 0, &[one.clone().number(6, u64::MAX)])],
-            "expected a time from 1970 on, since text has no other, found -1",
+            "expected a time from 1970 on, since text cannot show earlier ones, found -1",
         ),
         (
             vec![
                 family("h_sum", 0, from_ref(&one)),
                 family("h", 4, &[message().with(7, message())]),
             ],
-            "family 2 (\"h\"), byte 24: expected no other family named like a part of this one, found family 1",
+            "family 2 (\"h\"), byte 24: expected no other family named like a component of this one, found family 1",
         ),
         (
             vec![message().text(1, "c").double(3, 1.0)],
@@ -319,7 +319,7 @@ fn faults_say_where_they_are() {
 }
 
 #[test]
-fn a_body_that_is_cut_or_too_long_is_refused() {
+fn truncated_and_oversized_bodies_are_rejected() {
     let whole = body(&[family("c", 0, &[counter(&[("a", "b")], 1.0)])]);
     for end in 1..whole.len() {
         let error = decode(&whole[..end], &LIMITS).expect_err("it is cut");
@@ -352,16 +352,16 @@ fn a_body_that_is_cut_or_too_long_is_refused() {
 }
 
 #[test]
-fn a_group_is_passed_over() {
+fn groups_are_skipped() {
     let mut family = family("c", 0, &[counter(&[], 1.0)]);
-    // Field 50: a group that holds a group and a number.
+    // Field 50: a group with a group and a number in it.
     family
         .0
         .extend_from_slice(&[0x93, 3, 0x9b, 3, 8, 1, 0x9c, 3, 0x94, 3]);
     assert_eq!(decoded(&[family]).text, "# TYPE c counter\nc 1\n");
 }
 
-/// Text to messages and back.
+/// Encodes text and decodes the result.
 fn round(text: &str, escaping: Escaping) -> String {
     let body = encode(text, &NativeHistograms::default(), escaping);
     decode(&body, &LIMITS)
@@ -370,7 +370,7 @@ fn round(text: &str, escaping: Escaping) -> String {
 }
 
 #[test]
-fn text_comes_back_as_it_was() {
+fn text_round_trips_through_messages() {
     let text = "# HELP c_total Say \\\\ and \\n \"hi\"\n# TYPE c_total counter\nc_total{a=\"x\\\"\\\\\\n\"} 5 1500\n\
                 c_total 1\n# TYPE g gauge\ng NaN\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"0.5\"} 1.5\n\
                 h_bucket{a=\"1\",le=\"+Inf\"} 2\nh_sum{a=\"1\"} 3\nh_count{a=\"1\"} 2\n\
@@ -384,7 +384,7 @@ fn text_comes_back_as_it_was() {
 }
 
 #[test]
-fn what_is_missing_or_no_part_is_made_good() {
+fn incomplete_histograms_are_completed() {
     let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 4\nh 7\n# TYPE s summary\ns_count 1.5\n# TYPE e histogram\ne 1\n";
     assert_eq!(
         round(text, Escaping::AllowUtf8),

@@ -1,3 +1,5 @@
+mod properties;
+
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::*;
@@ -50,7 +52,7 @@ fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
 }
 
 #[test]
-fn families_are_brought_together_and_labels_sorted() {
+fn families_are_grouped_and_labels_sorted() {
     let text = "# HELP m A help\n# TYPE m gauge\nm{b=\"2\",a=\"1\"} 1 5\nn 2\nm 3\n";
     assert_eq!(
         shown(text, None, true),
@@ -60,7 +62,7 @@ fn families_are_brought_together_and_labels_sorted() {
 }
 
 #[test]
-fn a_label_is_added_in_order_and_the_senders_own_is_kept_apart() {
+fn an_added_label_renames_the_senders_own() {
     let label = Some(("app", "x\\\"y"));
     assert_eq!(
         shown("m 1\n", label, true),
@@ -77,7 +79,7 @@ fn a_label_is_added_in_order_and_the_senders_own_is_kept_apart() {
 }
 
 #[test]
-fn labels_that_are_added_override_or_give_way() {
+fn added_labels_override_or_give_way() {
     let label = |name, value, conflict| AddedLabel {
         name,
         value,
@@ -99,7 +101,7 @@ fn labels_that_are_added_override_or_give_way() {
 }
 
 #[test]
-fn a_label_without_a_value_is_none_to_readers() {
+fn empty_labels_do_not_change_the_identity() {
     let series = |text: &str| canonicalize(text, &options(&[], true)).unwrap()[0].series[0];
     assert_eq!(series("m{a=\"\",b=\"1\"} 1\n"), series("m{b=\"1\"} 1\n"));
     assert_eq!(series("m{a=\"\"} 1\n"), series("m 1\n"));
@@ -107,7 +109,7 @@ fn a_label_without_a_value_is_none_to_readers() {
 }
 
 #[test]
-fn timestamps_are_refused_where_they_are_unwelcome() {
+fn timestamps_are_rejected_by_policy() {
     let mut settings = options(&[], true);
     settings.timestamps = TimestampPolicy::Refuse;
     assert!(canonicalize("m 1\n", &settings).is_ok());
@@ -127,7 +129,7 @@ const OPEN: &str = "# HELP c_seconds Say \\\"hi\\\"\n# TYPE c_seconds counter\n#
     # TYPE \"my.m_ratio\" gauge\n# UNIT \"my.m_ratio\" ratio\n{\"my.m_ratio\"} 1\n";
 
 #[test]
-fn open_metrics_is_shown_as_text() {
+fn open_metrics_becomes_canonical_text() {
     let end = "# EOF\n";
     let with_more = OPEN.replace("1.500\n", "1.5 # {t=\"x\"} 1\nc_seconds_created 3\n");
     let kept = shown(&(with_more + end), None, true);
@@ -158,7 +160,7 @@ fn open_metrics_is_shown_as_text() {
 }
 
 #[test]
-fn a_unit_that_a_kind_cannot_have_is_left_out() {
+fn units_of_kinds_without_units_are_left_out() {
     let text = "# TYPE i_seconds info\n# UNIT i_seconds seconds\ni_seconds_info 1\n\
                 # TYPE s_seconds stateset\n# UNIT s_seconds seconds\ns_seconds{s_seconds=\"a\"} 1\n# EOF\n";
     let kept = shown(text, None, true);
@@ -169,7 +171,7 @@ fn a_unit_that_a_kind_cannot_have_is_left_out() {
 }
 
 #[test]
-fn points_of_a_series_are_brought_together_in_order_of_time() {
+fn points_of_a_series_are_ordered_by_time() {
     let text = "a{x=\"1\"} 3 3\na{x=\"2\"} 9 1\nb 1\na{x=\"1\"} 1 1\na{x=\"1\"} 2 2\n";
     let expected = "# TYPE a untyped\na{x=\"1\"} 1 1\na{x=\"1\"} 2 2\na{x=\"1\"} 3 3\na{x=\"2\"} 9 1\n\
                     # TYPE b untyped\nb 1\n";
@@ -188,7 +190,7 @@ fn points_of_a_series_are_brought_together_in_order_of_time() {
 }
 
 #[test]
-fn points_of_a_series_at_one_time_or_at_none_are_refused() {
+fn repeated_points_are_rejected() {
     for (text, line, first) in [
         ("a 1\na 2\n", 2, 1),
         ("a 1 5\nb 1\na 2 5\n", 3, 1),
@@ -199,26 +201,26 @@ fn points_of_a_series_at_one_time_or_at_none_are_refused() {
         ("# TYPE a gauge\na 1 5\na 2 5.000\n# EOF\n", 3, 2),
     ] {
         for keep in [false, true] {
-            let fault = canonicalize(text, &options(&[], keep)).unwrap_err();
+            let error = canonicalize(text, &options(&[], keep)).unwrap_err();
             let expected = format!("line {line}, column 1: expected each series once");
             assert!(
-                fault
+                error
                     .to_string()
                     .replace(" column", ", column")
                     .replace(",,", ",")
                     .starts_with(&expected),
-                "{text:?}: {fault}"
+                "{text:?}: {error}"
             );
             assert!(
-                fault.to_string().contains(&format!("line {first} ")),
-                "{text:?}: {fault}"
+                error.to_string().contains(&format!("line {first} ")),
+                "{text:?}: {error}"
             );
         }
     }
 }
 
 #[test]
-fn names_that_need_quotes_keep_them() {
+fn quoted_names_stay_quoted() {
     let text = "# TYPE \"my.metric\" gauge\n{\"my.metric\",\"label with space\"=\"1\",b=\"2\"} 1\n";
     assert_eq!(
         shown(text, None, true),
@@ -227,14 +229,14 @@ fn names_that_need_quotes_keep_them() {
 }
 
 #[test]
-fn the_same_series_has_the_same_hash_however_it_is_written() {
+fn equal_series_have_equal_hashes() {
     let one = canonicalize("m{a=\"1\",b=\"2\"} 1\n", &options(&[], true)).unwrap();
     let other = canonicalize("m{b=\"2\", a=\"1\"} 7 9\n", &options(&[], true)).unwrap();
     assert_eq!(one[0].series, other[0].series);
 }
 
 #[test]
-fn what_text_or_old_readers_could_not_take_is_refused() {
+fn text_that_some_reader_cannot_accept_is_rejected() {
     let refused = |text: &str| {
         canonicalize(text, &options(&[], true))
             .unwrap_err()
@@ -250,120 +252,8 @@ fn what_text_or_old_readers_could_not_take_is_refused() {
     assert_eq!(dotted[0].series, plain[0].series);
 }
 
-use proptest::prelude::*;
-
-fn any_line() -> impl Strategy<Value = String> {
-    let name = prop_oneof!["[am]_?[ab.]?(_total|_sum|_count|_bucket)?", "[a.é _]{1,3}"];
-    let quoted = name.prop_map(|name| {
-        if is_plain_name(&name) {
-            name
-        } else {
-            format!("\"{name}\"")
-        }
-    });
-    let name = quoted.boxed();
-    let value = prop_oneof![
-        "[0-9]{1,3}",
-        Just("NaN".to_owned()),
-        Just("+Inf".to_owned()),
-        "-1.5e3"
-    ];
-    let kind = prop_oneof![
-        Just("counter"),
-        Just("gauge"),
-        Just("histogram"),
-        Just("summary"),
-        Just("info"),
-        Just("unknown"),
-        Just("untyped"),
-        Just("gaugehistogram"),
-        Just("stateset")
-    ];
-    let label = (name.clone(), "[a,\"{} ]{0,3}");
-    let labels = proptest::collection::vec(label, 0..3);
-    prop_oneof![
-        1 => (name.clone(), kind).prop_map(|(name, kind)| format!("# TYPE {name} {kind}")),
-        1 => (name.clone(), "[a\\\\\"n ]{0,5}").prop_map(|(name, help)| format!("# HELP {name} {help}")),
-        4 => (name, labels, value, prop_oneof![Just(String::new()), "-?[0-9]{1,4}(\\.[0-9])?"]).prop_map(|(name, labels, value, time)| {
-            let mut pairs: Vec<String> = labels
-                .iter()
-                .map(|(label, value)| format!("{label}=\"{}\"", value.replace('"', "\\\"")))
-                .collect();
-            let start = if name.starts_with('"') {
-                pairs.insert(0, name);
-                String::new()
-            } else {
-                name
-            };
-            let time = if time.is_empty() { time } else { format!(" {time}") };
-            format!("{start}{{{}}} {value}{time}", pairs.join(","))
-        }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
-
-    /// Every accepted text can be parsed in every format in which it is shown.
-    #[test]
-    fn what_is_let_in_can_be_read_in_every_form(
-        lines in proptest::collection::vec(any_line(), 0..5),
-        open in any::<bool>(),
-        label in any::<bool>(),
-    ) {
-        let end = if open { "# EOF\n" } else { "" };
-        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
-        let label = label.then_some(("app", "a\\\"b"));
-        let added = renaming(label);
-        let Ok(families) = canonicalize(&text, &options(&added, true)) else {
-            return Ok(());
-        };
-        let mut shown = String::new();
-        for family in &families {
-            shown.push_str(std::str::from_utf8(&family.head()).unwrap());
-            shown.push_str(family.samples.as_str());
-        }
-        for escaping in Escaping::ALL {
-            // Families that a scheme gives one name are kept apart by the
-            // store, which knows all of them.
-            let names: HashSet<_> = families.iter().map(|family| {
-                escaping.metric(&unescape(&family.name)).into_owned()
-            }).collect();
-            if names.len() < families.len() {
-                continue;
-            }
-            for form in [OutputFormat::Text(escaping), OutputFormat::OpenMetrics(escaping)] {
-                let mut out = form.convert(&shown, None).unwrap_or_else(|| shown.clone());
-                let mut format = InputFormat::Text;
-                if form.is_open_metrics() {
-                    out.push_str("# EOF\n");
-                    format = InputFormat::OpenMetrics;
-                }
-                let mut parser = crate::exposition::Parser::new(&out, format);
-                let mut labels = Labels::new();
-                loop {
-                    let entry = parser.next(&mut labels).map_err(|fault| {
-                        TestCaseError::fail(format!("{fault} in {form:?}:\n{out}"))
-                    })?;
-                    let (name, labels) = match entry {
-                        None => break,
-                        Some(ParsedLine::Help { name, .. } | ParsedLine::Type { name, .. }) => (name, None),
-                        Some(ParsedLine::Sample(sample)) => (sample.name, Some(&labels)),
-                        Some(_) => continue,
-                    };
-                    if escaping != Escaping::AllowUtf8 {
-                        let mut labels = labels.into_iter().flatten();
-                        prop_assert!(is_plain_name(name), "{form:?}:\n{out}");
-                        prop_assert!(labels.all(|it| is_plain_label(it.name)), "{form:?}:\n{out}");
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[test]
-fn the_last_line_tells_open_metrics() {
+fn the_last_line_identifies_open_metrics() {
     assert_eq!(detect_format("m 1\n# EOF\n"), InputFormat::OpenMetrics);
     assert_eq!(detect_format("m 1\n# EOF"), InputFormat::OpenMetrics);
     assert_eq!(detect_format("# EOF\nm 1\n"), InputFormat::Text);
@@ -371,7 +261,7 @@ fn the_last_line_tells_open_metrics() {
 }
 
 #[test]
-fn labels_that_would_make_too_much_of_a_text_are_refused_before_it_is_made() {
+fn added_labels_count_against_the_text_limit() {
     let long = "x".repeat(10_000);
     let added = [AddedLabel {
         name: "job",
@@ -389,111 +279,15 @@ fn labels_that_would_make_too_much_of_a_text_are_refused_before_it_is_made() {
         canonicalize(&text(100), &settings).unwrap()[0].series.len(),
         100
     );
-    let told = canonicalize(&text(200), &settings).unwrap_err().to_string();
-    assert!(told.contains("1048576 bytes"), "{told}");
+    let message = canonicalize(&text(200), &settings).unwrap_err().to_string();
+    assert!(message.contains("1048576 bytes"), "{message}");
     settings.limits.text = usize::MAX - 1;
     settings.added = &[];
     assert!(canonicalize(&text(1), &settings).is_ok());
 }
 
-/// Usual texts: few families, similar lines, with an occasional mistake.
-fn any_plain_text() -> impl Strategy<Value = String> {
-    let name = prop_oneof![
-        6 => "[ab]",
-        2 => "[ab](_sum|_count|_bucket)",
-        1 => "c_[a-z]{0,2}",
-    ];
-    let kind = prop_oneof!["counter", "gauge", "histogram", "summary", "untyped"];
-    let label = prop_oneof![
-        4 => Just("a"), 4 => Just("b"), 2 => Just("le"), 2 => Just("zone"), 1 => Just("job"),
-        1 => Just("instance"), 1 => Just("quantile"), 1 => Just("\"d\""), 1 => Just("\"d.e\""),
-    ];
-    let value = prop_oneof![
-        6 => "[012]{1,2}", 2 => "[0-9a-zé]{0,12}", 1 => Just(String::new()),
-        1 => Just("x\\\"y\\\\".to_owned()), 1 => Just("\\x".to_owned()),
-    ];
-    let number =
-        prop_oneof![8 => "-?[0-9]{1,3}", 1 => Just("NaN".to_owned()), 1 => "[0-9]{1,3}(x| 5| |\r)"];
-    let labels = proptest::collection::vec((label, value), 0..4);
-    let blank = prop_oneof![9 => Just(""), 1 => Just(" "), 1 => Just("\t")];
-    let sample = (name, labels, number, blank).prop_map(|(name, labels, number, blank)| {
-        let pairs: Vec<String> = labels
-            .iter()
-            .map(|(label, value)| format!("{label}{blank}=\"{value}\""))
-            .collect();
-        let pairs = pairs.join(",");
-        match (pairs.is_empty(), blank) {
-            (true, "") => format!("{name} {number}\n"),
-            _ => format!("{blank}{name}{blank}{{{pairs}}} {blank}{number}\n"),
-        }
-    });
-    let head = ("[ab](_sum)?", kind, any::<bool>()).prop_map(|(name, kind, help)| match help {
-        true => format!("# HELP {name} of {kind}\n"),
-        false => format!("# TYPE {name} {kind}\n"),
-    });
-    let other = prop_oneof![
-        Just("\n"),
-        Just("# a comment\n"),
-        Just("  \n"),
-        Just("# HELP a\n"),
-        Just("# HELP a x\r\n"),
-        Just("# HELP b  x\\y\n"),
-        Just("# HELP b \\\\ \0\n"),
-        Just("# TYPE b gauge\r\n"),
-        Just(" # TYPE a gauge\n")
-    ];
-    let line = prop_oneof![
-        9 => sample,
-        2 => head,
-        1 => other.prop_map(str::to_owned),
-    ];
-    // Most lines repeat the one before with another digit.
-    let again = (
-        line,
-        proptest::collection::vec(("[0-2]", "[0-9]{1,2}"), 0..4),
-    );
-    let lines = again.prop_map(|(line, others)| {
-        let mut text = line.clone();
-        for (old, new) in others {
-            text += &line.replacen(&old, &new, 1);
-        }
-        text
-    });
-    proptest::collection::vec(lines, 0..6).prop_map(|lines| lines.concat())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6000))]
-
-    /// The fast path gives the result of the general one, or none.
-    #[test]
-    fn the_short_cut_makes_no_difference(
-        text in prop_oneof![
-            4 => any_plain_text(),
-            1 => proptest::collection::vec(any_line(), 0..6).prop_map(|lines| lines.join("\n")),
-        ],
-        conflict in prop_oneof![Just(LabelConflict::Rename), Just(LabelConflict::Override), Just(LabelConflict::Keep)],
-        (labels, limit) in (0..4_usize, prop_oneof![Just(usize::MAX), Just(3)]),
-        timestamps in prop_oneof![Just(TimestampPolicy::Keep), Just(TimestampPolicy::Strip), Just(TimestampPolicy::Refuse)],
-    ) {
-        let added = [
-            AddedLabel { name: "job", value: "j\\\\", conflict },
-            AddedLabel { name: "instance", value: "", conflict: LabelConflict::Keep },
-            AddedLabel { name: "app", value: "", conflict },
-        ];
-        let mut settings = options(&added[..labels], true);
-        settings.timestamps = timestamps;
-        settings.limits.labels = limit;
-        settings.limits.label_value = limit;
-        let other = general_path(&text, InputFormat::Text, &settings);
-        if let Some(short) = fast_path::read(&text, &settings) {
-            prop_assert_eq!(Ok(short), other);
-        }
-    }
-}
-
 #[test]
-fn the_short_cut_is_taken_where_it_is_meant_to_be() {
+fn usual_texts_take_the_fast_path() {
     let added = [
         AddedLabel {
             name: "job",
@@ -521,7 +315,7 @@ fn the_short_cut_is_taken_where_it_is_meant_to_be() {
 }
 
 #[test]
-fn a_single_sample_is_as_its_text_would_be() {
+fn a_single_sample_equals_its_parsed_text() {
     let keep = |name, value| AddedLabel {
         name,
         value,
@@ -536,16 +330,19 @@ fn a_single_sample_is_as_its_text_would_be() {
         let text = "# HELP m A help.\n# TYPE m gauge\nm 1795000000.25\n";
         let expected = general_path(text, InputFormat::Text, &settings).unwrap();
         let head = ("m", Kind::Gauge, "A help.");
-        let single = single(head, added, 1_795_000_000.25, settings.hash).unwrap();
+        let single = single_sample_family(head, added, 1_795_000_000.25, settings.hash).unwrap();
         assert_eq!([FamilyText { line: 3, ..single }], expected[..]);
     }
     let merged = [keep("a.b", "1"), keep("a_b", "2")];
     let hash = options(&[], true).hash;
-    assert_eq!(single(("m", Kind::Gauge, ""), &merged, 1.0, hash), None);
+    assert_eq!(
+        single_sample_family(("m", Kind::Gauge, ""), &merged, 1.0, hash),
+        None
+    );
 }
 
 #[test]
-fn a_family_holds_on_to_no_more_than_twice_its_text() {
+fn a_family_keeps_at_most_twice_its_text_alive() {
     let family = |name: &str, series: usize| -> String {
         (0..series)
             .map(|number| format!("{name}{{number=\"{number:03}\"}} 1\n"))

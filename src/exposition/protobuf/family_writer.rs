@@ -1,4 +1,4 @@
-//! One family's message becomes its lines of text.
+//! Writes the message of one family as lines of text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -6,11 +6,11 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::decode::{DecodedNative, Output};
+use super::decode::{DecodedNative, TextOutput};
 use super::error::{FieldError, shown};
 use super::field::{family, metric, quantile, single, summary};
 use super::metric_type;
-use super::native::{Count, Histogram, known_fields, read_label};
+use super::native::{Count, HistogramMessage, known_fields, read_label};
 use super::wire::{Field, Reader};
 use crate::exposition::canonical::{is_plain_label, is_plain_name};
 use crate::exposition::{FamilyText, Kind, NativeHistogram, write_label_value};
@@ -18,19 +18,18 @@ use crate::exposition::{write_bound, write_number};
 
 /// Writes the lines of one family.
 pub(super) struct FamilyWriter<'o, 'b> {
-    out: &'o mut Output,
-    /// Escaped.
+    out: &'o mut TextOutput,
+    /// The family's name, escaped.
     name: Cow<'b, str>,
     kind: u64,
-    /// The labels of the metric that is being written, by escaped name, and
-    /// the same as text.
+    /// The labels of the current metric by escaped name, and the same as text.
     labels: Vec<(Cow<'b, str>, &'b str)>,
     text: String,
 }
 
 impl<'o, 'b> FamilyWriter<'o, 'b> {
     /// `kind` is a known `MetricType`.
-    pub(super) fn new(out: &'o mut Output, name: &'b str, kind: u64) -> Self {
+    pub(super) fn new(out: &'o mut TextOutput, name: &'b str, kind: u64) -> Self {
         FamilyWriter {
             out,
             name: escaped(name, is_plain_name),
@@ -40,13 +39,13 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         }
     }
 
-    /// Writes the head and the samples of all metrics in the message.
+    /// Writes the metadata and the samples of all metrics in the message.
     pub(super) fn write(&mut self, family: &Reader<'b>, help: &str) -> Result<(), Box<FieldError>> {
         let kind = match self.kind {
             metric_type::COUNTER => Kind::Counter,
             metric_type::GAUGE => Kind::Gauge,
             metric_type::SUMMARY => Kind::Summary,
-            // Text knows no gauge histograms: they are written like others.
+            // Text has no gauge histograms: they are written like others.
             metric_type::HISTOGRAM | metric_type::GAUGE_HISTOGRAM => Kind::Histogram,
             _ => Kind::Untyped,
         };
@@ -55,7 +54,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         let help = Some(help.as_str()).filter(|help| !help.is_empty());
         let head = FamilyText::head_of(&self.name, kind, help, None);
-        self.out.hold(head.len(), family.offset())?;
+        self.out.check_length(head.len(), family.offset())?;
         self.out.text.push_str(&String::from_utf8_lossy(&head));
         let mut fields = family.clone();
         while let Some(field) = fields.next()? {
@@ -86,7 +85,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
                 metric::TIMESTAMP_MS => {
                     let millis = field.unsigned("a timestamp")? as i64;
                     if millis < 0 {
-                        let expected = "a time from 1970 on, since text has no other";
+                        let expected = "a time from 1970 on, since text cannot show earlier ones";
                         return Err(FieldError::new(field.offset, expected, millis.to_string()));
                     }
                     timestamp = Some(millis);
@@ -106,8 +105,8 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
             return Err(FieldError::new(field.offset, expected, found));
         }
         self.finish_labels(field.offset)?;
-        // Of a message that is there in several pieces, all pieces count.
-        let pieces = Pieces {
+        // A message that comes in several pieces is merged from all of them.
+        let pieces = MessagePieces {
             fields,
             number,
             what,
@@ -147,7 +146,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         } else if name == "__name__" {
             "the reserved __name__"
         } else if name == part {
-            "the one that its parts have"
+            "the label of its components"
         } else {
             self.labels.push((escaped(name, is_plain_label), value));
             return Ok(());
@@ -179,7 +178,7 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
 
     fn summary(
         &mut self,
-        pieces: Pieces<'b>,
+        pieces: MessagePieces<'b>,
         timestamp: Option<i64>,
         offset: usize,
     ) -> Result<(), Box<FieldError>> {
@@ -205,11 +204,11 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
 
     fn histogram(
         &mut self,
-        pieces: &Pieces<'b>,
+        pieces: &MessagePieces<'b>,
         timestamp: Option<i64>,
         offset: usize,
     ) -> Result<(), Box<FieldError>> {
-        let mut histogram = Histogram::default();
+        let mut histogram = HistogramMessage::default();
         for piece in pieces.clone() {
             histogram.read(piece?)?;
         }
@@ -257,10 +256,10 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
         timestamp: Option<i64>,
         offset: usize,
     ) -> Result<(), Box<FieldError>> {
-        // Numbers and what stands between the parts are shorter than this.
+        // An upper bound of the numbers and the text between the parts.
         const REST: usize = 128;
         self.out
-            .hold(self.name.len() + self.text.len() + REST, offset)?;
+            .check_length(self.name.len() + self.text.len() + REST, offset)?;
         let out = &mut self.out.text;
         let mut before = '{';
         if is_plain_name(&self.name) {
@@ -298,16 +297,16 @@ impl<'o, 'b> FamilyWriter<'o, 'b> {
     }
 }
 
-/// The messages in one field of a metric: one, unless its sender wrote it in
+/// The messages in one field of a metric: one, unless the sender wrote it in
 /// several pieces.
 #[derive(Debug, Clone)]
-struct Pieces<'b> {
+struct MessagePieces<'b> {
     fields: Reader<'b>,
     number: u32,
     what: &'static str,
 }
 
-impl<'b> Iterator for Pieces<'b> {
+impl<'b> Iterator for MessagePieces<'b> {
     type Item = Result<Reader<'b>, Box<FieldError>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -318,7 +317,7 @@ impl<'b> Iterator for Pieces<'b> {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
-                Err(fault) => return Some(Err(fault)),
+                Err(error) => return Some(Err(error)),
             }
         }
     }
@@ -341,7 +340,7 @@ fn read_quantile(mut message: Reader<'_>) -> Result<(f64, f64), Box<FieldError>>
     Ok((at, value))
 }
 
-/// A name as it stands in quotes, and one that needs none as it is.
+/// A name, escaped unless it needs no quotes.
 fn escaped(name: &str, plain: impl Fn(&str) -> bool) -> Cow<'_, str> {
     if plain(name) {
         return Cow::Borrowed(name);
