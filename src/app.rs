@@ -10,9 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::Intake;
+use crate::context::Context;
+use crate::http::router::{Route, Table};
+use crate::ingest::Admission;
 use crate::ingest::config::Mode;
-use crate::ingest::text::{self, Door};
+use crate::ingest::text;
 use crate::inputs::operations::{self, Operations};
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::sockets::{self, Receiver};
@@ -23,7 +25,7 @@ use crate::settings::listen::{Listen, SocketPath};
 use crate::store::{self, Store};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{ConfiguredLimits, ListenerName, MessageStats, Telemetry, clip, counted};
-use crate::{http, inspector, registry};
+use crate::{http, inspector, registry, routes};
 
 /// How often it is looked for sections whose time is up.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -42,24 +44,14 @@ const LARGE_MESSAGES: usize = 2;
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    door: Arc<Door>,
-    store: Arc<Store>,
-    telemetry: Arc<Telemetry>,
+    context: Context,
     tcp: Option<Listener>,
     unix: Option<Listener>,
     http: Listener,
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
     operations: operations::Sockets,
-    /// What makes pushes into writes.
-    intake: Arc<Intake>,
     poller: Poller,
-    /// Told by whoever may stop the program over HTTP or by an operation.
-    quit: CancellationToken,
-    /// The stop is near: whoever asks is told to go elsewhere.
-    leaving: CancellationToken,
-    stop: CancellationToken,
-    tasks: TaskTracker,
 }
 
 /// Why the program cannot start.
@@ -80,12 +72,12 @@ impl App {
         let store = Store::new(
             store::StoreLimits {
                 apps: config.receiver.max_apps,
-                groups: config.push.max_groups,
+                groups: config.push.groups.max_groups,
                 bytes: config.exposition.max_total,
                 registry: registry::RegistryLimits {
-                    families: config.push.max_families,
-                    series: config.push.max_series,
-                    series_per_family: config.push.max_series_per_family,
+                    families: config.push.aggregation.max_families,
+                    series: config.push.aggregation.max_series,
+                    series_per_family: config.push.aggregation.max_series_per_family,
                     ..registry::RegistryLimits::default()
                 },
             },
@@ -94,13 +86,27 @@ impl App {
         let rules = text::rules(&config.exposition, config.exporter.own_metrics);
         let store = Arc::new(store.with_rules(rules));
         let telemetry = Arc::new(Telemetry::new(Now::read(), bounds(&config)));
-        let own_metrics = config.exporter.own_metrics;
-        let hash = store.hasher().clone();
-        let door = Door::new(config.exposition.clone(), own_metrics, hash.clone());
-        let door = Arc::new(door);
-        let (push, exposition) = (config.push.clone(), config.exposition.clone());
-        let intake = Arc::new(Intake::new(push, exposition, own_metrics, hash));
-        let poller = Poller::new(&config.poll_external, &door, &store, &telemetry)?;
+        let admission = Admission::new(
+            config.exposition.clone(),
+            config.push.aggregation.clone(),
+            config.exporter.own_metrics,
+            store.hasher().clone(),
+        );
+        let context = Context {
+            store,
+            admission: Arc::new(admission),
+            telemetry,
+            tasks: TaskTracker::new(),
+            quit: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        let poller = Poller::new(
+            &config.poll_external,
+            &context.admission,
+            &context.store,
+            &context.telemetry,
+        )?;
 
         let http = bind::tcp(
             &config.exporter.scrape_expose_endpoint,
@@ -126,20 +132,13 @@ impl App {
         }
         Ok(App {
             config,
-            door,
-            store,
-            telemetry,
+            context,
             tcp,
             unix,
             http,
             push,
             operations,
-            intake,
             poller,
-            quit: CancellationToken::new(),
-            leaving: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
         })
     }
 
@@ -153,9 +152,7 @@ impl App {
     pub fn push_address(&self) -> Option<String> {
         match &self.push {
             Some(listener) => Some(listener.address()),
-            None => self
-                .takes_pushes_where_scraped()
-                .then(|| self.scrape_address()),
+            None => takes_pushes_where_scraped(&self.config).then(|| self.scrape_address()),
         }
     }
 
@@ -165,9 +162,13 @@ impl App {
         self.raise_file_limit();
         log::info!("ready");
         let grace = self.config.exporter.shutdown_timeout;
-        let (stop, quit) = (self.stop.clone(), self.quit.clone());
-        let tasks = self.tasks.clone();
-        let leaving = self.leaving.clone();
+        let Context {
+            stop,
+            quit,
+            tasks,
+            leaving,
+            ..
+        } = self.context.clone();
         let delay = self.config.operations.shutdown_delay;
         self.start();
 
@@ -220,7 +221,7 @@ impl App {
             Some(listener @ Listener::Unix(..)) => {
                 log::info!("accepting pushes on Unix socket {}", listener.address());
             }
-            None if self.takes_pushes_where_scraped() => {
+            None if takes_pushes_where_scraped(&self.config) => {
                 log::info!("accepting pushes on http://{}", self.http.address());
             }
             None => {}
@@ -235,12 +236,6 @@ impl App {
                 counted(targets, "target is", "targets are")
             );
         }
-    }
-
-    /// Whether one port serves scrapes and pushes.
-    fn takes_pushes_where_scraped(&self) -> bool {
-        let scraped = &self.config.exporter.scrape_expose_endpoint;
-        self.config.push.listen.is(scraped)
     }
 
     /// Makes room for as many connections as the settings allow for.
@@ -268,10 +263,10 @@ impl App {
         let unix = self.unix.take();
         let budget = Arc::new(MemoryBudget::new(
             self.config.receiver.max_buffered,
-            Arc::clone(&self.telemetry.buffered),
+            Arc::clone(&self.context.telemetry.buffered),
         ));
-        let received_tcp = Arc::clone(&self.telemetry.received_tcp);
-        let received_unix = Arc::clone(&self.telemetry.received_unix);
+        let received_tcp = Arc::clone(&self.context.telemetry.received_tcp);
+        let received_unix = Arc::clone(&self.context.telemetry.received_unix);
         let turns = BlockingPool::new(LARGE_MESSAGES);
         let shared = (&budget, &turns);
         self.start_receiver(tcp, ListenerName::Tcp, received_tcp, shared);
@@ -279,56 +274,20 @@ impl App {
         self.start_operations();
         self.start_expiry();
         if self.config.exposition.mode == Mode::Verbatim {
-            let (store, telemetry) = (Arc::clone(&self.store), Arc::clone(&self.telemetry));
-            let run = inspector::run(store, telemetry, self.stop.clone());
-            self.tasks.spawn(run);
+            let (store, telemetry) = (
+                Arc::clone(&self.context.store),
+                Arc::clone(&self.context.telemetry),
+            );
+            let run = inspector::run(store, telemetry, self.context.stop.clone());
+            self.context.tasks.spawn(run);
         }
 
-        let places = Arc::new(http::Places::new(&self.telemetry.copied));
-        let (pushed, scraped) = (
-            self.server(ListenerName::Push, &places),
-            self.server(ListenerName::Http, &places),
-        );
+        let servers = Servers::new(&self.config, &self.context, &self.http, self.push.as_ref());
         if let Some(push) = self.push.take() {
-            start_server(push, ListenerName::Push, pushed, &self.tasks);
+            servers.start(push, ListenerName::Push, &self.context);
         }
-        self.poller.start(&self.stop, &self.tasks);
-        start_server(self.http, ListenerName::Http, scraped, &self.tasks);
-    }
-
-    /// What the connections of a listener are served with.
-    fn server(&self, name: ListenerName, places: &Arc<http::Places>) -> Arc<http::Server> {
-        let pushes = name == ListenerName::Push || self.takes_pushes_where_scraped();
-        let taken_at = match &self.push {
-            None if self.takes_pushes_where_scraped() => Some(&self.http),
-            push => push.as_ref(),
-        };
-        let source = taken_at.unwrap_or(&self.http).address();
-        let listener = match name {
-            ListenerName::Push => taken_at.unwrap_or(&self.http),
-            _ => &self.http,
-        };
-        Arc::new(http::Server {
-            config: self.config.exporter.clone(),
-            mode: self.config.exposition.mode,
-            store: Arc::clone(&self.store),
-            telemetry: Arc::clone(&self.telemetry),
-            places: Arc::clone(places),
-            pushes: pushes.then(|| http::Pushes {
-                intake: Arc::clone(&self.intake),
-                budget: Arc::new(MemoryBudget::new(
-                    self.config.push.max_buffered,
-                    Arc::clone(&self.telemetry.pushes.buffered),
-                )),
-                source: Arc::from(source),
-                quit: self.quit.clone(),
-                webhooks: Arc::new(http::Kept::new(&self.config.push)),
-            }),
-            pushed_to: taken_at.map(Listener::url),
-            hosts: http::Hosts::of(listener.ip(), &self.config.push.allowed_hosts),
-            leaving: self.leaving.clone(),
-            stop: self.stop.clone(),
-        })
+        self.poller.start(&self.context.stop, &self.context.tasks);
+        servers.start(self.http, ListenerName::Http, &self.context);
     }
 
     fn start_receiver(
@@ -341,25 +300,25 @@ impl App {
         let Some(listener) = listener else { return };
         let receiver = Arc::new(Receiver {
             config: self.config.receiver.clone(),
-            door: Arc::clone(&self.door),
-            store: Arc::clone(&self.store),
+            admission: Arc::clone(&self.context.admission),
+            store: Arc::clone(&self.context.store),
             received,
             budget: Arc::clone(budget),
             turns: turns.clone(),
             source: Arc::from(listener.address()),
-            stop: self.stop.clone(),
+            stop: self.context.stop.clone(),
         });
         let limits = ListenerLimits {
             connections: self.config.exporter.concurrent_requests,
             write_timeout: self.config.exporter.write_timeout,
         };
-        self.tasks.spawn(accept::serve(
+        self.context.tasks.spawn(accept::serve(
             listener,
             name,
             limits,
-            Arc::clone(self.telemetry.listener(name)),
-            self.stop.clone(),
-            self.tasks.clone(),
+            Arc::clone(self.context.telemetry.listener(name)),
+            self.context.stop.clone(),
+            self.context.tasks.clone(),
             move |connection: Connection| sockets::serve(Arc::clone(&receiver), connection),
         ));
     }
@@ -368,24 +327,30 @@ impl App {
         let operations = Operations::new(
             &self.config.operations,
             self.config.exporter.own_metrics,
-            &self.store,
-            &self.telemetry.operations,
-            self.quit.clone(),
+            &self.context.store,
+            &self.context.telemetry.operations,
+            self.context.quit.clone(),
         );
         let limits = ListenerLimits {
             connections: self.config.operations.concurrent_connections,
             write_timeout: self.config.exporter.write_timeout,
         };
         let sockets = std::mem::take(&mut self.operations);
-        sockets.start(operations, &self.telemetry, limits, &self.stop, &self.tasks);
+        sockets.start(
+            operations,
+            &self.context.telemetry,
+            limits,
+            &self.context.stop,
+            &self.context.tasks,
+        );
     }
 
     /// Withdraws sections whose time is up, whether anybody scrapes or not.
     fn start_expiry(&self) {
-        let store = Arc::clone(&self.store);
-        let telemetry = Arc::clone(&self.telemetry);
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        let store = Arc::clone(&self.context.store);
+        let telemetry = Arc::clone(&self.context.telemetry);
+        let stop = self.context.stop.clone();
+        self.context.tasks.spawn(async move {
             let mut ticks = interval(EXPIRY_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut put_off = 0;
@@ -428,17 +393,17 @@ impl App {
 fn bounds(config: &Config) -> ConfiguredLimits {
     ConfiguredLimits {
         apps: config.receiver.max_apps,
-        groups: config.push.max_groups,
-        aggregated_families: config.push.max_families,
-        aggregated_series: config.push.max_series,
+        groups: config.push.groups.max_groups,
+        aggregated_families: config.push.aggregation.max_families,
+        aggregated_series: config.push.aggregation.max_series,
         held: config.exposition.max_total,
         received: config.receiver.max_buffered,
-        pushed: config.push.max_buffered,
+        pushed: config.push.requests.max_buffered,
         copied: http::MOST_COPIES,
         forwarded: config.operations.forward_queue,
-        keys: config.push.idempotency_keys,
-        webhooks: config.push.max_webhooks,
-        webhook_bytes: config.push.max_webhook_bytes,
+        keys: config.push.aggregation.idempotency_keys,
+        webhooks: config.push.webhooks.max_webhooks,
+        webhook_bytes: config.push.webhooks.max_webhook_bytes,
     }
 }
 
@@ -459,27 +424,82 @@ async fn bind_push(config: &Config) -> Result<Option<Listener>, BindError> {
     Ok(Some(listener))
 }
 
-/// Serves HTTP at a listener.
-fn start_server(
-    listener: Listener,
-    name: ListenerName,
-    server: Arc<http::Server>,
-    tasks: &TaskTracker,
-) {
-    let limits = ListenerLimits {
-        connections: server.config.max_connections,
-        write_timeout: server.config.write_timeout,
-    };
-    let stats = Arc::clone(server.telemetry.listener(name));
-    let stop = server.stop.clone();
-    let handle = move |connection: Connection| http::serve(Arc::clone(&server), connection);
-    tasks.spawn(accept::serve(
-        listener,
-        name,
-        limits,
-        stats,
-        stop,
-        tasks.clone(),
-        handle,
-    ));
+/// What the HTTP listeners are served with.
+struct Servers<'a> {
+    config: &'a Config,
+    routes: Vec<Route>,
+    budget: Arc<MemoryBudget>,
+    places: Arc<http::Places>,
+    /// The listener that takes pushes: its address, its URL and its IP address.
+    pushed_to: Option<(String, String)>,
+}
+
+impl<'a> Servers<'a> {
+    fn new(
+        config: &'a Config,
+        context: &Context,
+        http: &Listener,
+        push: Option<&Listener>,
+    ) -> Self {
+        let takes_pushes = takes_pushes_where_scraped(config).then_some(http);
+        let telemetry = &context.telemetry;
+        Servers {
+            config,
+            routes: routes::all(config, context),
+            budget: Arc::new(MemoryBudget::new(
+                config.push.requests.max_buffered,
+                Arc::clone(&telemetry.pushes.buffered),
+            )),
+            places: Arc::new(http::Places::new(&telemetry.copied)),
+            pushed_to: push
+                .or(takes_pushes)
+                .map(|listener| (listener.address(), listener.url())),
+        }
+    }
+
+    /// Serves a listener until the program stops.
+    fn start(&self, listener: Listener, name: ListenerName, context: &Context) {
+        let exporter = &self.config.exporter;
+        let takes_pushes = name == ListenerName::Push || takes_pushes_where_scraped(self.config);
+        let elsewhere = match &self.pushed_to {
+            _ if takes_pushes => None,
+            Some((_, url)) => Some(format!("pushes are taken at {url} (push.listen)")),
+            None => Some("pushes are not taken (push.listen = \"\")".to_owned()),
+        };
+        let server = Arc::new(http::Server {
+            table: Table::new(&self.routes, takes_pushes),
+            telemetry: Arc::clone(&context.telemetry),
+            header_timeout: exporter.header_timeout,
+            requests: self.config.push.requests.clone(),
+            takes_pushes,
+            budget: Arc::clone(&self.budget),
+            places: Arc::clone(&self.places),
+            source: Arc::from(listener.address()),
+            elsewhere,
+            hosts: http::Hosts::of(listener.ip(), &self.config.push.requests.allowed_hosts),
+            stop: context.stop.clone(),
+        });
+        let limits = ListenerLimits {
+            connections: exporter.max_connections,
+            write_timeout: exporter.write_timeout,
+        };
+        let handle = move |connection: Connection| http::serve(Arc::clone(&server), connection);
+        context.tasks.spawn(accept::serve(
+            listener,
+            name,
+            limits,
+            Arc::clone(context.telemetry.listener(name)),
+            context.stop.clone(),
+            context.tasks.clone(),
+            handle,
+        ));
+    }
+}
+
+/// Whether one port serves scrapes and pushes.
+fn takes_pushes_where_scraped(config: &Config) -> bool {
+    config
+        .push
+        .listen
+        .is(&config.exporter.scrape_expose_endpoint)
 }

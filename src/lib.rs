@@ -58,6 +58,12 @@ pub mod coding;
 // Secrets are hidden before anything is shown or logged. Knows no I/O.
 mod redact;
 
+// The table of routes.
+mod routes;
+
+// What every input and output is given.
+pub mod context;
+
 // Puts the parts together.
 pub mod app;
 

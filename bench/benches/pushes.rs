@@ -10,14 +10,15 @@
 
 use std::fmt::Write;
 use std::hash::RandomState;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use exporter_proxy::clock::Now;
 use exporter_proxy::config::Config;
-use exporter_proxy::ingest::{Body, Group, Intake};
-use exporter_proxy::inputs::push::{Method, Sender};
+use exporter_proxy::ingest::{Admission, Body, Group};
+use exporter_proxy::inputs::push::{Groups, Method, Sender};
 use exporter_proxy::peer::Origin;
 use exporter_proxy::registry;
 use exporter_proxy::store::{Store, StoreLimits};
@@ -47,13 +48,13 @@ fn main() {
     let word = arguments.next().unwrap_or_default();
     if let Some((.., shape)) = SHAPES.iter().find(|(name, ..)| *name == word) {
         let rounds = arguments.next().and_then(|rounds| rounds.parse().ok());
-        let mut groups = Groups::new(*shape);
+        let mut groups = Pushes::new(*shape);
         (0..rounds.unwrap_or(ROUNDS)).for_each(|_| groups.push());
         return;
     }
     println!("| `PUT` | µs a push, best | median |\n| --- | ---: | ---: |");
     for (_, what, shape) in SHAPES {
-        let mut groups = Groups::new(shape);
+        let mut groups = Pushes::new(shape);
         // The first round brings the series.
         groups.push();
         let mut times: Vec<f64> = (0..ROUNDS)
@@ -88,8 +89,8 @@ fn many_families(_: usize, version: u64) -> String {
 }
 
 /// What is pushed, and where to.
-struct Groups {
-    intake: Intake,
+struct Pushes {
+    translation: Groups,
     store: Store,
     groups: Vec<Group>,
     /// In two versions, so that every push changes something.
@@ -97,7 +98,7 @@ struct Groups {
     round: usize,
 }
 
-impl Groups {
+impl Pushes {
     fn new(shape: Shape) -> Self {
         let config = Config::default();
         let limits = StoreLimits {
@@ -108,8 +109,12 @@ impl Groups {
         };
         let job = |job| Group::of_path(&format!("job/load_{job:05}"), false);
         let hash = RandomState::new();
-        Groups {
-            intake: Intake::new(config.push, config.exposition, true, hash),
+        let admission = Admission::new(config.exposition, config.push.aggregation, true, hash);
+        Pushes {
+            translation: Groups {
+                admission: Arc::new(admission),
+                config: config.push.groups,
+            },
             store: Store::new(limits, false),
             groups: (0..GROUPS)
                 .map(|number| job(number).expect("a group's path"))
@@ -133,7 +138,7 @@ impl Groups {
                 content_type: "",
                 bytes,
             };
-            self.intake
+            self.translation
                 .push(
                     &self.store,
                     (Method::Put, group),

@@ -8,6 +8,7 @@ use crate::settings::reader::Table;
 use crate::settings::value::{
     Address, address, boolean, choice, integer, positive_duration, write_duration,
 };
+use crate::telemetry::own::ProcessNames;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exporter {
@@ -31,24 +32,10 @@ pub struct Exporter {
     /// Whether the time of each app's last update is one of them.
     pub app_metrics: bool,
     /// What the metrics of the process are called.
-    pub process_metrics: ProcessMetrics,
+    pub process_metrics: ProcessNames,
     /// For what has begun to finish, after a request to stop.
     #[serde(serialize_with = "write_duration")]
     pub shutdown_timeout: Duration,
-}
-
-/// What the metrics of the process are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum ProcessMetrics {
-    /// `exporter_proxy_process_*`, which no app exposes.
-    #[serde(rename = "exporter_proxy")]
-    Own,
-    /// `process_*`, as Prometheus' client libraries call them. Many apps send
-    /// these too.
-    #[serde(rename = "process")]
-    Usual,
-    #[serde(rename = "off")]
-    Off,
 }
 
 /// What a receiver or the scrape port can be told to serve at once.
@@ -70,11 +57,11 @@ pub fn read(mut table: Table<'_>) -> Exporter {
         app_metrics: table.take("app_metrics", true, boolean),
         process_metrics: table.take(
             "process_metrics",
-            ProcessMetrics::Own,
+            ProcessNames::Own,
             choice(&[
-                ("exporter_proxy", ProcessMetrics::Own),
-                ("process", ProcessMetrics::Usual),
-                ("off", ProcessMetrics::Off),
+                ("exporter_proxy", ProcessNames::Own),
+                ("process", ProcessNames::Usual),
+                ("off", ProcessNames::Off),
             ]),
         ),
         shutdown_timeout: table.take(

@@ -8,17 +8,19 @@
 
 mod check;
 mod exporter;
+mod push;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-pub use self::exporter::{Exporter, ProcessMetrics};
+pub use self::exporter::Exporter;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
-use crate::inputs::{operations, poller, push, sockets};
+use crate::inputs::{operations, poller, sockets};
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
+use push::Push;
 
 /// Everything the program is told. Each part belongs to one subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,7 +28,7 @@ pub struct Config {
     pub exporter: Exporter,
     pub receiver: sockets::config::Config,
     pub exposition: Exposition,
-    pub push: push::config::Config,
+    pub push: Push,
     pub operations: operations::config::Config,
     pub poll_external: poller::config::Config,
 }
@@ -88,7 +90,7 @@ pub fn settle(
         exporter: exporter::read(root.table("exporter")),
         receiver: sockets::config::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
-        push: push::config::read(root.table("push")),
+        push: push::read(root.table("push")),
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
     };

@@ -485,12 +485,13 @@ fn pushes_are_set_up_by_file_and_environment() {
     );
     let push = &config.push;
     assert_eq!(push.listen, Listen::Unix("/run/p.sock".into()));
-    assert_eq!(push.max_groups, 7);
-    assert_eq!(push.mode, PushMode::Aggregate);
-    assert!(push.enable_admin_api && !push.enable_lifecycle);
-    assert_eq!(push.group_ttl, Duration::from_secs(3600));
-    assert_eq!(push.cors_origins, ["https://a.example"]);
+    assert_eq!(push.groups.max_groups, 7);
+    assert_eq!(push.groups.mode, PushMode::Aggregate);
+    assert!(push.groups.enable_admin_api && !push.groups.enable_lifecycle);
+    assert_eq!(push.groups.group_ttl, Duration::from_secs(3600));
+    assert_eq!(push.requests.cors_origins, ["https://a.example"]);
     let rules: Vec<_> = push
+        .aggregation
         .rules
         .iter()
         .map(|rule| (rule.pattern.as_str(), rule.policy, rule.drop_labels.len()))

@@ -14,7 +14,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
 use super::cors;
-use crate::ingest::Fault;
+use crate::ingest::Rejection;
 use crate::reason::Reason;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -59,7 +59,7 @@ impl Hosts {
 }
 
 /// Refuses what must not be heard. `origins` are those that may change things.
-pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Fault> {
+pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Rejection> {
     let host = host(head)?;
     if let Some(host) = host
         && !hosts.take(host)
@@ -68,7 +68,7 @@ pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Faul
             "this server is not called {host:?}: call it by its address or as localhost, or list \
              the name in push.allowed_hosts"
         );
-        return Err(Fault::new(Reason::ForbiddenHost, &message));
+        return Err(Rejection::new(Reason::ForbiddenHost, &message));
     }
     match head.method {
         Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
@@ -77,8 +77,8 @@ pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Faul
 }
 
 /// What the client calls this server. HTTP/1.1 needs it, once.
-fn host(head: &Parts) -> Result<Option<&str>, Fault> {
-    let malformed = |message| Err(Fault::new(Reason::Malformed, message));
+fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
+    let malformed = |message| Err(Rejection::new(Reason::Malformed, message));
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return malformed("the request has two Host headers"),
@@ -116,8 +116,12 @@ fn bracketed(name: &str) -> Option<&str> {
     name.strip_prefix('[')?.strip_suffix(']')
 }
 
-fn check_origin(origins: &[String], host: Option<&str>, headers: &HeaderMap) -> Result<(), Fault> {
-    let forbidden = |message: &str| Err(Fault::new(Reason::ForbiddenOrigin, message));
+fn check_origin(
+    origins: &[String],
+    host: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), Rejection> {
+    let forbidden = |message: &str| Err(Rejection::new(Reason::ForbiddenOrigin, message));
     let mut listed = false;
     for origin in headers.get_all(ORIGIN) {
         let text = origin.to_str().unwrap_or("?");

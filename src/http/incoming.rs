@@ -8,9 +8,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
+use super::config::Requests;
 use crate::coding::{self, Coding, CodingError};
-use crate::ingest::Fault;
-use crate::inputs::push::config::Config as PushConfig;
+use crate::ingest::Rejection;
 use crate::net::{
     BlockingPool, BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
 };
@@ -19,7 +19,7 @@ use crate::telemetry::sender_log;
 
 /// A body, counted against the budget until it is dropped.
 #[derive(Debug)]
-pub struct Taken {
+pub struct ReceivedBody {
     pub bytes: Bytes,
     held: BudgetShare,
 }
@@ -56,13 +56,13 @@ fn linger(mut body: Incoming) {
 pub async fn read(
     body: Incoming,
     budget: &Arc<MemoryBudget>,
-    config: &PushConfig,
+    config: &Requests,
     waits: bool,
-) -> Result<Taken, (Fault, usize)> {
+) -> Result<ReceivedBody, (Rejection, usize)> {
     let limit = config.max_body;
     let too_large = || {
         let message = format!("the body has more than {limit} bytes (push.max_body)");
-        Fault::new(Reason::TooLarge, &message)
+        Rejection::new(Reason::TooLarge, &message)
     };
     // What says that it is too large need not come.
     if body.size_hint().lower() > limit as u64 {
@@ -89,7 +89,7 @@ pub async fn read(
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|problem| {
                 let message = format!("the body did not arrive whole: {problem}");
-                Fault::new(Reason::Truncated, &message)
+                Rejection::new(Reason::Truncated, &message)
             })?;
             let Ok(data) = frame.into_data() else {
                 continue;
@@ -124,10 +124,10 @@ pub async fn read(
                 "the body did not arrive within {:?} (push.body_timeout)",
                 config.body_timeout
             );
-            Err(Fault::new(Reason::Timeout, &message))
+            Err(Rejection::new(Reason::Timeout, &message))
         });
     match read {
-        Ok(()) => Ok(Taken {
+        Ok(()) => Ok(ReceivedBody {
             bytes: only.unwrap_or_else(|| whole.freeze()),
             held,
         }),
@@ -140,18 +140,18 @@ pub async fn read(
     }
 }
 
-fn no_buffer() -> Fault {
+fn no_buffer() -> Rejection {
     let message = "all memory for bodies is in use (push.max_buffered); try again";
-    Fault::new(Reason::NoBuffer, message)
+    Rejection::new(Reason::NoBuffer, message)
 }
 
-fn too_slow() -> Fault {
+fn too_slow() -> Rejection {
     let message = format!(
         "the body came too slowly: more than half of the memory for bodies is in use \
          (push.max_buffered), and a body of more than {SMALL_MESSAGE} bytes must then bring {RATE_BYTES} \
          bytes every {RATE_PERIOD:?}"
     );
-    Fault::new(Reason::Timeout, &message)
+    Rejection::new(Reason::Timeout, &message)
 }
 
 /// Reads a small body and drops it, so that the connection can go on. Returns
@@ -175,10 +175,10 @@ pub async fn discard(mut body: Incoming) -> bool {
     timeout(LONGEST_DISCARD, rest).await.unwrap_or(false)
 }
 
-impl Taken {
-    /// No body at all.
-    pub fn none() -> Self {
-        Taken {
+impl ReceivedBody {
+    /// The body of a request without one.
+    pub fn empty() -> Self {
+        ReceivedBody {
             bytes: Bytes::new(),
             held: BudgetShare::new(&Arc::new(MemoryBudget::new(0, Arc::default()))),
         }
@@ -191,7 +191,7 @@ impl Taken {
 
     /// Counts `more` bytes, which are made of the body, for as long as it is
     /// there.
-    pub fn grow(&mut self, more: usize) -> Result<(), Fault> {
+    pub fn grow(&mut self, more: usize) -> Result<(), Rejection> {
         if self.held.grow(more) {
             return Ok(());
         }
@@ -205,7 +205,7 @@ impl Taken {
 const PACKED_AT_ONCE: usize = 16 << 10;
 const UNPACKED_AT_ONCE: usize = 64 << 10;
 
-impl Taken {
+impl ReceivedBody {
     /// The body as it was before it was compressed, to at most `limit` bytes.
     /// Much of it is made away from the threads that serve, and all of it is
     /// counted as it grows.
@@ -214,7 +214,7 @@ impl Taken {
         content_encoding: &str,
         limit: usize,
         turns: &BlockingPool,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Rejection> {
         let coding = Coding::from_header(content_encoding)?;
         if coding == Coding::Identity
             && let Some(packed) = Coding::detect(&self.bytes)
@@ -222,7 +222,7 @@ impl Taken {
             let message = format!(
                 "the body is {packed}, and no header says so: send Content-Encoding: {packed}"
             );
-            return Err(Fault::new(Reason::UnsupportedMedia, &message));
+            return Err(Rejection::new(Reason::UnsupportedMedia, &message));
         }
         if coding == Coding::Identity || self.len() <= PACKED_AT_ONCE {
             let at_once = match coding {
@@ -245,12 +245,12 @@ impl Taken {
         turns.run(unpack).await.unwrap_or_else(|problem| {
             sender_log::internal_error(format_args!("a body cannot be decompressed: {problem}"));
             let message = "the body cannot be decompressed; the log says why";
-            Err(Fault::new(Reason::Closed, message))
+            Err(Rejection::new(Reason::Closed, message))
         })
     }
 
     /// Replaces the body by `plain`, its decompressed form.
-    fn become_plain(mut self, plain: Bytes) -> Result<Self, Fault> {
+    fn become_plain(mut self, plain: Bytes) -> Result<Self, Rejection> {
         let more = plain.len().saturating_sub(self.held.bytes());
         if !self.held.grow(more) {
             return Err(no_buffer());
@@ -279,7 +279,7 @@ mod tests {
             let mut held = BudgetShare::new(&budget);
             assert!(held.grow(packed.len()));
             let bytes = packed.clone();
-            (budget, Taken { bytes, held })
+            (budget, ReceivedBody { bytes, held })
         };
         let (budget, body) = taken(1 << 20);
         let plain = body.unpacked("gzip", 1 << 20, &turns).await.unwrap();

@@ -1,10 +1,14 @@
-//! The HTTP side: everything that is read from the proxy, and pushes.
+//! HTTP beneath inputs and outputs: connections, requests, routes, replies. It knows
+//! no endpoint.
 //!
-//! [`serve`] runs one connection; [`routes`] is the one place that knows the
-//! paths, [`guard`] who is heard at all, and [`dispatch`] goes from one to the
-//! other; each group of endpoints has a file.
+//! - [`serve`] runs one connection; [`dispatch`] takes each of its requests through
+//!   the [checks](guard) and the [table of routes](router) to a handler.
+//! - [`request`]: what a handler gets; [`incoming`] reads bodies, [`work`] works on
+//!   them away from the serving threads.
+//! - [`reply`]: what a handler returns; [`body`] sends it, [`table`] makes tables.
 
 pub mod body;
+pub mod config;
 pub mod cors;
 pub mod dispatch;
 pub mod guard;
@@ -12,7 +16,10 @@ pub mod incoming;
 pub mod places;
 pub mod query;
 pub mod reply;
-pub mod routes;
+pub mod request;
+pub mod router;
+pub mod table;
+pub mod work;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -21,59 +28,59 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Exporter;
-use crate::ingest::config::Mode;
-use crate::net::{Connection, Stream};
-use crate::store::Store;
-use crate::telemetry::sender_log::{self, LogEvent};
-use crate::telemetry::{Telemetry, dates};
-use reply::Reply;
-
-pub use crate::inputs::push::http::Pushes;
-pub use crate::inputs::webhooks::Kept;
 pub use guard::Hosts;
 pub use places::{MOST_COPIES, Places};
 
-/// What the endpoints read.
+use crate::net::{Connection, MemoryBudget, Stream};
+use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{Telemetry, dates};
+use config::Requests;
+use router::Table;
+
+/// What the connections of one listener share.
 #[derive(Debug)]
 pub struct Server {
-    pub config: Exporter,
-    pub mode: Mode,
-    pub store: Arc<Store>,
+    /// The routes that are served here.
+    pub table: Table,
+    /// Counters.
     pub telemetry: Arc<Telemetry>,
-    /// Shared with the servers of other listeners.
+    /// The time a request's head has to arrive, and an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Limits on bodies, and whose pages can send them.
+    pub requests: Requests,
+    /// Whether pushes are accepted here.
+    pub takes_pushes: bool,
+    /// Memory for bodies, shared by all listeners.
+    pub budget: Arc<MemoryBudget>,
+    /// Permits for work away from the serving threads, shared by all listeners.
     pub places: Arc<Places>,
-    /// Where pushes are taken, what with.
-    pub pushes: Option<Pushes>,
-    /// Where that is, for who looks for it elsewhere; `None` where nowhere.
-    pub pushed_to: Option<String>,
-    /// The names that this server may be called by.
+    /// The address that is recorded as the source of what is pushed here.
+    pub source: Arc<str>,
+    /// Where pushes are accepted, in words, if not here.
+    pub elsewhere: Option<String>,
+    /// Names of this server in `Host` headers.
     pub hosts: Hosts,
-    /// The program will stop soon, and serves until then.
-    pub leaving: CancellationToken,
-    /// Told to stop: answers that have begun are finished.
+    /// Cancelled to stop: replies that have begun are finished.
     pub stop: CancellationToken,
 }
 
-/// Whether a request keeps its connection's place when places run out: scrapes and
-/// requests that change something do, cheap reads that can be repeated for ever do
-/// not.
-fn keeps_place(handler: &str, reads: bool, reply: &Reply) -> bool {
-    let is_kept = match handler {
-        "metrics" | "app_metrics" => true,
-        "echo" | "ping" | "time" | "preflight" | "unknown" => false,
-        _ => !reads,
-    };
-    is_kept && reply.status().is_success()
+impl Server {
+    /// Origins whose pages can change something here.
+    fn origins(&self) -> &[String] {
+        match self.takes_pushes {
+            true => &self.requests.cors_origins,
+            false => &[],
+        }
+    }
 }
 
 /// Serves a connection to its end.
@@ -89,17 +96,16 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         let server = Arc::clone(&server);
         let progress = Arc::clone(permit.progress());
         async move {
-            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
             progress.begin_request();
-            let (handler, reply) = dispatch::answer(&server, peer, request).await;
-            progress.end_request(keeps_place(handler, reads, &reply));
+            let (done, reply) = dispatch::answer(&server, peer, request).await;
+            progress.end_request(done);
             Ok::<_, Infallible>(reply)
         }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(server.config.header_timeout)
+            .header_read_timeout(server.header_timeout)
             // `nc` closes its side once it has sent its request. It still
             // waits for the answer.
             .half_close(true)

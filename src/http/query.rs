@@ -1,5 +1,6 @@
 //! Parameters of a URL's query.
 
+use hyper::header::{ACCEPT, HeaderMap};
 use url::form_urlencoded;
 
 /// The values of a parameter, decoded, in order.
@@ -34,13 +35,24 @@ pub fn flag(query: &str, name: &str) -> Result<bool, String> {
 }
 
 /// Whether `format` asks for JSON (`true`) or text; `None` without it.
-pub fn json(query: &str) -> Result<Option<bool>, String> {
+fn json(query: &str) -> Result<Option<bool>, String> {
     match value(query, "format").as_deref() {
         None => Ok(None),
         Some("json") => Ok(Some(true)),
         Some("text") => Ok(Some(false)),
         Some(other) => Err(format!("format must be json or text, not {other:?}")),
     }
+}
+
+/// Whether the client asks for JSON: by the parameter `format`, or else by `Accept`.
+///
+/// # Errors
+///
+/// What is wrong with `format`.
+pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
+    let accepted = || headers.get(ACCEPT)?.to_str().ok();
+    let asked = json(query)?;
+    Ok(asked.unwrap_or_else(|| accepted().is_some_and(|it| it.contains("application/json"))))
 }
 
 #[cfg(test)]

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clearmode::{self, ClearMode};
-use super::config::{self, Policy};
+use super::config::{self, Aggregation, Policy};
 use super::idempotency::Once;
 use super::rules::Rule;
-use super::{Body, Fault, Group, Intake};
+use super::{Admission, Body, Group, Rejection};
 use crate::clock::Now;
 use crate::exposition::{
     FamilyText, Kind, LabelText, Metric, MetricValue, Metrics, NativeHistogram,
 };
-use crate::inputs::push::config::Config as PushConfig;
 use crate::reason::Reason;
 use crate::registry::{Batch, BoundsPolicy, Change, Update};
 use crate::store::{BatchRejection, Store};
@@ -31,7 +30,7 @@ pub struct Addition {
     pub key: Option<String>,
 }
 
-impl Intake {
+impl Admission {
     /// Adds a push to living families, whole or not at all. `labels` are put
     /// over those of its series.
     pub fn add(
@@ -41,11 +40,11 @@ impl Intake {
         body: Body<'_>,
         addition: &Addition,
         now: Now,
-    ) -> Result<Once, Fault> {
+    ) -> Result<Once, Rejection> {
         let families = self.added_families(store, labels, body)?;
         let ttl = self.series_ttl(addition);
-        let batch = batch(&families, &self.config, ttl)?;
-        let operate = || store.operate(batch, now).map_err(Fault::from);
+        let batch = batch(&families, &self.aggregation, ttl)?;
+        let operate = || store.operate(batch, now).map_err(Rejection::from);
         let print = (labels, body.content_type, body.bytes, ttl);
         self.once(addition, print, now, operate)
     }
@@ -57,8 +56,8 @@ impl Intake {
         addition: &Addition,
         print: impl Hash,
         now: Now,
-        operate: impl FnOnce() -> Result<(), Fault>,
-    ) -> Result<Once, Fault> {
+        operate: impl FnOnce() -> Result<(), Rejection>,
+    ) -> Result<Once, Rejection> {
         let Some(key) = &addition.key else {
             return operate().map(|()| Once::Applied);
         };
@@ -68,7 +67,7 @@ impl Intake {
                 let message = format!(
                     "another push had the Idempotency-Key {key:?}: each push needs one of its own"
                 );
-                Err(Fault::new(Reason::KeyReused, &message))
+                Err(Rejection::new(Reason::KeyReused, &message))
             }
             once => Ok(once),
         }
@@ -83,9 +82,9 @@ impl Intake {
         body: Body<'_>,
         addition: &Addition,
         now: Now,
-    ) -> Result<(usize, usize), Fault> {
+    ) -> Result<(usize, usize), Rejection> {
         let families = self.added_families(store, labels, body)?;
-        let batch = batch(&families, &self.config, self.series_ttl(addition))?;
+        let batch = batch(&families, &self.aggregation, self.series_ttl(addition))?;
         store.check_batch(batch, now)?;
         let series = families.iter().map(|family| family.series.len()).sum();
         Ok((families.len(), series))
@@ -96,10 +95,10 @@ impl Intake {
         store: &Store,
         labels: &Group,
         body: Body<'_>,
-    ) -> Result<Vec<FamilyText>, Fault> {
+    ) -> Result<Vec<FamilyText>, Rejection> {
         let mut families = self.families(labels, body)?;
         for family in &families {
-            self.admit(labels, family)?;
+            self.check_family(labels, family)?;
         }
         // Values without a type are of the type that their family has.
         let untyped = |family: &&mut FamilyText| family.kind == Kind::Untyped;
@@ -116,14 +115,14 @@ impl Intake {
     }
 
     pub(crate) fn series_ttl(&self, addition: &Addition) -> Option<Duration> {
-        let ttl = addition.ttl.unwrap_or(self.config.series_ttl);
+        let ttl = addition.ttl.unwrap_or(self.aggregation.series_ttl);
         (!ttl.is_zero()).then_some(ttl)
     }
 }
 
-impl From<BatchRejection> for Fault {
+impl From<BatchRejection> for Rejection {
     fn from(refused: BatchRejection) -> Self {
-        Fault::new(Reason::from(&refused), &refused.to_string())
+        Rejection::new(Reason::from(&refused), &refused.to_string())
     }
 }
 
@@ -145,22 +144,22 @@ enum Way {
 /// `push.gauges` has it. A series goes when it was not pushed for `ttl`.
 fn batch(
     families: &[FamilyText],
-    config: &PushConfig,
+    config: &Aggregation,
     ttl: Option<Duration>,
-) -> Result<Batch, Fault> {
+) -> Result<Batch, Rejection> {
     let mut batch = empty_batch(config);
     for family in families {
         add_family(&mut batch, family, config, ttl).map_err(|problem| {
             let (name, line) = (&family.name, family.line);
             let message = format!("family {name}, line {line}: {problem}");
-            Fault::new(Reason::BadValue, &message).at(line, None)
+            Rejection::new(Reason::BadValue, &message).at(line, None)
         })?;
     }
     Ok(batch)
 }
 
 /// A batch of no updates, to which the settings apply.
-pub(crate) fn empty_batch(config: &PushConfig) -> Batch {
+pub(crate) fn empty_batch(config: &Aggregation) -> Batch {
     Batch {
         bounds_policy: match config.bucket_conflict {
             config::BucketConflict::Common => BoundsPolicy::Common,
@@ -174,7 +173,7 @@ pub(crate) fn empty_batch(config: &PushConfig) -> Batch {
 fn add_family(
     batch: &mut Batch,
     family: &FamilyText,
-    config: &PushConfig,
+    config: &Aggregation,
     ttl: Option<Duration>,
 ) -> Result<(), String> {
     if family.kind == Kind::GaugeHistogram {
@@ -255,7 +254,7 @@ impl<'a> Adding<'a> {
     pub fn new(
         name: &'a Arc<str>,
         kind: Kind,
-        config: &'a PushConfig,
+        config: &'a Aggregation,
         ttl: Option<Duration>,
     ) -> Self {
         let mut rules = config.rules.iter();
@@ -323,7 +322,7 @@ impl<'a> Adding<'a> {
     }
 }
 
-fn usual_way(kind: Kind, rule: Option<&Rule>, config: &PushConfig) -> Way {
+fn usual_way(kind: Kind, rule: Option<&Rule>, config: &Aggregation) -> Way {
     let policy = match rule.and_then(|rule| rule.policy) {
         Some(policy) => policy,
         None if kind == Kind::Gauge => config.gauges,
@@ -425,7 +424,6 @@ mod tests {
 
     use super::*;
     use crate::exposition::{CanonicalOptions, TextLimits, TimestampPolicy, canonicalize};
-    use crate::inputs::push::config::Config as PushConfig;
 
     fn families(text: &str) -> Vec<FamilyText> {
         const HASH: &BuildHasherDefault<DefaultHasher> = &BuildHasherDefault::new();
@@ -438,12 +436,12 @@ mod tests {
         canonicalize(text, &normal).unwrap()
     }
 
-    fn batch_of(text: &str, config: &PushConfig) -> Result<Batch, Fault> {
+    fn batch_of(text: &str, config: &Aggregation) -> Result<Batch, Rejection> {
         batch(&families(text), config, None)
     }
 
-    fn config(change: impl FnOnce(&mut PushConfig)) -> PushConfig {
-        let mut config = crate::config::Config::default().push;
+    fn config(change: impl FnOnce(&mut Aggregation)) -> Aggregation {
+        let mut config = Aggregation::default();
         change(&mut config);
         config
     }

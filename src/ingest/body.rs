@@ -4,7 +4,7 @@ use bytes::Bytes;
 use memchr::memchr_iter;
 
 use super::media::Media;
-use super::{Fault, Group, Intake};
+use super::{Admission, Group, Rejection};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, FamilyText, InputFormat, Kind, LabelConflict, ParseError,
     TextLimits, TimestampPolicy, canonicalize_as, plain_name, protobuf, write_label_value,
@@ -75,17 +75,21 @@ impl Escaped {
     }
 }
 
-impl Intake {
+impl Admission {
     /// The families that a body pushes into a group, as far as they can be
-    /// read. Whether they may be there is for [`Intake::admit`] to say, and
+    /// read. Whether they may be there is for [`Admission::check_family`] to say, and
     /// whether they fit beside others for the store.
-    pub(crate) fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Fault> {
+    pub(crate) fn families(
+        &self,
+        group: &Group,
+        body: Body<'_>,
+    ) -> Result<Vec<FamilyText>, Rejection> {
         self.families_with(group, body, TimestampPolicy::Refuse, || {
             MemoryBudget::UNLIMITED
         })
     }
 
-    /// Like [`Intake::families`], with what becomes of timestamps. `room` tells
+    /// Like [`Admission::families`], with what becomes of timestamps. `room` tells
     /// what memory there is for the text; it is asked where the text may be
     /// much, since the store checks it again in any case.
     pub(crate) fn families_with(
@@ -94,7 +98,7 @@ impl Intake {
         body: Body<'_>,
         timestamps: TimestampPolicy,
         room: impl FnOnce() -> MemoryBudget,
-    ) -> Result<Vec<FamilyText>, Fault> {
+    ) -> Result<Vec<FamilyText>, Rejection> {
         let media = Media::of(body.content_type)?;
         let bytes = body.bytes;
         let most = most_text(group, media, bytes);
@@ -114,7 +118,7 @@ impl Intake {
                     true => Reason::TooLarge,
                     false => Reason::Malformed,
                 };
-                Fault::new(reason, &format!("{}, {fault}", shown(group)))
+                Rejection::new(reason, &format!("{}, {fault}", shown(group)))
             })?;
             let text = (&*decoded.text, InputFormat::Text, "");
             let mut families = self.text_families(group, text, timestamps)?;
@@ -129,7 +133,7 @@ impl Intake {
                 .filter(|byte| **byte == b'\n');
             let line = lines.count() + 1;
             let message = format!("{}, line {line}: the text is not UTF-8", shown(group));
-            Fault::new(Reason::InvalidUtf8, &message).at(line, None)
+            Rejection::new(Reason::InvalidUtf8, &message).at(line, None)
         })?;
         let (text, format) = media.read(text);
         let told = media.how_read(format);
@@ -149,7 +153,7 @@ impl Intake {
     }
 
     /// Whether a text of at least `least` bytes may be made.
-    fn fits_in(&self, group: &Group, least: usize, room: MemoryBudget) -> Result<(), Fault> {
+    fn fits_in(&self, group: &Group, least: usize, room: MemoryBudget) -> Result<(), Rejection> {
         let most = self.exposition.max_text;
         if least > most {
             let message = format!(
@@ -157,7 +161,7 @@ impl Intake {
                  {most} (exposition.max_text), so push fewer series or shorter labels: {}",
                 shown(group)
             );
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
         if least > room.left {
             let message = format!(
@@ -167,7 +171,7 @@ impl Intake {
                 room.left,
                 shown(group)
             );
-            return Err(Fault::new(Reason::TooManyBytes, &message));
+            return Err(Rejection::new(Reason::TooManyBytes, &message));
         }
         Ok(())
     }
@@ -177,7 +181,7 @@ impl Intake {
         group: &Group,
         (text, format, how_read): (&str, InputFormat, &str),
         timestamps: TimestampPolicy,
-    ) -> Result<Vec<FamilyText>, Fault> {
+    ) -> Result<Vec<FamilyText>, Rejection> {
         let mut families = self
             .canonicalize(&Escaped::of(group), (text, format), timestamps)
             .map_err(|fault| {
@@ -191,7 +195,7 @@ impl Intake {
                     false => "",
                 };
                 let message = format!("{}, {fault}{how_read}{hint}", shown(group));
-                let told = Fault::new(reason, &message).at(fault.line, Some(fault.column));
+                let told = Rejection::new(reason, &message).at(fault.line, Some(fault.column));
                 // What is well-formed and still refused.
                 match reason {
                     Reason::Timestamp | Reason::DuplicateSeries => told.noted(),
@@ -236,7 +240,7 @@ impl Intake {
     }
 
     /// Whether a family may be in a group.
-    pub(crate) fn admit(&self, group: &Group, family: &FamilyText) -> Result<(), Fault> {
+    pub(crate) fn check_family(&self, group: &Group, family: &FamilyText) -> Result<(), Rejection> {
         let told = |reason, problem: String| Err(told(group, family, reason, &problem));
         let name = &family.name;
         if let Some(problem) = self.reserved(name) {
@@ -306,7 +310,7 @@ fn least_text(group: &Group, media: Media, bytes: &[u8], enough: usize) -> usize
 }
 
 /// Whether the store can hold a family of a group, once it is as it stays.
-pub fn fits(group: &Group, family: &FamilyText) -> Result<(), Fault> {
+pub fn fits(group: &Group, family: &FamilyText) -> Result<(), Rejection> {
     if family.samples.len() <= LONGEST_FRAGMENT {
         return Ok(());
     }
@@ -323,10 +327,10 @@ fn is_joined(text: &str) -> bool {
 }
 
 /// What is wrong with a family that could be read.
-pub fn told(group: &Group, family: &FamilyText, reason: Reason, problem: &str) -> Fault {
+pub fn told(group: &Group, family: &FamilyText, reason: Reason, problem: &str) -> Rejection {
     let line = family.line;
     let message = format!("{}, line {line}: {problem}", shown(group));
-    Fault::new(reason, &message).at(line, None).noted()
+    Rejection::new(reason, &message).at(line, None).noted()
 }
 
 /// A group in messages.

@@ -1,10 +1,16 @@
 //! `[exposition]`: how pushed and polled texts are shown together.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use super::rules::{self, Rule};
+
 use crate::settings::document::Node;
-use crate::settings::reader::Table;
-use crate::settings::value::{boolean, choice, integer, size, text, write_size};
+use crate::settings::reader::{Table, defaults};
+use crate::settings::value::{
+    boolean, choice, duration, integer, positive_duration, size, text, write_duration, write_size,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exposition {
@@ -50,7 +56,7 @@ pub enum Timestamps {
     Strip,
 }
 
-/// What a push does to what was pushed before.
+/// What a push does to the group's earlier pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PushMode {
@@ -139,6 +145,75 @@ pub fn read(mut table: Table<'_>) -> Exposition {
     }
     table.finish();
     exposition
+}
+
+/// Settings of `[push]` for aggregated families.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Aggregation {
+    /// How pushed gauges are combined.
+    pub gauges: Policy,
+    /// How histograms with different buckets are combined.
+    pub bucket_conflict: BucketConflict,
+    /// How long a series is kept without a push; zero is for ever.
+    #[serde(serialize_with = "write_duration")]
+    pub series_ttl: Duration,
+    /// The limit of aggregated series.
+    pub max_series: usize,
+    /// The limit of aggregated series in one family.
+    pub max_series_per_family: usize,
+    /// The limit of aggregated families.
+    pub max_families: usize,
+    /// The limit of remembered idempotency keys.
+    pub idempotency_keys: usize,
+    /// How long an idempotency key is remembered.
+    #[serde(serialize_with = "write_duration")]
+    pub idempotency_time: Duration,
+    /// Settings of single families; the first rule that matches applies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+impl Default for Exposition {
+    fn default() -> Self {
+        defaults(read)
+    }
+}
+
+impl Default for Aggregation {
+    fn default() -> Self {
+        defaults(|mut table| read_aggregation(&mut table))
+    }
+}
+
+/// Takes the settings of aggregated families out of `[push]`.
+pub fn read_aggregation(table: &mut Table<'_>) -> Aggregation {
+    Aggregation {
+        gauges: table.take("gauges", Policy::Last, choice(POLICIES)),
+        bucket_conflict: table.take(
+            "bucket_conflict",
+            BucketConflict::Common,
+            choice(&[
+                ("common", BucketConflict::Common),
+                ("union", BucketConflict::Union),
+                ("refuse", BucketConflict::Refuse),
+            ]),
+        ),
+        series_ttl: table.take("series_ttl", Duration::ZERO, duration),
+        max_series: table.take("max_series", 1_000_000, integer(1, 1_000_000_000)),
+        max_series_per_family: table.take(
+            "max_series_per_family",
+            100_000,
+            integer(1, 1_000_000_000),
+        ),
+        max_families: table.take("max_families", 10_000, integer(1, 100_000_000)),
+        idempotency_keys: table.take("idempotency_keys", 10_000, integer(1, 100_000_000)),
+        idempotency_time: table.take(
+            "idempotency_time",
+            Duration::from_secs(600),
+            positive_duration,
+        ),
+        rules: table.take_tables("rules", rules::read),
+    }
 }
 
 fn label_name(node: &Node) -> Result<String, String> {

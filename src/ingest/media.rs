@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Fault;
+use super::Rejection;
 use crate::exposition::{InputFormat, detect_format};
 use crate::reason::Reason;
 
@@ -23,7 +23,7 @@ const END: &str = "# EOF\n";
 
 impl Media {
     /// What is not known is text, as Pushgateway has it.
-    pub fn of(content_type: &str) -> Result<Self, Fault> {
+    pub fn of(content_type: &str) -> Result<Self, Rejection> {
         let mut parts = content_type.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
         let parameter = |key: &'static str| {
@@ -42,7 +42,7 @@ impl Media {
                         let message = format!(
                             "a protobuf body must have {key}={expected} in its Content-Type, not {value:?}"
                         );
-                        return Err(Fault::new(Reason::UnsupportedMedia, &message));
+                        return Err(Rejection::new(Reason::UnsupportedMedia, &message));
                     }
                 }
                 Ok(Media::Protobuf)

@@ -4,65 +4,24 @@
 //! the form it is kept in. Whether it fits beside the others is the store's to
 //! say, under its lock and at the same cost.
 
-use std::hash::RandomState;
-
 use super::config::{self, Exposition, Mode};
+use super::{Admission, Rejection};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, Content, Escaping, Families, InputFormat, LabelConflict,
     OutputFormat, ParseError, Text, TextLimits, TimestampPolicy, canonicalize_as, detect_format,
     plain_name, write_label_value,
 };
 use crate::reason::Reason;
-use crate::store::{self, InspectionRules, SectionId};
-use crate::telemetry::{OWN_PREFIX, clip};
+use crate::store::{InspectionRules, SectionId};
+use crate::telemetry::OWN_PREFIX;
 
 /// Bytes of one family of one app, its labels included.
 const LONGEST_FRAGMENT: usize = 1 << 30;
 
-/// Checks texts and brings them into the form they are kept in.
-#[derive(Debug)]
-pub struct Door {
-    config: Exposition,
-    /// Whether the proxy shows metrics of its own, whose names are taken then.
-    own_metrics: bool,
-    /// The store's: keyed at random, so that no sender can aim at a series of
-    /// another.
-    hash: RandomState,
-}
-
-/// Why a text was not let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub reason: Reason,
-    /// The app or target at fault.
-    pub section: SectionId,
-    pub message: String,
-}
-
-impl Rejection {
-    fn new(reason: Reason, section: &SectionId, message: &str) -> Self {
-        Rejection {
-            reason,
-            section: section.clone(),
-            message: clip(message),
-        }
-    }
-}
-
-impl Door {
-    /// `hash` is shared by all inputs, so that a series is known again whoever
-    /// exposes it.
-    pub fn new(config: Exposition, own_metrics: bool, hash: RandomState) -> Self {
-        Door {
-            config,
-            own_metrics,
-            hash,
-        }
-    }
-
+impl Admission {
     /// Whether texts are read here, which takes long where they are large.
     pub fn reads_texts(&self) -> bool {
-        self.config.mode == Mode::Merged || self.config.validate
+        self.exposition.mode == Mode::Merged || self.exposition.validate
     }
 
     /// The content that an app or target exposes with this text. `format` is
@@ -73,10 +32,10 @@ impl Door {
         text: Text,
         format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
-        match (self.config.mode, format) {
+        match (self.exposition.mode, format) {
             // The output is text: OpenMetrics among it would spoil all of it.
             (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text),
-            (Mode::Verbatim, _) if !self.config.validate => Ok(Content::Verbatim(text)),
+            (Mode::Verbatim, _) if !self.exposition.validate => Ok(Content::Verbatim(text)),
             // It will be read as text, whatever it says it is.
             (Mode::Verbatim, _) => {
                 let (limits, hash) = (self.limits(), &self.hash);
@@ -88,14 +47,14 @@ impl Door {
                     None => Ok(Content::Verbatim(text)),
                 }
             }
-            (Mode::Merged, _) => self.canonicalize(id, &text, format),
+            (Mode::Merged, _) => self.families_of_text(id, &text, format),
         }
     }
 
     /// What the texts of one message may have together.
     pub fn left(&self) -> Left<'_> {
         Left {
-            config: &self.config,
+            config: &self.exposition,
             text: 0,
         }
     }
@@ -122,7 +81,7 @@ impl Door {
         Ok(Content::Verbatim(Text::new(text)))
     }
 
-    fn canonicalize(
+    fn families_of_text(
         &self,
         id: &SectionId,
         text: &Text,
@@ -130,7 +89,7 @@ impl Door {
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
-        let label = &self.config.app_label;
+        let label = &self.exposition.app_label;
         let added = [AddedLabel {
             name: label,
             value: &app,
@@ -139,7 +98,7 @@ impl Door {
         let normal = CanonicalOptions {
             limits: self.limits(),
             added: if label.is_empty() { &[] } else { &added },
-            timestamps: match self.config.timestamps {
+            timestamps: match self.exposition.timestamps {
                 config::Timestamps::Keep => TimestampPolicy::Keep,
                 config::Timestamps::Strip => TimestampPolicy::Strip,
             },
@@ -155,7 +114,7 @@ impl Door {
                 "{id}, line {}: {} is a name of the proxy's own metrics (exporter.own_metrics)",
                 family.line, family.name
             );
-            return Err(Rejection::new(Reason::ReservedName, id, &message));
+            return Err(Rejection::new(Reason::ReservedName, &message));
         }
         // The store's pages take no more in one piece.
         if families
@@ -163,13 +122,13 @@ impl Door {
             .any(|family| family.samples.len() > LONGEST_FRAGMENT)
         {
             let message = format!("{id}: a family has more than {LONGEST_FRAGMENT} bytes");
-            return Err(Rejection::new(Reason::TooManyBytes, id, &message));
+            return Err(Rejection::new(Reason::TooManyBytes, &message));
         }
         Ok(Content::Families(families))
     }
 
     fn limits(&self) -> TextLimits {
-        limits(&self.config)
+        limits(&self.exposition)
     }
 }
 
@@ -217,46 +176,42 @@ impl Left<'_> {
                 "with {id} the message has more than {most} bytes of text with all labels \
                  (exposition.max_text): send its apps one by one"
             );
-            return Err(Rejection::new(Reason::TooLarge, id, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
         Ok(content)
     }
 }
 
 fn invalid(id: &SectionId, fault: &ParseError) -> Rejection {
-    Rejection::new(Reason::from(fault), id, &format!("{id}, {fault}"))
-}
-
-impl From<store::Rejection> for Rejection {
-    fn from(refused: store::Rejection) -> Self {
-        let reason = Reason::from(&refused);
-        Rejection::new(reason, refused.section(), &refused.to_string())
-    }
+    Rejection::new(Reason::from(fault), &format!("{id}, {fault}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::ingest::config::Aggregation;
     use crate::store::Producer;
 
     fn app(name: &str) -> SectionId {
         SectionId::new(name, Producer::App)
     }
 
-    fn door(mode: Mode, change: impl FnOnce(&mut Exposition)) -> Door {
-        let mut config = Config::default().exposition;
-        config.mode = mode;
-        change(&mut config);
-        Door::new(config, true, RandomState::new())
+    fn admission(mode: Mode, change: impl FnOnce(&mut Exposition)) -> Admission {
+        let mut exposition = Exposition {
+            mode,
+            ..Exposition::default()
+        };
+        change(&mut exposition);
+        let hash = std::hash::RandomState::new();
+        Admission::new(exposition, Aggregation::default(), true, hash)
     }
 
     const BAD: &str = "ok 1\nm{a=\"b\" 1\n";
 
     #[test]
     fn verbatim_text_is_let_in_as_it_is() {
-        let door = door(Mode::Verbatim, |_| {});
-        let Ok(Content::Verbatim(text)) = door.admit(&app("a"), Text::new(BAD), None) else {
+        let admission = admission(Mode::Verbatim, |_| {});
+        let Ok(Content::Verbatim(text)) = admission.admit(&app("a"), Text::new(BAD), None) else {
             panic!("it is refused");
         };
         assert_eq!(text.bytes(), BAD);
@@ -264,33 +219,35 @@ mod tests {
 
     #[test]
     fn validation_refuses_what_prometheus_would() {
-        let door = door(Mode::Verbatim, |config| config.validate = true);
-        let refused = door.admit(&app("a"), Text::new(BAD), None).unwrap_err();
+        let admission = admission(Mode::Verbatim, |config| config.validate = true);
+        let refused = admission
+            .admit(&app("a"), Text::new(BAD), None)
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::InvalidText);
         assert!(
             refused.message.starts_with("app \"a\", line 2, column "),
             "{}",
             refused.message
         );
-        let twice = door
+        let twice = admission
             .admit(&app("a"), Text::new("m 1\nm 2\n"), None)
             .unwrap_err();
         assert_eq!(twice.reason, Reason::DuplicateSeries);
         assert!(matches!(
-            door.admit(&app("a"), Text::new("m 1\n"), None),
+            admission.admit(&app("a"), Text::new("m 1\n"), None),
             Ok(Content::Verbatim(_))
         ));
     }
 
     #[test]
     fn merged_text_is_taken_apart_and_labelled() {
-        let door = door(Mode::Merged, |config| config.app_label = "app".to_owned());
-        let Ok(Content::Families(families)) = door.admit(&app("x\"y"), Text::new("m 1"), None)
+        let admission = admission(Mode::Merged, |config| config.app_label = "app".to_owned());
+        let Ok(Content::Families(families)) = admission.admit(&app("x\"y"), Text::new("m 1"), None)
         else {
             panic!("it is refused");
         };
         assert_eq!(families[0].samples.bytes(), "m{app=\"x\\\"y\"} 1\n");
-        let own = door
+        let own = admission
             .admit(&app("a"), Text::new("exporter_proxy_apps 1"), None)
             .unwrap_err();
         assert_eq!(own.reason, Reason::ReservedName);
@@ -298,19 +255,17 @@ mod tests {
 
     #[test]
     fn texts_of_one_message_have_a_bound_together() {
-        let door = door(Mode::Merged, |config| config.max_text = 30);
-        let mut left = door.left();
+        let admission = admission(Mode::Merged, |config| config.max_text = 30);
+        let mut left = admission.left();
         let text = || {
-            door.admit(&app("a"), Text::new("m{a=\"1\"} 1\n"), None)
+            admission
+                .admit(&app("a"), Text::new("m{a=\"1\"} 1\n"), None)
                 .unwrap()
         };
         left.take(&app("a"), text()).unwrap();
         left.take(&app("b"), text()).unwrap();
         let refused = left.take(&app("c"), text()).unwrap_err();
-        assert_eq!(
-            (refused.reason, &*refused.section.name),
-            (Reason::TooLarge, "c")
-        );
+        assert_eq!(refused.reason, Reason::TooLarge);
         let words = "more than 30 bytes of text with all labels (exposition.max_text)";
         assert!(refused.message.contains(words), "{}", refused.message);
     }
@@ -318,25 +273,29 @@ mod tests {
     #[test]
     fn families_are_bounded_in_merged_and_validated_mode() {
         for mode in [Mode::Merged, Mode::Verbatim] {
-            let door = door(mode, |config| {
+            let admission = admission(mode, |config| {
                 config.max_families = 2;
                 config.validate = true;
             });
-            let refused = door
+            let refused = admission
                 .admit(&app("a"), Text::new("m 1\nn 1\no 1\n"), None)
                 .unwrap_err();
             assert_eq!(refused.reason, Reason::TooManySamples);
             let words =
                 "line 3, column 1: expected at most 2 families in a text (exposition.max_families)";
             assert!(refused.message.contains(words), "{}", refused.message);
-            assert!(door.admit(&app("a"), Text::new("m 1\nn 1\n"), None).is_ok());
+            assert!(
+                admission
+                    .admit(&app("a"), Text::new("m 1\nn 1\n"), None)
+                    .is_ok()
+            );
         }
     }
 
     #[test]
     fn limits_are_named() {
-        let door = door(Mode::Merged, |config| config.max_samples = 1);
-        let refused = door
+        let admission = admission(Mode::Merged, |config| config.max_samples = 1);
+        let refused = admission
             .admit(&app("a"), Text::new("m 1\nn 1\n"), None)
             .unwrap_err();
         assert_eq!(refused.reason, Reason::TooManySamples);
@@ -354,10 +313,10 @@ mod tests {
     fn open_metrics_becomes_text_where_text_is_passed_through() {
         let target = SectionId::new("t", Producer::Target);
         for validate in [false, true] {
-            let door = door(Mode::Verbatim, |config| config.validate = validate);
+            let admission = admission(Mode::Verbatim, |config| config.validate = validate);
             let sent = Text::new(OPEN_METRICS);
             let Ok(Content::Verbatim(text)) =
-                door.admit(&target, sent, Some(InputFormat::OpenMetrics))
+                admission.admit(&target, sent, Some(InputFormat::OpenMetrics))
             else {
                 panic!("it is refused");
             };
@@ -367,7 +326,7 @@ mod tests {
                  # TYPE v gauge\nv{v=\"on\"} 1\nv{v=\"off\"} 0\n"
             );
             let cut = Text::new(OPEN_METRICS.strip_suffix("# EOF\n").unwrap());
-            let refused = door
+            let refused = admission
                 .admit(&target, cut, Some(InputFormat::OpenMetrics))
                 .unwrap_err();
             assert_eq!(refused.reason, Reason::InvalidText);
@@ -381,12 +340,13 @@ mod tests {
 
     #[test]
     fn a_format_that_is_named_is_not_guessed() {
-        let door = door(Mode::Merged, |_| {});
+        let admission = admission(Mode::Merged, |_| {});
         let text = || Text::new("# TYPE a untyped\na 1\n# EOF\n");
         assert!(
-            door.admit(&app("a"), text(), Some(InputFormat::Text))
+            admission
+                .admit(&app("a"), text(), Some(InputFormat::Text))
                 .is_ok()
         );
-        assert!(door.admit(&app("a"), text(), None).is_err());
+        assert!(admission.admit(&app("a"), text(), None).is_err());
     }
 }

@@ -1,18 +1,19 @@
-//! `/echo`: a request as it came, for whoever wants to see what is sent, and
-//! `/time`. Secrets are hidden: the answer may end in a log.
+//! `/echo` returns a request as it came, to show what a sender sends; `/time`
+//! returns the time. Secrets are redacted: the reply may end in a log.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use serde_json::Value;
 
 use crate::clock::Now;
 use crate::http::reply::{self, Reply};
-use crate::inputs::push::http::Call;
+use crate::http::request::Request;
+use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
 use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::telemetry::{PushMethod, dates, is_hidden};
 
@@ -20,9 +21,36 @@ use crate::telemetry::{PushMethod, dates, is_hidden};
 /// told what in it is a secret.
 const MOST_SHOWN: usize = 64 << 10;
 
-/// `/time`: as pingpong words it.
-pub fn time() -> Reply {
-    reply::text(StatusCode::OK, time_line())
+/// `/echo` and `/time`, which pingpong has. They are for debugging senders.
+#[derive(Debug)]
+pub struct Echo;
+
+impl Echo {
+    /// Its routes.
+    pub fn routes() -> Vec<Route> {
+        let state = Arc::new(Echo);
+        let any = |route: Route| {
+            let route = route.on_push_listener().methods(ANY_METHOD);
+            route.without_options()
+        };
+        vec![
+            any(Route::read(
+                "time",
+                "/time",
+                ANY_PARAMETER,
+                &state,
+                |_, _| Box::pin(async { reply::text(StatusCode::OK, time_line()) }),
+            )),
+            any(Route::read(
+                "echo",
+                "/echo",
+                ANY_PARAMETER,
+                &state,
+                |_, request| Box::pin(echo(request)),
+            ))
+            .counted(PushMethod::Echo),
+        ]
+    }
 }
 
 fn time_line() -> String {
@@ -31,28 +59,27 @@ fn time_line() -> String {
 }
 
 /// The first line of a request, without its secrets.
-pub fn start_line(head: &Parts) -> String {
+fn start_line(head: &Parts) -> String {
     let uri = head.uri.to_string();
     format!("{} {} {:?}", head.method, redact_text(&uri), head.version)
 }
 
-/// `/echo`: the request, and the time.
-pub async fn answer(call: &Call<'_>, start: &str, body: Incoming) -> Reply {
-    let body = match call.read(PushMethod::Echo, body).await {
+/// The request, and the time.
+async fn echo(request: &mut Request) -> Reply {
+    let body = match request.read_body().await {
         Ok(body) => body,
         Err(reply) => return reply,
     };
-    let pushes = &call.server.telemetry.pushes;
-    pushes.count(PushMethod::Echo, Ok(()), body.len());
-    let content_type = call.content_type();
-    let mut dump = dump(start, call.headers);
+    request.count_success(body.len());
+    let content_type = request.content_type();
+    let mut dump = dump(&start_line(&request.head), request.headers());
     dump.push_str(&shown(&body.bytes, &content_type));
     if !dump.ends_with('\n') {
         dump.push('\n');
     }
     dump.push_str(&time_line());
     let mut reply = reply::text(StatusCode::OK, dump);
-    // A browser must not take it for a page, whatever was sent.
+    // Browsers must not take it for a page.
     let nosniff = HeaderValue::from_static("nosniff");
     reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     reply

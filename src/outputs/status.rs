@@ -1,13 +1,18 @@
 //! What is here, and whether it is well.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
-use crate::http::Server;
+use crate::context::Context;
 use crate::http::reply::{self, Reply};
+use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
 use crate::telemetry::dates;
 
+/// What `/` shows.
 const INDEX: &str = concat!(
     "exporter-proxy ",
     env!("CARGO_PKG_VERSION"),
@@ -36,50 +41,79 @@ Where pushes are taken (push.listen):
 "
 );
 
-pub fn index() -> Reply {
-    reply::text(StatusCode::OK, INDEX)
+/// The index, and whether the program lives and is ready.
+#[derive(Debug)]
+pub struct Status {
+    /// Cancelled when shutdown is near.
+    leaving: CancellationToken,
 }
 
-pub fn healthy() -> Reply {
-    reply::text(StatusCode::OK, "OK\n")
-}
-
-/// Every listener is bound before any is served, so who can ask finds it
-/// ready, until a shutdown begins.
-pub fn ready(server: &Server) -> Reply {
-    if server.leaving.is_cancelled() {
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+impl Status {
+    /// The output, ready to serve its routes.
+    pub fn new(context: &Context) -> Arc<Self> {
+        Arc::new(Status {
+            leaving: context.leaving.clone(),
+        })
     }
-    reply::text(StatusCode::OK, "OK\n")
+
+    /// Its routes.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        let read = |name, pattern, handle| Route::read(name, pattern, ANY_PARAMETER, self, handle);
+        let pushes = |route: Route| route.on_push_listener().without_options();
+        vec![
+            read("index", "/", |_, _| {
+                Box::pin(async { reply::text(StatusCode::OK, INDEX) })
+            }),
+            read("healthy", "/-/healthy", |_, _| {
+                Box::pin(async { reply::text(StatusCode::OK, "OK\n") })
+            }),
+            read("ready", "/-/ready", |it, _| Box::pin(async { it.ready() })),
+            read("health", "/health", |it, _| Box::pin(async { it.health() })),
+            pushes(read("healthy", "/healthy", |it, _| {
+                Box::pin(async { it.alive() })
+            })),
+            pushes(read("ready", "/ready", |it, _| {
+                Box::pin(async { it.alive() })
+            })),
+            read("ping", "/ping", |_, _| Box::pin(async { ping() })),
+            pushes(read("ping", "/ping", |_, _| Box::pin(async { ping() })).methods(ANY_METHOD)),
+        ]
+    }
+
+    /// `/-/ready`: 200 until shutdown is near.
+    fn ready(&self) -> Reply {
+        match self.leaving.is_cancelled() {
+            true => reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+            false => reply::text(StatusCode::OK, "OK\n"),
+        }
+    }
+
+    /// `/health`: the same with an empty body, as metrics-server has it.
+    fn health(&self) -> Reply {
+        reply::text(self.status(), "")
+    }
+
+    /// `/healthy` and `/ready`, as prom-aggregation-gateway has them.
+    fn alive(&self) -> Reply {
+        let value = json!({
+            "name": "exporter-proxy",
+            "alive": !self.leaving.is_cancelled(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "commitSHA": "",
+        });
+        reply::json_with(self.status(), &value)
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.leaving.is_cancelled() {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::OK,
+        }
+    }
 }
 
-/// The same without words, as metrics-server has it.
-pub fn health(server: &Server) -> Reply {
-    let status = if server.leaving.is_cancelled() {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    };
-    reply::text(status, "")
-}
-
-/// The same for clients of prom-aggregation-gateway, as it words it.
-pub fn alive(server: &Server) -> Reply {
-    let alive = !server.leaving.is_cancelled();
-    let status = match alive {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let value = json!({
-        "name": "exporter-proxy",
-        "alive": alive,
-        "version": env!("CARGO_PKG_VERSION"),
-        "commitSHA": "",
-    });
-    reply::json_with(status, &value)
-}
-
-pub fn ping() -> Reply {
+/// `/ping`, as pingpong has it.
+fn ping() -> Reply {
     let now = dates::utc(Now::read().wall);
     reply::text(StatusCode::OK, format!("PONG - {now}\n"))
 }

@@ -48,6 +48,11 @@ impl Faults {
     }
 }
 
+/// The settings that an empty table gives. Every setting has a default.
+pub fn defaults<T>(read: impl FnOnce(Table<'_>) -> T) -> T {
+    read(Table::root(BTreeMap::new(), &Faults::default()))
+}
+
 /// A table being read. Each `take` names a key that is known; what is left at
 /// the end is not, and is refused.
 #[derive(Debug)]

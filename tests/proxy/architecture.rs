@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -24,35 +24,30 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
         "telemetry",
         &["clock", "exposition", "peer", "reason", "store"],
     ),
-    ("net", &["peer", "settings", "telemetry"]),
     (
         "ingest",
         &[
             "clock",
             "coding",
             "exposition",
-            "inputs",
             "reason",
             "registry",
             "settings",
             "store",
             "telemetry",
-            "config",
         ],
     ),
+    ("context", &["ingest", "store", "telemetry"]),
+    ("net", &["peer", "reason", "settings", "telemetry"]),
     (
         "http",
         &[
             "clock",
             "coding",
-            "config",
             "ingest",
-            "inputs",
             "net",
-            "outputs",
             "peer",
             "reason",
-            "redact",
             "settings",
             "store",
             "telemetry",
@@ -64,12 +59,12 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "clock",
             "coding",
             "config",
+            "context",
             "exposition",
             "http",
             "ingest",
             "metric_data_capnp",
             "net",
-            "outputs",
             "peer",
             "reason",
             "redact",
@@ -83,11 +78,10 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
         "outputs",
         &[
             "clock",
-            "config",
+            "context",
             "exposition",
             "http",
             "ingest",
-            "inputs",
             "net",
             "peer",
             "reason",
@@ -104,7 +98,6 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "ingest",
             "inputs",
             "outputs",
-            "redact",
             "settings",
             "telemetry",
         ],
@@ -113,7 +106,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
 ];
 
 /// Above all others.
-const TOP: [&str; 2] = ["app", "lib"];
+const TOP: [&str; 3] = ["app", "lib", "routes"];
 
 /// What the core does without.
 const CORE: [&str; 3] = ["exposition", "registry", "store"];

@@ -1,138 +1,131 @@
-//! Pushes that are added to living families: `/metrics{/<label>/<value>}`,
-//! prom-aggregation-gateway's paths, which Gravel shares, and Pushgateway's.
+//! Pushes that are added to aggregated families, as with prom-aggregation-gateway:
+//! to `/metrics` or `/metrics/<label>/<value>...` with `?mode=aggregate`, or to
+//! every such path with `push.mode = "aggregate"`.
 
 use std::sync::Arc;
 
-use hyper::Method as HttpMethod;
 use hyper::StatusCode;
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-use super::push::config::Config as PushConfig;
-use super::push::http::{Call, after, with_body};
+use super::parameters::{self, count_addition, when_aggregating};
 use crate::clock::Now;
-use crate::http::query;
+use crate::context::Context;
 use crate::http::reply::{self, Reply};
+use crate::http::request::Request;
+use crate::http::router::Route;
+use crate::http::work;
 use crate::ingest::config::PushMode;
-use crate::ingest::{Addition, Body, Fault, Group, Intake, LONGEST_KEY, Once};
-use crate::outputs::api::series;
+use crate::ingest::{Admission, Body, Group, Meant, Rejection};
 use crate::reason::Reason;
 use crate::store::Store;
 use crate::telemetry::PushMethod;
 
-/// What such pushes are counted as.
-const METHOD: PushMethod = PushMethod::Aggregate;
+/// Adds pushes to aggregated families, and removes series from them.
+#[derive(Debug)]
+pub struct Aggregate {
+    admission: Arc<Admission>,
+    store: Arc<Store>,
+    mode: PushMode,
+    utf8_names: bool,
+}
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// Tells that a push was counted before.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// What a push does: what its query asks for, or the setting.
-pub fn mode(query: &str, config: &PushConfig) -> Result<PushMode, Fault> {
-    match query::value(query, "mode").as_deref() {
-        None => Ok(config.mode),
-        Some("replace") => Ok(PushMode::Replace),
-        Some("aggregate") => Ok(PushMode::Aggregate),
-        Some(other) => {
-            let message = format!("mode is \"replace\" or \"aggregate\", not {other:?}");
-            Err(Fault::new(Reason::BadParameter, &message))
-        }
+impl Aggregate {
+    /// The input, ready to serve its routes. `mode` is `push.mode`, and `utf8_names`
+    /// `push.enable_utf8_names`.
+    pub fn new(mode: PushMode, utf8_names: bool, context: &Context) -> Arc<Self> {
+        Arc::new(Aggregate {
+            admission: Arc::clone(&context.admission),
+            store: Arc::clone(&context.store),
+            mode,
+            utf8_names,
+        })
     }
-}
 
-/// Whether a request to a path of pushes is one to add, or to remove what was
-/// added.
-pub fn is_meant(method: &HttpMethod, query: &str, config: &PushConfig) -> bool {
-    matches!(
-        *method,
-        HttpMethod::PUT | HttpMethod::POST | HttpMethod::DELETE
-    ) && matches!(mode(query, config), Ok(PushMode::Aggregate))
-}
-
-/// Adds a push with the labels of that path, what follows `/metrics/`, or
-/// removes the series that have them.
-pub async fn answer(call: &Call<'_>, path: &str, body: Incoming) -> Reply {
-    let utf8_names = call.pushes.intake.config.enable_utf8_names;
-    let labels = Group::of_labels_path(path, utf8_names).map_err(Fault::from);
-    if *call.method != HttpMethod::DELETE {
-        return add(call, labels, body).await;
+    /// Its routes.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        const LABELS: &str = "/metrics[/{*labels}]";
+        let when = when_aggregating(self.mode);
+        vec![
+            Route::write(
+                "push",
+                "PUT, POST",
+                LABELS,
+                "mode ttl",
+                self,
+                |it, request| Box::pin(it.add(request)),
+            )
+            .counted(PushMethod::Aggregate)
+            .when("aggregating", Arc::clone(&when)),
+            Route::write("delete", "DELETE", LABELS, "mode", self, |it, request| {
+                Box::pin(it.remove(request))
+            })
+            .counted(PushMethod::Delete)
+            .when("aggregating", when),
+        ]
     }
-    let reply = match labels {
-        Ok(labels) => series::remove_labelled(call, labels).await,
-        Err(fault) => call.refuse(PushMethod::Delete, &fault, 0),
-    };
-    after(reply, body).await
-}
 
-async fn add(call: &Call<'_>, labels: Result<Group, Fault>, body: Incoming) -> Reply {
-    let asked = labels.and_then(|labels| Ok((labels, addition(call)?)));
-    let (labels, addition) = match asked {
-        Ok(asked) => asked,
-        Err(fault) => return after(told(call, Err(fault), 0), body).await,
-    };
-    match call.read(METHOD, body).await {
-        Ok(body) => {
-            let bytes = body.len();
-            let labels = Arc::new(labels);
-            let put_on = Arc::clone(&labels);
-            let add = move |intake: &Intake, store: &Store, body: Body<'_>| {
-                intake.add(store, &put_on, body, &addition, Now::read())
-            };
-            let added = with_body(call, &labels, body, add).await;
-            told(call, added, bytes)
-        }
-        Err(reply) => reply,
+    fn labels(&self, request: &Request) -> Result<Group, Rejection> {
+        Group::of_labels_path(&request.captured, self.utf8_names).map_err(Rejection::from)
     }
-}
 
-pub fn addition(call: &Call<'_>) -> Result<Addition, Fault> {
-    let key = match call.headers.get(IDEMPOTENCY_KEY) {
-        None => None,
-        Some(key) => {
-            let key = key.to_str().unwrap_or_default();
-            if key.is_empty() || key.len() > LONGEST_KEY {
-                let message = format!(
-                    "an Idempotency-Key has 1 to {LONGEST_KEY} characters, all of them ASCII"
-                );
-                return Err(Fault::new(Reason::BadParameter, &message));
+    /// Adds a push. The replies are prom-aggregation-gateway's.
+    async fn add(&self, request: &mut Request) -> Reply {
+        let asked = self.labels(request);
+        let asked = asked.and_then(|labels| Ok((labels, parameters::addition(request)?)));
+        let (labels, addition) = match asked {
+            Ok((labels, addition)) => (Arc::new(labels), addition),
+            Err(rejection) => return reject(request, &rejection, 0),
+        };
+        let body = match request.read_body().await {
+            Ok(body) => body,
+            Err(reply) => return reply,
+        };
+        let bytes = body.len();
+        let add = {
+            let (admission, store) = (Arc::clone(&self.admission), Arc::clone(&self.store));
+            let labels = Arc::clone(&labels);
+            move |body: Body<'_>| admission.add(&store, &labels, body, &addition, Now::read())
+        };
+        let core = (&self.admission, &*self.store);
+        match work::with_labels(request, core, &labels, body, add).await {
+            Ok(once) => {
+                let mut reply = reply::empty(StatusCode::ACCEPTED);
+                count_addition(request, &self.admission, once, bytes, &mut reply);
+                reply
             }
-            Some(key.to_owned())
+            Err(rejection) => reject(request, &rejection, bytes),
         }
-    };
-    Ok(Addition {
-        ttl: call.ttl()?,
-        key,
-    })
-}
+    }
 
-/// The answer to a push, as prom-aggregation-gateway gives it.
-fn told(call: &Call<'_>, added: Result<Once, Fault>, bytes: usize) -> Reply {
-    match added {
-        Ok(once) => {
-            let mut reply = reply::empty(StatusCode::ACCEPTED);
-            mark(call, METHOD, once, bytes, &mut reply);
-            reply
+    /// Removes the aggregated series that have the labels of the path.
+    async fn remove(&self, request: &mut Request) -> Reply {
+        let labels = match self.labels(request) {
+            Ok(labels) => labels,
+            Err(rejection) => return request.reject(&rejection, 0),
+        };
+        // A label with an empty value is a label that most series do not have.
+        if labels.labels().values().all(String::is_empty) {
+            let message = "name a label and its value at least, as in /metrics/job/x; DELETE \
+                           /api/v1/series?match[]={} removes all aggregated series";
+            return request.reject(&Rejection::new(Reason::BadParameter, message), 0);
         }
-        Err(fault) => {
-            let mut reply = call.refuse(METHOD, &fault, bytes);
-            let nosniff = HeaderValue::from_static("nosniff");
-            reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
-            reply
+        let meant = Meant::Labels(labels);
+        let removed = match work::remove_series(request, &self.store, meant, false).await {
+            Ok(removed) => removed,
+            Err(reply) => return reply,
+        };
+        request.count_success(0);
+        if removed.count == 0 {
+            let problem = "no aggregated series has these labels\n";
+            return reply::text(StatusCode::NOT_FOUND, problem);
         }
+        reply::empty(StatusCode::ACCEPTED)
     }
 }
 
-/// Counts an accepted push, and marks the reply to a repeated one.
-pub fn mark(call: &Call<'_>, method: PushMethod, once: Once, bytes: usize, reply: &mut Reply) {
-    let pushes = &call.server.telemetry.pushes;
-    let (keys, forgotten) = call.pushes.intake.key_counts();
-    pushes.keys.set(keys);
-    pushes.forgotten_keys.raise_to(forgotten);
-    pushes.count(method, Ok(()), bytes);
-    if once == Once::Repeated {
-        pushes.repeated.add(1);
-        let yes = HeaderValue::from_static("true");
-        reply.headers_mut().insert(REPLAYED, yes);
-    }
+fn reject(request: &Request, rejection: &Rejection, bytes: usize) -> Reply {
+    let mut reply = request.reject(rejection, bytes);
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    reply
 }

@@ -7,7 +7,7 @@ use std::iter::successors;
 use std::time::Duration;
 
 use crate::coding::CodingError;
-use crate::ingest::text::Rejection;
+use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::telemetry::clip;
 

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
 use crate::exposition::{InputFormat, sample_lines};
-use crate::ingest::text::{Door, Rejection};
+use crate::ingest::{Admission, Rejection};
 use crate::net::BlockingPool;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
@@ -52,7 +52,7 @@ struct PolledTarget {
     config: Arc<Target>,
     fetcher: Fetcher,
     stats: Arc<TargetStats>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     store: Arc<Store>,
     turns: BlockingPool,
     id: SectionId,
@@ -73,7 +73,7 @@ impl Poller {
     /// Prepares every target. Nothing is sent yet.
     pub fn new(
         config: &PollExternal,
-        door: &Arc<Door>,
+        admission: &Arc<Admission>,
         store: &Arc<Store>,
         telemetry: &Telemetry,
     ) -> Result<Self, SetupError> {
@@ -102,7 +102,7 @@ impl Poller {
                     turns: turns.clone(),
                 },
                 stats: telemetry.add_target(&target.name),
-                door: Arc::clone(door),
+                admission: Arc::clone(admission),
                 store: Arc::clone(store),
                 turns: turns.clone(),
                 id: SectionId::new(&target.name, Producer::Target),
@@ -226,14 +226,14 @@ impl PolledTarget {
     /// for it is read away from the threads that serve.
     async fn store(&self, fetched: Fetched, now: Now) -> Result<(), Failure> {
         let Fetched { text, format, peer } = fetched;
-        let is_read = self.door.reads_texts() || format == Some(InputFormat::OpenMetrics);
+        let is_read = self.admission.reads_texts() || format == Some(InputFormat::OpenMetrics);
         let is_large = text.len() > READ_AT_ONCE;
-        let (door, store) = (Arc::clone(&self.door), Arc::clone(&self.store));
+        let (admission, store) = (Arc::clone(&self.admission), Arc::clone(&self.store));
         let (id, origin) = (self.id.clone(), self.origin(peer));
         let store = move || {
             let samples = sample_lines(text.as_str().as_bytes());
             let replace = Change::Replace {
-                content: door.admit(&id, text, format)?,
+                content: admission.admit(&id, text, format)?,
                 id,
                 origin,
                 lifetime: None,

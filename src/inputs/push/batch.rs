@@ -7,14 +7,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::replace::Groups;
 use super::{Method, Sender};
 use crate::clock::Now;
 use crate::exposition::FamilyText;
 use crate::ingest::config::Exposition;
-use crate::ingest::{Body, Fault, Group, Intake};
+use crate::ingest::{Body, Group, Rejection, parse_ttl};
 use crate::peer::Origin;
 use crate::reason::Reason;
-use crate::settings::duration_of;
 use crate::store::{Change, SectionId, Store, Write};
 
 /// Groups in one batch.
@@ -65,7 +65,7 @@ fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, St
     json.deserialize_map(Labels)
 }
 
-impl Intake {
+impl Groups {
     /// Reads `{"groups":[{"labels":{"job":"x"},"method":"PUT","metrics":"m 1\n","ttl":"10m"}]}`
     /// into one write, and says of how many groups. An error names the group.
     /// No group may be there twice: which of two pushes is later, one write
@@ -78,22 +78,22 @@ impl Intake {
         json: &[u8],
         origin: &Origin,
         now: Now,
-    ) -> Result<(Write, usize), Fault> {
+    ) -> Result<(Write, usize), Rejection> {
         let mut batch = Reading {
-            intake: self,
+            groups: self,
             store,
             origin,
             now,
             seen: HashSet::new(),
             changes: Vec::new(),
-            left: Left::of(&self.exposition),
+            left: Left::of(&self.admission.exposition),
             wrong: None,
         };
         let mut parser = serde_json::Deserializer::from_slice(json);
         let read = BatchSeed(&mut batch).deserialize(&mut parser);
         let read = read.and_then(|()| parser.end());
         if let Err(problem) = read {
-            let malformed = || Fault::of_json("JSON of a batch expected", &problem);
+            let malformed = || Rejection::of_json("JSON of a batch expected", &problem);
             return Err(batch.wrong.unwrap_or_else(malformed));
         }
         let count = batch.changes.len();
@@ -104,7 +104,7 @@ impl Intake {
 
 /// A batch as far as it is read.
 struct Reading<'i> {
-    intake: &'i Intake,
+    groups: &'i Groups,
     store: &'i Store,
     origin: &'i Origin,
     now: Now,
@@ -112,20 +112,21 @@ struct Reading<'i> {
     changes: Vec<Change>,
     left: Left,
     /// What is wrong with the group that was read last.
-    wrong: Option<Fault>,
+    wrong: Option<Rejection>,
 }
 
 impl Reading<'_> {
     /// Takes the next group.
-    fn take(&mut self, entry: Entry) -> Result<(), Fault> {
+    fn take(&mut self, entry: Entry) -> Result<(), Rejection> {
         let place = self.changes.len();
         if place == MOST_GROUPS {
             let message = format!("a batch has at most {MOST_GROUPS} groups");
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
-        let intake = self.intake;
-        let at = |reason, problem: &str| Fault::new(reason, &format!("groups[{place}]: {problem}"));
-        let group = Group::of_labels(entry.labels, intake.config.enable_utf8_names)
+        let groups = self.groups;
+        let at =
+            |reason, problem: &str| Rejection::new(reason, &format!("groups[{place}]: {problem}"));
+        let group = Group::of_labels(entry.labels, groups.config.enable_utf8_names)
             .map_err(|problem| at(Reason::BadLabels, &problem))?;
         if !self.seen.insert(group.key()) {
             let problem = format!("group {} is there twice", group.key());
@@ -141,10 +142,9 @@ impl Reading<'_> {
                 return Err(at(Reason::BadParameter, &problem));
             }
         };
-        let ttl = entry.ttl.map(|ttl| {
-            let problem = || at(Reason::BadParameter, &wrong_ttl(&ttl));
-            duration_of(&ttl).ok_or_else(problem)
-        });
+        let ttl = entry
+            .ttl
+            .map(|ttl| parse_ttl(&ttl).map_err(|it| at(Reason::BadParameter, &it)));
         let sender = Sender {
             origin: self.origin.clone(),
             ttl: ttl.transpose()?,
@@ -154,11 +154,11 @@ impl Reading<'_> {
             bytes: &Bytes::from(entry.metrics),
         };
         let room = |id: &SectionId| self.store.memory_budget(id);
-        let change = intake
+        let change = groups
             .change(method, &group, body, &sender, self.now, room)
             .map_err(|fault| {
                 let told = at(fault.reason, &fault.message);
-                Fault {
+                Rejection {
                     line: fault.line,
                     column: fault.column,
                     ..told
@@ -166,7 +166,7 @@ impl Reading<'_> {
             })?;
         if let Change::Update { families, .. } = &change {
             self.left
-                .take(families, &intake.exposition)
+                .take(families, &groups.admission.exposition)
                 .map_err(|fault| at(fault.reason, &fault.message))?;
         }
         self.changes.push(change);
@@ -261,7 +261,7 @@ impl Left {
     }
 
     /// Counts the families of one more group, or says what there is too much of.
-    fn take(&mut self, families: &[FamilyText], config: &Exposition) -> Result<(), Fault> {
+    fn take(&mut self, families: &[FamilyText], config: &Exposition) -> Result<(), Rejection> {
         let bytes = families.iter().map(|family| family.samples.len()).sum();
         let Some(text) = self.text.checked_sub(bytes) else {
             let most = config.max_text;
@@ -269,7 +269,7 @@ impl Left {
                 "with this group the batch has more than {most} bytes of text \
                  (exposition.max_text): send it as several"
             );
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         };
         // One of them tells when the group was pushed.
         let Some(left) = self.families.checked_sub(families.len() - 1) else {
@@ -278,7 +278,7 @@ impl Left {
                  ({FAMILIES_OF_BATCH} times exposition.max_families): send it as several",
                 config.max_families.saturating_mul(FAMILIES_OF_BATCH)
             );
-            return Err(Fault::new(Reason::TooManySamples, &message));
+            return Err(Rejection::new(Reason::TooManySamples, &message));
         };
         *self = Left {
             text,
@@ -290,8 +290,3 @@ impl Left {
 
 /// A batch may have this many times the families of one push.
 const FAMILIES_OF_BATCH: usize = 4;
-
-/// What to say of a `ttl` that is no duration.
-pub fn wrong_ttl(ttl: &str) -> String {
-    format!("ttl must be a number of seconds or text such as \"10m\", not {ttl:?}")
-}

@@ -2,7 +2,8 @@
 
 pub mod batch;
 pub mod config;
-pub mod http;
+pub mod endpoints;
 pub mod replace;
 
-pub use replace::{Method, Sender};
+pub use endpoints::Push;
+pub use replace::{Groups, Method, Sender};

@@ -70,7 +70,7 @@ enum Read {
 
 impl<'r> Exchange<'r> {
     fn new(receiver: &'r Arc<Receiver>, peer: Peer) -> Self {
-        let at_once = match receiver.door.reads_texts() {
+        let at_once = match receiver.admission.reads_texts() {
             true => DECODED_AT_ONCE,
             false => usize::MAX,
         };

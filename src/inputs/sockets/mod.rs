@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::exposition::Text;
-use crate::ingest::text::{Door, Rejection};
+use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, MemoryBudget};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
@@ -38,7 +38,7 @@ pub use inbox::{Inbox, Limits};
 #[derive(Debug)]
 pub struct Receiver {
     pub config: config::Config,
-    pub door: Arc<Door>,
+    pub admission: Arc<Admission>,
     pub store: Arc<Store>,
     pub received: Arc<MessageStats>,
     /// Memory for unfinished messages, shared by all receivers.
@@ -61,11 +61,11 @@ impl Receiver {
     fn store(&self, message: Message, peer: Peer) -> Result<(), Failure> {
         let now = Now::read();
         let mut changes = Vec::with_capacity(message.apps.len());
-        let mut left = self.door.left();
+        let mut left = self.admission.left();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
             let id = SectionId::new(&name, Producer::App);
-            let admitted = self.door.admit(&id, text, None);
+            let admitted = self.admission.admit(&id, text, None);
             match admitted.and_then(|content| left.take(&id, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,
@@ -73,18 +73,19 @@ impl Receiver {
                     origin: self.origin(peer),
                     lifetime: self.config.app_ttl,
                 }),
-                Err(rejection) => return Err(self.note(peer, rejection, now)),
+                Err(rejection) => return Err(self.note(id, peer, rejection, now)),
             }
         }
-        self.store
-            .apply(Write { changes }, now)
-            .map_err(|refused| self.note(peer, Rejection::from(refused), now))
+        self.store.apply(Write { changes }, now).map_err(|refused| {
+            let id = refused.section().clone();
+            self.note(id, peer, Rejection::from(refused), now)
+        })
     }
 
     /// Notes with the app at fault why its push was refused.
-    fn note(&self, peer: Peer, rejection: Rejection, now: Now) -> Failure {
+    fn note(&self, id: SectionId, peer: Peer, rejection: Rejection, now: Now) -> Failure {
         let fail = Change::Fail {
-            id: rejection.section,
+            id,
             origin: self.origin(peer),
             problem: format!("{}: {}", rejection.reason, rejection.message),
             keep: None,

@@ -2,7 +2,8 @@
 //! with pingpong.
 
 pub mod change;
+pub mod endpoints;
 mod families_json;
-pub mod http;
 
-pub use change::{Form, Verb};
+pub use change::{Form, Values, Verb};
+pub use endpoints::Endpoints;

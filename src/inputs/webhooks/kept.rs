@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::config::Config;
 use super::notice::Notice;
 use crate::clock::Now;
-use crate::inputs::push::config::Config as PushConfig;
 use crate::peer::Peer;
 
 /// A webhook that was taken. No secrets are left in it.
@@ -50,7 +50,7 @@ struct State {
 }
 
 impl Kept {
-    pub fn new(config: &PushConfig) -> Self {
+    pub fn new(config: &Config) -> Self {
         Kept {
             most: config.max_webhooks,
             most_bytes: config.max_webhook_bytes,

@@ -4,29 +4,31 @@
 //! [`notice`] reads what a body says, [`kept`] holds the newest, [`show`] lists
 //! them. Secrets are hidden before anything else is done with a body.
 
+pub mod config;
 mod kept;
 mod notice;
 mod show;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::Incoming;
-use hyper::header::EXPECT;
 use serde_json::{Value, json};
 
-use super::push::http::{Call, after, closing, refusal, unpacked, work_on};
 use crate::clock::Now;
-use crate::http::incoming;
-use crate::http::reply::{self, Reply};
-use crate::ingest::{Body, Fault, Intake};
+use crate::context::Context;
+use crate::http::reply::{self, Reply, closing};
+use crate::http::request::Request;
+use crate::http::router::{ANY_PARAMETER, Route};
+use crate::http::work;
+use crate::ingest::{Body, Rejection};
 use crate::reason::Reason;
 use crate::redact::redact_json;
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
-use crate::telemetry::{WebhookLabels, clip_to};
+use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
 pub use kept::Kept;
 use kept::Webhook;
 use notice::{Kind, Notice};
@@ -51,108 +53,174 @@ const MOST_VALUES: usize = 100_000;
 /// The longest key that PagerDuty takes, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
 
-/// What is here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// Where webhooks of a kind come to.
-    Take(Kind, &'static str),
-    List,
+/// Receives webhooks, and lists the newest.
+#[derive(Debug)]
+pub struct Webhooks {
+    kept: Kept,
+    store: Arc<Store>,
+    telemetry: Arc<Telemetry>,
 }
 
-impl Endpoint {
-    /// What stands at a path, its first and last slash aside.
-    pub fn of(path: &str) -> Option<Self> {
-        match path {
-            "webhook" => Some(Endpoint::Take(Kind::Webhook, "/webhook")),
-            "slack" => Some(Endpoint::Take(Kind::Slack, "/slack")),
-            "pagerduty" => Some(Endpoint::Take(Kind::PagerDuty, "/pagerduty")),
-            "v2/enqueue" => Some(Endpoint::Take(Kind::PagerDuty, "/v2/enqueue")),
-            "webhooks" => Some(Endpoint::List),
-            _ => None,
+impl Webhooks {
+    /// The input, ready to serve its routes.
+    pub fn new(config: &config::Config, context: &Context) -> Arc<Self> {
+        Arc::new(Webhooks {
+            kept: Kept::new(config),
+            store: Arc::clone(&context.store),
+            telemetry: Arc::clone(&context.telemetry),
+        })
+    }
+
+    /// Its routes. Services have tokens in the addresses of their webhooks, so
+    /// parameters have any name.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        const FILTERS: &str = "kind alertname receiver status format";
+        let take = |pattern, kind: Kind, handle| {
+            let telemetry = Arc::clone(&self.telemetry);
+            Route::write(kind.as_str(), "POST", pattern, ANY_PARAMETER, self, handle).on_rejection(
+                Arc::new(move |reason| telemetry.webhooks.count_rejected(kind.as_str(), reason)),
+            )
+        };
+        vec![
+            take("/webhook", Kind::Webhook, |it, request| {
+                Box::pin(it.take(Kind::Webhook, "/webhook", request))
+            }),
+            take("/slack", Kind::Slack, |it, request| {
+                Box::pin(it.take(Kind::Slack, "/slack", request))
+            }),
+            take("/pagerduty", Kind::PagerDuty, |it, request| {
+                Box::pin(it.take(Kind::PagerDuty, "/pagerduty", request))
+            }),
+            take("/v2/enqueue", Kind::PagerDuty, |it, request| {
+                Box::pin(it.take(Kind::PagerDuty, "/v2/enqueue", request))
+            }),
+            Route::read("webhooks", "/webhooks", FILTERS, self, |it, request| {
+                Box::pin(show::list(&it.kept, request))
+            })
+            .on_push_listener(),
+        ]
+    }
+
+    /// Receives a webhook.
+    async fn take(&self, kind: Kind, path: &'static str, request: &mut Request) -> Reply {
+        let content_type = request.content_type();
+        if !is_json(&content_type) {
+            let message = format!(
+                "a webhook is JSON: its Content-Type must be application/json, not {content_type:?}"
+            );
+            let rejection = Rejection::new(Reason::UnsupportedMedia, &message);
+            return self.reject(request, kind, &rejection);
+        }
+        drop(content_type);
+        let body = match request.try_read_body().await {
+            Ok(body) => body,
+            Err((rejection, _)) => return closing(self.reject(request, kind, &rejection)),
+        };
+        let at = Now::read();
+        let bytes = body.len();
+        let read = match work::unpack(request, body).await {
+            Ok(body) => {
+                let is_large = body.len() > READ_AT_ONCE;
+                let place = is_large.then_some(&request.server.places.webhooks);
+                let read = move |body: Body<'_>| Content::read(kind, body.bytes);
+                work::on_body(request, &self.store, place, body, read).await
+            }
+            Err(rejection) => Err(rejection),
+        };
+        let content = match read {
+            Ok(content) => content,
+            Err(rejection) => return self.reject(request, kind, &rejection),
+        };
+        let Content {
+            notice,
+            line,
+            is_event,
+            dedup_key,
+        } = content;
+        if sender_log::write(
+            LogEvent::Webhook,
+            format_args!("{path} from {}: {}", request.peer, summary(&notice)),
+        ) {
+            // What was sent is for those who ask for it.
+            log::debug!(target: LOG, "{path} from {}: {}", request.peer, logged(&line));
+        }
+        self.count(&notice);
+        let kept = &self.kept;
+        let webhook = Webhook {
+            at,
+            peer: request.peer,
+            path,
+            notice,
+            bytes,
+            body: kept.takes(line.len()).then_some(line),
+        };
+        let (count, bytes) = kept.keep(webhook);
+        let stats = &self.telemetry.webhooks;
+        stats.kept.set(count);
+        stats.kept_bytes.set(bytes);
+        match kind {
+            // Slack's own word, which Alertmanager looks for. It may have been led
+            // to the path for all.
+            Kind::Webhook | Kind::Slack => reply::text(StatusCode::OK, "ok"),
+            Kind::PagerDuty => {
+                let answer = json!({
+                    "status": "success",
+                    "message": "Event processed",
+                    "dedup_key": dedup_key.unwrap_or_else(new_key),
+                });
+                // Senders of events look for 202; pingpong, to which lists of
+                // metrics are sent here too, answers 200.
+                let status = match is_event {
+                    true => StatusCode::ACCEPTED,
+                    false => StatusCode::OK,
+                };
+                reply::json_with(status, &answer)
+            }
         }
     }
-}
 
-/// `GET /webhooks`: those that are kept.
-pub async fn list(call: &Call<'_>) -> Reply {
-    show::list(call).await
-}
-
-/// Takes a webhook.
-pub async fn take(call: &Call<'_>, kind: Kind, path: &'static str, body: Incoming) -> Reply {
-    let content_type = call.content_type();
-    if !is_json(&content_type) {
-        let message = format!(
-            "a webhook is JSON: its Content-Type must be application/json, not {content_type:?}"
-        );
-        let fault = Fault::new(Reason::UnsupportedMedia, &message);
-        return after(refuse(call, kind, &fault), body).await;
-    }
-    let config = &call.pushes.intake.config;
-    let waits = call.headers.contains_key(EXPECT);
-    let body = match incoming::read(body, &call.pushes.budget, config, waits).await {
-        Ok(body) => body,
-        Err((fault, _)) => return closing(refuse(call, kind, &fault)),
-    };
-    let at = Now::read();
-    let bytes = body.len();
-    let read = match unpacked(call, body).await {
-        Ok(body) => {
-            let is_large = body.len() > READ_AT_ONCE;
-            let place = is_large.then_some(&call.server.places.webhooks);
-            let read = move |_: &Intake, _: &Store, body: Body<'_>| Content::read(kind, body.bytes);
-            work_on(call, place, body, read).await
+    /// Counts a webhook for each alert that it tells of.
+    fn count(&self, notice: &Notice) {
+        let stats = &self.telemetry.webhooks;
+        let labels = |(alertname, status): (&str, notice::Status)| WebhookLabels {
+            alertname: alertname.to_owned(),
+            kind: notice.kind.as_str(),
+            receiver: notice.receiver.clone(),
+            status: status.as_str(),
+        };
+        for (alertname, status) in &notice.alerts {
+            stats.count(labels((alertname, *status)));
         }
-        Err(fault) => Err(fault),
-    };
-    let content = match read {
-        Ok(content) => content,
-        Err(fault) => return refuse(call, kind, &fault),
-    };
-    let Content {
-        notice,
-        line,
-        is_event,
-        dedup_key,
-    } = content;
-    if sender_log::write(
-        LogEvent::Webhook,
-        format_args!("{path} from {}: {}", call.peer, summary(&notice)),
-    ) {
-        // What was sent is for those who ask for it.
-        log::debug!(target: LOG, "{path} from {}: {}", call.peer, logged(&line));
+        if notice.alerts.is_empty() {
+            stats.count(labels(("", notice.status)));
+        }
+        if notice.more {
+            stats.count_others(labels(("", notice.status)));
+        }
     }
-    count(call, &notice);
-    let kept = &call.pushes.webhooks;
-    let webhook = Webhook {
-        at,
-        peer: call.peer,
-        path,
-        notice,
-        bytes,
-        body: kept.takes(line.len()).then_some(line),
-    };
-    let (count, bytes) = kept.keep(webhook);
-    let stats = &call.server.telemetry.webhooks;
-    stats.kept.set(count);
-    stats.kept_bytes.set(bytes);
-    match kind {
-        // Slack's own word, which Alertmanager looks for. It may have been led
-        // to the path for all.
-        Kind::Webhook | Kind::Slack => reply::text(StatusCode::OK, "ok"),
-        Kind::PagerDuty => {
-            let answer = json!({
-                "status": "success",
-                "message": "Event processed",
-                "dedup_key": dedup_key.unwrap_or_else(new_key),
-            });
-            // Senders of events look for 202; pingpong, to which lists of
-            // metrics are sent here too, answers 200.
-            let status = match is_event {
-                true => StatusCode::ACCEPTED,
-                false => StatusCode::OK,
-            };
-            reply::json_with(status, &answer)
+
+    /// Logs and counts a rejected webhook, and returns the reply.
+    fn reject(&self, request: &Request, kind: Kind, rejection: &Rejection) -> Reply {
+        let Rejection {
+            reason, message, ..
+        } = rejection;
+        let sort = kind.as_str();
+        let who = format_args!("{sort} from {}", request.peer);
+        sender_log::rejected(LogEvent::RequestRejected, who, *reason, message);
+        let stats = &self.telemetry.webhooks;
+        stats.count_rejected(sort, *reason);
+        let reply = reply::rejection(rejection);
+        match (kind, reply.status()) {
+            // PagerDuty's own form, of which Alertmanager logs the reason.
+            (Kind::PagerDuty, StatusCode::BAD_REQUEST) => {
+                let answer = json!({
+                    "status": "invalid event",
+                    "message": "Event object is invalid",
+                    "errors": [message],
+                });
+                reply::json_with(StatusCode::BAD_REQUEST, &answer)
+            }
+            _ => reply,
         }
     }
 }
@@ -168,17 +236,17 @@ struct Content {
 }
 
 impl Content {
-    fn read(kind: Kind, text: &[u8]) -> Result<Self, Fault> {
+    fn read(kind: Kind, text: &[u8]) -> Result<Self, Rejection> {
         if text.len() > LARGEST {
             let message = format!("a webhook has at most {LARGEST} bytes");
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
         if values(text) > MOST_VALUES {
             let message = format!("the body has more than {MOST_VALUES} values");
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
         let mut body: Value = serde_json::from_slice(text)
-            .map_err(|problem| Fault::of_json("JSON expected", &problem))?;
+            .map_err(|problem| Rejection::of_json("JSON expected", &problem))?;
         let dedup_key = dedup_key(&body);
         redact_json(&mut body);
         Ok(Content {
@@ -242,51 +310,6 @@ fn summary(notice: &Notice) -> String {
         let _ = write!(summary, ", alerts {}", show::names(notice));
     }
     summary
-}
-
-/// Counts a webhook for each alert that it tells of.
-fn count(call: &Call<'_>, notice: &Notice) {
-    let stats = &call.server.telemetry.webhooks;
-    let labels = |(alertname, status): (&str, notice::Status)| WebhookLabels {
-        alertname: alertname.to_owned(),
-        kind: notice.kind.as_str(),
-        receiver: notice.receiver.clone(),
-        status: status.as_str(),
-    };
-    for (alertname, status) in &notice.alerts {
-        stats.count(labels((alertname, *status)));
-    }
-    if notice.alerts.is_empty() {
-        stats.count(labels(("", notice.status)));
-    }
-    if notice.more {
-        stats.count_others(labels(("", notice.status)));
-    }
-}
-
-/// Tells the sender, the log and the counters of a webhook that was refused.
-fn refuse(call: &Call<'_>, kind: Kind, fault: &Fault) -> Reply {
-    let Fault {
-        reason, message, ..
-    } = fault;
-    let sort = kind.as_str();
-    let who = format_args!("{sort} from {}", call.peer);
-    sender_log::rejected(LogEvent::RequestRejected, who, *reason, message);
-    let stats = &call.server.telemetry.webhooks;
-    stats.count_rejected(sort, *reason);
-    let refusal = refusal(fault);
-    match (kind, refusal.status()) {
-        // PagerDuty's own form, of which Alertmanager logs the reason.
-        (Kind::PagerDuty, StatusCode::BAD_REQUEST) => {
-            let answer = json!({
-                "status": "invalid event",
-                "message": "Event object is invalid",
-                "errors": [message],
-            });
-            reply::json_with(StatusCode::BAD_REQUEST, &answer)
-        }
-        _ => refusal,
-    }
 }
 
 #[cfg(test)]

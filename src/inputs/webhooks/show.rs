@@ -6,15 +6,14 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::kept::Webhook;
+use super::kept::{Kept, Webhook};
 use super::notice::{Kind, Notice};
 use crate::clock::Now;
 use crate::http::body::Maker;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
-use crate::inputs::push::http::Call;
-use crate::outputs::apps::table::{Row, Ruled};
-use crate::outputs::apps::wants_json;
+use crate::http::request::Request;
+use crate::http::table::{Row, Ruled};
 use crate::telemetry::{clip, dates};
 
 /// Webhooks that one step of a list looks at, ...
@@ -24,16 +23,16 @@ const LOOKED_AT_A_STEP: usize = 100;
 const PIECE: usize = 64 << 10;
 
 /// All of them, the newest first, or those that a filter lets through.
-pub async fn list(call: &Call<'_>) -> Reply {
-    let filter = match Filter::of(call.query) {
+pub async fn list(kept: &Kept, request: &Request) -> Reply {
+    let filter = match Filter::of(request.query()) {
         Ok(filter) => filter,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
-    let json = match wants_json(call.query, call.headers) {
+    let json = match query::wants_json(request.query(), request.headers()) {
         Ok(json) => json,
         Err(problem) => return reply::bad_value(&problem),
     };
-    let mut webhooks = call.pushes.webhooks.all();
+    let mut webhooks = kept.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
     let maker: Maker = if json {
@@ -42,7 +41,7 @@ pub async fn list(call: &Call<'_>) -> Reply {
         let webhooks: Arc<[Arc<Webhook>]> = webhooks.into();
         Box::new(Ruled::new(None, &HEADER, Rows(webhooks, 0)))
     };
-    reply::list(&call.server.places.lists, short, json, maker).await
+    reply::list(&request.server.places.lists, short, json, maker).await
 }
 
 /// Which webhooks are asked for.

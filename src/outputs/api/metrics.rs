@@ -16,8 +16,8 @@ use crate::exposition::{
     Families, InputFormat, Kind, Labels, Metric, MetricValue, Metrics, ParsedLine, Parser,
     TextLimits, number_text, unescape, unescape_help,
 };
-use crate::http::Server;
 use crate::http::reply::{self, Reply};
+use crate::http::request::Request;
 use crate::ingest::Group;
 use crate::store::{Section, SectionId, ShownFamily, Store};
 use crate::telemetry::dates;
@@ -33,10 +33,10 @@ const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 
 /// The list is in the order of the groups' keys. It is made while it is sent:
 /// each family is as it was at one moment, and they need not be all of the same.
-pub async fn list(server: &Server) -> Reply {
-    let maker = Box::new(List::new(Arc::clone(&server.store)));
-    let short = server.store.totals().groups <= GROUPS_A_STEP;
-    reply::list(&server.places.lists, short, true, maker).await
+pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
+    let maker = Box::new(List::new(Arc::clone(store)));
+    let short = store.totals().groups <= GROUPS_A_STEP;
+    reply::list(&request.server.places.lists, short, true, maker).await
 }
 
 struct List {

@@ -1,182 +1,167 @@
-//! `/api/v1/`: what Pushgateway tells of its groups, and what is ours.
+//! `/api/v1`: what is pushed, and its administration, as with Pushgateway and more.
+//!
+//! - [`groups`]: lists groups, and removes many of them.
+//! - [`metrics`]: groups with their metrics, as Pushgateway shows them.
+//! - [`series`]: removes aggregated series.
 
-pub mod groups;
-pub mod metrics;
-pub mod series;
+mod groups;
+mod metrics;
+mod series;
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
-use hyper::body::Incoming;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::clock::Now;
+use crate::context::Context;
 use crate::http::reply::{self, Reply};
-use crate::ingest::config::PushMode;
-use crate::ingest::{Addition, Body, Fault, Group, Intake};
-use crate::inputs::aggregate as push_aggregate;
-use crate::inputs::push::config::Config as PushConfig;
-use crate::inputs::push::http::{Call, after, unpacked, with_body, work_on};
-use crate::reason::Reason;
+use crate::http::request::Request;
+use crate::http::router::{Errors, Role, Route};
 use crate::store::Store;
-use crate::telemetry::{PushMethod, dates};
+use crate::telemetry::{PushMethod, Telemetry, dates};
 
-/// What is wrong with a request, in the API's form.
-pub fn wrong(status: StatusCode, kind: &str, message: &str) -> Reply {
-    let value = json!({ "status": "error", "errorType": kind, "error": message });
-    reply::json_with(status, &value)
+/// The API.
+#[derive(Debug)]
+pub struct Api {
+    store: Arc<Store>,
+    telemetry: Arc<Telemetry>,
+    /// `[push]`, by key.
+    settings: Map<String, Value>,
+    enable_admin: bool,
 }
 
-/// `GET status`: settings under Pushgateway's names where it has them, all
-/// others under ours, and what runs.
-pub fn status(call: &Call<'_>) -> Reply {
-    let config = &call.pushes.intake.config;
-    let mut flags = Map::new();
-    for (name, value) in [
-        ("web.listen-address", call.pushes.source.to_string()),
-        ("web.telemetry-path", "/metrics".to_owned()),
-        ("web.route-prefix", String::new()),
-        ("web.enable-admin-api", config.enable_admin_api.to_string()),
-        ("web.enable-lifecycle", config.enable_lifecycle.to_string()),
-        ("push.disable-consistency-check", "false".to_owned()),
-        (
-            "push.enable-utf8-names",
-            config.enable_utf8_names.to_string(),
-        ),
-        ("persistence.file", String::new()),
-    ] {
-        flags.insert(name.to_owned(), Value::String(value));
+impl Api {
+    /// The output, ready to serve its routes. `settings` is `[push]`, for
+    /// `/api/v1/status`; `enable_admin` is `push.enable_admin_api`.
+    pub fn new(settings: &impl Serialize, enable_admin: bool, context: &Context) -> Arc<Self> {
+        let settings = match serde_json::to_value(settings) {
+            Ok(Value::Object(settings)) => settings,
+            _ => Map::new(),
+        };
+        Arc::new(Api {
+            store: Arc::clone(&context.store),
+            telemetry: Arc::clone(&context.telemetry),
+            settings,
+            enable_admin,
+        })
     }
-    for (key, value) in settings(config) {
-        flags.insert(format!("push.{key}"), Value::String(value));
+
+    /// Its routes.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        const GROUPS: &str = "/api/v1/groups";
+        let read = |route: Route| route.on_push_listener().errors(Errors::Api);
+        let admin = |route: Route| route.role(Role::Admin).errors(Errors::Api);
+        let mut routes = vec![
+            read(Route::read(
+                "api_metrics",
+                "/api/v1/metrics",
+                "",
+                self,
+                |api, request| Box::pin(metrics::list(&api.store, request)),
+            )),
+            read(Route::read(
+                "api_status",
+                "/api/v1/status",
+                "",
+                self,
+                |api, request| Box::pin(async { api.status(request) }),
+            )),
+            read(Route::read(
+                "api_groups",
+                GROUPS,
+                "match[]* match* older_than limit after",
+                self,
+                |api, request| Box::pin(groups::list(&api.store, request)),
+            )),
+            admin(Route::write(
+                "api_groups",
+                "DELETE",
+                GROUPS,
+                "match[]* match* older_than dry_run",
+                self,
+                |api, request| {
+                    Box::pin(async {
+                        let reply = groups::remove(&api.store, request).await;
+                        request.count_by_status(reply)
+                    })
+                },
+            ))
+            .counted(PushMethod::DeleteGroups),
+            admin(Route::write(
+                "api_series",
+                "DELETE",
+                "/api/v1/series",
+                "match[]* match* dry_run",
+                self,
+                |api, request| {
+                    Box::pin(async {
+                        let reply = series::remove(&api.store, request).await;
+                        request.count_by_status(reply)
+                    })
+                },
+            ))
+            .counted(PushMethod::DeleteSeries),
+        ];
+        if self.enable_admin {
+            let wipe = Route::write(
+                "api_wipe",
+                "PUT",
+                "/api/v1/admin/wipe",
+                "",
+                self,
+                |api, request| {
+                    Box::pin(async {
+                        let reply = groups::wipe(&api.store, request).await;
+                        request.count_by_status(reply)
+                    })
+                },
+            );
+            routes.push(admin(wipe).counted(PushMethod::Wipe));
+        }
+        routes
     }
-    reply::json(&json!({
-        "status": "success",
-        "data": {
-            "flags": flags,
-            "start_time": dates::rfc3339(call.server.telemetry.started.wall),
-            "build_information": {
-                "version": env!("CARGO_PKG_VERSION"),
-                "revision": "",
-                "branch": "",
-                "buildUser": "",
-                "buildDate": "",
-                "goVersion": "",
+
+    /// `GET status`: the settings, under Pushgateway's names and ours, and the build.
+    fn status(&self, request: &Request) -> Reply {
+        let setting = |key| self.settings.get(key).map(shown).unwrap_or_default();
+        let mut flags = Map::new();
+        for (name, value) in [
+            ("web.listen-address", request.server.source.to_string()),
+            ("web.telemetry-path", "/metrics".to_owned()),
+            ("web.route-prefix", String::new()),
+            ("web.enable-admin-api", setting("enable_admin_api")),
+            ("web.enable-lifecycle", setting("enable_lifecycle")),
+            ("push.disable-consistency-check", "false".to_owned()),
+            ("push.enable-utf8-names", setting("enable_utf8_names")),
+            ("persistence.file", String::new()),
+        ] {
+            flags.insert(name.to_owned(), Value::String(value));
+        }
+        for (key, value) in &self.settings {
+            flags.insert(format!("push.{key}"), Value::String(shown(value)));
+        }
+        reply::json(&json!({
+            "status": "success",
+            "data": {
+                "flags": flags,
+                "start_time": dates::rfc3339(self.telemetry.started.wall),
+                "build_information": {
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "revision": "",
+                    "branch": "",
+                    "buildUser": "",
+                    "buildDate": "",
+                    "goVersion": "",
+                },
             },
-        },
-    }))
+        }))
+    }
 }
 
-/// The settings of `[push]` as texts.
-fn settings(config: &PushConfig) -> Vec<(String, String)> {
-    let Ok(Value::Object(settings)) = serde_json::to_value(config) else {
-        return Vec::new();
-    };
-    let shown = |value: Value| match value {
-        Value::String(text) => text,
+/// A setting as text.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
-    settings
-        .into_iter()
-        .map(|(key, value)| (key, shown(value)))
-        .collect()
-}
-
-/// `POST batch`: several groups, all or none.
-pub async fn batch(call: &Call<'_>, body: Incoming) -> Reply {
-    let body = match call.read(PushMethod::Batch, body).await {
-        Ok(body) => body,
-        Err(reply) => return reply,
-    };
-    let bytes = body.len();
-    let origin = call.origin();
-    let apply = move |intake: &Intake, store: &Store, body: Body<'_>| {
-        let now = Now::read();
-        let (write, groups) = intake.batch(store, body.bytes, &origin, now)?;
-        store.apply(write, now).map_err(Fault::from)?;
-        Ok(groups)
-    };
-    let done = match unpacked(call, body).await {
-        Ok(body) => {
-            let place = call.server.places.for_text(body.len());
-            work_on(call, place, body, apply).await
-        }
-        Err(fault) => Err(fault),
-    };
-    match done {
-        Ok(groups) => {
-            let pushes = &call.server.telemetry.pushes;
-            pushes.count(PushMethod::Batch, Ok(()), bytes);
-            reply::json(&json!({ "status": "success", "data": { "groups": groups } }))
-        }
-        Err(fault) => call.refuse(PushMethod::Batch, &fault, bytes),
     }
-}
-
-/// `POST validate{/job/<job>...}`: whether a push would be taken, by the same
-/// query and headers. 200 where it would, 400 where it would not, so that a
-/// script need not read the answer. Without labels, what the body is beside
-/// others is known but for its series; a push that is added may have none.
-pub async fn validate(call: &Call<'_>, labels: &str, body: Incoming) -> Reply {
-    let pushes = &call.server.telemetry.pushes;
-    let (group, addition) = match asked(call, labels) {
-        Ok(asked) => asked,
-        Err(fault) => {
-            pushes.count(PushMethod::Validate, Err(fault.reason), 0);
-            return after(invalid(&fault), body).await;
-        }
-    };
-    let body = match call.read(PushMethod::Validate, body).await {
-        Ok(body) => body,
-        Err(reply) => return reply,
-    };
-    let labels = Arc::new(group);
-    let group = Arc::clone(&labels);
-    let bytes = body.len();
-    let check = move |intake: &Intake, store: &Store, body: Body<'_>| {
-        let now = Now::read();
-        match &addition {
-            Some(addition) => intake.validate_addition(store, &group, body, addition, now),
-            None => intake.validate(store, &group, body, now),
-        }
-    };
-    let checked = with_body(call, &labels, body, check).await;
-    let result = checked.as_ref().map(|_| ()).map_err(|fault| fault.reason);
-    pushes.count(PushMethod::Validate, result, bytes);
-    match checked {
-        Ok((families, series)) => reply::json(&json!({
-            "valid": true,
-            "families": families,
-            "series": series,
-            "errors": [],
-        })),
-        Err(fault) => invalid(&fault),
-    }
-}
-
-/// The labels that a push would have, and how it would be added if it would.
-fn asked(call: &Call<'_>, labels: &str) -> Result<(Group, Option<Addition>), Fault> {
-    let config = &call.pushes.intake.config;
-    let utf8_names = config.enable_utf8_names;
-    if push_aggregate::mode(call.query, config)? == PushMode::Aggregate {
-        let group = Group::of_labels_path(labels, utf8_names)?;
-        return Ok((group, Some(push_aggregate::addition(call)?)));
-    }
-    call.sender()?;
-    let group = match labels {
-        "" => Group::default(),
-        labels => Group::of_path(labels, utf8_names)
-            .map_err(|problem| Fault::new(Reason::BadLabels, &problem.to_string()))?,
-    };
-    Ok((group, None))
-}
-
-pub fn invalid(fault: &Fault) -> Reply {
-    let value = json!({
-        "valid": false,
-        "families": 0,
-        "series": 0,
-        "errors": [{ "line": fault.line, "column": fault.column, "reason": fault.message }],
-    });
-    reply::json_with(StatusCode::BAD_REQUEST, &value)
 }

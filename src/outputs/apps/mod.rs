@@ -1,28 +1,27 @@
 //! `/apps`: who sent what, from where, when.
 
-pub mod table;
-
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
 
-use super::metrics;
+use super::metrics::Metrics;
 use crate::clock::Now;
+use crate::context::Context;
 use crate::http::body::Maker;
+use crate::http::query;
 use crate::http::reply::{self, Reply};
-use crate::http::{Server, query};
-use crate::ingest::Fault;
-use crate::inputs::push::http::Call;
+use crate::http::request::Request;
+use crate::http::router::Route;
+use crate::http::table::{Row, Ruled};
+use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip, dates, escaped};
-use table::{Row, Ruled};
 
 /// Sections that are read from the store together, and bytes of text in which
 /// samples are counted: what one step of a list takes.
@@ -32,35 +31,153 @@ const COUNTED_A_STEP: usize = 4 << 20;
 /// Text of one section in which samples are counted without a thread for it.
 const COUNTED_AT_ONCE: usize = 1 << 20;
 
-/// The list, as a table or, where that is asked for, as JSON. It is made while
-/// it is sent: each app is as it was at one moment, and they need not be all of
-/// the same. Samples are counted for it in all of the text.
-pub async fn list(server: &Server, headers: &HeaderMap, query: &str) -> Reply {
-    let (json, wide) = match (wants_json(query, headers), query::flag(query, "wide")) {
-        (Ok(json), Ok(wide)) => (json, wide),
-        (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
-    };
-    let store = Arc::clone(&server.store);
-    let now = Now::read();
-    let title = format!("Current time: {}", dates::utc(now.wall));
-    let maker: Maker = if json {
-        Box::new(as_json(store, now))
-    } else if wide {
-        let row = move |store: &Store, id: &SectionId, section: &Section| {
-            wide_row(store, id, section, now)
+/// The list of apps, targets and groups.
+#[derive(Debug)]
+pub struct Apps {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl Apps {
+    /// The output, ready to serve its routes. `metrics` shows the text of one app.
+    pub fn new(metrics: &Arc<Metrics>, context: &Context) -> Arc<Self> {
+        Arc::new(Apps {
+            store: Arc::clone(&context.store),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Its routes.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        const APP: &str = "/apps/{name}";
+        vec![
+            Route::read("apps", "/apps", "wide format", self, |it, request| {
+                Box::pin(it.list(request))
+            }),
+            Route::read("app", APP, "", self, |it, request| {
+                Box::pin(it.detail(request))
+            }),
+            Route::write("app", "DELETE", APP, "", self, |it, request| {
+                Box::pin(async { it.remove(request) })
+            })
+            .counted(PushMethod::DeleteApp),
+            Route::read(
+                "app_metrics",
+                "/apps/{name}/metrics",
+                "",
+                self,
+                |it, request| Box::pin(it.text(request)),
+            )
+            .progress(true),
+        ]
+    }
+
+    /// The list, as a table or, where that is asked for, as JSON. It is made while
+    /// it is sent: each app is as it was at one moment, and they need not be all of
+    /// the same. Samples are counted for it in all of the text.
+    async fn list(&self, request: &Request) -> Reply {
+        let (query, headers) = (request.query(), request.headers());
+        let (json, wide) = match (
+            query::wants_json(query, headers),
+            query::flag(query, "wide"),
+        ) {
+            (Ok(json), Ok(wide)) => (json, wide),
+            (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
         };
-        let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
-        Box::new(Ruled::new(Some(title), &WIDE, batches))
-    } else {
-        let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
-        let batches = Steps::new(&store, usize::MAX).rows(row);
-        Box::new(Ruled::new(Some(title), &NARROW, batches))
-    };
-    let totals = server.store.totals();
-    let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
-        <= SECTIONS_A_STEP
-        && totals.bytes <= COUNTED_A_STEP;
-    reply::list(&server.places.lists, short, json, maker).await
+        let store = Arc::clone(&self.store);
+        let now = Now::read();
+        let title = format!("Current time: {}", dates::utc(now.wall));
+        let maker: Maker = if json {
+            Box::new(as_json(store, now))
+        } else if wide {
+            let row = move |store: &Store, id: &SectionId, section: &Section| {
+                wide_row(store, id, section, now)
+            };
+            let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
+            Box::new(Ruled::new(Some(title), &WIDE, batches))
+        } else {
+            let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
+            let batches = Steps::new(&store, usize::MAX).rows(row);
+            Box::new(Ruled::new(Some(title), &NARROW, batches))
+        };
+        let totals = self.store.totals();
+        let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
+            <= SECTIONS_A_STEP
+            && totals.bytes <= COUNTED_A_STEP;
+        reply::list(&request.server.places.lists, short, json, maker).await
+    }
+
+    /// One app, target or group as JSON.
+    async fn detail(&self, request: &Request) -> Reply {
+        let name = &*request.captured;
+        let Some((id, section)) = self.store.section(name) else {
+            return unknown(name);
+        };
+        let store = Arc::clone(&self.store);
+        let bytes = section.bytes;
+        let shown = move || details(&store, &id, &section, Now::read());
+        if bytes <= COUNTED_AT_ONCE {
+            return reply::json(&shown());
+        }
+        match request.server.places.lists.run(shown).await {
+            Ok(shown) => reply::json(&shown),
+            Err(problem) => {
+                sender_log::internal_error(format_args!("an app cannot be shown: {problem}"));
+                let problem = "the app cannot be shown; the log says why\n";
+                reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
+            }
+        }
+    }
+
+    /// The text of one app, target or group alone.
+    async fn text(&self, request: &Request) -> Reply {
+        let name = &*request.captured;
+        match self.store.section(name) {
+            Some((id, _)) => self.metrics.one(request, &id).await,
+            None => unknown(name),
+        }
+    }
+
+    /// Removes an app, and what it exposes. It comes back with its next push.
+    fn remove(&self, request: &Request) -> Reply {
+        let (store, name) = (&self.store, &*request.captured);
+        let id = SectionId::new(name, Producer::App);
+        let shown = clip(name);
+        if store.section_of(&id).is_some() {
+            let write = Write::one(Change::Remove {
+                id,
+                unless_since: None,
+            });
+            return match store.apply(write, Now::read()) {
+                Ok(()) => {
+                    request.count_success(0);
+                    let peer = request.peer;
+                    sender_log::write(
+                        LogEvent::Removal,
+                        format_args!("{peer} removes app \"{shown}\""),
+                    );
+                    reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))
+                }
+                Err(refused) => request.reject(&refused.into(), 0),
+            };
+        }
+        let Some((id, _)) = store.section(name) else {
+            request.count(Err(Reason::NotFound), 0);
+            return unknown(name);
+        };
+        let problem = match id.producer {
+            Producer::Group => {
+                format!(
+                    "{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>..."
+                )
+            }
+            _ => {
+                format!("\"{shown}\" is a target: take it out of the configuration (poll_external)")
+            }
+        };
+        let rejection = Rejection::new(Reason::NotAnApp, &problem);
+        request.reject(&rejection, 0)
+    }
 }
 
 /// All sections in order, in steps of bounded cost.
@@ -137,85 +254,12 @@ fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
     [head].into_iter().chain(items).chain([end])
 }
 
-/// One app, target or group as JSON.
-pub async fn detail(server: &Server, name: &str) -> Reply {
-    let Some((id, section)) = server.store.section(name) else {
-        return unknown(name);
-    };
-    let store = Arc::clone(&server.store);
-    let bytes = section.bytes;
-    let shown = move || details(&store, &id, &section, Now::read());
-    if bytes <= COUNTED_AT_ONCE {
-        return reply::json(&shown());
-    }
-    match server.places.lists.run(shown).await {
-        Ok(shown) => reply::json(&shown),
-        Err(problem) => {
-            sender_log::internal_error(format_args!("an app cannot be shown: {problem}"));
-            let problem = "the app cannot be shown; the log says why\n";
-            reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-        }
-    }
-}
-
-/// The text of one app, target or group alone.
-pub async fn text(server: &Server, headers: &HeaderMap, name: &str) -> Reply {
-    match server.store.section(name) {
-        Some((id, _)) => metrics::one(server, headers, &id).await,
-        None => unknown(name),
-    }
-}
-
-/// Removes an app, and what it exposes. It comes back with its next push.
-pub fn remove(call: &Call<'_>, name: &str) -> Reply {
-    let store = &call.server.store;
-    let pushes = &call.server.telemetry.pushes;
-    let id = SectionId::new(name, Producer::App);
-    let shown = clip(name);
-    if store.section_of(&id).is_some() {
-        let write = Write::one(Change::Remove {
-            id,
-            unless_since: None,
-        });
-        return match store.apply(write, Now::read()) {
-            Ok(()) => {
-                pushes.count(PushMethod::DeleteApp, Ok(()), 0);
-                let peer = call.peer;
-                sender_log::write(
-                    LogEvent::Removal,
-                    format_args!("{peer} removes app \"{shown}\""),
-                );
-                reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))
-            }
-            Err(refused) => call.refuse(PushMethod::DeleteApp, &refused.into(), 0),
-        };
-    }
-    let Some((id, _)) = store.section(name) else {
-        pushes.count(PushMethod::DeleteApp, Err(Reason::NotFound), 0);
-        return unknown(name);
-    };
-    let problem = match id.producer {
-        Producer::Group => {
-            format!("{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>...")
-        }
-        _ => format!("\"{shown}\" is a target: take it out of the configuration (poll_external)"),
-    };
-    let fault = Fault::new(Reason::NotAnApp, &problem);
-    call.refuse(PushMethod::DeleteApp, &fault, 0)
-}
-
 fn unknown(name: &str) -> Reply {
     let name = clip(name);
     reply::not_found(
         &format!("no app, target or group is called \"{name}\""),
         None,
     )
-}
-
-pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
-    let accepted = || headers.get(ACCEPT)?.to_str().ok();
-    let told = query::json(query)?;
-    Ok(told.unwrap_or_else(|| accepted().is_some_and(|it| it.contains("application/json"))))
 }
 
 const NARROW: [&str; 3] = ["App Name", "Last Update Time (UTC)", "Source"];

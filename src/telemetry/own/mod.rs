@@ -11,6 +11,8 @@ mod inspections;
 mod limits;
 mod process;
 
+use serde::Serialize;
+
 use self::families::OwnFamilies;
 use super::messages::MessageCount;
 use super::{Eviction, ListenerName, ListenerStats, MessageStats, Telemetry, WebhookStats};
@@ -36,14 +38,18 @@ type MessageFamily = (
     fn(&MessageStats) -> Vec<MessageCount>,
 );
 
-/// The names of the process metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the metrics of the process are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ProcessNames {
-    /// `exporter_proxy_process_*`.
+    /// `exporter_proxy_process_*`, which no app exposes.
+    #[serde(rename = "exporter_proxy")]
     Own,
-    /// `process_*`, except where an app exposes a series of that name.
+    /// `process_*`, as Prometheus' client libraries call them. Many apps expose
+    /// these too; a series that an app exposes is left out.
+    #[serde(rename = "process")]
     Usual,
-    /// No process metrics.
+    /// They are left out.
+    #[serde(rename = "off")]
     Off,
 }
 

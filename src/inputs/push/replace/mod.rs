@@ -1,16 +1,16 @@
 //! Pushes that replace what was pushed before, as with Pushgateway.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::Config;
 use crate::clock::Now;
 use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single_sample_family};
 use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
-use crate::ingest::{Fault, Group, Intake, points};
+use crate::ingest::{Admission, Group, Rejection, points};
 use crate::peer::Origin;
 use crate::reason::Reason;
-use crate::store::{
-    Change, MemoryBudget, OtherFamilies, Producer, Rejection, SectionId, Store, Write,
-};
+use crate::store::{self, Change, MemoryBudget, OtherFamilies, Producer, SectionId, Store, Write};
 use crate::telemetry::PushMethod;
 
 /// What the families of [`TIMES`] are.
@@ -49,7 +49,16 @@ pub struct Sender {
     pub ttl: Option<Duration>,
 }
 
-impl Intake {
+/// BlockingPool pushes into changes of groups.
+#[derive(Debug)]
+pub struct Groups {
+    /// Checks the pushed families.
+    pub admission: Arc<Admission>,
+    /// Settings of groups.
+    pub config: Config,
+}
+
+impl Groups {
     /// Applies a push to the store, whole or not at all. What could be read
     /// and is not taken is noted with the group: its time of failure is shown,
     /// and its reason is listed.
@@ -60,19 +69,25 @@ impl Intake {
         body: Body<'_>,
         sender: &Sender,
         now: Now,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Rejection> {
         let pushed = self
             .change(method, group, body, sender, now, |id| {
                 store.memory_budget(id)
             })
-            .and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from));
+            .and_then(|change| {
+                store
+                    .apply(Write::one(change), now)
+                    .map_err(Rejection::from)
+            });
         if let Err(fault) = &pushed
             && fault.noted
         {
             let note = self.failure(group, sender, fault, now);
-            if let Err(refused) =
-                note.and_then(|change| store.apply(Write::one(change), now).map_err(Fault::from))
-            {
+            if let Err(refused) = note.and_then(|change| {
+                store
+                    .apply(Write::one(change), now)
+                    .map_err(Rejection::from)
+            }) {
                 log::debug!("that a push failed cannot be noted: {refused}");
             }
         }
@@ -88,7 +103,7 @@ impl Intake {
         sender: &Sender,
         now: Now,
         room: impl FnOnce(&SectionId) -> MemoryBudget,
-    ) -> Result<Change, Fault> {
+    ) -> Result<Change, Rejection> {
         self.hold(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
         let others = match method {
@@ -102,10 +117,11 @@ impl Intake {
             }
         };
         let mut families =
-            self.families_with(group, body, TimestampPolicy::Refuse, || room(&id))?;
+            self.admission
+                .families_with(group, body, TimestampPolicy::Refuse, || room(&id))?;
         for family in &mut families {
-            self.admit(group, family)?;
-            points::complete(family, &self.hash)
+            self.admission.check_family(group, family)?;
+            points::complete(family, &self.admission.hash)
                 .map_err(|problem| told(group, family, problem.reason, &problem.text))?;
             fits(group, family)?;
         }
@@ -124,9 +140,9 @@ impl Intake {
 
     /// Whether a group's labels keep to the limits on labels of samples, since
     /// they are put on each.
-    fn hold(&self, group: &Group) -> Result<(), Fault> {
-        let config = &self.exposition;
-        let told = |problem: &str| Err(Fault::new(Reason::BadLabels, problem));
+    fn hold(&self, group: &Group) -> Result<(), Rejection> {
+        let config = &self.admission.exposition;
+        let told = |problem: &str| Err(Rejection::new(Reason::BadLabels, problem));
         if group.labels().len() > config.max_labels {
             let most = counted(config.max_labels, "label", "labels");
             return told(&format!(
@@ -150,9 +166,9 @@ impl Intake {
         &self,
         group: &Group,
         sender: &Sender,
-        fault: &Fault,
+        fault: &Rejection,
         now: Now,
-    ) -> Result<Change, Fault> {
+    ) -> Result<Change, Rejection> {
         let [failure, success] = self.times(group, now.unix_seconds(), 0.0)?;
         Ok(Change::Update {
             id: SectionId::new(&group.key(), Producer::Group),
@@ -171,19 +187,28 @@ impl Intake {
     }
 
     /// The two families of times, in the order of [`TIMES`].
-    fn times(&self, group: &Group, failure: f64, success: f64) -> Result<[FamilyText; 2], Fault> {
+    fn times(
+        &self,
+        group: &Group,
+        failure: f64,
+        success: f64,
+    ) -> Result<[FamilyText; 2], Rejection> {
         let escaped = Escaped::of(group);
         let added = escaped.added();
         let family = |name, help, value| {
-            single_sample_family((name, Kind::Gauge, help), &added, value, &self.hash).ok_or_else(
-                || {
-                    let message = format!(
-                        "{}: two of its labels have one name to readers of the old characters",
-                        shown(group)
-                    );
-                    Fault::new(Reason::BadLabels, &message)
-                },
+            single_sample_family(
+                (name, Kind::Gauge, help),
+                &added,
+                value,
+                &self.admission.hash,
             )
+            .ok_or_else(|| {
+                let message = format!(
+                    "{}: two of its labels have one name to readers of the old characters",
+                    shown(group)
+                );
+                Rejection::new(Reason::BadLabels, &message)
+            })
         };
         let [failed, succeeded] = TIMES;
         Ok([
@@ -203,7 +228,7 @@ impl Intake {
         group: &Group,
         body: Body<'_>,
         now: Now,
-    ) -> Result<(usize, usize), Fault> {
+    ) -> Result<(usize, usize), Rejection> {
         let sender = Sender {
             origin: Origin::default(),
             ttl: None,
@@ -232,7 +257,7 @@ impl Intake {
         };
         match store.check(Write::one(change)) {
             // Whether there is place for it later is another question.
-            Ok(()) | Err(Rejection::TooManyGroups { .. }) => Ok(counts),
+            Ok(()) | Err(store::Rejection::TooManyGroups { .. }) => Ok(counts),
             Err(refused) => Err(refused.into()),
         }
     }

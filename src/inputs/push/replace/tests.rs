@@ -5,15 +5,19 @@ use crate::config::Config;
 use crate::exposition::{Content, InputFormat, TimestampPolicy};
 use crate::store::StoreLimits;
 
-fn intake(change: impl FnOnce(&mut Config)) -> Intake {
+fn groups(change: impl FnOnce(&mut Config)) -> Groups {
     let mut config = Config::default();
     change(&mut config);
-    Intake::new(
-        config.push,
+    let admission = Admission::new(
         config.exposition,
+        config.push.aggregation,
         true,
         std::hash::RandomState::new(),
-    )
+    );
+    Groups {
+        admission: Arc::new(admission),
+        config: config.push.groups,
+    }
 }
 
 fn store() -> Store {
@@ -45,7 +49,7 @@ fn text_body(bytes: &Bytes) -> Body<'_> {
 }
 
 struct Here {
-    intake: Intake,
+    groups: Groups,
     store: Store,
     now: Now,
 }
@@ -53,16 +57,16 @@ struct Here {
 impl Here {
     fn new() -> Self {
         Here {
-            intake: intake(|_| {}),
+            groups: groups(|_| {}),
             store: store(),
             now: Now::read(),
         }
     }
 
-    fn push(&self, method: Method, path: &str, text: &str) -> Result<(), Fault> {
+    fn push(&self, method: Method, path: &str, text: &str) -> Result<(), Rejection> {
         let bytes = Bytes::from(text.to_owned());
         let body = text_body(&bytes);
-        self.intake.push(
+        self.groups.push(
             &self.store,
             (method, &group(path)),
             body,
@@ -259,7 +263,7 @@ fn what_cannot_be_read_leaves_no_trace() {
     let here = Here::new();
     let bytes = Bytes::from_static(b"m 1\nn{a=\"\xff\"} 1\n");
     let fault = here
-        .intake
+        .groups
         .push(
             &here.store,
             (Method::Put, &group("job/x")),
@@ -275,7 +279,8 @@ fn what_cannot_be_read_leaves_no_trace() {
 fn a_series_without_instance_is_that_of_an_app() {
     let here = Here::new();
     let normal = here
-        .intake
+        .groups
+        .admission
         .canonicalize(
             &Escaped::of(&group("job/x")),
             ("m 1\n", InputFormat::Text),
@@ -303,7 +308,7 @@ fn bodies_are_what_their_type_says() {
             content_type,
             bytes: &bytes,
         };
-        here.intake.families(&group("job/x"), body)
+        here.groups.admission.families(&group("job/x"), body)
     };
     let open = "# TYPE c counter\nc_total 1\n# EOF\n";
     assert_eq!(&*families("", open).unwrap()[0].name, "c_total");
@@ -359,7 +364,7 @@ fn a_check_tells_what_a_push_would_and_changes_nothing() {
     let before = here.text();
     let check = |text: &str| {
         let bytes = Bytes::from(text.to_owned());
-        here.intake
+        here.groups
             .validate(&here.store, &group("job/x"), text_body(&bytes), here.now)
     };
     assert_eq!(
@@ -375,7 +380,7 @@ fn a_check_tells_what_a_push_would_and_changes_nothing() {
 #[test]
 fn labels_of_groups_keep_to_the_limits_of_samples() {
     let mut here = Here::new();
-    here.intake = intake(|config| {
+    here.groups = groups(|config| {
         config.exposition.max_labels = 2;
         config.exposition.max_label_length = 5;
     });
@@ -436,12 +441,12 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
         let group = group("job/x");
         let pushed = (Method::Put, &group);
         let pushed = here
-            .intake
+            .groups
             .push(&here.store, pushed, body, &sender(), here.now);
         pushed.unwrap_err()
     };
     let group = group("job/x");
-    assert!(here.intake.text_size(&group, body, 1 << 20) > 250_000_000);
+    assert!(here.groups.admission.text_size(&group, body, 1 << 20) > 250_000_000);
     let fault = push(&here);
     assert_eq!((fault.reason, fault.noted), (Reason::TooLarge, false));
     for words in [
@@ -451,7 +456,7 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
         assert!(fault.message.contains(words), "{fault}");
     }
     // What could be held at all, and not beside what is held.
-    here.intake = intake(|config| config.exposition.max_text = usize::MAX);
+    here.groups = groups(|config| config.exposition.max_text = usize::MAX);
     let fault = push(&here);
     assert_eq!(fault.reason, Reason::TooManyBytes);
     assert!(
@@ -466,7 +471,7 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
 #[test]
 fn labels_of_a_group_count_for_each_of_its_samples() {
     let mut here = Here::new();
-    here.intake = intake(|config| config.exposition.max_text = 12_000);
+    here.groups = groups(|config| config.exposition.max_text = 12_000);
     let labels = format!("job/x/long/{}", "v".repeat(100));
     let samples = |count| {
         let lines = (0..count).map(|n| format!("m{n} 1\n"));
@@ -486,7 +491,7 @@ fn labels_of_a_group_count_for_each_of_its_samples() {
 #[test]
 fn families_of_a_push_are_bounded_in_every_format() {
     let mut here = Here::new();
-    here.intake = intake(|config| config.exposition.max_families = 10);
+    here.groups = groups(|config| config.exposition.max_families = 10);
     let text = |families| {
         (0..families)
             .map(|n| format!("m{n} 1\n"))
@@ -521,11 +526,11 @@ fn groups_of_a_batch_have_a_bound_together() {
             .collect();
         let json = format!("{{\"groups\":[{}]}}", groups.join(","));
         let read = here
-            .intake
+            .groups
             .batch(&here.store, json.as_bytes(), &Origin::default(), here.now);
         read.map(|(_, groups)| groups)
     };
-    here.intake = intake(|config| config.exposition.max_families = 10);
+    here.groups = groups(|config| config.exposition.max_families = 10);
     assert_eq!(batch(&here, 4, "m0 1\\n"), Ok(4));
     let ten: String = (0..10).map(|n| format!("m{n} 1\\n")).collect();
     assert_eq!(batch(&here, 4, &ten), Ok(4));
@@ -533,7 +538,7 @@ fn groups_of_a_batch_have_a_bound_together() {
     assert_eq!(fault.reason, Reason::TooManySamples);
     let words = "groups[4]: with this group the batch has more than 40 families (4 times exposition.max_families)";
     assert!(fault.message.contains(words), "{fault}");
-    here.intake = intake(|config| config.exposition.max_text = 1000);
+    here.groups = groups(|config| config.exposition.max_text = 1000);
     let fault = batch(&here, 20, &ten).unwrap_err();
     assert_eq!(fault.reason, Reason::TooLarge);
     assert!(
@@ -548,7 +553,7 @@ fn groups_of_a_batch_have_a_bound_together() {
 fn a_batch_is_one_write_and_names_what_is_wrong() {
     let here = Here::new();
     let read = |json: &str| {
-        here.intake
+        here.groups
             .batch(&here.store, json.as_bytes(), &Origin::default(), here.now)
     };
     let (write, count) = read(

@@ -25,7 +25,7 @@ use crate::exposition::{
     write_series,
 };
 use crate::ingest::aggregation::{Adding, empty_batch};
-use crate::ingest::{Addition, Body, Fault, Group, Intake, Once};
+use crate::ingest::{Addition, Admission, Body, Group, Once, Rejection};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
 use crate::store::{MemoryBudget, Store};
@@ -68,7 +68,7 @@ pub enum Form {
 impl Form {
     /// By the `Content-Type`, whose parameters do not matter. Text may be
     /// called a form, since `curl --data-binary` calls everything so.
-    pub fn of(content_type: &str) -> Result<Self, Fault> {
+    pub fn of(content_type: &str) -> Result<Self, Rejection> {
         const KNOWN: &str =
             "application/json, or text/plain or application/x-www-form-urlencoded for text";
         let name = content_type.split(';').next().unwrap_or_default().trim();
@@ -77,11 +77,11 @@ impl Form {
             "text/plain" | "application/x-www-form-urlencoded" => Ok(Form::Text),
             "" => {
                 let message = format!("there is no Content-Type: it must be {KNOWN}");
-                Err(Fault::new(Reason::BadParameter, &message))
+                Err(Rejection::new(Reason::BadParameter, &message))
             }
             _ => {
                 let message = format!("the Content-Type is {name:?}, and must be {KNOWN}");
-                Err(Fault::new(Reason::UnsupportedMedia, &message))
+                Err(Rejection::new(Reason::UnsupportedMedia, &message))
             }
         }
     }
@@ -124,30 +124,37 @@ impl Changed {
     }
 }
 
-impl Intake {
+/// BlockingPool created and updated values into changes of aggregated families.
+#[derive(Debug)]
+pub struct Values {
+    /// Checks the families, and remembers idempotency keys.
+    pub admission: Arc<Admission>,
+}
+
+impl Values {
     /// Changes living families, whole or not at all, and returns what the
     /// sender is told, in pingpong's words: of `Create` for each family
     /// `created metric...`, made now or not, a line for each item with the
     /// value that was sent, and an empty line; of `Update` a line for each
     /// series with what it has come to. One that was done before, by its key,
     /// tells nothing.
-    pub fn change_values(
+    pub fn change(
         &self,
         store: &Store,
         (verb, form): (Verb, Form),
         body: Body<'_>,
         addition: &Addition,
         now: Now,
-    ) -> Result<(Once, String), Fault> {
-        let ttl = self.series_ttl(addition);
+    ) -> Result<(Once, String), Rejection> {
+        let ttl = self.admission.series_ttl(addition);
         let texts;
         let sent = match form {
             Form::Json => {
                 let most = Most {
-                    families: self.exposition.max_families,
-                    values: self.exposition.max_samples,
-                    labels: self.exposition.max_labels,
-                    length: self.exposition.max_label_length,
+                    families: self.admission.exposition.max_families,
+                    values: self.admission.exposition.max_samples,
+                    labels: self.admission.exposition.max_labels,
+                    length: self.admission.exposition.max_label_length,
                 };
                 let (families, alone) = families_json::decode(body.bytes, most)?;
                 of_json(families, alone)?
@@ -157,16 +164,18 @@ impl Intake {
                     content_type: "",
                     ..body
                 };
-                texts =
-                    self.families_with(&Group::default(), text, TimestampPolicy::Strip, || {
-                        MemoryBudget::UNLIMITED
-                    })?;
+                texts = self.admission.families_with(
+                    &Group::default(),
+                    text,
+                    TimestampPolicy::Strip,
+                    || MemoryBudget::UNLIMITED,
+                )?;
                 of_texts(&texts)?
             }
         };
         for family in &sent {
-            if let Some(problem) = self.reserved(&family.name) {
-                return Err(Fault::new(Reason::ReservedName, &problem));
+            if let Some(problem) = self.admission.reserved(&family.name) {
+                return Err(Rejection::new(Reason::ReservedName, &problem));
             }
         }
         let living = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
@@ -175,11 +184,11 @@ impl Intake {
             let message = format!(
                 "the answer would have more than {LONGEST_ANSWER} bytes: send the values in several parts"
             );
-            return Err(Fault::new(Reason::TooLarge, &message));
+            return Err(Rejection::new(Reason::TooLarge, &message));
         }
         let mut reply = None;
         let print = (verb.as_str(), body.content_type, body.bytes, ttl);
-        let once = self.once(addition, print, now, || {
+        let once = self.admission.once(addition, print, now, || {
             reply = Some(match verb {
                 Verb::Create => store.operate(batch, now).map(|()| None)?,
                 Verb::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
@@ -202,8 +211,8 @@ impl Intake {
         sent: Vec<Sent<'_>>,
         living: &[Option<Kind>],
         ttl: Option<Duration>,
-    ) -> Result<Asked, Fault> {
-        let mut batch = empty_batch(&self.config);
+    ) -> Result<Asked, Rejection> {
+        let mut batch = empty_batch(&self.admission.aggregation);
         // It may have gone since it was looked for.
         batch.existing_only = verb == Verb::Update;
         let mut families = Vec::with_capacity(sent.len());
@@ -212,7 +221,7 @@ impl Intake {
                 (Kind::Untyped, Some(living)) => *living,
                 (told, _) => told,
             };
-            let mut adding = Adding::new(&family.name, kind, &self.config, ttl);
+            let mut adding = Adding::new(&family.name, kind, &self.admission.aggregation, ttl);
             adding.help.clone_from(&family.help);
             let mut rows = Vec::with_capacity(family.items.len());
             for item in family.items {
@@ -231,9 +240,11 @@ impl Intake {
                         At::Line(line) => {
                             let labels = labels_text(&item.labels);
                             let message = format!("{at}, {{{labels}}}: {problem}");
-                            Fault::new(Reason::BadValue, &message).at(line, None)
+                            Rejection::new(Reason::BadValue, &message).at(line, None)
                         }
-                        At::Json(..) => Fault::new(Reason::BadValue, &format!("{at}: {problem}")),
+                        At::Json(..) => {
+                            Rejection::new(Reason::BadValue, &format!("{at}: {problem}"))
+                        }
                     }
                 })?);
             }

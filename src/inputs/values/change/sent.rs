@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::exposition::{FamilyText, Kind, MetricValue, write_help, write_label_value};
-use crate::ingest::Fault;
+use crate::ingest::Rejection;
 use crate::ingest::aggregation::metrics_of;
 use crate::inputs::values::families_json::Family;
 use crate::reason::Reason;
@@ -50,7 +50,7 @@ impl At {
 
 /// Families of JSON, each once: what is said of one in several places is put
 /// together where it is said first.
-pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, Fault> {
+pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, Rejection> {
     let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
     let mut sent: Vec<Sent<'_>> = Vec::with_capacity(families.len());
     for (place, family) in families.into_iter().enumerate() {
@@ -83,7 +83,7 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
                 let (one, other) = (one.with_article(), other.with_article());
                 let at = At::Json(place, 0).shown(&name);
                 let message = format!("{at}: it is {other} here, and {one} before");
-                return Err(Fault::new(Reason::KindConflict, &message));
+                return Err(Rejection::new(Reason::KindConflict, &message));
             }
         }
         first.items.extend(items);
@@ -91,13 +91,13 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
     Ok(sent)
 }
 
-pub fn of_texts(families: &[FamilyText]) -> Result<Vec<Sent<'_>>, Fault> {
+pub fn of_texts(families: &[FamilyText]) -> Result<Vec<Sent<'_>>, Rejection> {
     let mut sent = Vec::with_capacity(families.len());
     for family in families {
         let at = At::Line(family.line);
         let metrics = metrics_of(family).map_err(|problem| {
             let message = format!("{}: {problem}", at.shown(&family.name));
-            Fault::new(Reason::BadValue, &message).at(family.line, None)
+            Rejection::new(Reason::BadValue, &message).at(family.line, None)
         })?;
         let items = metrics.into_iter().map(|metric| SentItem {
             at,

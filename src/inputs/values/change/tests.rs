@@ -7,7 +7,7 @@ use crate::exposition::{CanonicalOptions, canonicalize};
 use crate::store::StoreLimits;
 
 struct Here {
-    intake: Intake,
+    values: Values,
     store: Store,
 }
 
@@ -27,21 +27,28 @@ impl Here {
         };
         let hash = std::hash::RandomState::new();
         Here {
-            intake: Intake::new(config.push, config.exposition, true, hash),
+            values: Values {
+                admission: Arc::new(Admission::new(
+                    config.exposition,
+                    config.push.aggregation,
+                    true,
+                    hash,
+                )),
+            },
             store: Store::new(limits, false),
         }
     }
 
-    fn send(&self, verb: Verb, form: Form, body: &str) -> Result<String, Fault> {
+    fn send(&self, verb: Verb, form: Form, body: &str) -> Result<String, Rejection> {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let body = Body {
             content_type: "",
             bytes: &bytes,
         };
         let addition = Addition::default();
-        let done =
-            self.intake
-                .change_values(&self.store, (verb, form), body, &addition, Now::read());
+        let done = self
+            .values
+            .change(&self.store, (verb, form), body, &addition, Now::read());
         done.map(|(_, told)| told)
     }
 

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::exposition::{Kind, MetricValue, counted};
-use crate::ingest::Fault;
+use crate::ingest::Rejection;
 use crate::reason::Reason;
 use items::{Items, RawItem};
 
@@ -60,7 +60,7 @@ pub struct Most {
 }
 
 /// Reads families, of which one that stands alone is told from a list of one.
-pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Fault> {
+pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Rejection> {
     let mut bound = Bound {
         most,
         left: most.values,
@@ -73,9 +73,9 @@ pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Fault>
         let (line, column) = (problem.line(), problem.column());
         if let Some(passed) = &bound.passed {
             let message = format!("the body, line {line}, column {column}: {passed}");
-            return Fault::new(Reason::TooManySamples, &message).at(line, Some(column));
+            return Rejection::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
-        Fault::of_json("JSON of families expected", &problem)
+        Rejection::of_json("JSON of families expected", &problem)
     })
 }
 

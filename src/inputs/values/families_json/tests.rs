@@ -13,7 +13,7 @@ const BOUNDS: Most = Most {
     length: 8,
 };
 
-fn read(json: &str) -> Result<Vec<Family<'_>>, Fault> {
+fn read(json: &str) -> Result<Vec<Family<'_>>, Rejection> {
     decode(json.as_bytes(), BOUNDS).map(|(families, _)| families)
 }
 

@@ -9,13 +9,13 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinError;
 
-use super::{series, wrong};
 use crate::clock::Now;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
+use crate::http::request::Request;
+use crate::http::work;
 use crate::ingest::selector::Selectors;
 use crate::ingest::{Group, Meant};
-use crate::inputs::push::http::Call;
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, LogEvent};
@@ -82,8 +82,8 @@ impl Filter {
 }
 
 /// `GET groups`: a page of groups, by their keys.
-pub async fn list(call: &Call<'_>) -> Reply {
-    let query = call.query;
+pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
+    let query = request.query();
     let limit = query::value(query, "limit").map_or(Ok(PAGE), |text| {
         let limit = text
             .parse()
@@ -95,12 +95,12 @@ pub async fn list(call: &Call<'_>) -> Reply {
     });
     let limit = match limit {
         Ok(limit) => limit,
-        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+        Err(problem) => return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
     let after = query::value(query, "after").filter(|after| !after.is_empty());
-    let store = Arc::clone(&call.server.store);
+    let store = Arc::clone(store);
     let query = query.to_owned();
-    let lists = &call.server.places.lists;
+    let lists = &request.server.places.lists;
     let filter = match lists.run(move || Filter::of(&query)).await {
         Ok(Ok(filter)) => filter,
         Ok(Err(problem)) => return told(Ok(Err(problem))),
@@ -189,14 +189,14 @@ impl Iterator for Page {
 }
 
 /// `DELETE groups`: removes those that match, and were not pushed meanwhile.
-pub async fn remove(call: &Call<'_>) -> Reply {
-    let dry_run = match query::flag(call.query, "dry_run") {
+pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
+    let dry_run = match query::flag(request.query(), "dry_run") {
         Ok(dry_run) => dry_run,
-        Err(problem) => return wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+        Err(problem) => return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
-    let store = Arc::clone(&call.server.store);
-    let query = call.query.to_owned();
-    let lists = &call.server.places.lists;
+    let store = Arc::clone(store);
+    let query = request.query().to_owned();
+    let lists = &request.server.places.lists;
     let removed = lists.run(move || {
         let filter = Filter::of(&query)?;
         if filter.is_empty() {
@@ -212,7 +212,7 @@ pub async fn remove(call: &Call<'_>) -> Reply {
     if let Ok(Ok(Ok((count, _)) | Err(count))) = &removed
         && !dry_run
     {
-        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        let (peer, groups) = (request.peer, counted(*count, "group", "groups"));
         sender_log::write(LogEvent::Removal, format_args!("{peer} removes {groups}"));
     }
     let shown = |removed| match removed {
@@ -232,26 +232,27 @@ pub fn cut_short(done: &str, dry_run: bool) -> Reply {
         "the regular expressions take too long: {how} {done} so far; make them narrower, or send \
          the request again"
     );
-    wrong(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
+    reply::api_error(StatusCode::SERVICE_UNAVAILABLE, "timeout", &problem)
 }
 
 /// `PUT admin/wipe`: removes all groups and all aggregated series.
-pub async fn wipe(call: &Call<'_>) -> Reply {
+pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
     let all = Filter {
         selectors: Selectors::default(),
         older_than: None,
     };
-    let store = Arc::clone(&call.server.store);
-    let lists = &call.server.places.lists;
+    let kept = Arc::clone(store);
+    let store = Arc::clone(store);
+    let lists = &request.server.places.lists;
     let removed = lists
         .run(move || remove_matching(&store, &all, false))
         .await;
     if let Ok((count, _)) = &removed {
-        let (peer, groups) = (call.peer, counted(*count, "group", "groups"));
+        let (peer, groups) = (request.peer, counted(*count, "group", "groups"));
         sender_log::write(LogEvent::Removal, format_args!("{peer} wipes {groups}"));
     }
     if removed.is_ok()
-        && let Err(reply) = series::removed(call, Meant::All, false).await
+        && let Err(reply) = work::remove_series(request, &kept, Meant::All, false).await
     {
         return reply;
     }
@@ -381,11 +382,11 @@ impl Iterator for Scan {
 fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
     match made {
         Ok(Ok(reply)) => reply,
-        Ok(Err(problem)) => wrong(StatusCode::BAD_REQUEST, "bad_data", &problem),
+        Ok(Err(problem)) => reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
         Err(problem) => {
             sender_log::internal_error(format_args!("groups cannot be listed: {problem}"));
             let problem = "the groups cannot be listed; the log says why";
-            wrong(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
+            reply::api_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
         }
     }
 }

@@ -1,28 +1,33 @@
-//! Why a push is refused.
+//! Why admission rejects a message.
 
 use super::group::PathError;
 use crate::coding::CodingError;
 use crate::reason::Reason;
-use crate::store::Rejection;
+use crate::store;
 use crate::telemetry::clip;
 
-/// Why a push changed nothing, for its sender, the log and the counters.
+/// A rejected message: what its sender, the log and the counters are told. Nothing
+/// has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Fault {
+pub struct Rejection {
+    /// The word for the log and the counters.
     pub reason: Reason,
+    /// What is wrong, for the sender.
     pub message: String,
-    /// Where in the body, both from 1, as far as there is such a place.
+    /// The line of the body, from 1, if the error has a position.
     pub line: Option<usize>,
+    /// The column of the line, from 1.
     pub column: Option<usize>,
-    /// Whether it is noted with the group, as Pushgateway does with what it
-    /// could read and would not take.
+    /// Whether the group records the rejection. As with Pushgateway, a body that
+    /// can be read but not be stored is recorded.
     pub noted: bool,
 }
 
-impl Fault {
+impl Rejection {
+    /// A rejection without a position. The message is shortened if it is long.
     pub fn new(reason: Reason, message: &str) -> Self {
-        Fault {
+        Rejection {
             reason,
             message: clip(message),
             line: None,
@@ -31,7 +36,7 @@ impl Fault {
         }
     }
 
-    /// A body that is not the JSON that was expected.
+    /// A body that is not the `expected` JSON.
     pub fn of_json(expected: &str, problem: &serde_json::Error) -> Self {
         let (line, column) = (problem.line(), problem.column());
         let told = problem.to_string();
@@ -40,16 +45,17 @@ impl Fault {
             .rsplit_once(" at line ")
             .map_or(&*told, |(told, _)| told);
         let message = format!("the body, line {line}, column {column}: {expected}: {told}");
-        Fault::new(Reason::Malformed, &message).at(line, Some(column))
+        Rejection::new(Reason::Malformed, &message).at(line, Some(column))
     }
 
-    /// The same, to be noted with the group.
+    /// Marks the rejection to be recorded with its group.
     #[must_use]
     pub fn noted(mut self) -> Self {
         self.noted = true;
         self
     }
 
+    /// Adds the position, both numbers from 1.
     #[must_use]
     pub fn at(mut self, line: usize, column: Option<usize>) -> Self {
         self.line = Some(line);
@@ -58,28 +64,28 @@ impl Fault {
     }
 }
 
-impl From<Rejection> for Fault {
-    fn from(refused: Rejection) -> Self {
-        let mut fault = Fault::new(Reason::from(&refused), &refused.to_string());
+impl From<store::Rejection> for Rejection {
+    fn from(refused: store::Rejection) -> Self {
+        let mut fault = Rejection::new(Reason::from(&refused), &refused.to_string());
         fault.line = refused.line();
         fault.noted = matches!(
             refused,
-            Rejection::KindConflict { .. }
-                | Rejection::NameCollision { .. }
-                | Rejection::DuplicateSeries { .. }
+            store::Rejection::KindConflict { .. }
+                | store::Rejection::NameCollision { .. }
+                | store::Rejection::DuplicateSeries { .. }
         );
         fault
     }
 }
 
-impl From<CodingError> for Fault {
+impl From<CodingError> for Rejection {
     fn from(problem: CodingError) -> Self {
-        Fault::new(Reason::from(&problem), &problem.to_string())
+        Rejection::new(Reason::from(&problem), &problem.to_string())
     }
 }
 
-impl From<PathError> for Fault {
+impl From<PathError> for Rejection {
     fn from(problem: PathError) -> Self {
-        Fault::new(Reason::BadLabels, &problem.to_string())
+        Rejection::new(Reason::BadLabels, &problem.to_string())
     }
 }

@@ -1,0 +1,46 @@
+//! `[push]`: the listener for requests that change something. Each input that is
+//! served there has its own part of the table.
+
+use serde::Serialize;
+
+use crate::http::config::{self as requests, Requests};
+use crate::ingest::config::{Aggregation, read_aggregation};
+use crate::inputs::{push, webhooks};
+use crate::settings::listen::{Listen, listen};
+use crate::settings::{Address, Table};
+
+/// The settings of `[push]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Push {
+    /// Where pushes are accepted. With the scrape address, one port serves both.
+    pub listen: Listen,
+    /// Bodies, origins and hosts.
+    #[serde(flatten)]
+    pub requests: Requests,
+    /// Groups.
+    #[serde(flatten)]
+    pub groups: push::config::Config,
+    /// Webhooks.
+    #[serde(flatten)]
+    pub webhooks: webhooks::config::Config,
+    /// Aggregated families.
+    #[serde(flatten)]
+    pub aggregation: Aggregation,
+}
+
+/// Reads the table.
+pub fn read(mut table: Table<'_>) -> Push {
+    let push = Push {
+        listen: table.take(
+            "listen",
+            Listen::Tcp(Address::new("127.0.0.1", 6556)),
+            listen,
+        ),
+        requests: requests::read(&mut table),
+        groups: push::config::read(&mut table),
+        webhooks: webhooks::config::read(&mut table),
+        aggregation: read_aggregation(&mut table),
+    };
+    table.finish();
+    push
+}

@@ -1,0 +1,182 @@
+//! A request on its way to its handler.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+
+use super::Server;
+use super::incoming::{self, ReceivedBody};
+use super::reply::{self, Reply, closing};
+use crate::ingest::Rejection;
+use crate::peer::{Origin, Peer};
+use crate::reason::Reason;
+use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{PushMethod, clip_to};
+
+/// The length of a path in the log, in bytes.
+const LONGEST_PATH: usize = 200;
+
+/// A request, with what its route says of it.
+#[derive(Debug)]
+pub struct Request {
+    /// The server that received it.
+    pub server: Arc<Server>,
+    /// The client.
+    pub peer: Peer,
+    /// Everything but the body.
+    pub head: Parts,
+    /// The decoded `{parameter}` of the route's pattern, or the raw path that its
+    /// `{*rest}` matched.
+    pub captured: String,
+    /// How requests of the route are counted.
+    pub counts: Option<PushMethod>,
+    /// `None` once it has been read.
+    body: Option<Incoming>,
+}
+
+impl Request {
+    /// Combines what came in with what its route captured.
+    pub fn new(server: Arc<Server>, peer: Peer, head: Parts, body: Incoming) -> Self {
+        Request {
+            server,
+            peer,
+            head,
+            captured: String::new(),
+            counts: None,
+            body: Some(body),
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The path as it was sent.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The query as it was sent; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The media type of the body; empty if the request names none.
+    pub fn content_type(&self) -> Cow<'_, str> {
+        self.header(CONTENT_TYPE)
+    }
+
+    /// The values of a header, joined by commas.
+    pub fn header(&self, name: HeaderName) -> Cow<'_, str> {
+        let values = self.headers().get_all(name).iter();
+        // A value that is not text names no media type and no coding.
+        let mut texts = values.map(|value| value.to_str().unwrap_or("?"));
+        let Some(first) = texts.next() else {
+            return Cow::Borrowed("");
+        };
+        texts.fold(Cow::Borrowed(first), |joined, text| {
+            Cow::Owned(format!("{joined},{text}"))
+        })
+    }
+
+    /// Where the request came from, for what it stores.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            source: Arc::clone(&self.server.source),
+            peer: self.peer,
+        }
+    }
+
+    /// Reads the body, within the limits of `push`.
+    ///
+    /// # Errors
+    ///
+    /// The reply that tells the client what is wrong and closes the connection:
+    /// the rest of the body would be taken for the next request.
+    pub async fn read_body(&mut self) -> Result<ReceivedBody, Reply> {
+        let read = self.try_read_body().await;
+        read.map_err(|(rejection, bytes)| closing(self.reject(&rejection, bytes)))
+    }
+
+    /// Like [`read_body`](Request::read_body), for a handler with replies of its
+    /// own: the error is the rejection and the number of bytes that arrived. The
+    /// connection must be [closed](closing) after it.
+    pub async fn try_read_body(&mut self) -> Result<ReceivedBody, (Rejection, usize)> {
+        let Some(body) = self.body.take() else {
+            return Ok(ReceivedBody::empty());
+        };
+        let waits = self.headers().contains_key(EXPECT);
+        let server = &self.server;
+        incoming::read(body, &server.budget, &server.requests, waits).await
+    }
+
+    /// Reads and drops a body that no handler wanted, so that the connection can
+    /// serve the next request; otherwise `reply` closes it.
+    pub async fn finish(&mut self, reply: Reply) -> Reply {
+        let Some(body) = self.body.take() else {
+            return reply;
+        };
+        match incoming::discard(body).await {
+            true => reply,
+            false => closing(reply),
+        }
+    }
+
+    /// Counts a request that succeeded, with the bytes of its body.
+    pub fn count_success(&self, bytes: usize) {
+        self.count(Ok(()), bytes);
+    }
+
+    /// Counts a request with its result and the bytes of its body.
+    pub fn count(&self, result: Result<(), Reason>, bytes: usize) {
+        if let Some(method) = self.counts {
+            self.server.telemetry.pushes.count(method, result, bytes);
+        }
+    }
+
+    /// Logs and counts a rejected request, and returns the reply.
+    pub fn reject(&self, rejection: &Rejection, bytes: usize) -> Reply {
+        let word = self.counts.map_or("request", PushMethod::as_str);
+        self.log_rejection(word, rejection);
+        self.count(Err(rejection.reason), bytes);
+        reply::rejection(rejection)
+    }
+
+    /// Logs a rejected request; `what` begins the line.
+    pub fn log_rejection(&self, what: &str, rejection: &Rejection) {
+        let path = clip_to(LONGEST_PATH, self.path(), "...");
+        let who = format_args!("{what} {path} from {}", self.peer);
+        sender_log::rejected(
+            LogEvent::RequestRejected,
+            who,
+            rejection.reason,
+            &rejection.message,
+        );
+    }
+
+    /// Counts a request by the status of its reply, for handlers whose replies are
+    /// JSON.
+    pub fn count_by_status(&self, reply: Reply) -> Reply {
+        let result = match reply.status() {
+            status if status.is_success() => Ok(()),
+            // Deleting what does not exist succeeds.
+            StatusCode::NOT_FOUND => Ok(()),
+            StatusCode::BAD_REQUEST => Err(Reason::BadParameter),
+            // The regular expressions took too long.
+            StatusCode::SERVICE_UNAVAILABLE => Err(Reason::Timeout),
+            _ => Err(Reason::Closed),
+        };
+        self.count(result, 0);
+        reply
+    }
+}

@@ -1,0 +1,94 @@
+//! Parameters and headers that several inputs over HTTP have: `mode`, `ttl` and
+//! `Idempotency-Key`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::http::query;
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::http::router::Condition;
+use crate::ingest::config::PushMode;
+use crate::ingest::{Addition, Admission, LONGEST_KEY, Once, Rejection, parse_ttl};
+use crate::reason::Reason;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Says that a push was not added, because one with the same key was before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// What a push does: the parameter `mode`, or `default` (`push.mode`).
+pub fn mode(query: &str, default: PushMode) -> Result<PushMode, Rejection> {
+    match query::value(query, "mode").as_deref() {
+        None => Ok(default),
+        Some("replace") => Ok(PushMode::Replace),
+        Some("aggregate") => Ok(PushMode::Aggregate),
+        Some(other) => {
+            let message = format!("mode is \"replace\" or \"aggregate\", not {other:?}");
+            Err(Rejection::new(Reason::BadParameter, &message))
+        }
+    }
+}
+
+/// Whether a request adds to aggregated families, or removes from them.
+pub fn aggregates(method: &Method, query: &str, default: PushMode) -> bool {
+    matches!(*method, Method::PUT | Method::POST | Method::DELETE)
+        && matches!(mode(query, default), Ok(PushMode::Aggregate))
+}
+
+/// [`aggregates`] as the condition of a route.
+pub fn when_aggregating(default: PushMode) -> Condition {
+    Arc::new(move |head, _| aggregates(&head.method, head.uri.query().unwrap_or_default(), default))
+}
+
+/// The parameter `ttl`: how long a push is kept.
+pub fn ttl(request: &Request) -> Result<Option<Duration>, Rejection> {
+    let ttl = query::value(request.query(), "ttl");
+    let ttl =
+        ttl.map(|ttl| parse_ttl(&ttl).map_err(|it| Rejection::new(Reason::BadParameter, &it)));
+    ttl.transpose()
+}
+
+/// How a push is added: its `ttl` and its `Idempotency-Key`.
+pub fn addition(request: &Request) -> Result<Addition, Rejection> {
+    let key = match request.headers().get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(key) => {
+            let key = key.to_str().unwrap_or_default();
+            if key.is_empty() || key.len() > LONGEST_KEY {
+                let message = format!(
+                    "an Idempotency-Key has 1 to {LONGEST_KEY} characters, all of them ASCII"
+                );
+                return Err(Rejection::new(Reason::BadParameter, &message));
+            }
+            Some(key.to_owned())
+        }
+    };
+    Ok(Addition {
+        ttl: ttl(request)?,
+        key,
+    })
+}
+
+/// Counts a push that was added, and marks the reply to one that had been before.
+pub fn count_addition(
+    request: &Request,
+    admission: &Admission,
+    once: Once,
+    bytes: usize,
+    reply: &mut Reply,
+) {
+    let pushes = &request.server.telemetry.pushes;
+    let (keys, forgotten) = admission.key_counts();
+    pushes.keys.set(keys);
+    pushes.forgotten_keys.raise_to(forgotten);
+    request.count_success(bytes);
+    if once == Once::Repeated {
+        pushes.repeated.add(1);
+        let yes = HeaderValue::from_static("true");
+        reply.headers_mut().insert(REPLAYED, yes);
+    }
+}

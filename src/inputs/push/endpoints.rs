@@ -1,0 +1,277 @@
+//! The endpoints of pushed groups.
+
+use std::sync::Arc;
+
+use hyper::{Method as HttpMethod, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::replace::{Groups, Method, Sender};
+use crate::clock::Now;
+use crate::context::Context;
+use crate::http::incoming::ReceivedBody;
+use crate::http::reply::{self, Reply};
+use crate::http::request::Request;
+use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Condition, Errors, Role, Route};
+use crate::http::work;
+use crate::ingest::config::PushMode;
+use crate::ingest::{Addition, Body, Group, PathError, Rejection};
+use crate::inputs::parameters::{self, aggregates};
+use crate::reason::Reason;
+use crate::store::Store;
+use crate::telemetry::PushMethod;
+use crate::telemetry::sender_log::{self, LogEvent};
+
+/// The advice to a push whose path names no group.
+const NO_JOB: &str = "a push goes to /metrics/job/<job>";
+
+/// Pushgateway's protocol.
+#[derive(Debug)]
+pub struct Push {
+    groups: Arc<Groups>,
+    store: Arc<Store>,
+    /// Cancelled to stop the program (`/-/quit`).
+    quit: CancellationToken,
+}
+
+impl Push {
+    /// The input, ready to serve its routes.
+    pub fn new(config: &Config, context: &Context) -> Arc<Self> {
+        Arc::new(Push {
+            groups: Arc::new(Groups {
+                admission: Arc::clone(&context.admission),
+                config: config.clone(),
+            }),
+            store: Arc::clone(&context.store),
+            quit: context.quit.clone(),
+        })
+    }
+
+    /// Its routes.
+    pub fn routes(self: &Arc<Self>) -> Vec<Route> {
+        const GROUP: &str = "/metrics/{*group}";
+        let mode = self.groups.config.mode;
+        let group = |name, methods, parameters, counted| {
+            Route::write(name, methods, GROUP, parameters, self, |push, request| {
+                Box::pin(push.group(request))
+            })
+            .counted(counted)
+            .when("a job", when(mode, names_a_job))
+        };
+        let no_job = |rest: &str| !names_a_job(rest);
+        vec![
+            group("push", "PUT", "mode ttl", PushMethod::Put),
+            group("push", "POST", "mode ttl", PushMethod::Post),
+            group("delete", "DELETE", "mode", PushMethod::Delete),
+            Route::write("unknown", ANY_METHOD, GROUP, ANY_PARAMETER, self, |_, _| {
+                Box::pin(async { reply::not_found(NO_JOB, None) })
+            })
+            .progress(false)
+            .when("no job", when(mode, no_job)),
+            Route::write(
+                "api_batch",
+                "POST",
+                "/api/v1/batch",
+                "",
+                self,
+                |push, request| Box::pin(push.batch(request)),
+            )
+            .errors(Errors::Api)
+            .counted(PushMethod::Batch),
+            Route::write(
+                "api_validate",
+                "POST, PUT",
+                "/api/v1/validate[/{*group}]",
+                "mode ttl",
+                self,
+                |push, request| Box::pin(push.validate(request)),
+            )
+            .errors(Errors::Validation)
+            .counted(PushMethod::Validate),
+            Route::write("quit", "PUT, POST", "/-/quit", "", self, |push, request| {
+                Box::pin(async { push.quit(request) })
+            })
+            .role(Role::Admin)
+            .counted(PushMethod::Quit),
+        ]
+    }
+
+    /// `PUT`, `POST` and `DELETE` of a group.
+    async fn group(&self, request: &mut Request) -> Reply {
+        let method = match *request.method() {
+            HttpMethod::PUT => Method::Put,
+            HttpMethod::POST => Method::Post,
+            _ => Method::Delete,
+        };
+        let utf8_names = self.groups.config.enable_utf8_names;
+        let group = match Group::of_path(&request.captured, utf8_names) {
+            Err(PathError::NotAPush) => return reply::not_found(NO_JOB, None),
+            Err(problem) => return request.reject(&problem.into(), 0),
+            Ok(group) => Arc::new(group),
+        };
+        let sender = match self.sender(request) {
+            Ok(sender) => sender,
+            Err(rejection) => return request.reject(&rejection, 0),
+        };
+        let body = match method {
+            Method::Delete => ReceivedBody::empty(),
+            Method::Put | Method::Post => match request.read_body().await {
+                Ok(body) => body,
+                Err(reply) => return reply,
+            },
+        };
+        let bytes = body.len();
+        let apply = {
+            let (groups, store) = (Arc::clone(&self.groups), Arc::clone(&self.store));
+            let group = Arc::clone(&group);
+            move |body: Body<'_>| groups.push(&store, (method, &group), body, &sender, Now::read())
+        };
+        let core = (&self.groups.admission, &*self.store);
+        match work::with_labels(request, core, &group, body, apply).await {
+            Ok(()) => {
+                request.count_success(bytes);
+                reply::empty(match method {
+                    Method::Put | Method::Post => StatusCode::OK,
+                    Method::Delete => StatusCode::ACCEPTED,
+                })
+            }
+            Err(rejection) => request.reject(&rejection, bytes),
+        }
+    }
+
+    fn sender(&self, request: &Request) -> Result<Sender, Rejection> {
+        // An unknown mode is an error even though the route is known.
+        parameters::mode(request.query(), self.groups.config.mode)?;
+        Ok(Sender {
+            origin: request.origin(),
+            ttl: parameters::ttl(request)?,
+        })
+    }
+
+    /// `POST batch`: several groups in one body.
+    async fn batch(&self, request: &mut Request) -> Reply {
+        let body = match request.read_body().await {
+            Ok(body) => body,
+            Err(reply) => return reply,
+        };
+        let bytes = body.len();
+        let (groups, store) = (Arc::clone(&self.groups), Arc::clone(&self.store));
+        let origin = request.origin();
+        let apply = move |body: Body<'_>| {
+            let now = Now::read();
+            let (write, count) = groups.batch(&store, body.bytes, &origin, now)?;
+            store.apply(write, now).map_err(Rejection::from)?;
+            Ok(count)
+        };
+        let done = match work::unpack(request, body).await {
+            Ok(body) => {
+                let place = request.server.places.for_text(body.len());
+                work::on_body(request, &self.store, place, body, apply).await
+            }
+            Err(rejection) => Err(rejection),
+        };
+        match done {
+            Ok(groups) => {
+                request.count_success(bytes);
+                reply::json(&json!({ "status": "success", "data": { "groups": groups } }))
+            }
+            Err(rejection) => request.reject(&rejection, bytes),
+        }
+    }
+
+    /// `POST validate`: what a push would change, or why it would be rejected.
+    async fn validate(&self, request: &mut Request) -> Reply {
+        let (group, addition) = match self.validated(request) {
+            Ok(validated) => validated,
+            Err(rejection) => {
+                request.count(Err(rejection.reason), 0);
+                return reply::invalid(&rejection);
+            }
+        };
+        let body = match request.read_body().await {
+            Ok(body) => body,
+            Err(reply) => return reply,
+        };
+        let bytes = body.len();
+        let group = Arc::new(group);
+        let check = {
+            let (groups, store) = (Arc::clone(&self.groups), Arc::clone(&self.store));
+            let group = Arc::clone(&group);
+            move |body: Body<'_>| {
+                let now = Now::read();
+                match &addition {
+                    Some(addition) => {
+                        let admission = &groups.admission;
+                        admission.validate_addition(&store, &group, body, addition, now)
+                    }
+                    None => groups.validate(&store, &group, body, now),
+                }
+            }
+        };
+        let core = (&self.groups.admission, &*self.store);
+        let checked = work::with_labels(request, core, &group, body, check).await;
+        let result = checked.as_ref().map(|_| ()).map_err(|it| it.reason);
+        request.count(result, bytes);
+        match checked {
+            Ok((families, series)) => reply::json(&json!({
+                "valid": true,
+                "families": families,
+                "series": series,
+                "errors": [],
+            })),
+            Err(rejection) => reply::invalid(&rejection),
+        }
+    }
+
+    /// The group of a push to validate, which can be none, and how it would be added.
+    fn validated(&self, request: &Request) -> Result<(Group, Option<Addition>), Rejection> {
+        let config = &self.groups.config;
+        let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
+        if parameters::mode(request.query(), config.mode)? == PushMode::Aggregate {
+            let group = Group::of_labels_path(labels, utf8_names)?;
+            return Ok((group, Some(parameters::addition(request)?)));
+        }
+        self.sender(request)?;
+        let group = match labels {
+            "" => Group::default(),
+            labels => Group::of_path(labels, utf8_names)
+                .map_err(|problem| Rejection::new(Reason::BadLabels, &problem.to_string()))?,
+        };
+        Ok((group, None))
+    }
+
+    /// `/-/quit`: stops the program, if that is enabled.
+    fn quit(&self, request: &Request) -> Reply {
+        if !self.groups.config.enable_lifecycle {
+            let problem = "this is not enabled (push.enable_lifecycle)";
+            return request.reject(&Rejection::new(Reason::NotAllowed, problem), 0);
+        }
+        let peer = request.peer;
+        sender_log::write(LogEvent::Removal, format_args!("{peer} asks for a stop"));
+        request.count_success(0);
+        self.quit.cancel();
+        reply::text(StatusCode::OK, "stopping\n")
+    }
+}
+
+/// The condition that a push replaces, and that the rest of its path is as `is` says.
+/// `GET /metrics/` is a scrape.
+fn when(mode: PushMode, is: fn(&str) -> bool) -> Condition {
+    Arc::new(move |head, rest| {
+        let reads = matches!(head.method, HttpMethod::GET | HttpMethod::HEAD);
+        let query = head.uri.query().unwrap_or_default();
+        let is_scrape = reads && rest.is_empty();
+        !is_scrape && !aggregates(&head.method, query, mode) && is(rest)
+    })
+}
+
+/// Whether the path of a push begins with `job/`, as it must.
+fn names_a_job(rest: &str) -> bool {
+    let Some((first, _)) = rest.split_once('/') else {
+        return false;
+    };
+    let first = percent_decode_str(first).decode_utf8();
+    first.is_ok_and(|first| matches!(&*first, "job" | "job@base64"))
+}
