@@ -15,12 +15,14 @@ use crate::http::router::{Route, Table};
 use crate::ingest::Admission;
 use crate::ingest::config::Mode;
 use crate::ingest::text;
-use crate::inputs::operations::{self, Operations};
+use crate::inputs::operations::sink::{LineSink, SinkFull};
+use crate::inputs::operations::{Operations, SocketOptions};
 use crate::inputs::poller::{Poller, SetupError};
 use crate::inputs::sockets::{self, Receiver};
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::{BlockingPool, Connection, Listener, MemoryBudget, raise_file_limit};
+use crate::outputs::sinks;
 use crate::settings::listen::{Listen, SocketPath};
 use crate::store::{self, Store};
 use crate::telemetry::sender_log::{self, LogEvent};
@@ -37,6 +39,10 @@ const MOST_PUT_OFF: u32 = 20;
 /// own, standard streams, and polls under way.
 const SPARE_DESCRIPTORS: u64 = 64;
 
+/// How long before the grace period ends a sink stops sending, so that it can
+/// still log what is left.
+const DRAIN_MARGIN: Duration = Duration::from_millis(100);
+
 /// Large messages that receivers work on at once, where their texts are read.
 const LARGE_MESSAGES: usize = 2;
 
@@ -50,7 +56,7 @@ pub struct App {
     http: Listener,
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
-    operations: operations::Sockets,
+    operations: Operations,
     poller: Poller,
 }
 
@@ -114,7 +120,7 @@ impl App {
         )
         .await?;
         let push = bind_push(&config).await?;
-        let operations = operations::Sockets::bind(&config).await?;
+        let operations = bind_operations(&config).await?;
         let mut tcp = None;
         if config.receiver.receive_on_tcp_socket {
             let address = &config.receiver.receiver_tcp_socket;
@@ -244,7 +250,7 @@ impl App {
         let servers = 1 + usize::from(self.push.is_some());
         let connections = receivers * self.config.exporter.concurrent_requests
             + servers * self.config.exporter.max_connections
-            + self.operations.connections(&self.config.operations);
+            + self.operations.connections();
         let waiting = (receivers + servers) * accept::MAX_WAITING;
         let wanted = (connections + waiting) as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
@@ -271,7 +277,6 @@ impl App {
         let shared = (&budget, &turns);
         self.start_receiver(tcp, ListenerName::Tcp, received_tcp, shared);
         self.start_receiver(unix, ListenerName::Unix, received_unix, shared);
-        self.start_operations();
         self.start_expiry();
         if self.config.exposition.mode == Mode::Verbatim {
             let (store, telemetry) = (
@@ -286,6 +291,11 @@ impl App {
         if let Some(push) = self.push.take() {
             servers.start(push, ListenerName::Push, &self.context);
         }
+        let operations = match self.start_forwarding() {
+            Some(sink) => self.operations.forward_to(sink),
+            None => self.operations,
+        };
+        operations.start(&self.context);
         self.poller.start(&self.context.stop, &self.context.tasks);
         servers.start(self.http, ListenerName::Http, &self.context);
     }
@@ -323,26 +333,21 @@ impl App {
         ));
     }
 
-    fn start_operations(&mut self) {
-        let operations = Operations::new(
-            &self.config.operations,
-            self.config.exporter.own_metrics,
-            &self.context.store,
-            &self.context.telemetry.operations,
-            self.context.quit.clone(),
-        );
-        let limits = ListenerLimits {
-            connections: self.config.operations.concurrent_connections,
-            write_timeout: self.config.exporter.write_timeout,
+    /// Starts the sink that operations are forwarded to, if one is configured.
+    fn start_forwarding(&self) -> Option<LineSink> {
+        let destination = self.config.operations.forward_to.clone()?;
+        let grace = self.config.exporter.shutdown_timeout;
+        let config = sinks::operations::Config {
+            destination,
+            queue: self.config.operations.forward_queue,
+            drain: grace.saturating_sub(DRAIN_MARGIN),
         };
-        let sockets = std::mem::take(&mut self.operations);
-        sockets.start(
-            operations,
-            &self.context.telemetry,
-            limits,
-            &self.context.stop,
-            &self.context.tasks,
-        );
+        let (stop, tasks) = (&self.context.stop, &self.context.tasks);
+        let stats = Arc::clone(&self.context.telemetry.operations.forwarded);
+        let lines = sinks::operations::start(config, stats, stop, tasks);
+        Some(LineSink::new(Box::new(move |chunk| {
+            lines.push(&chunk).map_err(|_| SinkFull)
+        })))
     }
 
     /// Withdraws sections whose time is up, whether anybody scrapes or not.
@@ -405,6 +410,18 @@ fn bounds(config: &Config) -> ConfiguredLimits {
         webhooks: config.push.webhooks.max_webhooks,
         webhook_bytes: config.push.webhooks.max_webhook_bytes,
     }
+}
+
+/// Binds the sockets for operations.
+async fn bind_operations(config: &Config) -> Result<Operations, BindError> {
+    let options = SocketOptions {
+        user: config.receiver.unix_socket_user.clone(),
+        group: config.receiver.unix_socket_group.clone(),
+        mode: config.receiver.unix_socket_mode,
+        write_timeout: config.exporter.write_timeout,
+        own_metrics: config.exporter.own_metrics,
+    };
+    Operations::bind(&config.operations, options).await
 }
 
 /// Binds the listener for pushes, where it is one of its own.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ingest::config::{Policy, PushMode};
-use crate::inputs::operations::config::Bounds;
+use crate::inputs::operations::config::BucketBounds;
 use crate::inputs::sockets::config::Format;
 use crate::settings::Address;
 use crate::settings::listen::{Listen, SocketMode, SocketPath};
@@ -519,7 +519,7 @@ fn operations_are_set_up_by_file_and_environment() {
     assert_eq!(operations.tcp, Some(Address::new("127.0.0.1", 9998)));
     assert_eq!(operations.unix_sockets.len(), 1);
     assert_eq!(operations.unix_datagram_sockets.len(), 2);
-    assert_eq!(operations.statsd_buckets, Bounds(vec![0.1, 1.0]));
+    assert_eq!(operations.statsd_buckets, BucketBounds(vec![0.1, 1.0]));
     assert_eq!(operations.ttl, Duration::from_secs(86_400));
     assert_eq!(operations.extra_labels["site"], "x");
     assert!(operations.is_on() && !Config::default().operations.is_on());

@@ -5,4 +5,5 @@ pub mod api;
 pub mod apps;
 pub mod echo;
 pub mod metrics;
+pub mod sinks;
 pub mod status;

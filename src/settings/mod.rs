@@ -2,6 +2,7 @@
 //! each part of the program takes its settings out of a [`Table`] by key and
 //! type. Errors carry `file:line:column`.
 
+pub mod destination;
 pub mod document;
 pub mod environment;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod listen;
 pub mod reader;
 pub mod value;
 
+pub use destination::Destination;
 pub use document::{Node, Place};
 pub use error::{ConfigError, Diagnostic, Warning};
 pub use reader::Table;

@@ -17,6 +17,7 @@ mod pushes;
 mod rate_limit;
 mod results;
 pub mod sender_log;
+mod sinks;
 mod targets;
 mod webhooks;
 
@@ -36,6 +37,7 @@ pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;
 pub use results::ResultCounts;
+pub use sinks::{DropReason, SinkStats};
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 

@@ -1,24 +1,28 @@
-//! Operations that came in, by transport and result.
+//! Counts of operations, by transport and result.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Counter, ResultCounts, UsageGauge};
+use super::{Counter, ResultCounts, SinkStats};
 use crate::reason::Reason;
 
-/// How operations come in.
+/// The kind of socket that operations come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
+    /// A TCP connection.
     Tcp,
+    /// A UDP socket.
     Udp,
+    /// A connection to a Unix stream socket.
     Unix,
+    /// A Unix datagram socket.
     UnixDatagram,
 }
 
 impl Transport {
-    /// In the order of their names.
+    /// All transports, sorted by name.
     pub const ALL: [Transport; 4] = [
         Transport::Tcp,
         Transport::Udp,
@@ -26,6 +30,7 @@ impl Transport {
         Transport::UnixDatagram,
     ];
 
+    /// The value of the label `transport`.
     pub fn as_str(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
@@ -41,81 +46,80 @@ impl Transport {
 pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
     udp_losses: Mutex<UdpLosses>,
-    /// Operations to be sent on.
-    pub forwarded: ResultCounts,
-    /// Bytes of operations that wait to be sent on.
-    pub queued: UsageGauge,
+    /// The sink that operations are forwarded to.
+    pub forwarded: Arc<SinkStats>,
 }
 
-/// What the kernel dropped at our UDP sockets.
+/// Datagrams that the kernel dropped at our UDP sockets.
 #[derive(Debug, Default)]
 struct UdpLosses {
-    /// The kernel's numbers of the sockets, which it counts losses by.
+    /// The inodes of the sockets. The kernel lists losses by inode.
     sockets: Vec<u64>,
-    known: Option<KnownLosses>,
+    last_read: Option<LossReading>,
 }
 
-/// What the kernel told last.
+/// A reading of the kernel's tables.
 #[derive(Debug, Clone, Copy)]
-struct KnownLosses {
+struct LossReading {
     lost: Option<u64>,
-    /// How often something had been taken before.
-    takes: u64,
-    read: Instant,
+    /// The number of reads from UDP sockets at the time.
+    reads: u64,
+    at: Instant,
 }
 
-/// For so long it is not asked again while nothing comes. It also drops what is
-/// damaged, which leaves nothing to be taken.
-const KNOWN_FOR: Duration = Duration::from_secs(10);
+/// How long a reading is good while no datagram arrives. The kernel also drops
+/// damaged datagrams, and those leave nothing to read.
+const MAX_READING_AGE: Duration = Duration::from_secs(10);
 
 /// Counts of one transport.
 #[derive(Debug, Default)]
 struct TransportStats {
-    /// Whether there is a socket of it.
+    /// Whether a socket of this transport is configured.
     used: AtomicBool,
-    /// How often something was taken.
-    takes: Counter,
+    /// Reads that returned bytes or datagrams.
+    reads: Counter,
     bytes: Counter,
     messages: ResultCounts,
 }
 
 impl OperationStats {
-    /// Notes that there is a socket of that transport, so that its counts are
-    /// shown.
+    /// Notes that a socket of this transport is configured. Only then are its
+    /// counts exposed.
     pub fn use_transport(&self, transport: Transport) {
         self.of(transport).used.store(true, Ordering::Relaxed);
     }
 
-    /// Notes a UDP socket by the number of its inode.
+    /// Adds a UDP socket, by its inode, to those whose losses are counted.
     pub fn add_udp_socket(&self, inode: u64) {
         let mut losses = self.udp_losses();
         losses.sockets.push(inode);
-        losses.known = None;
+        losses.last_read = None;
     }
 
-    /// Counts what was taken at once.
-    pub fn count_taken(&self, transport: Transport, bytes: usize) {
+    /// Counts bytes that one read returned.
+    pub fn count_received(&self, transport: Transport, bytes: usize) {
         let stats = self.of(transport);
         stats.bytes.add(bytes as u64);
-        stats.takes.add(1);
+        stats.reads.add(1);
     }
 
-    /// Counts messages that were applied, or sent on.
+    /// Counts messages that were applied, or handed to the sink.
     pub fn count_applied(&self, transport: Transport, messages: usize) {
         let stats = self.of(transport);
         stats.messages.count(Ok(()), messages as u64);
     }
 
-    pub fn count_refused(&self, transport: Transport, reason: Reason) {
+    /// Counts a rejected message.
+    pub fn count_rejected(&self, transport: Transport, reason: Reason) {
         self.of(transport).messages.count(Err(reason), 1);
     }
 
-    /// Whether operations come in at all.
+    /// Whether any socket is configured.
     pub(super) fn is_used(&self) -> bool {
         self.used().next().is_some()
     }
 
-    /// The transports in use, each with its bytes.
+    /// The transports in use, with the bytes received.
     pub(super) fn bytes(&self) -> Vec<(Transport, u64)> {
         self.used()
             .map(|(transport, stats)| (transport, stats.bytes.value()))
@@ -132,12 +136,12 @@ impl OperationStats {
             .collect()
     }
 
-    /// Datagrams that the kernel dropped since our UDP sockets had no room;
-    /// `None` where there is no such socket, or no kernel that tells.
+    /// Datagrams that the kernel dropped because the buffers of our UDP sockets
+    /// were full. `None` without such a socket, or if the kernel has no tables.
     ///
-    /// The kernel takes long to list its sockets, so it is not asked again for
-    /// a while where nothing came: a socket that has no room has what is still
-    /// to be taken.
+    /// Listing all sockets takes the kernel long. So the tables are read again
+    /// only after a datagram arrived, since a full buffer always has some to
+    /// read, or after a while.
     pub(super) fn lost(&self, now: Instant) -> Option<u64> {
         self.lost_by(now, || {
             let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
@@ -153,19 +157,19 @@ impl OperationStats {
         if losses.sockets.is_empty() {
             return None;
         }
-        let takes = self.of(Transport::Udp).takes.value();
-        let is_known = |known: &KnownLosses| {
-            known.takes == takes && now.saturating_duration_since(known.read) < KNOWN_FOR
+        let reads = self.of(Transport::Udp).reads.value();
+        let is_current = |last: &LossReading| {
+            last.reads == reads && now.saturating_duration_since(last.at) < MAX_READING_AGE
         };
-        if let Some(known) = losses.known.filter(is_known) {
-            return known.lost;
+        if let Some(last) = losses.last_read.filter(is_current) {
+            return last.lost;
         }
         let mut lost = None;
         for table in tables() {
             *lost.get_or_insert(0) += dropped(&table, &losses.sockets);
         }
-        let read = now;
-        losses.known = Some(KnownLosses { lost, takes, read });
+        let at = now;
+        losses.last_read = Some(LossReading { lost, reads, at });
         lost
     }
 
@@ -187,7 +191,8 @@ impl OperationStats {
     }
 }
 
-/// What the kernel's table says was dropped at these sockets.
+/// Sums the drops of these sockets in one of the kernel's tables. `/proc/net/udp`
+/// has the inode in the tenth column, and the drops in the last.
 fn dropped(table: &str, inodes: &[u64]) -> u64 {
     const INODE: usize = 9;
     table
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_again_once_something_came_or_after_a_while() {
+    fn the_tables_are_read_again_after_a_datagram_or_after_a_while() {
         let stats = OperationStats::default();
         let begun = Instant::now();
         let lost = |seconds, table: &str| {
@@ -231,24 +236,24 @@ mod tests {
         };
         stats.add_udp_socket(4711);
         assert_eq!(lost(0, TABLE), Some(12));
-        assert_eq!(lost(9, ""), Some(12), "nothing came");
-        stats.count_taken(Transport::Unix, 5);
-        assert_eq!(lost(9, ""), Some(12), "nothing came by UDP");
-        stats.count_taken(Transport::Udp, 0);
+        assert_eq!(lost(9, ""), Some(12), "no datagram arrived");
+        stats.count_received(Transport::Unix, 5);
+        assert_eq!(lost(9, ""), Some(12), "no UDP datagram arrived");
+        stats.count_received(Transport::Udp, 0);
         assert_eq!(lost(9, ""), Some(0));
-        assert_eq!(lost(19, TABLE), Some(12), "it is a while ago");
+        assert_eq!(lost(19, TABLE), Some(12), "the reading is too old");
         stats.add_udp_socket(4712);
-        assert_eq!(lost(19, TABLE), Some(42), "there is another socket");
+        assert_eq!(lost(19, TABLE), Some(42), "a socket was added");
     }
 
     #[test]
-    fn only_what_is_used_is_told() {
+    fn only_transports_in_use_have_counts() {
         let stats = OperationStats::default();
         let lost = stats.lost(Instant::now());
         assert_eq!((stats.bytes(), lost), (vec![], None));
         stats.use_transport(Transport::Unix);
         stats.count_applied(Transport::Unix, 3);
-        stats.count_refused(Transport::Unix, Reason::BadValue);
+        stats.count_rejected(Transport::Unix, Reason::BadValue);
         let (unix, bad) = (Transport::Unix, "bad_value");
         assert_eq!(stats.results(), [(unix, bad, 1), (unix, "ok", 3)]);
     }

@@ -1,5 +1,5 @@
-//! Operations over real sockets: what is sent is counted, what is wrong is
-//! told, and nothing that a sender does harms another.
+//! Operations over real sockets: values are kept, errors are answered, and no
+//! sender affects another.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::harness::{PATIENCE, Proxy, eventually};
 
-/// A proxy with a socket of each sort.
+/// A proxy with a socket of each kind.
 pub struct Bench {
     pub proxy: Proxy,
     pub tcp: String,
@@ -22,7 +22,7 @@ pub fn bench(config: &str) -> Bench {
     bench_of(config, Proxy::start)
 }
 
-/// The same with another way to start it.
+/// Like [`bench`], with another way to start the proxy.
 pub fn bench_of(config: &str, start: impl FnOnce(&str) -> Proxy) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let (unix, datagrams) = (dir.path().join("o.sock"), dir.path().join("d.sock"));
@@ -37,7 +37,7 @@ pub fn bench_of(config: &str, start: impl FnOnce(&str) -> Proxy) -> Bench {
         let at = log.find(&marker).expect("the address is logged") + marker.len();
         log[at..].lines().next().unwrap().to_owned()
     };
-    // It lives as long as the test's process, as the sockets in it do.
+    // The directory stays for the sockets in it.
     let _ = dir.keep();
     Bench {
         tcp: bound("TCP"),
@@ -55,7 +55,7 @@ impl Bench {
         stream
     }
 
-    /// Sends all, half-closes, and returns what is answered.
+    /// Sends bytes, ends the stream, and returns the answer.
     pub fn send(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -84,7 +84,7 @@ impl Bench {
 }
 
 #[test]
-fn every_socket_takes_messages_and_lines() {
+fn every_socket_accepts_messages_and_lines() {
     let bench = bench("");
     let text = b"{\"name\":\"c\",\"op\":\"inc\",\"value\":2}\nc:1|c\n";
     bench.send(text);
@@ -105,7 +105,7 @@ fn every_socket_takes_messages_and_lines() {
 }
 
 #[test]
-fn messages_come_in_pieces_and_over_many_lines() {
+fn messages_may_arrive_in_pieces_and_span_lines() {
     let bench = bench("");
     let mut tcp = TcpStream::connect(&bench.tcp).unwrap();
     tcp.set_nodelay(true).unwrap();
@@ -118,7 +118,7 @@ fn messages_come_in_pieces_and_over_many_lines() {
 }
 
 #[test]
-fn what_is_wrong_is_told_and_the_connection_goes_on() {
+fn rejections_are_answered_and_the_connection_goes_on() {
     let bench = bench("");
     let mut stream = bench.connect();
     let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -143,7 +143,7 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_sender_that_reads_no_answers_is_served_all_the_same() {
+fn a_sender_that_reads_no_answers_is_still_served() {
     let bench = bench("");
     let mut stream = bench.connect();
     let line = "nonsense that is refused each time it comes\n".repeat(100);
@@ -156,21 +156,21 @@ fn a_sender_that_reads_no_answers_is_served_all_the_same() {
 }
 
 #[test]
-fn connections_that_stay_keep_nobody_out() {
+fn idle_connections_make_room_for_new_ones() {
     let bench = bench("concurrent_connections = 3\n");
     let mut staying: Vec<UnixStream> = (0..3).map(|_| bench.connect()).collect();
     for stream in &mut staying {
         stream.write_all(b"c:1|c\n").unwrap();
     }
     bench.comes_to("c", 3.0);
-    // The one that lies still for longest makes room.
+    // The one that was idle for longest is closed.
     assert_eq!(bench.send(b"c:1|c\n"), "");
     bench.comes_to("c", 4.0);
 }
 
-/// What ends metrics-server, sent as each of its senders would.
+/// Messages that crash metrics-server.
 #[test]
-fn nothing_that_is_sent_ends_the_program() {
+fn no_message_crashes_the_program() {
     let bench = bench("");
     let causes = [
         r#"{"name":"a","op":"inc","value":-1}"#,
@@ -195,7 +195,7 @@ fn nothing_that_is_sent_ends_the_program() {
                 .starts_with("error: message 1: ")
         );
     }
-    // A label set of other names, and one that is null.
+    // Other label names, and labels that are null.
     let fine = "{\"name\":\"a\",\"op\":\"inc\",\"value\":1,\"labels\":null}\na:1|c|#x:1";
     assert_eq!(bench.send(fine.as_bytes()), "");
     bench.comes_to("a", 1.0);
@@ -232,7 +232,7 @@ fn a_page_in_a_browser_cannot_send_operations() {
 }
 
 #[test]
-fn a_sender_may_stop_the_program_where_that_is_allowed() {
+fn a_sender_may_stop_the_program_if_allowed() {
     let mut bench = bench("allow_shutdown = true\nshutdown_delay = \"1h\"\n");
     assert_eq!(bench.proxy.get("/health").status, 200);
     bench.send_udp(b"{\"op\":\"shutdown\"}");
@@ -241,7 +241,7 @@ fn a_sender_may_stop_the_program_where_that_is_allowed() {
     assert_eq!(bench.send(b"{\"op\":\"shutdown\"}"), "");
     eventually(|| bench.proxy.get("/health").status, |seen| *seen == 503);
     assert_eq!(bench.proxy.get("/-/ready").status, 503);
-    // For the last scrape, all goes on.
+    // The proxy goes on until the delay ends, for a last scrape.
     assert_eq!(bench.send(b"c:1|c\n"), "");
     bench.comes_to("c", 1.0);
     bench.proxy.signal("TERM");
@@ -250,7 +250,7 @@ fn a_sender_may_stop_the_program_where_that_is_allowed() {
 }
 
 #[test]
-fn what_was_sent_before_the_stop_is_not_refused() {
+fn messages_sent_before_the_stop_are_applied() {
     let mut bench = bench("shutdown_delay = \"10ms\"\n");
     let mut stream = bench.connect();
     stream.write_all(b"c:1|c\n{\"name\":\"half").unwrap();
@@ -263,7 +263,7 @@ fn what_was_sent_before_the_stop_is_not_refused() {
 }
 
 #[test]
-fn series_that_are_not_changed_any_more_go() {
+fn series_that_do_not_change_expire() {
     let bench = bench("ttl = \"1s\"\n");
     bench.send(b"a:1|c\ns:x|s\n");
     bench.comes_to("a", 1.0);
@@ -275,10 +275,9 @@ fn series_that_are_not_changed_any_more_go() {
     assert!(!metrics.contains("# TYPE a "), "{metrics}");
 }
 
-/// So many that a scrape renders and makes them away from the threads that
-/// serve, with help.
+/// Enough series that a scrape renders them on blocking threads, in parallel.
 #[test]
-fn scrapes_of_many_changed_series_are_whole_in_every_form() {
+fn scrapes_of_many_changed_series_are_complete_in_every_format() {
     const SERIES: usize = 15_000;
     const UTF8: &str = "text/plain;version=1.0.0;escaping=allow-utf-8";
     const OPEN: &str = "application/openmetrics-text;version=1.0.0";
@@ -295,7 +294,7 @@ fn scrapes_of_many_changed_series_are_whole_in_every_form() {
         .into_iter()
         .flat_map(|form| [(form, "identity"), (form, "gzip")]);
     for (round, ((accept, odd, end), coding)) in (1..).zip(rounds) {
-        // Longer by a digit each time.
+        // Each round's value is one digit longer.
         let value = 10_u64.pow(round) + 1;
         let messages = (0..SERIES).map(|n| {
             format!(
@@ -329,7 +328,7 @@ fn scrapes_of_many_changed_series_are_whole_in_every_form() {
 }
 
 #[test]
-fn labels_of_a_file_are_read_again() {
+fn a_changed_file_of_labels_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("labels");
     let bench = bench(&format!(
@@ -355,7 +354,7 @@ fn labels_of_a_file_are_read_again() {
 }
 
 #[test]
-fn what_the_kernel_drops_is_counted() {
+fn datagrams_dropped_by_the_kernel_are_counted() {
     let bench = bench("");
     let lost = || {
         bench
@@ -367,7 +366,7 @@ fn what_the_kernel_drops_is_counted() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(&bench.udp).unwrap();
     bench.proxy.signal("STOP");
-    // More than any buffer holds that it may have got.
+    // More than the largest buffer that the socket may have.
     let datagram = [&b"c:1|c\n"[..], &[b'\n'; 30_000]].concat();
     let sent = 2000;
     for _ in 0..sent {
@@ -381,9 +380,9 @@ fn what_the_kernel_drops_is_counted() {
     assert!(seen.1 > 0.0, "{seen:?}");
 }
 
-/// Two proxies, the first of which sends on to the second.
+/// The first of two proxies forwards to the second.
 #[test]
-fn a_chain_keeps_where_operations_came_from() {
+fn forwarded_operations_keep_their_labels() {
     let far = bench("extra_labels = { site = \"far\" }\n");
     for to in [format!("tcp://{}", far.tcp), format!("udp://{}", far.udp)] {
         let near = bench(&format!(
@@ -405,15 +404,19 @@ fn a_chain_keeps_where_operations_came_from() {
             &format!("h_count{{instance=\"{}\",site=\"near\"}}", host.trim()),
             if sort == "tcp" { 2.0 } else { 4.0 },
         );
-        assert_eq!(near.proxy.sample("h_count"), None, "it is kept only there");
+        assert_eq!(
+            near.proxy.sample("h_count"),
+            None,
+            "only the second proxy keeps it"
+        );
         let refused = near.send(b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}");
         assert!(refused.contains("cannot go down"), "{refused}");
     }
 }
 
 #[test]
-fn what_cannot_be_sent_on_waits_and_then_is_refused() {
-    // A port that nobody listens at any more.
+fn operations_that_cannot_be_forwarded_wait_until_the_queue_is_full() {
+    // A port that nothing listens on any more.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap();
     drop(port);
@@ -437,7 +440,7 @@ fn what_cannot_be_sent_on_waits_and_then_is_refused() {
 }
 
 #[test]
-fn a_silent_connection_is_closed() {
+fn an_idle_connection_is_closed() {
     let bench = bench("idle_timeout = \"200ms\"\n");
     let mut stream = bench.connect();
     stream.write_all(b"{\"name\":").unwrap();

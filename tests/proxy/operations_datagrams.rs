@@ -1,5 +1,5 @@
-//! Many datagrams at once: each is taken, told and counted for itself, however
-//! many come with one call, and whatever lies between them.
+//! Many datagrams at once: each is processed and counted on its own, however
+//! many one system call returns, and whatever their neighbours hold.
 
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
@@ -9,14 +9,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::harness::eventually;
 use crate::operations::{Bench, bench};
 
-/// So many come with one call at most.
+/// Most UDP datagrams of one system call.
 const UDP_CALL: usize = 64;
 
-/// A Unix socket's datagrams may have so many bytes.
+/// Most bytes of a datagram on a Unix socket.
 const LONGEST_UNIX: usize = 256 * 1024;
 
-/// A mixture: what is unfinished must not become one with what comes after,
-/// and what is empty must not end anything.
+/// Valid, unfinished and empty datagrams. An unfinished one must not be joined
+/// with the next, and an empty one must not end anything.
 const MIXTURE: [&[u8]; 8] = [
     b"c:1|c",
     b"",
@@ -28,7 +28,7 @@ const MIXTURE: [&[u8]; 8] = [
     b"[{\"name\":\"c\",\"op\":\"inc\",\"value\":2}]c:1|c",
 ];
 
-/// What is counted of so many mixtures, and the bytes of them.
+/// The counts after this many mixtures, and their bytes.
 fn expected(mixtures: usize) -> [f64; 6] {
     let bytes: usize = MIXTURE.iter().map(|datagram| datagram.len()).sum();
     let each = [6.0, 5.0, 1.0, 1.0, 1.0, bytes as f64];
@@ -50,12 +50,12 @@ fn counted(bench: &Bench, transport: &str) -> [f64; 6] {
 }
 
 #[test]
-fn many_datagrams_of_udp_at_once_are_each_taken() {
+fn each_of_many_udp_datagrams_is_processed() {
     let bench = bench("");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(&bench.udp).unwrap();
-    // They gather, so that they come with as few calls as can be. Less than any
-    // buffer holds.
+    // The datagrams gather while the proxy is stopped, so that few calls read
+    // them all. They fit the smallest buffer.
     let mixtures = 4 * UDP_CALL / MIXTURE.len();
     bench.proxy.signal("STOP");
     for _ in 0..mixtures {
@@ -63,7 +63,7 @@ fn many_datagrams_of_udp_at_once_are_each_taken() {
             socket.send(datagram).unwrap();
         }
     }
-    // As long as one of UDP can be.
+    // The largest UDP datagram.
     let mut long = vec![b'\n'; 65_507];
     long[..6].copy_from_slice(b"l:1|c\n");
     socket.send(&long).unwrap();
@@ -78,10 +78,10 @@ fn many_datagrams_of_udp_at_once_are_each_taken() {
 }
 
 #[test]
-fn many_datagrams_of_a_unix_socket_at_once_are_each_taken() {
+fn each_of_many_unix_datagrams_is_processed() {
     let bench = bench("");
     let socket = UnixDatagram::unbound().unwrap();
-    // Twice that is given, at the least.
+    // The kernel doubles this.
     setsockopt(&socket, sockopt::SndBuf, &(200 * 1024)).unwrap();
     socket.connect(&bench.datagrams).unwrap();
     let mixtures = 20;
@@ -94,7 +94,7 @@ fn many_datagrams_of_a_unix_socket_at_once_are_each_taken() {
         for datagram in MIXTURE {
             socket.send(datagram).unwrap();
         }
-        // The longest that is taken, and one that is longer.
+        // The largest that is accepted, and one that is larger.
         if mixture % 10 == 0 {
             socket.send(&lines(LONGEST_UNIX)).unwrap();
             socket.send(&lines(LONGEST_UNIX + 1)).unwrap();

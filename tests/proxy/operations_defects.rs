@@ -1,5 +1,5 @@
-//! What is known to be wrong with metrics-server: each cause is sent here over
-//! a real socket. Those that end it with one message stand in
+//! Known defects of metrics-server: the input that causes each is sent here over
+//! a real socket. Messages that crash it are in
 //! [`operations`](crate::operations).
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,10 +16,10 @@ fn send_datagram(bench: &Bench, bytes: &[u8]) {
     socket.send_to(bytes, &bench.datagrams).unwrap();
 }
 
-/// There, a value is cut at its second colon, and a name without a value ends
-/// the program without a word.
+/// metrics-server cuts a value at its second colon, and exits silently for a
+/// name without a value.
 #[test]
-fn labels_of_the_settings_may_have_colons_and_wrong_ones_are_told() {
+fn configured_labels_may_have_colons_and_invalid_ones_are_reported() {
     let bench = bench("extra_labels = { url = \"http://a:80/?b=c:d\" }\n");
     assert_eq!(bench.send(b"c:1|c\n"), "");
     bench.comes_to("c{url=\"http://a:80/?b=c:d\"}", 1.0);
@@ -36,16 +36,16 @@ fn labels_of_the_settings_may_have_colons_and_wrong_ones_are_told() {
     );
 }
 
-/// There, the program looks for it for ever, and takes nothing.
+/// metrics-server waits for the file forever, and accepts nothing.
 #[test]
-fn a_missing_file_of_labels_holds_up_nothing() {
+fn a_missing_file_of_labels_delays_nothing() {
     let bench = bench("extra_labels_file = \"/nowhere/labels\"\n");
     logged(&bench.proxy, "operations.extra_labels_file", 1);
     assert_eq!(bench.send(b"c:1|c\n"), "");
     bench.comes_to("c", 1.0);
 }
 
-/// There, the field is 0 and all else is done.
+/// metrics-server takes the value as 0, and applies the rest.
 #[test]
 fn a_value_of_a_wrong_type_changes_nothing() {
     let bench = bench("");
@@ -77,10 +77,10 @@ fn a_value_of_a_wrong_type_changes_nothing() {
     assert!(!metrics.contains("# TYPE a "), "{metrics}");
 }
 
-/// There, what one sender leaves unfinished is put before what the next one
-/// sends, whoever that is, again and again.
+/// metrics-server puts the unfinished message of one sender before the messages
+/// of the next sender, again and again.
 #[test]
-fn what_one_sender_leaves_unfinished_is_no_matter_to_others() {
+fn an_unfinished_message_does_not_affect_other_senders() {
     let bench = bench("");
     let half = b"{\"name\":\"half\",\"op\":\"inc\",\"value\":";
     let mut unfinished = bench.connect();
@@ -103,15 +103,15 @@ fn what_one_sender_leaves_unfinished_is_no_matter_to_others() {
     for transport in ["udp", "unix_datagram"] {
         assert_eq!(bench.results(transport, "truncated"), 1.0, "{transport}");
     }
-    // Those that wait for the rest of a stream get it.
+    // The streams go on with the rest of their messages.
     unfinished.write_all(b"2}").unwrap();
     over_tcp.write_all(b"3}").unwrap();
     bench.comes_to("half", 5.0);
 }
 
-/// There, what is longer than one read is lost.
+/// metrics-server loses messages that are longer than one read.
 #[test]
-fn a_message_may_be_longer_than_what_is_read_at_once() {
+fn a_message_may_be_longer_than_one_read() {
     let bench = bench("max_message = \"1MiB\"\n");
     let message = |length: usize| {
         let passed_over = "x".repeat(length);
@@ -121,14 +121,14 @@ fn a_message_may_be_longer_than_what_is_read_at_once() {
     bench.send_udp(message(60_000).as_bytes());
     send_datagram(&bench, message(100_000).as_bytes());
     bench.comes_to("a", 3.0);
-    // Past the bound it is told, and the next message is taken.
+    // A message over the limit is rejected, and the next one is applied.
     let two = format!("{}\na:1|c\n", message(2_000_000));
     let answer = bench.send(two.as_bytes());
     assert!(answer.contains("operations.max_message"), "{answer}");
     bench.comes_to("a", 4.0);
 }
 
-/// There, each connection that ends leaves its file open.
+/// metrics-server leaks the file descriptor of each connection.
 #[test]
 fn connections_are_closed_when_their_senders_are_done() {
     let bench = bench("");
@@ -141,7 +141,7 @@ fn connections_are_closed_when_their_senders_are_done() {
     let before = files();
     for _ in 0..200 {
         assert_eq!(bench.send(b"c:1|c\n"), "");
-        // Without a half-close, and in the middle of a message.
+        // Closed on both sides, in the middle of a message.
         bench.connect().write_all(b"c:1|c\n{").unwrap();
         drop(UnixStream::connect(&bench.unix).unwrap());
     }
@@ -149,16 +149,16 @@ fn connections_are_closed_when_their_senders_are_done() {
     eventually(files, |open| *open <= before + 1);
 }
 
-/// There, one failure to accept ends the listener.
+/// In metrics-server, one accept error ends the listener.
 #[test]
-fn senders_are_accepted_again_after_no_file_could_be_opened() {
+fn senders_are_accepted_again_after_files_ran_out() {
     let bench = bench_of("", |config| with_files(64, config));
     let mut silent: Vec<UnixStream> = Vec::new();
     for _ in 0..100 {
         silent.push(UnixStream::connect(&bench.unix).unwrap());
     }
     logged(&bench.proxy, "Too many open files", 1);
-    // Datagrams need no file of their own.
+    // Datagrams need no further descriptor.
     let unix = UnixDatagram::unbound().unwrap();
     unix.send_to(b"c:1|c", &bench.datagrams).unwrap();
     drop(silent);
@@ -166,10 +166,10 @@ fn senders_are_accepted_again_after_no_file_could_be_opened() {
     bench.comes_to("c", 2.0);
 }
 
-/// There, one failure to read ends the collector. An empty datagram reads as
-/// the end of a stream does.
+/// In metrics-server, one read error ends the collector, and an empty datagram
+/// reads like the end of a stream.
 #[test]
-fn datagrams_are_read_on_whatever_came_before() {
+fn odd_datagrams_do_not_end_the_reading() {
     let bench = bench("");
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let unix = UnixDatagram::unbound().unwrap();
@@ -178,16 +178,16 @@ fn datagrams_are_read_on_whatever_came_before() {
         udp.send_to(odd, &bench.udp).unwrap();
         unix.send_to(odd, &bench.datagrams).unwrap();
     }
-    // Who sent them is gone when they are read.
+    // Their senders are gone when they are read.
     drop((udp, unix));
     bench.send_udp(b"c:1|c");
     send_datagram(&bench, b"c:1|c");
     bench.comes_to("c", 2.0);
 }
 
-/// There, that is logged and all else begins.
+/// metrics-server logs it and goes on without the port.
 #[test]
-fn a_port_that_is_taken_ends_the_start() {
+fn a_port_in_use_fails_the_start() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = [
@@ -220,10 +220,10 @@ fn a_port_that_is_taken_ends_the_start() {
     }
 }
 
-/// There, a slow sink holds up everything.
+/// In metrics-server, a slow receiver blocks everything.
 #[test]
-fn a_slow_other_side_holds_up_nobody() {
-    // It takes connections and never reads.
+fn a_slow_receiver_blocks_no_sender() {
+    // It accepts connections and never reads.
     let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
     let bench = bench(&format!(
         "forward_to = \"tcp://{}\"\nforward_queue = \"100KiB\"\n",
@@ -233,7 +233,7 @@ fn a_slow_other_side_holds_up_nobody() {
     let mut answers = BufReader::new(sender.try_clone().unwrap()).lines();
     let writing = std::thread::spawn(move || {
         let lines = "c:1|c\n".repeat(100);
-        // Until there is no room, in the kernel and in the queue.
+        // Until the buffers of the kernel and the queue are full.
         while sender.write_all(lines.as_bytes()).is_ok() {}
     });
     let answer = answers.next().unwrap().unwrap();
@@ -249,9 +249,9 @@ fn a_slow_other_side_holds_up_nobody() {
     writing.join().unwrap();
 }
 
-/// There, these collide with what the program tells of itself.
+/// In metrics-server, these collide with its own metrics.
 #[test]
-fn only_names_of_the_own_metrics_are_taken() {
+fn only_the_names_of_the_own_metrics_are_reserved() {
     let bench = bench("");
     for name in [
         "go_goroutines",
@@ -267,10 +267,10 @@ fn only_names_of_the_own_metrics_are_taken() {
     assert_eq!(bench.results("unix", "reserved_name"), 1.0);
 }
 
-/// There, what comes by another kind, or with bounds that the first observation
-/// did not have, changes something that nobody sees.
+/// In metrics-server, an operation of another kind, or with other buckets than
+/// the first observation, changes a value that is not exposed.
 #[test]
-fn a_second_kind_is_refused_and_the_first_goes_on() {
+fn a_second_kind_is_rejected_and_the_first_goes_on() {
     let bench = bench("");
     let text = "c:1|c\nc:5|g\nc:5|h\n{\"name\":\"c\",\"op\":\"obs\"}\nc:1|c\n";
     let answer = bench.send(text.as_bytes());
@@ -279,7 +279,7 @@ fn a_second_kind_is_refused_and_the_first_goes_on() {
     assert!(answer.contains(words), "{answer}");
     bench.comes_to("c", 2.0);
     assert_eq!(bench.results("unix", "kind_conflict"), 3.0);
-    // Once it is gone, the name is free.
+    // Once the series is deleted, the name is free.
     let text = "{\"name\":\"c\",\"op\":\"del\"}\nc:5|g\n";
     assert_eq!(bench.send(text.as_bytes()), "");
     bench.comes_to("c", 5.0);
@@ -289,9 +289,9 @@ fn a_second_kind_is_refused_and_the_first_goes_on() {
     bench.comes_to("h_bucket{le=\"+Inf\"}", 2.0);
 }
 
-/// There, each of these ends the program, too.
+/// Each of these crashes metrics-server, too.
 #[test]
-fn bounds_that_do_not_ascend_end_nothing() {
+fn bounds_that_do_not_ascend_are_rejected() {
     let bench = bench("");
     let causes = [
         r#""bucket_custom":[1,1]"#,
@@ -321,10 +321,10 @@ fn bounds_that_do_not_ascend_end_nothing() {
     assert_eq!(bench.proxy.get("/health").status, 200);
 }
 
-/// There, series are told apart for expiry by a text that two may share, and
-/// one lives as long as the other.
+/// metrics-server keys expiry by a text that two series may share, and one
+/// keeps the other alive.
 #[test]
-fn series_expire_each_for_itself() {
+fn each_series_expires_on_its_own() {
     let bench = bench("ttl = \"1s\"\n");
     let stays = br#"{"name":"m","op":"set","value":1,"labels":{"a":"1,b=2"}}"#;
     let goes = br#"{"name":"m","op":"set","value":1,"labels":{"a":"1","b":"2"}}"#;
@@ -341,10 +341,10 @@ fn series_expire_each_for_itself() {
     assert_eq!(bench.proxy.sample("m{a=\"1,b=2\"}"), Some(1.0));
 }
 
-/// There, the receiver overwrites the labels of the source, and the sender
-/// overwrites `instance`, whatever the settings say of it.
+/// In metrics-server, the receiver overwrites the source labels, and the sender
+/// overwrites `instance`, whatever the settings say.
 #[test]
-fn where_operations_came_from_is_kept_along_a_chain() {
+fn source_labels_are_kept_along_a_chain() {
     let far = bench("source_labels = true\nextra_labels = { instance = \"far\" }\n");
     let near = bench(&format!(
         "forward_to = \"udp://{}\"\nsource_labels = true\nextra_labels = {{ instance = \"near\" }}\n",
@@ -358,9 +358,9 @@ fn where_operations_came_from_is_kept_along_a_chain() {
     );
 }
 
-/// There, what waits for another system is lost at a stop.
+/// metrics-server loses at shutdown what waits for another system.
 #[test]
-fn what_waits_to_be_sent_on_is_sent_at_the_stop() {
+fn queued_operations_are_forwarded_at_shutdown() {
     let far = bench("");
     let mut near = bench(&format!("forward_to = \"tcp://{}\"\n", far.tcp));
     let mut stream = near.connect();
@@ -376,9 +376,10 @@ fn what_waits_to_be_sent_on_is_sent_at_the_stop() {
     far.comes_to(&format!("c{{instance=\"{}\"}}", host.trim()), 50_000.0);
 }
 
-/// There, whatever a sender calls its op becomes a label of the own metrics.
+/// In metrics-server, each op that a sender makes up is a label value of its
+/// own metrics.
 #[test]
-fn what_senders_write_is_no_label_of_the_own_metrics() {
+fn senders_cannot_add_labels_to_the_own_metrics() {
     let bench = bench("");
     let messages: String = (0..1000)
         .map(|i| format!("{{\"name\":\"m{i}\",\"op\":\"op{i}\",\"value\":1}}\nm{i}:1|type{i}\n"))
@@ -393,14 +394,15 @@ fn what_senders_write_is_no_label_of_the_own_metrics() {
     let own = metrics
         .lines()
         .filter(|line| line.starts_with("exporter_proxy_operations_total{"));
-    // `applied` for each transport, and one reason.
+    // `ok` for each transport, and one reason.
     assert_eq!(own.count(), 5, "{metrics}");
     assert!(!metrics.contains("op17"), "{metrics}");
 }
 
-/// There, one sender that stays keeps all others of its socket waiting.
+/// In metrics-server, one open connection keeps all other senders of its socket
+/// waiting.
 #[test]
-fn senders_that_stay_keep_nobody_waiting() {
+fn open_connections_keep_no_other_sender_waiting() {
     let bench = bench("");
     let mut staying: Vec<UnixStream> = (0..50).map(|_| bench.connect()).collect();
     for stream in &mut staying {

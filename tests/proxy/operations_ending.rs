@@ -1,5 +1,5 @@
-//! Connections of operations that the proxy ends before their senders do: what
-//! is under way is taken, and nothing that was read is uncounted.
+//! Connections that the proxy closes before their senders do: messages in
+//! flight are processed and counted.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -9,20 +9,20 @@ use std::thread;
 use crate::harness::PATIENCE;
 use crate::operations::{Bench, bench};
 
-/// Waits until the proxy ends its side, and returns what it said before.
-fn ended(stream: &mut UnixStream) -> String {
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    said
+/// Waits until the proxy ends its side, and returns its answers.
+fn read_to_end(stream: &mut UnixStream) -> String {
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    answers
 }
 
-/// Sends on a stream to which the proxy has ended its side.
+/// Sends on a stream whose other side the proxy has ended.
 fn send_on(mut stream: UnixStream, text: &str) {
     stream.write_all(text.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
-/// One more connection, which somebody has to make room for.
+/// One more connection, for which another one has to make room.
 fn newcomer(bench: &Bench) -> thread::JoinHandle<String> {
     let socket = bench.unix.clone();
     thread::spawn(move || {
@@ -30,20 +30,20 @@ fn newcomer(bench: &Bench) -> thread::JoinHandle<String> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"newcomer:1|c\n").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        ended(&mut stream)
+        read_to_end(&mut stream)
     })
 }
 
 #[test]
-fn what_is_sent_while_a_connection_is_evicted_is_counted() {
+fn messages_sent_while_a_connection_is_evicted_are_applied() {
     let bench = bench("concurrent_connections = 1\n");
     let mut still = bench.connect();
     still.write_all(b"still:1|c\n").unwrap();
     bench.comes_to("still", 1.0);
     let newcomer = newcomer(&bench);
-    // It learns of it as the end of the stream. Whoever looks for that before
-    // it writes has lost nothing; what was on its way by then is taken, too.
-    assert_eq!(ended(&mut still), "");
+    // The sender sees the end of the stream. What it sends before it notices
+    // is processed, too.
+    assert_eq!(read_to_end(&mut still), "");
     send_on(
         still,
         "still:1|c\nstill:1|c\n{\"name\":\"still\",\"op\":\"inc\",\"value\":1}\n",
@@ -55,13 +55,13 @@ fn what_is_sent_while_a_connection_is_evicted_is_counted() {
 }
 
 #[test]
-fn a_message_that_is_cut_by_an_eviction_is_told_and_the_next_ones_count() {
+fn a_message_cut_by_an_eviction_is_rejected_and_the_next_ones_apply() {
     let bench = bench("concurrent_connections = 1\n");
     let mut still = bench.connect();
     still.write_all(b"before:1|c\n{\"name\":\"cut\",").unwrap();
     bench.comes_to("before", 1.0);
     let newcomer = newcomer(&bench);
-    let said = ended(&mut still);
+    let said = read_to_end(&mut still);
     assert!(
         said.starts_with("error: message 2: closed to make room"),
         "{said}"
@@ -74,19 +74,19 @@ fn a_message_that_is_cut_by_an_eviction_is_told_and_the_next_ones_count() {
 }
 
 #[test]
-fn what_is_sent_as_the_idle_timeout_ends_a_connection_is_counted() {
+fn messages_sent_while_the_idle_timeout_ends_a_connection_are_applied() {
     let bench = bench("idle_timeout = \"200ms\"\n");
     let mut idle = bench.connect();
     idle.write_all(b"idle:1|c\n").unwrap();
-    assert_eq!(ended(&mut idle), "");
+    assert_eq!(read_to_end(&mut idle), "");
     send_on(idle, "idle:1|c\n");
     bench.comes_to("idle", 2.0);
     assert_eq!(bench.results("unix", "timeout"), 0.0);
 }
 
-/// Connections that are ending keep nobody out, however long they take.
+/// Closing connections do not count as open, however long they take.
 #[test]
-fn an_evicted_sender_that_does_not_go_makes_room_all_the_same() {
+fn an_evicted_sender_that_does_not_leave_still_makes_room() {
     let bench = bench("concurrent_connections = 2\n");
     let mut held: Vec<UnixStream> = Vec::new();
     for _ in 0..2 {

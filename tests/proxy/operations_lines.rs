@@ -1,19 +1,19 @@
-//! Lines of StatsD over real sockets: several typed values in one, tags as
-//! clients spell them, sampled timers, sums that would overflow, and the names
-//! of sockets as labels.
+//! StatsD lines over real sockets: several typed values in a line, tags as
+//! clients write them, sampled timers, sums that overflow, and the names of
+//! sockets as labels.
 
 use std::net::UdpSocket;
 
 use crate::harness::{Proxy, eventually};
 use crate::operations::{Bench, bench};
 
-/// Messages that were refused for that reason on the stream socket.
-fn refused(bench: &Bench, reason: &str) -> f64 {
+/// Messages rejected for this reason on the stream socket.
+fn rejected(bench: &Bench, reason: &str) -> f64 {
     bench.results("unix", reason)
 }
 
 #[test]
-fn each_typed_value_of_a_line_is_taken_on_its_own() {
+fn each_typed_value_of_a_line_is_a_message() {
     let bench = bench("");
     assert_eq!(bench.send(b"etsy:1|c:2|c\n"), "");
     bench.comes_to("etsy", 3.0);
@@ -26,9 +26,9 @@ fn each_typed_value_of_a_line_is_taken_on_its_own() {
     assert!(lines[1].starts_with("error: message 4: "), "{answer}");
     bench.comes_to("foo_sum", 0.5);
     bench.comes_to("foo_count", 2.0);
-    assert_eq!(refused(&bench, "kind_conflict"), 2.0);
+    assert_eq!(rejected(&bench, "kind_conflict"), 2.0);
 
-    // What is wrong in the middle is refused and counted, and nothing else.
+    // A bad value in the middle does not affect the others.
     let answer = bench.send(b"middle:1|c:x|c:2|c|@7:3|q:4|c:5\n");
     assert_eq!(answer.lines().count(), 4, "{answer}");
     bench.comes_to("middle", 5.0);
@@ -37,27 +37,27 @@ fn each_typed_value_of_a_line_is_taken_on_its_own() {
         ("bad_operation", 1.0),
         ("malformed", 1.0),
     ] {
-        assert_eq!(refused(&bench, reason), times, "{reason}");
+        assert_eq!(rejected(&bench, reason), times, "{reason}");
     }
 
-    // Packed values share a type, and are taken all or none.
+    // Packed values share a type, and are applied all or none.
     assert_eq!(bench.send(b"packed:1:2:3|c:4|c\n"), "");
     bench.comes_to("packed", 10.0);
     assert_eq!(bench.send(b"packed:1:x|c:7|c\n").lines().count(), 1);
     bench.comes_to("packed", 17.0);
 
-    // The tags stand at the end, and hold for all.
+    // The tags at the end apply to all values.
     assert_eq!(bench.send(b"tagged:1|c:2|c|@0.5|#env:prod\n"), "");
     bench.comes_to("tagged{env=\"prod\"}", 5.0);
 
-    // More values than fit one batch, in one line.
+    // One line with more values than a batch.
     let line = format!("many{}\n", ":1|c".repeat(5000));
     assert_eq!(bench.send(line.as_bytes()), "");
     bench.comes_to("many", 5000.0);
 }
 
 #[test]
-fn datagrams_hold_several_typed_values_too() {
+fn datagrams_may_hold_several_typed_values() {
     let bench = bench("");
     bench.send_udp(b"one:1|c:2|c:x|c\ntwo:5|g:+1|g");
     bench.comes_to("one", 3.0);
@@ -66,7 +66,7 @@ fn datagrams_hold_several_typed_values_too() {
 }
 
 #[test]
-fn a_hash_before_each_tag_makes_no_other_label() {
+fn a_hash_before_each_tag_does_not_change_its_label() {
     let bench = bench("");
     let lines =
         b"foo:100|c|#tag1:bar,#tag2:baz\nfoo:1|c|#tag2:baz, tag1:bar\nbar:1|c|#color:#fff,c#:1\n";
@@ -87,7 +87,7 @@ fn sampled_timers_make_whole_counts() {
             .collect::<Vec<f64>>()
     };
     for sent in 1..=30_u32 {
-        // Every third is in a lower bucket.
+        // Every third value is in a lower bucket.
         let value = if sent % 3 == 0 { 20 } else { 500 };
         assert_eq!(bench.send(format!("samp:{value}|ms|@0.3\n").as_bytes()), "");
         let expected = (f64::from(sent) / 0.3).round();
@@ -106,7 +106,7 @@ fn sampled_timers_make_whole_counts() {
 }
 
 #[test]
-fn a_sum_never_overflows_nor_becomes_nan() {
+fn a_gauge_never_overflows() {
     let bench = bench("");
     assert_eq!(bench.send(b"gauge:+1e308|g\n"), "");
     for line in ["gauge:+1e308|g", "gauge:1e308:+1e308|g"] {
@@ -118,11 +118,11 @@ fn a_sum_never_overflows_nor_becomes_nan() {
     bench.comes_to("gauge", 0.0);
     let answer = bench.send(br#"{"name":"gauge","op":"add","value":1e999}"#);
     assert!(answer.starts_with("error: "), "{answer}");
-    assert_eq!(refused(&bench, "bad_value"), 2.0);
+    assert_eq!(rejected(&bench, "bad_value"), 2.0);
 }
 
 #[test]
-fn a_socket_is_named_as_the_setting_is_written() {
+fn data_source_is_the_socket_as_the_setting_is_written() {
     let proxy = Proxy::start("[operations]\nudp = \":0\"\nsource_labels = true\n");
     let log = proxy.log();
     let (_, bound) = log.split_once("UDP socket 0.0.0.0:").unwrap();

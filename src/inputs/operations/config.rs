@@ -1,4 +1,4 @@
-//! `[operations]`: sockets for programs that say "add one" and keep no values.
+//! The settings in `[operations]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,71 +6,78 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::settings::Destination;
+use crate::settings::destination::{destination, write_destination};
 use crate::settings::document::{Node, Value, parse_inline};
 use crate::settings::listen::LONGEST_SOCKET_PATH;
 use crate::settings::reader::Table;
 use crate::settings::value::{
-    Address, address, boolean, buffer_size, duration, integer, list, parse_address,
-    positive_duration, size, text, write_duration, write_size,
+    Address, address, boolean, buffer_size, duration, integer, list, positive_duration, size, text,
+    write_duration, write_size,
 };
 
-/// How many series and families there may be is said by `[push]`: aggregating
-/// pushes and operations change the same living families.
+/// The settings. Those in `[push]` limit series and families: aggregating
+/// pushes and operations change the same families.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Where operations are taken; nowhere unless given. Each socket takes
-    /// messages of JSON and lines of StatsD.
+    /// Address of the UDP socket; off unless given. Every socket accepts JSON
+    /// messages and StatsD lines.
     #[serde(serialize_with = "write_address")]
     pub udp: Option<Address>,
+    /// Address of the TCP listener; off unless given.
     #[serde(serialize_with = "write_address")]
     pub tcp: Option<Address>,
-    /// Stream sockets, with the receiver's owner and mode.
+    /// Paths of Unix stream sockets, with the receiver's owner and mode.
     pub unix_sockets: Vec<PathBuf>,
+    /// Paths of Unix datagram sockets, with the receiver's owner and mode.
     pub unix_datagram_sockets: Vec<PathBuf>,
-    /// Lines of `key=value`, put on every series, and read again on change.
+    /// File of labels that are added to every series: lines of `key=value`. It
+    /// is read again when it changes.
     #[serde(serialize_with = "write_path")]
     pub extra_labels_file: Option<PathBuf>,
-    /// Whether `data_source` and `source_app` are put on every series.
+    /// Whether the labels `data_source` and `source_app` are added to every
+    /// series.
     pub source_labels: bool,
-    /// Forget a series that was not changed for so long; zero is never.
+    /// A series expires if it is not changed for this long; zero for never.
     #[serde(serialize_with = "write_duration")]
     pub ttl: Duration,
-    /// Bytes of one message.
+    /// Most bytes of a message.
     #[serde(serialize_with = "write_size")]
     pub max_message: usize,
-    /// Labels of one series.
+    /// Most labels of a series.
     pub max_labels: usize,
-    /// Bytes of a family's name, and of a label's name and value.
+    /// Most bytes of a family's name, and of a label's name and value.
     #[serde(serialize_with = "write_size")]
     pub max_label_length: usize,
-    /// Connections at once, on each of the stream sockets.
+    /// Most connections open at once on each stream socket.
     pub concurrent_connections: usize,
-    /// For a connection to send nothing at all.
+    /// A connection is closed if nothing arrives for this long.
     #[serde(serialize_with = "write_duration")]
     pub idle_timeout: Duration,
-    /// Bounds of the histograms that StatsD's timers and distributions make,
-    /// in seconds as far as they are times.
-    pub statsd_buckets: Bounds,
-    /// Distinct values that are remembered of one of StatsD's sets.
+    /// Bucket bounds of StatsD's timers, in seconds, and of its histograms and
+    /// distributions, in their own unit.
+    pub statsd_buckets: BucketBounds,
+    /// Most distinct values of a StatsD set.
     pub max_set_values: usize,
-    /// Whether who sends at a Unix socket may stop the program.
+    /// Whether a sender on a Unix socket may stop the program.
     pub allow_shutdown: bool,
-    /// For how long everything goes on, and `/health` says 503, once the
-    /// program is told to stop.
+    /// How long the program goes on, with `/health` answering 503, after it was
+    /// asked to stop.
     #[serde(serialize_with = "write_duration")]
     pub shutdown_delay: Duration,
-    /// Send operations on instead of keeping values here.
-    pub forward_to: ForwardTo,
-    /// Bytes of operations that wait to be sent on.
+    /// Where operations are forwarded to; `None` to keep values here.
+    #[serde(serialize_with = "write_destination")]
+    pub forward_to: Option<Destination>,
+    /// Most bytes of operations that wait to be forwarded.
     #[serde(serialize_with = "write_size")]
     pub forward_queue: usize,
-    /// Put on every series. These go before those of the file, and both before
-    /// the sender's.
+    /// Labels that are added to every series. They override the file's, and
+    /// both override the sender's.
     pub extra_labels: BTreeMap<String, String>,
 }
 
 impl Config {
-    /// Whether operations are taken at any socket.
+    /// Whether any socket is configured.
     pub fn is_on(&self) -> bool {
         self.udp.is_some()
             || self.tcp.is_some()
@@ -79,45 +86,25 @@ impl Config {
     }
 }
 
-/// Where operations are sent on to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForwardTo {
-    /// Nowhere: values are kept here.
-    Off,
-    /// One datagram for each, as metrics-server does. What is lost is lost.
-    Udp(Address),
-    /// A stream of lines, kept and sent again where the connection breaks.
-    Tcp(Address),
-}
-
-impl Serialize for ForwardTo {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            ForwardTo::Off => to.serialize_str(""),
-            ForwardTo::Udp(address) => to.collect_str(&format_args!("udp://{address}")),
-            ForwardTo::Tcp(address) => to.collect_str(&format_args!("tcp://{address}")),
-        }
-    }
-}
-
-/// Upper bounds of a histogram: finite and ascending.
+/// Upper bounds of a histogram's buckets: finite and ascending.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Bounds(pub Vec<f64>);
+pub struct BucketBounds(pub Vec<f64>);
 
-// None of them is NaN.
-impl Eq for Bounds {}
+// No bound is NaN.
+impl Eq for BucketBounds {}
 
-/// What Prometheus' client libraries use where nothing else is said.
-const USUAL_BOUNDS: [f64; 11] = [
+/// The default buckets of Prometheus' client libraries.
+const DEFAULT_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Bounds of a histogram of StatsD: each costs a line for each series.
-const MOST_BOUNDS: usize = 200;
+/// Most bounds of a StatsD histogram: each is a line of every series.
+const MAX_BOUNDS: usize = 200;
 
-/// Sockets of one kind: each has tasks and files of its own.
-const MOST_SOCKETS: usize = 1000;
+/// Most sockets of one kind: each has its own tasks and files.
+const MAX_SOCKETS: usize = 1000;
 
+/// Reads the table. Errors are collected in it.
 pub fn read(mut table: Table<'_>) -> Config {
     let places = [
         "tcp",
@@ -140,11 +127,15 @@ pub fn read(mut table: Table<'_>) -> Config {
         max_label_length: table.take("max_label_length", 4 << 10, buffer_size),
         concurrent_connections: table.take("concurrent_connections", 1024, integer(1, 1_000_000)),
         idle_timeout: table.take("idle_timeout", Duration::from_secs(3600), positive_duration),
-        statsd_buckets: table.take("statsd_buckets", Bounds(USUAL_BOUNDS.to_vec()), bounds),
+        statsd_buckets: table.take(
+            "statsd_buckets",
+            BucketBounds(DEFAULT_BOUNDS.to_vec()),
+            bounds,
+        ),
         max_set_values: table.take("max_set_values", 10_000, integer(1, 1_000_000)),
         allow_shutdown: table.take("allow_shutdown", false, boolean),
         shutdown_delay: table.take("shutdown_delay", Duration::ZERO, duration),
-        forward_to: table.take("forward_to", ForwardTo::Off, forward_to),
+        forward_to: table.take("forward_to", None, destination),
         forward_queue: table.take("forward_queue", 16 << 20, size),
         extra_labels: table.take("extra_labels", BTreeMap::new(), labels),
     };
@@ -158,20 +149,20 @@ pub fn read(mut table: Table<'_>) -> Config {
         ),
     ] {
         if let Some(place) = place
-            && sockets.len() > MOST_SOCKETS
+            && sockets.len() > MAX_SOCKETS
         {
             let problem = format!(
-                "`operations.{key}` has {} sockets; the limit is {MOST_SOCKETS}",
+                "`operations.{key}` has {} sockets; the limit is {MAX_SOCKETS}",
                 sockets.len()
             );
             table.fault(place.clone(), problem);
         }
     }
     let own = match &operations.forward_to {
-        ForwardTo::Tcp(to) if tcp.is_some() && operations.tcp.as_ref() == Some(to) => {
+        Some(Destination::Tcp(to)) if tcp.is_some() && operations.tcp.as_ref() == Some(to) => {
             Some(("tcp", to))
         }
-        ForwardTo::Udp(to) if udp.is_some() && operations.udp.as_ref() == Some(to) => {
+        Some(Destination::Udp(to)) if udp.is_some() && operations.udp.as_ref() == Some(to) => {
             Some(("udp", to))
         }
         _ => None,
@@ -225,31 +216,12 @@ fn socket_path(node: &Node) -> Result<PathBuf, String> {
         0 => Err("must be the path of a Unix socket, not \"\"".to_owned()),
         1..=LONGEST_SOCKET_PATH => Ok(PathBuf::from(path)),
         length => Err(format!(
-            "is {length} bytes long; the path of a Unix socket has at most {LONGEST_SOCKET_PATH}"
+            "is {length} bytes long; the limit for the path of a Unix socket is {LONGEST_SOCKET_PATH}"
         )),
     }
 }
 
-fn forward_to(node: &Node) -> Result<ForwardTo, String> {
-    let written = text(node)?;
-    let wrong = || {
-        format!(
-            "must be \"tcp://host:port\" or \"udp://host:port\", or \"\" to keep operations here, not {written:?}"
-        )
-    };
-    if written.is_empty() {
-        return Ok(ForwardTo::Off);
-    }
-    let (scheme, rest) = written.split_once("://").ok_or_else(wrong)?;
-    let address = parse_address(rest).ok_or_else(wrong)?;
-    match scheme {
-        "tcp" => Ok(ForwardTo::Tcp(address)),
-        "udp" => Ok(ForwardTo::Udp(address)),
-        _ => Err(wrong()),
-    }
-}
-
-fn bounds(node: &Node) -> Result<Bounds, String> {
+fn bounds(node: &Node) -> Result<BucketBounds, String> {
     let mut bounds = Vec::new();
     for item in list(node)? {
         let bound = match &item.value {
@@ -264,9 +236,9 @@ fn bounds(node: &Node) -> Result<Bounds, String> {
         };
         bounds.push(bound);
     }
-    if bounds.is_empty() || bounds.len() > MOST_BOUNDS {
+    if bounds.is_empty() || bounds.len() > MAX_BOUNDS {
         return Err(format!(
-            "must have 1 to {MOST_BOUNDS} bounds, not {}",
+            "must have 1 to {MAX_BOUNDS} bounds, not {}",
             bounds.len()
         ));
     }
@@ -276,11 +248,11 @@ fn bounds(node: &Node) -> Result<Bounds, String> {
             "must be in ascending order, but {after} follows {before}"
         ));
     }
-    Ok(Bounds(bounds))
+    Ok(BucketBounds(bounds))
 }
 
-/// A table of names and texts. A variable may hold such a table as TOML has it,
-/// or `name=value` with commas between.
+/// Reads a table of label names and values. An environment variable holds such
+/// a table in TOML, or `name=value` pairs separated by commas.
 fn labels(node: &Node) -> Result<BTreeMap<String, String>, String> {
     let table = match &node.value {
         Value::Table(table) => table.clone(),
@@ -338,22 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_sent_on_by_tcp_or_udp() {
-        let address = || Address::new("far", 9999);
-        for (written, expected) in [
-            ("", ForwardTo::Off),
-            ("tcp://far:9999", ForwardTo::Tcp(address())),
-            ("udp://far:9999", ForwardTo::Udp(address())),
-        ] {
-            assert_eq!(forward_to(&variable(written)), Ok(expected), "{written}");
-        }
-        for wrong in ["far:9999", "http://far:9999", "tcp://far", "tcp:far:1"] {
-            assert!(forward_to(&variable(wrong)).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn labels_come_from_a_variable_too() {
+    fn labels_can_be_given_in_a_variable() {
         let expected = BTreeMap::from([
             ("a".to_owned(), "1".to_owned()),
             ("b".to_owned(), "x:y=z".to_owned()),
@@ -367,8 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn bounds_ascend() {
-        assert_eq!(bounds(&variable("1, 2.5")), Ok(Bounds(vec![1.0, 2.5])));
+    fn bounds_must_be_finite_and_ascending() {
+        assert_eq!(
+            bounds(&variable("1, 2.5")),
+            Ok(BucketBounds(vec![1.0, 2.5]))
+        );
         for wrong in ["", "2,1", "1,1", "1,inf", "NaN", "[\"x\"]"] {
             assert!(bounds(&variable(wrong)).is_err(), "{wrong}");
         }

@@ -1,12 +1,13 @@
-//! Sockets of datagrams: UDP, and Unix sockets without connections.
+//! Reads datagram sockets: UDP, and Unix sockets without connections.
 //!
-//! Many datagrams are taken with one call, and what is in them becomes one
-//! batch. Each datagram stands for itself all the same: what is unfinished in
-//! one is refused, and never becomes part of another's. Nothing is answered.
+//! One system call takes many datagrams, and their messages become one batch.
+//! Each datagram stands alone all the same: an unfinished message in one is
+//! rejected, and never joined with the next datagram. Senders get no answer.
 //!
-//! While few datagrams come, the kernel wakes us for them. While many do, that
-//! would be a large part of the work, of the senders too, since they do the waking: so
-//! a socket is then looked at by the clock, and the kernel is not asked to tell.
+//! While few datagrams come, the kernel wakes the task for each. While many
+//! come, that would be a large part of the work, for the senders too, since
+//! they do the waking. The task then reads the socket by a timer, and the
+//! kernel is not asked to wake it.
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
@@ -21,110 +22,86 @@ use tokio::io::Interest;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Found, Framer, Operations, Source};
+use super::framing::{Frame, Framer};
+use super::processor::{Processor, Source};
+use super::rejection::Rejection;
 use crate::net::SocketFile;
 use crate::reason::Reason;
+use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// Datagrams of UDP that are taken with one call, and room for each: none is
-/// longer than 65,535 bytes. The 192 on top let the beginnings of the rooms,
-/// and mostly nothing else is used, fall on different lines of the caches.
-const MOST_UDP: usize = 64;
-const LONGEST_UDP: usize = 64 * 1024 + 192;
+/// UDP datagrams taken with one call.
+const UDP_BATCH: usize = 64;
 
-/// The same of a Unix socket, which keeps fewer, and takes what its sender's
-/// buffer does: less by default.
-const MOST_UNIX: usize = 16;
-const LONGEST_UNIX: usize = 256 * 1024;
+/// Buffer for one UDP datagram, which has 65,535 bytes at most. The 192 bytes
+/// on top place the start of each buffer on another cache line: mostly nothing
+/// but the start is used.
+const UDP_BUFFER: usize = 64 * 1024 + 192;
 
-/// Datagrams are taken until their costs are this, then others run: less than
-/// a millisecond for the ordinary ones. The cost is in bytes, those of the
-/// datagram and as many more as one takes without any.
-const TURN: usize = 128 * 1024;
-const OWN_COST: usize = 512;
+/// Unix datagrams taken with one call. The kernel queues fewer of them.
+const UNIX_BATCH: usize = 16;
 
-/// Where so many datagrams came since the last wait, the next is by the clock,
-/// and so long: the kernel's buffer holds more than comes by then, even the
-/// small one that it gives without privileges.
-const MANY: usize = 16;
-const NAP: Duration = Duration::from_millis(1);
+/// Buffer for one Unix datagram. Its size is limited by the sender's socket
+/// buffer, which is smaller by default.
+const UNIX_BUFFER: usize = 256 * 1024;
+
+/// Cost of the datagrams processed before other tasks run: less than a
+/// millisecond for ordinary ones. The unit is a byte of a message.
+const YIELD_COST: usize = 128 * 1024;
+
+/// Cost of a datagram besides its bytes.
+const DATAGRAM_COST: usize = 512;
+
+/// After this many datagrams since the last wait, the next wait is a timer's.
+const BUSY_DATAGRAMS: usize = 16;
+
+/// The timer's wait. Even the small buffer that the kernel gives without
+/// privileges holds what comes meanwhile.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
 
 /// Calls after the stop, at most: many more than it takes to empty the
-/// kernel's buffer. A sender that never pauses does not hold up the end.
-const LAST_CALLS: usize = 4096;
+/// kernel's buffer. A sender that never pauses does not delay the end.
+const FINAL_CALLS: usize = 4096;
 
-/// The wait after a failure to read, so that one that stays costs little.
-const BACKOFF: Duration = Duration::from_millis(100);
+/// The wait after a read error, so that a lasting one costs little.
+const ERROR_WAIT: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// What the kernel needs for a call, used again by all sockets of a thread.
+    /// Headers for the kernel's call, shared by all sockets of a thread.
     static HEADERS: RefCell<MultiHeaders<()>> =
-        RefCell::new(MultiHeaders::preallocate(MOST_UDP.max(MOST_UNIX), None));
+        RefCell::new(MultiHeaders::preallocate(UDP_BATCH.max(UNIX_BATCH), None));
 }
 
-/// A bound socket, calls on which do not wait.
+/// A bound socket in non-blocking mode.
 #[derive(Debug)]
-pub enum DatagramSocket {
+pub(super) enum DatagramSocket {
     Udp(UdpSocket),
     /// The file is removed when this is dropped.
     Unix(UnixDatagram, SocketFile),
 }
 
 impl DatagramSocket {
-    pub fn address(&self) -> String {
+    pub(super) fn transport(&self) -> Transport {
+        match self {
+            DatagramSocket::Udp(_) => Transport::Udp,
+            DatagramSocket::Unix(..) => Transport::UnixDatagram,
+        }
+    }
+
+    pub(super) fn address(&self) -> String {
         match self {
             DatagramSocket::Udp(socket) => socket
                 .local_addr()
-                .map_or_else(|problem| problem.to_string(), |address| address.to_string()),
+                .map_or_else(|error| error.to_string(), |address| address.to_string()),
             DatagramSocket::Unix(_, file) => file.path().display().to_string(),
         }
     }
 
-    fn inbox(&self) -> Inbox {
+    fn buffer(&self) -> DatagramBuffer {
         match self {
-            DatagramSocket::Udp(_) => Inbox::new(MOST_UDP, LONGEST_UDP),
-            DatagramSocket::Unix(..) => Inbox::new(MOST_UNIX, LONGEST_UNIX),
+            DatagramSocket::Udp(_) => DatagramBuffer::new(UDP_BATCH, UDP_BUFFER),
+            DatagramSocket::Unix(..) => DatagramBuffer::new(UNIX_BATCH, UNIX_BUFFER),
         }
-    }
-}
-
-/// A socket, once more, of which the kernel tells when something comes. It does
-/// so for as long as there is this.
-#[derive(Debug)]
-enum Waker {
-    Udp(tokio::net::UdpSocket),
-    Unix(tokio::net::UnixDatagram),
-}
-
-impl Waker {
-    fn of(socket: &DatagramSocket) -> io::Result<Self> {
-        match socket {
-            DatagramSocket::Udp(socket) => {
-                let socket = socket.try_clone()?;
-                tokio::net::UdpSocket::from_std(socket).map(Waker::Udp)
-            }
-            DatagramSocket::Unix(socket, _) => {
-                let socket = socket.try_clone()?;
-                tokio::net::UnixDatagram::from_std(socket).map(Waker::Unix)
-            }
-        }
-    }
-
-    /// Waits until something is there that was not when this ended last.
-    async fn wait(&self) -> io::Result<()> {
-        // What is told by then is done with: the socket is looked at next.
-        let seen = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
-        match self {
-            Waker::Udp(socket) => {
-                socket.readable().await?;
-                let _ = socket.try_io(Interest::READABLE, seen);
-            }
-            Waker::Unix(socket) => {
-                socket.readable().await?;
-                let _ = socket.try_io(Interest::READABLE, seen);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -137,237 +114,284 @@ impl AsRawFd for DatagramSocket {
     }
 }
 
-/// Datagrams that were taken with one call. Each has room of its own; memory is
-/// used for as much of it as a datagram has reached.
+/// A duplicate of a socket, registered with the runtime. The kernel wakes the
+/// task for incoming datagrams as long as this exists.
 #[derive(Debug)]
-struct Inbox {
-    room: Box<[u8]>,
-    /// Room for each.
-    longest: usize,
-    came: Vec<Came>,
+enum Wakeup {
+    Udp(tokio::net::UdpSocket),
+    Unix(tokio::net::UnixDatagram),
 }
 
-/// How a datagram came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Came {
-    length: usize,
-    /// It was longer than there is room: the rest is lost.
-    cut: bool,
-}
-
-impl Inbox {
-    /// For at most `most` datagrams of at most `longest` bytes.
-    fn new(most: usize, longest: usize) -> Self {
-        Inbox {
-            room: vec![0; most * longest].into_boxed_slice(),
-            longest,
-            came: Vec::with_capacity(most),
+impl Wakeup {
+    fn register(socket: &DatagramSocket) -> io::Result<Self> {
+        match socket {
+            DatagramSocket::Udp(socket) => {
+                let socket = socket.try_clone()?;
+                tokio::net::UdpSocket::from_std(socket).map(Wakeup::Udp)
+            }
+            DatagramSocket::Unix(socket, _) => {
+                let socket = socket.try_clone()?;
+                tokio::net::UnixDatagram::from_std(socket).map(Wakeup::Unix)
+            }
         }
     }
 
-    /// Takes what is there without waiting, one datagram at least, in place of
-    /// what was there before.
+    /// Waits for a datagram that arrives after the last wait ended.
+    async fn wait(&self) -> io::Result<()> {
+        // Clears the readiness: the caller reads until nothing is left.
+        let clear = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
+        match self {
+            Wakeup::Udp(socket) => {
+                socket.readable().await?;
+                let _ = socket.try_io(Interest::READABLE, clear);
+            }
+            Wakeup::Unix(socket) => {
+                socket.readable().await?;
+                let _ = socket.try_io(Interest::READABLE, clear);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Datagrams taken with one call, each in a buffer of its own. The kernel
+/// backs a buffer with memory only as far as a datagram has reached.
+#[derive(Debug)]
+struct DatagramBuffer {
+    memory: Box<[u8]>,
+    /// Size of the buffer of one datagram.
+    size: usize,
+    datagrams: Vec<Datagram>,
+}
+
+/// A received datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Datagram {
+    length: usize,
+    /// It exceeded its buffer, and the rest is lost.
+    truncated: bool,
+}
+
+impl DatagramBuffer {
+    /// Buffers of `size` bytes for `count` datagrams.
+    fn new(count: usize, size: usize) -> Self {
+        DatagramBuffer {
+            memory: vec![0; count * size].into_boxed_slice(),
+            size,
+            datagrams: Vec::with_capacity(count),
+        }
+    }
+
+    /// Takes the datagrams that have arrived, at least one, in place of the
+    /// ones before. Fails with `WouldBlock` if none has.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
-        self.came.clear();
+        self.datagrams.clear();
         HEADERS.with_borrow_mut(|headers| {
-            let mut rooms: Vec<[IoSliceMut<'_>; 1]> = self
-                .room
-                .chunks_exact_mut(self.longest)
-                .map(|room| [IoSliceMut::new(room)])
+            let mut buffers: Vec<[IoSliceMut<'_>; 1]> = self
+                .memory
+                .chunks_exact_mut(self.size)
+                .map(|buffer| [IoSliceMut::new(buffer)])
                 .collect();
             let flags = MsgFlags::MSG_DONTWAIT;
-            let received = recvmmsg(socket, headers, rooms.iter_mut(), flags, None)?;
-            self.came.extend(received.map(|datagram| Came {
+            let received = recvmmsg(socket, headers, buffers.iter_mut(), flags, None)?;
+            self.datagrams.extend(received.map(|datagram| Datagram {
                 length: datagram.bytes,
-                cut: datagram.flags.contains(MsgFlags::MSG_TRUNC),
+                truncated: datagram.flags.contains(MsgFlags::MSG_TRUNC),
             }));
             Ok(())
         })
     }
 
-    /// The datagrams from one on, with how they came.
-    fn since(&self, first: usize) -> impl Iterator<Item = (Came, &[u8])> {
-        let rooms = self.room.chunks_exact(self.longest);
-        let all = self.came.iter().zip(rooms).skip(first);
-        all.map(|(came, room)| (*came, &room[..came.length]))
+    /// The datagrams from position `first`, with their bytes.
+    fn since(&self, first: usize) -> impl Iterator<Item = (Datagram, &[u8])> {
+        let buffers = self.memory.chunks_exact(self.size);
+        let all = self.datagrams.iter().zip(buffers).skip(first);
+        all.map(|(datagram, buffer)| (*datagram, &buffer[..datagram.length]))
     }
 }
 
-/// Reads a socket until `stop`, and then what lies in it still.
-pub async fn serve(
-    operations: Arc<Operations>,
+/// Reads a socket until `stop`, and then what the kernel still holds.
+pub(super) async fn serve(
+    processor: Arc<Processor>,
     source: Arc<Source>,
     socket: DatagramSocket,
     stop: CancellationToken,
 ) {
-    let mut inbox = socket.inbox();
+    let mut buffer = socket.buffer();
     let mut cost = 0;
-    let mut waker = None;
+    let mut wakeup = None;
     'serving: loop {
-        let mut many = 0;
+        let mut received = 0;
         loop {
-            match inbox.fill(socket.as_raw_fd()) {
+            match buffer.fill(socket.as_raw_fd()) {
                 Ok(()) => {
-                    many += inbox.came.len();
-                    take_all(&operations, &source, &inbox, &mut cost).await;
+                    received += buffer.datagrams.len();
+                    process_all(&processor, &source, &buffer, &mut cost).await;
                     if stop.is_cancelled() {
                         break 'serving;
                     }
                 }
-                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
-                Err(problem) => {
-                    failed(&source, &problem).await;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    log_error_and_wait(&source, &error).await;
                     break;
                 }
             }
         }
         let wait = async {
-            if many >= MANY {
-                waker = None;
-                sleep(NAP).await;
+            if received >= BUSY_DATAGRAMS {
+                wakeup = None;
+                sleep(BUSY_WAIT).await;
                 return Ok(());
             }
-            let waker = match &mut waker {
-                Some(waker) => waker,
-                none => none.insert(Waker::of(&socket)?),
+            let wakeup = match &mut wakeup {
+                Some(wakeup) => wakeup,
+                none => none.insert(Wakeup::register(&socket)?),
             };
-            waker.wait().await
+            wakeup.wait().await
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            ended = wait => if let Err(problem) = ended {
-                failed(&source, &problem).await;
+            waited = wait => if let Err(error) = waited {
+                log_error_and_wait(&source, &error).await;
             },
         }
     }
-    for _ in 0..LAST_CALLS {
-        if inbox.fill(socket.as_raw_fd()).is_err() {
+    for _ in 0..FINAL_CALLS {
+        if buffer.fill(socket.as_raw_fd()).is_err() {
             return;
         }
-        take_all(&operations, &source, &inbox, &mut cost).await;
+        process_all(&processor, &source, &buffer, &mut cost).await;
     }
 }
 
-/// Takes all datagrams, and lets others run where that takes long. `cost` is
-/// that of what was taken since they last did.
-async fn take_all(operations: &Operations, source: &Source, inbox: &Inbox, cost: &mut usize) {
+/// Processes all datagrams, and lets other tasks run whenever that has cost
+/// [`YIELD_COST`]. `cost` is the cost since they last did.
+async fn process_all(
+    processor: &Processor,
+    source: &Source,
+    buffer: &DatagramBuffer,
+    cost: &mut usize,
+) {
     let mut first = 0;
-    while first < inbox.came.len() {
-        first += take(operations, source, inbox, first, cost);
-        if *cost >= TURN {
+    while first < buffer.datagrams.len() {
+        first += process(processor, source, buffer, first, cost);
+        if *cost >= YIELD_COST {
             *cost = 0;
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Takes datagrams from one on as one batch, until the cost is [`TURN`].
-/// Returns their number.
-fn take(
-    operations: &Operations,
+/// Processes datagrams from position `first` as one batch, until the cost is
+/// [`YIELD_COST`]. Returns their number.
+fn process(
+    processor: &Processor,
     source: &Source,
-    inbox: &Inbox,
+    buffer: &DatagramBuffer,
     first: usize,
     cost: &mut usize,
 ) -> usize {
-    let (mut taken, mut bytes) = (0, 0);
-    for came in &inbox.came[first..] {
-        taken += 1;
-        bytes += came.length;
-        *cost += came.length + OWN_COST;
-        if *cost >= TURN {
+    let (mut count, mut bytes) = (0, 0);
+    for datagram in &buffer.datagrams[first..] {
+        count += 1;
+        bytes += datagram.length;
+        *cost += datagram.length + DATAGRAM_COST;
+        if *cost >= YIELD_COST {
             break;
         }
     }
-    operations.stats.count_taken(source.transport, bytes);
-    let mut turn = operations.turn(source, bytes, 1, |_, _: &Fault| {});
-    let mut framer = Framer::new(operations.config.max_message);
-    for (came, datagram) in inbox.since(first).take(taken) {
-        if came.cut {
-            let problem = format!("a datagram may have {} bytes", inbox.longest);
-            turn.take(Found::Broken(Fault::new(Reason::TooLarge, problem)));
+    processor.stats.count_received(source.transport, bytes);
+    let mut batcher = processor.batcher(source, bytes, 1, |_, _: &Rejection| {});
+    let mut framer = Framer::new(processor.config.max_message);
+    for (datagram, bytes) in buffer.since(first).take(count) {
+        if datagram.truncated {
+            let problem = format!("the datagram has more than {} bytes", buffer.size);
+            let rejection = Rejection::new(Reason::TooLarge, problem);
+            batcher.add(Frame::Invalid(rejection));
         } else {
-            framer.feed(datagram, true, |found| turn.take(found));
+            framer.feed(bytes, true, |frame| batcher.add(frame));
         }
     }
-    turn.end();
-    taken
+    batcher.end();
+    count
 }
 
-/// Tells of a failure, and waits. The socket is read on in any case.
-async fn failed(source: &Source, problem: &io::Error) {
+/// Logs a read error, and waits. The caller reads on afterwards.
+async fn log_error_and_wait(source: &Source, error: &io::Error) {
     let name = &source.name;
     sender_log::write(
         LogEvent::OperationTransport,
-        format_args!("operations {name}: cannot be read: {problem}; trying again"),
+        format_args!("operations {name}: cannot read: {error}; trying again"),
     );
-    sleep(BACKOFF).await;
+    sleep(ERROR_WAIT).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// How what was sent comes, in so many calls.
-    fn taken(socket: RawFd, inbox: &mut Inbox) -> Vec<Vec<(bool, String)>> {
+    /// The datagrams that each call takes, and whether they were truncated.
+    fn received(socket: RawFd, buffer: &mut DatagramBuffer) -> Vec<Vec<(bool, String)>> {
         let mut calls = Vec::new();
-        while inbox.fill(socket).is_ok() {
-            let datagrams = inbox
+        while buffer.fill(socket).is_ok() {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let datagrams = buffer
                 .since(0)
-                .map(|(came, datagram)| (came.cut, String::from_utf8_lossy(datagram).into_owned()));
+                .map(|(datagram, bytes)| (datagram.truncated, text(bytes)));
             calls.push(datagrams.collect());
         }
         assert_eq!(
-            inbox.fill(socket).unwrap_err().kind(),
+            buffer.fill(socket).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert!(inbox.came.is_empty(), "nothing is left of the last call");
+        assert!(buffer.datagrams.is_empty(), "the last call's are gone");
         calls
     }
 
     const SENT: [&str; 7] = ["a", "", "0123456789", "0123456789x", "b", "", "c"];
 
     fn expected() -> Vec<Vec<(bool, String)>> {
-        let came = |text: &str| (text.len() > 10, text[..text.len().min(10)].to_owned());
-        let all: Vec<_> = SENT.iter().map(|text| came(text)).collect();
+        let received = |text: &str| (text.len() > 10, text[..text.len().min(10)].to_owned());
+        let all: Vec<_> = SENT.iter().map(|text| received(text)).collect();
         all.chunks(3).map(<[_]>::to_vec).collect()
     }
 
     #[test]
-    fn datagrams_of_udp_come_many_at_once_and_each_for_itself() {
+    fn one_call_takes_many_udp_datagrams_each_on_its_own() {
         let to = UdpSocket::bind("127.0.0.1:0").unwrap();
         let from = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut inbox = Inbox::new(3, 10);
-        // What a call leaves behind is not taken for what comes later.
+        let mut buffer = DatagramBuffer::new(3, 10);
+        // Bytes of earlier calls do not show in later ones.
         for _ in 0..2 {
             for text in SENT {
                 from.send_to(text.as_bytes(), to.local_addr().unwrap())
                     .unwrap();
             }
-            assert_eq!(taken(to.as_raw_fd(), &mut inbox), expected());
+            assert_eq!(received(to.as_raw_fd(), &mut buffer), expected());
         }
     }
 
     #[test]
-    fn datagrams_of_unix_sockets_come_likewise() {
+    fn one_call_takes_many_unix_datagrams_each_on_its_own() {
         let (from, to) = UnixDatagram::pair().unwrap();
-        let mut inbox = Inbox::new(3, 10);
+        let mut buffer = DatagramBuffer::new(3, 10);
         for _ in 0..2 {
             for text in SENT {
                 from.send(text.as_bytes()).unwrap();
             }
-            assert_eq!(taken(to.as_raw_fd(), &mut inbox), expected());
+            assert_eq!(received(to.as_raw_fd(), &mut buffer), expected());
         }
     }
 
     #[test]
-    fn any_datagram_of_udp_fits_and_the_room_is_cut_into_whole_ones() {
+    fn every_udp_datagram_fits_its_buffer() {
         let longest = usize::from(u16::MAX);
-        assert!(LONGEST_UDP >= longest);
-        for (most, longest) in [(MOST_UDP, LONGEST_UDP), (MOST_UNIX, LONGEST_UNIX)] {
-            let inbox = Inbox::new(most, longest);
-            assert_eq!(inbox.room.chunks_exact(inbox.longest).count(), most);
+        assert!(UDP_BUFFER >= longest);
+        for (count, size) in [(UDP_BATCH, UDP_BUFFER), (UNIX_BATCH, UNIX_BUFFER)] {
+            let buffer = DatagramBuffer::new(count, size);
+            assert_eq!(buffer.memory.chunks_exact(buffer.size).count(), count);
         }
     }
 }

@@ -1,44 +1,50 @@
-//! The labels of a series: its sender's, and those that are put on it.
+//! The labels of a series: the sender's, and those that are added.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Fault;
+use super::rejection::Rejection;
 use crate::exposition::{LabelText, is_plain_label};
 use crate::reason::Reason;
 
-/// A sender's labels, as they were written.
-pub type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+/// A sender's labels, unescaped, in the order they were sent.
+pub(super) type LabelPairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// What there may be of labels.
+/// Limits of the labels of one series.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    pub count: usize,
+pub(super) struct LabelLimits {
+    pub(super) count: usize,
     /// Bytes of a name, and of a value.
-    pub length: usize,
+    pub(super) length: usize,
 }
 
-/// The labels with those of `added`, as one text. Those added go before the
-/// sender's; or, with `keep`, after them, so that what an operation was given
-/// where it began stays. Of several with one name the last counts. One that is
-/// empty is none, as Prometheus has it.
-pub fn label_text<'a>(
-    mut labels: Pairs<'a>,
+/// Combines the sender's labels with `added`, as one text sorted by name.
+///
+/// Added labels override the sender's. With `keep` the sender's override the
+/// added ones, so that an operation that was forwarded keeps what it was given
+/// where it began. Of several labels of one name the last one counts. An empty
+/// value removes the label, as in Prometheus.
+///
+/// # Errors
+///
+/// A name is invalid, or a limit is exceeded.
+pub(super) fn label_text<'a>(
+    mut labels: LabelPairs<'a>,
     added: &'a [(String, String)],
     keep: bool,
-    bounds: Bounds,
-) -> Result<LabelText, Fault> {
-    let bad = |problem: String| Fault::new(Reason::BadLabels, problem);
+    limits: LabelLimits,
+) -> Result<LabelText, Rejection> {
+    let bad = |problem: String| Rejection::new(Reason::BadLabels, problem);
     for (name, value) in &labels {
         if !is_plain_label(name) || name.starts_with("__") {
             return Err(bad(format!(
-                "{name:?} is no name of a label: letters, digits and underscores, not two of them first"
+                "invalid label name {name:?}: use letters, digits and underscores, and neither a digit nor \"__\" first"
             )));
         }
-        if name.len() > bounds.length || value.len() > bounds.length {
+        if name.len() > limits.length || value.len() > limits.length {
             return Err(bad(format!(
-                "label {name:?}: names and values may have {} bytes (operations.max_label_length)",
-                bounds.length
+                "label {name:?}: the name or the value has more than {} bytes (operations.max_label_length)",
+                limits.length
             )));
         }
     }
@@ -49,7 +55,7 @@ pub fn label_text<'a>(
             .map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
         labels.splice(at..at, added);
     }
-    // Equal names stay in their order.
+    // The sort is stable: equal names keep their order.
     labels.sort_by(|(a, _), (b, _)| a.cmp(b));
     labels.dedup_by(|later, kept| {
         let same = later.0 == kept.0;
@@ -59,21 +65,22 @@ pub fn label_text<'a>(
         same
     });
     labels.retain(|(_, value)| !value.is_empty());
-    if labels.len() > bounds.count {
+    if labels.len() > limits.count {
         return Err(bad(format!(
-            "there are {} labels, and {} may be (operations.max_labels)",
+            "the series has {} labels, and the limit is {} (operations.max_labels)",
             labels.len(),
-            bounds.count
+            limits.count
         )));
     }
     LabelText::from_plain(labels.iter().map(|(name, value)| (&**name, &**value)))
-        .map_err(|fault| bad(fault.to_string()))
+        .map_err(|error| bad(error.to_string()))
 }
 
-/// The labels of a file: lines of `key=value`. Lines without `=` or without a
-/// key are passed over, and quotes in values are left out. A key's characters
-/// that no label has become underscores, as Kubernetes' own labels need it.
-pub fn of_file(text: &str) -> BTreeMap<String, String> {
+/// Parses a file of labels: lines of `key=value`, as Kubernetes' downward API
+/// writes them. Lines without `=` or without a key are ignored, and quotes in
+/// values are removed. Characters that label names do not allow become
+/// underscores.
+pub(super) fn parse_label_file(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter_map(|line| {
             let (key, value) = line.split_once('=')?;
@@ -84,17 +91,21 @@ pub fn of_file(text: &str) -> BTreeMap<String, String> {
 }
 
 fn label_name(key: &str) -> Option<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut name: String = key.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut name: String = key
+        .chars()
+        .map(|c| if valid(c) { c } else { '_' })
+        .collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         name.insert(0, '_');
     }
     (!name.is_empty() && !name.starts_with("__") && name != "le").then_some(name)
 }
 
-/// What metrics-server calls the source of what comes in at a socket: the
-/// last words before `.sock`, or else all of its name.
-pub fn source_app(socket: &str) -> &str {
+/// The value of `source_app` for a socket, by metrics-server's rules: the last
+/// word before `.sock`, where a word may have single hyphens, or else the whole
+/// name.
+pub(super) fn source_app(socket: &str) -> &str {
     let Some(path) = socket.strip_suffix(".sock") else {
         return socket;
     };
@@ -115,12 +126,16 @@ pub fn source_app(socket: &str) -> &str {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const LIMITS: LabelLimits = LabelLimits {
         count: 3,
         length: 10,
     };
 
-    fn text(labels: &[(&str, &str)], added: &[(&str, &str)], keep: bool) -> Result<String, Fault> {
+    fn text(
+        labels: &[(&str, &str)],
+        added: &[(&str, &str)],
+        keep: bool,
+    ) -> Result<String, Rejection> {
         let labels = labels
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()))
@@ -129,18 +144,18 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        label_text(labels, &added, keep, BOUNDS).map(|text| text.to_string())
+        label_text(labels, &added, keep, LIMITS).map(|text| text.to_string())
     }
 
     #[test]
-    fn labels_are_sorted_and_the_last_of_a_name_counts() {
+    fn labels_are_sorted_and_the_last_of_equal_names_counts() {
         let labels = [("b", "1"), ("a", "x\"y"), ("b", "2"), ("c", "")];
         assert_eq!(text(&labels, &[], false).unwrap(), "a=\"x\\\"y\",b=\"2\"");
         assert_eq!(text(&[], &[], false).unwrap(), "");
     }
 
     #[test]
-    fn what_is_added_goes_first_unless_it_is_kept() {
+    fn added_labels_override_the_senders_unless_those_are_kept() {
         let added = [("a", "site"), ("b", "file"), ("b", "config")];
         let labels = [("a", "own")];
         assert_eq!(
@@ -154,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn bad_labels_are_refused() {
+    fn invalid_labels_are_rejected() {
         for (labels, words) in [
-            (&[("", "1")][..], "no name of a label"),
-            (&[("a b", "1")], "no name of a label"),
-            (&[("a:b", "1")], "no name of a label"),
-            (&[("9", "1")], "no name of a label"),
-            (&[("__name__", "1")], "no name of a label"),
+            (&[("", "1")][..], "invalid label name"),
+            (&[("a b", "1")], "invalid label name"),
+            (&[("a:b", "1")], "invalid label name"),
+            (&[("9", "1")], "invalid label name"),
+            (&[("__name__", "1")], "invalid label name"),
             (&[("a", "12345678901")], "max_label_length"),
             (&[("a2345678901", "1")], "max_label_length"),
             (
@@ -168,27 +183,27 @@ mod tests {
                 "max_labels",
             ),
         ] {
-            let fault = text(labels, &[], false).unwrap_err();
-            assert_eq!(fault.reason, Reason::BadLabels);
-            assert!(fault.message.contains(words), "{labels:?}: {fault}");
+            let error = text(labels, &[], false).unwrap_err();
+            assert_eq!(error.reason, Reason::BadLabels);
+            assert!(error.message.contains(words), "{labels:?}: {error}");
         }
     }
 
     #[test]
-    fn a_file_of_labels_is_read_line_by_line() {
-        let read = of_file(
+    fn a_file_of_labels_is_parsed_line_by_line() {
+        let read = parse_label_file(
             "app=\"web\"\n a.b/c = x=\"y\" \r\nnothing\n=x\n# c=1\n__x=1\nle=1\n9=z\nempty=\n",
         );
         let read: Vec<(&str, &str)> = read.iter().map(|(k, v)| (&**k, &**v)).collect();
         assert_eq!(
             read,
             [("_9", "z"), ("a_b_c", "x=y"), ("app", "web"), ("empty", "")],
-            "`# c` is a key that begins with two underscores"
+            "`# c` becomes `__c`, which is reserved"
         );
     }
 
     #[test]
-    fn an_app_is_named_by_its_socket() {
+    fn source_app_is_the_last_word_of_the_sockets_name() {
         for (socket, app) in [
             ("/run/app-one.sock", "app-one"),
             ("a.b.sock", "b"),

@@ -1,39 +1,42 @@
-//! StatsD's sets: how many distinct values were seen of each.
+//! StatsD's sets: the number of distinct values of each.
 //!
-//! Values are remembered by their hash, eight bytes each, and no more of them
-//! than the bounds say. A set goes when its series does: by `del`, or when
-//! nothing was added for its time.
+//! A set remembers the hash of each value, eight bytes. Both the values of one
+//! set and those of all sets are limited. A set is forgotten with its series:
+//! by `del`, or when it expires.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Fault;
+use super::rejection::Rejection;
 use crate::exposition::LabelText;
 use crate::reason::Reason;
 
-/// Values of all sets together: some 32 MB.
-const MOST_VALUES: usize = 1_000_000;
+/// Limit of the values of all sets together: about 32 MB.
+const MAX_VALUES: usize = 1_000_000;
 
-/// What a set costs beside its values, counted as so many.
-const EMPTY_SET: usize = 16;
+/// The memory of a set besides its values, in values.
+const SET_OVERHEAD: usize = 16;
 
+/// The distinct values of all sets.
 #[derive(Debug)]
-pub struct Sets {
-    /// Values of one set.
-    most: usize,
+pub(super) struct Sets {
+    /// Limit of the values of one set.
+    max_values: usize,
+    /// Sets expire if nothing is added for this long.
     ttl: Option<Duration>,
     hasher: RandomState,
-    all: Mutex<All>,
+    values: Mutex<ValuesBySeries>,
 }
 
-type Name = (Arc<str>, LabelText);
+/// Family and labels.
+type SeriesKey = (Arc<str>, LabelText);
 
 #[derive(Debug, Default)]
-struct All {
-    sets: HashMap<Name, Set>,
-    /// Values in all sets, and what the sets cost.
+struct ValuesBySeries {
+    sets: HashMap<SeriesKey, Set>,
+    /// Values of all sets, with [`SET_OVERHEAD`] for each set.
     size: usize,
 }
 
@@ -44,51 +47,58 @@ struct Set {
 }
 
 impl Sets {
-    pub fn new(most: usize, ttl: Option<Duration>) -> Self {
+    pub(super) fn new(max_values: usize, ttl: Option<Duration>) -> Self {
         Sets {
-            most,
+            max_values,
             ttl,
             hasher: RandomState::new(),
-            all: Mutex::default(),
+            values: Mutex::default(),
         }
     }
 
-    /// Adds a value, if `store` takes the number of distinct values that there
-    /// are with it. Where the series does not live any more, as when it was
-    /// deleted over HTTP, the set begins anew.
-    pub fn add(
+    /// Adds a value, and gives the set's new size to `store_count`. If the
+    /// series no longer exists, say because it was deleted over HTTP, the set
+    /// starts empty.
+    ///
+    /// # Errors
+    ///
+    /// A limit is reached, or `store_count` rejects the size. The set is then
+    /// unchanged.
+    pub(super) fn add(
         &self,
         family: &Arc<str>,
         labels: &LabelText,
         value: &str,
         now: Instant,
-        lives: impl FnOnce() -> bool,
-        store: impl FnOnce(f64) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        series_exists: impl FnOnce() -> bool,
+        store_count: impl FnOnce(f64) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
         let value = self.hasher.hash_one(value);
-        let name = (Arc::clone(family), labels.clone());
-        let mut all = self.all();
-        let fresh = |set: &&Set| !self.is_over(set, now);
-        let held = all.sets.get(&name).filter(fresh).filter(|_| lives());
-        let count = held.map_or(0, |set| set.values.len());
-        let new = held.is_none_or(|set| !set.values.contains(&value));
-        if new && count == self.most {
+        let key = (Arc::clone(family), labels.clone());
+        let mut all = self.lock();
+        let fresh = |set: &&Set| !self.is_expired(set, now);
+        let existing = all.sets.get(&key).filter(fresh);
+        let existing = existing.filter(|_| series_exists());
+        let count = existing.map_or(0, |set| set.values.len());
+        let new = existing.is_none_or(|set| !set.values.contains(&value));
+        if new && count == self.max_values {
             let problem = format!(
-                "a set may have {} distinct values (operations.max_set_values)",
-                self.most
+                "the set has {} distinct values, which is the limit (operations.max_set_values)",
+                self.max_values
             );
-            return Err(Fault::new(Reason::TooManySeries, problem));
+            return Err(Rejection::new(Reason::TooManySeries, problem));
         }
-        if new && all.size + EMPTY_SET >= MOST_VALUES {
-            let problem = format!("sets may have {MOST_VALUES} distinct values together");
-            return Err(Fault::new(Reason::TooManySeries, problem));
+        if new && all.size + SET_OVERHEAD >= MAX_VALUES {
+            let problem =
+                format!("all sets together have {MAX_VALUES} distinct values, which is the limit");
+            return Err(Rejection::new(Reason::TooManySeries, problem));
         }
-        store((count + usize::from(new)) as f64)?;
+        store_count((count + usize::from(new)) as f64)?;
         if count == 0 {
-            all.forget(&name);
-            all.size += EMPTY_SET;
+            all.forget(&key);
+            all.size += SET_OVERHEAD;
         }
-        let set = all.sets.entry(name).or_insert_with(|| Set {
+        let set = all.sets.entry(key).or_insert_with(|| Set {
             values: HashSet::new(),
             updated: now,
         });
@@ -100,44 +110,44 @@ impl Sets {
     }
 
     /// Forgets a set whose series is deleted.
-    pub fn forget(&self, family: &Arc<str>, labels: &LabelText) {
-        let mut all = self.all();
+    pub(super) fn forget(&self, family: &Arc<str>, labels: &LabelText) {
+        let mut all = self.lock();
         if !all.sets.is_empty() {
             all.forget(&(Arc::clone(family), labels.clone()));
         }
     }
 
-    /// Forgets sets whose time is up.
-    pub fn expire(&self, now: Instant) {
+    /// Forgets expired sets.
+    pub(super) fn expire(&self, now: Instant) {
         if self.ttl.is_none() {
             return;
         }
-        let mut all = self.all();
-        let over: Vec<Name> = all
+        let mut all = self.lock();
+        let expired: Vec<SeriesKey> = all
             .sets
             .iter()
-            .filter(|(_, set)| self.is_over(set, now))
-            .map(|(name, _)| name.clone())
+            .filter(|(_, set)| self.is_expired(set, now))
+            .map(|(key, _)| key.clone())
             .collect();
-        for name in over {
-            all.forget(&name);
+        for key in expired {
+            all.forget(&key);
         }
     }
 
-    fn is_over(&self, set: &Set, now: Instant) -> bool {
+    fn is_expired(&self, set: &Set, now: Instant) -> bool {
         self.ttl
             .is_some_and(|ttl| now.saturating_duration_since(set.updated) >= ttl)
     }
 
-    fn all(&self) -> MutexGuard<'_, All> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ValuesBySeries> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl All {
-    fn forget(&mut self, name: &Name) {
-        if let Some(set) = self.sets.remove(name) {
-            self.size -= set.values.len() + EMPTY_SET;
+impl ValuesBySeries {
+    fn forget(&mut self, key: &SeriesKey) {
+        if let Some(set) = self.sets.remove(key) {
+            self.size -= set.values.len() + SET_OVERHEAD;
         }
     }
 }
@@ -147,9 +157,9 @@ mod tests {
     use super::*;
 
     impl Sets {
-        /// Sets, and their size.
+        /// The number of sets, and their size.
         fn held(&self) -> (usize, usize) {
-            let all = self.all();
+            let all = self.lock();
             (all.sets.len(), all.size)
         }
     }
@@ -157,7 +167,7 @@ mod tests {
     fn add(sets: &Sets, labels: &str, value: &str, now: Instant) -> Option<f64> {
         let labels = LabelText::from_plain([("l", labels)]).unwrap();
         let mut count = None;
-        let taken = sets.add(
+        let added = sets.add(
             &Arc::from("s"),
             &labels,
             value,
@@ -168,11 +178,11 @@ mod tests {
                 Ok(())
             },
         );
-        taken.ok().and(count)
+        added.ok().and(count)
     }
 
     #[test]
-    fn distinct_values_are_counted_up_to_the_bound() {
+    fn distinct_values_are_counted_up_to_the_limit() {
         let sets = Sets::new(2, None);
         let now = Instant::now();
         assert_eq!(add(&sets, "a", "x", now), Some(1.0));
@@ -181,46 +191,46 @@ mod tests {
         assert_eq!(add(&sets, "a", "z", now), None);
         assert_eq!(add(&sets, "a", "y", now), Some(2.0));
         assert_eq!(add(&sets, "b", "z", now), Some(1.0));
-        assert_eq!(sets.all().size, 3 + 2 * EMPTY_SET);
+        assert_eq!(sets.lock().size, 3 + 2 * SET_OVERHEAD);
     }
 
     #[test]
-    fn a_set_whose_series_is_gone_begins_anew() {
+    fn a_set_whose_series_is_gone_starts_empty() {
         let sets = Sets::new(3, None);
         let (family, labels) = (Arc::from("s"), LabelText::default());
         let mut counts = Vec::new();
-        for (value, lives) in [("x", true), ("y", true), ("y", false), ("z", true)] {
+        for (value, exists) in [("x", true), ("y", true), ("y", false), ("z", true)] {
             let store = |count| {
                 counts.push(count);
                 Ok(())
             };
             let now = Instant::now();
-            sets.add(&family, &labels, value, now, || lives, store)
+            sets.add(&family, &labels, value, now, || exists, store)
                 .unwrap();
         }
         assert_eq!(counts, [1.0, 2.0, 1.0, 2.0]);
-        assert_eq!(sets.held(), (1, 2 + EMPTY_SET));
+        assert_eq!(sets.held(), (1, 2 + SET_OVERHEAD));
     }
 
     #[test]
-    fn what_the_store_refuses_is_not_remembered() {
+    fn a_value_that_the_store_rejects_is_not_remembered() {
         let sets = Sets::new(2, None);
-        let refuse = |_| Err(Fault::new(Reason::KindConflict, "no"));
+        let reject = |_| Err(Rejection::new(Reason::KindConflict, "no"));
         let labels = LabelText::default();
-        let refused = sets.add(
+        let rejected = sets.add(
             &Arc::from("s"),
             &labels,
             "x",
             Instant::now(),
             || true,
-            refuse,
+            reject,
         );
-        assert!(refused.is_err());
+        assert!(rejected.is_err());
         assert_eq!(sets.held(), (0, 0));
     }
 
     #[test]
-    fn sets_go_with_their_series() {
+    fn sets_are_forgotten_with_their_series() {
         let ttl = Duration::from_secs(10);
         let sets = Sets::new(9, Some(ttl));
         let now = Instant::now();
@@ -230,11 +240,11 @@ mod tests {
             &Arc::from("s"),
             &LabelText::from_plain([("l", "a")]).unwrap(),
         );
-        assert_eq!(sets.all().sets.len(), 1);
+        assert_eq!(sets.lock().sets.len(), 1);
         add(&sets, "b", "y", now + ttl / 2);
         sets.expire(now + ttl);
-        assert_eq!(sets.all().sets.len(), 1);
-        // Over, though nobody has looked yet.
+        assert_eq!(sets.lock().sets.len(), 1);
+        // The set has expired, though `expire` did not run.
         assert_eq!(add(&sets, "b", "z", now + 2 * ttl), Some(1.0));
         sets.expire(now + 3 * ttl);
         assert_eq!(sets.held(), (0, 0));

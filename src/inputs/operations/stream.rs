@@ -1,4 +1,4 @@
-//! One connection: reads messages, and tells the sender what was refused.
+//! Serves a connection: reads messages, and answers with what was rejected.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,102 +12,108 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Framer, Operations, Source};
+use super::framing::Framer;
+use super::processor::{Processor, Source};
+use super::rejection::Rejection;
 use crate::net::{Connection, Progress};
 use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// Bytes read at once. One such buffer serves all connections of a thread.
+/// Bytes read at once. All connections of a thread share one buffer.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Error lines that wait to be written. A sender that never reads them gets no
-/// more of them; what it sends is taken all the same.
-const MOST_REPLIES: usize = 16 * 1024;
+/// Bytes of answers that wait to be written. A sender that does not read them
+/// gets no more; its messages are processed all the same.
+const MAX_ANSWERS: usize = 16 * 1024;
 
-/// Before the proxy ends a connection, it takes what was sent, if it comes
-/// within so long, and no more of it than that.
-const LAST_WAIT: Duration = Duration::from_millis(20);
-const LAST_READS: usize = 256;
+/// Before the proxy closes a connection, it reads what is on its way: until
+/// nothing comes for this long, ...
+const FINAL_WAIT: Duration = Duration::from_millis(20);
 
-/// Once its side is ended, it takes what the sender still sends until that ends
-/// its side too. A connection has no place among the permitted ones by then, so
-/// that nobody waits for it, and one of as many for those that are ending.
+/// ... and this many times at most.
+const FINAL_READS: usize = 256;
+
+/// After the proxy has ended its side, it reads on for this long, or until the
+/// sender ends its side. By then the connection has given its permit back, so
+/// no other waits for it, and holds one of the permits for closing connections.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The same where the proxy stops: nobody waits long for that.
-const LINGER_AT_STOP: Duration = Duration::from_millis(100);
+/// Like [`LINGER`], at shutdown.
+const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Serves a connection to its end.
-pub async fn serve(
-    operations: Arc<Operations>,
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    processor: Arc<Processor>,
     source: Arc<Source>,
     connection: Connection,
     stop: CancellationToken,
 ) {
     let (mut stream, permit) = connection.split();
     let progress = Arc::clone(permit.progress());
-    let mut exchange = Exchange {
-        framer: Framer::new(operations.config.max_message),
-        operations: &operations,
+    let mut session = Session {
+        framer: Framer::new(processor.config.max_message),
+        processor: &processor,
         source: &source,
-        kept: Vec::new(),
+        unfinished: Vec::new(),
         number: 1,
-        replies: Some(Vec::new()),
-        over: false,
+        answers: Some(Vec::new()),
+        abort: false,
         unyielded: 0,
         progress: &progress,
     };
-    if let Some(ends) = exchange.run(&mut stream, &stop).await {
+    if let Some(closing) = session.run(&mut stream, &stop).await {
         drop(permit);
-        exchange.leave(&mut stream, &ends).await;
+        session.close(&mut stream, &closing).await;
     }
-    exchange.answer(&mut stream).await;
+    session.write_answers(&mut stream).await;
 }
 
-/// Why the proxy ends a connection before its sender does.
-struct Ends {
+/// Why the proxy closes a connection before its sender does.
+struct Closing {
     problem: &'static str,
     reason: Reason,
     linger: Duration,
 }
 
-struct Exchange<'o> {
-    operations: &'o Operations,
-    source: &'o Source,
+/// A connection being served.
+struct Session<'p> {
+    processor: &'p Processor,
+    source: &'p Source,
     framer: Framer,
-    /// The unfinished message as far as it is here.
-    kept: Vec<u8>,
-    /// That of the next message.
+    /// The bytes of an unfinished message.
+    unfinished: Vec<u8>,
+    /// The number of the next message.
     number: u64,
-    /// Lines to be written; `None` once they cannot be.
-    replies: Option<Vec<u8>>,
-    /// The connection is to end, whatever still comes.
-    over: bool,
-    /// Bytes taken since others were last given a chance to run.
+    /// Lines to write to the sender; `None` once it cannot be written to.
+    answers: Option<Vec<u8>>,
+    /// Nothing more is to be read.
+    abort: bool,
+    /// Bytes processed since other tasks last ran.
     unyielded: usize,
-    /// The connection's place.
-    progress: &'o Progress,
+    /// What the listener knows of the connection, to choose one to evict.
+    progress: &'p Progress,
 }
 
-impl Exchange<'_> {
-    async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken) -> Option<Ends>
+impl Session<'_> {
+    /// Reads until the connection ends, or the proxy is to close it.
+    async fn run<S>(&mut self, stream: &mut S, stop: &CancellationToken) -> Option<Closing>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut evicted = std::pin::pin!(self.progress.evicted());
-        let idle = self.operations.config.idle_timeout;
+        let idle = self.processor.config.idle_timeout;
         loop {
             let deadline = Instant::now() + idle;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Some(Ends {
+                () = stop.cancelled() => return Some(Closing {
                     problem: "the proxy is stopping",
                     reason: Reason::Closed,
-                    linger: LINGER_AT_STOP,
+                    linger: LINGER_AT_SHUTDOWN,
                 }),
                 read = self.read(stream) => match read {
                     Ok(0) => {
@@ -116,22 +122,22 @@ impl Exchange<'_> {
                     }
                     Ok(_) => {}
                     Err(_) => {
-                        self.cut("the connection broke", Reason::ConnectionLost);
+                        self.discard("the connection broke", Reason::ConnectionLost);
                         return None;
                     }
                 },
-                () = &mut evicted => return Some(Ends {
-                    problem: "closed to make room: all connections are taken (operations.concurrent_connections), and this one was still for longest",
+                () = &mut evicted => return Some(Closing {
+                    problem: "closed to make room: the limit of connections is reached (operations.concurrent_connections), and this one was idle for longest",
                     reason: Reason::Closed,
                     linger: LINGER,
                 }),
-                () = sleep_until(deadline) => return Some(Ends {
-                    problem: "nothing came for too long (operations.idle_timeout)",
+                () = sleep_until(deadline) => return Some(Closing {
+                    problem: "the connection was idle for too long (operations.idle_timeout)",
                     reason: Reason::Timeout,
                     linger: LINGER,
                 }),
             }
-            if self.over {
+            if self.abort {
                 return None;
             }
             if self.unyielded >= READ_SIZE {
@@ -141,21 +147,23 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads once, and takes every message that is whole by then. Meanwhile
-    /// replies are written as far as they go.
+    /// Reads once, and processes the messages that are complete by then.
+    /// Writes answers meanwhile, as far as the sender takes them. Returns the
+    /// bytes read, 0 at the end of the stream.
     async fn read<S>(&mut self, stream: &mut S) -> io::Result<usize>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         poll_fn(|cx| {
-            self.poll_answer(stream, cx);
+            self.poll_write_answers(stream, cx);
             BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
                 ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
                 if !bytes.is_empty() {
                     self.feed(bytes);
-                    self.progress.set_reading_message(!self.kept.is_empty());
+                    self.progress
+                        .set_reading_message(!self.unfinished.is_empty());
                 }
                 Poll::Ready(Ok(bytes.len()))
             })
@@ -163,147 +171,155 @@ impl Exchange<'_> {
         .await
     }
 
+    /// Processes bytes that follow the unfinished message.
     fn feed(&mut self, bytes: &[u8]) {
-        if self.number == 1 && self.kept.is_empty() && is_http(bytes) {
-            // The lines of a request's body might be messages: no page in
-            // somebody's browser is to send those.
-            self.refuse("this is no HTTP port: see push.listen", Reason::Malformed);
-            self.over = true;
+        if self.number == 1 && self.unfinished.is_empty() && is_http(bytes) {
+            // The lines of a request's body could be messages, which a page in
+            // a browser must not send.
+            let problem = "this is no HTTP port: see push.listen";
+            self.reject(problem, Reason::Malformed);
+            self.abort = true;
             return;
         }
         self.unyielded += bytes.len();
         let transport = self.source.transport;
-        self.operations.stats.count_taken(transport, bytes.len());
-        if self.kept.is_empty() {
-            let used = self.take(bytes, false);
-            self.kept.extend_from_slice(&bytes[used..]);
+        self.processor.stats.count_received(transport, bytes.len());
+        if self.unfinished.is_empty() {
+            let used = self.process(bytes, false);
+            self.unfinished.extend_from_slice(&bytes[used..]);
             return;
         }
-        let mut kept = std::mem::take(&mut self.kept);
-        kept.extend_from_slice(bytes);
-        let used = self.take(&kept, false);
+        let mut buffer = std::mem::take(&mut self.unfinished);
+        buffer.extend_from_slice(bytes);
+        let used = self.process(&buffer, false);
         // A connection between two messages holds no memory.
-        if used < kept.len() {
-            kept.drain(..used);
-            kept.shrink_to(2 * kept.len());
-            self.kept = kept;
+        if used < buffer.len() {
+            buffer.drain(..used);
+            buffer.shrink_to(2 * buffer.len());
+            self.unfinished = buffer;
         }
     }
 
-    fn take(&mut self, bytes: &[u8], end: bool) -> usize {
-        let replies = &mut self.replies;
+    /// Processes the complete messages, and returns their bytes. At the `end`
+    /// of the stream an unfinished message is rejected.
+    fn process(&mut self, bytes: &[u8], end: bool) -> usize {
+        let answers = &mut self.answers;
         let before = self.number;
-        let mut faults = 0;
-        let refused = |number: u64, fault: &Fault| {
-            faults += 1;
-            if let Some(replies) = replies {
-                reply(replies, number, fault);
+        let mut rejected = 0;
+        let on_rejection = |number: u64, rejection: &Rejection| {
+            rejected += 1;
+            if let Some(answers) = answers {
+                append_answer(answers, number, rejection);
             }
         };
         let (source, length) = (self.source, bytes.len());
-        let mut turn = self.operations.turn(source, length, self.number, refused);
-        let used = self.framer.feed(bytes, end, |found| turn.take(found));
-        self.number = turn.end();
-        if self.number - before > faults {
+        let mut batcher = self
+            .processor
+            .batcher(source, length, self.number, on_rejection);
+        let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
+        self.number = batcher.end();
+        if self.number - before > rejected {
             self.progress.complete();
         }
         used
     }
 
-    /// Takes what is left once nothing comes any more.
+    /// Processes the rest after the end of the stream.
     fn end(&mut self) {
-        let kept = std::mem::take(&mut self.kept);
-        self.take(&kept, true);
+        let rest = std::mem::take(&mut self.unfinished);
+        self.process(&rest, true);
     }
 
-    /// Ends the connection before its sender does. That is a failure only where
-    /// a message is lost by it.
-    fn cut(&mut self, problem: &str, reason: Reason) {
-        if self.kept.is_empty() {
+    /// Gives up the unfinished message. Without one, the end of the connection
+    /// is no failure.
+    fn discard(&mut self, problem: &str, reason: Reason) {
+        if self.unfinished.is_empty() {
             sender_log::write(
                 LogEvent::Connection,
                 format_args!("operations {}: {problem}", self.source.name),
             );
             return;
         }
-        self.kept = Vec::new();
-        // Should the rest of it come all the same, it is no message.
+        self.unfinished = Vec::new();
+        // Its rest may still come, and is no message.
         self.framer.skip_line();
-        self.refuse(problem, reason);
+        self.reject(problem, reason);
     }
 
-    /// Counts, logs and tells what is wrong with what came last.
-    fn refuse(&mut self, problem: &str, reason: Reason) {
-        let fault = Fault::new(reason, problem);
-        self.operations.refuse(self.source, &fault);
-        if let Some(replies) = &mut self.replies {
-            reply(replies, self.number, &fault);
+    /// Counts, logs and answers that the current message is rejected.
+    fn reject(&mut self, problem: &str, reason: Reason) {
+        let rejection = Rejection::new(reason, problem);
+        self.processor.reject(self.source, &rejection);
+        if let Some(answers) = &mut self.answers {
+            append_answer(answers, self.number, &rejection);
         }
     }
 
-    /// Ends the connection before its sender does, and loses nothing that is
-    /// under way: what was sent is taken, then the proxy ends its side, which
-    /// tells the sender, and what comes until the sender ends its own is taken
-    /// too.
-    async fn leave<S>(&mut self, stream: &mut S, ends: &Ends)
+    /// Closes the connection before its sender does, without losing messages
+    /// in flight. The proxy processes what was sent, then ends its side, which
+    /// the sender sees, and processes what comes until the sender ends its own.
+    async fn close<S>(&mut self, stream: &mut S, closing: &Closing)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        for _ in 0..LAST_READS {
-            match timeout(LAST_WAIT, self.read(stream)).await {
+        for _ in 0..FINAL_READS {
+            match timeout(FINAL_WAIT, self.read(stream)).await {
                 Ok(Ok(0)) => return self.end(),
                 Ok(Ok(_)) => {}
                 _ => break,
             }
         }
-        self.cut(ends.problem, ends.reason);
-        let place = self.operations.endings.try_acquire();
-        let linger = place.as_ref().map_or(Duration::ZERO, |_| ends.linger);
+        self.discard(closing.problem, closing.reason);
+        let permit = self.processor.closing.try_acquire();
+        let linger = permit.as_ref().map_or(Duration::ZERO, |_| closing.linger);
         let deadline = Instant::now() + linger;
-        // A sender that reads nothing is not waited for longer.
-        if timeout_at(deadline, self.answer(stream)).await.is_err() {
-            self.replies = None;
+        // A sender that does not read its answers gets no more time.
+        if timeout_at(deadline, self.write_answers(stream))
+            .await
+            .is_err()
+        {
+            self.answers = None;
         }
         while let Ok(Ok(read)) = timeout_at(deadline, self.read(stream)).await {
             if read == 0 {
                 return self.end();
             }
         }
-        self.cut(ends.problem, ends.reason);
+        self.discard(closing.problem, closing.reason);
     }
 
-    fn poll_answer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) {
-        while let Some(replies) = &mut self.replies
-            && !replies.is_empty()
+    fn poll_write_answers<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) {
+        while let Some(answers) = &mut self.answers
+            && !answers.is_empty()
         {
-            match Pin::new(&mut *stream).poll_write(cx, replies) {
+            match Pin::new(&mut *stream).poll_write(cx, answers) {
                 Poll::Ready(Ok(written)) => {
-                    replies.drain(..written);
+                    answers.drain(..written);
                 }
-                Poll::Ready(Err(_)) => self.replies = None,
+                Poll::Ready(Err(_)) => self.answers = None,
                 Poll::Pending => break,
             }
         }
     }
 
-    /// Writes the replies that are left, and ends the stream.
-    async fn answer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) {
-        if let Some(replies) = self.replies.take() {
-            // A sender that has gone cannot be told, and need not be.
-            let _ = stream.write_all(&replies).await;
+    /// Writes the remaining answers, and ends the stream.
+    async fn write_answers<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) {
+        if let Some(answers) = self.answers.take() {
+            // A sender that is gone needs no answer.
+            let _ = stream.write_all(&answers).await;
             let _ = stream.shutdown().await;
         }
     }
 }
 
-fn reply(replies: &mut Vec<u8>, number: u64, fault: &Fault) {
-    if replies.len() < MOST_REPLIES {
-        let line = format!("error: message {number}: {fault}\n");
-        replies.extend_from_slice(line.as_bytes());
+fn append_answer(answers: &mut Vec<u8>, number: u64, rejection: &Rejection) {
+    if answers.len() < MAX_ANSWERS {
+        let line = format!("error: message {number}: {rejection}\n");
+        answers.extend_from_slice(line.as_bytes());
     }
 }
 
-/// Whether a stream begins as a request does.
+/// Whether a stream begins like an HTTP request.
 fn is_http(bytes: &[u8]) -> bool {
     const METHODS: [&[u8]; 8] = [
         b"GET ",

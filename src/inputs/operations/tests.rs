@@ -1,14 +1,25 @@
-use super::*;
-use crate::config::Config;
-use crate::registry;
-use crate::store::StoreLimits;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Operations at a socket, and the store they change.
+use tokio_util::sync::CancellationToken;
+
+use super::config;
+use super::framing::Framer;
+use super::processor::{Processor, Source, Target};
+use super::rejection::Rejection;
+use crate::clock::Now;
+use crate::config::Config;
+use crate::reason::Reason;
+use crate::registry;
+use crate::store::{Store, StoreLimits};
+use crate::telemetry::Transport;
+
+/// Operations from one socket, and the store they change.
 struct Bench {
-    operations: Operations,
+    processor: Processor,
     store: Arc<Store>,
     source: Source,
-    shutdown: CancellationToken,
+    quit: CancellationToken,
 }
 
 const LIMITS: registry::RegistryLimits = registry::RegistryLimits {
@@ -29,31 +40,34 @@ fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Benc
         registry: LIMITS,
     };
     let store = Arc::new(Store::new(limits, false));
-    let shutdown = CancellationToken::new();
-    let stats = Arc::default();
+    let quit = CancellationToken::new();
+    let target = Target::Store(Arc::clone(&store));
     Bench {
-        operations: Operations::new(&config, true, &store, &stats, shutdown.clone()),
+        processor: Processor::new(&config, true, target, &Arc::default(), quit.clone()),
         source: Source::new(&config, transport, "/run/app-one.sock", "there".to_owned()),
         store,
-        shutdown,
+        quit,
     }
 }
 
 impl Bench {
-    /// Takes what comes at once. Returns what was refused: number and reason.
-    fn take(&self, text: &[u8]) -> Vec<(u64, Reason)> {
-        let mut refused = Vec::new();
-        let refuse = |number, fault: &Fault| {
-            assert!(!fault.message.is_empty() && fault.message.len() < 500);
-            refused.push((number, fault.reason));
+    /// Processes bytes that were read at once. Returns the number and reason of
+    /// each rejected message.
+    fn process(&self, text: &[u8]) -> Vec<(u64, Reason)> {
+        let mut rejected = Vec::new();
+        let on_rejection = |number, rejection: &Rejection| {
+            assert!(!rejection.message.is_empty() && rejection.message.len() < 500);
+            rejected.push((number, rejection.reason));
         };
-        let mut turn = self.operations.turn(&self.source, text.len(), 1, refuse);
-        Framer::new(self.operations.config.max_message).feed(text, true, |found| turn.take(found));
-        turn.end();
-        refused
+        let (source, length) = (&self.source, text.len());
+        let mut batcher = self.processor.batcher(source, length, 1, on_rejection);
+        let mut framer = Framer::new(self.processor.config.max_message);
+        framer.feed(text, true, |frame| batcher.add(frame));
+        batcher.end();
+        rejected
     }
 
-    /// What is exposed, heads aside.
+    /// The exposed samples, without `HELP` and `TYPE`.
     fn samples(&self) -> Vec<String> {
         let text = String::from_utf8(self.store.snapshot().text()).unwrap();
         let lines = text.lines();
@@ -67,7 +81,7 @@ impl Bench {
 #[test]
 fn values_are_kept() {
     let bench = bench(Transport::Unix, |_| {});
-    let refused = bench.take(
+    let rejected = bench.process(
         br#"{"name":"c","op":"inc","value":2,"labels":{"b":"1","a":"2"}}
             {"name":"c","op":"inc","value":3,"labels":{"a":"2","b":"1"}}
             [{"name":"g","op":"set","value":5},{"name":"g","op":"add","value":-1.5}]
@@ -78,7 +92,7 @@ fn values_are_kept() {
             s.s:y|s
             s.s:x|s"#,
     );
-    assert_eq!(refused, []);
+    assert_eq!(rejected, []);
     assert_eq!(
         bench.samples(),
         [
@@ -98,19 +112,19 @@ fn values_are_kept() {
 #[test]
 fn a_family_takes_any_label_sets() {
     let bench = bench(Transport::Unix, |_| {});
-    let refused = bench.take(b"c:1|c\nc:2|c|#a:1\nc:3|c|#b:1\nc:4|c|#a:1,b:1\n");
-    assert_eq!(refused, []);
+    let rejected = bench.process(b"c:1|c\nc:2|c|#a:1\nc:3|c|#b:1\nc:4|c|#a:1,b:1\n");
+    assert_eq!(rejected, []);
     assert_eq!(bench.samples().len(), 4);
 }
 
 #[test]
-fn one_bad_message_does_not_spoil_its_neighbours() {
+fn one_bad_message_does_not_affect_the_others() {
     let bench = bench(Transport::Unix, |_| {});
-    let refused = bench.take(
+    let rejected = bench.process(
         b"c:1|c\nc:1|g\nc:1|c\n{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}\nc:1|c\nc:1:x|c\nc:1|c",
     );
     assert_eq!(
-        refused,
+        rejected,
         [
             (4, Reason::BadValue),
             (6, Reason::BadValue),
@@ -121,51 +135,56 @@ fn one_bad_message_does_not_spoil_its_neighbours() {
 }
 
 #[test]
-fn all_of_a_line_counts_or_nothing() {
+fn a_line_of_packed_values_is_applied_whole_or_not_at_all() {
     let bench = bench(Transport::Unix, |_| {});
     let most = format!("h:1:{:?}|h", f64::MAX);
-    assert_eq!(bench.take(most.as_bytes()), []);
-    let refused = bench.take(format!("h:1:{:?}|h\nok:1|c", f64::MAX).as_bytes());
-    assert_eq!(refused, [(1, Reason::BadValue)], "the sum is infinite");
+    assert_eq!(bench.process(most.as_bytes()), []);
+    let rejected = bench.process(format!("h:1:{:?}|h\nok:1|c", f64::MAX).as_bytes());
+    assert_eq!(rejected, [(1, Reason::BadValue)], "the sum is infinite");
     let samples = bench.samples();
     assert!(samples.contains(&"h_count 2".to_owned()), "{samples:?}");
     assert!(samples.contains(&"ok 1".to_owned()), "{samples:?}");
 }
 
 #[test]
-fn bounds_hold() {
+fn limits_hold() {
     let bench = bench(Transport::Unix, |_| {});
     let lines: String = (0..60).map(|i| format!("c:1|c|#i:{i}\n")).collect();
-    let refused = bench.take(lines.as_bytes());
-    assert_eq!(refused.len(), 10);
-    assert_eq!(refused[0], (51, Reason::TooManySeries));
-    assert_eq!(bench.take(b"c:1|c|#i:7"), [], "those that are there go on");
+    let rejected = bench.process(lines.as_bytes());
+    assert_eq!(rejected.len(), 10);
+    assert_eq!(rejected[0], (51, Reason::TooManySeries));
+    assert_eq!(
+        bench.process(b"c:1|c|#i:7"),
+        [],
+        "existing series are still updated"
+    );
     let families: String = (0..30).map(|i| format!("f{i}:1|c\n")).collect();
-    assert_eq!(bench.take(families.as_bytes()).len(), 11);
+    assert_eq!(bench.process(families.as_bytes()).len(), 11);
     let long = format!("{{\"name\":\"{}\",\"op\":\"inc\"}}", "x".repeat(5000));
-    assert_eq!(bench.take(long.as_bytes()), [(1, Reason::BadName)]);
+    assert_eq!(bench.process(long.as_bytes()), [(1, Reason::BadName)]);
 }
 
 #[test]
-fn labels_are_added_as_the_settings_have_it() {
+fn labels_of_the_settings_are_added() {
     let bench = bench(Transport::Unix, |config| {
         config.extra_labels.insert("site".into(), "x".into());
         config.source_labels = true;
     });
-    bench.take(b"a:1|c|#site:own,data_source:own\n");
-    bench.take(br#"{"name":"b","op":"inc","hops":1,"labels":{"site":"far","source_app":"far"}}"#);
+    bench.process(b"a:1|c|#site:own,data_source:own\n");
+    bench
+        .process(br#"{"name":"b","op":"inc","hops":1,"labels":{"site":"far","source_app":"far"}}"#);
     assert_eq!(
         bench.samples(),
         [
             "a{data_source=\"/run/app-one.sock\",site=\"x\",source_app=\"app-one\"} 1",
             "b{data_source=\"/run/app-one.sock\",site=\"far\",source_app=\"far\"} 0",
         ],
-        "what comes from another proxy keeps what it was given there"
+        "a forwarded message keeps the labels it was given"
     );
 }
 
 #[test]
-fn the_program_is_stopped_only_from_unix_sockets_and_where_that_is_allowed() {
+fn the_program_is_stopped_only_from_unix_sockets_and_if_allowed() {
     for (transport, allowed, stopped) in [
         (Transport::Unix, true, true),
         (Transport::UnixDatagram, true, true),
@@ -174,36 +193,36 @@ fn the_program_is_stopped_only_from_unix_sockets_and_where_that_is_allowed() {
         (Transport::Udp, true, false),
     ] {
         let bench = bench(transport, |config| config.allow_shutdown = allowed);
-        let refused = bench.take(b"a:1|c\n{\"op\":\"shutdown\"}\na:1|c\n");
+        let rejected = bench.process(b"a:1|c\n{\"op\":\"shutdown\"}\na:1|c\n");
         let expected: &[_] = if stopped {
             &[]
         } else {
             &[(2, Reason::NotAllowed)]
         };
-        assert_eq!(refused, expected);
-        assert_eq!(bench.shutdown.is_cancelled(), stopped);
+        assert_eq!(rejected, expected);
+        assert_eq!(bench.quit.is_cancelled(), stopped);
         assert_eq!(bench.samples(), ["a 2"]);
     }
 }
 
 #[test]
-fn a_series_that_expires_takes_its_set_with_it() {
+fn a_set_expires_with_its_series() {
     let ttl = Duration::from_secs(5);
     let bench = bench(Transport::Unix, |config| config.ttl = ttl);
-    bench.take(b"s:x|s\ns:y|s\n");
+    bench.process(b"s:x|s\ns:y|s\n");
     assert_eq!(bench.samples(), ["s 2"]);
     let later = Now::read().after(2 * ttl);
     assert_eq!(bench.store.expire_series(later), 1);
-    bench.operations.sets.expire(later.tick);
-    bench.take(b"s:x|s\n{\"name\":\"s\",\"op\":\"del\"}\n");
+    bench.processor.sets.expire(later.tick);
+    bench.process(b"s:x|s\n{\"name\":\"s\",\"op\":\"del\"}\n");
     assert_eq!(bench.samples(), [""; 0]);
-    bench.take(b"s:y|s\n");
+    bench.process(b"s:y|s\n");
     assert_eq!(bench.samples(), ["s 1"]);
 }
 
-/// Each of these ends metrics-server, or has it lose what follows.
+/// Each of these crashes metrics-server, or makes it lose what follows.
 #[test]
-fn nothing_ends_the_program() {
+fn no_message_crashes_the_program() {
     let bench = bench(Transport::Unix, |_| {});
     let causes: &[&[u8]] = &[
         br#"{"name":"a","op":"inc","value":-1}"#,
@@ -224,19 +243,19 @@ fn nothing_ends_the_program() {
         br#"{"name":"a","op":"inc","value":1"#,
     ];
     for cause in causes {
-        assert_eq!(bench.take(cause).len(), 1, "{}", cause.escape_ascii());
+        assert_eq!(bench.process(cause).len(), 1, "{}", cause.escape_ascii());
     }
     assert_eq!(bench.samples(), [""; 0]);
     let labels_null = br#"{"name":"a","op":"inc","value":1,"labels":null}"#;
-    assert_eq!(bench.take(labels_null), []);
+    assert_eq!(bench.process(labels_null), []);
     let braces = br#"{"name":"a","op":"inc","value":1,"labels":{"x":"{"}}"#;
-    assert_eq!(bench.take(braces), []);
+    assert_eq!(bench.process(braces), []);
     // A second set of label names, and another kind.
-    assert_eq!(bench.take(b"a:1|c|#y:1\na:1|g").len(), 1);
+    assert_eq!(bench.process(b"a:1|c|#y:1\na:1|g").len(), 1);
     assert_eq!(bench.samples(), ["a 1", "a{x=\"{\"} 1", "a{y=\"1\"} 1"]);
 }
 
-/// Numbers that look random and are the same each time.
+/// A xorshift generator: the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -259,7 +278,7 @@ const SEEDS: [&[u8]; 8] = [
     b"{\"name\":\"a\",\"op\":\"index\"}{\"name\":\"a\",\"op\":\"raw\"}",
 ];
 
-/// A message that may be right, or torn, or no message at all.
+/// Fills `bytes` with messages that may be valid, cut, or damaged.
 fn mutated(random: &mut Random, bytes: &mut Vec<u8>) {
     const ODD: &[u8] = b"{}[]\":,\\\n\r\0|#@+-eE.019\xff\xc3 ";
     bytes.clear();
@@ -281,8 +300,8 @@ fn mutated(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Sends so many random and mutated messages over a connection that never
-/// ends, and looks at what is held.
+/// Sends random and mutated messages over one connection, and checks that all
+/// limits hold.
 fn hold_against(messages: usize, seed: u64) {
     let bench = bench(Transport::Unix, |config| {
         config.max_message = 2000;
@@ -290,21 +309,21 @@ fn hold_against(messages: usize, seed: u64) {
     });
     let mut random = Random(seed);
     let mut framer = Framer::new(2000);
-    let (mut kept, mut message) = (Vec::new(), Vec::new());
+    let (mut buffer, mut message) = (Vec::new(), Vec::new());
     let mut number = 1;
     for _ in 0..messages {
         mutated(&mut random, &mut message);
-        kept.extend_from_slice(&message);
-        let (source, length) = (&bench.source, kept.len());
-        let mut turn = bench.operations.turn(source, length, number, |_, _| {});
-        let used = framer.feed(&kept, false, |found| turn.take(found));
-        number = turn.end();
-        kept.drain(..used);
-        assert!(kept.len() <= 2000 + message.len(), "{}", kept.len());
+        buffer.extend_from_slice(&message);
+        let (source, length) = (&bench.source, buffer.len());
+        let mut batcher = bench.processor.batcher(source, length, number, |_, _| {});
+        let used = framer.feed(&buffer, false, |frame| batcher.add(frame));
+        number = batcher.end();
+        buffer.drain(..used);
+        assert!(buffer.len() <= 2000 + message.len(), "{}", buffer.len());
     }
-    let living = bench.store.aggregated_totals();
-    assert!(living.families <= LIMITS.families && living.series <= LIMITS.series);
-    assert!(number as usize > messages / 2, "{number} were found");
+    let held = bench.store.aggregated_totals();
+    assert!(held.families <= LIMITS.families && held.series <= LIMITS.series);
+    assert!(number as usize > messages / 2, "{number} messages");
     assert!(!bench.samples().is_empty());
 }
 

@@ -193,7 +193,7 @@ fn operations(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
         Kind::Counter,
         "Operations to forward, by result: ok, or the reason for failure.",
     );
-    for (result, count) in stats.forwarded.counts() {
+    for (result, count) in stats.forwarded.items.counts() {
         forwarded.sample(&[("result", result)], count as f64);
     }
     let bytes = out.family(

@@ -1,5 +1,5 @@
-//! Labels that are put on every series: those of the settings, and those of a
-//! file that is read again when it changes.
+//! Labels that are added to every series: from the settings, and from a file
+//! that is read again when it changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,49 +12,50 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{config, labels};
+use super::config::Config;
+use super::labels::{self, LabelLimits};
 use crate::exposition::counted;
 
-/// Bytes of the file.
-const LONGEST: u64 = 64 << 10;
+/// Most bytes of the file.
+const MAX_FILE: u64 = 64 << 10;
 
-pub type Pairs = Vec<(String, String)>;
-
+/// The labels to add now.
 #[derive(Debug)]
-pub struct Extra {
+pub(super) struct ExtraLabels {
     file: Option<PathBuf>,
     configured: BTreeMap<String, String>,
-    bounds: labels::Bounds,
-    now: RwLock<Arc<Pairs>>,
-    /// The file as it was when it was first read.
-    first: Stamp,
+    limits: LabelLimits,
+    current: RwLock<Arc<Vec<(String, String)>>>,
+    /// The version of the file that was read at start.
+    first: FileVersion,
 }
 
-/// By what it is seen that a file has changed.
+/// What tells two versions of a file apart.
 #[derive(Debug, Clone, PartialEq)]
-enum Stamp {
+enum FileVersion {
     Missing,
-    Seen {
+    Found {
         modified: SystemTime,
         length: u64,
         inode: u64,
     },
 }
 
-impl Extra {
-    pub fn new(config: &config::Config) -> Self {
-        let extra = Extra {
+impl ExtraLabels {
+    /// Reads the file, if one is configured and exists.
+    pub(super) fn new(config: &Config) -> Self {
+        let extra = ExtraLabels {
             file: config.extra_labels_file.clone(),
             configured: config.extra_labels.clone(),
-            bounds: labels::Bounds {
+            limits: LabelLimits {
                 count: config.max_labels,
                 length: config.max_label_length,
             },
-            now: RwLock::default(),
+            current: RwLock::default(),
             first: config
                 .extra_labels_file
                 .as_deref()
-                .map_or(Stamp::Missing, stamp),
+                .map_or(FileVersion::Missing, version),
         };
         extra.set(BTreeMap::new());
         if let Some(file) = &extra.file {
@@ -63,49 +64,49 @@ impl Extra {
         extra
     }
 
-    /// The labels as they are now.
-    pub fn labels(&self) -> Arc<Pairs> {
-        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    /// The labels to add now, sorted by name.
+    pub(super) fn current(&self) -> Arc<Vec<(String, String)>> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the file when it has changed, which it looks for every so often,
-    /// until `stop`.
-    pub async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+    /// Checks the file for changes at an interval, and reads it again when it
+    /// has changed, until `stop`.
+    pub(super) async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         let Some(file) = self.file.clone() else {
             return;
         };
         let mut seen = self.first.clone();
-        let mut looks = interval(every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
             }
-            // A file may lie on a slow disk.
+            // The disk may be slow.
             let (extra, path, before) = (Arc::clone(&self), file.clone(), seen.clone());
-            let look = tokio::task::spawn_blocking(move || {
-                let now = stamp(&path);
+            let check = tokio::task::spawn_blocking(move || {
+                let now = version(&path);
                 if now != before {
                     extra.load(&path);
                 }
                 now
             });
-            seen = look.await.unwrap_or(Stamp::Missing);
+            seen = check.await.unwrap_or(FileVersion::Missing);
         }
     }
 
-    /// Reads the file. Where that fails, or it holds too much, the labels
-    /// before stay.
+    /// Reads the file. If that fails or a limit is exceeded, the labels stay as
+    /// they are.
     fn load(&self, file: &Path) {
-        match read(file, self.bounds) {
+        match read(file, self.limits) {
             Ok(labels) => {
                 let labels_read = counted(labels.len(), "label", "labels");
                 log::info!("{labels_read} read from {}", file.display());
                 self.set(labels);
             }
             Err(problem) => log::warn!(
-                "the labels of {} (operations.extra_labels_file) cannot be read, and those before stay: {problem}",
+                "cannot read labels from {} (operations.extra_labels_file), keeping the ones before: {problem}",
                 file.display()
             ),
         }
@@ -114,40 +115,40 @@ impl Extra {
     fn set(&self, mut labels: BTreeMap<String, String>) {
         labels.extend(self.configured.clone());
         let pairs = Arc::new(labels.into_iter().collect());
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = pairs;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = pairs;
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    let seen = fs::metadata(file).and_then(|metadata| {
-        Ok(Stamp::Seen {
+fn version(file: &Path) -> FileVersion {
+    let found = fs::metadata(file).and_then(|metadata| {
+        Ok(FileVersion::Found {
             modified: metadata.modified()?,
             length: metadata.len(),
             inode: metadata.ino(),
         })
     });
-    seen.unwrap_or(Stamp::Missing)
+    found.unwrap_or(FileVersion::Missing)
 }
 
-fn read(file: &Path, bounds: labels::Bounds) -> io::Result<BTreeMap<String, String>> {
+fn read(file: &Path, limits: LabelLimits) -> io::Result<BTreeMap<String, String>> {
     let mut text = String::new();
     fs::File::open(file)?
-        .take(LONGEST + 1)
+        .take(MAX_FILE + 1)
         .read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    if text.len() as u64 > MAX_FILE {
         return Err(io::Error::other(format!(
-            "it has more than {LONGEST} bytes"
+            "the file has more than {MAX_FILE} bytes"
         )));
     }
-    let labels = labels::of_file(&text);
-    if labels.len() > bounds.count {
+    let labels = labels::parse_label_file(&text);
+    if labels.len() > limits.count {
         return Err(io::Error::other(
-            "it has more labels than operations.max_labels",
+            "the file has more labels than operations.max_labels",
         ));
     }
     let long = labels
         .iter()
-        .find(|(name, value)| name.len().max(value.len()) > bounds.length);
+        .find(|(name, value)| name.len().max(value.len()) > limits.length);
     match long {
         Some((name, _)) => Err(io::Error::other(format!(
             "label {name:?} is longer than operations.max_label_length"
@@ -161,16 +162,16 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn extra(file: &Path) -> Arc<Extra> {
+    fn extra(file: &Path) -> Arc<ExtraLabels> {
         let mut config = Config::default().operations;
         config.extra_labels_file = Some(file.to_owned());
         config.extra_labels = BTreeMap::from([("a".to_owned(), "set".to_owned())]);
-        Arc::new(Extra::new(&config))
+        Arc::new(ExtraLabels::new(&config))
     }
 
-    fn shown(extra: &Extra) -> String {
+    fn shown(extra: &ExtraLabels) -> String {
         let pairs: Vec<String> = extra
-            .labels()
+            .current()
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
@@ -178,17 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn settings_go_before_the_file() {
+    fn settings_override_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("labels");
-        // metrics-server waits for ever for a file that is not there.
+        // metrics-server waits forever for a missing file.
         assert_eq!(shown(&extra(&file)), "a=set");
         fs::write(&file, "a=\"file\"\nb = 1\n").unwrap();
         assert_eq!(shown(&extra(&file)), "a=set,b=1");
     }
 
     #[test]
-    fn what_is_too_much_is_not_taken() {
+    fn a_file_that_exceeds_a_limit_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("labels");
         fs::write(&file, "b=1\n").unwrap();
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_changes_is_read_again() {
+    async fn a_changed_file_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("labels");
         let extra = extra(&file);

@@ -1,0 +1,253 @@
+//! Applies messages in batches, or hands them to the sink.
+
+use std::mem::take;
+use std::sync::Arc;
+
+use super::framing::Frame;
+use super::processor::{Processor, Source, Target};
+use super::rejection::Rejection;
+use super::statsd;
+use super::translate::{Action, NameCache, SetMember};
+use crate::clock::Now;
+use crate::reason::Reason;
+use crate::registry::{Batch, Change, Update};
+use crate::store::Store;
+use crate::telemetry::Transport;
+use crate::telemetry::sender_log::{self, LogEvent};
+
+/// Changes of one batch. It bounds how long the registry is locked: a
+/// millisecond at most.
+const MAX_BATCH: usize = 512;
+
+/// Bytes of an ordinary message, to estimate the initial capacity of a batch.
+const TYPICAL_MESSAGE: usize = 64;
+
+/// Collects messages that were read at once, and applies them in batches.
+#[derive(Debug)]
+pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
+    processor: &'p Processor,
+    source: &'b Source,
+    /// Labels that are added to every series.
+    added: Arc<Vec<(String, String)>>,
+    /// The number of the next message.
+    number: u64,
+    /// Messages to reserve memory for.
+    expected: usize,
+    names: NameCache,
+    updates: Vec<Update>,
+    /// The changes encoded for the sink.
+    lines: Vec<u8>,
+    /// The messages that `updates` or `lines` were made of, with their
+    /// numbers.
+    pending: Vec<(u64, Frame<'b>)>,
+    on_rejection: R,
+}
+
+impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
+    pub(super) fn new(
+        processor: &'p Processor,
+        source: &'b Source,
+        added: Arc<Vec<(String, String)>>,
+        bytes: usize,
+        number: u64,
+        on_rejection: R,
+    ) -> Self {
+        Batcher {
+            processor,
+            source,
+            added,
+            number,
+            expected: (bytes / TYPICAL_MESSAGE).clamp(1, MAX_BATCH),
+            names: NameCache::default(),
+            updates: Vec::new(),
+            lines: Vec::new(),
+            pending: Vec::new(),
+            on_rejection,
+        }
+    }
+
+    /// Adds a frame: one message, or a line of several.
+    pub(super) fn add(&mut self, frame: Frame<'b>) {
+        if let Frame::Line(line) = &frame
+            && let Some(values) = statsd::split_typed_values(line)
+        {
+            for value in values {
+                self.add_message(Frame::Value(Box::new(value)));
+            }
+            return;
+        }
+        self.add_message(frame);
+    }
+
+    fn add_message(&mut self, frame: Frame<'b>) {
+        let number = self.number;
+        self.number += 1;
+        if self.pending.is_empty() {
+            self.pending.reserve(self.expected);
+            self.updates.reserve(self.expected);
+        }
+        let before = self.updates.len();
+        let (translator, names) = (&self.processor.translator, &mut self.names);
+        match translator.translate(&frame, &self.added, names, &mut self.updates) {
+            Ok(Action::Update { hops }) => {
+                if let Target::Sink(sink) = &self.processor.target {
+                    for update in self.updates.drain(before..) {
+                        sink.encode(&update, hops, &mut self.lines);
+                    }
+                }
+                self.pending.push((number, frame));
+                if self.pending.len() >= MAX_BATCH || self.updates.len() >= MAX_BATCH {
+                    self.flush();
+                }
+            }
+            Ok(Action::AddMember(member)) => {
+                // Earlier messages may concern the same set.
+                self.flush();
+                let result = self.add_member(&member);
+                self.finish(number, result);
+            }
+            Ok(Action::Shutdown) => {
+                self.flush();
+                let result = self.shut_down();
+                self.finish(number, result);
+            }
+            Err(rejection) => {
+                self.updates.truncate(before);
+                self.finish(number, Err(rejection));
+            }
+        }
+    }
+
+    /// Applies what is pending. Returns the number of the next message.
+    pub(super) fn end(mut self) -> u64 {
+        self.flush();
+        self.number
+    }
+
+    fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let processor = self.processor;
+        let pending = take(&mut self.pending);
+        let result = match &processor.target {
+            Target::Sink(sink) => {
+                if let Err(rejection) = sink.push(take(&mut self.lines)) {
+                    for (number, _) in pending {
+                        self.finish(number, Err(rejection.clone()));
+                    }
+                    return;
+                }
+                Ok(())
+            }
+            Target::Store(store) => {
+                let updates = take(&mut self.updates);
+                self.forget_deleted_sets(&updates);
+                apply(store, updates)
+            }
+        };
+        match result {
+            Ok(()) => {
+                let transport = self.source.transport;
+                processor.stats.count_applied(transport, pending.len());
+            }
+            Err(rejection) if pending.len() == 1 => self.finish(pending[0].0, Err(rejection)),
+            Err(_) => self.apply_each(pending),
+        }
+    }
+
+    /// Applies each message alone, after the batch of them was rejected. They
+    /// are translated again: that is rare, and keeping every message's changes
+    /// apart would slow down all others.
+    fn apply_each(&mut self, pending: Vec<(u64, Frame<'b>)>) {
+        let processor = self.processor;
+        let Target::Store(store) = &processor.target else {
+            return;
+        };
+        for (number, frame) in pending {
+            let mut updates = Vec::new();
+            let (translator, names) = (&processor.translator, &mut self.names);
+            let translated = translator.translate(&frame, &self.added, names, &mut updates);
+            let result = translated.and_then(|_| apply(store, updates));
+            self.finish(number, result);
+        }
+    }
+
+    fn finish(&mut self, number: u64, result: Result<(), Rejection>) {
+        match result {
+            Ok(()) => {
+                let transport = self.source.transport;
+                self.processor.stats.count_applied(transport, 1);
+            }
+            Err(rejection) => {
+                self.processor.reject(self.source, &rejection);
+                (self.on_rejection)(number, &rejection);
+            }
+        }
+    }
+
+    /// Forgets the sets of series that are deleted.
+    fn forget_deleted_sets(&self, updates: &[Update]) {
+        for update in updates {
+            if update.change == Change::Delete {
+                let sets = &self.processor.sets;
+                sets.forget(&update.family, &update.labels);
+            }
+        }
+    }
+
+    fn add_member(&mut self, member: &SetMember<'_>) -> Result<(), Rejection> {
+        let processor = self.processor;
+        let (family, labels) = (&member.family, &member.labels);
+        let now = Now::read().tick;
+        let series_exists = || match &processor.target {
+            Target::Store(store) => store.has_series(family, labels.as_str()),
+            Target::Sink(_) => true,
+        };
+        let store_count = |count| {
+            let update = processor.translator.set_size(member, count);
+            match &processor.target {
+                Target::Store(store) => apply(store, vec![update]),
+                Target::Sink(sink) => {
+                    let mut line = Vec::new();
+                    sink.encode(&update, 0, &mut line);
+                    sink.push(line)
+                }
+            }
+        };
+        let (sets, value) = (&processor.sets, member.value);
+        sets.add(family, labels, value, now, series_exists, store_count)
+    }
+
+    fn shut_down(&self) -> Result<(), Rejection> {
+        let (processor, source) = (self.processor, self.source);
+        let transport = source.transport;
+        if !matches!(transport, Transport::Unix | Transport::UnixDatagram) {
+            let problem = "op shutdown is accepted on Unix sockets only";
+            return Err(Rejection::new(Reason::NotAllowed, problem));
+        }
+        if !processor.config.allow_shutdown {
+            let problem = "op shutdown is not allowed (operations.allow_shutdown)";
+            return Err(Rejection::new(Reason::NotAllowed, problem));
+        }
+        sender_log::write(
+            LogEvent::Removal,
+            format_args!(
+                "operations {}: shutdown requested by op shutdown",
+                source.name
+            ),
+        );
+        processor.quit.cancel();
+        Ok(())
+    }
+}
+
+fn apply(store: &Store, updates: Vec<Update>) -> Result<(), Rejection> {
+    let batch = Batch {
+        updates,
+        ..Batch::default()
+    };
+    store
+        .operate(batch, Now::read())
+        .map_err(|rejected| Rejection::new(Reason::from(&rejected), rejected.to_string()))
+}

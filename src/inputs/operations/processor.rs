@@ -1,0 +1,160 @@
+//! What all sockets for operations share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::batcher::Batcher;
+use super::config::Config;
+use super::extra_labels::ExtraLabels;
+use super::labels;
+use super::rejection::Rejection;
+use super::sets::Sets;
+use super::sink::LineSink;
+use super::translate::Translator;
+use crate::clock::Now;
+use crate::store::Store;
+use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{OperationStats, Transport};
+
+/// How often the file of labels is checked for changes, and sets for expiry.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Settings, counters and state that all sockets share.
+#[derive(Debug)]
+pub(super) struct Processor {
+    pub(super) config: Config,
+    pub(super) translator: Translator,
+    pub(super) target: Target,
+    pub(super) sets: Sets,
+    pub(super) extra_labels: Arc<ExtraLabels>,
+    pub(super) stats: Arc<OperationStats>,
+    /// Permits for connections that the proxy has ended and still reads: as
+    /// many as may be open on one socket.
+    pub(super) closing: Semaphore,
+    /// Cancelled when a sender stops the program.
+    pub(super) quit: CancellationToken,
+}
+
+/// Where changes go.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Values are kept here.
+    Store(Arc<Store>),
+    /// Another program keeps the values.
+    Sink(LineSink),
+}
+
+/// The socket that operations come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) transport: Transport,
+    /// The bound address or path, for the log.
+    pub(super) name: String,
+    /// `data_source` and `source_app`, if `operations.source_labels` is set.
+    labels: Vec<(String, String)>,
+}
+
+impl Source {
+    /// `configured` is the socket as the setting is written, `name` as it was
+    /// bound.
+    pub(super) fn new(
+        config: &Config,
+        transport: Transport,
+        configured: &str,
+        name: String,
+    ) -> Self {
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let labels = if config.source_labels {
+            vec![
+                label("data_source", configured),
+                label("source_app", labels::source_app(configured)),
+            ]
+        } else {
+            Vec::new()
+        };
+        Source {
+            transport,
+            name,
+            labels,
+        }
+    }
+}
+
+impl Processor {
+    /// `own_metrics` is whether the proxy exposes its own metrics, whose names
+    /// are reserved then. `quit` is cancelled when a sender stops the program.
+    pub(super) fn new(
+        config: &Config,
+        own_metrics: bool,
+        target: Target,
+        stats: &Arc<OperationStats>,
+        quit: CancellationToken,
+    ) -> Self {
+        let ttl = Some(config.ttl).filter(|ttl| !ttl.is_zero());
+        Processor {
+            config: config.clone(),
+            translator: Translator::new(config, own_metrics),
+            target,
+            sets: Sets::new(config.max_set_values, ttl),
+            extra_labels: Arc::new(ExtraLabels::new(config)),
+            stats: Arc::clone(stats),
+            closing: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
+            quit,
+        }
+    }
+
+    /// Spawns the tasks that reload the file of labels and expire sets.
+    pub(super) fn start(self: &Arc<Self>, stop: &CancellationToken, tasks: &TaskTracker) {
+        let extra_labels = Arc::clone(&self.extra_labels);
+        tasks.spawn(extra_labels.watch(CHECK_INTERVAL, stop.clone()));
+        if !self.config.ttl.is_zero() {
+            let processor = Arc::clone(self);
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                let mut ticks = interval(CHECK_INTERVAL);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = ticks.tick() => processor.sets.expire(Now::read().tick),
+                    }
+                }
+            });
+        }
+    }
+
+    /// A batcher for messages that were read at once, `bytes` of them. The
+    /// next message has the number `number`. Rejections are counted, logged,
+    /// and given to `on_rejection` with the number of their message.
+    pub(super) fn batcher<'b, R: FnMut(u64, &Rejection)>(
+        &self,
+        source: &'b Source,
+        bytes: usize,
+        number: u64,
+        on_rejection: R,
+    ) -> Batcher<'_, 'b, R> {
+        let mut added = self.extra_labels.current();
+        if !source.labels.is_empty() {
+            Arc::make_mut(&mut added).extend(source.labels.iter().cloned());
+        }
+        Batcher::new(self, source, added, bytes, number, on_rejection)
+    }
+
+    /// Counts and logs a rejected message.
+    pub(super) fn reject(&self, source: &Source, rejection: &Rejection) {
+        self.stats
+            .count_rejected(source.transport, rejection.reason);
+        let who = format_args!("operations {}: a message is", source.name);
+        sender_log::rejected(
+            LogEvent::OperationRejected,
+            who,
+            rejection.reason,
+            &rejection.message,
+        );
+    }
+}

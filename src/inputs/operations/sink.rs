@@ -1,0 +1,242 @@
+//! Encodes operations as lines, and hands them to a sink instead of applying
+//! them here.
+//!
+//! The encoding is the one that [`message`](super::message) reads: one JSON
+//! object on a line, with all labels that the operation was given here.
+
+use std::fmt;
+use std::io;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::buckets;
+use super::rejection::Rejection;
+use crate::exposition::{InputFormat, Kind, unescape, unescape_help};
+use crate::reason::Reason;
+use crate::registry::{Change, Update};
+
+/// Takes encoded operations: lines with their newlines, all or none. Never
+/// waits.
+pub type PushLines = Box<dyn Fn(Bytes) -> Result<(), SinkFull> + Send + Sync>;
+
+/// The queue of the sink has no room, or the sink has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkFull;
+
+/// A sink that operations are forwarded to.
+pub struct LineSink {
+    push: PushLines,
+    /// The value of the label `instance` for operations that have none; empty
+    /// for no label.
+    instance: String,
+}
+
+impl LineSink {
+    /// A sink that `push` hands lines to. Operations without a label
+    /// `instance` get this machine's host name as its value.
+    pub fn new(push: PushLines) -> Self {
+        LineSink {
+            push,
+            instance: host_name(),
+        }
+    }
+
+    /// Appends an operation to `lines`. `hops` is how often it was forwarded
+    /// before.
+    pub(super) fn encode(&self, update: &Update, hops: i64, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(b"{\"name\":");
+        write_json_string(lines, &unescape(&update.family));
+        lines.extend_from_slice(b",\"labels\":{");
+        let mut has_instance = false;
+        let mut comma = "";
+        for label in update.labels.iter() {
+            has_instance |= label.name == "instance";
+            lines.extend_from_slice(comma.as_bytes());
+            write_json_string(lines, &unescape(label.name));
+            lines.push(b':');
+            write_json_string(lines, &unescape(label.value));
+            comma = ",";
+        }
+        if !has_instance && !self.instance.is_empty() {
+            lines.extend_from_slice(comma.as_bytes());
+            lines.extend_from_slice(b"\"instance\":");
+            write_json_string(lines, &self.instance);
+        }
+        lines.push(b'}');
+        let (op, value, times, bounds) = match &update.change {
+            Change::Add(value) if update.kind == Kind::Counter => ("inc", *value, 1.0, None),
+            Change::Add(value) => ("add", *value, 1.0, None),
+            Change::Observe {
+                value,
+                times,
+                buckets,
+            } => ("obs", *value, *times, Some(buckets)),
+            Change::Set(value) => ("set", *value, 1.0, None),
+            _ => ("del", 0.0, 1.0, None),
+        };
+        put(lines, format_args!(",\"op\":\"{op}\""));
+        if let Some(help) = &update.help {
+            lines.extend_from_slice(b",\"help\":");
+            let help = unescape_help(help, InputFormat::Text);
+            write_json_string(lines, &help);
+        }
+        // The receiver's defaults are the same.
+        if let Some(bounds) =
+            bounds.filter(|bounds| !Arc::ptr_eq(bounds, buckets::default_bounds()))
+        {
+            lines.extend_from_slice(b",\"bucket_custom\":[");
+            let mut comma = "";
+            for bound in bounds.iter() {
+                put(lines, format_args!("{comma}{bound:?}"));
+                comma = ",";
+            }
+            lines.push(b']');
+        }
+        // `{:?}` writes an exponent where plain digits would be many.
+        put(lines, format_args!(",\"value\":{value:?}"));
+        if times != 1.0 {
+            put(lines, format_args!(",\"times\":{times:?}"));
+        }
+        put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
+    }
+
+    /// Hands lines to the sink, all or none.
+    ///
+    /// # Errors
+    ///
+    /// The queue of the sink is full.
+    pub(super) fn push(&self, lines: Vec<u8>) -> Result<(), Rejection> {
+        (self.push)(Bytes::from(lines)).map_err(|SinkFull| {
+            Rejection::new(
+                Reason::NoBuffer,
+                "the queue for forwarding is full (operations.forward_queue); try again later",
+            )
+        })
+    }
+}
+
+impl fmt::Debug for LineSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineSink")
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes to memory, which does not fail.
+fn put(line: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let _ = line.write_fmt(text);
+}
+
+fn write_json_string(line: &mut Vec<u8>, text: &str) {
+    let _ = serde_json::to_writer(line, text);
+}
+
+/// The host name of this machine; empty if it is not known.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME").map_err(io::Error::other))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::inputs::operations::framing::Framer;
+    use crate::inputs::operations::translate::{Action, NameCache, Translator};
+
+    fn sink() -> LineSink {
+        LineSink {
+            push: Box::new(|_| Ok(())),
+            instance: "here".to_owned(),
+        }
+    }
+
+    /// The changes that messages ask for, and how often they were forwarded.
+    fn read(text: &[u8]) -> Vec<(Update, i64)> {
+        let translator = Translator::new(&Config::default().operations, true);
+        let mut all = Vec::new();
+        Framer::new(1 << 16).feed(text, true, |frame| {
+            let mut updates = Vec::new();
+            let action = translator
+                .translate(&frame, &[], &mut NameCache::default(), &mut updates)
+                .unwrap();
+            let Action::Update { hops } = action else {
+                panic!("no change");
+            };
+            all.extend(updates.into_iter().map(|update| (update, hops)));
+        });
+        all
+    }
+
+    #[test]
+    fn an_encoded_operation_is_read_back_the_same() {
+        let text = "{\"name\":\"m\",\"op\":\"inc\",\"value\":1e300,\"help\":\"a\\n\\\"b\\\"\\\\\",\
+             \"labels\":{\"instance\":\"mine\",\"q\":\"\\\"\\\\\\n\u{e9}\"}}
+            {\"name\":\"m\",\"op\":\"set\",\"value\":-1e-7,\"labels\":{\"instance\":\"i\"}}
+            {\"name\":\"m\",\"op\":\"add\",\"labels\":{\"instance\":\"i\"}}
+            {\"name\":\"m\",\"op\":\"del\",\"hops\":3,\"labels\":{\"instance\":\"i\"}}
+            {\"name\":\"m\",\"op\":\"obs\",\"value\":2,\"labels\":{\"instance\":\"i\"}}
+            t:5|ms|@0.3|#instance:i\n";
+        let before = read(text.as_bytes());
+        let mut lines = Vec::new();
+        for (update, hops) in &before {
+            sink().encode(update, *hops, &mut lines);
+        }
+        let after = read(&lines);
+        assert_eq!(after.len(), before.len());
+        for ((was, hops), (is, hops_now)) in before.iter().zip(&after) {
+            assert_eq!((&was.family, &was.labels), (&is.family, &is.labels));
+            assert_eq!((was.kind, &was.help), (is.kind, &is.help));
+            assert_eq!((&was.change, hops + 1), (&is.change, *hops_now));
+        }
+    }
+
+    #[test]
+    fn the_instance_is_added_only_where_there_is_none() {
+        let mut lines = Vec::new();
+        for (update, hops) in read(b"a:1|c|#x:y\nb:1|c|#instance:far\nc:1|c") {
+            sink().encode(&update, hops, &mut lines);
+        }
+        let labels: Vec<String> = read(&lines)
+            .iter()
+            .map(|(update, _)| update.labels.to_string())
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                "instance=\"here\",x=\"y\"",
+                "instance=\"far\"",
+                "instance=\"here\""
+            ]
+        );
+    }
+
+    #[test]
+    fn a_full_sink_rejects_and_names_the_setting() {
+        let pushed = Arc::new(Mutex::new(Vec::new()));
+        let queue = Arc::clone(&pushed);
+        let sink = LineSink::new(Box::new(move |lines| {
+            let mut queue = queue.lock().unwrap();
+            if !queue.is_empty() {
+                return Err(SinkFull);
+            }
+            queue.push(lines);
+            Ok(())
+        }));
+        sink.push(b"1\n2\n".to_vec()).unwrap();
+        let error = sink.push(b"3\n".to_vec()).unwrap_err();
+        assert_eq!(error.reason, Reason::NoBuffer);
+        assert!(
+            error.message.contains("operations.forward_queue"),
+            "{error}"
+        );
+        assert_eq!(*pushed.lock().unwrap(), ["1\n2\n"]);
+    }
+}

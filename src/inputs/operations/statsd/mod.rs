@@ -1,0 +1,311 @@
+//! Parses a StatsD line, with DogStatsD's extensions.
+//!
+//! ```text
+//! name:value|type|@rate|#tag:value,tag
+//! name:value:value|type                     packed values, DogStatsD
+//! name:value|type:value|type|@rate          typed values, etsy's StatsD
+//! ```
+//!
+//! Packed values share the type that follows them. A colon after a type or a
+//! rate begins another value with its own type; each typed value is a message
+//! of its own, see [`split_typed_values`]. Tags apply to the whole line.
+//!
+//! Sources: <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>
+//! and <https://docs.datadoghq.com/developers/dogstatsd/datagram_shell>.
+
+use std::borrow::Cow;
+use std::str;
+
+use memchr::memchr;
+
+use super::rejection::Rejection;
+use crate::reason::Reason;
+
+/// A name with values of one type.
+#[derive(Debug, PartialEq)]
+pub(super) struct StatsdLine<'a> {
+    /// Characters that Prometheus does not allow are underscores.
+    pub(super) name: Cow<'a, str>,
+    pub(super) metric_type: MetricType,
+    /// One value, or several separated by colons.
+    values: &'a str,
+    /// The part of the events that was sent: above 0, and at most 1.
+    pub(super) rate: f64,
+    tags: &'a str,
+}
+
+/// The type of a line's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MetricType {
+    Counter,
+    Gauge,
+    /// Durations in milliseconds.
+    Timer,
+    /// A histogram or a distribution, of any unit.
+    Histogram,
+    Set,
+}
+
+/// How a value changes a gauge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum GaugeChange {
+    Set(f64),
+    Add(f64),
+}
+
+/// One of several typed values of a line, not parsed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypedValue<'a> {
+    name: &'a str,
+    /// `value|type|@rate`
+    text: &'a str,
+    /// The tags of the whole line.
+    tags: &'a str,
+}
+
+impl<'a> TypedValue<'a> {
+    pub(super) fn parse(&self) -> Result<StatsdLine<'a>, Rejection> {
+        let mut line = parse_sections(self.name, self.text)?;
+        line.tags = self.tags;
+        Ok(line)
+    }
+}
+
+/// Splits a line of several typed values. `None` for any other line, which
+/// [`parse`] parses whole.
+pub(super) fn split_typed_values(line: &[u8]) -> Option<Vec<TypedValue<'_>>> {
+    let (bar, colon) = (memchr(b'|', line)?, memchr(b':', line)?);
+    if bar < colon || !has_another_value(&line[bar + 1..]) || is_event_or_check(line) {
+        return None;
+    }
+    let line = str::from_utf8(line).ok()?.trim_end();
+    let (name, rest) = (&line[..colon], &line[colon + 1..]);
+    let mut values = Vec::new();
+    let (mut tags, mut start, mut at) = ("", 0, bar - colon);
+    let mut is_type = true;
+    for section in rest[at..].split('|') {
+        match next_value(section.as_bytes(), is_type) {
+            // A value follows the colon, and the next section is its type.
+            Some(next) => {
+                values.push(&rest[start..at + next]);
+                start = at + next + 1;
+                is_type = true;
+            }
+            None => {
+                if !is_type && let Some(section) = section.strip_prefix('#') {
+                    tags = section;
+                }
+                is_type = false;
+            }
+        }
+        at += section.len() + 1;
+    }
+    values.push(&rest[start..]);
+    let typed = |text| TypedValue { name, text, tags };
+    Some(values.into_iter().map(typed).collect())
+}
+
+/// Whether another value begins in the sections that follow a value.
+fn has_another_value(mut sections: &[u8]) -> bool {
+    let mut is_type = true;
+    // Most lines have no colon here.
+    while memchr(b':', sections).is_some() {
+        let end = memchr(b'|', sections);
+        let section = &sections[..end.unwrap_or(sections.len())];
+        if next_value(section, is_type).is_some() {
+            return true;
+        }
+        let Some(end) = end else { return false };
+        sections = &sections[end + 1..];
+        is_type = false;
+    }
+    false
+}
+
+/// The position of the colon in a section after which another value begins.
+fn next_value(section: &[u8], is_type: bool) -> Option<usize> {
+    match section.first() {
+        // Colons are text in tags, container, time and external data.
+        Some(b'#' | b'c' | b'T' | b'e') if !is_type => None,
+        _ => memchr(b':', section),
+    }
+}
+
+/// Whether a line is a DogStatsD event or service check.
+fn is_event_or_check(line: &[u8]) -> bool {
+    line.starts_with(b"_e{") || line.starts_with(b"_sc|")
+}
+
+/// Parses a line whose values have one type.
+///
+/// # Errors
+///
+/// The line is not UTF-8, has an unknown type, an invalid name or rate, or no
+/// metric at all.
+pub(super) fn parse(line: &[u8]) -> Result<StatsdLine<'_>, Rejection> {
+    if is_event_or_check(line) {
+        return Err(Rejection::new(
+            Reason::Unsupported,
+            "DogStatsD events and service checks are not supported: they are no metrics",
+        ));
+    }
+    let line = str::from_utf8(line)
+        .map_err(|_| Rejection::new(Reason::InvalidUtf8, "the line is not UTF-8"))?
+        .trim_end();
+    let Some((name, rest)) = line.split_once(':') else {
+        return Err(malformed(format!(
+            "expected a JSON object or a line such as name:1|c, not {line:?}"
+        )));
+    };
+    parse_sections(name, rest)
+}
+
+/// Parses `values|type|@rate|#tags`.
+fn parse_sections<'a>(name: &'a str, rest: &'a str) -> Result<StatsdLine<'a>, Rejection> {
+    let mut sections = rest.split('|');
+    let values = sections.next().unwrap_or_default();
+    let metric_type = match sections.next() {
+        Some("c") => MetricType::Counter,
+        Some("g") => MetricType::Gauge,
+        Some("ms") => MetricType::Timer,
+        Some("h" | "d") => MetricType::Histogram,
+        Some("s") => MetricType::Set,
+        Some(other) => {
+            return Err(Rejection::new(
+                Reason::BadOperation,
+                format!("the type must be one of c, g, ms, h, d, s, not {other:?}"),
+            ));
+        }
+        None => {
+            let line = format!("{name}:{rest}");
+            return Err(malformed(format!("expected `|` and a type in {line:?}")));
+        }
+    };
+    let mut line = StatsdLine {
+        name: metric_name(name)?,
+        metric_type,
+        values,
+        rate: 1.0,
+        tags: "",
+    };
+    for section in sections {
+        match section.as_bytes().first() {
+            Some(b'@') => {
+                line.rate = number(&section[1..])
+                    .filter(|rate| *rate > 0.0 && *rate <= 1.0)
+                    .ok_or_else(|| {
+                        let problem =
+                            format!("the rate must be above 0 and at most 1, not {section:?}");
+                        Rejection::new(Reason::BadValue, problem)
+                    })?;
+            }
+            Some(b'#') => line.tags = &section[1..],
+            // Container, time, external data and cardinality are ignored.
+            Some(b'c' | b'T' | b'e') | None => {}
+            Some(_) => return Err(malformed(format!("unexpected {section:?} after the type"))),
+        }
+    }
+    Ok(line)
+}
+
+fn malformed(problem: String) -> Rejection {
+    Rejection::new(Reason::Malformed, problem)
+}
+
+impl<'a> StatsdLine<'a> {
+    /// The values as finite numbers. Durations are not negative.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = Result<f64, Rejection>> {
+        self.values.split(':').map(|text| {
+            let value = number(text).ok_or_else(|| not_a_number(text))?;
+            if self.metric_type == MetricType::Timer && value < 0.0 {
+                let problem = format!("a duration cannot be negative: {text:?}");
+                return Err(Rejection::new(Reason::BadValue, problem));
+            }
+            Ok(value)
+        })
+    }
+
+    /// The values as changes of a gauge. A value with a sign is added.
+    pub(super) fn gauge_changes(&self) -> impl Iterator<Item = Result<GaugeChange, Rejection>> {
+        self.values.split(':').map(|text| {
+            let value = number(text).ok_or_else(|| not_a_number(text))?;
+            if text.trim_start().starts_with(['+', '-']) {
+                Ok(GaugeChange::Add(value))
+            } else {
+                Ok(GaugeChange::Set(value))
+            }
+        })
+    }
+
+    /// The value to add to a set: any text, colons included.
+    pub(super) fn member(&self) -> Result<&'a str, Rejection> {
+        if self.values.is_empty() {
+            return Err(Rejection::new(
+                Reason::BadValue,
+                "the value of the set is empty",
+            ));
+        }
+        Ok(self.values)
+    }
+
+    /// Names and values of the tags. The value of a tag without one is `true`.
+    ///
+    /// PHP clients write `#` before each tag instead of the first only; others
+    /// write a blank after each comma. Neither is part of a name.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        self.tags
+            .split(',')
+            .map(|tag| tag.trim_start_matches([' ', '#']))
+            .filter(|tag| !tag.is_empty())
+            .map(|tag| match tag.split_once(':') {
+                Some((name, value)) => (sanitize(name, false), Cow::Borrowed(value)),
+                None => (sanitize(tag, false), Cow::Borrowed("true")),
+            })
+    }
+}
+
+/// Parses a finite number. Blanks around it are ignored.
+fn number(text: &str) -> Option<f64> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+}
+
+fn not_a_number(text: &str) -> Rejection {
+    Rejection::new(Reason::BadValue, format!("{text:?} is not a finite number"))
+}
+
+/// The name of a family. Characters that Prometheus does not allow become
+/// underscores.
+fn metric_name(name: &str) -> Result<Cow<'_, str>, Rejection> {
+    if name.is_empty() {
+        return Err(Rejection::new(Reason::BadName, "the name is empty"));
+    }
+    // Other dialects write tags with these, or the text is no StatsD at all.
+    let odd = |c: char| c.is_control() || ",;=#\"'[]{}<>()".contains(c);
+    if name.contains(odd) {
+        let problem = format!("the name has invalid characters: {name:?}");
+        return Err(Rejection::new(Reason::BadName, problem));
+    }
+    Ok(sanitize(name, true))
+}
+
+/// Replaces characters that names do not allow. `colons` are allowed in the
+/// names of metrics, but not of labels.
+fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
+    let digit = name.starts_with(|c: char| c.is_ascii_digit());
+    if !digit && name.chars().all(fits) {
+        return Cow::Borrowed(name);
+    }
+    let mut sanitized = String::with_capacity(name.len() + 1);
+    if digit {
+        sanitized.push('_');
+    }
+    sanitized.extend(name.chars().map(|c| if fits(c) { c } else { '_' }));
+    Cow::Owned(sanitized)
+}
+
+#[cfg(test)]
+mod tests;

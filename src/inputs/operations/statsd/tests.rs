@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[track_caller]
+fn parsed(line: &str) -> StatsdLine<'_> {
+    parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn numbers(line: &str) -> Vec<f64> {
+    parsed(line).numbers().map(Result::unwrap).collect()
+}
+
+#[test]
+fn all_types_are_parsed() {
+    for (line, kind) in [
+        ("a:1|c", MetricType::Counter),
+        ("a:1|g", MetricType::Gauge),
+        ("a:1|ms", MetricType::Timer),
+        ("a:1|h", MetricType::Histogram),
+        ("a:1|d", MetricType::Histogram),
+        ("a:1|s", MetricType::Set),
+    ] {
+        assert_eq!(parsed(line).metric_type, kind, "{line}");
+        assert_eq!(parsed(line).rate, 1.0);
+    }
+    assert_eq!(numbers("a:1.5:2:1e3|ms"), [1.5, 2.0, 1000.0]);
+    assert_eq!(parsed("a:x:y|s").member(), Ok("x:y"));
+}
+
+#[test]
+fn a_gauge_value_with_a_sign_is_added() {
+    let changes: Vec<GaugeChange> = parsed("a:3:+1:-2.5|g")
+        .gauge_changes()
+        .map(Result::unwrap)
+        .collect();
+    let expected = [
+        GaugeChange::Set(3.0),
+        GaugeChange::Add(1.0),
+        GaugeChange::Add(-2.5),
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn rates_and_tags_may_have_any_order() {
+    for line in [
+        "a:1|c|@0.1|#k:v,flag,k8s.io/x:y:z,9:1,",
+        "a:1|c|#k:v,flag,k8s.io/x:y:z,9:1|@0.1|c:abc|T1656581400|e:x",
+    ] {
+        let line = parsed(line);
+        assert_eq!(line.rate, 0.1);
+        let tags: Vec<_> = line.tags().collect();
+        let expected = [
+            ("k", "v"),
+            ("flag", "true"),
+            ("k8s_io_x", "y:z"),
+            ("_9", "1"),
+        ];
+        assert_eq!(tags.len(), expected.len());
+        for ((name, value), expected) in tags.iter().zip(expected) {
+            assert_eq!((&**name, &**value), expected);
+        }
+    }
+}
+
+#[track_caller]
+fn split(line: &str) -> Vec<(&str, &str, &str)> {
+    let values = split_typed_values(line.as_bytes()).unwrap_or_default();
+    let fields = values.iter().map(|it| (it.name, it.text, it.tags));
+    fields.collect()
+}
+
+#[test]
+fn a_colon_after_a_type_or_a_rate_begins_another_value() {
+    let cases: [(&str, &[&str], &str); 9] = [
+        ("a:1|c:2|c", &["1|c", "2|c"], ""),
+        (
+            "a:200|ms:300|ms:5|c|@0.1:6|g",
+            &["200|ms", "300|ms", "5|c|@0.1", "6|g"],
+            "",
+        ),
+        ("a:1:2|c:3:4|ms", &["1:2|c", "3:4|ms"], ""),
+        ("a:1|c:", &["1|c", ""], ""),
+        ("a:1|c:2", &["1|c", "2"], ""),
+        ("a:1|x:2|c", &["1|x", "2|c"], ""),
+        ("a:1|c|y:2|c", &["1|c|y", "2|c"], ""),
+        ("a:1|c:2|c|#k:v,t \n", &["1|c", "2|c|#k:v,t"], "k:v,t"),
+        (
+            "a:1|c|#k:v|@0.5:2|c|c:x:y",
+            &["1|c|#k:v|@0.5", "2|c|c:x:y"],
+            "k:v",
+        ),
+    ];
+    for (line, texts, tags) in cases {
+        let expected: Vec<_> = texts.iter().map(|text| ("a", *text, tags)).collect();
+        assert_eq!(split(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn other_lines_are_one_message() {
+    for line in [
+        "a:1|c",
+        "a:1:2:3|c|@0.5",
+        "a:x:y|s",
+        "a:1|c|#k:v,k8s.io/x:y:z",
+        "a:1|c|@0.5|#k:v|c:ci-83:4|T1656581400|e:it-false,cn-x:y",
+        "a:1|c|c:2|c",
+        "a:1",
+        "a",
+        "|:1|c:2|c",
+        "",
+        "_e{5,4}:title|text|t:info|#k:v",
+        "_sc|a|0|m:it is: fine",
+    ] {
+        assert_eq!(split_typed_values(line.as_bytes()), None, "{line}");
+    }
+}
+
+#[test]
+fn a_hash_before_each_tag_is_no_part_of_its_name() {
+    let tags = |line: &str| -> Vec<(String, String)> {
+        let line = parsed(line);
+        let tags = line.tags();
+        tags.map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let both = [pair("tag1", "bar"), pair("tag2", "baz")];
+    for line in [
+        "foo:100|c|#tag1:bar,#tag2:baz",
+        "foo:100|c|##tag1:bar,#tag2:baz",
+        "foo:100|c|#tag1:bar, tag2:baz",
+        "foo:100|c|#,tag1:bar,#,tag2:baz,",
+        "foo:100|c|#tag1:bar,tag2:baz|@1",
+    ] {
+        assert_eq!(tags(line), both, "{line}");
+    }
+    assert_eq!(
+        tags("foo:1|c|#color:#fff,c#:1,#flag,a:b#c"),
+        [
+            pair("color", "#fff"),
+            pair("c_", "1"),
+            pair("flag", "true"),
+            pair("a", "b#c")
+        ]
+    );
+}
+
+#[test]
+fn durations_are_not_negative() {
+    let error = parsed("a:1:-2|ms").numbers().find_map(Result::err).unwrap();
+    assert_eq!(error.reason, Reason::BadValue);
+    assert_eq!(numbers("a:1:-2|h"), [1.0, -2.0]);
+}
+
+proptest! {
+    /// Joined by colons, the typed values are the line again, and none of
+    /// them can be split.
+    #[test]
+    fn typed_values_join_to_their_line(line in "a:[1:|c#@Te,sg. ]{0,40}") {
+        if let Some(values) = split_typed_values(line.as_bytes()) {
+            let texts: Vec<&str> = values.iter().map(|value| value.text).collect();
+            prop_assert!(texts.len() > 1);
+            prop_assert_eq!(texts.join(":"), line.trim_end()["a:".len()..].to_owned());
+            for text in texts {
+                let value = format!("a:{text}");
+                prop_assert_eq!(split_typed_values(value.as_bytes()), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn characters_that_prometheus_does_not_allow_become_underscores() {
+    for (line, name) in [
+        ("a.b-c/d e:1|c", "a_b_c_d_e"),
+        ("1st:1|c", "_1st"),
+        ("\u{e9}t\u{e9}:1|c", "_t_"),
+    ] {
+        assert_eq!(parsed(line).name, name);
+    }
+}
+
+#[test]
+fn invalid_lines_are_rejected_with_a_reason() {
+    for (line, reason) in [
+        ("", Reason::Malformed),
+        ("a", Reason::Malformed),
+        ("a:1", Reason::Malformed),
+        ("a:1|c|x", Reason::Malformed),
+        (":1|c", Reason::BadName),
+        ("a,b=c:1|c", Reason::BadName),
+        ("\"a\": \"b\",", Reason::Malformed),
+        ("a:1|x", Reason::BadOperation),
+        ("a:1|", Reason::BadOperation),
+        ("a:1|c|@0", Reason::BadValue),
+        ("a:1|c|@2", Reason::BadValue),
+        ("a:1|c|@NaN", Reason::BadValue),
+        ("_e{1,1}:a|b", Reason::Unsupported),
+        ("_sc|a|0", Reason::Unsupported),
+    ] {
+        assert_eq!(parse(line.as_bytes()).unwrap_err().reason, reason, "{line}");
+    }
+    assert!(parse(b"a\xff:1|c").is_err());
+    for line in ["a:|c", "a:x|c", "a:NaN|c", "a:inf|c", "a:1:|c"] {
+        assert!(
+            parsed(line).numbers().any(|number| number.is_err()),
+            "{line}"
+        );
+    }
+    assert!(parsed("a:|s").member().is_err());
+}

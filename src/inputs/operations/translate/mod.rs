@@ -1,0 +1,305 @@
+//! Translates a message or a line into changes of aggregated families.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::framing::Frame;
+use super::labels::{LabelLimits, LabelPairs, label_text};
+use super::message::{self, Message};
+use super::rejection::Rejection;
+use super::statsd::{self, GaugeChange, MetricType, StatsdLine};
+use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
+use crate::reason::Reason;
+use crate::registry::{Change, Update};
+use crate::telemetry::OWN_PREFIX;
+
+/// Proxies that may forward an operation. One that was forwarded more often is
+/// taken to go round in a ring.
+const MAX_HOPS: i64 = 8;
+
+/// Translates messages, as the settings say.
+#[derive(Debug)]
+pub(super) struct Translator {
+    ttl: Option<Duration>,
+    limits: LabelLimits,
+    /// Bucket bounds of StatsD timers, histograms and distributions.
+    statsd_bounds: Arc<[f64]>,
+    /// Whether the proxy exposes its own metrics, whose names are reserved
+    /// then.
+    own_metrics: bool,
+}
+
+/// What to do for a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action<'b> {
+    /// Apply the changes, which were appended to the list. `hops` is how often
+    /// the message was forwarded.
+    Update { hops: i64 },
+    /// Add a value to a set.
+    AddMember(SetMember<'b>),
+    /// Stop the program.
+    Shutdown,
+}
+
+/// A value of a StatsD set.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SetMember<'b> {
+    pub(super) family: Arc<str>,
+    pub(super) labels: LabelText,
+    pub(super) value: &'b str,
+}
+
+/// Valid family names seen lately. A name often comes again soon, and then
+/// needs neither a check nor an allocation.
+#[derive(Debug, Default)]
+pub(super) struct NameCache([Option<Arc<str>>; 8]);
+
+impl NameCache {
+    /// The one entry that may hold a name.
+    fn entry(&mut self, name: &str) -> &mut Option<Arc<str>> {
+        let last = name.bytes().last().unwrap_or_default();
+        let index = (name.len() + usize::from(last)) % self.0.len();
+        &mut self.0[index]
+    }
+}
+
+impl Translator {
+    pub(super) fn new(config: &Config, own_metrics: bool) -> Self {
+        Translator {
+            ttl: Some(config.ttl).filter(|ttl| !ttl.is_zero()),
+            limits: LabelLimits {
+                count: config.max_labels,
+                length: config.max_label_length,
+            },
+            statsd_bounds: Arc::from(&*config.statsd_buckets.0),
+            own_metrics,
+        }
+    }
+
+    /// Translates a frame, and appends its changes to `updates`. `added` are
+    /// labels for every series.
+    ///
+    /// # Errors
+    ///
+    /// Why the message is rejected. Some of its changes may have been appended:
+    /// the caller removes them.
+    pub(super) fn translate<'b>(
+        &self,
+        frame: &Frame<'b>,
+        added: &[(String, String)],
+        names: &mut NameCache,
+        updates: &mut Vec<Update>,
+    ) -> Result<Action<'b>, Rejection> {
+        match frame {
+            Frame::Object(object) => self.message(message::parse(object)?, added, names, updates),
+            Frame::Line(line) => self.line(&statsd::parse(line)?, added, names, updates),
+            Frame::Value(value) => self.line(&value.parse()?, added, names, updates),
+            Frame::Invalid(rejection) => Err(rejection.clone()),
+        }
+    }
+
+    fn message(
+        &self,
+        message: Message<'_>,
+        added: &[(String, String)],
+        names: &mut NameCache,
+        updates: &mut Vec<Update>,
+    ) -> Result<Action<'static>, Rejection> {
+        let (kind, change) = match &*message.op {
+            "inc" => {
+                if message.value < 0.0 {
+                    let problem = format!("a counter cannot go down, by {}", message.value);
+                    return Err(Rejection::new(Reason::BadValue, problem));
+                }
+                (Kind::Counter, Change::Add(message.value))
+            }
+            "set" => (Kind::Gauge, Change::Set(message.value)),
+            "add" => (Kind::Gauge, Change::Add(message.value)),
+            "obs" => {
+                let buckets = message
+                    .buckets
+                    .bounds()
+                    .map_err(|problem| Rejection::new(Reason::BadBuckets, problem))?;
+                let observe = Change::Observe {
+                    value: message.value,
+                    times: if message.times == 0.0 {
+                        1.0
+                    } else {
+                        message.times
+                    },
+                    buckets,
+                };
+                (Kind::Histogram, observe)
+            }
+            "del" => (Kind::Untyped, Change::Delete),
+            "shutdown" => return Ok(Action::Shutdown),
+            other => return Err(unknown_op(other)),
+        };
+        if !(0..=MAX_HOPS).contains(&message.hops) {
+            let problem = format!(
+                "hops must be 0 to {MAX_HOPS}, not {}: proxies may be forwarding in a ring",
+                message.hops
+            );
+            return Err(Rejection::new(Reason::BadOperation, problem));
+        }
+        let family = self.family(&message.name, names)?;
+        let help = message.help.as_deref().map(|help| self.help(help));
+        let labels = label_text(message.labels, added, message.hops > 0, self.limits)?;
+        if kind == Kind::Histogram && labels.iter().any(|label| label.name == "le") {
+            let problem = "the label \"le\" belongs to the histogram itself";
+            return Err(Rejection::new(Reason::BadLabels, problem));
+        }
+        updates.push(Update {
+            family,
+            kind,
+            help: help.transpose()?,
+            labels,
+            ttl: self.ttl,
+            change,
+        });
+        Ok(Action::Update { hops: message.hops })
+    }
+
+    fn line<'b>(
+        &self,
+        line: &StatsdLine<'b>,
+        added: &[(String, String)],
+        names: &mut NameCache,
+        updates: &mut Vec<Update>,
+    ) -> Result<Action<'b>, Rejection> {
+        let family = self.family(&line.name, names)?;
+        let tags: LabelPairs<'_> = line.tags().collect();
+        let labels = label_text(tags, added, false, self.limits)?;
+        let mut push = |kind, change| {
+            updates.push(Update {
+                family: Arc::clone(&family),
+                kind,
+                help: None,
+                labels: labels.clone(),
+                ttl: self.ttl,
+                change,
+            });
+        };
+        match line.metric_type {
+            MetricType::Counter => {
+                for value in line.numbers() {
+                    let value = value? / line.rate;
+                    if value < 0.0 {
+                        let problem = format!("a counter cannot go down, by {value}");
+                        return Err(Rejection::new(Reason::BadValue, problem));
+                    }
+                    push(Kind::Counter, Change::Add(value));
+                }
+            }
+            MetricType::Gauge => {
+                for value in line.gauge_changes() {
+                    let change = match value? {
+                        GaugeChange::Set(value) => Change::Set(value),
+                        GaugeChange::Add(value) => Change::Add(value),
+                    };
+                    push(Kind::Gauge, change);
+                }
+            }
+            MetricType::Timer | MetricType::Histogram => {
+                let unit = match line.metric_type {
+                    MetricType::Timer => 1000.0,
+                    _ => 1.0,
+                };
+                for value in line.numbers() {
+                    let observe = Change::Observe {
+                        value: value? / unit,
+                        times: 1.0 / line.rate,
+                        buckets: Arc::clone(&self.statsd_bounds),
+                    };
+                    push(Kind::Histogram, observe);
+                }
+            }
+            MetricType::Set => {
+                let value = line.member()?;
+                return Ok(Action::AddMember(SetMember {
+                    family,
+                    labels,
+                    value,
+                }));
+            }
+        }
+        Ok(Action::Update { hops: 0 })
+    }
+
+    /// The change that sets the exposed size of a member's set.
+    pub(super) fn set_size(&self, member: &SetMember<'_>, count: f64) -> Update {
+        Update {
+            family: Arc::clone(&member.family),
+            kind: Kind::Gauge,
+            help: None,
+            labels: member.labels.clone(),
+            ttl: self.ttl,
+            change: Change::Set(count),
+        }
+    }
+
+    fn family(&self, name: &str, names: &mut NameCache) -> Result<Arc<str>, Rejection> {
+        let entry = names.entry(name);
+        if let Some(known) = entry
+            && **known == *name
+        {
+            return Ok(Arc::clone(known));
+        }
+        if !is_plain_name(name) {
+            let problem = if name.is_empty() {
+                "the metric has no name".to_owned()
+            } else {
+                format!(
+                    "invalid metric name {name:?}: use letters, digits, underscores and colons, and no digit first"
+                )
+            };
+            return Err(Rejection::new(Reason::BadName, problem));
+        }
+        if name.len() > self.limits.length {
+            let limit = self.limits.length;
+            let problem =
+                format!("the name has more than {limit} bytes (operations.max_label_length)");
+            return Err(Rejection::new(Reason::BadName, problem));
+        }
+        if self.own_metrics && name.starts_with(OWN_PREFIX) {
+            let problem =
+                format!("{name} is reserved for the proxy's own metrics (exporter.own_metrics)");
+            return Err(Rejection::new(Reason::ReservedName, problem));
+        }
+        Ok(Arc::clone(entry.insert(Arc::from(name))))
+    }
+
+    fn help(&self, help: &str) -> Result<Arc<str>, Rejection> {
+        if help.len() > self.limits.length {
+            let limit = self.limits.length;
+            let problem =
+                format!("the help has more than {limit} bytes (operations.max_label_length)");
+            return Err(Rejection::new(Reason::TooLarge, problem));
+        }
+        let mut escaped = String::with_capacity(help.len());
+        write_help(&mut escaped, help);
+        Ok(Arc::from(escaped))
+    }
+}
+
+/// Why an op is rejected that changes no metric. Some are metrics-server's ops
+/// for other systems.
+fn unknown_op(op: &str) -> Rejection {
+    let system = match op {
+        "event" => "a log store",
+        "index" => "a document store",
+        "raw" => "a database",
+        "" => return Rejection::new(Reason::BadOperation, "the message has no op"),
+        other => {
+            let problem =
+                format!("the op must be one of inc, set, add, obs, del, shutdown, not {other:?}");
+            return Rejection::new(Reason::BadOperation, problem);
+        }
+    };
+    let problem = format!("op {op} is not supported: it needs {system}");
+    Rejection::new(Reason::Unsupported, problem)
+}
+
+#[cfg(test)]
+mod tests;

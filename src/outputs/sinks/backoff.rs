@@ -1,0 +1,67 @@
+//! The wait between two tries: exponential, with jitter.
+
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::time::Duration;
+
+/// The wait after the first failure. Each further failure doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// No wait is longer: an outage that ends is noticed within this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The part of a wait that is random. It keeps the proxies that lost one
+/// system from all returning to it in the same moment.
+const JITTER: f64 = 0.5;
+
+/// Gives the wait before the next try.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Backoff { next: FIRST_WAIT }
+    }
+
+    /// Starts again with the shortest wait, after a success.
+    pub(super) fn reset(&mut self) {
+        self.next = FIRST_WAIT;
+    }
+
+    /// The wait after a failure. `random` is between 0 and 1.
+    pub(super) fn wait(&mut self, random: f64) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(LONGEST_WAIT);
+        wait.mul_f64(1.0 - JITTER * random)
+    }
+}
+
+/// A number between 0 and 1. It only spreads waits.
+pub(super) fn random() -> f64 {
+    let bits = RandomState::new().hash_one(());
+    bits as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_again_after_a_success() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<u128> = (0..8).map(|_| backoff.wait(0.0).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        backoff.reset();
+        assert_eq!(backoff.wait(0.0), FIRST_WAIT);
+    }
+
+    #[test]
+    fn jitter_shortens_a_wait_by_half_at_most() {
+        for random in [0.0, 0.3, 1.0, random(), random()] {
+            let wait = Backoff::new().wait(random);
+            assert!((FIRST_WAIT / 2..=FIRST_WAIT).contains(&wait), "{wait:?}");
+        }
+    }
+}

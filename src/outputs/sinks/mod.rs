@@ -1,0 +1,139 @@
+//! Sinks: outputs to other systems.
+//!
+//! A producer pushes items into the queue of a sink and goes on. The sink's own
+//! task takes them in batches and sends them. A sink turns a batch into a
+//! request, and the response into a [`Verdict`] for each item. It takes no lock
+//! of the core and never makes an input wait.
+//!
+//! ```text
+//! producer ─ push ─▶ queue ─ batch ─▶ worker ─ send ─▶ the other system
+//!          ◀ Full ─┘   ▲                 │
+//!                      └── Again ────────┘   after a back-off
+//! ```
+//!
+//! - [`queue`]: the one queue, bounded by bytes and by the age of its items;
+//! - [`worker`]: the task: batches, retries, draining at shutdown;
+//! - [`backoff`]: the wait between two tries;
+//! - [`operations`]: forwards operations to another proxy or metrics-server.
+//!
+//! # Adding a sink
+//!
+//! 1. Make a folder here with the sink's configuration, a type that implements
+//!    [`Sink`], and its tests; add its `mod` line to the list below.
+//! 2. Give it a function that builds the sink and calls [`start`] with its
+//!    limits. The handle that this returns is all a producer needs.
+//! 3. Call that function in `app.rs`, and hand the handle to the producer.
+//!
+//! Inputs and outputs do not import one another: an input takes a closure or a
+//! small type of its own around the handle.
+
+mod backoff;
+pub mod operations;
+mod queue;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::{self, Future};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use queue::{PushError, QueueHandle, QueueLimits};
+
+use crate::reason::Reason;
+use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::LogEvent;
+
+/// Sends batches of items to another system.
+pub trait Sink: Send + 'static {
+    /// What the sink sends, one by one judged by the other system.
+    type Item: Send + Sync + 'static;
+
+    /// The kind of log line that reports failures.
+    const LOG_EVENT: LogEvent;
+
+    /// Bytes that an item takes up in the queue.
+    fn size(item: &Self::Item) -> usize;
+
+    /// What is sent and where to, for the log: `operations to example:9999`.
+    fn name(&self) -> String;
+
+    /// Sends a batch, and reports what became of each item.
+    ///
+    /// The batch has at least one item, the oldest first. Items that were not
+    /// taken come again in the next batch, in the same order and before newer
+    /// ones. At shutdown the future is dropped when the time to drain is over.
+    fn send(&mut self, batch: &[Self::Item]) -> impl Future<Output = Report> + Send;
+
+    /// Runs while nothing waits to be sent, and is dropped as soon as
+    /// something does. Returns a failure, such as a connection that broke.
+    fn idle(&mut self) -> impl Future<Output = String> + Send {
+        future::pending()
+    }
+
+    /// Ends the sink after its last item was sent.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        future::ready(())
+    }
+}
+
+/// What the other system did with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the item.
+    Taken,
+    /// It did not take the item now; try again later.
+    Again,
+    /// It will never take the item; drop it.
+    Refused(Reason),
+}
+
+/// The result of sending a batch.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// One verdict for each item, in the order of the batch. Items at the end
+    /// without one are sent again.
+    pub verdicts: Vec<Verdict>,
+    /// What failed, in words. It is logged, and the next try waits.
+    pub failure: Option<String>,
+}
+
+impl Report {
+    /// The other system took the first `items` of the batch; the rest is sent
+    /// again.
+    pub fn taken(items: usize) -> Self {
+        Report {
+            verdicts: vec![Verdict::Taken; items],
+            failure: None,
+        }
+    }
+
+    /// Like [`Report::taken`], with what kept it from taking the rest.
+    pub fn failed(taken: usize, failure: impl Into<String>) -> Self {
+        Report {
+            failure: Some(failure.into()),
+            ..Report::taken(taken)
+        }
+    }
+}
+
+/// Starts the task of a sink, and returns the handle that producers push to.
+///
+/// The task ends when every handle is dropped and the queue is empty. Once
+/// `stop` is cancelled, it has `drain` for that.
+pub fn start<S: Sink>(
+    sink: S,
+    limits: QueueLimits,
+    drain: Duration,
+    stats: Arc<SinkStats>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> QueueHandle<S::Item> {
+    let (handle, queue) = queue::queue(limits, S::size, stats);
+    tasks.spawn(worker::run(sink, queue, drain, stop.clone()));
+    handle
+}

@@ -1,0 +1,193 @@
+//! Forwards operations over TCP, as a stream of lines.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::outputs::sinks::{Report, Sink};
+use crate::settings::Address;
+use crate::telemetry::clip;
+use crate::telemetry::sender_log::{self, LogEvent};
+
+/// Time for establishing a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for the receiver to take some of what is written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes read at once of what the receiver answers.
+const ANSWER_SIZE: usize = 1024;
+
+/// Sends lines over one connection, and connects again after it breaks.
+#[derive(Debug)]
+pub(super) struct TcpSink {
+    address: Address,
+    stream: Option<LineStream<TcpStream>>,
+}
+
+impl TcpSink {
+    pub(super) fn new(address: Address) -> Self {
+        TcpSink {
+            address,
+            stream: None,
+        }
+    }
+}
+
+impl Sink for TcpSink {
+    type Item = Bytes;
+
+    const LOG_EVENT: LogEvent = LogEvent::OperationTransport;
+
+    fn size(line: &Bytes) -> usize {
+        line.len()
+    }
+
+    fn name(&self) -> String {
+        format!("operations to {}", self.address)
+    }
+
+    async fn send(&mut self, lines: &[Bytes]) -> Report {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => match connect(&self.address).await {
+                Ok(stream) => none.insert(stream),
+                Err(error) => return Report::failed(0, error.to_string()),
+            },
+        };
+        let report = stream.write(lines).await;
+        if report.failure.is_some() {
+            self.stream = None;
+        }
+        report
+    }
+
+    async fn idle(&mut self) -> String {
+        let Some(stream) = &mut self.stream else {
+            return std::future::pending().await;
+        };
+        let failure = stream.read_answers().await;
+        self.stream = None;
+        failure.to_string()
+    }
+
+    async fn close(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.end().await;
+        }
+    }
+}
+
+async fn connect(address: &Address) -> io::Result<LineStream<TcpStream>> {
+    let to = (address.host(), address.port);
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await??;
+    Ok(LineStream::new(stream))
+}
+
+/// A connection that lines are written to. The receiver answers only what it
+/// rejects.
+#[derive(Debug)]
+pub(super) struct LineStream<S> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    /// The lines being written, one after the other.
+    buffer: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite> LineStream<S> {
+    pub(super) fn new(stream: S) -> Self {
+        let (reader, writer) = split(stream);
+        LineStream {
+            reader,
+            writer,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Writes lines. Those that were written whole are taken: the receiver
+    /// discards a line that was cut.
+    pub(super) async fn write(&mut self, lines: &[Bytes]) -> Report {
+        self.buffer.clear();
+        for line in lines {
+            self.buffer.extend_from_slice(line);
+        }
+        let mut answer = [0; ANSWER_SIZE];
+        let mut written = 0;
+        let failure = loop {
+            if written == self.buffer.len() {
+                return Report::taken(lines.len());
+            }
+            tokio::select! {
+                result = timeout(WRITE_TIMEOUT, self.writer.write(&self.buffer[written..])) => {
+                    match result.unwrap_or_else(|late| Err(late.into())) {
+                        Ok(bytes) => written += bytes,
+                        Err(error) => break error,
+                    }
+                }
+                read = self.reader.read(&mut answer) => {
+                    if let Err(error) = log_answer(&answer, read) {
+                        break error;
+                    }
+                }
+            }
+        };
+        let mut whole = 0;
+        let mut end = 0;
+        for line in lines {
+            end += line.len();
+            if end > written {
+                break;
+            }
+            whole += 1;
+        }
+        Report::failed(whole, failure.to_string())
+    }
+
+    /// Reads what the receiver answers, until the connection breaks.
+    /// Cancel-safe.
+    async fn read_answers(&mut self) -> io::Error {
+        let mut answer = [0; ANSWER_SIZE];
+        loop {
+            let read = self.reader.read(&mut answer).await;
+            if let Err(error) = log_answer(&answer, read) {
+                return error;
+            }
+        }
+    }
+
+    /// Ends the stream of lines. The receiver takes the end as the sign that
+    /// nothing is missing.
+    pub(super) async fn end(&mut self) {
+        // All lines are written. A receiver that is gone needs no end.
+        let _ = self.writer.shutdown().await;
+    }
+}
+
+/// Logs that the receiver rejected an operation.
+///
+/// # Errors
+///
+/// The connection is broken or closed.
+fn log_answer(answer: &[u8], read: io::Result<usize>) -> io::Result<()> {
+    let length = read?;
+    if length == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the receiver closed the connection",
+        ));
+    }
+    // The answer may quote what was sent, so it is for `debug` alone.
+    if sender_log::write(
+        LogEvent::OperationRejected,
+        format_args!("the receiver rejected a forwarded operation"),
+    ) {
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        let answer = clip(answer.trim_end());
+        log::debug!("the receiver rejected a forwarded operation: {answer}");
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+use tokio::io::AsyncReadExt;
+use tokio::net::UdpSocket;
+
+use super::super::Verdict;
+use super::tcp::LineStream;
+use super::udp::MAX_DATAGRAM;
+use super::*;
+use crate::settings::Address;
+
+fn lines(texts: &[&'static str]) -> Vec<Bytes> {
+    texts
+        .iter()
+        .map(|text| Bytes::from_static(text.as_bytes()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_line_that_was_cut_by_a_broken_connection_is_sent_again() {
+    let all = lines(&["first\n", "second\n", "third\n"]);
+    // Room for the first line and a part of the second.
+    let (near, mut far) = tokio::io::duplex(10);
+    let hang_up = async move {
+        let mut got = [0; 3];
+        far.read_exact(&mut got).await.unwrap();
+    };
+    let mut stream = LineStream::new(near);
+    let (report, ()) = tokio::join!(stream.write(&all), hang_up);
+    assert!(report.failure.is_some());
+    assert_eq!(report.verdicts, [Verdict::Taken], "the rest comes again");
+
+    let (near, mut far) = tokio::io::duplex(10);
+    let mut stream = LineStream::new(near);
+    let send = async {
+        let report = stream.write(&all[1..]).await;
+        stream.end().await;
+        report
+    };
+    let mut got = String::new();
+    let (report, read) = tokio::join!(send, far.read_to_string(&mut got));
+    read.unwrap();
+    assert_eq!(got, "second\nthird\n");
+    assert_eq!(report.verdicts, [Verdict::Taken; 2]);
+    assert_eq!(report.failure, None);
+}
+
+#[tokio::test]
+async fn a_datagram_holds_one_line_without_its_newline() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let config = Config {
+        destination: Destination::Udp(Address::new("127.0.0.1", port)),
+        queue: 1 << 20,
+        drain: Duration::from_secs(20),
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let stats = Arc::new(SinkStats::default());
+    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    sink.push(&Bytes::from_static(b"first\nsecond\n")).unwrap();
+    let long = [&vec![b'x'; MAX_DATAGRAM + 1][..], b"\n"].concat();
+    sink.push(&Bytes::from(long)).unwrap();
+    sink.push(&Bytes::from_static(b"third\n")).unwrap();
+    stop.cancel();
+    drop(sink);
+    tasks.close();
+    tasks.wait().await;
+    let mut datagram = [0; 100];
+    for expected in ["first", "second", "third"] {
+        let length = socket.recv(&mut datagram).await.unwrap();
+        assert_eq!(&datagram[..length], expected.as_bytes());
+    }
+    assert_eq!(stats.items.counts(), [("ok", 3), ("too_large", 1)]);
+    assert_eq!(stats.queued.value(), 0);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_by_bytes() {
+    // Nothing is sent: the name does not resolve.
+    let config = Config {
+        destination: Destination::Tcp(Address::new("nowhere.invalid", 1)),
+        queue: 10,
+        drain: Duration::ZERO,
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let stats = Arc::new(SinkStats::default());
+    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    sink.push(&Bytes::from_static(b"12345\n")).unwrap();
+    let rejected = sink.push(&Bytes::from_static(b"12\n34\n"));
+    assert_eq!(rejected, Err(PushError::Full));
+    assert_eq!(stats.items.counts(), [("no_buffer", 2), ("ok", 0)]);
+    sink.push(&Bytes::from_static(b"123\n")).unwrap();
+    assert_eq!(stats.queued.value(), 10);
+}

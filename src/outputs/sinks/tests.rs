@@ -1,0 +1,270 @@
+//! The worker with a sink that does as a script says, on paused time.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::telemetry::DropReason;
+
+/// What the other system does with a batch.
+#[derive(Debug, Clone)]
+enum Answer {
+    Verdicts(Vec<Verdict>),
+    Fails,
+    /// Takes all, after a while.
+    Slow(Duration),
+    Never,
+}
+
+/// What a scripted sink was asked for, and when.
+#[derive(Debug, Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    batches: Vec<(Duration, Vec<u32>)>,
+    closed: bool,
+}
+
+/// Answers as scripted, then takes everything.
+#[derive(Debug)]
+struct Scripted {
+    script: Arc<Mutex<Script>>,
+    started: Instant,
+}
+
+impl Scripted {
+    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Scripted {
+    type Item = u32;
+
+    const LOG_EVENT: LogEvent = LogEvent::OperationTransport;
+
+    fn size(_: &u32) -> usize {
+        4
+    }
+
+    fn name(&self) -> String {
+        "numbers".to_owned()
+    }
+
+    async fn send(&mut self, batch: &[u32]) -> Report {
+        let answer = {
+            let mut script = self.script();
+            script
+                .batches
+                .push((self.started.elapsed(), batch.to_vec()));
+            script.answers.pop_front()
+        };
+        match answer {
+            None => Report::taken(batch.len()),
+            Some(Answer::Verdicts(verdicts)) => Report {
+                verdicts,
+                failure: None,
+            },
+            Some(Answer::Fails) => Report::failed(0, "no connection"),
+            Some(Answer::Slow(time)) => {
+                sleep(time).await;
+                Report::taken(batch.len())
+            }
+            Some(Answer::Never) => future::pending().await,
+        }
+    }
+
+    async fn close(&mut self) {
+        self.script().closed = true;
+    }
+}
+
+const LIMITS: QueueLimits = QueueLimits {
+    bytes: 400,
+    age: None,
+    batch_items: 3,
+    batch_bytes: 1000,
+};
+
+/// Time to drain in these tests.
+const DRAIN: Duration = Duration::from_secs(20);
+
+struct Bench {
+    handle: QueueHandle<u32>,
+    script: Arc<Mutex<Script>>,
+    stats: Arc<SinkStats>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+fn bench(limits: QueueLimits, answers: impl Into<VecDeque<Answer>>) -> Bench {
+    let script = Arc::new(Mutex::new(Script {
+        answers: answers.into(),
+        ..Script::default()
+    }));
+    let sink = Scripted {
+        script: Arc::clone(&script),
+        started: Instant::now(),
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let stats = Arc::new(SinkStats::default());
+    let handle = start(sink, limits, DRAIN, Arc::clone(&stats), &stop, &tasks);
+    tasks.close();
+    Bench {
+        handle,
+        script,
+        stats,
+        stop,
+        tasks,
+    }
+}
+
+impl Bench {
+    /// Drops the handle, waits for the worker, and returns the batches sent
+    /// and whether the sink was closed.
+    async fn end(self) -> (Vec<Vec<u32>>, bool) {
+        drop(self.handle);
+        self.tasks.wait().await;
+        let script = self.script.lock().unwrap();
+        let batches = script.batches.iter().map(|(_, batch)| batch.clone());
+        (batches.collect(), script.closed)
+    }
+
+    /// Waits as long as it takes in paused time until `count` batches came.
+    async fn batches(&self, count: usize) {
+        while self.script.lock().unwrap().batches.len() < count {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_are_sent_in_batches_in_their_order() {
+    let bench = bench(LIMITS, []);
+    let stats = Arc::clone(&bench.stats);
+    bench.handle.push((1..=7).collect()).unwrap();
+    let (batches, closed) = bench.end().await;
+    assert_eq!(batches, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
+    assert!(closed);
+    assert_eq!((stats.items.ok(), stats.queued.value()), (7, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_item_gets_its_verdict() {
+    use Verdict::{Again, Refused, Taken};
+    let answers = [Answer::Verdicts(vec![
+        Again,
+        Refused(Reason::TooLarge),
+        Taken,
+    ])];
+    let bench = bench(LIMITS, answers);
+    let stats = Arc::clone(&bench.stats);
+    bench.handle.push(vec![1, 2, 3, 4]).unwrap();
+    let (batches, _) = bench.end().await;
+    assert_eq!(
+        batches,
+        [vec![1, 2, 3], vec![1], vec![4]],
+        "an item that was not taken comes before newer ones"
+    );
+    assert_eq!(stats.items.counts(), [("ok", 3), ("too_large", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_between_retries_grow_and_pushes_go_on() {
+    let bench = bench(LIMITS, vec![Answer::Fails; 8]);
+    bench.handle.push(vec![1]).unwrap();
+    bench.batches(8).await;
+    bench.handle.push(vec![2]).unwrap();
+    let script = Arc::clone(&bench.script);
+    let (batches, _) = bench.end().await;
+    assert_eq!(batches.len(), 10);
+    assert_eq!(batches[8..], [[1], [2]]);
+    let script = script.lock().unwrap();
+    let times: Vec<u128> = script
+        .batches
+        .iter()
+        .map(|(at, _)| at.as_millis())
+        .collect();
+    let waits: Vec<u128> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let longest = [100, 200, 400, 800, 1600, 3200, 5000, 5000];
+    for (wait, longest) in waits.iter().zip(longest) {
+        // Timers round up to the next millisecond.
+        assert!((longest / 2..=longest + 1).contains(wait), "{waits:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_rejects_while_the_sink_is_slow() {
+    let limits = QueueLimits { bytes: 8, ..LIMITS };
+    let bench = bench(limits, [Answer::Slow(Duration::from_secs(60))]);
+    bench.handle.push(vec![1, 2]).unwrap();
+    bench.batches(1).await;
+    assert_eq!(bench.handle.push(vec![3]), Err(PushError::Full));
+    assert_eq!(bench.stats.dropped(DropReason::Full), 1);
+    sleep(Duration::from_secs(60)).await;
+    bench.handle.push(vec![4]).unwrap();
+    let (batches, _) = bench.end().await;
+    assert_eq!(batches, [vec![1, 2], vec![4]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_wait_too_long_for_a_retry_expire() {
+    let limits = QueueLimits {
+        age: Some(Duration::from_secs(3)),
+        ..LIMITS
+    };
+    let bench = bench(limits, vec![Answer::Fails; 1000]);
+    bench.handle.push(vec![1, 2]).unwrap();
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(bench.stats.dropped(DropReason::Expired), 2);
+    assert_eq!(bench.stats.queued.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_shutdown_is_sent() {
+    let bench = bench(LIMITS, [Answer::Slow(Duration::from_secs(10))]);
+    bench.handle.push((1..=5).collect()).unwrap();
+    bench.batches(1).await;
+    bench.stop.cancel();
+    // An input may still push while it ends.
+    bench.handle.push(vec![6]).unwrap();
+    let stats = Arc::clone(&bench.stats);
+    let (batches, closed) = bench.end().await;
+    assert_eq!(batches, [vec![1, 2, 3], vec![4, 5, 6]]);
+    assert!(closed);
+    assert_eq!(stats.items.counts(), [("ok", 6)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_at_its_deadline() {
+    let bench = bench(LIMITS, [Answer::Never]);
+    bench.handle.push((1..=5).collect()).unwrap();
+    bench.batches(1).await;
+    let begun = Instant::now();
+    bench.stop.cancel();
+    // A handle that is never dropped does not hold the worker up either.
+    let handle = bench.handle.clone();
+    let stats = Arc::clone(&bench.stats);
+    let (batches, closed) = bench.end().await;
+    assert_eq!(batches.len(), 1);
+    assert!(!closed);
+    let waited = begun.elapsed();
+    assert!(waited >= DRAIN && waited < DRAIN + Duration::from_secs(1));
+    assert_eq!(stats.dropped(DropReason::Shutdown), 5);
+    assert_eq!(handle.push(vec![6]), Err(PushError::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_after_the_stop_ends_the_sink_at_once() {
+    let bench = bench(LIMITS, vec![Answer::Fails; 1000]);
+    let begun = Instant::now();
+    bench.stop.cancel();
+    bench.handle.push(vec![1, 2]).unwrap();
+    let stats = Arc::clone(&bench.stats);
+    let (batches, closed) = bench.end().await;
+    assert_eq!(batches, [[1, 2]]);
+    assert!(!closed);
+    assert!(begun.elapsed() < Duration::from_millis(50));
+    assert_eq!(stats.dropped(DropReason::Shutdown), 2);
+}
