@@ -1,8 +1,7 @@
-//! Inspects verbatim texts in the background, and tells what it finds.
+//! Inspects verbatim texts in the background, and logs the findings.
 //!
-//! What an inspection is, and what becomes of its findings, is the store's to
-//! know. Here it is decided when: a text at most once a round, and little at a
-//! time, so that pushes and scrapes do not notice.
+//! The store does the inspection. This module decides when: a text at most once per
+//! round, and little at a time, so that pushes and scrapes do not notice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,22 +17,22 @@ use crate::store::{InspectionReport, Store};
 use crate::telemetry::sender_log::{self, LogEvent, without_excerpts};
 use crate::telemetry::{Telemetry, clip};
 
-/// From the beginning of one round to the next, at least. In a round every text
-/// that changed is inspected once.
+/// The least time between the beginnings of two rounds. A round inspects each changed
+/// text once.
 const ROUND: Duration = Duration::from_secs(3);
 
-/// Bytes of texts that are inspected at a time.
+/// The bytes of text that are inspected at a time.
 const SLICE: usize = 256 * 1024;
 
-/// It rests this many times as long as it worked, so it takes at most a twentieth
-/// of one core.
-const REST: u32 = 19;
+/// It pauses for this many times as long as it worked, so it uses at most 1/20 of a
+/// core.
+const PAUSE_FACTOR: u32 = 19;
 
-/// Families that are warned of, each once. Conflicts of further families are only
-/// counted.
-const MOST_WARNED: usize = 10_000;
+/// The most families that are warned of, each once. Conflicts of further families are
+/// only counted.
+const MAX_WARNED: usize = 10_000;
 
-/// Inspects the store's verbatim texts until `stop`.
+/// Inspects the store's verbatim texts until `stop` is cancelled.
 pub async fn run(store: Arc<Store>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
     let work = async {
         let mut warned = HashSet::new();
@@ -73,19 +72,19 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
             let reason = Reason::from(suspect);
             telemetry.inspections.count(Err(reason), 1);
         }
-        tell(&report, warned);
+        log_findings(&report, warned);
         if !more {
             break;
         }
         if !first {
-            sleep(begun.elapsed() * REST).await;
+            sleep(begun.elapsed() * PAUSE_FACTOR).await;
         }
         first = false;
     }
 }
 
-/// Logs what is new in a report. Texts are quoted at `debug` alone.
-fn tell(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
+/// Logs the new findings of a report. Excerpts of texts are logged at `debug` only.
+fn log_findings(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
     for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
         let (reason, message) = (Reason::from(suspect), suspect.to_string());
         let told = without_excerpts(reason, &message);
@@ -97,7 +96,7 @@ fn tell(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
     }
     for (id, conflict) in &report.conflicts {
         let family = &conflict.family;
-        if warned.contains(family) || warned.len() == MOST_WARNED {
+        if warned.contains(family) || warned.len() == MAX_WARNED {
             continue;
         }
         warned.insert(Arc::clone(family));

@@ -1,31 +1,32 @@
-//! What the store holds at most.
+//! Limits of the store.
 
 use crate::registry::RegistryLimits;
 
-/// What the store holds at most.
+/// Limits of the store. A write or batch past a limit is rejected.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// Apps known at once. Targets are bounded by the configuration.
+    /// The most apps. Targets are bounded by the configuration.
     pub apps: usize,
-    /// Pushed groups known at once.
+    /// The most pushed groups.
     pub groups: usize,
-    /// Memory for what the registry and all sections but the proxy's own
-    /// expose, in bytes: their text, and what is kept to find families and
-    /// series again.
+    /// The most memory for the registry and for all sections but the proxy's own, in bytes:
+    /// their text, and what is kept to find families and series.
     pub bytes: usize,
+    /// The limits of aggregated families.
     pub registry: RegistryLimits,
 }
 
-/// How much may be held, and how much of that nobody else holds: see
-/// [`StoreLimits::bytes`].
+/// The memory that a section may take; see [`StoreLimits::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBudget {
+    /// Bytes that are not taken by others.
     pub left: usize,
+    /// The limit, in bytes, for messages.
     pub limit: usize,
 }
 
 impl MemoryBudget {
-    /// For what is not known to be held.
+    /// A budget that bounds nothing.
     pub const UNLIMITED: MemoryBudget = MemoryBudget {
         left: usize::MAX,
         limit: usize::MAX,

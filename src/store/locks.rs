@@ -1,4 +1,8 @@
 //! The store and its locks.
+//!
+//! The methods of [`Store`] are where their work is: reads in [`reads`](super::reads),
+//! writes in [`write`](super::write), batches in [`aggregated`](super::aggregated),
+//! inspections in [`inspect`](super::inspect).
 
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,65 +17,71 @@ use crate::store::messages::Messages;
 use crate::store::pages::page_run::PageRuns;
 use crate::store::sections::table::SectionTable;
 
-/// The sections of all producers, the living families, and the output they
-/// make together.
+/// The sections of all producers, the aggregated families, and the output that they make
+/// together.
 ///
-/// Locks are taken in this order: inspection, flush, registry, turn, sections.
+/// Locks are taken in this order: inspection, rendering, registry, turn, sections.
 #[derive(Debug)]
 pub struct Store {
     pub(in crate::store) sections: RwLock<SectionTable>,
-    /// IndexEntry while sections or the index of families change: writers take turns.
+    /// Held while sections or the family index change, so that writers take turns.
     pub(in crate::store) turn: Mutex<()>,
-    /// Whether a large write is being worked out.
     pub(in crate::store) is_large_write_running: AtomicBool,
-    /// Compressed pages of the last answers.
+    /// Compressed pages of the last responses.
     pub(in crate::store) page_runs: Arc<PageRuns>,
     pub(in crate::store) registry: Mutex<Registry>,
-    /// IndexEntry by the one snapshot that renders living families, so that no other
-    /// writes what it has rendered later than what came after.
+    /// Held by the one snapshot that renders aggregated families, so that a snapshot cannot
+    /// replace newer text by older text.
     pub(in crate::store) rendering: Mutex<PendingBlocks>,
     pub(in crate::store) hasher: RandomState,
-    /// What was made last for readers of protobuf, with names under each scheme.
+    /// The last protobuf output under each escaping scheme.
     pub(in crate::store) messages: [Mutex<Arc<Messages>>; Escaping::ALL.len()],
-    /// IndexEntry while verbatim texts are read. Only readers of these texts in another
-    /// form wait for it.
+    /// Held while verbatim texts are read. Only readers of these texts in another format
+    /// wait for it.
     pub(in crate::store) inspection: Mutex<Inspection>,
-    pub(in crate::store) inspected: InspectionGauges,
+    pub(in crate::store) inspection_gauges: InspectionGauges,
     pub(in crate::store) limits: StoreLimits,
 }
 
 impl Store {
-    /// An empty store. With `stamps`, the time of each app's last update is
-    /// part of the output, as a family of the proxy's own.
-    pub fn new(limits: StoreLimits, stamps: bool) -> Self {
+    /// An empty store. With `update_times`, the time of each app's last update is part of
+    /// the output, as a family of the proxy's own metrics.
+    pub fn new(limits: StoreLimits, update_times: bool) -> Self {
         let hasher = RandomState::new();
         Store {
-            sections: RwLock::new(SectionTable::new(stamps)),
+            sections: RwLock::new(SectionTable::new(update_times)),
             turn: Mutex::default(),
             is_large_write_running: AtomicBool::new(false),
             page_runs: Arc::default(),
             registry: Mutex::new(Registry::new(limits.registry, hasher.clone())),
             rendering: Mutex::default(),
             inspection: Mutex::new(Inspection::new(hasher.clone())),
-            inspected: InspectionGauges::default(),
+            inspection_gauges: InspectionGauges::default(),
             hasher,
             messages: Default::default(),
             limits,
         }
     }
 
-    pub(in crate::store) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a large write is being worked out, for which other writers wait.
+    /// Whether a large write is in progress, which other writers wait for.
     pub fn is_busy(&self) -> bool {
         self.is_large_write_running.load(Ordering::Relaxed)
     }
 
-    // Nothing under the lock is meant to panic, whatever was pushed. Should it
-    // happen all the same, one section may be torn; going on with the others
-    // is better than refusing every push and scrape from then on.
+    /// The hasher for series identity, shared by all parsers; see
+    /// [`hash_series`](crate::exposition::hash_series).
+    pub fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    /// Waits for the caller's turn to write.
+    pub(in crate::store) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Nothing under these locks panics by design, whatever is pushed. If it happens all the
+    // same, one section may be inconsistent. Continuing with the others is better than
+    // rejecting every push and scrape from then on.
     pub(in crate::store) fn read(&self) -> RwLockReadGuard<'_, SectionTable> {
         self.sections.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,18 +1,54 @@
 //! What every producer exposes now.
 //!
-//! Each producer owns a [`Section`], named by a [`SectionId`]. Everything that
-//! comes in is a [`Write`], applied whole or not at all by [`Store::apply`];
-//! everything that goes out begins with [`Store::snapshot`]. Reads are free to
-//! all, writes are these named methods, and time is a parameter, so the store
-//! has no clock, no I/O and no task of its own.
+//! Each producer has a [`Section`], identified by a [`SectionId`]. Everything that comes in
+//! is a [`Write`], which [`Store::apply`] applies whole or not at all, or a batch of
+//! operations on aggregated families, which [`Store::operate`] passes to the
+//! [registry](crate::registry). Everything that goes out begins with [`Store::snapshot`].
 //!
-//! Values that are added to, set and observed live in the
-//! [registry], which the store owns: [`Store::operate`]
-//! changes it, and its families stand among those of the sections.
+//! Time is a parameter, so the store has no clock. It does no I/O and runs no task.
 //!
-//! The texts themselves lie in a [page_list] of fragments, cut into [page]s that
-//! are joined and compressed once: a scrape costs what changed since the last
-//! one, and a write costs what was pushed.
+//! The output is a list of pages. A page is joined and compressed once, until it changes:
+//! a scrape costs what changed since the last one, and a write costs what was pushed.
+//!
+//! | Module | What it does |
+//! | --- | --- |
+//! | [`write`] | plans, checks and applies a write |
+//! | [`aggregated`] | reserves names for the registry's families, and renders them |
+//! | [`sections`] | the sections, and all that their lock protects |
+//! | [`families`] | the index of families and the owners of series |
+//! | [`pages`] | the output: fragments, pages, compression |
+//! | [`snapshot`], [`messages`], [`reads`] | reading the output as text, gzip or protobuf |
+//! | [`inspect`] | checks verbatim texts in the background, shows them as families |
+//! | [`locks`] | the [`Store`], its locks and their order |
+//! | [`limits`], [`rejection`] | limits, and why a write or batch was rejected |
+//!
+//! The types that [`Store`] holds are below it and do not import it. Its methods are above
+//! it, in the modules that do their work. No two files import each other.
+//!
+//! ```
+//! use exporter_proxy::clock::Now;
+//! use exporter_proxy::exposition::{Content, Text};
+//! use exporter_proxy::peer::Origin;
+//! use exporter_proxy::registry::RegistryLimits;
+//! use exporter_proxy::store::{Change, Producer, SectionId, Store, StoreLimits, Write};
+//!
+//! let limits = StoreLimits {
+//!     apps: 100,
+//!     groups: 100,
+//!     bytes: 64 << 20,
+//!     registry: RegistryLimits::default(),
+//! };
+//! let store = Store::new(limits, false);
+//! let write = Write::one(Change::Replace {
+//!     id: SectionId::new("billing", Producer::App),
+//!     content: Content::Verbatim(Text::new("jobs_total 3\n")),
+//!     origin: Origin::default(),
+//!     lifetime: None,
+//! });
+//! store.apply(write, Now::read())?;
+//! assert_eq!(store.snapshot().text(), b"jobs_total 3\n");
+//! # Ok::<(), exporter_proxy::store::Rejection>(())
+//! ```
 
 mod aggregated;
 mod families;

@@ -1,4 +1,4 @@
-//! Reads of the store.
+//! Reads of the store: snapshots, sections, sums.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,13 +13,13 @@ use crate::store::sections::section_id::SectionId;
 use crate::store::snapshot::Snapshot;
 
 impl Store {
-    /// The text of all sections and living families as it is now. Of the
-    /// latter, what has changed since the last one is rendered here.
+    /// The current text of all sections and aggregated families. Aggregated series that
+    /// changed since the last snapshot are rendered here.
     pub fn snapshot(&self) -> Snapshot {
         self.rendered_snapshot(false)
     }
 
-    /// The same with the native histograms of that moment.
+    /// Like [`snapshot`](Self::snapshot), with native histograms of the same moment.
     pub fn snapshot_with_natives(&self) -> Snapshot {
         self.rendered_snapshot(true)
     }
@@ -29,8 +29,8 @@ impl Store {
         self.read().natives.all()
     }
 
-    /// A snapshot of the whole as protobuf, made now as far as it changed
-    /// since the last one. Only a snapshot that is merged can be shown so.
+    /// A snapshot of the whole output as protobuf. Only what changed since the last call is
+    /// encoded. `snapshot` must be [merged](Snapshot::is_merged).
     pub fn messages(&self, snapshot: &Snapshot, escaping: Escaping) -> Snapshot {
         let kept = &self.messages[escaping as usize];
         let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,15 +42,14 @@ impl Store {
         shown
     }
 
-    /// Every section but the proxy's own in order, from the one after `after`
-    /// on. A page of them costs what it holds.
+    /// Up to `limit` sections in order, those after `after`, without the proxy's own. Costs
+    /// what is returned.
     pub fn sections(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
         self.read().page(after, limit)
     }
 
-    /// Families of a section in order, from the one after `after` on: as many
-    /// as have `bytes` bytes together, and one at least. None of a section
-    /// whose text is verbatim.
+    /// Families of a section in order, those after `after`: at least one, and until they have
+    /// about `bytes` bytes together. None if the section's text is verbatim.
     pub fn families_of(
         &self,
         id: &SectionId,
@@ -60,55 +59,56 @@ impl Store {
         self.read().families_of(id, after, bytes)
     }
 
-    /// Groups in the order of their names, from the one after `after` on. A
-    /// page of them costs what it holds.
+    /// Up to `limit` groups in the order of their names, those after `after`. Costs what is
+    /// returned.
     pub fn groups(&self, after: Option<&str>, limit: usize) -> Vec<(SectionId, Section)> {
         self.read().groups(after, limit)
     }
 
-    /// The section of that id.
+    /// The section with this id.
     pub fn section_of(&self, id: &SectionId) -> Option<Section> {
         self.read().section(id)
     }
 
-    /// The section of that name: an app's, or else a target's, or a group's.
+    /// The section with this name: an app's, else a target's, else a group's.
     pub fn section(&self, name: &str) -> Option<(SectionId, Section)> {
         self.read().find(name)
     }
 
-    /// Lines of samples that are exposed for a section. They are counted where
-    /// they lie, in time that grows with its text.
+    /// The number of sample lines that a section exposes. They are counted on each call, in
+    /// time proportional to its text.
     pub fn sample_lines(&self, id: &SectionId) -> usize {
         let pieces = self.read().pieces(id);
         pieces.iter().map(|piece| sample_lines(piece)).sum()
     }
 
-    /// What is exposed for a section.
+    /// The text that a section exposes.
     pub fn text(&self, id: &SectionId) -> Text {
         let pieces = self.read().pieces(id);
         Text::concat(&pieces)
     }
 
-    /// What is exposed for apps and targets of these names together, each
-    /// family once. NameCache that nobody has are passed over.
+    /// The text that apps and targets of these names expose, each family once. Unknown names
+    /// are skipped.
     pub fn texts(&self, names: &[String]) -> Text {
         let pieces = self.read().pieces_of_all(names);
         Text::concat(&pieces)
     }
 
+    /// Sums over all sections.
     pub fn totals(&self) -> StoreTotals {
         self.read().totals()
     }
 
-    /// Whether an app, a target, a group or an aggregated family exposes the
-    /// series of that text. What is in verbatim texts is not known, and nothing
-    /// is while a large write is worked out.
+    /// Whether a section or an aggregated family exposes this series, given as in a text. Series
+    /// of verbatim texts are not known, and none are while a [large write](Self::is_busy) is
+    /// in progress.
     pub fn is_exposed(&self, series: &str) -> bool {
         let hash = hash_series(&self.hasher, series, false);
         self.read().families.owns(hash)
     }
 
-    /// Memory for what this section may expose.
+    /// The memory that this section may take.
     pub fn memory_budget(&self, id: &SectionId) -> MemoryBudget {
         let limit = self.limits.bytes;
         let sections = self.read();

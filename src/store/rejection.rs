@@ -1,4 +1,7 @@
 //! Why a write or a batch was rejected.
+//!
+//! There are two types, because a write's rejection always names a section and mostly a line
+//! of its text, and a batch has neither: it can fail for the registry's reasons too.
 
 use crate::exposition::counted;
 use crate::reason::Reason;
@@ -7,63 +10,95 @@ use crate::store::families::names::reserved;
 use crate::store::sections::holder::Holder;
 use crate::store::sections::section_id::SectionId;
 
-/// Why a write changed nothing.
+/// Why a write was rejected. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// The limit of apps is reached.
     #[error(
         "cannot add {section}: the limit of {} is reached (receiver.max_apps)",
         counted(*.limit, "app", "apps")
     )]
-    TooManyApps { section: SectionId, limit: usize },
+    TooManyApps {
+        /// The app.
+        section: SectionId,
+        /// The limit.
+        limit: usize,
+    },
+    /// The limit of pushed groups is reached.
     #[error(
         "cannot add {section}: the limit of {} is reached (push.max_groups)",
         counted(*.limit, "group", "groups")
     )]
-    TooManyGroups { section: SectionId, limit: usize },
+    TooManyGroups {
+        /// The group.
+        section: SectionId,
+        /// The limit.
+        limit: usize,
+    },
+    /// The limit of memory is reached.
     #[error(
         "{section}: with its text {size} bytes would be held, and the limit is {limit} (exposition.max_total)"
     )]
     TooManyBytes {
+        /// The last section of the write.
         section: SectionId,
+        /// Bytes that would be held.
         size: usize,
+        /// The limit, in bytes.
         limit: usize,
     },
+    /// The family exists with another kind.
     #[error("{section}, line {line}: family {family} is {kind} here, and {held} {holder}")]
     KindConflict {
+        /// The section at fault.
         section: SectionId,
+        /// The line of the family in its text, from 1; 0 if it is not from a text.
         line: usize,
+        /// The family's name.
         family: String,
+        /// The kind in the write, with its article.
         kind: &'static str,
+        /// The kind of the existing family, with its article.
         held: &'static str,
+        /// Who exposes the existing family.
         holder: Holder,
     },
+    /// Two families would expose series of the same name.
     #[error(
         "{section}, line {line}: family {family} cannot be exposed beside family {other} ({holder}): a series of one would have the name of the other"
     )]
     NameCollision {
+        /// The section at fault.
         section: SectionId,
+        /// The line of the family in its text, from 1; 0 if it is not from a text.
         line: usize,
+        /// The family's name.
         family: String,
+        /// The name of the existing family.
         other: String,
+        /// Who exposes the existing family.
         holder: Holder,
     },
+    /// The series exists already.
     #[error(
         "{section}{}: series {series} is exposed {}",
         if *.line > 0 { format!(", family at line {}" , .line) } else { String::new() },
         if *.twice { "twice" } else { "elsewhere already" }
     )]
     DuplicateSeries {
+        /// The section at fault.
         section: SectionId,
+        /// The line of the family in its text, from 1; 0 if it is not from a text.
         line: usize,
+        /// The series, as in a text.
         series: String,
-        /// By this write itself.
+        /// Whether the write itself has the series twice.
         twice: bool,
     },
 }
 
 impl Rejection {
-    /// The family of another producer that is in the way, by its full name,
-    /// and where to note whose it is.
+    /// The existing family that the write clashes with, and the field for its holder.
     pub(in crate::store) fn blocking_family(&mut self) -> Option<(&str, &mut Holder)> {
         match self {
             Rejection::KindConflict { family, holder, .. } => Some((family, holder)),
@@ -84,7 +119,7 @@ impl Rejection {
         }
     }
 
-    /// Where in its text, from 1; `None` where it is the text as a whole.
+    /// The line at fault in the section's text, from 1. `None` if it is the text as a whole.
     pub fn line(&self) -> Option<usize> {
         match self {
             Rejection::KindConflict { line, .. }
@@ -96,8 +131,8 @@ impl Rejection {
 }
 
 impl From<&Rejection> for Reason {
-    fn from(refused: &Rejection) -> Self {
-        match refused {
+    fn from(rejection: &Rejection) -> Self {
+        match rejection {
             Rejection::TooManyApps { .. } => Reason::TooManyApps,
             Rejection::TooManyGroups { .. } => Reason::TooManyGroups,
             Rejection::TooManyBytes { .. } => Reason::TooManyBytes,
@@ -108,25 +143,46 @@ impl From<&Rejection> for Reason {
     }
 }
 
-/// Why a batch of operations changed nothing.
+/// Why a batch of operations was rejected. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BatchRejection {
-    /// It does not fit with itself, or with what lives.
+    /// It does not fit with itself, or with the aggregated families.
     #[error(transparent)]
     Registry(#[from] registry::Rejection),
+    /// A section exposes the family with another kind.
     #[error("family {family} is {kind} here, and {held} {holder}")]
     KindConflict {
+        /// The family's name.
         family: String,
+        /// The kind in the batch, with its article.
         kind: &'static str,
+        /// The kind of the existing family, with its article.
         held: &'static str,
+        /// Who exposes the existing family.
         holder: Holder,
     },
+    /// Two families would expose series of the same name.
     #[error("{}", collision(family, other))]
-    NameCollision { family: String, other: String },
+    NameCollision {
+        /// The family's name.
+        family: String,
+        /// The name of the existing or reserved family.
+        other: String,
+    },
+    /// A section exposes the series already.
     #[error("series {series} is exposed elsewhere already")]
-    DuplicateSeries { series: String },
+    DuplicateSeries {
+        /// The series, as in a text.
+        series: String,
+    },
+    /// The limit of memory is reached.
     #[error("{size} bytes would be held, and the limit is {limit} (exposition.max_total)")]
-    TooManyBytes { size: usize, limit: usize },
+    TooManyBytes {
+        /// Bytes that would be held.
+        size: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 fn collision(family: &str, other: &str) -> String {
@@ -143,9 +199,9 @@ fn collision(family: &str, other: &str) -> String {
 }
 
 impl From<&BatchRejection> for Reason {
-    fn from(refused: &BatchRejection) -> Self {
+    fn from(rejection: &BatchRejection) -> Self {
         use crate::registry::Rejection as Registry;
-        match refused {
+        match rejection {
             BatchRejection::KindConflict { .. }
             | BatchRejection::Registry(
                 Registry::KindConflict { .. } | Registry::NotACounter { .. },

@@ -1,4 +1,4 @@
-//! Everything that is exposed at one moment.
+//! A snapshot: everything that is exposed at one moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,31 +12,30 @@ use crate::store::pages::page::Page;
 use crate::store::pages::page_run::PageRuns;
 use crate::store::sections::natives::FamilyNatives;
 
-/// The output as its pages, in order. Taking one copies no text, and what is
-/// written later does not touch it.
+/// The output at one moment, as pages. Taking it copies no text, and later writes do
+/// not change it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pages: Vec<Arc<Page>>,
-    /// Bytes of normal text.
+    /// Bytes of canonical text.
     len: usize,
     form: OutputFormat,
-    /// Whether all of it is families in normal text.
+    /// Whether all of it is families in canonical text.
     merged: bool,
-    /// Native histograms by family, where they were asked for.
+    /// Native histograms by family, if they were asked for.
     natives: Vec<FamilyNatives>,
-    /// The page that the next worker takes in [`Snapshot::render_some`].
+    /// The index of the page that the next worker takes in [`Snapshot::render_some`].
     next: Arc<AtomicUsize>,
-    /// Where compressed pages lie together.
+    /// Compressed pages of the last responses.
     page_runs: Arc<PageRuns>,
 }
 
-/// Texts of pages, one after the other. Each page is let go once its text is
-/// taken.
+/// An iterator over the texts of a snapshot. It drops each page after its text.
 #[derive(Debug)]
 pub struct Texts {
     pages: vec::IntoIter<Arc<Page>>,
     form: OutputFormat,
-    /// What is left of the page that was taken last.
+    /// The rest of the current page.
     pieces: vec::IntoIter<Bytes>,
 }
 
@@ -70,24 +69,22 @@ impl Snapshot {
         }
     }
 
-    /// Says whether all of it is known to be families: then it can be shown in
-    /// any form.
+    /// Sets whether all of it is families.
     #[must_use]
-    pub(in crate::store) fn with_merged(mut self, merged: bool) -> Self {
+    pub(in crate::store) fn mark_merged(mut self, merged: bool) -> Self {
         self.merged = merged;
         self
     }
 
-    /// The same with what its text cannot show. Those of families and labels
-    /// that are not there do no harm.
+    /// Adds native histograms. Those of unknown families and labels are ignored.
     #[must_use]
     pub fn with_natives(mut self, natives: Vec<FamilyNatives>) -> Self {
         self.natives = natives;
         self
     }
 
-    /// Whether it is known that all of it is families, none of it text that
-    /// was passed through: then it can be shown in any form.
+    /// Whether all of it is families and nothing is verbatim text. Then it can be shown
+    /// in any format.
     pub fn is_merged(&self) -> bool {
         self.merged
     }
@@ -100,18 +97,16 @@ impl Snapshot {
         &self.natives
     }
 
-    /// Families in normal text, shown like the store's own, and after them text
-    /// that is shown as it is.
+    /// A snapshot of canonical text, followed by verbatim text.
     pub fn of(families: Bytes, verbatim: Bytes) -> Self {
         let len = families.len() + verbatim.len();
         let merged = verbatim.is_empty();
         let pages = [Page::of(families), Page::verbatim(verbatim)];
         let pages = pages.into_iter().filter(|page| page.len() > 0);
-        Snapshot::new(pages.map(Arc::new).collect(), len, Arc::default()).with_merged(merged)
+        Snapshot::new(pages.map(Arc::new).collect(), len, Arc::default()).mark_merged(merged)
     }
 
-    /// The families in normal text, and the text that is shown as it is, each
-    /// in one piece.
+    /// The canonical text and the verbatim text, each in one piece.
     pub fn parts(&self) -> (Text, Text) {
         let of = |verbatim| {
             let pages = self.pages.iter();
@@ -123,7 +118,7 @@ impl Snapshot {
         (of(false), of(true))
     }
 
-    /// The same in a form that a reader asked for.
+    /// The snapshot in a format that a reader negotiated.
     #[must_use]
     pub fn in_form(mut self, form: OutputFormat) -> Self {
         const END: &[u8] = b"# EOF\n";
@@ -138,8 +133,8 @@ impl Snapshot {
         self
     }
 
-    /// Tells each page that begins with samples which family they are of: that
-    /// of the last head before them.
+    /// Sets the family of each page that begins with samples: that of the last head
+    /// before it.
     fn name_continued_families(&self) {
         for pair in self.pages.windows(2) {
             let [before, page] = pair else { continue };
@@ -152,7 +147,7 @@ impl Snapshot {
         }
     }
 
-    /// The pages' texts, each made when its turn comes.
+    /// The text of each page in turn, made when it is asked for.
     pub fn texts(&self) -> Texts {
         Texts {
             pages: self.pages.clone().into_iter(),
@@ -161,7 +156,7 @@ impl Snapshot {
         }
     }
 
-    /// Bytes of text. Forms other than the normal one are made for it.
+    /// Bytes of text. Text in other formats than the canonical one is made for it.
     pub fn len(&self) -> usize {
         if self.form == OutputFormat::Canonical {
             return self.len;
@@ -169,11 +164,12 @@ impl Snapshot {
         self.pages.iter().map(|page| page.len_in(self.form)).sum()
     }
 
+    /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The whole text in one piece.
+    /// The whole text in one piece, copied.
     pub fn text(&self) -> Vec<u8> {
         self.texts()
             .fold(Vec::with_capacity(self.len), |mut whole, text| {
@@ -182,15 +178,15 @@ impl Snapshot {
             })
     }
 
-    /// Bytes of pages that have yet to be brought into the form, and compressed
-    /// where `packed`. Normal text, which is only to be joined, is not counted:
-    /// that is done as it is sent, in memory that is at hand. Other threads
-    /// would take fresh memory for it, which costs more than they save.
-    pub fn pending_bytes(&self, packed: bool) -> usize {
-        if !packed && self.form == OutputFormat::Canonical {
+    /// Bytes of pages that are not yet made in the format, or compressed if
+    /// `compressed`. Canonical text that only has to be joined is not counted. It is
+    /// joined as it is sent, in memory that is at hand; other threads would take fresh
+    /// memory for it, which costs more than they save.
+    pub fn pending_bytes(&self, compressed: bool) -> usize {
+        if !compressed && self.form == OutputFormat::Canonical {
             return 0;
         }
-        let made = |page: &&Arc<Page>| match packed {
+        let made = |page: &&Arc<Page>| match compressed {
             true => page.is_compressed(self.form),
             false => page.is_shown(self.form),
         };
@@ -198,36 +194,33 @@ impl Snapshot {
         unmade.map(|page| page.len()).sum()
     }
 
-    /// Makes pages until none is left that no other caller has taken. Any
-    /// number of threads may do this at once on clones.
-    pub fn render_some(&self, packed: bool) {
+    /// Makes pages until all are taken by this or another caller. Any number of threads
+    /// may do so at once, each on a clone.
+    pub fn render_some(&self, compressed: bool) {
         while let Some(page) = self.pages.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            self.make(page, packed);
+            self.render(page, compressed);
         }
     }
 
-    /// The same, and waits for what other callers are at.
-    pub fn render_all(&self, packed: bool) {
-        self.render_some(packed);
+    /// Like [`render_some`](Self::render_some), but also waits for the pages that other
+    /// callers are making.
+    pub fn render_all(&self, compressed: bool) {
+        self.render_some(compressed);
         for page in &self.pages {
-            self.make(page, packed);
+            self.render(page, compressed);
         }
     }
 
-    fn make(&self, page: &Page, packed: bool) {
-        if packed {
+    fn render(&self, page: &Page, compressed: bool) {
+        if compressed {
             page.compressed(self.form);
         } else if !page.is_shown(self.form) {
             page.pieces(self.form);
         }
     }
 
-    /// One gzip member of the whole text, in pieces. What is compressed already
-    /// is shared; the rest is compressed now.
-    ///
-    /// The member is the pages' blocks one after the other, an empty final
-    /// block, and the CRC-32 combined from the pages'. Readers that stop after
-    /// a first member would lose the rest of several.
+    /// The whole text as one gzip member, in pieces. Pages that are compressed already
+    /// are shared, the others are compressed here.
     pub fn gzip(&self) -> Vec<Bytes> {
         gzip::member(&self.page_runs.of(&self.pages, self.form))
     }

@@ -1,12 +1,6 @@
-//! Living families in the store: how the registry meets the sections.
-//!
-//! The registry knows its own families only. Before a batch is carried out,
-//! what it takes is checked against the index that all sections share, and
-//! entered there; so neither can take what the other has.
-//! How they come into the output is in [`flush`](super::flush).
+//! The methods of the store that change and query aggregated families.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 
 use crate::clock::Now;
 use crate::exposition::Kind;
@@ -16,31 +10,40 @@ use crate::store::rejection::BatchRejection;
 use crate::store::write::large::LargeWrite;
 use crate::store::write::size::is_large_reservation;
 
-/// Sums over the registry.
+/// Sums over all aggregated families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AggregatedTotals {
+    /// The number of families.
     pub families: usize,
+    /// The number of series.
     pub series: usize,
-    /// Memory that they take, about, with their text.
+    /// Their approximate memory with their text, in bytes.
     pub bytes: usize,
 }
 
-/// So many series are rendered in about half a millisecond, ...
+/// The number of series past which rendering counts as slow: about half a millisecond.
 const MANY_SERIES: usize = 5_000;
 
-/// ... and the text of a block that has any, which is copied for it, takes as
-/// long as so many.
-const SERIES_OF_A_COPY: usize = 8;
+/// The number of series that take as long to render as copying the text of a block.
+const SERIES_PER_BLOCK_COPY: usize = 8;
 
 impl Store {
-    /// Carries out all of `batch` or, where it is refused, nothing.
+    /// Carries out `batch` whole.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the batch was rejected. Then nothing is changed.
     pub fn operate(&self, batch: Batch, now: Now) -> Result<(), BatchRejection> {
         self.operate_and(batch, now, |_| ())
     }
 
-    /// The same, and tells what `look` sees in the plan that is carried out.
-    /// Nobody else can change what it tells of before it has happened, so it
-    /// should be quick.
+    /// Like [`operate`](Self::operate), and returns what `look` returns for the
+    /// changeset. `look` is called before the changeset is committed, with the registry
+    /// locked, so it should be fast.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the batch was rejected. Then nothing is changed.
     pub fn operate_and<T>(
         &self,
         batch: Batch,
@@ -49,44 +52,48 @@ impl Store {
     ) -> Result<T, BatchRejection> {
         let mut registry = self.registry();
         let again = self.is_busy().then(|| batch.clone());
-        let mut plan = registry.check(batch, now.tick)?;
+        let mut changeset = registry.check(batch, now.tick)?;
         if let Some(batch) = again
-            && !plan.reservation().is_empty()
+            && !changeset.reservation().is_empty()
         {
-            // A large write is waited for without the registry, which scrapes
-            // and other operations need.
+            // Scrapes and other operations need the registry, so it is released while
+            // this waits for a large write.
             drop(registry);
             drop(self.turn());
             registry = self.registry();
-            plan = registry.check(batch, now.tick)?;
+            changeset = registry.check(batch, now.tick)?;
         }
         let mut freed = Vec::new();
-        // Mostly only values change, and nobody else need be asked.
-        if !plan.reservation().is_empty() {
+        // Most batches only change values and reserve nothing.
+        if !changeset.reservation().is_empty() {
             let _turn = self.turn();
-            if is_large_reservation(plan.reservation()) {
-                self.take_large_reservation(&plan)?;
+            if is_large_reservation(changeset.reservation()) {
+                self.take_large_reservation(&changeset)?;
             } else {
                 let mut sections = self.write();
-                sections.check_reservation(&plan, self.limits.bytes)?;
-                freed = sections.take_reservation(plan.reservation());
+                sections.check_reservation(&changeset, self.limits.bytes)?;
+                freed = sections.take_reservation(changeset.reservation());
             }
         }
-        let seen = look(&plan);
-        registry.commit(plan);
+        let seen = look(&changeset);
+        registry.commit(changeset);
         drop(registry);
         drop(freed);
         Ok(seen)
     }
 
-    /// What the living families of these names are, `None` for those that do
-    /// not live. NameCache are escaped, as in a batch.
+    /// The kinds of the aggregated families with these names, escaped as in a batch.
+    /// `None` for a family that does not exist.
     pub fn aggregated_kinds<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Option<Kind>> {
         let registry = self.registry();
         names.map(|name| registry.kind_of(name)).collect()
     }
 
-    /// Deletes living series, and returns how many there were.
+    /// Deletes aggregated series, and returns the number of those that existed.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the batch was rejected. Then nothing is changed.
     pub fn delete(&self, deletions: Vec<Update>, now: Now) -> Result<usize, BatchRejection> {
         let batch = Batch {
             updates: deletions,
@@ -100,28 +107,32 @@ impl Store {
         self.registry().series_from(from, most)
     }
 
-    /// Whether a living series is there. NameCache are escaped, as in a batch.
+    /// Whether an aggregated series exists. Names are escaped as in a batch.
     pub fn has_series(&self, family: &str, labels: &str) -> bool {
         self.registry().has_series(family, labels)
     }
 
-    /// Whether `batch` would be carried out as things stand. It changes nothing.
+    /// Checks whether `batch` could be carried out now. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the batch would be rejected.
     pub fn check_batch(&self, batch: Batch, now: Now) -> Result<(), BatchRejection> {
         let registry = self.registry();
-        let plan = registry.check(batch, now.tick)?;
-        if plan.reservation().is_empty() {
+        let changeset = registry.check(batch, now.tick)?;
+        if changeset.reservation().is_empty() {
             return Ok(());
         }
         let _turn = self.turn();
-        self.read().check_reservation(&plan, self.limits.bytes)
+        self.read().check_reservation(&changeset, self.limits.bytes)
     }
 
-    /// Removes living series whose time is up, and returns their number. Many
-    /// are removed in several calls, so that nobody waits long: the last one
+    /// Removes aggregated series whose lifetime has passed, and returns their number.
+    /// Many are removed in several calls, so that nobody waits long: the last call
     /// returns 0.
     pub fn expire_series(&self, now: Now) -> usize {
         let mut registry = self.registry();
-        // Windows move on by this, too.
+        // This also advances the windows of summaries.
         let (series, reservation) = registry.expire(now.tick);
         let mut freed = Vec::new();
         if !reservation.is_empty() {
@@ -133,6 +144,7 @@ impl Store {
         series
     }
 
+    /// Sums over all aggregated families.
     pub fn aggregated_totals(&self) -> AggregatedTotals {
         let registry = self.registry();
         AggregatedTotals {
@@ -142,29 +154,24 @@ impl Store {
         }
     }
 
-    /// By what whoever reads a text knows its series, so that they are found
-    /// in other texts and among living ones.
-    pub fn hasher(&self) -> &RandomState {
-        &self.hasher
-    }
-
-    /// Whether a snapshot may hold its thread up for longer than one that
-    /// serves others should be: much has changed, or is being rendered.
+    /// Whether a snapshot may take too long for a thread that serves others, because
+    /// much has changed or is being rendered.
     pub fn is_snapshot_slow(&self) -> bool {
         if self.rendering.try_lock().is_err() {
             return true;
         }
         let registry = self.registry();
-        registry.dirty_series() + SERIES_OF_A_COPY * registry.dirty_blocks() > MANY_SERIES
+        registry.dirty_series() + SERIES_PER_BLOCK_COPY * registry.dirty_blocks() > MANY_SERIES
     }
 
-    /// Checks and enters what the registry takes, where that is very much. It is
-    /// the caller's turn to write.
-    fn take_large_reservation(&self, plan: &Changeset) -> Result<(), BatchRejection> {
-        let mut aside = LargeWrite::begin(self, HashMap::new());
-        aside.sections.check_reservation(plan, self.limits.bytes)?;
-        let freed = aside.sections.take_reservation(plan.reservation());
-        aside.finish(Vec::new());
+    /// Checks and enters a large reservation. The caller holds the writers' turn.
+    fn take_large_reservation(&self, changeset: &Changeset) -> Result<(), BatchRejection> {
+        let mut large = LargeWrite::begin(self, HashMap::new());
+        large
+            .sections
+            .check_reservation(changeset, self.limits.bytes)?;
+        let freed = large.sections.take_reservation(changeset.reservation());
+        large.finish(Vec::new());
         drop(freed);
         Ok(())
     }

@@ -1,13 +1,15 @@
-//! Blocks that are being brought into the output.
+//! Blocks on their way from the registry to the output.
 
 use std::sync::Arc;
 
 use crate::registry::BlockId;
 
-/// What was taken from the registry and may not be in the output yet. Nothing
-/// stays in here from one snapshot to the next, unless one ends in the middle.
+/// Blocks that were taken from the registry and may not be in the output yet. It is
+/// empty between two snapshots, unless one panicked half-way.
 #[derive(Debug, Default)]
 pub struct PendingBlocks {
+    /// Blocks to render.
     pub taken: Vec<BlockId>,
+    /// Removed blocks: their families' names and numbers.
     pub gone: Vec<(Arc<str>, u32)>,
 }

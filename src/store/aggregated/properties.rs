@@ -1,4 +1,4 @@
-//! Whatever sections and batches do, in whatever order.
+//! Property tests of sections and batches in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::exposition::{Families, InputFormat, Kind, Labels, ParsedLine, Parser,
 use crate::registry::{Batch, BoundsPolicy, Change as Op, Update};
 use crate::store::write::change::Write;
 
-/// One head for each family that has samples and no other, and every series
-/// once.
+/// Checks that each family with samples has one head and no other family has one, and
+/// that every series is exposed once.
 pub fn check(text: &str) {
     let families = Families::parse(text, InputFormat::Text, &TextLimits::default());
     let families = families.unwrap_or_else(|fault| panic!("{fault} in\n{text}"));
@@ -50,8 +50,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// NameCache that meet one another: a histogram's parts among them, and two that
-/// are the same to old readers.
+/// Names that clash: among them series of a histogram, and two that are equal in the
+/// legacy character set.
 const NAMES: [&str; 6] = ["h", "h_sum", "g", "h_bucket", "g.1", "g_1"];
 
 fn section_text(samples: &[(u8, u8, u8)]) -> String {
@@ -125,12 +125,11 @@ fn op(name: u8, label: u8, what: u8, ttl: bool) -> Update {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever sections write and whatever is operated, in whatever order: the
-    /// output can be read, has every series once, one head for each family
-    /// with samples, and a refused change leaves it as it was. Whoever looked
-    /// at it on the way, it is what one sees who looks for the first time.
+    /// After any writes and batches in any order, the output can be parsed, has every
+    /// series once and one head for each family with samples. A rejected change leaves
+    /// the output as it was. Snapshots on the way make no difference.
     #[test]
-    fn sections_and_living_families_never_spoil_one_another(steps in vec(any_step(), 1..40)) {
+    fn sections_and_aggregated_families_never_clash_in_the_output(steps in vec(any_step(), 1..40)) {
         let store = store();
         let unseen = self::store();
         let mut now = Now::read();
@@ -179,7 +178,7 @@ proptest! {
         prop_assert_eq!(text(&unseen), &*out);
         let samples = out.lines().filter(|line| !line.starts_with('#')).count();
         prop_assert_eq!(store.read().families.series(), samples);
-        // When all is gone, nothing is left.
+        // When everything is removed, nothing is left.
         for app in 0..3 {
             push(&store, &format!("app{app}"), "").unwrap();
         }

@@ -18,29 +18,30 @@ use crate::store::sections::key::{FamilyPart, OutputKey};
 use crate::store::sections::table::SectionTable;
 
 impl SectionTable {
+    /// Checks a reservation against the limit of memory and the family index.
     pub(in crate::store) fn check_reservation(
         &self,
-        plan: &Changeset,
+        changeset: &Changeset,
         limit: usize,
     ) -> Result<(), BatchRejection> {
-        let reservation = plan.reservation();
+        let reservation = changeset.reservation();
         let size = self.weight + reservation.reserved_bytes - reservation.released_bytes;
-        // What makes it less is taken even where it is too much still.
+        // A batch that frees memory is accepted even if the limit is still exceeded.
         if size > limit && size > self.weight {
             return Err(BatchRejection::TooManyBytes { size, limit });
         }
         self.families
-            .check_reservation(plan)
-            .map_err(|mut refused| {
-                if let BatchRejection::KindConflict { family, holder, .. } = &mut refused {
+            .check_reservation(changeset)
+            .map_err(|mut rejection| {
+                if let BatchRejection::KindConflict { family, holder, .. } = &mut rejection {
                     *holder = self.holder_of(family, &[]);
                 }
-                refused
+                rejection
             })
     }
 
-    /// Enters what the registry takes and lets go. Heads are set at once, and
-    /// blocks before anybody sees the pages. Returns what is to be freed.
+    /// Enters a reservation. Heads are set here, blocks before the next snapshot.
+    /// Returns memory for the caller to free.
     pub(in crate::store) fn take_reservation(&mut self, reservation: &Reservation) -> Vec<Bytes> {
         self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
         let heads = self.families.take_reservation(reservation);
@@ -54,12 +55,12 @@ impl SectionTable {
     }
 }
 
-/// Living families have a part in this like one more section.
+/// In the index the registry is like one more section.
 impl FamilyIndex {
-    /// Checks what the registry takes against what sections expose, and its
-    /// parts against one another.
-    pub fn check_reservation(&self, plan: &Changeset) -> Result<(), BatchRejection> {
-        let reservation = plan.reservation();
+    /// Checks a reservation against what sections expose, and its parts against each
+    /// other.
+    pub fn check_reservation(&self, changeset: &Changeset) -> Result<(), BatchRejection> {
+        let reservation = changeset.reservation();
         let left: HashSet<&str> = reservation
             .removed_families
             .iter()
@@ -76,7 +77,7 @@ impl FamilyIndex {
             let holder = |name: &str| {
                 let stays =
                     |held: &&IndexEntry| held.sections > usize::from(left.contains(&*held.name));
-                let held = self.held(name).filter(stays);
+                let held = self.entry(name).filter(stays);
                 held.map(|held| (&*held.name, held.kind))
                     .or_else(|| joined.get(name).copied())
             };
@@ -105,8 +106,8 @@ impl FamilyIndex {
             }
         }
         for FamilyHead { family, kind, .. } in &reservation.changed_families {
-            // What others expose of the family has the type that they told.
-            let held = self.held(&plain_name(family));
+            // Sections that expose the family gave it this kind.
+            let held = self.entry(&plain_name(family));
             let other = held.filter(|held| held.sections > 1 && held.kind != *kind);
             if let Some(held) = other {
                 return Err(BatchRejection::KindConflict {
@@ -127,16 +128,15 @@ impl FamilyIndex {
             };
             if !free || !series.insert(*hash) {
                 return Err(BatchRejection::DuplicateSeries {
-                    series: plan.series_name(*place),
+                    series: changeset.series_name(*place),
                 });
             }
         }
         Ok(())
     }
 
-    /// Takes what the registry reservation, which has been checked, and lets go what
-    /// it releases. Returns the heads that change, by family; one that goes is
-    /// empty.
+    /// Enters a checked reservation. Returns the heads that change, by family. A
+    /// removed head is empty.
     pub fn take_reservation(&mut self, reservation: &Reservation) -> Vec<(FamilyName, Bytes)> {
         let mut heads = Vec::new();
         for family in &reservation.removed_families {

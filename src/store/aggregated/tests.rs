@@ -40,7 +40,7 @@ pub fn text(store: &Store) -> String {
     text
 }
 
-/// Pushes an app's text, taken apart.
+/// Pushes an app's text, parsed into families.
 pub fn push(store: &Store, app: &str, text: &str) -> Result<(), Rejection> {
     let (change, good) = change_of(store, app, text);
     assert!(good, "{text}");
@@ -93,7 +93,7 @@ fn operate(store: &Store, updates: Vec<Update>) -> Result<(), BatchRejection> {
 }
 
 #[test]
-fn living_families_stand_among_those_of_sections() {
+fn aggregated_families_are_exposed_among_those_of_sections() {
     let store = store();
     push(
         &store,
@@ -107,7 +107,7 @@ fn living_families_stand_among_those_of_sections() {
     let both = "# TYPE a gauge\na 1\n# HELP m first\n# TYPE m counter\nm{app=\"a\"} 1\nm{x=\"y\"} 2\n\
                 # TYPE n counter\nn 1.5\n";
     assert_eq!(text(&store), both);
-    // The first help holds, whoever comes later.
+    // The first help text stays.
     push(
         &store,
         "b",
@@ -125,7 +125,7 @@ fn living_families_stand_among_those_of_sections() {
     assert!(out.contains("# HELP m first\n"), "{out}");
     assert!(out.contains("\nm{x=\"y\"} 3\n"), "{out}");
 
-    // Each leaves without the other.
+    // Each is removed without the other.
     push(&store, "a", "").unwrap();
     push(&store, "b", "").unwrap();
     assert_eq!(
@@ -135,7 +135,7 @@ fn living_families_stand_among_those_of_sections() {
     operate(&store, vec![delete("m", &[("x", "y")]), delete("n", &[])]).unwrap();
     assert_eq!(text(&store), "");
     assert_eq!(store.read().families.series(), 0);
-    assert!(!store.read().families.is_held("m"));
+    assert!(!store.read().families.is_exposed("m"));
     assert_eq!(
         (store.aggregated_totals().bytes, store.read().weight),
         (0, 0)
@@ -143,7 +143,7 @@ fn living_families_stand_among_those_of_sections() {
 }
 
 #[test]
-fn a_help_that_comes_later_is_shown() {
+fn a_later_help_text_is_exposed() {
     let store = store();
     operate(&store, vec![add("m", &[], 1.0)]).unwrap();
     assert_eq!(text(&store), "# TYPE m counter\nm 1\n");
@@ -154,15 +154,15 @@ fn a_help_that_comes_later_is_shown() {
 }
 
 #[test]
-fn a_type_that_comes_later_is_shown_unless_others_expose_the_family() {
+fn a_later_type_is_exposed_unless_sections_expose_the_family() {
     let store = store();
     let untyped = |labels: &[(&str, &str)]| update("m", Kind::Untyped, labels, Op::Add(2.0));
     operate(&store, vec![untyped(&[("a", "1")])]).unwrap();
     push(&store, "a", "# TYPE m untyped\nm{app=\"a\"} 1\n").unwrap();
-    let refused = operate(&store, vec![add("m", &[("a", "1")], 1.0)]).unwrap_err();
+    let rejection = operate(&store, vec![add("m", &[("a", "1")], 1.0)]).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::KindConflict { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::KindConflict { .. }),
+        "{rejection}"
     );
     let both = "# TYPE m untyped\nm{a=\"1\"} 2\nm{app=\"a\"} 1\n";
     let sorted = |text: &str| {
@@ -172,7 +172,7 @@ fn a_type_that_comes_later_is_shown_unless_others_expose_the_family() {
     };
     assert_eq!(sorted(&text(&store)), sorted(both));
     push(&store, "a", "").unwrap();
-    // Enough series that their lines are in several pages.
+    // Enough series for several pages.
     let many: Vec<Update> = (0..2000)
         .map(|number| untyped(&[("number", &number.to_string())]))
         .collect();
@@ -187,7 +187,7 @@ fn a_type_that_comes_later_is_shown_unless_others_expose_the_family() {
 }
 
 #[test]
-fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
+fn a_batch_that_clashes_with_sections_changes_nothing() {
     let store = store();
     let taken = "# TYPE g gauge\ng{a=\"b\"} 1\n# TYPE h_sum gauge\nh_sum 1\n\
                  # TYPE b histogram\nb_bucket{le=\"1\"} 1\nb_bucket{le=\"+Inf\"} 1\n# TYPE my_m gauge\nmy_m 1\n";
@@ -229,41 +229,41 @@ fn what_sections_expose_is_not_taken_and_nothing_is_changed() {
             gauge("my.m", &[]),
             "family my.m cannot be exposed beside family my_m",
         ),
-        // InspectedText by its buckets, though the section has no count.
+        // Found by its buckets, although the section has no count.
         (observe("b"), "series b is exposed elsewhere already"),
     ] {
-        let refused = operate(&store, vec![add("fine", &[], 1.0), bad]).unwrap_err();
-        assert!(refused.to_string().starts_with(why), "{refused}");
+        let rejection = operate(&store, vec![add("fine", &[], 1.0), bad]).unwrap_err();
+        assert!(rejection.to_string().starts_with(why), "{rejection}");
         assert_eq!(text(&store), before);
         assert_eq!(store.aggregated_totals().series, 0);
-        assert!(!store.read().families.is_held("fine"));
+        assert!(!store.read().families.is_exposed("fine"));
     }
-    // Two of one batch, as well.
+    // Also two of one batch.
     let twice = vec![observe("x"), gauge("x_bucket", &[])];
-    let refused = operate(&store, twice).unwrap_err();
+    let rejection = operate(&store, twice).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::NameCollision { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::NameCollision { .. }),
+        "{rejection}"
     );
     let same = vec![gauge("d", &[("a.b", "1")]), gauge("d", &[("a_b", "1")])];
-    let refused = operate(&store, same).unwrap_err();
+    let rejection = operate(&store, same).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::DuplicateSeries { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::DuplicateSeries { .. }),
+        "{rejection}"
     );
     assert_eq!(text(&store), before);
-    // And one of an earlier batch.
+    // Also one of an earlier batch.
     let labelled = |label| vec![gauge("d", &[(label, "1")])];
     operate(&store, labelled("a.b")).unwrap();
-    let refused = operate(&store, labelled("a_b")).unwrap_err();
+    let rejection = operate(&store, labelled("a_b")).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::DuplicateSeries { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::DuplicateSeries { .. }),
+        "{rejection}"
     );
 }
 
 #[test]
-fn sections_do_not_take_what_lives() {
+fn a_write_that_clashes_with_aggregated_families_is_rejected() {
     let store = store();
     let observe = Op::Observe {
         value: 0.5,
@@ -288,7 +288,7 @@ fn sections_do_not_take_what_lives() {
         assert_eq!(text(&store), before);
     }
     push(&store, "a", "# TYPE m counter\nm{a=\"c\"} 1\n").unwrap();
-    // What is gone is free again.
+    // Removed names and series are free again.
     operate(&store, vec![delete("m", &[("a", "b")])]).unwrap();
     push(&store, "b", "# TYPE m counter\nm{a=\"b\"} 7\n").unwrap();
     let again = operate(&store, vec![add("m", &[("a", "b")], 1.0)]);
@@ -297,7 +297,7 @@ fn sections_do_not_take_what_lives() {
 }
 
 #[test]
-fn a_family_that_is_gone_is_free_at_once_for_another_kind() {
+fn a_removed_family_may_return_with_another_kind() {
     let store = store();
     let many = (0..300).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
     operate(&store, many.collect()).unwrap();
@@ -315,7 +315,7 @@ fn a_family_that_is_gone_is_free_at_once_for_another_kind() {
 }
 
 #[test]
-fn a_histograms_new_lines_are_claimed_and_old_ones_let_go() {
+fn a_histogram_reserves_added_lines_and_releases_removed_ones() {
     let store = store();
     let push_buckets = |bounds: &[f64], sum| {
         let change = Op::Histogram {
@@ -331,10 +331,10 @@ fn a_histograms_new_lines_are_claimed_and_old_ones_let_go() {
     push_buckets(&[1.0], None).unwrap();
     push(&store, "a", section).unwrap();
     push(&store, "b", "# TYPE h histogram\nh_sum 5\n").unwrap();
-    let refused = push_buckets(&[1.0], Some(1.0)).unwrap_err();
+    let rejection = push_buckets(&[1.0], Some(1.0)).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::DuplicateSeries { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::DuplicateSeries { .. }),
+        "{rejection}"
     );
     push(&store, "b", "").unwrap();
     push_buckets(&[1.0], Some(1.0)).unwrap();
@@ -346,16 +346,16 @@ fn a_histograms_new_lines_are_claimed_and_old_ones_let_go() {
 }
 
 #[test]
-fn living_series_count_as_what_is_held() {
+fn aggregated_series_count_as_memory() {
     let store = store_of(20_000, registry::RegistryLimits::default());
     let many = |count: usize| {
         let all = (0..count).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
         operate(&store, all.collect())
     };
-    let refused = many(1000).unwrap_err();
+    let rejection = many(1000).unwrap_err();
     assert!(
-        matches!(refused, BatchRejection::TooManyBytes { .. }),
-        "{refused}"
+        matches!(rejection, BatchRejection::TooManyBytes { .. }),
+        "{rejection}"
     );
     assert_eq!(text(&store), "");
     many(50).unwrap();
@@ -373,7 +373,7 @@ fn living_series_count_as_what_is_held() {
 }
 
 #[test]
-fn series_whose_time_is_up_are_withdrawn() {
+fn series_are_removed_after_their_lifetime() {
     let store = store_of(1 << 30, registry::RegistryLimits::default());
     let start = Now::read();
     let second = Duration::from_secs(1);
@@ -387,7 +387,7 @@ fn series_whose_time_is_up_are_withdrawn() {
         ..Batch::default()
     };
     store.operate(batch, start).unwrap();
-    // Many are removed a few thousand at a time.
+    // Each call removes a few thousand.
     let expire = |at: Now| {
         let calls = std::iter::repeat_with(|| store.expire_series(at));
         calls.take_while(|expired| *expired > 0).sum::<usize>()
@@ -402,7 +402,7 @@ fn series_whose_time_is_up_are_withdrawn() {
 }
 
 #[test]
-fn a_snapshot_of_what_has_not_changed_leaves_the_pages_as_they_were() {
+fn a_snapshot_without_changes_shares_all_pages() {
     let store = store_of(1 << 30, registry::RegistryLimits::default());
     let many = (0..6000).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
     operate(&store, many.collect()).unwrap();
@@ -410,7 +410,7 @@ fn a_snapshot_of_what_has_not_changed_leaves_the_pages_as_they_were() {
     store.snapshot().gzip();
     assert!(!store.is_snapshot_slow());
     assert_eq!(store.snapshot().pending_bytes(true), 0);
-    // A value that stays as it is changes nothing either.
+    // Setting the same value changes nothing either.
     operate(&store, vec![add("m", &[("n", "7")], 0.0)]).unwrap();
     assert_eq!(store.snapshot().pending_bytes(true), 0);
     operate(&store, vec![add("m", &[("n", "7")], 1.0)]).unwrap();
@@ -418,11 +418,11 @@ fn a_snapshot_of_what_has_not_changed_leaves_the_pages_as_they_were() {
     assert!((1..snapshot.len()).contains(&snapshot.pending_bytes(true)));
 }
 
-/// Every batch adds the same to all series, of which there are more than are
-/// rendered under the locks, and new families come and go. So every snapshot
-/// has one value in all of them, and heads where there are samples.
+/// Every batch adds the same to all series, more than are rendered under the locks,
+/// while families are added and removed. So every snapshot has one value for all of
+/// them, and heads where there are samples.
 #[test]
-fn a_batch_is_seen_whole_or_not_at_all() {
+fn a_snapshot_has_a_whole_batch_or_none_of_it() {
     let store = store_of(1 << 30, registry::RegistryLimits::default());
     let names: Vec<String> = (0..3000).map(|n| n.to_string()).collect();
     let stop = AtomicBool::new(false);
@@ -450,7 +450,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
                 .unwrap();
             }
         });
-        // A family that comes and goes all the time.
+        // A family that is added and removed all the time.
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let here = update("x", Kind::Gauge, &[], Op::Set(1.0));
@@ -482,7 +482,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
                 })
             })
             .collect();
-        // The readers end however it went.
+        // The readers end even if a batch failed.
         let changed = changing.join();
         stop.store(true, Ordering::Relaxed);
         changed.unwrap();
@@ -493,7 +493,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 }
 
 #[test]
-fn names_that_groups_need_are_no_living_families() {
+fn reserved_group_gauges_cannot_be_aggregated() {
     let store = store();
     for name in [
         "push_time_seconds",
@@ -502,16 +502,16 @@ fn names_that_groups_need_are_no_living_families() {
     ] {
         let gauge = update(name, Kind::Gauge, &[("job", "x")], Op::Set(1.0));
         for bad in [add(name, &[], 1.0), gauge] {
-            let refused = operate(&store, vec![add("fine", &[], 1.0), bad]).unwrap_err();
+            let rejection = operate(&store, vec![add("fine", &[], 1.0), bad]).unwrap_err();
             assert!(
-                matches!(refused, BatchRejection::NameCollision { .. }),
-                "{refused}"
+                matches!(rejection, BatchRejection::NameCollision { .. }),
+                "{rejection}"
             );
             assert!(
-                refused
+                rejection
                     .to_string()
                     .contains("kept for the times of pushed groups"),
-                "{refused}"
+                "{rejection}"
             );
             assert_eq!(text(&store), "");
         }

@@ -1,11 +1,11 @@
-//! The name of a family, as very many keys hold it.
+//! The name of a family, as fragment keys hold it.
 
 use std::cmp::Ordering;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A shared name in 8 bytes, half of what an `Arc<str>` takes. Most of those
-/// that are compared are one and the same, which is seen without reading them.
+/// A shared name in 8 bytes, half of what an `Arc<str>` takes. Most comparisons are of
+/// a name with itself, which is found without reading it.
 #[derive(Debug, Clone, Default)]
 pub struct FamilyName(Arc<Named>);
 
@@ -16,23 +16,23 @@ struct Named {
 }
 
 impl FamilyName {
-    /// A name whose family is in that slot of the index.
+    /// The name of the family in `slot` of the [family index](super::index).
     pub fn at(slot: usize, name: Arc<str>) -> Self {
         FamilyName(Arc::new(Named { name, slot }))
     }
 
-    /// Where the index has the family, for as long as it has it.
+    /// The family's slot in the index, while the family exists.
     pub fn slot(&self) -> usize {
         self.0.slot
     }
 
-    /// The name as others share it.
+    /// The name as text.
     pub fn shared(&self) -> &Arc<str> {
         &self.0.name
     }
 }
 
-/// A name to look up a key with; it is in no slot.
+/// A name for looking up a key. It has no slot in the index.
 impl From<Arc<str>> for FamilyName {
     fn from(name: Arc<str>) -> Self {
         FamilyName::at(usize::MAX, name)

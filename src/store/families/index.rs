@@ -1,8 +1,9 @@
-//! Families that several sections share: their heads, and who may join them.
+//! The index of families that sections share: their heads, and the sections that expose
+//! them.
 //!
-//! Families and series are known by their names within the old character set:
-//! two that differ only in characters outside of it are the same to a reader
-//! that cannot take those.
+//! Families and series are identified by their plain names, in the legacy character
+//! set. Two that differ in other characters only are the same to a reader that cannot
+//! take these.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,50 +14,50 @@ use crate::exposition::{FamilyText, Kind, OpenMetricsHead, aliases, plain_name};
 use crate::store::families::family_name::FamilyName;
 use crate::store::families::series_owners::SeriesOwners;
 
-/// All families that are exposed, and the series in them.
+/// All exposed families, and the owners of their series.
 #[derive(Debug, Default)]
 pub struct FamilyIndex {
-    /// Slots of families, by every name within the old character set under
-    /// which they are shown: with underscores, and those of [`aliases`].
+    /// Slots of families, by every plain name under which they are shown: escaped with
+    /// underscores, and those of [`aliases`].
     pub by_name: HashMap<Box<str>, usize>,
     pub slots: Vec<IndexEntry>,
-    /// Slots that no family is in.
+    /// Empty slots.
     pub free: Vec<usize>,
-    /// Which section exposes a series, by the series' hash.
+    /// The owners of series.
     pub owners: SeriesOwners,
 }
 
 /// A family that at least one section exposes.
 #[derive(Debug)]
 pub struct IndexEntry {
-    /// With all its characters.
+    /// The full name.
     pub name: FamilyName,
     pub kind: Kind,
     pub help: Option<String>,
     pub open: Option<Box<OpenMetricsHead>>,
+    /// The number of sections that expose it. The registry counts as one.
     pub sections: usize,
 }
 
 impl FamilyIndex {
-    /// The name of a family as those who expose it share it.
+    /// The shared name of a family.
     pub fn name(&self, family: &Arc<str>) -> FamilyName {
-        let held = self.held(&plain_name(family));
+        let held = self.entry(&plain_name(family));
         let held = held.filter(|held| *held.name == **family);
         held.map_or_else(|| Arc::clone(family).into(), |held| held.name.clone())
     }
 
-    /// The family of a name within the old character set.
-    pub fn held(&self, name: &str) -> Option<&IndexEntry> {
+    /// The family that has a plain name.
+    pub fn entry(&self, name: &str) -> Option<&IndexEntry> {
         Some(&self.slots[*self.by_name.get(name)?])
     }
 
-    /// Takes note of what a section exposes of a family from now on, and
-    /// whether it did before. Returns the family's head if that changes.
+    /// Adds what a section exposes of a family. `member` tells whether the section
+    /// exposed the family before. Returns the family's shared name, and its head if
+    /// that changes.
     ///
-    /// Of differing helps the first is kept, for as long as another section
-    /// has a part in the family.
-    ///
-    /// Also returns the name that all who expose the family share.
+    /// If help texts differ, the first one stays while another section exposes the
+    /// family.
     pub fn join(&mut self, family: &FamilyText, member: bool) -> (FamilyName, Option<Bytes>) {
         let plain = plain_name(&family.name);
         if let Some(slot) = self.by_name.get(&*plain) {
@@ -86,7 +87,7 @@ impl FamilyIndex {
         (name, Some(family.head()))
     }
 
-    /// The same for a family of a name that it is known by already.
+    /// Like [`join`](Self::join), for a family whose shared name is known.
     pub fn join_again(
         &mut self,
         name: &FamilyName,
@@ -112,8 +113,7 @@ impl FamilyIndex {
         })
     }
 
-    /// Notes that a section exposes the family no longer. Returns whether it
-    /// was the last one that did.
+    /// Removes a section from a family. Returns whether it was the last one.
     pub fn leave(&mut self, family: &str) -> bool {
         let name = plain_name(family);
         let Some(slot) = self.by_name.get(&*name).copied() else {
@@ -135,45 +135,47 @@ impl FamilyIndex {
         true
     }
 
-    /// The family of a name within the old character set: its name with all its
-    /// characters, its kind, and how many sections expose it.
+    /// The family that has a plain name: its full name, its kind, and the number of
+    /// sections that expose it.
     pub fn holder(&self, name: &str) -> Option<(&str, Kind, usize)> {
-        let held = self.held(name)?;
+        let held = self.entry(name)?;
         Some((&held.name, held.kind, held.sections))
     }
 
-    /// The section that exposes a series, by its serial number.
+    /// The serial number of the section that exposes a series.
     pub fn owner(&self, series: u64) -> Option<u32> {
         self.owners.get(series)
     }
 
+    /// Makes a section the owner of these series.
     pub fn own_series(&mut self, section: u32, series: &[u64]) {
         for hash in series {
             self.owners.set(*hash, section);
         }
     }
 
+    /// Removes a section as the owner of these series.
     pub fn disown_series(&mut self, section: u32, series: &[u64]) {
         for hash in series {
-            // Another section of the same write may have taken it over.
+            // Another section of the same write may own it now.
             if self.owners.get(*hash) == Some(section) {
                 self.owners.remove(*hash);
             }
         }
     }
 
-    /// Whether a section exposes this family.
+    /// Whether a section exposes a family with this plain name.
     #[cfg(test)]
-    pub fn is_held(&self, family: &str) -> bool {
+    pub fn is_exposed(&self, family: &str) -> bool {
         self.by_name.contains_key(family)
     }
 
-    /// Series that are exposed, but for those of the proxy's own families.
+    /// The number of exposed series.
     pub fn series(&self) -> usize {
         self.owners.len()
     }
 
-    /// Whether somebody exposes the series.
+    /// Whether a series is exposed.
     pub fn owns(&self, series: u64) -> bool {
         self.owners.get(series).is_some()
     }

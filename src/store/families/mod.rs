@@ -1,4 +1,4 @@
-//! Families.
+//! Families that sections share: their heads, their names, and who owns which series.
 
 pub mod family_name;
 pub mod index;

@@ -1,18 +1,21 @@
-//! Which family names cannot stand side by side.
+//! Family names that clash: two families would expose series of one name.
+//!
+//! Names are compared as readers of the legacy character set see them: escaped with
+//! underscores, and under each name of [`aliases`].
 
 use crate::exposition::{Kind, aliases, plain_name};
 
-/// Families that the store's users write for groups, whatever else is there:
-/// who exposes them must expose gauges. They are never living families, which
-/// could own a group's series.
+/// Gauges that are added to each pushed group. A producer that exposes one must
+/// expose a gauge. They are never aggregated families, which could own a group's
+/// series.
 const RESERVED_GAUGES: [&str; 2] = ["push_failure_time_seconds", "push_time_seconds"];
 
-/// All suffixes of [`suffixes`].
+/// All suffixes that [`suffixes`] returns for any kind.
 pub const ALL_SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_gcount", "_gsum"];
 
-/// Suffixes under which a family of several numbers exposes them: no other
-/// family may have such a name.
-pub(in crate::store) fn suffixes(kind: Kind) -> &'static [&'static str] {
+/// The suffixes under which a family of this kind exposes series. No other family may
+/// have such a name.
+pub fn suffixes(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Histogram => &["_bucket", "_count", "_sum"],
         Kind::Summary => &["_count", "_sum"],
@@ -21,23 +24,24 @@ pub(in crate::store) fn suffixes(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// A family that is kept for groups, by its name within the old character set.
-pub(in crate::store) fn reserved(name: &str) -> Option<(&'static str, Kind)> {
+/// The reserved family of this plain name, if there is one.
+pub fn reserved(name: &str) -> Option<(&'static str, Kind)> {
     let name = RESERVED_GAUGES.iter().find(|reserved| **reserved == name)?;
     Some((name, Kind::Gauge))
 }
 
-/// Why a family cannot stand among the others.
+/// Why a family cannot be exposed beside the others.
 #[derive(Debug, PartialEq)]
-pub(in crate::store) enum NameClash<'n> {
-    /// It is there, and of another kind.
+pub enum NameClash<'n> {
+    /// The family exists with another kind.
     Kind(Kind),
-    /// One of them would expose series of the other's name.
+    /// This family and the other one would expose series of the same name.
     Collision(&'n str),
 }
 
-/// `holder` tells which family has a name within the old character set.
-pub(in crate::store) fn name_clash<'n>(
+/// How a family clashes with others. `holder` returns the full name and the kind of
+/// the family that has a plain name.
+pub fn name_clash<'n>(
     family: &str,
     kind: Kind,
     holder: impl Fn(&str) -> Option<(&'n str, Kind)>,

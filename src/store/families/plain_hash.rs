@@ -2,15 +2,16 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// For keys that are spread already: hashes of series.
+/// Builds [`PlainHasher`]s, for maps and sets of series hashes.
 pub type PlainHash = BuildHasherDefault<PlainHasher>;
 
+/// Returns its key as the hash.
 #[derive(Debug, Default)]
 pub struct PlainHasher(u64);
 
 impl Hasher for PlainHasher {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only whole numbers are keys");
+        unreachable!("all keys are u64");
     }
 
     fn write_u64(&mut self, number: u64) {

@@ -1,4 +1,4 @@
-//! Which section exposes which series.
+//! The owner of each series: the section that exposes it.
 
 use hashbrown::HashTable;
 
@@ -6,13 +6,13 @@ use hashbrown::HashTable;
 /// numbers.
 pub const REGISTRY_SERIAL: u32 = u32::MAX;
 
-/// SeriesOwners of series, by the series' hashes. There is an entry for each series
-/// that is held, so entries are as small as can be.
+/// Owners of series, by the series' hashes. Each series in the store has an entry, so
+/// entries are small.
 #[derive(Debug, Default)]
 pub struct SeriesOwners(HashTable<Owner>);
 
-/// The two halves of a series' hash, and who exposes it: 12 bytes, where a
-/// number of 8 would make it 16.
+/// The two halves of a series' hash, and the serial number of its owner. These are 12
+/// bytes; a `u64` would make them 16.
 #[derive(Debug, Clone, Copy)]
 struct Owner([u32; 3]);
 
@@ -34,7 +34,7 @@ impl SeriesOwners {
 
     pub fn set(&mut self, series: u64, section: u32) {
         let is_it = |owner: &Owner| owner.series() == series;
-        // Hashes are spread already.
+        // The key is a hash already.
         let entry = self.0.entry(series, is_it, Owner::series);
         *entry.or_insert(Owner::new(series, section)).get_mut() = Owner::new(series, section);
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_series_has_its_last_owner() {
+    fn a_series_belongs_to_its_last_owner() {
         let mut owners = SeriesOwners::default();
         let series = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for round in 1..=2 {
@@ -74,7 +74,7 @@ mod tests {
             let expected = (n % 2 == 1).then_some(2 * n as u32);
             assert_eq!(owners.get(series(n)), expected);
         }
-        // Two that differ in one half alone.
+        // Hashes that differ in one half only.
         owners.set(7, 1);
         owners.set(7 | 1 << 40, 2);
         assert_eq!((owners.get(7), owners.get(7 | 1 << 40)), (Some(1), Some(2)));

@@ -1,4 +1,4 @@
-//! What is known of verbatim texts.
+//! The state of the inspection, with its rules, reports and sums.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
@@ -12,53 +12,53 @@ use crate::store::sections::findings::{Conflict, Findings, Suspect};
 use crate::store::sections::section_id::SectionId;
 use crate::store::sections::table::SectionTable;
 
-/// What texts are held against.
+/// What texts are checked for.
 #[derive(Debug, Clone, Copy)]
 pub struct InspectionRules {
-    /// Of one text.
+    /// The limits of one text.
     pub limits: TextLimits,
-    /// What no family's name may begin with.
+    /// A prefix that no family's name may have.
     pub reserved: Option<&'static str>,
 }
 
-/// Families are kept for so long after a reader last asked for them.
+/// How long families are kept after a reader last asked for them.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
 
-/// Events that wait to be reported at most; past it they are only counted.
+/// The most events in a report. Further ones are only counted.
 const MOST_EVENTS: usize = 1000;
 
-/// Inspections and what they found, since it was last asked.
+/// The results of inspections since the last report.
 #[derive(Debug, Default)]
 pub struct InspectionReport {
-    /// Texts in which nothing was found.
+    /// The number of texts in which nothing was found.
     pub fine: u64,
-    /// Texts that are suspect.
+    /// Suspect texts.
     pub suspect: Vec<(SectionId, Suspect, IsNew)>,
-    /// Families that clash now and did not before.
+    /// Families that clash and did not before.
     pub conflicts: Vec<(SectionId, Conflict)>,
-    /// Events for which there was no place.
+    /// The number of events that did not fit.
     pub left_out: u64,
 }
 
-/// Whether the text before was fine, or none.
+/// Whether the section had no suspect text before.
 pub type IsNew = bool;
 
-/// Sums over what was found, as of the last inspection, and what waits now.
+/// Sums over all findings as of the last inspection, and the texts that wait now.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct InspectionTotals {
-    /// Sections whose text is suspect.
+    /// The number of sections whose text is suspect.
     pub suspects: usize,
-    /// Families that clash with one of another producer.
+    /// The number of families that clash with one of another producer.
     pub conflicts: usize,
-    /// Memory that is held for it, about.
+    /// The approximate memory of the inspection, in bytes.
     pub bytes: usize,
-    /// Texts that wait.
+    /// The number of texts that wait.
     pub waiting: usize,
-    /// Samples in all texts, those that cannot be read included.
+    /// The number of samples in all texts, also in those that cannot be read.
     pub samples: usize,
 }
 
-/// The same, to be read without a lock.
+/// [`InspectionTotals`] that are read without a lock.
 #[derive(Debug, Default)]
 pub struct InspectionGauges(pub [AtomicUsize; 5]);
 
@@ -83,35 +83,35 @@ impl InspectionGauges {
 pub struct Inspection {
     pub rules: InspectionRules,
     pub hasher: RandomState,
-    /// The families of the texts, as an output of their own. Without samples,
-    /// unless somebody asked for them.
+    /// The families of the texts, as an output of their own. They have samples only
+    /// while readers ask for them.
     pub families: SectionTable,
     pub known: HashMap<SectionId, InspectedText>,
-    /// NameCache of sections by the serial numbers that they have in `families`.
+    /// Sections by the serial numbers that they have in `families`.
     pub serials: HashMap<u32, SectionId>,
     pub waiting: VecDeque<SectionId>,
-    /// Sections whose families cannot stand beside one of that name: they are
-    /// looked at again when it changes.
+    /// Sections with a family that clashes with the family of this name. They are
+    /// inspected again when it changes.
     pub blocked: HashMap<Arc<str>, BTreeSet<SectionId>>,
-    /// How many sections have a family that clashes, by its name.
+    /// The number of sections in which the family of this name clashes.
     pub conflicts: HashMap<Arc<str>, usize>,
     pub suspects: usize,
-    /// Samples in all texts.
+    /// The number of samples in all texts.
     pub samples: usize,
-    /// When a reader last asked for families; `None` if they are not kept.
+    /// When a reader last asked for families; `None` if families are not kept.
     pub asked: Option<Instant>,
     pub merged: MergedOutput,
-    /// Families that were left out of the last merged output.
+    /// The number of families left out of the last merged output.
     pub left_out: usize,
     pub report: InspectionReport,
 }
 
 #[derive(Debug, Default)]
 pub struct InspectedText {
-    /// A hash of the text; `None` if it is to be read again.
+    /// A hash of the text; `None` if it must be read again.
     pub print: Option<u64>,
     pub findings: Option<Arc<Findings>>,
-    /// Samples in the text.
+    /// The number of samples in the text.
     pub samples: usize,
 }
 
@@ -140,8 +140,7 @@ impl Inspection {
 }
 
 impl Inspection {
-    /// Notes what was found in a section's text, in place of what was found
-    /// before.
+    /// Replaces what was found in a section's text.
     pub fn note(&mut self, id: &SectionId, findings: Option<&Arc<Findings>>, inspected: bool) {
         let Some(known) = self.known.get_mut(id) else {
             return;
@@ -195,7 +194,7 @@ impl Inspection {
 }
 
 impl InspectionReport {
-    /// Whether there is place for one more event; counts it if there is none.
+    /// Whether one more event fits. If not, it is counted.
     fn has_room(&mut self) -> bool {
         let room = self.suspect.len() + self.conflicts.len() < MOST_EVENTS;
         self.left_out += u64::from(!room);

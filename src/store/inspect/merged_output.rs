@@ -1,10 +1,9 @@
-//! Two outputs of families become one: that of pushed groups, aggregated and
-//! own families, and that of verbatim texts which could be read.
+//! Merges two outputs of families: the first has pushed groups, aggregated families and
+//! the proxy's own, the second has the families of verbatim texts.
 //!
-//! Both are pages whose families are in the order of their names. The result is
-//! cut into cells, at the families with which pages of either begin. A cell is
-//! kept for as long as the pages it was made of are the same, so an answer
-//! costs what changed.
+//! Both are pages whose families are ordered by name. The result is cut into cells, at
+//! families with which a page of either output begins. A cell is kept while its pages
+//! are the same, so a response costs what changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -18,7 +17,7 @@ use crate::store::pages::page::{Page, PageHead};
 use crate::store::pages::page_run::PageRuns;
 use crate::store::snapshot::Snapshot;
 
-/// What was merged last.
+/// The last merged output.
 #[derive(Debug, Default)]
 pub struct MergedOutput {
     cells: Vec<Cell>,
@@ -29,13 +28,13 @@ pub struct MergedOutput {
 #[derive(Debug)]
 struct Cell {
     slices: Vec<Slice>,
-    /// Families of verbatim texts that are not in it.
+    /// Families of verbatim texts that were left out.
     left_out: Vec<Box<str>>,
     made: Arc<Page>,
 }
 
-/// A part of a page's text that a cell was made of. It is weak so that no old
-/// text stays; nothing else can come to stand in its place meanwhile.
+/// A part of a page that a cell was made of. It is weak, so that no old text is kept.
+/// No other page can have its address meanwhile.
 #[derive(Debug)]
 struct Slice {
     page: Weak<Page>,
@@ -44,9 +43,9 @@ struct Slice {
 }
 
 impl MergedOutput {
-    /// Merges the pages of families of an output with those of the families of
-    /// verbatim texts, which `index` knows. Also returns how many of
-    /// these families are left out because they clash.
+    /// Merges the pages of an output with those of verbatim texts, whose families
+    /// `index` has. Also returns the number of these that are left out because they
+    /// clash.
     pub fn merge(
         &mut self,
         pages: &[Arc<Page>],
@@ -101,7 +100,7 @@ impl MergedOutput {
             .collect();
         let len = pages.iter().map(|page| page.len()).sum();
         let snapshot = Snapshot::new(pages, len, Arc::clone(&self.page_runs));
-        (snapshot.with_merged(true), left_out.len())
+        (snapshot.mark_merged(true), left_out.len())
     }
 }
 
@@ -113,10 +112,10 @@ impl Cell {
     }
 }
 
-/// A part of a page: where its text begins and ends.
+/// A page, and the offsets of a part of its canonical text.
 type SliceOf<'p> = (&'p Arc<Page>, usize, usize);
 
-/// Pages of families, and the families that begin in them.
+/// One of the two outputs: its pages, and the families that begin in them.
 struct Side<'p> {
     pages: &'p [Arc<Page>],
     heads: Vec<(usize, &'p PageHead)>,
@@ -136,13 +135,13 @@ impl<'p> Side<'p> {
         self.heads.get(head).map(|(_, head)| &*head.name)
     }
 
-    /// Whether the family is the first that begins in its page.
+    /// Whether the family is the first one that begins in its page.
     fn begins_page(&self, head: usize) -> bool {
         let page = |head: usize| self.heads.get(head).map(|(page, _)| *page);
         head == 0 || page(head) != page(head - 1)
     }
 
-    /// The text of families from one up to another.
+    /// The text of the families with these indices, in parts of pages.
     fn slices(&self, (from, to): (usize, usize)) -> Vec<SliceOf<'p>> {
         let place = |head: usize| match self.heads.get(head) {
             Some((page, head)) => (*page, head.at),
@@ -173,7 +172,7 @@ impl<'p> Side<'p> {
     }
 }
 
-/// The families of both sides that make a cell.
+/// The families of both sides that are in one cell.
 struct Range {
     first: (usize, usize),
     second: (usize, usize),
@@ -231,8 +230,8 @@ impl Iterator for Ranges<'_, '_> {
     }
 }
 
-/// Families of verbatim texts that cannot stand beside those of the other side.
-/// A family of the same name and kind can: the two become one.
+/// Families of verbatim texts that clash with those of the other side. Families of the
+/// same name and kind do not clash; they are merged.
 fn clashing<'i>(side: &Side<'_>, index: &'i FamilyIndex) -> HashSet<&'i str> {
     let mut clashing = HashSet::new();
     for (_, head) in &side.heads {
@@ -260,7 +259,7 @@ fn clashing<'i>(side: &Side<'_>, index: &'i FamilyIndex) -> HashSet<&'i str> {
     clashing
 }
 
-/// The text of slices as one page, which may be there already.
+/// The parts as one page. A whole page is shared.
 fn joined(slices: &[SliceOf<'_>]) -> Arc<Page> {
     match slices {
         [(page, from, to)] if *from == 0 && *to == page.len() => Arc::clone(page),
@@ -278,8 +277,8 @@ fn joined(slices: &[SliceOf<'_>]) -> Arc<Page> {
     }
 }
 
-/// The families of both sides in the order of their names, each once. What both
-/// expose is shown as the first side has it.
+/// The families of both sides in the order of their names, each once. A series of both
+/// is shown as the first side has it.
 fn woven(
     (first, second): (&Side<'_>, &Side<'_>),
     range: &Range,
@@ -327,7 +326,7 @@ fn extend(out: &mut Vec<u8>, own: &[u8], text: &[u8]) {
     }
 }
 
-/// Name and labels of a line of normal text.
+/// The name and labels of a line of canonical text.
 fn series(line: &[u8]) -> &[u8] {
     let end = memchr::memrchr(b'}', line).or_else(|| memchr::memchr(b' ', line));
     &line[..end.unwrap_or(line.len())]

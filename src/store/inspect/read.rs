@@ -1,4 +1,4 @@
-//! How one text is read, and what is found in it.
+//! Reads one verbatim text, and finds what is wrong with it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,8 +18,7 @@ use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 
 impl Inspection {
-    /// The families of a text that can stand among those of others, and what
-    /// was found.
+    /// The families of a text that do not clash with those of others, and the findings.
     pub(in crate::store) fn read(
         &self,
         store: &Store,
@@ -37,8 +36,7 @@ impl Inspection {
             timestamps: TimestampPolicy::Keep,
             hash: &self.hasher,
         };
-        // Texts are UTF-8. It is read as text, whatever it says it is: so it is
-        // shown.
+        // Texts are UTF-8. They are exposed as text 0.0.4, so they are read as that.
         let text = std::str::from_utf8(text).unwrap_or_default();
         let mut families = match canonicalize_as(text, InputFormat::Text, &normal) {
             Ok(families) => families,
@@ -79,7 +77,8 @@ impl Inspection {
         (families, findings)
     }
 
-    /// Removes the families that cannot stand beside those of other texts.
+    /// Removes the families that clash with those of other texts, and returns the
+    /// conflicts.
     fn leave_out(
         &self,
         id: &SectionId,
@@ -114,7 +113,7 @@ impl Inspection {
             conflicts.push(Conflict {
                 family: Arc::clone(&family.name),
                 clash,
-                // It clashes with a family of its own text.
+                // Without another section, it clashes with a family of its own text.
                 with: Holder::Section(with.unwrap_or_else(|| id.clone())),
             });
             false
@@ -122,8 +121,8 @@ impl Inspection {
         conflicts
     }
 
-    /// A section other than `but` that has the family. OtherFamilies that clash with
-    /// it know already, so that not all sections are looked at for each.
+    /// A section other than `but` that has the family. The conflicts of sections that
+    /// clash with it name it already, so that not all sections are searched for each.
     fn holding(&self, family: &str, but: &SectionId) -> Option<SectionId> {
         let has = |id: &SectionId| {
             let section = self.families.by_id.get(id);
@@ -140,8 +139,8 @@ impl Inspection {
         all.find(|id| has(id)).cloned()
     }
 
-    /// How a family clashes with those of other texts, or with `claims` of its
-    /// own text.
+    /// How a family clashes with those of other texts, or with `claims`, the families
+    /// of its own text before it.
     fn clash(
         &self,
         family: &FamilyText,
@@ -172,9 +171,10 @@ impl Inspection {
 }
 
 impl Store {
-    /// A family that clashes with a pushed group's, or with an aggregated one.
+    /// A conflict of a family with one of the other output: of a pushed group, an
+    /// aggregated one, or the proxy's own.
     fn outer_conflict(&self, family: &FamilyText) -> Option<Conflict> {
-        // A large write has the index of families while it is worked out.
+        // A large write in progress has the family index, so wait for it.
         let _turn = self.turn();
         let sections = self.read();
         let families = &sections.families;
@@ -212,8 +212,8 @@ impl Clash {
     }
 }
 
-/// Whether a family comes as its section has it already: then it can meet
-/// nothing.
+/// Whether a section already has this family with the same series and kind. Then it
+/// clashes with nothing new.
 fn is_as_before(family: &FamilyText, old: Option<&Section>, index: &FamilyIndex) -> bool {
     let member = old.and_then(|old| old.member(&family.name));
     let same = member.filter(|member| *member.series == *family.series);

@@ -1,4 +1,4 @@
-//! Inspects texts, and shows them as families.
+//! Inspects verbatim texts, and shows them as families.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
@@ -24,15 +24,15 @@ use crate::store::snapshot::Snapshot;
 use crate::store::write::change::{Change, Write};
 
 impl Store {
-    /// The same store, which holds verbatim texts against `rules`.
+    /// Sets the rules for verbatim texts.
     #[must_use]
     pub fn with_rules(self, rules: InspectionRules) -> Self {
         self.inspection().rules = rules;
         self
     }
 
-    /// Looks for texts that came or went. Returns whether any wait to be
-    /// inspected.
+    /// Takes over the texts that were set or removed. Returns whether any wait for
+    /// inspection.
     pub fn begin_inspection(&self, now: Now) -> bool {
         let mut inspection = self.inspection();
         let idle = |asked: Instant| now.tick.saturating_duration_since(asked) > KEPT_FOR;
@@ -46,8 +46,8 @@ impl Store {
         !inspection.waiting.is_empty()
     }
 
-    /// Inspects waiting texts of about `bytes` bytes together. Returns whether any
-    /// are left.
+    /// Inspects waiting texts of about `bytes` bytes together. Returns whether more
+    /// wait.
     pub fn inspect_some(&self, bytes: usize, now: Now) -> bool {
         let mut inspection = self.inspection();
         let mut done = 0;
@@ -63,13 +63,14 @@ impl Store {
         !inspection.waiting.is_empty()
     }
 
-    /// What was found since it was last asked.
+    /// Takes the results since the last call.
     pub fn take_inspection_report(&self) -> InspectionReport {
         std::mem::take(&mut self.inspection().report)
     }
 
+    /// Sums over all findings.
     pub fn inspection_totals(&self) -> InspectionTotals {
-        let [suspects, conflicts, bytes, waiting, samples] = &self.inspected.0;
+        let [suspects, conflicts, bytes, waiting, samples] = &self.inspection_gauges.0;
         let value = |level: &AtomicUsize| level.load(Ordering::Relaxed);
         InspectionTotals {
             suspects: value(suspects),
@@ -80,14 +81,14 @@ impl Store {
         }
     }
 
-    /// Whether all of the output is families, none of it verbatim text.
+    /// Whether all of the output is families and nothing is verbatim text.
     pub fn is_merged(&self) -> bool {
         self.read().is_merged()
     }
 
-    /// Everything as families, each once, in normal text: verbatim texts too, as
-    /// far as they can be read and clash with nothing. With `natives`, native
-    /// histograms are in it.
+    /// The whole output as families, each once, in canonical text. Families of verbatim
+    /// texts are included unless they cannot be read or they clash. Native histograms
+    /// are included if `natives`.
     pub fn families_snapshot(&self, natives: bool, now: Now) -> Snapshot {
         let mut inspection = self.inspection();
         self.inspect_all(&mut inspection, now);
@@ -115,12 +116,13 @@ impl Store {
         Text::concat(&pieces)
     }
 
-    /// Inspects all that waits, and keeps families from then on.
+    /// Inspects all waiting texts, and keeps families from then on.
     fn inspect_all(&self, inspection: &mut Inspection, now: Now) {
         if inspection.asked.replace(now.tick).is_none() {
             inspection.read_again();
         }
-        // A write of several sections is to be seen whole.
+        // All texts are taken under one lock, so that a write of several sections is
+        // seen whole.
         let texts: Vec<_> = {
             let mut sections = self.write();
             inspection.gather(&mut sections);
@@ -130,7 +132,7 @@ impl Store {
         for (text, id) in texts {
             inspection.inspect(self, &id, text, now);
         }
-        // What was blocked may stand now.
+        // Texts whose conflict was resolved wait again.
         while let Some(id) = inspection.waiting.pop_front() {
             let text = self.write().take_uninspected(&id);
             inspection.inspect(self, &id, text, now);
@@ -139,7 +141,7 @@ impl Store {
 
     fn note_levels(&self, inspection: &Inspection) {
         const SECTION: usize = 256;
-        self.inspected.set(InspectionTotals {
+        self.inspection_gauges.set(InspectionTotals {
             suspects: inspection.suspects,
             conflicts: inspection.conflicts.len() + inspection.left_out,
             bytes: inspection.families.weight + SECTION * inspection.known.len(),
@@ -149,11 +151,11 @@ impl Store {
     }
 }
 
-/// A section's text, if it has one, and what was found in the text before.
+/// A section's verbatim text, if it has one, and the findings in the text before.
 type Taken = (Option<Bytes>, Option<Arc<Findings>>);
 
 impl Inspection {
-    /// Takes over what waits in the store.
+    /// Takes over the texts that wait in the store.
     fn gather(&mut self, sections: &mut SectionTable) {
         match sections.inspection_queue.take() {
             Some(ids) => self.waiting.extend(ids),
@@ -164,7 +166,7 @@ impl Inspection {
         }
     }
 
-    /// Has all texts read again.
+    /// Queues all texts to be read again.
     fn read_again(&mut self) {
         for known in self.known.values_mut() {
             known.print = None;
@@ -172,8 +174,7 @@ impl Inspection {
         self.waiting.extend(self.known.keys().cloned());
     }
 
-    /// Lets the texts of families go. What else is known of them is found again
-    /// with the next inspection.
+    /// Drops the texts of families. All else is found again by the next inspection.
     fn forget_texts(&mut self) {
         self.asked = None;
         self.merged = MergedOutput::default();
@@ -215,7 +216,7 @@ impl Inspection {
         }
     }
 
-    /// Makes `families` what is exposed for a section.
+    /// Replaces the families of a section.
     fn expose(
         &mut self,
         id: &SectionId,
@@ -237,8 +238,8 @@ impl Inspection {
         self.look_again(id, old, new.as_ref());
     }
 
-    /// Has sections inspected again whose families were blocked by one that
-    /// `id` had and has no longer, or not as before.
+    /// Queues sections whose families clashed with one that `id` no longer has, or has
+    /// changed.
     fn look_again(&mut self, id: &SectionId, old: Option<&Section>, new: Option<&Section>) {
         let Some(old) = old.filter(|_| !self.blocked.is_empty()) else {
             return;

@@ -105,11 +105,15 @@ fn families_text(store: &Store) -> String {
 }
 
 #[test]
-fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
+fn a_text_that_readers_reject_is_suspect_until_replaced() {
     let store = store();
     push(&store, "a", "# TYPE m gauge\nm 1\nm{x=\"1\" 2\n");
     push(&store, "b", "b 1\n");
-    assert_eq!(findings(&store, "a"), None, "a push is not held up");
+    assert_eq!(
+        findings(&store, "a"),
+        None,
+        "a push does not wait for the inspection"
+    );
     let report = inspect(&store);
     assert_eq!((report.fine, report.suspect.len()), (1, 1));
     assert!(report.suspect[0].2, "it is new");
@@ -122,7 +126,8 @@ fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
     );
     assert_eq!(store.inspection_totals().suspects, 1);
 
-    // Another bad text is no news, the same text is not looked at again.
+    // Another suspect text is not reported as new, and the same text is not inspected
+    // again.
     push(&store, "a", "m{x=\"1\" 3\n");
     assert!(!inspect(&store).suspect[0].2);
     push(&store, "a", "m{x=\"1\" 3\n");
@@ -136,7 +141,7 @@ fn a_text_that_readers_refuse_is_suspect_until_a_better_one_comes() {
 }
 
 #[test]
-fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
+fn all_conflicts_name_the_holder_of_the_family() {
     let store = store();
     let told = |name: &str| findings(&store, name).map(|found| found.conflicts[0].with.clone());
     push(&store, "holder", "# TYPE k gauge\nk 1\n");
@@ -150,7 +155,7 @@ fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
     for name in names {
         assert_eq!(told(name), Some(Holder::Section(app("holder"))), "{name}");
     }
-    // They hold it together once it is free, and the first holder clashes.
+    // Once it is free, they share it, and the first holder clashes.
     push(&store, "holder", "other 1\n");
     inspect(&store);
     push(&store, "holder", "# TYPE k gauge\nk 1\n");
@@ -162,7 +167,7 @@ fn the_holder_of_a_family_is_told_to_all_whose_text_clashes_with_it() {
 }
 
 #[test]
-fn samples_of_texts_are_counted_as_last_inspected() {
+fn samples_are_counted_as_of_the_last_inspection() {
     let store = store();
     let samples = |store: &Store| {
         inspect(store);
@@ -181,7 +186,7 @@ fn samples_of_texts_are_counted_as_last_inspected() {
 }
 
 #[test]
-fn texts_wait_from_the_push_on() {
+fn a_pushed_text_waits_for_inspection() {
     let store = store();
     let waiting = || store.inspection_totals().waiting;
     push(&store, "a", "a 1\n");
@@ -195,7 +200,7 @@ fn texts_wait_from_the_push_on() {
 }
 
 #[test]
-fn names_of_one_text_that_meet_under_a_scheme_are_found() {
+fn names_that_collide_when_escaped_are_found() {
     let store = store();
     for (name, text) in [
         ("dots", "{\"a.b\"} 1\na_dot_b 1\n"),
@@ -214,7 +219,7 @@ fn names_of_one_text_that_meet_under_a_scheme_are_found() {
 }
 
 #[test]
-fn an_app_that_went_and_comes_again_is_marked_again() {
+fn a_returning_app_is_inspected_again() {
     let store = store();
     push(&store, "a", "bad{\n");
     inspect(&store);
@@ -229,7 +234,7 @@ fn an_app_that_went_and_comes_again_is_marked_again() {
 }
 
 #[test]
-fn names_of_the_proxys_own_metrics_make_a_text_suspect() {
+fn reserved_names_make_a_text_suspect() {
     let store = store();
     push(&store, "a", "m 1\nexporter_proxy_apps 5\n");
     inspect(&store);
@@ -244,7 +249,7 @@ fn names_of_the_proxys_own_metrics_make_a_text_suspect() {
 }
 
 #[test]
-fn families_that_clash_are_told_and_settled_when_the_other_goes() {
+fn conflicts_are_reported_and_resolved_when_the_other_family_goes() {
     let store = store();
     push(
         &store,
@@ -266,7 +271,7 @@ fn families_that_clash_are_told_and_settled_when_the_other_goes() {
     ];
     assert_eq!(conflicts(&store, "b"), expected);
     assert_eq!(store.inspection_totals().conflicts, 3);
-    // Without conflict, samples of both stand under one head.
+    // Without a conflict, samples of both share one head.
     let text = families_text(&store);
     assert!(
         text.contains("# TYPE same untyped\nsame{n=\"1\"} 1\nsame{n=\"2\"} 1\n"),
@@ -274,7 +279,7 @@ fn families_that_clash_are_told_and_settled_when_the_other_goes() {
     );
     assert!(text.contains("up 1\n") && !text.contains("up 2\n") && !text.contains("h_count{b"));
 
-    // The text of `b` is the same as before, and is looked at again.
+    // The text of `b` is unchanged, and is inspected again.
     push(&store, "a", "up{x=\"1\"} 1\n");
     inspect(&store);
     assert_eq!(conflicts(&store, "b"), Vec::<String>::new());
@@ -293,7 +298,7 @@ fn families_that_clash_are_told_and_settled_when_the_other_goes() {
 }
 
 #[test]
-fn series_of_groups_clash_too_and_what_groups_expose_stays() {
+fn texts_clash_with_groups_whose_families_stay() {
     let store = store();
     group(
         &store,
@@ -313,7 +318,7 @@ fn series_of_groups_clash_too_and_what_groups_expose_stays() {
         families_text(&store),
         "# TYPE k gauge\nk 1\n# TYPE s summary\ns_sum{g=\"1\"} 1\n# TYPE up gauge\nup 1\nup{a=\"1\"} 3\n"
     );
-    // A group may come after the text was inspected.
+    // A group may be pushed after the text was inspected.
     group(&store, "g", "# TYPE x gauge\nx 1\n");
     assert!(families_text(&store).contains("s_sum 4\n"));
     group(&store, "g", "# TYPE s summary\ns_sum{g=\"1\"} 1\n");
@@ -321,7 +326,7 @@ fn series_of_groups_clash_too_and_what_groups_expose_stays() {
 }
 
 #[test]
-fn texts_of_families_are_kept_while_somebody_asks_for_them() {
+fn samples_are_kept_while_readers_ask_for_families() {
     let store = store();
     push(&store, "a", &"m 1\n".replace('m', &"m".repeat(500)));
     inspect(&store);
@@ -342,7 +347,7 @@ fn texts_of_families_are_kept_while_somebody_asks_for_them() {
 }
 
 #[test]
-fn memory_for_inspections_is_bounded_and_what_has_none_is_marked() {
+fn inspections_past_the_memory_limit_are_reported() {
     let store = store_of(2000);
     push(&store, "a", "a 1\n");
     for n in 0..10 {
@@ -357,7 +362,7 @@ fn memory_for_inspections_is_bounded_and_what_has_none_is_marked() {
 }
 
 #[test]
-fn more_sections_than_the_queue_takes_are_all_looked_at() {
+fn all_sections_are_inspected_after_a_queue_overflow() {
     let mut queue = InspectionQueue::default();
     assert!(queue.is_empty());
     for n in 0..=256 * 1024 {
@@ -375,7 +380,7 @@ fn more_sections_than_the_queue_takes_are_all_looked_at() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// An app's text: which families, and how many samples of each.
+    /// An app's text: its families, and the number of samples in each.
     Push(u8, Vec<(u8, u8)>),
     Group(u8, Vec<(u8, u8)>),
     Remove(bool, u8),
@@ -397,7 +402,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The samples of each family, by its name.
+/// The samples of each family, by name.
 type Lines = BTreeMap<String, String>;
 
 fn lines(owner: &str, families: &[(u8, u8)], write: usize) -> Lines {
@@ -431,10 +436,9 @@ fn shown(sections: &[&BTreeMap<String, Lines>]) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever comes and goes, the merged output is that of a plain map, and
-    /// nothing is made anew where nothing changed.
+    /// The merged output equals a plain map, and unchanged parts are not made again.
     #[test]
-    fn families_of_texts_and_groups_are_merged_as_in_a_map(steps in vec(any_step(), 1..30)) {
+    fn texts_and_groups_merge_like_maps(steps in vec(any_step(), 1..30)) {
         let store = store_of(1 << 30);
         let (mut apps, mut groups) = (BTreeMap::new(), BTreeMap::new());
         for (write, step) in steps.into_iter().chain([Step::Read]).enumerate() {
@@ -481,7 +485,7 @@ proptest! {
     }
 }
 
-/// Texts over few names, of any kinds, some of which no reader takes.
+/// Texts over few names, of any kinds, some of them invalid.
 fn any_text() -> impl Strategy<Value = String> {
     let kind = prop_oneof![
         Just("gauge"),
@@ -508,10 +512,10 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever clashes, the merged output is sound, and what groups expose is
-    /// all in it.
+    /// Whatever clashes, the merged output is valid and has everything that groups
+    /// expose.
     #[test]
-    fn a_merged_output_is_sound_whatever_clashes(
+    fn a_merged_output_is_valid_whatever_clashes(
         texts in vec((0..4_u8, any_text(), any::<bool>()), 1..12),
     ) {
         let store = store();
@@ -532,7 +536,7 @@ proptest! {
                     origin: Origin::default(),
                     lifetime: None,
                 });
-                // Groups that clash with one another are refused.
+                // Groups that clash with each other are rejected.
                 let _ = store.apply(write, Now::read());
             } else {
                 push(&store, &format!("a{n}"), &text);

@@ -1,4 +1,4 @@
-//! What an inspection asks of sections.
+//! What inspections need of the section table.
 
 use std::sync::Arc;
 
@@ -10,13 +10,12 @@ use crate::store::sections::section_id::{Producer, SectionId};
 use crate::store::sections::table::SectionTable;
 
 impl SectionTable {
-    /// What is exposed for all of these sections together, in the order of the
-    /// output.
+    /// The fragments of these sections together, in the order of the output.
     pub(in crate::store) fn pieces_of_ids(&self, ids: &[SectionId]) -> Vec<Bytes> {
         self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
     }
 
-    /// The ids of all sections that are verbatim, or withdrawn.
+    /// The ids of all sections that are verbatim or withdrawn.
     pub(in crate::store) fn without_families(&self) -> Vec<SectionId> {
         let sections = self.by_id.iter();
         sections
@@ -26,8 +25,8 @@ impl SectionTable {
             .collect()
     }
 
-    /// The verbatim text of a section, which is about to be inspected; `None`
-    /// where it has none. Also returns what was found in the text before.
+    /// Takes a section off the queue. Returns its verbatim text, if it has one, and the
+    /// findings in the text before.
     pub(in crate::store) fn take_uninspected(
         &mut self,
         id: &SectionId,
@@ -43,7 +42,7 @@ impl SectionTable {
         )
     }
 
-    /// Notes what was found in a section's text, if the section is still there.
+    /// Sets the findings in a section's text, if the section still exists.
     pub(in crate::store) fn set_findings(
         &mut self,
         id: &SectionId,

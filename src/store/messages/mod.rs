@@ -1,6 +1,5 @@
-//! The output as protobuf, made in chunks of whole families. A chunk is kept
-//! while the pages and the native histograms that it was made of are the same,
-//! so a scrape costs what changed.
+//! The output as protobuf, in chunks of whole families. A chunk is kept while its pages
+//! and native histograms are the same, so a scrape costs what changed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -16,32 +15,32 @@ use crate::store::pages::page_run::PageRuns;
 use crate::store::sections::natives::FamilyNatives;
 use crate::store::snapshot::Snapshot;
 
-/// What was made of a snapshot. It holds none of the snapshot's text.
+/// The protobuf messages of a snapshot. They share none of its text.
 #[derive(Debug, Default)]
 pub struct Messages {
     chunks: Vec<Chunk>,
-    /// Where they lie together when they are compressed.
+    /// Compressed messages of the last responses.
     page_runs: Arc<PageRuns>,
 }
 
-/// The families that begin in one page, up to the first that begins in a
-/// later one.
+/// The families that begin in one page, up to the first one that begins in a later
+/// page.
 #[derive(Debug)]
 struct Chunk {
-    /// What it was made of. Weak, so that a writer need not copy a page, nor
-    /// old text stay; nothing else can come to lie in their places meanwhile.
+    /// The pages that it was made of. They are weak, so that a writer need not copy a
+    /// page and no old text is kept. No other page can have their addresses meanwhile.
     pages: Vec<Weak<Page>>,
     natives: Vec<Weak<Vec<NativeHistogram>>>,
-    /// The messages. In pages, which are compressed once.
+    /// The messages, in pages, which are compressed once.
     made: Vec<Arc<Page>>,
 }
 
-/// A page holds no more in one piece.
-const LONGEST_PIECE: usize = 1 << 30;
+/// The most bytes in one fragment of a page.
+const MAX_PIECE: usize = 1 << 30;
 
 impl Messages {
-    /// Makes the messages of a snapshot of families, with what of `before` is
-    /// still the same.
+    /// The messages of a snapshot of families. Chunks of `before` that are still valid
+    /// are reused.
     pub fn of(snapshot: &Snapshot, escaping: Escaping, before: &Messages) -> Messages {
         let known: HashMap<*const Page, &Chunk> = before
             .chunks
@@ -56,7 +55,7 @@ impl Messages {
             .collect();
         let mut natives = snapshot.natives();
         let chunks = heads.iter().enumerate().map(|(index, (first, from))| {
-            // The last page is only a part of the chunk, or none.
+            // The last page belongs to the chunk in part, or not at all.
             let (last, to) = heads.get(index + 1).copied().unwrap_or((pages.len(), 0));
             let own = &pages[*first..last + usize::from(to > 0)];
             let after = natives_before(natives, pages.get(last), to);
@@ -84,7 +83,7 @@ impl Messages {
         }
     }
 
-    /// The messages, shown like text.
+    /// The messages as a snapshot.
     pub fn snapshot(&self) -> Snapshot {
         let pages: Vec<Arc<Page>> = self
             .chunks
@@ -97,8 +96,9 @@ impl Messages {
 }
 
 impl Snapshot {
-    /// Families as protobuf, all made now. [`Store::messages`](super::Store)
-    /// keeps what it makes of the whole output.
+    /// The families as protobuf, all encoded now.
+    /// [`Store::messages`](crate::store::Store::messages) reuses what did not change
+    /// since the last call.
     #[must_use]
     pub fn in_messages(&self, escaping: Escaping) -> Self {
         Messages::of(self, escaping, &Messages::default()).snapshot()
@@ -122,8 +122,8 @@ impl Chunk {
     }
 }
 
-/// How many of the natives are of families before the one whose head stands in
-/// `page` at `head`; all of them where there is no such page.
+/// The number of native histogram lists of families before the one whose head is in
+/// `page` at offset `head`; all of them if there is no such page.
 fn natives_before(natives: &[FamilyNatives], page: Option<&Arc<Page>>, head: usize) -> usize {
     let Some(page) = page.filter(|_| !natives.is_empty()) else {
         return natives.len();
@@ -138,8 +138,8 @@ fn natives_before(natives: &[FamilyNatives], page: Option<&Arc<Page>>, head: usi
     }
 }
 
-/// The messages of the text from `from` in the first page on, up to `to` in
-/// the last, or up to its end where that is 0.
+/// Encodes the text from offset `from` in the first page to `to` in the last one, or to
+/// its end if `to` is 0.
 fn make(
     pages: &[Arc<Page>],
     from: usize,
@@ -159,12 +159,12 @@ fn make(
     for (family, natives) in natives {
         known.add(family, natives);
     }
-    // Whole texts are UTF-8, and pages hold whole lines.
+    // Pages hold whole lines, which are UTF-8.
     let text = std::str::from_utf8(&text).unwrap_or_default();
     let made = Bytes::from(encode(text, &known, escaping));
     (0..made.len())
-        .step_by(LONGEST_PIECE)
-        .map(|at| made.slice(at..made.len().min(at + LONGEST_PIECE)))
+        .step_by(MAX_PIECE)
+        .map(|at| made.slice(at..made.len().min(at + MAX_PIECE)))
         .map(|piece| Arc::new(Page::of(piece)))
         .collect()
 }

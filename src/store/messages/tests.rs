@@ -24,7 +24,7 @@ fn store() -> Store {
     Store::new(limits, false)
 }
 
-/// A histogram family of one sender, `count` series, with natives if it is said.
+/// A histogram family of one sender with `count` series, native if `native`.
 fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> FamilyText {
     let mut samples = String::new();
     let mut natives = Vec::new();
@@ -34,7 +34,8 @@ fn family(name: &str, app: u8, count: usize, value: u64, native: bool) -> Family
             "{name}_bucket{{{labels},le=\"+Inf\"}} {value}\n{name}_sum{{{labels}}} 0\n{name}_count{{{labels}}} {value}\n"
         );
         if native {
-            // The count, a zero threshold of 1, and all of them in the zero bucket.
+            // The count, a zero threshold of 1, and all observations in the zero
+            // bucket.
             let mut histogram = vec![8, value as u8, 0x31];
             histogram.extend_from_slice(&1.0_f64.to_le_bytes());
             histogram.extend_from_slice(&[0x38, value as u8]);
@@ -69,7 +70,7 @@ fn push(store: &Store, app: u8, families: Vec<FamilyText>) {
         .expect("it fits");
 }
 
-/// What the store shows, made at once from the whole text.
+/// The encoding of the whole text in one go.
 fn expected(store: &Store) -> Vec<u8> {
     let snapshot = store.snapshot_with_natives();
     let mut natives = NativeHistograms::default();
@@ -88,9 +89,9 @@ fn shown(store: &Store) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is written in between, the chunks together are the whole.
+    /// After any writes, the chunks together equal the encoding of the whole.
     #[test]
-    fn chunks_are_what_the_whole_text_gives(
+    fn chunks_equal_the_encoding_of_the_whole_text(
         writes in proptest::collection::vec(
             (0..4_u8, proptest::collection::btree_map("[a-f]", (0..120_usize, 1..100_u64, any::<bool>()), 0..4)),
             1..12,
@@ -111,7 +112,7 @@ proptest! {
 }
 
 #[test]
-fn a_small_change_leaves_the_other_chunks_as_they_are() {
+fn a_small_change_keeps_the_other_chunks() {
     let store = store();
     let names: Vec<String> = (0..100).map(|n| format!("f{n:03}")).collect();
     let all = |value| {
@@ -136,13 +137,13 @@ fn a_small_change_leaves_the_other_chunks_as_they_are() {
     assert_eq!(same(&first, &made(&store)), 0, "nothing was written");
     push(&store, 1, vec![family("f010", 1, 1, 1, false)]);
     let second = made(&store);
-    // A page can be of two chunks.
+    // A page can belong to two chunks.
     assert!(
         (1..=2).contains(&same(&second, &first)),
         "{}",
         same(&second, &first)
     );
-    // Texts that stay as they are leave their pages; natives are always new.
+    // Unchanged texts keep their pages. Native histograms are always new.
     push(&store, 1, vec![family("f010", 1, 1, 1, true)]);
     let third = made(&store);
     assert!(
@@ -154,7 +155,7 @@ fn a_small_change_leaves_the_other_chunks_as_they_are() {
 }
 
 #[test]
-fn natives_go_with_their_section_and_are_counted() {
+fn native_histograms_go_with_their_section_and_are_counted() {
     let store = store();
     push(
         &store,
@@ -207,7 +208,7 @@ fn weight(store: &Store) -> usize {
 }
 
 #[test]
-fn a_store_knows_whether_it_holds_text_that_is_passed_through() {
+fn a_store_with_verbatim_text_is_not_merged() {
     let store = store();
     assert!(store.snapshot().is_merged());
     push(&store, 1, vec![family("h", 1, 1, 7, false)]);

@@ -1,34 +1,38 @@
-//! Text as deflate blocks (RFC 1951), for pages that are compressed again and
-//! again.
+//! A deflate compressor (RFC 1951) for pages, which are compressed again whenever
+//! they change.
 //!
-//! A general compressor clears its tables for each page, looks everywhere for
-//! what repeats, and keeps a window of what went before. Expositions are lines
-//! that are much like the line before or like one a few lines up: what was the
-//! distance of the last repeat mostly is that of the next. So this one looks
-//! there first, then in one small table, and otherwise writes the byte as it
-//! is, all in the fixed codes of section 3.2.6. On text of counters it takes
-//! half the time of `zlib-rs` at its fastest, on other text up to five sixths,
-//! for a result one percent larger.
+//! A general compressor clears its tables for each page, searches all of its
+//! window for matches, and keeps the window. A line of an exposition is much like
+//! the line before it or one a few lines up, so the distance of the last match is
+//! mostly that of the next. This compressor tries that distance first, then one
+//! small hash table, and otherwise writes a literal. It uses the fixed codes of
+//! section 3.2.6. On text of counters it takes half the time of `zlib-rs` at its
+//! fastest level, on other text up to five sixths, and its output is one percent
+//! larger.
 
-/// Text is looked at in pieces of so many bytes, so that places fit 16 bits.
-/// What repeats is sought within a piece.
+/// Bytes that are compressed at a time, so that positions fit 16 bits. Matches do
+/// not cross pieces.
 const PIECE: usize = 1 << 16;
 
-/// How far back and how long a repeat may be (section 3.2.5).
+/// The greatest distance of a match (section 3.2.5).
 const FARTHEST: usize = 1 << 15;
+
+/// The greatest length of a match (section 3.2.5).
 const LONGEST: usize = 258;
 
-/// Repeats are found by their first bytes; shorter ones are not worth it.
+/// The least length of a match: matches are found by the hash of so many bytes.
 const SHORTEST: usize = 4;
 
 const HASH_BITS: u32 = 12;
 
-/// The most that a stored block holds, and what its head takes.
+/// The most bytes that a stored block holds.
 const STORED: usize = u16::MAX as usize;
-const STORED_HEAD: usize = 5;
 
-/// Memory that is kept from one text to the next.
-const KEPT: usize = 256 * 1024;
+/// Bytes of a stored block's header.
+const STORED_HEADER: usize = 5;
+
+/// The most output memory that is kept from one text to the next, in bytes.
+const MAX_KEPT: usize = 256 * 1024;
 
 /// Bits to write, the lowest first.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +42,7 @@ struct Code {
 }
 
 impl Code {
-    /// Both, one after the other: 32 bits at most.
+    /// This code followed by `next`, at most 32 bits together.
     fn and(self, next: Code) -> Code {
         Code {
             bits: self.bits | next.bits << self.count,
@@ -47,26 +51,28 @@ impl Code {
     }
 }
 
-/// Of bytes, and of lengths with their extra bits.
+/// The codes of bytes.
 static LITERALS: [Code; 256] = literals();
+
+/// The codes of match lengths with their extra bits.
 static LENGTHS: [Code; LONGEST + 1] = lengths();
 
 const END_OF_BLOCK: Code = fixed(256);
 
-/// Not the last block, in fixed codes.
+/// The header of a block in fixed codes that is not final.
 const FIXED_BLOCK: Code = Code {
     bits: 0b010,
     count: 3,
 };
 
-/// Not the last block, stored: its head ends on a byte boundary.
+/// The header of a stored block that is not final. It ends on a byte boundary.
 const STORED_BLOCK: Code = Code { bits: 0, count: 3 };
 
-/// Compresses text after text.
+/// A compressor that is reused for text after text.
 #[derive(Debug)]
 pub struct Deflate {
-    /// Where the bytes with some hash were seen last. Those of texts before do
-    /// no harm, but would make the result depend on them.
+    /// Last positions of bytes, by their hash. It is cleared for each piece, so
+    /// that the output does not depend on texts before.
     seen: Box<[u16; 1 << HASH_BITS]>,
     block: Vec<u8>,
 }
@@ -79,15 +85,15 @@ impl Deflate {
         }
     }
 
-    /// Lets go of memory that few texts need.
+    /// Frees memory that only a large text needs.
     pub fn shrink(&mut self) {
         self.block.clear();
-        self.block.shrink_to(KEPT);
+        self.block.shrink_to(MAX_KEPT);
     }
 
-    /// The text in blocks that end on a byte boundary, none of which is the
-    /// last of a stream: others can follow. It is hardly longer than the text,
-    /// whatever that is.
+    /// Compresses `text` into blocks that end on a byte boundary. None is final, so
+    /// others can follow. Incompressible text is stored and grows by 5 bytes for
+    /// each 64 KiB.
     pub fn compress(&mut self, text: &[u8]) -> &[u8] {
         self.block.clear();
         let mut bits = Bits::to(&mut self.block);
@@ -96,9 +102,9 @@ impl Deflate {
             compress_piece(piece, &mut self.seen, &mut bits);
             bits.put(END_OF_BLOCK);
         }
-        // An empty block, as after any flush (section 3.2.4).
+        // A sync flush: an empty stored block (section 3.2.4).
         bits.put_stored(&[]);
-        let stored = text.len() + text.len().div_ceil(STORED) * STORED_HEAD;
+        let stored = text.len() + text.len().div_ceil(STORED) * STORED_HEADER;
         if self.block.len() > stored && !text.is_empty() {
             self.block.clear();
             let mut bits = Bits::to(&mut self.block);
@@ -113,7 +119,7 @@ impl Deflate {
 fn compress_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits<'_>) {
     seen.fill(0);
     let mut at = 0;
-    // The distance of the last repeat, 0 before the first.
+    // The distance of the last match, 0 before the first.
     let mut distance = 0;
     let mut distance_code = Code { bits: 0, count: 0 };
     while let Some(here) = four_at(text, at) {
@@ -136,7 +142,7 @@ fn compress_piece(text: &[u8], seen: &mut [u16; 1 << HASH_BITS], bits: &mut Bits
             distance = at - found;
             distance_code = code_of_distance(distance as u32);
         }
-        let len = SHORTEST + same(&text[found + SHORTEST..], &text[at + SHORTEST..]);
+        let len = SHORTEST + common_prefix(&text[found + SHORTEST..], &text[at + SHORTEST..]);
         bits.put(LENGTHS[len].and(distance_code));
         at += len;
     }
@@ -150,9 +156,9 @@ fn four_at(text: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*four))
 }
 
-/// How many bytes are the same from the beginning on, up to what a repeat may
-/// have after its first.
-fn same(one: &[u8], other: &[u8]) -> usize {
+/// The length of the common prefix, at most that of a match without its first
+/// [`SHORTEST`] bytes.
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     const MOST: usize = LONGEST - SHORTEST;
     let len = one.len().min(other.len()).min(MOST);
     let (one, other) = (&one[..len], &other[..len]);
@@ -168,8 +174,8 @@ fn same(one: &[u8], other: &[u8]) -> usize {
     8 * ones.len() + rest.take_while(|(one, other)| one == other).count()
 }
 
-/// The code of a distance with its extra bits. From the third on, codes come
-/// in pairs of the same number of extra bits, one more for each pair.
+/// The code of a distance with its extra bits. From the third code on, each pair of
+/// codes has one extra bit more than the pair before.
 fn code_of_distance(distance: u32) -> Code {
     let from_zero = distance - 1;
     if from_zero < 2 {
@@ -198,8 +204,8 @@ const fn literals() -> [Code; 256] {
     codes
 }
 
-/// From the ninth length on, codes come in fours of the same number of extra
-/// bits, one more for each four. The longest has a code of its own.
+/// From the ninth code on, each four codes have one extra bit more than the four
+/// before. The greatest length has a code of its own.
 const fn lengths() -> [Code; LONGEST + 1] {
     let mut codes = [Code { bits: 0, count: 0 }; LONGEST + 1];
     let mut len = 3;
@@ -223,7 +229,7 @@ const fn lengths() -> [Code; LONGEST + 1] {
     codes
 }
 
-/// The fixed code of a literal, of the end of a block, or of a length.
+/// The fixed code of a literal, the end of a block, or a length.
 const fn fixed(symbol: u32) -> Code {
     let (code, count) = match symbol {
         0..=143 => (0x30 + symbol, 8),
@@ -237,15 +243,16 @@ const fn fixed(symbol: u32) -> Code {
     }
 }
 
-/// Codes are written from their highest bit on, all else from the lowest.
+/// `code` with its bits reversed: codes are written from their highest bit on,
+/// everything else from the lowest.
 const fn reversed(code: u32, count: u32) -> u32 {
     code.reverse_bits() >> (u32::BITS - count)
 }
 
-/// Bits that fill bytes from the lowest on.
+/// A writer of bits, which fill each byte from its lowest bit on.
 struct Bits<'b> {
     bytes: &'b mut Vec<u8>,
-    /// Less than 32 between calls.
+    /// Bits that do not fill 32 yet.
     pending: u64,
     count: u32,
 }
@@ -270,7 +277,7 @@ impl<'b> Bits<'b> {
         }
     }
 
-    /// A stored block, after which bytes are full.
+    /// Writes a stored block, which ends on a byte boundary.
     fn put_stored(&mut self, text: &[u8]) {
         self.put(STORED_BLOCK);
         let pending = self.pending.to_le_bytes();
@@ -294,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    /// What any reader makes of the blocks, with a last one after them.
+    /// What a decoder reads from the blocks, with a final one after them.
     fn decompressed(blocks: &[u8]) -> Vec<u8> {
         let stream = [blocks, &[3, 0]].concat();
         let mut text = Vec::new();
@@ -308,13 +315,13 @@ mod tests {
         let mut deflate = Deflate::new();
         let compressed = deflate.compress(text).to_vec();
         assert!(decompressed(&compressed) == text);
-        let most = text.len() + text.len().div_ceil(STORED) * STORED_HEAD;
+        let most = text.len() + text.len().div_ceil(STORED) * STORED_HEADER;
         assert!(
             compressed.len() <= most.max(6),
             "{} bytes",
             compressed.len()
         );
-        // What went before makes no difference.
+        // Texts compressed before make no difference.
         deflate.compress(b"other text, other places");
         assert_eq!(deflate.compress(text), compressed);
         compressed.len()
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_and_distance_is_read_as_it_was_meant() {
+    fn all_lengths_and_distances_decode() {
         for len in 0..=2 * LONGEST + 2 {
             check(&vec![b'a'; len]);
             check(&[&noise(300)[..], b"|", &noise(300)[..len.min(300)]].concat());
@@ -340,14 +347,14 @@ mod tests {
         let noise = noise(PIECE);
         let powers = (0..=15).map(|power| 1_usize << power);
         for distance in powers.flat_map(|power| [power - 1, power, power + 1]) {
-            // What comes between is text in which nothing else repeats.
+            // Nothing else repeats in the text between.
             let between = &noise[100..][..distance];
             check(&[&noise[..40], between, &noise[..40], between].concat());
         }
     }
 
     #[test]
-    fn texts_of_any_length_end_on_a_byte() {
+    fn texts_of_any_length_decode() {
         for len in [0, 1, 3, 4, 5, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
             check(&noise(len));
             check(&"m{a=\"b\"} 1\n".repeat(len / 11 + 1).as_bytes()[..len]);
@@ -355,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_about_as_small_as_zlib_makes_it() {
+    fn exposition_compresses_about_as_well_as_with_zlib() {
         let lines: String = (0..400)
             .map(|n| {
                 format!(
@@ -372,12 +379,12 @@ mod tests {
             .unwrap();
         let ours = check(lines.as_bytes());
         assert!(ours * 20 <= zlib.len() * 21, "{ours} and {}", zlib.len());
-        assert_eq!(check(&noise(PIECE)), PIECE + 2 * STORED_HEAD);
+        assert_eq!(check(&noise(PIECE)), PIECE + 2 * STORED_HEADER);
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_as_it_was(
+        fn any_text_decodes(
             words in vec(vec(any::<u8>(), 0..12), 1..20),
             order in vec(0..20_usize, 0..3000),
         ) {

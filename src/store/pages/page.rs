@@ -1,5 +1,5 @@
-//! A page: neighbouring fragments of the output, joined and compressed at
-//! most once for all who read it.
+//! A page: neighbouring fragments of the output, joined and compressed at most once
+//! for all readers.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,29 +13,30 @@ use crate::exposition::{
 use crate::store::pages::compressed::Compressed;
 use crate::store::pages::fragments::Fragments;
 
-/// Some contiguous text of the output, made of fragments.
+/// Contiguous text of the output, made of fragments.
 ///
-/// Joining puts the fragments into one allocation, of which they are slices
-/// from then on: the text is held once. Readers share a page and never see it
-/// change; a writer that finds it shared changes a copy, which costs the list
-/// of its parts and not their text.
+/// Joining puts the fragments into one allocation, and they become slices of it, so
+/// the text is held once. Readers share a page and never see it change: a writer
+/// that finds it shared changes a copy, which copies the list of fragments and not
+/// their text.
 #[derive(Debug, Default)]
 pub struct Page {
     fragments: Mutex<Fragments>,
     len: usize,
-    /// Verbatim text, which is the same in every form: nobody knows what is in
-    /// it.
+    /// Whether the text is verbatim: not parsed, and the same in every format.
     is_verbatim: bool,
     normal: Rendition,
-    /// Where the first head of a family stands in the text, once it was asked.
+    /// The offset of the first family head in the text, once computed.
     first_head: OnceLock<Option<usize>>,
-    /// The families that begin in the text, once they were asked for.
+    /// The families that begin in the text, once computed.
     heads: OnceLock<Box<[PageHead]>>,
-    /// Whether it is the same in every form of text, once it was asked.
+    /// Whether all names need no quotes, so that the text is the same in every text
+    /// format, once computed.
     plain: OnceLock<bool>,
-    /// The family of the samples before the first head, where a form asks.
+    /// The family of the samples before the first head, set by [`Page::continues`] for
+    /// formats that need it.
     family: OnceLock<Box<str>>,
-    /// The page in other forms, each made when the first reader asks for it.
+    /// The page in other formats, each made for its first reader.
     variants: OnceLock<Box<Variants>>,
 }
 
@@ -44,17 +45,17 @@ type Variants = [OnceLock<Box<Rendition>>; OutputFormat::VARIANTS];
 /// A family that begins in a page.
 #[derive(Debug)]
 pub struct PageHead {
-    /// Where its first line begins in the normal text.
+    /// The offset of its first line in the canonical text.
     pub at: usize,
-    /// Escaped, without quotes.
+    /// The family's name, escaped, without quotes.
     pub name: Box<str>,
     pub kind: Kind,
 }
 
-/// Pages of so many bytes are copied to be compressed.
-const COPIED_TO_COMPRESS: usize = 64 * 1024;
+/// Pages up to this size, in bytes, are copied before they are compressed.
+const MAX_COPIED: usize = 64 * 1024;
 
-/// What has been made of a page, in one form.
+/// A page in one format. Each part is made for its first reader.
 #[derive(Debug, Default)]
 struct Rendition {
     text: OnceLock<Bytes>,
@@ -62,14 +63,14 @@ struct Rendition {
 }
 
 impl Page {
-    /// A page of one text, for what is shown beside the store.
+    /// A page of one text.
     pub fn of(text: Bytes) -> Self {
         let mut page = Page::default();
         page.insert(0, text);
         page
     }
 
-    /// A page of text that is shown as it is in every form.
+    /// A page of verbatim text, which is the same in every format.
     pub fn verbatim(text: Bytes) -> Self {
         let mut page = Page::of(text);
         page.is_verbatim = true;
@@ -94,12 +95,13 @@ impl Page {
         }
     }
 
-    /// Bytes of normal text.
+    /// Bytes of canonical text.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes of text in a form, which is made for it unless it is the normal one.
+    /// Bytes of text in a format. Text in other formats than the canonical one is made
+    /// for it.
     pub fn len_in(&self, form: OutputFormat) -> usize {
         match self.simplest(form) {
             OutputFormat::Canonical => self.len,
@@ -107,10 +109,10 @@ impl Page {
         }
     }
 
-    /// The simplest form in which the text is the same: the normal one for text
-    /// whose names need no quotes. That is looked at where it lies: names that
-    /// need another form are rare, and joining text to find none would hold it
-    /// twice for a while.
+    /// The simplest format in which the text is the same: the canonical one for text
+    /// whose names need no quotes. The fragments are searched where they are: names
+    /// with quotes are rare, and joining text to find none would hold it twice for a
+    /// while.
     fn simplest(&self, form: OutputFormat) -> OutputFormat {
         if self.is_verbatim {
             return OutputFormat::Canonical;
@@ -129,8 +131,8 @@ impl Page {
         if *plain { plain_form } else { form }
     }
 
-    /// The text in a form, in the pieces it lies in. Where they are few they
-    /// are not joined for it: that would only move the text in memory.
+    /// The text in a format, in pieces. A few fragments are not joined for it, which
+    /// would only move the text in memory.
     pub fn pieces(&self, form: OutputFormat) -> Vec<Bytes> {
         let form = self.simplest(form);
         if form == OutputFormat::Canonical && self.normal.text.get().is_none() {
@@ -142,8 +144,8 @@ impl Page {
         vec![self.text(form).clone()]
     }
 
-    /// The text in a form, made now if it was not yet. Normal text is joined;
-    /// a form in which it is the same shares it.
+    /// The text in a format in one piece, made on the first call. Canonical text is
+    /// joined, and a format in which it is the same shares it.
     pub fn text(&self, form: OutputFormat) -> &Bytes {
         let Some(variant) = self.simplest(form).variant() else {
             return self.normal.text.get_or_init(|| self.join());
@@ -151,7 +153,7 @@ impl Page {
         self.variant(variant).text.get_or_init(|| {
             let normal = self.text(OutputFormat::Canonical);
             let family = self.family.get().map(|family| &**family);
-            // Whole texts are UTF-8, and pages hold whole texts.
+            // Pages hold whole texts, which are UTF-8.
             let shown = std::str::from_utf8(normal)
                 .ok()
                 .and_then(|text| form.convert(text, family));
@@ -159,11 +161,11 @@ impl Page {
         })
     }
 
-    /// Where the first head of a family begins in the normal text, if one does.
+    /// The offset of the first family head in the canonical text.
     pub fn first_head(&self) -> Option<usize> {
         *self.first_head.get_or_init(|| {
             let text = self.text(OutputFormat::Canonical);
-            // No other line begins so, and line feeds in values are escaped.
+            // No other line begins with `#`, and line feeds in values are escaped.
             if text.first() == Some(&b'#') {
                 return Some(0);
             }
@@ -171,7 +173,7 @@ impl Page {
         })
     }
 
-    /// The families that begin in the normal text of a page of families.
+    /// The families that begin in the canonical text. The page must not be verbatim.
     pub fn heads(&self) -> &[PageHead] {
         self.heads.get_or_init(|| {
             let text = self.text(OutputFormat::Canonical);
@@ -179,7 +181,7 @@ impl Page {
         })
     }
 
-    /// The text in a form, compressed, now if it was not yet.
+    /// The text in a format, compressed on the first call.
     pub fn compressed(&self, form: OutputFormat) -> &Compressed {
         let form = self.simplest(form);
         let made = match form.variant() {
@@ -192,14 +194,15 @@ impl Page {
             {
                 return self.compressed(OutputFormat::Canonical).clone();
             }
-            if form == OutputFormat::Canonical && self.len <= COPIED_TO_COMPRESS {
+            if form == OutputFormat::Canonical && self.len <= MAX_COPIED {
                 return self.compressed_copy();
             }
             Compressed::new(self.text(form))
         })
     }
 
-    /// The text compressed from a copy, where it lies in pieces.
+    /// The canonical text compressed. Text in several pieces is copied first, so that
+    /// the page need not be joined.
     fn compressed_copy(&self) -> Compressed {
         thread_local! {
             static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -222,7 +225,7 @@ impl Page {
         made.is_some_and(|made| made.compressed.get().is_some())
     }
 
-    /// What was made in a form, as far as something was.
+    /// The page in a format, if anything was made in it.
     fn made(&self, form: OutputFormat) -> Option<&Rendition> {
         let is_known =
             form == OutputFormat::Canonical || self.is_verbatim || self.plain.get().is_some();
@@ -233,7 +236,7 @@ impl Page {
         }
     }
 
-    /// Whether the text is there in a form, or has only to be joined.
+    /// Whether the text in a format is made, or has only to be joined.
     pub fn is_shown(&self, form: OutputFormat) -> bool {
         let made = self.made(form);
         made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
@@ -244,26 +247,25 @@ impl Page {
         variants[variant].get_or_init(Box::default)
     }
 
-    /// Whether the text begins with a head, which names the family of its first
-    /// samples.
+    /// Whether the text begins with a family head.
     pub fn begins_with_head(&self) -> bool {
         let fragments = self.fragments();
         fragments.count() > 0 && fragments.text_at(0).first() == Some(&b'#')
     }
 
-    /// Whether it is said which family the samples before the first head are of.
+    /// Whether [`continues`](Self::continues) was called.
     pub fn is_continued(&self) -> bool {
         self.family.get().is_some()
     }
 
-    /// Says which family the samples before the first head are of. They are of
-    /// it for as long as the page is not changed.
+    /// Sets the family of the samples before the first head. It holds until the
+    /// page is changed.
     pub fn continues(&self, family: &str) {
         self.family.get_or_init(|| Box::from(family));
     }
 
-    /// The family of the last samples, escaped; `None` if no head here or in a page
-    /// before says it.
+    /// The family of the last samples, escaped. `None` if no head in this page or
+    /// one before names it.
     pub fn last_family(&self) -> Option<Box<str>> {
         let text = std::str::from_utf8(self.text(OutputFormat::Canonical)).ok()?;
         let at = match text.rfind("\n# TYPE ") {
@@ -278,8 +280,8 @@ impl Page {
     }
 
     fn join(&self) -> Bytes {
-        // The lock is this page's alone, and held for microseconds. A copy of
-        // the list of fragments would cost more than copying their text.
+        // The lock is this page's own, and held for microseconds. Copying the list
+        // of fragments would cost more than copying their text.
         let (joined, freed) = self.fragments().joined();
         drop(freed);
         joined
@@ -295,29 +297,28 @@ impl Page {
         self.fragments().count()
     }
 
-    /// Whether the fragment is this text already, as far as it is short: see
-    /// [`Fragments::is`].
+    /// Whether the fragment equals `text`; see [`Fragments::is`].
     pub(in crate::store) fn has(&self, index: usize, text: &[u8]) -> bool {
         self.fragments().is(index, text)
     }
 
-    /// What `make` makes of the text of one fragment, read where it lies.
+    /// Calls `make` with the text of one fragment.
     pub(in crate::store) fn with_text<T>(&self, index: usize, make: impl FnOnce(&[u8]) -> T) -> T {
         make(self.fragments().text_at(index))
     }
 
-    /// Puts a fragment before the one at `index`.
+    /// Inserts a fragment before the one at `index`.
     pub(in crate::store) fn insert(&mut self, index: usize, text: Bytes) {
         self.change(|fragments| fragments.insert(index, text));
     }
 
-    /// Replaces a fragment, and returns what is to be freed.
+    /// Replaces a fragment. Returns memory for the caller to free.
     pub(in crate::store) fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         self.change(|fragments| fragments.replace(index, text))
     }
 
-    /// Replaces a fragment by a copy of `text`, in which nothing but values is
-    /// other than it was, and returns what is to be freed.
+    /// Replaces a fragment by a copy of `text`, which differs from it in values
+    /// only. Returns memory for the caller to free.
     pub(in crate::store) fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
         let plain = std::mem::take(&mut self.plain);
         let freed = self.change(|fragments| fragments.rewrite(index, text));
@@ -325,12 +326,12 @@ impl Page {
         freed
     }
 
-    /// Removes a fragment, and returns what is to be freed.
+    /// Removes a fragment. Returns memory for the caller to free.
     pub(in crate::store) fn remove(&mut self, index: usize) -> Bytes {
         self.change(|fragments| fragments.remove(index))
     }
 
-    /// Takes the fragments from `index` on into a page of their own.
+    /// Splits the fragments from `index` on off into a page of their own.
     pub(in crate::store) fn split_off(&mut self, index: usize) -> Page {
         let rest = self.change(|fragments| fragments.split_off(index));
         Page {
@@ -341,7 +342,7 @@ impl Page {
         }
     }
 
-    /// Puts all fragments of `other` at the end.
+    /// Appends all fragments of `other`.
     pub(in crate::store) fn append(&mut self, other: &Page) {
         let other = other.fragments();
         self.change(|fragments| {
@@ -357,7 +358,7 @@ impl Page {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the fragments: what was made of them before holds no longer.
+    /// Changes the fragments, and drops what was made of them before.
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
         self.normal = Rendition::default();
         self.first_head = OnceLock::new();
@@ -373,8 +374,8 @@ impl Page {
     }
 }
 
-/// The heads in whole lines of families. Samples are passed over unread: no
-/// line of theirs begins with `#`.
+/// The family heads in a text of whole lines. Only lines that begin with `#` are
+/// parsed.
 fn heads_of(text: &str) -> Box<[PageHead]> {
     let mut heads = Vec::new();
     let mut help = None;
@@ -398,7 +399,7 @@ fn heads_of(text: &str) -> Box<[PageHead]> {
     heads.into()
 }
 
-/// A copy to change: the same fragments, with nothing made of them yet.
+/// A copy to change: the same fragments, with nothing made of them.
 impl Clone for Page {
     fn clone(&self) -> Self {
         Page {

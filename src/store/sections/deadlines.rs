@@ -1,4 +1,4 @@
-//! Which sections are to be withdrawn, and when.
+//! The queue of sections to withdraw.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,17 +9,17 @@ use crate::store::sections::section_id::SectionId;
 
 /// Sections by deadline, earliest first.
 ///
-/// A section stands here once however often it is written: an entry may be
-/// earlier than the section's deadline, never later. When an entry comes due
-/// the section says what holds, and is queued again if there is time left. So
-/// a write costs nothing here, and memory is about an entry a section.
+/// A section has one entry, however often it is written. The entry may be earlier than
+/// the section's deadline, never later: when it is due, the section's own deadline
+/// decides, and the section is queued again if there is time left. So a write costs
+/// nothing here, and memory is about one entry per section.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     queue: BinaryHeap<Reverse<(Instant, SectionId)>>,
 }
 
 impl Deadlines {
-    /// Sees to it that `section` comes up by its deadline.
+    /// Queues `section` for its deadline, unless an entry is early enough.
     pub fn note(&mut self, id: &SectionId, section: &mut Section) {
         let Some(deadline) = section.deadline else {
             return;
@@ -30,19 +30,20 @@ impl Deadlines {
         }
     }
 
-    /// Takes the entries of others.
+    /// Moves all entries of `others` here.
     pub fn append(&mut self, others: &mut Deadlines) {
         self.queue.append(&mut others.queue);
     }
 
+    /// Whether an entry is due.
     pub fn are_due(&self, now: Instant) -> bool {
         self.queue
             .peek()
             .is_some_and(|Reverse((due, _))| *due <= now)
     }
 
-    /// Takes the earliest entry, if it is due. It is the section's own if the
-    /// section is queued for that moment, and left over otherwise.
+    /// Takes the earliest entry, if it is due. It is stale unless the section is queued for
+    /// that time.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, SectionId)> {
         if !self.are_due(now) {
             return None;
@@ -50,12 +51,16 @@ impl Deadlines {
         self.queue.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Drops entries that are left over, once they are more than those of
-    /// `sections` can be: sections that are removed leave theirs behind.
-    pub fn tidy(&mut self, sections: usize, is_own: impl Fn(Instant, &SectionId) -> bool) {
-        const SPARE: usize = 1000;
-        if self.queue.len() > 2 * sections + SPARE {
-            self.queue.retain(|Reverse((due, id))| is_own(*due, id));
+    /// Drops stale entries, which removed sections leave behind, once there are far more
+    /// entries than `sections`.
+    pub fn drop_stale(
+        &mut self,
+        sections: usize,
+        is_current: impl Fn(Instant, &SectionId) -> bool,
+    ) {
+        const TOLERATED: usize = 1000;
+        if self.queue.len() > 2 * sections + TOLERATED {
+            self.queue.retain(|Reverse((due, id))| is_current(*due, id));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What an inspection finds in a text.
+//! What an inspection finds in a verbatim text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,24 +10,25 @@ use crate::store::sections::holder::Holder;
 /// What is wrong with a section's verbatim text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
+    /// Why the text as a whole is suspect.
     pub suspect: Option<Suspect>,
-    /// Families that clash with those of other producers.
+    /// The families that clash with those of other producers.
     pub conflicts: Vec<Conflict>,
 }
 
-/// Why a text is suspect. Each displays with the line it is found at.
+/// Why a text is suspect. The message has the line at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suspect {
-    /// Prometheus, or another reader of the format, would refuse the text.
+    /// Prometheus, or another reader of the format, would reject the text.
     Text(ParseError),
-    /// A family has a name of the proxy's own metrics.
+    /// A family has a name that is reserved for the proxy's own metrics.
     Reserved { line: usize, family: Arc<str> },
-    /// There is no memory to compare the text with others.
+    /// The limit of memory is reached, so the text is not compared with others.
     NoMemory { limit: usize },
 }
 
 impl Suspect {
-    /// Where in the text, from 1.
+    /// The line at fault in the text, from 1.
     pub fn line(&self) -> Option<usize> {
         match self {
             Suspect::Text(fault) => Some(fault.line),
@@ -54,32 +55,34 @@ impl fmt::Display for Suspect {
     }
 }
 
-/// A family that cannot stand beside one that another producer exposes.
+/// A family that clashes with a family of another producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    /// The family's name.
     pub family: Arc<str>,
+    /// How the two families clash.
     pub clash: Clash,
-    /// Who exposes the other family.
+    /// The producer of the other family.
     pub with: Holder,
 }
 
 /// How two families clash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clash {
-    /// Both expose this series: Prometheus keeps one of its values.
+    /// Both expose this series. Prometheus keeps one of its values.
     Series(String),
     Kind {
         kind: Kind,
         held: Kind,
     },
-    /// The one would expose series of the other's name.
+    /// One family would expose series of the other's name.
     Name {
         other: Arc<str>,
     },
 }
 
 impl Conflict {
-    /// The family whose change may settle it.
+    /// The family whose change may resolve the conflict.
     pub(in crate::store) fn blocker(&self) -> &Arc<str> {
         match &self.clash {
             Clash::Name { other } => other,

@@ -1,4 +1,4 @@
-//! Who exposes a family.
+//! The other producer that exposes a family, for messages.
 
 use std::fmt;
 
@@ -7,15 +7,17 @@ use crate::store::sections::section_id::SectionId;
 /// Who else exposes a family, for messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Holder {
-    /// Another part of the same write, or nobody that can be named.
+    /// Another part of the same write, or a producer that is not known.
     #[default]
     Unknown,
+    /// This section.
     Section(SectionId),
-    /// The registry.
+    /// The registry of aggregated families.
     Aggregated,
 }
 
 impl Holder {
+    /// The section, if it is one.
     pub fn section(&self) -> Option<&SectionId> {
         match self {
             Holder::Section(id) => Some(id),

@@ -1,11 +1,11 @@
-//! Where a fragment is in the output.
+//! Keys of fragments, in the order of the output.
 
 use crate::store::families::family_name::FamilyName;
 use crate::store::pages::page_list::FragmentKey;
 use crate::store::sections::section_id::SectionId;
 
-/// Where a fragment stands in the output: families by name first, each with
-/// its head before its samples, then verbatim texts.
+/// The key of a fragment. The output has families by name, each with its head before
+/// its samples, and then verbatim texts by section.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OutputKey {
     Family(FamilyName, FamilyPart),
@@ -15,9 +15,11 @@ pub enum OutputKey {
 /// A part of a family.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FamilyPart {
+    /// The `HELP` and `TYPE` lines.
     Head,
+    /// The samples of one section.
     Samples(SectionId),
-    /// Some series of a living family, in a block of that number.
+    /// The block of this number of an aggregated family's series.
     Block(u32),
 }
 
@@ -27,6 +29,7 @@ impl FragmentKey for OutputKey {
     }
 }
 
-pub(in crate::store) fn samples_key(family: &FamilyName, id: &SectionId) -> OutputKey {
+/// The key of a section's samples of a family.
+pub fn samples_key(family: &FamilyName, id: &SectionId) -> OutputKey {
     OutputKey::Family(family.clone(), FamilyPart::Samples(id.clone()))
 }

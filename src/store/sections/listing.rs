@@ -1,4 +1,4 @@
-//! What is asked of sections: which there are, in order, what they expose, sums.
+//! Queries of the section table: sections in order, what they expose, sums.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -15,40 +15,43 @@ use crate::store::sections::table::SectionTable;
 /// What a section exposes of one family.
 #[derive(Debug, Clone)]
 pub struct ShownFamily {
-    /// As it stands in the text, escaped.
+    /// The family's name, escaped as in the text.
     pub name: Arc<str>,
-    /// When it came, in milliseconds since 1970.
+    /// When it was received, in milliseconds since 1970.
     pub updated_ms: u64,
+    /// The `HELP` and `TYPE` lines.
     pub head: Bytes,
+    /// The section's sample lines.
     pub samples: Bytes,
-    /// What text cannot show of its histograms.
+    /// The native histograms, which text cannot show.
     pub natives: Option<Arc<Vec<NativeHistogram>>>,
 }
 
 /// Sums over the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreTotals {
+    /// The number of apps.
     pub apps: usize,
+    /// The number of pushed groups.
     pub groups: usize,
-    /// Targets by state, in the order of [`SectionState::ALL`].
+    /// The number of targets by state, in the order of [`SectionState::ALL`].
     pub targets: [usize; SectionState::ALL.len()],
-    /// Bytes of text exposed for apps, groups and targets.
+    /// Bytes of text that apps, groups and targets expose.
     pub bytes: usize,
-    /// Memory held for them and for aggregated families, as it is counted
-    /// against the limit.
+    /// Memory in bytes of sections and aggregated families, as it counts against the
+    /// limit.
     pub held: usize,
-    /// Series of families, aggregated ones included. Those of verbatim texts
-    /// are not known.
+    /// The number of series, with aggregated ones, and without those of verbatim texts,
+    /// which are not known.
     pub series: usize,
 }
 
 impl SectionTable {
-    /// Every section but the proxy's own in order, from the one after `after`
-    /// on.
+    /// Up to `limit` sections in order, those after `after`, without the proxy's own.
     pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let others = self.others.range::<SectionId, _>((from, Bound::Unbounded));
-        // Of one name, a group comes after an app and a target.
+        // A group follows an app and a target of the same name.
         let from = match after {
             None => Bound::Unbounded,
             Some(after) if after.producer < Producer::Group => Bound::Included(&*after.name),
@@ -74,7 +77,7 @@ impl SectionTable {
         self.by_id.get(id).cloned()
     }
 
-    /// Memory held for a section.
+    /// The memory of a section, in bytes.
     pub fn weight_of(&self, id: &SectionId) -> usize {
         self.by_id.get(id).map_or(0, |section| section.weight)
     }
@@ -89,7 +92,7 @@ impl SectionTable {
             })
     }
 
-    /// Groups in the order of their names, from the one after `after` on.
+    /// Up to `limit` groups in the order of their names, those after `after`.
     pub fn groups(&self, after: Option<&str>, limit: usize) -> Vec<(SectionId, Section)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.groups.range::<str, _>((from, Bound::Unbounded));
@@ -106,13 +109,14 @@ impl SectionTable {
             .collect()
     }
 
-    /// What is exposed for a section: families with their heads, or its text.
+    /// The text that a section exposes: families with their heads, or its verbatim
+    /// text.
     pub fn pieces(&self, id: &SectionId) -> Vec<Bytes> {
         self.gather(self.by_id.get_key_value(id).into_iter())
     }
 
-    /// Families of a section in order, from the one after `after` on, until
-    /// they have about `bytes` bytes together. Costs what is returned.
+    /// Families of a section in order, those after `after`, until they have about
+    /// `bytes` bytes together. Costs what is returned.
     pub fn families_of(
         &self,
         id: &SectionId,
@@ -143,7 +147,7 @@ impl SectionTable {
         found
     }
 
-    /// The same for all apps and targets of these names together.
+    /// The text that apps and targets of these names expose together.
     pub fn pieces_of_all(&self, names: &[String]) -> Vec<Bytes> {
         let ids = names.iter().flat_map(|name| {
             [Producer::App, Producer::Target].map(|producer| SectionId::new(name, producer))
@@ -152,7 +156,7 @@ impl SectionTable {
         self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
     }
 
-    /// The fragments of some sections, in the order of the output.
+    /// The fragments of these sections in the order of the output.
     pub(in crate::store) fn gather<'s>(
         &self,
         sections: impl Iterator<Item = (&'s SectionId, &'s Section)>,
@@ -172,7 +176,8 @@ impl SectionTable {
             .collect()
     }
 
-    /// Whether all of the output is families: verbatim texts come last.
+    /// Whether all of the output is families. Verbatim texts come last, so the last key
+    /// tells.
     pub fn is_merged(&self) -> bool {
         !matches!(self.page_list.last_key(), Some(OutputKey::Verbatim(_)))
     }

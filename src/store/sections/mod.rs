@@ -1,4 +1,15 @@
-//! Sections.
+//! Sections: what each producer exposes, and what is known of it.
+//!
+//! | Module | What it holds |
+//! | --- | --- |
+//! | [`section_id`], [`section`] | one section: its identity, its state |
+//! | [`table`] | all sections, with the page list and the family index |
+//! | [`key`] | the order of fragments in the output |
+//! | [`natives`] | native histograms, which text cannot show |
+//! | [`deadlines`] | which sections are withdrawn, and when |
+//! | [`inspection_queue`], [`findings`] | verbatim texts to inspect, and what was found |
+//! | [`listing`] | what is asked of all sections: pages of them, sums |
+//! | [`holder`] | who else exposes a family, for messages |
 
 pub mod deadlines;
 pub mod findings;

@@ -1,5 +1,5 @@
-//! Native histograms of all sections, which lie beside the text they cannot
-//! stand in.
+//! Native histograms of all sections. Text cannot show them, so they are kept beside
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use bytes::Bytes;
 use crate::exposition::NativeHistogram;
 use crate::store::sections::section_id::SectionId;
 
-/// Those of one section in one family, and the family's name.
+/// A family's name and the native histograms that one section has in it.
 pub type FamilyNatives = (Arc<str>, Arc<Vec<NativeHistogram>>);
 
-/// By family and section, in the order of the output. Without any it costs
-/// nothing.
+/// Native histograms by family and section, in the order of the output. An empty index
+/// costs nothing.
 #[derive(Debug, Default)]
 pub struct NativeIndex {
     by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<NativeHistogram>>>,
-    /// What is set and removed, where it is only noted.
+    /// In an index that only notes changes: the changes.
     noted: Option<Noted>,
 }
 
 #[derive(Debug)]
 struct Noted {
     changes: Vec<NativeChange>,
-    /// Whether there are none that could be removed.
+    /// Whether the noted index is empty, so that removals can be skipped.
     none: bool,
 }
 
-/// What a section has in a family from now on; none where they are removed.
+/// A change of what a section has in a family. An empty list removes it.
 pub type NativeChange = (Arc<str>, SectionId, Vec<NativeHistogram>);
 
 impl NativeIndex {
-    /// Sets what a section has in a family; none removes it. Returns what is
-    /// to be freed, which is for the caller to do without a lock.
+    /// Sets what a section has in a family. An empty list removes it. Returns memory
+    /// for the caller to free, after it has released its lock.
     pub fn set(
         &mut self,
         family: &Arc<str>,
@@ -57,12 +57,12 @@ impl NativeIndex {
                 self.by_place.insert(place, Arc::new(natives))
             }
         };
-        // Where a reader still has them, they are the reader's to free.
+        // If a reader still has them, the reader frees them.
         let old = old.and_then(Arc::into_inner).unwrap_or_default();
         old.into_iter().map(|native| native.histogram)
     }
 
-    /// Those of one section in a family.
+    /// The native histograms of one section in a family.
     pub fn get(&self, family: &Arc<str>, id: &SectionId) -> Option<Arc<Vec<NativeHistogram>>> {
         if self.by_place.is_empty() {
             return None;
@@ -71,7 +71,7 @@ impl NativeIndex {
         self.by_place.get(&place).cloned()
     }
 
-    /// An index that only notes what is to be done to this one.
+    /// An index that only notes changes to be made to this one.
     pub fn noting(&self) -> Self {
         NativeIndex {
             by_place: BTreeMap::new(),
@@ -82,11 +82,12 @@ impl NativeIndex {
         }
     }
 
+    /// The noted changes, in order.
     pub fn into_noted(self) -> Vec<NativeChange> {
         self.noted.map_or_else(Vec::new, |noted| noted.changes)
     }
 
-    /// All of them, by family.
+    /// All native histograms, by family.
     pub fn all(&self) -> Vec<FamilyNatives> {
         self.by_place
             .iter()

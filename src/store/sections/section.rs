@@ -1,4 +1,4 @@
-//! A section: what one producer exposes now, and what is known of it.
+//! A section: the state of one producer.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -8,50 +8,53 @@ use crate::peer::Origin;
 use crate::store::families::member::Member;
 use crate::store::sections::findings::Findings;
 
-/// What is known of one producer. Its text lies in the output's pages.
+/// The state of one producer. Its text is in the pages of the output.
 #[derive(Debug, Clone, Default)]
 pub struct Section {
+    /// Whether its text is exposed, and how the last attempt to update it ended.
     pub state: SectionState,
-    /// Bytes of text that are exposed for it.
+    /// Bytes of text that it exposes.
     pub bytes: usize,
+    /// The listener and the sender of its last update.
     pub origin: Origin,
-    /// What is polled, without its secrets; `None` unless it is a target.
+    /// The URL that is polled, without secrets; `None` unless it is a target.
     pub url: Option<Arc<str>>,
-    /// When the text came; `None` where there never was one.
+    /// When the text was received; `None` if there never was one.
     pub updated: Option<Now>,
-    /// The last thing that went wrong, however long ago.
+    /// The last failure, however long ago.
     pub problem: Option<LastFailure>,
-    /// What the inspection of its verbatim text found; mostly nothing.
+    /// What the inspection of its verbatim text found; `None` for nothing.
     pub findings: Option<Arc<Findings>>,
-    /// Whether its verbatim text waits for an inspection.
+    /// Whether its verbatim text waits for inspection.
     pub(in crate::store) uninspected: bool,
-    /// Memory held for it, counted against the limit.
+    /// Its memory in bytes, as it counts against [`StoreLimits::bytes`](
+    /// crate::store::StoreLimits::bytes).
     pub(in crate::store) weight: usize,
-    /// Tells sections apart. That of one that is gone is used again.
+    /// A number that identifies it among the owners of series. It is reused after the
+    /// section is gone.
     pub(in crate::store) serial: u32,
-    /// The families it exposes samples of, sorted; none where its text is
-    /// verbatim.
+    /// The families that it exposes, sorted by name; none if its text is verbatim.
     pub(in crate::store) members: Arc<Vec<Member>>,
-    /// When the section is withdrawn unless something comes.
+    /// When the section is withdrawn, unless it is updated before.
     pub(in crate::store) deadline: Option<Instant>,
-    /// The deadline it stands under in the queue, if it does.
+    /// The time of its entry in the queue of deadlines.
     pub(in crate::store) queued: Option<Instant>,
 }
 
 impl Section {
-    /// When it is withdrawn if nothing comes until then, seen from `now`.
+    /// The wall time at which it is withdrawn, unless it is updated before.
     pub fn expires(&self, now: Now) -> Option<SystemTime> {
         let left = self.deadline?.saturating_duration_since(now.tick);
         now.wall.checked_add(left)
     }
 
-    /// Series that it exposes; 0 where its text is verbatim.
+    /// The number of series that it exposes; 0 if its text is verbatim.
     pub fn series(&self) -> usize {
         self.members.iter().map(|member| member.series.len()).sum()
     }
 
-    /// The families that it exposes, and when each came, in milliseconds
-    /// since 1970. None where its text is verbatim.
+    /// The families that it exposes, and when each was received, in milliseconds since
+    /// 1970. None if its text is verbatim.
     pub fn families(&self) -> impl Iterator<Item = (&str, u64)> {
         self.members
             .iter()
@@ -65,28 +68,30 @@ impl Section {
         at.ok().map(|at| &self.members[at])
     }
 
-    /// The same, looked for at `near` first; that is then the place after it.
-    /// Who asks in the order of the names finds each at once.
+    /// Like [`member`](Self::member), but looks at index `near` first, and sets it to the
+    /// index after the result. So looking up names in order needs no search.
     pub(in crate::store) fn member_near(&self, family: &str, near: &mut usize) -> Option<&Member> {
         let at = place_near(&self.members, family, near).ok()?;
         Some(&self.members[at])
     }
 
-    /// Whether a removal with that condition is of this section.
+    /// Whether a removal with this condition applies to the section: it was not updated at
+    /// or after `unless_since`.
     pub(in crate::store) fn is_removed(&self, unless_since: Option<Instant>) -> bool {
         unless_since.is_none_or(|since| self.updated.is_none_or(|at| at.tick < since))
     }
 }
 
-/// Something that went wrong with a producer.
+/// The last failure of a producer.
 #[derive(Debug, Clone)]
 pub struct LastFailure {
+    /// The message for people.
     pub reason: String,
+    /// When it happened.
     pub at: Now,
 }
 
-/// How a section stands. Readers of `/apps` see these words, and
-/// `docs/polling.md` explains them.
+/// The state of a section. `/apps` shows these words, and `docs/polling.md` explains them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SectionState {
     /// A target whose first poll has not ended.
@@ -98,11 +103,12 @@ pub enum SectionState {
     Stale,
     /// Every attempt has failed, so there is no text to expose.
     Failing,
-    /// Attempts failed for too long; the last text is no longer exposed.
+    /// Attempts failed for too long, so the last text is no longer exposed.
     Withdrawn,
 }
 
 impl SectionState {
+    /// All states, in the order of their numbers.
     pub const ALL: [SectionState; 5] = [
         SectionState::Waiting,
         SectionState::Fresh,
@@ -111,6 +117,7 @@ impl SectionState {
         SectionState::Withdrawn,
     ];
 
+    /// The word for this state.
     pub fn as_str(self) -> &'static str {
         match self {
             SectionState::Waiting => "waiting",
@@ -121,7 +128,7 @@ impl SectionState {
         }
     }
 
-    /// The state after an attempt that failed.
+    /// The state after a failed attempt.
     pub(in crate::store) fn after_failure(self) -> Self {
         match self {
             SectionState::Fresh | SectionState::Stale => SectionState::Stale,
@@ -131,7 +138,8 @@ impl SectionState {
     }
 }
 
-/// Where a family is among sorted members, or would be.
+/// The index of a family among sorted members, or the index to insert it at. Looks at
+/// index `near` first, and sets it to the index after the result.
 pub(in crate::store) fn place_near(
     members: &[Member],
     family: &str,

@@ -1,17 +1,20 @@
-//! The name of a section.
+//! The identity of a section.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// NameCache a section. Sections are exposed in the order of their ids: by name,
-/// an app before a target of the same name.
+/// Identifies a section. Sections are exposed in the order of their ids: by name, and
+/// of one name an app before a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SectionId {
+    /// The app's or target's name, or the group's labels in canonical form.
     pub name: Arc<str>,
+    /// The kind of producer.
     pub producer: Producer,
 }
 
 impl SectionId {
+    /// The id of a producer's section.
     pub fn new(name: &str, producer: Producer) -> Self {
         SectionId {
             name: Arc::from(name),
@@ -28,7 +31,7 @@ impl SectionId {
 impl fmt::Display for SectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.producer {
-            // Its name has quotes of its own.
+            // A group's name has quotes of its own.
             Producer::Group => write!(f, "group {}", self.name),
             Producer::Target => write!(f, "target {:?}", self.name),
             Producer::App | Producer::Own => write!(f, "app {:?}", self.name),
@@ -36,22 +39,23 @@ impl fmt::Display for SectionId {
     }
 }
 
-/// What sort of producer a section is of. An app and a target may have the
-/// same name, and still cannot replace one another.
+/// The kind of producer that a section belongs to. An app and a target of the same name
+/// have a section each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Producer {
     /// A sender that pushes its text.
     App,
     /// An upstream exporter that is polled.
     Target,
-    /// A group of series that is pushed over HTTP. Its name is the canonical
-    /// text of its labels.
+    /// A group of series that is pushed over HTTP. Its name is the canonical text of its
+    /// labels.
     Group,
     /// The proxy itself.
     Own,
 }
 
 impl Producer {
+    /// The word for this kind, as the API shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Producer::App => "app",

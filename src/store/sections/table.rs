@@ -1,4 +1,4 @@
-//! What is under the store's lock: sections, the output they make, deadlines.
+//! The section table: everything that the lock of the sections protects.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -19,6 +19,7 @@ use crate::store::sections::natives::NativeIndex;
 use crate::store::sections::section::{Section, SectionState};
 use crate::store::sections::section_id::{Producer, SectionId};
 
+/// All sections, the output that they make, the family index, and deadlines.
 #[derive(Debug)]
 pub struct SectionTable {
     pub by_id: HashMap<SectionId, Section>,
@@ -26,29 +27,29 @@ pub struct SectionTable {
     pub families: FamilyIndex,
     pub natives: NativeIndex,
     pub deadlines: Deadlines,
-    /// Verbatim texts that wait for an inspection.
+    /// Verbatim texts that wait for inspection.
     pub inspection_queue: InspectionQueue,
-    /// The family of update times, where they are exposed.
+    /// The family of apps' update times, if it is exposed.
     pub stamps: Option<FamilyName>,
     pub apps: usize,
     /// Targets by state, in the order of [`SectionState::ALL`].
     pub targets: [usize; SectionState::ALL.len()],
-    /// The names of all groups, in order.
+    /// The names of all groups.
     pub groups: BTreeSet<Arc<str>>,
-    /// Apps and targets, in order.
+    /// All apps and targets.
     pub others: BTreeSet<SectionId>,
     pub bytes: usize,
-    /// Memory held for all sections but the proxy's own, and for the registry.
+    /// Memory in bytes of all sections but the proxy's own, and of the registry.
     pub weight: usize,
     pub next_serial: u32,
-    /// Serial numbers of sections that are gone, to be used again.
+    /// Serial numbers of removed sections, which are used again.
     pub free_serials: Vec<u32>,
-    /// How many series there are, while the index of families is elsewhere.
+    /// The number of series while a large write has the family index.
     pub series_during_large_write: Option<usize>,
 }
 
-/// When each app was last heard from. Its samples change with every push, so
-/// the store keeps them like any other fragment.
+/// The family of apps' update times. Its samples change with every push, so they are
+/// kept as fragments.
 const STAMPS: &str = "exporter_proxy_app_last_update_timestamp_seconds";
 const STAMPS_HELP: &str = "When the app's text was last replaced, in seconds since 1970.";
 
@@ -97,15 +98,15 @@ impl SectionTable {
         self.deadlines.are_due(now.tick)
     }
 
-    /// The same id with the name that keys share, where there are any: that
-    /// two names are one is then seen without reading them.
+    /// The id as the table has it, if it is known. Ids that share their name are
+    /// compared without reading it.
     pub fn stored(&self, id: SectionId) -> SectionId {
         let stored = self.by_id.get_key_value(&id);
         stored.map_or(id, |(stored, _)| stored.clone())
     }
 
-    /// The section, to be put back once it is changed, and whether it was
-    /// there: else it is a new one.
+    /// Takes a section out for a change, to be put back after it. Also returns whether
+    /// it was known; otherwise it is new.
     pub fn take(&mut self, id: &SectionId) -> (Section, bool) {
         if let Some(section) = self.by_id.get_mut(id) {
             let section = std::mem::take(section);
@@ -146,7 +147,7 @@ impl SectionTable {
         }
     }
 
-    /// Notes the time of an app's update in the output.
+    /// Exposes the time of an app's update.
     pub fn stamp(&mut self, id: &SectionId, now: Now, freed: &mut Vec<Bytes>) {
         let Some(family) = self
             .stamps
@@ -169,7 +170,7 @@ impl SectionTable {
         );
     }
 
-    /// Takes the next section whose time is up.
+    /// Takes the next section whose deadline has passed.
     pub fn next_due(&mut self, now: Instant) -> Option<SectionId> {
         while let Some((due, id)) = self.deadlines.pop_due(now) {
             let section = self.by_id.get_mut(&id);
@@ -186,7 +187,7 @@ impl SectionTable {
         None
     }
 
-    /// Takes away what a section exposes. Targets stay listed.
+    /// Removes what a section exposes. Targets stay listed, other sections are removed.
     pub fn withdraw(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
         if id.producer != Producer::Target {
             return self.forget(id, freed);
@@ -198,7 +199,7 @@ impl SectionTable {
         self.put_back(id.clone(), section, true);
     }
 
-    /// Removes a section and all that it exposes.
+    /// Removes a section and everything that it exposes.
     pub fn forget(&mut self, id: &SectionId, freed: &mut Vec<Bytes>) {
         let Some(mut section) = self.by_id.remove(id) else {
             return;
@@ -207,7 +208,7 @@ impl SectionTable {
         self.free_serials.push(section.serial);
         self.unlist(id);
         let by_id = &self.by_id;
-        self.deadlines.tidy(by_id.len(), |due, id| {
+        self.deadlines.drop_stale(by_id.len(), |due, id| {
             let section = by_id.get(id);
             section.is_some_and(|section| section.queued == Some(due))
         });
@@ -223,7 +224,7 @@ impl SectionTable {
         }
     }
 
-    /// Takes a section out of the lists of those that there are.
+    /// Removes a section from the ordered listings.
     pub fn unlist(&mut self, id: &SectionId) {
         match id.producer {
             Producer::Group => drop(self.groups.remove(&id.name)),

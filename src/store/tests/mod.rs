@@ -61,7 +61,7 @@ fn store(apps: usize) -> Store {
 }
 
 #[test]
-fn output_is_ordered_by_name_and_newest_wins() {
+fn output_is_ordered_by_name_and_the_newest_text_wins() {
     let store = store(10);
     let now = Now::read();
     push(&store, "b", "b 1", now);
@@ -82,7 +82,7 @@ fn output_is_ordered_by_name_and_newest_wins() {
 }
 
 #[test]
-fn a_snapshot_is_not_touched_by_later_writes() {
+fn later_writes_do_not_change_a_snapshot() {
     let store = store(10);
     let now = Now::read();
     push(&store, "a", "a 1", now);
@@ -93,7 +93,7 @@ fn a_snapshot_is_not_touched_by_later_writes() {
 }
 
 #[test]
-fn an_app_and_a_target_of_one_name_do_not_replace_each_other() {
+fn an_app_and_a_target_of_one_name_are_two_sections() {
     let store = store(10);
     let now = Now::read();
     let target = replace("x", Producer::Target, "from_target 1", None);
@@ -103,7 +103,7 @@ fn an_app_and_a_target_of_one_name_do_not_replace_each_other() {
 }
 
 #[test]
-fn a_write_past_the_bound_changes_nothing() {
+fn a_write_past_the_limit_changes_nothing() {
     let store = store(2);
     let now = Now::read();
     push(&store, "a", "a 1", now);
@@ -123,7 +123,7 @@ fn a_write_past_the_bound_changes_nothing() {
     );
     assert_eq!(text(&store), "a 1\n");
 
-    // The same new name twice is one app, and known apps are always taken.
+    // The same new name twice counts as one app, and known apps are always accepted.
     let twice = Write {
         changes: vec![
             replace("b", Producer::App, "b 1", None),
@@ -136,7 +136,7 @@ fn a_write_past_the_bound_changes_nothing() {
 }
 
 #[test]
-fn an_app_is_forgotten_when_its_time_is_up() {
+fn an_app_is_removed_after_its_lifetime() {
     let store = store(10);
     let start = Now::read();
     let write = |text, at| {
@@ -168,7 +168,7 @@ fn an_app_is_forgotten_when_its_time_is_up() {
 }
 
 #[test]
-fn a_failing_target_keeps_its_text_for_a_while_after_the_first_failure() {
+fn a_failing_target_keeps_its_text_for_a_limited_time() {
     let store = store(10);
     let start = Now::read();
     let succeed = |at| {
@@ -213,7 +213,7 @@ fn a_failing_target_keeps_its_text_for_a_while_after_the_first_failure() {
     );
     assert_eq!(state(), SectionState::Withdrawn);
 
-    // It comes back, and a success in between takes the deadline away.
+    // It returns, and a success clears the deadline.
     succeed(start.after(2 * HOUR));
     assert_eq!(state(), SectionState::Fresh);
     fail(&store, "t", Producer::Target, HOUR, start.after(2 * HOUR));
@@ -225,7 +225,7 @@ fn a_failing_target_keeps_its_text_for_a_while_after_the_first_failure() {
 }
 
 #[test]
-fn a_bad_push_makes_no_app() {
+fn a_rejected_push_adds_no_app() {
     let store = store(10);
     fail(&store, "a", Producer::App, HOUR, Now::read());
     assert!(store.section("a").is_none());
@@ -247,7 +247,7 @@ fn the_queue_of_deadlines_does_not_grow_with_writes() {
     assert_eq!(store.read().deadlines(), 2);
 }
 
-/// A family of samples `name{labels} value`, each of its own series.
+/// A family of samples `name{labels} value`, each a series of its own.
 fn family(name: &str, kind: Kind, samples: &[&str]) -> FamilyText {
     let hash = |sample: &&str| {
         use std::hash::{DefaultHasher, Hash, Hasher};
@@ -277,7 +277,7 @@ fn families(name: &str, families: Vec<FamilyText>) -> Change {
 }
 
 #[test]
-fn families_of_several_sections_stand_together_under_one_head() {
+fn families_of_several_sections_share_one_head() {
     let store = store(10);
     let now = Now::read();
     let b = families("b", vec![family("m", Kind::Gauge, &["m{x=\"b\"} 1"])]);
@@ -305,7 +305,8 @@ fn families_of_several_sections_stand_together_under_one_head() {
         "# TYPE m gauge\nm{x=\"a\"} 1\nm{x=\"aa\"} 2\n# TYPE n_total counter\nn_total 5\n"
     );
 
-    // What a section no longer exposes goes, and with the last one the head.
+    // The samples that a section no longer exposes are removed, and with the last ones
+    // the head.
     let rest = families("a", vec![family("m", Kind::Gauge, &["m{x=\"aa\"} 3"])]);
     store.apply(Write::one(rest), now).unwrap();
     assert_eq!(
@@ -318,12 +319,12 @@ fn families_of_several_sections_stand_together_under_one_head() {
             .unwrap();
     }
     assert_eq!(text(&store), "");
-    assert!(!store.read().families().is_held("m"));
+    assert!(!store.read().families().is_exposed("m"));
     assert_eq!(store.read().families().series(), 0);
 }
 
 #[test]
-fn what_meets_another_sections_families_is_refused_and_changes_nothing() {
+fn clashes_with_another_section_are_rejected_and_change_nothing() {
     let store = store(10);
     let now = Now::read();
     let first = vec![
@@ -363,7 +364,7 @@ fn what_meets_another_sections_families_is_refused_and_changes_nothing() {
         "{around}"
     );
 
-    // The same parts are checked against each other within one write.
+    // The changes of one write are checked against each other.
     let one = families("b", vec![family("k", Kind::Gauge, &["k 1"])]);
     let two = families("c", vec![family("k", Kind::Gauge, &["k 2"])]);
     let write = Write {
@@ -377,7 +378,7 @@ fn what_meets_another_sections_families_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_section_may_change_what_only_it_exposes() {
+fn a_section_may_change_families_that_only_it_exposes() {
     let store = store(10);
     let now = Now::read();
     let push =
@@ -388,7 +389,7 @@ fn a_section_may_change_what_only_it_exposes() {
     push("b", family("m", Kind::Counter, &["m{x=\"b\"} 1"])).unwrap();
     assert!(push("a", family("m", Kind::Gauge, &["m{x=\"a\"} 1"])).is_err());
 
-    // Together they may, and may even exchange their series.
+    // In one write they may, and may even exchange their series.
     let a = families("a", vec![family("m", Kind::Gauge, &["m{x=\"b\"} 1"])]);
     let b = families("b", vec![family("m", Kind::Gauge, &["m{x=\"a\"} 1"])]);
     store
@@ -405,7 +406,7 @@ fn a_section_may_change_what_only_it_exposes() {
 }
 
 #[test]
-fn bytes_of_text_are_bounded() {
+fn memory_for_text_is_bounded() {
     let store = store(10);
     let now = Now::read();
     let half = "x".repeat(600 << 10);
@@ -422,7 +423,7 @@ fn bytes_of_text_are_bounded() {
 }
 
 #[test]
-fn update_times_are_a_family_of_their_own() {
+fn update_times_are_exposed_as_a_family() {
     let limits = StoreLimits {
         apps: 10,
         groups: 3,
@@ -455,7 +456,7 @@ fn update_times_are_a_family_of_their_own() {
 }
 
 #[test]
-fn of_several_texts_for_one_section_in_a_write_only_the_last_is_there() {
+fn the_last_text_for_a_section_in_a_write_wins() {
     let store = store(10);
     let now = Now::read();
     let other = families("c", vec![family("x", Kind::Gauge, &["x 1"])]);
@@ -473,7 +474,7 @@ fn of_several_texts_for_one_section_in_a_write_only_the_last_is_there() {
 }
 
 #[test]
-fn names_that_old_readers_cannot_tell_apart_are_held_apart() {
+fn names_equal_in_the_legacy_character_set_clash() {
     let store = store(10);
     let now = Now::read();
     let plain = families("a", vec![family("my_m", Kind::Gauge, &["my_m 1"])]);
@@ -487,7 +488,7 @@ fn names_that_old_readers_cannot_tell_apart_are_held_apart() {
 }
 
 #[test]
-fn a_help_changes_with_the_only_section_that_gives_it() {
+fn a_help_text_changes_with_its_only_section() {
     let store = store(10);
     let now = Now::read();
     let push = |app: &str, help: Option<&str>| {
@@ -509,7 +510,7 @@ fn a_help_changes_with_the_only_section_that_gives_it() {
 }
 
 #[test]
-fn helps_and_families_count_as_what_is_held() {
+fn help_texts_and_families_count_as_memory() {
     let store = store(10);
     let now = Now::read();
     let mut long = family("m", Kind::Gauge, &["m 1"]);
@@ -522,7 +523,7 @@ fn helps_and_families_count_as_what_is_held() {
 }
 
 #[test]
-fn text_that_is_to_be_looked_through_is_work_and_normal_text_is_not() {
+fn only_text_to_convert_counts_as_pending() {
     let store = store(2);
     let one = families("a", vec![family("a", Kind::Gauge, &["a 1"])]);
     store.apply(Write::one(one), Now::read()).unwrap();

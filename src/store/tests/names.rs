@@ -1,4 +1,4 @@
-//! NameCache under escaping schemes, and what OpenMetrics says of families.
+//! Tests of names under escaping schemes, and of OpenMetrics metadata.
 
 use super::*;
 use crate::clock::Now;
@@ -7,7 +7,7 @@ use crate::store::rejection::Rejection;
 use crate::store::write::change::Write;
 
 #[test]
-fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
+fn names_that_collide_when_escaped_clash_in_any_order() {
     let now = Now::read();
     let quoted = || family("disk.free", Kind::Gauge, &["{\"disk.free\"} 1"]);
     let histogram = || family("my.h", Kind::Histogram, &["{\"my.h_count\"} 1"]);
@@ -43,7 +43,7 @@ fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
                 matches!(refused, Rejection::NameCollision { .. }),
                 "{refused}"
             );
-            // They may follow one another.
+            // One may replace the other.
             store
                 .apply(Write::one(families("a", Vec::new())), now)
                 .unwrap();
@@ -53,7 +53,7 @@ fn names_that_meet_in_a_scheme_are_held_apart_whoever_comes_first() {
 }
 
 #[test]
-fn each_scheme_is_whole_where_a_family_reaches_over_pages() {
+fn families_across_pages_are_escaped_whole() {
     let store = store(1000);
     let now = Now::read();
     let lines = |app: usize, value: usize| {
@@ -100,7 +100,7 @@ fn each_scheme_is_whole_where_a_family_reaches_over_pages() {
 }
 
 #[test]
-fn families_are_escaped_beside_verbatim_text_which_stays_as_it_is() {
+fn escaping_leaves_verbatim_text_unchanged() {
     let store = store(100);
     let now = Now::read();
     let verbatim = "# TYPE \"v.m\" gauge\n{\"v.m\"} 1\n";
@@ -136,7 +136,7 @@ fn families_are_escaped_beside_verbatim_text_which_stays_as_it_is() {
 }
 
 #[test]
-fn what_open_metrics_says_of_a_family_stays_as_far_as_all_say_it() {
+fn openmetrics_metadata_is_exposed_if_all_sections_agree() {
     let store = store(10);
     let now = Now::read();
     let push = |app: &str, open: Option<(Option<Kind>, Option<&str>)>| {
@@ -180,7 +180,7 @@ fn what_open_metrics_says_of_a_family_stays_as_far_as_all_say_it() {
 }
 
 #[test]
-fn parts_of_a_gauge_histogram_are_no_other_familys() {
+fn series_of_a_gauge_histogram_clash_with_other_families() {
     let store = store(10);
     let now = Now::read();
     let whole = || {

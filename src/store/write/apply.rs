@@ -1,4 +1,4 @@
-//! Applies a checked write to the sections.
+//! Applies a checked write to the section table.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::store::sections::table::SectionTable;
 use crate::store::write::change::{Change, OtherFamilies, Write};
 
 impl SectionTable {
-    /// Applies a write that has been checked. Returns what is to be freed.
+    /// Applies a write that was checked. Returns memory for the caller to free.
     pub fn apply(&mut self, write: Write, now: Now) -> Vec<Bytes> {
         let mut freed = Vec::new();
         if write.changes.len() > 1 {
@@ -91,7 +91,7 @@ impl SectionTable {
                     problem,
                     keep,
                 } => {
-                    // A bad push does not make a section of its own.
+                    // A rejected push does not add a section.
                     if id.producer != Producer::Target && !self.by_id.contains_key(&id) {
                         continue;
                     }
@@ -105,7 +105,7 @@ impl SectionTable {
                     });
                     let before = section.state;
                     section.state = before.after_failure();
-                    // The last text is kept for so long after the first failure.
+                    // The last text stays for `keep` after the first failure.
                     if before == SectionState::Fresh {
                         if let Some(keep) = keep {
                             section.deadline = Some(now.tick + keep);
@@ -119,7 +119,9 @@ impl SectionTable {
         freed
     }
 
-    /// Takes away the families that a section has no more after `change`.
+    /// Removes the families that the section does not have after `change`. With several
+    /// changes this is done for all of them first, since one may add what another
+    /// removes.
     fn remove_released(&mut self, change: &Change, freed: &mut Vec<Bytes>) {
         let no_families: &[FamilyText] = &[];
         let (families, defaults) = match change {

@@ -1,4 +1,4 @@
-//! The one way to change the store.
+//! A write: the one way to change sections.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,22 +8,23 @@ use crate::exposition::{Content, FamilyText};
 use crate::peer::Origin;
 use crate::store::sections::section_id::SectionId;
 
-/// Changes that are seen together or not at all.
+/// Changes that are applied together or not at all. A snapshot has all of them or none.
 #[derive(Debug)]
 pub struct Write {
+    /// The changes, in order.
     pub changes: Vec<Change>,
 }
 
 impl Write {
+    /// A write of one change.
     pub fn one(change: Change) -> Self {
         Write {
             changes: vec![change],
         }
     }
 
-    /// The same with each section changed once: of several texts for one
-    /// section the last one holds. Who updates or removes names each section
-    /// once, since an update before the last would be lost.
+    /// The write with one change per section: the last one. So callers put at most one update
+    /// or removal of a section into a write, since an earlier one would be lost.
     pub(in crate::store) fn deduplicated(mut self) -> Self {
         if self.changes.len() > 1 {
             let mut ids = HashSet::new();
@@ -47,54 +48,66 @@ impl Write {
 /// A change of one section.
 #[derive(Debug)]
 pub enum Change {
-    /// Everything the producer exposes is now `content`.
+    /// Replaces everything that the section exposes.
     Replace {
+        /// The section; it is added if it does not exist.
         id: SectionId,
+        /// What it exposes from now on.
         content: Content,
+        /// The listener and the sender.
         origin: Origin,
-        /// Withdraw the section if nothing comes for so long.
+        /// The section is withdrawn if it is not updated for this long.
         lifetime: Option<Duration>,
     },
-    /// These families of the section are replaced.
+    /// Replaces some families of the section.
     Update {
+        /// The section; it is added if it does not exist.
         id: SectionId,
+        /// The families to replace or add.
         families: Vec<FamilyText>,
-        /// Set where the section has no such family, and kept as they are
-        /// where it has.
+        /// Families that are added unless the section has them.
         defaults: Vec<FamilyText>,
-        /// What becomes of the section's other families.
+        /// What is done with the section's other families.
         others: OtherFamilies,
+        /// The listener and the sender.
         origin: Origin,
-        /// Withdraw the section if nothing comes for so long.
+        /// The section is withdrawn if it is not updated for this long.
         lifetime: Option<Duration>,
-        /// This tells that something went wrong: the section's time, origin
-        /// and lifetime stay, unless it is new.
+        /// The message of a failure that this update reports. Then the time, origin and
+        /// lifetime of an existing section do not change.
         problem: Option<String>,
     },
-    /// The producer is forgotten, if it is known.
+    /// Removes the section, if it exists.
     Remove {
+        /// The section.
         id: SectionId,
-        /// Only if nothing came from it since then.
+        /// Keep the section if it was updated at or after this time.
         unless_since: Option<Instant>,
     },
-    /// A target is polled from now on. It is listed before its first answer.
+    /// Lists a target that is polled from now on, before its first response.
     Expect {
+        /// The target's section.
         id: SectionId,
+        /// The target.
         origin: Origin,
-        /// What is polled, without its secrets.
+        /// The URL that is polled, without secrets.
         url: Arc<str>,
     },
-    /// The producer could not be heard or understood. Its last text stays,
-    /// for `keep` after the first failure where that is given.
+    /// Notes a failure of the producer. Its last text stays exposed.
     Fail {
+        /// The section.
         id: SectionId,
+        /// The listener and the sender.
         origin: Origin,
+        /// The message of the failure.
         problem: String,
+        /// The last text is withdrawn this long after the first failure.
         keep: Option<Duration>,
     },
 }
 
 impl Change {
+    /// The section that is changed.
     pub fn id(&self) -> &SectionId {
         match self {
             Change::Replace { id, .. }
@@ -106,9 +119,11 @@ impl Change {
     }
 }
 
-/// What becomes of families that an update does not name.
+/// What is done with families that an update does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherFamilies {
+    /// They stay.
     Keep,
+    /// They are removed.
     Drop,
 }

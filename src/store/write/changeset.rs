@@ -1,4 +1,4 @@
-//! What a change would do, worked out before anything is done.
+//! Plans a change: what it adds and removes, before it is checked and applied.
 
 use crate::exposition::{Content, FamilyText};
 use crate::store::families::member::{Member, weight_of};
@@ -6,33 +6,33 @@ use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::write::change::{Change, OtherFamilies};
 
-/// A change of one section: what it brings, and what it takes away. It costs
-/// what the change names, and where other families are dropped, those too.
+/// What a change adds to a section and removes from it. Planning costs what the change names,
+/// and the other families if these are dropped.
 #[derive(Debug)]
 pub struct SectionChangeset<'a> {
     pub id: &'a SectionId,
-    /// Families as they will be.
-    pub coming: Vec<&'a FamilyText>,
-    /// What the section exposes now and then no longer, or otherwise.
-    pub leaving: Vec<&'a Member>,
+    /// Families that are added or replaced.
+    pub added: Vec<&'a FamilyText>,
+    /// Families that are removed or replaced, as they are now.
+    pub removed: Vec<&'a Member>,
     /// The section as it is now.
     pub old: Option<&'a Section>,
-    /// Whether nothing is left of the section.
+    /// Whether the section is removed.
     pub is_removal: bool,
-    /// Memory that comes, and that is given back, in bytes.
-    pub weight: usize,
-    pub freed: usize,
+    /// Memory of the added families, in bytes.
+    pub added_bytes: usize,
+    /// Memory of the removed families, in bytes.
+    pub removed_bytes: usize,
 }
 
 impl<'a> SectionChangeset<'a> {
-    /// The plan of a change to the section that is `old` now. `None` where its
-    /// families are not touched.
+    /// Plans a change to the section that is `old` now. `None` if it touches no families.
     pub fn of(change: &'a Change, old: Option<&'a Section>) -> Option<Self> {
         let members = old.map_or(&[][..], |section| &section.members);
         match change {
             Change::Replace { id, content, .. } => {
-                let (coming, weight) = match content {
-                    // What is in a text that is passed through is not known.
+                let (added, added_bytes) = match content {
+                    // The families of a verbatim text are not known.
                     Content::Verbatim(text) => (Vec::new(), text.len()),
                     Content::Families(families) => (
                         families.iter().collect(),
@@ -41,12 +41,12 @@ impl<'a> SectionChangeset<'a> {
                 };
                 Some(SectionChangeset {
                     id,
-                    coming,
-                    leaving: members.iter().collect(),
+                    added,
+                    removed: members.iter().collect(),
                     old,
                     is_removal: false,
-                    weight,
-                    freed: old.map_or(0, |section| section.weight),
+                    added_bytes,
+                    removed_bytes: old.map_or(0, |section| section.weight),
                 })
             }
             Change::Update {
@@ -59,9 +59,9 @@ impl<'a> SectionChangeset<'a> {
                 let has =
                     |family: &FamilyText| old.is_some_and(|old| old.member(&family.name).is_some());
                 let missing = defaults.iter().filter(|family| !has(family));
-                let mut coming = Vec::with_capacity(families.len() + defaults.len());
-                coming.extend(families.iter().chain(missing));
-                let leaving: Vec<&Member> = match others {
+                let mut added = Vec::with_capacity(families.len() + defaults.len());
+                added.extend(families.iter().chain(missing));
+                let removed: Vec<&Member> = match others {
                     OtherFamilies::Keep => families
                         .iter()
                         .filter_map(|family| old?.member(&family.name))
@@ -70,17 +70,17 @@ impl<'a> SectionChangeset<'a> {
                         let kept = |member: &&Member| {
                             defaults.iter().any(|family| *family.name == *member.family)
                         };
-                        let mut leaving = Vec::with_capacity(members.len());
-                        leaving.extend(members.iter().filter(|member| !kept(member)));
-                        leaving
+                        let mut removed = Vec::with_capacity(members.len());
+                        removed.extend(members.iter().filter(|member| !kept(member)));
+                        removed
                     }
                 };
                 Some(SectionChangeset {
                     id,
-                    weight: coming.iter().map(|family| weight_of(family)).sum(),
-                    freed: leaving.iter().map(|member| member.weight()).sum(),
-                    coming,
-                    leaving,
+                    added_bytes: added.iter().map(|family| weight_of(family)).sum(),
+                    removed_bytes: removed.iter().map(|member| member.weight()).sum(),
+                    added,
+                    removed,
                     old,
                     is_removal: false,
                 })
@@ -89,15 +89,15 @@ impl<'a> SectionChangeset<'a> {
                 let old = old.filter(|section| section.is_removed(*unless_since));
                 Some(SectionChangeset {
                     id,
-                    coming: Vec::new(),
-                    leaving: old
+                    added: Vec::new(),
+                    removed: old
                         .map_or(&[][..], |section| &section.members)
                         .iter()
                         .collect(),
                     old,
                     is_removal: true,
-                    weight: 0,
-                    freed: old.map_or(0, |section| section.weight),
+                    added_bytes: 0,
+                    removed_bytes: old.map_or(0, |section| section.weight),
                 })
             }
             Change::Expect { .. } | Change::Fail { .. } => None,

@@ -13,51 +13,56 @@ use crate::store::write::change::Write;
 use crate::store::write::changeset::SectionChangeset;
 
 impl SectionTable {
-    /// Whether all of `write` can be applied.
+    /// Checks whether `write` can be applied.
     pub fn check(&self, write: &Write, limits: &StoreLimits) -> Result<(), Rejection> {
-        let plans = self.plans(write);
-        self.check_room(&plans, limits)?;
-        let checked = self.families.check(&plans);
-        checked.map_err(|refused| self.with_holder(refused, &plans))
+        let changesets = self.changesets(write);
+        self.check_limits(&changesets, limits)?;
+        let checked = self.families.check(&changesets);
+        checked.map_err(|rejection| self.with_holder(rejection, &changesets))
     }
 
-    /// Whether `write` brings the series that its section has now.
-    pub fn is_the_same(&self, write: &Write) -> bool {
-        self.families.is_the_same(&self.plans(write))
+    /// Whether `write` has the series that its section has now.
+    pub fn has_same_series(&self, write: &Write) -> bool {
+        self.families.has_same_series(&self.changesets(write))
     }
 
-    fn plans<'a>(&'a self, write: &'a Write) -> Vec<SectionChangeset<'a>> {
+    fn changesets<'a>(&'a self, write: &'a Write) -> Vec<SectionChangeset<'a>> {
         let changes = write.changes.iter();
-        let plans =
+        let changesets =
             changes.filter_map(|change| SectionChangeset::of(change, self.by_id.get(change.id())));
-        plans.collect()
+        changesets.collect()
     }
 
-    /// Whether there is place and memory for what comes.
-    pub fn check_room(
+    /// Checks the limits of sections and memory.
+    pub fn check_limits(
         &self,
-        plans: &[SectionChangeset<'_>],
+        changesets: &[SectionChangeset<'_>],
         limits: &StoreLimits,
     ) -> Result<(), Rejection> {
-        self.check_counts(plans, limits)?;
-        self.check_bytes(plans, limits)
+        self.check_counts(changesets, limits)?;
+        self.check_bytes(changesets, limits)
     }
 
-    /// The same refusal with who is in the way.
-    pub fn with_holder(&self, mut refused: Rejection, plans: &[SectionChangeset<'_>]) -> Rejection {
-        if let Some((family, holder)) = refused.blocking_family() {
-            let changed: Vec<&SectionId> = plans.iter().map(|plan| plan.id).collect();
+    /// The rejection with the holder of the existing family.
+    pub fn with_holder(
+        &self,
+        mut rejection: Rejection,
+        changesets: &[SectionChangeset<'_>],
+    ) -> Rejection {
+        if let Some((family, holder)) = rejection.blocking_family() {
+            let changed: Vec<&SectionId> =
+                changesets.iter().map(|changeset| changeset.id).collect();
             *holder = self.holder_of(family, &changed);
         }
-        refused
+        rejection
     }
 
-    /// One of those who expose a family, but for these sections.
+    /// A producer that exposes a family, other than these sections.
     pub(in crate::store) fn holder_of(&self, family: &str, but: &[&SectionId]) -> Holder {
-        /// Sections that are looked at: this is for a message.
-        const MOST: usize = 64;
+        /// The most keys that are looked at, since the result is only for a message.
+        const MAX_KEYS: usize = 64;
         let head = OutputKey::Family(FamilyName::from(Arc::from(family)), FamilyPart::Head);
-        for key in self.page_list.keys_after(&head).take(MOST) {
+        for key in self.page_list.keys_after(&head).take(MAX_KEYS) {
             match key {
                 OutputKey::Family(name, _) if **name != *family => break,
                 OutputKey::Family(_, FamilyPart::Samples(id)) if !but.contains(&id) => {
@@ -71,17 +76,22 @@ impl SectionTable {
         Holder::Unknown
     }
 
-    /// Whether there is place for what is new.
+    /// Checks the limits of apps and groups.
     fn check_counts(
         &self,
-        plans: &[SectionChangeset<'_>],
+        changesets: &[SectionChangeset<'_>],
         limits: &StoreLimits,
     ) -> Result<(), Rejection> {
         let news = |producer| {
-            let is_new = move |plan: &&SectionChangeset<'_>| {
-                plan.old.is_none() && plan.id.producer == producer && !plan.is_removal
+            let is_new = move |changeset: &&SectionChangeset<'_>| {
+                changeset.old.is_none()
+                    && changeset.id.producer == producer
+                    && !changeset.is_removal
             };
-            let mut new = plans.iter().filter(is_new).map(|plan| plan.id);
+            let mut new = changesets
+                .iter()
+                .filter(is_new)
+                .map(|changeset| changeset.id);
             let first = new.next();
             (first, new.count() + usize::from(first.is_some()))
         };
@@ -93,11 +103,13 @@ impl SectionTable {
                 limit: limits.apps,
             });
         }
-        let removed = |plan: &&SectionChangeset<'_>| {
-            plan.is_removal && plan.id.producer == Producer::Group && plan.old.is_some()
+        let removed = |changeset: &&SectionChangeset<'_>| {
+            changeset.is_removal
+                && changeset.id.producer == Producer::Group
+                && changeset.old.is_some()
         };
         if let (Some(first), count) = news(Producer::Group)
-            && self.groups.len() + count > limits.groups + plans.iter().filter(removed).count()
+            && self.groups.len() + count > limits.groups + changesets.iter().filter(removed).count()
         {
             return Err(Rejection::TooManyGroups {
                 section: first.clone(),
@@ -107,22 +119,22 @@ impl SectionTable {
         Ok(())
     }
 
-    /// Whether there is memory for it. What makes it less is taken even where
-    /// it is too much still.
+    /// Checks the limit of memory. A write that frees memory is accepted even if the limit is
+    /// still exceeded.
     fn check_bytes(
         &self,
-        plans: &[SectionChangeset<'_>],
+        changesets: &[SectionChangeset<'_>],
         limits: &StoreLimits,
     ) -> Result<(), Rejection> {
         let others = || {
-            plans
+            changesets
                 .iter()
-                .filter(|plan| plan.id.producer != Producer::Own)
+                .filter(|changeset| changeset.id.producer != Producer::Own)
         };
-        let coming: usize = others().map(|plan| plan.weight).sum();
-        let freed: usize = others().map(|plan| plan.freed).sum();
+        let coming: usize = others().map(|changeset| changeset.added_bytes).sum();
+        let freed: usize = others().map(|changeset| changeset.removed_bytes).sum();
         let weight = self.weight + coming - freed;
-        match others().rfind(|plan| !plan.is_removal) {
+        match others().rfind(|changeset| !changeset.is_removal) {
             Some(last) if weight > limits.bytes && weight > self.weight => {
                 Err(Rejection::TooManyBytes {
                     section: last.id.clone(),

@@ -1,4 +1,4 @@
-//! How what a section exposes becomes fragments of the output.
+//! Turns what a section exposes into fragments of the output.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::store::sections::section_id::{Producer, SectionId};
 use crate::store::sections::table::SectionTable;
 use crate::store::write::change::OtherFamilies;
 
-/// Families that come, those that come where there are none yet, and what
-/// becomes of all others.
+/// The families, defaults and treatment of other families of a
+/// [`Change::Update`](crate::store::Change::Update).
 type Update = (Vec<FamilyText>, Vec<FamilyText>, OtherFamilies);
 
 impl SectionTable {
-    /// Makes `content` all that the section exposes.
+    /// Replaces everything that the section exposes by `content`.
     pub(in crate::store) fn expose(
         &mut self,
         id: &SectionId,
@@ -52,7 +52,7 @@ impl SectionTable {
         self.count(id, before, section);
     }
 
-    /// Changes some of the families that the section exposes.
+    /// Replaces some families of the section.
     pub(in crate::store) fn update(
         &mut self,
         id: &SectionId,
@@ -75,7 +75,7 @@ impl SectionTable {
                     if default && place.is_ok() {
                         continue;
                     }
-                    // A list of sections that is being made may still hold these.
+                    // A listing of sections may still share the members.
                     let members = Arc::make_mut(&mut section.members);
                     let old = place.ok().map(|at| std::mem::take(&mut members[at]));
                     let member =
@@ -95,7 +95,8 @@ impl SectionTable {
         self.count(id, before, section);
     }
 
-    /// Replaces all families of the section, but for defaults that are there.
+    /// Replaces all families of the section. Existing families named by `defaults`
+    /// stay.
     fn replace(
         &mut self,
         id: &SectionId,
@@ -114,7 +115,8 @@ impl SectionTable {
         if are_all(&places, old.len()) {
             return self.renew(id, section, (families, old), &places, updated_ms, freed);
         }
-        // What goes goes first: what comes may be of its plain name.
+        // Removals come first, since an added family may have the plain name of a
+        // removed one.
         self.leave_others(id, section, &old, &places, freed);
         let mut members = Vec::with_capacity(places.len());
         for ((family, default), place) in families
@@ -136,8 +138,8 @@ impl SectionTable {
         section.members = Arc::new(members);
     }
 
-    /// Replaces families where none comes that was not there, and none goes.
-    /// The places after those of the families are of defaults, which stay.
+    /// Replaces families, none of which is new or removed. The indices in `places`
+    /// after those of `families` belong to defaults, which stay.
     fn renew(
         &mut self,
         id: &SectionId,
@@ -156,9 +158,9 @@ impl SectionTable {
         section.members = Arc::new(members);
     }
 
-    /// Takes away what the section exposes beside families of these names. Of
-    /// a write with several changes this is done first, in all sections: what
-    /// one of them takes may be what another lets go.
+    /// Removes the families of the section that have other names than these. A write
+    /// with several changes does this first in all sections, since one may add what
+    /// another removes.
     pub(in crate::store) fn keep_only<'n>(
         &mut self,
         id: &SectionId,
@@ -184,7 +186,7 @@ impl SectionTable {
         self.count(id, before, section);
     }
 
-    /// Takes away the members that are at none of these places.
+    /// Removes the members whose index is not in `places`.
     fn leave_others(
         &mut self,
         id: &SectionId,
@@ -209,7 +211,7 @@ impl SectionTable {
         }
     }
 
-    /// Exposes a family of a section, in the place of what it was `before`.
+    /// Exposes a family of a section, which replaces the member `before`.
     fn put(
         &mut self,
         id: &SectionId,
@@ -236,10 +238,10 @@ impl SectionTable {
             self.families.own_series(serial, &family.series);
         }
         let (bytes, natives) = sizes_of(&family);
-        let mut place = before.map_or_else(FragmentHint::default, |member| member.place);
+        let mut hint = before.map_or_else(FragmentHint::default, |member| member.hint);
         let key = samples_key(&name, id);
         let text = family.samples.into_bytes();
-        freed.push(self.page_list.set_near(key, text, &mut place));
+        freed.push(self.page_list.set_near(key, text, &mut hint));
         freed.extend(self.natives.set(name.shared(), id, family.natives));
         Member {
             family: name,
@@ -247,11 +249,11 @@ impl SectionTable {
             bytes,
             natives,
             updated_ms,
-            place,
+            hint,
         }
     }
 
-    /// Takes away all that the section exposes.
+    /// Removes everything that the section exposes.
     pub(in crate::store) fn clear(
         &mut self,
         id: &SectionId,
@@ -270,7 +272,7 @@ impl SectionTable {
         self.count(id, before, section);
     }
 
-    /// Brings the sums up to date with a section.
+    /// Updates the sums of all sections after a section changed.
     fn count(&mut self, id: &SectionId, before: (usize, usize), section: &Section) {
         if id.producer != Producer::Own {
             self.bytes = self.bytes + section.bytes - before.0;
@@ -279,7 +281,7 @@ impl SectionTable {
     }
 }
 
-/// Where families of these names are among the members.
+/// The indices of families with these names among the members.
 fn places<'n>(members: &[Member], names: impl Iterator<Item = &'n str>) -> Vec<Option<usize>> {
     let mut near = 0;
     names
@@ -287,7 +289,7 @@ fn places<'n>(members: &[Member], names: impl Iterator<Item = &'n str>) -> Vec<O
         .collect()
 }
 
-/// Whether these are the places of so many members, each once.
+/// Whether `places` has the index of each of `members` members exactly once.
 fn are_all(places: &[Option<usize>], members: usize) -> bool {
     let mut seen = vec![false; members];
     let mut places_once = places
@@ -297,7 +299,7 @@ fn are_all(places: &[Option<usize>], members: usize) -> bool {
 }
 
 impl Section {
-    /// Counts a family that changes.
+    /// Updates the section's sums after a member changed.
     fn account(&mut self, before: Option<&Member>, after: Option<&Member>) {
         let of = |member: Option<&Member>| {
             member.map_or((0, 0), |member| (member.bytes as usize, member.weight()))
@@ -313,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_renewal_has_the_place_of_each_member_once() {
+    fn a_renewal_has_the_index_of_each_member_once() {
         assert!(are_all(&[Some(1), Some(0)], 2) && are_all(&[], 0));
         for places in [
             &[Some(0)][..],

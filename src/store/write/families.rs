@@ -1,4 +1,4 @@
-//! Checks the families of a write against those of other sections.
+//! Checks the families of a write against those of other producers.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -14,57 +14,60 @@ use crate::store::sections::section_id::SectionId;
 use crate::store::write::changeset::SectionChangeset;
 
 impl FamilyIndex {
-    /// Checks a write against what other sections expose, and its parts
-    /// against one another: one kind to a family, every series once, no name
-    /// within another family. Costs what is written, not what is held.
+    /// Checks the changes of a write against what other producers expose, and against each
+    /// other: a family has one kind, a series is exposed once, and no family has a name under
+    /// which another exposes series. Costs what is written, not what is stored.
     ///
-    /// No section may be changed twice: see `Write::deduplicated`.
-    pub fn check(&self, plans: &[SectionChangeset<'_>]) -> Result<(), Rejection> {
-        if plans.iter().all(|plan| plan.coming.is_empty()) || self.is_the_same(plans) {
+    /// Each section is changed at most once; see `Write::deduplicated`.
+    pub fn check(&self, changesets: &[SectionChangeset<'_>]) -> Result<(), Rejection> {
+        if changesets
+            .iter()
+            .all(|changeset| changeset.added.is_empty())
+            || self.has_same_series(changesets)
+        {
             return Ok(());
         }
         let mut leaving: HashMap<&str, usize> = HashMap::new();
-        for member in plans.iter().flat_map(|plan| &plan.leaving) {
+        for member in changesets.iter().flat_map(|changeset| &changeset.removed) {
             *leaving.entry(&*member.family).or_default() += 1;
         }
-        // Few writes bring what another section exposes.
+        // Computed only if another section exposes a series of the write, which is rare.
         let let_go = LazyCell::new(|| {
-            let members = plans.iter().flat_map(|plan| &plan.leaving);
+            let members = changesets.iter().flat_map(|changeset| &changeset.removed);
             let series = members.flat_map(|member| member.series.iter().copied());
             series.collect::<HashSet<u64, PlainHash>>()
         });
 
         let mut reservation: HashMap<Cow<'_, str>, (&str, Kind)> = HashMap::new();
         let mut series: HashSet<u64, PlainHash> = HashSet::default();
-        let alone = plans.len() == 1;
-        for plan in plans {
-            let serial = plan.old.map(|section| section.serial);
-            for family in &plan.coming {
-                // Who has a name once this write is done, as far as is known.
+        let alone = changesets.len() == 1;
+        for changeset in changesets {
+            let serial = changeset.old.map(|section| section.serial);
+            for family in &changeset.added {
+                // The family that has a name once the write is applied.
                 let holder = |name: &str| {
                     let stays = |held: &&IndexEntry| {
                         held.sections > leaving.get(&*held.name).copied().unwrap_or_default()
                     };
-                    let held = self.held(name).filter(stays);
+                    let held = self.entry(name).filter(stays);
                     held.map(|held| (&*held.name, held.kind))
                         .or_else(|| reservation.get(name).copied())
                         .or_else(|| reserved(name))
                 };
-                check_name(plan.id, family, holder)?;
+                check_name(changeset.id, family, holder)?;
                 for alias in aliases(&family.name) {
                     reservation.insert(Cow::Owned(alias), (&family.name, family.kind));
                 }
                 reservation.insert(plain_name(&family.name), (&family.name, family.kind));
                 for (place, hash) in family.series.iter().enumerate() {
-                    // A series of a family that stays is none of another
-                    // family of its section: their names are held apart. What
-                    // another section exposes must be let go by this write.
+                    // Families of one section cannot share a series, since their names do
+                    // not clash. A series of another section must be removed by this write.
                     let owner = self.owners.get(*hash);
                     let other = owner.filter(|owner| Some(*owner) != serial);
                     let elsewhere = other.is_some() && (alone || !let_go.contains(hash));
                     if elsewhere || !series.insert(*hash) {
                         return Err(Rejection::DuplicateSeries {
-                            section: plan.id.clone(),
+                            section: changeset.id.clone(),
                             line: family.line,
                             series: family.series_text(place),
                             twice: !elsewhere,
@@ -76,15 +79,17 @@ impl FamilyIndex {
         Ok(())
     }
 
-    /// Whether a write brings the same series of the same families as the one
-    /// section that it is about has now. Most pushes are so, and then there is
-    /// nothing that it could meet: not even its own parts, which are known to
-    /// differ.
-    pub fn is_the_same(&self, plans: &[SectionChangeset<'_>]) -> bool {
-        let [plan] = plans else { return false };
-        let Some(old) = plan.old else { return false };
+    /// Whether a write of one section has the series that the section has now. Most pushes do,
+    /// and need no further check.
+    pub fn has_same_series(&self, changesets: &[SectionChangeset<'_>]) -> bool {
+        let [changeset] = changesets else {
+            return false;
+        };
+        let Some(old) = changeset.old else {
+            return false;
+        };
         let mut near = 0;
-        plan.coming.iter().all(|family| {
+        changeset.added.iter().all(|family| {
             let member = old.member_near(&family.name, &mut near);
             member.is_some_and(|member| {
                 *member.series == *family.series
@@ -94,7 +99,7 @@ impl FamilyIndex {
     }
 }
 
-/// Checks a family's name and kind against the families that stay.
+/// Checks a family's name and kind against the families that are exposed afterwards.
 fn check_name<'n>(
     id: &SectionId,
     family: &FamilyText,

@@ -1,22 +1,21 @@
-//! Which writes are large.
+//! Which writes are large. They are applied beside the output; see [`large`](super::large).
 
 use crate::exposition::Content;
 use crate::registry::Reservation;
 use crate::store::sections::section::Section;
 use crate::store::write::change::{Change, OtherFamilies, Write};
 
-/// Families, ...
+/// The number of families past which a write is large: it would hold the lock for more than
+/// some milliseconds.
 const MANY_FAMILIES: usize = 2048;
 
-/// ... or series, that make a write large: it would hold the lock for more than
-/// some milliseconds.
+/// The number of series past which a write is large.
 const MANY_SERIES: usize = 16 * 1024;
 
-/// Bytes held for sections that are replaced or removed which make a write large
-/// where they are of families.
-const MUCH_HELD: usize = 2 << 20;
+/// The memory in bytes past which replacing or removing a section of families is large.
+const LARGE_SECTION: usize = 2 << 20;
 
-/// Whether it takes long to enter what the registry takes.
+/// Whether a reservation of the registry takes long to enter.
 pub(in crate::store) fn is_large_reservation(reservation: &Reservation) -> bool {
     let size = WriteSize {
         families: reservation.added_families.len()
@@ -27,7 +26,7 @@ pub(in crate::store) fn is_large_reservation(reservation: &Reservation) -> bool 
     size.has_many_families() || size.has_many_series()
 }
 
-/// What a write brings.
+/// The number of families and series in a write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WriteSize {
     families: usize,
@@ -65,9 +64,9 @@ impl Write {
 }
 
 impl Change {
-    /// Whether the change may take families away from a section that has `members`
-    /// of them. A replacement by as many families is taken to keep them all.
-    pub(in crate::store) fn takes_away(&self, members: usize) -> bool {
+    /// Whether the change may remove families from a section that has `members` of them. A
+    /// replacement by as many families is assumed to keep them all.
+    pub(in crate::store) fn may_remove_families(&self, members: usize) -> bool {
         match self {
             Change::Remove { .. } => true,
             Change::Replace { content, .. } => match content {
@@ -86,8 +85,8 @@ impl Change {
 }
 
 impl Section {
-    /// Whether taking it away takes long.
+    /// Whether removing it takes long.
     pub(in crate::store) fn is_large(&self) -> bool {
-        !self.members.is_empty() && self.weight > MUCH_HELD
+        !self.members.is_empty() && self.weight > LARGE_SECTION
     }
 }

@@ -1,12 +1,12 @@
-//! How living families come into the output.
+//! Renders aggregated families into the output.
 //!
-//! There, a living family is fragments of blocks. They are set when a snapshot
-//! is taken, and the pages are taken while the registry is still locked: so a
-//! snapshot shows the registry as it was at one moment.
+//! In the output, an aggregated family is a fragment for each block. Changed blocks are
+//! set when a snapshot is taken, and the pages are taken while the registry is still
+//! locked, so a snapshot shows the registry at one moment.
 //!
-//! The output holds the one text of a block. Where only values have changed
-//! since it was rendered, the next is made from it, and nobody else changes it
-//! meanwhile: snapshots that render take turns.
+//! The output has the only text of a block. If only values changed since it was
+//! rendered, the new text is made from it. Nobody else changes it meanwhile, since
+//! snapshots that render take turns.
 
 use std::sync::{Arc, PoisonError};
 
@@ -22,89 +22,92 @@ use crate::store::sections::key::{FamilyPart, OutputKey};
 use crate::store::sections::table::SectionTable;
 use crate::store::snapshot::Snapshot;
 
-/// DirtyBlocks blocks that come into the output while the registry is locked. More
-/// of them come before, and what has changed meanwhile is looked at again: only
-/// whoever takes a snapshot reads that part of the output.
+/// The most changed blocks that are set while the registry is locked. If there are
+/// more, they are set first, and blocks that changed meanwhile are looked for again.
+/// Only snapshots read these parts of the output.
 const FEW_BLOCKS: usize = 8;
 
-/// How often that is done. Whatever is left then comes under the lock: it has
-/// changed within the time that the round before took.
+/// The most rounds of this. Then all blocks that are left are set under the lock; they
+/// changed within the time of one round.
 const ROUNDS: usize = 3;
 
-/// Blocks that come into the output under one lock, so that no writer waits
+/// The most blocks that are set under one lock of the sections, so that no writer waits
 /// long.
 const BLOCKS_AT_ONCE: usize = 16;
 
-/// What goes on from one look at the registry to the next.
+/// The state of a rendering that takes several rounds.
 #[derive(Debug, Default)]
 struct BlockRenderer {
-    /// Blocks whose texts are lost. They are asked for again.
+    /// Blocks whose text in the output could not be changed. They are requested again,
+    /// whole.
     lost: Vec<BlockId>,
-    /// Where texts of blocks are now, which the registry is to keep.
-    marks: Vec<(BlockId, u64)>,
-    /// Freed without a lock.
+    /// Hints where blocks are in the output, for the registry to keep.
+    hints: Vec<(BlockId, u64)>,
+    /// Memory that is freed after the lock is released.
     freed: Vec<Bytes>,
     scratch: RenderBuffers,
 }
 
-/// The names that families have in the output, for as long as it is locked.
+/// Looks up the shared names of families, and remembers the last one.
 struct NameCache<'f> {
     families: &'f FamilyIndex,
-    /// That of the family before: blocks of a family come together.
+    /// The last name; blocks of a family follow each other.
     last: Option<(Arc<str>, FamilyName)>,
 }
 
 impl Store {
-    /// With `natives`, the native histograms of that moment are in it.
+    /// A snapshot after rendering what changed, with the native histograms of the same
+    /// moment if `natives`.
     pub(in crate::store) fn rendered_snapshot(&self, natives: bool) -> Snapshot {
-        let mut flush = self
+        let mut pending = self
             .rendering
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut work = BlockRenderer {
-            lost: std::mem::take(&mut flush.taken),
+            lost: std::mem::take(&mut pending.taken),
             ..BlockRenderer::default()
         };
-        let mut gone = flush.gone.clone();
+        let mut gone = pending.gone.clone();
         let mut round = 0;
         let (mut registry, changed) = loop {
             let mut registry = self.registry();
-            let mut changed = work.take_changed(&mut registry, &mut flush);
+            let mut changed = work.take_changed(&mut registry, &mut pending);
             gone.append(&mut changed.removed);
             changed.removed = std::mem::take(&mut gone);
             if changed.blocks.len() + changed.removed.len() <= FEW_BLOCKS || round == ROUNDS {
                 break (registry, changed);
             }
             drop(registry);
-            self.bring(changed, &mut work);
+            self.set_all(changed, &mut work);
             round += 1;
         };
         let snapshot = if changed.removed.is_empty() && changed.blocks.is_empty() {
             self.pages_of(&self.read(), natives)
         } else {
             let mut sections = self.write();
-            work.bring(&mut sections, &changed);
+            work.set_all(&mut sections, &changed);
             while !work.lost.is_empty() {
-                let changed = work.take_changed(&mut registry, &mut flush);
-                work.bring(&mut sections, &changed);
+                let changed = work.take_changed(&mut registry, &mut pending);
+                work.set_all(&mut sections, &changed);
             }
             self.pages_of(&sections, natives)
         };
-        work.set_marks(&mut registry);
+        work.set_hints(&mut registry);
         drop(registry);
-        *flush = PendingBlocks::default();
+        *pending = PendingBlocks::default();
         snapshot
     }
 
-    /// Brings what has changed into the output, some of it at a time.
-    fn bring(&self, changed: DirtyBlocks, work: &mut BlockRenderer) {
+    /// Sets changed blocks, some under each lock.
+    fn set_all(&self, changed: DirtyBlocks, work: &mut BlockRenderer) {
         for gone in changed.removed.chunks(BLOCKS_AT_ONCE) {
             work.remove(&mut self.write(), gone);
             work.freed.clear();
         }
         let mut blocks = changed.blocks.into_iter();
         loop {
-            // Values make room for texts: there may be very many.
+            // Copied values are freed as soon as their text is rendered, since there
+            // may be very many.
             let some: Vec<_> = blocks.by_ref().take(BLOCKS_AT_ONCE).collect();
             if some.is_empty() {
                 return;
@@ -118,7 +121,7 @@ impl Store {
     fn pages_of(&self, sections: &SectionTable, natives: bool) -> Snapshot {
         let pages = (sections.page_list.to_pages(), sections.page_list.len());
         let snapshot = Snapshot::new(pages.0, pages.1, Arc::clone(&self.page_runs));
-        let snapshot = snapshot.with_merged(sections.is_merged());
+        let snapshot = snapshot.mark_merged(sections.is_merged());
         if natives {
             snapshot.with_natives(sections.natives.all())
         } else {
@@ -128,27 +131,31 @@ impl Store {
 }
 
 impl BlockRenderer {
-    /// What has changed since it was taken last, and what was lost. `flush`
-    /// takes note of it.
-    fn take_changed(&mut self, registry: &mut Registry, flush: &mut PendingBlocks) -> DirtyBlocks {
-        self.set_marks(registry);
+    /// Takes the blocks that changed since the last call, and the lost ones. They are
+    /// noted in `pending`.
+    fn take_changed(
+        &mut self,
+        registry: &mut Registry,
+        pending: &mut PendingBlocks,
+    ) -> DirtyBlocks {
+        self.set_hints(registry);
         for id in self.lost.drain(..) {
             registry.mark_dirty(id);
         }
         let changed = registry.take_dirty();
         let ids = changed.blocks.iter().map(|block| block.id);
-        flush.taken.extend(ids);
-        flush.gone.extend_from_slice(&changed.removed);
+        pending.taken.extend(ids);
+        pending.gone.extend_from_slice(&changed.removed);
         changed
     }
 
-    fn set_marks(&mut self, registry: &mut Registry) {
-        for (id, mark) in self.marks.drain(..) {
-            registry.set_hint(id, mark);
+    fn set_hints(&mut self, registry: &mut Registry) {
+        for (id, hint) in self.hints.drain(..) {
+            registry.set_hint(id, hint);
         }
     }
 
-    fn bring(&mut self, sections: &mut SectionTable, changed: &DirtyBlocks) {
+    fn set_all(&mut self, sections: &mut SectionTable, changed: &DirtyBlocks) {
         self.remove(sections, &changed.removed);
         let texts = self.render(&changed.blocks);
         self.set(sections, &changed.blocks, texts, &changed.lines);
@@ -162,14 +169,14 @@ impl BlockRenderer {
         }
     }
 
-    /// The texts of blocks that were taken whole.
+    /// The texts of blocks that were taken whole; `None` for blocks of which only
+    /// changed lines were.
     fn render(&mut self, blocks: &[DirtyBlock]) -> Vec<Option<Bytes>> {
         let texts = blocks.iter().map(|block| block.render(&mut self.scratch));
         texts.collect()
     }
 
-    /// Sets the texts of blocks, and makes those of the others from what they
-    /// were.
+    /// Sets the texts of blocks. Blocks without a text are changed in place.
     fn set(
         &mut self,
         sections: &mut SectionTable,
@@ -180,10 +187,10 @@ impl BlockRenderer {
         let mut names = NameCache::of(&sections.families);
         for (block, text) in blocks.iter().zip(texts) {
             let key = names.key(&block.family, block.number);
-            let mut place = FragmentHint::from(block.hint);
+            let mut hint = FragmentHint::from(block.hint);
             let freed = match text {
-                Some(text) => Some(sections.page_list.set_near(key, text, &mut place)),
-                None => sections.page_list.change_near(&key, &mut place, |before| {
+                Some(text) => Some(sections.page_list.set_near(key, text, &mut hint)),
+                None => sections.page_list.change_near(&key, &mut hint, |before| {
                     block.patch(lines, before, &mut self.scratch)
                 }),
             };
@@ -191,8 +198,8 @@ impl BlockRenderer {
                 Some(freed) => self.freed.push(freed),
                 None => self.lost.push(block.id),
             }
-            if u64::from(place) != block.hint {
-                self.marks.push((block.id, place.into()));
+            if u64::from(hint) != block.hint {
+                self.hints.push((block.id, hint.into()));
             }
         }
     }

@@ -40,7 +40,7 @@ fn text(store: &Store) -> String {
     text
 }
 
-/// Series of two families, in several blocks, once shown.
+/// A store with two families of several blocks, after a first snapshot.
 fn shown() -> Store {
     let store = store();
     for family in ["a", "b"] {
@@ -53,13 +53,13 @@ fn shown() -> Store {
 }
 
 #[test]
-fn what_a_snapshot_takes_and_never_shows_comes_with_the_next() {
+fn blocks_of_an_interrupted_snapshot_come_with_the_next() {
     let store = shown();
     change(&store, "a", 50, Change::Set(2.0));
     for n in 32..64 {
         change(&store, "b", n, Change::Delete);
     }
-    // One ends in the middle here.
+    // A snapshot is interrupted here.
     let changed = store.registry().take_dirty();
     assert_eq!((changed.blocks.len(), changed.removed.len()), (1, 1));
     *store.rendering.lock().unwrap() = PendingBlocks {
@@ -67,7 +67,7 @@ fn what_a_snapshot_takes_and_never_shows_comes_with_the_next() {
         gone: changed.removed,
     };
     change(&store, "a", 51, Change::Set(3.0));
-    // They take what room there is, and then the place of the gone block.
+    // These fill free places, and then those of the removed block.
     for n in 32..62 {
         change(&store, "b", n, Change::Set(4.0));
     }
@@ -79,7 +79,7 @@ fn what_a_snapshot_takes_and_never_shows_comes_with_the_next() {
 }
 
 #[test]
-fn a_text_that_is_not_as_it_was_left_is_rendered_whole() {
+fn a_block_whose_text_was_changed_is_rendered_whole() {
     let store = shown();
     let before = text(&store);
     let family = Arc::from("a");
@@ -95,9 +95,9 @@ fn a_text_that_is_not_as_it_was_left_is_rendered_whole() {
     assert_eq!(after, expected);
 }
 
-/// Changes may come between two looks at the registry: here they always do.
+/// Changes may arrive between two rounds. Here they always do.
 #[test]
-fn a_later_round_goes_on_from_the_one_before() {
+fn a_later_round_continues_from_the_one_before() {
     let store = shown();
     let mut work = BlockRenderer::default();
     let steps = [("a", 1), ("a", 2), ("new", 1), ("a", 3), ("new", 2)];
@@ -107,13 +107,13 @@ fn a_later_round_goes_on_from_the_one_before() {
             change(&store, "b", 10 + n, Change::Set(2.0));
         }
         let changed = store.registry().take_dirty();
-        store.bring(changed, &mut work);
+        store.set_all(changed, &mut work);
     }
     change(&store, "new", 1, Change::Set(3.0));
     let changed = store.registry().take_dirty();
     let whole = changed.blocks[0].render(&mut RenderBuffers::default());
-    assert_eq!(whole, None, "it is made from its text before");
-    store.bring(changed, &mut work);
+    assert_eq!(whole, None, "it is made from its last text");
+    store.set_all(changed, &mut work);
     assert!(work.lost.is_empty());
     let out = text(&store);
     let changed = |line: &&str| !line.ends_with(" 1") && !line.starts_with('#');
@@ -131,10 +131,10 @@ fn a_later_round_goes_on_from_the_one_before() {
 }
 
 #[test]
-fn blocks_are_found_where_they_were_though_others_moved_them() {
+fn blocks_are_found_after_others_moved_them() {
     let store = shown();
     for round in 0..3 {
-        // Texts that come before move all that follow.
+        // Families that sort before move the others.
         for n in 0..300 {
             change(&store, &format!("0{round}"), n, Change::Set(1.0));
         }

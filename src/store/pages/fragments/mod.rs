@@ -1,62 +1,61 @@
-//! The texts that a page is made of, and where in memory they lie.
+//! The texts of a page, and where they are in memory.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::store::pages::buffer_pool;
 
-/// Texts in order. Each is a slice of `base`, or lies loose since it was
-/// written.
+/// Texts in order. Each is a slice of `base`, or a loose text of its own since it
+/// was set.
 #[derive(Debug, Clone, Default)]
 pub struct Fragments {
     base: Bytes,
     spans: Vec<Span>,
-    /// Texts of loose spans. One that was removed leaves an empty index_in_loose.
+    /// The loose texts. One that was removed leaves an empty entry.
     loose: Vec<Bytes>,
-    /// Parts that are slices of `base`.
+    /// The number of spans that are slices of `base`.
     slices: usize,
     /// Bytes of all texts.
     len: usize,
 }
 
-/// Where a fragment is: 8 bytes, since there may be very many.
+/// Where a fragment is, in 8 bytes, since a store may hold millions.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// Offset in `base`, or with [`LOOSE`] the index_in_loose in `loose`.
+    /// The offset in `base`; with the bit [`LOOSE`], the index in `loose`.
     at: u32,
     len: u32,
 }
 
 const LOOSE: u32 = 1 << 31;
 
-/// Texts in so many pieces are few.
+/// The most pieces that are read without joining them.
 const FEW_PIECES: usize = 12;
 
-/// Places of removed spans that are left alone.
-const SPARE_PLACES: usize = 16;
+/// Empty entries of `loose` that are tolerated beside two per fragment.
+const EMPTY_LOOSE_ENTRIES: usize = 16;
 
-/// A text of so many bytes is small: an allocation of its own is dear for it,
-/// and so is looking for it all over the memory.
+/// The size of a small text, in bytes. Small texts are joined early, since each
+/// allocation and each cache miss costs more than copying them.
 const SMALL: usize = 1024;
 
-/// So many small texts may lie loose, or a quarter of all fragments where that
-/// is more, before a writer joins them.
+/// The number of small loose texts, or a quarter of all fragments if that is more, past
+/// which a writer joins them.
 const MANY_LOOSE: usize = 16;
 
-/// A writer joins no more bytes than that.
-const JOINED_BY_WRITERS: usize = 64 * 1024;
+/// The most bytes that a writer joins.
+const MAX_JOINED_BY_WRITERS: usize = 64 * 1024;
 
-/// MemoryBudget that is left for texts that grow where they lie: one byte in so many.
-const ROOM: usize = 64;
+/// The share of `base` that is reserved for growth when it is rewritten: 1/64.
+const GROWTH_SHARE: usize = 64;
 
 impl Span {
-    fn loose_place(self) -> Option<usize> {
+    fn loose_index(self) -> Option<usize> {
         (self.at & LOOSE != 0).then_some((self.at & !LOOSE) as usize)
     }
 }
 
 impl Fragments {
-    /// Texts that come together: in one piece, as far as it is small enough to
-    /// be copied at once.
+    /// Fragments of texts that are set together, joined if they are small enough.
     pub fn of(texts: impl Iterator<Item = Bytes>) -> Self {
         let mut fragments = Fragments::default();
         for text in texts {
@@ -68,7 +67,7 @@ impl Fragments {
             });
             fragments.loose.push(text);
         }
-        let most = match fragments.len <= JOINED_BY_WRITERS {
+        let most = match fragments.len <= MAX_JOINED_BY_WRITERS {
             true => usize::MAX,
             false => SMALL,
         };
@@ -90,19 +89,19 @@ impl Fragments {
         self.bytes(self.spans[index])
     }
 
-    /// The same where it lies.
+    /// Like [`get`](Self::get), borrowed.
     pub fn text_at(&self, index: usize) -> &[u8] {
         self.text(self.spans[index])
     }
 
-    /// All texts, where they lie in one piece.
+    /// All texts, if they are in one piece.
     pub fn single(&self) -> Option<Bytes> {
         let mut pieces = self.pieces();
         let first = pieces.next()?;
         pieces.next().is_none().then_some(first)
     }
 
-    /// Puts a copy of all texts at the end of `out`.
+    /// Appends a copy of all texts to `out`.
     pub fn copy_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.len);
         for run in self.runs() {
@@ -110,16 +109,16 @@ impl Fragments {
         }
     }
 
-    /// Whether a fragment is this text. Long texts are not compared, and said
-    /// to be another: a lock is held meanwhile.
+    /// Whether the fragment at `index` equals `text`. Long texts are not compared,
+    /// because a lock is held; they count as different.
     pub fn is(&self, index: usize, text: &[u8]) -> bool {
         const LONGEST_COMPARED: usize = 64 * 1024;
         let span = self.spans[index];
         span.len as usize == text.len() && text.len() <= LONGEST_COMPARED && self.text(span) == text
     }
 
-    /// All texts in the pieces they lie in: slices that follow one another in
-    /// memory are one.
+    /// All texts in as few pieces as possible: adjacent slices of `base` are one
+    /// piece.
     pub fn pieces(&self) -> impl Iterator<Item = Bytes> {
         self.runs().map(|run| self.bytes(run))
     }
@@ -128,7 +127,7 @@ impl Fragments {
         self.runs().nth(FEW_PIECES).is_none()
     }
 
-    /// Puts a text before the one at `index`.
+    /// Inserts a text before the one at `index`.
     pub fn insert(&mut self, index: usize, text: Bytes) {
         let text = own(text);
         self.len += text.len();
@@ -138,7 +137,7 @@ impl Fragments {
         self.tidy();
     }
 
-    /// Replaces a text, and returns what is to be freed.
+    /// Replaces a text. Returns memory for the caller to free.
     pub fn replace(&mut self, index: usize, text: Bytes) -> Bytes {
         if text.len() <= SMALL {
             return self.renew(index, &text);
@@ -147,27 +146,27 @@ impl Fragments {
         self.replace_with(index, text.len(), |old| (text, old))
     }
 
-    /// The same with a copy of `text`, which is the old one with small changes.
-    /// It is written over that, in the one piece that all texts then lie in, as
-    /// far as they are small enough to be copied at once.
+    /// Replaces a text by a copy of `text`, which differs little from the old one.
+    /// If the page is small enough, its texts are joined and the old one is
+    /// overwritten in place. Returns memory for the caller to free.
     pub fn rewrite(&mut self, index: usize, text: &[u8]) -> Bytes {
-        if self.len > JOINED_BY_WRITERS {
+        if self.len > MAX_JOINED_BY_WRITERS {
             return self.renew(index, text);
         }
-        // Whatever lock is held: it is not much, and mostly nothing.
+        // Freed under the caller's lock: it is little, and mostly nothing.
         drop(self.join(usize::MAX));
         self.write_into_base(index, text);
         Bytes::new()
     }
 
-    /// The same with a copy of `text`, in the memory of the old one where that
-    /// lies loose and fits, and nobody else reads it.
+    /// Replaces a text by a copy of `text`. If the old text is loose, of about the
+    /// same size, and read by nobody else, its memory is used again.
     fn renew(&mut self, index: usize, text: &[u8]) -> Bytes {
         self.replace_with(index, text.len(), |old| written_over(old, text))
     }
 
-    /// Writes a text over another in `base`, where all lie, one after the
-    /// other. What others read of it stays as it is.
+    /// Overwrites a text in `base`, which all texts are slices of. If others read
+    /// `base`, a copy is changed.
     fn write_into_base(&mut self, index: usize, text: &[u8]) {
         let Span { at, len } = self.spans[index];
         let (start, end) = (at as usize, (at + len) as usize);
@@ -185,7 +184,7 @@ impl Fragments {
             }
             other => {
                 let base = other.map_or_else(|shared| shared, BytesMut::freeze);
-                let mut new = buffer_pool::take(new_len + new_len / ROOM);
+                let mut new = buffer_pool::take(new_len + new_len / GROWTH_SHARE);
                 new.extend_from_slice(&base[..start]);
                 new.extend_from_slice(text);
                 new.extend_from_slice(&base[end..]);
@@ -201,8 +200,8 @@ impl Fragments {
         }
     }
 
-    /// Replaces a text by what `renew` makes of the old one, as far as that
-    /// lies loose. It gives what is to be freed with it.
+    /// Replaces a text of `len` bytes. `renew` takes the old text, empty if it is
+    /// not loose, and returns the new one and memory to free.
     fn replace_with(
         &mut self,
         index: usize,
@@ -211,12 +210,12 @@ impl Fragments {
     ) -> Bytes {
         let old = self.spans[index];
         self.len = self.len + len - old.len as usize;
-        let freed = match old.loose_place() {
-            Some(index_in_loose) => {
+        let freed = match old.loose_index() {
+            Some(loose_index) => {
                 self.spans[index].len = len as u32;
-                let old = std::mem::take(&mut self.loose[index_in_loose]);
+                let old = std::mem::take(&mut self.loose[loose_index]);
                 let (text, freed) = renew(old);
-                self.loose[index_in_loose] = text;
+                self.loose[loose_index] = text;
                 freed
             }
             None => {
@@ -229,14 +228,14 @@ impl Fragments {
         freed
     }
 
-    /// Removes a text, and returns what is to be freed.
+    /// Removes a text. Returns memory for the caller to free.
     pub fn remove(&mut self, index: usize) -> Bytes {
         let span = self.spans.remove(index);
         self.drop_part(span)
     }
 
-    /// Takes the texts from `index` on. Neither half then holds memory of what
-    /// is the other's, as far as it is small enough to be copied at once.
+    /// Splits off the texts from `index` on. A half that is small enough is joined,
+    /// so that it keeps no memory of the other half.
     pub fn split_off(&mut self, index: usize) -> Fragments {
         let mut rest = Fragments {
             base: self.base.clone(),
@@ -246,11 +245,11 @@ impl Fragments {
         self.spans.shrink_to_fit();
         for span in &mut rest.spans {
             rest.len += span.len as usize;
-            match span.loose_place() {
-                Some(index_in_loose) => {
+            match span.loose_index() {
+                Some(loose_index) => {
                     span.at = rest.loose.len() as u32 | LOOSE;
                     rest.loose
-                        .push(std::mem::take(&mut self.loose[index_in_loose]));
+                        .push(std::mem::take(&mut self.loose[loose_index]));
                 }
                 None => rest.slices += 1,
             }
@@ -258,22 +257,22 @@ impl Fragments {
         self.len -= rest.len;
         self.slices -= rest.slices;
         for half in [&mut *self, &mut rest] {
-            if half.len <= JOINED_BY_WRITERS {
+            if half.len <= MAX_JOINED_BY_WRITERS {
                 half.join(SMALL);
             }
         }
         rest
     }
 
-    /// All texts in one piece. What is to be freed comes with it.
+    /// Joins all texts into one piece. Also returns memory for the caller to free.
     pub fn joined(&mut self) -> (Bytes, Vec<Bytes>) {
         let freed = self.join(usize::MAX);
         (self.base.clone(), freed)
     }
 
     fn bytes(&self, span: Span) -> Bytes {
-        match span.loose_place() {
-            Some(index_in_loose) => self.loose[index_in_loose].clone(),
+        match span.loose_index() {
+            Some(loose_index) => self.loose[loose_index].clone(),
             None => self
                 .base
                 .slice(span.at as usize..(span.at + span.len) as usize),
@@ -281,18 +280,18 @@ impl Fragments {
     }
 
     fn text(&self, span: Span) -> &[u8] {
-        match span.loose_place() {
-            Some(index_in_loose) => &self.loose[index_in_loose],
+        match span.loose_index() {
+            Some(loose_index) => &self.loose[loose_index],
             None => &self.base[span.at as usize..(span.at + span.len) as usize],
         }
     }
 
-    /// Parts, with slices that follow one another in `base` made one.
+    /// The spans, with adjacent slices of `base` merged into one.
     fn runs(&self) -> impl Iterator<Item = Span> {
         let mut spans = self.spans.iter().copied().peekable();
         std::iter::from_fn(move || {
             let mut run = spans.next()?;
-            if run.loose_place().is_none() {
+            if run.loose_index().is_none() {
                 while let Some(next) = spans.next_if(|next| next.at == run.at + run.len) {
                     run.len += next.len;
                 }
@@ -302,9 +301,8 @@ impl Fragments {
     }
 
     fn add_loose(&mut self, text: Bytes) -> Span {
-        // Places of removed spans are taken up now and then: nobody may ever
-        // join them.
-        if self.loose.len() > 2 * self.spans.len() + SPARE_PLACES {
+        // Empty entries are dropped here, since the texts may never be joined.
+        if self.loose.len() > 2 * self.spans.len() + EMPTY_LOOSE_ENTRIES {
             self.compact();
         }
         let span = Span {
@@ -316,29 +314,29 @@ impl Fragments {
         span
     }
 
-    /// Leaves out the places of loose spans that were removed.
+    /// Drops the empty entries of `loose`.
     fn compact(&mut self) {
-        let mut loose = Vec::with_capacity(self.spans.len() + SPARE_PLACES);
+        let mut loose = Vec::with_capacity(self.spans.len() + EMPTY_LOOSE_ENTRIES);
         for span in &mut self.spans {
-            if let Some(index_in_loose) = span.loose_place() {
+            if let Some(loose_index) = span.loose_index() {
                 span.at = loose.len() as u32 | LOOSE;
-                loose.push(std::mem::take(&mut self.loose[index_in_loose]));
+                loose.push(std::mem::take(&mut self.loose[loose_index]));
             }
         }
         self.loose = loose;
     }
 
-    /// Notes that a span is no longer there. Returns what is to be freed.
+    /// Accounts for a removed span. Returns memory for the caller to free.
     fn drop_part(&mut self, span: Span) -> Bytes {
         self.len -= span.len as usize;
-        match span.loose_place() {
-            Some(index_in_loose) => std::mem::take(&mut self.loose[index_in_loose]),
+        match span.loose_index() {
+            Some(loose_index) => std::mem::take(&mut self.loose[loose_index]),
             None => self.drop_slice(),
         }
     }
 
-    /// Notes that a slice is no longer there. Returns what is to be freed: the
-    /// last one takes `base` with it.
+    /// Accounts for a removed slice of `base`. Returns memory for the caller to
+    /// free: `base` itself after the last slice.
     fn drop_slice(&mut self) -> Bytes {
         self.slices -= 1;
         if self.slices > 0 {
@@ -347,51 +345,52 @@ impl Fragments {
         std::mem::take(&mut self.base)
     }
 
-    /// Joins small texts where many lie loose. That costs each writer a few
-    /// times its own text, and saves readers far more.
+    /// Joins small texts if many are loose. That costs each writer a few times the
+    /// size of its own text, and saves readers far more.
     fn tidy(&mut self) {
         let many = MANY_LOOSE.max(self.spans.len() / 4);
-        if self.spans.len() - self.slices <= many || self.len > JOINED_BY_WRITERS {
+        if self.spans.len() - self.slices <= many || self.len > MAX_JOINED_BY_WRITERS {
             return;
         }
-        let is_small = |span: &&Span| span.loose_place().is_some() && span.len as usize <= SMALL;
+        let is_small = |span: &&Span| span.loose_index().is_some() && span.len as usize <= SMALL;
         if self.spans.iter().filter(is_small).nth(many).is_some() {
-            // Small texts cost little to free, whatever lock is held.
+            // Freed under the caller's lock: small texts cost little to free.
             self.join(SMALL);
         }
     }
 
-    /// Makes loose texts of `most` bytes and less slices of `base`, beside
-    /// those that are. Returns what is to be freed.
+    /// Moves loose texts of up to `most` bytes into `base`. Returns memory for the
+    /// caller to free.
     fn join(&mut self, most: usize) -> Vec<Bytes> {
-        let is_joined = |span: &Span| span.loose_place().is_none() || span.len as usize <= most;
+        let is_joined = |span: &Span| span.loose_index().is_none() || span.len as usize <= most;
         let joined = self.spans.iter().filter(|span| is_joined(span));
         let (count, len) = joined.fold((0, 0), |(count, len), span| {
             (count + 1, len + span.len as usize)
         });
-        // Slices never change places among themselves.
+        // Slices keep their order, so an unchanged count and size mean that there
+        // is nothing to join and nothing unused in `base`.
         if count == self.slices && len == self.base.len() {
             return Vec::new();
         }
-        // What lies in one piece already need not be copied.
+        // A single loose text becomes `base` without a copy.
         if let [span] = self.spans.as_mut_slice()
-            && let Some(index_in_loose) = span.loose_place()
+            && let Some(loose_index) = span.loose_index()
         {
             span.at = 0;
             self.slices = 1;
-            self.base = std::mem::take(&mut self.loose[index_in_loose]);
+            self.base = std::mem::take(&mut self.loose[loose_index]);
             return std::mem::take(&mut self.loose);
         }
         let mut base = buffer_pool::take(len);
         let mut loose = Vec::new();
         for span in &mut self.spans {
-            let text: &[u8] = match span.loose_place() {
-                Some(index_in_loose) if !is_joined(span) => {
+            let text: &[u8] = match span.loose_index() {
+                Some(loose_index) if !is_joined(span) => {
                     span.at = loose.len() as u32 | LOOSE;
-                    loose.push(std::mem::take(&mut self.loose[index_in_loose]));
+                    loose.push(std::mem::take(&mut self.loose[loose_index]));
                     continue;
                 }
-                Some(index_in_loose) => &self.loose[index_in_loose],
+                Some(loose_index) => &self.loose[loose_index],
                 None => &self.base[span.at as usize..(span.at + span.len) as usize],
             };
             span.at = base.len() as u32;
@@ -403,8 +402,8 @@ impl Fragments {
     }
 }
 
-/// A text in memory of its own, where it may be a small span of a large one,
-/// which it would keep.
+/// Copies a small text, since it may be a slice of a large one, whose memory it would
+/// keep.
 fn own(text: Bytes) -> Bytes {
     assert!(text.len() < LOOSE as usize, "a fragment is below 2 GiB");
     match text.len() {
@@ -413,11 +412,11 @@ fn own(text: Bytes) -> Bytes {
     }
 }
 
-/// A copy of `text`, in the memory of `old` where it nearly fills it and nobody
-/// else reads that. What is to be freed comes with it.
+/// A copy of `text`, in the memory of `old` if it nearly fills it and nobody else
+/// reads it. Also returns memory for the caller to free.
 ///
-/// Only a small text is sure to have memory of its own: one that is larger may
-/// be the last that is left of something far larger still.
+/// Only a small text surely has memory of its own (see [`own`]). A larger one may
+/// be a slice of something far larger.
 fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
     if old.len() > SMALL {
         return (Bytes::copy_from_slice(text), old);
@@ -434,9 +433,9 @@ fn written_over(old: Bytes, text: &[u8]) -> (Bytes, Bytes) {
     }
 }
 
-/// Makes room for one more, and few beyond: there are very many such lists, of
-/// a few hundred entries at most, and twice what is needed would be a large
-/// span of all memory.
+/// Reserves memory for one more entry, and few beyond. There are very many such lists,
+/// of a few hundred entries at most, so doubling them would be a large part of all
+/// memory.
 pub fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 8 + 4);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_nobody_reads_does_not_grow_with_what_was_removed() {
+fn removals_leave_no_empty_entries_behind() {
     let mut texts = Fragments::default();
     for span in 0..10 {
         texts.insert(span, Bytes::from_static(b"m 1\n"));
@@ -10,7 +10,7 @@ fn what_nobody_reads_does_not_grow_with_what_was_removed() {
         texts.remove(round % 10);
         texts.insert(round % 10, Bytes::from(format!("m {round}\n")));
     }
-    assert!(texts.loose.len() <= 2 * 10 + SPARE_PLACES + 1);
+    assert!(texts.loose.len() <= 2 * 10 + EMPTY_LOOSE_ENTRIES + 1);
     assert_eq!(texts.get(9), Bytes::from_static(b"m 9999\n"));
     assert_eq!(texts.joined().0.len(), texts.len());
 }
@@ -24,7 +24,7 @@ fn fragments_of(each: impl Iterator<Item = String>) -> Fragments {
 }
 
 #[test]
-fn small_texts_do_not_pile_up_loose() {
+fn small_loose_texts_are_joined() {
     let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     for round in 0..1000 {
         texts.replace(
@@ -43,7 +43,7 @@ fn small_texts_do_not_pile_up_loose() {
 }
 
 #[test]
-fn large_texts_are_left_where_they_are() {
+fn large_texts_are_not_copied() {
     let large: Vec<Bytes> = (0..30)
         .map(|span| Bytes::from(vec![b'a' + span; SMALL + 1]))
         .collect();
@@ -60,7 +60,7 @@ fn large_texts_are_left_where_they_are() {
 }
 
 #[test]
-fn a_few_changes_do_not_move_what_stays() {
+fn a_few_changes_do_not_move_other_texts() {
     let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     let before = texts.joined().0;
     texts.replace(3, Bytes::from_static(b"m3 1\n"));
@@ -76,7 +76,7 @@ fn a_few_changes_do_not_move_what_stays() {
 }
 
 #[test]
-fn what_is_replaced_whole_is_let_go() {
+fn replaced_texts_are_freed() {
     let mut texts = fragments_of((0..3).map(|span| format!("m{span} 0\n")));
     texts.joined();
     for span in 0..3 {
@@ -87,7 +87,7 @@ fn what_is_replaced_whole_is_let_go() {
 }
 
 #[test]
-fn what_is_split_holds_no_memory_of_the_other_half() {
+fn split_pages_share_no_memory() {
     let mut texts = fragments_of((0..100).map(|span| format!("m{span} 0\n")));
     texts.joined();
     let mut rest = texts.split_off(60);
@@ -102,7 +102,7 @@ fn what_is_split_holds_no_memory_of_the_other_half() {
 }
 
 #[test]
-fn a_small_text_does_not_keep_the_large_one_it_is_a_part_of() {
+fn a_small_slice_does_not_keep_its_large_text() {
     let large = Bytes::from(vec![b'a'; 50_000]);
     let inside = |text: Bytes| large.as_ptr_range().contains(&text.as_ptr());
     let mut texts = Fragments::default();
@@ -116,7 +116,7 @@ fn a_small_text_does_not_keep_the_large_one_it_is_a_part_of() {
 }
 
 #[test]
-fn a_half_of_large_texts_does_not_keep_the_other_half() {
+fn half_of_a_split_page_does_not_keep_the_other_half() {
     let mut texts = Fragments::default();
     for span in 0..10 {
         texts.insert(span, Bytes::from(vec![b'a' + span as u8; 2 * SMALL]));
@@ -130,11 +130,7 @@ fn a_half_of_large_texts_does_not_keep_the_other_half() {
             assert!(!before.as_ptr_range().contains(&half.get(span).as_ptr()));
         }
     }
-    assert_eq!(
-        rest.get(5).as_ptr(),
-        loose.as_ptr(),
-        "it need not be copied"
-    );
+    assert_eq!(rest.get(5).as_ptr(), loose.as_ptr(), "it is not copied");
     assert_eq!(
         (texts.base.len(), rest.base.len()),
         (10 * SMALL, 10 * SMALL)
@@ -143,7 +139,7 @@ fn a_half_of_large_texts_does_not_keep_the_other_half() {
 }
 
 #[test]
-fn a_small_text_keeps_no_large_memory() {
+fn a_small_text_keeps_no_large_buffer() {
     let body = Bytes::from(vec![b'a'; 1 << 20]);
     let tail = body.slice(body.len() - SMALL - 20..);
     let mut texts = Fragments::default();
@@ -153,7 +149,7 @@ fn a_small_text_keeps_no_large_memory() {
     drop((body, freed));
     let text = texts.get(0);
     assert_eq!(text, vec![b'b'; SMALL]);
-    // Small texts take the memory of small ones.
+    // Small texts reuse the memory of small ones.
     let index_in_loose = text.as_ptr();
     drop(text);
     texts.replace(0, Bytes::from(vec![b'c'; SMALL - 1]));
@@ -161,7 +157,7 @@ fn a_small_text_keeps_no_large_memory() {
 }
 
 #[test]
-fn what_others_read_stays_as_it_is_while_texts_are_rewritten() {
+fn rewriting_does_not_change_what_others_read() {
     let mut texts = fragments_of((0..20).map(|span| format!("m{span} 0\n")));
     let mut expected: Vec<String> = (0..20).map(|span| format!("m{span} 0\n")).collect();
     let mut read = Vec::new();
@@ -177,7 +173,7 @@ fn what_others_read_stays_as_it_is_while_texts_are_rewritten() {
     }
     assert_eq!(texts.len(), expected.concat().len());
     assert!(read.iter().all(|(held, was)| held == was));
-    // What nobody reads is changed where it lies.
+    // Without readers, texts are changed in place.
     drop(read);
     texts.rewrite(3, b"m3 1\n");
     let index_in_loose = texts.single().unwrap().as_ptr();

@@ -1,4 +1,4 @@
-//! The output as an ordered list of fragments, cut into pages.
+//! The output as a list of pages, in which fragments are ordered by key.
 
 use std::sync::Arc;
 
@@ -7,34 +7,35 @@ use bytes::Bytes;
 use crate::store::pages::fragments::make_room;
 use crate::store::pages::page::Page;
 
-/// What a page is cut to, in bytes. Small pages cost a little compression
-/// (16 KiB against 64 KiB: 3 % of size), large ones make a small change dear:
-/// a whole page is compressed again for it.
+/// The target size of a page, in bytes. Small pages compress less well (16 KiB
+/// instead of 64 KiB costs 3 % of size), large ones make small changes expensive,
+/// since a changed page is compressed as a whole.
 pub const PAGE_SIZE: usize = 16 * 1024;
 
-/// A page is split when it outgrows this, ...
+/// The size in bytes past which a page is split.
 pub const LARGEST: usize = 2 * PAGE_SIZE;
 
-/// ... and joined with a neighbour when it falls below this.
+/// The size in bytes below which a page is joined with a neighbour.
 pub const SMALLEST: usize = PAGE_SIZE / 4;
 
-/// What fragments are found by, in the order of the output.
+/// The key of a fragment. Fragments are in the output in the order of their keys.
 pub trait FragmentKey: Ord {
-    /// Whether the fragment is verbatim text. Such fragments come last, and
-    /// have pages of their own, which are the same in every form.
+    /// Whether the fragment is verbatim text. Such fragments come last and have
+    /// pages of their own, which are the same in every format.
     fn is_verbatim(&self) -> bool;
 }
 
-/// Fragments under ordered keys.
+/// Fragments by key, in pages.
 #[derive(Debug)]
 pub struct PageList<K> {
     pub entries: Vec<PageEntry<K>>,
     pub len: usize,
-    /// What is set and removed (an empty text), where it is only noted.
+    /// In a list that only notes changes: the changes, in order. An empty text
+    /// removes the fragment.
     pub noted: Option<Vec<(K, Bytes)>>,
 }
 
-/// A page with the keys of its fragments. No entry is empty.
+/// A page and the keys of its fragments. It has at least one fragment.
 #[derive(Debug)]
 pub struct PageEntry<K> {
     pub keys: Vec<K>,
@@ -54,17 +55,17 @@ impl<K: FragmentKey> PageEntry<K> {
     }
 }
 
-/// Where a fragment was when it was last set. OtherFamilies may have moved it since.
+/// Where a fragment was when it was last set. It may have moved since.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FragmentHint {
     entry: u32,
     index: u32,
 }
 
-/// For who keeps places without knowing what they are.
+/// The registry keeps hints as plain numbers.
 impl From<FragmentHint> for u64 {
-    fn from(place: FragmentHint) -> u64 {
-        u64::from(place.entry) << 32 | u64::from(place.index)
+    fn from(hint: FragmentHint) -> u64 {
+        u64::from(hint.entry) << 32 | u64::from(hint.index)
     }
 }
 
@@ -98,14 +99,14 @@ impl<K: FragmentKey + Clone> PageList<K> {
         self.entries.last()?.keys.last()
     }
 
-    /// The keys behind `key`, in order.
+    /// The keys greater than `key`, in order.
     pub fn keys_after<'r>(&'r self, key: &'r K) -> impl Iterator<Item = &'r K> {
         let entries = self.entries.get(self.entry_of(key)..).unwrap_or_default();
         let keys = entries.iter().flat_map(|entry| &entry.keys);
         keys.skip_while(move |other| *other <= key)
     }
 
-    /// The pages as they are now. What is written later does not touch them.
+    /// The pages as they are now. Later writes do not change them.
     pub fn to_pages(&self) -> Vec<Arc<Page>> {
         self.entries
             .iter()
@@ -119,27 +120,26 @@ impl<K: FragmentKey + Clone> PageList<K> {
         Some(self.entries.get(at)?.page.fragment(found.ok()?))
     }
 
-    /// Changes the fragment under `key` to what `change` makes of it, mostly
-    /// where it lies. It was in `place` once, where it is looked for first;
-    /// `place` is then where it is now. Returns what is to be freed, and
-    /// nothing where nothing was changed, since there is no such fragment or no
-    /// text can be made of it.
+    /// Replaces the fragment under `key` by what `change` makes of its text, mostly
+    /// in place. `hint` is tried first to find it, and updated. Returns memory for
+    /// the caller to free, or `None` if there is no such fragment or `change`
+    /// returns no text.
     pub fn change_near<'t>(
         &mut self,
         key: &K,
-        place: &mut FragmentHint,
+        hint: &mut FragmentHint,
         change: impl FnOnce(&[u8]) -> Option<&'t [u8]>,
     ) -> Option<Bytes> {
-        let (at, found) = self.find(key, *place);
+        let (at, found) = self.find(key, *hint);
         let (entry, index) = (self.entries.get_mut(at)?, found.ok()?);
         let before = entry.page.len();
         let text = entry.page.with_text(index, change);
         let text = text.filter(|text| !text.is_empty())?;
-        *place = FragmentHint {
+        *hint = FragmentHint {
             entry: at as u32,
             index: index as u32,
         };
-        // What does not change leaves the page as it is.
+        // An unchanged text leaves the page joined and compressed.
         if entry.page.has(index, text) {
             return Some(Bytes::new());
         }
@@ -149,16 +149,15 @@ impl<K: FragmentKey + Clone> PageList<K> {
         Some(freed)
     }
 
-    /// Sets the fragment under `key`; an empty text removes it. Returns what
-    /// is to be freed, which is for the caller to do without a lock.
+    /// Sets the fragment under `key`. An empty text removes it. Returns memory for
+    /// the caller to free, after it has released its lock.
     pub fn set(&mut self, key: K, text: Bytes) -> Bytes {
         self.set_near(key, text, &mut FragmentHint::default())
     }
 
-    /// The same for a fragment that was in `place` once, where it is looked
-    /// for first; `place` is then where it is now. Finding a fragment by its
-    /// key alone takes far longer than setting it.
-    pub fn set_near(&mut self, key: K, text: Bytes, place: &mut FragmentHint) -> Bytes {
+    /// Like [`set`](Self::set), but tries `hint` first to find the fragment, and
+    /// updates it. Finding a fragment by its key takes far longer than setting it.
+    pub fn set_near(&mut self, key: K, text: Bytes, hint: &mut FragmentHint) -> Bytes {
         if let Some(noted) = &mut self.noted {
             noted.push((key, text));
             return Bytes::new();
@@ -167,7 +166,7 @@ impl<K: FragmentKey + Clone> PageList<K> {
             return self.remove(&key);
         }
         self.len += text.len();
-        let (at, found) = self.find(&key, *place);
+        let (at, found) = self.find(&key, *hint);
         let Some(entry) = self.entries.get_mut(at) else {
             self.entries.push(PageEntry::of(key, text));
             return Bytes::new();
@@ -176,15 +175,14 @@ impl<K: FragmentKey + Clone> PageList<K> {
             return self.set_apart(at, key, text);
         }
         let (Ok(index) | Err(index)) = found;
-        *place = FragmentHint {
+        *hint = FragmentHint {
             entry: at as u32,
             index: index as u32,
         };
         let before = entry.page.len();
         let mut freed = Bytes::new();
         match found {
-            // What does not change leaves the page as it is: joined and
-            // compressed.
+            // An unchanged text leaves the page joined and compressed.
             Ok(index) if entry.page.has(index, &text) => {
                 self.len -= text.len();
                 return text;
@@ -204,8 +202,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         freed
     }
 
-    /// Adds a fragment that belongs next to the entry at `at` and not into it,
-    /// since it is verbatim and the entry is not, or the other way round.
+    /// Adds a fragment next to the entry at `at`, because one of them is verbatim
+    /// and the other is not.
     fn set_apart(&mut self, at: usize, key: K, text: Bytes) -> Bytes {
         let at = at + usize::from(key.is_verbatim());
         match self.entries.get_mut(at) {
@@ -219,8 +217,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         Bytes::new()
     }
 
-    /// Removes the fragment under `key`, if it is there. Returns what is to be
-    /// freed.
+    /// Removes the fragment under `key`, if there is one. Returns memory for the
+    /// caller to free.
     pub fn remove(&mut self, key: &K) -> Bytes {
         if let Some(noted) = &mut self.noted {
             noted.push((key.clone(), Bytes::new()));
@@ -245,8 +243,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         freed
     }
 
-    /// The entry that `key` is in or belongs into, and the index it has there or
-    /// would get.
+    /// The entry that `key` is in or belongs into, and its index there: `Ok` if it
+    /// is there, `Err` with the index to insert it at otherwise.
     fn find(&self, key: &K, near: FragmentHint) -> (usize, Result<usize, usize>) {
         let (at, index) = (near.entry as usize, near.index as usize);
         let known = self.entries.get(at).and_then(|entry| entry.keys.get(index));
@@ -261,20 +259,21 @@ impl<K: FragmentKey + Clone> PageList<K> {
         (at, index.unwrap_or(Err(0)))
     }
 
-    /// The entry that `key` is in or belongs into: the last one that begins at
-    /// or before it.
+    /// The entry that `key` is in or belongs into: the last one whose first key is
+    /// not greater.
     pub fn entry_of(&self, key: &K) -> usize {
         let after = self.entries.partition_point(|entry| entry.keys[0] <= *key);
         after.saturating_sub(1)
     }
 
-    /// Keeps the entry's page from being too large or too small.
+    /// Splits the entry's page if it is too large, or joins it with a neighbour if
+    /// it is too small.
     pub fn balance(&mut self, at: usize) {
         let len = self.entries[at].page.len();
         if len > LARGEST {
             self.split(at);
         } else if len < SMALLEST {
-            // A page between two large ones stays small: better that than
+            // A page between two large ones stays small, which costs less than
             // copying a large one again and again.
             let verbatim = self.entries[at].page.is_verbatim();
             let joined = |entry: &&PageEntry<K>| entry.page.is_verbatim() == verbatim;
@@ -290,8 +289,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         }
     }
 
-    /// Cuts a page into two of about the same size, where it has several
-    /// fragments, and goes on with what is still too large.
+    /// Splits a page of several fragments into two of about the same size, and
+    /// those again while they are too large.
     fn split(&mut self, at: usize) {
         let entry = &mut self.entries[at];
         if entry.keys.len() < 2 {

@@ -30,13 +30,13 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Text that tells which write it is of, and compresses as real text does.
+/// Text that has the number of its write, and compresses like a real one.
 fn text(key: u16, size: usize, number: usize) -> Bytes {
     let line = format!("series_{key}{{write=\"{number}\"}} {size}\n");
     Bytes::from(line.repeat(size.div_ceil(line.len())).into_bytes()[..size].to_vec())
 }
 
-/// The same text with longer or shorter numbers in it.
+/// The text with longer or shorter numbers.
 fn changed(text: &Bytes, number: usize) -> Bytes {
     let text = std::str::from_utf8(text).unwrap();
     Bytes::from(match number % 3 {
@@ -57,7 +57,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Keys from here on are of verbatim text.
+/// The first key of verbatim text.
 const VERBATIM: u32 = 120;
 
 impl FragmentKey for u32 {
@@ -92,11 +92,10 @@ fn check<K: FragmentKey + Clone>(page_list: &PageList<K>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever is written, removed and read in whatever order, the output
-    /// is that of a plain sorted map, and snapshots taken on the way stay
-    /// as they were.
+    /// After any writes and removals, the output equals a sorted map, and snapshots
+    /// taken before do not change.
     #[test]
-    fn the_output_is_that_of_a_sorted_map(steps in vec(any_step(), 0..120)) {
+    fn the_output_equals_a_sorted_map(steps in vec(any_step(), 0..120)) {
         let mut page_list = PageList::default();
         let mut map = BTreeMap::new();
         let mut taken = Vec::new();
@@ -106,7 +105,7 @@ proptest! {
             match step {
                 Step::Set(key, size) => {
                     let text = text(key, size, number);
-                    // Where it was before others moved it.
+                    // A hint that may be outdated.
                     let place = places.entry(key).or_default();
                     page_list.set_near(key, text.clone(), place);
                     if text.is_empty() {
@@ -180,7 +179,7 @@ fn text_is_held_once() {
     for key in 0..100_u32 {
         page_list.set(key, Bytes::from(vec![b'a'; 1000]));
     }
-    // After joining, a fragment lies inside its page's text.
+    // After joining, a fragment is a slice of its page's text.
     let pages = page_list.to_pages();
     for page in &pages {
         page.text(OutputFormat::Canonical);

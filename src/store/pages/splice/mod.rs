@@ -1,5 +1,7 @@
-//! Many fragments that are set at once: their pages are made beside the page_list,
-//! while it is read and written as ever, and put in together.
+//! Sets many fragments at once.
+//!
+//! The new pages are made beside the page list, while others read and write it, and
+//! are put in together.
 
 use std::sync::Arc;
 
@@ -10,39 +12,40 @@ use crate::store::pages::page_list::{
     FragmentKey, LARGEST, PAGE_SIZE, PageEntry, PageList, SMALLEST,
 };
 
-/// Pages that are copied from the page_list under one lock.
+/// Pages that are copied from the list under one lock.
 const PAGES_AT_ONCE: usize = 16;
 
-/// Small pages that are joined with their neighbours when a splice is put in.
+/// The most small pages that are joined with their neighbours when a splice is put
+/// in.
 const MOST_BALANCED: usize = 64;
 
-/// New pages for a range of the page_list each, in order.
+/// New pages for ranges of the page list, in order.
 #[derive(Debug)]
 pub struct Splice<K> {
     replacements: Vec<Replacement<K>>,
 }
 
-/// Neighbouring pages, and those that take their place.
+/// Neighbouring pages and those that replace them.
 #[derive(Debug)]
 struct Replacement<K> {
-    /// Nobody changes a page that is held here; who has to, changes a copy.
+    /// The pages that are replaced. While they are referenced here, a writer
+    /// changes copies of them.
     old: Vec<Arc<Page>>,
-    /// `None` where the old pages have all of it already.
+    /// The new pages; `None` if nothing changes.
     new: Option<Vec<PageEntry<K>>>,
-    /// What the new pages were made for, to be done one by one where the old
-    /// ones are no longer there.
+    /// The changes. They are made one by one if the old pages are no longer there.
     changes: Vec<(K, Bytes)>,
 }
 
-/// A range of the page_list, as it was when it was looked at.
+/// Neighbouring pages of the list, copied under its lock.
 #[derive(Debug)]
 pub struct PageRange<K> {
     entries: Vec<(Vec<K>, Arc<Page>)>,
-    /// How many of the changes fall into it.
+    /// The number of changes that fall into the range.
     changes: usize,
 }
 
-/// What a splice has replaced. It is freed without a lock.
+/// What a splice has replaced. The caller drops it after it has released its lock.
 #[derive(Debug)]
 pub struct Replaced<K> {
     _slots: Vec<PageEntry<K>>,
@@ -51,7 +54,7 @@ pub struct Replaced<K> {
 }
 
 impl<K: FragmentKey + Clone> PageList<K> {
-    /// A page_list that only notes what is done to it.
+    /// A page list that only notes the changes that are made to it.
     pub fn noting() -> Self {
         PageList {
             noted: Some(Vec::new()),
@@ -59,7 +62,7 @@ impl<K: FragmentKey + Clone> PageList<K> {
         }
     }
 
-    /// What was noted, by key: the last change of each.
+    /// The noted changes in the order of their keys, the last one of each key.
     pub fn into_noted(self) -> Vec<(K, Bytes)> {
         let mut changes = self.noted.unwrap_or_default();
         // The sort is stable, so that the last of several is the last here.
@@ -70,8 +73,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         changes
     }
 
-    /// The range of the page_list that the first of these changes are about, which
-    /// are in order: some pages, the changes in which are counted.
+    /// The pages that the first of `changes` fall into, and the number of these
+    /// changes. `changes` are in order.
     pub fn range(&self, changes: &[(K, Bytes)]) -> PageRange<K> {
         let mut range = PageRange {
             entries: Vec::new(),
@@ -102,8 +105,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
         range
     }
 
-    /// Puts new pages in. Costs a little for each page that there is, and for
-    /// changes where others changed the same pages meanwhile.
+    /// Puts the new pages in. Costs a little for each page of the list, and for each
+    /// change to a range that others changed meanwhile.
     pub fn splice(&mut self, splice: Splice<K>) -> Replaced<K> {
         let mut texts = Vec::new();
         let (replacements, late): (Vec<_>, Vec<_>) = splice
@@ -146,7 +149,7 @@ impl<K: FragmentKey + Clone> PageList<K> {
         }
         entries.extend(before);
         self.entries = entries;
-        // From the end on, so that places before stay what they are.
+        // From the end, so that earlier indices stay valid.
         for at in small.into_iter().rev().take(MOST_BALANCED) {
             if at < self.entries.len() {
                 self.balance(at);
@@ -165,7 +168,7 @@ impl<K: FragmentKey + Clone> PageList<K> {
         }
     }
 
-    /// Where the old pages of a replacement are, if they are all there as they were.
+    /// The index of the replacement's first old page, if all of them are unchanged.
     fn place_of(&self, replacement: &Replacement<K>) -> Option<usize> {
         let (first, _) = replacement.changes.first()?;
         if replacement.old.is_empty() {
@@ -181,8 +184,8 @@ impl<K: FragmentKey + Clone> PageList<K> {
 }
 
 impl<K: FragmentKey + Clone> Splice<K> {
-    /// Makes pages for changes, which are in order, each key once. `look` tells
-    /// of the first of them with [`PageList::range`].
+    /// Makes pages for `changes`, which are in order, each key once. `look` calls
+    /// [`PageList::range`] with the changes that are left.
     pub fn make(
         changes: Vec<(K, Bytes)>,
         mut look: impl FnMut(&[(K, Bytes)]) -> PageRange<K>,
@@ -199,8 +202,8 @@ impl<K: FragmentKey + Clone> Splice<K> {
 }
 
 impl<K: FragmentKey + Clone> Replacement<K> {
-    /// The new pages of a range. A range in which nothing changes is a replacement too:
-    /// others may change it before it is put in.
+    /// The new pages of a range. A range in which nothing changes is a replacement
+    /// too, since others may change it before it is put in.
     fn of(range: PageRange<K>, changes: Vec<(K, Bytes)>) -> Self {
         let mut cut = Cut::default();
         let mut coming = changes.iter().peekable();
@@ -232,7 +235,7 @@ impl<K: FragmentKey + Clone> Replacement<K> {
     }
 }
 
-/// Fragments that are cut into pages.
+/// Cuts fragments into pages.
 struct Cut<K> {
     entries: Vec<PageEntry<K>>,
     keys: Vec<K>,
@@ -252,8 +255,8 @@ impl<K> Default for Cut<K> {
 }
 
 impl<K: FragmentKey> Cut<K> {
-    /// Adds the next fragment, and says whether there is one: an empty text is
-    /// none.
+    /// Adds the next fragment. Returns false for an empty text, which is no
+    /// fragment.
     fn push(&mut self, key: K, text: Bytes) -> bool {
         if text.is_empty() {
             return false;
@@ -268,7 +271,7 @@ impl<K: FragmentKey> Cut<K> {
         true
     }
 
-    /// Whether the page that is being filled is of verbatim text.
+    /// Whether the page that is being filled is verbatim; `None` if it is empty.
     fn is_verbatim(&self) -> Option<bool> {
         self.keys.first().map(FragmentKey::is_verbatim)
     }
@@ -286,7 +289,8 @@ impl<K: FragmentKey> Cut<K> {
     }
 
     fn finish(mut self) -> Vec<PageEntry<K>> {
-        // A small rest goes to the page before it, if that is of its kind.
+        // A small rest is appended to the page before it, if both are verbatim or
+        // neither is.
         let (len, is_verbatim) = (self.len, self.is_verbatim());
         let takes_it = |last: &mut PageEntry<K>| {
             last.page.len() + len <= LARGEST && Some(last.page.is_verbatim()) == is_verbatim

@@ -28,11 +28,10 @@ fn whole(page_list: &PageList<u32>) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
-    /// Whatever is set together, and whatever others set while its pages
-    /// are made, the page_list is a sorted map in which what came together came
-    /// last.
+    /// Whatever is set at once, and whatever others set while the new pages are made,
+    /// the list equals a sorted map in which the splice came last.
     #[test]
-    fn what_is_set_together_is_as_if_it_was_set_one_by_one(
+    fn a_splice_has_the_effect_of_single_changes(
         rounds in vec((btree_map(0..240_u32, any_size(), 0..200), vec((0..240_u32, any_size()), 0..4)), 1..5)
     ) {
         let mut page_list: PageList<u32> = PageList::default();
@@ -69,7 +68,7 @@ proptest! {
 }
 
 #[test]
-fn what_others_set_before_is_removed_even_if_it_was_not_there_at_first() {
+fn a_splice_removes_a_fragment_added_meanwhile() {
     let mut page_list = PageList::default();
     for key in 0..20 {
         page_list.set(key, text(key, 1000, 0));
@@ -83,7 +82,7 @@ fn what_others_set_before_is_removed_even_if_it_was_not_there_at_first() {
 }
 
 #[test]
-fn pages_in_which_nothing_changes_stay_as_they_are() {
+fn a_splice_keeps_unchanged_pages() {
     let mut page_list = PageList::default();
     let all = |write| {
         (0..500_u32)

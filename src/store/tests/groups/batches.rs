@@ -1,4 +1,4 @@
-//! Changes of several sections that are applied together.
+//! Tests of writes that change several sections.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::store::sections::section_id::{Producer, SectionId};
 use crate::store::write::change::{Change, OtherFamilies, Write};
 
 #[test]
-fn a_write_takes_no_series_of_a_family_that_stays() {
+fn a_write_cannot_take_a_series_of_a_remaining_family() {
     let store = store();
     let now = Now::read();
     let mine = vec![gauge("m", "s", "1"), gauge("n", "s", "1")];
@@ -30,13 +30,13 @@ fn a_write_takes_no_series_of_a_family_that_stays() {
         "{refused:?}"
     );
     assert_eq!(text(&store), before);
-    // One that the family itself lets go is free.
+    // A series that the family itself removes may be taken.
     store.apply(both(gauge("m", "t", "2")), now).unwrap();
     let shown = "# TYPE m gauge\nm{g=\"t\"} 2\nm{g=\"s\"} 5\n";
     assert!(text(&store).starts_with(shown), "{}", text(&store));
 }
 
-/// What an app exposes is now this.
+/// Replaces what an app exposes.
 fn replace(app: &str, families: Vec<FamilyText>) -> Change {
     Change::Replace {
         id: SectionId::new(app, Producer::App),
@@ -62,7 +62,7 @@ fn a_family_may_be_renamed_to_one_of_the_same_plain_name() {
             vec![replace("x", vec![helped("a.b")])],
             String::new(),
         ),
-        // The other one leaves with the same write, before or after.
+        // The same write removes the other one, before or after.
         (
             drop("g", "a_b"),
             vec![drop("o", "a.b"), remove("g")],
@@ -100,11 +100,11 @@ fn a_family_may_be_renamed_to_one_of_the_same_plain_name() {
     }
 }
 
-/// By section and family: the one series and its value.
+/// The one series and its value, by section and family.
 type Shown = BTreeMap<SectionId, BTreeMap<&'static str, (String, String)>>;
 
-/// The output, if it is one that may be: every plain name is of one family,
-/// and every series is there once.
+/// The output, if it is valid: every plain name belongs to one family, and every series
+/// is exposed once.
 fn shown(model: &Shown) -> Option<String> {
     let mut names = BTreeMap::new();
     let mut all = BTreeSet::new();
@@ -125,8 +125,8 @@ fn shown(model: &Shown) -> Option<String> {
     Some(families.into_values().collect())
 }
 
-/// Sections, whether others are kept, `None` for a removal, and what is pushed:
-/// family, label and value.
+/// A section; whether other families are kept, `None` for a removal; and the pushed
+/// families, labels and values.
 type Pushed = (u8, Option<bool>, Vec<(u8, u8, u16)>);
 
 fn any_batch() -> impl Strategy<Value = Vec<Pushed>> {
@@ -140,12 +140,12 @@ fn any_batch() -> impl Strategy<Value = Vec<Pushed>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever groups and apps are changed together, under names that differ
-    /// only in characters that the old set has not: a write is applied just
-    /// where every series is then there once and every name is of one family,
-    /// and then what came last is shown.
+    /// Groups and apps change together, under names that differ in characters outside
+    /// the legacy set only. A write is applied if and only if every series is then
+    /// exposed once and every plain name belongs to one family, and the output has the
+    /// last values.
     #[test]
-    fn batches_are_applied_just_where_the_output_stays_sound(
+    fn a_batch_is_applied_if_and_only_if_the_output_stays_valid(
         batches in vec(any_batch(), 1..12),
     ) {
         const NAMES: [&str; 4] = ["a_b", "a.b", "m", "n"];

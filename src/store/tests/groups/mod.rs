@@ -1,4 +1,4 @@
-//! Groups: sections that are updated family by family.
+//! Tests of groups, sections that are updated family by family.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,7 +40,7 @@ fn id(name: &str) -> SectionId {
     SectionId::new(name, Producer::Group)
 }
 
-/// A series as it is shown.
+/// A series as in a text.
 fn series(name: &str, group: &str) -> String {
     match name.contains('.') {
         true => format!("{{\"{name}\",g=\"{group}\"}}"),
@@ -48,7 +48,7 @@ fn series(name: &str, group: &str) -> String {
     }
 }
 
-/// A family of one series, that of the group.
+/// A family of the group's one series.
 fn family(name: &str, kind: Kind, group: &str, value: &str) -> FamilyText {
     let series = series(name, group);
     let mut hasher = DefaultHasher::new();
@@ -89,7 +89,7 @@ fn remove(group: &str) -> Change {
 }
 
 #[test]
-fn an_update_replaces_the_families_it_names_and_defaults_stay_as_they_are() {
+fn an_update_replaces_its_families_and_keeps_existing_defaults() {
     let store = store();
     let now = Now::read();
     let apply = |change| store.apply(Write::one(change), now).unwrap();
@@ -100,7 +100,7 @@ fn an_update_replaces_the_families_it_names_and_defaults_stay_as_they_are() {
     ));
     let first = "# TYPE a gauge\na{g=\"g\"} 1\n# TYPE b gauge\nb{g=\"g\"} 1\n# TYPE z gauge\nz{g=\"g\"} 0\n";
     assert_eq!(text(&store), first);
-    // A kind may change with the only section that exposes it.
+    // The only section that exposes a family may change its kind.
     apply(update(
         "g",
         OtherFamilies::Keep,
@@ -127,7 +127,7 @@ fn an_update_replaces_the_families_it_names_and_defaults_stay_as_they_are() {
 }
 
 #[test]
-fn an_update_is_checked_against_what_stays_in_its_own_section_and_in_others() {
+fn an_update_is_checked_against_all_remaining_families() {
     let store = store();
     let now = Now::read();
     let apply = |change| store.apply(Write::one(change), now);
@@ -184,13 +184,13 @@ fn an_update_is_checked_against_what_stays_in_its_own_section_and_in_others() {
         assert!(refused.contains("group g"), "{refused}");
         assert_eq!(text(&store), before);
     }
-    // Where the histogram goes, its name is free.
+    // Once the histogram is removed, its name is free.
     apply(update("g", OtherFamilies::Drop, vec![gauge("h_count", "g", "1")])).unwrap();
     assert!(!text(&store).contains("histogram"));
 }
 
 #[test]
-fn groups_are_bounded_listed_in_order_and_forgotten_in_time() {
+fn groups_are_limited_listed_in_order_and_expire() {
     let store = store();
     let start = Now::read();
     let push = |group: &str, at| {
@@ -231,7 +231,7 @@ fn groups_are_bounded_listed_in_order_and_forgotten_in_time() {
         section.expires(later),
         Some(start.after(HOUR + HOUR / 2).wall)
     );
-    // A removal for lack of news spares what has news.
+    // A removal with `unless_since` keeps a section that was updated since.
     let idle = |since: Now| Change::Remove {
         id: id("a"),
         unless_since: Some(since.tick),
@@ -246,7 +246,7 @@ fn groups_are_bounded_listed_in_order_and_forgotten_in_time() {
 }
 
 #[test]
-fn an_update_that_tells_of_a_problem_leaves_the_time_and_the_lifetime() {
+fn an_update_that_reports_a_failure_keeps_time_and_lifetime() {
     let store = store();
     let start = Now::read();
     let failed = |group: &str, at| {
@@ -297,10 +297,10 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever is pushed and removed, the output and the sums are those of a
-    /// plain map of maps.
+    /// After any pushes and removals, the output and the sums equal those of a map of
+    /// maps.
     #[test]
-    fn the_output_is_that_of_a_map_of_maps(steps in vec(any_step(), 0..40)) {
+    fn groups_are_exposed_like_a_map_of_maps(steps in vec(any_step(), 0..40)) {
         let store = store();
         let now = Now::read();
         let mut model: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -348,7 +348,7 @@ proptest! {
 }
 
 #[test]
-fn groups_that_come_and_go_leave_nothing_behind() {
+fn removed_groups_leave_nothing_behind() {
     let store = store();
     let start = Now::read();
     for round in 0..5000 {
@@ -358,7 +358,7 @@ fn groups_that_come_and_go_leave_nothing_behind() {
         store.apply(Write::one(remove("g")), at).unwrap();
     }
     assert!(store.read().deadlines() < 2000);
-    // What is left over of others' time does not end a group's own.
+    // Stale deadlines of removed groups do not end a new one.
     let late = start.after(HOUR / 2);
     let push = update("g", OtherFamilies::Drop, vec![gauge("a", "g", "1")]);
     store.apply(Write::one(push), late).unwrap();
@@ -368,7 +368,7 @@ fn groups_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn what_is_only_checked_changes_nothing() {
+fn a_check_changes_nothing() {
     let store = store();
     let now = Now::read();
     let fine = || Write::one(update("g", OtherFamilies::Drop, vec![gauge("a", "g", "1")]));

@@ -1,5 +1,4 @@
-//! What of the sections goes to a large write, and comes back from it. See
-//! [`aside`](crate::store::aside).
+//! Hands sections over to a large write, and takes them back.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,23 +14,22 @@ use crate::store::sections::table::SectionTable;
 use crate::store::write::change::Write;
 
 impl SectionTable {
-    /// Whether `write` takes away so much of what is held that it is applied
-    /// aside.
-    pub fn takes_much_away(&self, write: &Write) -> bool {
+    /// Whether `write` removes so much that it is a large write.
+    pub fn removes_much(&self, write: &Write) -> bool {
         write.changes.iter().any(|change| {
             let section = self.by_id.get(change.id());
             section.is_some_and(|section| {
-                section.is_large() && change.takes_away(section.members.len())
+                section.is_large() && change.may_remove_families(section.members.len())
             })
         })
     }
 
+    /// Whether removing the section takes long.
     pub fn is_large(&self, id: &SectionId) -> bool {
         self.by_id.get(id).is_some_and(Section::is_large)
     }
 
-    /// Sections to which alone a large write is applied, with the index of
-    /// families. See [`aside`](crate::store::aside).
+    /// A table for a large write of the sections `old`. It takes the family index over.
     pub(in crate::store) fn begin_large_write(&mut self, old: HashMap<SectionId, Section>) -> Self {
         self.series_during_large_write = Some(self.families.series());
         let mut aside = SectionTable {
@@ -56,6 +54,7 @@ impl SectionTable {
         aside
     }
 
+    /// Sets the sections that the large write changes, as they are now.
     pub(in crate::store) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
         for section in old.values_mut() {
             section.uninspected = false;
@@ -63,8 +62,8 @@ impl SectionTable {
         self.by_id = old;
     }
 
-    /// Takes over what a large write made of the sections it changed, but for
-    /// the texts. Returns what is to be freed.
+    /// Takes the `changed` sections, sums and native histograms of a large write over,
+    /// and the family index back. Returns memory for the caller to free.
     pub(in crate::store) fn end_large_write(
         &mut self,
         aside: &mut SectionTable,
@@ -77,7 +76,7 @@ impl SectionTable {
                 Some((id, mut section)) => {
                     let before = self.by_id.get(&id);
                     let known = before.is_some();
-                    // Inspections go on meanwhile.
+                    // Inspections continued meanwhile.
                     if let Some(before) = before {
                         section.uninspected = before.uninspected;
                         section.findings.clone_from(&before.findings);
@@ -92,7 +91,7 @@ impl SectionTable {
             }
         }
         for id in aside.inspection_queue.take().unwrap_or_default() {
-            // What is gone is to be looked at too.
+            // Removed sections are inspected too, so that their findings are dropped.
             let mut gone = Section::default();
             let section = self.by_id.get_mut(&id).unwrap_or(&mut gone);
             self.inspection_queue.note(&id, section);
@@ -110,7 +109,7 @@ impl SectionTable {
         (freed, texts)
     }
 
-    /// Takes the index of families back.
+    /// Takes the family index back.
     pub(in crate::store) fn take_index_back(&mut self, aside: &mut SectionTable) {
         self.families = std::mem::take(&mut aside.families);
         self.free_serials = std::mem::take(&mut aside.free_serials);

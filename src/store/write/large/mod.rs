@@ -1,10 +1,10 @@
-//! Large writes: worked out beside the output, and shown at once.
+//! Large writes: applied beside the output, and shown at once.
 //!
-//! A write of many families or series would hold the sections' lock for long.
-//! So it is applied to sections of its own, with the index of families, which
-//! only writers need; what it does to the output is noted there and made into
-//! pages. The lock is then held to put these in, which readers see as a whole.
-//! Other writers wait for their turn meanwhile, and readers for nothing.
+//! A write of many families or series would hold the lock of the sections for long. So it
+//! is applied to a section table of its own, which takes the family index over, since only
+//! writers need that. Changes to the output are noted there and made into pages. The lock is
+//! then held to put the pages in. Readers see the write as a whole and never wait for it.
+//! Other writers wait for their turn.
 
 mod hand_over;
 
@@ -21,8 +21,8 @@ use crate::store::sections::table::SectionTable;
 use crate::store::write::change::{Change, Write};
 use crate::store::write::changeset::SectionChangeset;
 
-/// Sections of a large write, to which alone it is applied. They have the index
-/// of families, which is given back in any case.
+/// A large write in progress: the table that it is applied to. The table has the family
+/// index, which is given back on drop.
 pub struct LargeWrite<'s> {
     store: &'s Store,
     pub sections: SectionTable,
@@ -30,6 +30,7 @@ pub struct LargeWrite<'s> {
 }
 
 impl<'s> LargeWrite<'s> {
+    /// Begins a large write of the sections `old`. The caller holds the writers' turn.
     pub fn begin(store: &'s Store, old: HashMap<SectionId, Section>) -> Self {
         store.is_large_write_running.store(true, Ordering::Relaxed);
         let sections = store.write().begin_large_write(old);
@@ -40,7 +41,7 @@ impl<'s> LargeWrite<'s> {
         }
     }
 
-    /// Makes the pages, and shows all that was done.
+    /// Makes the pages and shows all changes.
     pub fn finish(mut self, changed: Vec<SectionId>) {
         let page_list = std::mem::take(&mut self.sections.page_list);
         let changes = page_list.into_noted();
@@ -68,7 +69,7 @@ impl Drop for LargeWrite<'_> {
 }
 
 impl Store {
-    /// Applies a large write, or refuses it. It is the caller's turn to write.
+    /// Checks and applies a large write. The caller holds the writers' turn.
     pub(in crate::store) fn apply_large(&self, write: Write, now: Now) -> Result<(), Rejection> {
         let ids = write.changes.iter().map(Change::id);
         let old: HashMap<SectionId, Section> = {
@@ -77,38 +78,37 @@ impl Store {
             old.collect()
         };
         let changes = write.changes.iter();
-        let plans: Vec<_> = changes
+        let changesets: Vec<_> = changes
             .filter_map(|change| SectionChangeset::of(change, old.get(change.id())))
             .collect();
-        self.read().check_room(&plans, &self.limits)?;
-        let aside = LargeWrite::begin(self, HashMap::new());
-        let checked = aside.sections.families.check(&plans);
-        if let Err(refused) = checked {
-            drop(aside);
-            return Err(self.read().with_holder(refused, &plans));
+        self.read().check_limits(&changesets, &self.limits)?;
+        let large = LargeWrite::begin(self, HashMap::new());
+        let checked = large.sections.families.check(&changesets);
+        if let Err(rejection) = checked {
+            drop(large);
+            return Err(self.read().with_holder(rejection, &changesets));
         }
-        drop(plans);
-        let mut aside = aside;
-        aside.sections.set_old(old);
+        drop(changesets);
+        let mut large = large;
+        large.sections.set_old(old);
         let changed = write.changes.iter().map(|change| change.id().clone());
         let mut changed: Vec<SectionId> = changed.collect();
         changed.sort_unstable();
         changed.dedup();
-        let freed = aside.sections.apply(write, now);
-        aside.finish(changed);
+        let freed = large.sections.apply(write, now);
+        large.finish(changed);
         drop(freed);
         Ok(())
     }
 
-    /// Withdraws a section of much that is held. It is the caller's turn to
-    /// write.
+    /// Withdraws a large section. The caller holds the writers' turn.
     pub(in crate::store) fn withdraw_large(&self, id: &SectionId) {
         let section = self.read().section(id);
         let old = section.map(|section| (id.clone(), section));
-        let mut aside = LargeWrite::begin(self, old.into_iter().collect());
+        let mut large = LargeWrite::begin(self, old.into_iter().collect());
         let mut freed = Vec::new();
-        aside.sections.withdraw(id, &mut freed);
-        aside.finish(vec![id.clone()]);
+        large.sections.withdraw(id, &mut freed);
+        large.finish(vec![id.clone()]);
         drop(freed);
     }
 }

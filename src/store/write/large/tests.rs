@@ -37,7 +37,7 @@ fn id(number: u8) -> SectionId {
     SectionId::new(&format!("s{number}"), producer)
 }
 
-/// A family of some series, which tell which write they are of.
+/// A family of some series, whose values have the number of the write.
 fn family(name: u8, shape: u8, series: u8, write: usize) -> FamilyText {
     let mut samples = String::new();
     let series: Vec<u64> = (0..=series)
@@ -145,7 +145,7 @@ fn change(step: &Step, write: usize) -> Change {
     }
 }
 
-/// Everything that can be seen of a store, and what it counts.
+/// Everything that a store exposes and counts.
 fn seen(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
     let snapshot = store.snapshot_with_natives();
     let natives: Vec<(String, Vec<u8>)> = store
@@ -181,10 +181,10 @@ fn seen(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever is written, aside or not, comes to the same.
+    /// Large writes and ordinary ones have the same effect.
     #[test]
-    fn a_write_aside_does_what_any_other_does(writes in vec(vec(any_step(), 1..4), 1..12)) {
-        let (plain, aside) = (store(60_000), store(60_000));
+    fn a_large_write_has_the_effect_of_any_other(writes in vec(vec(any_step(), 1..4), 1..12)) {
+        let (plain, large) = (store(60_000), store(60_000));
         let start = Now::read();
         for (number, steps) in writes.iter().enumerate() {
             let now = Now {
@@ -195,21 +195,21 @@ proptest! {
                 changes: steps.iter().map(|step| change(step, number)).collect(),
             }.deduplicated();
             let expected = plain.apply(write(), now);
-            let turn = aside.turn();
-            let done = aside.apply_large(write(), now);
+            let turn = large.turn();
+            let done = large.apply_large(write(), now);
             drop(turn);
             prop_assert_eq!(done, expected);
-            prop_assert_eq!(seen(&aside), seen(&plain));
-            prop_assert_eq!(aside.expire(now), plain.expire(now));
-            prop_assert_eq!(seen(&aside), seen(&plain));
+            prop_assert_eq!(seen(&large), seen(&plain));
+            prop_assert_eq!(large.expire(now), plain.expire(now));
+            prop_assert_eq!(seen(&large), seen(&plain));
         }
     }
 
     #[test]
-    fn a_section_that_is_withdrawn_aside_is_as_gone_as_any_other(steps in vec(any_step(), 1..8), of in 0..8_u8) {
-        let (plain, aside) = (store(1 << 20), store(1 << 20));
+    fn a_large_withdrawal_has_the_effect_of_any_other(steps in vec(any_step(), 1..8), of in 0..8_u8) {
+        let (plain, large) = (store(1 << 20), store(1 << 20));
         for (number, step) in steps.iter().enumerate() {
-            for store in [&plain, &aside] {
+            for store in [&plain, &large] {
                 let _ = store.apply(Write::one(change(step, number)), Now::read());
             }
         }
@@ -217,16 +217,16 @@ proptest! {
         prop_assume!(!known.is_empty());
         let of = known[usize::from(of) % known.len()];
         plain.write().withdraw(&id(of), &mut Vec::new());
-        aside.withdraw_large(&id(of));
+        large.withdraw_large(&id(of));
         let texts = |store: &Store| {
             let text = String::from_utf8(store.snapshot().text()).unwrap();
-            // Times of updates differ.
+            // Update times differ.
             let lines = text.lines().filter(|line| !line.starts_with("exporter_proxy_app_last"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
-        prop_assert_eq!(texts(&aside), texts(&plain));
-        prop_assert_eq!(aside.totals(), plain.totals());
-        prop_assert_eq!(aside.read().families().series(), plain.read().families().series());
+        prop_assert_eq!(texts(&large), texts(&plain));
+        prop_assert_eq!(large.totals(), plain.totals());
+        prop_assert_eq!(large.read().families().series(), plain.read().families().series());
     }
 }
 
@@ -249,7 +249,7 @@ fn many(families: u64, value: u64) -> Write {
     })
 }
 
-/// Ends the other threads, however this one ends.
+/// Ends the other threads, even if this one panics.
 struct AtEnd<'o>(&'o AtomicBool);
 
 impl Drop for AtEnd<'_> {
@@ -259,7 +259,7 @@ impl Drop for AtEnd<'_> {
 }
 
 #[test]
-fn readers_see_a_large_write_whole_or_not_at_all_and_never_wait_for_it() {
+fn readers_see_a_large_write_whole_and_never_wait_for_it() {
     const FAMILIES: usize = 20_000;
     let store = store(usize::MAX);
     let over = AtomicBool::new(false);
@@ -305,7 +305,7 @@ fn readers_see_a_large_write_whole_or_not_at_all_and_never_wait_for_it() {
         }
         drop(end);
         small.join().unwrap();
-        // They read while it was worked out.
+        // They read while it was in progress.
         assert!(reader.join().unwrap() > 0);
     });
     let (count, values) = values(&String::from_utf8(store.snapshot().text()).unwrap());
@@ -313,7 +313,7 @@ fn readers_see_a_large_write_whole_or_not_at_all_and_never_wait_for_it() {
 }
 
 #[test]
-fn a_large_write_that_is_refused_changes_nothing() {
+fn a_rejected_large_write_changes_nothing() {
     let store = store(usize::MAX);
     let small = Step::Replace(1, vec![(1, 0, 1)]);
     store
@@ -328,9 +328,9 @@ fn a_large_write_that_is_refused_changes_nothing() {
     {
         families.push(family(1, 0, 1, 9));
     }
-    let refused = store.apply(large, Now::read()).unwrap_err();
-    let Rejection::DuplicateSeries { section, .. } = &refused else {
-        panic!("{refused}");
+    let rejection = store.apply(large, Now::read()).unwrap_err();
+    let Rejection::DuplicateSeries { section, .. } = &rejection else {
+        panic!("{rejection}");
     };
     assert_eq!(*section, SectionId::new("large", Producer::App));
     assert_eq!(seen(&store), before);
@@ -341,7 +341,7 @@ fn a_large_write_that_is_refused_changes_nothing() {
 }
 
 #[test]
-fn an_operation_waits_for_a_large_write_without_the_registry() {
+fn an_operation_releases_the_registry_while_it_waits_for_a_large_write() {
     let store = store(usize::MAX);
     let added = registry::Update {
         family: "ops".into(),
@@ -359,7 +359,7 @@ fn an_operation_waits_for_a_large_write_without_the_registry() {
     store.is_large_write_running.store(true, Ordering::Relaxed);
     thread::scope(|scope| {
         let operated = scope.spawn(|| store.operate(batch, Now::read()));
-        // By then it waits, unless the machine is very busy.
+        // By then it waits, unless the machine is very slow.
         thread::sleep(Duration::from_millis(50));
         let is_free = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(1));
