@@ -19,7 +19,7 @@ pub struct Snapshot {
     pages: Vec<Arc<Page>>,
     /// Bytes of canonical text.
     len: usize,
-    form: OutputFormat,
+    format: OutputFormat,
     /// Whether all of it is families in canonical text.
     merged: bool,
     /// Native histograms by family, if they were asked for.
@@ -34,7 +34,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Texts {
     pages: vec::IntoIter<Arc<Page>>,
-    form: OutputFormat,
+    format: OutputFormat,
     /// The rest of the current page.
     pieces: vec::IntoIter<Bytes>,
 }
@@ -47,7 +47,7 @@ impl Iterator for Texts {
             if let Some(piece) = self.pieces.next() {
                 return Some(piece);
             }
-            self.pieces = self.pages.next()?.pieces(self.form).into_iter();
+            self.pieces = self.pages.next()?.pieces(self.format).into_iter();
         }
     }
 }
@@ -61,7 +61,7 @@ impl Snapshot {
         Snapshot {
             pages,
             len,
-            form: OutputFormat::Canonical,
+            format: OutputFormat::Canonical,
             merged: false,
             natives: Vec::new(),
             next: Arc::default(),
@@ -120,13 +120,13 @@ impl Snapshot {
 
     /// The snapshot in a format that a reader negotiated.
     #[must_use]
-    pub fn in_form(mut self, form: OutputFormat) -> Self {
+    pub fn in_format(mut self, format: OutputFormat) -> Self {
         const END: &[u8] = b"# EOF\n";
-        self.form = form;
-        if form.needs_family() {
+        self.format = format;
+        if format.needs_family() {
             self.name_continued_families();
         }
-        if form.is_open_metrics() {
+        if format.is_open_metrics() {
             self.pages.push(Arc::new(Page::of(Bytes::from_static(END))));
             self.len += END.len();
         }
@@ -151,17 +151,17 @@ impl Snapshot {
     pub fn texts(&self) -> Texts {
         Texts {
             pages: self.pages.clone().into_iter(),
-            form: self.form,
+            format: self.format,
             pieces: Vec::new().into_iter(),
         }
     }
 
     /// Bytes of text. Text in other formats than the canonical one is made for it.
     pub fn len(&self) -> usize {
-        if self.form == OutputFormat::Canonical {
+        if self.format == OutputFormat::Canonical {
             return self.len;
         }
-        self.pages.iter().map(|page| page.len_in(self.form)).sum()
+        self.pages.iter().map(|page| page.len_in(self.format)).sum()
     }
 
     /// Whether there is no text.
@@ -183,12 +183,12 @@ impl Snapshot {
     /// joined as it is sent, in memory that is at hand; other threads would take fresh
     /// memory for it, which costs more than they save.
     pub fn pending_bytes(&self, compressed: bool) -> usize {
-        if !compressed && self.form == OutputFormat::Canonical {
+        if !compressed && self.format == OutputFormat::Canonical {
             return 0;
         }
         let made = |page: &&Arc<Page>| match compressed {
-            true => page.is_compressed(self.form),
-            false => page.is_shown(self.form),
+            true => page.is_compressed(self.format),
+            false => page.is_shown(self.format),
         };
         let unmade = self.pages.iter().filter(|page| !made(page));
         unmade.map(|page| page.len()).sum()
@@ -213,15 +213,15 @@ impl Snapshot {
 
     fn render(&self, page: &Page, compressed: bool) {
         if compressed {
-            page.compressed(self.form);
-        } else if !page.is_shown(self.form) {
-            page.pieces(self.form);
+            page.compressed(self.format);
+        } else if !page.is_shown(self.format) {
+            page.pieces(self.format);
         }
     }
 
     /// The whole text as one gzip member, in pieces. Pages that are compressed already
     /// are shared, the others are compressed here.
     pub fn gzip(&self) -> Vec<Bytes> {
-        gzip::member(&self.page_runs.of(&self.pages, self.form))
+        gzip::member(&self.page_runs.of(&self.pages, self.format))
     }
 }

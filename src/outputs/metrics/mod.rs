@@ -151,7 +151,7 @@ impl Metrics {
                 self.in_messages(request, snapshot, extent, shown.escaping)
                     .await?
             }
-            _ => snapshot.in_form(shown.form()),
+            _ => snapshot.in_format(shown.form()),
         };
         let snapshot = prepare(snapshot, wanted.gzip).await?;
         let (body, stats) = if wanted.gzip {
@@ -232,7 +232,7 @@ impl Metrics {
                     // What comes next takes long too, and here nobody is held up.
                     let shown = wanted.shown_for(&snapshot);
                     if shown.media != Media::Protobuf {
-                        make(&snapshot.clone().in_form(shown.form()), wanted.gzip);
+                        make(&snapshot.clone().in_format(shown.form()), wanted.gzip);
                     }
                     snapshot
                 });

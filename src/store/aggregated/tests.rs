@@ -48,13 +48,13 @@ pub fn push(store: &Store, app: &str, text: &str) -> Result<(), Rejection> {
 }
 
 pub fn change_of(store: &Store, app: &str, text: &str) -> (Change, bool) {
-    let normal = CanonicalOptions {
+    let options = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
         timestamps: TimestampPolicy::Keep,
         hash: store.hasher(),
     };
-    let families = canonicalize(text, &normal);
+    let families = canonicalize(text, &options);
     let good = families.is_ok();
     let change = Change::Replace {
         id: SectionId::new(app, Producer::App),

@@ -30,7 +30,7 @@ impl Inspection {
             suspect: Some(suspect),
             conflicts: Vec::new(),
         };
-        let normal = CanonicalOptions {
+        let options = CanonicalOptions {
             limits: self.rules.limits,
             added: &[],
             timestamps: TimestampPolicy::Keep,
@@ -38,7 +38,7 @@ impl Inspection {
         };
         // Texts are UTF-8. They are exposed as text 0.0.4, so they are read as that.
         let text = std::str::from_utf8(text).unwrap_or_default();
-        let mut families = match canonicalize_as(text, InputFormat::Text, &normal) {
+        let mut families = match canonicalize_as(text, InputFormat::Text, &options) {
             Ok(families) => families,
             Err(fault) => return (Vec::new(), suspect(Suspect::Text(fault))),
         };

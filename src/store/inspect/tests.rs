@@ -58,13 +58,13 @@ fn push(store: &Store, name: &str, text: &str) {
 }
 
 fn group(store: &Store, name: &str, text: &str) {
-    let normal = CanonicalOptions {
+    let options = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
         timestamps: TimestampPolicy::Keep,
         hash: store.hasher(),
     };
-    let families = canonicalize_as(text, InputFormat::Text, &normal).unwrap();
+    let families = canonicalize_as(text, InputFormat::Text, &options).unwrap();
     let id = SectionId::new(name, Producer::Group);
     replace(store, id, Content::Families(families));
 }
@@ -477,7 +477,7 @@ proptest! {
                     let second = store.families_snapshot(false, Now::read());
                     prop_assert!(first.pages().iter().zip(second.pages()).all(|(a, b)| Arc::ptr_eq(a, b)));
                     let open = OutputFormat::OpenMetrics(Escaping::Underscores);
-                    let open = String::from_utf8(first.in_form(open).text()).unwrap();
+                    let open = String::from_utf8(first.in_format(open).text()).unwrap();
                     prop_assert!(Families::parse(&open, InputFormat::OpenMetrics, &TextLimits::default()).is_ok());
                 }
             }
@@ -522,13 +522,13 @@ proptest! {
         for (n, text, to_group) in texts {
             let valid = Families::parse(&text, InputFormat::Text, &TextLimits::default()).is_ok();
             if to_group && valid {
-                let normal = CanonicalOptions {
+                let options = CanonicalOptions {
                     limits: TextLimits::default(),
                     added: &[],
                     timestamps: TimestampPolicy::Keep,
                     hash: store.hasher(),
                 };
-                let families = canonicalize_as(&text, InputFormat::Text, &normal).unwrap();
+                let families = canonicalize_as(&text, InputFormat::Text, &options).unwrap();
                 let id = SectionId::new(&format!("g{n}"), Producer::Group);
                 let write = Write::one(Change::Replace {
                     id,

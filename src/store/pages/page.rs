@@ -25,7 +25,7 @@ pub struct Page {
     len: usize,
     /// Whether the text is verbatim: not parsed, and the same in every format.
     is_verbatim: bool,
-    normal: Rendition,
+    canonical: Rendition,
     /// The offset of the first family head in the text, once computed.
     first_head: OnceLock<Option<usize>>,
     /// The families that begin in the text, once computed.
@@ -102,10 +102,10 @@ impl Page {
 
     /// Bytes of text in a format. Text in other formats than the canonical one is made
     /// for it.
-    pub fn len_in(&self, form: OutputFormat) -> usize {
-        match self.simplest(form) {
+    pub fn len_in(&self, format: OutputFormat) -> usize {
+        match self.simplest(format) {
             OutputFormat::Canonical => self.len,
-            form => self.text(form).len(),
+            format => self.text(format).len(),
         }
     }
 
@@ -113,13 +113,13 @@ impl Page {
     /// whose names need no quotes. The fragments are searched where they are: names
     /// with quotes are rare, and joining text to find none would hold it twice for a
     /// while.
-    fn simplest(&self, form: OutputFormat) -> OutputFormat {
+    fn simplest(&self, format: OutputFormat) -> OutputFormat {
         if self.is_verbatim {
             return OutputFormat::Canonical;
         }
-        let plain_form = match form {
+        let plain_format = match format {
             OutputFormat::Canonical | OutputFormat::OpenMetrics(Escaping::AllowUtf8) => {
-                return form;
+                return format;
             }
             OutputFormat::Text(_) => OutputFormat::Canonical,
             OutputFormat::OpenMetrics(_) => OutputFormat::OpenMetrics(Escaping::AllowUtf8),
@@ -128,36 +128,36 @@ impl Page {
             let pieces = self.pieces(OutputFormat::Canonical);
             pieces.iter().all(|piece| is_plain(piece))
         });
-        if *plain { plain_form } else { form }
+        if *plain { plain_format } else { format }
     }
 
     /// The text in a format, in pieces. A few fragments are not joined for it, which
     /// would only move the text in memory.
-    pub fn pieces(&self, form: OutputFormat) -> Vec<Bytes> {
-        let form = self.simplest(form);
-        if form == OutputFormat::Canonical && self.normal.text.get().is_none() {
+    pub fn pieces(&self, format: OutputFormat) -> Vec<Bytes> {
+        let format = self.simplest(format);
+        if format == OutputFormat::Canonical && self.canonical.text.get().is_none() {
             let fragments = self.fragments();
             if fragments.is_in_few_pieces() {
                 return fragments.pieces().collect();
             }
         }
-        vec![self.text(form).clone()]
+        vec![self.text(format).clone()]
     }
 
     /// The text in a format in one piece, made on the first call. Canonical text is
     /// joined, and a format in which it is the same shares it.
-    pub fn text(&self, form: OutputFormat) -> &Bytes {
-        let Some(variant) = self.simplest(form).variant() else {
-            return self.normal.text.get_or_init(|| self.join());
+    pub fn text(&self, format: OutputFormat) -> &Bytes {
+        let Some(variant) = self.simplest(format).variant() else {
+            return self.canonical.text.get_or_init(|| self.join());
         };
         self.variant(variant).text.get_or_init(|| {
-            let normal = self.text(OutputFormat::Canonical);
+            let canonical = self.text(OutputFormat::Canonical);
             let family = self.family.get().map(|family| &**family);
             // Pages hold whole texts, which are UTF-8.
-            let shown = std::str::from_utf8(normal)
+            let shown = std::str::from_utf8(canonical)
                 .ok()
-                .and_then(|text| form.convert(text, family));
-            shown.map_or_else(|| normal.clone(), Bytes::from)
+                .and_then(|text| format.convert(text, family));
+            shown.map_or_else(|| canonical.clone(), Bytes::from)
         })
     }
 
@@ -182,22 +182,22 @@ impl Page {
     }
 
     /// The text in a format, compressed on the first call.
-    pub fn compressed(&self, form: OutputFormat) -> &Compressed {
-        let form = self.simplest(form);
-        let made = match form.variant() {
-            None => &self.normal,
+    pub fn compressed(&self, format: OutputFormat) -> &Compressed {
+        let format = self.simplest(format);
+        let made = match format.variant() {
+            None => &self.canonical,
             Some(variant) => self.variant(variant),
         };
         made.compressed.get_or_init(|| {
-            if form != OutputFormat::Canonical
-                && self.text(form).as_ptr() == self.text(OutputFormat::Canonical).as_ptr()
+            if format != OutputFormat::Canonical
+                && self.text(format).as_ptr() == self.text(OutputFormat::Canonical).as_ptr()
             {
                 return self.compressed(OutputFormat::Canonical).clone();
             }
-            if form == OutputFormat::Canonical && self.len <= MAX_COPIED {
+            if format == OutputFormat::Canonical && self.len <= MAX_COPIED {
                 return self.compressed_copy();
             }
-            Compressed::new(self.text(form))
+            Compressed::new(self.text(format))
         })
     }
 
@@ -220,26 +220,30 @@ impl Page {
         })
     }
 
-    pub fn is_compressed(&self, form: OutputFormat) -> bool {
-        let made = self.made(form);
+    pub fn is_compressed(&self, format: OutputFormat) -> bool {
+        let made = self.made(format);
         made.is_some_and(|made| made.compressed.get().is_some())
     }
 
     /// The page in a format, if anything was made in it.
-    fn made(&self, form: OutputFormat) -> Option<&Rendition> {
+    fn made(&self, format: OutputFormat) -> Option<&Rendition> {
         let is_known =
-            form == OutputFormat::Canonical || self.is_verbatim || self.plain.get().is_some();
-        let form = if is_known { self.simplest(form) } else { form };
-        match form.variant() {
-            None => Some(&self.normal),
+            format == OutputFormat::Canonical || self.is_verbatim || self.plain.get().is_some();
+        let format = if is_known {
+            self.simplest(format)
+        } else {
+            format
+        };
+        match format.variant() {
+            None => Some(&self.canonical),
             Some(variant) => Some(&**self.variants.get()?[variant].get()?),
         }
     }
 
     /// Whether the text in a format is made, or has only to be joined.
-    pub fn is_shown(&self, form: OutputFormat) -> bool {
-        let made = self.made(form);
-        made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.normal))
+    pub fn is_shown(&self, format: OutputFormat) -> bool {
+        let made = self.made(format);
+        made.is_some_and(|made| made.text.get().is_some() || std::ptr::eq(made, &self.canonical))
     }
 
     fn variant(&self, variant: usize) -> &Rendition {
@@ -360,7 +364,7 @@ impl Page {
 
     /// Changes the fragments, and drops what was made of them before.
     fn change<T>(&mut self, change: impl FnOnce(&mut Fragments) -> T) -> T {
-        self.normal = Rendition::default();
+        self.canonical = Rendition::default();
         self.first_head = OnceLock::new();
         self.heads = OnceLock::new();
         self.plain = OnceLock::new();
@@ -406,7 +410,7 @@ impl Clone for Page {
             fragments: Mutex::new(self.fragments().clone()),
             len: self.len,
             is_verbatim: self.is_verbatim,
-            normal: Rendition::default(),
+            canonical: Rendition::default(),
             first_head: OnceLock::new(),
             heads: OnceLock::new(),
             plain: self.plain.clone(),

@@ -43,15 +43,15 @@ pub struct PageRuns {
 impl PageRuns {
     /// The runs of `pages` in a format. A run whose pages have not changed since
     /// the last response is reused.
-    pub fn of(&self, pages: &[Arc<Page>], form: OutputFormat) -> Vec<Arc<PageRun>> {
-        let index = form.variant().map_or(0, |variant| variant + 1);
+    pub fn of(&self, pages: &[Arc<Page>], format: OutputFormat) -> Vec<Arc<PageRun>> {
+        let index = format.variant().map_or(0, |variant| variant + 1);
         let last = self.lock()[index].clone();
         let chunks = pages.chunks(PAGES_PER_RUN).enumerate();
         let runs: Vec<_> = chunks
             .map(
                 |(at, pages)| match last.get(at).filter(|last| last.is_of(pages)) {
                     Some(same) => Arc::clone(same),
-                    None => Arc::new(PageRun::new(pages, form)),
+                    None => Arc::new(PageRun::new(pages, format)),
                 },
             )
             .collect();
@@ -73,8 +73,9 @@ impl PageRuns {
 }
 
 impl PageRun {
-    fn new(pages: &[Arc<Page>], form: OutputFormat) -> Self {
-        let compressed: Vec<&Compressed> = pages.iter().map(|page| page.compressed(form)).collect();
+    fn new(pages: &[Arc<Page>], format: OutputFormat) -> Self {
+        let compressed: Vec<&Compressed> =
+            pages.iter().map(|page| page.compressed(format)).collect();
         let size = compressed.iter().map(|page| page.block.len()).sum();
         let mut block = BytesMut::with_capacity(size);
         let mut crc = Crc::EMPTY;
@@ -86,7 +87,7 @@ impl PageRun {
             pages: pages.iter().map(Arc::downgrade).collect(),
             block: block.freeze(),
             crc,
-            len: pages.iter().map(|page| page.len_in(form)).sum(),
+            len: pages.iter().map(|page| page.len_in(format)).sum(),
         }
     }
 

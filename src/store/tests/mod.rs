@@ -530,7 +530,7 @@ fn only_text_to_convert_counts_as_pending() {
     push(&store, "verbatim", "b 1", Now::read());
     let all = "# TYPE a gauge\na 1\nb 1\n";
     assert_eq!(store.snapshot().pending_bytes(false), 0);
-    let snapshot = store.snapshot().in_form(OutputFormat::UNDERSCORES);
+    let snapshot = store.snapshot().in_format(OutputFormat::UNDERSCORES);
     assert_eq!(snapshot.pending_bytes(false), all.len() - "b 1\n".len());
     snapshot.render_some(false);
     assert_eq!(snapshot.pending_bytes(false), 0);

@@ -79,11 +79,11 @@ fn families_across_pages_are_escaped_whole() {
                     expected += &format!("{name}{suffix}{{app=\"{app}\"}} {value}\n");
                 }
             }
-            let shown = store.snapshot().in_form(OutputFormat::Text(escaping));
+            let shown = store.snapshot().in_format(OutputFormat::Text(escaping));
             assert_eq!(String::from_utf8(shown.text()).unwrap(), expected);
             let shown = store
                 .snapshot()
-                .in_form(OutputFormat::OpenMetrics(escaping));
+                .in_format(OutputFormat::OpenMetrics(escaping));
             let shown = String::from_utf8(shown.text()).unwrap();
             assert_eq!(shown, expected + "# EOF\n");
         }
@@ -111,8 +111,8 @@ fn escaping_leaves_verbatim_text_unchanged() {
     };
     store.apply(dotted("{\"my.m\"} 1"), now).unwrap();
     push(&store, "a2", "x 1\n", now);
-    let shown = |form| {
-        let snapshot = store.snapshot().in_form(form);
+    let shown = |format| {
+        let snapshot = store.snapshot().in_format(format);
         assert!(!snapshot.is_merged());
         let text = String::from_utf8(snapshot.text()).unwrap();
         assert_eq!(text.len(), snapshot.len());
@@ -152,7 +152,7 @@ fn openmetrics_metadata_is_exposed_if_all_sections_agree() {
     let head = || {
         let shown = store
             .snapshot()
-            .in_form(OutputFormat::OpenMetrics(Escaping::AllowUtf8));
+            .in_format(OutputFormat::OpenMetrics(Escaping::AllowUtf8));
         let shown = String::from_utf8(shown.text()).unwrap();
         let lines = shown
             .lines()

@@ -1,4 +1,14 @@
-//! Writes.
+//! Writes: how the sections are changed.
+//!
+//! | Module | What it does |
+//! | --- | --- |
+//! | [`change`] | a write, as callers make it |
+//! | [`store`] | the store's methods: apply, check, expire |
+//! | [`size`] | which writes are large |
+//! | [`changeset`] | plans a change |
+//! | [`check`], [`families`] | check limits, names and series |
+//! | [`apply`], [`expose`] | apply a change to the sections, their families and the output |
+//! | [`large`] | applies a large write beside the output |
 
 mod apply;
 pub mod change;

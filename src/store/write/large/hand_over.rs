@@ -32,7 +32,7 @@ impl SectionTable {
     /// A table for a large write of the sections `old`. It takes the family index over.
     pub(in crate::store) fn begin_large_write(&mut self, old: HashMap<SectionId, Section>) -> Self {
         self.series_during_large_write = Some(self.families.series());
-        let mut aside = SectionTable {
+        let mut large = SectionTable {
             by_id: HashMap::new(),
             page_list: PageList::noting(),
             families: std::mem::take(&mut self.families),
@@ -50,8 +50,8 @@ impl SectionTable {
             free_serials: std::mem::take(&mut self.free_serials),
             series_during_large_write: None,
         };
-        aside.set_old(old);
-        aside
+        large.set_old(old);
+        large
     }
 
     /// Sets the sections that the large write changes, as they are now.
@@ -66,13 +66,13 @@ impl SectionTable {
     /// and the family index back. Returns memory for the caller to free.
     pub(in crate::store) fn end_large_write(
         &mut self,
-        aside: &mut SectionTable,
+        large: &mut SectionTable,
         changed: Vec<SectionId>,
         natives: Vec<NativeChange>,
     ) -> (Vec<Option<Section>>, Vec<Bytes>) {
         let mut freed = Vec::with_capacity(changed.len());
         for id in changed {
-            match aside.by_id.remove_entry(&id) {
+            match large.by_id.remove_entry(&id) {
                 Some((id, mut section)) => {
                     let before = self.by_id.get(&id);
                     let known = before.is_some();
@@ -90,18 +90,18 @@ impl SectionTable {
                 }
             }
         }
-        for id in aside.inspection_queue.take().unwrap_or_default() {
+        for id in large.inspection_queue.take().unwrap_or_default() {
             // Removed sections are inspected too, so that their findings are dropped.
             let mut gone = Section::default();
             let section = self.by_id.get_mut(&id).unwrap_or(&mut gone);
             self.inspection_queue.note(&id, section);
         }
-        self.apps = aside.apps;
-        self.targets = aside.targets;
-        self.bytes = aside.bytes;
-        self.weight = aside.weight;
-        self.deadlines.append(&mut aside.deadlines);
-        self.take_index_back(aside);
+        self.apps = large.apps;
+        self.targets = large.targets;
+        self.bytes = large.bytes;
+        self.weight = large.weight;
+        self.deadlines.append(&mut large.deadlines);
+        self.take_index_back(large);
         let mut texts = Vec::new();
         for (family, id, natives) in natives {
             texts.extend(self.natives.set(&family, &id, natives));
@@ -110,10 +110,10 @@ impl SectionTable {
     }
 
     /// Takes the family index back.
-    pub(in crate::store) fn take_index_back(&mut self, aside: &mut SectionTable) {
-        self.families = std::mem::take(&mut aside.families);
-        self.free_serials = std::mem::take(&mut aside.free_serials);
-        self.next_serial = aside.next_serial;
+    pub(in crate::store) fn take_index_back(&mut self, large: &mut SectionTable) {
+        self.families = std::mem::take(&mut large.families);
+        self.free_serials = std::mem::take(&mut large.free_serials);
+        self.next_serial = large.next_serial;
         self.series_during_large_write = None;
     }
 }
