@@ -70,6 +70,7 @@ pub use aggregated::operate::AggregatedTotals;
 pub use inspect::inspection::{InspectionReport, InspectionRules, InspectionTotals};
 pub use limits::{MemoryBudget, StoreLimits};
 pub use locks::Store;
+pub use pages::deflate::Deflate;
 pub use rejection::{BatchRejection, Rejection};
 pub use sections::findings::{Clash, Conflict, Findings, Suspect};
 pub use sections::holder::Holder;

@@ -3,6 +3,9 @@
 //!
 //! Prints medians over several rounds as Markdown. The last column is the
 //! plain way's time by the pages' time, from the same run.
+//!
+//! `cargo bench -p bench --bench pages -- compressors` compares the compressor
+//! of pages with `zlib-rs` and `fdeflate` instead.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -19,11 +22,16 @@ use exporter_proxy::exposition::{Content, Text};
 use exporter_proxy::peer::Origin;
 use exporter_proxy::store::{Change, Producer, SectionId, Store, StoreLimits, Write as Push};
 
+mod compressors;
+
 const ROUNDS: usize = 21;
 
 fn main() {
     if !bench::is_measuring() {
         return;
+    }
+    if std::env::args().nth(1).as_deref() == Some("compressors") {
+        return compressors::compare();
     }
     println!("| Case | What | Pages | Plain map | Ratio |\n| --- | --- | --- | --- | --- |");
     for (apps, series) in [(1_000, 100), (20_000, 5), (100, 10_000)] {
