@@ -16,8 +16,8 @@ impl Now {
     /// Reads both clocks.
     pub fn read() -> Self {
         Now {
-            wall: SystemTime::now(),
-            tick: Instant::now(),
+            wall: wall(),
+            tick: tick(),
         }
     }
 
@@ -49,4 +49,16 @@ impl Now {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0.0, |passed| passed.as_secs_f64())
     }
+}
+
+/// Reads the wall clock alone.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Reads the monotonic clock alone, for the start of a duration or a deadline.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub fn tick() -> Instant {
+    Instant::now()
 }

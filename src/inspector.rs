@@ -5,13 +5,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::reason::Reason;
 use crate::store::{InspectionReport, Store};
 use crate::telemetry::sender_log::{self, LogEvent, without_excerpts};
@@ -37,7 +37,7 @@ pub async fn run(store: Arc<Store>, telemetry: Arc<Telemetry>, stop: Cancellatio
     let work = async {
         let mut warned = HashSet::new();
         loop {
-            let begun = Instant::now();
+            let begun = clock::tick();
             round(&store, &telemetry, &mut warned).await;
             sleep(ROUND.saturating_sub(begun.elapsed())).await;
         }
@@ -51,7 +51,7 @@ pub async fn run(store: Arc<Store>, telemetry: Arc<Telemetry>, stop: Cancellatio
 async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<Arc<str>>) {
     let mut first = true;
     loop {
-        let begun = Instant::now();
+        let begun = clock::tick();
         let store = Arc::clone(store);
         let step = move || {
             let now = Now::read();

@@ -13,6 +13,11 @@
 //! everything meets in, then follow one push through [`inputs::sockets`] and
 //! one scrape through [`outputs`].
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests read clocks and wait")
+)]
+
 // Where bytes come from and go to: listeners, connections, permits.
 pub mod net;
 

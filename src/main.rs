@@ -73,6 +73,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             tokio::spawn(async move {
                 let signal = signals.next().await;
                 log::warn!("{signal} again: stopping at once");
+                #[expect(clippy::disallowed_methods, reason = "this is what was asked for")]
                 std::process::exit(1);
             });
         })
@@ -99,6 +100,7 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
 
 /// The environment, as far as its names are text. A value that is not is no
 /// reason to go on without the setting: it is refused for what it is read as.
+#[expect(clippy::disallowed_methods, reason = "they become settings")]
 fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {
         Some((

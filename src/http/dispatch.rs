@@ -3,7 +3,6 @@
 //! part.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, StatusCode};
@@ -12,6 +11,7 @@ use super::reply::{self, Reply};
 use super::request::Request;
 use super::router::{Errors, Matched, NoRoute, Resource, Route, check_parameters};
 use super::{Server, cors, guard};
+use crate::clock;
 use crate::ingest::Rejection;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -26,7 +26,7 @@ pub async fn answer(
     peer: Peer,
     request: hyper::Request<Incoming>,
 ) -> (bool, Reply) {
-    let start = Instant::now();
+    let start = clock::tick();
     let (head, body) = request.into_parts();
     let origins = server.origins();
     let preflight = cors::asks(origins, &head.method, &head.headers);

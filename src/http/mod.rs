@@ -26,7 +26,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use guard::Hosts;
 pub use places::{MOST_COPIES, Places};
 
+use crate::clock;
 use crate::net::{Connection, MemoryBudget, Stream};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
@@ -88,7 +89,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
     let (stream, permit) = connection.split();
     stream.set_nodelay();
-    if !dates::fits_http(SystemTime::now()) {
+    if !dates::fits_http(clock::wall()) {
         undated(stream).await;
         return;
     }
@@ -137,7 +138,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
 /// Serves on while the clock has a date that HTTP can write; `None` is that it
 /// has none. hyper writes the date into every answer, and panics at others.
 async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output> {
-    poll_fn(|cx| match dates::fits_http(SystemTime::now()) {
+    poll_fn(|cx| match dates::fits_http(clock::wall()) {
         true => connection.as_mut().poll(cx).map(Some),
         false => Poll::Ready(None),
     })

@@ -50,7 +50,11 @@ impl SocketPath {
     pub fn chosen(&self) -> PathBuf {
         match self {
             SocketPath::Path(path) => path.clone(),
-            SocketPath::Auto => automatic_path(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+            SocketPath::Auto => {
+                #[expect(clippy::disallowed_methods, reason = "the value `auto` means this")]
+                let directory = env::var_os("XDG_RUNTIME_DIR");
+                automatic_path(directory.map(PathBuf::from))
+            }
         }
     }
 }

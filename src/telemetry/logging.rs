@@ -2,9 +2,9 @@
 //! are escaped.
 
 use std::io::Write as _;
-use std::time::SystemTime;
 
 use super::{dates, escaped};
+use crate::clock;
 
 /// Starts logging. `RUST_LOG` selects what is logged; the default is `info`.
 pub fn init() {
@@ -14,7 +14,7 @@ pub fn init() {
         .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
         .format(|out, record| {
             let style = out.default_level_style(record.level());
-            let time = dates::second(SystemTime::now());
+            let time = dates::second(clock::wall());
             let (level, target) = (record.level(), record.target());
             let message = record.args().to_string();
             let message = escaped(&message);

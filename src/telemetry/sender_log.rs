@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::Level;
 
 use super::RateLimit;
+use crate::clock;
 use crate::reason::Reason;
 
 /// The kind of event that a line reports. Each kind has a rate limit of its own, so
@@ -122,7 +123,7 @@ pub fn write(event: LogEvent, message: Arguments<'_>) -> bool {
     if !log::log_enabled!(target: target, level) {
         return false;
     }
-    let Some(suppressed) = limit(event).allow(Instant::now()) else {
+    let Some(suppressed) = limit(event).allow(clock::tick()) else {
         return false;
     };
     if suppressed == 0 {
@@ -151,7 +152,7 @@ pub fn internal_error(message: Arguments<'_>) {
 /// Writes the number of suppressed lines of each kind whose limit allows a line.
 /// `force` writes those of every kind, before the program ends.
 pub fn report_suppressed(force: bool) {
-    let now = Instant::now();
+    let now = clock::tick();
     for event in LogEvent::ALL {
         if let Some(suppressed) = limit(event).take_suppressed(now, force) {
             let (target, level) = (event.target(), event.level());

@@ -1,5 +1,10 @@
 //! Real clients and real servers around the real program.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read clocks, wait and pass environments"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -2,6 +2,11 @@
 //! mutants of it: the same verdict and the same samples, or a difference that
 //! has a name here and a row in `docs/compliance.md`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read clocks, wait and pass environments"
+)]
+
 mod cases;
 mod protobuf;
 

@@ -1,6 +1,10 @@
 //! Drives the real program over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read clocks, wait and pass environments"
+)]
 
 #[path = "../harness/mod.rs"]
 mod harness;

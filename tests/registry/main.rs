@@ -4,6 +4,7 @@
 //! the same samples, and the registry's reservations match what it shows.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
+#![allow(clippy::disallowed_methods, reason = "tests read clocks")]
 
 mod model;
 mod steps;

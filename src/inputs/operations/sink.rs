@@ -135,6 +135,10 @@ fn write_json_string(line: &mut Vec<u8>, text: &str) {
 }
 
 /// The host name of this machine; empty if it is not known.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "shells set it; /proc may not be mounted"
+)]
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::env::var("HOSTNAME").map_err(io::Error::other))

@@ -92,6 +92,7 @@ enum Through {
 impl Through {
     fn of(config: &PollExternal) -> Result<Self, String> {
         // reqwest takes this for all names, and for no address.
+        #[expect(clippy::disallowed_methods, reason = "all clients honour these")]
         let exclusions = ["NO_PROXY", "no_proxy"].map(std::env::var);
         let exclusions = exclusions.into_iter().find_map(Result::ok);
         let all_excluded = exclusions

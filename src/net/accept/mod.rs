@@ -5,7 +5,7 @@ mod waiting;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::permits::{Holder, Permit, Permits};
 use super::{Listener, Stream};
+use crate::clock;
 use crate::peer::Peer;
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
@@ -174,7 +175,7 @@ impl FullLog {
     }
 
     fn log(&mut self) {
-        if self.limit.allow(Instant::now()).is_none() {
+        if self.limit.allow(clock::tick()).is_none() {
             return;
         }
         let counts = [Eviction::Idle, Eviction::Share, Eviction::Full];
@@ -222,7 +223,7 @@ impl AcceptErrors {
     /// Adds an error, and returns how long to pause.
     fn add(&mut self, error: &io::Error) -> Duration {
         self.any = true;
-        if let Some(suppressed) = self.limit.allow(Instant::now()) {
+        if let Some(suppressed) = self.limit.allow(clock::tick()) {
             log::error!(
                 "{} listener cannot accept connections: {error} ({} times); trying again",
                 self.name.as_str(),
@@ -238,7 +239,7 @@ impl AcceptErrors {
     /// without errors, since near a limit they come and go.
     fn clear(&mut self) {
         self.backoff = FIRST_BACKOFF;
-        if self.any && self.limit.has_token(Instant::now()) {
+        if self.any && self.limit.has_token(clock::tick()) {
             log::info!("{} listener accepts connections again", self.name.as_str());
             self.any = false;
         }
@@ -256,7 +257,7 @@ mod tests {
         let pauses: Vec<u128> = (0..10).map(|_| errors.add(&error).as_millis()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
         // Only the first error of the second was logged.
-        assert_eq!(errors.limit.take_suppressed(Instant::now(), true), Some(9));
+        assert_eq!(errors.limit.take_suppressed(clock::tick(), true), Some(9));
         errors.clear();
         assert_eq!(errors.add(&error), FIRST_BACKOFF);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Holder;
+use crate::clock;
 use crate::net::stream::Socket;
 use crate::peer::Peer;
 
@@ -31,7 +32,7 @@ impl WaitingConnections {
         self.connections.push(WaitingConnection {
             socket,
             peer,
-            since: Instant::now(),
+            since: clock::tick(),
         });
     }
 

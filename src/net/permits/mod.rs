@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::clock;
 use crate::peer::Peer;
 use crate::telemetry::{Eviction, ListenerStats};
 
@@ -385,7 +386,7 @@ impl Progress {
 
 /// Milliseconds since the first call.
 fn tick() -> i64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static START: LazyLock<Instant> = LazyLock::new(clock::tick);
     START.elapsed().as_millis() as i64
 }
 

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::context::Context;
 use crate::exposition::{Escaping, Text, keep_families};
 use crate::http::body::Pieces;
@@ -72,7 +72,7 @@ impl Metrics {
 
     /// Everything, or what the query chooses.
     async fn all(&self, request: &Request) -> Reply {
-        let start = Instant::now();
+        let start = clock::tick();
         if self.own_metrics {
             self.write_own();
         }
@@ -106,7 +106,7 @@ impl Metrics {
 
     /// What one app or target exposes.
     pub async fn one(&self, request: &Request, id: &SectionId) -> Reply {
-        let start = Instant::now();
+        let start = clock::tick();
         let wanted = Wanted::of(self.mode, request.headers());
         let answer = async {
             let snapshot = match id.producer {

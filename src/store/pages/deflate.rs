@@ -77,7 +77,14 @@ pub struct Deflate {
     block: Vec<u8>,
 }
 
+impl Default for Deflate {
+    fn default() -> Self {
+        Deflate::new()
+    }
+}
+
 impl Deflate {
+    /// A compressor without memory for results yet.
     pub fn new() -> Self {
         Deflate {
             seen: Box::new([0; 1 << HASH_BITS]),
