@@ -1,5 +1,5 @@
-//! How fast messages are cut out of a stream and decoded, beside parsing the
-//! same bytes into a `serde_json::Value`. Prints Markdown.
+//! Framing and decoding of messages in a stream, beside parsing the same bytes into a
+//! `serde_json::Value`. Prints Markdown.
 //!
 //! `cargo bench -p bench --bench framing`. One core, no sockets, nothing stored.
 
@@ -18,13 +18,12 @@ use bench::payload::{app_text, capnp_message, json_document};
 const MESSAGES: usize = 200;
 const SERIES: usize = 100;
 
-/// Bytes that come at once: what a receiver reads at most, and what a network
-/// may bring.
+/// Bytes per read: the most that a receiver reads, and one network packet.
 const READS: [usize; 2] = [256 * 1024, 1_460];
 
 const ROUNDS: usize = 15;
 
-/// A way through all bytes of a stream; returns how many messages it found.
+/// Reads a whole stream and returns the number of messages.
 type Run<'s> = Box<dyn Fn() -> usize + 's>;
 
 fn main() {
@@ -105,7 +104,7 @@ fn time(run: &Run<'_>) -> Duration {
     start.elapsed()
 }
 
-/// What a connection does with its bytes, short of storing them.
+/// What a connection does with its bytes, without storing them.
 fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     let limits = Limits {
         max_payload: 16 << 20,
@@ -126,8 +125,7 @@ fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     messages
 }
 
-/// What a receiver would do without a framing of its own, given messages that
-/// somebody has cut out already.
+/// What a receiver without its own framing does, given separate messages.
 fn parse(messages: &[Vec<u8>]) -> usize {
     let parsed = messages
         .iter()

@@ -1,6 +1,6 @@
-//! For how long a large write keeps others waiting: a text of many families or
-//! series comes into a store that holds 9 MB already, while one thread takes
-//! snapshots and another pushes a small group, both without pause.
+//! How long a large write delays others. A text of many families or series is written to a store
+//! that holds 9 MB, while one thread takes snapshots and another pushes a small group, both
+//! continuously.
 //!
 //! `cargo bench -p bench --bench large_writes` prints Markdown.
 
@@ -125,7 +125,7 @@ fn apply(store: &Store, app: &str, families: Vec<FamilyText>) {
     store.apply(Write::one(change), Now::read()).expect("taken");
 }
 
-/// How long `work` takes, and the longest snapshot and small push meanwhile.
+/// The duration of `work`, and of the longest snapshot and small push during it.
 fn beside(store: &Store, work: impl FnOnce()) -> (Duration, Duration, Duration) {
     let done = AtomicBool::new(false);
     let hash = store.hasher().clone();
@@ -165,7 +165,7 @@ fn longest(done: &AtomicBool, work: impl Fn()) -> Duration {
         let start = Instant::now();
         work();
         longest = longest.max(start.elapsed());
-        // Two threads that never pause would starve the third.
+        // Without a pause, the two threads would starve the third.
         std::thread::sleep(Duration::from_micros(200));
     }
     longest

@@ -1,8 +1,7 @@
-//! What reading exposition text costs, beside others on the same bytes:
-//! `cargo bench -p bench --bench parser`. Prints a Markdown table.
+//! The parser of exposition text, beside other parsers on the same bytes: `cargo bench -p bench
+//! --bench parser`. Prints a Markdown table.
 //!
-//! Every round runs each reader once, in turn, so that what else the machine
-//! does falls on all of them.
+//! Each round runs every reader once, so that other load on the machine affects all of them.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -13,10 +12,10 @@ use exporter_proxy::exposition::{Families, InputFormat, Labels, ParsedLine, Pars
 const APPS: usize = 1_000;
 const SERIES: usize = 100;
 const ROUNDS: usize = 15;
-/// Readers that take seconds are given fewer.
+/// Rounds for readers that take seconds.
 const SLOW_ROUNDS: usize = 3;
 
-/// Reads the texts, and tells how many samples (or lines) it saw.
+/// Reads the texts and returns the number of samples (or lines).
 type Reader = fn(&[String]) -> usize;
 
 fn main() {
@@ -67,7 +66,7 @@ fn main() {
     }
 }
 
-/// Sorts them, too.
+/// Parses and sorts the labels of each sample.
 fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
@@ -77,7 +76,7 @@ fn rate(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / time.as_secs_f64() / 1e6
 }
 
-/// What one app pushes.
+/// The text of one app.
 fn app(number: usize) -> String {
     let mut text = String::from(
         "# HELP load_requests_total Requests handled.\n# TYPE load_requests_total counter\n",

@@ -1,7 +1,7 @@
-//! What living families cost: additions, scrapes, memory.
+//! Aggregated families: updates, scrapes, memory.
 //!
-//! Prints medians over several rounds as Markdown. How a figure for many
-//! series stands to the one for few is what it is about.
+//! Prints medians over several rounds as Markdown. Compare the figures for many series with those
+//! for few.
 
 use std::collections::HashMap;
 use std::fs;
@@ -107,7 +107,7 @@ fn resident() -> f64 {
     pages.map_or(f64::NAN, |pages: f64| pages * 4096.0)
 }
 
-/// Measured in a process of its own: memory that was freed is used again.
+/// Measures in a separate process, since an allocator reuses freed memory.
 fn memory(kind: &str) {
     let program = std::env::current_exe().expect("it runs");
     let status = Command::new(program).args(["memory", kind]).status();
@@ -128,8 +128,8 @@ fn measure_memory(kind: &str) {
     println!("| the same as it is counted, with its text and the store's index | {counted:.0} |");
 }
 
-/// Additions to series that are there, without the making of the batches, and
-/// the same with a plain map of texts, taken and freed in the same way.
+/// Additions to existing series, without building the batches, beside a plain map with the same
+/// labels as keys.
 fn additions(living: usize) {
     const AT_ONCE: usize = 500;
     let mut registry = registry(living, Kind::Counter);
@@ -241,7 +241,7 @@ fn scrape(step: usize, what: &str) {
     );
 }
 
-/// Additions through the store, while another thread scrapes all the time.
+/// Additions through the store while another thread scrapes continuously.
 fn operations() {
     let store = store(10_000);
     let run = || {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::time::{ClockId, clock_gettime};
 
 /// The median; NaN without values.
 pub fn median(values: Vec<f64>) -> f64 {
@@ -17,6 +18,16 @@ pub fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     let rank = (values.len() as f64 * part) as usize;
     let last = values.len().saturating_sub(1);
     values.get(rank.min(last)).copied().unwrap_or(f64::NAN)
+}
+
+/// Processor time of this thread so far, in seconds. It depends less than the clock on other load.
+///
+/// # Errors
+///
+/// If the kernel does not count it.
+pub fn cpu_time() -> Result<f64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Duration::from(time).as_secs_f64())
 }
 
 /// Resident memory of a process, in bytes.

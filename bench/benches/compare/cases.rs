@@ -1,4 +1,4 @@
-//! The cases: what is loaded, into what, and what is measured of it.
+//! The cases: their data, their servers, and what is measured.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,27 +14,25 @@ use crate::measure::{Contestant, Effort, Measured, Memory, Who, rounds};
 use crate::pushes::{self, Pushes};
 use crate::servers::{GZIP, NGINX, PROMETHEUS, PUSHGATEWAY, Server};
 
-/// A merged proxy's configuration.
+/// Configuration of a proxy in merged mode.
 const MERGED: &str = "[exposition]\nmode = \"merged\"\napp_label = \"app\"\n";
 
-/// Memory that Prometheus takes for each series, its answers included, with
-/// room to spare.
+/// Memory that Prometheus needs per series, answers included, generously estimated.
 const PROMETHEUS_SERIES: usize = 6_000;
 
-/// So many samples are measured in three rounds at most: one takes half a
-/// minute.
+/// Cases with more samples have three rounds at most; a round takes half a minute.
 const MANY_SAMPLES: usize = 1_000_000;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What `--only` knows it by.
+    /// Its name for `--only`.
     pub name: &'static str,
     pub data: Data,
     /// Whether pushes are measured too.
     pub pushes: bool,
 }
 
-/// The longest is the last: it has as many rounds as the time allows.
+/// The longest case is last and has as many rounds as the time allows.
 pub const CASES: [Case; 4] = [
     Case::new("apps", Kind::Own, 1_000, 100, true),
     Case::new("small", Kind::Own, 20_000, 5, false),
@@ -61,14 +59,14 @@ impl Case {
         }
     }
 
-    /// A tenth of the apps, for a look whether everything works.
+    /// The same with a tenth of the apps.
     pub fn quick(mut self) -> Self {
         self.data.apps /= 10;
         self
     }
 }
 
-/// What a case needs to run.
+/// Settings of the whole run.
 #[derive(Debug)]
 pub struct Setup {
     pub program: PathBuf,
@@ -76,31 +74,31 @@ pub struct Setup {
     pub effort: Effort,
 }
 
-/// Fastest of several runs over the same text, in seconds.
+/// Fastest of several runs over one text, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Yardstick {
-    /// `gzip -1` as a process, where it is installed.
+    /// `gzip -1` as a process, if it is installed.
     pub process: Option<f64>,
-    /// Level 1 in this process, by `zlib-rs`.
+    /// `zlib-rs` at level 1, in this process.
     pub flate2: f64,
     pub flate2_size: usize,
 }
 
-/// What came out of a case.
+/// Results of a case.
 #[derive(Debug)]
 pub struct Outcome {
     pub case: Case,
-    /// Bytes that were pushed.
+    /// Bytes pushed.
     pub text: usize,
     pub measured: Measured,
     pub memory: Vec<(Who, Memory)>,
     pub yardstick: Option<Yardstick>,
     pub pushes: Option<Pushes>,
-    /// What is missing, and why.
+    /// Missing figures, and why.
     pub notes: Vec<String>,
 }
 
-/// Runs a case; an error says why it cannot be run.
+/// Runs a case. An error says why it cannot run.
 pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     let mut effort = setup.effort;
     if case.data.samples() >= MANY_SAMPLES {
@@ -118,7 +116,7 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     let merged = case.data.kind == Kind::Same;
     let mut contestants = Vec::new();
 
-    // First the proxies: what the first one answers is what nginx serves.
+    // Start the proxies first: nginx serves the answer of the first one.
     let verbatim = (Who::Proxy, "", Expected::Texts);
     let modes = if merged {
         vec![(Who::Merged, MERGED, Expected::Merged), verbatim]
@@ -209,16 +207,15 @@ pub fn run(case: Case, setup: &Setup) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Gives everything to a server.
+/// Pushes the texts of all apps to a server.
 fn load(who: Who, server: Server, data: Data, expected: Expected) -> Result<Contestant> {
     let given = Given::new(data);
     server.push(&given, &given.all())?;
     Contestant::new(who, server, given, expected)
 }
 
-/// With its checks, each push looks at everything that is there, and loading
-/// all would take minutes. So another instance without them is loaded, and
-/// leaves a file, which this one begins with.
+/// Starts a Pushgateway with checks. Loading it would take minutes, since each push looks at all
+/// groups, so it starts from the file that an instance without checks has written.
 fn checked_pushgateway(data: Data) -> Result<Contestant> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("groups");
@@ -254,7 +251,7 @@ fn available_memory() -> Option<usize> {
     Some(kilobytes * 1024)
 }
 
-/// `gzip -1`, run once a round over a text.
+/// `gzip -1`, run once per round over a text.
 struct GzipRuns {
     file: tempfile::NamedTempFile,
     text: Vec<u8>,

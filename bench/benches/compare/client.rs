@@ -1,5 +1,4 @@
-//! The one HTTP client that scrapes and pushes to every server: blocking, on a
-//! connection that is kept alive, into buffers that are reused.
+//! The HTTP client for all servers: blocking, on a kept-alive connection, with reused buffers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,23 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Bytes asked of the kernel at once, where an answer's length is not known
-/// or its body not kept.
+/// Bytes per read, for an answer of unknown length or one that is not kept.
 const WINDOW: usize = 256 * 1024;
 
-/// For anything to come. The slowest answer takes seconds.
+/// Read timeout. The slowest answer takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What happens to the bytes of a body.
+/// What to do with the bytes of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// They are all in [`Client::body`] afterwards.
+    /// Keep them in [`Client::body`].
     Keep,
-    /// They are counted, so that many clients need no memory.
+    /// Only count them, so that many clients need no memory.
     Count,
 }
 
-/// An answer's head, and the length of its body as it came.
+/// The head of an answer, and the length of its body as sent.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -36,7 +34,7 @@ pub struct Client {
     address: String,
     stream: TcpStream,
     window: Box<[u8]>,
-    /// What of the window is read and not used.
+    /// The part of the window that is read and not used yet.
     from: usize,
     to: usize,
     request: Vec<u8>,
@@ -58,15 +56,15 @@ impl Client {
         })
     }
 
-    /// A new connection, with the same buffers: servers close those that were
-    /// idle while others were measured.
+    /// Opens a new connection with the same buffers. Servers close connections that were idle while
+    /// others were measured.
     pub fn reconnect(&mut self) -> Result<()> {
         self.stream = open(&self.address)?;
         (self.from, self.to) = (0, 0);
         Ok(())
     }
 
-    /// The body of the last answer that was kept.
+    /// Body of the last answer that was kept.
     pub fn body(&self) -> &[u8] {
         &self.body[..self.length]
     }
@@ -86,7 +84,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a body, and gives the answer's status.
+    /// Sends a body and returns the status of the answer.
     pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<u16> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
@@ -124,7 +122,7 @@ impl Client {
         Head::parse(std::str::from_utf8(&text)?)
     }
 
-    /// A line with its end. Lines are few and short: only heads have them.
+    /// Reads one line, including its end. Only heads have lines.
     fn line(&mut self) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         loop {
@@ -147,7 +145,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes the next `length` bytes of the body.
+    /// Reads the next `length` bytes of the body.
     fn take(&mut self, length: usize, body: Body) -> Result<usize> {
         let here = length.min(self.to - self.from);
         if body == Body::Keep {
@@ -159,7 +157,7 @@ impl Client {
             self.body[self.length..self.length + here].copy_from_slice(window);
             self.length += here;
             self.from += here;
-            // A small rest is read with what follows it.
+            // Read a small rest together with what follows.
             while end - self.length > 0 && end - self.length < WINDOW {
                 self.fill()?;
                 let here = (end - self.length).min(self.to);

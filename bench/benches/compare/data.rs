@@ -1,4 +1,4 @@
-//! What is pushed, what is changed, and what an answer must say then.
+//! Data to push, changes of it, and the answers to expect.
 
 use std::io::Read;
 
@@ -7,30 +7,30 @@ use flate2::bufread::GzDecoder;
 
 use bench::payload::{FIRST_VALUE, app_text};
 
-/// Families of each section where all sections have the same.
+/// Families per section, if all sections have the same families.
 const SAME_FAMILIES: usize = 10;
 
-/// What the apps' texts are like.
+/// Shape of the apps' texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One family, whose series have the app's name as a label.
+    /// One family, with the app's name as a label.
     Own,
-    /// Several families, the same ones with the same labels in every app.
+    /// Several families, the same in every app, with the same labels.
     Same,
 }
 
-/// What makes an answer right.
+/// What a correct answer contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// It is the pushed texts, byte for byte.
+    /// The pushed texts, byte for byte.
     Texts,
-    /// It has all samples with their values.
+    /// All samples with their values.
     Samples,
-    /// And each family has one head, each sample a label for its app.
+    /// All samples, one head per family, and an `app` label on each sample.
     Merged,
 }
 
-/// How many apps with how many series.
+/// Number of apps, and of series per app.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
     pub kind: Kind,
@@ -38,12 +38,12 @@ pub struct Data {
     pub series: usize,
 }
 
-/// What a server was given: the version of each app's values.
+/// State of a server: the version of each app's values.
 #[derive(Clone, Debug)]
 pub struct Given {
     pub data: Data,
     versions: Vec<u64>,
-    /// Where the next change begins, so that it is not always the same apps.
+    /// First app of the next change, so that the changed apps vary.
     turn: usize,
 }
 
@@ -94,8 +94,7 @@ impl Given {
         (0..self.data.apps).collect()
     }
 
-    /// Gives new values to a part of the apps, spread evenly over all of them,
-    /// and says which ones.
+    /// Changes the values of a share of the apps, evenly spread, and returns their numbers.
     pub fn change(&mut self, part: f64) -> Vec<usize> {
         let count = (self.data.apps as f64 * part).ceil() as usize;
         if count == 0 {
@@ -115,7 +114,7 @@ impl Given {
         self.data.text(app, self.versions[app])
     }
 
-    /// All texts in the order of the apps' names.
+    /// All texts, ordered by app name.
     fn everything(&self) -> Vec<u8> {
         let texts = self.all().into_iter().map(|app| self.text(app));
         texts.collect::<String>().into_bytes()
@@ -129,8 +128,8 @@ impl Given {
         sums.sum::<u64>() as f64
     }
 
-    /// Fails where an answer is not what was given. The values are looked at
-    /// by their sum, where it is not the texts that are expected.
+    /// Checks an answer. Where the texts themselves are not expected, it compares the sum of all
+    /// values.
     pub fn check(&self, body: &[u8], gzip: bool, expected: Expected) -> Result<()> {
         let unpacked;
         let text = if gzip {
@@ -167,8 +166,7 @@ impl Given {
     }
 }
 
-/// Takes one gzip member apart, which must be all there is: many clients read
-/// no further.
+/// Decompresses an answer of exactly one gzip member. Many clients read only the first.
 pub fn unpack(body: &[u8]) -> Result<Vec<u8>> {
     let mut rest = body;
     let mut text = Vec::new();
@@ -182,7 +180,7 @@ pub fn unpack(body: &[u8]) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether a line is about the proxy itself.
+/// Whether a line is one of the proxy's own metrics.
 fn is_own(line: &[u8]) -> bool {
     let line = line.strip_prefix(b"# HELP ").unwrap_or(line);
     let line = line.strip_prefix(b"# TYPE ").unwrap_or(line);

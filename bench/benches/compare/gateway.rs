@@ -17,42 +17,42 @@ use bench::figures::{median, percentile, resident_bytes, wait_for_quiet};
 use bench::payload::app_text;
 use bench::proxy::Proxy;
 
-/// Groups that are replaced, and series in each.
+/// Groups that are pushed, and series per group.
 const GROUPS: usize = 1_000;
 const SERIES: usize = 100;
 
-/// Jobs whose aggregated series make 1,000 and 100,000 living ones.
+/// Jobs whose pushes add up to 1,000 and to 100,000 aggregated series.
 const FEW_JOBS: usize = 10;
 const MANY_JOBS: usize = 1_000;
 
 /// Series held when memory is measured.
 const HELD: usize = 1_000_000;
 
-/// What makes a push add to living families.
+/// Query of an aggregating push.
 const AGGREGATE: &str = "?mode=aggregate";
 
 /// Threads that push while scrapes are timed.
 const PUSHERS: usize = 2;
 
-/// Senders where it is said that there are several.
+/// Number of concurrent senders.
 const SENDERS: usize = 4;
 
-/// What a proxy that takes a million series is told: its limits are for less.
+/// Configuration for a million series; the default limits are lower.
 const LARGE: &str = "[exposition]\nmax_total = \"4GiB\"\n\
                      [push]\nmax_series = 2000000\nmax_series_per_family = 2000000\n";
 
-/// A rate of pushes: what, whose, and the pushes a second of each round.
+/// Pushes per second of one shape to one server, in each round.
 #[derive(Debug)]
 pub struct Rate {
     pub what: &'static str,
     pub who: &'static str,
     pub rounds: Vec<f64>,
-    /// The same by [`SENDERS`] at once.
+    /// The same with [`SENDERS`] concurrent senders.
     pub crowd: Vec<f64>,
 }
 
 impl Gateway {
-    /// The rate of such pushes to one program.
+    /// Rate of one shape to one server.
     pub fn rate(&self, what: &str, who: &str) -> Option<&Rate> {
         self.rates
             .iter()
@@ -70,7 +70,7 @@ impl Rate {
     }
 }
 
-/// Times of scrapes in seconds, alone and while others push.
+/// Times of scrapes in seconds, alone and during pushes.
 #[derive(Debug)]
 pub struct Scraped {
     pub what: &'static str,
@@ -79,7 +79,7 @@ pub struct Scraped {
     pub pushed: Vec<f64>,
 }
 
-/// Resident memory for each series, in bytes.
+/// Resident memory per series, in bytes.
 #[derive(Debug)]
 pub struct Held {
     pub what: &'static str,
@@ -92,12 +92,12 @@ pub struct Gateway {
     pub rates: Vec<Rate>,
     pub scrapes: Vec<Scraped>,
     pub memory: Vec<Held>,
-    /// What is missing, and why.
+    /// Missing figures, and why.
     pub notes: Vec<String>,
 }
 
-/// What one series each of a hundred families looks like, and what the same
-/// number of series of one family does.
+/// The two shapes of a body: one series in each of a hundred families, and all series in one
+/// family.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     OneFamily,
@@ -122,7 +122,7 @@ impl Shape {
     }
 }
 
-/// Bodies of all jobs in two versions, so that every push changes something.
+/// Bodies of all jobs in two versions, so that every push is a change.
 struct Bodies {
     paths: Vec<String>,
     bodies: [Vec<String>; 2],
@@ -205,7 +205,7 @@ pub fn run(setup: &Setup) -> Result<Gateway> {
     Ok(outcome)
 }
 
-/// Who takes which pushes, in turns.
+/// Rates of all shapes on all servers, in turns.
 struct Contestant {
     what: &'static str,
     who: &'static str,
@@ -247,12 +247,12 @@ fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
     }
     for (what, jobs, proxy) in [
         (
-            "aggregated `POST`, 1,000 living series",
+            "aggregated `POST`, 1,000 aggregated series",
             FEW_JOBS,
             &aggregating[0],
         ),
         (
-            "aggregated `POST`, 100,000 living series",
+            "aggregated `POST`, 100,000 aggregated series",
             MANY_JOBS,
             &aggregating[1],
         ),
@@ -266,7 +266,7 @@ fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
         });
     }
     for contestant in &contestants {
-        // Those with checks begin with what the others were given.
+        // Servers with checks start from the file of those without.
         if contestant.who != "Pushgateway, checks" {
             contestant
                 .bodies
@@ -288,7 +288,7 @@ fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
             if setup.effort.is_over() {
                 break;
             }
-            // Another one is first in each round.
+            // Rotate who is first.
             let who = (round + turn) % contestants.len();
             let (contestant, rate) = (&contestants[who], &mut all[who]);
             for (senders, rounds) in [(1, &mut rate.rounds), (SENDERS, &mut rate.crowd)] {
@@ -301,7 +301,7 @@ fn rates(setup: &Setup, outcome: &mut Gateway) -> Result<()> {
     Ok(())
 }
 
-/// Pushes a second by so many senders, each on a connection of its own.
+/// Pushes per second by `senders`, each on its own connection.
 fn rate_for(contestant: &Contestant, senders: usize, time: Duration) -> Result<f64> {
     let next = AtomicUsize::new(0);
     let begin = Instant::now();
@@ -328,8 +328,8 @@ fn rate_for(contestant: &Contestant, senders: usize, time: Duration) -> Result<f
     Ok(next.into_inner() as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// Pushgateway without checks, with all groups in, and one with checks that
-/// began with its file: loading it push by push would take minutes.
+/// Starts a Pushgateway without checks and loads all groups, and one with checks from the file of
+/// the first. Loading the second by pushes would take minutes.
 fn pushgateways(bodies: &Bodies) -> Result<(Server, Server)> {
     let dir = TempDir::new()?;
     let file = dir.path().join("groups");
@@ -342,8 +342,7 @@ fn pushgateways(bodies: &Bodies) -> Result<(Server, Server)> {
     Ok((unchecked, checked))
 }
 
-/// Waits until all groups can be read: pushes without checks are answered
-/// before they are in.
+/// Waits until all groups are visible: without checks, Pushgateway answers before it stores a push.
 fn settle(address: &str) -> Result<()> {
     let start = Instant::now();
     let mut client = Client::connect(address)?;

@@ -1,8 +1,7 @@
-//! Compares the proxy with the programs people would use in its place: nginx
-//! serving the same bytes from a file, Pushgateway with and without its
-//! checks, and a Prometheus that federates. All of them run on this machine,
-//! in one run, on free ports of the loopback, with the same data, and take
-//! turns under the same client. Prints Markdown.
+//! Compares the proxy with its alternatives: nginx serving the same bytes from a file, Pushgateway
+//! with and without its checks, and Prometheus with federation. All run on this machine, in one
+//! run, on free ports of the loopback, with the same data, and take turns with one client. Prints
+//! Markdown.
 //!
 //! `cargo bench -p bench --bench compare`, with `-- --help` for its options;
 //! `bench/README.md` explains the figures.
@@ -27,7 +26,7 @@ use clap::Parser;
 use crate::cases::{CASES, Case, Setup};
 use crate::measure::Effort;
 
-/// What `--only` knows pushes over HTTP by.
+/// Name of pushes over HTTP for `--only`.
 const GATEWAY: &str = "gateway";
 
 #[derive(Parser, Debug)]
@@ -36,13 +35,13 @@ struct Arguments {
     /// A small run: a tenth of the apps, few rounds
     #[arg(long)]
     quick: bool,
-    /// Only this case, by its name: apps, small, merged, big, gateway. Can be repeated
+    /// Only this case: apps, small, merged, big or gateway; can be repeated
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
-    /// Rounds, in each of which every server has its turns
+    /// Rounds; in each, every server has its turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Minutes after which nothing more is begun
+    /// Start nothing more after this many minutes
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Worker threads of the proxy: exporter.worker_threads
@@ -51,7 +50,7 @@ struct Arguments {
     /// The proxy to measure [default: built in release mode]
     #[arg(long)]
     proxy: Option<PathBuf>,
-    /// Given by `cargo bench`; without it nothing is measured
+    /// Passed by `cargo bench`; without it nothing is measured
     #[arg(long, hide = true)]
     bench: bool,
 }

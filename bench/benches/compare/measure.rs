@@ -1,5 +1,5 @@
-//! Takes turns: each server is loaded, changed and scraped alike, one after
-//! the other, round by round, so that noise of the machine meets all of them.
+//! Turns: in each round every server is changed and scraped in the same way, so that other load on
+//! the machine affects all of them.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -13,26 +13,24 @@ use crate::data::{Expected, Given};
 use crate::servers::Server;
 use bench::figures::{percentile, wait_for_quiet};
 
-/// Scrapers where it is said that there are many.
+/// Number of concurrent scrapers.
 pub const MANY: usize = 8;
 
-/// A server whose scrapes take longer has two rounds, with nothing and
-/// everything changed.
+/// A server with longer scrapes has two rounds, with nothing and everything changed.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// A server that is faster has all rounds, and warms its new connection up
-/// with a scrape that is not counted. For others three rounds will do, and a
-/// scrape more or less makes no difference.
+/// A server with shorter scrapes has all rounds, and warms up each new connection with a scrape
+/// that does not count. Others have three rounds, without warming up.
 const FAST: Duration = Duration::from_millis(150);
 
-/// How often, and for how long, something is measured.
+/// How often and how long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub rounds: usize,
-    /// Scrapes of one turn at most, and its time, after which none begins.
+    /// Most scrapes of one turn, and the time after which no scrape of it starts.
     pub scrapes: usize,
     pub turn: Duration,
-    /// When nothing more may begin.
+    /// When to start nothing more.
     pub until: Instant,
 }
 
@@ -82,7 +80,7 @@ impl Coding {
     }
 }
 
-/// What is pushed again, with other values, before each scrape.
+/// Share of the apps that change before each scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     Nothing,
@@ -113,14 +111,14 @@ impl Change {
     }
 }
 
-/// What was measured in one way.
+/// Key of a measurement.
 pub type Cell = (Who, Change, Coding, usize);
 
-/// Everything that was measured of one case.
+/// All measurements of one case.
 #[derive(Debug, Default)]
 pub struct Measured {
     times: BTreeMap<Cell, Vec<f64>>,
-    /// Length of an answer as it came.
+    /// Length of an answer as sent.
     sizes: BTreeMap<(Who, Coding), usize>,
 }
 
@@ -129,8 +127,7 @@ impl Measured {
         self.times.entry(cell).or_default().extend(times);
     }
 
-    /// Seconds that this part of all scrapes took at most; none where nothing
-    /// was measured.
+    /// Percentile of the scrape times in seconds; `None` if nothing was measured.
     pub fn time(&self, cell: Cell, part: f64) -> Option<f64> {
         let times = self.times.get(&cell)?;
         (!times.is_empty()).then(|| percentile(times.clone(), part))
@@ -140,7 +137,7 @@ impl Measured {
         self.sizes.get(&(who, coding)).copied()
     }
 
-    /// Nothing of a server that answered wrongly counts.
+    /// Drops all measurements of a server that answered wrongly.
     fn forget(&mut self, who: Who) {
         self.times.retain(|cell, _| cell.0 != who);
     }
@@ -152,18 +149,18 @@ pub struct Memory {
     pub loaded: f64,
     /// After one scrape of each coding.
     pub scraped: f64,
-    /// When everything was measured.
+    /// At the end of the case.
     pub end: f64,
 }
 
-/// A server that takes part.
+/// A server in the comparison.
 #[derive(Debug)]
 pub struct Contestant {
     pub who: Who,
     pub server: Server,
     pub given: Given,
     pub memory: Memory,
-    /// What makes its answer right.
+    /// What its answer must contain.
     expected: Expected,
     client: Client,
     first_scrapes: BTreeMap<Coding, Duration>,
@@ -171,7 +168,7 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    /// Takes a server that has been given everything.
+    /// From a server that has all data.
     pub fn new(who: Who, server: Server, given: Given, expected: Expected) -> Result<Self> {
         Ok(Contestant {
             who,
@@ -188,8 +185,7 @@ impl Contestant {
         })
     }
 
-    /// Scrapes once in each coding and looks whether the answer is right.
-    /// Returns the text.
+    /// Scrapes once in each coding and checks the answers. Returns the text.
     pub fn first_scrapes(&mut self, measured: &mut Measured) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         for coding in Coding::BOTH {
@@ -235,9 +231,9 @@ impl Contestant {
         self.first_scrapes[&coding] < FAST
     }
 
-    /// Whether it has a turn in this round. Changes cost nginx and Prometheus
-    /// nothing: the first reads a file, the second keeps nothing of an answer.
-    /// With its checks, Pushgateway would take minutes for them.
+    /// Whether it has a turn in this round. nginx and Prometheus have none with changes, since
+    /// changes cost them nothing: nginx reads a file, and Prometheus keeps nothing of an answer.
+    /// Pushgateway with checks would take minutes.
     fn takes_part(&self, round: usize, change: Change) -> bool {
         let changes = matches!(self.who, Who::Proxy | Who::Merged | Who::Pushgateway);
         let (rounds, changed) = match self.slowest() {
@@ -249,7 +245,7 @@ impl Contestant {
         takes_part && self.failure.is_none()
     }
 
-    /// One turn: change, scrape, and that again.
+    /// One turn: change and scrape, repeatedly.
     fn turn(&mut self, change: Change, coding: Coding, effort: &Effort) -> Result<Vec<f64>> {
         self.client.reconnect()?;
         if self.is_fast(coding) {
@@ -268,8 +264,8 @@ impl Contestant {
         Ok(times)
     }
 
-    /// Pushes everything with new values, and looks whether that is what
-    /// comes out: after pushes whose values nobody kept account of.
+    /// Pushes everything with new values and checks the answer, after pushes whose values were not
+    /// recorded.
     pub fn check_again(&mut self) -> Result<()> {
         self.client.reconnect()?;
         let changed = self.given.change(1.0);
@@ -281,16 +277,15 @@ impl Contestant {
         Ok(())
     }
 
-    /// Whether it has a turn in this round with many scrapers. Where that
-    /// takes seconds, one will do; where one scraper waits for seconds, many
-    /// may take all memory that is there.
+    /// Whether it has a turn with many scrapers in this round. Servers that take seconds have one,
+    /// and none if a single scrape takes seconds: many could exhaust the memory.
     fn joins_crowd(&self, round: usize, coding: Coding) -> bool {
         let each = self.first_scrapes.get(&coding);
         let slow = each.is_some_and(|time| *time * MANY as u32 > SLOW / 2);
         self.failure.is_none() && !self.is_slow() && (!slow || round == 0)
     }
 
-    /// A turn with many scrapers at once; the times of all their scrapes.
+    /// One turn with many scrapers at once; returns the times of all scrapes.
     fn crowd(&self, coding: Coding, effort: &Effort) -> Result<Vec<f64>> {
         scrape_together(&self.server, coding, MANY, |times, start| {
             times.is_empty() || (times.len() < effort.scrapes && start.elapsed() < effort.turn)
@@ -298,8 +293,7 @@ impl Contestant {
     }
 }
 
-/// Scrapes over several connections at once, each as long as it is told to go
-/// on.
+/// Scrapes over several connections at once, until `go_on` says no.
 pub fn scrape_together(
     server: &Server,
     coding: Coding,
@@ -339,8 +333,8 @@ pub fn scrape_together(
     })
 }
 
-/// All rounds with one scraper, then with many. `between` is called once each
-/// round, for what is measured beside the servers.
+/// All rounds with one scraper, then with many. `between` runs once per round, for other
+/// measurements.
 pub fn rounds(
     contestants: &mut [Contestant],
     measured: &mut Measured,
@@ -384,8 +378,8 @@ pub fn rounds(
     Ok(())
 }
 
-/// Another one is first in each round: what a server leaves behind, in caches
-/// and in work that it does later, is to meet all of them.
+/// Rotate who is first: what a server leaves in caches, and its deferred work, must affect all
+/// others alike.
 fn in_turn(contestants: &mut [Contestant], round: usize) -> impl Iterator<Item = &mut Contestant> {
     let first = round % contestants.len().max(1);
     let (last, first) = contestants.split_at_mut(first);

@@ -1,4 +1,4 @@
-//! Pushes while others scrape, and scrapes while others push.
+//! Pushes during scrapes, and scrapes during pushes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -12,22 +12,22 @@ use crate::measure::{Coding, Contestant, Effort, MANY, Who, scrape_together};
 use crate::servers::{Server, push_alone_tcp, push_alone_unix, put};
 use bench::payload::json_document;
 
-/// How often each scraper scrapes.
+/// Interval of each scraper.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Each of 1,000 apps every five seconds.
+/// 1,000 apps that push every five seconds.
 const PACE: Duration = Duration::from_millis(5);
 
 /// Threads that push while scrapes are timed.
 const PUSHERS: usize = 2;
 
-/// How a push gets in.
+/// Transport of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// A connection each, as short-lived senders do.
+    /// One connection per push, as short-lived senders do.
     Unix,
     Tcp,
-    /// `PUT` on a connection that is kept.
+    /// `PUT` on a kept-alive connection.
     Put,
 }
 
@@ -41,14 +41,14 @@ impl Way {
     }
 }
 
-/// How fast one sender pushes.
+/// Rate of one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Steady,
     Full,
 }
 
-/// Times of pushes, alone and while others scrape.
+/// Times of pushes, alone and during scrapes.
 #[derive(Debug)]
 pub struct PushTimes {
     pub who: Who,
@@ -58,14 +58,14 @@ pub struct PushTimes {
     pub scraped: Vec<f64>,
 }
 
-/// Times of scrapes, alone and while others push.
+/// Times of scrapes, alone and during pushes.
 #[derive(Debug)]
 pub struct ScrapeTimes {
     pub who: Who,
     pub coding: Coding,
     pub alone: Vec<f64>,
     pub pushed: Vec<f64>,
-    /// Pushes a second meanwhile.
+    /// Pushes per second during the scrapes.
     pub rate: f64,
 }
 
@@ -117,8 +117,7 @@ pub fn run(contestants: &mut [Contestant], effort: &Effort) -> Result<Pushes> {
     Ok(outcome)
 }
 
-/// What is pushed: for each app two bodies with different values, in turn, so
-/// that every push changes something.
+/// Two bodies per app with different values, pushed in turn, so that every push is a change.
 struct Documents {
     names: Vec<String>,
     bodies: [Vec<Vec<u8>>; 2],
@@ -176,7 +175,7 @@ impl<'s> Sender<'s> {
     }
 }
 
-/// How long one stretch of pushes or scrapes takes.
+/// Duration of one stretch of pushes or scrapes.
 fn stretch(effort: &Effort) -> Duration {
     4 * effort.turn
 }
@@ -235,8 +234,8 @@ fn push_for(
     Ok(times)
 }
 
-/// Does something while there are scrapers, each with its own moment of the
-/// second, and every other one with the other coding.
+/// Runs `work` during scrapes. The scrapers are spread over the second and alternate between
+/// codings.
 fn while_scraped<T>(server: &Server, something: impl FnOnce() -> Result<T>) -> Result<T> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -253,7 +252,7 @@ fn while_scraped<T>(server: &Server, something: impl FnOnce() -> Result<T>) -> R
                         continue;
                     }
                     client.get(server.path, scraper % 2 == 0, Body::Count)?;
-                    // One that is late leaves out what it has missed.
+                    // A late scraper skips what it has missed.
                     while next <= Instant::now() {
                         next += SCRAPE_INTERVAL;
                     }
@@ -304,8 +303,7 @@ fn scrape_times(
     Ok(all)
 }
 
-/// Does something while there are senders at full speed, and tells their
-/// pushes a second.
+/// Runs `work` while senders push at full speed; returns their pushes per second.
 fn while_pushed<T>(
     server: &Server,
     documents: &Documents,

@@ -1,4 +1,4 @@
-//! The tables of what was measured.
+//! Tables of the results.
 
 use std::fs;
 use std::process::Command;
@@ -9,10 +9,10 @@ use crate::pushes::{Pace, PushTimes, Pushes};
 use crate::servers::{GZIP, NGINX, PROMETHEUS, PUSHGATEWAY};
 use bench::figures::percentile;
 
-/// Bytes of a megabyte here.
+/// Bytes per MB.
 const MB: f64 = 1e6;
 
-/// The machine, the programs, and what to install where one is missing.
+/// The machine, the programs, and packages to install for missing ones.
 pub fn head(setup: &Setup, quick: bool) {
     println!("# exporter-proxy and its peers\n");
     if quick {
@@ -238,7 +238,7 @@ fn push_tables(pushes: &Pushes) {
     }
 }
 
-/// Pushes a second that one sender would make of these, one after the other.
+/// Pushes per second of one sender, from the times of single pushes.
 fn rate(push: &PushTimes) -> f64 {
     push.alone.len() as f64 / push.alone.iter().sum::<f64>()
 }
@@ -256,7 +256,7 @@ fn microseconds(seconds: f64) -> String {
     format!("{:.0} µs", seconds * 1e6)
 }
 
-/// A ratio with as many digits as mean something.
+/// A ratio with its significant digits.
 pub fn times(ratio: f64) -> String {
     let digits = match ratio {
         ratio if ratio < 10.0 => 2,

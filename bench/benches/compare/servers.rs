@@ -1,5 +1,5 @@
-//! The programs that are compared: found, started on free ports of the
-//! loopback, given data, and ended by their processes.
+//! The compared programs: finds them, starts them on free ports of the loopback, loads them and
+//! stops them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,14 +21,14 @@ use bench::figures::resident_bytes;
 use bench::payload::capnp_message;
 use bench::proxy::Proxy;
 
-/// For a server to begin, or to end when told.
+/// Timeout for a server to start or stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// For Pushgateway to work through its queue, after which a push without
-/// checks is in: it answers before that.
+/// Time for Pushgateway to work through its queue: without checks, it answers before it stores a
+/// push.
 const QUEUE: Duration = Duration::from_millis(50);
 
-/// A program that a package brings.
+/// A program and its Debian package.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
     pub program: &'static str,
@@ -58,14 +58,14 @@ pub const GZIP: Tool = Tool {
 };
 
 impl Tool {
-    /// Where the program is. What is in `sbin` may not be in the path.
+    /// Path of the program. `sbin` may not be in `PATH`.
     pub fn find(self) -> Option<PathBuf> {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
         let places = std::env::split_paths(&path).map(|dir| dir.join(self.program));
         places.into_iter().find(|place| place.is_file())
     }
 
-    /// The first line of what it says of itself.
+    /// First line of its version output.
     pub fn version(self) -> Option<String> {
         let output = Command::new(self.find()?).arg(self.version).output().ok()?;
         let said = [output.stdout, output.stderr].concat();
@@ -74,7 +74,7 @@ impl Tool {
     }
 }
 
-/// A process that ends with this value.
+/// A process that is stopped when this is dropped.
 #[derive(Debug)]
 struct Process(Child);
 
@@ -92,10 +92,10 @@ impl Process {
         ))
     }
 
-    /// Asks the process to end, and waits until it has.
+    /// Stops the process with SIGTERM and waits for its end.
     fn stop(&mut self) {
-        // nginx takes its workers along, and Pushgateway writes its file, only
-        // if they are asked; the standard library can but kill.
+        // On SIGTERM, nginx ends its workers and Pushgateway writes its file. The standard library
+        // can only kill.
         let _ = Command::new("sh")
             .args(["-c", &format!("kill -TERM {}", self.0.id())])
             .status();
@@ -133,7 +133,7 @@ impl Drop for Process {
     }
 }
 
-/// A text whose samples say that they are of now.
+/// Adds the current time to every sample.
 fn stamped(text: &[u8]) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let mut stamped = String::new();
@@ -155,11 +155,11 @@ fn free_address() -> Result<String> {
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
-    /// `127.0.0.1:port`, where it is scraped.
+    /// Address of scrapes, `127.0.0.1:port`.
     pub address: String,
     /// The path to scrape.
     pub path: &'static str,
-    /// What it reads and writes; gone once it has ended.
+    /// Its files; removed after it has ended.
     dir: Option<TempDir>,
 }
 
@@ -182,12 +182,12 @@ impl Server {
         })
     }
 
-    /// nginx, serving `text` from a file, and from one that `gzip -6` packed.
+    /// Starts nginx, which serves `text` from a file and from one compressed by `gzip -6`.
     pub fn nginx(text: &[u8]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let (home, files) = (dir.path(), dir.path().join("files"));
         fs::create_dir(&files)?;
-        // Its workers may run as somebody else.
+        // Its workers may run as another user.
         for place in [home, &files] {
             fs::set_permissions(place, fs::Permissions::from_mode(0o755))?;
         }
@@ -226,8 +226,8 @@ impl Server {
         })
     }
 
-    /// Pushgateway. With a file, it begins with what that holds, and writes
-    /// what it has there when it ends.
+    /// Starts Pushgateway. With a file, it loads its groups from there and saves them there when it
+    /// ends.
     pub fn pushgateway(checks: bool, file: Option<&Path>) -> Result<Self> {
         let address = free_address()?;
         let program = PUSHGATEWAY.find().context("Pushgateway is not here")?;
@@ -251,16 +251,16 @@ impl Server {
         })
     }
 
-    /// Prometheus, once it has scraped `samples` samples of a text from nginx.
-    /// It scrapes no more then, and shows what it has for an hour.
+    /// Starts Prometheus and waits until it has scraped `samples` samples of a text from nginx. It
+    /// then scrapes no more and shows them for an hour.
     ///
-    /// The text gets timestamps: without them, Prometheus would end all series
-    /// when their target is scraped so rarely.
+    /// The text has timestamps: without them, Prometheus would end series whose target is scraped
+    /// so rarely.
     pub fn prometheus(nginx: &Server, text: &[u8], samples: usize) -> Result<Self> {
         let files = nginx.dir.as_ref().context("nginx has no files")?;
         fs::write(files.path().join("files/stamped"), stamped(text)?)?;
         let source = &nginx.address;
-        // A big text takes seconds to read.
+        // A large text takes seconds to parse.
         let interval = if samples > 300_000 { "15s" } else { "2s" };
         let dir = tempfile::tempdir()?;
         let address = free_address()?;
@@ -330,7 +330,7 @@ impl Server {
         }
     }
 
-    /// Pushes the texts of some apps, and returns once they are all in.
+    /// Pushes the texts of some apps and waits until all are stored.
     pub fn push(&self, given: &Given, apps: &[usize]) -> Result<()> {
         match &self.kind {
             _ if apps.is_empty() => Ok(()),
@@ -355,7 +355,7 @@ impl Server {
         }
     }
 
-    /// Resident memory of all its processes.
+    /// Resident memory of all its processes, in bytes.
     pub fn resident(&self) -> Result<f64> {
         let pid = match &self.kind {
             Kind::Proxy(proxy) => proxy.pid(),
@@ -374,7 +374,7 @@ impl Server {
     }
 }
 
-/// Replaces a group of Pushgateway's.
+/// Replaces a group of Pushgateway.
 pub fn put(client: &mut Client, app: &str, text: &str) -> Result<()> {
     let status = client.send("PUT", &format!("/metrics/job/{app}"), text.as_bytes())?;
     // 202 without checks, 200 with them.
@@ -382,8 +382,7 @@ pub fn put(client: &mut Client, app: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// One push as short-lived senders do it: over a connection of its own, over
-/// when the proxy has closed it.
+/// One push of a short-lived sender: on its own connection, until the proxy has closed it.
 pub fn push_alone_unix(socket: &Path, document: &[u8]) -> Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(document)?;
@@ -399,8 +398,8 @@ pub fn push_alone_tcp(address: &str, document: &[u8]) -> Result<()> {
     read_nothing(stream)
 }
 
-/// Waits until the proxy has taken everything in: it closes then, and has
-/// nothing to say unless something is wrong.
+/// Waits until the proxy has stored everything: it then closes, and answers only if something is
+/// wrong.
 fn read_nothing(mut stream: impl Read) -> Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

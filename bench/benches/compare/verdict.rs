@@ -1,4 +1,4 @@
-//! What was asked of the proxy, what was measured, and whether that is enough.
+//! The project's goals, the results, and whether they meet the goals.
 
 use crate::cases::Outcome;
 use crate::data::Kind;
@@ -8,13 +8,13 @@ use crate::pushes::{Pace, PushTimes, Way};
 use crate::report::{p99_ratio, times};
 use bench::figures::percentile;
 
-/// A demand: a figure, and what it must at least or at most be.
+/// A goal: a figure and its bound.
 struct Row {
     what: &'static str,
     asked: Asked,
-    /// None where nothing was measured.
+    /// `None` if it was not measured.
     figure: Option<f64>,
-    /// Where the figure comes from.
+    /// Origin of the figure.
     detail: String,
 }
 
@@ -49,7 +49,7 @@ impl Asked {
     }
 }
 
-/// One case's figures, where that case was run.
+/// Figures of one case, if it ran.
 #[derive(Clone, Copy)]
 struct Figures<'o>(Option<&'o Outcome>);
 
@@ -67,7 +67,7 @@ impl<'o> Figures<'o> {
         Some(self.0?.measured.size(who, coding)? as f64)
     }
 
-    /// Memory for each byte of text, after one scrape of each coding.
+    /// Memory per byte of text, after one scrape of each coding.
     fn memory(self, who: Who) -> Option<f64> {
         let outcome = self.0?;
         let (_, memory) = outcome.memory.iter().find(|it| it.0 == who)?;
@@ -92,7 +92,7 @@ fn ratio(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     Some(a? / b?)
 }
 
-/// The larger of all, if all are there.
+/// The largest, if none is missing.
 fn worst(ratios: &[Option<f64>]) -> Option<f64> {
     let ratios: Option<Vec<f64>> = ratios.iter().copied().collect();
     ratios?.into_iter().reduce(f64::max)
@@ -211,8 +211,8 @@ fn scrape_rows(apps: Figures<'_>) -> Vec<Row> {
     ]
 }
 
-/// The worst of time and compressed size. Which pages 1 % of the apps touch
-/// is another matter in either case, and no part of it.
+/// The worst of times and compressed size. Scrapes with 1 % changed are left out: how many pages
+/// they touch differs between the cases.
 fn small_row(apps: Figures<'_>, small: Figures<'_>) -> Row {
     let time = |change, coding| {
         ratio(
@@ -326,7 +326,7 @@ fn push_rows(apps: Figures<'_>) -> Vec<Row> {
     rows
 }
 
-/// What was asked of pushes over HTTP. Of the two shapes of a body, the worse.
+/// Goals of pushes over HTTP, for the worse of the two shapes of a body.
 fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
     const OURS: &str = "exporter-proxy";
     const SHAPES: [&str; 2] = [
@@ -352,8 +352,8 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
     let checked = to("Pushgateway, checks");
     let unchecked = to("Pushgateway, no checks");
     let aggregated = |series| rate(series, OURS);
-    let few = aggregated("aggregated `POST`, 1,000 living series");
-    let many = aggregated("aggregated `POST`, 100,000 living series");
+    let few = aggregated("aggregated `POST`, 1,000 aggregated series");
+    let many = aggregated("aggregated `POST`, 100,000 aggregated series");
     let scrapes = gateway.map_or(&[][..], |it| &it.scrapes);
     let scraped = scrapes
         .iter()
@@ -387,7 +387,7 @@ fn gateway_rows(gateway: Option<&Gateway>) -> Vec<Row> {
             what: "aggregated `POST`s a second, 100 families' series from 1,000 jobs",
             asked: Asked::AtLeast(0.5, "x the rate of `PUT`s of the same"),
             figure: ratio(many, rate(SHAPES[1], OURS)),
-            detail: list(&[("to 1,000 living series", ratio(many, few))]),
+            detail: list(&[("to 1,000 aggregated series", ratio(many, few))]),
         },
         Row {
             what: "scrape p99 while two senders push over HTTP at full speed",

@@ -1,8 +1,8 @@
-//! What the store's pages cost, beside the plain way of doing the same: a
-//! sorted map of texts that is joined, and compressed whole, for each scrape.
+//! The store's pages, beside the plain solution: a sorted map of texts that is joined and
+//! compressed as a whole for each scrape.
 //!
-//! Prints medians over several rounds as Markdown. The last column is the
-//! plain way's time by the pages' time, from the same run.
+//! Prints medians over several rounds as Markdown. The last column is the map's time divided by the
+//! pages' time, from the same run.
 //!
 //! `cargo bench -p bench --bench pages -- compressors` compares the compressor
 //! of pages with `zlib-rs` and `fdeflate` instead.
@@ -68,7 +68,7 @@ impl Bench {
         bench
     }
 
-    /// Pushes an app's text, with other values each time, to both.
+    /// Pushes an app's text to both, with new values each time.
     fn push(&mut self, app: usize) {
         let text = self.text(app);
         self.push_pages(app, &text);
@@ -105,7 +105,7 @@ impl Bench {
     }
 
     fn run(mut self) {
-        // Both forms are made once, so that what follows is about changes.
+        // Render and compress once, so that only changes are measured.
         black_box(self.store.snapshot().gzip());
         let app = self.apps / 2;
         let text = self.text(app);
@@ -194,7 +194,7 @@ fn time<T>(work: impl FnOnce() -> T) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// The median time of one call, each measured over a hundred.
+/// Median time of one call, each measured over a hundred calls.
 fn median_call(mut work: impl FnMut()) -> f64 {
     let rounds = (0..ROUNDS).map(|_| time(|| (0..100).for_each(|_| work())) / 100.0);
     median(rounds.collect())

@@ -1,11 +1,10 @@
-//! A load generator: pushes many apps' metrics into a proxy as fast as it
-//! takes them, scrapes them back, and prints what it measured as Markdown.
+//! Load generator: pushes the metrics of many apps to a proxy at full speed, scrapes them, and
+//! prints the results as Markdown.
 //!
-//! `bench/main_job` builds both and runs it. By itself it starts the proxy
-//! that was built beside it, on free ports of the loopback; with `--tcp`,
-//! `--unix` and `--http` it uses one that runs. A push counts once the proxy
-//! has closed the connection after reading it, and the proxy's own count of
-//! stored messages must agree with ours in the end.
+//! `bench/main_job` builds and runs it. It starts the proxy from its own directory on free ports of
+//! the loopback; with `--tcp`, `--unix` and `--http` it uses a running proxy. A push counts once
+//! the proxy has closed the connection after reading it. At the end, the proxy's count of stored
+//! messages must match.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -34,7 +33,7 @@ struct Arguments {
     /// Seconds for each way of pushing
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Rounds, of which the median is printed
+    /// Rounds; medians are printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Sending threads
@@ -43,7 +42,7 @@ struct Arguments {
     /// Scrapes to time in each coding
     #[arg(long, default_value_t = 50)]
     scrapes: usize,
-    /// The proxy to start [default: the one built beside this program]
+    /// The proxy to start [default: the one in this program's directory]
     #[arg(long)]
     proxy: Option<PathBuf>,
     /// Worker threads of the started proxy
@@ -87,7 +86,7 @@ fn main() -> Result<()> {
     run(&arguments, &proxy, started.as_ref().map(Proxy::pid))
 }
 
-/// The payloads: each app's push in both formats.
+/// The pushes of all apps in both formats.
 struct Payloads {
     json: Vec<Vec<u8>>,
     capnp: Vec<Vec<u8>>,
@@ -101,7 +100,7 @@ impl Payloads {
             capnp: Vec::with_capacity(apps),
             text_bytes: 0,
         };
-        // In turn with other values, so that every push is a change.
+        // Two versions of the values, so that every push is a change.
         for version in 0..2 {
             for app in 0..apps {
                 let name = format!("load_{app:05}");
@@ -118,10 +117,10 @@ impl Payloads {
 /// A way of pushing.
 #[derive(Clone, Copy)]
 enum Way {
-    /// A connection for each push, as senders of the original do.
+    /// One connection per push, as senders of the original exporter-proxy do.
     TcpJsonEach,
     UnixJsonEach,
-    /// Many documents or messages on a connection.
+    /// Many documents or messages per connection.
     TcpJson,
     UnixJson,
     TcpCapnp,
@@ -224,8 +223,8 @@ fn run(arguments: &Arguments, proxy: &Addresses, pid: Option<u32>) -> Result<()>
     Ok(())
 }
 
-/// Pushes from every thread until the time is up; returns how many pushes the
-/// proxy has taken in, and the time until the last one was.
+/// Pushes from every thread until the time is up. Returns the number of pushes that the proxy has
+/// read, and the time until the last of them.
 fn push(
     arguments: &Arguments,
     proxy: &Addresses,
@@ -239,7 +238,7 @@ fn push(
     thread::scope(|scope| -> Result<()> {
         let senders: Vec<_> = (0..arguments.threads)
             .map(|thread| {
-                // Each thread begins with another app.
+                // Each thread starts with a different app.
                 let first = thread * payloads.len() / arguments.threads;
                 let (over, count) = (&over, &count);
                 scope.spawn(move || -> Result<()> {
@@ -290,8 +289,8 @@ impl Link {
         Ok(())
     }
 
-    /// Half-closes, and waits until the proxy has read everything: it closes
-    /// then, and has nothing to say unless something is wrong.
+    /// Half-closes and waits until the proxy has read everything: it then closes, and answers only
+    /// if something is wrong.
     fn finish(mut self) -> Result<()> {
         let mut answer = String::new();
         match &mut self {
@@ -334,7 +333,7 @@ fn send_all<'p>(
     payloads: impl Iterator<Item = &'p Vec<u8>>,
     over: &AtomicBool,
 ) -> Result<u64> {
-    /// Pushes are gathered and sent in writes of about this size.
+    /// Approximate bytes per write; pushes are sent together.
     const WRITE_SIZE: usize = 128 * 1024;
 
     let mut link = Link::connect(proxy, way)?;
@@ -356,7 +355,7 @@ fn send_all<'p>(
     Ok(sent)
 }
 
-/// One scrape on a connection of its own, as it came, decoded by nobody.
+/// One scrape on its own connection; returns the body as sent.
 fn scrape(address: &str, headers: &str) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     let request =

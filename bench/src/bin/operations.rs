@@ -1,6 +1,5 @@
-//! Sends operations to a proxy, and prints how fast they were taken, how many
-//! were lost, and how long scrapes take while some series change: plain figures,
-//! a line each.
+//! Load generator for operations: prints the rate that a proxy applies, how many operations are
+//! lost, and how long scrapes take while some series change. One figure per line.
 //!
 //! ```text
 //! cargo build --release -p exporter-proxy -p bench
@@ -9,9 +8,8 @@
 //! target/release/operations scrape
 //! ```
 //!
-//! By itself it starts the proxy that was built beside it, on free ports of the
-//! loopback; with `--http` and `--to` it uses one that runs, and looks at the
-//! difference to what that has counted before.
+//! It starts the proxy from its own directory on free ports of the loopback. With `--http` and
+//! `--to` it uses a running proxy, whose counts before the run are subtracted.
 
 use std::fs;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
@@ -34,49 +32,49 @@ use bench::proxy::{self, Proxy};
 #[command(about = "Sends operations as fast as the proxy takes them, and prints the figures.")]
 struct Arguments {
     mode: Mode,
-    /// Living series [default: 10000, or 100000 with `scrape`]
+    /// Aggregated series [default: 10000, or 100000 with `scrape`]
     #[arg(long)]
     series: Option<usize>,
     /// Operations to send over the stream
     #[arg(long, default_value_t = 5_000_000)]
     count: usize,
-    /// Operations a second by UDP; 0 for as many as go
+    /// Operations per second over UDP; 0 for full speed
     #[arg(long, default_value_t = 100_000)]
     rate: usize,
-    /// Seconds to send by UDP
+    /// Seconds to send over UDP
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Operations in one datagram
     #[arg(long, default_value_t = 1)]
     pack: usize,
-    /// Series that are changed before each scrape [default: one of a hundred]
+    /// Series to change before each scrape [default: one of a hundred]
     #[arg(long)]
     changed: Option<usize>,
-    /// Change series that were made one after the other, and not some of all
+    /// Change neighbouring series instead of evenly spread ones
     #[arg(long)]
     together: bool,
     /// Scrapes to time in each coding
     #[arg(long, default_value_t = 300)]
     rounds: usize,
-    /// What the scraper accepts, as its header `Accept` has it
+    /// `Accept` header of the scraper
     #[arg(long, default_value = "*/*")]
     accept: String,
     /// Codings to scrape in
     #[arg(long, value_delimiter = ',', default_value = "identity,gzip")]
     codings: Vec<String>,
-    /// Send lines of StatsD, and not JSON
+    /// Send StatsD lines instead of JSON
     #[arg(long)]
     statsd: bool,
-    /// The proxy to start [default: the one built beside this program]
+    /// The proxy to start [default: the one in this program's directory]
     #[arg(long)]
     proxy: Option<PathBuf>,
     /// Worker threads of the started proxy
     #[arg(long, default_value_t = 2)]
     worker_threads: usize,
-    /// Where a running proxy is scraped, host:port
+    /// HTTP address of a running proxy, host:port
     #[arg(long, requires = "to")]
     http: Option<String>,
-    /// Its socket: unix:PATH or tcp:HOST:PORT, or with `udp` HOST:PORT
+    /// Its socket for operations: unix:PATH or tcp:HOST:PORT, or HOST:PORT with `udp`
     #[arg(long, requires = "http")]
     to: Option<String>,
 }
@@ -85,26 +83,26 @@ struct Arguments {
 enum Mode {
     /// Operations over one stream
     Stream,
-    /// Operations by UDP at a rate, and what is lost of them
+    /// Operations over UDP at a rate, and how many are lost
     Udp,
-    /// Scrapes between which some series change
+    /// Scrapes, with changed series between them
     Scrape,
 }
 
-/// Operations that go into one write on a stream.
+/// Operations per write on a stream.
 const AT_ONCE: usize = 100;
 
-/// By UDP, what is due is sent so often, so many datagrams with one call.
+/// Interval at which due datagrams are sent, and datagrams per system call.
 const PACE: Duration = Duration::from_millis(1);
 const CALL: usize = 64;
 
-/// Operations a second by which series are made before UDP is measured.
+/// Rate of operations that create the series before UDP is measured.
 const WARM_UP: usize = 50_000;
 
-/// Series of one family.
+/// Series per family.
 const FAMILY: usize = 10_000;
 
-/// Datagrams are looked for so long after the last that was counted.
+/// Time without a new datagram after which the count is final.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
@@ -134,25 +132,25 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What is measured.
+/// The proxy under test.
 struct Target {
-    /// The proxy, if it was started here, with the directory of its socket.
+    /// The process, if it was started here, with the directory of its socket.
     started: Option<(Proxy, TempDir)>,
-    /// Where it is scraped.
+    /// Address of scrapes.
     http: String,
-    /// Where operations are sent.
+    /// Address of operations.
     to: String,
 }
 
 impl Target {
-    /// What the proxy has worked by now, if it was started here.
+    /// Processor time of the proxy so far, if it was started here.
     fn cpu_seconds(&self) -> Option<f64> {
-        /// Of `/proc/PID/stat`, in the kernel's unit for programs.
+        /// Unit of times in `/proc/PID/stat`.
         const TICKS_A_SECOND: f64 = 100.0;
         let (proxy, _) = self.started.as_ref()?;
         let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).ok()?;
-        // The name, which may hold anything, ends with the last bracket; user
-        // and system time are the 14th and 15th field, see proc(5).
+        // The name may hold anything and ends with the last bracket. User and system time are
+        // fields 14 and 15, see proc(5).
         let (_, fields) = stat.rsplit_once(')')?;
         let ticks = fields.split_ascii_whitespace().skip(11).take(2);
         let ticks: Vec<f64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
@@ -189,7 +187,7 @@ fn start(arguments: &Arguments) -> Result<Target> {
     })
 }
 
-/// An operation on one series, with its line's end.
+/// An operation on one series, with the end of its line.
 fn message(series: usize, json: bool) -> Vec<u8> {
     let (family, host, path) = (series / FAMILY, series / 100, series % 100);
     if json {
@@ -203,7 +201,7 @@ fn message(series: usize, json: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A stream of operations, which tells when all of it was taken.
+/// A stream of operations that can wait until all are applied.
 struct Stream {
     write: Box<dyn Write>,
     answers: BufReader<Box<dyn Read>>,
@@ -229,7 +227,7 @@ impl Stream {
         })
     }
 
-    /// Writes so many messages, over and over.
+    /// Writes `count` messages, repeating the given ones.
     fn send(&mut self, messages: &[Vec<u8>], count: usize) -> Result<()> {
         let mut buffer = Vec::new();
         let mut sent = 0;
@@ -245,8 +243,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until all that was written is taken: what is refused is answered,
-    /// and by then all before it is done.
+    /// Waits until everything written is applied: sends an invalid line, which the proxy answers
+    /// after all lines before it.
     fn wait(&mut self) -> Result<()> {
         self.write.write_all(b"done?\n")?;
         let mut answer = String::new();
@@ -261,7 +259,7 @@ impl Stream {
 fn stream(measured: &Target, count: usize, messages: &[Vec<u8>]) -> Result<()> {
     let http = &measured.http;
     let mut stream = Stream::connect(&measured.to)?;
-    // The first of each series makes it, which takes longer.
+    // The first operation of each series creates it, which takes longer.
     stream.send(messages, messages.len())?;
     stream.wait()?;
     let before = Counts::read(http)?;
@@ -294,7 +292,7 @@ fn udp(measured: &Target, arguments: &Arguments, messages: &[Vec<u8>]) -> Result
             datagram
         })
         .collect();
-    // The first of each series makes it, which takes longer.
+    // The first operation of each series creates it, which takes longer.
     send_until(&socket, &datagrams, datagrams.len(), WARM_UP / pack, None)?;
     settled(http)?;
     let (before, kernel) = (Counts::read(http)?, kernel_errors());
@@ -324,7 +322,7 @@ fn udp(measured: &Target, arguments: &Arguments, messages: &[Vec<u8>]) -> Result
     println!("counted           {counted}");
     println!("applied           {}", last.applied - before.applied);
     println!("lost              {}", operations as i64 - counted as i64);
-    // Datagrams: at the proxy's sockets, and at all of this machine.
+    // Datagrams: lost at the proxy's sockets, and at all sockets of this machine.
     println!("lost_by_the_proxy {}", last.lost - before.lost);
     match (kernel, kernel_errors()) {
         (Some(before), Some(after)) => println!("lost_by_kernel    {}", after - before),
@@ -334,10 +332,9 @@ fn udp(measured: &Target, arguments: &Arguments, messages: &[Vec<u8>]) -> Result
     Ok(())
 }
 
-/// Sends datagrams, over and over, so many a second (0: as many as go), until
-/// they are `most` or it is `end`. What is due is sent at each tick of
-/// [`PACE`], with few calls, so that the sender is not what bounds the rate.
-/// Returns how many were sent.
+/// Sends the datagrams repeatedly at `rate` per second (0: full speed), until `most` are sent or
+/// until `end`. Each [`PACE`] it sends what is due with few system calls, so that the sender does
+/// not limit the rate. Returns the number sent.
 fn send_until(
     socket: &UdpSocket,
     datagrams: &[Vec<u8>],
@@ -357,7 +354,7 @@ fn send_until(
         let due = match rate {
             0 => CALL,
             rate => {
-                // What a tick brings is sent at its beginning.
+                // Each interval's datagrams are sent at its start.
                 let passed = (begun.elapsed() + PACE).as_secs_f64();
                 ((passed * rate as f64) as usize).saturating_sub(sent)
             }
@@ -382,7 +379,7 @@ fn send_until(
     Ok(sent)
 }
 
-/// Waits until nothing more is counted.
+/// Waits until the counts no longer change.
 fn settled(http: &str) -> Result<Counts> {
     let (mut last, mut since) = (Counts::read(http)?, Instant::now());
     while since.elapsed() < PATIENCE {
@@ -395,8 +392,8 @@ fn settled(http: &str) -> Result<Counts> {
     Ok(last)
 }
 
-/// Tells what an operation cost the proxy, in both user space and the kernel:
-/// a figure that depends less than others on what else the machine does.
+/// Prints the proxy's processor time per operation, user and kernel. It depends less than the rates
+/// on other load.
 fn tell_cpu(before: Option<f64>, after: Option<f64>, operations: u64) {
     if let (Some(before), Some(after)) = (before, after) {
         let each = (after - before) * 1e6 / operations.max(1) as f64;
@@ -416,7 +413,7 @@ fn scrape(
     stream.wait()?;
     println!("changed           {changed}");
     let rounds = arguments.rounds.max(1);
-    // Spread over all, and others each time; or all in one place.
+    // Evenly spread and different each time, or neighbours.
     let (step, shift) = match arguments.together {
         true => (1, changed),
         false => ((messages.len() / changed.max(1)).max(1), 1),
@@ -452,10 +449,10 @@ fn scrape(
     Ok(())
 }
 
-/// What the proxy has counted, on all its sockets for operations.
+/// The proxy's counts, over all its sockets for operations.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Counts {
-    /// Messages, those that were refused too.
+    /// All messages, rejected ones included.
     all: u64,
     applied: u64,
     /// Datagrams that the kernel dropped at the proxy's sockets.
@@ -485,8 +482,7 @@ impl Counts {
     }
 }
 
-/// Datagrams of UDP that the kernel dropped for want of room, on all sockets of
-/// this machine.
+/// UDP datagrams that the kernel dropped because buffers were full, on all sockets of this machine.
 fn kernel_errors() -> Option<u64> {
     let table = fs::read_to_string("/proc/net/snmp").ok()?;
     let mut lines = table.lines().filter(|line| line.starts_with("Udp:"));
@@ -495,7 +491,7 @@ fn kernel_errors() -> Option<u64> {
     values.split(' ').nth(place)?.parse().ok()
 }
 
-/// A scraper on a kept connection.
+/// A scraper on a kept-alive connection.
 struct Client {
     stream: BufReader<TcpStream>,
     accept: String,
@@ -513,7 +509,7 @@ impl Client {
         })
     }
 
-    /// Scrapes, to the last byte of the body.
+    /// Scrapes and reads to the last byte of the body.
     fn get(&mut self, coding: &str) -> Result<()> {
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {}\r\nAccept-Encoding: {coding}\r\n\r\n",
