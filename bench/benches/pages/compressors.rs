@@ -12,7 +12,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use exporter_proxy::clock::Now;
 use exporter_proxy::exposition::{Content, Text};
 use exporter_proxy::peer::Origin;
-use exporter_proxy::store::{Change, Deflate, Limits, Producer, SectionId, Store, Write};
+use exporter_proxy::store::{Change, Deflate, Producer, SectionId, Store, StoreLimits, Write};
 
 const ROUNDS: usize = 31;
 
@@ -90,7 +90,7 @@ fn row(what: &str, pages: &[Bytes]) {
 
 /// The pages of a store with the texts of 1,000 apps.
 fn pages(make: Make) -> Vec<Bytes> {
-    let limits = Limits {
+    let limits = StoreLimits {
         apps: usize::MAX,
         groups: usize::MAX,
         bytes: usize::MAX,
