@@ -1,12 +1,11 @@
-//! What a push over HTTP costs once its body is there: from the bytes of a
-//! body to what the store exposes. `cargo bench -p bench --bench pushes` prints Markdown.
+//! A push over HTTP without the HTTP: from the bytes of the body to the store. `cargo bench -p
+//! bench --bench pushes` prints Markdown.
 //!
-//! Every push brings other values of the series that its group has already, as
-//! most do. One core, no sockets, nobody scrapes.
+//! Every push changes the values of series that its group already has, as most pushes do. One core,
+//! no sockets, no scrapes.
 //!
-//! With `-- one 20` or `-- many 20`, one shape is pushed so many times to all
-//! groups and nothing is printed: to be counted from outside, as by
-//! `perf stat -e instructions:u`.
+//! `-- one 20` and `-- many 20` push one shape 20 times to all groups and print nothing, for
+//! counters such as `perf stat -e instructions:u`.
 
 use std::fmt::Write;
 use std::hash::RandomState;
@@ -29,10 +28,10 @@ use bench::payload::{FIRST_VALUE, app_text};
 const GROUPS: usize = 1_000;
 const SERIES: usize = 100;
 
-/// Each pushes to all groups once.
+/// Rounds; each pushes to every group once.
 const ROUNDS: usize = 21;
 
-/// The body of a job in a version.
+/// Makes the body of a job, in a version.
 type Shape = fn(usize, u64) -> String;
 
 const SHAPES: [(&str, &str, Shape); 2] = [
@@ -55,7 +54,7 @@ fn main() {
     println!("| `PUT` | µs a push, best | median |\n| --- | ---: | ---: |");
     for (_, what, shape) in SHAPES {
         let mut groups = Pushes::new(shape);
-        // The first round brings the series.
+        // The first round creates the series.
         groups.push();
         let mut times: Vec<f64> = (0..ROUNDS)
             .map(|_| {
@@ -88,12 +87,12 @@ fn many_families(_: usize, version: u64) -> String {
     text
 }
 
-/// What is pushed, and where to.
+/// Bodies to push, and the store that they are pushed to.
 struct Pushes {
     translation: Groups,
     store: Store,
     groups: Vec<Group>,
-    /// In two versions, so that every push changes something.
+    /// Two versions, so that every push is a change.
     bodies: [Vec<Bytes>; 2],
     round: usize,
 }
@@ -127,7 +126,7 @@ impl Pushes {
         }
     }
 
-    /// Pushes to each once.
+    /// Pushes to every group once.
     fn push(&mut self) {
         let sender = Sender {
             origin: Origin::default(),
