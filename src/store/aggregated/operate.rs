@@ -102,7 +102,8 @@ impl Store {
         self.operate_and(batch, now, Changeset::removed_series)
     }
 
-    /// See [`Registry::series_from`].
+    /// Aggregated series from a block on; see
+    /// [`Registry::series_from`](crate::registry::Registry::series_from).
     pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<BlockSeries>, Option<BlockId>) {
         self.registry().series_from(from, most)
     }

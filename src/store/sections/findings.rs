@@ -22,9 +22,17 @@ pub enum Suspect {
     /// Prometheus, or another reader of the format, would reject the text.
     Text(ParseError),
     /// A family has a name that is reserved for the proxy's own metrics.
-    Reserved { line: usize, family: Arc<str> },
+    Reserved {
+        /// The line of the family, from 1.
+        line: usize,
+        /// The family's name.
+        family: Arc<str>,
+    },
     /// The limit of memory is reached, so the text is not compared with others.
-    NoMemory { limit: usize },
+    NoMemory {
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 impl Suspect {
@@ -71,12 +79,16 @@ pub struct Conflict {
 pub enum Clash {
     /// Both expose this series. Prometheus keeps one of its values.
     Series(String),
+    /// The kinds differ.
     Kind {
+        /// The kind in this text.
         kind: Kind,
+        /// The kind of the other family.
         held: Kind,
     },
     /// One family would expose series of the other's name.
     Name {
+        /// The other family's name.
         other: Arc<str>,
     },
 }
