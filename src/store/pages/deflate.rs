@@ -6,9 +6,21 @@
 //! the line before it or one a few lines up, so the distance of the last match is
 //! mostly that of the next. This compressor tries that distance first, then one
 //! small hash table, and otherwise writes a literal. It uses the fixed codes of
-//! section 3.2.6. On text of counters it takes half the time of `zlib-rs` at its
-//! fastest level, on other text up to five sixths, and its output is one percent
-//! larger.
+//! section 3.2.6.
+//!
+//! Medians of 31 interleaved rounds over the pages of 1,000 apps, one core
+//! (`cargo bench -p bench --bench pages -- compressors`): processor time, and size
+//! of the result.
+//!
+//! | Text | This | `zlib-rs`, level 1 | `fdeflate` |
+//! | --- | ---: | ---: | ---: |
+//! | counters, 9.5 MB | 7.8 ms, 1.20 MB | 17.8 ms, 1.19 MB | 16.4 ms, 14.20 MB |
+//! | histograms, 12.5 MB | 13.4 ms, 1.63 MB | 27.8 ms, 1.61 MB | 22.7 ms, 18.55 MB |
+//! | gauges, random labels and values, 8.4 MB | 22.1 ms, 3.44 MB | 37.6 ms, 3.41 MB | 12.1 ms, 12.54 MB |
+//! | a Go program's own metrics, 1.9 MB | 3.4 ms, 0.75 MB | 9.1 ms, 0.75 MB | 2.5 ms, 2.94 MB |
+//!
+//! It is 1.7 to 2.7 times as fast as `zlib-rs`, for a result at most one percent
+//! larger. `fdeflate` is made for images: its result is larger than the text.
 
 /// Bytes that are compressed at a time, so that positions fit 16 bits. Matches do
 /// not cross pieces.
