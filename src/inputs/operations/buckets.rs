@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-/// Most bounds of one histogram: each is a line of every series.
+/// Limit of the bounds of a histogram: each is a line of every series.
 const MAX_BOUNDS: i64 = 200;
 
 const DEFAULT_COUNT: i64 = 20;

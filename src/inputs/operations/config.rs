@@ -41,15 +41,15 @@ pub struct Config {
     /// A series expires if it is not changed for this long; zero for never.
     #[serde(serialize_with = "write_duration")]
     pub ttl: Duration,
-    /// Most bytes of a message.
+    /// Limit of a message, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_message: usize,
-    /// Most labels of a series.
+    /// Limit of the labels of a series.
     pub max_labels: usize,
-    /// Most bytes of a family's name, and of a label's name and value.
+    /// Limit of a family's name, of a label's name and of its value, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_label_length: usize,
-    /// Most connections open at once on each stream socket.
+    /// Limit of the connections open at once on each stream socket.
     pub concurrent_connections: usize,
     /// A connection is closed if nothing arrives for this long.
     #[serde(serialize_with = "write_duration")]
@@ -57,7 +57,7 @@ pub struct Config {
     /// Bucket bounds of StatsD's timers, in seconds, and of its histograms and
     /// distributions, in their own unit.
     pub statsd_buckets: BucketBounds,
-    /// Most distinct values of a StatsD set.
+    /// Limit of the distinct values of a StatsD set.
     pub max_set_values: usize,
     /// Whether a sender on a Unix socket may stop the program.
     pub allow_shutdown: bool,
@@ -68,7 +68,7 @@ pub struct Config {
     /// Where operations are forwarded to; `None` to keep values here.
     #[serde(serialize_with = "write_destination")]
     pub forward_to: Option<Destination>,
-    /// Most bytes of operations that wait to be forwarded.
+    /// Limit of the operations that wait to be forwarded, in bytes.
     #[serde(serialize_with = "write_size")]
     pub forward_queue: usize,
     /// Labels that are added to every series. They override the file's, and
@@ -98,10 +98,10 @@ const DEFAULT_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Most bounds of a StatsD histogram: each is a line of every series.
+/// Limit of the bounds of a StatsD histogram: each is a line of every series.
 const MAX_BOUNDS: usize = 200;
 
-/// Most sockets of one kind: each has its own tasks and files.
+/// Limit of the sockets of one kind: each has its own tasks and files.
 const MAX_SOCKETS: usize = 1000;
 
 /// Reads the table. Errors are collected in it.

@@ -16,7 +16,7 @@ use super::config::Config;
 use super::labels::{self, LabelLimits};
 use crate::exposition::counted;
 
-/// Most bytes of the file.
+/// Limit of the file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
 /// The labels to add now.

@@ -1,5 +1,6 @@
 use tokio::io::AsyncReadExt;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::sleep;
 
 use super::super::Verdict;
 use super::tcp::LineStream;
@@ -89,4 +90,38 @@ async fn the_queue_is_bounded_by_bytes() {
     assert_eq!(stats.items.counts(), [("no_buffer", 2), ("ok", 0)]);
     sink.push(&Bytes::from_static(b"123\n")).unwrap();
     assert_eq!(stats.queued.value(), 10);
+}
+
+#[tokio::test]
+async fn a_sink_connects_again_after_the_receiver_closed_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = Config {
+        destination: Destination::Tcp(Address::new("127.0.0.1", port)),
+        queue: 1 << 20,
+        drain: Duration::from_secs(20),
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let sink = start(config, Arc::default(), &stop, &tasks);
+    sink.push(&Bytes::from_static(b"first\n")).unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut line = [0; 6];
+    stream.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"first\n");
+    drop(stream);
+    // Lines sent before the sink notices are lost with the connection.
+    let mut stream = loop {
+        sink.push(&Bytes::from_static(b"later\n")).unwrap();
+        tokio::select! {
+            accepted = listener.accept() => break accepted.unwrap().0,
+            () = sleep(Duration::from_millis(10)) => {}
+        }
+    };
+    stop.cancel();
+    drop(sink);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("later\n"), "{rest}");
+    tasks.close();
+    tasks.wait().await;
 }

@@ -17,10 +17,16 @@ use tokio::time::Instant;
 use super::Verdict;
 use crate::telemetry::{DropReason, SinkStats};
 
+/// Items that an empty queue keeps memory for.
+const KEPT_CAPACITY: usize = 1024;
+
 /// Bounds of a queue and of the batches taken from it.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Bytes of all items that wait, including those being sent.
+    /// Bytes of all items that wait, as [`Sink::size`] gives them, including
+    /// those being sent.
+    ///
+    /// [`Sink::size`]: super::Sink::size
     pub bytes: usize,
     /// Items that have waited for longer are dropped; `None` for no limit.
     pub age: Option<Duration>,
@@ -158,6 +164,10 @@ impl<T> Queue<T> {
                 break;
             }
             batch.extend(state.items.pop_front());
+        }
+        if state.items.is_empty() {
+            // The memory that a burst took is not kept.
+            state.items.shrink_to(KEPT_CAPACITY);
         }
         Some(Some(batch))
     }
