@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+/// The arguments of the program.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -17,10 +18,12 @@ pub struct Cli {
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
+/// What the program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve (the default)

@@ -1,5 +1,4 @@
-//! Parses the command line, starts logging, builds, runs, and turns the result
-//! into an exit code.
+//! Parses the command line, starts logging, runs the program, and sets the exit code.
 
 use std::process::ExitCode;
 use std::{env, io};
@@ -13,7 +12,7 @@ use exporter_proxy::shutdown::StopSignals;
 use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
 
-/// `EX_CONFIG` of `sysexits.h`: something is wrong with the configuration.
+/// The exit code for an invalid configuration: `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
@@ -81,7 +80,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         log::info!("stopped");
         Ok(())
     });
-    // A look-up or a file that never answers must not keep the process.
+    // Do not wait for blocking work, such as a DNS lookup or a file that never answers.
     runtime.shutdown_background();
     result
 }
@@ -98,8 +97,8 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// The environment, as far as its names are text. A value that is not is no
-/// reason to go on without the setting: it is refused for what it is read as.
+/// The environment variables whose names are valid UTF-8. Invalid UTF-8 in a value is
+/// replaced, so that the setting is rejected rather than ignored.
 #[expect(clippy::disallowed_methods, reason = "they become settings")]
 fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {

@@ -1,10 +1,10 @@
-//! When to stop, and which signals do not stop the program.
+//! Signals that stop the program, and signals that do not.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that ask the program to stop, and those that would end it unasked.
+/// The signals that the program handles.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -13,7 +13,11 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// From here on, none of the signals ends the process by itself.
+    /// Installs the handlers. From now on, none of the signals ends the process by itself.
+    ///
+    /// # Errors
+    ///
+    /// A handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(StopSignals {
             terminate: signal(SignalKind::terminate())?,
@@ -26,8 +30,8 @@ impl StopSignals {
         })
     }
 
-    /// Waits for a signal that asks for a stop, and returns its name. Others
-    /// are logged.
+    /// Waits for `SIGTERM` or `SIGINT`, and returns its name. The other signals are logged
+    /// and ignored.
     pub async fn next(&mut self) -> &'static str {
         let [hangup, user1, user2] = &mut self.ignored;
         loop {

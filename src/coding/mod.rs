@@ -131,6 +131,30 @@ pub fn decode(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, Coding
     decode_with_room(coding, body, limit, &mut |_| true)
 }
 
+/// Compressed bodies up to this many bytes are decompressed on a serving thread, ...
+const MAX_SMALL_BODY: usize = 16 << 10;
+
+/// ... to at most this many bytes. More would delay the other work of the thread.
+const MAX_SMALL_RESULT: usize = 64 << 10;
+
+/// Like [`decode`], for a body that is fast to decompress. Returns `None` for any
+/// other: the caller then decodes it on another thread.
+pub fn decode_small(
+    coding: Coding,
+    body: &Bytes,
+    limit: usize,
+) -> Option<Result<Bytes, CodingError>> {
+    let small_limit = match coding {
+        Coding::Identity => limit,
+        _ if body.len() > MAX_SMALL_BODY => return None,
+        _ => limit.min(MAX_SMALL_RESULT),
+    };
+    match decode(coding, body.clone(), small_limit) {
+        Err(CodingError::TooLarge { .. }) if small_limit < limit => None,
+        decoded => Some(decoded),
+    }
+}
+
 /// Like [`decode`], and asks `room` for memory while the result grows. `room`
 /// is called with a number of bytes and returns whether they may be used. The
 /// first bytes are not asked for.

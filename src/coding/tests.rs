@@ -264,3 +264,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_small_bodies_are_decoded_at_once() {
+    let decoded = |coding, plain: &[u8], limit| {
+        let body = Bytes::from(packed(coding, plain));
+        decode_small(coding, &body, limit).map(|result| result.map(|plain| plain.len()))
+    };
+    let mut state = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    })
+    .take(40_000)
+    .collect();
+    let zeros = vec![0; 100_000];
+    for coding in COMPRESSED {
+        assert_eq!(decoded(coding, &zeros[..1000], 1 << 20), Some(Ok(1000)));
+        assert_eq!(
+            decoded(coding, &zeros, 1 << 20),
+            None,
+            "the result is large"
+        );
+        assert_eq!(decoded(coding, &noise, 1 << 20), None, "the body is large");
+        let too_large = Some(Err(CodingError::TooLarge { limit: 500 }));
+        assert_eq!(decoded(coding, &zeros[..1000], 500), too_large);
+    }
+    let identity = decoded(Coding::Identity, &zeros, 1 << 20);
+    assert_eq!(identity, Some(Ok(zeros.len())));
+}

@@ -1,8 +1,7 @@
-//! A configuration document: values, each with the place it was written at.
+//! A configuration document: values with the places where they are written.
 //!
-//! TOML text and environment variables both become the same tree, so that
-//! everything after this can name `file:line:column` or the variable for any
-//! value, however late its fault is found.
+//! TOML text and environment variables become the same tree. So errors in a value can
+//! always name `file:line:column` or the variable, however late they are found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +12,16 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::Diagnostic;
 
-/// Where a value was written.
+/// Where a value is written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Line and column, both from 1, in the named file.
     File {
+        /// The path of the file.
         name: String,
+        /// The line, from 1.
         line: usize,
+        /// The column in characters, from 1.
         column: usize,
     },
     /// An environment variable.
@@ -38,35 +40,44 @@ impl fmt::Display for Place {
 /// A value and its place.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// The value.
     pub value: Value,
+    /// Where it is written.
     pub place: Place,
 }
 
-/// What was written, before anything is known of what it is for.
+/// A value as it is written, before its setting is known.
 #[derive(Debug, Clone)]
 pub enum Value {
+    /// A string.
     Text(String),
+    /// A whole number.
     Integer(i64),
+    /// A number with a fraction.
     Float(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// An array.
     List(Vec<Node>),
+    /// A table.
     Table(BTreeMap<String, Entry>),
-    /// A date or time, which no setting takes.
+    /// A date or time. No setting has this type.
     Date,
-    /// The text of an environment variable, whose type the setting decides.
+    /// The text of an environment variable. Its type depends on the setting.
     Variable(String),
 }
 
-/// A key of a table: the value, and where the key itself stands.
+/// A key of a table, with its value.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    /// Where the key is written.
     pub key: Place,
+    /// The value.
     pub node: Node,
 }
 
 impl Value {
-    /// What sort of value it is, without the value: where a secret may be
-    /// part of it.
+    /// The type of the value, for messages about values that can contain secrets.
     pub fn sort(&self) -> &'static str {
         match self {
             Value::Text(_) | Value::Variable(_) => "text",
@@ -78,7 +89,7 @@ impl Value {
         }
     }
 
-    /// What the value is, in the words of an error message.
+    /// The type and the value, for error messages.
     pub fn describe(&self) -> String {
         match self {
             Value::Text(text) => format!("the text {text:?}"),
@@ -93,15 +104,15 @@ impl Value {
     }
 }
 
-/// Reads TOML. Every syntax error is reported, and what could be read despite
-/// them is returned, so that other faults can be told at the same time.
+/// Reads TOML. All syntax errors are added to `errors`. Returns what could be read despite
+/// them, so that other errors are reported at the same time.
 pub fn parse_toml(name: &str, text: &str, errors: &mut Vec<Diagnostic>) -> BTreeMap<String, Entry> {
     let lines = Lines::new(name, text);
     let (table, problems) = DeTable::parse_recoverable(text);
     let mut again: Option<Range<usize>> = None;
     for problem in problems {
         let span = problem.span().unwrap_or(0..0);
-        // What a table has that stands again is no problem of its own.
+        // Keys inside a duplicate table are not reported again.
         if problem.message() == DUPLICATE
             && again
                 .as_ref()
@@ -109,37 +120,37 @@ pub fn parse_toml(name: &str, text: &str, errors: &mut Vec<Diagnostic>) -> BTree
         {
             continue;
         }
-        let told = match problem.message() {
+        let message = match problem.message() {
             DUPLICATE => {
                 let entry = Entries(text).at(span.start);
                 again = entry.table.then(|| entry.extent.clone());
-                entry.told()
+                entry.message()
             }
             other => other.to_owned(),
         };
-        errors.push(Diagnostic::new(lines.place(span), told));
+        errors.push(Diagnostic::new(lines.place(span), message));
     }
     entries(&lines, table.into_inner())
 }
 
-/// What the reader of TOML says of what stands twice.
+/// The message of the TOML parser for a duplicate key or table.
 const DUPLICATE: &str = "duplicate key";
 
-/// Finds what stands twice, line by line.
+/// Finds the first definition of a duplicate, line by line.
 struct Entries<'t>(&'t str);
 
-/// A table or key that stands again.
-struct Again<'t> {
+/// A duplicate table or key.
+struct Duplicate<'t> {
     table: bool,
     name: &'t str,
-    /// The line where it stands first, from 1.
+    /// The line of its first definition, from 1.
     first: Option<usize>,
-    /// Of a table, its header and what follows.
+    /// The text from the duplicate to the end of its table.
     extent: Range<usize>,
 }
 
 impl<'t> Entries<'t> {
-    fn at(&self, at: usize) -> Again<'t> {
+    fn at(&self, at: usize) -> Duplicate<'t> {
         let text = self.0;
         let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[start..].lines().next().unwrap_or_default();
@@ -147,7 +158,7 @@ impl<'t> Entries<'t> {
         let header = |line: &str| line.trim_start().starts_with('[');
         let table = header(line);
         let name = name_in(line);
-        // A key is looked for in its table alone.
+        // Keys are compared only within their table.
         let from = match table {
             true => 0,
             false => before.rfind("\n[").map_or(0, |newline| newline + 1),
@@ -158,7 +169,7 @@ impl<'t> Entries<'t> {
         let end = text[at..]
             .find("\n[")
             .map_or(text.len(), |newline| at + newline + 1);
-        Again {
+        Duplicate {
             table,
             name,
             first: first.map(|line| skipped + line + 1),
@@ -167,8 +178,8 @@ impl<'t> Entries<'t> {
     }
 }
 
-impl Again<'_> {
-    fn told(&self) -> String {
+impl Duplicate<'_> {
+    fn message(&self) -> String {
         let (sort, what) = match self.table {
             true => ("table", "merge the two"),
             false => ("key", "remove one"),
@@ -183,7 +194,7 @@ impl Again<'_> {
     }
 }
 
-/// The name of a table or key on a line.
+/// The name of the table or key that a line defines.
 fn name_in(line: &str) -> &str {
     let line = line.trim();
     match line.strip_prefix('[') {
@@ -192,11 +203,15 @@ fn name_in(line: &str) -> &str {
     }
 }
 
-/// Reads the text of an environment variable as a TOML value, for settings
-/// that are lists or tables.
+/// Reads the text of an environment variable as a TOML value, for settings that are lists
+/// or tables.
+///
+/// # Errors
+///
+/// The text is not a TOML value.
 pub fn parse_inline(place: &Place, text: &str) -> Result<Value, String> {
     let value = DeValue::parse(text).map_err(|problem| problem.message().to_owned())?;
-    // The place of everything inside is the variable: it has one line.
+    // The place of every value in it is the variable.
     let lines = Lines {
         fixed: Some(place.clone()),
         name: "",
@@ -239,7 +254,7 @@ fn node(lines: &Lines<'_>, value: Spanned<DeValue<'_>>) -> Node {
     Node { value, place }
 }
 
-/// Turns byte offsets into places.
+/// Converts byte offsets into places.
 struct Lines<'a> {
     fixed: Option<Place>,
     name: &'a str,

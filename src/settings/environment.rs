@@ -6,7 +6,7 @@ use super::document::{Entry, Node, Place, Value};
 
 const PREFIX: &str = "EXPORTER_PROXY_";
 
-/// The tables that variables may name.
+/// The tables that variables can name.
 const TABLES: [&str; 6] = [
     "exporter",
     "exposition",
@@ -16,14 +16,13 @@ const TABLES: [&str; 6] = [
     "receiver",
 ];
 
-/// What Kubernetes sets in every container beside a service that is called
-/// `exporter-proxy`, or `exporter-proxy-receiver`. It is nobody's mistake, so
-/// nothing is said of it.
+/// Beginnings of the keys of variables that Kubernetes sets for a service with the name
+/// `exporter-proxy` or `exporter-proxy-receiver`. They are ignored without a warning.
 const SERVICE_LINKS: [&str; 2] = ["SERVICE_", "PORT"];
 
-/// Puts variables over what the file says. A variable of one of our tables is
-/// checked like a key of the file. One that names no table of ours is left
-/// alone, and told in the warnings returned.
+/// Overrides the settings of the file with those of environment variables. A variable
+/// that names a table is checked like a key of the file. Returns a warning for each
+/// variable with our prefix that names no table.
 pub fn overlay(
     entries: &mut BTreeMap<String, Entry>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -54,7 +53,7 @@ pub fn overlay(
     warnings
 }
 
-/// The variable's name without prefix and table.
+/// The name of a variable without its prefix and table.
 fn without_table(rest: &str) -> &str {
     let after = |table: &&str| {
         let (head, tail) = rest.split_at_checked(table.len())?;
@@ -72,7 +71,7 @@ fn put(entries: &mut BTreeMap<String, Entry>, table: &str, key: &str, place: Pla
             place: place.clone(),
         },
     });
-    // A table that the file gives as something else is reported from there.
+    // If the file has another type of value for the table, that is reported.
     if let Value::Table(keys) = &mut entry.node.value {
         keys.insert(
             key.to_owned(),

@@ -1,17 +1,20 @@
-//! Configuration errors: all of them at once, each with its place.
+//! Configuration errors. All are reported at once, each with its place.
 
 use std::fmt;
 
 use super::document::Place;
 
-/// One fault, where it is, and what to do about it.
+/// One error: where it is, what is wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// Where the wrong value or key is written.
     pub place: Place,
+    /// What is wrong.
     pub message: String,
 }
 
 impl Diagnostic {
+    /// An error at `place`.
     pub fn new(place: Place, message: impl Into<String>) -> Self {
         Diagnostic {
             place,
@@ -26,25 +29,31 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Why there is no configuration to run with.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The file cannot be read.
     #[error("{file}: cannot read the configuration: {problem}")]
     Unreadable {
+        /// The path of the file.
         file: String,
+        /// The error of the operating system.
         problem: std::io::Error,
     },
+    /// Settings are wrong.
     #[error("{}", lines(errors, warnings))]
     Faults {
+        /// All errors, in the order in which they were found.
         errors: Vec<Diagnostic>,
+        /// Warnings about other settings.
         warnings: Vec<Warning>,
     },
 }
 
-/// What was noticed that does not stop the program.
+/// A message about a setting that does not prevent the start.
 pub type Warning = String;
 
-/// Each fault on a line of its own, then each warning.
+/// The errors, then the warnings, each on a line of its own.
 fn lines(errors: &[Diagnostic], warnings: &[Warning]) -> String {
     let errors = errors.iter().map(Diagnostic::to_string);
     let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));

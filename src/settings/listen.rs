@@ -9,19 +9,20 @@ use serde::{Serialize, Serializer};
 use super::document::{Node, Value};
 use super::value::{Address, address, text};
 
-/// Where pushes are taken.
+/// Where a listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// Nowhere.
+    /// The listener is off.
     Off,
+    /// A TCP port.
     Tcp(Address),
-    /// A Unix socket, with the receiver's owner and mode.
+    /// A Unix socket, with the owner and mode of the receiver's socket.
     Unix(PathBuf),
 }
 
 impl Listen {
-    /// Whether this is the port of that address. Port 0, which is chosen when
-    /// it is bound, is another one each time.
+    /// Whether this is the same port as `other`. Port 0 never is: each time it is bound,
+    /// the system chooses another one.
     pub fn is(&self, other: &Address) -> bool {
         matches!(self, Listen::Tcp(address) if address == other && address.port != 0)
     }
@@ -37,16 +38,17 @@ impl Serialize for Listen {
     }
 }
 
-/// Where the Unix socket is made.
+/// The path of a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketPath {
-    /// The first place of a short list that can be written to.
+    /// The first writable directory of a fixed list.
     Auto,
+    /// A configured path.
     Path(PathBuf),
 }
 
 impl SocketPath {
-    /// The path itself, chosen now where it is automatic.
+    /// The path to bind. An automatic path is chosen now.
     pub fn chosen(&self) -> PathBuf {
         match self {
             SocketPath::Path(path) => path.clone(),
@@ -61,9 +63,8 @@ impl SocketPath {
 
 const SOCKET_NAME: &str = "exporter-proxy-receiver.sock";
 
-/// The first of `/var/run`, the user's runtime directory and the temporary
-/// directory that a socket can be made in. The sample clients look for it in
-/// the same places in the same order.
+/// The socket in the first writable directory of `/var/run`, the user's runtime directory
+/// and the temporary directory. The sample clients look for it in the same order.
 fn automatic_path(runtime_dir: Option<PathBuf>) -> PathBuf {
     [Some(PathBuf::from("/var/run")), runtime_dir]
         .into_iter()
@@ -87,16 +88,20 @@ impl Serialize for SocketPath {
     }
 }
 
-/// A user or a group that owns the Unix socket.
+/// The user or group that owns a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketOwner {
-    /// The effective one of the process, written as this word.
+    /// The effective user or group of the process, written as this word.
     Current(&'static str),
+    /// A name of the user or group database.
     Name(String),
+    /// A numeric id.
     Id(u32),
 }
 
+/// The effective user of the process.
 pub const CURRENT_USER: SocketOwner = SocketOwner::Current("current_user");
+/// The effective group of the process.
 pub const CURRENT_GROUP: SocketOwner = SocketOwner::Current("current_group");
 
 impl Serialize for SocketOwner {
@@ -109,7 +114,7 @@ impl Serialize for SocketOwner {
     }
 }
 
-/// Permission bits of the Unix socket, written in octal.
+/// The permission bits of a Unix socket, written in octal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketMode(pub u32);
 
@@ -125,9 +130,11 @@ impl Serialize for SocketMode {
     }
 }
 
-/// The longest path a Unix socket can have: `sun_path` less its final NUL.
+/// The maximum length in bytes of the path of a Unix socket: the size of `sun_path`
+/// without its final NUL.
 pub const LONGEST_SOCKET_PATH: usize = 107;
 
+/// A path, or `"auto"`.
 pub fn socket_path(node: &Node) -> Result<SocketPath, String> {
     match text(node)?.as_str() {
         "" => Err("must be a path or \"auto\", not \"\"".to_owned()),
@@ -140,6 +147,7 @@ pub fn socket_path(node: &Node) -> Result<SocketPath, String> {
     }
 }
 
+/// A name, a numeric id, or the word `current`.
 pub fn owner(current: &'static str) -> impl Fn(&Node) -> Result<SocketOwner, String> {
     move |node| {
         if let Value::Integer(id) = &node.value {
@@ -157,6 +165,7 @@ pub fn owner(current: &'static str) -> impl Fn(&Node) -> Result<SocketOwner, Str
     }
 }
 
+/// Permission bits from 0 to `0o777`, as a number or an octal text.
 pub fn socket_mode(node: &Node) -> Result<SocketMode, String> {
     let bits = match &node.value {
         Value::Integer(bits) => u32::try_from(*bits).ok(),
@@ -176,7 +185,7 @@ pub fn socket_mode(node: &Node) -> Result<SocketMode, String> {
         })
 }
 
-/// `host:port`, or the path of a Unix socket, or nothing.
+/// `host:port`, the path of a Unix socket, or an empty text for no listener.
 pub fn listen(node: &Node) -> Result<Listen, String> {
     let written = text(node)?;
     let path = match written.strip_prefix("unix:") {
@@ -192,7 +201,7 @@ pub fn listen(node: &Node) -> Result<Listen, String> {
             });
         }
     };
-    // `unix:///run/x` is how URLs have it.
+    // `unix:///run/x` is the form of a URL.
     let path = path.strip_prefix("//").unwrap_or(path);
     match path.len() {
         0 => Err("must have the path of a Unix socket after \"unix:\"".to_owned()),
@@ -209,7 +218,7 @@ mod tests {
     use crate::settings::document::Place;
 
     #[test]
-    fn the_automatic_path_is_in_a_directory_that_can_be_written() {
+    fn the_automatic_path_is_in_a_writable_directory() {
         let path = automatic_path(None);
         assert_eq!(path.file_name().unwrap(), SOCKET_NAME);
         assert!(can_write(path.parent().unwrap()), "{}", path.display());
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_at_an_address_or_a_socket_or_nowhere() {
+    fn a_listener_is_an_address_a_socket_or_off() {
         let tcp = |host: &str, port| Listen::Tcp(Address::new(host, port));
         let unix = |path: &str| Listen::Unix(PathBuf::from(path));
         for (written, expected) in [
@@ -249,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn one_port_is_meant_where_the_addresses_are_the_same() {
+    fn equal_addresses_are_one_port() {
         let address = Address::new("0.0.0.0", 6555);
         assert!(Listen::Tcp(address.clone()).is(&address));
         assert!(!Listen::Tcp(Address::new("0.0.0.0", 6556)).is(&address));

@@ -1,6 +1,6 @@
-//! Reading settings: a TOML file and the environment become one [document], and
-//! each part of the program takes its settings out of a [`Table`] by key and
-//! type. Errors carry `file:line:column`.
+//! Reads settings. A TOML file and the environment become one [document], and each part
+//! of the program takes its settings out of a [`Table`] by key and type. Errors carry
+//! `file:line:column`.
 
 pub mod destination;
 pub mod document;

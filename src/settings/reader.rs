@@ -1,5 +1,4 @@
-//! Takes settings out of a document, by key and type, and collects what is
-//! wrong instead of stopping at it.
+//! Takes settings out of a document by key and type, and collects all errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,12 +6,12 @@ use std::collections::BTreeMap;
 use super::document::{Entry, Node, Place, Value};
 use super::error::Diagnostic;
 
-/// How far a mistyped key may be from a known one to be suggested for it:
-/// a similarity from 0 to 1.
+/// The minimum similarity, from 0 to 1, of an unknown key to a known one that is
+/// suggested for it.
 const SUGGESTION_THRESHOLD: f64 = 0.7;
 
-/// What reading finds, shared by all tables of a document: faults, warnings,
-/// and where each setting is written.
+/// The results of reading, shared by all tables of a document: errors, warnings, and
+/// where each setting is written.
 #[derive(Debug, Default)]
 pub struct Faults {
     errors: RefCell<Vec<Diagnostic>>,
@@ -21,18 +20,19 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Adds an error.
     pub fn add(&self, place: Place, message: impl Into<String>) {
         let fault = Diagnostic::new(place, message);
         self.errors.borrow_mut().push(fault);
     }
 
-    /// Adds what does not stop the program.
+    /// Adds a warning.
     pub fn warn(&self, place: Place, message: impl Into<String>) {
         let warning = Diagnostic::new(place, message);
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// Where a setting is written, if it is and is right: `push.listen`, or
+    /// Where a valid setting is written, such as `push.listen`, or
     /// `operations.unix_sockets[0]` for an item of a list.
     pub fn place(&self, setting: &str) -> Option<Place> {
         self.places.borrow().get(setting).cloned()
@@ -42,22 +42,22 @@ impl Faults {
         self.places.borrow_mut().insert(setting, place.clone());
     }
 
-    /// Errors and warnings.
+    /// The errors and the warnings.
     pub fn into_inner(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         (self.errors.into_inner(), self.warnings.into_inner())
     }
 }
 
-/// The settings that an empty table gives. Every setting has a default.
+/// The settings of an empty table: all defaults.
 pub fn defaults<T>(read: impl FnOnce(Table<'_>) -> T) -> T {
     read(Table::root(BTreeMap::new(), &Faults::default()))
 }
 
-/// A table being read. Each `take` names a key that is known; what is left at
-/// the end is not, and is refused.
+/// A table that is being read. Each `take` names a known key. Keys that are left at the
+/// end are unknown, which is an error.
 #[derive(Debug)]
 pub struct Table<'f> {
-    /// Dotted path with a trailing dot, for messages: `receiver.`
+    /// The dotted path with a final dot, for messages: `receiver.`
     path: String,
     entries: BTreeMap<String, Entry>,
     known: Vec<&'static str>,
@@ -65,6 +65,7 @@ pub struct Table<'f> {
 }
 
 impl<'f> Table<'f> {
+    /// The table of a whole document.
     pub fn root(entries: BTreeMap<String, Entry>, faults: &'f Faults) -> Self {
         Table {
             path: String::new(),
@@ -74,7 +75,7 @@ impl<'f> Table<'f> {
         }
     }
 
-    /// The sub-table of that name; an empty one where it is not written.
+    /// The sub-table of that name; an empty one if it is not written.
     pub fn table(&mut self, key: &'static str) -> Table<'f> {
         let mut table = Table {
             path: format!("{}{key}.", self.path),
@@ -104,8 +105,8 @@ impl<'f> Table<'f> {
         table
     }
 
-    /// The setting under `key`, read by `parse`; `default` where it is not
-    /// written, and, so that reading can go on, where it is wrong.
+    /// The setting under `key`, read by `parse`. `default` if it is not written, or if it
+    /// is wrong, so that reading continues.
     pub fn take<T>(
         &mut self,
         key: &'static str,
@@ -115,7 +116,7 @@ impl<'f> Table<'f> {
         self.take_option(key, parse).unwrap_or(default)
     }
 
-    /// The setting under `key`, if it is written and right.
+    /// The setting under `key`, if it is written and valid.
     pub fn take_option<T>(
         &mut self,
         key: &'static str,
@@ -136,8 +137,8 @@ impl<'f> Table<'f> {
         }
     }
 
-    /// The list under `key`, each item read by `parse`. Wrong items are
-    /// reported, each at its own place, and left out.
+    /// The list under `key`, each item read by `parse`. Wrong items are reported at their
+    /// own places and left out.
     pub fn take_list<T>(
         &mut self,
         key: &'static str,
@@ -185,7 +186,7 @@ impl<'f> Table<'f> {
         .collect()
     }
 
-    /// The table under `key` as names and texts.
+    /// The table under `key`, as names, texts and their places.
     pub fn take_texts(&mut self, key: &'static str) -> Vec<(String, String, Place)> {
         let mut table = self.table(key);
         let entries = std::mem::take(&mut table.entries);
@@ -204,22 +205,23 @@ impl<'f> Table<'f> {
             .collect()
     }
 
-    /// Where `key` is written, for faults that involve several settings.
-    /// Ask before taking it.
+    /// Where `key` is written, for errors that involve several settings. It must be called
+    /// before the key is taken.
     pub fn place(&self, key: &str) -> Option<Place> {
         self.entries.get(key).map(|entry| entry.node.place.clone())
     }
 
+    /// Adds an error.
     pub fn fault(&self, place: Place, message: impl Into<String>) {
         self.faults.add(place, message);
     }
 
-    /// Reports what does not stop the program.
+    /// Adds a warning.
     pub fn warn(&self, place: Place, message: impl Into<String>) {
         self.faults.warn(place, message);
     }
 
-    /// Refuses what is left. The nearest known key is named where one is near.
+    /// Reports the keys that are left as unknown, each with the most similar known key.
     pub fn finish(self) {
         for (key, entry) in &self.entries {
             let nearest = self

@@ -1,4 +1,7 @@
-//! The types that settings have, and how each is written.
+//! The types of settings, and how each is written.
+//!
+//! A function here parses one type from a [`Node`]. Its error completes a sentence that
+//! begins with the name of the setting.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::document::{Node, Value, parse_inline};
 
+/// A text.
 pub fn text(node: &Node) -> Result<String, String> {
     match &node.value {
         Value::Text(text) | Value::Variable(text) => Ok(text.clone()),
@@ -14,6 +18,7 @@ pub fn text(node: &Node) -> Result<String, String> {
     }
 }
 
+/// `true` or `false`.
 pub fn boolean(node: &Node) -> Result<bool, String> {
     match &node.value {
         Value::Boolean(value) => Ok(*value),
@@ -62,8 +67,8 @@ pub fn choice<T: Copy>(
     }
 }
 
-/// The items of a list. An environment variable may give a TOML list, or
-/// items with commas between them.
+/// The items of a list. An environment variable can have a TOML list, or items separated
+/// by commas.
 pub fn list(node: &Node) -> Result<Vec<Node>, String> {
     match &node.value {
         Value::List(items) => Ok(items.clone()),
@@ -86,7 +91,7 @@ pub fn list(node: &Node) -> Result<Vec<Node>, String> {
     }
 }
 
-/// A duration: a number of seconds, or text such as `"500ms"`, `"1m30s"`.
+/// A duration: a number of seconds, or a text such as `"500ms"` or `"1m30s"`.
 pub fn duration(node: &Node) -> Result<Duration, String> {
     let parsed = match &node.value {
         Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
@@ -95,7 +100,7 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
         _ => None,
     };
     parsed
-        .filter(|duration| *duration <= LONGEST)
+        .filter(|duration| *duration <= MAX_DURATION)
         .ok_or_else(|| {
             format!(
                 "must be a number of seconds or text such as \"500ms\", \"10s\" or \"1h30m\" \
@@ -105,7 +110,7 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
         })
 }
 
-/// A duration that may not be zero.
+/// A duration above zero.
 pub fn positive_duration(node: &Node) -> Result<Duration, String> {
     let value = duration(node)?;
     if value.is_zero() {
@@ -117,10 +122,10 @@ pub fn positive_duration(node: &Node) -> Result<Duration, String> {
     Ok(value)
 }
 
-/// No setting waits longer. It keeps additions to the clock from overflowing.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The maximum of all durations. It keeps additions to the clock from overflowing.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Units in milliseconds, longest first. `ms` is told from `m` by its length.
+/// Units in milliseconds, longest first.
 const UNITS: [(&str, u64); 7] = [
     ("y", 365 * 24 * 60 * 60 * 1000),
     ("w", 7 * 24 * 60 * 60 * 1000),
@@ -131,15 +136,14 @@ const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
 ];
 
-/// A duration as settings have it, for parameters of requests: `"10m"`, or a
-/// number of seconds. `None` where it is none, or longer than 100 years.
+/// Parses a duration as in settings, for parameters of requests: `"10m"`, or a number of
+/// seconds. `None` if it is invalid, or longer than 100 years.
 pub fn duration_of(text: &str) -> Option<Duration> {
-    parse_duration(text).filter(|duration| *duration <= LONGEST)
+    parse_duration(text).filter(|duration| *duration <= MAX_DURATION)
 }
 
-/// Prometheus' notation: numbers with units, such as `1h30m` or `500ms`. A bare
-/// number, as an environment variable may hold, is seconds, and may have a
-/// fraction.
+/// Parses Prometheus' notation: numbers with units, such as `1h30m` or `500ms`. A number
+/// without a unit is seconds, and can have a fraction.
 fn parse_duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
@@ -160,7 +164,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
-/// Writes a duration so that [`duration`] reads the same one.
+/// Writes a duration such that [`duration`] reads the same one.
 pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     let mut rest = duration.as_millis();
     if u128::from(duration.subsec_nanos()) % 1_000_000 != 0 {
@@ -180,6 +184,7 @@ pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok
     to.serialize_str(&text)
 }
 
+/// Writes an optional duration.
 pub fn write_duration_option<S: Serializer>(
     duration: &Option<Duration>,
     to: S,
@@ -190,8 +195,8 @@ pub fn write_duration_option<S: Serializer>(
     }
 }
 
-/// A size in bytes: a number, or text such as `"16MiB"` (powers of 1024) or
-/// `"16MB"` (powers of 1000).
+/// A size in bytes: a number, or a text such as `"16MiB"` (powers of 1024) or `"16MB"`
+/// (powers of 1000).
 pub fn size(node: &Node) -> Result<usize, String> {
     let parsed = match &node.value {
         Value::Integer(bytes) => usize::try_from(*bytes).ok(),
@@ -227,7 +232,7 @@ fn parse_size(text: &str) -> Option<usize> {
     number.checked_mul(*scale)
 }
 
-/// A size that a buffer or a fragment can have: at most 1 GiB.
+/// The size of a buffer, in bytes: at most 1 GiB.
 pub fn buffer_size(node: &Node) -> Result<usize, String> {
     let bytes = size(node)?;
     if bytes > 1 << 30 {
@@ -251,11 +256,12 @@ pub fn write_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error
     }
 }
 
-/// A place to listen at: a host name or IP address, and a port. It is shown as
-/// it is written: `:port` without a host, which is every address.
+/// An address to listen at: a host name or IP address, and a port. Without a host, as in
+/// `:6555`, it is every address of the machine. It is shown as it is written.
 #[derive(Debug, Clone)]
 pub struct Address {
     host: String,
+    /// The port; 0 if the system chooses it.
     pub port: u16,
 }
 
@@ -268,6 +274,7 @@ impl PartialEq for Address {
 impl Eq for Address {}
 
 impl Address {
+    /// An address of `host`, which is empty for every address.
     pub fn new(host: &str, port: u16) -> Self {
         Address {
             host: host.to_owned(),
@@ -275,7 +282,7 @@ impl Address {
         }
     }
 
-    /// What to bind or to connect to.
+    /// The host to bind.
     pub fn host(&self) -> &str {
         match self.host.as_str() {
             "" => "0.0.0.0",
@@ -308,6 +315,7 @@ pub fn address(node: &Node) -> Result<Address, String> {
     })
 }
 
+/// Parses an address as [`address`] does; `None` if it is invalid.
 pub fn parse_address(text: &str) -> Option<Address> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
@@ -320,21 +328,22 @@ pub fn parse_address(text: &str) -> Option<Address> {
         None => host,
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    // A v6 address stands in brackets: where its port begins is not clear else.
+    // Without brackets, the beginning of the port of an IPv6 address is not clear.
     let bracketed = text.starts_with('[');
     (bracketed || host.chars().all(plain)).then(|| Address::new(host, port))
 }
 
-/// Text that is not to be seen: shown as `***` wherever it is printed.
+/// A secret text. It is shown as `***` wherever it is printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Wraps a secret.
     pub fn new(text: String) -> Self {
         Secret(text)
     }
 
-    /// The secret itself, for the one place that sends it.
+    /// The secret itself, to send it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -418,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_may_be_names() {
+    fn addresses_can_be_names() {
         for (text, host, port) in [
             ("127.0.0.1:6554", "127.0.0.1", 6554),
             ("localhost:0", "localhost", 0),
@@ -447,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_nothing() {
+    fn secrets_are_not_shown() {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
