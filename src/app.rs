@@ -11,22 +11,23 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::context::Context;
+use crate::exposition::counted;
 use crate::http::router::{Route, Table};
 use crate::ingest::Admission;
 use crate::ingest::config::Mode;
 use crate::ingest::text;
 use crate::inputs::operations::sink::{LineSink, SinkFull};
 use crate::inputs::operations::{Operations, SocketOptions};
-use crate::inputs::poller::{Poller, SetupError};
-use crate::inputs::sockets::{self, Receiver};
+use crate::inputs::poller::{ClientError, Poller};
+use crate::inputs::sockets::Sockets;
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
-use crate::net::{BlockingPool, Connection, Listener, MemoryBudget, raise_file_limit};
+use crate::net::{Connection, Listener, MemoryBudget, raise_file_limit};
 use crate::outputs::sinks;
-use crate::settings::listen::{Listen, SocketPath};
+use crate::settings::listen::Listen;
 use crate::store::{self, Store};
 use crate::telemetry::sender_log::{self, LogEvent};
-use crate::telemetry::{ConfiguredLimits, ListenerName, MessageStats, Telemetry, clip, counted};
+use crate::telemetry::{ConfiguredLimits, ListenerName, Telemetry, clip};
 use crate::{http, inspector, registry, routes};
 
 /// How often it is looked for sections whose time is up.
@@ -43,16 +44,12 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// still log what is left.
 const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 
-/// Large messages that receivers work on at once, where their texts are read.
-const LARGE_MESSAGES: usize = 2;
-
 /// The program with every listener bound and nothing served yet.
 #[derive(Debug)]
 pub struct App {
     config: Config,
     context: Context,
-    tcp: Option<Listener>,
-    unix: Option<Listener>,
+    sockets: Sockets,
     http: Listener,
     /// `None` where pushes are not taken, or come in at `http`.
     push: Option<Listener>,
@@ -66,7 +63,7 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
-    Poller(#[from] SetupError),
+    Poller(#[from] ClientError),
 }
 
 impl App {
@@ -107,12 +104,7 @@ impl App {
             leaving: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
-        let poller = Poller::new(
-            &config.poll_external,
-            &context.admission,
-            &context.store,
-            &context.telemetry,
-        )?;
+        let poller = Poller::new(&config.poll_external)?;
 
         let http = bind::tcp(
             &config.exporter.scrape_expose_endpoint,
@@ -121,26 +113,15 @@ impl App {
         .await?;
         let push = bind_push(&config).await?;
         let operations = bind_operations(&config).await?;
-        let mut tcp = None;
-        if config.receiver.receive_on_tcp_socket {
-            let address = &config.receiver.receiver_tcp_socket;
-            tcp = Some(bind::tcp(address, "receiver.receiver_tcp_socket").await?);
-        }
-        let mut unix = None;
-        if config.receiver.receive_on_unix_socket {
-            unix = Some(bind::unix(
-                &config.receiver.receiver_unix_socket,
-                &config.receiver.unix_socket_user,
-                &config.receiver.unix_socket_group,
-                config.receiver.unix_socket_mode,
-                "receiver.receiver_unix_socket",
-            )?);
-        }
+        let limits = ListenerLimits {
+            connections: config.exporter.concurrent_requests,
+            write_timeout: config.exporter.write_timeout,
+        };
+        let sockets = Sockets::bind(&config.receiver, limits).await?;
         Ok(App {
             config,
             context,
-            tcp,
-            unix,
+            sockets,
             http,
             push,
             operations,
@@ -210,16 +191,7 @@ impl App {
     /// Tells where the program listens. Ports may have been chosen just now.
     fn announce(&self) {
         log::info!("serving http://{}/metrics", self.http.address());
-        if let Some(listener) = &self.tcp {
-            log::info!("receiving on TCP socket {}", listener.address());
-        }
-        if let Some(listener) = &self.unix {
-            let chosen = match self.config.receiver.receiver_unix_socket {
-                SocketPath::Auto => " (chosen by receiver_unix_socket = \"auto\")",
-                SocketPath::Path(_) => "",
-            };
-            log::info!("receiving on Unix socket {}{chosen}", listener.address());
-        }
+        self.sockets.announce();
         match &self.push {
             Some(listener @ Listener::Tcp(_)) => {
                 log::info!("accepting pushes on http://{}", listener.address());
@@ -233,26 +205,16 @@ impl App {
             None => {}
         }
         self.operations.announce();
-        let targets = self.config.poll_external.targets.len();
-        if !self.poller.is_empty() {
-            log::info!("polling {}", counted(targets, "target", "targets"));
-        } else if targets > 0 {
-            log::info!(
-                "{} configured, not polled: poll_external.poll_other_scrape_endpoints is false",
-                counted(targets, "target is", "targets are")
-            );
-        }
+        self.poller.announce();
     }
 
     /// Makes room for as many connections as the settings allow for.
     fn raise_file_limit(&self) {
-        let receivers = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
         let servers = 1 + usize::from(self.push.is_some());
-        let connections = receivers * self.config.exporter.concurrent_requests
-            + servers * self.config.exporter.max_connections
+        let connections = self.sockets.connections()
+            + servers * (self.config.exporter.max_connections + accept::MAX_WAITING)
             + self.operations.connections();
-        let waiting = (receivers + servers) * accept::MAX_WAITING;
-        let wanted = (connections + waiting) as u64 + SPARE_DESCRIPTORS;
+        let wanted = connections as u64 + SPARE_DESCRIPTORS;
         if let Some(limit) = raise_file_limit()
             && limit < wanted
         {
@@ -265,18 +227,6 @@ impl App {
 
     /// Spawns everything that runs until the stop.
     fn start(mut self) {
-        let tcp = self.tcp.take();
-        let unix = self.unix.take();
-        let budget = Arc::new(MemoryBudget::new(
-            self.config.receiver.max_buffered,
-            Arc::clone(&self.context.telemetry.buffered),
-        ));
-        let received_tcp = Arc::clone(&self.context.telemetry.received_tcp);
-        let received_unix = Arc::clone(&self.context.telemetry.received_unix);
-        let turns = BlockingPool::new(LARGE_MESSAGES);
-        let shared = (&budget, &turns);
-        self.start_receiver(tcp, ListenerName::Tcp, received_tcp, shared);
-        self.start_receiver(unix, ListenerName::Unix, received_unix, shared);
         self.start_expiry();
         if self.config.exposition.mode == Mode::Verbatim {
             let (store, telemetry) = (
@@ -295,42 +245,10 @@ impl App {
             Some(sink) => self.operations.forward_to(sink),
             None => self.operations,
         };
+        self.sockets.start(&self.context);
         operations.start(&self.context);
-        self.poller.start(&self.context.stop, &self.context.tasks);
+        self.poller.start(&self.context);
         servers.start(self.http, ListenerName::Http, &self.context);
-    }
-
-    fn start_receiver(
-        &self,
-        listener: Option<Listener>,
-        name: ListenerName,
-        received: Arc<MessageStats>,
-        (budget, turns): (&Arc<MemoryBudget>, &BlockingPool),
-    ) {
-        let Some(listener) = listener else { return };
-        let receiver = Arc::new(Receiver {
-            config: self.config.receiver.clone(),
-            admission: Arc::clone(&self.context.admission),
-            store: Arc::clone(&self.context.store),
-            received,
-            budget: Arc::clone(budget),
-            turns: turns.clone(),
-            source: Arc::from(listener.address()),
-            stop: self.context.stop.clone(),
-        });
-        let limits = ListenerLimits {
-            connections: self.config.exporter.concurrent_requests,
-            write_timeout: self.config.exporter.write_timeout,
-        };
-        self.context.tasks.spawn(accept::serve(
-            listener,
-            name,
-            limits,
-            Arc::clone(self.context.telemetry.listener(name)),
-            self.context.stop.clone(),
-            self.context.tasks.clone(),
-            move |connection: Connection| sockets::serve(Arc::clone(&receiver), connection),
-        ));
     }
 
     /// Starts the sink that operations are forwarded to, if one is configured.

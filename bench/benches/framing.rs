@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exporter_proxy::inputs::sockets::config::Format;
-use exporter_proxy::inputs::sockets::{Inbox, Limits};
+use exporter_proxy::inputs::sockets::{Inbox, InboxLimits};
 use exporter_proxy::net::MemoryBudget;
 
 use bench::figures::median;
@@ -106,10 +106,10 @@ fn time(run: &Run<'_>) -> Duration {
 
 /// What a connection does with its bytes, without storing them.
 fn receive(format: Format, stream: &[u8], read: usize) -> usize {
-    let limits = Limits {
+    let limits = InboxLimits {
         max_payload: 16 << 20,
         max_apps: usize::MAX,
-        at_once: usize::MAX,
+        max_inline: usize::MAX,
         budget: Arc::new(MemoryBudget::new(256 << 20, Arc::default())),
     };
     let mut inbox = Inbox::new(format, limits);

@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use crate::exposition::counted;
 pub use clip::{clip, clip_to, escaped, is_hidden};
 pub use durations::DurationHistogram;
 pub use limits::ConfiguredLimits;

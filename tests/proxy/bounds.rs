@@ -22,7 +22,7 @@ fn a_payload_may_have_max_payload_bytes_and_not_one_more() {
     let answer = proxy.push_tcp(&document("wrong", 1025));
     assert_eq!(
         answer,
-        "error: a document may have 1024 bytes (receiver.max_payload)\n"
+        "error: the document exceeds the limit of 1024 bytes (receiver.max_payload)\n"
     );
     // Several documents may have more together.
     let many = [document("a", 1000), document("b", 1000)].concat();
@@ -60,7 +60,7 @@ fn a_name_may_have_max_app_name_bytes() {
     let answer = proxy.push_tcp("{\"ok\":\"n 1\",\"ééééa\":\"m 1\"}".as_bytes());
     assert_eq!(
         answer,
-        "error: an app's name may have 8 bytes (receiver.max_app_name), and this one has 9\n"
+        "error: an app's name of 9 bytes exceeds the limit of 8 bytes (receiver.max_app_name)\n"
     );
     assert_eq!(proxy.push_tcp(&capnp_message("123456789", "m 1")), "");
     assert_eq!(proxy.push_tcp(&capnp_message("12345678", "m 1")), "");
@@ -108,7 +108,7 @@ fn unfinished_messages_of_all_connections_share_max_buffered() {
     let answer = sender.read_to_end();
     assert_eq!(
         answer,
-        "error: too much is being received at once (receiver.max_buffered); try again later\n"
+        "error: all memory for incomplete messages is in use (receiver.max_buffered); try again later\n"
     );
     assert_eq!(received(&proxy, "tcp", "json", "no_buffer"), 1.0);
     assert_eq!(names(&proxy), [""; 0]);
@@ -149,7 +149,7 @@ fn a_message_must_arrive_whole_within_message_timeout() {
     let answer = sender.read_to_end();
     assert_eq!(
         answer,
-        "error: document 2, the message did not arrive whole within 300ms (receiver.message_timeout)\n"
+        "error: document 2, the message did not arrive completely within 300ms (receiver.message_timeout)\n"
     );
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert_eq!(received(&proxy, "tcp", "json", "timeout"), 1.0);

@@ -155,7 +155,7 @@ fn an_answer_that_is_shorter_than_it_says_is_refused() {
         b"HTTP/1.1 200 OK\r\nContent-Le",
     ] {
         let problem = over_tls(answer).unwrap_err();
-        let told = "the connection was closed before the answer was complete";
+        let told = "the connection was closed before the response was complete";
         assert!(
             problem.starts_with("protocol: 127.0.0.1:") && problem.ends_with(told),
             "{problem}"

@@ -152,7 +152,7 @@ fn a_request_that_a_new_connection_loses_is_not_sent_again() {
     );
     let problem = problem.unwrap();
     let told = format!(
-        "protocol: {}: the connection was closed before the answer was complete",
+        "protocol: {}: the connection was closed before the response was complete",
         server.address
     );
     assert_eq!(problem, format!("{told:?}"));
@@ -166,6 +166,6 @@ fn a_request_that_is_not_answered_in_time_is_not_sent_again() {
         _ => Act::Hang,
     });
     let proxy = polling(&server, "interval = \"4s\"\ntimeout = \"2s\"");
-    logged(&proxy, "timeout: no complete answer within 2s", 1);
+    logged(&proxy, "timeout: no complete response within 2s", 1);
     assert_eq!(server.requests(), [(1, 1), (1, 2)]);
 }

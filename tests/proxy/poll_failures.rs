@@ -94,12 +94,12 @@ fn the_last_text_is_kept_through_every_kind_of_failure_and_a_recovery_is_seen() 
         (
             || Reply::Hang(Vec::new()),
             "timeout",
-            "no complete answer within 500ms",
+            "no complete response within 500ms",
         ),
         (
             || Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 2\n".to_vec()),
             "timeout",
-            "no complete answer within 500ms",
+            "no complete response within 500ms",
         ),
         (
             || reply("302 Found", &[("Location", "/again")], b""),
@@ -380,9 +380,9 @@ fn a_name_that_is_not_known_and_a_server_without_tls_are_told_in_short() {
     eventually(|| problem(&proxy), |problem| *problem == closed);
     eventually(
         || problem(&proxy),
-        |problem| problem.contains("is it http://?"),
+        |problem| problem.contains("should the URL be http://?"),
     );
-    let told = format!("tls: {address}: no TLS (");
+    let told = format!("tls: {address}: the server does not speak TLS (");
     eventually(|| problem(&proxy), |problem| problem.starts_with(&told));
 
     let proxy = Proxy::start(&target("url = \"unix:///nowhere.sock:/metrics\""));

@@ -110,7 +110,7 @@ fn redirects_are_followed_unless_a_setting_says_otherwise() {
     for proxy in [own, all] {
         assert_eq!(
             await_problem(&proxy),
-            "redirect: answered 302 Found to http://other.example/x?api_key=*** (follow_redirects is false)"
+            "redirect: redirected (302 Found) to http://other.example/x?api_key=***, and follow_redirects is false"
         );
     }
     // A target's own setting counts more.
@@ -130,7 +130,9 @@ fn no_other_scheme_is_followed() {
         let proxy = target(&format!("http://{}/m", upstream.address), "");
         assert_eq!(
             await_problem(&proxy),
-            format!("redirect: answered 302 Found to {location}: only http and https are followed")
+            format!(
+                "redirect: redirected (302 Found) to {location}; only http and https are followed"
+            )
         );
     }
 }
@@ -150,7 +152,7 @@ fn a_unix_socket_redirects_to_itself_alone() {
     await_text(&target(&url("/here"), ""), "end 1\n");
     let problem = await_problem(&target(&url("/away"), ""));
     assert!(
-        problem.ends_with("a Unix socket leads nowhere else"),
+        problem.ends_with("a target on a Unix socket can redirect only to itself"),
         "{problem}"
     );
     assert_eq!(other.requests().len(), 0);

@@ -241,7 +241,7 @@ fn wrong_documents() -> Vec<Wrong> {
             with(&format!("{{\"wrong\":\"w 1\",\"{long}\":\"x\"}}")),
             "bad_name",
             None,
-            "256 bytes (receiver.max_app_name), and this one has 257",
+            "257 bytes exceeds the limit of 256 bytes (receiver.max_app_name)",
         ),
         (
             with("{\"wrong\":\"w 1\",\"a\\u0007b\":\"x\"}"),

@@ -117,7 +117,7 @@ fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
     sender.send(b"\"m 2\"}{\"app\":");
     assert_eq!(
         sender.read_to_end(),
-        "error: document 3, the proxy is stopping; what had begun before is stored, and this is not\n"
+        "error: document 3, the proxy is stopping; earlier messages are stored, this one is not\n"
     );
     drop(sender);
     assert_eq!(proxy.wait().code(), Some(0));

@@ -1,4 +1,4 @@
-//! HTTP clients, shared by all targets that need the same of them.
+//! HTTP clients, shared by targets with the same TLS and socket settings.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,39 +11,47 @@ use rustls::ClientConfig;
 use tower::util::MapResponseLayer;
 use url::Url;
 
-use super::config::{Config as PollExternal, Target, TargetUrl};
-use super::{failure, tls};
+use super::config::{Config, Target, TargetUrl};
+use super::{error, tls};
 
-/// No kept connection is older: a name is looked up again after this, so that
-/// polls follow it to another address.
-pub const LONGEST_KEPT: Duration = Duration::from_secs(60);
+/// The maximum age of a kept connection. The host name is resolved again after it, so
+/// that polls follow a change of address.
+pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// Targets whose connections are kept, those polled most often first. A kept
-/// connection takes about 35 KB; opening one costs little beside a poll.
-pub const MOST_KEPT: usize = 100;
+/// The most targets whose connections are kept. A kept connection takes about 35 KB,
+/// and opening one costs little compared with a poll.
+pub const MAX_KEPT_CONNECTIONS: usize = 100;
 
 tokio::task_local! {
-    /// Whether the request under way has opened a connection.
+    /// Whether the current request opened a connection.
     static OPENED: Cell<bool>;
 }
 
-/// The clients made so far, by what they are needed for.
-#[derive(Debug)]
-pub struct Clients<'c> {
-    config: &'c PollExternal,
-    shared: HashMap<Needs, Arc<SharedClient>>,
+/// A target for which no HTTP client can be created.
+#[derive(Debug, thiserror::Error)]
+#[error("target {target}: cannot create its HTTP client: {problem}")]
+pub struct ClientError {
+    target: String,
+    problem: String,
 }
 
-/// What a client can be shared by.
+/// The clients created so far.
+#[derive(Debug)]
+pub struct Clients<'c> {
+    config: &'c Config,
+    shared: HashMap<ClientKey, Arc<SharedClient>>,
+}
+
+/// The settings of a target on which its client depends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Needs {
+struct ClientKey {
     allow_invalid_certs: bool,
     ca: Option<Vec<u8>>,
     socket: Option<PathBuf>,
 }
 
 impl<'c> Clients<'c> {
-    pub fn new(config: &'c PollExternal) -> Self {
+    pub fn new(config: &'c Config) -> Self {
         Clients {
             config,
             shared: HashMap::new(),
@@ -51,8 +59,12 @@ impl<'c> Clients<'c> {
     }
 
     /// The client of a target.
-    pub fn of(&mut self, target: &Target) -> Result<Arc<SharedClient>, String> {
-        let needs = Needs {
+    ///
+    /// # Errors
+    ///
+    /// The client cannot be created.
+    pub fn get(&mut self, target: &Target) -> Result<Arc<SharedClient>, ClientError> {
+        let key = ClientKey {
             allow_invalid_certs: target.allow_invalid_certs,
             ca: target.ca_file.as_ref().map(|ca| ca.pem.clone()),
             socket: match &target.url {
@@ -60,38 +72,46 @@ impl<'c> Clients<'c> {
                 TargetUrl::Http(_) => None,
             },
         };
-        if let Some(client) = self.shared.get(&needs) {
+        if let Some(client) = self.shared.get(&key) {
             return Ok(Arc::clone(client));
         }
-        let tls = tls::config(needs.allow_invalid_certs, needs.ca.as_deref())?;
-        let recipe = Recipe {
-            tls,
-            socket: needs.socket.clone(),
-            through: Through::of(self.config)?,
-        };
-        let client = Arc::new(SharedClient::new(recipe).map_err(|problem| problem.to_string())?);
-        self.shared.insert(needs, Arc::clone(&client));
+        let client = self.create(&key).map_err(|problem| ClientError {
+            target: target.name.clone(),
+            problem,
+        })?;
+        let client = Arc::new(client);
+        self.shared.insert(key, Arc::clone(&client));
         Ok(client)
     }
 
+    fn create(&self, key: &ClientKey) -> Result<SharedClient, String> {
+        let settings = ClientSettings {
+            tls: tls::config(key.allow_invalid_certs, key.ca.as_deref())?,
+            socket: key.socket.clone(),
+            proxy: ProxyChoice::new(self.config)?,
+        };
+        SharedClient::new(settings).map_err(|error| error.to_string())
+    }
+
+    /// All clients.
     pub fn into_shared(self) -> Vec<Arc<SharedClient>> {
         self.shared.into_values().collect()
     }
 }
 
-/// The proxy that polls go through.
+/// The HTTP proxy of polls.
 #[derive(Debug)]
-enum Through {
-    Nothing,
-    /// The one that is named in the settings.
-    Named(Box<Proxy>),
-    /// Those that the environment names.
+enum ProxyChoice {
+    None,
+    /// The proxy of the settings.
+    Configured(Box<Proxy>),
+    /// The proxies of the environment.
     Environment,
 }
 
-impl Through {
-    fn of(config: &PollExternal) -> Result<Self, String> {
-        // reqwest takes this for all names, and for no address.
+impl ProxyChoice {
+    fn new(config: &Config) -> Result<Self, String> {
+        // reqwest applies `*` to all names, but not to addresses.
         #[expect(clippy::disallowed_methods, reason = "all clients honour these")]
         let exclusions = ["NO_PROXY", "no_proxy"].map(std::env::var);
         let exclusions = exclusions.into_iter().find_map(Result::ok);
@@ -99,89 +119,94 @@ impl Through {
             .as_deref()
             .is_some_and(|hosts| hosts.split(',').any(|host| host.trim() == "*"));
         match &config.proxy_url {
-            _ if all_excluded => Ok(Through::Nothing),
-            None if config.proxy_from_environment => Ok(Through::Environment),
-            None => Ok(Through::Nothing),
+            _ if all_excluded => Ok(ProxyChoice::None),
+            None if config.proxy_from_environment => Ok(ProxyChoice::Environment),
+            None => Ok(ProxyChoice::None),
             Some(url) => {
                 let proxy = Proxy::all(url.0.clone()).map_err(|problem| {
                     format!("poll_external.proxy_url: {}", problem.without_url())
                 })?;
                 let exclusions = exclusions.as_deref().and_then(NoProxy::from_string);
-                Ok(Through::Named(Box::new(proxy.no_proxy(exclusions))))
+                Ok(ProxyChoice::Configured(Box::new(
+                    proxy.no_proxy(exclusions),
+                )))
             }
         }
     }
 }
 
-/// How a client is made.
+/// The settings of a client.
 #[derive(Debug)]
-struct Recipe {
+struct ClientSettings {
     tls: ClientConfig,
     socket: Option<PathBuf>,
-    through: Through,
+    proxy: ProxyChoice,
 }
 
-impl Recipe {
+impl ClientSettings {
     fn builder(&self) -> ClientBuilder {
         let builder = Client::builder()
             .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(self.tls.clone());
-        match (&self.socket, &self.through) {
+        match (&self.socket, &self.proxy) {
             (Some(socket), _) => builder.no_proxy().unix_socket(socket.clone()),
-            (None, Through::Nothing) => builder.no_proxy(),
-            (None, Through::Named(proxy)) => builder.proxy(Proxy::clone(proxy)),
-            (None, Through::Environment) => builder,
+            (None, ProxyChoice::None) => builder.no_proxy(),
+            (None, ProxyChoice::Configured(proxy)) => builder.proxy(Proxy::clone(proxy)),
+            (None, ProxyChoice::Environment) => builder,
         }
     }
 
     /// A client that keeps connections for later requests.
-    fn keeping(&self) -> reqwest::Result<Client> {
-        // Runs in the request's own task, unless a kept connection comes first.
-        let note = MapResponseLayer::new(|connection| {
+    fn keeping_client(&self) -> reqwest::Result<Client> {
+        // Runs in the task of the request, unless a kept connection is used.
+        let mark = MapResponseLayer::new(|connection| {
             let _ = OPENED.try_with(|opened| opened.set(true));
             connection
         });
         self.builder()
             .pool_idle_timeout(None)
-            .connector_layer(note)
+            .connector_layer(mark)
             .build()
     }
 }
 
-/// A client for many targets. Requests have no timeout of their own.
+/// A client for many targets. Its requests have no timeout: the caller adds it.
 #[derive(Debug)]
 pub struct SharedClient {
-    recipe: Recipe,
-    /// Replaced by [`SharedClient::renew`], which closes what it keeps.
+    settings: ClientSettings,
+    /// Keeps connections. [`SharedClient::renew`] replaces it, which closes them.
     keeping: Mutex<Client>,
     /// Opens a connection for every request.
     opening: Client,
 }
 
 impl SharedClient {
-    fn new(recipe: Recipe) -> reqwest::Result<Self> {
+    fn new(settings: ClientSettings) -> reqwest::Result<Self> {
         Ok(SharedClient {
-            keeping: Mutex::new(recipe.keeping()?),
-            opening: recipe.builder().pool_max_idle_per_host(0).build()?,
-            recipe,
+            keeping: Mutex::new(settings.keeping_client()?),
+            opening: settings.builder().pool_max_idle_per_host(0).build()?,
+            settings,
         })
     }
 
-    /// Whether a proxy may stand between this client and a target.
+    /// Whether requests can go through a proxy.
     pub fn may_use_proxy(&self) -> bool {
-        self.recipe.socket.is_none() && !matches!(self.recipe.through, Through::Nothing)
+        self.settings.socket.is_none() && !matches!(self.settings.proxy, ProxyChoice::None)
     }
 
-    /// A request, to be sent with [`SharedClient::send`].
+    /// Begins a request, which [`SharedClient::send`] sends.
     pub fn get(&self, url: Url) -> RequestBuilder {
         self.opening.get(url)
     }
 
-    /// Sends a `GET`, with `keep` over a connection that may have served
-    /// before. An upstream may close such a connection at the moment when it is
-    /// used again: where nothing was answered, the request is sent once more,
-    /// over a connection of its own.
+    /// Sends a `GET`. With `keep`, it can use a kept connection, which the target may
+    /// close at that very moment: if there is no response, the request is sent again
+    /// over a new connection.
+    ///
+    /// # Errors
+    ///
+    /// The request failed.
     pub async fn send(&self, request: Request, keep: bool) -> reqwest::Result<Response> {
         let again = request.try_clone().filter(|_| keep);
         let Some(again) = again else {
@@ -189,21 +214,21 @@ impl SharedClient {
         };
         let client = self.keeping().clone();
         let sent = OPENED.scope(Cell::new(false), async move {
-            let answer = client.execute(request).await;
-            (answer, OPENED.with(Cell::get))
+            let response = client.execute(request).await;
+            (response, OPENED.with(Cell::get))
         });
         match sent.await {
             (Err(problem), false) if is_lost(&problem) => {
                 log::debug!("a kept connection was closed by the target; opening another");
                 self.opening.execute(again).await
             }
-            (answer, _) => answer,
+            (response, _) => response,
         }
     }
 
-    /// Closes all connections that are kept, once they are not in use.
+    /// Closes all kept connections once they are not in use.
     pub fn renew(&self) {
-        match self.recipe.keeping() {
+        match self.settings.keeping_client() {
             Ok(client) => *self.keeping() = client,
             Err(problem) => log::warn!("kept connections cannot be renewed: {problem}"),
         }
@@ -214,9 +239,9 @@ impl SharedClient {
     }
 }
 
-/// Whether a request failed before anything was answered.
+/// Whether a request failed without any response.
 fn is_lost(problem: &reqwest::Error) -> bool {
-    let answered = failure::causes(problem)
+    let answered = error::causes(problem)
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse);
     problem.is_request() && !problem.is_connect() && !problem.is_timeout() && !answered
@@ -232,7 +257,7 @@ mod tests {
     use super::*;
     use crate::config::settle;
 
-    /// A server that keeps its connections, and how many there were.
+    /// A server that keeps connections, and the count of its connections.
     fn server() -> (Url, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -245,8 +270,8 @@ mod tests {
                 thread::spawn(move || {
                     let mut request = [0; 4096];
                     while stream.read(&mut request).is_ok_and(|read| read > 0) {
-                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                        stream.write_all(answer).unwrap();
+                        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                        stream.write_all(response).unwrap();
                     }
                 });
             }
@@ -255,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn kept_connections_serve_until_they_are_renewed() {
+    async fn kept_connections_are_used_until_they_are_renewed() {
         let config = |certs: bool| {
             let text = format!(
                 "[[poll_external.targets]]\nurl = \"http://a/\"\nallow_invalid_certs = {certs}\n\
@@ -265,30 +290,33 @@ mod tests {
         };
         let same = config(false);
         let mut clients = Clients::new(&same);
-        let client = clients.of(&same.targets[0]).unwrap();
-        assert!(Arc::ptr_eq(&client, &clients.of(&same.targets[1]).unwrap()));
+        let client = clients.get(&same.targets[0]).unwrap();
+        assert!(Arc::ptr_eq(
+            &client,
+            &clients.get(&same.targets[1]).unwrap()
+        ));
         let other = config(true);
         assert!(!Arc::ptr_eq(
             &client,
-            &clients.of(&other.targets[0]).unwrap()
+            &clients.get(&other.targets[0]).unwrap()
         ));
 
         let (url, connections) = server();
         let connections = || connections.load(Ordering::SeqCst);
-        let ask = async |keep| {
+        let send = async |keep| {
             let request = client.get(url.clone()).build().unwrap();
-            let answer = client.send(request, keep).await.unwrap();
-            assert_eq!(answer.bytes().await.unwrap(), "");
+            let response = client.send(request, keep).await.unwrap();
+            assert_eq!(response.bytes().await.unwrap(), "");
         };
         for _ in 0..3 {
-            ask(true).await;
+            send(true).await;
         }
         assert_eq!(connections(), 1);
         client.renew();
-        ask(true).await;
+        send(true).await;
         assert_eq!(connections(), 2);
         for _ in 0..3 {
-            ask(false).await;
+            send(false).await;
         }
         assert_eq!(connections(), 5);
     }

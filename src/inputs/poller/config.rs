@@ -1,4 +1,4 @@
-//! `[poll_external]`: exporters that the proxy scrapes itself.
+//! `[poll_external]`: the exporters to poll.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,63 +16,73 @@ use crate::settings::value::{
     Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
 };
 
+/// The settings of the poller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Whether anything is polled.
+    /// Whether targets are polled.
     pub poll_other_scrape_endpoints: bool,
-    /// Bytes of one answer, after decompression.
+    /// The limit of bytes of one response, after decompression.
     #[serde(serialize_with = "write_size")]
     pub max_body: usize,
-    /// The HTTP proxy that all polls go through, but for hosts in `NO_PROXY`.
+    /// The HTTP proxy of all polls, except to hosts in `NO_PROXY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_url: Option<ProxyUrl>,
-    /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are used.
     pub proxy_from_environment: bool,
-    /// Every target, those of `other_scrape_endpoints` first.
+    /// All targets: first those of `other_scrape_endpoints`, then those of `targets`.
     pub targets: Vec<Target>,
 }
 
 /// One exporter to poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Target {
-    /// The key under which its text is kept. Where none is written, it is
-    /// `external_poll: host:port`, with the path where that alone would name
-    /// two targets.
+    /// The name of the target. By default it is `external_poll: host:port`, followed by
+    /// the path if several targets have that host and port.
     pub name: String,
+    /// The URL to poll.
     pub url: TargetUrl,
     /// From the start of one poll to the start of the next.
     #[serde(serialize_with = "write_duration")]
     pub interval: Duration,
-    /// For a whole poll: connection, redirects, answer and body.
+    /// The timeout of a whole poll: connection, redirects, response head and body.
     #[serde(serialize_with = "write_duration")]
     pub timeout: Duration,
-    /// For the last text to be shown after polls begin to fail.
+    /// How long the last text is exposed after polls begin to fail.
     #[serde(serialize_with = "write_duration")]
     pub stale_after: Duration,
+    /// Whether redirects are followed.
     pub follow_redirects: bool,
+    /// Whether every TLS certificate is accepted.
     pub allow_invalid_certs: bool,
+    /// Certificates to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
-    /// Read anew for every poll, since such tokens are rotated.
+    /// The file of a bearer token. It is read for every poll, since tokens are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
+    /// User and password of HTTP basic authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// More request headers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
 }
 
+/// User and password of HTTP basic authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BasicAuth {
+    /// The user.
     pub username: String,
+    /// The password.
     pub password: Secret,
 }
 
-/// Certificates to trust beside the machine's own.
+/// Certificates to trust in addition to those of the system.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaFile {
+    /// The path of the file.
     pub path: PathBuf,
-    /// The file's PEM text.
+    /// The PEM text of the file.
     pub pem: Vec<u8>,
 }
 
@@ -88,7 +98,7 @@ impl Serialize for CaFile {
     }
 }
 
-/// An `http://` or `https://` URL, which may hold a user and a password.
+/// An `http://` or `https://` URL, which can contain a user and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl(pub Url);
 
@@ -104,17 +114,22 @@ impl Serialize for ProxyUrl {
     }
 }
 
-/// Where a target answers.
+/// The URL of a target.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TargetUrl {
     /// `http://` or `https://`.
     Http(Url),
     /// `unix:///path/to.sock:/metrics`: HTTP over a Unix socket.
-    Unix { socket: PathBuf, path: String },
+    Unix {
+        /// The path of the socket.
+        socket: PathBuf,
+        /// The path of the request.
+        path: String,
+    },
 }
 
 impl TargetUrl {
-    /// Host and port, or the socket: what mostly names a target alone.
+    /// Host and port, or the path of the socket.
     pub fn authority(&self) -> String {
         match self {
             TargetUrl::Http(url) => {
@@ -146,7 +161,7 @@ impl TargetUrl {
     }
 }
 
-/// A path with its query, which may hold secrets.
+/// The path and query without secrets.
 fn redact_path(path: &str) -> Cow<'_, str> {
     match path.split_once('?') {
         Some((path, query)) => Cow::Owned(format!("{path}?{}", redact_query(query))),
@@ -154,7 +169,7 @@ fn redact_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// The URL as people may see it: without its secrets.
+/// The URL without secrets.
 impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -178,13 +193,14 @@ impl Serialize for TargetUrl {
     }
 }
 
-/// A target before every name is known.
-struct Written {
+/// A target as it is written, before default names are given.
+struct WrittenTarget {
     name: Option<String>,
     place: Place,
     target: Target,
 }
 
+/// Reads the table.
 pub fn read(mut table: Table<'_>) -> Config {
     let poll = table.take("poll_other_scrape_endpoints", true, boolean);
     let times_place = table
@@ -210,7 +226,7 @@ pub fn read(mut table: Table<'_>) -> Config {
     }
 
     let mut written = table.take_list("other_scrape_endpoints", |node| {
-        Ok(Written {
+        Ok(WrittenTarget {
             name: None,
             place: node.place.clone(),
             target: defaults.target(url(node)?),
@@ -244,7 +260,7 @@ pub fn read(mut table: Table<'_>) -> Config {
     }
 }
 
-/// What a target has where it says nothing else.
+/// The settings of targets that do not have their own.
 struct Defaults {
     interval: Duration,
     timeout: Duration,
@@ -271,7 +287,7 @@ impl Defaults {
     }
 }
 
-fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Option<Written> {
+fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Option<WrittenTarget> {
     let url_place = table.place("url");
     let url = table.take_option("url", url);
     let name = table.take_option("name", name);
@@ -325,7 +341,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     target.bearer_token_file = bearer_token_file;
     target.basic_auth = basic_auth;
     target.headers = headers;
-    Some(Written {
+    Some(WrittenTarget {
         name,
         place: place.clone(),
         target,
@@ -367,15 +383,15 @@ fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
     headers
 }
 
-/// Gives every target its key, and refuses keys that would be shared.
-fn name_all(written: Vec<Written>, table: &Table<'_>) -> Vec<Target> {
+/// Gives every target its name, and reports duplicate names.
+fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Target> {
     let mut authorities: BTreeMap<String, usize> = BTreeMap::new();
     for one in written.iter().filter(|one| one.name.is_none()) {
         *authorities.entry(one.target.url.authority()).or_default() += 1;
     }
     let mut taken: BTreeMap<String, Place> = BTreeMap::new();
     let mut targets = Vec::new();
-    for Written {
+    for WrittenTarget {
         name,
         place,
         mut target,
@@ -440,14 +456,14 @@ fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
     }
 }
 
-/// The longest name that can be given to a target, in bytes.
-const LONGEST_NAME: usize = 256;
+/// The maximum length of a target's name in bytes.
+const MAX_NAME: usize = 256;
 
 fn name(node: &Node) -> Result<String, String> {
     let name = text(node)?;
-    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(format!(
-            "must have 1 to {LONGEST_NAME} bytes and no control characters, not {name:?}"
+            "must have 1 to {MAX_NAME} bytes and no control characters, not {name:?}"
         ));
     }
     Ok(name)
@@ -457,12 +473,12 @@ fn path(node: &Node) -> Result<PathBuf, String> {
     text(node).map(PathBuf::from)
 }
 
-/// A file that holds a token now. It is read again for every poll.
+/// Checks that the file contains a token now. It is read again for every poll.
 fn token_file(node: &Node) -> Result<PathBuf, String> {
     let path = path(node)?;
     let found = std::fs::metadata(&path).map_err(|problem| unreadable(&path, &problem))?;
     if !found.is_file() {
-        // To read a pipe may take for ever, and what is read is gone.
+        // Reading a pipe could block for ever, and would consume the token.
         return Ok(path);
     }
     let token = std::fs::read_to_string(&path).map_err(|problem| unreadable(&path, &problem))?;
@@ -480,7 +496,7 @@ fn unreadable(path: &Path, problem: &std::io::Error) -> String {
     format!("{} cannot be read: {problem}", path.display())
 }
 
-/// The warning of a timeout that is longer than its interval.
+/// The warning about a timeout that is longer than its interval.
 fn late(timeout: &str, long: Duration, interval: &str, short: Duration) -> String {
     format!(
         "`poll_external.{timeout}` ({long:?}) is longer than `poll_external.{interval}` ({short:?}): \

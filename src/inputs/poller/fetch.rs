@@ -1,4 +1,4 @@
-//! One poll: asks a target for its text.
+//! One poll: requests the text of a target over HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use url::Url;
 
 use super::clients::SharedClient;
 use super::config::{Target, TargetUrl};
-use super::failure::{Failure, is_end};
+use super::error::{ScrapeError, is_end};
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
 use crate::net::BlockingPool;
@@ -23,75 +23,85 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::redact::redact_url;
 
-/// What Prometheus asks for where it wants text, OpenMetrics left out: text
-/// format 0.0.4 is passed through as it is.
+/// What Prometheus requests, without OpenMetrics: text format 0.0.4 needs no
+/// conversion.
 const ACCEPT_TEXT: &str = "text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
-/// Redirects followed in one poll.
-const MOST_REDIRECTS: usize = 10;
+/// The most redirects of one poll.
+const MAX_REDIRECTS: usize = 10;
 
-/// Compressed answers up to the first size that decompress to at most the second
-/// are decompressed on the serving thread. Larger ones would delay its other work.
-const PACKED_AT_ONCE: usize = 16 << 10;
-const UNPACKED_AT_ONCE: usize = 64 << 10;
-
-/// Asks one target.
+/// Polls one target.
 #[derive(Debug)]
 pub struct Fetcher {
+    /// The settings of the target.
     pub target: Arc<Target>,
+    /// The client for its requests.
     pub client: Arc<SharedClient>,
     /// Whether the connection is kept for the next poll.
     pub keep: bool,
+    /// The limit of bytes of a response, after decompression.
     pub max_body: usize,
-    /// Places where large answers are unpacked.
-    pub turns: BlockingPool,
+    /// Threads on which large responses are decompressed.
+    pub pool: BlockingPool,
 }
 
-/// A target's answer.
+/// The response of a target.
 #[derive(Debug)]
 pub struct Fetched {
+    /// The text, decompressed.
     pub text: Text,
-    /// What the answer calls itself; `None` where that does not tell.
+    /// The format by the `Content-Type`; `None` if it is not clear.
     pub format: Option<InputFormat>,
+    /// The server that responded.
     pub peer: Peer,
 }
 
 impl Fetcher {
-    /// Asks, follows redirects, and reads the whole answer.
-    pub async fn fetch(&self) -> Result<Fetched, Failure> {
+    /// Sends the request, follows redirects, and reads the whole response.
+    ///
+    /// # Errors
+    ///
+    /// The request failed, or the response is not a valid text.
+    pub async fn fetch(&self) -> Result<Fetched, ScrapeError> {
         let own = self.url()?;
         let mut url = own.clone();
-        for _ in 0..=MOST_REDIRECTS {
-            let response = self.ask(&own, &url).await?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.request(&own, &url).await?;
             match self.redirect(&own, &url, &response)? {
                 Some(next) => url = next,
                 None => return self.read(&url, response).await,
             }
         }
-        let message = format!("too many redirects: at most {MOST_REDIRECTS} are followed");
-        Err(Failure::new(Reason::Redirect, &message))
+        let message = format!("too many redirects: at most {MAX_REDIRECTS} are followed");
+        Err(ScrapeError::new(Reason::Redirect, &message))
     }
 
-    /// Where the target is asked. A server at a Unix socket sees `localhost`.
-    fn url(&self) -> Result<Url, Failure> {
+    /// The URL of the request. For a Unix socket, its host is `localhost`.
+    fn url(&self) -> Result<Url, ScrapeError> {
         match &self.target.url {
             TargetUrl::Http(url) => Ok(url.clone()),
-            TargetUrl::Unix { path, .. } => Url::parse(&format!("http://localhost{path}"))
-                .map_err(|problem| Failure::new(Reason::BadSetting, &format!("url: {problem}"))),
+            TargetUrl::Unix { path, .. } => {
+                Url::parse(&format!("http://localhost{path}")).map_err(|problem| {
+                    ScrapeError::new(Reason::BadSetting, &format!("url: {problem}"))
+                })
+            }
         }
     }
 
-    async fn ask(&self, own: &Url, url: &Url) -> Result<Response, Failure> {
-        let failed = |problem: reqwest::Error| Failure::of(&problem, &self.address(url));
+    async fn request(&self, own: &Url, url: &Url) -> Result<Response, ScrapeError> {
+        let failed = |problem: reqwest::Error| ScrapeError::request(&problem, &self.address(url));
         let target = &self.target;
-        let mut request = self.client.get(url.clone()).headers(asking(target.timeout));
-        // What is configured for the target is for its own server: redirects
-        // to another must not carry it there.
+        let mut request = self
+            .client
+            .get(url.clone())
+            .headers(request_headers(target.timeout));
+        // Configured credentials and headers are only for the target's own server, not
+        // for others that it redirects to.
         if is_same_server(own, url) {
             if let Some(auth) = &target.basic_auth {
                 request = request.basic_auth(&auth.username, Some(auth.password.reveal()));
             }
-            let mut headers = configured(target);
+            let mut headers = configured_headers(target);
             if let Some(file) = &target.bearer_token_file {
                 headers.insert(AUTHORIZATION, bearer_token(file).await?);
             }
@@ -101,55 +111,69 @@ impl Fetcher {
         self.client.send(request, self.keep).await.map_err(failed)
     }
 
-    /// Where an answer redirects to, if it does.
-    fn redirect(&self, own: &Url, url: &Url, response: &Response) -> Result<Option<Url>, Failure> {
+    /// The URL that a response redirects to, if it does.
+    fn redirect(
+        &self,
+        own: &Url,
+        url: &Url,
+        response: &Response,
+    ) -> Result<Option<Url>, ScrapeError> {
         let status = response.status();
         let location = response.headers().get(LOCATION);
         let Some(location) = location.filter(|_| is_redirect(status)) else {
             return Ok(None);
         };
-        let failed = |message: String| Failure::new(Reason::Redirect, &message);
+        let failed = |message: String| ScrapeError::new(Reason::Redirect, &message);
         let location = String::from_utf8_lossy(location.as_bytes());
-        let mut next = url
-            .join(&location)
-            .map_err(|problem| failed(format!("answered {status} to no URL: {problem}")))?;
+        let mut next = url.join(&location).map_err(|problem| {
+            failed(format!(
+                "redirected ({status}) to an invalid URL: {problem}"
+            ))
+        })?;
         let shown = redact_url(&next);
         if !self.target.follow_redirects {
-            let message = format!("answered {status} to {shown} (follow_redirects is false)");
+            let message =
+                format!("redirected ({status}) to {shown}, and follow_redirects is false");
             return Err(failed(message));
         }
         if !matches!(next.scheme(), "http" | "https") {
-            let message = format!("answered {status} to {shown}: only http and https are followed");
+            let message =
+                format!("redirected ({status}) to {shown}; only http and https are followed");
             return Err(failed(message));
         }
         let own_server = is_same_server(own, &next);
         if !own_server && matches!(self.target.url, TargetUrl::Unix { .. }) {
-            let message = format!("answered {status} to {shown}: a Unix socket leads nowhere else");
+            let message = format!(
+                "redirected ({status}) to {shown}; a target on a Unix socket can redirect only to itself"
+            );
             return Err(failed(message));
         }
         if own_server && next.username().is_empty() && next.password().is_none() {
-            // Refused only by URLs without a host.
+            // Fails only for URLs without a host.
             let _ = next.set_username(own.username());
             let _ = next.set_password(own.password());
         }
         Ok(Some(next))
     }
 
-    async fn read(&self, url: &Url, mut response: Response) -> Result<Fetched, Failure> {
+    async fn read(&self, url: &Url, mut response: Response) -> Result<Fetched, ScrapeError> {
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(Failure::new(Reason::Status, &format!("answered {status}")));
+            return Err(ScrapeError::new(
+                Reason::Status,
+                &format!("answered {status}"),
+            ));
         }
         let format = format(response.headers())?;
         let coding = coding(response.headers()).map_err(|it| self.undecodable(&it))?;
         let peer = response.remote_addr().map_or(Peer::Unknown, Peer::Tcp);
         let body = self.body(url, &mut response).await?;
-        let body = self.unpacked(coding, Bytes::from(body)).await?;
+        let body = self.decompress(coding, Bytes::from(body)).await?;
         let text = std::str::from_utf8(&body).map_err(|problem| {
             let at = problem.valid_up_to();
-            Failure::new(
+            ScrapeError::new(
                 Reason::InvalidUtf8,
-                &format!("the answer is not UTF-8 at byte {at}"),
+                &format!("the response is not UTF-8 at byte {at}"),
             )
         })?;
         Ok(Fetched {
@@ -159,9 +183,9 @@ impl Fetcher {
         })
     }
 
-    async fn body(&self, url: &Url, response: &mut Response) -> Result<Vec<u8>, Failure> {
-        // Such a body ends with the connection, and many servers close it
-        // without the farewell that TLS has for this.
+    async fn body(&self, url: &Url, response: &mut Response) -> Result<Vec<u8>, ScrapeError> {
+        // Without a length, the body ends with the connection, and many servers close
+        // it without `close_notify`.
         let headers = response.headers();
         let ends_with_connection =
             !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING);
@@ -171,40 +195,35 @@ impl Fetcher {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Ok(body),
                 Err(problem) if ends_with_connection && is_end(&problem) => return Ok(body),
-                Err(problem) => return Err(Failure::of(&problem, &self.address(url))),
+                Err(problem) => return Err(ScrapeError::request(&problem, &self.address(url))),
             };
             if body.len() + chunk.len() > self.max_body {
-                return Err(Failure::too_large(self.max_body));
+                return Err(ScrapeError::too_large(self.max_body));
             }
             body.extend_from_slice(&chunk);
         }
     }
 
-    async fn unpacked(&self, coding: Coding, body: Bytes) -> Result<Bytes, Failure> {
+    async fn decompress(&self, coding: Coding, body: Bytes) -> Result<Bytes, ScrapeError> {
         let limit = self.max_body;
-        if coding == Coding::Identity || body.len() <= PACKED_AT_ONCE {
-            let at_once = match coding {
-                Coding::Identity => limit,
-                _ => limit.min(UNPACKED_AT_ONCE),
-            };
-            match coding::decode(coding, body.clone(), at_once) {
-                Err(CodingError::TooLarge { .. }) if at_once < limit => {}
-                unpacked => return unpacked.map_err(|problem| self.undecodable(&problem)),
+        let decoded = match coding::decode_small(coding, &body, limit) {
+            Some(decoded) => decoded,
+            None => {
+                let decode = move || coding::decode(coding, body, limit);
+                self.pool.run(decode).await.map_err(|error| {
+                    let message = format!("the response cannot be decompressed: {error}");
+                    ScrapeError::new(Reason::Malformed, &message)
+                })?
             }
-        }
-        let unpack = move || coding::decode(coding, body, limit);
-        let unpacked = self.turns.run(unpack).await.map_err(|problem| {
-            let message = format!("the answer cannot be unpacked: {problem}");
-            Failure::new(Reason::Malformed, &message)
-        })?;
-        unpacked.map_err(|problem| self.undecodable(&problem))
+        };
+        decoded.map_err(|error| self.undecodable(&error))
     }
 
-    fn undecodable(&self, problem: &CodingError) -> Failure {
-        Failure::undecodable(problem, self.max_body)
+    fn undecodable(&self, problem: &CodingError) -> ScrapeError {
+        ScrapeError::undecodable(problem, self.max_body)
     }
 
-    /// Who is asked, for messages.
+    /// The server, for error messages.
     fn address(&self, url: &Url) -> String {
         let address = match &self.target.url {
             TargetUrl::Unix { .. } => self.target.url.authority(),
@@ -218,7 +237,7 @@ impl Fetcher {
 }
 
 /// The headers of every request.
-fn asking(timeout: Duration) -> HeaderMap {
+fn request_headers(timeout: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static(ACCEPT_TEXT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -228,9 +247,8 @@ fn asking(timeout: Duration) -> HeaderMap {
     headers
 }
 
-/// The headers that are configured for a target. They were checked when the
-/// settings were read.
-fn configured(target: &Target) -> HeaderMap {
+/// The configured headers of a target. They were checked when the settings were read.
+fn configured_headers(target: &Target) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &target.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
@@ -252,9 +270,9 @@ fn is_same_server(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }
 
-/// What an answer is written in, as far as its `Content-Type` tells. Servers
-/// of plain files call it anything, and it is text all the same.
-fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, Failure> {
+/// The format of a response by its `Content-Type`; `None` if that is not clear, since
+/// servers of plain files set any type.
+fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, ScrapeError> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
     let Some(Ok(content_type)) = content_type else {
         return Ok(None);
@@ -263,16 +281,16 @@ fn format(headers: &HeaderMap) -> Result<Option<InputFormat>, Failure> {
     let media = parts.next().unwrap_or_default().to_ascii_lowercase();
     match media.as_str() {
         "application/openmetrics-text" => Ok(Some(InputFormat::OpenMetrics)),
-        "application/vnd.google.protobuf" => Err(Failure::new(
+        "application/vnd.google.protobuf" => Err(ScrapeError::new(
             Reason::UnsupportedMedia,
-            "answered protobuf, and text was asked for",
+            "answered protobuf, but text was requested",
         )),
         "text/plain" if parts.any(|part| is_named(part, "version")) => Ok(Some(InputFormat::Text)),
         _ => Ok(None),
     }
 }
 
-/// Whether a parameter of a media type has that name.
+/// Whether a parameter of a media type has the name.
 fn is_named(parameter: &str, name: &str) -> bool {
     let before = parameter.split_once('=').map(|(before, _)| before.trim());
     before.is_some_and(|before| before.eq_ignore_ascii_case(name))
@@ -287,10 +305,10 @@ fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
     Coding::from_header(&codings.join(","))
 }
 
-async fn bearer_token(file: &Path) -> Result<HeaderValue, Failure> {
+async fn bearer_token(file: &Path) -> Result<HeaderValue, ScrapeError> {
     let failed = |problem: String| {
         let message = format!("bearer_token_file {}: {problem}", file.display());
-        Failure::new(Reason::BadSetting, &message)
+        ScrapeError::new(Reason::BadSetting, &message)
     };
     let path = file.to_owned();
     let token = spawn_blocking(move || std::fs::read_to_string(path))
@@ -298,7 +316,7 @@ async fn bearer_token(file: &Path) -> Result<HeaderValue, Failure> {
         .map_err(|problem| failed(problem.to_string()))?
         .map_err(|problem| failed(problem.to_string()))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .map_err(|_| failed("its text cannot stand in a header".to_owned()))?;
+        .map_err(|_| failed("its content is not valid in an HTTP header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,4 +1,4 @@
-//! Which certificates of targets are trusted.
+//! The certificates of targets that are trusted.
 
 use std::sync::Arc;
 
@@ -9,7 +9,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// Trusts the machine's certificates and those of `ca`, a PEM text; or any.
+/// The TLS settings of a client. It trusts the system's certificates and those of `ca`,
+/// a PEM text; with `any`, every certificate.
+///
+/// # Errors
+///
+/// `ca` is not valid.
 pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
     let provider = CryptoProvider::get_default()
         .cloned()
@@ -18,7 +23,7 @@ pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|problem| problem.to_string())?;
     if any {
-        let verifier = Arc::new(Anyone(provider));
+        let verifier = Arc::new(AnyCertificate(provider));
         return Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -35,11 +40,10 @@ pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth()),
-        // Some machines have no certificates. Targets that need none are
-        // polled all the same.
+        // Some systems have no certificates. Targets without TLS do not need any.
         Err(problem) => {
             log::info!(
-                "this machine's certificates cannot be read ({problem}): targets with https need a ca_file"
+                "cannot read the certificates of this system ({problem}): https targets need a ca_file"
             );
             Ok(builder
                 .with_root_certificates(RootCertStore::empty())
@@ -48,11 +52,11 @@ pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
     }
 }
 
-/// Takes any certificate, as `allow_invalid_certs` says.
+/// Accepts every certificate, for `allow_invalid_certs`.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -1,35 +1,39 @@
 //! Cap'n Proto messages, in the standard framing for streams:
 //! <https://capnproto.org/encoding.html#serialization-over-a-stream>.
 //!
-//! [`frame`] finds where a message ends from its segment table; [`decode`]
-//! reads it where it lies.
+//! [`frame`] computes the length of a message from its segment table. [`decode`] reads
+//! the message in place.
 
 use capnp::message::{Reader, ReaderOptions};
 use capnp::serialize::NoAllocSliceSegments;
 
-use super::{Failure, Message};
+use super::{Message, MessageError};
 use crate::exposition::Text;
 use crate::metric_data_capnp::inbound_metrics;
 use crate::reason::Reason;
 
-/// More segments than this are refused, as every reader of the format does.
-const MOST_SEGMENTS: u64 = 511;
+/// The most segments of a message. Other implementations have the same limit.
+const MAX_SEGMENTS: u64 = 511;
 
+/// Bytes of a word.
 const WORD: u64 = 8;
 
-/// Finds the length of the message that `bytes` begins with; `None` while too
-/// little of it is here to tell. A message past `longest` bytes is refused
-/// before its body is read.
-pub fn frame(bytes: &[u8], longest: usize) -> Result<Option<usize>, Failure> {
+/// The length of the message at the beginning of `bytes`; `None` if its segment table
+/// is not complete.
+///
+/// # Errors
+///
+/// The message has too many segments, or is longer than `longest` bytes.
+pub fn frame(bytes: &[u8], longest: usize) -> Result<Option<usize>, MessageError> {
     let Some(count) = number(bytes, 0) else {
         return Ok(None);
     };
     let segments = count + 1;
-    if segments > MOST_SEGMENTS {
-        return Err(Failure::new(
+    if segments > MAX_SEGMENTS {
+        return Err(MessageError::new(
             Reason::Malformed,
             format!(
-                "this is no Cap'n Proto message: it claims {segments} segments, and {MOST_SEGMENTS} are allowed"
+                "this is not a Cap'n Proto message: it would have {segments} segments, and the limit is {MAX_SEGMENTS}"
             ),
         ));
     }
@@ -42,10 +46,10 @@ pub fn frame(bytes: &[u8], longest: usize) -> Result<Option<usize>, Failure> {
         };
         length += words * WORD;
         if length > longest as u64 {
-            return Err(Failure::new(
+            return Err(MessageError::new(
                 Reason::TooLarge,
                 format!(
-                    "a message may have {longest} bytes (receiver.max_payload), and this one has {length} or more"
+                    "the message of {length} bytes or more exceeds the limit of {longest} bytes (receiver.max_payload)"
                 ),
             ));
         }
@@ -59,21 +63,21 @@ fn number(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from(u32::from_le_bytes(four)))
 }
 
-/// Reads one whole message. Missing fields are empty texts, and fields of a
-/// newer schema are passed over.
-pub fn decode(message: &[u8]) -> Result<Message, Failure> {
+/// Reads one complete message. Missing fields are empty texts, and fields of a newer
+/// schema are ignored.
+pub fn decode(message: &[u8]) -> Result<Message, MessageError> {
     let mut options = ReaderOptions::new();
-    // Nothing in a message of this schema is read more than twice (the two
-    // texts might be one), so pointers that lead in circles are soon noticed.
+    // No byte of a valid message is read more than twice, since both fields can point
+    // to one text. The limit detects circular pointers.
     options.traversal_limit_in_words(Some(2 * (message.len() / WORD as usize + 1)));
     let malformed = |problem: capnp::Error| {
-        Failure::new(
+        MessageError::new(
             Reason::Malformed,
-            format!("this is no message of the schema: {problem}"),
+            format!("this is not a message of the schema: {problem}"),
         )
     };
     let not_utf8 = |field: &'static str| {
-        move |_| Failure::new(Reason::InvalidUtf8, format!("{field} is not UTF-8"))
+        move |_| MessageError::new(Reason::InvalidUtf8, format!("{field} is not UTF-8"))
     };
 
     let mut rest = message;

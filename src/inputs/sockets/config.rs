@@ -1,4 +1,4 @@
-//! `[receiver]`: the sockets that apps push to, and the bounds on what they push.
+//! `[receiver]`: the sockets that apps send to, and the limits of messages.
 
 use std::time::Duration;
 
@@ -14,37 +14,44 @@ use crate::settings::value::{
     write_duration, write_duration_option, write_size,
 };
 
+/// The settings of the receivers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// What senders send. One setting for both sockets.
+    /// The wire format, for both sockets.
     pub format: Format,
+    /// Whether the Unix socket is served.
     pub receive_on_unix_socket: bool,
+    /// The path of the Unix socket.
     pub receiver_unix_socket: SocketPath,
+    /// The owner of Unix sockets.
     pub unix_socket_user: SocketOwner,
+    /// The group of Unix sockets.
     pub unix_socket_group: SocketOwner,
+    /// The permissions of Unix sockets.
     pub unix_socket_mode: SocketMode,
+    /// Whether the TCP port is served.
     pub receive_on_tcp_socket: bool,
+    /// The address of the TCP port.
     pub receiver_tcp_socket: Address,
-    /// Bytes of one message, as sent.
+    /// The limit of bytes of one message, as sent.
     #[serde(serialize_with = "write_size")]
     pub max_payload: usize,
-    /// Bytes of unfinished messages, of all connections together.
+    /// The limit of bytes of incomplete messages, of all connections together.
     #[serde(serialize_with = "write_size")]
     pub max_buffered: usize,
-    /// Bytes of an app's name.
+    /// The limit of bytes of an app's name.
     pub max_app_name: usize,
-    /// Apps known at once.
+    /// The limit of apps.
     pub max_apps: usize,
-    /// For a message to arrive whole, once its first byte is here; zero is for
-    /// ever. The original waits for ever.
+    /// How long a message may take from its first to its last byte; zero for no limit.
+    /// The original has no limit.
     #[serde(serialize_with = "write_duration")]
     pub message_timeout: Duration,
-    /// For a connection to send nothing at all; zero is for ever. The original
-    /// waits for ever, and its senders pause as long as they like.
+    /// How long a connection may be silent between messages; zero for no limit. The
+    /// original has no limit, and its senders pause as long as they like.
     #[serde(serialize_with = "write_duration")]
     pub idle_timeout: Duration,
-    /// For an app to be kept after it was last heard from; for ever where it
-    /// is not given.
+    /// How long an app is kept after its last message; `None` for no limit.
     #[serde(
         serialize_with = "write_duration_option",
         skip_serializing_if = "Option::is_none"
@@ -56,12 +63,15 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// The first bytes of each connection tell.
+    /// Detected from the first bytes of each connection.
     Auto,
+    /// Cap'n Proto.
     Capnp,
+    /// JSON.
     Json,
 }
 
+/// Reads the table.
 pub fn read(mut table: Table<'_>) -> Config {
     let receiver = Config {
         format: table.take(

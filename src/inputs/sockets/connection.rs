@@ -1,10 +1,10 @@
-//! One connection of a receiver: reads, waits, and tells senders of JSON what
-//! was wrong.
+//! One connection of a listener: reads messages, stores them, and tells senders of
+//! JSON why a document was rejected.
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -13,119 +13,124 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::MessageError;
 use super::config::Format;
-use super::{Failure, Inbox, Limits, Receiver};
-use crate::net::{Connection, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
+use super::inbox::{Inbox, InboxLimits};
+use super::service::Service;
+use crate::net::{
+    Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
+};
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// Bytes read at once. One such buffer serves all connections of a thread.
+/// The size in bytes of the read buffer. Each thread has one, for all connections.
 const READ_SIZE: usize = 256 * 1024;
 
-/// Where texts are read, a message of more bytes is worked on away from the
-/// threads that serve: one of 15 MB takes a second.
-const DECODED_AT_ONCE: usize = 64 << 10;
+/// While a large write holds the store, connections check this often whether it is
+/// done, ...
+const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How often it is looked whether a large write is done, and how many times:
-/// then a message is stored all the same, in turn with other writes.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-const MOST_LOOKS: usize = 500;
+/// ... and this many times. After that, a message waits for the store like any
+/// other write.
+const MAX_BUSY_CHECKS: usize = 500;
 
-/// After an error line, what the sender still sends is read and dropped for at
-/// most so long and so much. Closing with unread bytes would reset the
-/// connection, and the line might never be seen.
-const LINGER: Duration = Duration::from_secs(1);
+/// After an error line, the proxy goes on reading for at most this long and this many
+/// bytes. Closing with unread bytes would reset the connection, and the sender might
+/// never see the line.
+const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Serves a connection to its end.
-pub async fn serve(receiver: Arc<Receiver>, connection: Connection) {
+/// Serves a connection until it is closed.
+pub async fn serve(service: Arc<Service>, connection: Connection) {
     let peer = connection.peer;
     let (mut stream, permit) = connection.split();
-    let mut exchange = Exchange::new(&receiver, peer);
-    if let Err(failure) = exchange.run(&mut stream, permit.progress()).await {
-        exchange.refuse(&mut stream, &failure).await;
+    let mut session = Session::new(&service, peer);
+    if let Err(error) = session.run(&mut stream, permit.progress()).await {
+        session.reject(&mut stream, &error).await;
     }
 }
 
-/// What one connection is about.
-struct Exchange<'r> {
-    receiver: &'r Arc<Receiver>,
+/// The state of one connection.
+struct Session<'s> {
+    service: &'s Arc<Service>,
     peer: Peer,
     inbox: Inbox,
-    /// Another connection waits for this one's place.
-    in_the_way: bool,
+    /// Whether the connection was closed because others wait for its permit.
+    evicted: bool,
 }
 
-/// What a read brought.
+/// The result of a read.
 enum Read {
-    Nothing,
+    End,
     Bytes(usize),
 }
 
-impl<'r> Exchange<'r> {
-    fn new(receiver: &'r Arc<Receiver>, peer: Peer) -> Self {
-        let at_once = match receiver.admission.reads_texts() {
-            true => DECODED_AT_ONCE,
+impl<'s> Session<'s> {
+    fn new(service: &'s Arc<Service>, peer: Peer) -> Self {
+        // Only texts that are parsed take long enough to be worked on elsewhere.
+        let max_inline = match service.admission.reads_texts() {
+            true => INLINE_BYTES,
             false => usize::MAX,
         };
-        let limits = Limits {
-            max_payload: receiver.config.max_payload,
-            max_apps: receiver.config.max_apps,
-            at_once,
-            budget: Arc::clone(&receiver.budget),
+        let limits = InboxLimits {
+            max_payload: service.config.max_payload,
+            max_apps: service.config.max_apps,
+            max_inline,
+            budget: Arc::clone(&service.budget),
         };
-        Exchange {
-            receiver,
+        Session {
+            service,
             peer,
-            inbox: Inbox::new(receiver.config.format, limits),
-            in_the_way: false,
+            inbox: Inbox::new(service.config.format, limits),
+            evicted: false,
         }
     }
 
-    /// Receives until the stream ends, somebody wants it to, or something is
-    /// wrong.
-    async fn run<S>(&mut self, stream: &mut S, progress: &Progress) -> Result<(), Failure>
+    /// Receives messages until the sender ends the stream, the connection must be
+    /// closed, or a message is rejected.
+    async fn run<S>(&mut self, stream: &mut S, progress: &Progress) -> Result<(), MessageError>
     where
         S: AsyncRead + Unpin,
     {
-        let config = &self.receiver.config;
-        let stop = self.receiver.stop.clone();
-        let mut evicted = std::pin::pin!(progress.evicted());
+        let config = &self.service.config;
+        let stop = self.service.stop.clone();
+        let mut evicted = pin!(progress.evicted());
+        // The number of the incomplete message, and when it began.
         let mut begun: Option<(u64, Instant)> = None;
         let mut stored = 0;
-        let budget = Arc::clone(&self.receiver.budget);
-        let mut pace: Option<MinimumRate> = None;
+        let budget = Arc::clone(&self.service.budget);
+        let mut rate: Option<MinimumRate> = None;
         loop {
             let deadline = match begun {
-                Some((_, at)) => after(at, config.message_timeout),
-                None => after(Instant::now(), config.idle_timeout),
+                Some((_, at)) => deadline(at, config.message_timeout),
+                None => deadline(Instant::now(), config.idle_timeout),
             };
             let too_slow = async {
-                match &mut pace {
-                    Some(pace) => pace.too_slow(&budget).await,
+                match &mut rate {
+                    Some(rate) => rate.too_slow(&budget).await,
                     None => pending().await,
                 }
             };
-            self.let_a_large_write_pass().await;
+            self.wait_for_large_write().await;
             tokio::select! {
                 biased;
                 read = self.read(stream) => match read? {
-                    Read::Nothing => return self.inbox.finish(),
-                    Read::Bytes(came) => {
+                    Read::End => return self.inbox.finish(),
+                    Read::Bytes(received) => {
                         self.store_large().await?;
-                        if self.inbox.kept() > SMALL_MESSAGE {
-                            pace.get_or_insert_with(MinimumRate::begin).count(came);
+                        if self.inbox.buffered() > SMALL_MESSAGE {
+                            rate.get_or_insert_with(MinimumRate::begin).count(received);
                         } else {
-                            pace = None;
+                            rate = None;
                         }
-                        // A sender that never pauses is not to keep the thread.
-                        if came == READ_SIZE {
+                        // A sender that never pauses must not monopolize the thread.
+                        if received == READ_SIZE {
                             yield_now().await;
                         }
                         let number = self.inbox.messages();
@@ -139,91 +144,92 @@ impl<'r> Exchange<'r> {
                             Some((same, at)) if same == number => (same, at),
                             _ => (number, Instant::now()),
                         });
-                        // A sender that never pauses is always midway, so it
-                        // is looked at which message that is.
+                        // A sender that never pauses is always midway, so compare
+                        // the numbers of the messages.
                         let finished = before.is_some_and(|(old, _)| old != number);
                         if stop.is_cancelled() && (begun.is_none() || finished) {
-                            return self.stopping();
+                            return self.stopped();
                         }
                     }
                 },
                 () = &mut evicted => return self.make_room(),
                 () = too_slow => return Err(self.too_slow()),
-                // What has begun may still finish.
+                // A message that has begun may still be completed.
                 () = stop.cancelled(), if begun.is_none() => return Ok(()),
                 () = until(deadline) => {
                     if begun.is_none() {
                         let (peer, waited) = (self.peer, config.idle_timeout);
-                        sender_log::write(LogEvent::Connection, format_args!("{peer}: nothing came for {waited:?}; closing"));
+                        sender_log::write(
+                            LogEvent::Connection,
+                            format_args!("{peer}: closed after {waited:?} without a message (receiver.idle_timeout)"),
+                        );
                         return Ok(());
                     }
-                    return Err(self.late());
+                    return Err(self.timed_out());
                 }
             }
         }
     }
 
-    /// Waits while a large write is worked out, for a while: a write would wait
-    /// for it on a thread that serves others.
-    async fn let_a_large_write_pass(&self) {
-        let store = &self.receiver.store;
-        for _ in 0..MOST_LOOKS {
+    /// Waits, up to a limit, while a large write holds the store. Without it, the
+    /// write of a message would block this thread and its other connections.
+    async fn wait_for_large_write(&self) {
+        let store = &self.service.store;
+        for _ in 0..MAX_BUSY_CHECKS {
             if !store.is_busy() {
                 return;
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(BUSY_CHECK_INTERVAL).await;
         }
     }
 
-    /// Stores a large message, and what came behind it. That is not given up in
-    /// the middle: the message is whole, and its sender need not stay.
-    async fn store_large(&mut self) -> Result<(), Failure> {
+    /// Stores a complete large message, and the messages behind it. The work is not
+    /// cancelled with the connection: the sender need not wait for it.
+    async fn store_large(&mut self) -> Result<(), MessageError> {
         while let Some(large) = self.inbox.take_large() {
-            let receiver = Arc::clone(self.receiver);
+            let service = Arc::clone(self.service);
             let peer = self.peer;
             let length = large.len();
-            let store = move || receiver.store(large.decode()?, peer);
-            let stored = self.receiver.turns.run(store).await;
-            stored.unwrap_or_else(|problem| {
+            let store = move || service.store(large.decode()?, peer);
+            let stored = self.service.pool.run(store).await;
+            stored.unwrap_or_else(|error| {
                 sender_log::internal_error(format_args!(
-                    "a message of {peer} cannot be worked on: {problem}"
+                    "cannot process a message of {peer}: {error}"
                 ));
-                let message = "the message cannot be worked on; the log says why";
-                Err(Failure::new(Reason::Closed, message))
+                let message = "the message cannot be processed; the log says why";
+                Err(MessageError::new(Reason::Closed, message))
             })?;
             self.inbox.note_stored();
-            self.receiver
-                .received
-                .count(self.inbox.format(), Ok(1), length);
+            self.service.stats.count(self.inbox.format(), Ok(1), length);
             self.feed(&[])?;
         }
         Ok(())
     }
 
-    /// Stores every message that is whole with these bytes.
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let (receiver, peer) = (self.receiver, self.peer);
+    /// Stores every message that is complete with these bytes.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
+        let (service, peer) = (self.service, self.peer);
         let mut stored = (0, 0);
         let fed = self.inbox.feed(bytes, |message, length| {
-            receiver.store(message, peer)?;
+            service.store(message, peer)?;
             stored = (stored.0 + 1, stored.1 + length);
             Ok(())
         });
-        receiver
-            .received
+        service
+            .stats
             .count(self.inbox.format(), Ok(stored.0), stored.1);
         fed
     }
 
-    /// Reads once, and stores every message that is whole by then.
-    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Read, Failure> {
+    /// Reads once, and stores every message that is complete then.
+    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Read, MessageError> {
         let result = poll_fn(|cx| {
             BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
                 ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
                 if bytes.is_empty() {
-                    return Poll::Ready(Ok(Ok(Read::Nothing)));
+                    return Poll::Ready(Ok(Ok(Read::End)));
                 }
                 let fed = self.feed(bytes);
                 Poll::Ready(io::Result::Ok(fed.map(|()| Read::Bytes(bytes.len()))))
@@ -232,47 +238,46 @@ impl<'r> Exchange<'r> {
         .await;
         match result {
             Ok(fed) => fed,
-            Err(_) if !self.inbox.is_midway() => Ok(Read::Nothing),
-            Err(problem) => Err(Failure::new(
+            Err(_) if !self.inbox.is_midway() => Ok(Read::End),
+            Err(error) => Err(MessageError::new(
                 Reason::ConnectionLost,
-                format!("the connection broke inside a message: {problem}"),
+                format!("the connection broke inside a message: {error}"),
             )),
         }
     }
 
-    /// The failure of a message that takes too long: what is wrong with it so
-    /// far, if something is, since a faulty document may never end.
-    fn late(&mut self) -> Failure {
-        let waited = self.receiver.config.message_timeout;
-        let timeout = Failure::new(
+    /// The error of a message that is not complete in time. If what was received is
+    /// malformed, that is the error: such a document may never end.
+    fn timed_out(&mut self) -> MessageError {
+        let waited = self.service.config.message_timeout;
+        let timeout = MessageError::new(
             Reason::Timeout,
             format!(
-                "the message did not arrive whole within {waited:?} (receiver.message_timeout)"
+                "the message did not arrive completely within {waited:?} (receiver.message_timeout)"
             ),
         );
         match self.inbox.finish() {
-            Err(failure) if failure.reason == Reason::Malformed => failure,
+            Err(error) if error.reason == Reason::Malformed => error,
             _ => timeout,
         }
     }
 
-    /// The failure of a large message that does not go on while others need its
-    /// memory.
-    fn too_slow(&self) -> Failure {
-        Failure::new(
+    /// The error of a large message that arrives too slowly while memory is short.
+    fn too_slow(&self) -> MessageError {
+        MessageError::new(
             Reason::Timeout,
             format!(
                 "the message came too slowly: more than half of the memory for messages is in use \
-                 (receiver.max_buffered), and one of more than {SMALL_MESSAGE} bytes must then bring \
-                 {RATE_BYTES} bytes every {RATE_PERIOD:?}"
+                 (receiver.max_buffered), and a message of more than {SMALL_MESSAGE} bytes must then \
+                 bring {RATE_BYTES} bytes every {RATE_PERIOD:?}"
             ),
         )
     }
 
-    /// Ends the connection so that another can be served. That is a failure
-    /// only where a message is lost by it.
-    fn make_room(&mut self) -> Result<(), Failure> {
-        self.in_the_way = true;
+    /// Ends the connection so that another one can be served. Only an incomplete
+    /// message makes it an error.
+    fn make_room(&mut self) -> Result<(), MessageError> {
+        self.evicted = true;
         if !self.inbox.is_midway() {
             sender_log::write(
                 LogEvent::Connection,
@@ -280,66 +285,64 @@ impl<'r> Exchange<'r> {
             );
             return Ok(());
         }
-        Err(Failure::new(
+        Err(MessageError::new(
             Reason::Closed,
-            "closed to make room: all connections are taken (exporter.concurrent_requests), and this one lay still for longest",
+            "closed to make room: all connections are in use (exporter.concurrent_requests), and \
+             this one made no progress for the longest time",
         ))
     }
 
-    /// Ends the connection since the program is told to stop.
-    fn stopping(&self) -> Result<(), Failure> {
+    /// Ends the connection because the program stops.
+    fn stopped(&self) -> Result<(), MessageError> {
         if !self.inbox.is_midway() {
             return Ok(());
         }
-        Err(Failure::new(
+        Err(MessageError::new(
             Reason::Closed,
-            "the proxy is stopping; what had begun before is stored, and this is not",
+            "the proxy is stopping; earlier messages are stored, this one is not",
         ))
     }
 
-    /// Counts and logs a failure, and tells a sender of JSON.
-    async fn refuse<S>(&mut self, stream: &mut S, failure: &Failure)
+    /// Counts and logs a rejected message, and tells a sender of JSON.
+    async fn reject<S>(&mut self, stream: &mut S, error: &MessageError)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let format = match (self.inbox.format(), self.receiver.config.format) {
-            // What was no Cap'n Proto either is answered as JSON.
-            (WireFormat::Unknown, Format::Auto) if failure.position.is_some() => WireFormat::Json,
+        let format = match (self.inbox.format(), self.service.config.format) {
+            // Bytes that are not Cap'n Proto either are answered like JSON.
+            (WireFormat::Unknown, Format::Auto) if error.position.is_some() => WireFormat::Json,
             (format, _) => format,
         };
         let bytes = self.inbox.pending();
-        self.receiver
-            .received
-            .count(format, Err(failure.reason), bytes);
+        self.service.stats.count(format, Err(error.reason), bytes);
         let number = self.inbox.messages() + 1;
         sender_log::rejected(
             LogEvent::MessageRejected,
             format_args!(
                 "receiver {}: {} message {number} from {}",
-                self.receiver.source,
+                self.service.source,
                 format.as_str(),
                 self.peer
             ),
-            failure.reason,
-            &failure.to_string(),
+            error.reason,
+            &error.to_string(),
         );
         if format == WireFormat::Json {
-            let which = if number > 1 {
+            let document = if number > 1 {
                 format!("document {number}, ")
             } else {
                 String::new()
             };
-            // A sender that has gone cannot be told, and need not be.
-            let line = format!("error: {which}{failure}\n");
-            let _ = answer(stream, line.as_bytes(), !self.in_the_way).await;
+            let line = format!("error: {document}{error}\n");
+            // The sender may have gone already.
+            let _ = answer(stream, line.as_bytes(), !self.evicted).await;
         }
     }
 }
 
-/// The moment so long after `start`; `None` where the time is zero, which is
-/// never.
-fn after(start: Instant, time: Duration) -> Option<Instant> {
-    (!time.is_zero()).then(|| start + time)
+/// The time `after` `start`; `None`, which is never, if `after` is zero.
+fn deadline(start: Instant, after: Duration) -> Option<Instant> {
+    (!after.is_zero()).then(|| start + after)
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -349,9 +352,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Writes the last line of a connection and, with `linger`, sees it out. One
-/// that lay still has nothing unread that could reset it, and where it is in
-/// the way of others it may not stay for a second more.
+/// Writes the last line of a connection. With `linger`, it then reads on for a while,
+/// so that the line arrives. An evicted connection does not linger: it is idle, so
+/// nothing is unread, and another connection waits for its permit.
 async fn answer<S>(stream: &mut S, line: &[u8], linger: bool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -379,5 +382,5 @@ where
         }
         io::Result::Ok(())
     };
-    timeout(LINGER, drain).await.unwrap_or(Ok(()))
+    timeout(LINGER_TIME, drain).await.unwrap_or(Ok(()))
 }

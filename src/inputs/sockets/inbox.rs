@@ -3,51 +3,53 @@
 use std::sync::Arc;
 
 use super::config::Format;
-use super::{Failure, Message, capnp, json};
+use super::{Message, MessageError, capnp, json};
 use crate::net::MemoryBudget;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 
-/// The bounds of one connection.
+/// The limits of one connection.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct InboxLimits {
     /// Bytes of one message.
     pub max_payload: usize,
     /// Apps of one message.
     pub max_apps: usize,
-    /// Bytes of a message that is decoded where it comes in. A larger one is
-    /// given out by [`Inbox::take_large`].
-    pub at_once: usize,
-    /// Shared by all connections.
+    /// Bytes of a message that is decoded at once. A larger one is returned by
+    /// [`Inbox::take_large`] instead.
+    pub max_inline: usize,
+    /// Memory for incomplete messages, shared by all connections.
     pub budget: Arc<MemoryBudget>,
 }
 
-/// A whole message that is decoded elsewhere. Its bytes count against the
-/// budget until it is dropped.
+/// A complete message that the caller decodes. Its bytes count against the budget
+/// until it is dropped.
 #[derive(Debug)]
-pub struct Large {
+pub struct LargeMessage {
     bytes: Vec<u8>,
     is_capnp: bool,
-    limits: Limits,
+    limits: InboxLimits,
 }
 
-impl Large {
+impl LargeMessage {
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub fn decode(&self) -> Result<Message, Failure> {
+    /// Decodes the message.
+    pub fn decode(&self) -> Result<Message, MessageError> {
         decode(&self.bytes, self.is_capnp, &self.limits)
     }
 }
 
-impl Drop for Large {
+impl Drop for LargeMessage {
     fn drop(&mut self) {
         self.limits.budget.release(self.bytes.len());
     }
 }
 
-fn decode(message: &[u8], is_capnp: bool, limits: &Limits) -> Result<Message, Failure> {
+fn decode(message: &[u8], is_capnp: bool, limits: &InboxLimits) -> Result<Message, MessageError> {
     if is_capnp {
         capnp::decode(message)
     } else {
@@ -55,180 +57,193 @@ fn decode(message: &[u8], is_capnp: bool, limits: &Limits) -> Result<Message, Fa
     }
 }
 
-/// The receiving side of one connection.
+/// Cuts the bytes of one connection into messages.
 ///
-/// Messages that lie whole in the bytes they came in are decoded there. Only
-/// the beginning of an unfinished one is kept, so a connection between two
-/// messages holds no memory.
+/// A message that is complete in the bytes of one read is decoded in place. Only the
+/// beginning of an incomplete one is buffered, so a connection between two messages
+/// holds no memory.
 #[derive(Debug)]
 pub struct Inbox {
-    limits: Limits,
-    wire: Wire,
-    /// The unfinished message as far as it is here, counted in the budget.
-    kept: Vec<u8>,
-    /// Bytes from the beginning of the message being looked at.
+    limits: InboxLimits,
+    framing: Framing,
+    /// The incomplete message as far as it was received, counted in the budget.
+    buffer: Vec<u8>,
+    /// Bytes received since the beginning of the current message.
     pending: usize,
     /// Messages stored so far.
     messages: u64,
-    /// The length of the large message that what is kept begins with.
+    /// The length of the large message at the beginning of the buffer.
     large: Option<usize>,
 }
 
-/// What the connection speaks.
+/// The framing of the connection.
 #[derive(Debug)]
-enum Wire {
-    /// The first bytes will tell.
-    Undecided,
+enum Framing {
+    /// The first bytes have not been received.
+    Undetected,
     Json(json::Framer),
     Capnp,
 }
 
 /// What the next bytes are.
-enum Next {
-    /// White space, which is passed over.
+enum Frame {
+    /// White space of this length, which is skipped.
     Blank(usize),
-    /// A message of this length.
+    /// A complete message of this length.
     Message(usize),
     /// The beginning of a message.
-    Unfinished,
+    Incomplete,
 }
 
 impl Inbox {
-    pub fn new(format: Format, limits: Limits) -> Self {
-        let wire = match format {
-            Format::Auto => Wire::Undecided,
-            Format::Json => Wire::Json(json::Framer::default()),
-            Format::Capnp => Wire::Capnp,
+    /// An empty inbox for one connection.
+    pub fn new(format: Format, limits: InboxLimits) -> Self {
+        let framing = match format {
+            Format::Auto => Framing::Undetected,
+            Format::Json => Framing::Json(json::Framer::default()),
+            Format::Capnp => Framing::Capnp,
         };
         Inbox {
             limits,
-            wire,
-            kept: Vec::new(),
+            framing,
+            buffer: Vec::new(),
             pending: 0,
             messages: 0,
             large: None,
         }
     }
 
-    /// Takes the bytes that came, and gives each message that is whole to
-    /// `store`, with its length, up to one that is large: that is to be taken,
-    /// and no bytes at all are fed then to go on behind it. After a failure the inbox is of no more use:
-    /// where the next message would begin cannot be known.
+    /// Takes received bytes, and passes each complete message to `store` with its
+    /// length. It stops at a large message: the caller then takes it with
+    /// [`Inbox::take_large`], and goes on behind it by feeding no bytes.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a message, a limit is exceeded, or `store` failed. The inbox
+    /// cannot be used any more, since the beginning of the next message is unknown.
     pub fn feed(
         &mut self,
         bytes: &[u8],
-        mut store: impl FnMut(Message, usize) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        if self.kept.is_empty() {
+        mut store: impl FnMut(Message, usize) -> Result<(), MessageError>,
+    ) -> Result<(), MessageError> {
+        if self.buffer.is_empty() {
             let used = self.consume(bytes, &mut store)?;
-            return self.keep(&bytes[used..]);
+            return self.buffer(&bytes[used..]);
         }
-        self.keep(bytes)?;
-        let kept = std::mem::take(&mut self.kept);
-        let used = self.consume(&kept, &mut store);
-        self.kept = kept;
+        self.buffer(bytes)?;
+        let buffered = std::mem::take(&mut self.buffer);
+        let used = self.consume(&buffered, &mut store);
+        self.buffer = buffered;
         let used = used?;
-        if used == self.kept.len() {
-            self.forget();
+        if used == self.buffer.len() {
+            self.clear();
         } else if used > 0 {
-            let rest = self.kept[used..].to_vec();
-            self.forget();
-            self.keep(&rest)?;
+            let rest = self.buffer[used..].to_vec();
+            self.clear();
+            self.buffer(&rest)?;
         }
         Ok(())
     }
 
-    /// The large message that is next, whole. Once it is stored, that is to be
-    /// noted with [`Inbox::note_stored`].
-    pub fn take_large(&mut self) -> Option<Large> {
+    /// Takes the large message that is next, if there is one. The caller calls
+    /// [`Inbox::note_stored`] once it is stored.
+    pub fn take_large(&mut self) -> Option<LargeMessage> {
         let length = self.large.take()?;
         self.pending = length;
-        let rest = self.kept.split_off(length);
-        Some(Large {
-            bytes: std::mem::replace(&mut self.kept, rest),
-            is_capnp: matches!(self.wire, Wire::Capnp),
+        let rest = self.buffer.split_off(length);
+        Some(LargeMessage {
+            bytes: std::mem::replace(&mut self.buffer, rest),
+            is_capnp: matches!(self.framing, Framing::Capnp),
             limits: self.limits.clone(),
         })
     }
 
-    /// Notes that the message that was taken last is stored.
+    /// Records that the large message that was taken is stored.
     pub fn note_stored(&mut self) {
         self.messages += 1;
         self.pending = 0;
     }
 
-    /// Bytes that are kept of an unfinished message.
-    pub fn kept(&self) -> usize {
-        self.kept.len()
+    /// The buffered bytes of an incomplete message.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
     }
 
-    /// Whether a message has begun and not ended.
+    /// Whether a message has begun and is not complete.
     pub fn is_midway(&self) -> bool {
-        match (&self.wire, self.kept.first()) {
+        match (&self.framing, self.buffer.first()) {
             (_, None) => false,
-            // White space alone begins nothing.
-            (Wire::Undecided, Some(byte)) => !is_blank(*byte),
+            // White space is not the beginning of a message.
+            (Framing::Undetected, Some(byte)) => !is_blank(*byte),
             _ => true,
         }
     }
 
-    /// Bytes that are here from the beginning of the message that is not
-    /// stored: unfinished, or refused.
+    /// Bytes received since the beginning of the message that is not stored: an
+    /// incomplete or a rejected one.
     pub fn pending(&self) -> usize {
         self.pending
     }
 
-    /// The failure of a stream that ends here, if it ends inside a message.
-    pub fn finish(&mut self) -> Result<(), Failure> {
+    /// Ends the stream.
+    ///
+    /// # Errors
+    ///
+    /// The stream ends inside a message.
+    pub fn finish(&mut self) -> Result<(), MessageError> {
         if !self.is_midway() {
             return Ok(());
         }
-        let failure = match self.wire {
-            Wire::Capnp => Failure::new(
+        let error = match self.framing {
+            Framing::Capnp => MessageError::new(
                 Reason::Truncated,
-                format!("the stream ended {} bytes into a message", self.kept.len()),
+                format!(
+                    "the stream ended {} bytes into a message",
+                    self.buffer.len()
+                ),
             ),
-            _ => json::unfinished(&self.kept),
+            _ => json::incomplete(&self.buffer),
         };
-        self.forget();
-        Err(failure)
+        self.clear();
+        Err(error)
     }
 
+    /// The wire format, as far as it is detected.
     pub fn format(&self) -> WireFormat {
-        match self.wire {
-            Wire::Undecided => WireFormat::Unknown,
-            Wire::Json(_) => WireFormat::Json,
-            Wire::Capnp => WireFormat::Capnp,
+        match self.framing {
+            Framing::Undetected => WireFormat::Unknown,
+            Framing::Json(_) => WireFormat::Json,
+            Framing::Capnp => WireFormat::Capnp,
         }
     }
 
-    /// Messages that were stored.
+    /// The number of messages that were stored.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Consumes what is whole, and returns how many bytes that was.
+    /// Consumes the complete messages, and returns their length in bytes.
     fn consume(
         &mut self,
         bytes: &[u8],
-        store: &mut impl FnMut(Message, usize) -> Result<(), Failure>,
-    ) -> Result<usize, Failure> {
+        store: &mut impl FnMut(Message, usize) -> Result<(), MessageError>,
+    ) -> Result<usize, MessageError> {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
             self.pending = rest.len();
-            match self.next(rest)? {
-                Next::Blank(length) => {
+            match self.next_frame(rest)? {
+                Frame::Blank(length) => {
                     at += length;
                     self.pending = 0;
                 }
-                Next::Unfinished => break,
-                Next::Message(length) if length > self.limits.at_once => {
+                Frame::Incomplete => break,
+                Frame::Message(length) if length > self.limits.max_inline => {
                     self.large = Some(length);
                     break;
                 }
-                Next::Message(length) => {
-                    let is_capnp = matches!(self.wire, Wire::Capnp);
+                Frame::Message(length) => {
+                    let is_capnp = matches!(self.framing, Framing::Capnp);
                     let message = decode(&rest[..length], is_capnp, &self.limits)?;
                     store(message, length)?;
                     self.messages += 1;
@@ -240,75 +255,77 @@ impl Inbox {
         Ok(at)
     }
 
-    fn next(&mut self, bytes: &[u8]) -> Result<Next, Failure> {
-        if let Wire::Undecided = self.wire {
-            match recognise(bytes)? {
-                Some(wire) => self.wire = wire,
-                None => return Ok(Next::Unfinished),
+    fn next_frame(&mut self, bytes: &[u8]) -> Result<Frame, MessageError> {
+        if let Framing::Undetected = self.framing {
+            match detect(bytes)? {
+                Some(framing) => self.framing = framing,
+                None => return Ok(Frame::Incomplete),
             }
         }
         let longest = self.limits.max_payload;
-        match &mut self.wire {
-            Wire::Json(framer) => {
+        match &mut self.framing {
+            Framing::Json(framer) => {
                 let blank = bytes.iter().take_while(|byte| is_blank(**byte)).count();
                 if blank > 0 {
-                    return Ok(Next::Blank(blank));
+                    return Ok(Frame::Blank(blank));
                 }
                 match framer.scan(bytes) {
-                    json::Scan::Faulty(0) => Err(stray(bytes)),
-                    json::Scan::Faulty(at) => Err(json::fault(&bytes[..=at])),
-                    json::Scan::Ends(length) if length <= longest => Ok(Next::Message(length)),
-                    json::Scan::Unfinished if bytes.len() <= longest => Ok(Next::Unfinished),
-                    _ => Err(Failure::new(
+                    json::Scan::Invalid(0) => Err(unrecognized(bytes)),
+                    json::Scan::Invalid(at) => Err(json::invalid(&bytes[..=at])),
+                    json::Scan::Ends(length) if length <= longest => Ok(Frame::Message(length)),
+                    json::Scan::Incomplete if bytes.len() <= longest => Ok(Frame::Incomplete),
+                    _ => Err(MessageError::new(
                         Reason::TooLarge,
-                        format!("a document may have {longest} bytes (receiver.max_payload)"),
+                        format!(
+                            "the document exceeds the limit of {longest} bytes (receiver.max_payload)"
+                        ),
                     )),
                 }
             }
             _ => match capnp::frame(bytes, longest)? {
-                Some(length) if length <= bytes.len() => Ok(Next::Message(length)),
-                _ => Ok(Next::Unfinished),
+                Some(length) if length <= bytes.len() => Ok(Frame::Message(length)),
+                _ => Ok(Frame::Incomplete),
             },
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if !self.limits.budget.take(bytes.len(), self.kept.len()) {
-            return Err(Failure::new(
+    fn buffer(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
+        if !self.limits.budget.take(bytes.len(), self.buffer.len()) {
+            return Err(MessageError::new(
                 Reason::NoBuffer,
-                "too much is being received at once (receiver.max_buffered); try again later",
+                "all memory for incomplete messages is in use (receiver.max_buffered); try again later",
             ));
         }
-        self.kept.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Gives the memory of the unfinished message back.
-    fn forget(&mut self) {
-        self.limits.budget.release(self.kept.len());
-        self.kept = Vec::new();
+    /// Releases the memory of the incomplete message.
+    fn clear(&mut self) {
+        self.limits.budget.release(self.buffer.len());
+        self.buffer = Vec::new();
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.forget();
+        self.clear();
     }
 }
 
-/// Tells the format from a connection's first bytes; `None` where there are
-/// too few of them.
+/// Detects the framing from the first two bytes of a connection; `None` if there are
+/// fewer.
 ///
-/// A JSON document begins with `{` or white space. A Cap'n Proto message
-/// begins with its number of segments, below 512, as four little-endian bytes:
-/// its second byte is 0 or 1, which JSON text cannot have.
-fn recognise(bytes: &[u8]) -> Result<Option<Wire>, Failure> {
+/// A JSON document begins with `{` or white space. A Cap'n Proto message begins with
+/// its number of segments less one, as four little-endian bytes. It is below 512, so
+/// the second byte is 0 or 1, which does not occur in JSON.
+fn detect(bytes: &[u8]) -> Result<Option<Framing>, MessageError> {
     let json = bytes[0] == b'{' || is_blank(bytes[0]);
     match bytes.get(1) {
         None => Ok(None),
-        Some(0 | 1) => Ok(Some(Wire::Capnp)),
-        Some(_) if json => Ok(Some(Wire::Json(json::Framer::default()))),
-        Some(_) => Err(stray(bytes)),
+        Some(0 | 1) => Ok(Some(Framing::Capnp)),
+        Some(_) if json => Ok(Some(Framing::Json(json::Framer::default()))),
+        Some(_) => Err(unrecognized(bytes)),
     }
 }
 
@@ -316,8 +333,8 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// The failure of bytes that begin neither a document nor a message.
-fn stray(bytes: &[u8]) -> Failure {
+/// The error for bytes that begin neither a document nor a message.
+fn unrecognized(bytes: &[u8]) -> MessageError {
     const HTTP: [&[u8]; 5] = [b"GET ", b"PUT ", b"POST", b"HEAD", b"OPTI"];
     const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
     let hint = if HTTP.iter().any(|method| bytes.starts_with(method)) {
@@ -327,7 +344,7 @@ fn stray(bytes: &[u8]) -> Failure {
     } else {
         format!(", not {}", json::shown(bytes[0]))
     };
-    Failure::new(
+    MessageError::new(
         Reason::Malformed,
         format!("expected `{{`, the beginning of an object of app names{hint}"),
     )

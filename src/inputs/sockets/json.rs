@@ -1,8 +1,8 @@
-//! JSON documents: an object of app name to text, or to a list of lines.
+//! JSON documents: an object that maps names of apps to text, or to a list of lines.
 //!
-//! Documents follow one another on a connection with nothing or white space
-//! between them. [`Framer`] finds where each ends in one linear scan that
-//! goes on where the bytes before left off; [`decode`] parses it, once.
+//! Documents follow one another on a connection, with or without white space between
+//! them. [`Framer`] finds the end of each in one linear scan, which continues as bytes
+//! arrive. [`decode`] then parses the document once.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,40 +12,40 @@ use memchr::memchr2;
 use serde::Deserializer as _;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use super::{Failure, Message};
+use super::{Message, MessageError};
 use crate::exposition::Text;
 use crate::reason::Reason;
 
 /// Finds the end of a document.
 ///
-/// It knows strings, escapes and brackets, and which bytes can stand between
-/// them in a document of ours. So it stops at most faults when they come, and
-/// not only once the document ends, which a faulty one might never do.
+/// It knows strings, escapes and brackets, and the bytes that a valid document can
+/// have between them. So it finds most errors as soon as they arrive, without waiting
+/// for the end of the document, which might never come.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// Bytes of the document that have been seen.
+    /// Bytes of the document that have been scanned.
     scanned: usize,
-    /// The brackets that are open: an object, and in it perhaps a list.
+    /// Open brackets: 1 inside the object, 2 inside a list.
     depth: u8,
     in_string: bool,
-    /// The byte before was a backslash, in a string.
+    /// Whether the last byte was a backslash inside a string.
     escaped: bool,
 }
 
-/// What a scan came to.
+/// The result of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// The document goes on past what is here.
-    Unfinished,
-    /// The document ends after so many bytes.
+    /// The document is not complete.
+    Incomplete,
+    /// The document ends after this many bytes.
     Ends(usize),
-    /// The byte at this place cannot stand there. The parser says why.
-    Faulty(usize),
+    /// The byte at this offset is not allowed there. [`invalid`] explains it.
+    Invalid(usize),
 }
 
 impl Framer {
-    /// Scans on. `bytes` is the document from its first byte, as far as it is
-    /// here, and grows from call to call.
+    /// Continues the scan. `bytes` is the document from its first byte, as far as it
+    /// was received, and grows from call to call.
     pub fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = self.scanned;
         while at < bytes.len() {
@@ -56,7 +56,7 @@ impl Framer {
             match bytes[at] {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b'{' if self.depth == 0 => self.depth = 1,
-                _ if self.depth == 0 => return Scan::Faulty(at),
+                _ if self.depth == 0 => return Scan::Invalid(at),
                 b'"' => self.in_string = true,
                 b',' | b':' => {}
                 b'[' if self.depth == 1 => self.depth = 2,
@@ -65,15 +65,15 @@ impl Framer {
                     *self = Framer::default();
                     return Scan::Ends(at + 1);
                 }
-                _ => return Scan::Faulty(at),
+                _ => return Scan::Invalid(at),
             }
             at += 1;
         }
         self.scanned = at;
-        Scan::Unfinished
+        Scan::Incomplete
     }
 
-    /// Scans the inside of a string, and returns where to go on.
+    /// Scans the inside of a string, and returns the offset at which to continue.
     fn scan_string(&mut self, bytes: &[u8], mut at: usize) -> usize {
         if self.escaped {
             self.escaped = false;
@@ -97,37 +97,37 @@ impl Framer {
     }
 }
 
-/// Parses one document.
-pub fn decode(document: &[u8], max_apps: usize) -> Result<Message, Failure> {
+/// Parses one document of at most `max_apps` apps.
+pub fn decode(document: &[u8], max_apps: usize) -> Result<Message, MessageError> {
     let text = str::from_utf8(document).map_err(|problem| {
         let (line, column) = position(document, problem.valid_up_to());
-        Failure::new(Reason::InvalidUtf8, "the text is not UTF-8").at(line, column)
+        MessageError::new(Reason::InvalidUtf8, "the text is not UTF-8").at(line, column)
     })?;
     let mut parser = serde_json::Deserializer::from_str(text);
-    let over = Cell::new(false);
+    let too_many = Cell::new(false);
     parser
-        .deserialize_map(Document {
+        .deserialize_map(DocumentVisitor {
             max_apps,
-            over: &over,
+            too_many: &too_many,
         })
         .and_then(|message| parser.end().map(|()| message))
         .map_err(|problem| {
-            let mut failure = explain(&problem);
-            if over.get() {
-                failure.reason = Reason::TooManyApps;
+            let mut error = explain(&problem);
+            if too_many.get() {
+                error.reason = Reason::TooManyApps;
             }
-            failure
+            error
         })
 }
 
-/// Why the last byte of `document` cannot stand where it does.
-pub fn fault(document: &[u8]) -> Failure {
-    // The byte may be the first of a character that is not here as a whole.
+/// Explains why the last byte of `document` is not allowed there.
+pub fn invalid(document: &[u8]) -> MessageError {
+    // The byte can be the first one of a character that is not complete.
     let cut = str::from_utf8(document).is_err_and(|problem| problem.error_len().is_none());
     match decode(document, usize::MAX) {
-        Err(failure) if failure.reason != Reason::Truncated && !cut => failure,
-        // The parser would read on: the byte may begin a value of some kind,
-        // but no text and no list.
+        Err(error) if error.reason != Reason::Truncated && !cut => error,
+        // The parser would read on: the byte begins a value, but neither a text nor a
+        // list.
         _ => {
             let last = document.len() - 1;
             let (line, column) = position(document, last);
@@ -135,21 +135,21 @@ pub fn fault(document: &[u8]) -> Failure {
                 "expected text or a list of lines, not {}",
                 shown(document[last])
             );
-            Failure::new(Reason::Malformed, problem).at(line, column)
+            MessageError::new(Reason::Malformed, problem).at(line, column)
         }
     }
 }
 
-/// What is wrong with a document that ends too early, that aside if possible.
-pub fn unfinished(document: &[u8]) -> Failure {
+/// Explains a document that ends too early: by an earlier error, if it has one.
+pub fn incomplete(document: &[u8]) -> MessageError {
     let (line, column) = position(document, document.len());
     match decode(document, usize::MAX) {
-        Err(failure) if failure.reason != Reason::Truncated => failure,
-        _ => Failure::new(Reason::Truncated, "the document ends too early").at(line, column),
+        Err(error) if error.reason != Reason::Truncated => error,
+        _ => MessageError::new(Reason::Truncated, "the document ends too early").at(line, column),
     }
 }
 
-/// A byte for a message.
+/// A byte, for an error message.
 pub fn shown(byte: u8) -> String {
     if byte.is_ascii_graphic() {
         format!("`{}`", char::from(byte))
@@ -166,8 +166,8 @@ fn position(document: &[u8], offset: usize) -> (usize, usize) {
     (line, offset - line_start + 1)
 }
 
-fn explain(problem: &serde_json::Error) -> Failure {
-    // The parser ends its message with the position, which stands elsewhere here.
+fn explain(problem: &serde_json::Error) -> MessageError {
+    // Drop the position from the end of the message: it is a field of the error.
     let full = problem.to_string();
     let message = full
         .rsplit_once(" at line ")
@@ -177,19 +177,19 @@ fn explain(problem: &serde_json::Error) -> Failure {
     } else {
         Reason::Malformed
     };
-    Failure::new(reason, message).at(problem.line(), problem.column())
+    MessageError::new(reason, message).at(problem.line(), problem.column())
 }
 
-/// Reads the object.
-struct Document<'a> {
-    /// No more apps than can be known are taken from a document, each of which
-    /// costs far more than its few bytes here.
+/// Visits the object.
+struct DocumentVisitor<'a> {
+    /// The limit of apps. Without it, a document with very many short names would take
+    /// far more memory than its size.
     max_apps: usize,
-    /// Set where there are more.
-    over: &'a Cell<bool>,
+    /// Set if the document has more.
+    too_many: &'a Cell<bool>,
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
+impl<'de> Visitor<'de> for DocumentVisitor<'_> {
     type Value = Message;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,11 +199,12 @@ impl<'de> Visitor<'de> for Document<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Message, A::Error> {
         let mut message = Message::default();
         while let Some(name) = entries.next_key::<String>()? {
-            let text = entries.next_value_seed(AppText { name: &name })?;
+            let text = entries.next_value_seed(TextSeed { name: &name })?;
             if message.apps.len() == self.max_apps {
-                self.over.set(true);
+                self.too_many.set(true);
                 let limit = self.max_apps;
-                let problem = format!("more than {limit} apps (receiver.max_apps) in one document");
+                let problem =
+                    format!("the document has more than {limit} apps (receiver.max_apps)");
                 return Err(de::Error::custom(problem));
             }
             message.apps.push((name, text));
@@ -213,11 +214,11 @@ impl<'de> Visitor<'de> for Document<'_> {
 }
 
 /// Reads the value of one app: text, or a list of lines.
-struct AppText<'a> {
+struct TextSeed<'a> {
     name: &'a str,
 }
 
-impl<'de> DeserializeSeed<'de> for AppText<'_> {
+impl<'de> DeserializeSeed<'de> for TextSeed<'_> {
     type Value = Text;
 
     fn deserialize<D: de::Deserializer<'de>>(self, value: D) -> Result<Text, D::Error> {
@@ -225,7 +226,7 @@ impl<'de> DeserializeSeed<'de> for AppText<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for AppText<'_> {
+impl<'de> Visitor<'de> for TextSeed<'_> {
     type Value = Text;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,20 +239,20 @@ impl<'de> Visitor<'de> for AppText<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text, A::Error> {
         let mut lines: Vec<String> = Vec::new();
-        while let Some(line) = items.next_element_seed(Line { name: self.name })? {
+        while let Some(line) = items.next_element_seed(LineSeed { name: self.name })? {
             lines.push(line);
         }
         Ok(Text::from_lines(&lines))
     }
 }
 
-/// Reads one line of a list. It takes whatever is there, as [`AppText`] does:
-/// asked for a string, the parser would place anything else a byte too early.
-struct Line<'a> {
+/// Reads one line of a list. Like [`TextSeed`], it accepts any value: if the parser is
+/// asked for a string, it reports other values one byte too early.
+struct LineSeed<'a> {
     name: &'a str,
 }
 
-impl<'de> DeserializeSeed<'de> for Line<'_> {
+impl<'de> DeserializeSeed<'de> for LineSeed<'_> {
     type Value = String;
 
     fn deserialize<D: de::Deserializer<'de>>(self, value: D) -> Result<String, D::Error> {
@@ -259,7 +260,7 @@ impl<'de> DeserializeSeed<'de> for Line<'_> {
     }
 }
 
-impl Visitor<'_> for Line<'_> {
+impl Visitor<'_> for LineSeed<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

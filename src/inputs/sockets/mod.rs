@@ -1,120 +1,142 @@
-//! Receivers: apps push over TCP and Unix sockets, as JSON or Cap'n Proto.
+//! Apps send their texts over TCP and Unix sockets, as JSON or Cap'n Proto.
 //!
-//! Bytes flow through three steps, the first two of them pure:
+//! A message goes through three steps:
 //!
-//! 1. [`inbox`] takes bytes as they arrive, finds out the format, and cuts
-//!    complete messages out of the stream with [`json`] or [`capnp`];
-//! 2. a [`Message`] is checked and becomes one [`Write`];
-//! 3. [`connection`] does the reading, the waiting and the answering.
+//! 1. [`inbox`] detects the format and cuts the bytes of a connection into messages,
+//!    which [`json`] and [`capnp`] decode into a [`Message`]. This step is pure.
+//! 2. [`service`] admits the texts and stores the message as one [`Write`].
+//! 3. [`connection`] reads, waits, and tells the sender what was rejected.
+//!
+//! [`Write`]: crate::store::Write
 
 mod capnp;
 pub mod config;
 mod connection;
-mod failure;
+mod error;
 mod inbox;
 mod json;
+mod service;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::clock::Now;
+use self::config::Config;
+use self::service::Service;
+use crate::context::Context;
 use crate::exposition::Text;
-use crate::ingest::{Admission, Rejection};
-use crate::net::{BlockingPool, MemoryBudget};
-use crate::peer::{Origin, Peer};
-use crate::reason::Reason;
-use crate::store::{Change, Producer, SectionId, Store, Write};
-use crate::telemetry::MessageStats;
+use crate::net::accept::{self, ListenerLimits, MAX_WAITING};
+use crate::net::bind::{self, BindError};
+use crate::net::{BlockingPool, Listener, MemoryBudget};
+use crate::settings::listen::SocketPath;
+use crate::telemetry::ListenerName;
 
-pub use connection::serve;
-pub use failure::Failure;
-pub use inbox::{Inbox, Limits};
+pub use error::MessageError;
+pub use inbox::{Inbox, InboxLimits};
 
-/// Everything the connections of one receiver share.
-#[derive(Debug)]
-pub struct Receiver {
-    pub config: config::Config,
-    pub admission: Arc<Admission>,
-    pub store: Arc<Store>,
-    pub received: Arc<MessageStats>,
-    /// Memory for unfinished messages, shared by all receivers.
-    pub budget: Arc<MemoryBudget>,
-    /// Places for large messages whose texts are read, shared likewise.
-    pub turns: BlockingPool,
-    /// The listener's address: the source of what comes in here.
-    pub source: Arc<str>,
-    pub stop: CancellationToken,
-}
+/// Large messages that are parsed at the same time.
+const LARGE_MESSAGES: usize = 2;
 
-/// A message, decoded: what each named app exposes from now on.
+/// A decoded message: the names of apps, and the text that each exposes from now on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
+    /// Names and texts.
     pub apps: Vec<(String, Text)>,
 }
 
-impl Receiver {
-    /// Stores all of a message, or nothing.
-    fn store(&self, message: Message, peer: Peer) -> Result<(), Failure> {
-        let now = Now::read();
-        let mut changes = Vec::with_capacity(message.apps.len());
-        let mut left = self.admission.left();
-        for (name, text) in message.apps {
-            check_name(&name, self.config.max_app_name)?;
-            let id = SectionId::new(&name, Producer::App);
-            let admitted = self.admission.admit(&id, text, None);
-            match admitted.and_then(|content| left.take(&id, content)) {
-                Ok(content) => changes.push(Change::Replace {
-                    id,
-                    content,
-                    origin: self.origin(peer),
-                    lifetime: self.config.app_ttl,
-                }),
-                Err(rejection) => return Err(self.note(id, peer, rejection, now)),
-            }
+/// The sockets that apps send to, bound and ready to serve.
+#[derive(Debug)]
+pub struct Sockets {
+    config: Arc<Config>,
+    limits: ListenerLimits,
+    tcp: Option<Listener>,
+    unix: Option<Listener>,
+}
+
+impl Sockets {
+    /// Binds the sockets that the settings enable. `limits` apply to each.
+    ///
+    /// # Errors
+    ///
+    /// A socket cannot be bound.
+    pub async fn bind(config: &Config, limits: ListenerLimits) -> Result<Self, BindError> {
+        let mut tcp = None;
+        if config.receive_on_tcp_socket {
+            let address = &config.receiver_tcp_socket;
+            tcp = Some(bind::tcp(address, "receiver.receiver_tcp_socket").await?);
         }
-        self.store.apply(Write { changes }, now).map_err(|refused| {
-            let id = refused.section().clone();
-            self.note(id, peer, Rejection::from(refused), now)
+        let mut unix = None;
+        if config.receive_on_unix_socket {
+            unix = Some(bind::unix(
+                &config.receiver_unix_socket,
+                &config.unix_socket_user,
+                &config.unix_socket_group,
+                config.unix_socket_mode,
+                "receiver.receiver_unix_socket",
+            )?);
+        }
+        Ok(Sockets {
+            config: Arc::new(config.clone()),
+            limits,
+            tcp,
+            unix,
         })
     }
 
-    /// Notes with the app at fault why its push was refused.
-    fn note(&self, id: SectionId, peer: Peer, rejection: Rejection, now: Now) -> Failure {
-        let fail = Change::Fail {
-            id,
-            origin: self.origin(peer),
-            problem: format!("{}: {}", rejection.reason, rejection.message),
-            keep: None,
-        };
-        // Nothing that only fails is refused.
-        let _ = self.store.apply(Write::one(fail), now);
-        Failure::new(rejection.reason, rejection.message)
-    }
-
-    fn origin(&self, peer: Peer) -> Origin {
-        Origin {
-            source: Arc::clone(&self.source),
-            peer,
+    /// Logs the bound addresses.
+    pub fn announce(&self) {
+        if let Some(listener) = &self.tcp {
+            log::info!("receiving on TCP socket {}", listener.address());
+        }
+        if let Some(listener) = &self.unix {
+            let chosen = match self.config.receiver_unix_socket {
+                SocketPath::Auto => " (chosen by receiver_unix_socket = \"auto\")",
+                SocketPath::Path(_) => "",
+            };
+            log::info!("receiving on Unix socket {}{chosen}", listener.address());
         }
     }
-}
 
-fn check_name(name: &str, longest: usize) -> Result<(), Failure> {
-    let problem = if name.is_empty() {
-        "an app's name may not be empty".to_owned()
-    } else if name.len() > longest {
-        format!(
-            "an app's name may have {longest} bytes (receiver.max_app_name), and this one has {}",
-            name.len()
-        )
-    } else if name.chars().any(char::is_control) {
-        format!("an app's name may not have control characters: {name:?}")
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(Reason::BadName, problem))
+    /// The most connections that can be open, including those that wait for a permit.
+    pub fn connections(&self) -> usize {
+        let listeners = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
+        listeners * (self.limits.connections + MAX_WAITING)
+    }
+
+    /// Serves the sockets in tasks of their own until the program stops.
+    pub fn start(self, context: &Context) {
+        let telemetry = &context.telemetry;
+        let budget = Arc::new(MemoryBudget::new(
+            self.config.max_buffered,
+            Arc::clone(&telemetry.buffered),
+        ));
+        let pool = BlockingPool::new(LARGE_MESSAGES);
+        let listeners = [
+            (self.tcp, ListenerName::Tcp, &telemetry.received_tcp),
+            (self.unix, ListenerName::Unix, &telemetry.received_unix),
+        ];
+        for (listener, name, stats) in listeners {
+            let Some(listener) = listener else { continue };
+            let service = Arc::new(Service {
+                config: Arc::clone(&self.config),
+                admission: Arc::clone(&context.admission),
+                store: Arc::clone(&context.store),
+                stats: Arc::clone(stats),
+                budget: Arc::clone(&budget),
+                pool: pool.clone(),
+                source: Arc::from(listener.address()),
+                stop: context.stop.clone(),
+            });
+            context.tasks.spawn(accept::serve(
+                listener,
+                name,
+                self.limits,
+                Arc::clone(telemetry.listener(name)),
+                context.stop.clone(),
+                context.tasks.clone(),
+                move |connection| connection::serve(Arc::clone(&service), connection),
+            ));
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The inbox, from every side: any split of the stream gives the same as the
-//! whole, and no bytes at all make it panic, hang or keep more than its bound.
+//! Tests of the inbox: any split of a stream gives the same messages as the whole
+//! stream, and no bytes make it panic, hang or exceed its limits.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::config::Format;
-use super::{Failure, Inbox, Limits, Message};
+use super::{Inbox, InboxLimits, Message, MessageError};
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::MemoryBudget;
 use crate::reason::Reason;
@@ -16,23 +16,23 @@ use crate::telemetry::WireFormat;
 
 const MAX_PAYLOAD: usize = 4096;
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> InboxLimits {
+    InboxLimits {
         max_payload: MAX_PAYLOAD,
-        at_once: usize::MAX,
+        max_inline: usize::MAX,
         max_apps: 100,
         budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
     }
 }
 
-/// What a stream came to.
+/// The result of a stream.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     messages: Vec<Message>,
-    result: Result<(), Failure>,
+    result: Result<(), MessageError>,
 }
 
-/// Feeds the chunks, then ends the stream. Checks the bounds after each.
+/// Feeds the chunks, then ends the stream. Checks the memory after each chunk.
 fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
     let limits = limits();
     let budget = Arc::clone(&limits.budget);
@@ -45,7 +45,11 @@ fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Ou
             Ok(())
         });
         let longest = MAX_PAYLOAD + chunk.len();
-        assert!(budget.used() <= longest, "{} bytes are kept", budget.used());
+        assert!(
+            budget.used() <= longest,
+            "{} bytes are buffered",
+            budget.used()
+        );
         if result.is_err() {
             break;
         }
@@ -54,7 +58,7 @@ fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Ou
         result = inbox.finish();
     }
     drop(inbox);
-    assert_eq!(budget.used(), 0, "memory is given back");
+    assert_eq!(budget.used(), 0, "memory is released");
     Outcome { messages, result }
 }
 
@@ -80,7 +84,7 @@ fn capnp(name: &str, data: &str) -> Vec<u8> {
     capnp::serialize::write_message_to_words(&message)
 }
 
-/// The same in many small segments, so that its pointers are far ones.
+/// Like [`capnp`], in many small segments, so that its pointers are far pointers.
 fn capnp_in_segments(name: &str, data: &str) -> Vec<u8> {
     let allocator = HeapAllocator::new()
         .first_segment_words(1)
@@ -94,7 +98,7 @@ fn capnp_in_segments(name: &str, data: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_worked_example_of_the_wire_format_is_read() {
+fn the_example_of_the_wire_format_is_read() {
     let bytes = [
         0, 0, 0, 0, 5, 0, 0, 0, // one segment of five words
         0, 0, 0, 0, 0, 0, 2, 0, // a struct of two pointers
@@ -111,7 +115,7 @@ fn the_worked_example_of_the_wire_format_is_read() {
 }
 
 #[test]
-fn documents_follow_one_another_in_any_layout() {
+fn documents_can_have_any_white_space_between_them() {
     let bytes = b" \n{\"a\":\"1\"}{ \"b\" : [ \"2\" , \"3\" ],\n \"c\":\"4\\n\" }\r\n\t{}\n";
     let outcome = whole(Format::Auto, bytes);
     assert_eq!(
@@ -122,7 +126,7 @@ fn documents_follow_one_another_in_any_layout() {
 }
 
 #[test]
-fn brackets_and_escapes_in_strings_are_text() {
+fn brackets_and_escapes_in_strings_do_not_end_a_document() {
     let bytes = br#"{"a{\"}":"}\\","\\\"":["]{[","\u00e9\ud83d\ude00"]}"#;
     let outcome = whole(Format::Json, bytes);
     assert_eq!(
@@ -132,7 +136,7 @@ fn brackets_and_escapes_in_strings_are_text() {
 }
 
 #[test]
-fn a_document_is_stored_when_its_last_byte_is_here() {
+fn a_document_is_stored_when_its_last_byte_arrives() {
     let mut inbox = Inbox::new(Format::Auto, limits());
     let document = b"{\"a\":\"1\"}";
     let mut seen = 0;
@@ -149,9 +153,9 @@ fn a_document_is_stored_when_its_last_byte_is_here() {
     }
 }
 
-/// What is wrong is said as soon as it is here, and says where.
+/// Errors are reported as soon as their byte arrives, with their position.
 #[test]
-fn faults_are_told_when_they_come() {
+fn errors_are_reported_when_they_arrive() {
     type Case = (&'static [u8], Reason, (usize, usize), &'static str);
     let cases: [Case; 16] = [
         (b"hello", Reason::Malformed, (1, 1), "not `h`"),
@@ -203,31 +207,31 @@ fn faults_are_told_when_they_come() {
     ];
     for (bytes, reason, position, words) in cases {
         let shown = String::from_utf8_lossy(bytes);
-        let failure = whole(Format::Auto, bytes).result.expect_err(&shown);
-        assert_eq!(failure.reason, reason, "{shown}: {failure}");
-        assert_eq!(failure.position, Some(position), "{shown}: {failure}");
-        assert!(failure.to_string().contains(words), "{shown}: {failure}");
+        let error = whole(Format::Auto, bytes).result.expect_err(&shown);
+        assert_eq!(error.reason, reason, "{shown}: {error}");
+        assert_eq!(error.position, Some(position), "{shown}: {error}");
+        assert!(error.to_string().contains(words), "{shown}: {error}");
     }
 }
 
 #[test]
-fn a_document_with_more_apps_than_can_be_known_is_refused() {
+fn a_document_with_too_many_apps_is_rejected() {
     let pairs = (0..101).map(|app| format!("\"{app}\":\"\""));
     let document = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
-    let failure = whole(Format::Json, document.as_bytes()).result.unwrap_err();
-    assert_eq!(failure.reason, Reason::TooManyApps, "{failure}");
+    let error = whole(Format::Json, document.as_bytes()).result.unwrap_err();
+    assert_eq!(error.reason, Reason::TooManyApps, "{error}");
 }
 
 #[test]
-fn a_character_that_cannot_stand_there_is_not_called_broken() {
-    let failure = whole(Format::Json, "{\"a\": é".as_bytes())
+fn a_misplaced_non_ascii_character_is_not_reported_as_invalid_utf8() {
+    let error = whole(Format::Json, "{\"a\": é".as_bytes())
         .result
         .unwrap_err();
-    assert_eq!(failure.reason, Reason::Malformed, "{failure}");
+    assert_eq!(error.reason, Reason::Malformed, "{error}");
 }
 
 #[test]
-fn a_stream_that_ends_inside_a_message_is_cut_short() {
+fn a_stream_that_ends_inside_a_message_is_truncated() {
     let capnp = capnp("app", "m 1\n");
     for (bytes, reason) in [
         (&b"{"[..], Reason::Truncated),
@@ -237,8 +241,8 @@ fn a_stream_that_ends_inside_a_message_is_cut_short() {
         (&capnp[..2], Reason::Truncated),
         (&capnp[..capnp.len() - 1], Reason::Truncated),
     ] {
-        let failure = whole(Format::Auto, bytes).result.unwrap_err();
-        assert_eq!(failure.reason, reason, "{bytes:?}: {failure}");
+        let error = whole(Format::Auto, bytes).result.unwrap_err();
+        assert_eq!(error.reason, reason, "{bytes:?}: {error}");
     }
     for nothing in [&b""[..], b" ", b"\n\n  \r\n"] {
         assert_eq!(whole(Format::Auto, nothing).result, Ok(()), "{nothing:?}");
@@ -246,7 +250,7 @@ fn a_stream_that_ends_inside_a_message_is_cut_short() {
 }
 
 #[test]
-fn the_first_two_bytes_tell_the_format() {
+fn the_format_is_detected_from_two_bytes() {
     let format_of = |bytes: &[u8]| {
         let mut inbox = Inbox::new(Format::Auto, limits());
         let _ = inbox.feed(bytes, |_, _| Ok(()));
@@ -262,7 +266,7 @@ fn the_first_two_bytes_tell_the_format() {
 }
 
 #[test]
-fn a_message_past_the_bound_is_refused_before_it_is_here() {
+fn a_message_beyond_the_limit_is_rejected_before_it_is_complete() {
     let long = "x".repeat(MAX_PAYLOAD);
     let document = format!("{{\"a\":\"{long}\"}}");
     let fits = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PAYLOAD - 8));
@@ -273,13 +277,13 @@ fn a_message_past_the_bound_is_refused_before_it_is_here() {
         &document.as_bytes()[..MAX_PAYLOAD + 1],
         &capnp("a", &long)[..8],
     ] {
-        let failure = whole(Format::Auto, refused).result.unwrap_err();
-        assert_eq!(failure.reason, Reason::TooLarge, "{failure}");
+        let error = whole(Format::Auto, refused).result.unwrap_err();
+        assert_eq!(error.reason, Reason::TooLarge, "{error}");
     }
 }
 
 #[test]
-fn large_messages_are_given_out_whole_and_in_order() {
+fn large_messages_are_returned_complete_and_in_order() {
     let json = |name: &str, text: &str| format!("{{\"{name}\":\"{text}\"}}").into_bytes();
     let stream = [
         json("a", "1"),
@@ -291,8 +295,8 @@ fn large_messages_are_given_out_whole_and_in_order() {
     ]
     .concat();
     for size in [1, 7, 64, stream.len()] {
-        let limits = Limits {
-            at_once: 50,
+        let limits = InboxLimits {
+            max_inline: 50,
             ..limits()
         };
         let budget = Arc::clone(&limits.budget);
@@ -324,10 +328,10 @@ fn large_messages_are_given_out_whole_and_in_order() {
 }
 
 #[test]
-fn unfinished_messages_share_one_budget() {
-    let limits = Limits {
+fn incomplete_messages_share_one_budget() {
+    let limits = InboxLimits {
         max_payload: MAX_PAYLOAD,
-        at_once: usize::MAX,
+        max_inline: usize::MAX,
         max_apps: 100,
         budget: Arc::new(MemoryBudget::new(100, Arc::default())),
     };
@@ -335,10 +339,10 @@ fn unfinished_messages_share_one_budget() {
     let mut first = Inbox::new(Format::Json, limits.clone());
     first.feed(begin.as_bytes(), |_, _| Ok(())).unwrap();
     let mut second = Inbox::new(Format::Json, limits.clone());
-    let failure = second.feed(begin.as_bytes(), |_, _| Ok(())).unwrap_err();
-    assert_eq!(failure.reason, Reason::NoBuffer);
+    let error = second.feed(begin.as_bytes(), |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.reason, Reason::NoBuffer);
     drop(second);
-    // A whole message needs no room, and room that is given back is there.
+    // A complete message needs no memory, and released memory can be used again.
     let mut third = Inbox::new(Format::Json, limits.clone());
     third.feed(b"{\"a\":\"1\"}", |_, _| Ok(())).unwrap();
     drop(first);
@@ -357,7 +361,7 @@ fn messages_in_many_segments_are_read() {
     );
 }
 
-/// Bytes cut into chunks at any places.
+/// Cuts bytes into chunks at any offsets.
 fn split(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     places.push(0);
@@ -407,7 +411,7 @@ fn any_capnp() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Streams of whole messages, some with a byte changed or cut off.
+/// Streams of complete messages, some with a changed byte or truncated.
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     let messages = prop_oneof![
         vec(any_document(), 0..5).prop_map(|documents| documents.concat()),
@@ -450,7 +454,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_sent_is_what_is_stored(pairs in vec((any_text(), any_text()), 0..5)) {
+    fn what_is_sent_is_stored(pairs in vec((any_text(), any_text()), 0..5)) {
         let capnp: Vec<u8> = pairs.iter().flat_map(|(name, data)| capnp(name, data)).collect();
         let json: Vec<u8> = pairs
             .iter()

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinError;
 
 use crate::clock::Now;
+use crate::exposition::counted;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
@@ -18,8 +19,8 @@ use crate::ingest::selector::Selectors;
 use crate::ingest::{Group, Meant};
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
+use crate::telemetry::dates;
 use crate::telemetry::sender_log::{self, LogEvent};
-use crate::telemetry::{counted, dates};
 
 /// Groups on a page, unless it is told, and at most.
 const PAGE: usize = 100;

@@ -1,7 +1,6 @@
 //! Why a poll failed, in one short line.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::iter::successors;
 use std::time::Duration;
@@ -12,55 +11,63 @@ use crate::reason::Reason;
 use crate::telemetry::clip;
 
 /// Why a poll failed.
-#[derive(Debug)]
-pub struct Failure {
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct ScrapeError {
+    /// The reason, for the log, for metrics and as the state of the target.
     pub reason: Reason,
+    /// The explanation, clipped.
     pub message: String,
-    /// Whether the message may quote what the target answered.
+    /// Whether the message can quote the response.
     pub quotes: bool,
 }
 
-/// What is said of a connection that ends too early.
-const CUT: &str = "the connection was closed before the answer was complete";
+/// The explanation of a connection that ended too early.
+const INCOMPLETE: &str = "the connection was closed before the response was complete";
 
-impl Failure {
+impl ScrapeError {
+    /// An error whose message does not quote the response.
     pub fn new(reason: Reason, message: &str) -> Self {
-        Failure {
+        ScrapeError {
             reason,
             message: clip(message),
             quotes: false,
         }
     }
 
+    /// A poll that took longer than its timeout.
     pub fn timed_out(limit: Duration) -> Self {
         let message = format!(
-            "no complete answer within {limit:?} (the target's timeout, or poll_external.client_timeout)"
+            "no complete response within {limit:?} (poll_external.client_timeout, or the timeout of the target)"
         );
-        Failure::new(Reason::Timeout, &message)
+        ScrapeError::new(Reason::Timeout, &message)
     }
 
+    /// A response beyond the limit of bytes.
     pub fn too_large(limit: usize) -> Self {
-        let message = format!("the answer is longer than {limit} bytes (poll_external.max_body)");
-        Failure::new(Reason::TooLarge, &message)
+        let message =
+            format!("the response exceeds the limit of {limit} bytes (poll_external.max_body)");
+        ScrapeError::new(Reason::TooLarge, &message)
     }
 
+    /// A response that cannot be decompressed.
     pub fn undecodable(problem: &CodingError, limit: usize) -> Self {
         match problem {
-            CodingError::TooLarge { .. } => Failure::too_large(limit),
-            other => Failure::new(Reason::from(other), &other.to_string()),
+            CodingError::TooLarge { .. } => ScrapeError::too_large(limit),
+            other => ScrapeError::new(Reason::from(other), &other.to_string()),
         }
     }
 
-    /// What went wrong with a request to `address`, or with its answer.
-    pub fn of(problem: &reqwest::Error, address: &str) -> Self {
+    /// A failed request to `address`, or an incomplete response.
+    pub fn request(problem: &reqwest::Error, address: &str) -> Self {
         let (reason, what) = explain(problem);
-        Failure::new(reason, &format!("{address}: {what}"))
+        ScrapeError::new(reason, &format!("{address}: {what}"))
     }
 }
 
-impl From<Rejection> for Failure {
+impl From<Rejection> for ScrapeError {
     fn from(rejection: Rejection) -> Self {
-        Failure {
+        ScrapeError {
             reason: rejection.reason,
             quotes: rejection.reason.quotes(),
             message: rejection.message,
@@ -68,13 +75,7 @@ impl From<Rejection> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reason, self.message)
-    }
-}
-
-/// An error and its causes, those that I/O errors wrap among them.
+/// An error and its causes, including those that are wrapped in I/O errors.
 pub fn causes<'e>(
     problem: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -90,12 +91,14 @@ pub fn causes<'e>(
     })
 }
 
-/// The kind of failure, and the innermost cause in words.
+/// The reason for a failed request, and its innermost cause.
 fn explain(problem: &reqwest::Error) -> (Reason, String) {
     let tls = causes(problem).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     if let Some(tls) = tls {
         let what = match tls {
-            rustls::Error::InvalidMessage(_) => format!("no TLS ({tls}): is it http://?"),
+            rustls::Error::InvalidMessage(_) => {
+                format!("the server does not speak TLS ({tls}); should the URL be http://?")
+            }
             _ => tls.to_string(),
         };
         return (Reason::Tls, what);
@@ -117,9 +120,9 @@ fn explain(problem: &reqwest::Error) -> (Reason, String) {
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_incomplete_message);
     let what = match causes(problem).last() {
-        _ if incomplete || is_end(problem) => CUT.to_owned(),
+        _ if incomplete || is_end(problem) => INCOMPLETE.to_owned(),
         Some(cause) => match cause.downcast_ref::<io::Error>() {
-            Some(io) => words(io),
+            Some(io) => text(io),
             None => cause.to_string(),
         },
         None => problem.to_string(),
@@ -128,15 +131,15 @@ fn explain(problem: &reqwest::Error) -> (Reason, String) {
     (reason, what)
 }
 
-/// Whether a connection ended inside an answer, as far as the answer's length
-/// tells, or ended without the farewell that TLS has for it.
+/// Whether a connection ended inside a response of known length, or without the
+/// `close_notify` of TLS.
 pub fn is_end(problem: &reqwest::Error) -> bool {
     causes(problem)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// What the resolver's errors begin with.
+/// The beginning of the resolver's errors.
 const LOOKUP: &str = "failed to lookup address information: ";
 
 fn is_lookup(problem: &reqwest::Error) -> bool {
@@ -146,16 +149,16 @@ fn is_lookup(problem: &reqwest::Error) -> bool {
             .any(|io| io.to_string().starts_with(LOOKUP))
 }
 
-/// An I/O error without its number.
-fn words(problem: &io::Error) -> String {
-    let text = match problem.kind() {
+/// The text of an I/O error without its number.
+fn text(problem: &io::Error) -> String {
+    let full = match problem.kind() {
         io::ErrorKind::NotFound => "no such file".to_owned(),
         kind if problem.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => {
             kind.to_string()
         }
         _ => problem.to_string(),
     };
-    text.split(" (os error")
+    full.split(" (os error")
         .next()
         .unwrap_or_default()
         .to_owned()
@@ -166,20 +169,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn io_errors_are_told_without_numbers() {
-        for (code, told) in [
+    fn io_errors_are_shown_without_numbers() {
+        for (code, expected) in [
             (111, "connection refused"),
             (104, "connection reset"),
             (113, "host unreachable"),
             (2, "no such file"),
             (24, "Too many open files"),
         ] {
-            assert_eq!(words(&io::Error::from_raw_os_error(code)), told);
+            assert_eq!(text(&io::Error::from_raw_os_error(code)), expected);
         }
     }
 
     #[test]
-    fn causes_inside_io_errors_are_found() {
+    fn causes_in_io_errors_are_found() {
         let inner = io::Error::other(rustls::Error::DecryptError);
         let outer = io::Error::other(inner);
         let found = causes(&outer).any(<dyn Error>::is::<rustls::Error>);

@@ -1,0 +1,41 @@
+//! Why a message was not stored.
+
+use crate::reason::Reason;
+use crate::telemetry::clip;
+
+/// A message that was not stored. Unlike the rejection of a text at admission, it can
+/// also concern the framing of the message or its connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", place(.position.as_ref()))]
+pub struct MessageError {
+    /// The reason, for the log and for metrics.
+    pub reason: Reason,
+    /// Line and column in the document, from 1, if the format has lines.
+    pub position: Option<(usize, usize)>,
+    /// The explanation for the sender, clipped.
+    pub message: String,
+}
+
+impl MessageError {
+    /// An error without a position.
+    pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
+        MessageError {
+            reason,
+            position: None,
+            message: clip(message.as_ref()),
+        }
+    }
+
+    /// The error with its line and column, from 1.
+    #[must_use]
+    pub fn at(mut self, line: usize, column: usize) -> Self {
+        self.position = Some((line, column));
+        self
+    }
+}
+
+fn place(position: Option<&(usize, usize)>) -> String {
+    position.map_or_else(String::new, |(line, column)| {
+        format!("line {line}, column {column}: ")
+    })
+}
