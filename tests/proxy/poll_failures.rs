@@ -155,17 +155,16 @@ fn a_redirect_loop_is_given_up_after_ten() {
 
 #[test]
 fn a_packed_answer_is_bounded_by_what_it_unpacks_to() {
-    let upstream = Upstream::start(|_| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        std::io::copy(
-            &mut Read::take(std::io::repeat(b'#'), 1 << 20),
-            &mut encoder,
-        )
-        .unwrap();
-        let body = encoder.finish().unwrap();
-        assert!(body.len() < 64 << 10);
-        reply("200 OK", &[("Content-Encoding", "gzip")], &body)
-    });
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::copy(
+        &mut Read::take(std::io::repeat(b'#'), 1 << 20),
+        &mut encoder,
+    )
+    .unwrap();
+    let body = encoder.finish().unwrap();
+    assert!(body.len() < 64 << 10);
+    let upstream =
+        Upstream::start(move |_| reply("200 OK", &[("Content-Encoding", "gzip")], &body));
     let proxy = Proxy::start(&target(&format!("url = \"http://{}/\"", upstream.address)));
     await_failure(&proxy, "too_large", "poll_external.max_body");
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
