@@ -139,7 +139,7 @@ impl App {
     pub fn push_address(&self) -> Option<String> {
         match &self.push {
             Some(listener) => Some(listener.address()),
-            None => takes_pushes_where_scraped(&self.config).then(|| self.scrape_address()),
+            None => pushes_share_scrape_port(&self.config).then(|| self.scrape_address()),
         }
     }
 
@@ -199,7 +199,7 @@ impl App {
             Some(listener @ Listener::Unix(..)) => {
                 log::info!("accepting pushes on Unix socket {}", listener.address());
             }
-            None if takes_pushes_where_scraped(&self.config) => {
+            None if pushes_share_scrape_port(&self.config) => {
                 log::info!("accepting pushes on http://{}", self.http.address());
             }
             None => {}
@@ -322,7 +322,7 @@ fn bounds(config: &Config) -> ConfiguredLimits {
         held: config.exposition.max_total,
         received: config.receiver.max_buffered,
         pushed: config.push.requests.max_buffered,
-        copied: http::MOST_COPIES,
+        copied: http::MAX_COPIES,
         forwarded: config.operations.forward_queue,
         keys: config.push.aggregation.idempotency_keys,
         webhooks: config.push.webhooks.max_webhooks,
@@ -364,8 +364,8 @@ struct Servers<'a> {
     config: &'a Config,
     routes: Vec<Route>,
     budget: Arc<MemoryBudget>,
-    places: Arc<http::Places>,
-    /// The listener that takes pushes: its address, its URL and its IP address.
+    pools: Arc<http::WorkPools>,
+    /// The address and the URL of the listener that accepts pushes.
     pushed_to: Option<(String, String)>,
 }
 
@@ -376,7 +376,7 @@ impl<'a> Servers<'a> {
         http: &Listener,
         push: Option<&Listener>,
     ) -> Self {
-        let takes_pushes = takes_pushes_where_scraped(config).then_some(http);
+        let accepts_pushes = pushes_share_scrape_port(config).then_some(http);
         let telemetry = &context.telemetry;
         Servers {
             config,
@@ -385,9 +385,9 @@ impl<'a> Servers<'a> {
                 config.push.requests.max_buffered,
                 Arc::clone(&telemetry.pushes.buffered),
             )),
-            places: Arc::new(http::Places::new(&telemetry.copied)),
+            pools: Arc::new(http::WorkPools::new(&telemetry.copied)),
             pushed_to: push
-                .or(takes_pushes)
+                .or(accepts_pushes)
                 .map(|listener| (listener.address(), listener.url())),
         }
     }
@@ -395,22 +395,22 @@ impl<'a> Servers<'a> {
     /// Serves a listener until the program stops.
     fn start(&self, listener: Listener, name: ListenerName, context: &Context) {
         let exporter = &self.config.exporter;
-        let takes_pushes = name == ListenerName::Push || takes_pushes_where_scraped(self.config);
-        let elsewhere = match &self.pushed_to {
-            _ if takes_pushes => None,
+        let accepts_pushes = name == ListenerName::Push || pushes_share_scrape_port(self.config);
+        let push_location = match &self.pushed_to {
+            _ if accepts_pushes => None,
             Some((_, url)) => Some(format!("pushes are taken at {url} (push.listen)")),
             None => Some("pushes are not taken (push.listen = \"\")".to_owned()),
         };
         let server = Arc::new(http::Server {
-            table: Table::new(&self.routes, takes_pushes),
+            table: Table::new(&self.routes, accepts_pushes),
             telemetry: Arc::clone(&context.telemetry),
             header_timeout: exporter.header_timeout,
             requests: self.config.push.requests.clone(),
-            takes_pushes,
+            accepts_pushes,
             budget: Arc::clone(&self.budget),
-            places: Arc::clone(&self.places),
+            pools: Arc::clone(&self.pools),
             source: Arc::from(listener.address()),
-            elsewhere,
+            push_location,
             hosts: http::Hosts::of(listener.ip(), &self.config.push.requests.allowed_hosts),
             stop: context.stop.clone(),
         });
@@ -432,7 +432,7 @@ impl<'a> Servers<'a> {
 }
 
 /// Whether one port serves scrapes and pushes.
-fn takes_pushes_where_scraped(config: &Config) -> bool {
+fn pushes_share_scrape_port(config: &Config) -> bool {
     config
         .push
         .listen

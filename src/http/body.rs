@@ -18,10 +18,10 @@ use crate::net::{BlockingPool, BudgetShare};
 use crate::store::{Snapshot, Texts};
 use crate::telemetry::DurationHistogram;
 
-/// Pieces sent one after the other. Each is let go once it is sent, so a slow
+/// ReplyBody sent one after the other. Each is let go once it is sent, so a slow
 /// reader holds no more than what it has still to be sent.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct ReplyBody {
     pieces: Source,
     /// Bytes still to be sent, where that is known.
     left: Option<u64>,
@@ -57,7 +57,7 @@ const STRETCH: usize = 512 * 1024;
 const RUN_PIECES: usize = 64;
 const RUN_BYTES: usize = 128 * 1024;
 
-/// Pieces that are written together.
+/// ReplyBody that are written together.
 #[derive(Debug, Default)]
 pub struct Run {
     pieces: VecDeque<Bytes>,
@@ -120,7 +120,7 @@ enum Source {
 
 /// Makes an answer step by step. Each step takes a bounded time, however much the
 /// store holds, and may yield an empty piece.
-pub type Maker = Box<dyn Iterator<Item = Bytes> + Send>;
+pub type ChunkIterator = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// An answer that grows with what is held, made in steps away from the threads
 /// that serve. A step is taken once the one before is handed on, so that an
@@ -134,19 +134,19 @@ struct Steps {
 }
 
 enum State {
-    Waiting(Maker),
+    Waiting(ChunkIterator),
     Working(Pin<Box<dyn Future<Output = Result<Step, JoinError>> + Send>>),
     Ended,
 }
 
 /// The maker, unless it has ended, and what it made.
-type Step = (Option<Maker>, Vec<Bytes>);
+type Step = (Option<ChunkIterator>, Vec<Bytes>);
 
 /// An answer is short if it ends within these steps and bytes.
 const SHORT_STEPS: usize = 6;
 const SHORT_BYTES: usize = 64 << 10;
 
-fn one_step(mut maker: Maker) -> Step {
+fn one_step(mut maker: ChunkIterator) -> Step {
     match maker.next() {
         Some(piece) => (Some(maker), vec![piece]),
         None => (None, Vec::new()),
@@ -154,7 +154,7 @@ fn one_step(mut maker: Maker) -> Step {
 }
 
 /// Goes on until the answer ends or turns out not to be short.
-fn first_steps(mut maker: Maker) -> Step {
+fn first_steps(mut maker: ChunkIterator) -> Step {
     let mut made = Vec::new();
     let mut bytes = 0;
     while made.len() < SHORT_STEPS && bytes < SHORT_BYTES {
@@ -204,9 +204,9 @@ impl fmt::Debug for Steps {
     }
 }
 
-impl Pieces {
+impl ReplyBody {
     pub fn new(pieces: Vec<Bytes>) -> Self {
-        Pieces {
+        ReplyBody {
             left: Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
             pieces: Source::Made(pieces.into_iter()),
             stretch: 0,
@@ -216,8 +216,8 @@ impl Pieces {
     }
 
     /// The text of a snapshot.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        Pieces {
+    pub fn from_snapshot(snapshot: &Snapshot) -> Self {
+        ReplyBody {
             left: Some(snapshot.len() as u64),
             pieces: Source::Pages(snapshot.texts()),
             stretch: 0,
@@ -229,19 +229,19 @@ impl Pieces {
     /// What `maker` makes. An answer that may be `short` is begun at once, and
     /// has a length if it is. The head of another is sent before its first step:
     /// a client that has left is then known after one.
-    pub async fn made_in_steps(
+    pub async fn streamed(
         turns: &BlockingPool,
         short: bool,
-        maker: Maker,
+        maker: ChunkIterator,
     ) -> Result<Self, JoinError> {
         let (rest, made) = match short {
             true => turns.run(move || first_steps(maker)).await?,
             false => (Some(maker), Vec::new()),
         };
         let Some(maker) = rest else {
-            return Ok(Pieces::new(made));
+            return Ok(ReplyBody::new(made));
         };
-        Ok(Pieces {
+        Ok(ReplyBody {
             left: None,
             pieces: Source::Steps(Steps {
                 turns: turns.clone(),
@@ -257,7 +257,7 @@ impl Pieces {
     /// The same, which notes the time since `start` once all of it is handed
     /// on, or the client is gone.
     pub fn timed(self, start: Instant, durations: Arc<DurationHistogram>) -> Self {
-        Pieces {
+        ReplyBody {
             timer: Some(Timer { start, durations }),
             ..self
         }
@@ -265,7 +265,7 @@ impl Pieces {
 
     /// The same, which keeps `held` until it is dropped.
     pub fn holding(self, held: BudgetShare) -> Self {
-        Pieces {
+        ReplyBody {
             held: Some(Arc::new(held)),
             ..self
         }
@@ -277,13 +277,13 @@ impl Pieces {
     }
 }
 
-impl From<Bytes> for Pieces {
+impl From<Bytes> for ReplyBody {
     fn from(bytes: Bytes) -> Self {
-        Pieces::new(vec![bytes])
+        ReplyBody::new(vec![bytes])
     }
 }
 
-impl Body for Pieces {
+impl Body for ReplyBody {
     type Data = Run;
     type Error = JoinError;
 
@@ -377,7 +377,7 @@ mod tests {
         let small = vec![Bytes::from_static(b"m 1\n"); 2 * RUN_PIECES + 1];
         let large = vec![Bytes::from(vec![b'a'; RUN_BYTES / 2 + 1]); 3];
         for (pieces, expected) in [(small, [64, 64, 1]), (large, [2, 1, 0])] {
-            let mut body = Pieces::new(pieces);
+            let mut body = ReplyBody::new(pieces);
             for count in expected.into_iter().filter(|count| *count > 0) {
                 let frame = body.frame().await.unwrap().unwrap();
                 assert_eq!(frame.into_data().unwrap().pieces.len(), count);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     /// An answer of `pieces` pieces, and a counter of the steps taken.
-    fn counted(pieces: usize) -> (Maker, Arc<AtomicUsize>) {
+    fn counted(pieces: usize) -> (ChunkIterator, Arc<AtomicUsize>) {
         let steps = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&steps);
         let piece = move |number: usize| {
@@ -412,7 +412,7 @@ mod tests {
             (9, None, "0;2;3;5;6;8;"),
         ] {
             let (maker, _) = counted(pieces);
-            let body = Pieces::made_in_steps(&turns, true, maker).await.unwrap();
+            let body = ReplyBody::streamed(&turns, true, maker).await.unwrap();
             assert_eq!(body.len(), length, "{pieces}");
             let mut sent = Vec::new();
             let mut collected = body.collect().await.unwrap().aggregate();
@@ -429,10 +429,10 @@ mod tests {
     async fn no_step_is_taken_for_a_client_that_does_not_read_or_has_left() {
         let turns = BlockingPool::new(1);
         let (maker, steps) = counted(1000);
-        let mut body = Pieces::made_in_steps(&turns, true, maker).await.unwrap();
+        let mut body = ReplyBody::streamed(&turns, true, maker).await.unwrap();
         assert_eq!(steps.load(Ordering::Relaxed), SHORT_STEPS);
         let (long, no_steps) = counted(1000);
-        let long = Pieces::made_in_steps(&turns, false, long).await.unwrap();
+        let long = ReplyBody::streamed(&turns, false, long).await.unwrap();
         assert_eq!((long.len(), no_steps.load(Ordering::Relaxed)), (None, 0));
         // The place is free for others meanwhile.
         assert_eq!(turns.free(), 1);

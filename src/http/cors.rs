@@ -20,7 +20,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
 /// Whether an origin is among those in the list.
-pub fn lists(origins: &[String], origin: &HeaderValue) -> bool {
+pub fn is_listed(origins: &[String], origin: &HeaderValue) -> bool {
     let asked = origin.as_bytes();
     let is_it = |listed: &String| listed == "*" || listed.as_bytes().eq_ignore_ascii_case(asked);
     origins.iter().any(is_it)
@@ -32,11 +32,11 @@ fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     if origins.iter().any(|allowed| allowed == "*") {
         return Some(ANY);
     }
-    lists(origins, origin).then(|| origin.clone())
+    is_listed(origins, origin).then(|| origin.clone())
 }
 
 /// Whether a browser asks before it sends, where a page may.
-pub fn asks(origins: &[String], method: &Method, headers: &HeaderMap) -> bool {
+pub fn is_preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> bool {
     !origins.is_empty()
         && method == Method::OPTIONS
         && headers.contains_key(ORIGIN)
@@ -46,7 +46,7 @@ pub fn asks(origins: &[String], method: &Method, headers: &HeaderMap) -> bool {
 /// The answer to a browser that asks before it sends; `None` where this is
 /// another `OPTIONS`.
 pub fn preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> Option<Reply> {
-    if !asks(origins, method, headers) {
+    if !is_preflight(origins, method, headers) {
         return None;
     }
     let mut reply = match allowed(origins, headers) {
@@ -67,7 +67,7 @@ pub fn preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> Op
 
 /// Lets pages of allowed origins read the answer. Where no origin is set, an
 /// answer of the API to `GET` is open to all, as Pushgateway's is.
-pub fn mark(
+pub fn add_headers(
     origins: &[String],
     api: bool,
     method: &Method,

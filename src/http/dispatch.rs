@@ -29,17 +29,17 @@ pub async fn answer(
     let start = clock::tick();
     let (head, body) = request.into_parts();
     let origins = server.origins();
-    let preflight = cors::asks(origins, &head.method, &head.headers);
+    let preflight = cors::is_preflight(origins, &head.method, &head.headers);
     let found = server.table.find(&head, preflight);
     let mut request = Request::new(Arc::clone(server), peer, head, body);
     let (name, progress, mut reply) = answered(server, &found, &mut request).await;
     reply = request.finish(reply).await;
     if let Ok(Matched { resource, .. }) = &found
-        && resource.is_of_pushes()
+        && resource.is_push_only()
     {
         let head = &request.head;
         let is_api = resource.first().errors != Errors::Text;
-        cors::mark(origins, is_api, &head.method, &head.headers, &mut reply);
+        cors::add_headers(origins, is_api, &head.method, &head.headers, &mut reply);
     }
     let status = reply.status();
     server
@@ -119,7 +119,7 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
             let problem = "the path is not UTF-8 once it is decoded\n";
             reply::text(StatusCode::BAD_REQUEST, problem)
         }
-        NoRoute::Elsewhere => reply::not_found(path, server.elsewhere.as_deref()),
+        NoRoute::PushListenerOnly => reply::not_found(path, server.push_location.as_deref()),
         NoRoute::Unknown => reply::not_found(path, None),
     }
 }
@@ -127,7 +127,7 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
 /// What to do instead of a request whose method the resource does not have.
 fn advice(server: &Server, resource: &Resource, method: &Method) -> Option<String> {
     let pushes = matches!(*method, Method::POST | Method::PUT);
-    server.elsewhere.clone().or_else(|| {
+    server.push_location.clone().or_else(|| {
         let advice = resource.first().advice.filter(|_| pushes);
         advice.map(str::to_owned)
     })

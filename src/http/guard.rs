@@ -125,7 +125,7 @@ fn check_origin(
     let mut listed = false;
     for origin in headers.get_all(ORIGIN) {
         let text = origin.to_str().unwrap_or("?");
-        if cors::lists(origins, origin) {
+        if cors::is_listed(origins, origin) {
             listed = true;
         } else if !host.is_some_and(|host| is_origin_of(text, host)) {
             return forbidden(&format!(

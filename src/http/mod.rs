@@ -13,7 +13,7 @@ pub mod cors;
 pub mod dispatch;
 pub mod guard;
 pub mod incoming;
-pub mod places;
+pub mod pools;
 pub mod query;
 pub mod reply;
 pub mod request;
@@ -38,7 +38,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::Hosts;
-pub use places::{MOST_COPIES, Places};
+pub use pools::{MAX_COPIES, WorkPools};
 
 use crate::clock;
 use crate::net::{Connection, MemoryBudget, Stream};
@@ -59,15 +59,15 @@ pub struct Server {
     /// Limits on bodies, and whose pages can send them.
     pub requests: Requests,
     /// Whether pushes are accepted here.
-    pub takes_pushes: bool,
+    pub accepts_pushes: bool,
     /// Memory for bodies, shared by all listeners.
     pub budget: Arc<MemoryBudget>,
     /// Permits for work away from the serving threads, shared by all listeners.
-    pub places: Arc<Places>,
+    pub pools: Arc<WorkPools>,
     /// The address that is recorded as the source of what is pushed here.
     pub source: Arc<str>,
     /// Where pushes are accepted, in words, if not here.
-    pub elsewhere: Option<String>,
+    pub push_location: Option<String>,
     /// Names of this server in `Host` headers.
     pub hosts: Hosts,
     /// Cancelled to stop: replies that have begun are finished.
@@ -77,7 +77,7 @@ pub struct Server {
 impl Server {
     /// Origins whose pages can change something here.
     fn origins(&self) -> &[String] {
-        match self.takes_pushes {
+        match self.accepts_pushes {
             true => &self.requests.cors_origins,
             false => &[],
         }

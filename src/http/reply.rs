@@ -5,7 +5,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue
 
 use hyper::{Response, StatusCode};
 
-use super::body::{Maker, Pieces};
+use super::body::{ChunkIterator, ReplyBody};
 use serde_json::{Value, json};
 
 use crate::ingest::Rejection;
@@ -13,13 +13,13 @@ use crate::net::BlockingPool;
 use crate::reason::Reason;
 use crate::telemetry::{clip, sender_log};
 
-pub type Reply = Response<Pieces>;
+pub type Reply = Response<ReplyBody>;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer of that type, with its length unless it is made while it is sent.
-pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Reply {
+pub fn reply(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
     let length = body.len().map(HeaderValue::from);
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
@@ -31,9 +31,9 @@ pub fn reply(status: StatusCode, content_type: HeaderValue, body: Pieces) -> Rep
 }
 
 /// A list that `maker` makes, and that may be `short`.
-pub async fn list(turns: &BlockingPool, short: bool, is_json: bool, maker: Maker) -> Reply {
+pub async fn list(turns: &BlockingPool, short: bool, is_json: bool, maker: ChunkIterator) -> Reply {
     let content_type = if is_json { JSON } else { PLAIN };
-    match Pieces::made_in_steps(turns, short, maker).await {
+    match ReplyBody::streamed(turns, short, maker).await {
         Ok(body) => reply(StatusCode::OK, content_type, body),
         Err(problem) => {
             sender_log::internal_error(format_args!("a list cannot be made: {problem}"));
@@ -44,7 +44,7 @@ pub async fn list(turns: &BlockingPool, short: bool, is_json: bool, maker: Maker
 }
 
 pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
-    reply(status, PLAIN, Pieces::from(Bytes::from(body.into())))
+    reply(status, PLAIN, ReplyBody::from(Bytes::from(body.into())))
 }
 
 /// Tells what is wrong with the value of a parameter.
@@ -59,12 +59,12 @@ pub fn json(value: &Value) -> Reply {
 pub fn json_with(status: StatusCode, value: &Value) -> Reply {
     let mut body = serde_json::to_vec(value).expect("a JSON value can be written");
     body.push(b'\n');
-    reply(status, JSON, Pieces::from(Bytes::from(body)))
+    reply(status, JSON, ReplyBody::from(Bytes::from(body)))
 }
 
 /// An answer that is all in its status.
 pub fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Pieces::new(Vec::new()));
+    let mut reply = Response::new(ReplyBody::new(Vec::new()));
     *reply.status_mut() = status;
     // No answer of that status has a length.
     if status != StatusCode::NO_CONTENT {

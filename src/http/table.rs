@@ -24,7 +24,7 @@ const RULED: TableStyle = {
 const PADDING: u16 = 2;
 
 /// Writes a table of rows that come in batches; a batch is a step.
-pub struct Ruled<B> {
+pub struct TableWriter<B> {
     /// A line in a frame around the table, where there is one.
     title: Option<String>,
     header: &'static [&'static str],
@@ -40,9 +40,9 @@ enum State {
     All,
 }
 
-impl<B: Iterator<Item = Vec<Row>>> Ruled<B> {
+impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
     pub fn new(title: Option<String>, header: &'static [&'static str], batches: B) -> Self {
-        Ruled {
+        TableWriter {
             title,
             header,
             batches,
@@ -121,7 +121,7 @@ impl<B: Iterator<Item = Vec<Row>>> Ruled<B> {
     }
 }
 
-impl<B: Iterator<Item = Vec<Row>>> Iterator for Ruled<B> {
+impl<B: Iterator<Item = Vec<Row>>> Iterator for TableWriter<B> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -157,7 +157,7 @@ mod tests {
 
     fn written(title: Option<&str>, batches: &[Vec<Row>]) -> String {
         let batches = batches.iter().cloned();
-        let ruled = Ruled::new(title.map(str::to_owned), &HEADER, batches);
+        let ruled = TableWriter::new(title.map(str::to_owned), &HEADER, batches);
         String::from_utf8(ruled.collect::<Vec<_>>().concat()).unwrap()
     }
 

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::CONTENT_ENCODING;
 
 use super::incoming::ReceivedBody;
-use super::places::READ_AT_ONCE;
+use super::pools::MAX_INLINE_TEXT;
 use super::reply::{self, Reply};
 use super::request::Request;
 use crate::clock::Now;
@@ -24,7 +24,7 @@ use crate::telemetry::sender_log::{self, LogEvent};
 pub async fn unpack(request: &Request, body: ReceivedBody) -> Result<ReceivedBody, Rejection> {
     let content_encoding = request.header(CONTENT_ENCODING);
     let limit = request.server.requests.max_body;
-    let turns = &request.server.places.bodies;
+    let turns = &request.server.pools.bodies;
     body.unpacked(&content_encoding, limit, turns).await
 }
 
@@ -40,10 +40,10 @@ pub async fn with_labels<T: Send + 'static>(
     let mut body = unpack(request, body).await?;
     let text = text_size(request, admission, group, &body.bytes).await?;
     // A push that becomes too much text is rejected before the text is made.
-    if text > READ_AT_ONCE && admission.may_become(text) {
+    if text > MAX_INLINE_TEXT && admission.may_become(text) {
         body.grow(text)?;
     }
-    let place = request.server.places.for_text(text.max(body.len()));
+    let place = request.server.pools.for_text(text.max(body.len()));
     on_body(request, store, place, body, work).await
 }
 
@@ -57,12 +57,12 @@ async fn text_size(
     bytes: &Bytes,
 ) -> Result<usize, Rejection> {
     let content_type = request.content_type();
-    if bytes.len() <= READ_AT_ONCE {
+    if bytes.len() <= MAX_INLINE_TEXT {
         let body = Body {
             content_type: &content_type,
             bytes,
         };
-        return Ok(admission.text_size(group, body, READ_AT_ONCE));
+        return Ok(admission.text_size(group, body, MAX_INLINE_TEXT));
     }
     let (content_type, bytes) = (content_type.into_owned(), bytes.clone());
     let (admission, group) = (Arc::clone(admission), Arc::clone(group));
@@ -71,9 +71,9 @@ async fn text_size(
             content_type: &content_type,
             bytes: &bytes,
         };
-        admission.text_size(&group, body, READ_AT_ONCE)
+        admission.text_size(&group, body, MAX_INLINE_TEXT)
     };
-    away(&request.server.places.bodies, measure).await
+    away(&request.server.pools.bodies, measure).await
 }
 
 /// Works on a decompressed body: with a permit of `place` away from the threads that
@@ -87,7 +87,7 @@ pub async fn on_body<T: Send + 'static>(
     work: impl FnOnce(Body<'_>) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Rejection> {
     let content_type = request.content_type();
-    let while_busy = || store.is_busy().then_some(&request.server.places.bodies);
+    let while_busy = || store.is_busy().then_some(&request.server.pools.bodies);
     let Some(place) = place.or_else(while_busy) else {
         return work(Body {
             content_type: &content_type,
@@ -130,7 +130,7 @@ pub async fn remove_series(
 ) -> Result<Removed, Reply> {
     let store = Arc::clone(store);
     let work = move || remove_some(&store, &meant, dry_run, Now::read());
-    let removed = match request.server.places.lists.run(work).await {
+    let removed = match request.server.pools.lists.run(work).await {
         Ok(Ok(removed)) => removed,
         Ok(Err(rejected)) => return Err(cannot_remove(&rejected)),
         Err(problem) => return Err(cannot_remove(&problem)),

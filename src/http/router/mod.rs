@@ -21,10 +21,10 @@ use crate::reason::Reason;
 use crate::telemetry::PushMethod;
 
 /// The future of a handler.
-pub type Answer<'r> = Pin<Box<dyn Future<Output = Reply> + Send + 'r>>;
+pub type HandlerFuture<'r> = Pin<Box<dyn Future<Output = Reply> + Send + 'r>>;
 
 /// A handler: a function of some state and the request.
-pub type Handle<S> = for<'r> fn(&'r S, &'r mut Request) -> Answer<'r>;
+pub type HandlerFn<S> = for<'r> fn(&'r S, &'r mut Request) -> HandlerFuture<'r>;
 
 /// A condition beside the path, such as a parameter of the query. The text is what
 /// `{*rest}` matched.
@@ -112,17 +112,17 @@ impl fmt::Debug for Route {
 }
 
 trait Handler: Send + Sync {
-    fn answer<'r>(&'r self, request: &'r mut Request) -> Answer<'r>;
+    fn answer<'r>(&'r self, request: &'r mut Request) -> HandlerFuture<'r>;
 }
 
 /// A function with its state.
 struct Bound<S> {
     state: Arc<S>,
-    handle: Handle<S>,
+    handle: HandlerFn<S>,
 }
 
 impl<S: Send + Sync> Handler for Bound<S> {
-    fn answer<'r>(&'r self, request: &'r mut Request) -> Answer<'r> {
+    fn answer<'r>(&'r self, request: &'r mut Request) -> HandlerFuture<'r> {
         (self.handle)(&self.state, request)
     }
 }
@@ -134,7 +134,7 @@ impl Route {
         pattern: &'static str,
         parameters: &'static str,
         state: &Arc<S>,
-        handle: Handle<S>,
+        handle: HandlerFn<S>,
     ) -> Self {
         Route {
             name,
@@ -164,7 +164,7 @@ impl Route {
         pattern: &'static str,
         parameters: &'static str,
         state: &Arc<S>,
-        handle: Handle<S>,
+        handle: HandlerFn<S>,
     ) -> Self {
         Route {
             methods,
@@ -289,7 +289,7 @@ pub struct Table {
     resources: Vec<Resource>,
     /// First segments of paths that only the push listener serves, if this is
     /// another one.
-    elsewhere: Vec<&'static str>,
+    push_only: Vec<&'static str>,
 }
 
 /// The routes of one pattern under one condition.
@@ -314,24 +314,24 @@ pub enum NoRoute {
     /// A segment of the path is not UTF-8.
     NotUtf8,
     /// The path belongs to the push listener, and this is another one.
-    Elsewhere,
+    PushListenerOnly,
     /// No pattern is like the path.
     Unknown,
 }
 
 impl Table {
     /// The routes of a server: all, or those that are not only for pushes.
-    pub fn new(routes: &[Route], takes_pushes: bool) -> Self {
+    pub fn new(routes: &[Route], accepts_pushes: bool) -> Self {
         let mut table = Table {
             resources: Vec::new(),
-            elsewhere: Vec::new(),
+            push_only: Vec::new(),
         };
         for route in routes {
-            if !takes_pushes && route.listeners == Listeners::Push {
+            if !accepts_pushes && route.listeners == Listeners::Push {
                 let first = Pattern::new(route.pattern, false).first();
                 // Both listeners have paths that begin with a dash or with /apps.
                 if !["-", "apps"].contains(&first) {
-                    table.elsewhere.push(first);
+                    table.push_only.push(first);
                 }
                 continue;
             }
@@ -371,8 +371,8 @@ impl Table {
             return Err(NoRoute::NotUtf8);
         };
         let first = segments.first().map_or("", AsRef::as_ref);
-        Err(match self.elsewhere.contains(&first) {
-            true => NoRoute::Elsewhere,
+        Err(match self.push_only.contains(&first) {
+            true => NoRoute::PushListenerOnly,
             false => NoRoute::Unknown,
         })
     }
@@ -398,11 +398,11 @@ impl Resource {
     /// something, or only pushing clients know it.
     pub fn answers_preflight(&self) -> bool {
         let changes = |route: &Route| route.role != Role::Read;
-        self.is_of_pushes() || self.routes.iter().any(changes)
+        self.is_push_only() || self.routes.iter().any(changes)
     }
 
     /// Whether only the push listener serves the resource.
-    pub fn is_of_pushes(&self) -> bool {
+    pub fn is_push_only(&self) -> bool {
         self.routes
             .iter()
             .all(|route| route.listeners == Listeners::Push)

@@ -8,7 +8,7 @@ fn head(method: &str, uri: &str) -> Parts {
 }
 
 /// A table with routes of each kind. `?add` is a condition.
-fn table(takes_pushes: bool) -> Table {
+fn table(accepts_pushes: bool) -> Table {
     let state = Arc::new(());
     let read = |name, pattern| Route::read(name, pattern, "", &state, |(), _| unreachable!());
     let write = |name, methods, pattern| {
@@ -27,12 +27,12 @@ fn table(takes_pushes: bool) -> Table {
         read("groups", "/api/v1/groups").on_push_listener(),
         read("index", "/"),
     ];
-    Table::new(&routes, takes_pushes)
+    Table::new(&routes, accepts_pushes)
 }
 
 /// The route of a request, its captures, or why there is none.
-fn found(takes_pushes: bool, method: &str, uri: &str) -> String {
-    let table = table(takes_pushes);
+fn found(accepts_pushes: bool, method: &str, uri: &str) -> String {
+    let table = table(accepts_pushes);
     let head = head(method, uri);
     match table.find(&head, false) {
         Ok(Matched { resource, captured }) => match resource.route(&head.method) {
@@ -100,9 +100,9 @@ fn other_listeners_say_where_pushes_are_accepted() {
     for (method, uri, expected) in [
         ("GET", "/metrics", "metrics:"),
         ("POST", "/metrics?add", "allowed: GET, HEAD"),
-        ("PUT", "/metrics/job/x", "Elsewhere"),
-        ("GET", "/api/v1/groups", "Elsewhere"),
-        ("GET", "/api/v2", "Elsewhere"),
+        ("PUT", "/metrics/job/x", "PushListenerOnly"),
+        ("GET", "/api/v1/groups", "PushListenerOnly"),
+        ("GET", "/api/v2", "PushListenerOnly"),
         ("DELETE", "/apps/a", "allowed: GET, HEAD"),
         ("GET", "/apps/a/b", "Unknown"),
         ("GET", "/other", "Unknown"),
@@ -118,7 +118,7 @@ fn conditions_hold_for_preflight_requests() {
     assert_eq!(matched.resource.first().name, "add");
     assert!(matched.resource.answers_preflight());
     let matched = table.find(&head("OPTIONS", "/apps/a"), true).unwrap();
-    assert!(matched.resource.answers_preflight() && !matched.resource.is_of_pushes());
+    assert!(matched.resource.answers_preflight() && !matched.resource.is_push_only());
     let matched = table.find(&head("OPTIONS", "/"), true).unwrap();
     assert!(!matched.resource.answers_preflight() && !matched.resource.answers_options());
 }

@@ -167,7 +167,7 @@ impl Push {
         };
         let done = match work::unpack(request, body).await {
             Ok(body) => {
-                let place = request.server.places.for_text(body.len());
+                let place = request.server.pools.for_text(body.len());
                 work::on_body(request, &self.store, place, body, apply).await
             }
             Err(rejection) => Err(rejection),

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use super::change::{Form, Values, Verb};
 use crate::clock::Now;
 use crate::context::Context;
-use crate::http::places::READ_AT_ONCE;
+use crate::http::pools::MAX_INLINE_TEXT;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::router::Route;
@@ -71,7 +71,7 @@ impl Endpoints {
         let changed = match work::unpack(request, body).await {
             Ok(body) => {
                 let is_long = body.len() > read_at_once(form);
-                let place = is_long.then_some(&request.server.places.values);
+                let place = is_long.then_some(&request.server.pools.values);
                 work::on_body(request, &self.store, place, body, change).await
             }
             Err(rejection) => Err(rejection),
@@ -91,6 +91,6 @@ impl Endpoints {
 fn read_at_once(form: Form) -> usize {
     match form {
         Form::Json => JSON_AT_ONCE,
-        Form::Text => READ_AT_ONCE,
+        Form::Text => MAX_INLINE_TEXT,
     }
 }

@@ -44,7 +44,7 @@ const LONGEST_LOGGED: usize = 16 << 10;
 const LARGEST: usize = 8 << 20;
 
 /// A body of more is read away from the threads that serve.
-const READ_AT_ONCE: usize = 64 << 10;
+const MAX_INLINE_TEXT: usize = 64 << 10;
 
 /// Values in a body. In memory one takes about a kilobyte at worst, however few
 /// bytes it has as text.
@@ -120,8 +120,8 @@ impl Webhooks {
         let bytes = body.len();
         let read = match work::unpack(request, body).await {
             Ok(body) => {
-                let is_large = body.len() > READ_AT_ONCE;
-                let place = is_large.then_some(&request.server.places.webhooks);
+                let is_large = body.len() > MAX_INLINE_TEXT;
+                let place = is_large.then_some(&request.server.pools.webhooks);
                 let read = move |body: Body<'_>| Content::read(kind, body.bytes);
                 work::on_body(request, &self.store, place, body, read).await
             }

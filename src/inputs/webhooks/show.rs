@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::kept::{Kept, Webhook};
 use super::notice::{Kind, Notice};
 use crate::clock::Now;
-use crate::http::body::Maker;
+use crate::http::body::ChunkIterator;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
-use crate::http::table::{Row, Ruled};
+use crate::http::table::{Row, TableWriter};
 use crate::telemetry::{clip, dates};
 
 /// Webhooks that one step of a list looks at, ...
@@ -35,13 +35,13 @@ pub async fn list(kept: &Kept, request: &Request) -> Reply {
     let mut webhooks = kept.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
-    let maker: Maker = if json {
+    let maker: ChunkIterator = if json {
         Box::new(as_json(webhooks))
     } else {
         let webhooks: Arc<[Arc<Webhook>]> = webhooks.into();
-        Box::new(Ruled::new(None, &HEADER, Rows(webhooks, 0)))
+        Box::new(TableWriter::new(None, &HEADER, Rows(webhooks, 0)))
     };
-    reply::list(&request.server.places.lists, short, json, maker).await
+    reply::list(&request.server.pools.lists, short, json, maker).await
 }
 
 /// Which webhooks are asked for.

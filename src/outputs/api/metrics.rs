@@ -36,7 +36,7 @@ const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let maker = Box::new(List::new(Arc::clone(store)));
     let short = store.totals().groups <= GROUPS_A_STEP;
-    reply::list(&request.server.places.lists, short, true, maker).await
+    reply::list(&request.server.pools.lists, short, true, maker).await
 }
 
 struct List {
@@ -62,7 +62,7 @@ struct Shown {
 /// A family that is being shown, some of its metrics at a time.
 struct Cut {
     family: ShownFamily,
-    /// Places of its native histograms, by their labels.
+    /// WorkPools of its native histograms, by their labels.
     natives: HashMap<Box<str>, usize>,
     /// Whether its metrics have several samples each.
     composed: bool,

@@ -28,7 +28,7 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
         return bad("which series? give match[]=hits_total{job=\"x\"}; match[]={} is all of them");
     }
     // Compiling patterns takes too long for a thread that serves.
-    let lists = &request.server.places.lists;
+    let lists = &request.server.pools.lists;
     let selectors = match lists.run(move || Selectors::of_series(&texts)).await {
         Ok(Ok(selectors)) => selectors,
         Ok(Err(problem)) => return bad(&problem),

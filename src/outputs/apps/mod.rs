@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::metrics::Metrics;
 use crate::clock::Now;
 use crate::context::Context;
-use crate::http::body::Maker;
+use crate::http::body::ChunkIterator;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::router::Route;
-use crate::http::table::{Row, Ruled};
+use crate::http::table::{Row, TableWriter};
 use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
@@ -87,24 +87,24 @@ impl Apps {
         let store = Arc::clone(&self.store);
         let now = Now::read();
         let title = format!("Current time: {}", dates::utc(now.wall));
-        let maker: Maker = if json {
+        let maker: ChunkIterator = if json {
             Box::new(as_json(store, now))
         } else if wide {
             let row = move |store: &Store, id: &SectionId, section: &Section| {
                 wide_row(store, id, section, now)
             };
             let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
-            Box::new(Ruled::new(Some(title), &WIDE, batches))
+            Box::new(TableWriter::new(Some(title), &WIDE, batches))
         } else {
             let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
             let batches = Steps::new(&store, usize::MAX).rows(row);
-            Box::new(Ruled::new(Some(title), &NARROW, batches))
+            Box::new(TableWriter::new(Some(title), &NARROW, batches))
         };
         let totals = self.store.totals();
         let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
             <= SECTIONS_A_STEP
             && totals.bytes <= COUNTED_A_STEP;
-        reply::list(&request.server.places.lists, short, json, maker).await
+        reply::list(&request.server.pools.lists, short, json, maker).await
     }
 
     /// One app, target or group as JSON.
@@ -119,7 +119,7 @@ impl Apps {
         if bytes <= COUNTED_AT_ONCE {
             return reply::json(&shown());
         }
-        match request.server.places.lists.run(shown).await {
+        match request.server.pools.lists.run(shown).await {
             Ok(shown) => reply::json(&shown),
             Err(problem) => {
                 sender_log::internal_error(format_args!("an app cannot be shown: {problem}"));

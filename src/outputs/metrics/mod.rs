@@ -14,8 +14,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::clock::{self, Now};
 use crate::context::Context;
 use crate::exposition::{Escaping, Text, keep_families};
-use crate::http::body::Pieces;
-use crate::http::places::MOST_COPIES;
+use crate::http::body::ReplyBody;
+use crate::http::pools::MAX_COPIES;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
@@ -113,7 +113,7 @@ impl Metrics {
                 Producer::App | Producer::Target if wanted.as_families => {
                     let (store, id) = (Arc::clone(&self.store), id.clone());
                     let text = move || store.texts_as_families(&[id], Now::read());
-                    let text = request.server.places.scrapes.run(text).await?;
+                    let text = request.server.pools.scrapes.run(text).await?;
                     Snapshot::of(text.into_bytes(), Bytes::new())
                 }
                 producer => {
@@ -155,14 +155,20 @@ impl Metrics {
         };
         let snapshot = prepare(snapshot, wanted.gzip).await?;
         let (body, stats) = if wanted.gzip {
-            (Pieces::new(snapshot.gzip()), &self.telemetry.scrapes_gzip)
+            (
+                ReplyBody::new(snapshot.gzip()),
+                &self.telemetry.scrapes_gzip,
+            )
         } else {
-            (Pieces::of(&snapshot), &self.telemetry.scrapes_identity)
+            (
+                ReplyBody::from_snapshot(&snapshot),
+                &self.telemetry.scrapes_identity,
+            )
         };
         let body = match extent {
             Extent::Whole => body,
             Extent::Part => {
-                let mut held = BudgetShare::new(&request.server.places.copies);
+                let mut held = BudgetShare::new(&request.server.pools.copies);
                 if !held.grow(snapshot.len()) {
                     return Ok(too_many_copies());
                 }
@@ -197,7 +203,7 @@ impl Metrics {
             Extent::Whole => store.messages(&snapshot, escaping),
             Extent::Part => snapshot.in_messages(escaping),
         };
-        request.server.places.scrapes.run(make).await
+        request.server.pools.scrapes.run(make).await
     }
 
     /// What the query asks for: everything, or the apps named by `app`, or the
@@ -216,10 +222,7 @@ impl Metrics {
         if apps.is_empty() && names.is_empty() {
             if wanted.as_families && !store.is_merged() {
                 let take = move || store.families_snapshot(natives, Now::read());
-                return Ok((
-                    request.server.places.scrapes.run(take).await?,
-                    Extent::Whole,
-                ));
+                return Ok((request.server.pools.scrapes.run(take).await?, Extent::Whole));
             }
             let take = move |store: &Store| match natives {
                 true => store.snapshot_with_natives(),
@@ -266,7 +269,7 @@ impl Metrics {
             let chosen = Snapshot::of(kept(families), kept(verbatim));
             (chosen.with_natives(natives), Extent::Part)
         };
-        request.server.places.scrapes.run(choose).await
+        request.server.pools.scrapes.run(choose).await
     }
 }
 
@@ -274,7 +277,7 @@ fn too_many_copies() -> Reply {
     let problem = format!(
         "answers of {} MiB wait for clients that do not read them; try again, or ask for all of \
          /metrics\n",
-        MOST_COPIES >> 20
+        MAX_COPIES >> 20
     );
     let mut reply = reply::text(StatusCode::SERVICE_UNAVAILABLE, problem);
     let headers = reply.headers_mut();

@@ -101,7 +101,7 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let after = query::value(query, "after").filter(|after| !after.is_empty());
     let store = Arc::clone(store);
     let query = query.to_owned();
-    let lists = &request.server.places.lists;
+    let lists = &request.server.pools.lists;
     let filter = match lists.run(move || Filter::of(&query)).await {
         Ok(Ok(filter)) => filter,
         Ok(Err(problem)) => return told(Ok(Err(problem))),
@@ -197,7 +197,7 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
     };
     let store = Arc::clone(store);
     let query = request.query().to_owned();
-    let lists = &request.server.places.lists;
+    let lists = &request.server.pools.lists;
     let removed = lists.run(move || {
         let filter = Filter::of(&query)?;
         if filter.is_empty() {
@@ -244,7 +244,7 @@ pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
     };
     let kept = Arc::clone(store);
     let store = Arc::clone(store);
-    let lists = &request.server.places.lists;
+    let lists = &request.server.pools.lists;
     let removed = lists
         .run(move || remove_matching(&store, &all, false))
         .await;

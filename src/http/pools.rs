@@ -5,18 +5,18 @@ use std::sync::Arc;
 use crate::net::{BlockingPool, MemoryBudget};
 use crate::telemetry::UsageGauge;
 
-/// Places for the long work of all HTTP listeners. Each kind has its own, so
+/// WorkPools for the long work of all HTTP listeners. Each kind has its own, so
 /// that none keeps another waiting.
 #[derive(Debug)]
-pub struct Places {
+pub struct WorkPools {
     /// Steps of lists, and what else is looked for in all that is held.
     pub lists: BlockingPool,
     /// Forms of `/metrics` that are made for one reader, each a copy.
     pub scrapes: BlockingPool,
     /// Memory for parts of `/metrics` that wait to be sent, each a copy: readers
-    /// that do not read hold no more than [`MOST_COPIES`] together.
+    /// that do not read hold no more than [`MAX_COPIES`] together.
     pub copies: Arc<MemoryBudget>,
-    /// Bodies of pushes past [`READ_AT_ONCE`], and decompression. A body takes
+    /// Bodies of pushes past [`MAX_INLINE_TEXT`], and decompression. A body takes
     /// its own size in memory again a few times over, ...
     pub bodies: BlockingPool,
     /// ... so there are fewer for the largest, which take seconds, too: others
@@ -29,19 +29,19 @@ pub struct Places {
 }
 
 /// Bytes of parts of `/metrics` that wait to be sent, of all readers together.
-pub const MOST_COPIES: usize = 256 << 20;
+pub const MAX_COPIES: usize = 256 << 20;
 
 /// Text up to this size is read where it comes in. Reading more would hold up
 /// the other connections of the thread.
-pub const READ_AT_ONCE: usize = 128 << 10;
+pub const MAX_INLINE_TEXT: usize = 128 << 10;
 
 /// Text past this size is among the largest.
 const LARGE: usize = 8 << 20;
 
-impl Places {
+impl WorkPools {
     /// Where a body of so many bytes of text is read; `None` where it came in.
     pub fn for_text(&self, bytes: usize) -> Option<&BlockingPool> {
-        if bytes <= READ_AT_ONCE {
+        if bytes <= MAX_INLINE_TEXT {
             None
         } else if bytes <= LARGE {
             Some(&self.bodies)
@@ -51,13 +51,13 @@ impl Places {
     }
 }
 
-impl Places {
+impl WorkPools {
     /// What copies take is shown by `copied`.
     pub fn new(copied: &Arc<UsageGauge>) -> Self {
-        Places {
+        WorkPools {
             lists: BlockingPool::new(2),
             scrapes: BlockingPool::new(4),
-            copies: Arc::new(MemoryBudget::new(MOST_COPIES, Arc::clone(copied))),
+            copies: Arc::new(MemoryBudget::new(MAX_COPIES, Arc::clone(copied))),
             bodies: BlockingPool::new(4),
             large_bodies: BlockingPool::new(2),
             values: BlockingPool::new(1),
