@@ -1,4 +1,4 @@
-//! The part of `[push]` for requests with a body.
+//! The settings of `[push]` for request bodies, origins and hosts.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::settings::value::{
     buffer_size, positive_duration, size, text, write_duration, write_size,
 };
 
-/// Limits on bodies, and whose pages may send them.
+/// Limits on request bodies, and the allowed origins and hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Requests {
-    /// Bytes of one body, after decompression.
+    /// The limit on one body after decompression, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_body: usize,
-    /// Bytes of all bodies that are being read.
+    /// The limit on all bodies in memory, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_buffered: usize,
-    /// The time a body has to arrive.
+    /// The time limit for a body to arrive.
     #[serde(serialize_with = "write_duration")]
     pub body_timeout: Duration,
-    /// Origins whose pages can push; `*` is every origin.
+    /// Origins whose pages can push, in lower case; `*` allows every origin.
     pub cors_origins: Vec<String>,
-    /// Names of a server on the loopback besides its addresses and `localhost`; `*`
-    /// is every name.
+    /// Host names of a loopback listener, besides `localhost` and its addresses; `*`
+    /// allows every name.
     pub allowed_hosts: Vec<String>,
 }
 
-/// The longest list of origins or hosts: every request is compared with each.
-const MOST_ORIGINS: usize = 1000;
+/// The limit on the length of each list: every request is compared with each item.
+const MAX_LIST_ITEMS: usize = 1000;
 
-/// Takes the settings of requests out of `[push]`.
+/// Reads the settings from `[push]`.
 pub fn read(table: &mut Table<'_>) -> Requests {
     let places = ["cors_origins", "allowed_hosts"].map(|key| table.place(key));
     let requests = Requests {
@@ -48,10 +48,10 @@ pub fn read(table: &mut Table<'_>) -> Requests {
     ];
     for ((key, items, length), place) in lists.into_iter().zip(places) {
         if let Some(place) = place
-            && length > MOST_ORIGINS
+            && length > MAX_LIST_ITEMS
         {
             let problem = format!(
-                "`push.{key}` has {length} {items}; the limit is {MOST_ORIGINS}; use \"*\" for all"
+                "`push.{key}` has {length} {items}; the limit is {MAX_LIST_ITEMS}; use \"*\" for all"
             );
             table.fault(place, problem);
         }
@@ -59,7 +59,7 @@ pub fn read(table: &mut Table<'_>) -> Requests {
     requests
 }
 
-/// `*`, or a name as in `Host`, with or without a port.
+/// Parses `*`, or a value of `Host`: a name with an optional port.
 fn host_name(node: &Node) -> Result<String, String> {
     let written = text(node)?;
     let (name, port) = written.split_once(':').unwrap_or((&written, "0"));
@@ -74,7 +74,7 @@ fn host_name(node: &Node) -> Result<String, String> {
     }
 }
 
-/// `*`, or a value of `Origin`: a scheme and a host, no path.
+/// Parses `*`, or a value of `Origin`: `null`, or a scheme and a host without a path.
 fn origin(node: &Node) -> Result<String, String> {
     let written = text(node)?;
     let right = written == "*"
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_what_browsers_send() {
+    fn origins_have_a_scheme_and_no_path() {
         for right in [
             "*",
             "null",

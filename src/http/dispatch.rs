@@ -1,6 +1,6 @@
-//! From a request to its reply, in one order for all routes: allowed host and
-//! origin, route, method, parameters, handler, counting. No handler can forget a
-//! part.
+//! Takes a request to its reply, through the same steps for every route: host and
+//! origin, route, preflight, method, parameters, handler, discarding of an unread body,
+//! CORS headers, counting. So no handler can skip a step.
 
 use std::sync::Arc;
 
@@ -16,11 +16,14 @@ use crate::ingest::Rejection;
 use crate::peer::Peer;
 use crate::reason::Reason;
 
-/// The counter of requests that no route matches.
+/// The route name under which requests are counted that match no route, ...
 const UNKNOWN: &str = "unknown";
 
-/// Answers a request, and counts it by route and status. Also returns whether it
-/// counts as progress of its connection.
+/// ... and CORS preflight requests.
+const PREFLIGHT: &str = "preflight";
+
+/// Answers a request and counts it by route and status. Returns the reply, and whether
+/// the request counts as progress of its connection.
 pub async fn answer(
     server: &Arc<Server>,
     peer: Peer,
@@ -32,7 +35,7 @@ pub async fn answer(
     let preflight = cors::is_preflight(origins, &head.method, &head.headers);
     let found = server.table.find(&head, preflight);
     let mut request = Request::new(Arc::clone(server), peer, head, body);
-    let (name, progress, mut reply) = answered(server, &found, &mut request).await;
+    let (name, progress, mut reply) = handle(server, &found, &mut request).await;
     reply = request.finish(reply).await;
     if let Ok(Matched { resource, .. }) = &found
         && resource.is_push_only()
@@ -48,9 +51,9 @@ pub async fn answer(
     (progress && status.is_success(), reply)
 }
 
-/// The reply, the name that it is counted under, and whether it can count as
-/// progress.
-async fn answered(
+/// Checks a request and calls its handler. Returns the route name to count it under,
+/// whether it counts as progress if it succeeds, and the reply.
+async fn handle(
     server: &Server,
     found: &Result<Matched<'_>, NoRoute>,
     request: &mut Request,
@@ -58,11 +61,12 @@ async fn answered(
     let method = request.method().clone();
     let resource = found.as_ref().ok().map(|matched| matched.resource);
     let route = resource.and_then(|resource| resource.route(&method));
-    let counted_as = route.or(resource.map(Resource::first));
-    let name = counted_as.map_or(UNKNOWN, |route| route.name);
+    // Without a route, a resource still has a name and a format of errors.
+    let nearest = route.or(resource.map(Resource::first));
+    let name = nearest.map_or(UNKNOWN, |route| route.name);
     request.counts = route.and_then(|route| route.counts);
     if let Err(rejection) = guard::check(&server.hosts, server.origins(), &request.head) {
-        return (name, false, reject(route, counted_as, request, &rejection));
+        return (name, false, reject(route, nearest, request, &rejection));
     }
     let matched = match found {
         Ok(matched) => matched,
@@ -71,7 +75,7 @@ async fn answered(
     if matched.resource.answers_preflight()
         && let Some(reply) = cors::preflight(server.origins(), &method, request.headers())
     {
-        return ("preflight", false, reply);
+        return (PREFLIGHT, false, reply);
     }
     let Some(route) = route else {
         let reply = match method == Method::OPTIONS && matched.resource.answers_options() {
@@ -93,10 +97,11 @@ async fn answered(
     (name, route.progress, route.answer(request).await)
 }
 
-/// Logs, counts and answers a request that is rejected before a handler sees it.
+/// Logs, counts and answers a request that is rejected before its handler runs. `format`
+/// is the route whose format of errors applies.
 fn reject(
     route: Option<&Route>,
-    answers: Option<&Route>,
+    format: Option<&Route>,
     request: &Request,
     rejection: &Rejection,
 ) -> Reply {
@@ -105,18 +110,18 @@ fn reject(
         on_rejection(rejection.reason);
     }
     request.log_rejection(request.method().as_str(), rejection);
-    answers.map_or_else(
+    format.map_or_else(
         || reply::rejection(rejection),
         |route| route.rejection(rejection),
     )
 }
 
-/// The reply to a path without a route.
+/// The reply to a path that no pattern matches.
 fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
     let path = request.path();
     match no_route {
         NoRoute::NotUtf8 => {
-            let problem = "the path is not UTF-8 once it is decoded\n";
+            let problem = "the decoded path is not UTF-8\n";
             reply::text(StatusCode::BAD_REQUEST, problem)
         }
         NoRoute::PushListenerOnly => reply::not_found(path, server.push_location.as_deref()),
@@ -124,7 +129,7 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
     }
 }
 
-/// What to do instead of a request whose method the resource does not have.
+/// Advice for a request whose method the resource does not have.
 fn advice(server: &Server, resource: &Resource, method: &Method) -> Option<String> {
     let pushes = matches!(*method, Method::POST | Method::PUT);
     server.push_location.clone().or_else(|| {

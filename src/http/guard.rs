@@ -1,10 +1,10 @@
-//! Which requests are heard at all: a web page must not reach what listens on
-//! the machine of who looks at it.
+//! Host and origin checks: protection of the proxy from web pages that run in the
+//! browser of someone on the same machine or network.
 //!
-//! - A page of another site can send requests that change something. The
-//!   browser says so in `Origin` or `Sec-Fetch-Site`, which pages cannot forge.
-//! - A page whose name is made to lead here (DNS rebinding) is of the same
-//!   origin to the browser. It still says its own name in `Host`.
+//! - A page of another site can send requests that write (cross-site request forgery).
+//!   The browser adds `Origin` or `Sec-Fetch-Site`, which pages cannot forge.
+//! - A page can make its own host name resolve to this machine (DNS rebinding). To the
+//!   browser the proxy is then of the same origin, but `Host` still has that name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,17 +19,17 @@ use crate::reason::Reason;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names by which a listener may be called.
+/// The values of `Host` that a listener accepts.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// It is not on the loopback, or has no address: any name.
+    /// Any name: the listener is a Unix socket or not on the loopback interface.
     Any,
-    /// Addresses, `localhost` and these (`push.allowed_hosts`).
+    /// IP addresses, `localhost` and these names (`push.allowed_hosts`).
     Loopback(Vec<String>),
 }
 
 impl Hosts {
-    /// Of a listener at `address`; `None` is a Unix socket.
+    /// The hosts of a listener at `address`, which is `None` for a Unix socket.
     pub fn of(address: Option<IpAddr>, allowed: &[String]) -> Self {
         match address {
             Some(address)
@@ -42,7 +42,7 @@ impl Hosts {
         }
     }
 
-    fn take(&self, host: &str) -> bool {
+    fn accepts(&self, host: &str) -> bool {
         let Hosts::Loopback(allowed) = self else {
             return true;
         };
@@ -58,15 +58,19 @@ impl Hosts {
     }
 }
 
-/// Refuses what must not be heard. `origins` are those that may change things.
+/// Checks the host and the origin of a request. Pages of `origins` may write.
+///
+/// # Errors
+///
+/// `Host` is missing, malformed or not accepted, or a page of another origin writes.
 pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Rejection> {
     let host = host(head)?;
     if let Some(host) = host
-        && !hosts.take(host)
+        && !hosts.accepts(host)
     {
         let message = format!(
-            "this server is not called {host:?}: call it by its address or as localhost, or list \
-             the name in push.allowed_hosts"
+            "the host {host:?} is not allowed: use localhost or an IP address, or list the name in \
+             push.allowed_hosts"
         );
         return Err(Rejection::new(Reason::ForbiddenHost, &message));
     }
@@ -76,7 +80,7 @@ pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Reje
     }
 }
 
-/// What the client calls this server. HTTP/1.1 needs it, once.
+/// The host that the request names. HTTP/1.1 requires exactly one.
 fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
     let malformed = |message| Err(Rejection::new(Reason::Malformed, message));
     let mut hosts = head.headers.get_all(HOST).iter();
@@ -86,15 +90,15 @@ fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
         (None, None) => return malformed("the request has no Host header"),
         (Some(host), None) => match host.to_str() {
             Ok(host) if host.is_empty() || name_of(host).is_some() => Some(host),
-            _ => return malformed("the Host header is no name or address with a port"),
+            _ => return malformed("the Host header is not a name or address with an optional port"),
         },
     };
-    // The target of a request to a proxy counts more than its header.
+    // RFC 9112, section 3.2.2: the authority of an absolute URI replaces `Host`.
     Ok(head.uri.authority().map(Authority::as_str).or(host))
 }
 
-/// A host without its port and without the dot at its end; `None` where it is
-/// no host.
+/// The name or address of a host, without its port and its trailing dot; `None` if it is
+/// malformed.
 fn name_of(host: &str) -> Option<&str> {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let (name, port) = match host.strip_prefix('[') {
@@ -112,10 +116,12 @@ fn name_of(host: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(plain)).then_some(name)
 }
 
+/// The address in `[...]`.
 fn bracketed(name: &str) -> Option<&str> {
     name.strip_prefix('[')?.strip_suffix(']')
 }
 
+/// Rejects a request that writes from a page of another origin.
 fn check_origin(
     origins: &[String],
     host: Option<&str>,
@@ -129,28 +135,27 @@ fn check_origin(
             listed = true;
         } else if !host.is_some_and(|host| is_origin_of(text, host)) {
             return forbidden(&format!(
-                "a page of {text:?} may not change anything here: list its origin in \
+                "pages of the origin {text:?} are not allowed to write; list the origin in \
                  push.cors_origins"
             ));
         }
     }
-    // Old browsers send no Origin with some requests; none sends this to its
-    // own pages.
+    // Old browsers send some requests without `Origin`.
     let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let other = site.is_some_and(|site| {
         site.eq_ignore_ascii_case(b"cross-site") || site.eq_ignore_ascii_case(b"same-site")
     });
     if other && !listed && !origins.iter().any(|origin| origin == "*") {
         return forbidden(
-            "a page of another site may not change anything here: list its origin in \
+            "pages of other sites are not allowed to write; list their origin in \
              push.cors_origins",
         );
     }
     Ok(())
 }
 
-/// Whether pages of that origin are this server's own. Behind a server that
-/// does TLS, the scheme is its.
+/// Whether an origin is that of this server, with either scheme: a reverse proxy may add
+/// TLS.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let own = [("http://", ":80"), ("https://", ":443")];
     own.into_iter().any(|(scheme, port)| {
@@ -172,7 +177,7 @@ mod tests {
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn asked(method: &str, headers: &[(&str, &str)]) -> Parts {
+    fn head(method: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().method(method).uri("/metrics/job/x");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -182,12 +187,12 @@ mod tests {
 
     fn reason(hosts: &Hosts, origins: &[&str], method: &str, headers: &[(&str, &str)]) -> String {
         let origins: Vec<String> = origins.iter().map(|&it| it.to_owned()).collect();
-        let checked = check(hosts, &origins, &asked(method, headers));
-        checked.map_or_else(|fault| fault.reason.to_string(), |()| "fine".to_owned())
+        let checked = check(hosts, &origins, &head(method, headers));
+        checked.map_or_else(|rejection| rejection.reason.to_string(), |()| "fine".to_owned())
     }
 
     #[test]
-    fn a_listener_on_the_loopback_is_called_by_address_or_as_localhost() {
+    fn a_loopback_listener_accepts_addresses_localhost_and_listed_names() {
         let allowed = ["metrics.corp".to_owned(), "other:8080".to_owned()];
         let hosts = Hosts::of(Some(LOOPBACK), &allowed);
         for (host, expected) in [
@@ -232,17 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_host() {
+    fn a_request_needs_exactly_one_host() {
         assert_eq!(reason(&Hosts::Any, &[], "GET", &[]), "malformed");
         let two = [("host", "a"), ("host", "a")];
         assert_eq!(reason(&Hosts::Any, &[], "GET", &two), "malformed");
-        let mut old = asked("GET", &[]);
+        let mut old = head("GET", &[]);
         old.version = Version::HTTP_10;
         assert_eq!(check(&Hosts::of(Some(LOOPBACK), &[]), &[], &old), Ok(()));
     }
 
     #[test]
-    fn pages_change_something_only_where_their_origin_is_listed_or_the_servers_own() {
+    fn only_pages_of_listed_origins_and_of_the_server_can_write() {
         const MINE: &str = "https://app.example";
         let h = ("host", "127.0.0.1:6556");
         for (origins, headers, expected) in [

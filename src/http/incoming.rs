@@ -1,4 +1,4 @@
-//! Bodies of requests: read as they come, within bounds of size and time.
+//! Reads and decompresses request bodies, within limits of size, memory and time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +17,35 @@ use crate::net::{
 use crate::reason::Reason;
 use crate::telemetry::sender_log;
 
-/// A body, counted against the budget until it is dropped.
+/// A body in memory. Its size counts against the budget until it is dropped.
 #[derive(Debug)]
 pub struct ReceivedBody {
+    /// The bytes as they arrived, or as they were decompressed.
     pub bytes: Bytes,
     held: BudgetShare,
 }
 
-/// What is read and dropped of a body that nobody wants, so that the
-/// connection can be kept, and for how long. Past that it is closed.
-const MOST_DISCARDED: u64 = 64 << 10;
-const LONGEST_DISCARD: Duration = Duration::from_secs(1);
+/// The largest unread body, in bytes, that is discarded to keep the connection. With
+/// a larger one, the connection is closed.
+const MAX_DISCARDED: u64 = 64 << 10;
 
-/// What is read and dropped of a body that was refused, and for how long: a
-/// connection that is closed with bytes unread is reset, and the client might
-/// never see the answer.
-const MOST_LINGERING: usize = 16 << 20;
-const LONGEST_LINGER: Duration = Duration::from_secs(1);
+/// The time limit for discarding it.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reads on in the background, while the answer is on its way.
+/// The limit on bytes of a rejected body that are read and discarded. Closing a socket
+/// with unread bytes resets the connection, and the client may lose the reply.
+const MAX_LINGERING: usize = 16 << 20;
+
+/// The time limit for discarding them.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Discards the rest of a rejected body in the background, while the reply is sent.
 fn linger(mut body: Incoming) {
-    tokio::spawn(timeout(LONGEST_LINGER, async move {
-        let mut left = MOST_LINGERING;
+    tokio::spawn(timeout(LINGER_TIMEOUT, async move {
+        let mut left = MAX_LINGERING;
         while let Some(Ok(frame)) = body.frame().await {
-            let came = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(came) {
+            let arrived = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(arrived) {
                 Some(less) => left = less,
                 None => break,
             }
@@ -49,24 +53,27 @@ fn linger(mut body: Incoming) {
     }));
 }
 
-/// Reads a body to its end. A client that waits for `100 Continue` is told to
-/// go on by it. Returns what is wrong, and how many bytes had come.
+/// Reads a body to its end. If the client waits for `100 Continue`, hyper sends it at
+/// the first read. `expects_continue` says that it waits: after an early rejection it
+/// sends no body.
 ///
-/// `waits` tells of such a client: one that is refused before sends nothing.
+/// # Errors
+///
+/// The rejection, and the number of bytes that arrived before it.
 pub async fn read(
     body: Incoming,
     budget: &Arc<MemoryBudget>,
     config: &Requests,
-    waits: bool,
+    expects_continue: bool,
 ) -> Result<ReceivedBody, (Rejection, usize)> {
     let limit = config.max_body;
     let too_large = || {
         let message = format!("the body has more than {limit} bytes (push.max_body)");
         Rejection::new(Reason::TooLarge, &message)
     };
-    // What says that it is too large need not come.
+    // Reject by `Content-Length`, before the body arrives.
     if body.size_hint().lower() > limit as u64 {
-        if !waits {
+        if !expects_continue {
             linger(body);
         }
         return Err((too_large(), 0));
@@ -75,37 +82,37 @@ pub async fn read(
     let mut whole = BytesMut::new();
     let mut only = None;
     let mut body = body;
-    let mut came = 0;
-    let mut pace: Option<MinimumRate> = None;
+    let mut arrived = 0;
+    let mut rate: Option<MinimumRate> = None;
     let read = async {
         loop {
-            let frame = match &mut pace {
+            let frame = match &mut rate {
                 None => body.frame().await,
-                Some(pace) => tokio::select! {
+                Some(rate) => tokio::select! {
                     frame = body.frame() => frame,
-                    () = pace.too_slow(budget) => return Err(too_slow()),
+                    () = rate.too_slow(budget) => return Err(too_slow()),
                 },
             };
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|problem| {
-                let message = format!("the body did not arrive whole: {problem}");
+                let message = format!("the body is incomplete: {problem}");
                 Rejection::new(Reason::Truncated, &message)
             })?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            came += data.len();
-            if came > limit {
+            arrived += data.len();
+            if arrived > limit {
                 return Err(too_large());
             }
             if !held.grow(data.len()) {
                 return Err(no_buffer());
             }
-            if came > SMALL_MESSAGE {
-                pace.get_or_insert_with(MinimumRate::begin)
+            if arrived > SMALL_MESSAGE {
+                rate.get_or_insert_with(MinimumRate::begin)
                     .count(data.len());
             }
-            // Most bodies come in one piece, which is not copied.
+            // Most bodies arrive in one chunk, which is not copied.
             if whole.is_empty() && only.is_none() {
                 only = Some(data);
                 continue;
@@ -131,11 +138,11 @@ pub async fn read(
             bytes: only.unwrap_or_else(|| whole.freeze()),
             held,
         }),
-        Err(fault) => {
-            if matches!(fault.reason, Reason::TooLarge | Reason::NoBuffer) {
+        Err(rejection) => {
+            if matches!(rejection.reason, Reason::TooLarge | Reason::NoBuffer) {
                 linger(body);
             }
-            Err((fault, came))
+            Err((rejection, arrived))
         }
     }
 }
@@ -147,20 +154,20 @@ fn no_buffer() -> Rejection {
 
 fn too_slow() -> Rejection {
     let message = format!(
-        "the body came too slowly: more than half of the memory for bodies is in use \
-         (push.max_buffered), and a body of more than {SMALL_MESSAGE} bytes must then bring {RATE_BYTES} \
+        "the body arrives too slowly: while more than half of the memory for bodies is in use \
+         (push.max_buffered), a body of more than {SMALL_MESSAGE} bytes must send {RATE_BYTES} \
          bytes every {RATE_PERIOD:?}"
     );
     Rejection::new(Reason::Timeout, &message)
 }
 
-/// Reads a small body and drops it, so that the connection can go on. Returns
-/// whether it can.
+/// Discards an unread body if it is small. Returns whether the connection can serve
+/// another request.
 pub async fn discard(mut body: Incoming) -> bool {
     if body
         .size_hint()
         .upper()
-        .is_none_or(|most| most > MOST_DISCARDED)
+        .is_none_or(|size| size > MAX_DISCARDED)
     {
         return body.is_end_stream();
     }
@@ -172,7 +179,7 @@ pub async fn discard(mut body: Incoming) -> bool {
         }
         true
     };
-    timeout(LONGEST_DISCARD, rest).await.unwrap_or(false)
+    timeout(DISCARD_TIMEOUT, rest).await.unwrap_or(false)
 }
 
 impl ReceivedBody {
@@ -184,13 +191,16 @@ impl ReceivedBody {
         }
     }
 
-    /// Bytes as they came.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Counts `more` bytes, which are made of the body, for as long as it is
-    /// there.
+    /// Counts `more` bytes that are derived from the body, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The budget is used up ([`Reason::NoBuffer`]).
     pub fn grow(&mut self, more: usize) -> Result<(), Rejection> {
         if self.held.grow(more) {
             return Ok(());
@@ -199,58 +209,64 @@ impl ReceivedBody {
     }
 }
 
-/// Compressed bodies up to the first size that decompress to at most the second
-/// are decompressed on the serving thread. Larger ones would delay its other
-/// connections.
-const PACKED_AT_ONCE: usize = 16 << 10;
-const UNPACKED_AT_ONCE: usize = 64 << 10;
+/// Compressed bodies up to this size, in bytes, are decompressed on the serving thread,
+/// ...
+const MAX_INLINE_COMPRESSED: usize = 16 << 10;
+
+/// ... if they decompress to at most this size. Larger ones would delay the other
+/// connections of the thread.
+const MAX_INLINE_DECOMPRESSED: usize = 64 << 10;
 
 impl ReceivedBody {
-    /// The body as it was before it was compressed, to at most `limit` bytes.
-    /// Much of it is made away from the threads that serve, and all of it is
-    /// counted as it grows.
-    pub async fn unpacked(
+    /// Decompresses a body to at most `limit` bytes. A large body is decompressed on
+    /// `pool`. The result counts against the budget as it grows.
+    ///
+    /// # Errors
+    ///
+    /// An unknown coding, a corrupt body, or a limit on size or memory.
+    pub async fn decompressed(
         mut self,
         content_encoding: &str,
         limit: usize,
-        turns: &BlockingPool,
+        pool: &BlockingPool,
     ) -> Result<Self, Rejection> {
         let coding = Coding::from_header(content_encoding)?;
         if coding == Coding::Identity
-            && let Some(packed) = Coding::detect(&self.bytes)
+            && let Some(coding) = Coding::detect(&self.bytes)
         {
             let message = format!(
-                "the body is {packed}, and no header says so: send Content-Encoding: {packed}"
+                "the body is {coding}, but the request has no Content-Encoding; send \
+                 \"Content-Encoding: {coding}\""
             );
             return Err(Rejection::new(Reason::UnsupportedMedia, &message));
         }
-        if coding == Coding::Identity || self.len() <= PACKED_AT_ONCE {
-            let at_once = match coding {
+        if coding == Coding::Identity || self.len() <= MAX_INLINE_COMPRESSED {
+            let inline_limit = match coding {
                 Coding::Identity => limit,
-                _ => limit.min(UNPACKED_AT_ONCE),
+                _ => limit.min(MAX_INLINE_DECOMPRESSED),
             };
-            match coding::decode(coding, self.bytes.clone(), at_once) {
-                Err(CodingError::TooLarge { .. }) if at_once < limit => {}
-                plain => return self.become_plain(plain?),
+            match coding::decode(coding, self.bytes.clone(), inline_limit) {
+                Err(CodingError::TooLarge { .. }) if inline_limit < limit => {}
+                plain => return self.replace_by(plain?),
             }
         }
-        let unpack = move || {
+        let decompress = move || {
             let held = &mut self.held;
             let mut room = |more| held.grow(more);
             match coding::decode_with_room(coding, self.bytes.clone(), limit, &mut room) {
                 Err(CodingError::NoRoom) => Err(no_buffer()),
-                plain => self.become_plain(plain?),
+                plain => self.replace_by(plain?),
             }
         };
-        turns.run(unpack).await.unwrap_or_else(|problem| {
+        pool.run(decompress).await.unwrap_or_else(|problem| {
             sender_log::internal_error(format_args!("a body cannot be decompressed: {problem}"));
-            let message = "the body cannot be decompressed; the log says why";
+            let message = "the body cannot be decompressed; the log has the cause";
             Err(Rejection::new(Reason::Closed, message))
         })
     }
 
-    /// Replaces the body by `plain`, its decompressed form.
-    fn become_plain(mut self, plain: Bytes) -> Result<Self, Rejection> {
+    /// Replaces the bytes by `plain`, their decompressed form.
+    fn replace_by(mut self, plain: Bytes) -> Result<Self, Rejection> {
         let more = plain.len().saturating_sub(self.held.bytes());
         if !self.held.grow(more) {
             return Err(no_buffer());
@@ -266,33 +282,33 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_body_decompresses_to_is_counted_while_it_is_there() {
+    async fn decompressed_bytes_count_until_the_body_is_dropped() {
         use std::io::Write as _;
 
-        let turns = BlockingPool::new(1);
+        let pool = BlockingPool::new(1);
         let text = vec![b'#'; 300 << 10];
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&text).unwrap();
         let packed = Bytes::from(packed.finish().unwrap());
-        let taken = |limit: usize| {
+        let received = |limit: usize| {
             let budget = Arc::new(MemoryBudget::new(limit, Arc::default()));
             let mut held = BudgetShare::new(&budget);
             assert!(held.grow(packed.len()));
             let bytes = packed.clone();
             (budget, ReceivedBody { bytes, held })
         };
-        let (budget, body) = taken(1 << 20);
-        let plain = body.unpacked("gzip", 1 << 20, &turns).await.unwrap();
+        let (budget, body) = received(1 << 20);
+        let plain = body.decompressed("gzip", 1 << 20, &pool).await.unwrap();
         assert_eq!((plain.len(), budget.used()), (text.len(), text.len()));
         drop(plain);
         assert_eq!(budget.used(), 0);
-        let (budget, body) = taken(200 << 10);
-        let refused = body.unpacked("gzip", 1 << 20, &turns).await.unwrap_err();
-        assert_eq!(refused.reason, Reason::NoBuffer);
+        let (budget, body) = received(200 << 10);
+        let rejection = body.decompressed("gzip", 1 << 20, &pool).await.unwrap_err();
+        assert_eq!(rejection.reason, Reason::NoBuffer);
         assert_eq!(budget.used(), 0);
-        let (budget, body) = taken(1 << 20);
-        let refused = body.unpacked("gzip", 100 << 10, &turns).await.unwrap_err();
-        assert_eq!(refused.reason, Reason::TooLarge);
+        let (budget, body) = received(1 << 20);
+        let rejection = body.decompressed("gzip", 100 << 10, &pool).await.unwrap_err();
+        assert_eq!(rejection.reason, Reason::TooLarge);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -1,11 +1,12 @@
-//! HTTP beneath inputs and outputs: connections, requests, routes, replies. It knows
-//! no endpoint.
+//! HTTP plumbing for inputs and outputs: connections, requests, routes, replies. It
+//! contains no endpoint; [`routes`](crate::routes) lists them.
 //!
 //! - [`serve`] runs one connection; [`dispatch`] takes each of its requests through
-//!   the [checks](guard) and the [table of routes](router) to a handler.
-//! - [`request`]: what a handler gets; [`incoming`] reads bodies, [`work`] works on
-//!   them away from the serving threads.
-//! - [`reply`]: what a handler returns; [`body`] sends it, [`table`] makes tables.
+//!   the [origin and host checks](guard) and the [route table](router) to a handler.
+//! - [`request`] is what a handler gets; [`incoming`] reads its body, and [`work`]
+//!   processes large bodies on [pools of threads](pools).
+//! - [`reply`] is what a handler returns; [`body`] sends it, and [`table`] formats
+//!   tables for people.
 
 pub mod body;
 pub mod config;
@@ -50,32 +51,32 @@ use router::Table;
 /// What the connections of one listener share.
 #[derive(Debug)]
 pub struct Server {
-    /// The routes that are served here.
+    /// The routes of this listener.
     pub table: Table,
-    /// Counters.
+    /// Counters of the program.
     pub telemetry: Arc<Telemetry>,
-    /// The time a request's head has to arrive, and an idle connection is kept.
+    /// The time limit for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
-    /// Limits on bodies, and whose pages can send them.
+    /// Limits on request bodies, allowed origins and hosts.
     pub requests: Requests,
-    /// Whether pushes are accepted here.
+    /// Whether this listener accepts pushes.
     pub accepts_pushes: bool,
-    /// Memory for bodies, shared by all listeners.
+    /// Memory for request bodies, shared by all listeners.
     pub budget: Arc<MemoryBudget>,
-    /// Permits for work away from the serving threads, shared by all listeners.
+    /// Pools of threads for long work, shared by all listeners.
     pub pools: Arc<WorkPools>,
-    /// The address that is recorded as the source of what is pushed here.
+    /// The address of this listener, recorded as the source of each push.
     pub source: Arc<str>,
-    /// Where pushes are accepted, in words, if not here.
+    /// A phrase that says which listener accepts pushes; `None` if this one does.
     pub push_location: Option<String>,
-    /// Names of this server in `Host` headers.
+    /// Accepted values of `Host`.
     pub hosts: Hosts,
-    /// Cancelled to stop: replies that have begun are finished.
+    /// Cancelled to stop. Replies in progress are completed.
     pub stop: CancellationToken,
 }
 
 impl Server {
-    /// Origins whose pages can change something here.
+    /// Origins whose pages can change something on this listener.
     fn origins(&self) -> &[String] {
         match self.accepts_pushes {
             true => &self.requests.cors_origins,
@@ -90,7 +91,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let (stream, permit) = connection.split();
     stream.set_nodelay();
     if !dates::fits_http(clock::wall()) {
-        undated(stream).await;
+        reply_without_date(stream).await;
         return;
     }
     let service = service_fn(|request: Request<Incoming>| {
@@ -107,8 +108,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(server.header_timeout)
-            // `nc` closes its side once it has sent its request. It still
-            // waits for the answer.
+            // `nc` closes its side after the request and waits for the reply.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );
@@ -127,7 +127,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         }
     };
     if let Some(Err(problem)) = result {
-        // Half-sent requests, and clients that leave: theirs to know, not ours.
+        // Incomplete requests and clients that disconnect are not errors of the proxy.
         sender_log::write(
             LogEvent::Connection,
             format_args!("http: connection of {peer} ended: {problem}"),
@@ -135,8 +135,8 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     }
 }
 
-/// Serves on while the clock has a date that HTTP can write; `None` is that it
-/// has none. hyper writes the date into every answer, and panics at others.
+/// Polls the connection while the clock is at a date that HTTP can express; `None`
+/// once it is not. hyper writes `Date` into every reply and panics at other dates.
 async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match dates::fits_http(clock::wall()) {
         true => connection.as_mut().poll(cx).map(Some),
@@ -145,27 +145,27 @@ async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output>
     .await
 }
 
-/// Answers a connection while the clock has no date that HTTP can write.
-async fn undated(mut stream: Stream) {
-    const TOLD: &str = "the clock of this machine is not between 1970 and 9999: set it";
-    sender_log::internal_error(format_args!("http: {TOLD}"));
-    let answer = format!(
+/// Replies 503 while the clock is at a date that HTTP cannot express.
+async fn reply_without_date(mut stream: Stream) {
+    const PROBLEM: &str = "the clock of this machine is not between 1970 and 9999: set it";
+    sender_log::internal_error(format_args!("http: {PROBLEM}"));
+    let reply = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{TOLD}\n",
-        TOLD.len() + 1
+         Content-Length: {}\r\nConnection: close\r\n\r\n{PROBLEM}\n",
+        PROBLEM.len() + 1
     );
-    // A client that has gone cannot be told.
-    if stream.write_all(answer.as_bytes()).await.is_ok() {
+    // The client may have disconnected.
+    if stream.write_all(reply.as_bytes()).await.is_ok() {
         let _ = stream.shutdown().await;
         linger(&mut stream).await;
     }
 }
 
-/// Reads and drops what a client still sends, for a while: closing with bytes
-/// unread would reset the connection, and the answer might be lost.
+/// Reads and discards the rest of the request, for at most a second. Closing a socket
+/// with unread bytes resets the connection, and the client may lose the reply.
 async fn linger(stream: &mut Stream) {
-    const LONGEST: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let mut buffer = [0; 4096];
     let rest = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
-    let _ = timeout(LONGEST, rest).await;
+    let _ = timeout(TIMEOUT, rest).await;
 }

@@ -1,58 +1,46 @@
-//! How much long work is done at once. What waits for a place waits in order.
+//! Concurrency limits for long work, shared by all HTTP listeners.
 
 use std::sync::Arc;
 
 use crate::net::{BlockingPool, MemoryBudget};
 use crate::telemetry::UsageGauge;
 
-/// WorkPools for the long work of all HTTP listeners. Each kind has its own, so
-/// that none keeps another waiting.
+/// One pool for each kind of long work, so that no kind delays another. Work that
+/// finds its pool full waits in order of arrival.
 #[derive(Debug)]
 pub struct WorkPools {
-    /// Steps of lists, and what else is looked for in all that is held.
+    /// Chunks of lists, and searches through everything in the store.
     pub lists: BlockingPool,
-    /// Forms of `/metrics` that are made for one reader, each a copy.
+    /// Copies of `/metrics` for one client: selections, families and protobuf.
     pub scrapes: BlockingPool,
-    /// Memory for parts of `/metrics` that wait to be sent, each a copy: readers
-    /// that do not read hold no more than [`MAX_COPIES`] together.
+    /// Memory for copies of `/metrics` that wait to be sent. Clients that do not read
+    /// hold at most [`MAX_COPIES`] together.
     pub copies: Arc<MemoryBudget>,
-    /// Bodies of pushes past [`MAX_INLINE_TEXT`], and decompression. A body takes
-    /// its own size in memory again a few times over, ...
+    /// Pushed bodies larger than [`MAX_INLINE_TEXT`], and decompression. Each takes
+    /// several times its size in memory.
     pub bodies: BlockingPool,
-    /// ... so there are fewer for the largest, which take seconds, too: others
+    /// Pushed bodies larger than [`LARGE_TEXT`]. They take seconds, and other bodies
     /// do not wait for them.
     pub large_bodies: BlockingPool,
-    /// Bodies of values, which may take seconds, and hundreds of megabytes.
+    /// Bodies of `/create` and `/update`, which can take seconds and hundreds of
+    /// megabytes.
     pub values: BlockingPool,
-    /// Bodies of webhooks: JSON of few bytes may be much in memory.
+    /// Bodies of webhooks. Parsed JSON can take far more memory than its text.
     pub webhooks: BlockingPool,
 }
 
-/// Bytes of parts of `/metrics` that wait to be sent, of all readers together.
+/// The limit on copies of `/metrics` that wait to be sent, in bytes.
 pub const MAX_COPIES: usize = 256 << 20;
 
-/// Text up to this size is read where it comes in. Reading more would hold up
-/// the other connections of the thread.
+/// Text up to this size, in bytes, is parsed on the serving thread. Larger text would
+/// delay the other connections of the thread.
 pub const MAX_INLINE_TEXT: usize = 128 << 10;
 
-/// Text past this size is among the largest.
-const LARGE: usize = 8 << 20;
+/// Text larger than this, in bytes, goes to [`WorkPools::large_bodies`].
+const LARGE_TEXT: usize = 8 << 20;
 
 impl WorkPools {
-    /// Where a body of so many bytes of text is read; `None` where it came in.
-    pub fn for_text(&self, bytes: usize) -> Option<&BlockingPool> {
-        if bytes <= MAX_INLINE_TEXT {
-            None
-        } else if bytes <= LARGE {
-            Some(&self.bodies)
-        } else {
-            Some(&self.large_bodies)
-        }
-    }
-}
-
-impl WorkPools {
-    /// What copies take is shown by `copied`.
+    /// Creates the pools. `copied` shows the memory in use by copies.
     pub fn new(copied: &Arc<UsageGauge>) -> Self {
         WorkPools {
             lists: BlockingPool::new(2),
@@ -62,6 +50,18 @@ impl WorkPools {
             large_bodies: BlockingPool::new(2),
             values: BlockingPool::new(1),
             webhooks: BlockingPool::new(1),
+        }
+    }
+
+    /// The pool that parses a body of `bytes` bytes of text; `None` for the serving
+    /// thread.
+    pub fn for_text(&self, bytes: usize) -> Option<&BlockingPool> {
+        if bytes <= MAX_INLINE_TEXT {
+            None
+        } else if bytes <= LARGE_TEXT {
+            Some(&self.bodies)
+        } else {
+            Some(&self.large_bodies)
         }
     }
 }

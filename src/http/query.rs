@@ -1,9 +1,9 @@
-//! Parameters of a URL's query.
+//! Parameters in the query of a URL.
 
 use hyper::header::{ACCEPT, HeaderMap};
 use url::form_urlencoded;
 
-/// The values of a parameter, decoded, in order.
+/// All values of a parameter, decoded, in order.
 pub fn values(query: &str, name: &str) -> Vec<String> {
     form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == name)
@@ -11,7 +11,7 @@ pub fn values(query: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The first value of a parameter.
+/// The first value of a parameter, decoded.
 pub fn value(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == name)
@@ -25,7 +25,12 @@ pub fn names(query: &str) -> Vec<String> {
         .collect()
 }
 
-/// A parameter that is on or off; without a value it is on.
+/// Parses a boolean parameter: `1`, `true` or no value is true; `0`, `false` or no
+/// parameter is false.
+///
+/// # Errors
+///
+/// Another value.
 pub fn flag(query: &str, name: &str) -> Result<bool, String> {
     match value(query, name).as_deref() {
         None | Some("0" | "false") => Ok(false),
@@ -34,7 +39,7 @@ pub fn flag(query: &str, name: &str) -> Result<bool, String> {
     }
 }
 
-/// Whether `format` asks for JSON (`true`) or text; `None` without it.
+/// Parses `format`: true for `json`, false for `text`, `None` without the parameter.
 fn json(query: &str) -> Result<Option<bool>, String> {
     match value(query, "format").as_deref() {
         None => Ok(None),
@@ -48,7 +53,7 @@ fn json(query: &str) -> Result<Option<bool>, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with `format`.
+/// `format` is neither `json` nor `text`.
 pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
     let accepted = || headers.get(ACCEPT)?.to_str().ok();
     let asked = json(query)?;

@@ -1,4 +1,4 @@
-//! A request on its way to its handler.
+//! The request as handlers get it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip_to};
 
-/// The length of a path in the log, in bytes.
-const LONGEST_PATH: usize = 200;
+/// The limit on the length of a path in the log, in bytes.
+const MAX_LOGGED_PATH: usize = 200;
 
-/// A request, with what its route says of it.
+/// A request, with what its route captured from the path.
 #[derive(Debug)]
 pub struct Request {
     /// The server that received it.
     pub server: Arc<Server>,
     /// The client.
     pub peer: Peer,
-    /// Everything but the body.
+    /// The method, URI and headers.
     pub head: Parts,
     /// The decoded `{parameter}` of the route's pattern, or the raw path that its
     /// `{*rest}` matched.
     pub captured: String,
-    /// How requests of the route are counted.
+    /// The method under which the request is counted among pushes, if it is one.
     pub counts: Option<PushMethod>,
-    /// `None` once it has been read.
+    /// The body, until it has been read.
     body: Option<Incoming>,
 }
 
 impl Request {
-    /// Combines what came in with what its route captured.
+    /// Creates a request without captures.
     pub fn new(server: Arc<Server>, peer: Peer, head: Parts, body: Incoming) -> Self {
         Request {
             server,
@@ -56,12 +56,12 @@ impl Request {
         &self.head.method
     }
 
-    /// The path as it was sent.
+    /// The path, not decoded.
     pub fn path(&self) -> &str {
         self.head.uri.path()
     }
 
-    /// The query as it was sent; empty if there is none.
+    /// The query, not decoded; empty if the URI has none.
     pub fn query(&self) -> &str {
         self.head.uri.query().unwrap_or_default()
     }
@@ -71,15 +71,15 @@ impl Request {
         &self.head.headers
     }
 
-    /// The media type of the body; empty if the request names none.
+    /// The value of `Content-Type`; empty without the header.
     pub fn content_type(&self) -> Cow<'_, str> {
         self.header(CONTENT_TYPE)
     }
 
-    /// The values of a header, joined by commas.
+    /// The values of a header, joined by commas; empty without the header. `?` stands
+    /// for a value that is not ASCII text.
     pub fn header(&self, name: HeaderName) -> Cow<'_, str> {
         let values = self.headers().get_all(name).iter();
-        // A value that is not text names no media type and no coding.
         let mut texts = values.map(|value| value.to_str().unwrap_or("?"));
         let Some(first) = texts.next() else {
             return Cow::Borrowed("");
@@ -89,7 +89,7 @@ impl Request {
         })
     }
 
-    /// Where the request came from, for what it stores.
+    /// The origin to record with what this request stores.
     pub fn origin(&self) -> Origin {
         Origin {
             source: Arc::clone(&self.server.source),
@@ -97,20 +97,24 @@ impl Request {
         }
     }
 
-    /// Reads the body, within the limits of `push`.
+    /// Reads the body within the limits of `[push]`.
     ///
     /// # Errors
     ///
-    /// The reply that tells the client what is wrong and closes the connection:
-    /// the rest of the body would be taken for the next request.
+    /// The reply to a rejected body. It closes the connection, because the unread rest
+    /// of the body would be parsed as the next request.
     pub async fn read_body(&mut self) -> Result<ReceivedBody, Reply> {
         let read = self.try_read_body().await;
         read.map_err(|(rejection, bytes)| closing(self.reject(&rejection, bytes)))
     }
 
-    /// Like [`read_body`](Request::read_body), for a handler with replies of its
-    /// own: the error is the rejection and the number of bytes that arrived. The
-    /// connection must be [closed](closing) after it.
+    /// Like [`read_body`](Request::read_body), for handlers with their own format of
+    /// errors.
+    ///
+    /// # Errors
+    ///
+    /// The rejection and the number of bytes that arrived. The reply must
+    /// [close](closing) the connection.
     pub async fn try_read_body(&mut self) -> Result<ReceivedBody, (Rejection, usize)> {
         let Some(body) = self.body.take() else {
             return Ok(ReceivedBody::empty());
@@ -120,8 +124,9 @@ impl Request {
         incoming::read(body, &server.budget, &server.requests, waits).await
     }
 
-    /// Reads and drops a body that no handler wanted, so that the connection can
-    /// serve the next request; otherwise `reply` closes it.
+    /// Discards a body that the handler has not read, so that the connection can serve
+    /// the next request. If the body is too long for that, the reply closes the
+    /// connection.
     pub async fn finish(&mut self, reply: Reply) -> Reply {
         let Some(body) = self.body.take() else {
             return reply;
@@ -132,19 +137,20 @@ impl Request {
         }
     }
 
-    /// Counts a request that succeeded, with the bytes of its body.
+    /// Counts a successful request with a body of `bytes` bytes.
     pub fn count_success(&self, bytes: usize) {
         self.count(Ok(()), bytes);
     }
 
-    /// Counts a request with its result and the bytes of its body.
+    /// Counts a request with its result and a body of `bytes` bytes.
     pub fn count(&self, result: Result<(), Reason>, bytes: usize) {
         if let Some(method) = self.counts {
             self.server.telemetry.pushes.count(method, result, bytes);
         }
     }
 
-    /// Logs and counts a rejected request, and returns the reply.
+    /// Logs and counts a rejected request with a body of `bytes` bytes, and returns the
+    /// reply.
     pub fn reject(&self, rejection: &Rejection, bytes: usize) -> Reply {
         let word = self.counts.map_or("request", PushMethod::as_str);
         self.log_rejection(word, rejection);
@@ -152,9 +158,9 @@ impl Request {
         reply::rejection(rejection)
     }
 
-    /// Logs a rejected request; `what` begins the line.
+    /// Logs a rejected request. The line begins with `what`.
     pub fn log_rejection(&self, what: &str, rejection: &Rejection) {
-        let path = clip_to(LONGEST_PATH, self.path(), "...");
+        let path = clip_to(MAX_LOGGED_PATH, self.path(), "...");
         let who = format_args!("{what} {path} from {}", self.peer);
         sender_log::rejected(
             LogEvent::RequestRejected,
@@ -164,15 +170,14 @@ impl Request {
         );
     }
 
-    /// Counts a request by the status of its reply, for handlers whose replies are
-    /// JSON.
+    /// Counts a request by the status of its reply, which it returns.
     pub fn count_by_status(&self, reply: Reply) -> Reply {
         let result = match reply.status() {
             status if status.is_success() => Ok(()),
-            // Deleting what does not exist succeeds.
+            // Deleting something that does not exist counts as success.
             StatusCode::NOT_FOUND => Ok(()),
             StatusCode::BAD_REQUEST => Err(Reason::BadParameter),
-            // The regular expressions took too long.
+            // Matching regular expressions exceeded its time limit.
             StatusCode::SERVICE_UNAVAILABLE => Err(Reason::Timeout),
             _ => Err(Reason::Closed),
         };

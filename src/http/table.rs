@@ -1,6 +1,5 @@
-//! Tables for people, written in steps. A batch of rows is as wide as it and
-//! those before it need: to know all rows first would be to make a long table
-//! for clients that have left.
+//! Formats tables for people, one batch of rows at a time, so that a long table is not
+//! in memory as a whole. The columns of a batch fit its rows and all rows before it.
 
 use std::fmt::Write as _;
 
@@ -11,46 +10,52 @@ use comfy_table::{LineStyle, Table, TableStyle, Width, presets};
 /// The cells of a row.
 pub type Row = Vec<String>;
 
-/// A `+---+` rule above and below every row, the header's too: the look that
-/// scripts which read these tables know.
-const RULED: TableStyle = {
+/// A `+---+` rule above and below every row and the header. Scripts parse this style.
+const STYLE: TableStyle = {
     const RULE: LineStyle = LineStyle::new('+', '-', '+', '+');
     presets::ASCII_FULL
         .header_separator(RULE)
         .row_separator(RULE)
 };
 
-/// What a cell has beside its content: a blank on either side.
+/// The width of a cell beside its content: a space on either side.
 const PADDING: u16 = 2;
 
-/// Writes a table of rows that come in batches; a batch is a step.
+/// Formats a table, given as batches of rows. Each item is the text of one batch; the
+/// first includes the header, and the last is the end of the frame.
 pub struct TableWriter<B> {
-    /// A line in a frame around the table, where there is one.
+    /// The first line of a frame around the table. Without a title there is no frame.
     title: Option<String>,
     header: &'static [&'static str],
     batches: B,
+    /// The widths of the columns, without padding.
     widths: Vec<u16>,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Nothing,
+    /// Nothing is written.
+    Start,
+    /// The header and maybe rows are written.
     Rows,
-    All,
+    /// Everything is written.
+    End,
 }
 
 impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
+    /// A table of `batches`, in a frame if it has a title.
     pub fn new(title: Option<String>, header: &'static [&'static str], batches: B) -> Self {
         TableWriter {
             title,
             header,
             batches,
             widths: vec![0; header.len()],
-            state: State::Nothing,
+            state: State::Start,
         }
     }
 
+    /// Widens the columns to fit the table.
     fn measure(&mut self, table: &Table) {
         let widths = table.column_max_content_widths();
         for (width, found) in self.widths.iter_mut().zip(widths) {
@@ -60,7 +65,7 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
 
     fn table(&self, headed: bool, rows: &[Row]) -> Table {
         let mut table = Table::new();
-        table.load_style(RULED);
+        table.load_style(STYLE);
         if headed {
             table.set_header(self.header);
         }
@@ -68,8 +73,8 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
         table
     }
 
-    /// The lines of some rows, each with a rule below, and with the header and
-    /// the rules above where they are the first.
+    /// The lines of a batch: its rows, each with a rule below. The first batch begins with
+    /// the frame, a rule and the header.
     fn lines(&mut self, first: bool, rows: &[Row]) -> Bytes {
         if rows.is_empty() && !first {
             return Bytes::new();
@@ -82,7 +87,7 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
         );
         let text = table.to_string();
         let mut lines = text.lines();
-        // All lines are as wide as the rule that is the first of them.
+        // The first line is a rule, and all lines have its width.
         let width = lines.clone().next().map_or(0, str::len);
         if !first {
             lines.next();
@@ -101,7 +106,7 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
         Bytes::from(out)
     }
 
-    /// The width inside the frame's bars and blanks.
+    /// The width inside the frame, without its padding.
     fn framed_width(&self) -> usize {
         let cells = self.widths.iter();
         let cells: usize = cells
@@ -116,8 +121,8 @@ impl<B: Iterator<Item = Vec<Row>>> TableWriter<B> {
     }
 
     fn write_framed(&self, out: &mut String, line: &str, width: usize) {
-        let blanks = self.framed_width().saturating_sub(width);
-        let _ = writeln!(out, "| {line}{:1$} |", "", blanks);
+        let padding = self.framed_width().saturating_sub(width);
+        let _ = writeln!(out, "| {line}{:1$} |", "", padding);
     }
 }
 
@@ -125,16 +130,16 @@ impl<B: Iterator<Item = Vec<Row>>> Iterator for TableWriter<B> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        if self.state == State::All {
+        if self.state == State::End {
             return None;
         }
-        let first = self.state == State::Nothing;
+        let first = self.state == State::Start;
         self.state = State::Rows;
         match self.batches.next() {
             Some(rows) => Some(self.lines(first, &rows)),
             None if first => Some(self.lines(true, &[])),
             None => {
-                self.state = State::All;
+                self.state = State::End;
                 let mut end = String::new();
                 if self.title.is_some() {
                     self.write_rule(&mut end);
@@ -157,26 +162,26 @@ mod tests {
 
     fn written(title: Option<&str>, batches: &[Vec<Row>]) -> String {
         let batches = batches.iter().cloned();
-        let ruled = TableWriter::new(title.map(str::to_owned), &HEADER, batches);
-        String::from_utf8(ruled.collect::<Vec<_>>().concat()).unwrap()
+        let table = TableWriter::new(title.map(str::to_owned), &HEADER, batches);
+        String::from_utf8(table.collect::<Vec<_>>().concat()).unwrap()
     }
 
-    /// The same table made at once.
+    /// The same table, formatted as a whole.
     fn whole(title: Option<&str>, rows: &[Row]) -> String {
         let mut table = Table::new();
-        table.load_style(RULED).set_header(HEADER).add_rows(rows);
+        table.load_style(STYLE).set_header(HEADER).add_rows(rows);
         let Some(title) = title else {
             return format!("{table}\n");
         };
         let mut outer = Table::new();
-        outer.load_style(RULED);
+        outer.load_style(STYLE);
         outer.add_row([title.to_owned()]);
         outer.add_row([table.to_string()]);
         format!("{outer}\n")
     }
 
     #[test]
-    fn a_table_in_batches_looks_as_if_it_were_made_at_once() {
+    fn batches_and_whole_tables_look_the_same() {
         for title in [
             None,
             Some("Now"),
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn later_rows_that_are_longer_widen_the_table_from_there_on() {
+    fn longer_rows_widen_the_table_from_their_batch_on() {
         let rows = [5, 0, 9].map(|number| vec![row(number)]);
         let text = written(Some("Now"), &rows);
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();

@@ -1,5 +1,5 @@
-//! Work on bodies. A large body, and one that becomes much text, is worked on away
-//! from the threads that serve.
+//! Processes request bodies. Large bodies, and those that expand to much text, are
+//! processed on the [pools of threads](super::pools).
 
 use std::sync::Arc;
 
@@ -20,16 +20,25 @@ use crate::reason::Reason;
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// Decompresses a body as its `Content-Encoding` says.
-pub async fn unpack(request: &Request, body: ReceivedBody) -> Result<ReceivedBody, Rejection> {
+/// Decompresses a body by its `Content-Encoding`.
+///
+/// # Errors
+///
+/// An unknown coding, a corrupt body, or a limit on size or memory.
+pub async fn decompress(request: &Request, body: ReceivedBody) -> Result<ReceivedBody, Rejection> {
     let content_encoding = request.header(CONTENT_ENCODING);
     let limit = request.server.requests.max_body;
-    let turns = &request.server.pools.bodies;
-    body.unpacked(&content_encoding, limit, turns).await
+    let pool = &request.server.pools.bodies;
+    body.decompressed(&content_encoding, limit, pool).await
 }
 
-/// Works on a body whose samples get the labels of `group`. The text that it becomes
-/// is counted like bytes of bodies while it is made.
+/// Decompresses a body and processes it with `work`, which adds the labels of `group`
+/// to its samples. The size of the resulting text counts against the memory for bodies
+/// in the meantime.
+///
+/// # Errors
+///
+/// The body cannot be decompressed, a limit is reached, or `work` rejects the body.
 pub async fn with_labels<T: Send + 'static>(
     request: &Request,
     (admission, store): (&Arc<Admission>, &Store),
@@ -37,19 +46,18 @@ pub async fn with_labels<T: Send + 'static>(
     body: ReceivedBody,
     work: impl FnOnce(Body<'_>) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Rejection> {
-    let mut body = unpack(request, body).await?;
+    let mut body = decompress(request, body).await?;
     let text = text_size(request, admission, group, &body.bytes).await?;
-    // A push that becomes too much text is rejected before the text is made.
+    // Text past exposition.max_text is not counted: `work` rejects it before it exists.
     if text > MAX_INLINE_TEXT && admission.may_become(text) {
         body.grow(text)?;
     }
-    let place = request.server.pools.for_text(text.max(body.len()));
-    on_body(request, store, place, body, work).await
+    let pool = request.server.pools.for_text(text.max(body.len()));
+    on_body(request, store, pool, body, work).await
 }
 
-/// The bytes of text that a body becomes, or 0 if they are few. Measuring takes time
-/// that grows with the body, so a large one is measured away from the threads that
-/// serve.
+/// The size of the text that a body expands to, in bytes, or 0 if it is small. A large
+/// body is measured on a pool, because measuring takes time in proportion to its size.
 async fn text_size(
     request: &Request,
     admission: &Arc<Admission>,
@@ -73,22 +81,26 @@ async fn text_size(
         };
         admission.text_size(&group, body, MAX_INLINE_TEXT)
     };
-    away(&request.server.pools.bodies, measure).await
+    on_pool(&request.server.pools.bodies, measure).await
 }
 
-/// Works on a decompressed body: with a permit of `place` away from the threads that
-/// serve, or at once without one. A write that would wait for a large one of
-/// another sender also goes away.
+/// Processes a decompressed body on `pool`, or on the serving thread if it is `None`.
+/// While the store applies a large write, the pool for bodies is used in place of the
+/// serving thread, because the work would wait for that write.
+///
+/// # Errors
+///
+/// `work` rejects the body or fails.
 pub async fn on_body<T: Send + 'static>(
     request: &Request,
     store: &Store,
-    place: Option<&BlockingPool>,
+    pool: Option<&BlockingPool>,
     body: ReceivedBody,
     work: impl FnOnce(Body<'_>) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Rejection> {
     let content_type = request.content_type();
     let while_busy = || store.is_busy().then_some(&request.server.pools.bodies);
-    let Some(place) = place.or_else(while_busy) else {
+    let Some(pool) = pool.or_else(while_busy) else {
         return work(Body {
             content_type: &content_type,
             bytes: &body.bytes,
@@ -101,27 +113,27 @@ pub async fn on_body<T: Send + 'static>(
             bytes: &body.bytes,
         })
     };
-    away(place, work).await?
+    on_pool(pool, work).await?
 }
 
-/// Works away from the threads that serve, with a permit of `place`.
-async fn away<T: Send + 'static>(
-    place: &BlockingPool,
+/// Runs `work` on a pool. A failure is logged.
+async fn on_pool<T: Send + 'static>(
+    pool: &BlockingPool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Rejection> {
-    place.run(work).await.map_err(|problem| {
-        sender_log::internal_error(format_args!("a push cannot be worked on: {problem}"));
-        let message = "the push cannot be worked on; the log says why";
+    pool.run(work).await.map_err(|problem| {
+        sender_log::internal_error(format_args!("a push cannot be processed: {problem}"));
+        let message = "the push cannot be processed; the log has the cause";
         Rejection::new(Reason::Closed, message)
     })
 }
 
-/// Removes aggregated series away from the threads that serve. With `dry_run`, they
-/// are only counted.
+/// Removes aggregated series, on the pool for lists. With `dry_run`, they are only
+/// counted.
 ///
 /// # Errors
 ///
-/// The reply that tells the client that it failed; the log has the cause.
+/// The reply to a failed removal; the log has the cause.
 pub async fn remove_series(
     request: &Request,
     store: &Arc<Store>,
@@ -145,11 +157,11 @@ pub async fn remove_series(
     Ok(removed)
 }
 
-/// Logs why series cannot be removed, and returns the reply.
+/// Logs why series cannot be removed, and returns the reply to the client.
 pub fn cannot_remove(problem: &dyn std::fmt::Display) -> Reply {
     sender_log::internal_error(format_args!(
         "aggregated series cannot be removed: {problem}"
     ));
-    let problem = "the series cannot be removed; the log says why";
+    let problem = "the series cannot be removed; the log has the cause";
     reply::api_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem)
 }

@@ -134,7 +134,7 @@ fn a_body_that_is_not_what_it_seems_is_told_how_to_be_sent() {
             let answer = proxy.push("POST", path, &body);
             assert_eq!(answer.status, 415, "{path}");
             let told = format!(
-                "the body is {coding}, and no header says so: send Content-Encoding: {coding}\n"
+                "the body is {coding}, but the request has no Content-Encoding; send \"Content-Encoding: {coding}\"\n"
             );
             assert_eq!(answer.text(), told, "{path}");
         }

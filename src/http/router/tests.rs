@@ -7,7 +7,7 @@ fn head(method: &str, uri: &str) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// A table with routes of each kind. `?add` is a condition.
+/// A table with one route of each kind. `?add` is a condition.
 fn table(accepts_pushes: bool) -> Table {
     let state = Arc::new(());
     let read = |name, pattern| Route::read(name, pattern, "", &state, |(), _| unreachable!());
@@ -30,7 +30,7 @@ fn table(accepts_pushes: bool) -> Table {
     Table::new(&routes, accepts_pushes)
 }
 
-/// The route of a request, its captures, or why there is none.
+/// The name of the matched route with its captures, or why none matches.
 fn found(accepts_pushes: bool, method: &str, uri: &str) -> String {
     let table = table(accepts_pushes);
     let head = head(method, uri);
@@ -68,7 +68,7 @@ fn paths_are_split_before_they_are_decoded() {
 }
 
 #[test]
-fn the_first_pattern_that_matches_counts() {
+fn the_first_matching_pattern_wins() {
     for (method, uri, expected) in [
         ("GET", "/", "index:"),
         ("GET", "/metrics", "metrics:"),
@@ -96,7 +96,7 @@ fn the_first_pattern_that_matches_counts() {
 }
 
 #[test]
-fn other_listeners_say_where_pushes_are_accepted() {
+fn other_listeners_recognize_paths_of_the_push_listener() {
     for (method, uri, expected) in [
         ("GET", "/metrics", "metrics:"),
         ("POST", "/metrics?add", "allowed: GET, HEAD"),

@@ -165,7 +165,7 @@ impl Push {
             store.apply(write, now).map_err(Rejection::from)?;
             Ok(count)
         };
-        let done = match work::unpack(request, body).await {
+        let done = match work::decompress(request, body).await {
             Ok(body) => {
                 let place = request.server.pools.for_text(body.len());
                 work::on_body(request, &self.store, place, body, apply).await

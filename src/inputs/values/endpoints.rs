@@ -68,7 +68,7 @@ impl Endpoints {
             let (values, store) = (Arc::clone(&self.values), Arc::clone(&self.store));
             move |body: Body<'_>| values.change(&store, (verb, form), body, &addition, Now::read())
         };
-        let changed = match work::unpack(request, body).await {
+        let changed = match work::decompress(request, body).await {
             Ok(body) => {
                 let is_long = body.len() > read_at_once(form);
                 let place = is_long.then_some(&request.server.pools.values);

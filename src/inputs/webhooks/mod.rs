@@ -118,7 +118,7 @@ impl Webhooks {
         };
         let at = Now::read();
         let bytes = body.len();
-        let read = match work::unpack(request, body).await {
+        let read = match work::decompress(request, body).await {
             Ok(body) => {
                 let is_large = body.len() > MAX_INLINE_TEXT;
                 let place = is_large.then_some(&request.server.pools.webhooks);
