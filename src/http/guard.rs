@@ -90,7 +90,9 @@ fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
         (None, None) => return malformed("the request has no Host header"),
         (Some(host), None) => match host.to_str() {
             Ok(host) if host.is_empty() || name_of(host).is_some() => Some(host),
-            _ => return malformed("the Host header is not a name or address with an optional port"),
+            _ => {
+                return malformed("the Host header is not a name or address with an optional port");
+            }
         },
     };
     // RFC 9112, section 3.2.2: the authority of an absolute URI replaces `Host`.
@@ -188,7 +190,10 @@ mod tests {
     fn reason(hosts: &Hosts, origins: &[&str], method: &str, headers: &[(&str, &str)]) -> String {
         let origins: Vec<String> = origins.iter().map(|&it| it.to_owned()).collect();
         let checked = check(hosts, &origins, &head(method, headers));
-        checked.map_or_else(|rejection| rejection.reason.to_string(), |()| "fine".to_owned())
+        checked.map_or_else(
+            |rejection| rejection.reason.to_string(),
+            |()| "fine".to_owned(),
+        )
     }
 
     #[test]

@@ -307,7 +307,10 @@ mod tests {
         assert_eq!(rejection.reason, Reason::NoBuffer);
         assert_eq!(budget.used(), 0);
         let (budget, body) = received(1 << 20);
-        let rejection = body.decompressed("gzip", 100 << 10, &pool).await.unwrap_err();
+        let rejection = body
+            .decompressed("gzip", 100 << 10, &pool)
+            .await
+            .unwrap_err();
         assert_eq!(rejection.reason, Reason::TooLarge);
         assert_eq!(budget.used(), 0);
     }

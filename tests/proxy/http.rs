@@ -125,7 +125,7 @@ fn what_is_not_here_is_told_in_one_line() {
     assert_eq!(elsewhere, format!("not found: /webhooks: {pushes}\n"));
     let answer = proxy.get("/apps/%ff");
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.text(), "the path is not UTF-8 once it is decoded\n");
+    assert_eq!(answer.text(), "the decoded path is not UTF-8\n");
 }
 
 #[test]

@@ -93,7 +93,10 @@ async fn nothing_is_generated_for_a_client_that_stalls_or_disconnects() {
     assert_eq!(generated.load(Ordering::Relaxed), SHORT_CHUNKS);
     let (long, none_generated) = counted(1000);
     let long = ReplyBody::streamed(&pool, false, long).await.unwrap();
-    assert_eq!((long.len(), none_generated.load(Ordering::Relaxed)), (None, 0));
+    assert_eq!(
+        (long.len(), none_generated.load(Ordering::Relaxed)),
+        (None, 0)
+    );
     // The pool is free between chunks.
     assert_eq!(pool.free(), 1);
     for _ in 0..SHORT_CHUNKS {
