@@ -19,3 +19,21 @@ pub mod push;
 pub mod sockets;
 pub mod values;
 pub mod webhooks;
+
+use std::fmt;
+
+use crate::context::Context;
+
+/// An input that is built, with its listeners bound and nothing served yet.
+pub trait Input: fmt::Debug + Send {
+    /// Logs where it receives; ports may have been chosen just now.
+    fn announce(&self);
+
+    /// The connections that it can have at once, for the limit of file descriptors.
+    fn connections(&self) -> usize {
+        0
+    }
+
+    /// Starts its tasks, which end when `context.stop` is cancelled.
+    fn start(self: Box<Self>, context: &Context);
+}

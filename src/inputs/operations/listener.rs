@@ -11,6 +11,7 @@ use super::processor::{Processor, Source, Target};
 use super::sink::LineSink;
 use super::stream;
 use crate::context::Context;
+use crate::inputs::Input;
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener};
@@ -94,10 +95,12 @@ impl Operations {
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty() && self.datagrams.is_empty()
     }
+}
 
+impl Input for Operations {
     /// The most connections open at once: those permitted on each socket, and
     /// as many as on one that are closing.
-    pub fn connections(&self) -> usize {
+    fn connections(&self) -> usize {
         match self.streams.len() {
             0 => 0,
             sockets => (sockets + 1) * self.config.concurrent_connections,
@@ -105,7 +108,7 @@ impl Operations {
     }
 
     /// Logs the bound addresses. The kernel may have chosen ports.
-    pub fn announce(&self) {
+    fn announce(&self) {
         for (_, listener) in &self.streams {
             let (_, transport) = listener_transport(listener);
             let address = listener.address();
@@ -118,7 +121,7 @@ impl Operations {
     }
 
     /// Serves all sockets until the program stops.
-    pub fn start(self, context: &Context) {
+    fn start(self: Box<Self>, context: &Context) {
         if self.is_empty() {
             return;
         }

@@ -26,6 +26,7 @@ use self::fetch::Fetcher;
 use self::target::PolledTarget;
 use crate::context::Context;
 use crate::exposition::counted;
+use crate::inputs::Input;
 use crate::net::BlockingPool;
 
 pub use clients::ClientError;
@@ -73,9 +74,11 @@ impl Poller {
         poller.clients = clients.into_shared();
         Ok(poller)
     }
+}
 
+impl Input for Poller {
     /// Logs how many targets are polled.
-    pub fn announce(&self) {
+    fn announce(&self) {
         let targets = self.configured;
         if !self.fetchers.is_empty() {
             log::info!("polling {}", counted(targets, "target", "targets"));
@@ -89,15 +92,15 @@ impl Poller {
 
     /// Lists all targets and polls them until the program stops. First polls are
     /// spread over the interval, and the first target is polled at once.
-    pub fn start(self, context: &Context) {
+    fn start(self: Box<Self>, context: &Context) {
         if self.fetchers.is_empty() {
             return;
         }
-        let stop = context.stop.clone();
+        let (stop, clients) = (context.stop.clone(), self.clients);
         context.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = renew(self.clients) => {}
+                () = renew(clients) => {}
             }
         });
         let count = self.fetchers.len();

@@ -26,6 +26,7 @@ use self::config::Config;
 use self::service::Service;
 use crate::context::Context;
 use crate::exposition::Text;
+use crate::inputs::Input;
 use crate::net::accept::{self, ListenerLimits, MAX_WAITING};
 use crate::net::bind::{self, BindError};
 use crate::net::{BlockingPool, Listener, MemoryBudget};
@@ -83,9 +84,11 @@ impl Sockets {
             unix,
         })
     }
+}
 
+impl Input for Sockets {
     /// Logs the bound addresses.
-    pub fn announce(&self) {
+    fn announce(&self) {
         if let Some(listener) = &self.tcp {
             log::info!("receiving on TCP socket {}", listener.address());
         }
@@ -99,13 +102,13 @@ impl Sockets {
     }
 
     /// The most connections that can be open, including those that wait for a permit.
-    pub fn connections(&self) -> usize {
+    fn connections(&self) -> usize {
         let listeners = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
         listeners * (self.limits.connections + MAX_WAITING)
     }
 
     /// Serves the sockets in tasks of their own until the program stops.
-    pub fn start(self, context: &Context) {
+    fn start(self: Box<Self>, context: &Context) {
         let telemetry = &context.telemetry;
         let budget = Arc::new(MemoryBudget::new(
             self.config.max_buffered,

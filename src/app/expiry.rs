@@ -1,0 +1,60 @@
+//! Withdraws sections and aggregated series whose time is up, whether or not anyone
+//! scrapes.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Now;
+use crate::context::Context;
+use crate::telemetry::clip;
+use crate::telemetry::sender_log::{self, LogEvent};
+
+/// The time between two looks.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How many looks in a row are skipped while large writes are applied.
+const MAX_SKIPPED: u32 = 20;
+
+/// Runs until the program stops.
+pub async fn run(context: Context) {
+    let Context {
+        store,
+        telemetry,
+        stop,
+        ..
+    } = context;
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut skipped = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        sender_log::report_suppressed(false);
+        // A withdrawal would wait for a large write and block this serving thread.
+        if store.is_busy() && skipped < MAX_SKIPPED {
+            skipped += 1;
+            continue;
+        }
+        skipped = 0;
+        let now = Now::read();
+        loop {
+            let series = store.expire_series(now);
+            if series == 0 {
+                break;
+            }
+            telemetry.expired_series.add(series as u64);
+            tokio::task::yield_now().await;
+        }
+        for id in store.expire(now) {
+            telemetry.expired.add(1);
+            let (producer, name) = (id.producer.as_str(), clip(&id.name));
+            sender_log::write(
+                LogEvent::Withdrawal,
+                format_args!("{producer} {name} withdrawn: not heard from in time"),
+            );
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The list of inputs with listeners of their own. Inputs over HTTP are in the
+//! [table of routes](crate::routes).
+
+use super::{StartError, sinks};
+use crate::config::Config;
+use crate::context::Context;
+use crate::inputs::Input;
+use crate::inputs::operations::{Operations, SocketOptions};
+use crate::inputs::poller::Poller;
+use crate::inputs::sockets::Sockets;
+use crate::net::accept::ListenerLimits;
+
+/// Binds every input. Nothing is served yet.
+pub async fn bind(config: &Config, context: &Context) -> Result<Vec<Box<dyn Input>>, StartError> {
+    Ok(vec![
+        Box::new(sockets(config).await?),
+        Box::new(operations(config, context).await?),
+        Box::new(Poller::new(&config.poll_external)?),
+    ])
+}
+
+async fn sockets(config: &Config) -> Result<Sockets, StartError> {
+    let limits = ListenerLimits {
+        connections: config.exporter.concurrent_requests,
+        write_timeout: config.exporter.write_timeout,
+    };
+    Ok(Sockets::bind(&config.receiver, limits).await?)
+}
+
+async fn operations(config: &Config, context: &Context) -> Result<Operations, StartError> {
+    let options = SocketOptions {
+        user: config.receiver.unix_socket_user.clone(),
+        group: config.receiver.unix_socket_group.clone(),
+        mode: config.receiver.unix_socket_mode,
+        write_timeout: config.exporter.write_timeout,
+        own_metrics: config.exporter.own_metrics,
+    };
+    let operations = Operations::bind(&config.operations, options).await?;
+    Ok(match sinks::of_operations(config, context) {
+        Some(sink) => operations.forward_to(sink),
+        None => operations,
+    })
+}

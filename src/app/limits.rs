@@ -1,0 +1,40 @@
+//! The limits of the store, and those that the own metrics show beside what is used.
+
+use crate::config::Config;
+use crate::http;
+use crate::registry::RegistryLimits;
+use crate::store::StoreLimits;
+use crate::telemetry::ConfiguredLimits;
+
+/// The limits of the store.
+pub fn of_store(config: &Config) -> StoreLimits {
+    StoreLimits {
+        apps: config.receiver.max_apps,
+        groups: config.push.groups.max_groups,
+        bytes: config.exposition.max_total,
+        registry: RegistryLimits {
+            families: config.push.aggregation.max_families,
+            series: config.push.aggregation.max_series,
+            series_per_family: config.push.aggregation.max_series_per_family,
+            ..RegistryLimits::default()
+        },
+    }
+}
+
+/// The limits that are metrics.
+pub fn shown(config: &Config) -> ConfiguredLimits {
+    ConfiguredLimits {
+        apps: config.receiver.max_apps,
+        groups: config.push.groups.max_groups,
+        aggregated_families: config.push.aggregation.max_families,
+        aggregated_series: config.push.aggregation.max_series,
+        held: config.exposition.max_total,
+        received: config.receiver.max_buffered,
+        pushed: config.push.requests.max_buffered,
+        copied: http::MAX_COPIES,
+        forwarded: config.operations.forward_queue,
+        keys: config.push.aggregation.idempotency_keys,
+        webhooks: config.push.webhooks.max_webhooks,
+        webhook_bytes: config.push.webhooks.max_webhook_bytes,
+    }
+}

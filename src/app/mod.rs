@@ -1,0 +1,224 @@
+//! The composition root: builds the core, binds every listener, runs until it is told
+//! to stop, and drains.
+//!
+//! - [`inputs`], [`sinks`] and [`routes`] are the lists of the program's parts.
+//! - [`servers`]: the HTTP listeners.
+//! - [`expiry`]: withdraws what has expired.
+
+mod expiry;
+mod inputs;
+mod limits;
+mod servers;
+mod sinks;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Now;
+use crate::config::Config;
+use crate::context::Context;
+use crate::exposition::counted;
+use crate::http::router::Route;
+use crate::ingest::config::Mode;
+use crate::ingest::{Admission, text};
+use crate::inputs::Input;
+use crate::inputs::poller::ClientError;
+use crate::net::bind::BindError;
+use crate::net::raise_file_limit;
+use crate::store::Store;
+use crate::telemetry::{Telemetry, sender_log};
+use crate::{inspector, routes};
+use servers::Servers;
+
+/// File descriptors besides those of connections: listeners, the runtime's own,
+/// standard streams, and polls.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// The program with every listener bound and nothing served yet.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    context: Context,
+    servers: Servers,
+    inputs: Vec<Box<dyn Input>>,
+    routes: Vec<Route>,
+}
+
+/// Parts of another crate, beside the program's own.
+#[derive(Debug, Default)]
+pub struct Extensions {
+    /// Inputs with listeners of their own.
+    pub inputs: Vec<Box<dyn Input>>,
+    /// Routes of inputs and outputs over HTTP. They come before the program's own.
+    pub routes: Vec<Route>,
+}
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A target's HTTP client cannot be built.
+    #[error(transparent)]
+    Poller(#[from] ClientError),
+}
+
+impl App {
+    /// Binds every listener, so that a port in use is known before anything is
+    /// accepted anywhere.
+    ///
+    /// # Errors
+    ///
+    /// The first part that cannot start.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        App::bind_with(config, |_| Extensions::default()).await
+    }
+
+    /// Like [`App::bind`], with parts of another crate.
+    ///
+    /// # Errors
+    ///
+    /// The first part that cannot start.
+    pub async fn bind_with(
+        config: Config,
+        extend: impl FnOnce(&Context) -> Extensions,
+    ) -> Result<Self, StartError> {
+        // Fails only if the embedding program has chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let context = core(&config);
+        let servers = Servers::bind(&config).await?;
+        let mut inputs = inputs::bind(&config, &context).await?;
+        let extensions = extend(&context);
+        inputs.extend(extensions.inputs);
+        let mut routes = extensions.routes;
+        routes.extend(routes::all(&config, &context));
+        Ok(App {
+            config,
+            context,
+            servers,
+            inputs,
+            routes,
+        })
+    }
+
+    /// Bound address of `/metrics`, as `host:port`.
+    pub fn scrape_address(&self) -> String {
+        self.servers.scrape_address()
+    }
+
+    /// Bound address for pushes over HTTP, as `host:port` or as the path of a Unix
+    /// socket. `None` if pushes are off.
+    pub fn push_address(&self) -> Option<String> {
+        self.servers.push_address()
+    }
+
+    /// Serves until `stop` is ready, then lets what has begun finish.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        self.announce();
+        self.raise_file_limit();
+        log::info!("ready");
+        let context = self.context.clone();
+        let grace = self.config.exporter.shutdown_timeout;
+        let delay = self.config.operations.shutdown_delay;
+        self.start();
+
+        let mut stop = std::pin::pin!(stop);
+        let by_signal = tokio::select! {
+            () = &mut stop => true,
+            () = context.quit.cancelled() => {
+                log::info!("stopping");
+                false
+            }
+        };
+        context.leaving.cancel();
+        if !delay.is_zero() {
+            log::info!("stopping in {delay:?} (operations.shutdown_delay)");
+            tokio::select! {
+                () = sleep(delay) => {}
+                // A signal after a request to stop ends the delay.
+                () = &mut stop, if !by_signal => {}
+            }
+        }
+        context.stop.cancel();
+        context.tasks.close();
+        let finished = timeout(grace, context.tasks.wait()).await;
+        sender_log::report_suppressed(true);
+        if finished.is_err() {
+            log::warn!(
+                "{} did not finish within {grace:?} (exporter.shutdown_timeout): cut off",
+                counted(
+                    context.tasks.len(),
+                    "connection or poll",
+                    "connections or polls"
+                )
+            );
+        }
+    }
+
+    /// Logs where the program listens; ports may have been chosen just now.
+    fn announce(&self) {
+        self.servers.announce();
+        for input in &self.inputs {
+            input.announce();
+        }
+    }
+
+    /// Raises the limit of file descriptors to what the settings need.
+    fn raise_file_limit(&self) {
+        let inputs = self.inputs.iter().map(|input| input.connections());
+        let connections = self.servers.connections(&self.config) + inputs.sum::<usize>();
+        let wanted = connections as u64 + SPARE_DESCRIPTORS;
+        if let Some(limit) = raise_file_limit()
+            && limit < wanted
+        {
+            log::warn!(
+                "this process may open {limit} files, and its settings allow for {wanted} \
+                 (exporter.concurrent_requests, exporter.max_connections, \
+                 operations.concurrent_connections): raise the limit or lower them"
+            );
+        }
+    }
+
+    /// Starts everything that runs until the stop.
+    fn start(self) {
+        let context = &self.context;
+        context.tasks.spawn(expiry::run(context.clone()));
+        if self.config.exposition.mode == Mode::Verbatim {
+            let (store, telemetry) = (Arc::clone(&context.store), Arc::clone(&context.telemetry));
+            let inspection = inspector::run(store, telemetry, context.stop.clone());
+            context.tasks.spawn(inspection);
+        }
+        for input in self.inputs {
+            input.start(context);
+        }
+        self.servers.start(&self.config, context, &self.routes);
+    }
+}
+
+/// Builds the core: the store, admission and counters.
+fn core(config: &Config) -> Context {
+    let own_metrics = config.exporter.own_metrics;
+    let rules = text::rules(&config.exposition, own_metrics);
+    let app_times = own_metrics && config.exporter.app_metrics;
+    let store = Store::new(limits::of_store(config), app_times).with_rules(rules);
+    let admission = Admission::new(
+        config.exposition.clone(),
+        config.push.aggregation.clone(),
+        own_metrics,
+        store.hasher().clone(),
+    );
+    Context {
+        store: Arc::new(store),
+        admission: Arc::new(admission),
+        telemetry: Arc::new(Telemetry::new(Now::read(), limits::shown(config))),
+        tasks: TaskTracker::new(),
+        quit: CancellationToken::new(),
+        leaving: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    }
+}
