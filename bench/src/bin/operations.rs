@@ -275,6 +275,9 @@ fn stream(measured: &Target, count: usize, messages: &[Vec<u8>]) -> Result<()> {
     println!("seconds           {:.3}", took.as_secs_f64());
     println!("per_second        {:.0}", count as f64 / took.as_secs_f64());
     tell_cpu(busy, spent, applied);
+    if measured.started.is_some() && applied != count as u64 {
+        bail!("the proxy applied {applied} of {count} operations");
+    }
     Ok(())
 }
 
@@ -494,6 +497,7 @@ fn kernel_errors() -> Option<u64> {
 /// A scraper on a kept-alive connection.
 struct Client {
     stream: BufReader<TcpStream>,
+    host: String,
     accept: String,
     body: Vec<u8>,
 }
@@ -504,6 +508,7 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(Client {
             stream: BufReader::new(stream),
+            host: http.to_owned(),
             accept: "*/*".to_owned(),
             body: Vec::new(),
         })
@@ -512,11 +517,15 @@ impl Client {
     /// Scrapes and reads to the last byte of the body.
     fn get(&mut self, coding: &str) -> Result<()> {
         let request = format!(
-            "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {}\r\nAccept-Encoding: {coding}\r\n\r\n",
-            self.accept
+            "GET /metrics HTTP/1.1\r\nHost: {}\r\nAccept: {}\r\nAccept-Encoding: {coding}\r\n\r\n",
+            self.host, self.accept
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
         let (mut line, mut length) = (String::new(), None);
+        self.stream.read_line(&mut line)?;
+        if !line.starts_with("HTTP/1.1 200 ") {
+            bail!("the scrape failed: {}", line.trim());
+        }
         loop {
             line.clear();
             if self.stream.read_line(&mut line)? == 0 {
