@@ -203,7 +203,7 @@ impl App {
 /// Builds the core: the store, admission and counters.
 fn core(config: &Config) -> Context {
     let own_metrics = config.exporter.own_metrics;
-    let rules = text::rules(&config.exposition, own_metrics);
+    let rules = text::inspection_rules(&config.exposition, own_metrics);
     let app_times = own_metrics && config.exporter.app_metrics;
     let store = Store::new(limits::of_store(config), app_times).with_rules(rules);
     let admission = Admission::new(

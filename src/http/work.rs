@@ -13,7 +13,7 @@ use super::reply::{self, Reply};
 use super::request::Request;
 use crate::clock::Now;
 use crate::ingest::{
-    Admission, Body, Group, Meant, Rejection, Removed, remove_series as remove_some,
+    Admission, Body, Group, Rejection, Removal, SeriesSelection, remove_series as remove_some,
 };
 use crate::net::BlockingPool;
 use crate::reason::Reason;
@@ -49,7 +49,7 @@ pub async fn with_labels<T: Send + 'static>(
     let mut body = decompress(request, body).await?;
     let text = text_size(request, admission, group, &body.bytes).await?;
     // Text past exposition.max_text is not counted: `work` rejects it before it exists.
-    if text > MAX_INLINE_TEXT && admission.may_become(text) {
+    if text > MAX_INLINE_TEXT && admission.allows_text_size(text) {
         body.grow(text)?;
     }
     let pool = request.server.pools.for_text(text.max(body.len()));
@@ -137,11 +137,11 @@ async fn on_pool<T: Send + 'static>(
 pub async fn remove_series(
     request: &Request,
     store: &Arc<Store>,
-    meant: Meant,
+    selection: SeriesSelection,
     dry_run: bool,
-) -> Result<Removed, Reply> {
+) -> Result<Removal, Reply> {
     let store = Arc::clone(store);
-    let work = move || remove_some(&store, &meant, dry_run, Now::read());
+    let work = move || remove_some(&store, &selection, dry_run, Now::read());
     let removed = match request.server.pools.lists.run(work).await {
         Ok(Ok(removed)) => removed,
         Ok(Err(rejected)) => return Err(cannot_remove(&rejected)),

@@ -1,32 +1,31 @@
-//! Gravel's label `clearmode`, with which a sender says itself what becomes of
-//! a value.
+//! The label `clearmode` of the Gravel gateway: by it, a sender says how a value
+//! combines with its series.
 
 use std::time::Duration;
 
-/// The label. It is taken off before a series is looked up.
+/// The name of the label. It is removed before the series is looked up.
 pub const LABEL: &str = "clearmode";
 
-/// The shortest and the longest window: a hundredth of it is one step.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The limits of a window. One step of a window is a hundredth of it.
+const MIN_WINDOW: Duration = Duration::from_secs(1);
+const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a `clearmode` asks for.
+/// A value of the label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClearMode {
-    /// `aggregate`, `sum`: add to what is there.
+    /// `aggregate`, `sum`: adds to the series.
     Add,
-    /// `replace`: take the place of the series.
+    /// `replace`: replaces the series.
     Replace,
-    /// `family`, `info`: this push's series take the place of all series of
-    /// the family.
+    /// `family`, `info`: the series of this push replace all series of the family.
     Family,
-    /// `mean5m`, `sum30s`, `mean1h30m`: the mean, or the sum, of what was
-    /// pushed within the time.
+    /// `mean5m`, `sum30s`, `mean1h30m`: the mean or the sum of the values pushed
+    /// within the time.
     Window { mean: bool, span: Duration },
 }
 
 impl ClearMode {
-    /// The error says what there is.
+    /// Parses a value of the label. The error lists the known values.
     pub fn parse(value: &str) -> Result<Self, String> {
         Ok(match value {
             "aggregate" | "sum" => ClearMode::Add,
@@ -35,13 +34,13 @@ impl ClearMode {
             _ => {
                 let window = [("mean", true), ("sum", false)];
                 let window = window.into_iter().find_map(|(word, mean)| {
-                    let span = span(value.strip_prefix(word)?)?;
+                    let span = parse_span(value.strip_prefix(word)?)?;
                     Some(ClearMode::Window { mean, span })
                 });
                 window.ok_or_else(|| {
                     format!(
-                        "clearmode {:?} is not known; known are aggregate, sum, replace, family, \
-                         info, and mean or sum with a time from 1s to 168h, such as mean5m",
+                        "clearmode {:?} is not known; use aggregate, sum, replace, family, info, \
+                         or mean or sum with a time from 1s to 168h, such as mean5m",
                         value.chars().take(40).collect::<String>()
                     )
                 })?
@@ -50,31 +49,32 @@ impl ClearMode {
     }
 }
 
-/// `5m`, `30s`, `1h30m`: whole numbers with units, the largest first.
-fn span(text: &str) -> Option<Duration> {
+/// Parses `5m`, `30s` or `1h30m`: whole numbers with units, the largest unit first.
+fn parse_span(text: &str) -> Option<Duration> {
     let mut rest = text;
-    let mut whole = Duration::ZERO;
-    let mut largest = u64::MAX;
+    let mut total = Duration::ZERO;
+    let mut previous_unit = u64::MAX;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let milliseconds = match &rest[..letters] {
+        // In milliseconds.
+        let unit = match &rest[..letters] {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             _ => return None,
         };
-        if milliseconds >= largest {
+        if unit >= previous_unit {
             return None;
         }
-        largest = milliseconds;
-        whole = whole.checked_add(Duration::from_millis(number.checked_mul(milliseconds)?))?;
+        previous_unit = unit;
+        total = total.checked_add(Duration::from_millis(number.checked_mul(unit)?))?;
         rest = &rest[letters..];
     }
-    (SHORTEST..=LONGEST).contains(&whole).then_some(whole)
+    (MIN_WINDOW..=MAX_WINDOW).contains(&total).then_some(total)
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_are_what_gravel_calls_them() {
+    fn the_modes_of_gravel_are_known() {
         let window = |mean, seconds| ClearMode::Window {
             mean,
             span: Duration::from_secs(seconds),
@@ -96,7 +96,7 @@ mod tests {
             ("mean5m", window(true, 300)),
             ("sum30s", window(false, 30)),
             ("sum1h", window(false, 3600)),
-            // Which Gravel takes for 130 minutes.
+            // Gravel reads this as 130 minutes.
             ("mean1h30m", window(true, 5400)),
             (
                 "sum1500ms",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mode_is_told() {
+    fn unknown_modes_are_reported() {
         for value in [
             "",
             "mean",
@@ -127,8 +127,8 @@ mod tests {
             "sum99999999999999999999h",
             "meané",
         ] {
-            let told = ClearMode::parse(value).unwrap_err();
-            assert!(told.contains("is not known; known are aggregate"), "{told}");
+            let error = ClearMode::parse(value).unwrap_err();
+            assert!(error.contains("is not known; use aggregate"), "{error}");
         }
     }
 }

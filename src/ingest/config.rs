@@ -1,81 +1,92 @@
-//! `[exposition]`: how pushed and polled texts are shown together.
+//! Settings of admission: `[exposition]`, and the part of `[push]` about aggregated
+//! families.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::rules::{self, Rule};
-
 use crate::settings::document::Node;
 use crate::settings::reader::{Table, defaults};
 use crate::settings::value::{
     boolean, choice, duration, integer, positive_duration, size, text, write_duration, write_size,
 };
 
+/// `[exposition]`: how texts are checked and exposed together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exposition {
+    /// How the texts of apps and targets are combined.
     pub mode: Mode,
-    /// Whether bad text is refused. In merged mode it always is.
+    /// Whether invalid texts are rejected in verbatim mode. Merged mode always
+    /// rejects them.
     pub validate: bool,
-    /// The label that names the app on each of its samples; none where it is
-    /// empty. Only in merged mode.
+    /// The label that merged mode adds to each sample of an app, with the app's name;
+    /// empty to add none.
     pub app_label: String,
+    /// What merged mode does with timestamps.
     pub timestamps: Timestamps,
-    /// Families of one text.
+    /// The limit of families in one text.
     pub max_families: usize,
-    /// Samples of one text.
+    /// The limit of samples in one text.
     pub max_samples: usize,
-    /// Labels of one sample.
+    /// The limit of labels on one sample.
     pub max_labels: usize,
-    /// Bytes of a label's name, and of its value.
+    /// The longest name or value of a label, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_label_length: usize,
-    /// Bytes of one text once it is taken apart, with the labels put on it.
+    /// The longest parsed text with added labels, in bytes.
     #[serde(serialize_with = "write_size")]
     pub max_text: usize,
-    /// Bytes of text of all apps and targets together.
+    /// The limit of all apps, targets and groups together, in bytes of text.
     #[serde(serialize_with = "write_size")]
     pub max_total: usize,
 }
 
-/// How texts of several producers stand together.
+/// How the texts of apps and targets are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Each as it came, one after the other.
+    /// The texts are exposed unchanged, one after another.
     Verbatim,
-    /// Grouped by family, each family once.
+    /// The texts are parsed and their samples grouped by family.
     Merged,
 }
 
-/// What becomes of timestamps that senders give. Only in merged mode.
+/// What merged mode does with the timestamps that senders give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Timestamps {
+    /// They are exposed.
     Keep,
+    /// They are removed.
     Strip,
 }
 
-/// What a push does to the group's earlier pushes.
+/// How a push combines with earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PushMode {
-    /// It takes its place, as with Pushgateway.
+    /// It replaces its group, as in Pushgateway.
     Replace,
-    /// It is added to it, as with prom-aggregation-gateway.
+    /// It is added to aggregated families, as in prom-aggregation-gateway.
     Aggregate,
 }
 
-/// How a value that is pushed and the one that is there become one.
+/// How a pushed value combines with the current value of its series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
+    /// The pushed value replaces the current one.
     Last,
+    /// The sum of both.
     Sum,
+    /// The smaller of both.
     Min,
+    /// The larger of both.
     Max,
 }
 
+/// The names of policies in the configuration.
 pub const POLICIES: &[(&str, Policy)] = &[
     ("last", Policy::Last),
     ("sum", Policy::Sum),
@@ -83,19 +94,21 @@ pub const POLICIES: &[(&str, Policy)] = &[
     ("max", Policy::Max),
 ];
 
-/// What becomes of a histogram whose buckets are not those that are there.
+/// How a pushed histogram combines with one that has other bucket bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BucketConflict {
-    /// Bounds that both have stay, and all that is shown is exact.
+    /// The bounds that both have are kept, so that all counts are exact.
     Common,
-    /// All bounds stay; at one that a side lacks, that side counts with its
-    /// bound below.
+    /// All bounds are kept; a side that lacks a bound contributes its count at the
+    /// next lower one.
     Union,
-    /// The push is refused.
-    Refuse,
+    /// The push is rejected.
+    #[serde(rename = "refuse")]
+    Reject,
 }
 
+/// Reads `[exposition]`.
 pub fn read(mut table: Table<'_>) -> Exposition {
     let mode_place = table.place("mode");
     let label_place = table.place("app_label");
@@ -120,7 +133,7 @@ pub fn read(mut table: Table<'_>) -> Exposition {
         max_text: table.take("max_text", 128 << 20, size),
         max_total: table.take("max_total", 1 << 30, size),
     };
-    // Settings that would silently do nothing are worth a word.
+    // Settings without effect are errors.
     if exposition.mode == Mode::Verbatim {
         let idle = [
             (label_place, !exposition.app_label.is_empty(), "app_label"),
@@ -152,9 +165,9 @@ pub fn read(mut table: Table<'_>) -> Exposition {
 pub struct Aggregation {
     /// How pushed gauges are combined.
     pub gauges: Policy,
-    /// How histograms with different buckets are combined.
+    /// How histograms with different bucket bounds are combined.
     pub bucket_conflict: BucketConflict,
-    /// How long a series is kept without a push; zero is for ever.
+    /// How long a series is kept without a push; zero keeps it forever.
     #[serde(serialize_with = "write_duration")]
     pub series_ttl: Duration,
     /// The limit of aggregated series.
@@ -168,7 +181,7 @@ pub struct Aggregation {
     /// How long an idempotency key is remembered.
     #[serde(serialize_with = "write_duration")]
     pub idempotency_time: Duration,
-    /// Settings of single families; the first rule that matches applies.
+    /// Rules for families; the first matching rule applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
@@ -185,7 +198,7 @@ impl Default for Aggregation {
     }
 }
 
-/// Takes the settings of aggregated families out of `[push]`.
+/// Reads the settings of aggregated families from `[push]`.
 pub fn read_aggregation(table: &mut Table<'_>) -> Aggregation {
     Aggregation {
         gauges: table.take("gauges", Policy::Last, choice(POLICIES)),
@@ -195,7 +208,7 @@ pub fn read_aggregation(table: &mut Table<'_>) -> Aggregation {
             choice(&[
                 ("common", BucketConflict::Common),
                 ("union", BucketConflict::Union),
-                ("refuse", BucketConflict::Refuse),
+                ("refuse", BucketConflict::Reject),
             ]),
         ),
         series_ttl: table.take("series_ttl", Duration::ZERO, duration),

@@ -1,97 +1,104 @@
-//! Pushes that say who they are, so that one that is sent again counts once.
+//! Idempotency keys: a push that is sent twice with one key counts once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of an `Idempotency-Key`.
-pub const LONGEST_KEY: usize = 256;
+/// The longest `Idempotency-Key`, in bytes.
+pub const MAX_KEY_LENGTH: usize = 256;
 
-/// The keys of pushes that were applied, for a time.
+/// The keys of recently applied pushes.
 ///
-/// A push that failed changed nothing, so its key is free: sending it again is
-/// how it comes in. When there are more keys than may be remembered, the
-/// oldest is forgotten early, and that is counted.
+/// A push that fails changes nothing, so its key stays free and the push can be
+/// sent again. When the limit is reached, the oldest key is forgotten early, and
+/// that is counted.
 #[derive(Debug)]
-pub struct Keys {
+pub struct IdempotencyKeys {
     limit: usize,
     time: Duration,
-    known: Mutex<Known>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// By key, the fingerprint of the push that had it.
-    pushes: HashMap<Arc<str>, u64>,
-    /// In the order in which they came.
+struct State {
+    /// The fingerprint of the push that used each key.
+    fingerprints: HashMap<Arc<str>, u64>,
+    /// The keys with the times they were used, oldest first.
     order: VecDeque<(Instant, Arc<str>)>,
     forgotten_early: u64,
 }
 
-/// What became of a push with a key.
+/// The result of a push with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Once {
+pub enum KeyOutcome {
+    /// The push was applied.
     Applied,
-    /// It was applied before, and is not again.
+    /// The same push was applied before, so this one was not.
     Repeated,
-    /// Another push had this key.
-    Another,
+    /// A different push used this key, so this one was not applied.
+    Conflict,
 }
 
-impl Keys {
-    /// `limit` keys at most, each remembered for `time`.
+impl IdempotencyKeys {
+    /// Remembers up to `limit` keys, each for `time`.
     pub fn new(limit: usize, time: Duration) -> Self {
-        Keys {
+        IdempotencyKeys {
             limit,
             time,
-            known: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    /// Applies a push unless one with this key was applied before. The lock is
-    /// held meanwhile, so that of two that come at once only one is applied:
-    /// what is to be parsed is parsed before. `print` tells pushes apart.
-    pub fn once<E>(
+    /// Calls `apply` unless a push with this key was applied before. `fingerprint`
+    /// identifies the content of the push.
+    ///
+    /// The lock is held during `apply`, so that only one of two concurrent pushes
+    /// is applied. Parse the push beforehand.
+    ///
+    /// # Errors
+    ///
+    /// The error of `apply`. The key is not remembered then.
+    pub fn apply_once<E>(
         &self,
         key: &str,
-        print: u64,
+        fingerprint: u64,
         now: Instant,
         apply: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Once, E> {
-        let mut known = self.lock();
-        known.forget(now, self.time);
-        match known.pushes.get(key) {
-            Some(same) if *same == print => return Ok(Once::Repeated),
-            Some(_) => return Ok(Once::Another),
+    ) -> Result<KeyOutcome, E> {
+        let mut state = self.lock();
+        state.forget_expired(now, self.time);
+        match state.fingerprints.get(key) {
+            Some(same) if *same == fingerprint => return Ok(KeyOutcome::Repeated),
+            Some(_) => return Ok(KeyOutcome::Conflict),
             None => {}
         }
         apply()?;
-        while known.order.len() >= self.limit {
-            known.forget_oldest();
-            known.forgotten_early += 1;
+        while state.order.len() >= self.limit {
+            state.forget_oldest();
+            state.forgotten_early += 1;
         }
         let key: Arc<str> = Arc::from(key);
-        known.pushes.insert(Arc::clone(&key), print);
-        known.order.push_back((now, key));
-        Ok(Once::Applied)
+        state.fingerprints.insert(Arc::clone(&key), fingerprint);
+        state.order.push_back((now, key));
+        Ok(KeyOutcome::Applied)
     }
 
-    /// Keys remembered now, and those that were forgotten before their time,
-    /// since there were too many.
+    /// The number of remembered keys, and of keys forgotten early because the
+    /// limit was reached.
     pub fn counts(&self) -> (usize, u64) {
-        let known = self.lock();
-        (known.order.len(), known.forgotten_early)
+        let state = self.lock();
+        (state.order.len(), state.forgotten_early)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
-    fn forget(&mut self, now: Instant, time: Duration) {
-        while let Some((at, _)) = self.order.front()
-            && now.saturating_duration_since(*at) >= time
+impl State {
+    fn forget_expired(&mut self, now: Instant, time: Duration) {
+        while let Some((used, _)) = self.order.front()
+            && now.saturating_duration_since(*used) >= time
         {
             self.forget_oldest();
         }
@@ -99,7 +106,7 @@ impl Known {
 
     fn forget_oldest(&mut self) {
         if let Some((_, key)) = self.order.pop_front() {
-            self.pushes.remove(&key);
+            self.fingerprints.remove(&key);
         }
     }
 }
@@ -110,39 +117,40 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(600);
 
-    fn push(keys: &Keys, key: &str, print: u64, now: Instant) -> Once {
-        keys.once(key, print, now, || Ok::<(), ()>(())).unwrap()
+    fn push(keys: &IdempotencyKeys, key: &str, fingerprint: u64, now: Instant) -> KeyOutcome {
+        let apply = || Ok::<(), ()>(());
+        keys.apply_once(key, fingerprint, now, apply).unwrap()
     }
 
     #[test]
-    fn a_push_counts_once_for_as_long_as_its_key_is_known() {
-        let keys = Keys::new(10, TIME);
+    fn a_push_counts_once_while_its_key_is_remembered() {
+        let keys = IdempotencyKeys::new(10, TIME);
         let start = Instant::now();
-        assert_eq!(push(&keys, "a", 1, start), Once::Applied);
-        assert_eq!(push(&keys, "a", 1, start + TIME / 2), Once::Repeated);
-        assert_eq!(push(&keys, "a", 2, start + TIME / 2), Once::Another);
-        assert_eq!(push(&keys, "b", 2, start), Once::Applied);
-        assert_eq!(push(&keys, "a", 1, start + TIME), Once::Applied);
+        assert_eq!(push(&keys, "a", 1, start), KeyOutcome::Applied);
+        assert_eq!(push(&keys, "a", 1, start + TIME / 2), KeyOutcome::Repeated);
+        assert_eq!(push(&keys, "a", 2, start + TIME / 2), KeyOutcome::Conflict);
+        assert_eq!(push(&keys, "b", 2, start), KeyOutcome::Applied);
+        assert_eq!(push(&keys, "a", 1, start + TIME), KeyOutcome::Applied);
         assert_eq!(keys.counts(), (1, 0));
     }
 
     #[test]
-    fn a_push_that_failed_may_come_again() {
-        let keys = Keys::new(10, TIME);
+    fn a_failed_push_can_be_sent_again() {
+        let keys = IdempotencyKeys::new(10, TIME);
         let now = Instant::now();
-        assert_eq!(keys.once("a", 1, now, || Err("no")), Err("no"));
-        assert_eq!(push(&keys, "a", 1, now), Once::Applied);
+        assert_eq!(keys.apply_once("a", 1, now, || Err("no")), Err("no"));
+        assert_eq!(push(&keys, "a", 1, now), KeyOutcome::Applied);
     }
 
     #[test]
-    fn keys_are_bounded_and_what_is_forgotten_early_is_counted() {
-        let keys = Keys::new(2, TIME);
+    fn keys_are_limited_and_those_forgotten_early_are_counted() {
+        let keys = IdempotencyKeys::new(2, TIME);
         let now = Instant::now();
         for key in ["a", "b", "c"] {
-            assert_eq!(push(&keys, key, 1, now), Once::Applied);
+            assert_eq!(push(&keys, key, 1, now), KeyOutcome::Applied);
         }
         assert_eq!(keys.counts(), (2, 1));
-        assert_eq!(push(&keys, "b", 1, now), Once::Repeated);
-        assert_eq!(push(&keys, "a", 1, now), Once::Applied);
+        assert_eq!(push(&keys, "b", 1, now), KeyOutcome::Repeated);
+        assert_eq!(push(&keys, "a", 1, now), KeyOutcome::Applied);
     }
 }

@@ -1,4 +1,4 @@
-//! What a body is written in.
+//! MediaType types of pushed bodies.
 
 use std::borrow::Cow;
 
@@ -6,33 +6,39 @@ use super::Rejection;
 use crate::exposition::{InputFormat, detect_format};
 use crate::reason::Reason;
 
-/// What a body's `Content-Type` says of it.
+/// The format that a `Content-Type` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Media {
-    /// Text 0.0.4, by its version.
+pub enum MediaType {
+    /// Text format 0.0.4: plain text with a version.
     Text,
-    /// Text of either format: most who push by hand name no type, and `curl`
-    /// names that of a form.
-    Untold,
+    /// Text of either format. Most pushes by hand name no type, and `curl` sends the
+    /// type of a form.
+    Unspecified,
+    /// OpenMetrics text.
     OpenMetrics,
+    /// Length-delimited `io.prometheus.client.MetricFamily` messages.
     Protobuf,
 }
 
-/// The line that ends OpenMetrics.
+/// The last line of an OpenMetrics text.
 const END: &str = "# EOF\n";
 
-impl Media {
-    /// What is not known is text, as Pushgateway has it.
-    pub fn of(content_type: &str) -> Result<Self, Rejection> {
+impl MediaType {
+    /// Parses a `Content-Type`. An unknown type is text, as in Pushgateway.
+    ///
+    /// # Errors
+    ///
+    /// The type is protobuf with another message or encoding.
+    pub fn parse(content_type: &str) -> Result<Self, Rejection> {
         let mut parts = content_type.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
         let parameter = |key: &'static str| {
-            let told = parts.clone().filter_map(|part| part.split_once('='));
-            let told = told.filter(move |(name, _)| name.trim().eq_ignore_ascii_case(key));
-            told.map(|(_, value)| value.trim().trim_matches('"'))
+            let pairs = parts.clone().filter_map(|part| part.split_once('='));
+            let matching = pairs.filter(move |(name, _)| name.trim().eq_ignore_ascii_case(key));
+            matching.map(|(_, value)| value.trim().trim_matches('"'))
         };
         match name.as_str() {
-            "application/openmetrics-text" => Ok(Media::OpenMetrics),
+            "application/openmetrics-text" => Ok(MediaType::OpenMetrics),
             "application/vnd.google.protobuf" => {
                 for (key, expected) in [
                     ("proto", "io.prometheus.client.MetricFamily"),
@@ -45,20 +51,20 @@ impl Media {
                         return Err(Rejection::new(Reason::UnsupportedMedia, &message));
                     }
                 }
-                Ok(Media::Protobuf)
+                Ok(MediaType::Protobuf)
             }
-            "text/plain" if parameter("version").next().is_some() => Ok(Media::Text),
-            _ => Ok(Media::Untold),
+            "text/plain" if parameter("version").next().is_some() => Ok(MediaType::Text),
+            _ => Ok(MediaType::Unspecified),
         }
     }
 
-    /// A text and its format. Unlike an answer, whose end may be missing, a
-    /// body is known to be whole, so OpenMetrics need not say where it ends.
+    /// The text in its detected format. OpenMetrics gets its `# EOF` line if it lacks
+    /// one: unlike a scraped text, a pushed body is known to be complete.
     pub fn read(self, text: &str) -> (Cow<'_, str>, InputFormat) {
         let format = match self {
-            Media::OpenMetrics => InputFormat::OpenMetrics,
-            Media::Untold => detect_format(text),
-            Media::Text | Media::Protobuf => InputFormat::Text,
+            MediaType::OpenMetrics => InputFormat::OpenMetrics,
+            MediaType::Unspecified => detect_format(text),
+            MediaType::Text | MediaType::Protobuf => InputFormat::Text,
         };
         let has_end =
             format == InputFormat::Text || detect_format(text) == InputFormat::OpenMetrics;
@@ -71,10 +77,10 @@ impl Media {
         (text, format)
     }
 
-    /// What a refusal says of the format that was read.
-    pub fn how_read(self, format: InputFormat) -> &'static str {
+    /// The note in a rejection that says which format was assumed.
+    pub fn format_note(self, format: InputFormat) -> &'static str {
         match (self, format) {
-            (Media::Untold, InputFormat::OpenMetrics) => {
+            (MediaType::Unspecified, InputFormat::OpenMetrics) => {
                 " (read as OpenMetrics, since its last line is \"# EOF\"; \
                  send Content-Type: text/plain; version=0.0.4 if it is not)"
             }
@@ -89,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_decides_and_only_what_says_nothing_is_guessed() {
+    fn the_format_is_detected_only_if_the_type_names_none() {
         const GUESSED: [InputFormat; 2] = [InputFormat::OpenMetrics, InputFormat::Text];
         const TEXT: [InputFormat; 2] = [InputFormat::Text; 2];
         const OPEN: [InputFormat; 2] = [InputFormat::OpenMetrics; 2];
@@ -104,14 +110,14 @@ mod tests {
             ("application/openmetrics-text", OPEN),
             ("application/openmetrics-text; version=1.0.0", OPEN),
         ] {
-            let media = Media::of(content_type).expect("a type");
+            let media = MediaType::parse(content_type).expect("the type is valid");
             let read = ["m 1\n# EOF\n", "m 1\n"].map(|body| media.read(body).1);
             assert_eq!(read, formats, "{content_type}");
         }
     }
 
     #[test]
-    fn open_metrics_gets_its_end_once() {
+    fn open_metrics_gets_its_last_line_once() {
         for (body, read) in [
             ("", "# EOF\n"),
             ("m 1", "m 1\n# EOF\n"),
@@ -120,8 +126,8 @@ mod tests {
             ("m 1\n# EOF\n", "m 1\n# EOF\n"),
             ("# EOF\nm 1\n", "# EOF\nm 1\n# EOF\n"),
         ] {
-            assert_eq!(Media::OpenMetrics.read(body).0, read, "{body:?}");
+            assert_eq!(MediaType::OpenMetrics.read(body).0, read, "{body:?}");
         }
-        assert_eq!(Media::Text.read("m 1").0, "m 1");
+        assert_eq!(MediaType::Text.read("m 1").0, "m 1");
     }
 }

@@ -1,30 +1,31 @@
-//! Admission: the one way into the store. What inputs receive is checked alone,
-//! at the cost of its own size, and brought into the form that the store keeps.
-//! Whether it fits beside the rest is the store's decision, under its lock.
+//! Admission: the one way into the store. It checks what inputs receive, one message
+//! at a time and at the cost of that message's size, and brings it into the form that
+//! the store keeps. The store itself decides, under its lock, whether a message fits
+//! beside the others.
 //!
-//! - [`text`]: the text of an app or target, verbatim or as families.
-//! - [`body`]: a pushed body of any media type ([`media`]) as the families of a
-//!   [`group`]; [`points`] completes their histograms and summaries.
-//! - [`aggregation`]: families as additions to aggregated ones, by policy, by
-//!   [rule](rules), or by the sender's `clearmode`.
-//! - [`idempotency`]: pushes that are sent twice and count once.
-//! - [`selector`]: selectors of groups and series; [`remove`] removes aggregated
-//!   series by them.
+//! - [`text`]: the text of an app or a target, kept verbatim or as families.
+//! - [`body`]: a pushed body of any [media type](media) as the families of a [`group`];
+//!   [`completion`] fills in missing parts of their histograms and summaries.
+//! - [`aggregation`]: pushed families as updates of aggregated ones. A policy, a
+//!   [rule](rules) or the sender's `clearmode` label says how values combine.
+//! - [`idempotency`]: pushes that are sent twice but count once.
+//! - [`selector`]: label selectors for groups and series; [`removal`] removes the
+//!   aggregated series that they select.
 //! - [`rejection`]: the error of this layer.
+//! - [`config`]: the settings of all of the above.
 //!
 //! Nothing here does I/O.
 
 pub mod aggregation;
 pub mod body;
 mod clearmode;
+pub mod completion;
 pub mod config;
-
 pub mod group;
 pub mod idempotency;
 pub mod media;
-pub mod points;
 pub mod rejection;
-pub mod remove;
+pub mod removal;
 pub mod rules;
 pub mod selector;
 pub mod text;
@@ -34,29 +35,35 @@ use std::time::Duration;
 
 pub use aggregation::Addition;
 pub use body::Body;
-pub use group::{Group, PathError};
-use idempotency::Keys;
-pub use idempotency::{LONGEST_KEY, Once};
+pub use group::Group;
+use idempotency::IdempotencyKeys;
+pub use idempotency::{KeyOutcome, MAX_KEY_LENGTH};
 pub use rejection::Rejection;
-pub use remove::{Meant, Removed, remove_series};
+pub use removal::{Removal, SeriesSelection, remove_series};
 
+use crate::exposition::{FamilyText, TextLimits, plain_name};
+use crate::reason::Reason;
 use crate::settings::duration_of;
+use crate::telemetry::OWN_PREFIX;
 use config::{Aggregation, Exposition};
 
-/// The one way into the store: checks what inputs receive and brings it into the
-/// form that the store keeps.
+/// The most bytes of one family in one section, with added labels. The store's
+/// pages hold no longer piece.
+const MAX_FAMILY_BYTES: usize = 1 << 30;
+
+/// Checks what inputs receive and brings it into the form that the store keeps.
 #[derive(Debug)]
 pub struct Admission {
-    /// `[exposition]`: the mode, and limits on texts.
+    /// `[exposition]`: the mode, and limits of texts.
     pub exposition: Exposition,
-    /// The part of `[push]` that says how values are added up.
+    /// The part of `[push]` about aggregated families.
     pub aggregation: Aggregation,
     /// Whether the names of the proxy's own metrics are reserved.
     pub own_metrics: bool,
     /// Hasher for series identity, shared with the store.
     pub hash: RandomState,
     /// Idempotency keys of recent pushes.
-    keys: Keys,
+    keys: IdempotencyKeys,
 }
 
 impl Admission {
@@ -68,27 +75,77 @@ impl Admission {
         own_metrics: bool,
         hash: RandomState,
     ) -> Self {
+        let keys = IdempotencyKeys::new(aggregation.idempotency_keys, aggregation.idempotency_time);
         Admission {
-            keys: Keys::new(aggregation.idempotency_keys, aggregation.idempotency_time),
             exposition,
             aggregation,
             own_metrics,
             hash,
+            keys,
         }
     }
 
-    /// The number of idempotency keys that are remembered, and of those forgotten
-    /// early because the limit was reached.
+    /// The number of remembered idempotency keys, and of keys forgotten early
+    /// because the limit was reached.
     pub fn key_counts(&self) -> (usize, u64) {
         self.keys.counts()
     }
+
+    /// Checks that the name of a family is not reserved for the proxy's own metrics.
+    ///
+    /// # Errors
+    ///
+    /// The name is reserved. The rejection has no position.
+    pub fn check_name(&self, name: &str) -> Result<(), Rejection> {
+        match self.is_reserved(name) {
+            false => Ok(()),
+            true => Err(Rejection::new(Reason::ReservedName, &reserved_name(name))),
+        }
+    }
+
+    fn is_reserved(&self, name: &str) -> bool {
+        // `plain_name` replaces characters with underscores only, so a reserved name
+        // begins with the first character of the prefix.
+        self.own_metrics
+            && name.starts_with(&OWN_PREFIX[..1])
+            && plain_name(name).starts_with(OWN_PREFIX)
+    }
+
+    /// The limits of one text.
+    fn text_limits(&self) -> TextLimits {
+        text_limits(&self.exposition)
+    }
 }
 
-/// Reads how long a push is kept: seconds, or text such as `10m`.
+/// The limits of one text (`[exposition]`).
+fn text_limits(config: &Exposition) -> TextLimits {
+    TextLimits {
+        families: config.max_families,
+        samples: config.max_samples,
+        labels: config.max_labels,
+        label_name: config.max_label_length,
+        label_value: config.max_label_length,
+        text: config.max_text,
+    }
+}
+
+/// The message for a reserved name.
+fn reserved_name(name: &str) -> String {
+    format!("{name} is a name of the proxy's own metrics (exporter.own_metrics)")
+}
+
+/// The rejection of a family that can be parsed but not stored in its group.
+fn reject_family(group: &Group, family: &FamilyText, reason: Reason, problem: &str) -> Rejection {
+    let line = family.line;
+    let message = format!("{group}, line {line}: {problem}");
+    Rejection::new(reason, &message).at(line, None).recorded()
+}
+
+/// Parses how long a push is kept: seconds, or text such as `10m`.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, for the sender.
+/// A message for the sender.
 pub fn parse_ttl(ttl: &str) -> Result<Duration, String> {
     duration_of(ttl).ok_or_else(|| {
         format!("ttl must be a number of seconds or text such as \"10m\", not {ttl:?}")

@@ -1,17 +1,15 @@
-//! Why admission rejects a message.
+//! The error of admission.
 
-use super::group::PathError;
 use crate::coding::CodingError;
 use crate::reason::Reason;
-use crate::store;
+use crate::store::{self, BatchRejection};
 use crate::telemetry::clip;
 
-/// A rejected message: what its sender, the log and the counters are told. Nothing
-/// has changed.
+/// A rejected message, which changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
-    /// The word for the log and the counters.
+    /// The word for the log and the metrics.
     pub reason: Reason,
     /// What is wrong, for the sender.
     pub message: String,
@@ -19,73 +17,81 @@ pub struct Rejection {
     pub line: Option<usize>,
     /// The column of the line, from 1.
     pub column: Option<usize>,
-    /// Whether the group records the rejection. As with Pushgateway, a body that
+    /// Whether the group records the rejection. As in Pushgateway, a body that
     /// can be read but not be stored is recorded.
-    pub noted: bool,
+    pub is_recorded: bool,
 }
 
 impl Rejection {
-    /// A rejection without a position. The message is shortened if it is long.
+    /// A rejection without a position. A long message is shortened.
     pub fn new(reason: Reason, message: &str) -> Self {
         Rejection {
             reason,
             message: clip(message),
             line: None,
             column: None,
-            noted: false,
+            is_recorded: false,
         }
     }
 
     /// A body that is not the `expected` JSON.
-    pub fn of_json(expected: &str, problem: &serde_json::Error) -> Self {
-        let (line, column) = (problem.line(), problem.column());
-        let told = problem.to_string();
-        // serde_json ends its message with the place.
-        let told = told
+    pub fn invalid_json(expected: &str, error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let error = error.to_string();
+        // serde_json ends its message with the position.
+        let cause = error
             .rsplit_once(" at line ")
-            .map_or(&*told, |(told, _)| told);
-        let message = format!("the body, line {line}, column {column}: {expected}: {told}");
+            .map_or(&*error, |(cause, _)| cause);
+        let message = format!("the body, line {line}, column {column}: {expected}: {cause}");
         Rejection::new(Reason::Malformed, &message).at(line, Some(column))
     }
 
     /// Marks the rejection to be recorded with its group.
     #[must_use]
-    pub fn noted(mut self) -> Self {
-        self.noted = true;
+    pub fn recorded(mut self) -> Self {
+        self.is_recorded = true;
         self
     }
 
-    /// Adds the position, both numbers from 1.
+    /// Adds the position; both numbers count from 1.
     #[must_use]
     pub fn at(mut self, line: usize, column: Option<usize>) -> Self {
         self.line = Some(line);
         self.column = column;
         self
     }
+
+    /// Puts `context` and a colon before the message.
+    #[must_use]
+    pub fn within(mut self, context: &str) -> Self {
+        self.message = clip(&format!("{context}: {}", self.message));
+        self
+    }
 }
 
 impl From<store::Rejection> for Rejection {
-    fn from(refused: store::Rejection) -> Self {
-        let mut fault = Rejection::new(Reason::from(&refused), &refused.to_string());
-        fault.line = refused.line();
-        fault.noted = matches!(
-            refused,
-            store::Rejection::KindConflict { .. }
-                | store::Rejection::NameCollision { .. }
-                | store::Rejection::DuplicateSeries { .. }
-        );
-        fault
+    fn from(rejection: store::Rejection) -> Self {
+        Rejection {
+            line: rejection.line(),
+            is_recorded: matches!(
+                rejection,
+                store::Rejection::KindConflict { .. }
+                    | store::Rejection::NameCollision { .. }
+                    | store::Rejection::DuplicateSeries { .. }
+            ),
+            ..Rejection::new(Reason::from(&rejection), &rejection.to_string())
+        }
+    }
+}
+
+impl From<BatchRejection> for Rejection {
+    fn from(rejection: BatchRejection) -> Self {
+        Rejection::new(Reason::from(&rejection), &rejection.to_string())
     }
 }
 
 impl From<CodingError> for Rejection {
-    fn from(problem: CodingError) -> Self {
-        Rejection::new(Reason::from(&problem), &problem.to_string())
-    }
-}
-
-impl From<PathError> for Rejection {
-    fn from(problem: PathError) -> Self {
-        Rejection::new(Reason::BadLabels, &problem.to_string())
+    fn from(error: CodingError) -> Self {
+        Rejection::new(Reason::from(&error), &error.to_string())
     }
 }

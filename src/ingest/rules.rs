@@ -1,4 +1,4 @@
-//! `[[push.rules]]`: what holds for single aggregated families.
+//! `[[push.rules]]`: settings for aggregated families by name.
 
 use serde::Serialize;
 
@@ -7,33 +7,34 @@ use crate::settings::document::{Node, Place};
 use crate::settings::reader::Table;
 use crate::settings::value::{choice, text};
 
-/// A rule for the families that it matches.
+/// Settings for the families that a pattern matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
-    /// A family's name, in which `*` stands for any characters.
+    /// A family name, in which `*` matches any characters.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// How values become one, where it is not as the family's kind has it.
+    /// How values combine; if not set, the kind of the family decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Labels that are taken off each series before it is added.
+    /// Labels removed from each series before it is added.
     pub drop_labels: Vec<String>,
 }
 
+/// Reads a rule. `None` if it has no valid pattern; its errors are added to the table.
 pub fn read(mut table: Table<'_>, place: &Place) -> Option<Rule> {
-    let written = |table: &Table<'_>, key| table.place(key).is_some();
-    let matches = written(&table, "match");
-    let does = written(&table, "policy") || written(&table, "drop_labels");
+    let is_set = |table: &Table<'_>, key| table.place(key).is_some();
+    let has_pattern = is_set(&table, "match");
+    let has_effect = is_set(&table, "policy") || is_set(&table, "drop_labels");
     let pattern = table.take_option("match", pattern);
     let rule = Rule {
         pattern: pattern.unwrap_or_default(),
         policy: table.take_option("policy", choice(POLICIES)),
         drop_labels: table.take_list("drop_labels", label),
     };
-    if !matches {
+    if !has_pattern {
         let problem = "an entry of `push.rules` needs `match`: a family name, in which `*` matches any characters";
         table.fault(place.clone(), problem);
-    } else if !does {
+    } else if !has_effect {
         let problem = "an entry of `push.rules` needs `policy` or `drop_labels`";
         table.fault(place.clone(), problem);
     }

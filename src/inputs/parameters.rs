@@ -12,7 +12,7 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::router::Condition;
 use crate::ingest::config::PushMode;
-use crate::ingest::{Addition, Admission, LONGEST_KEY, Once, Rejection, parse_ttl};
+use crate::ingest::{Addition, Admission, KeyOutcome, MAX_KEY_LENGTH, Rejection, parse_ttl};
 use crate::reason::Reason;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -58,9 +58,9 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
         None => None,
         Some(key) => {
             let key = key.to_str().unwrap_or_default();
-            if key.is_empty() || key.len() > LONGEST_KEY {
+            if key.is_empty() || key.len() > MAX_KEY_LENGTH {
                 let message = format!(
-                    "an Idempotency-Key has 1 to {LONGEST_KEY} characters, all of them ASCII"
+                    "an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, all of them ASCII"
                 );
                 return Err(Rejection::new(Reason::BadParameter, &message));
             }
@@ -77,7 +77,7 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
 pub fn count_addition(
     request: &Request,
     admission: &Admission,
-    once: Once,
+    once: KeyOutcome,
     bytes: usize,
     reply: &mut Reply,
 ) {
@@ -86,7 +86,7 @@ pub fn count_addition(
     pushes.keys.set(keys);
     pushes.forgotten_keys.raise_to(forgotten);
     request.count_success(bytes);
-    if once == Once::Repeated {
+    if once == KeyOutcome::Repeated {
         pushes.repeated.add(1);
         let yes = HeaderValue::from_static("true");
         reply.headers_mut().insert(REPLAYED, yes);

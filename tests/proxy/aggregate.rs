@@ -79,8 +79,11 @@ fn paths_and_bodies_are_those_of_all_pushes() {
     );
     for (path, told) in [
         ("/metrics/zone", "no value for the label \"zone\""),
-        ("/metrics/1a/b", "\"1a\" is no name for a label"),
-        ("/metrics/__name__/b", "\"__name__\" is no name for a label"),
+        ("/metrics/1a/b", "\"1a\" is not a valid name for a label"),
+        (
+            "/metrics/__name__/b",
+            "\"__name__\" is not a valid name for a label",
+        ),
     ] {
         let answer = refused(&proxy, path, COUNTER, 400);
         assert!(answer.contains(told), "{answer}");
@@ -198,7 +201,7 @@ fn a_push_with_a_key_counts_once() {
     );
     assert_eq!(other.status, 422, "{}", other.text());
     assert!(
-        other.text().contains("another push had"),
+        other.text().contains("a different push used"),
         "{}",
         other.text()
     );

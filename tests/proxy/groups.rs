@@ -94,8 +94,8 @@ fn regular_expressions_are_bounded_in_size_and_time() {
     };
     for method in ["GET", "DELETE"] {
         for (pattern, words) in [
-            ("(.?){1000}y.*".to_owned(), "it takes too much memory"),
-            ("x".repeat(1025), "at most 1024"),
+            ("(.?){1000}y.*".to_owned(), "takes too much memory"),
+            ("x".repeat(1025), "the limit is 1024"),
         ] {
             let answer = ask(method, &pattern, "");
             assert_eq!(answer.status, 400, "{}", answer.text());
@@ -177,7 +177,7 @@ fn groups_are_removed_by_selector() {
     for (selectors, more, words) in [
         (&[][..], "", "name the groups"),
         (&[], "dry_run=1", "name the groups"),
-        (&["{job=~\"(\"}"], "", "no regular expression"),
+        (&["{job=~\"(\"}"], "", "not a valid regular expression"),
         (&["{}"], "dry_run=maybe", "dry_run must be 0 or 1"),
         (&[], "older_than=soon", "older_than must be a duration"),
     ] {

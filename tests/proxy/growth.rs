@@ -56,7 +56,7 @@ fn a_small_body_that_becomes_too_much_text_is_refused_with_its_size() {
         let text = answer.text();
         assert!(text.contains("becomes at least 25"), "{text}");
         assert!(
-            text.contains("may have 134217728 (exposition.max_text)"),
+            text.contains("the limit is 134217728 (exposition.max_text)"),
             "{text}"
         );
     }

@@ -159,7 +159,7 @@ fn native_buckets_alone_are_refused_where_histograms_are_added_up() {
     let refused = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &[native]);
     assert_eq!(refused.status, 400);
     let told = refused.text();
-    assert!(told.contains("has native buckets alone"), "{told}");
+    assert!(told.contains("has only native buckets"), "{told}");
     assert!(!proxy.metrics().contains("h_count"), "nothing was changed");
 
     // With classic buckets beside them, these are added up.

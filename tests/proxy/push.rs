@@ -80,9 +80,9 @@ fn histograms_of_groups_are_whole_and_their_bounds_are_numbers() {
     for (body, words) in [
         (
             "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"1.0\"} 2\n",
-            "line 2: two parts of h{",
+            "has one le twice: 1 and 1.0 are one number",
         ),
-        ("# TYPE h histogram\nh 2\n", "is no part of a histogram"),
+        ("# TYPE h histogram\nh 2\n", "is not part of a histogram"),
     ] {
         let answer = proxy.push("PUT", "/metrics/job/x/a/1", body);
         assert_eq!(answer.status, 400, "{body}");
@@ -102,8 +102,8 @@ fn histograms_of_groups_are_whole_and_their_bounds_are_numbers() {
 fn paths_that_name_no_group_are_told() {
     let proxy = Proxy::start(QUIET);
     for (path, status, words) in [
-        ("/metrics/job/%zz", 400, "two digits of base 16"),
-        ("/metrics/job/x%2", 400, "two digits of base 16"),
+        ("/metrics/job/%zz", 400, "two hexadecimal digits"),
+        ("/metrics/job/x%2", 400, "two hexadecimal digits"),
         ("/metrics/", 404, "a push goes to /metrics/job/<job>"),
         ("/metrics", 405, ""),
     ] {

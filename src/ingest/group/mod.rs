@@ -1,6 +1,8 @@
-//! The labels of a group, as paths, batches and the store name it.
+//! The labels of a pushed group: read from a path, from a batch, or from the name
+//! of its section in the store.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::iter::Peekable;
 
 use base64::Engine as _;
@@ -8,68 +10,69 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use percent_encoding::percent_decode_str;
 
+use super::Rejection;
 use crate::exposition::{unescape, write_label_value};
+use crate::reason::Reason;
 
-/// What tells a group from others: its labels, `job` among them.
+/// The labels that identify a pushed group, including `job`; or the labels that an
+/// aggregating push adds to its series.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     labels: BTreeMap<String, String>,
-    /// Whether series are given an `instance`, an empty one where there is none.
+    /// Whether series without an `instance` get an empty one.
     instance: bool,
 }
 
-/// Why a path names no group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathError {
-    /// It is no path of a push at all.
-    NotAPush,
-    /// It is one, with this wrong.
-    Bad(String),
-}
+/// The most labels of one group.
+const MAX_LABELS: usize = 64;
 
-/// Labels of one group.
-const MOST_LABELS: usize = 64;
-
-/// After a label's name: the value is base64, for what a path cannot hold.
-const BASE64: &str = "@base64";
+/// The suffix of a label name whose value is base64, for values that a path cannot
+/// hold.
+const BASE64_SUFFIX: &str = "@base64";
 
 /// Base64 for URLs (RFC 4648, section 5). Like the reference, it accepts any leftover bits.
 const BASE64_URL: GeneralPurpose =
     GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 impl Group {
-    /// The group of `job/<job>{/<label>/<value>}`, what follows `/metrics/` in
-    /// a path, not decoded yet: it is split first, so `%2F` is part of a value.
+    /// Reads `job/<job>{/<label>/<value>}`, the percent-encoded rest of a path after
+    /// `/metrics/`. The path is split before it is decoded, so `%2F` is part of a
+    /// value. With `utf8_names`, label names can be escaped with `U__`.
     ///
-    /// A slash at the end is an empty value where a value is due. Anywhere
-    /// else an empty segment is refused: Pushgateway redirects to the path
-    /// without it, which few senders follow, and which would give the values
-    /// after it to other labels.
-    pub fn of_path(path: &str, utf8_names: bool) -> Result<Self, PathError> {
-        let bad = |problem: String| Err(PathError::Bad(problem));
+    /// A trailing slash where a value is expected is an empty value. Any other empty
+    /// segment is an error: Pushgateway redirects to the path without it, which few
+    /// clients follow, and which would shift the values after it to other labels.
+    ///
+    /// # Errors
+    ///
+    /// The path does not begin with a job, or a label in it is not valid.
+    pub fn from_path(path: &str, utf8_names: bool) -> Result<Self, Rejection> {
         let mut segments = path.split('/').peekable();
         let first = segments.next().unwrap_or_default();
-        let (first, encoded) = name_of(first)?;
+        let (first, encoded) = parse_name(first)?;
         if first != "job" || segments.peek().is_none() {
-            return Err(PathError::NotAPush);
+            return Err(reject("a push goes to /metrics/job/<job>"));
         }
-        let job = value_of("job", segments.next().unwrap_or_default(), encoded)?;
+        let job = parse_value("job", segments.next().unwrap_or_default(), encoded)?;
         if job.is_empty() {
-            return bad("the path names no job: it must be /metrics/job/<job>".to_owned());
+            return Err(reject(
+                "the job in the path is empty: use /metrics/job/<job>",
+            ));
         }
         let mut labels = BTreeMap::new();
         while let Some(segment) = segments.next() {
-            let last = segments.peek().is_none();
-            if segment.is_empty() && last {
-                // `/metrics/job/x/`. After a value it is one name too many.
+            let is_last = segments.peek().is_none();
+            if segment.is_empty() && is_last {
+                // `/metrics/job/x/` is allowed; after other labels, the slash begins
+                // a label without a name.
                 if labels.is_empty() {
                     break;
                 }
-                return bad("the path ends in a label without a name".to_owned());
+                return Err(reject("the path ends in a label without a name"));
             }
             take_pair(&mut labels, segment, &mut segments, utf8_names)?;
         }
-        // The first job holds, whatever follows.
+        // The first job wins over later ones.
         labels.insert("job".to_owned(), job);
         Ok(Group {
             labels,
@@ -77,9 +80,13 @@ impl Group {
         })
     }
 
-    /// Any labels, `{<label>/<value>}`, or none, for pushes that need no group.
-    /// The same rules hold, but for `job`, and a slash at the end is none.
-    pub fn of_labels_path(path: &str, utf8_names: bool) -> Result<Self, PathError> {
+    /// Reads `{<label>/<value>}`, labels that do not need a `job`, for aggregating
+    /// pushes. Otherwise like [`Group::from_path`], and a trailing slash is ignored.
+    ///
+    /// # Errors
+    ///
+    /// A label in the path is not valid.
+    pub fn from_labels_path(path: &str, utf8_names: bool) -> Result<Self, Rejection> {
         let mut segments = path.split('/').peekable();
         let mut labels = BTreeMap::new();
         while let Some(segment) = segments.next() {
@@ -93,16 +100,25 @@ impl Group {
         })
     }
 
-    /// The group of these labels, which are to be as a path could give them.
-    pub fn of_labels(labels: BTreeMap<String, String>, utf8_names: bool) -> Result<Self, String> {
+    /// The group with these labels. The rules are those of a path.
+    ///
+    /// # Errors
+    ///
+    /// The job is missing or empty, a name is not valid, or there are too many
+    /// labels.
+    pub fn from_labels(
+        labels: BTreeMap<String, String>,
+        utf8_names: bool,
+    ) -> Result<Self, Rejection> {
         if labels.get("job").is_none_or(String::is_empty) {
-            return Err("a group needs a label \"job\" that is not empty".to_owned());
+            return Err(reject("a group needs a label \"job\" that is not empty"));
         }
-        if labels.len() > MOST_LABELS {
-            return Err(format!("a group has at most {MOST_LABELS} labels"));
+        if labels.len() > MAX_LABELS {
+            let message = format!("a group has at most {MAX_LABELS} labels");
+            return Err(reject(&message));
         }
-        if let Some(name) = labels.keys().find(|name| !is_name(name, utf8_names)) {
-            return Err(wrong_name(name));
+        if let Some(name) = labels.keys().find(|name| !is_valid(name, utf8_names)) {
+            return Err(invalid_name(name));
         }
         Ok(Group {
             labels,
@@ -110,18 +126,18 @@ impl Group {
         })
     }
 
-    /// Reads what [`Group::key`] wrote. `None` where it is something else.
-    pub fn of_key(key: &str) -> Option<Self> {
+    /// Reads a text that [`Group::key`] wrote. `None` if it is not such a text.
+    pub fn from_key(key: &str) -> Option<Self> {
         let mut rest = key.strip_prefix('{')?.strip_suffix('}')?;
         let mut labels = BTreeMap::new();
         while !rest.is_empty() {
             let quoted = rest.starts_with('"');
             let (name, after) = match quoted {
-                true => until_quote(&rest[1..])?,
+                true => split_at_quote(&rest[1..])?,
                 false => rest.split_at_checked(rest.find('=')?)?,
             };
             let value = after.strip_prefix("=\"")?;
-            let (value, after) = until_quote(value)?;
+            let (value, after) = split_at_quote(value)?;
             labels.insert(unescape(name).into_owned(), unescape(value).into_owned());
             rest = match after.strip_prefix(',') {
                 Some(more) => more,
@@ -135,18 +151,18 @@ impl Group {
         })
     }
 
-    /// Whether its series have an `instance`, if only an empty one, as
-    /// Pushgateway has it.
+    /// Whether series without an `instance` get an empty one, as in Pushgateway.
     pub fn has_instance(&self) -> bool {
         self.instance
     }
 
+    /// The labels by name, unescaped.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
     }
 
-    /// The group in one text, the same for the same labels: `{a="b",job="x"}`,
-    /// escaped as in the text format.
+    /// The labels as one text, such as `{a="b",job="x"}`, sorted by name and escaped
+    /// as in the text format. Equal labels give equal keys.
     pub fn key(&self) -> String {
         let mut key = String::from("{");
         for (name, value) in &self.labels {
@@ -169,34 +185,46 @@ impl Group {
     }
 }
 
-/// Takes a label whose name is `segment` and whose value comes next.
+/// The group as messages name it: `group {job="x"}`, or `the body` without labels.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.labels.is_empty() {
+            true => f.write_str("the body"),
+            false => write!(f, "group {}", self.key()),
+        }
+    }
+}
+
+/// Reads the label named by `segment`, whose value is the next segment.
 fn take_pair<'p>(
     labels: &mut BTreeMap<String, String>,
     segment: &'p str,
     segments: &mut Peekable<impl Iterator<Item = &'p str>>,
     utf8_names: bool,
-) -> Result<(), PathError> {
-    let bad = |problem: String| Err(PathError::Bad(problem));
-    let (name, encoded) = name_of(segment)?;
+) -> Result<(), Rejection> {
+    let (name, encoded) = parse_name(segment)?;
     let name = label_name(&name, utf8_names)?;
     let Some(value) = segments.next() else {
-        return bad(format!("the path has no value for the label {name:?}"));
+        let message = format!("the path has no value for the label {name:?}");
+        return Err(reject(&message));
     };
     if value.is_empty() && !encoded && segments.peek().is_some() {
-        return bad(format!(
+        let message = format!(
             "the path has no value for the label {name:?}; an empty one is {name}@base64/="
-        ));
+        );
+        return Err(reject(&message));
     }
-    let value = value_of(&name, value, encoded)?;
+    let value = parse_value(&name, value, encoded)?;
     labels.insert(name, value);
-    if labels.len() > MOST_LABELS {
-        return bad(format!("the path has more than {MOST_LABELS} labels"));
+    if labels.len() > MAX_LABELS {
+        let message = format!("the path has more than {MAX_LABELS} labels");
+        return Err(reject(&message));
     }
     Ok(())
 }
 
-/// Splits before the next quote that is not escaped, and drops it.
-fn until_quote(text: &str) -> Option<(&str, &str)> {
+/// Splits at the next unescaped quote and drops the quote.
+fn split_at_quote(text: &str) -> Option<(&str, &str)> {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -209,86 +237,92 @@ fn until_quote(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// A part of a path as it is meant. A percent sign that begins no byte is
-/// refused rather than kept: who forgot to encode it would find another value
-/// under the group's name.
-fn decoded(segment: &str) -> Result<String, PathError> {
-    let cut = |code: &str| {
+/// Percent-decodes a segment. A percent sign without two hexadecimal digits is an
+/// error: a client that forgets to encode one would otherwise store a different
+/// value.
+fn decode_segment(segment: &str) -> Result<String, Rejection> {
+    let is_incomplete = |code: &str| {
         let digits = code.get(..2).map(str::as_bytes);
         !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    if segment.split('%').skip(1).any(cut) {
-        return Err(PathError::Bad(format!(
-            "a % in the path is not followed by two digits of base 16, in {segment:?}; the \
-             character itself is %25"
-        )));
+    if segment.split('%').skip(1).any(is_incomplete) {
+        let message = format!(
+            "a % in the path is not followed by two hexadecimal digits, in {segment:?}; write \
+             the character itself as %25"
+        );
+        return Err(reject(&message));
     }
     let text = percent_decode_str(segment).decode_utf8();
     text.map(Into::into)
-        .map_err(|_| PathError::Bad("the path is not UTF-8 once it is decoded".to_owned()))
+        .map_err(|_| reject("the decoded path is not UTF-8"))
 }
 
-/// The name that a segment gives, and whether its value is base64.
-fn name_of(segment: &str) -> Result<(String, bool), PathError> {
-    let mut name = decoded(segment)?;
-    let encoded = name.ends_with(BASE64);
+/// The label name in a segment, and whether its value is base64.
+fn parse_name(segment: &str) -> Result<(String, bool), Rejection> {
+    let mut name = decode_segment(segment)?;
+    let encoded = name.ends_with(BASE64_SUFFIX);
     if encoded {
-        name.truncate(name.len() - BASE64.len());
+        name.truncate(name.len() - BASE64_SUFFIX.len());
     }
     Ok((name, encoded))
 }
 
-fn value_of(name: &str, segment: &str, encoded: bool) -> Result<String, PathError> {
-    let value = decoded(segment)?;
+fn parse_value(name: &str, segment: &str, encoded: bool) -> Result<String, Rejection> {
+    let value = decode_segment(segment)?;
     if !encoded {
         return Ok(value);
     }
     let bytes = BASE64_URL
         .decode(value.trim_end_matches('='))
         .map_err(|_| {
-            PathError::Bad(format!(
-                "the value of {name}{BASE64} is not base64 for URLs (with - and _): {value:?}"
+            reject(&format!(
+                "the value of {name}{BASE64_SUFFIX} is not base64 for URLs (with - and _): {value:?}"
             ))
         })?;
     String::from_utf8(bytes).map_err(|_| {
-        PathError::Bad(format!(
-            "the value of {name}{BASE64} is not UTF-8 once it is decoded"
+        reject(&format!(
+            "the decoded value of {name}{BASE64_SUFFIX} is not UTF-8"
         ))
     })
 }
 
-fn label_name(written: &str, utf8_names: bool) -> Result<String, PathError> {
+fn label_name(written: &str, utf8_names: bool) -> Result<String, Rejection> {
     let name = match written.strip_prefix("U__").filter(|_| utf8_names) {
         Some(escaped) => unescape_name(escaped).unwrap_or_else(|| written.to_owned()),
         None => written.to_owned(),
     };
-    if is_name(&name, utf8_names) {
+    if is_valid(&name, utf8_names) {
         Ok(name)
     } else {
-        Err(PathError::Bad(wrong_name(&name)))
+        Err(invalid_name(&name))
     }
 }
 
-fn wrong_name(name: &str) -> String {
-    format!(
-        "{name:?} is no name for a label of a group: letters, digits and _ make one, no digit \
-         first, and no __"
-    )
+fn reject(message: &str) -> Rejection {
+    Rejection::new(Reason::BadLabels, message)
 }
 
-fn is_name(name: &str, utf8_names: bool) -> bool {
-    let other = |name: &str| utf8_names && !name.contains('\0');
-    !name.is_empty() && !name.starts_with("__") && (is_legacy(name) || other(name))
+fn invalid_name(name: &str) -> Rejection {
+    reject(&format!(
+        "{name:?} is not a valid name for a label of a group: use letters, digits and _, and \
+         begin with neither a digit nor __"
+    ))
 }
 
+fn is_valid(name: &str, utf8_names: bool) -> bool {
+    let is_utf8 = |name: &str| utf8_names && !name.contains('\0');
+    !name.is_empty() && !name.starts_with("__") && (is_legacy(name) || is_utf8(name))
+}
+
+/// Whether a name has only the characters that were valid before UTF-8 names.
 fn is_legacy(name: &str) -> bool {
     let begins = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let mut bytes = name.bytes();
     bytes.next().is_some_and(begins) && bytes.all(|byte| begins(byte) || byte.is_ascii_digit())
 }
 
-/// Undoes the escaping of names after `U__`: `_2e_` is the character of that
-/// number in base 16, `__` an underscore. `None` where it is none.
+/// Undoes the escaping that follows `U__`: `_2e_` is the character with that
+/// hexadecimal number, `__` is an underscore. `None` if an escape is not valid.
 fn unescape_name(escaped: &str) -> Option<String> {
     let mut name = String::with_capacity(escaped.len());
     let mut rest = escaped;
@@ -298,7 +332,7 @@ fn unescape_name(escaped: &str) -> Option<String> {
         if code.is_empty() {
             name.push('_');
         } else {
-            // No number of more digits is a character.
+            // The largest code point has six digits.
             let code = Some(code).filter(|code| code.len() <= 6)?;
             name.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?);
         }
@@ -306,15 +340,6 @@ fn unescape_name(escaped: &str) -> Option<String> {
     }
     name.push_str(rest);
     Some(name)
-}
-
-impl std::fmt::Display for PathError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            PathError::NotAPush => f.write_str("a push goes to /metrics/job/<job>"),
-            PathError::Bad(problem) => f.write_str(problem),
-        }
-    }
 }
 
 #[cfg(test)]

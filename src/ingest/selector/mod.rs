@@ -1,21 +1,20 @@
-//! Which groups or series are meant: Prometheus' selectors, on the labels of
-//! groups or on those of series.
+//! Label selectors of Prometheus, for groups and for series.
 
 mod pattern;
 
 use std::borrow::Cow;
 
 use super::Group;
-use pattern::{Pattern, Spent};
+use pattern::{Pattern, TimeBudget};
 
-/// Selectors, any of which may match.
+/// Selectors, of which any can match.
 #[derive(Debug, Clone, Default)]
 pub struct Selectors {
     selectors: Vec<Selector>,
-    spent: Spent,
+    time: TimeBudget,
 }
 
-/// `{job="x",instance=~"a.*"}`: all matchers must hold.
+/// A selector such as `{job="x",instance=~"a.*"}`, whose matchers must all match.
 #[derive(Debug, Clone)]
 struct Selector {
     matchers: Vec<Matcher>,
@@ -25,7 +24,7 @@ struct Selector {
 struct Matcher {
     label: String,
     test: Test,
-    /// The test must fail.
+    /// Whether the test must fail.
     negated: bool,
 }
 
@@ -35,78 +34,93 @@ enum Test {
     Match(Pattern),
 }
 
-/// What all selectors of one request have together: selectors, matchers,
-/// bytes, and bytes of regular expressions once they are compiled.
-const MOST_SELECTORS: usize = 64;
-const MOST_MATCHERS: usize = 64;
-const LONGEST: usize = 16 << 10;
-const LARGEST_REGEXES: usize = 256 << 10;
+/// The most selectors of one request.
+const MAX_SELECTORS: usize = 64;
+
+/// The most matchers of one request.
+const MAX_MATCHERS: usize = 64;
+
+/// The most bytes of all selectors of one request.
+const MAX_LENGTH: usize = 16 << 10;
+
+/// The most bytes of all compiled regular expressions of one request.
+const MAX_COMPILED_SIZE: usize = 256 << 10;
 
 impl Selectors {
-    /// Reads the selectors of a request for groups, and compiles their regular
-    /// expressions, which takes too long for a thread that serves.
-    pub fn parse(texts: &[String]) -> Result<Self, String> {
-        Selectors::of(texts, false)
+    /// Parses selectors for groups. Compiling their regular expressions takes too long
+    /// for a thread that serves requests.
+    ///
+    /// # Errors
+    ///
+    /// A selector is not valid, or a limit is exceeded; the message is for the client.
+    pub fn for_groups(texts: &[String]) -> Result<Self, String> {
+        Selectors::parse(texts, false)
     }
 
-    /// Those of a request for series, which may name the metric first.
-    pub fn of_series(texts: &[String]) -> Result<Self, String> {
-        Selectors::of(texts, true)
+    /// Like [`Selectors::for_groups`], for series: a selector can begin with the name
+    /// of the metric.
+    ///
+    /// # Errors
+    ///
+    /// As [`Selectors::for_groups`].
+    pub fn for_series(texts: &[String]) -> Result<Self, String> {
+        Selectors::parse(texts, true)
     }
 
-    fn of(texts: &[String], named: bool) -> Result<Self, String> {
-        if texts.len() > MOST_SELECTORS {
-            return Err(format!("a request has at most {MOST_SELECTORS} selectors"));
+    fn parse(texts: &[String], named: bool) -> Result<Self, String> {
+        if texts.len() > MAX_SELECTORS {
+            return Err(format!("a request has at most {MAX_SELECTORS} selectors"));
         }
-        if texts.iter().map(String::len).sum::<usize>() > LONGEST {
+        if texts.iter().map(String::len).sum::<usize>() > MAX_LENGTH {
             return Err(format!(
-                "the selectors of a request have at most {LONGEST} bytes together"
+                "the selectors of a request have at most {MAX_LENGTH} bytes together"
             ));
         }
-        let mut written = Vec::new();
-        let mut left = MOST_MATCHERS;
+        let mut parsed = Vec::new();
+        let mut remaining = MAX_MATCHERS;
         for text in texts {
-            let matchers = read(text, left, named)?;
-            left -= matchers.len();
-            written.push(matchers);
+            let matchers = parse_selector(text, remaining, named)?;
+            remaining -= matchers.len();
+            parsed.push(matchers);
         }
-        // Each has an equal share, so that their order does not count.
-        let patterns = written.iter().flatten().filter(|it| it.is_pattern);
-        let share = LARGEST_REGEXES / patterns.count().max(1);
-        let spent = Spent::default();
-        let compiled = |matchers: Vec<Written>| {
-            let matchers = matchers.into_iter().map(|it| it.compiled(share, &spent));
+        // Equal shares make the result independent of the order of the selectors.
+        let patterns = parsed.iter().flatten().filter(|it| it.is_pattern);
+        let share = MAX_COMPILED_SIZE / patterns.count().max(1);
+        let time = TimeBudget::default();
+        let compile = |matchers: Vec<ParsedMatcher>| {
+            let matchers = matchers.into_iter().map(|it| it.compile(share, &time));
             Ok(Selector {
                 matchers: matchers.collect::<Result<_, String>>()?,
             })
         };
         Ok(Selectors {
-            selectors: written
+            selectors: parsed
                 .into_iter()
-                .map(compiled)
+                .map(compile)
                 .collect::<Result<_, String>>()?,
-            spent,
+            time,
         })
     }
 
-    /// Whether there are none.
+    /// Whether there is no selector.
     pub fn is_empty(&self) -> bool {
         self.selectors.is_empty()
     }
 
-    /// Whether patterns took so long that nothing is matched any more.
-    pub fn are_spent(&self) -> bool {
-        self.spent.is_all()
+    /// Whether regular expressions have used up their time, so that nothing matches
+    /// any more.
+    pub fn are_out_of_time(&self) -> bool {
+        self.time.is_exhausted()
     }
 
-    /// Whether one of them matches the labels of a group.
+    /// Whether a selector matches the labels of a group.
     pub fn matches(&self, group: &Group) -> bool {
         let labels = group.labels();
         self.match_values(|label| labels.get(label).map_or("", String::as_str).into())
     }
 
-    /// Whether one of them matches what has these values of labels; one that is
-    /// not there is empty, as Prometheus has it.
+    /// Whether a selector matches labels, whose values `value` returns by name. A
+    /// missing label has an empty value, as in Prometheus.
     pub fn match_values<'v>(&self, value: impl Fn(&str) -> Cow<'v, str>) -> bool {
         self.selectors
             .iter()
@@ -118,30 +132,30 @@ impl Selector {
     fn matches<'v>(&self, value: &impl Fn(&str) -> Cow<'v, str>) -> bool {
         self.matchers.iter().all(|matcher| {
             let value = value(&matcher.label);
-            let holds = match &matcher.test {
+            let matches = match &matcher.test {
                 Test::Equal(expected) => Some(value == *expected),
                 Test::Match(pattern) => pattern.matches(&value),
             };
-            // What is not known selects nothing, negated or not.
-            holds.is_some_and(|holds| holds != matcher.negated)
+            // An unknown result selects nothing, negated or not.
+            matches.is_some_and(|matches| matches != matcher.negated)
         })
     }
 }
 
-/// A matcher as it is written: what a pattern may take when it is compiled is
-/// known once all have been read.
+/// A matcher before its regular expression is compiled. The size limit of each depends
+/// on the number of all.
 #[derive(Debug)]
-struct Written {
+struct ParsedMatcher {
     label: String,
     value: String,
     is_pattern: bool,
     negated: bool,
 }
 
-impl Written {
-    /// One for the name of the metric.
+impl ParsedMatcher {
+    /// A matcher for the name of the metric.
     fn name(value: String) -> Self {
-        Written {
+        ParsedMatcher {
             label: "__name__".to_owned(),
             value,
             is_pattern: false,
@@ -149,10 +163,10 @@ impl Written {
         }
     }
 
-    fn compiled(self, most: usize, spent: &Spent) -> Result<Matcher, String> {
+    fn compile(self, max_size: usize, time: &TimeBudget) -> Result<Matcher, String> {
         Ok(Matcher {
             test: match self.is_pattern {
-                true => Test::Match(Pattern::new(&self.value, most, spent)?),
+                true => Test::Match(Pattern::new(&self.value, max_size, time)?),
                 false => Test::Equal(self.value),
             },
             label: self.label,
@@ -161,18 +175,21 @@ impl Written {
     }
 }
 
-/// Reads a selector with at most `most` matchers. Where it is `named`, a
-/// metric's name may stand before the braces, or alone, or in quotes within
-/// them. Otherwise there are braces and no name: groups have none.
-fn read(text: &str, most: usize, named: bool) -> Result<Vec<Written>, String> {
-    let told = |problem: String| format!("{problem} in the selector {text:?}");
+/// Parses a selector with at most `max_matchers` matchers. If it can be `named`, the
+/// name of the metric is before the braces, without braces, or quoted within them.
+fn parse_selector(
+    text: &str,
+    max_matchers: usize,
+    named: bool,
+) -> Result<Vec<ParsedMatcher>, String> {
+    let in_selector = |problem: String| format!("{problem} in the selector {text:?}");
     let mut rest = text.trim();
     let mut matchers = Vec::new();
     if named {
-        let stands = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        let end = rest.find(|c| !stands(c)).unwrap_or(rest.len());
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
         if end > 0 {
-            matchers.push(Written::name(rest[..end].to_owned()));
+            matchers.push(ParsedMatcher::name(rest[..end].to_owned()));
             rest = rest[end..].trim_start();
             if rest.is_empty() {
                 return Ok(matchers);
@@ -181,45 +198,47 @@ fn read(text: &str, most: usize, named: bool) -> Result<Vec<Written>, String> {
     }
     rest = rest
         .strip_prefix('{')
-        .ok_or_else(|| told("expected {label=\"value\"}, found no {".to_owned()))?
+        .ok_or_else(|| in_selector("expected {label=\"value\"}, found no {".to_owned()))?
         .trim_start();
     loop {
         if let Some(after) = rest.strip_prefix('}') {
             if after.is_empty() {
                 return Ok(matchers);
             }
-            return Err(told(format!("expected the end after }}, found {after:?}")));
-        }
-        if matchers.len() >= most {
-            return Err(told(format!(
-                "expected at most {MOST_MATCHERS} matchers in the request, found more"
+            return Err(in_selector(format!(
+                "expected the end after }}, found {after:?}"
             )));
         }
-        let quoted_name = quoted_name(rest).filter(|_| named && matchers.is_empty());
+        if matchers.len() >= max_matchers {
+            return Err(in_selector(format!(
+                "expected at most {MAX_MATCHERS} matchers in the request, found more"
+            )));
+        }
+        let quoted_name = parse_quoted_name(rest).filter(|_| named && matchers.is_empty());
         let (matcher, after) = match quoted_name {
             Some(name) => name,
-            None => matcher(rest).map_err(told)?,
+            None => parse_matcher(rest).map_err(in_selector)?,
         };
         matchers.push(matcher);
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after.trim_start(),
             None if rest.starts_with('}') => {}
-            None => return Err(told(format!("expected , or }}, found {rest:?}"))),
+            None => return Err(in_selector(format!("expected , or }}, found {rest:?}"))),
         }
     }
 }
 
-/// A metric's name in quotes, as it stands where a matcher would.
-fn quoted_name(text: &str) -> Option<(Written, &str)> {
-    let (name, rest) = quoted(text).ok()?;
+/// Parses the quoted name of a metric, in the place of a matcher.
+fn parse_quoted_name(text: &str) -> Option<(ParsedMatcher, &str)> {
+    let (name, rest) = parse_quoted(text).ok()?;
     let ends = rest.trim_start().starts_with([',', '}']);
-    ends.then(|| (Written::name(name), rest))
+    ends.then(|| (ParsedMatcher::name(name), rest))
 }
 
-fn matcher(text: &str) -> Result<(Written, &str), String> {
+fn parse_matcher(text: &str) -> Result<(ParsedMatcher, &str), String> {
     let (label, rest) = match text.chars().next() {
-        Some('"' | '\'' | '`') => quoted(text)?,
+        Some('"' | '\'' | '`') => parse_quoted(text)?,
         _ => {
             let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             let (name, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -227,7 +246,7 @@ fn matcher(text: &str) -> Result<(Written, &str), String> {
         }
     };
     if label.is_empty() {
-        return Err(format!("expected the name of a label, found {text:?}"));
+        return Err(format!("expected a label name, found {text:?}"));
     }
     let rest = rest.trim_start();
     let operators = [
@@ -244,8 +263,8 @@ fn matcher(text: &str) -> Result<(Written, &str), String> {
             "expected =, !=, =~ or !~ after {label:?}, found {rest:?}"
         ));
     };
-    let (value, rest) = quoted(rest[operator.len()..].trim_start())?;
-    let matcher = Written {
+    let (value, rest) = parse_quoted(rest[operator.len()..].trim_start())?;
+    let matcher = ParsedMatcher {
         label,
         value,
         is_pattern,
@@ -254,8 +273,8 @@ fn matcher(text: &str) -> Result<(Written, &str), String> {
     Ok((matcher, rest))
 }
 
-/// Text in quotes, with the escapes of PromQL that texts need.
-fn quoted(text: &str) -> Result<(String, &str), String> {
+/// Parses a quoted text with the common escapes of PromQL.
+fn parse_quoted(text: &str) -> Result<(String, &str), String> {
     let quote = text
         .chars()
         .next()
@@ -288,140 +307,4 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn group(path: &str) -> Group {
-        Group::of_path(path, false).unwrap()
-    }
-
-    fn parse(text: &str) -> Result<Selectors, String> {
-        Selectors::parse(&[text.to_owned()])
-    }
-
-    #[test]
-    fn all_selectors_of_a_request_share_its_limits() {
-        let x = group("job/x");
-        let many = |text: &str, count: usize| Selectors::parse(&vec![text.to_owned(); count]);
-        let two = [r#"{job="y"}"#, r#"{job=~"x|z"}"#].map(str::to_owned);
-        assert!(Selectors::parse(&two).unwrap().matches(&x));
-        assert!(!Selectors::parse(&two[..1]).unwrap().matches(&x));
-        assert!(many("{}", 64).unwrap().matches(&x));
-        assert!(many(r#"{job=~"x.*"}"#, 64).unwrap().matches(&x));
-        let fine = r#"{job=~"(?:.?){20}-\\w{1,10}|x"}"#;
-        assert!(many(fine, 1).unwrap().matches(&x));
-        let long = format!("{{job=\"{}\"}}", "x".repeat(1000));
-        for (text, count, words) in [
-            ("{}", 65, "at most 64 selectors"),
-            (r#"{job="x",zone="y",a="b"}"#, 22, "at most 64 matchers"),
-            (&long, 17, "at most 16384 bytes"),
-            (fine, 64, "too much memory"),
-        ] {
-            let fault = many(text, count).unwrap_err();
-            assert!(fault.contains(words), "{text}: {fault}");
-        }
-    }
-
-    #[test]
-    fn selectors_are_prometheus_own() {
-        let x = group("job/x/instance/a.1");
-        for (selector, expected) in [
-            ("{}", true),
-            (" { job = \"x\" , } ", true),
-            ("{job='x'}", true),
-            ("{job=`x`}", true),
-            ("{\"job\"=\"x\"}", true),
-            ("{job=\"y\"}", false),
-            ("{job!=\"y\"}", true),
-            ("{job=\"x\",instance=~\"a.*\"}", true),
-            // The whole value must match.
-            ("{instance=~\"a\"}", false),
-            ("{instance=~\"a|a.1\"}", true),
-            ("{instance!~\"a.+\"}", false),
-            ("{instance=\"a\\\\.1\"}", false),
-            ("{instance=~\"a\\\\.1\"}", true),
-            // A label that is not there is empty.
-            ("{zone=\"\"}", true),
-            ("{zone!=\"\"}", false),
-            ("{zone=~\".*\"}", true),
-            ("{zone=~\".+\"}", false),
-        ] {
-            assert_eq!(parse(selector).unwrap().matches(&x), expected, "{selector}");
-        }
-    }
-
-    #[test]
-    fn series_may_be_named() {
-        let series = |label: &str| match label {
-            "__name__" => "my.hits".into(),
-            "job" => "x".into(),
-            _ => "".into(),
-        };
-        let plain = |label: &str| match label {
-            "__name__" => "hits:total_2".into(),
-            _ => "".into(),
-        };
-        let of = |text: &str| Selectors::of_series(&[text.to_owned()]);
-        for (text, dotted, other) in [
-            ("{}", true, true),
-            ("hits:total_2", false, true),
-            ("hits:total_2{}", false, true),
-            ("hits:total_2 { job=\"\" }", false, true),
-            ("hits:total_2{job=\"x\"}", false, false),
-            ("{\"my.hits\"}", true, false),
-            ("{\"my.hits\", job=\"x\"}", true, false),
-            ("{\"my.hits\", job=\"y\"}", false, false),
-            ("{\"job\"=\"x\"}", true, false),
-            ("{__name__=~\"my.*|hits.*\"}", true, true),
-            ("{job!=\"\"}", true, false),
-        ] {
-            let selectors = of(text).unwrap();
-            assert_eq!(selectors.match_values(series), dotted, "{text}");
-            assert_eq!(selectors.match_values(plain), other, "{text}");
-        }
-        for text in [
-            "",
-            "my.hits",
-            "hits total",
-            "hits{",
-            "{\"a\",\"b\"}",
-            "hits{}x",
-        ] {
-            assert!(of(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_selector_is_told() {
-        for (text, words) in [
-            ("", "found no {"),
-            ("job=\"x\"", "found no {"),
-            ("up{job=\"x\"}", "found no {"),
-            ("{job}", "expected =, !=, =~ or !~"),
-            ("{job=x}", "expected text in quotes"),
-            ("{job=\"x}", "expected \" at the end"),
-            ("{job=\"x\"", "expected , or }"),
-            ("{job=\"x\"} or", "expected the end"),
-            ("{=\"x\"}", "expected the name of a label"),
-            ("{job=\"\\x\"}", "expected an escape"),
-            ("{job=~\"(\"}", "is no regular expression"),
-            ("{job=~\"a)|(b\"}", "is no regular expression"),
-            ("{job=~\"(a{1000}){1000}\"}", "is no regular expression"),
-            ("{job=~\"(.?){1000}y.*\"}", "too much memory"),
-        ] {
-            let fault = parse(text).unwrap_err();
-            assert!(fault.contains(words), "{text}: {fault}");
-        }
-    }
-
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn no_text_is_too_strange(text in "\\PC{0,20}|[{}a=~!\"'`\\\\, (é]{0,20}") {
-            if let Ok(selector) = parse(&text) {
-                selector.matches(&group("job/x"));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,5 @@
-//! Regular expressions of selectors, as Prometheus reads them, within bounds:
-//! of their length, of what they take compiled, of the values they are matched
-//! with, and of the time that all of a request take together.
+//! Regular expressions of selectors, as in Prometheus. Their length, their compiled
+//! size, the length of matched values and the total time of a request are limited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,99 +9,102 @@ use regex::{Regex, RegexBuilder};
 
 use crate::clock;
 
-/// Bytes of one pattern.
-pub const LONGEST: usize = 1024;
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN_LENGTH: usize = 1024;
 
-/// Bytes of a value that is matched. With a pattern of the largest size, a byte
-/// takes a microsecond at worst.
-const LONGEST_VALUE: usize = 16 << 10;
+/// The longest value that is matched, in bytes. With a pattern of the largest size, a
+/// byte takes a microsecond at worst.
+const MAX_VALUE_LENGTH: usize = 16 << 10;
 
-/// What the engine may cache to go on fast, as a multiple of the pattern.
-const CACHE: usize = 4;
+/// The size of the engine's cache, as a multiple of the compiled size.
+const CACHE_FACTOR: usize = 4;
 
-/// How long all patterns of a request may take together. Sane ones take some
+/// The time limit for matching all patterns of a request. Usual patterns take some
 /// milliseconds for a hundred thousand groups.
-const MOST_TIME: Duration = Duration::from_secs(2);
+const MAX_TIME: Duration = Duration::from_secs(2);
 
-/// The time that patterns of one request have taken.
+/// The time that matching the patterns of one request has taken, in nanoseconds.
 #[derive(Debug, Clone, Default)]
-pub struct Spent(Arc<AtomicU64>);
+pub struct TimeBudget(Arc<AtomicU64>);
 
-impl Spent {
-    /// Whether nothing is matched any more.
-    pub fn is_all(&self) -> bool {
-        u128::from(self.0.load(Ordering::Relaxed)) >= MOST_TIME.as_nanos()
+impl TimeBudget {
+    /// Whether the time limit is reached, so that nothing is matched any more.
+    pub fn is_exhausted(&self) -> bool {
+        u128::from(self.0.load(Ordering::Relaxed)) >= MAX_TIME.as_nanos()
     }
 
-    fn add(&self, time: Duration) {
+    fn spend(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
-/// A pattern that must match the whole value, as Prometheus has it.
+/// A regular expression that must match the whole value, as in Prometheus.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     regex: Regex,
-    spent: Spent,
+    time: TimeBudget,
 }
 
 impl Pattern {
-    /// Compiles a pattern, which may take at most `most` bytes when compiled.
-    pub fn new(pattern: &str, most: usize, spent: &Spent) -> Result<Self, String> {
-        if pattern.len() > LONGEST {
+    /// Compiles a pattern to at most `max_size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The pattern is not valid, or too large; the message is for the client.
+    pub fn new(pattern: &str, max_size: usize, time: &TimeBudget) -> Result<Self, String> {
+        if pattern.len() > MAX_PATTERN_LENGTH {
             return Err(format!(
-                "a regular expression has {} bytes, and at most {LONGEST} are taken",
+                "a regular expression has {} bytes; the limit is {MAX_PATTERN_LENGTH}",
                 pattern.len()
             ));
         }
-        let build = |pattern: &str, most: usize| {
+        let build = |pattern: &str, max_size: usize| {
             RegexBuilder::new(pattern)
-                .size_limit(most)
-                .dfa_size_limit(most.saturating_mul(CACHE))
+                .size_limit(max_size)
+                .dfa_size_limit(max_size.saturating_mul(CACHE_FACTOR))
                 .build()
         };
-        let told = |problem: regex::Error| {
-            let problem = match problem {
-                regex::Error::CompiledTooBig(_) => {
-                    "it takes too much memory, or with others in the request does".to_owned()
-                }
-                problem => {
-                    let problem = problem.to_string();
-                    problem.lines().last().unwrap_or_default().to_owned()
-                }
-            };
-            format!("{pattern:?} is no regular expression that is taken: {problem}")
+        let describe = |error: regex::Error| match error {
+            regex::Error::CompiledTooBig(_) => format!(
+                "the regular expression {pattern:?} takes too much memory, alone or with the \
+                 others in the request"
+            ),
+            error => {
+                let error = error.to_string();
+                let cause = error.lines().last().unwrap_or_default();
+                format!("{pattern:?} is not a valid regular expression: {cause}")
+            }
         };
-        let ascii = in_ascii(pattern);
-        // Alone first: `a)|(b` is none, though it would be one between brackets.
-        // It is read only: compiling it ends where it begins.
+        let ascii = with_ascii_classes(pattern);
+        // The pattern must be valid by itself: `a)|(b` would become valid within the
+        // brackets below. A size limit of 0 parses it without compiling it.
         match build(&ascii, 0) {
             Ok(_) | Err(regex::Error::CompiledTooBig(_)) => {}
-            Err(problem) => return Err(told(problem)),
+            Err(error) => return Err(describe(error)),
         }
         Ok(Pattern {
-            regex: build(&format!("^(?s:{ascii})$"), most).map_err(told)?,
-            spent: spent.clone(),
+            regex: build(&format!("^(?s:{ascii})$"), max_size).map_err(describe)?,
+            time: time.clone(),
         })
     }
 
-    /// Whether it matches; `None` where that is not found out, since the value
-    /// is too long or all time is spent.
+    /// Whether the pattern matches a value. `None` if the value is too long or the
+    /// time limit is reached.
     pub fn matches(&self, value: &str) -> Option<bool> {
-        if value.len() > LONGEST_VALUE || self.spent.is_all() {
+        if value.len() > MAX_VALUE_LENGTH || self.time.is_exhausted() {
             return None;
         }
-        let began = clock::tick();
+        let start = clock::tick();
         let matches = self.regex.is_match(value);
-        self.spent.add(began.elapsed());
+        self.time.spend(start.elapsed());
         Some(matches)
     }
 }
 
-/// The pattern with classes such as `\w` of ASCII alone, as Prometheus has
-/// them. Those of all scripts are a hundred times larger.
-fn in_ascii(pattern: &str) -> String {
+/// Replaces classes such as `\w` with their ASCII versions, as in Prometheus. The
+/// Unicode versions compile to a hundred times the size.
+fn with_ascii_classes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
@@ -111,7 +113,7 @@ fn in_ascii(pattern: &str) -> String {
             continue;
         }
         match chars.next() {
-            // A class may stand in another one.
+            // A class can be nested in another one.
             Some('w') => out.push_str("[0-9A-Za-z_]"),
             Some('W') => out.push_str("[^0-9A-Za-z_]"),
             Some('d') => out.push_str("[0-9]"),
@@ -132,12 +134,12 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, value: &str) -> Option<bool> {
-        let pattern = Pattern::new(pattern, 64 << 10, &Spent::default()).unwrap();
+        let pattern = Pattern::new(pattern, 64 << 10, &TimeBudget::default()).unwrap();
         pattern.matches(value)
     }
 
     #[test]
-    fn classes_are_of_ascii_and_may_stand_in_others() {
+    fn classes_are_ascii_and_can_be_nested() {
         for (pattern, value, expected) in [
             (r"\w+", "aZ_9", true),
             (r"\w+", "é", false),
@@ -154,18 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn what_would_take_long_is_not_compiled_and_not_matched() {
-        let told = |pattern: &str| Pattern::new(pattern, 64 << 10, &Spent::default()).unwrap_err();
-        assert!(told("(.?){1000}y.*").contains("too much memory"));
-        assert!(told(&"x".repeat(LONGEST + 1)).contains("at most 1024"));
-        assert_eq!(matches("x*", &"x".repeat(LONGEST_VALUE)), Some(true));
-        assert_eq!(matches("x*", &"x".repeat(LONGEST_VALUE + 1)), None);
-        let spent = Spent::default();
-        let pattern = Pattern::new("x", 64 << 10, &spent).unwrap();
+    fn expensive_patterns_are_neither_compiled_nor_matched() {
+        let error =
+            |pattern: &str| Pattern::new(pattern, 64 << 10, &TimeBudget::default()).unwrap_err();
+        assert!(error("(.?){1000}y.*").contains("too much memory"));
+        assert!(error(&"x".repeat(MAX_PATTERN_LENGTH + 1)).contains("the limit is 1024"));
+        assert_eq!(matches("x*", &"x".repeat(MAX_VALUE_LENGTH)), Some(true));
+        assert_eq!(matches("x*", &"x".repeat(MAX_VALUE_LENGTH + 1)), None);
+        let time = TimeBudget::default();
+        let pattern = Pattern::new("x", 64 << 10, &time).unwrap();
         assert_eq!(pattern.matches("x"), Some(true));
-        assert!(!spent.is_all());
-        spent.add(MOST_TIME);
-        assert!(spent.is_all());
+        assert!(!time.is_exhausted());
+        time.spend(MAX_TIME);
+        assert!(time.is_exhausted());
         assert_eq!(pattern.matches("x"), None);
     }
 }

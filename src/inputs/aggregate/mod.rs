@@ -15,7 +15,7 @@ use crate::http::request::Request;
 use crate::http::router::Route;
 use crate::http::work;
 use crate::ingest::config::PushMode;
-use crate::ingest::{Admission, Body, Group, Meant, Rejection};
+use crate::ingest::{Admission, Body, Group, Rejection, SeriesSelection};
 use crate::reason::Reason;
 use crate::store::Store;
 use crate::telemetry::PushMethod;
@@ -65,7 +65,7 @@ impl Aggregate {
     }
 
     fn labels(&self, request: &Request) -> Result<Group, Rejection> {
-        Group::of_labels_path(&request.captured, self.utf8_names).map_err(Rejection::from)
+        Group::from_labels_path(&request.captured, self.utf8_names)
     }
 
     /// Adds a push. The replies are prom-aggregation-gateway's.
@@ -109,8 +109,8 @@ impl Aggregate {
                            /api/v1/series?match[]={} removes all aggregated series";
             return request.reject(&Rejection::new(Reason::BadParameter, message), 0);
         }
-        let meant = Meant::Labels(labels);
-        let removed = match work::remove_series(request, &self.store, meant, false).await {
+        let selection = SeriesSelection::Labels(labels);
+        let removed = match work::remove_series(request, &self.store, selection, false).await {
             Ok(removed) => removed,
             Err(reply) => return reply,
         };

@@ -101,7 +101,7 @@ impl PolledTarget {
     /// serving threads.
     async fn store(&self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
         let Fetched { text, format, peer } = fetched;
-        let is_parsed = self.admission.reads_texts() || format == Some(InputFormat::OpenMetrics);
+        let is_parsed = self.admission.parses_texts() || format == Some(InputFormat::OpenMetrics);
         let is_large = text.len() > INLINE_BYTES;
         let (admission, store) = (Arc::clone(&self.admission), Arc::clone(&self.store));
         let (id, origin) = (self.id.clone(), self.origin(peer));

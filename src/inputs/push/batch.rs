@@ -93,7 +93,7 @@ impl Groups {
         let read = BatchSeed(&mut batch).deserialize(&mut parser);
         let read = read.and_then(|()| parser.end());
         if let Err(problem) = read {
-            let malformed = || Rejection::of_json("JSON of a batch expected", &problem);
+            let malformed = || Rejection::invalid_json("JSON of a batch expected", &problem);
             return Err(batch.wrong.unwrap_or_else(malformed));
         }
         let count = batch.changes.len();
@@ -126,8 +126,8 @@ impl Reading<'_> {
         let groups = self.groups;
         let at =
             |reason, problem: &str| Rejection::new(reason, &format!("groups[{place}]: {problem}"));
-        let group = Group::of_labels(entry.labels, groups.config.enable_utf8_names)
-            .map_err(|problem| at(Reason::BadLabels, &problem))?;
+        let group = Group::from_labels(entry.labels, groups.config.enable_utf8_names)
+            .map_err(|rejection| at(rejection.reason, &rejection.message))?;
         if !self.seen.insert(group.key()) {
             let problem = format!("group {} is there twice", group.key());
             return Err(at(Reason::BadLabels, &problem));

@@ -17,7 +17,7 @@ use crate::http::request::Request;
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Condition, Errors, Role, Route};
 use crate::http::work;
 use crate::ingest::config::PushMode;
-use crate::ingest::{Addition, Body, Group, PathError, Rejection};
+use crate::ingest::{Addition, Body, Group, Rejection};
 use crate::inputs::parameters::{self, aggregates};
 use crate::reason::Reason;
 use crate::store::Store;
@@ -106,9 +106,8 @@ impl Push {
             _ => Method::Delete,
         };
         let utf8_names = self.groups.config.enable_utf8_names;
-        let group = match Group::of_path(&request.captured, utf8_names) {
-            Err(PathError::NotAPush) => return reply::not_found(NO_JOB, None),
-            Err(problem) => return request.reject(&problem.into(), 0),
+        let group = match Group::from_path(&request.captured, utf8_names) {
+            Err(rejection) => return request.reject(&rejection, 0),
             Ok(group) => Arc::new(group),
         };
         let sender = match self.sender(request) {
@@ -230,14 +229,13 @@ impl Push {
         let config = &self.groups.config;
         let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
         if parameters::mode(request.query(), config.mode)? == PushMode::Aggregate {
-            let group = Group::of_labels_path(labels, utf8_names)?;
+            let group = Group::from_labels_path(labels, utf8_names)?;
             return Ok((group, Some(parameters::addition(request)?)));
         }
         self.sender(request)?;
         let group = match labels {
             "" => Group::default(),
-            labels => Group::of_path(labels, utf8_names)
-                .map_err(|problem| Rejection::new(Reason::BadLabels, &problem.to_string()))?,
+            labels => Group::from_path(labels, utf8_names)?,
         };
         Ok((group, None))
     }

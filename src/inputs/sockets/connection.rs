@@ -74,7 +74,7 @@ enum Read {
 impl<'s> Session<'s> {
     fn new(service: &'s Arc<Service>, peer: Peer) -> Self {
         // Only texts that are parsed take long enough to be worked on elsewhere.
-        let max_inline = match service.admission.reads_texts() {
+        let max_inline = match service.admission.parses_texts() {
             true => INLINE_BYTES,
             false => usize::MAX,
         };

@@ -35,12 +35,12 @@ impl Service {
     pub fn store(&self, message: Message, peer: Peer) -> Result<(), MessageError> {
         let now = Now::read();
         let mut changes = Vec::with_capacity(message.apps.len());
-        let mut left = self.admission.left();
+        let mut budget = self.admission.message_budget();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
             let id = SectionId::new(&name, Producer::App);
             let admitted = self.admission.admit(&id, text, None);
-            match admitted.and_then(|content| left.take(&id, content)) {
+            match admitted.and_then(|content| budget.take(&id, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,
                     content,

@@ -246,7 +246,7 @@ impl Content {
             return Err(Rejection::new(Reason::TooLarge, &message));
         }
         let mut body: Value = serde_json::from_slice(text)
-            .map_err(|problem| Rejection::of_json("JSON expected", &problem))?;
+            .map_err(|problem| Rejection::invalid_json("JSON expected", &problem))?;
         let dedup_key = dedup_key(&body);
         redact_json(&mut body);
         Ok(Content {

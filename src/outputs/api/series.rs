@@ -12,7 +12,7 @@ use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::work;
 use crate::ingest::selector::Selectors;
-use crate::ingest::{Meant, Removed};
+use crate::ingest::{Removal, SeriesSelection};
 use crate::store::Store;
 
 /// `DELETE series`: removes those that match; 404 where none does.
@@ -29,22 +29,29 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
     }
     // Compiling patterns takes too long for a thread that serves.
     let lists = &request.server.pools.lists;
-    let selectors = match lists.run(move || Selectors::of_series(&texts)).await {
+    let selectors = match lists.run(move || Selectors::for_series(&texts)).await {
         Ok(Ok(selectors)) => selectors,
         Ok(Err(problem)) => return bad(&problem),
         Err(problem) => return work::cannot_remove(&problem),
     };
-    match work::remove_series(request, store, Meant::Matching(selectors), dry_run).await {
-        Ok(Removed {
-            stopped: true,
+    match work::remove_series(
+        request,
+        store,
+        SeriesSelection::Matching(selectors),
+        dry_run,
+    )
+    .await
+    {
+        Ok(Removal {
+            is_incomplete: true,
             count,
             ..
         }) => cut_short(&format!("{count} series"), dry_run),
-        Ok(Removed { count: 0, .. }) if !dry_run => {
+        Ok(Removal { count: 0, .. }) if !dry_run => {
             let problem = "no aggregated series matches";
             reply::api_error(StatusCode::NOT_FOUND, "not_found", problem)
         }
-        Ok(Removed { count, listed, .. }) => reply::json(&json!({
+        Ok(Removal { count, listed, .. }) => reply::json(&json!({
             "status": "success",
             "data": { "dry_run": dry_run, "count": count, "series": listed },
         })),

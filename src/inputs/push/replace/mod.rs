@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::config::Config;
 use crate::clock::Now;
 use crate::exposition::{FamilyText, Kind, TimestampPolicy, counted, single_sample_family};
-use crate::ingest::body::{Body, Escaped, TIMES, fits, shown, told};
-use crate::ingest::{Admission, Group, Rejection, points};
+use crate::ingest::body::{Body, EscapedLabels, PUSH_TIME_FAMILIES, check_family_size};
+use crate::ingest::{Admission, Group, Rejection};
 use crate::peer::Origin;
 use crate::reason::Reason;
 use crate::store::{self, Change, MemoryBudget, OtherFamilies, Producer, SectionId, Store, Write};
 use crate::telemetry::PushMethod;
 
-/// What the families of [`TIMES`] are.
+/// What the families of [`PUSH_TIME_FAMILIES`] are.
 const WHEN_FAILED: &str =
     "When a push to this group last failed, in seconds since 1970; 0 if none did.";
 const WHEN_SUCCEEDED: &str =
@@ -60,7 +60,7 @@ pub struct Groups {
 
 impl Groups {
     /// Applies a push to the store, whole or not at all. What could be read
-    /// and is not taken is noted with the group: its time of failure is shown,
+    /// and is not taken is is_recorded with the group: its time of failure is shown,
     /// and its reason is listed.
     pub fn push(
         &self,
@@ -80,7 +80,7 @@ impl Groups {
                     .map_err(Rejection::from)
             });
         if let Err(fault) = &pushed
-            && fault.noted
+            && fault.is_recorded
         {
             let note = self.failure(group, sender, fault, now);
             if let Err(refused) = note.and_then(|change| {
@@ -88,7 +88,7 @@ impl Groups {
                     .apply(Write::one(change), now)
                     .map_err(Rejection::from)
             }) {
-                log::debug!("that a push failed cannot be noted: {refused}");
+                log::debug!("that a push failed cannot be is_recorded: {refused}");
             }
         }
         pushed
@@ -121,9 +121,8 @@ impl Groups {
                 .families_with(group, body, TimestampPolicy::Refuse, || room(&id))?;
         for family in &mut families {
             self.admission.check_family(group, family)?;
-            points::complete(family, &self.admission.hash)
-                .map_err(|problem| told(group, family, problem.reason, &problem.text))?;
-            fits(group, family)?;
+            self.admission.complete_family(group, family)?;
+            check_family_size(group, family)?;
         }
         let [failure, success] = self.times(group, 0.0, now.unix_seconds())?;
         families.push(success);
@@ -146,8 +145,7 @@ impl Groups {
         if group.labels().len() > config.max_labels {
             let most = counted(config.max_labels, "label", "labels");
             return told(&format!(
-                "{}: it has more than {most} (exposition.max_labels)",
-                shown(group)
+                "{group}: it has more than {most} (exposition.max_labels)"
             ));
         }
         let most = config.max_label_length;
@@ -186,14 +184,14 @@ impl Groups {
         (!ttl.is_zero()).then_some(ttl)
     }
 
-    /// The two families of times, in the order of [`TIMES`].
+    /// The two families of times, in the order of [`PUSH_TIME_FAMILIES`].
     fn times(
         &self,
         group: &Group,
         failure: f64,
         success: f64,
     ) -> Result<[FamilyText; 2], Rejection> {
-        let escaped = Escaped::of(group);
+        let escaped = EscapedLabels::of(group);
         let added = escaped.added();
         let family = |name, help, value| {
             single_sample_family(
@@ -204,13 +202,12 @@ impl Groups {
             )
             .ok_or_else(|| {
                 let message = format!(
-                    "{}: two of its labels have one name to readers of the old characters",
-                    shown(group)
+                    "{group}: two of its labels have the same name once UTF-8 characters are replaced"
                 );
                 Rejection::new(Reason::BadLabels, &message)
             })
         };
-        let [failed, succeeded] = TIMES;
+        let [failed, succeeded] = PUSH_TIME_FAMILIES;
         Ok([
             family(failed, WHEN_FAILED, failure)?,
             family(succeeded, WHEN_SUCCEEDED, success)?,
@@ -242,7 +239,7 @@ impl Groups {
             } => {
                 let pushed = families
                     .iter()
-                    .filter(|family| !TIMES.contains(&&*family.name));
+                    .filter(|family| !PUSH_TIME_FAMILIES.contains(&&*family.name));
                 let counts = pushed.fold((0, 0), |(families, series), family| {
                     (families + 1, series + family.series.len())
                 });

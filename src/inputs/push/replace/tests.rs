@@ -31,7 +31,7 @@ fn store() -> Store {
 }
 
 fn group(path: &str) -> Group {
-    Group::of_path(path, false).unwrap()
+    Group::from_path(path, false).unwrap()
 }
 
 fn sender() -> Sender {
@@ -78,7 +78,7 @@ impl Here {
     /// What is exposed, the families of times aside.
     fn text(&self) -> String {
         let all = String::from_utf8(self.store.snapshot().text()).unwrap();
-        let mine = |line: &&str| !TIMES.iter().any(|name| line.contains(name));
+        let mine = |line: &&str| !PUSH_TIME_FAMILIES.iter().any(|name| line.contains(name));
         all.lines()
             .filter(mine)
             .map(|line| format!("{line}\n"))
@@ -150,7 +150,7 @@ fn times_are_the_groups_own_and_survive_what_is_pushed() {
     let fault = here
         .push(Method::Put, "job/x/instance/i", "m 1 5\n")
         .unwrap_err();
-    assert!(fault.noted);
+    assert!(fault.is_recorded);
     assert_eq!(here.time("push_time_seconds"), Some(first.unix_seconds()));
     assert_eq!(
         here.time("push_failure_time_seconds"),
@@ -215,7 +215,7 @@ fn what_is_not_taken_is_told_and_noted_with_the_group() {
         let fault = here.push(Method::Put, "job/x", text).unwrap_err();
         assert_eq!(fault.reason, reason, "{fault}");
         assert!(fault.message.contains(words), "{fault}");
-        assert!(fault.noted && fault.line.is_some(), "{fault:?}");
+        assert!(fault.is_recorded && fault.line.is_some(), "{fault:?}");
         assert_eq!(here.text(), before);
         let id = SectionId::new("{job=\"x\"}", Producer::Group);
         let section = here.store.section_of(&id).unwrap();
@@ -232,7 +232,7 @@ fn labels_that_tell_parts_apart_cannot_be_a_groups() {
     let fault = here
         .push(Method::Put, "job/x/quantile/5", summary)
         .unwrap_err();
-    assert_eq!((fault.reason, fault.noted), (Reason::BadLabels, true));
+    assert_eq!((fault.reason, fault.is_recorded), (Reason::BadLabels, true));
     let histogram = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
     let fault = here.push(Method::Put, "job/x/le/5", histogram).unwrap_err();
     assert!(
@@ -254,7 +254,7 @@ fn what_cannot_be_read_leaves_no_trace() {
         let here = Here::new();
         let fault = here.push(Method::Put, "job/x", text).unwrap_err();
         assert_eq!(
-            (fault.reason, fault.noted),
+            (fault.reason, fault.is_recorded),
             (Reason::InvalidText, false),
             "{fault}"
         );
@@ -282,7 +282,7 @@ fn a_series_without_instance_is_that_of_an_app() {
         .groups
         .admission
         .canonicalize(
-            &Escaped::of(&group("job/x")),
+            &EscapedLabels::of(&group("job/x")),
             ("m 1\n", InputFormat::Text),
             TimestampPolicy::Refuse,
         )
@@ -448,10 +448,10 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
     let group = group("job/x");
     assert!(here.groups.admission.text_size(&group, body, 1 << 20) > 250_000_000);
     let fault = push(&here);
-    assert_eq!((fault.reason, fault.noted), (Reason::TooLarge, false));
+    assert_eq!((fault.reason, fault.is_recorded), (Reason::TooLarge, false));
     for words in [
         "the push becomes at least 25",
-        "and may have 134217728 (exposition.max_text)",
+        "the limit is 134217728 (exposition.max_text)",
     ] {
         assert!(fault.message.contains(words), "{fault}");
     }
@@ -462,7 +462,7 @@ fn text_that_would_be_too_long_is_refused_before_it_is_made() {
     assert!(
         fault
             .message
-            .contains("of the 1048576 that may be held (exposition.max_total)"),
+            .contains("of 1048576 bytes are left (exposition.max_total)"),
         "{fault}"
     );
     assert_eq!(here.store.totals().groups, 0);

@@ -24,8 +24,8 @@ use crate::exposition::{
     Kind, LabelText, MetricValue, TimestampPolicy, labels_text, needs_quotes, write_number,
     write_series,
 };
-use crate::ingest::aggregation::{Adding, empty_batch};
-use crate::ingest::{Addition, Admission, Body, Group, Once, Rejection};
+use crate::ingest::aggregation::{FamilyUpdates, empty_batch};
+use crate::ingest::{Addition, Admission, Body, Group, KeyOutcome, Rejection};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
 use crate::store::{MemoryBudget, Store};
@@ -145,7 +145,7 @@ impl Values {
         body: Body<'_>,
         addition: &Addition,
         now: Now,
-    ) -> Result<(Once, String), Rejection> {
+    ) -> Result<(KeyOutcome, String), Rejection> {
         let ttl = self.admission.series_ttl(addition);
         let texts;
         let sent = match form {
@@ -174,9 +174,7 @@ impl Values {
             }
         };
         for family in &sent {
-            if let Some(problem) = self.admission.reserved(&family.name) {
-                return Err(Rejection::new(Reason::ReservedName, &problem));
-            }
+            self.admission.check_name(&family.name)?;
         }
         let living = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
         let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
@@ -188,7 +186,7 @@ impl Values {
         }
         let mut reply = None;
         let print = (verb.as_str(), body.content_type, body.bytes, ttl);
-        let once = self.admission.once(addition, print, now, || {
+        let once = self.admission.apply_once(addition, print, now, || {
             reply = Some(match verb {
                 Verb::Create => store.operate(batch, now).map(|()| None)?,
                 Verb::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
@@ -221,7 +219,8 @@ impl Values {
                 (Kind::Untyped, Some(living)) => *living,
                 (told, _) => told,
             };
-            let mut adding = Adding::new(&family.name, kind, &self.admission.aggregation, ttl);
+            let mut adding =
+                FamilyUpdates::new(&family.name, kind, &self.admission.aggregation, ttl);
             adding.help.clone_from(&family.help);
             let mut rows = Vec::with_capacity(family.items.len());
             for item in family.items {

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 /// A family that was sent, in whatever form.
 #[derive(Debug)]
 pub struct Sent<'b> {
-    /// Escaped.
+    /// EscapedLabels.
     pub name: Arc<str>,
     pub help: Option<Arc<str>>,
     /// Untyped where it was not told.

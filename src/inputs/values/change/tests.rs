@@ -304,7 +304,7 @@ fn a_fault_anywhere_changes_nothing() {
         ),
         (
             "ok 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\n",
-            "the same bound",
+            "one bound twice",
         ),
     ] {
         let fault = here.send(Verb::Create, Form::Text, text).unwrap_err();

@@ -75,7 +75,7 @@ pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Reject
             let message = format!("the body, line {line}, column {column}: {passed}");
             return Rejection::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
-        Rejection::of_json("JSON of families expected", &problem)
+        Rejection::invalid_json("JSON of families expected", &problem)
     })
 }
 

@@ -16,7 +16,7 @@ use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::work;
 use crate::ingest::selector::Selectors;
-use crate::ingest::{Group, Meant};
+use crate::ingest::{Group, SeriesSelection};
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
 use crate::telemetry::dates;
@@ -53,7 +53,7 @@ impl Filter {
             duration_of(&text).ok_or_else(problem)
         });
         Ok(Filter {
-            selectors: Selectors::parse(&texts)?,
+            selectors: Selectors::for_groups(&texts)?,
             older_than: older_than.transpose()?,
         })
     }
@@ -153,7 +153,7 @@ impl Iterator for Page {
         for _ in 0..AT_ONCE {
             let next = match self.scan.next() {
                 // The next page goes on from here, with time of its own.
-                Some((id, ..)) if self.filter.selectors.are_spent() => {
+                Some((id, ..)) if self.filter.selectors.are_out_of_time() => {
                     let from = self.looked_at.as_ref().unwrap_or(&id);
                     Some(from.name.to_string())
                 }
@@ -204,7 +204,7 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
             return Err("name the groups to delete by match[]={job=\"x\"}, older_than=1h or both; match[]={} means all".to_owned());
         }
         let removed = remove_matching(&store, &filter, dry_run);
-        match filter.selectors.are_spent() {
+        match filter.selectors.are_out_of_time() {
             true => Ok(Err(removed.0)),
             false => Ok(Ok(removed)),
         }
@@ -253,7 +253,7 @@ pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
         sender_log::write(LogEvent::Removal, format_args!("{peer} wipes {groups}"));
     }
     if removed.is_ok()
-        && let Err(reply) = work::remove_series(request, &kept, Meant::All, false).await
+        && let Err(reply) = work::remove_series(request, &kept, SeriesSelection::All, false).await
     {
         return reply;
     }
@@ -274,7 +274,7 @@ fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize
             if filter.matches(&group, &section, now) {
                 page.push((id, group));
             }
-            if filter.selectors.are_spent() {
+            if filter.selectors.are_out_of_time() {
                 break;
             }
             if page.len() >= AT_ONCE {
@@ -364,7 +364,7 @@ impl Iterator for Scan {
         loop {
             if let Some((id, section)) = self.page.next() {
                 self.after = Some(id.name.to_string());
-                if let Some(group) = Group::of_key(&id.name) {
+                if let Some(group) = Group::from_key(&id.name) {
                     return Some((id, group, section));
                 }
                 continue;

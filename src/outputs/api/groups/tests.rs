@@ -35,7 +35,7 @@ fn push(store: &Store, job: &str, problem: Option<&str>, now: Now) {
 }
 
 fn found(job: &str) -> (SectionId, Group) {
-    let group = Group::of_path(&format!("job/{job}"), false).unwrap();
+    let group = Group::from_path(&format!("job/{job}"), false).unwrap();
     (SectionId::new(&group.key(), Producer::Group), group)
 }
 

@@ -34,8 +34,8 @@ fn add(store: &Store, updates: Vec<Update>) {
     store.operate(batch, Now::read()).unwrap();
 }
 
-fn matching(text: &str) -> Meant {
-    Meant::Matching(Selectors::of_series(&[text.to_owned()]).unwrap())
+fn matching(text: &str) -> SeriesSelection {
+    SeriesSelection::Matching(Selectors::for_series(&[text.to_owned()]).unwrap())
 }
 
 fn text(store: &Store) -> String {
@@ -43,12 +43,12 @@ fn text(store: &Store) -> String {
 }
 
 #[test]
-fn series_are_removed_by_what_their_labels_mean() {
+fn series_are_removed_by_their_unescaped_labels() {
     let labels = [("path", "a\\b\"c\n"), ("job", "x")];
-    for meant in [
+    for selection in [
         matching("hits{path=\"a\\\\b\\\"c\\n\"}"),
         matching("{__name__=\"hits\",job=\"x\",zone=\"\"}"),
-        Meant::Labels(Group::of_labels_path("job/x", false).unwrap()),
+        SeriesSelection::Labels(Group::from_labels_path("job/x", false).unwrap()),
     ] {
         let store = store();
         add(
@@ -60,25 +60,25 @@ fn series_are_removed_by_what_their_labels_mean() {
             ],
         );
         let before = text(&store);
-        let dry = remove_series(&store, &meant, true, Now::read()).unwrap();
-        assert_eq!((dry.count, text(&store)), (1, before), "{meant:?}");
-        let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
-        assert_eq!(removed.count, 1, "{meant:?}");
+        let dry = remove_series(&store, &selection, true, Now::read()).unwrap();
+        assert_eq!((dry.count, text(&store)), (1, before), "{selection:?}");
+        let removed = remove_series(&store, &selection, false, Now::read()).unwrap();
+        assert_eq!(removed.count, 1, "{selection:?}");
         assert_eq!(removed.listed, dry.listed);
-        let shown = &removed.listed[0];
+        let listed = &removed.listed[0];
         assert_eq!(
-            (&*shown["__name__"], &*shown["path"]),
+            (&*listed["__name__"], &*listed["path"]),
             ("hits", labels[0].1)
         );
-        assert!(!text(&store).contains("path="), "{meant:?}");
+        assert!(!text(&store).contains("path="), "{selection:?}");
         assert_eq!(store.aggregated_totals().series, 2);
-        let again = remove_series(&store, &meant, false, Now::read()).unwrap();
+        let again = remove_series(&store, &selection, false, Now::read()).unwrap();
         assert_eq!(again.count, 0);
     }
 }
 
 #[test]
-fn families_without_series_are_gone_and_may_be_of_another_kind() {
+fn a_family_without_series_is_removed_and_can_change_its_kind() {
     let store = store();
     add(
         &store,
@@ -86,7 +86,7 @@ fn families_without_series_are_gone_and_may_be_of_another_kind() {
     );
     remove_series(&store, &matching("{\"my.hits\"}"), false, Now::read()).unwrap();
     assert_eq!(text(&store), "# TYPE hits counter\nhits 1\n");
-    remove_series(&store, &Meant::All, false, Now::read()).unwrap();
+    remove_series(&store, &SeriesSelection::All, false, Now::read()).unwrap();
     assert_eq!(
         (text(&store), store.aggregated_totals().bytes),
         (String::new(), 0)
@@ -97,7 +97,7 @@ fn families_without_series_are_gone_and_may_be_of_another_kind() {
 }
 
 #[test]
-fn very_many_are_removed_in_parts_and_some_are_listed() {
+fn many_series_are_removed_in_batches_and_some_are_listed() {
     const MANY: usize = 40_000;
     let store = store();
     let numbers: Vec<String> = (0..MANY).map(|number| number.to_string()).collect();
@@ -105,11 +105,11 @@ fn very_many_are_removed_in_parts_and_some_are_listed() {
         &store,
         numbers.iter().map(|it| update("m", &[("n", it)])).collect(),
     );
-    let meant = matching("m{n=~\".*[13579]\"}");
-    let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
+    let selection = matching("m{n=~\".*[13579]\"}");
+    let removed = remove_series(&store, &selection, false, Now::read()).unwrap();
     assert_eq!(
         (removed.count, removed.listed.len()),
-        (MANY / 2, MOST_LISTED)
+        (MANY / 2, MAX_LISTED)
     );
     assert_eq!(store.aggregated_totals().series, MANY / 2);
     assert_eq!(text(&store).lines().count(), 1 + MANY / 2);
@@ -118,30 +118,30 @@ fn very_many_are_removed_in_parts_and_some_are_listed() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Whatever lives, exactly what matches goes.
+    /// Exactly the matching series are removed.
     #[test]
-    fn what_matches_goes_and_all_else_stays(
+    fn only_matching_series_are_removed(
         series in proptest::collection::btree_set((0..4_u8, 0..300_u16, any::<bool>()), 0..600),
         family in 0..4_u8,
         odd in any::<bool>(),
     ) {
         let store = store();
-        let made = |(family, number, odd): &(u8, u16, bool)| {
+        let update_of = |(family, number, odd): &(u8, u16, bool)| {
             update(&format!("f{family}"), &[("n", &number.to_string()), ("odd", &odd.to_string())])
         };
-        add(&store, series.iter().map(made).collect());
-        let meant = matching(&format!("f{family}{{odd=\"{odd}\"}}"));
-        let (gone, stay): (Vec<_>, Vec<_>) =
+        add(&store, series.iter().map(update_of).collect());
+        let selection = matching(&format!("f{family}{{odd=\"{odd}\"}}"));
+        let (removed_series, kept): (Vec<_>, Vec<_>) =
             series.iter().partition(|it| it.0 == family && it.2 == odd);
-        let removed = remove_series(&store, &meant, false, Now::read()).unwrap();
-        prop_assert_eq!(removed.count, gone.len());
-        prop_assert_eq!(store.aggregated_totals().series, stay.len());
-        for it in &stay {
-            let update = made(it);
+        let removed = remove_series(&store, &selection, false, Now::read()).unwrap();
+        prop_assert_eq!(removed.count, removed_series.len());
+        prop_assert_eq!(store.aggregated_totals().series, kept.len());
+        for it in &kept {
+            let update = update_of(it);
             prop_assert!(store.has_series(&update.family, update.labels.as_str()));
         }
-        for it in &gone {
-            let update = made(it);
+        for it in &removed_series {
+            let update = update_of(it);
             prop_assert!(!store.has_series(&update.family, update.labels.as_str()));
         }
     }

@@ -8,28 +8,28 @@ use crate::exposition::{
 };
 
 fn families(text: &str, hash: &RandomState) -> Vec<FamilyText> {
-    let normal = CanonicalOptions {
+    let options = CanonicalOptions {
         limits: TextLimits::default(),
         added: &[],
         timestamps: TimestampPolicy::Refuse,
         hash,
     };
-    canonicalize_as(text, InputFormat::Text, &normal).expect("the text is taken")
+    canonicalize_as(text, InputFormat::Text, &options).expect("the text is valid")
 }
 
 /// The first family of a text, completed.
-fn completed(text: &str, hash: &RandomState) -> Result<FamilyText, Problem> {
+fn completed(text: &str, hash: &RandomState) -> Result<FamilyText, (Reason, String)> {
     let mut family = families(text, hash).swap_remove(0);
     complete(&mut family, hash).map(|()| family)
 }
 
 #[track_caller]
-fn shows(text: &str, lines: &[&str]) -> FamilyText {
+fn assert_completed(text: &str, lines: &[&str]) -> FamilyText {
     let hash = RandomState::new();
-    let family = completed(text, &hash).expect("it is taken");
-    let shown: Vec<_> = family.samples.as_str().lines().collect();
-    assert_eq!(shown, lines);
-    // As if it had been sent just so: the same series, in the order of lines.
+    let family = completed(text, &hash).expect("the family is valid");
+    let samples: Vec<_> = family.samples.as_str().lines().collect();
+    assert_eq!(samples, lines);
+    // Parsing the completed text gives the same series in the same order.
     let kind = family.kind.as_str();
     let again = format!("# TYPE {} {kind}\n{}", family.name, family.samples.as_str());
     let again = families(&again, &hash).swap_remove(0);
@@ -39,14 +39,14 @@ fn shows(text: &str, lines: &[&str]) -> FamilyText {
 }
 
 #[track_caller]
-fn refused(text: &str, reason: Reason, part: &str) {
-    let problem = completed(text, &RandomState::new()).expect_err("it is refused");
-    assert_eq!(problem.reason, reason);
-    assert!(problem.text.contains(part), "{}", problem.text);
+fn assert_rejected(text: &str, expected: Reason, words: &str) {
+    let (reason, problem) = completed(text, &RandomState::new()).expect_err("it is rejected");
+    assert_eq!(reason, expected);
+    assert!(problem.contains(words), "{problem}");
 }
 
 #[test]
-fn missing_parts_of_histograms_are_filled_in() {
+fn missing_components_of_histograms_are_filled_in() {
     for (text, lines) in [
         (
             "h_bucket{le=\"1.0\"} 2\nh_sum 4.5\nh_count 3\n",
@@ -78,12 +78,12 @@ fn missing_parts_of_histograms_are_filled_in() {
             ],
         ),
     ] {
-        shows(&format!("# TYPE h histogram\n{text}"), lines);
+        assert_completed(&format!("# TYPE h histogram\n{text}"), lines);
     }
 }
 
 #[test]
-fn missing_parts_of_summaries_are_filled_in() {
+fn missing_components_of_summaries_are_filled_in() {
     for (text, lines) in [
         (
             "s{quantile=\"0.50\"} NaN\ns_count 3\n",
@@ -91,13 +91,13 @@ fn missing_parts_of_summaries_are_filled_in() {
         ),
         ("s_sum 2\n", &["s_sum 2", "s_count 0"]),
     ] {
-        shows(&format!("# TYPE s summary\n{text}"), lines);
+        assert_completed(&format!("# TYPE s summary\n{text}"), lines);
     }
 }
 
 #[test]
-fn each_set_of_labels_is_whole() {
-    shows(
+fn each_set_of_labels_is_completed() {
+    assert_completed(
         "# TYPE h histogram\nh_count{z=\"1\",a=\"\"} 1\nh_bucket{z=\"2\",le=\"1.0\",a=\"b\\\\\"} 2\nh_sum{a=\"\",z=\"1\"} 7\n",
         &[
             "h_bucket{a=\"\",le=\"+Inf\",z=\"1\"} 1",
@@ -112,11 +112,11 @@ fn each_set_of_labels_is_whole() {
 }
 
 #[test]
-fn names_in_quotes_keep_them() {
+fn quoted_names_stay_quoted() {
     let hash = RandomState::new();
     let text =
         "# TYPE \"my.h\" histogram\n{\"my.h_count\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",z=\"3\"} 1\n";
-    let family = completed(text, &hash).expect("it is taken");
+    let family = completed(text, &hash).expect("the family is valid");
     assert_eq!(
         family.samples.as_str(),
         "{\"my.h_bucket\",\"a.b\"=\"1\",\"l\\\"\"=\"2\",le=\"+Inf\",z=\"3\"} 1\n\
@@ -131,45 +131,45 @@ fn names_in_quotes_keep_them() {
 }
 
 #[test]
-fn what_is_no_part_is_dropped_beside_parts() {
+fn stray_samples_are_dropped_beside_others() {
     let text = "# TYPE h histogram\nh_bucket 1\nh_sum 1\nh_count 1\n";
-    shows(text, &["h_bucket{le=\"+Inf\"} 1", "h_sum 1", "h_count 1"]);
+    assert_completed(text, &["h_bucket{le=\"+Inf\"} 1", "h_sum 1", "h_count 1"]);
     let text = "# TYPE h histogram\nh_bucket 1\n";
-    refused(
+    assert_rejected(
         text,
         Reason::InvalidText,
-        "h_bucket is no part of a histogram",
+        "h_bucket is not part of a histogram",
     );
 }
 
 #[test]
-fn what_becomes_one_series_is_refused() {
-    refused(
+fn lines_that_become_one_series_are_rejected() {
+    assert_rejected(
         "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1\"} 1\nh_bucket{a=\"b\",le=\"1.0\"} 1\n",
         Reason::DuplicateSeries,
-        "h{a=\"b\"} have the same le",
+        "h{a=\"b\"} has one le twice",
     );
-    refused(
+    assert_rejected(
         "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\".5\"} 1\n",
         Reason::DuplicateSeries,
-        "s{} have the same quantile",
+        "s{} has one quantile twice",
     );
-    refused(
+    assert_rejected(
         "# TYPE h histogram\nh_sum 1\nh_count{a=\"\"} 1\n",
         Reason::DuplicateSeries,
-        "h_bucket{a=\"\",le=\"+Inf\"} is there twice",
+        "h_bucket{a=\"\",le=\"+Inf\"} is given twice",
     );
 }
 
 #[test]
-fn other_families_stay_as_they_are() {
+fn other_families_are_unchanged() {
     let hash = RandomState::new();
     for text in [
         "# TYPE m gauge\nm{le=\"1.0\"} 1.0\n",
         "m_bucket{le=\"1.0\"} 1\n",
     ] {
         let before = families(text, &hash).swap_remove(0);
-        let after = completed(text, &hash).expect("it is taken");
+        let after = completed(text, &hash).expect("the family is valid");
         assert_eq!(after.samples.as_str(), before.samples.as_str());
         assert_eq!(after.series, before.series);
     }
@@ -185,7 +185,7 @@ fn native_histograms_stay_with_their_family() {
         gauge: false,
     };
     family.natives.push(native.clone());
-    complete(&mut family, &hash).expect("it is taken");
+    complete(&mut family, &hash).expect("the family is valid");
     assert_eq!(family.natives, [native]);
 }
 
@@ -198,8 +198,8 @@ fn samples() -> impl Strategy<Value = String> {
         "\"l.e\"=\"3\",",
     ]);
     let bounds = prop::sample::select(vec!["", "1", "1.0", "-0", "0", "1e6", "+Inf", "NaN"]);
-    let line = (0..4_usize, labels, bounds).prop_map(|(part, labels, bound)| {
-        let (suffix, label) = match part {
+    let line = (0..4_usize, labels, bounds).prop_map(|(component, labels, bound)| {
+        let (suffix, label) = match component {
             0 => ("_bucket", "le"),
             1 => ("", "quantile"),
             2 => ("_sum", ""),
@@ -214,12 +214,12 @@ fn samples() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What is taken is a text that is taken again, has each series once, and
-    /// is left as it is.
+    /// A completed family parses again, has each series once, and is not changed by
+    /// completing it again.
     #[test]
-    fn what_is_whole_stays_so(histogram: bool, lines in samples()) {
+    fn completion_is_idempotent(histogram: bool, lines in samples()) {
         let hash = RandomState::new();
-        let normal = CanonicalOptions {
+        let options = CanonicalOptions {
             limits: TextLimits::default(),
             added: &[],
             timestamps: TimestampPolicy::Refuse,
@@ -227,8 +227,8 @@ proptest! {
         };
         let kind = if histogram { "histogram" } else { "summary" };
         let text = format!("# TYPE m {kind}\n{lines}");
-        // Some have a series twice, or a part of another kind.
-        let Ok(mut read) = canonicalize_as(&text, InputFormat::Text, &normal) else {
+        // Some texts have a series twice, or a component of another kind.
+        let Ok(mut read) = canonicalize_as(&text, InputFormat::Text, &options) else {
             return Ok(());
         };
         for family in &mut read {
