@@ -1,77 +1,61 @@
 //! `exporter-proxy`: many apps, one port.
 //!
-//! It takes metrics in whatever way an app can give them, keeps the newest of
-//! each, and serves them all on one `/metrics`.
+//! It accepts metrics in whatever way an app can send them, keeps the newest of each,
+//! and serves them all on one `/metrics`.
 //!
 //! ```text
-//! tcp, unix  ── capnp | JSON ─┐                                ┌─ /metrics
-//!                             ├─ Write ─▶ Store ─ snapshot() ─▶┤
-//! poller     ── exporters ────┘                                └─ /apps
+//! inputs/  sockets, poller, push      ─ Write ─▶ Store ─ snapshot ─▶  outputs/
+//!          aggregate, values,                     ▲ families
+//!          operations                 ─ Batch ─▶ Registry
 //! ```
 //!
-//! The modules, in the order the data flows; begin with [`store`], which
-//! everything meets in, then follow one push through [`inputs::sockets`] and
-//! one scrape through [`outputs`].
+//! Begin with [`store`], where everything meets. Then follow one push: from
+//! [`inputs::sockets`] through [`ingest`] into the store; and one scrape: from
+//! [`http`] through the table of [routes] to [`outputs::metrics`]. `ARCHITECTURE.md`
+//! says where to add what.
 
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "tests read clocks and wait")
 )]
 
-// Where bytes come from and go to: listeners, connections, permits.
-pub mod net;
-
-// Producers: what comes in becomes a [`store::Write`].
-pub mod inputs;
-
-// Admission: checks what comes in and brings it into the form it is kept in.
-pub mod ingest;
-
-// The core: what every producer exposes now. Knows no I/O.
-pub mod store;
-
-// Looks at verbatim texts in the background.
-pub mod inspector;
-
-// Aggregated families, changed by operations and aggregating pushes. Knows no I/O.
-pub mod registry;
-
-// The text format. Knows no I/O.
-pub mod exposition;
-
-// Readers: everything that goes out begins with [`store::Store::snapshot`].
-mod outputs;
-
-// HTTP beneath inputs and outputs: connections, requests, replies.
-mod http;
-
 // Small values that everything shares.
 pub mod clock;
 pub mod peer;
 pub mod reason;
 
-// What the proxy knows of itself.
-pub mod telemetry;
-
-// What the user said, settled.
-pub mod config;
+// Pure helpers at the edges.
+pub mod coding;
+mod redact;
 pub mod settings;
 
-// Compressed bodies, unpacked within a limit. Knows no I/O.
-pub mod coding;
+// The core: no I/O, no tasks, time as a parameter.
+pub mod exposition;
+pub mod registry;
+pub mod store;
 
-// Secrets are hidden before anything is shown or logged. Knows no I/O.
-mod redact;
+// Counters, and the log of what senders cause.
+pub mod telemetry;
 
-// The table of routes.
+// The one way into the store.
+pub mod ingest;
+
+// Beneath inputs and outputs.
+pub mod context;
+pub mod http;
+pub mod net;
+
+// What receives, and what gives out.
+pub mod inputs;
+pub mod outputs;
+
+// All settings, and the lists of parts.
+pub mod app;
+pub mod config;
+pub mod inspector;
 mod routes;
 
-// What every input and output is given.
-pub mod context;
-
-// Puts the parts together.
-pub mod app;
-
+// The program around them.
 pub mod cli;
 pub mod shutdown;
 

@@ -196,6 +196,11 @@ impl ReceivedBody {
         self.bytes.len()
     }
 
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Counts `more` bytes that are derived from the body, until it is dropped.
     ///
     /// # Errors

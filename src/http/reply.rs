@@ -19,7 +19,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A reply with a body, and with `Content-Length` if the body has a known length.
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
-    let length = body.len().map(HeaderValue::from);
+    let length = body.content_length().map(HeaderValue::from);
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -23,6 +23,7 @@ const PADDING: u16 = 2;
 
 /// Formats a table, given as batches of rows. Each item is the text of one batch; the
 /// first includes the header, and the last is the end of the frame.
+#[derive(Debug)]
 pub struct TableWriter<B> {
     /// The first line of a frame around the table. Without a title there is no frame.
     title: Option<String>,
@@ -33,7 +34,7 @@ pub struct TableWriter<B> {
     state: State,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Nothing is written.
     Start,

@@ -238,9 +238,11 @@ fn a_slow_receiver_blocks_no_sender() {
     });
     let answer = answers.next().unwrap().unwrap();
     assert!(answer.contains("operations.forward_queue"), "{answer}");
-    // Another sender is answered, and so is a scrape.
+    // Another sender is answered, and so is a scrape. The first one fills the queue
+    // by batches, so a single line could still fit many times.
+    let lines = "c:1|c\n".repeat(100);
     eventually(
-        || bench.send(b"c:1|c\n"),
+        || bench.send(lines.as_bytes()),
         |answer| answer.contains("operations.forward_queue"),
     );
     assert_eq!(bench.proxy.get("/health").status, 200);

@@ -285,7 +285,7 @@ impl ReplyBody {
     }
 
     /// The number of bytes, unless the body is generated while it is sent.
-    pub fn len(&self) -> Option<u64> {
+    pub fn content_length(&self) -> Option<u64> {
         self.left
     }
 }

@@ -73,7 +73,7 @@ async fn a_short_body_has_a_length() {
     ] {
         let (chunks, _) = counted(count);
         let body = ReplyBody::streamed(&pool, true, chunks).await.unwrap();
-        assert_eq!(body.len(), length, "{count}");
+        assert_eq!(body.content_length(), length, "{count}");
         let mut sent = Vec::new();
         let mut collected = body.collect().await.unwrap().aggregate();
         while collected.has_remaining() {
@@ -94,7 +94,10 @@ async fn nothing_is_generated_for_a_client_that_stalls_or_disconnects() {
     let (long, none_generated) = counted(1000);
     let long = ReplyBody::streamed(&pool, false, long).await.unwrap();
     assert_eq!(
-        (long.len(), none_generated.load(Ordering::Relaxed)),
+        (
+            long.content_length(),
+            none_generated.load(Ordering::Relaxed)
+        ),
         (None, 0)
     );
     // The pool is free between chunks.

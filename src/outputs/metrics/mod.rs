@@ -176,7 +176,7 @@ impl Metrics {
             }
         };
         stats.count.add(1);
-        stats.bytes.add(body.len().unwrap_or_default());
+        stats.bytes.add(body.content_length().unwrap_or_default());
         self.telemetry.note_scrape(Now::read());
         let durations = Arc::clone(&self.telemetry.scrape_durations);
         let body = body.timed(start, durations);

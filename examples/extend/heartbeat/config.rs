@@ -1,0 +1,6 @@
+/// Settings of heartbeats.
+#[derive(Debug)]
+pub struct Config {
+    /// The name of the counter.
+    pub family: String,
+}
