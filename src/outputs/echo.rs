@@ -1,5 +1,5 @@
-//! `/echo` returns a request as it came, to show what a sender sends; `/time`
-//! returns the time. Secrets are redacted: the reply may end in a log.
+//! `/echo` returns the request, for debugging of senders; `/time` returns the time.
+//! Secrets are redacted, because clients log replies.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
 use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::telemetry::{PushMethod, dates, is_hidden};
 
-/// Bytes of a body that is shown. Of a part of a larger one it could not be
-/// told what in it is a secret.
-const MOST_SHOWN: usize = 64 << 10;
+/// The largest body that is shown, in bytes. A larger one is not shown in part, because
+/// secrets in a part are not recognized reliably.
+const MAX_SHOWN: usize = 64 << 10;
 
-/// `/echo` and `/time`, which pingpong has. They are for debugging senders.
+/// The outputs `/echo` and `/time`, compatible with pingpong.
 #[derive(Debug)]
 pub struct Echo;
 
 impl Echo {
-    /// Its routes.
+    /// The routes of the output.
     pub fn routes() -> Vec<Route> {
         let state = Arc::new(Echo);
         let any = |route: Route| {
@@ -53,6 +53,7 @@ impl Echo {
     }
 }
 
+/// The line of text that `/time` returns.
 fn time_line() -> String {
     let now = dates::written_out(Now::read().wall);
     format!("The time is: {now}\n")
@@ -64,7 +65,7 @@ fn start_line(head: &Parts) -> String {
     format!("{} {} {:?}", head.method, redact_text(&uri), head.version)
 }
 
-/// The request, and the time.
+/// The reply to `/echo`: the request, and the time.
 async fn echo(request: &mut Request) -> Reply {
     let body = match request.read_body().await {
         Ok(body) => body,
@@ -79,7 +80,7 @@ async fn echo(request: &mut Request) -> Reply {
     }
     dump.push_str(&time_line());
     let mut reply = reply::text(StatusCode::OK, dump);
-    // Browsers must not take it for a page.
+    // Browsers must not interpret the text as HTML.
     let nosniff = HeaderValue::from_static("nosniff");
     reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     reply
@@ -104,10 +105,10 @@ fn dump(start: &str, headers: &HeaderMap) -> String {
 /// A body for people, without its secrets.
 fn shown(body: &Bytes, content_type: &str) -> String {
     let size = body.len();
-    if size > MOST_SHOWN {
-        return format!("(a body of {size} bytes; up to {MOST_SHOWN} are shown)\n");
+    if size > MAX_SHOWN {
+        return format!("(a body of {size} bytes; up to {MAX_SHOWN} are shown)\n");
     }
-    // The names of its parts stand far from their values.
+    // Secrets are not recognized: a part has its name in a header, not beside its value.
     if content_type
         .trim_start()
         .to_ascii_lowercase()
@@ -116,11 +117,11 @@ fn shown(body: &Bytes, content_type: &str) -> String {
         return format!("(a body of {size} bytes in several parts, which are not shown)\n");
     }
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
-        let mut masked = value.clone();
-        redact_json(&mut masked);
-        // With secrets in it, it is not shown to the letter.
-        if masked != value {
-            return format!("{masked}\n");
+        let mut redacted = value.clone();
+        redact_json(&mut redacted);
+        // A body with secrets is shown as redacted JSON, any other one unchanged.
+        if redacted != value {
+            return format!("{redacted}\n");
         }
     }
     let mut out = String::with_capacity(size + 1);
@@ -128,7 +129,7 @@ fn shown(body: &Bytes, content_type: &str) -> String {
     out
 }
 
-/// Text, in which bytes that are none are written as `\xff`.
+/// The bytes as text. Bytes that are not UTF-8 become `\xff`.
 fn lossless(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -140,8 +141,8 @@ fn lossless(bytes: &[u8]) -> String {
     out
 }
 
-/// Writes a text with what is hidden escaped, but for ends of lines and tabs: a
-/// terminal would obey it.
+/// Writes text, with control characters escaped except newlines and tabs. A terminal would
+/// interpret them.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_shown_as_they_came_but_for_secrets() {
+    fn bodies_are_shown_without_secrets() {
         assert_eq!(body("a=1&b=é\n"), "a=1&b=é\n");
         assert_eq!(body("user=x&password=y"), "user=x&password=***");
         assert_eq!(body(b"\x1b[1m\r\n\xff\0"), "\\u{1b}[1m\\r\n\\xff\\u{0}");
@@ -173,9 +174,9 @@ mod tests {
             body("{ \"pass\\u0077ord\": {\"x\": \"y\"}, \"a\": 1 }"),
             "{\"a\":1,\"password\":{\"x\":\"***\"}}\n"
         );
-        assert!(body("x".repeat(MOST_SHOWN)).len() >= MOST_SHOWN);
+        assert!(body("x".repeat(MAX_SHOWN)).len() >= MAX_SHOWN);
         assert_eq!(
-            body("x".repeat(MOST_SHOWN + 1)),
+            body("x".repeat(MAX_SHOWN + 1)),
             "(a body of 65537 bytes; up to 65536 are shown)\n"
         );
         let parts = Bytes::from_static(b"name=\"password\"\r\n\r\nhunter2");
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_shown_but_for_secrets() {
+    fn headers_are_shown_without_secrets() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("authorization", "Basic YTpi"),

@@ -1,5 +1,5 @@
-//! How metrics go out. Everything begins with a read of the
-//! [`Store`](crate::store::Store).
+//! Outputs: everything that leaves the proxy. Each reads the
+//! [`Store`](crate::store::Store) and changes nothing unless its route says so.
 
 pub mod api;
 pub mod apps;

@@ -1,4 +1,4 @@
-//! What is here, and whether it is well.
+//! The index page, and health checks.
 
 use std::sync::Arc;
 
@@ -12,51 +12,51 @@ use crate::http::reply::{self, Reply};
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
 use crate::telemetry::dates;
 
-/// What `/` shows.
+/// The text of `/`.
 const INDEX: &str = concat!(
     "exporter-proxy ",
     env!("CARGO_PKG_VERSION"),
     "
 
-/metrics              everything, for Prometheus
-/metrics?app=A        one app; ?name[]=F one family; each as often as needed
-/apps                 who sent what, from where, when
+/metrics              all metrics, for Prometheus
+/metrics?app=A        the metrics of one app; ?name[]=F one family; both can be repeated
+/apps                 apps, targets and groups: name, last update, source
 /apps?wide=1          the same with peer, age, bytes, samples, state, last problem
 /apps?format=json     the same as JSON
-/apps/{name}          one app or target as JSON
-/apps/{name}/metrics  its text alone
-/-/healthy            200 while the process serves
-/-/ready              200 until it is told to stop
-/health               200, or 503 once it is told to stop
+/apps/{name}          one app, target or group as JSON
+/apps/{name}/metrics  its metrics only
+/-/healthy            200 while the process runs
+/-/ready              200, or 503 during shutdown
+/health               the same without text
 /ping                 PONG and the time
 
-Where pushes are taken (push.listen):
+On the listener that accepts pushes (push.listen):
 
-/metrics/job/{job}    PUT, POST, DELETE: as with Pushgateway
-/api/v1/groups        what was pushed
-/create, /update      POST: counts, as JSON or text
-/apps/{name}          DELETE: removes an app
-/webhook, /slack      POST: webhooks; /webhooks shows which came
-/time, /echo          the time; the request as it came
+/metrics/job/{job}    PUT, POST, DELETE: push or delete a group, as with Pushgateway
+/api/v1/groups        list of pushed groups
+/create, /update      POST: add to aggregated values, as JSON or text
+/apps/{name}          DELETE: remove an app
+/webhook, /slack      POST: receive a notification; /webhooks lists them
+/time, /echo          the time; the request as it was received
 "
 );
 
-/// The index, and whether the program lives and is ready.
+/// The index page and the health checks.
 #[derive(Debug)]
 pub struct Status {
-    /// Cancelled when shutdown is near.
+    /// Cancelled when shutdown begins.
     leaving: CancellationToken,
 }
 
 impl Status {
-    /// The output, ready to serve its routes.
+    /// Creates the output.
     pub fn new(context: &Context) -> Arc<Self> {
         Arc::new(Status {
             leaving: context.leaving.clone(),
         })
     }
 
-    /// Its routes.
+    /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         let read = |name, pattern, handle| Route::read(name, pattern, ANY_PARAMETER, self, handle);
         let pushes = |route: Route| route.on_push_listener().without_options();
@@ -80,7 +80,7 @@ impl Status {
         ]
     }
 
-    /// `/-/ready`: 200 until shutdown is near.
+    /// `/-/ready`: 200, or 503 during shutdown.
     fn ready(&self) -> Reply {
         match self.leaving.is_cancelled() {
             true => reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
@@ -88,12 +88,12 @@ impl Status {
         }
     }
 
-    /// `/health`: the same with an empty body, as metrics-server has it.
+    /// `/health`: the same with an empty body, as in metrics-server.
     fn health(&self) -> Reply {
         reply::text(self.status(), "")
     }
 
-    /// `/healthy` and `/ready`, as prom-aggregation-gateway has them.
+    /// `/healthy` and `/ready`, as in prom-aggregation-gateway.
     fn alive(&self) -> Reply {
         let value = json!({
             "name": "exporter-proxy",
@@ -104,6 +104,7 @@ impl Status {
         reply::json_with(self.status(), &value)
     }
 
+    /// 200, or 503 during shutdown.
     fn status(&self) -> StatusCode {
         match self.leaving.is_cancelled() {
             true => StatusCode::SERVICE_UNAVAILABLE,
@@ -112,7 +113,7 @@ impl Status {
     }
 }
 
-/// `/ping`, as pingpong has it.
+/// `/ping`, as in pingpong.
 fn ping() -> Reply {
     let now = dates::utc(Now::read().wall);
     reply::text(StatusCode::OK, format!("PONG - {now}\n"))

@@ -366,8 +366,8 @@ fn a_group_or_a_target_is_no_app_to_be_removed() {
     proxy.push("PUT", "/metrics/job/x", "m 1\n");
     crate::harness::eventually(|| names(&proxy), |all| all.iter().any(|name| name == "t"));
     for (path, words) in [
-        ("/apps/t", "take it out of the configuration"),
-        ("/apps/%7Bjob=%22x%22%7D", "DELETE the path it is pushed to"),
+        ("/apps/t", "remove it from the configuration"),
+        ("/apps/%7Bjob=%22x%22%7D", "to remove it, DELETE its path"),
     ] {
         let answer = proxy.push("DELETE", path, "");
         assert_eq!(answer.status, 409, "{path}");

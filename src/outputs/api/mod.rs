@@ -1,7 +1,8 @@
-//! `/api/v1`: what is pushed, and its administration, as with Pushgateway and more.
+//! `/api/v1`: lists and removes pushed groups and aggregated series. It includes the API
+//! of Pushgateway.
 //!
-//! - [`groups`]: lists groups, and removes many of them.
-//! - [`metrics`]: groups with their metrics, as Pushgateway shows them.
+//! - [`groups`]: lists and removes groups.
+//! - [`metrics`]: lists groups with their metrics, as Pushgateway does.
 //! - [`series`]: removes aggregated series.
 
 mod groups;
@@ -20,19 +21,19 @@ use crate::http::router::{Errors, Role, Route};
 use crate::store::Store;
 use crate::telemetry::{PushMethod, Telemetry, dates};
 
-/// The API.
+/// The output `/api/v1`.
 #[derive(Debug)]
 pub struct Api {
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
-    /// `[push]`, by key.
+    /// The settings of `[push]` by key.
     settings: Map<String, Value>,
     enable_admin: bool,
 }
 
 impl Api {
-    /// The output, ready to serve its routes. `settings` is `[push]`, for
-    /// `/api/v1/status`; `enable_admin` is `push.enable_admin_api`.
+    /// Creates the output. `settings` are those of `[push]`, for `/api/v1/status`;
+    /// `enable_admin` is `push.enable_admin_api`.
     pub fn new(settings: &impl Serialize, enable_admin: bool, context: &Context) -> Arc<Self> {
         let settings = match serde_json::to_value(settings) {
             Ok(Value::Object(settings)) => settings,
@@ -46,7 +47,7 @@ impl Api {
         })
     }
 
-    /// Its routes.
+    /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const GROUPS: &str = "/api/v1/groups";
         let read = |route: Route| route.on_push_listener().errors(Errors::Api);
@@ -121,9 +122,10 @@ impl Api {
         routes
     }
 
-    /// `GET status`: the settings, under Pushgateway's names and ours, and the build.
+    /// `GET status`: the settings, by their names in Pushgateway and in `[push]`, and the
+    /// build.
     fn status(&self, request: &Request) -> Reply {
-        let setting = |key| self.settings.get(key).map(shown).unwrap_or_default();
+        let setting = |key| self.settings.get(key).map(setting_text).unwrap_or_default();
         let mut flags = Map::new();
         for (name, value) in [
             ("web.listen-address", request.server.source.to_string()),
@@ -138,7 +140,7 @@ impl Api {
             flags.insert(name.to_owned(), Value::String(value));
         }
         for (key, value) in &self.settings {
-            flags.insert(format!("push.{key}"), Value::String(shown(value)));
+            flags.insert(format!("push.{key}"), Value::String(setting_text(value)));
         }
         reply::json(&json!({
             "status": "success",
@@ -158,8 +160,8 @@ impl Api {
     }
 }
 
-/// A setting as text.
-fn shown(value: &Value) -> String {
+/// The value of a setting as text.
+fn setting_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -1,5 +1,4 @@
-//! Removing aggregated series: `DELETE /api/v1/series` by selectors, and
-//! `DELETE /metrics{/<label>/<value>}?mode=aggregate` by labels.
+//! `DELETE /api/v1/series`: removes aggregated series by selectors.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::ingest::selector::Selectors;
 use crate::ingest::{Removal, SeriesSelection};
 use crate::store::Store;
 
-/// `DELETE series`: removes those that match; 404 where none does.
+/// Removes the series that match; 404 if none does.
 pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
     let bad = |problem: &str| reply::api_error(StatusCode::BAD_REQUEST, "bad_data", problem);
     let dry_run = match query::flag(request.query(), "dry_run") {
@@ -25,9 +24,11 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
     let mut texts = query::values(request.query(), "match[]");
     texts.extend(query::values(request.query(), "match"));
     if texts.is_empty() {
-        return bad("which series? give match[]=hits_total{job=\"x\"}; match[]={} is all of them");
+        return bad(
+            "name the series to delete by match[]=hits_total{job=\"x\"}; match[]={} means all",
+        );
     }
-    // Compiling patterns takes too long for a thread that serves.
+    // Compiling regular expressions takes too long for the serving thread.
     let lists = &request.server.pools.lists;
     let selectors = match lists.run(move || Selectors::for_series(&texts)).await {
         Ok(Ok(selectors)) => selectors,

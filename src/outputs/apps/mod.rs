@@ -1,4 +1,4 @@
-//! `/apps`: who sent what, from where, when.
+//! `/apps`: the apps, targets and groups, and the metrics of each.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -23,15 +23,17 @@ use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspec
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip, dates, escaped};
 
-/// Sections that are read from the store together, and bytes of text in which
-/// samples are counted: what one step of a list takes.
-const SECTIONS_A_STEP: usize = 256;
-const COUNTED_A_STEP: usize = 4 << 20;
+/// The number of sections that are read from the store at once.
+const PAGE_SECTIONS: usize = 256;
 
-/// Text of one section in which samples are counted without a thread for it.
-const COUNTED_AT_ONCE: usize = 1 << 20;
+/// The limit on text in one batch of sections, in bytes. Counting samples takes time in
+/// proportion to the text.
+const MAX_BATCH_TEXT: usize = 4 << 20;
 
-/// The list of apps, targets and groups.
+/// The largest section, in bytes, whose samples are counted on the serving thread.
+const MAX_INLINE_COUNT: usize = 1 << 20;
+
+/// The output `/apps`.
 #[derive(Debug)]
 pub struct Apps {
     store: Arc<Store>,
@@ -39,7 +41,7 @@ pub struct Apps {
 }
 
 impl Apps {
-    /// The output, ready to serve its routes. `metrics` shows the text of one app.
+    /// Creates the output. `metrics` serves the text of single apps.
     pub fn new(metrics: &Arc<Metrics>, context: &Context) -> Arc<Self> {
         Arc::new(Apps {
             store: Arc::clone(&context.store),
@@ -47,7 +49,7 @@ impl Apps {
         })
     }
 
-    /// Its routes.
+    /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const APP: &str = "/apps/{name}";
         vec![
@@ -72,9 +74,9 @@ impl Apps {
         ]
     }
 
-    /// The list, as a table or, where that is asked for, as JSON. It is made while
-    /// it is sent: each app is as it was at one moment, and they need not be all of
-    /// the same. Samples are counted for it in all of the text.
+    /// The list, as a table or as JSON. It is generated while it is sent: each item is
+    /// consistent, but items can be from different moments. All formats but the narrow
+    /// table count samples, which takes time in proportion to the text.
     async fn list(&self, request: &Request) -> Reply {
         let (query, headers) = (request.query(), request.headers());
         let (json, wide) = match (
@@ -87,24 +89,24 @@ impl Apps {
         let store = Arc::clone(&self.store);
         let now = Now::read();
         let title = format!("Current time: {}", dates::utc(now.wall));
-        let maker: ChunkIterator = if json {
-            Box::new(as_json(store, now))
+        let chunks: ChunkIterator = if json {
+            Box::new(json_chunks(store, now))
         } else if wide {
             let row = move |store: &Store, id: &SectionId, section: &Section| {
                 wide_row(store, id, section, now)
             };
-            let batches = Steps::new(&store, COUNTED_A_STEP).rows(row);
+            let batches = SectionBatches::new(&store, MAX_BATCH_TEXT).rows(row);
             Box::new(TableWriter::new(Some(title), &WIDE, batches))
         } else {
             let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
-            let batches = Steps::new(&store, usize::MAX).rows(row);
+            let batches = SectionBatches::new(&store, usize::MAX).rows(row);
             Box::new(TableWriter::new(Some(title), &NARROW, batches))
         };
         let totals = self.store.totals();
         let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
-            <= SECTIONS_A_STEP
-            && totals.bytes <= COUNTED_A_STEP;
-        reply::list(&request.server.pools.lists, short, json, maker).await
+            <= PAGE_SECTIONS
+            && totals.bytes <= MAX_BATCH_TEXT;
+        reply::list(&request.server.pools.lists, short, json, chunks).await
     }
 
     /// One app, target or group as JSON.
@@ -116,20 +118,20 @@ impl Apps {
         let store = Arc::clone(&self.store);
         let bytes = section.bytes;
         let shown = move || details(&store, &id, &section, Now::read());
-        if bytes <= COUNTED_AT_ONCE {
+        if bytes <= MAX_INLINE_COUNT {
             return reply::json(&shown());
         }
         match request.server.pools.lists.run(shown).await {
             Ok(shown) => reply::json(&shown),
             Err(problem) => {
                 sender_log::internal_error(format_args!("an app cannot be shown: {problem}"));
-                let problem = "the app cannot be shown; the log says why\n";
+                let problem = "the app cannot be shown; the log has the cause\n";
                 reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
             }
         }
     }
 
-    /// The text of one app, target or group alone.
+    /// The metrics of one app, target or group.
     async fn text(&self, request: &Request) -> Reply {
         let name = &*request.captured;
         match self.store.section(name) {
@@ -138,7 +140,7 @@ impl Apps {
         }
     }
 
-    /// Removes an app, and what it exposes. It comes back with its next push.
+    /// Removes an app and its metrics. Its next push creates it again.
     fn remove(&self, request: &Request) -> Reply {
         let (store, name) = (&self.store, &*request.captured);
         let id = SectionId::new(name, Producer::App);
@@ -158,7 +160,7 @@ impl Apps {
                     );
                     reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))
                 }
-                Err(refused) => request.reject(&refused.into(), 0),
+                Err(conflict) => request.reject(&conflict.into(), 0),
             };
         }
         let Some((id, _)) = store.section(name) else {
@@ -167,12 +169,10 @@ impl Apps {
         };
         let problem = match id.producer {
             Producer::Group => {
-                format!(
-                    "{id} is not an app: DELETE the path it is pushed to, /metrics/job/<job>..."
-                )
+                format!("{id} is not an app: to remove it, DELETE its path, /metrics/job/<job>...")
             }
             _ => {
-                format!("\"{shown}\" is a target: take it out of the configuration (poll_external)")
+                format!("\"{shown}\" is a target: remove it from the configuration (poll_external)")
             }
         };
         let rejection = Rejection::new(Reason::NotAnApp, &problem);
@@ -180,25 +180,26 @@ impl Apps {
     }
 }
 
-/// All sections in order, in steps of bounded cost.
-struct Steps {
+/// All sections in order, in batches of bounded size.
+struct SectionBatches {
     store: Arc<Store>,
-    /// Bytes of text of a step.
-    most_bytes: usize,
+    /// The limit on text in a batch, in bytes. A larger section is a batch of its own.
+    max_bytes: usize,
     page: Peekable<vec::IntoIter<(SectionId, Section)>>,
     last: Option<SectionId>,
 }
 
-impl Steps {
-    fn new(store: &Arc<Store>, most_bytes: usize) -> Self {
-        Steps {
+impl SectionBatches {
+    fn new(store: &Arc<Store>, max_bytes: usize) -> Self {
+        SectionBatches {
             store: Arc::clone(store),
-            most_bytes,
+            max_bytes,
             page: Vec::new().into_iter().peekable(),
             last: None,
         }
     }
 
+    /// Converts the batches to rows of a table.
     fn rows<R>(self, row: R) -> impl Iterator<Item = Vec<Row>> + Send
     where
         R: Fn(&Store, &SectionId, &Section) -> Row + Send,
@@ -213,38 +214,39 @@ impl Steps {
     }
 }
 
-impl Iterator for Steps {
+impl Iterator for SectionBatches {
     type Item = Vec<(SectionId, Section)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.peek().is_none() {
-            let page = self.store.sections(self.last.as_ref(), SECTIONS_A_STEP);
+            let page = self.store.sections(self.last.as_ref(), PAGE_SECTIONS);
             self.last = page.last().map(|(id, _)| id.clone());
             self.page = page.into_iter().peekable();
         }
-        let mut step = vec![self.page.next()?];
-        let mut bytes = step[0].1.bytes;
+        let mut batch = vec![self.page.next()?];
+        let mut bytes = batch[0].1.bytes;
         while let Some(next) = self.page.next_if(|(_, section)| {
             bytes = bytes.saturating_add(section.bytes);
-            bytes <= self.most_bytes
+            bytes <= self.max_bytes
         }) {
-            step.push(next);
+            batch.push(next);
         }
-        Some(step)
+        Some(batch)
     }
 }
 
-fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
+/// Generates the list as JSON.
+fn json_chunks(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
     let mut first = true;
-    let items = Steps::new(&store, COUNTED_A_STEP).map(move |sections| {
-        let mut piece = Vec::new();
+    let items = SectionBatches::new(&store, MAX_BATCH_TEXT).map(move |sections| {
+        let mut chunk = Vec::new();
         for (id, section) in &sections {
-            piece.extend_from_slice(if first { b"" } else { b"," });
+            chunk.extend_from_slice(if first { b"" } else { b"," });
             first = false;
             let shown = details(&store, id, section, now);
-            serde_json::to_writer(&mut piece, &shown).expect("a JSON value can be written");
+            serde_json::to_writer(&mut chunk, &shown).expect("a JSON value can be written");
         }
-        Bytes::from(piece)
+        Bytes::from(chunk)
     });
     let head = Bytes::from_static(b"{\"apps\":[");
     let end = Bytes::from(format!(
@@ -254,6 +256,7 @@ fn as_json(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
     [head].into_iter().chain(items).chain([end])
 }
 
+/// The reply to an unknown name.
 fn unknown(name: &str) -> Reply {
     let name = clip(name);
     reply::not_found(
@@ -262,6 +265,7 @@ fn unknown(name: &str) -> Reply {
     )
 }
 
+/// The header of the table.
 const NARROW: [&str; 3] = ["App Name", "Last Update Time (UTC)", "Source"];
 
 fn narrow_row(id: &SectionId, section: &Section) -> Row {
@@ -272,6 +276,7 @@ fn narrow_row(id: &SectionId, section: &Section) -> Row {
     ]
 }
 
+/// The header of the table with `wide`.
 const WIDE: [&str; 11] = [
     "App Name",
     "Last Update Time (UTC)",
@@ -308,6 +313,7 @@ fn wide_row(store: &Store, id: &SectionId, section: &Section, now: Now) -> Row {
     ]
 }
 
+/// One section as JSON.
 fn details(store: &Store, id: &SectionId, section: &Section, now: Now) -> Value {
     let mut details = json!({
         "name": &*id.name,
@@ -356,8 +362,8 @@ fn conflict_details(conflict: &Conflict) -> Value {
     })
 }
 
-/// What the inspection of a text found, on one line; of many conflicts the
-/// first.
+/// The findings of the inspection of a text, on one line. Of several conflicts, only the
+/// first is shown.
 fn findings(section: &Section) -> Option<String> {
     let findings = section.findings.as_ref()?;
     let suspect = findings.suspect.iter().map(|it| format!("suspect: {it}"));
@@ -370,7 +376,7 @@ fn findings(section: &Section) -> Option<String> {
     Some(clip(&all.join("; ")))
 }
 
-/// A name for a table, which shows what it is. Those of groups may be long.
+/// The name of a section for a table. Names of groups are cut, because they can be long.
 fn name(id: &SectionId) -> String {
     match id.producer {
         Producer::Group => clip(&id.name),

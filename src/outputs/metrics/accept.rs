@@ -1,38 +1,44 @@
-//! `Accept`: in which form a client reads the metrics.
+//! Negotiates the format by `Accept`.
 
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
 
 use crate::exposition::{Escaping, OutputFormat};
 
-/// What a client reads, and how names are shown in it.
+/// A format and its escaping of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negotiated {
+    /// The format.
     pub media: Media,
+    /// How names are escaped that the format does not allow.
     pub escaping: Escaping,
 }
 
+/// A format of `/metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
+    /// The text format, 0.0.4 or 1.0.0.
     Text,
-    /// Text of which a part is verbatim: nobody knows what is in that.
+    /// The text format of output that is verbatim in part. That part is not parsed.
     Verbatim,
+    /// OpenMetrics 1.0.0.
     OpenMetrics,
+    /// Delimited protobuf messages.
     Protobuf,
 }
 
-/// Text format 0.0.4, as Prometheus wants it named.
+/// The media type of the text format 0.0.4.
 pub const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 impl Negotiated {
-    /// What every client reads.
-    const OLD_TEXT: Negotiated = Negotiated {
+    /// The format that every client accepts.
+    const DEFAULT: Negotiated = Negotiated {
         media: Media::Text,
         escaping: Escaping::Underscores,
     };
 
-    /// The same for output that is verbatim text in part, and so can only be
-    /// text. Names of families are shown as the client reads them all the same.
+    /// The format of output that is verbatim in part, with the same escaping for the
+    /// families that are not.
     pub fn with_verbatim(self) -> Self {
         Negotiated {
             media: Media::Verbatim,
@@ -40,7 +46,8 @@ impl Negotiated {
         }
     }
 
-    pub fn form(self) -> OutputFormat {
+    /// The format in which the store renders pages.
+    pub fn output_format(self) -> OutputFormat {
         match self.media {
             Media::Text | Media::Verbatim => OutputFormat::Text(self.escaping),
             Media::OpenMetrics => OutputFormat::OpenMetrics(self.escaping),
@@ -48,12 +55,13 @@ impl Negotiated {
         }
     }
 
+    /// The value of `Content-Type`.
     pub fn content_type(self) -> HeaderValue {
         const PROTOBUF: &str = "application/vnd.google.protobuf; \
             proto=io.prometheus.client.MetricFamily; encoding=delimited";
         let kind = match self.media {
             Media::Verbatim => return TEXT_FORMAT,
-            // Who names no scheme may know of none.
+            // A client that names no escaping scheme may not know the parameter.
             Media::Text if self.escaping == Escaping::Underscores => return TEXT_FORMAT,
             Media::Text if self.escaping == Escaping::AllowUtf8 => {
                 "text/plain; version=1.0.0; charset=utf-8"
@@ -67,7 +75,7 @@ impl Negotiated {
     }
 }
 
-/// Whether a client that names what it reads also reads text.
+/// Whether `Accept` names the text format.
 pub fn accepts_text(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter();
     let values = values.filter_map(|value| value.to_str().ok());
@@ -75,9 +83,8 @@ pub fn accepts_text(headers: &HeaderMap) -> bool {
     offers.any(|(quality, offer)| quality > 0.0 && offer.media == Media::Text)
 }
 
-/// Chooses among the forms that normal text can be shown in: the one with the
-/// highest quality, of several the one named first, and text where none is
-/// acceptable, since any answer is more use than none.
+/// Chooses the format with the highest quality in `Accept`, and the first of several. If
+/// no format is acceptable, the text format is used rather than an error.
 pub fn negotiate(headers: &HeaderMap) -> Negotiated {
     let mut best: Option<(f32, Negotiated)> = None;
     for value in headers.get_all(ACCEPT) {
@@ -91,10 +98,10 @@ pub fn negotiate(headers: &HeaderMap) -> Negotiated {
             }
         }
     }
-    best.map_or(Negotiated::OLD_TEXT, |(_, offer)| offer)
+    best.map_or(Negotiated::DEFAULT, |(_, offer)| offer)
 }
 
-/// The form that a media range asks for, if it is one of ours, and its quality.
+/// The quality and the format of a media range, if the format is supported.
 fn offer(range: &str) -> Option<(f32, Negotiated)> {
     let mut parameters = range.split(';').map(str::trim);
     let media_type = parameters.next()?.to_ascii_lowercase();
@@ -107,17 +114,17 @@ fn offer(range: &str) -> Option<(f32, Negotiated)> {
         let (name, value) = parameter.split_once('=')?;
         let value = value.trim().trim_matches('"');
         match name.trim().to_ascii_lowercase().as_str() {
-            // What cannot be read is taken as unwelcome.
+            // An invalid quality means not acceptable.
             "q" => quality = value.parse().unwrap_or(0.0),
             "version" => version = Some(value),
             "proto" => proto = Some(value),
             "encoding" => encoding = Some(value),
-            // A scheme that is not known is ignored, as the reference does.
+            // An unknown scheme is ignored, as client_golang does.
             "escaping" => escaping = Escaping::from_keyword(value).unwrap_or_default(),
             _ => {}
         }
     }
-    // Messages in other forms of the same type are for people.
+    // The other encodings of this media type are for people.
     let delimited =
         (proto, encoding) == (Some("io.prometheus.client.MetricFamily"), Some("delimited"));
     let media = match (media_type.as_str(), version) {
@@ -134,9 +141,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_form_we_have_is_chosen() {
+    fn the_supported_format_with_the_highest_quality_is_chosen() {
         const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let form = |open_metrics, underscores| {
+        let format = |open_metrics, underscores| {
             let escaping = match underscores {
                 true => Escaping::Underscores,
                 false => Escaping::AllowUtf8,
@@ -147,42 +154,42 @@ mod tests {
             }
         };
         let cases = [
-            (None, form(false, true)),
-            (Some(""), form(false, true)),
-            (Some("*/*"), form(false, true)),
-            (Some("text/html"), form(false, true)),
-            (Some("text/plain"), form(false, true)),
-            (Some("text/plain; version=0.0.4"), form(false, true)),
+            (None, format(false, true)),
+            (Some(""), format(false, true)),
+            (Some("*/*"), format(false, true)),
+            (Some("text/html"), format(false, true)),
+            (Some("text/plain"), format(false, true)),
+            (Some("text/plain; version=0.0.4"), format(false, true)),
             (
                 Some("text/plain;version=1.0.0;escaping=allow-utf-8"),
-                form(false, false),
+                format(false, false),
             ),
             (
                 Some("text/plain;version=1.0.0;escaping=underscores"),
-                form(false, true),
+                format(false, true),
             ),
-            (Some("application/openmetrics-text"), form(true, true)),
+            (Some("application/openmetrics-text"), format(true, true)),
             (
                 Some("application/openmetrics-text; version=1.0.0"),
-                form(true, true),
+                format(true, true),
             ),
             (
                 Some("application/openmetrics-text; version=2.0.0"),
-                form(false, true),
+                format(false, true),
             ),
             (
                 Some("application/openmetrics-text;q=0, text/plain;q=0.1"),
-                form(false, true),
+                format(false, true),
             ),
             (
                 Some("text/plain;q=0.5, application/openmetrics-text;q=0.4"),
-                form(false, true),
+                format(false, true),
             ),
             (
                 Some("Application/OpenMetrics-Text; Q=0.9, text/plain;q=0.5"),
-                form(true, true),
+                format(true, true),
             ),
-            (Some(PROMETHEUS), form(true, false)),
+            (Some(PROMETHEUS), format(true, false)),
         ];
         for (value, expected) in cases {
             let mut headers = HeaderMap::new();
@@ -190,12 +197,12 @@ mod tests {
                 headers.insert(ACCEPT, HeaderValue::from_static(value));
             }
             let negotiated = negotiate(&headers);
-            assert_eq!(negotiated.form(), expected, "{value:?}");
+            assert_eq!(negotiated.output_format(), expected, "{value:?}");
         }
     }
 
     #[test]
-    fn protobuf_is_shown_to_those_who_prefer_it_in_full() {
+    fn protobuf_is_chosen_only_with_all_its_parameters() {
         const DELIMITED: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
         let cases = [
             (DELIMITED.to_owned(), true, true),

@@ -1,10 +1,10 @@
-//! `Accept-Encoding`: whether gzip may be sent.
+//! Negotiates gzip by `Accept-Encoding`.
 
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
-/// Whether the client prefers gzip to the plain text, by RFC 9110, section
-/// 12.5.3: an absent header, and `q=0`, mean no; `*` stands for what is not
-/// named; where both are as welcome, gzip is sent.
+/// Whether the client prefers gzip to plain text (RFC 9110, section 12.5.3). Without the
+/// header or with `q=0` it does not; `*` stands for codings that are not named; if both
+/// have the same quality, gzip is preferred.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut gzip = None;
     let mut identity = None;
@@ -25,18 +25,18 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
         }
     }
     let gzip = gzip.or(any).unwrap_or(0.0);
-    // Plain text is always acceptable unless it is said not to be, and is
-    // second to anything that is asked for by name.
+    // Plain text that is not named comes after every coding that is.
     let identity = identity.unwrap_or(0.0);
     gzip > 0.0 && gzip >= identity
 }
 
+/// The quality in a parameter `q`.
 fn quality(parameter: &str) -> Option<f32> {
     let (name, value) = parameter.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("q") {
         return None;
     }
-    // What cannot be read is taken as unwelcome.
+    // An invalid quality means not acceptable.
     Some(value.trim().parse().unwrap_or(0.0))
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn qualities_wildcards_and_identity_are_heeded() {
+    fn qualities_wildcards_and_identity_count() {
         let cases = [
             (None, false),
             (Some(""), false),

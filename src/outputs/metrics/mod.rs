@@ -1,4 +1,4 @@
-//! `/metrics`: everything, as text or as protobuf.
+//! `/metrics`: all metrics or a selection, as text, OpenMetrics or protobuf.
 
 mod accept;
 mod encoding;
@@ -28,24 +28,24 @@ use crate::telemetry::{Telemetry, sender_log};
 use accept::{Media, Negotiated, accepts_text, negotiate};
 use encoding::accepts_gzip;
 
-/// Stale text up to this size is compressed where it is asked for, in about
-/// the time that other threads take to be woken and to do it. It holds the
-/// thread up for less than half a millisecond.
-const MADE_AT_ONCE: usize = 512 * 1024;
+/// Up to this many bytes of stale text are rendered and compressed on the serving thread.
+/// That takes less than half a millisecond, about the time that it takes to wake another
+/// thread.
+const MAX_INLINE_RENDER: usize = 512 * 1024;
 
-/// `/metrics`.
+/// The output `/metrics`.
 #[derive(Debug)]
 pub struct Metrics {
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
     mode: Mode,
-    /// Whether the proxy's own metrics are part of the output.
+    /// Whether the proxy's own metrics are included.
     own_metrics: bool,
     process_names: ProcessNames,
 }
 
 impl Metrics {
-    /// The output, ready to serve its route.
+    /// Creates the output.
     pub fn new(own_metrics: bool, process_names: ProcessNames, context: &Context) -> Arc<Self> {
         Arc::new(Metrics {
             store: Arc::clone(&context.store),
@@ -56,7 +56,7 @@ impl Metrics {
         })
     }
 
-    /// Its route.
+    /// The route of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         let all = Route::read(
             "metrics",
@@ -65,26 +65,29 @@ impl Metrics {
             self,
             |it, request| Box::pin(it.all(request)),
         );
-        vec![all.progress(true).advice(
-            "a push names its group, as in /metrics/job/<job>, or adds up with ?mode=aggregate",
-        )]
+        vec![
+            all.progress(true).advice(
+                "push to a group, as in /metrics/job/<job>, or aggregate with ?mode=aggregate",
+            ),
+        ]
     }
 
-    /// Everything, or what the query chooses.
+    /// All metrics, or those that the query selects.
     async fn all(&self, request: &Request) -> Reply {
         let start = clock::tick();
         if self.own_metrics {
             self.write_own();
         }
-        let wanted = Wanted::of(self.mode, request.headers());
+        let representation = Representation::from_headers(self.mode, request.headers());
         let answer = async {
-            let (snapshot, extent) = self.select(request, &wanted).await?;
-            self.answer(request, &wanted, snapshot, extent, start).await
+            let (snapshot, scope) = self.select(request, &representation).await?;
+            self.answer(request, &representation, snapshot, scope, start)
+                .await
         };
         answer.await.unwrap_or_else(|problem| failed(&problem))
     }
 
-    /// Brings the proxy's own metrics up to date.
+    /// Updates the proxy's own metrics in the store.
     fn write_own(&self) {
         let now = Now::read();
         let apply = |names| {
@@ -92,25 +95,25 @@ impl Metrics {
             self.store.apply(write, now)
         };
         let names = self.process_names;
-        // An app may have a family of a usual name and another kind.
+        // An app may expose a family of the same name and another type.
         let result = match (names, apply(names)) {
             (ProcessNames::Usual, Err(_)) => apply(ProcessNames::Own),
             (_, result) => result,
         };
-        if let Err(refused) = result {
+        if let Err(conflict) = result {
             sender_log::internal_error(format_args!(
-                "the proxy's own metrics are not shown: {refused}"
+                "the proxy's own metrics cannot be stored: {conflict}"
             ));
         }
     }
 
-    /// What one app or target exposes.
+    /// The metrics of one app, target or group.
     pub async fn one(&self, request: &Request, id: &SectionId) -> Reply {
         let start = clock::tick();
-        let wanted = Wanted::of(self.mode, request.headers());
+        let representation = Representation::from_headers(self.mode, request.headers());
         let answer = async {
             let snapshot = match id.producer {
-                Producer::App | Producer::Target if wanted.as_families => {
+                Producer::App | Producer::Target if representation.as_families => {
                     let (store, id) = (Arc::clone(&self.store), id.clone());
                     let text = move || store.texts_as_families(&[id], Now::read());
                     let text = request.server.pools.scrapes.run(text).await?;
@@ -126,35 +129,35 @@ impl Metrics {
                     }
                 }
             };
-            let snapshot = match wanted.negotiated.media {
+            let snapshot = match representation.negotiated.media {
                 Media::Protobuf => snapshot.with_natives(self.store.natives()),
                 _ => snapshot,
             };
-            self.answer(request, &wanted, snapshot, Extent::Part, start)
+            self.answer(request, &representation, snapshot, Scope::Selection, start)
                 .await
         };
         answer.await.unwrap_or_else(|problem| failed(&problem))
     }
 
-    /// Shows a snapshot in the form and coding that the client asks for.
+    /// The reply with a snapshot, in the format and content coding of the client.
     async fn answer(
         &self,
         request: &Request,
-        wanted: &Wanted,
+        representation: &Representation,
         snapshot: Snapshot,
-        extent: Extent,
+        scope: Scope,
         start: Instant,
     ) -> Result<Reply, JoinError> {
-        let shown = wanted.shown_for(&snapshot);
-        let snapshot = match shown.media {
+        let negotiated = representation.negotiated_for(&snapshot);
+        let snapshot = match negotiated.media {
             Media::Protobuf => {
-                self.in_messages(request, snapshot, extent, shown.escaping)
+                self.to_protobuf(request, snapshot, scope, negotiated.escaping)
                     .await?
             }
-            _ => snapshot.in_format(shown.form()),
+            _ => snapshot.in_format(negotiated.output_format()),
         };
-        let snapshot = prepare(snapshot, wanted.gzip).await?;
-        let (body, stats) = if wanted.gzip {
+        let snapshot = prepare(snapshot, representation.gzip).await?;
+        let (body, stats) = if representation.gzip {
             (
                 ReplyBody::new(snapshot.gzip()),
                 &self.telemetry.scrapes_gzip,
@@ -165,9 +168,9 @@ impl Metrics {
                 &self.telemetry.scrapes_identity,
             )
         };
-        let body = match extent {
-            Extent::Whole => body,
-            Extent::Part => {
+        let body = match scope {
+            Scope::All => body,
+            Scope::Selection => {
                 let mut held = BudgetShare::new(&request.server.pools.copies);
                 if !held.grow(snapshot.len()) {
                     return Ok(too_many_copies());
@@ -181,61 +184,63 @@ impl Metrics {
         let durations = Arc::clone(&self.telemetry.scrape_durations);
         let body = body.timed(start, durations);
 
-        let mut reply = reply::reply(StatusCode::OK, shown.content_type(), body);
+        let mut reply = reply::reply(StatusCode::OK, negotiated.content_type(), body);
         let headers = reply.headers_mut();
         headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if wanted.gzip {
+        if representation.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(reply)
     }
 
-    /// A snapshot as protobuf, made away from the threads that serve.
-    async fn in_messages(
+    /// Converts a snapshot to protobuf, on the pool for scrapes.
+    async fn to_protobuf(
         &self,
         request: &Request,
         snapshot: Snapshot,
-        extent: Extent,
+        scope: Scope,
         escaping: Escaping,
     ) -> Result<Snapshot, JoinError> {
         let store = Arc::clone(&self.store);
-        let make = move || match extent {
-            Extent::Whole => store.messages(&snapshot, escaping),
-            Extent::Part => snapshot.in_messages(escaping),
+        let convert = move || match scope {
+            Scope::All => store.messages(&snapshot, escaping),
+            Scope::Selection => snapshot.in_messages(escaping),
         };
-        request.server.pools.scrapes.run(make).await
+        request.server.pools.scrapes.run(convert).await
     }
 
-    /// What the query asks for: everything, or the apps named by `app`, or the
-    /// families named by `name[]`, or what is both; with the native histograms
-    /// where those are wanted.
+    /// The snapshot that the query selects: all metrics, or only those of the apps in
+    /// `app` and of the families in `name[]`. Native histograms are included for protobuf.
     async fn select(
         &self,
         request: &Request,
-        wanted: &Wanted,
-    ) -> Result<(Snapshot, Extent), JoinError> {
+        representation: &Representation,
+    ) -> Result<(Snapshot, Scope), JoinError> {
         let query = request.query();
         let apps = query::values(query, "app");
         let names = query::values(query, "name[]");
         let store = Arc::clone(&self.store);
-        let natives = wanted.negotiated.media == Media::Protobuf;
+        let natives = representation.negotiated.media == Media::Protobuf;
         if apps.is_empty() && names.is_empty() {
-            if wanted.as_families && !store.is_merged() {
+            if representation.as_families && !store.is_merged() {
                 let take = move || store.families_snapshot(natives, Now::read());
-                return Ok((request.server.pools.scrapes.run(take).await?, Extent::Whole));
+                return Ok((request.server.pools.scrapes.run(take).await?, Scope::All));
             }
             let take = move |store: &Store| match natives {
                 true => store.snapshot_with_natives(),
                 false => store.snapshot(),
             };
             let snapshot = if store.is_snapshot_slow() {
-                let wanted = wanted.clone();
+                let representation = representation.clone();
                 let taken = spawn_blocking(move || {
                     let snapshot = take(&store);
-                    // What comes next takes long too, and here nobody is held up.
-                    let shown = wanted.shown_for(&snapshot);
-                    if shown.media != Media::Protobuf {
-                        make(&snapshot.clone().in_format(shown.form()), wanted.gzip);
+                    // Rendering takes long too, so this thread does it at once.
+                    let negotiated = representation.negotiated_for(&snapshot);
+                    if negotiated.media != Media::Protobuf {
+                        render(
+                            &snapshot.clone().in_format(negotiated.output_format()),
+                            representation.gzip,
+                        );
                     }
                     snapshot
                 });
@@ -243,10 +248,10 @@ impl Metrics {
             } else {
                 take(&store)
             };
-            return Ok((snapshot, Extent::Whole));
+            return Ok((snapshot, Scope::All));
         }
-        let merged = wanted.mode == Mode::Merged;
-        let as_families = wanted.as_families;
+        let merged = representation.mode == Mode::Merged;
+        let as_families = representation.as_families;
         let choose = move || {
             let (families, verbatim) = match apps.as_slice() {
                 [] if as_families => store.families_snapshot(false, Now::read()).parts(),
@@ -258,7 +263,7 @@ impl Metrics {
                     (store.texts_as_families(&ids, Now::read()), Text::default())
                 }
                 apps if merged => (store.texts(apps), Text::default()),
-                // Groups, which are families in either mode, have no such names.
+                // `texts` does not select groups, so all text here is verbatim.
                 apps => (Text::default(), store.texts(apps)),
             };
             let kept = |text: Text| match names.is_empty() {
@@ -267,15 +272,16 @@ impl Metrics {
             };
             let natives = if natives { store.natives() } else { Vec::new() };
             let chosen = Snapshot::of(kept(families), kept(verbatim));
-            (chosen.with_natives(natives), Extent::Part)
+            (chosen.with_natives(natives), Scope::Selection)
         };
         request.server.pools.scrapes.run(choose).await
     }
 }
 
+/// The reply when clients that do not read hold all memory for copies.
 fn too_many_copies() -> Reply {
     let problem = format!(
-        "answers of {} MiB wait for clients that do not read them; try again, or ask for all of \
+        "replies of {} MiB wait for clients that do not read them; try again, or request all of \
          /metrics\n",
         MAX_COPIES >> 20
     );
@@ -285,40 +291,42 @@ fn too_many_copies() -> Reply {
     reply
 }
 
+/// Logs a failure, and returns the reply to the client.
 fn failed(problem: &JoinError) -> Reply {
     sender_log::internal_error(format_args!("the metrics cannot be prepared: {problem}"));
-    let problem = "the metrics cannot be prepared; the log says why\n";
+    let problem = "the metrics cannot be prepared; the log has the cause\n";
     reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
-/// How much of the output a snapshot is.
+/// Whether a snapshot is all of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Whole,
-    Part,
+enum Scope {
+    /// All of it. Its pages are shared with other scrapes.
+    All,
+    /// A selection, which is a copy for one client.
+    Selection,
 }
 
-/// What the client asks for.
+/// The representation that a client accepts.
 #[derive(Debug, Clone)]
-struct Wanted {
+struct Representation {
     negotiated: Negotiated,
     gzip: bool,
     mode: Mode,
-    /// Whether verbatim texts are wanted as families, as far as they can be
-    /// read: for clients that prefer protobuf, and those that read no text at
-    /// all. Others get texts as they were sent.
+    /// Whether verbatim texts are converted to families, as far as they can be parsed:
+    /// for clients that prefer protobuf or do not accept text. Others get verbatim text.
     as_families: bool,
 }
 
-impl Wanted {
-    fn of(mode: Mode, headers: &HeaderMap) -> Self {
+impl Representation {
+    fn from_headers(mode: Mode, headers: &HeaderMap) -> Self {
         let negotiated = negotiate(headers);
         let as_families = match negotiated.media {
             Media::Protobuf => true,
             Media::OpenMetrics => !accepts_text(headers),
             Media::Text | Media::Verbatim => false,
         };
-        Wanted {
+        Representation {
             as_families: mode == Mode::Verbatim && as_families,
             gzip: accepts_gzip(headers),
             mode,
@@ -326,8 +334,8 @@ impl Wanted {
         }
     }
 
-    /// What it gets: text that was passed through can only be shown as text.
-    fn shown_for(&self, snapshot: &Snapshot) -> Negotiated {
+    /// The representation of a snapshot: verbatim text can only be served as text.
+    fn negotiated_for(&self, snapshot: &Snapshot) -> Negotiated {
         match self.is_merged(snapshot) {
             true => self.negotiated,
             false => self.negotiated.with_verbatim(),
@@ -339,28 +347,27 @@ impl Wanted {
     }
 }
 
-/// Makes what has yet to be made of a snapshot: its form, and its compressed
-/// blocks where `packed`. Much of it is made away from the threads that serve.
-async fn prepare(snapshot: Snapshot, packed: bool) -> Result<Snapshot, JoinError> {
-    if snapshot.pending_bytes(packed) <= MADE_AT_ONCE {
+/// Renders the stale pages of a snapshot, and compresses them if `gzip`. Much of it is
+/// rendered off the serving thread.
+async fn prepare(snapshot: Snapshot, gzip: bool) -> Result<Snapshot, JoinError> {
+    if snapshot.pending_bytes(gzip) <= MAX_INLINE_RENDER {
         return Ok(snapshot);
     }
-    let made = spawn_blocking(move || {
-        make(&snapshot, packed);
+    let rendered = spawn_blocking(move || {
+        render(&snapshot, gzip);
         snapshot
     });
-    made.await
+    rendered.await
 }
 
-/// Makes what has yet to be made of a snapshot, with the help of all cores
-/// where it is much. Nobody waits for a helper as such: one that comes late
-/// finds nothing to do.
-fn make(snapshot: &Snapshot, packed: bool) {
-    let parts = snapshot.pending_bytes(packed).div_ceil(MADE_AT_ONCE);
+/// Renders the stale pages of a snapshot, on all cores if there are many. It waits for
+/// pages, not for the helper threads: a helper that starts late finds no page left.
+fn render(snapshot: &Snapshot, gzip: bool) {
+    let parts = snapshot.pending_bytes(gzip).div_ceil(MAX_INLINE_RENDER);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for _ in 1..cores.min(parts) {
         let snapshot = snapshot.clone();
-        spawn_blocking(move || snapshot.render_some(packed));
+        spawn_blocking(move || snapshot.render_some(gzip));
     }
-    snapshot.render_all(packed);
+    snapshot.render_all(gzip);
 }
