@@ -1,4 +1,4 @@
-//! What every input and output is given.
+//! The context that every input and output shares.
 
 use std::sync::Arc;
 
@@ -9,22 +9,21 @@ use crate::ingest::Admission;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// The core that inputs write to and outputs read from, and the life cycle of the
-/// program.
+/// The core that inputs write to and outputs read from, and the lifecycle of the program.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What every producer exposes now.
+    /// The current metrics of every producer.
     pub store: Arc<Store>,
-    /// The one way into the store.
+    /// Checks what inputs receive, before it is stored.
     pub admission: Arc<Admission>,
-    /// Counters.
+    /// Counters of the program.
     pub telemetry: Arc<Telemetry>,
     /// Tasks that finish before the program ends.
     pub tasks: TaskTracker,
-    /// Cancelled to request shutdown, by a request or an operation.
+    /// Cancelled by a request or an operation to request shutdown.
     pub quit: CancellationToken,
-    /// Cancelled when shutdown is near: readiness fails, everything is still served.
+    /// Cancelled when shutdown begins: readiness checks fail, and requests are still served.
     pub leaving: CancellationToken,
-    /// Cancelled to stop: begun work finishes, nothing new begins.
+    /// Cancelled to stop: work in progress is completed, and no new work is accepted.
     pub stop: CancellationToken,
 }

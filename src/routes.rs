@@ -1,6 +1,5 @@
-//! The one table of routes: every input and output that is served over HTTP. The
-//! first pattern that matches counts, so pushes come before the pages whose paths
-//! they share.
+//! The route table: every input and output that is served over HTTP. It matches
+//! `docs/http.md`, the document of the API; a test compares the two.
 
 use crate::config::Config;
 use crate::context::Context;
@@ -15,8 +14,11 @@ use crate::outputs::echo::Echo;
 use crate::outputs::metrics::Metrics;
 use crate::outputs::status::Status;
 
-/// All routes, in order. Each line is one input or output; its folder has the
-/// patterns, methods, parameters and roles.
+/// All routes. The first pattern that matches wins, so inputs come before the outputs
+/// that share their paths.
+///
+/// Each line is one input or output. Its folder has the patterns, methods, parameters and
+/// roles.
 pub fn all(config: &Config, context: &Context) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, exporter.process_metrics, context);
@@ -32,4 +34,99 @@ pub fn all(config: &Config, context: &Context) -> Vec<Route> {
         Echo::routes(),
     ]
     .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::clock::Now;
+    use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Listeners, Role};
+    use crate::ingest::Admission;
+    use crate::ingest::config::Aggregation;
+    use crate::store::{Store, StoreLimits};
+    use crate::telemetry::{ConfiguredLimits, Telemetry};
+
+    /// All routes, with those that a setting enables.
+    fn routes() -> Vec<Route> {
+        let mut config = Config::default();
+        config.push.groups.enable_admin_api = true;
+        let limits = StoreLimits {
+            apps: 1,
+            groups: 1,
+            bytes: 1,
+            registry: Default::default(),
+        };
+        let store = Arc::new(Store::new(limits, false));
+        let admission = Admission::new(
+            config.exposition.clone(),
+            Aggregation::default(),
+            true,
+            store.hasher().clone(),
+        );
+        let context = Context {
+            store,
+            admission: Arc::new(admission),
+            telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
+            tasks: TaskTracker::new(),
+            quit: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        all(&config, &context)
+    }
+
+    /// The columns of a route in the document, without its purpose.
+    fn columns(route: &Route) -> String {
+        let quoted = |text: &str, any: &str| match text {
+            "" => String::new(),
+            text if text == any => "any".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let role = match route.role {
+            Role::Read => "read",
+            Role::Write => "write",
+            Role::Admin => "admin",
+        };
+        let listener = match route.listeners {
+            Listeners::All => "all",
+            Listeners::Push => "push",
+        };
+        format!(
+            "{} | `{}` | {} | `{role}` | `{listener}`",
+            quoted(route.methods, ANY_METHOD),
+            route.pattern,
+            quoted(route.parameters, ANY_PARAMETER),
+        )
+    }
+
+    #[test]
+    fn the_document_of_the_api_has_every_route_and_no_other() {
+        let document = include_str!("../docs/http.md");
+        let mut documented = Vec::new();
+        let mut in_table = false;
+        for line in document.lines() {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            match cells.as_slice() {
+                ["", "Method", ..] => in_table = true,
+                ["", "---", ..] => {}
+                ["", route @ .., purpose, ""] if in_table => {
+                    assert!(!purpose.is_empty(), "{line}");
+                    documented.push(route.join(" | "));
+                }
+                _ => in_table = false,
+            }
+        }
+        // The reply to a push without a job is 404, so that route is not documented.
+        let routes = routes();
+        let known = routes.iter().filter(|route| route.name != "unknown");
+        let mut served: Vec<String> = known.map(columns).collect();
+        documented.sort();
+        served.sort();
+        assert_eq!(documented, served);
+    }
 }
