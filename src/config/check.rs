@@ -1,6 +1,5 @@
-//! What is wrong between settings that are each right, and what this machine
-//! lacks of what they name: ports and sockets used twice, directories, users,
-//! files.
+//! Checks of several settings together, and of settings against this machine: ports and
+//! sockets that are used twice, missing directories, users and files.
 
 use std::fs;
 use std::net::IpAddr;
@@ -15,7 +14,7 @@ use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
 use crate::settings::value::Address;
 
-/// Checks a configuration that has been read without faults in its parts.
+/// Checks a configuration whose settings are valid one by one.
 pub fn check(config: &Config, faults: &Faults) {
     let sockets = sockets(config);
     same_port(&listeners(config), faults);
@@ -34,7 +33,7 @@ pub fn check(config: &Config, faults: &Faults) {
     no_input(config, faults);
 }
 
-/// The TCP listeners of a configuration, each with its setting.
+/// The addresses of the TCP listeners, each with the name of its setting.
 fn listeners(config: &Config) -> Vec<(&'static str, &Address)> {
     let scraped = &config.exporter.scrape_expose_endpoint;
     let mut listeners = vec![("exporter.scrape_expose_endpoint", scraped)];
@@ -53,7 +52,7 @@ fn listeners(config: &Config) -> Vec<(&'static str, &Address)> {
     listeners
 }
 
-/// The Unix sockets of a configuration, each with its setting.
+/// The paths of the Unix sockets, each with the name of its setting.
 fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
     let mut sockets = Vec::new();
     let receiver = &config.receiver;
@@ -78,12 +77,13 @@ fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
     sockets
 }
 
-/// The key of an item's setting: the item's place tells which it is.
+/// The name of a setting without the index of an item. Messages show the index by the
+/// item's line and column.
 fn key(setting: &str) -> &str {
     setting.split('[').next().unwrap_or(setting)
 }
 
-/// Reports each listener whose port another one before it takes.
+/// Reports each listener that uses the same port as an earlier one.
 fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
     for (at, (setting, address)) in listeners.iter().enumerate() {
         let other = listeners[..at]
@@ -112,17 +112,17 @@ fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
     }
 }
 
-/// The place of the first of two settings that is written, with both settings,
-/// that one first. The other one may have its default.
+/// The first of two settings that is not a default: its place, its name, and the name of
+/// the other setting.
 fn written<'s>(faults: &Faults, one: &'s str, other: &'s str) -> Option<(Place, &'s str, &'s str)> {
     let found = |here: &'s str, there: &'s str| Some((faults.place(here)?, here, there));
     found(one, other).or_else(|| found(other, one))
 }
 
-/// Whether two addresses cannot both be listened at. An unspecified address
-/// takes the port on all others, `[::]` those of IPv4 too.
+/// Whether two addresses cannot be bound together. An unspecified address uses the port
+/// on all addresses; `[::]` includes those of IPv4.
 fn overlap(one: &Address, other: &Address) -> bool {
-    // Port 0 is another one each time.
+    // Port 0 is a different free port each time.
     if one.port != other.port || one.port == 0 {
         return false;
     }
@@ -134,11 +134,12 @@ fn overlap(one: &Address, other: &Address) -> bool {
             one == other || takes(one, other) || takes(other, one)
         }
         (None, None) => one.host().eq_ignore_ascii_case(other.host()),
-        // What a name stands for is known when it is bound.
+        // Names are resolved only when they are bound.
         (Some(ip), None) | (None, Some(ip)) => ip.is_unspecified(),
     }
 }
 
+/// The IP address of a host that is not another name.
 fn ip(address: &Address) -> Option<IpAddr> {
     let host = address.host().trim_start_matches('[').trim_end_matches(']');
     if host.eq_ignore_ascii_case("localhost") {
@@ -147,7 +148,7 @@ fn ip(address: &Address) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-/// Reports each Unix socket that another setting before it names.
+/// Reports each Unix socket with the same path as an earlier one.
 fn same_socket(sockets: &[(String, PathBuf)], faults: &Faults) {
     let real: Vec<PathBuf> = sockets.iter().map(|(_, path)| real(path)).collect();
     for (at, (setting, path)) in sockets.iter().enumerate() {
@@ -167,7 +168,7 @@ fn same_socket(sockets: &[(String, PathBuf)], faults: &Faults) {
     }
 }
 
-/// The path with the links of its directory followed: `/var/run` is often
+/// The path with symbolic links in its directory resolved: `/var/run` is often a link to
 /// `/run`.
 fn real(path: &Path) -> PathBuf {
     match (directory(path).canonicalize(), path.file_name()) {
@@ -183,6 +184,7 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
+/// Checks that a socket can be created at a path.
 fn can_hold_socket(path: &Path) -> Result<(), String> {
     let directory = directory(path);
     if !directory.is_dir() {
@@ -201,32 +203,33 @@ fn can_hold_socket(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether this machine knows who is to own the sockets.
+/// Reports owners of sockets that do not exist on this machine.
 fn owners(config: &Config, faults: &Faults) {
     let unknown_user = |name: &str| matches!(User::from_name(name), Ok(None));
     let unknown_group = |name: &str| matches!(Group::from_name(name), Ok(None));
     let receiver = &config.receiver;
     let user = ("user", &receiver.unix_socket_user);
     let group = ("group", &receiver.unix_socket_group);
-    for (sort, owner) in [user, group] {
+    for (kind, owner) in [user, group] {
         let SocketOwner::Name(name) = owner else {
             continue;
         };
-        let unknown = match sort {
+        let unknown = match kind {
             "user" => unknown_user(name),
             _ => unknown_group(name),
         };
-        let setting = format!("receiver.unix_socket_{sort}");
+        let setting = format!("receiver.unix_socket_{kind}");
         if unknown && let Some(place) = faults.place(&setting) {
             faults.add(
                 place,
-                format!("`{setting}` is {name:?}, but this machine has no such {sort}"),
+                format!("`{setting}` is {name:?}, but this machine has no such {kind}"),
             );
         }
     }
 }
 
-/// A file of labels may come later: it is read again when it changes.
+/// Warns about a file of labels that cannot be read. It is not an error: the file is read
+/// again when it changes.
 fn labels_file(config: &Config, faults: &Faults) {
     const SETTING: &str = "operations.extra_labels_file";
     if let Some(file) = &config.operations.extra_labels_file
@@ -243,7 +246,7 @@ fn labels_file(config: &Config, faults: &Faults) {
     }
 }
 
-/// A program that takes nothing serves nothing.
+/// Warns if every input is disabled.
 fn no_input(config: &Config, faults: &Faults) {
     let receives = config.receiver.receive_on_tcp_socket || config.receiver.receive_on_unix_socket;
     let poll = &config.poll_external;
@@ -251,7 +254,7 @@ fn no_input(config: &Config, faults: &Faults) {
     if receives || polls || config.operations.is_on() || config.push.listen != Listen::Off {
         return;
     }
-    // Both receivers are on by default, so both are switched off somewhere.
+    // The receivers are enabled by default, so this setting has a place.
     if let Some(place) = faults.place("receiver.receive_on_tcp_socket") {
         faults.warn(
             place,
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unspecified_address_takes_the_port_on_all_others() {
+    fn an_unspecified_address_overlaps_all_addresses_of_its_port() {
         let address = |text: &str| {
             let (host, port) = text.rsplit_once(':').unwrap();
             Address::new(host, port.parse().unwrap())

@@ -1,4 +1,4 @@
-//! `[exporter]`: the process, and the HTTP side that is scraped.
+//! `[exporter]`: the process, and the listener for scrapes.
 
 use std::time::Duration;
 
@@ -10,47 +10,49 @@ use crate::settings::value::{
 };
 use crate::telemetry::own::ProcessNames;
 
+/// The settings of `[exporter]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exporter {
-    /// Threads that serve: 0 is one thread for everything, N is N workers. With
-    /// two, pushes go on while a large scrape is being copied out.
+    /// The number of serving threads; 0 runs everything on the main thread. With two, a
+    /// large scrape does not delay pushes.
     pub worker_threads: usize,
-    /// Connections served at once, on each receiver.
+    /// The limit on connections of each receiver.
     pub concurrent_requests: usize,
-    /// Where `/metrics` and `/apps` are served.
+    /// The address of the scrape listener.
     pub scrape_expose_endpoint: Address,
-    /// HTTP connections served at once.
+    /// The limit on connections of each HTTP listener.
     pub max_connections: usize,
-    /// For a request's head to arrive, and for a connection between requests.
+    /// The time limit for the head of a request, and for an idle connection.
     #[serde(serialize_with = "write_duration")]
     pub header_timeout: Duration,
-    /// For a client to take some of an answer before it is given up.
+    /// The time limit for a client to read more of a reply.
     #[serde(serialize_with = "write_duration")]
     pub write_timeout: Duration,
-    /// Whether the proxy's own metrics are part of `/metrics`.
+    /// Whether `/metrics` includes the proxy's own metrics.
     pub own_metrics: bool,
-    /// Whether the time of each app's last update is one of them.
+    /// Whether they include the time of the last update of each app.
     pub app_metrics: bool,
-    /// What the metrics of the process are called.
+    /// The names of the process metrics.
     pub process_metrics: ProcessNames,
-    /// For what has begun to finish, after a request to stop.
+    /// Grace period for work in progress at shutdown.
     #[serde(serialize_with = "write_duration")]
     pub shutdown_timeout: Duration,
 }
 
-/// What a receiver or the scrape port can be told to serve at once.
-const MOST_CONNECTIONS: usize = 1_000_000;
+/// The largest value of the limits on connections.
+const MAX_CONNECTIONS: usize = 1_000_000;
 
+/// Reads the table.
 pub fn read(mut table: Table<'_>) -> Exporter {
     let exporter = Exporter {
         worker_threads: table.take("worker_threads", 2, integer(0, 1024)),
-        concurrent_requests: table.take("concurrent_requests", 2048, integer(1, MOST_CONNECTIONS)),
+        concurrent_requests: table.take("concurrent_requests", 2048, integer(1, MAX_CONNECTIONS)),
         scrape_expose_endpoint: table.take(
             "scrape_expose_endpoint",
             Address::new("0.0.0.0", 6555),
             address,
         ),
-        max_connections: table.take("max_connections", 512, integer(1, MOST_CONNECTIONS)),
+        max_connections: table.take("max_connections", 512, integer(1, MAX_CONNECTIONS)),
         header_timeout: table.take("header_timeout", Duration::from_secs(30), positive_duration),
         write_timeout: table.take("write_timeout", Duration::from_secs(30), positive_duration),
         own_metrics: table.take("own_metrics", true, boolean),

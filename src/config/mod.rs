@@ -1,10 +1,9 @@
-//! Configuration: what was written becomes what the program needs.
+//! The configuration.
 //!
-//! [`load`] reads a TOML file and the environment into one
-//! [document], takes every setting out of it by key and
-//! type, and returns either a settled [`Config`] or all that is wrong, each
-//! with `file:line:column`. Every setting has a default. Nothing else in the
-//! program reads the environment or the file.
+//! [`load`] reads a TOML file and environment variables into one [document], reads every
+//! setting from it by key and type, and returns either a [`Config`] or all errors, each
+//! with `file:line:column`. Every setting has a default. No other module reads the
+//! environment or the file.
 
 mod check;
 mod exporter;
@@ -22,30 +21,42 @@ use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use push::Push;
 
-/// Everything the program is told. Each part belongs to one subsystem.
+/// All settings. Each table belongs to one subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
+    /// `[exporter]`: the process and the scrape listener.
     pub exporter: Exporter,
+    /// `[receiver]`: apps that push over TCP and Unix sockets.
     pub receiver: sockets::config::Config,
+    /// `[exposition]`: the mode, and limits on texts.
     pub exposition: Exposition,
+    /// `[push]`: pushes over HTTP, and aggregated families.
     pub push: Push,
+    /// `[operations]`: operations over UDP, TCP and Unix sockets.
     pub operations: operations::config::Config,
+    /// `[poll_external]`: targets that the proxy scrapes.
     pub poll_external: poller::config::Config,
 }
 
-/// The file used where none is named, if it is there.
+/// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
 
-/// A configuration, and what was noticed that does not stop the program.
+/// A configuration with its warnings.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The settings.
     pub config: Config,
-    /// What the values come from, for people: a file name or `built-in defaults`.
+    /// The origin of the values, for messages: a file name or `built-in defaults`.
     pub origin: String,
+    /// Problems that do not stop the program.
     pub warnings: Vec<Warning>,
 }
 
-/// Reads `file`, or `./config.toml`, or neither, with `environment` over it.
+/// Reads `file`, or [`DEFAULT_FILE`] if it exists. `environment` overrides it.
+///
+/// # Errors
+///
+/// The file cannot be read, or settings are wrong.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -74,7 +85,11 @@ pub fn load(
     })
 }
 
-/// Reads `text`, calling it `name` in messages, with `environment` over it.
+/// Reads the TOML in `text`, which messages call `name`. `environment` overrides it.
+///
+/// # Errors
+///
+/// All errors in the settings.
 pub fn settle(
     name: &str,
     text: &str,
@@ -97,8 +112,8 @@ pub fn settle(
     root.finish();
     check::check(&config, &faults);
 
-    // Where the syntax is wrong, the first thing said of the line is news, and
-    // what was guessed of it is not.
+    // On a line with a syntax error, only the first syntax error is reported: the others
+    // follow from it.
     syntax_errors.dedup_by(|later, first| line(&later.place) == line(&first.place));
     let (mut errors, mut noticed) = faults.into_inner();
     errors.retain(|fault| {
@@ -117,6 +132,7 @@ pub fn settle(
     }
 }
 
+/// The line in the file.
 fn line(place: &Place) -> Option<usize> {
     match place {
         Place::File { line, .. } => Some(*line),
@@ -125,8 +141,8 @@ fn line(place: &Place) -> Option<usize> {
 }
 
 impl Config {
-    /// The settled values as TOML, which reads back as the same configuration,
-    /// secrets aside: they are masked.
+    /// The settings as TOML, with secrets redacted. Without secrets, the text reads back
+    /// as the same configuration.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are plain tables of text, numbers and lists")
     }

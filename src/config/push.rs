@@ -1,5 +1,5 @@
-//! `[push]`: the listener for requests that change something. Each input that is
-//! served there has its own part of the table.
+//! `[push]`: the listener for pushes. Each input that it serves reads its own part of the
+//! table.
 
 use serde::Serialize;
 
@@ -12,12 +12,12 @@ use crate::settings::{Address, Table};
 /// The settings of `[push]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Push {
-    /// Where pushes are accepted. With the scrape address, one port serves both.
+    /// The address of the push listener. If it is the scrape address, one port serves both.
     pub listen: Listen,
-    /// Bodies, origins and hosts.
+    /// Limits on bodies, allowed origins and hosts.
     #[serde(flatten)]
     pub requests: Requests,
-    /// Groups.
+    /// Pushed groups.
     #[serde(flatten)]
     pub groups: push::config::Config,
     /// Webhooks.

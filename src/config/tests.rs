@@ -53,7 +53,7 @@ fn an_empty_file_is_valid() {
 }
 
 #[test]
-fn the_file_of_the_original_is_valid() {
+fn the_configuration_of_the_original_program_is_valid() {
     let config = read(include_str!("../../tests/data/original.toml"));
     assert_eq!(config.exporter.concurrent_requests, 2048);
     assert_eq!(config.receiver.format, Format::Json);
@@ -82,7 +82,7 @@ fn the_file_of_the_original_is_valid() {
 }
 
 #[test]
-fn senders_of_the_original_may_be_idle_and_slow() {
+fn default_timeouts_allow_idle_and_slow_senders() {
     let receiver = read("").receiver;
     assert_eq!(receiver.idle_timeout, Duration::ZERO, "it never ends");
     assert!(receiver.message_timeout >= Duration::from_secs(3600));
@@ -92,7 +92,7 @@ fn senders_of_the_original_may_be_idle_and_slow() {
 }
 
 #[test]
-fn the_shipped_file_says_the_defaults() {
+fn the_shipped_file_has_the_defaults() {
     let mut shipped = read(include_str!("../../config.toml"));
     // Polling alone is shown with an example, switched off.
     assert!(!shipped.poll_external.poll_other_scrape_endpoints);
@@ -109,7 +109,7 @@ fn the_shipped_file_says_the_defaults() {
 }
 
 #[test]
-fn every_fault_is_told_with_its_place() {
+fn every_error_has_its_place() {
     let found = faults(
         "[exporter]\nworker_thread = 1\nconcurrent_requests = 0\n\n[receiver]\nformat = \"xml\"\n  max_payload = \"lots\"\n[recever]\n",
     );
@@ -126,7 +126,7 @@ fn every_fault_is_told_with_its_place() {
 }
 
 #[test]
-fn a_syntax_error_does_not_hide_the_others() {
+fn a_syntax_error_does_not_hide_other_errors() {
     let found = faults("[exporter]\nworker_threads = = 3\n[receiver]\nformat = 7\n");
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("test.toml:2:"), "{found:?}");
@@ -137,7 +137,7 @@ fn a_syntax_error_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_table_that_stands_twice_is_told_so() {
+fn a_repeated_table_is_reported() {
     let found = faults("[operations]\nudp = \"\"\n[operations]\ntcp = \"127.0.0.1:6558\"\n");
     let expected =
         "test.toml:3:2: duplicate table `operations`, first defined on line 1; merge the two";
@@ -154,9 +154,9 @@ fn a_table_that_stands_twice_is_told_so() {
     assert_eq!(found, expected);
 }
 
-/// One bad value for every key, each refused with the key's name and place.
+/// One bad value for each key. The error has the place of the key.
 #[test]
-fn each_key_refuses_a_bad_value() {
+fn each_key_rejects_a_bad_value() {
     let cases = [
         ("exporter", "worker_threads", "-1"),
         ("exporter", "worker_threads", "\"four\""),
@@ -371,7 +371,7 @@ fn variables_override_the_file() {
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn an_error_in_a_variable_names_it() {
     let found = faults_with("", &[("EXPORTER_PROXY_RECEIVER_FORMATT", "json")]);
     assert_eq!(
         found,
@@ -389,7 +389,7 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
-fn a_variable_of_no_table_is_a_warning_unless_kubernetes_made_it() {
+fn a_variable_without_a_table_is_a_warning_unless_kubernetes_sets_it() {
     let environment = [
         ("EXPORTER_PROXY_CONFIG".to_owned(), "x".to_owned()),
         (
@@ -414,7 +414,7 @@ fn a_variable_of_no_table_is_a_warning_unless_kubernetes_made_it() {
 }
 
 #[test]
-fn targets_on_one_port_are_named_with_their_path() {
+fn targets_on_one_port_have_their_path_in_their_names() {
     let config = read(
         "[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"http://h:1/b?c=d\", \"https://h/\", \"unix:///run/x.sock:/metrics\"]\n",
     );
@@ -436,7 +436,7 @@ fn targets_on_one_port_are_named_with_their_path() {
 }
 
 #[test]
-fn two_targets_of_one_name_are_refused() {
+fn two_targets_with_one_name_are_rejected() {
     let found =
         faults("[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"http://h:1/a\"]\n");
     assert_eq!(found.len(), 1);
@@ -449,7 +449,7 @@ fn two_targets_of_one_name_are_refused() {
 }
 
 #[test]
-fn a_target_takes_its_own_settings() {
+fn a_target_has_its_own_settings() {
     let config = read(
         "[[poll_external.targets]]\nurl = \"http://me:pw@h:1/a\"\nname = \"db\"\ninterval = \"1m\"\ntimeout = 1.5\nstale_after = 0\nheaders = { X-Scope = \"t\" }\nbasic_auth = { username = \"u\", password = \"secret\" }\n",
     );
@@ -471,7 +471,7 @@ fn a_target_takes_its_own_settings() {
 }
 
 #[test]
-fn pushes_are_set_up_by_file_and_environment() {
+fn push_settings_come_from_file_and_environment() {
     let config = read_with(
         "[push]\ngroup_ttl = \"1h\"\ncors_origins = [\"https://A.example\"]\n\
          [[push.rules]]\nmatch = \"jobs_*\"\npolicy = \"max\"\n\
@@ -501,7 +501,7 @@ fn pushes_are_set_up_by_file_and_environment() {
 }
 
 #[test]
-fn operations_are_set_up_by_file_and_environment() {
+fn operations_settings_come_from_file_and_environment() {
     let config = read_with(
         "[operations]\nudp = \":9999\"\nunix_sockets = [\"/run/a.sock\"]\nttl = \"1d\"\n\
          forward_to = \"tcp://far:9998\"\n[operations.extra_labels]\nsite = \"x\"\n",
@@ -527,14 +527,14 @@ fn operations_are_set_up_by_file_and_environment() {
 }
 
 #[test]
-fn operations_are_not_sent_to_where_they_are_taken() {
+fn operations_are_not_forwarded_to_their_own_listener() {
     let found = faults("[operations]\ntcp = \"a:1\"\nforward_to = \"tcp://a:1\"\n");
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("own `operations.tcp`"), "{found:?}");
 }
 
 #[test]
-fn what_is_printed_reads_back_the_same() {
+fn printed_settings_read_back_the_same() {
     let config = read(
         "[exporter]\nworker_threads = 3\n[receiver]\napp_ttl = \"90s\"\nunix_socket_user = 7\nmax_payload = 12345\nidle_timeout = 0.25\n[poll_external]\nother_scrape_endpoints = [\"http://h:1/a\", \"unix:///run/x.sock:/metrics\"]\n",
     );
@@ -543,7 +543,7 @@ fn what_is_printed_reads_back_the_same() {
 }
 
 #[test]
-fn polls_go_through_one_proxy_or_that_of_the_environment() {
+fn an_explicit_proxy_and_that_of_the_environment_exclude_each_other() {
     let poll = read("[poll_external]\nproxy_url = \"http://a:1\"\n").poll_external;
     assert_eq!(poll.proxy_url.unwrap().0.as_str(), "http://a:1/");
     assert!(!poll.proxy_from_environment);
@@ -558,7 +558,7 @@ fn polls_go_through_one_proxy_or_that_of_the_environment() {
 }
 
 #[test]
-fn secrets_of_urls_are_in_no_name_and_in_no_text_of_settings() {
+fn secrets_in_urls_are_redacted_in_names_and_printed_settings() {
     let config = read(
         "[poll_external]\nproxy_url = \"http://ada:hush@a:1\"\nother_scrape_endpoints = [\n\
          \"http://h:1/a?token=hush&x=1\", \"http://h:1/b\", \"http://ada:hush@i/\",\n\

@@ -137,3 +137,157 @@ fn advice(server: &Server, resource: &Resource, method: &Method) -> Option<Strin
         advice.map(str::to_owned)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::clock::Now;
+    use crate::http::config::Requests;
+    use crate::http::router::Table;
+    use crate::http::{Hosts, WorkPools};
+    use crate::net::MemoryBudget;
+    use crate::telemetry::{ConfiguredLimits, Telemetry};
+
+    const LISTED: &str = "https://app.example";
+
+    /// A listener with routes that read `/read` and write `/write`. The handlers do not
+    /// read bodies.
+    fn server(accepts_pushes: bool) -> Arc<Server> {
+        let state = Arc::new(());
+        let routes = [
+            Route::read("read", "/read", "a", &state, |(), _| {
+                Box::pin(async { reply::text(StatusCode::OK, "handled\n") })
+            }),
+            Route::write("write", "PUT", "/write", "a", &state, |(), _| {
+                Box::pin(async { reply::text(StatusCode::OK, "handled\n") })
+            }),
+        ];
+        Arc::new(Server {
+            table: Table::new(&routes, accepts_pushes),
+            telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
+            header_timeout: Duration::from_secs(30),
+            requests: Requests {
+                max_body: 1 << 20,
+                max_buffered: 1 << 20,
+                body_timeout: Duration::from_secs(30),
+                cors_origins: vec![LISTED.to_owned()],
+                allowed_hosts: Vec::new(),
+            },
+            accepts_pushes,
+            budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
+            pools: Arc::new(WorkPools::new(&Arc::default())),
+            source: Arc::from("test"),
+            push_location: (!accepts_pushes).then(|| "push there".to_owned()),
+            hosts: Hosts::Loopback(Vec::new()),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// The reply to a request in HTTP/1.1, and whether it counts as progress.
+    async fn exchange(server: &Arc<Server>, request: &str) -> (String, bool) {
+        let (mut client, stream) = tokio::io::duplex(64 << 10);
+        let progress = Mutex::new(false);
+        let service = service_fn(|request| async {
+            let (is_progress, reply) = answer(server, Peer::Unknown, request).await;
+            *progress.lock().unwrap() = is_progress;
+            Ok::<_, Infallible>(reply)
+        });
+        client.write_all(request.as_bytes()).await.unwrap();
+        let serve = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let read = async {
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        let (served, text) = tokio::join!(serve, read);
+        served.unwrap();
+        let progress = *progress.lock().unwrap();
+        (text, progress)
+    }
+
+    /// The status of a reply to a request with `headers`, and whether it counts as
+    /// progress.
+    async fn status(server: &Arc<Server>, line: &str, headers: &str) -> (u16, bool) {
+        let request = format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let (text, progress) = exchange(server, &request).await;
+        (text["HTTP/1.1 ".len()..][..3].parse().unwrap(), progress)
+    }
+
+    #[tokio::test]
+    async fn checks_come_in_order_and_before_the_handler() {
+        const LOCAL: &str = "Host: localhost\r\n";
+        const EVIL: &str = "Host: evil.example\r\n";
+        const PAGE: &str = "Host: localhost\r\nOrigin: https://evil.example\r\n";
+        let server = server(true);
+        for (line, headers, expected) in [
+            // The host and the origin, before the route.
+            ("GET /other", EVIL, 403),
+            ("PUT /other", PAGE, 403),
+            ("PUT /write", PAGE, 403),
+            // The route, before the method and the parameters.
+            ("PUT /other?b", LOCAL, 404),
+            ("GET /%ff", LOCAL, 400),
+            // The method, before the parameters.
+            ("PUT /read?b", LOCAL, 405),
+            ("OPTIONS /read", LOCAL, 405),
+            ("OPTIONS /write", LOCAL, 200),
+            // The parameters, before the handler.
+            ("GET /read?b", LOCAL, 400),
+            ("GET /read?a", LOCAL, 200),
+        ] {
+            let found = status(&server, line, headers).await;
+            assert_eq!(found, (expected, false), "{line} {headers}");
+        }
+        assert_eq!(status(&server, "PUT /write?b", LOCAL).await, (400, false));
+        assert_eq!(status(&server, "PUT /write", LOCAL).await, (200, true));
+    }
+
+    #[tokio::test]
+    async fn preflight_requests_of_listed_origins_are_allowed() {
+        let server = server(true);
+        for (origin, expected) in [(LISTED, 204), ("https://evil.example", 403)] {
+            let headers = format!(
+                "Host: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: PUT\r\n"
+            );
+            let found = status(&server, "OPTIONS /write", &headers).await;
+            assert_eq!(found, (expected, false), "{origin}");
+        }
+        let headers = format!("Host: localhost\r\nOrigin: {LISTED}\r\nConnection: close\r\n");
+        let (reply, _) = exchange(&server, &format!("PUT /write HTTP/1.1\r\n{headers}\r\n")).await;
+        let allowed = format!("access-control-allow-origin: {LISTED}");
+        assert!(reply.contains(&allowed), "{reply}");
+    }
+
+    #[tokio::test]
+    async fn other_listeners_name_the_push_listener() {
+        let request = "PUT /write HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let (reply, _) = exchange(&server(false), request).await;
+        assert!(reply.starts_with("HTTP/1.1 404"), "{reply}");
+        assert!(
+            reply.ends_with("not found: /write: push there\n"),
+            "{reply}"
+        );
+    }
+
+    #[tokio::test]
+    async fn unread_bodies_are_discarded_or_close_the_connection() {
+        let server = server(true);
+        let small = "PUT /write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
+        let last = "GET /read HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let (replies, _) = exchange(&server, &format!("{small}{last}")).await;
+        assert_eq!(replies.matches("handled").count(), 2, "{replies}");
+        let large = "PUT /write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+        let (reply, _) = exchange(&server, large).await;
+        assert!(reply.contains("connection: close"), "{reply}");
+    }
+}
