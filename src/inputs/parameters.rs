@@ -1,4 +1,4 @@
-//! Parameters and headers that several inputs over HTTP have: `mode`, `ttl` and
+//! Parameters and headers shared by the inputs over HTTP: `mode`, `ttl` and
 //! `Idempotency-Key`.
 
 use std::sync::Arc;
@@ -17,23 +17,28 @@ use crate::reason::Reason;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Says that a push was not added, because one with the same key was before.
+/// The reply header of a push that was not added because its key was used before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// What a push does: the parameter `mode`, or `default` (`push.mode`).
+/// The parameter `mode`, or `default` (`push.mode`).
+///
+/// # Errors
+///
+/// The mode is not known.
 pub fn mode(query: &str, default: PushMode) -> Result<PushMode, Rejection> {
     match query::value(query, "mode").as_deref() {
         None => Ok(default),
         Some("replace") => Ok(PushMode::Replace),
         Some("aggregate") => Ok(PushMode::Aggregate),
         Some(other) => {
-            let message = format!("mode is \"replace\" or \"aggregate\", not {other:?}");
+            let message = format!("mode must be \"replace\" or \"aggregate\", not {other:?}");
             Err(Rejection::new(Reason::BadParameter, &message))
         }
     }
 }
 
-/// Whether a request adds to aggregated families, or removes from them.
+/// Whether a request changes aggregated families: a push or a removal with
+/// `mode=aggregate`.
 pub fn aggregates(method: &Method, query: &str, default: PushMode) -> bool {
     matches!(*method, Method::PUT | Method::POST | Method::DELETE)
         && matches!(mode(query, default), Ok(PushMode::Aggregate))
@@ -45,6 +50,10 @@ pub fn when_aggregating(default: PushMode) -> Condition {
 }
 
 /// The parameter `ttl`: how long a push is kept.
+///
+/// # Errors
+///
+/// The value is not a duration.
 pub fn ttl(request: &Request) -> Result<Option<Duration>, Rejection> {
     let ttl = query::value(request.query(), "ttl");
     let ttl =
@@ -52,7 +61,11 @@ pub fn ttl(request: &Request) -> Result<Option<Duration>, Rejection> {
     ttl.transpose()
 }
 
-/// How a push is added: its `ttl` and its `Idempotency-Key`.
+/// The options of an aggregating push: `ttl` and `Idempotency-Key`.
+///
+/// # Errors
+///
+/// One of them is not valid.
 pub fn addition(request: &Request) -> Result<Addition, Rejection> {
     let key = match request.headers().get(IDEMPOTENCY_KEY) {
         None => None,
@@ -60,7 +73,7 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
             let key = key.to_str().unwrap_or_default();
             if key.is_empty() || key.len() > MAX_KEY_LENGTH {
                 let message = format!(
-                    "an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, all of them ASCII"
+                    "an Idempotency-Key must have 1 to {MAX_KEY_LENGTH} characters, all ASCII"
                 );
                 return Err(Rejection::new(Reason::BadParameter, &message));
             }
@@ -73,11 +86,11 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
     })
 }
 
-/// Counts a push that was added, and marks the reply to one that had been before.
+/// Counts an accepted push, and marks the reply to a repeated one.
 pub fn count_addition(
     request: &Request,
     admission: &Admission,
-    once: KeyOutcome,
+    outcome: KeyOutcome,
     bytes: usize,
     reply: &mut Reply,
 ) {
@@ -86,7 +99,7 @@ pub fn count_addition(
     pushes.keys.set(keys);
     pushes.forgotten_keys.raise_to(forgotten);
     request.count_success(bytes);
-    if once == KeyOutcome::Repeated {
+    if outcome == KeyOutcome::Repeated {
         pushes.repeated.add(1);
         let yes = HeaderValue::from_static("true");
         reply.headers_mut().insert(REPLAYED, yes);

@@ -1,4 +1,4 @@
-//! Pushes that are added to aggregated families, as with prom-aggregation-gateway:
+//! Aggregating pushes, which add to aggregated families as in prom-aggregation-gateway:
 //! to `/metrics` or `/metrics/<label>/<value>...` with `?mode=aggregate`, or to
 //! every such path with `push.mode = "aggregate"`.
 
@@ -30,7 +30,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// The input, ready to serve its routes. `mode` is `push.mode`, and `utf8_names`
+    /// Creates the input. `mode` is `push.mode`, and `utf8_names`
     /// `push.enable_utf8_names`.
     pub fn new(mode: PushMode, utf8_names: bool, context: &Context) -> Arc<Self> {
         Arc::new(Aggregate {
@@ -41,7 +41,7 @@ impl Aggregate {
         })
     }
 
-    /// Its routes.
+    /// The routes of the input.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const LABELS: &str = "/metrics[/{*labels}]";
         let when = when_aggregating(self.mode);
@@ -68,11 +68,11 @@ impl Aggregate {
         Group::from_labels_path(&request.captured, self.utf8_names)
     }
 
-    /// Adds a push. The replies are prom-aggregation-gateway's.
+    /// Adds a push. The replies are those of prom-aggregation-gateway.
     async fn add(&self, request: &mut Request) -> Reply {
-        let asked = self.labels(request);
-        let asked = asked.and_then(|labels| Ok((labels, parameters::addition(request)?)));
-        let (labels, addition) = match asked {
+        let parsed = self.labels(request);
+        let parsed = parsed.and_then(|labels| Ok((labels, parameters::addition(request)?)));
+        let (labels, addition) = match parsed {
             Ok((labels, addition)) => (Arc::new(labels), addition),
             Err(rejection) => return reject(request, &rejection, 0),
         };
@@ -88,9 +88,9 @@ impl Aggregate {
         };
         let core = (&self.admission, &*self.store);
         match work::with_labels(request, core, &labels, body, add).await {
-            Ok(once) => {
+            Ok(outcome) => {
                 let mut reply = reply::empty(StatusCode::ACCEPTED);
-                count_addition(request, &self.admission, once, bytes, &mut reply);
+                count_addition(request, &self.admission, outcome, bytes, &mut reply);
                 reply
             }
             Err(rejection) => reject(request, &rejection, bytes),
@@ -103,9 +103,9 @@ impl Aggregate {
             Ok(labels) => labels,
             Err(rejection) => return request.reject(&rejection, 0),
         };
-        // A label with an empty value is a label that most series do not have.
+        // An empty value matches all series without the label.
         if labels.labels().values().all(String::is_empty) {
-            let message = "name a label and its value at least, as in /metrics/job/x; DELETE \
+            let message = "name at least one label and its value, as in /metrics/job/x; DELETE \
                            /api/v1/series?match[]={} removes all aggregated series";
             return request.reject(&Rejection::new(Reason::BadParameter, message), 0);
         }

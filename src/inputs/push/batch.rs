@@ -1,4 +1,4 @@
-//! Several groups in one body, taken whole or not at all.
+//! Batches: several groups in one body, stored as a whole or not at all.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::peer::Origin;
 use crate::reason::Reason;
 use crate::store::{Change, SectionId, Store, Write};
 
-/// Groups in one batch.
-const MOST_GROUPS: usize = 100_000;
+/// The most groups of one batch.
+const MAX_GROUPS: usize = 100_000;
 
 /// One push of a batch.
 #[derive(Debug, Deserialize)]
@@ -26,7 +26,7 @@ const MOST_GROUPS: usize = 100_000;
 struct Entry {
     #[serde(deserialize_with = "labels_once")]
     labels: BTreeMap<String, String>,
-    /// `PUT` where it is not said.
+    /// `PUT` if not given.
     #[serde(default)]
     method: Option<String>,
     /// Text 0.0.4 or OpenMetrics.
@@ -36,8 +36,8 @@ struct Entry {
     ttl: Option<String>,
 }
 
-/// Reads the labels of a group. A label given twice is an error: which value is
-/// meant is unknown.
+/// Reads the labels of a group. A label given twice is an error, since its value would
+/// be ambiguous.
 fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Labels;
 
@@ -67,11 +67,15 @@ fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, St
 
 impl Groups {
     /// Reads `{"groups":[{"labels":{"job":"x"},"method":"PUT","metrics":"m 1\n","ttl":"10m"}]}`
-    /// into one write, and says of how many groups. An error names the group.
-    /// No group may be there twice: which of two pushes is later, one write
-    /// does not know.
+    /// into one write, and returns the number of groups. A group cannot be given twice,
+    /// since the groups of one write have no order.
     ///
-    /// Groups are read one by one, so the first faulty or surplus group ends it.
+    /// Groups are read one by one, and reading ends with the first invalid group.
+    ///
+    /// # Errors
+    ///
+    /// The JSON or a group in it is not valid, or a limit is exceeded. The message names
+    /// the group.
     pub fn batch(
         &self,
         store: &Store,
@@ -79,22 +83,22 @@ impl Groups {
         origin: &Origin,
         now: Now,
     ) -> Result<(Write, usize), Rejection> {
-        let mut batch = Reading {
+        let mut batch = BatchReader {
             groups: self,
             store,
             origin,
             now,
             seen: HashSet::new(),
             changes: Vec::new(),
-            left: Left::of(&self.admission.exposition),
-            wrong: None,
+            budget: BatchBudget::new(&self.admission.exposition),
+            rejection: None,
         };
         let mut parser = serde_json::Deserializer::from_slice(json);
         let read = BatchSeed(&mut batch).deserialize(&mut parser);
         let read = read.and_then(|()| parser.end());
-        if let Err(problem) = read {
-            let malformed = || Rejection::invalid_json("JSON of a batch expected", &problem);
-            return Err(batch.wrong.unwrap_or_else(malformed));
+        if let Err(error) = read {
+            let malformed = || Rejection::invalid_json("JSON of a batch expected", &error);
+            return Err(batch.rejection.unwrap_or_else(malformed));
         }
         let count = batch.changes.len();
         let changes = batch.changes;
@@ -102,34 +106,34 @@ impl Groups {
     }
 }
 
-/// A batch as far as it is read.
-struct Reading<'i> {
+/// Reads a batch group by group.
+struct BatchReader<'i> {
     groups: &'i Groups,
     store: &'i Store,
     origin: &'i Origin,
     now: Now,
     seen: HashSet<String>,
     changes: Vec<Change>,
-    left: Left,
-    /// What is wrong with the group that was read last.
-    wrong: Option<Rejection>,
+    budget: BatchBudget,
+    /// The rejection of the last group, if it is not valid.
+    rejection: Option<Rejection>,
 }
 
-impl Reading<'_> {
-    /// Takes the next group.
-    fn take(&mut self, entry: Entry) -> Result<(), Rejection> {
-        let place = self.changes.len();
-        if place == MOST_GROUPS {
-            let message = format!("a batch has at most {MOST_GROUPS} groups");
+impl BatchReader<'_> {
+    /// Adds the next group.
+    fn add(&mut self, entry: Entry) -> Result<(), Rejection> {
+        let index = self.changes.len();
+        if index == MAX_GROUPS {
+            let message = format!("a batch has at most {MAX_GROUPS} groups");
             return Err(Rejection::new(Reason::TooLarge, &message));
         }
         let groups = self.groups;
         let at =
-            |reason, problem: &str| Rejection::new(reason, &format!("groups[{place}]: {problem}"));
+            |reason, problem: &str| Rejection::new(reason, &format!("groups[{index}]: {problem}"));
         let group = Group::from_labels(entry.labels, groups.config.enable_utf8_names)
-            .map_err(|rejection| at(rejection.reason, &rejection.message))?;
+            .map_err(|rejection| rejection.within(&format!("groups[{index}]")))?;
         if !self.seen.insert(group.key()) {
-            let problem = format!("group {} is there twice", group.key());
+            let problem = format!("group {} is given twice", group.key());
             return Err(at(Reason::BadLabels, &problem));
         }
         let method = entry.method.map(|method| method.to_ascii_uppercase());
@@ -153,32 +157,25 @@ impl Reading<'_> {
             content_type: "",
             bytes: &Bytes::from(entry.metrics),
         };
-        let room = |id: &SectionId| self.store.memory_budget(id);
+        let budget = |id: &SectionId| self.store.memory_budget(id);
         let change = groups
-            .change(method, &group, body, &sender, self.now, room)
-            .map_err(|fault| {
-                let told = at(fault.reason, &fault.message);
-                Rejection {
-                    line: fault.line,
-                    column: fault.column,
-                    ..told
-                }
-            })?;
+            .change(method, &group, body, &sender, self.now, budget)
+            .map_err(|rejection| rejection.within(&format!("groups[{index}]")))?;
         if let Change::Update { families, .. } = &change {
-            self.left
+            self.budget
                 .take(families, &groups.admission.exposition)
-                .map_err(|fault| at(fault.reason, &fault.message))?;
+                .map_err(|rejection| rejection.within(&format!("groups[{index}]")))?;
         }
         self.changes.push(change);
         Ok(())
     }
 }
 
-/// Reads a batch.
-struct BatchSeed<'r, 'i>(&'r mut Reading<'i>);
+/// Deserializes a batch.
+struct BatchSeed<'r, 'i>(&'r mut BatchReader<'i>);
 
-/// Reads its groups.
-struct GroupsSeed<'r, 'i>(&'r mut Reading<'i>);
+/// Deserializes the groups of a batch.
+struct GroupsSeed<'r, 'i>(&'r mut BatchReader<'i>);
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
@@ -234,59 +231,60 @@ impl<'de> Visitor<'de> for GroupsSeed<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while let Some(entry) = list.next_element()? {
-            if let Err(fault) = self.0.take(entry) {
-                self.0.wrong = Some(fault);
-                return Err(de::Error::custom("a group is wrong"));
+            if let Err(rejection) = self.0.add(entry) {
+                self.0.rejection = Some(rejection);
+                return Err(de::Error::custom("a group is not valid"));
             }
         }
         Ok(())
     }
 }
 
-/// What the groups of a batch may still bring together.
+/// The text and the families that the remaining groups of a batch can have.
 #[derive(Debug)]
-struct Left {
+struct BatchBudget {
+    /// Bytes of text.
     text: usize,
     families: usize,
 }
 
-impl Left {
-    /// A batch may have the text of a single push, and several times its
-    /// families: few of a batch's groups have families of their own.
-    fn of(config: &Exposition) -> Self {
-        Left {
+impl BatchBudget {
+    /// A batch can have the text of a single push and several times its families, since
+    /// the groups of a batch share most families.
+    fn new(config: &Exposition) -> Self {
+        BatchBudget {
             text: config.max_text,
-            families: config.max_families.saturating_mul(FAMILIES_OF_BATCH),
+            families: config.max_families.saturating_mul(FAMILIES_FACTOR),
         }
     }
 
-    /// Counts the families of one more group, or says what there is too much of.
+    /// Counts the families of one more group.
     fn take(&mut self, families: &[FamilyText], config: &Exposition) -> Result<(), Rejection> {
         let bytes = families.iter().map(|family| family.samples.len()).sum();
         let Some(text) = self.text.checked_sub(bytes) else {
-            let most = config.max_text;
+            let limit = config.max_text;
             let message = format!(
-                "with this group the batch has more than {most} bytes of text \
-                 (exposition.max_text): send it as several"
+                "with this group the batch has more than {limit} bytes of text \
+                 (exposition.max_text): send several batches"
             );
             return Err(Rejection::new(Reason::TooLarge, &message));
         };
-        // One of them tells when the group was pushed.
-        let Some(left) = self.families.checked_sub(families.len() - 1) else {
+        // One of the families is the time of the push.
+        let Some(remaining) = self.families.checked_sub(families.len() - 1) else {
             let message = format!(
                 "with this group the batch has more than {} families \
-                 ({FAMILIES_OF_BATCH} times exposition.max_families): send it as several",
-                config.max_families.saturating_mul(FAMILIES_OF_BATCH)
+                 ({FAMILIES_FACTOR} times exposition.max_families): send several batches",
+                config.max_families.saturating_mul(FAMILIES_FACTOR)
             );
             return Err(Rejection::new(Reason::TooManySamples, &message));
         };
-        *self = Left {
+        *self = BatchBudget {
             text,
-            families: left,
+            families: remaining,
         };
         Ok(())
     }
 }
 
-/// A batch may have this many times the families of one push.
-const FAMILIES_OF_BATCH: usize = 4;
+/// The factor by which a batch can have more families than one push.
+const FAMILIES_FACTOR: usize = 4;

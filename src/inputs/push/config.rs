@@ -13,20 +13,20 @@ use crate::settings::value::{boolean, choice, duration, integer, write_duration}
 pub struct Config {
     /// The limit of groups.
     pub max_groups: usize,
-    /// How long a group is kept without a push; zero is for ever.
+    /// How long a group is kept without a push; zero keeps it forever.
     #[serde(serialize_with = "write_duration")]
     pub group_ttl: Duration,
     /// Whether `/api/v1/admin/wipe` is served.
     pub enable_admin_api: bool,
-    /// Whether `/-/quit` stops the program.
+    /// Whether `/-/quit` can stop the program.
     pub enable_lifecycle: bool,
-    /// Whether names of labels in paths can be escaped with `U__`.
+    /// Whether label names in paths can be escaped with `U__`.
     pub enable_utf8_names: bool,
-    /// What a push does if the request does not say.
+    /// The mode of a push without a `mode` parameter.
     pub mode: PushMode,
 }
 
-/// Takes the settings of groups out of `[push]`.
+/// Reads the settings of groups from `[push]`.
 pub fn read(table: &mut Table<'_>) -> Config {
     Config {
         max_groups: table.take("max_groups", 100_000, integer(1, 100_000_000)),

@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::telemetry::PushMethod;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// The advice to a push whose path names no group.
+/// The reply to a push whose path names no group.
 const NO_JOB: &str = "a push goes to /metrics/job/<job>";
 
 /// Pushgateway's protocol.
@@ -37,7 +37,7 @@ pub struct Push {
 }
 
 impl Push {
-    /// The input, ready to serve its routes.
+    /// Creates the input.
     pub fn new(config: &Config, context: &Context) -> Arc<Self> {
         Arc::new(Push {
             groups: Arc::new(Groups {
@@ -49,7 +49,7 @@ impl Push {
         })
     }
 
-    /// Its routes.
+    /// The routes of the input.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const GROUP: &str = "/metrics/{*group}";
         let mode = self.groups.config.mode;
@@ -98,7 +98,7 @@ impl Push {
         ]
     }
 
-    /// `PUT`, `POST` and `DELETE` of a group.
+    /// Handles `PUT`, `POST` and `DELETE` of a group.
     async fn group(&self, request: &mut Request) -> Reply {
         let method = match *request.method() {
             HttpMethod::PUT => Method::Put,
@@ -149,7 +149,7 @@ impl Push {
         })
     }
 
-    /// `POST batch`: several groups in one body.
+    /// Handles a batch: several groups in one body.
     async fn batch(&self, request: &mut Request) -> Reply {
         let body = match request.read_body().await {
             Ok(body) => body,
@@ -180,7 +180,7 @@ impl Push {
         }
     }
 
-    /// `POST validate`: what a push would change, or why it would be rejected.
+    /// Checks a push without applying it. Replies with its size or with the rejection.
     async fn validate(&self, request: &mut Request) -> Reply {
         let (group, addition) = match self.validated(request) {
             Ok(validated) => validated,
@@ -224,7 +224,8 @@ impl Push {
         }
     }
 
-    /// The group of a push to validate, which can be none, and how it would be added.
+    /// The group of a push to validate, which can be empty, and the options of an
+    /// aggregating push.
     fn validated(&self, request: &Request) -> Result<(Group, Option<Addition>), Rejection> {
         let config = &self.groups.config;
         let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
@@ -240,7 +241,7 @@ impl Push {
         Ok((group, None))
     }
 
-    /// `/-/quit`: stops the program, if that is enabled.
+    /// Handles `/-/quit`: stops the program, if that is enabled.
     fn quit(&self, request: &Request) -> Reply {
         if !self.groups.config.enable_lifecycle {
             let problem = "this is not enabled (push.enable_lifecycle)";
@@ -254,14 +255,14 @@ impl Push {
     }
 }
 
-/// The condition that a push replaces, and that the rest of its path is as `is` says.
-/// `GET /metrics/` is a scrape.
-fn when(mode: PushMode, is: fn(&str) -> bool) -> Condition {
+/// The condition that a request is a replacing push and that `matches` the rest of its
+/// path. `GET /metrics/` is a scrape.
+fn when(mode: PushMode, matches: fn(&str) -> bool) -> Condition {
     Arc::new(move |head, rest| {
         let reads = matches!(head.method, HttpMethod::GET | HttpMethod::HEAD);
         let query = head.uri.query().unwrap_or_default();
         let is_scrape = reads && rest.is_empty();
-        !is_scrape && !aggregates(&head.method, query, mode) && is(rest)
+        !is_scrape && !aggregates(&head.method, query, mode) && matches(rest)
     })
 }
 

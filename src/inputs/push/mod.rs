@@ -1,4 +1,4 @@
-//! Pushgateway's protocol: `/metrics/job/...`, batches and validation.
+//! Pushed groups: Pushgateway's protocol at `/metrics/job/...`, batches and validation.
 
 pub mod batch;
 pub mod config;

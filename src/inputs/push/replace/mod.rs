@@ -1,4 +1,4 @@
-//! Pushes that replace what was pushed before, as with Pushgateway.
+//! Replacing pushes: a push replaces earlier families of its group, as in Pushgateway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use crate::reason::Reason;
 use crate::store::{self, Change, MemoryBudget, OtherFamilies, Producer, SectionId, Store, Write};
 use crate::telemetry::PushMethod;
 
-/// What the families of [`PUSH_TIME_FAMILIES`] are.
+/// The help texts of the [`PUSH_TIME_FAMILIES`].
 const WHEN_FAILED: &str =
     "When a push to this group last failed, in seconds since 1970; 0 if none did.";
 const WHEN_SUCCEEDED: &str =
     "When a push to this group last succeeded, in seconds since 1970; 0 if none did.";
 
-/// What a push does with its group.
+/// How a push changes its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// All of its families are replaced.
+    /// Replaces all families.
     Put,
-    /// The pushed families are replaced, others stay.
+    /// Replaces the pushed families and keeps others.
     Post,
-    /// The group is removed.
+    /// Removes the group.
     Delete,
 }
 
 impl Method {
-    /// What it is counted as.
+    /// The value of the `method` label in metrics.
     pub fn counted(self) -> PushMethod {
         match self {
             Method::Put => PushMethod::Put,
@@ -41,15 +41,16 @@ impl Method {
     }
 }
 
-/// Who pushes, and for how long it holds.
+/// The sender of a push.
 #[derive(Debug, Clone)]
 pub struct Sender {
+    /// Where the push came from.
     pub origin: Origin,
-    /// Where the push says so itself; zero is for ever.
+    /// How long the group is kept, if the push sets it; zero keeps it forever.
     pub ttl: Option<Duration>,
 }
 
-/// BlockingPool pushes into changes of groups.
+/// Turns pushes into changes of groups.
 #[derive(Debug)]
 pub struct Groups {
     /// Checks the pushed families.
@@ -59,9 +60,12 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Applies a push to the store, whole or not at all. What could be read
-    /// and is not taken is is_recorded with the group: its time of failure is shown,
-    /// and its reason is listed.
+    /// Applies a push to the store, as a whole or not at all. If the body can be parsed
+    /// but is rejected, the group records the time and the reason of the failure.
+    ///
+    /// # Errors
+    ///
+    /// The body or a label is not valid, or the store rejects the families.
     pub fn push(
         &self,
         store: &Store,
@@ -79,32 +83,36 @@ impl Groups {
                     .apply(Write::one(change), now)
                     .map_err(Rejection::from)
             });
-        if let Err(fault) = &pushed
-            && fault.is_recorded
+        if let Err(rejection) = &pushed
+            && rejection.is_recorded
         {
-            let note = self.failure(group, sender, fault, now);
-            if let Err(refused) = note.and_then(|change| {
+            let record = self.failure(group, sender, rejection, now);
+            if let Err(error) = record.and_then(|change| {
                 store
                     .apply(Write::one(change), now)
                     .map_err(Rejection::from)
             }) {
-                log::debug!("that a push failed cannot be is_recorded: {refused}");
+                log::debug!("the failure of a push cannot be recorded: {error}");
             }
         }
         pushed
     }
 
-    /// The change that a push makes. `room` tells what memory there is for it.
-    pub(crate) fn change(
+    /// The change that a push makes. `budget` returns the memory left for it.
+    ///
+    /// # Errors
+    ///
+    /// The body or a label is not valid.
+    pub fn change(
         &self,
         method: Method,
         group: &Group,
         body: Body<'_>,
         sender: &Sender,
         now: Now,
-        room: impl FnOnce(&SectionId) -> MemoryBudget,
+        budget: impl FnOnce(&SectionId) -> MemoryBudget,
     ) -> Result<Change, Rejection> {
-        self.hold(group)?;
+        self.check_labels(group)?;
         let id = SectionId::new(&group.key(), Producer::Group);
         let others = match method {
             Method::Put => OtherFamilies::Drop,
@@ -118,7 +126,7 @@ impl Groups {
         };
         let mut families =
             self.admission
-                .families_with(group, body, TimestampPolicy::Refuse, || room(&id))?;
+                .families_with(group, body, TimestampPolicy::Refuse, || budget(&id))?;
         for family in &mut families {
             self.admission.check_family(group, family)?;
             self.admission.complete_family(group, family)?;
@@ -137,34 +145,35 @@ impl Groups {
         })
     }
 
-    /// Whether a group's labels keep to the limits on labels of samples, since
-    /// they are put on each.
-    fn hold(&self, group: &Group) -> Result<(), Rejection> {
+    /// Checks the labels of a group against the limits for labels of samples, since
+    /// they are added to each.
+    fn check_labels(&self, group: &Group) -> Result<(), Rejection> {
         let config = &self.admission.exposition;
-        let told = |problem: &str| Err(Rejection::new(Reason::BadLabels, problem));
+        let reject = |problem: &str| Err(Rejection::new(Reason::BadLabels, problem));
         if group.labels().len() > config.max_labels {
-            let most = counted(config.max_labels, "label", "labels");
-            return told(&format!(
-                "{group}: it has more than {most} (exposition.max_labels)"
+            let limit = counted(config.max_labels, "label", "labels");
+            return reject(&format!(
+                "{group}: it has more than {limit} (exposition.max_labels)"
             ));
         }
-        let most = config.max_label_length;
-        let long = |(name, value): &(&String, &String)| name.len() > most || value.len() > most;
-        match group.labels().iter().find(long) {
-            Some((name, _)) => told(&format!(
+        let limit = config.max_label_length;
+        let is_too_long =
+            |(name, value): &(&String, &String)| name.len() > limit || value.len() > limit;
+        match group.labels().iter().find(is_too_long) {
+            Some((name, _)) => reject(&format!(
                 "a label of the group has more than {} (exposition.max_label_length): {name:?}",
-                counted(most, "byte", "bytes")
+                counted(limit, "byte", "bytes")
             )),
             None => Ok(()),
         }
     }
 
-    /// The change that tells of a push that was refused.
+    /// The change that records a rejected push with its group.
     fn failure(
         &self,
         group: &Group,
         sender: &Sender,
-        fault: &Rejection,
+        rejection: &Rejection,
         now: Now,
     ) -> Result<Change, Rejection> {
         let [failure, success] = self.times(group, now.unix_seconds(), 0.0)?;
@@ -175,7 +184,7 @@ impl Groups {
             others: OtherFamilies::Keep,
             origin: sender.origin.clone(),
             lifetime: self.lifetime(sender),
-            problem: Some(format!("{}: {}", fault.reason, fault.message)),
+            problem: Some(format!("{}: {}", rejection.reason, rejection.message)),
         })
     }
 
@@ -184,7 +193,7 @@ impl Groups {
         (!ttl.is_zero()).then_some(ttl)
     }
 
-    /// The two families of times, in the order of [`PUSH_TIME_FAMILIES`].
+    /// The two [`PUSH_TIME_FAMILIES`], in that order.
     fn times(
         &self,
         group: &Group,
@@ -214,11 +223,15 @@ impl Groups {
         ])
     }
 
-    /// What a push would come to: how many families and series it brings, or
-    /// why it would be refused. Nothing is changed.
+    /// Checks a push as [`Groups::push`] would, and returns its numbers of families
+    /// and series. Nothing is changed.
     ///
-    /// Without labels, what a group would put on its series is not known, so
-    /// they are not looked for among those of others.
+    /// For an empty group, series are not compared with those of others, since the
+    /// labels that a group would add are unknown.
+    ///
+    /// # Errors
+    ///
+    /// The push would be rejected.
     pub fn validate(
         &self,
         store: &Store,
@@ -253,9 +266,9 @@ impl Groups {
             _ => (0, 0),
         };
         match store.check(Write::one(change)) {
-            // Whether there is place for it later is another question.
+            // The limit of groups can change until the push is sent.
             Ok(()) | Err(store::Rejection::TooManyGroups { .. }) => Ok(counts),
-            Err(refused) => Err(refused.into()),
+            Err(rejection) => Err(rejection.into()),
         }
     }
 }

@@ -48,15 +48,15 @@ fn text_body(bytes: &Bytes) -> Body<'_> {
     }
 }
 
-struct Here {
+struct Fixture {
     groups: Groups,
     store: Store,
     now: Now,
 }
 
-impl Here {
+impl Fixture {
     fn new() -> Self {
-        Here {
+        Fixture {
             groups: groups(|_| {}),
             store: store(),
             now: Now::read(),
@@ -75,7 +75,7 @@ impl Here {
         )
     }
 
-    /// What is exposed, the families of times aside.
+    /// The exposed text without the families of push times.
     fn text(&self) -> String {
         let all = String::from_utf8(self.store.snapshot().text()).unwrap();
         let mine = |line: &&str| !PUSH_TIME_FAMILIES.iter().any(|name| line.contains(name));
@@ -96,81 +96,94 @@ impl Here {
 
 #[test]
 fn put_replaces_all_and_post_the_families_it_names() {
-    let here = Here::new();
-    here.push(Method::Put, "job/x", "a{z=\"1\",job=\"mine\"} 1\nb 1")
+    let fixture = Fixture::new();
+    fixture
+        .push(Method::Put, "job/x", "a{z=\"1\",job=\"mine\"} 1\nb 1")
         .unwrap();
     assert_eq!(
-        here.text(),
+        fixture.text(),
         "# TYPE a untyped\na{instance=\"\",job=\"x\",z=\"1\"} 1\n# TYPE b untyped\nb{instance=\"\",job=\"x\"} 1\n"
     );
-    here.push(Method::Post, "job/x", "a 2\n").unwrap();
+    fixture.push(Method::Post, "job/x", "a 2\n").unwrap();
     assert_eq!(
-        here.text(),
+        fixture.text(),
         "# TYPE a untyped\na{instance=\"\",job=\"x\"} 2\n# TYPE b untyped\nb{instance=\"\",job=\"x\"} 1\n"
     );
-    here.push(Method::Post, "job/x", "").unwrap();
-    assert_eq!(here.text().lines().count(), 4);
-    here.push(Method::Put, "job/x", "c{instance=\"i\"} 3\n")
+    fixture.push(Method::Post, "job/x", "").unwrap();
+    assert_eq!(fixture.text().lines().count(), 4);
+    fixture
+        .push(Method::Put, "job/x", "c{instance=\"i\"} 3\n")
         .unwrap();
     assert_eq!(
-        here.text(),
+        fixture.text(),
         "# TYPE c untyped\nc{instance=\"i\",job=\"x\"} 3\n"
     );
-    here.push(Method::Put, "job/x", "").unwrap();
-    assert_eq!(here.text(), "");
+    fixture.push(Method::Put, "job/x", "").unwrap();
+    assert_eq!(fixture.text(), "");
     assert_eq!(
-        here.time("push_time_seconds"),
-        Some(here.now.unix_seconds())
+        fixture.time("push_time_seconds"),
+        Some(fixture.now.unix_seconds())
     );
-    assert_eq!(here.store.totals().groups, 1);
-    here.push(Method::Delete, "job/x", "not even read").unwrap();
-    assert_eq!(here.store.totals().groups, 0);
-    assert_eq!(here.time("push_time_seconds"), None);
-    here.push(Method::Delete, "job/x", "").unwrap();
+    assert_eq!(fixture.store.totals().groups, 1);
+    fixture
+        .push(Method::Delete, "job/x", "not even read")
+        .unwrap();
+    assert_eq!(fixture.store.totals().groups, 0);
+    assert_eq!(fixture.time("push_time_seconds"), None);
+    fixture.push(Method::Delete, "job/x", "").unwrap();
 }
 
 #[test]
-fn times_are_the_groups_own_and_survive_what_is_pushed() {
-    let mut here = Here::new();
-    here.push(
-        Method::Put,
-        "job/x/instance/i",
-        "push_time_seconds 5\npush_failure_time_seconds 6\nm 1\n",
-    )
-    .unwrap();
-    let all = String::from_utf8(here.store.snapshot().text()).unwrap();
+fn push_times_cannot_be_pushed_and_survive_pushes() {
+    let mut fixture = Fixture::new();
+    fixture
+        .push(
+            Method::Put,
+            "job/x/instance/i",
+            "push_time_seconds 5\npush_failure_time_seconds 6\nm 1\n",
+        )
+        .unwrap();
+    let all = String::from_utf8(fixture.store.snapshot().text()).unwrap();
     assert!(
         all.contains("push_failure_time_seconds{instance=\"i\",job=\"x\"} 0\n"),
         "{all}"
     );
-    let first = here.now;
-    assert_eq!(here.time("push_time_seconds"), Some(first.unix_seconds()));
+    let first = fixture.now;
+    assert_eq!(
+        fixture.time("push_time_seconds"),
+        Some(first.unix_seconds())
+    );
 
-    here.now = first.after(Duration::from_secs(1));
-    let fault = here
+    fixture.now = first.after(Duration::from_secs(1));
+    let rejection = fixture
         .push(Method::Put, "job/x/instance/i", "m 1 5\n")
         .unwrap_err();
-    assert!(fault.is_recorded);
-    assert_eq!(here.time("push_time_seconds"), Some(first.unix_seconds()));
+    assert!(rejection.is_recorded);
     assert_eq!(
-        here.time("push_failure_time_seconds"),
-        Some(here.now.unix_seconds())
+        fixture.time("push_time_seconds"),
+        Some(first.unix_seconds())
     );
-    let failed = here.now;
-    here.now = failed.after(Duration::from_secs(1));
-    here.push(Method::Put, "job/x/instance/i", "m 2\n").unwrap();
     assert_eq!(
-        here.time("push_failure_time_seconds"),
+        fixture.time("push_failure_time_seconds"),
+        Some(fixture.now.unix_seconds())
+    );
+    let failed = fixture.now;
+    fixture.now = failed.after(Duration::from_secs(1));
+    fixture
+        .push(Method::Put, "job/x/instance/i", "m 2\n")
+        .unwrap();
+    assert_eq!(
+        fixture.time("push_failure_time_seconds"),
         Some(failed.unix_seconds())
     );
     assert_eq!(
-        here.time("push_time_seconds"),
-        Some(here.now.unix_seconds())
+        fixture.time("push_time_seconds"),
+        Some(fixture.now.unix_seconds())
     );
 }
 
 #[test]
-fn what_is_not_taken_is_told_and_noted_with_the_group() {
+fn rejections_are_reported_and_recorded_with_the_group() {
     for (text, reason, words) in [
         (
             "m 1\nn 1 123\n",
@@ -204,81 +217,94 @@ fn what_is_not_taken_is_told_and_noted_with_the_group() {
         ),
         ("taken{job=\"y\"} 1\n", Reason::KindConflict, "untyped here"),
     ] {
-        let here = Here::new();
-        here.push(
-            Method::Put,
-            "job/y",
-            "# TYPE taken gauge\ntaken 1\n# TYPE taken_h histogram\ntaken_h_sum 1\n",
-        )
-        .unwrap();
-        let before = here.text();
-        let fault = here.push(Method::Put, "job/x", text).unwrap_err();
-        assert_eq!(fault.reason, reason, "{fault}");
-        assert!(fault.message.contains(words), "{fault}");
-        assert!(fault.is_recorded && fault.line.is_some(), "{fault:?}");
-        assert_eq!(here.text(), before);
+        let fixture = Fixture::new();
+        fixture
+            .push(
+                Method::Put,
+                "job/y",
+                "# TYPE taken gauge\ntaken 1\n# TYPE taken_h histogram\ntaken_h_sum 1\n",
+            )
+            .unwrap();
+        let before = fixture.text();
+        let rejection = fixture.push(Method::Put, "job/x", text).unwrap_err();
+        assert_eq!(rejection.reason, reason, "{rejection}");
+        assert!(rejection.message.contains(words), "{rejection}");
+        assert!(
+            rejection.is_recorded && rejection.line.is_some(),
+            "{rejection:?}"
+        );
+        assert_eq!(fixture.text(), before);
         let id = SectionId::new("{job=\"x\"}", Producer::Group);
-        let section = here.store.section_of(&id).unwrap();
+        let section = fixture.store.section_of(&id).unwrap();
         assert!(section.updated.is_none());
-        let told = format!("{reason}: {}", fault.message);
+        let told = format!("{reason}: {}", rejection.message);
         assert_eq!(section.problem.unwrap().reason, told);
     }
 }
 
 #[test]
-fn labels_that_tell_parts_apart_cannot_be_a_groups() {
-    let here = Here::new();
+fn a_group_cannot_have_the_label_of_its_components() {
+    let fixture = Fixture::new();
     let summary = "# TYPE s summary\ns_sum 1\ns_count 1\n";
-    let fault = here
+    let rejection = fixture
         .push(Method::Put, "job/x/quantile/5", summary)
         .unwrap_err();
-    assert_eq!((fault.reason, fault.is_recorded), (Reason::BadLabels, true));
-    let histogram = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
-    let fault = here.push(Method::Put, "job/x/le/5", histogram).unwrap_err();
-    assert!(
-        fault.message.contains("le is a label of the group"),
-        "{fault}"
+    assert_eq!(
+        (rejection.reason, rejection.is_recorded),
+        (Reason::BadLabels, true)
     );
-    here.push(Method::Put, "job/x/quantile/5", histogram)
+    let histogram = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
+    let rejection = fixture
+        .push(Method::Put, "job/x/le/5", histogram)
+        .unwrap_err();
+    assert!(
+        rejection.message.contains("le is a label of the group"),
+        "{rejection}"
+    );
+    fixture
+        .push(Method::Put, "job/x/quantile/5", histogram)
         .unwrap();
-    here.push(Method::Put, "job/x/le/5", "m 1\n").unwrap();
+    fixture.push(Method::Put, "job/x/le/5", "m 1\n").unwrap();
 }
 
 #[test]
-fn what_cannot_be_read_leaves_no_trace() {
+fn unparsable_bodies_are_not_recorded() {
     for text in [
         "m{a=\"1\",a=\"2\"} 1\n",
         "m{ 1\n",
         "# TYPE m gauge\n# TYPE m gauge\nm 1\n",
     ] {
-        let here = Here::new();
-        let fault = here.push(Method::Put, "job/x", text).unwrap_err();
+        let fixture = Fixture::new();
+        let rejection = fixture.push(Method::Put, "job/x", text).unwrap_err();
         assert_eq!(
-            (fault.reason, fault.is_recorded),
+            (rejection.reason, rejection.is_recorded),
             (Reason::InvalidText, false),
-            "{fault}"
+            "{rejection}"
         );
-        assert_eq!(here.store.totals().groups, 0);
+        assert_eq!(fixture.store.totals().groups, 0);
     }
-    let here = Here::new();
+    let fixture = Fixture::new();
     let bytes = Bytes::from_static(b"m 1\nn{a=\"\xff\"} 1\n");
-    let fault = here
+    let rejection = fixture
         .groups
         .push(
-            &here.store,
+            &fixture.store,
             (Method::Put, &group("job/x")),
             text_body(&bytes),
             &sender(),
-            here.now,
+            fixture.now,
         )
         .unwrap_err();
-    assert_eq!((fault.reason, fault.line), (Reason::InvalidUtf8, Some(2)));
+    assert_eq!(
+        (rejection.reason, rejection.line),
+        (Reason::InvalidUtf8, Some(2))
+    );
 }
 
 #[test]
-fn a_series_without_instance_is_that_of_an_app() {
-    let here = Here::new();
-    let normal = here
+fn an_empty_instance_is_the_same_as_none() {
+    let fixture = Fixture::new();
+    let families = fixture
         .groups
         .admission
         .canonicalize(
@@ -289,26 +315,28 @@ fn a_series_without_instance_is_that_of_an_app() {
         .unwrap();
     let app = Change::Replace {
         id: SectionId::new("app", Producer::App),
-        content: Content::Families(normal),
+        content: Content::Families(families),
         origin: Origin::default(),
         lifetime: None,
     };
-    here.store.apply(Write::one(app), here.now).unwrap();
-    let fault = here.push(Method::Put, "job/x", "m 1\n").unwrap_err();
-    assert_eq!(fault.reason, Reason::DuplicateSeries);
-    here.push(Method::Put, "job/x/instance/i", "m 1\n").unwrap();
+    fixture.store.apply(Write::one(app), fixture.now).unwrap();
+    let rejection = fixture.push(Method::Put, "job/x", "m 1\n").unwrap_err();
+    assert_eq!(rejection.reason, Reason::DuplicateSeries);
+    fixture
+        .push(Method::Put, "job/x/instance/i", "m 1\n")
+        .unwrap();
 }
 
 #[test]
-fn bodies_are_what_their_type_says() {
-    let here = Here::new();
+fn the_content_type_decides_the_format() {
+    let fixture = Fixture::new();
     let families = |content_type: &str, text: &str| {
         let bytes = Bytes::from(text.to_owned());
         let body = Body {
             content_type,
             bytes: &bytes,
         };
-        here.groups.admission.families(&group("job/x"), body)
+        fixture.groups.admission.families(&group("job/x"), body)
     };
     let open = "# TYPE c counter\nc_total 1\n# EOF\n";
     assert_eq!(&*families("", open).unwrap()[0].name, "c_total");
@@ -318,20 +346,26 @@ fn bodies_are_what_their_type_says() {
     assert_eq!(&*families(typed, without_end).unwrap()[0].name, "c_total");
     assert_eq!(families(typed, "").unwrap(), []);
     for more in ["# EOF\nm 1\n", "m 1\n# EOF\n# EOF\n", "m 1\n# EOF\n\n"] {
-        let fault = families(typed, more).unwrap_err();
-        assert!(fault.message.contains("after \"# EOF\""), "{fault}");
-        assert!(fault.message.ends_with("(read as OpenMetrics)"), "{fault}");
+        let rejection = families(typed, more).unwrap_err();
+        assert!(rejection.message.contains("after \"# EOF\""), "{rejection}");
+        assert!(
+            rejection.message.ends_with("(read as OpenMetrics)"),
+            "{rejection}"
+        );
     }
     let comment = "# TYPE a untyped\na 1\n# EOF\n";
     let versioned = "text/plain; version=0.0.4; charset=utf-8";
     assert_eq!(families(versioned, comment).unwrap().len(), 1);
-    let fault = families("text/plain", comment).unwrap_err();
+    let rejection = families("text/plain", comment).unwrap_err();
     assert!(
-        fault.message.contains("(read as OpenMetrics, since"),
-        "{fault}"
+        rejection.message.contains("(read as OpenMetrics, since"),
+        "{rejection}"
     );
-    let fault = families("", "# TYPE a unknown\na 1\n").unwrap_err();
-    assert!(fault.message.ends_with("(read as text 0.0.4)"), "{fault}");
+    let rejection = families("", "# TYPE a unknown\na 1\n").unwrap_err();
+    assert!(
+        rejection.message.ends_with("(read as text 0.0.4)"),
+        "{rejection}"
+    );
     for wrong in [
         "application/vnd.google.protobuf; encoding=text",
         "application/vnd.google.protobuf; proto=other; encoding=delimited",
@@ -347,7 +381,7 @@ fn bodies_are_what_their_type_says() {
         families(delimited, "m 1\n").unwrap_err().reason,
         Reason::Malformed
     );
-    // A family without samples is none.
+    // Families without samples are dropped.
     assert_eq!(
         families("text/plain", "# TYPE m gauge\n# HELP n h\n")
             .unwrap()
@@ -357,15 +391,20 @@ fn bodies_are_what_their_type_says() {
 }
 
 #[test]
-fn a_check_tells_what_a_push_would_and_changes_nothing() {
-    let here = Here::new();
-    here.push(Method::Put, "job/y", "# TYPE m gauge\nm 1\n")
+fn validation_reports_as_a_push_and_changes_nothing() {
+    let fixture = Fixture::new();
+    fixture
+        .push(Method::Put, "job/y", "# TYPE m gauge\nm 1\n")
         .unwrap();
-    let before = here.text();
+    let before = fixture.text();
     let check = |text: &str| {
         let bytes = Bytes::from(text.to_owned());
-        here.groups
-            .validate(&here.store, &group("job/x"), text_body(&bytes), here.now)
+        fixture.groups.validate(
+            &fixture.store,
+            &group("job/x"),
+            text_body(&bytes),
+            fixture.now,
+        )
     };
     assert_eq!(
         check("# TYPE m gauge\nm{a=\"1\"} 1\nm 2\nn 1\n"),
@@ -373,14 +412,14 @@ fn a_check_tells_what_a_push_would_and_changes_nothing() {
     );
     assert_eq!(check("m 1\n").unwrap_err().reason, Reason::KindConflict);
     assert_eq!(check("m{\n").unwrap_err().reason, Reason::InvalidText);
-    assert_eq!(here.text(), before);
-    assert_eq!(here.store.totals().groups, 1);
+    assert_eq!(fixture.text(), before);
+    assert_eq!(fixture.store.totals().groups, 1);
 }
 
 #[test]
-fn labels_of_groups_keep_to_the_limits_of_samples() {
-    let mut here = Here::new();
-    here.groups = groups(|config| {
+fn labels_of_groups_have_the_limits_of_samples() {
+    let mut fixture = Fixture::new();
+    fixture.groups = groups(|config| {
         config.exposition.max_labels = 2;
         config.exposition.max_label_length = 5;
     });
@@ -388,14 +427,14 @@ fn labels_of_groups_keep_to_the_limits_of_samples() {
         ("job/x/a/1/b/2", "more than 2 labels"),
         ("job/123456", "more than 5 bytes"),
     ] {
-        let fault = here.push(Method::Put, path, "").unwrap_err();
-        assert_eq!(fault.reason, Reason::BadLabels);
-        assert!(fault.message.contains(words), "{fault}");
+        let rejection = fixture.push(Method::Put, path, "").unwrap_err();
+        assert_eq!(rejection.reason, Reason::BadLabels);
+        assert!(rejection.message.contains(words), "{rejection}");
     }
-    assert_eq!(here.store.totals().groups, 0);
+    assert_eq!(fixture.store.totals().groups, 0);
 }
 
-/// 1 MB of protobuf that would become 250 MB of text.
+/// A body of 1 MB that would become 250 MB of text.
 fn labels_times_buckets() -> Bytes {
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let mut out = vec![number << 3 | 2];
@@ -430,131 +469,148 @@ fn labels_times_buckets() -> Bytes {
 }
 
 #[test]
-fn text_that_would_be_too_long_is_refused_before_it_is_made() {
-    let mut here = Here::new();
+fn a_body_that_becomes_too_much_text_is_rejected_early() {
+    let mut fixture = Fixture::new();
     let bytes = labels_times_buckets();
     let body = Body {
         content_type: "application/vnd.google.protobuf",
         bytes: &bytes,
     };
-    let push = |here: &Here| {
+    let push = |fixture: &Fixture| {
         let group = group("job/x");
         let pushed = (Method::Put, &group);
-        let pushed = here
+        let pushed = fixture
             .groups
-            .push(&here.store, pushed, body, &sender(), here.now);
+            .push(&fixture.store, pushed, body, &sender(), fixture.now);
         pushed.unwrap_err()
     };
     let group = group("job/x");
-    assert!(here.groups.admission.text_size(&group, body, 1 << 20) > 250_000_000);
-    let fault = push(&here);
-    assert_eq!((fault.reason, fault.is_recorded), (Reason::TooLarge, false));
+    assert!(fixture.groups.admission.text_size(&group, body, 1 << 20) > 250_000_000);
+    let rejection = push(&fixture);
+    assert_eq!(
+        (rejection.reason, rejection.is_recorded),
+        (Reason::TooLarge, false)
+    );
     for words in [
         "the push becomes at least 25",
         "the limit is 134217728 (exposition.max_text)",
     ] {
-        assert!(fault.message.contains(words), "{fault}");
+        assert!(rejection.message.contains(words), "{rejection}");
     }
-    // What could be held at all, and not beside what is held.
-    here.groups = groups(|config| config.exposition.max_text = usize::MAX);
-    let fault = push(&here);
-    assert_eq!(fault.reason, Reason::TooManyBytes);
+    // The limit of one text allows it, the memory budget does not.
+    fixture.groups = groups(|config| config.exposition.max_text = usize::MAX);
+    let rejection = push(&fixture);
+    assert_eq!(rejection.reason, Reason::TooManyBytes);
     assert!(
-        fault
+        rejection
             .message
             .contains("of 1048576 bytes are left (exposition.max_total)"),
-        "{fault}"
+        "{rejection}"
     );
-    assert_eq!(here.store.totals().groups, 0);
+    assert_eq!(fixture.store.totals().groups, 0);
 }
 
 #[test]
 fn labels_of_a_group_count_for_each_of_its_samples() {
-    let mut here = Here::new();
-    here.groups = groups(|config| config.exposition.max_text = 12_000);
+    let mut fixture = Fixture::new();
+    fixture.groups = groups(|config| config.exposition.max_text = 12_000);
     let labels = format!("job/x/long/{}", "v".repeat(100));
     let samples = |count| {
         let lines = (0..count).map(|n| format!("m{n} 1\n"));
         format!("# a comment is no sample\n\n{}", lines.collect::<String>())
     };
-    here.push(Method::Put, &labels, &samples(85)).unwrap();
-    let fault = here.push(Method::Put, &labels, &samples(200)).unwrap_err();
-    assert_eq!(fault.reason, Reason::TooLarge);
-    assert!(fault.message.contains("(exposition.max_text)"), "{fault}");
-    // Where it is near, it is known once the text is read.
-    let fault = here.push(Method::Put, &labels, &samples(95)).unwrap_err();
-    assert_eq!(fault.reason, Reason::TooLarge);
+    fixture.push(Method::Put, &labels, &samples(85)).unwrap();
+    let rejection = fixture
+        .push(Method::Put, &labels, &samples(200))
+        .unwrap_err();
+    assert_eq!(rejection.reason, Reason::TooLarge);
+    assert!(
+        rejection.message.contains("(exposition.max_text)"),
+        "{rejection}"
+    );
+    // A size near the limit is known only once the text is parsed.
+    let rejection = fixture
+        .push(Method::Put, &labels, &samples(95))
+        .unwrap_err();
+    assert_eq!(rejection.reason, Reason::TooLarge);
     let words = "expected at most 12000 bytes of text with the labels added to its samples (exposition.max_text), found ";
-    assert!(fault.message.contains(words), "{fault}");
+    assert!(rejection.message.contains(words), "{rejection}");
 }
 
 #[test]
-fn families_of_a_push_are_bounded_in_every_format() {
-    let mut here = Here::new();
-    here.groups = groups(|config| config.exposition.max_families = 10);
+fn families_of_a_push_are_limited_in_every_format() {
+    let mut fixture = Fixture::new();
+    fixture.groups = groups(|config| config.exposition.max_families = 10);
     let text = |families| {
         (0..families)
             .map(|n| format!("m{n} 1\n"))
             .collect::<String>()
     };
-    here.push(Method::Put, "job/x", &text(10)).unwrap();
+    fixture.push(Method::Put, "job/x", &text(10)).unwrap();
     for ending in ["", "# EOF\n"] {
         let text = format!("{}{ending}", text(11));
-        let fault = here.push(Method::Put, "job/x", &text).unwrap_err();
+        let rejection = fixture.push(Method::Put, "job/x", &text).unwrap_err();
         assert_eq!(
-            (fault.reason, fault.line),
+            (rejection.reason, rejection.line),
             (Reason::TooManySamples, Some(11))
         );
         let words = "expected at most 10 families in a text (exposition.max_families), found more";
-        assert!(fault.message.contains(words), "{fault}");
+        assert!(rejection.message.contains(words), "{rejection}");
     }
-    // Heads alone are named too.
+    // Families without samples count too.
     let heads: String = (0..11).map(|n| format!("# TYPE m{n} gauge\n")).collect();
-    let fault = here.push(Method::Put, "job/x", &heads).unwrap_err();
+    let rejection = fixture.push(Method::Put, "job/x", &heads).unwrap_err();
     assert_eq!(
-        (fault.reason, fault.line),
+        (rejection.reason, rejection.line),
         (Reason::TooManySamples, Some(11))
     );
 }
 
 #[test]
-fn groups_of_a_batch_have_a_bound_together() {
-    let mut here = Here::new();
-    let batch = |here: &Here, groups: usize, text: &str| {
+fn the_groups_of_a_batch_share_a_budget() {
+    let mut fixture = Fixture::new();
+    let batch = |fixture: &Fixture, groups: usize, text: &str| {
         let groups: Vec<String> = (0..groups)
             .map(|n| format!("{{\"labels\":{{\"job\":\"j{n}\"}},\"metrics\":\"{text}\"}}"))
             .collect();
         let json = format!("{{\"groups\":[{}]}}", groups.join(","));
-        let read = here
-            .groups
-            .batch(&here.store, json.as_bytes(), &Origin::default(), here.now);
+        let read = fixture.groups.batch(
+            &fixture.store,
+            json.as_bytes(),
+            &Origin::default(),
+            fixture.now,
+        );
         read.map(|(_, groups)| groups)
     };
-    here.groups = groups(|config| config.exposition.max_families = 10);
-    assert_eq!(batch(&here, 4, "m0 1\\n"), Ok(4));
+    fixture.groups = groups(|config| config.exposition.max_families = 10);
+    assert_eq!(batch(&fixture, 4, "m0 1\\n"), Ok(4));
     let ten: String = (0..10).map(|n| format!("m{n} 1\\n")).collect();
-    assert_eq!(batch(&here, 4, &ten), Ok(4));
-    let fault = batch(&here, 5, &ten).unwrap_err();
-    assert_eq!(fault.reason, Reason::TooManySamples);
+    assert_eq!(batch(&fixture, 4, &ten), Ok(4));
+    let rejection = batch(&fixture, 5, &ten).unwrap_err();
+    assert_eq!(rejection.reason, Reason::TooManySamples);
     let words = "groups[4]: with this group the batch has more than 40 families (4 times exposition.max_families)";
-    assert!(fault.message.contains(words), "{fault}");
-    here.groups = groups(|config| config.exposition.max_text = 1000);
-    let fault = batch(&here, 20, &ten).unwrap_err();
-    assert_eq!(fault.reason, Reason::TooLarge);
+    assert!(rejection.message.contains(words), "{rejection}");
+    fixture.groups = groups(|config| config.exposition.max_text = 1000);
+    let rejection = batch(&fixture, 20, &ten).unwrap_err();
+    assert_eq!(rejection.reason, Reason::TooLarge);
     assert!(
-        fault
+        rejection
             .message
             .contains("more than 1000 bytes of text (exposition.max_text)"),
-        "{fault}"
+        "{rejection}"
     );
 }
 
 #[test]
-fn a_batch_is_one_write_and_names_what_is_wrong() {
-    let here = Here::new();
+fn a_batch_is_one_write_and_rejections_name_the_group() {
+    let fixture = Fixture::new();
     let read = |json: &str| {
-        here.groups
-            .batch(&here.store, json.as_bytes(), &Origin::default(), here.now)
+        fixture.groups.batch(
+            &fixture.store,
+            json.as_bytes(),
+            &Origin::default(),
+            fixture.now,
+        )
     };
     let (write, count) = read(
         r#"{"groups":[{"labels":{"job":"x"},"metrics":"m 1\n"},{"labels":{"job":"y"},"method":"post","metrics":"m 2","ttl":"10m"},
@@ -562,8 +618,8 @@ fn a_batch_is_one_write_and_names_what_is_wrong() {
     )
     .unwrap();
     assert_eq!(count, 3);
-    here.store.apply(write, here.now).unwrap();
-    assert_eq!(here.store.totals().groups, 2);
+    fixture.store.apply(write, fixture.now).unwrap();
+    assert_eq!(fixture.store.totals().groups, 2);
     for (json, words) in [
         ("", "JSON of a batch expected"),
         (r#"{"group":[]}"#, "unknown field"),
@@ -573,7 +629,7 @@ fn a_batch_is_one_write_and_names_what_is_wrong() {
         ),
         (
             r#"{"groups":[{"labels":{"job":"x"}},{"labels":{"job":"x"}}]}"#,
-            "groups[1]: group {job=\"x\"} is there twice",
+            "groups[1]: group {job=\"x\"} is given twice",
         ),
         (
             r#"{"groups":[{"labels":{"job":"x"},"method":"GET"}]}"#,
@@ -588,7 +644,7 @@ fn a_batch_is_one_write_and_names_what_is_wrong() {
             "groups[1]: group {job=\"x\"}, line 1, column 3",
         ),
     ] {
-        let fault = read(json).unwrap_err();
-        assert!(fault.message.contains(words), "{fault}");
+        let rejection = read(json).unwrap_err();
+        assert!(rejection.message.contains(words), "{rejection}");
     }
 }
