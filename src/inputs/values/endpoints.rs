@@ -1,10 +1,10 @@
-//! `/create` and `/update`: values, as JSON or as text.
+//! The endpoints `/create` and `/update`.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use super::change::{Form, Values, Verb};
+use super::change::{Action, BodyFormat, Values};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::http::pools::MAX_INLINE_TEXT;
@@ -16,10 +16,10 @@ use crate::ingest::Body;
 use crate::inputs::parameters::{self, count_addition};
 use crate::store::Store;
 
-/// JSON up to this size is read on the serving thread.
+/// JSON up to this size is parsed on the serving thread.
 const JSON_AT_ONCE: usize = 16 << 10;
 
-/// The endpoints of created and updated values.
+/// The endpoints of values.
 #[derive(Debug)]
 pub struct Endpoints {
     values: Arc<Values>,
@@ -27,7 +27,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// The input, ready to serve its routes.
+    /// Creates the input.
     pub fn new(context: &Context) -> Arc<Self> {
         Arc::new(Endpoints {
             values: Arc::new(Values {
@@ -37,26 +37,26 @@ impl Endpoints {
         })
     }
 
-    /// Its routes.
+    /// The routes of the input.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         let create = Route::write("create", "POST", "/create", "ttl", self, |it, request| {
-            Box::pin(it.change(Verb::Create, request))
+            Box::pin(it.change(Action::Create, request))
         });
         let update = Route::write("update", "POST", "/update", "ttl", self, |it, request| {
-            Box::pin(it.change(Verb::Update, request))
+            Box::pin(it.change(Action::Update, request))
         });
         vec![
-            create.counted(Verb::Create.counted()).without_options(),
-            update.counted(Verb::Update.counted()).without_options(),
+            create.counted(Action::Create.counted()).without_options(),
+            update.counted(Action::Update.counted()).without_options(),
         ]
     }
 
-    async fn change(&self, verb: Verb, request: &mut Request) -> Reply {
+    async fn change(&self, action: Action, request: &mut Request) -> Reply {
         // The media type is checked before the body is read.
-        let form = Form::of(&request.content_type());
-        let asked = form.and_then(|form| Ok((form, parameters::addition(request)?)));
-        let (form, addition) = match asked {
-            Ok(asked) => asked,
+        let format = BodyFormat::of(&request.content_type());
+        let parsed = format.and_then(|format| Ok((format, parameters::addition(request)?)));
+        let (format, addition) = match parsed {
+            Ok(parsed) => parsed,
             Err(rejection) => return request.reject(&rejection, 0),
         };
         let body = match request.read_body().await {
@@ -66,20 +66,22 @@ impl Endpoints {
         let bytes = body.len();
         let change = {
             let (values, store) = (Arc::clone(&self.values), Arc::clone(&self.store));
-            move |body: Body<'_>| values.change(&store, (verb, form), body, &addition, Now::read())
+            move |body: Body<'_>| {
+                values.change(&store, (action, format), body, &addition, Now::read())
+            }
         };
         let changed = match work::decompress(request, body).await {
             Ok(body) => {
-                let is_long = body.len() > read_at_once(form);
+                let is_long = body.len() > read_at_once(format);
                 let place = is_long.then_some(&request.server.pools.values);
                 work::on_body(request, &self.store, place, body, change).await
             }
             Err(rejection) => Err(rejection),
         };
         match changed {
-            Ok((once, told)) => {
-                let mut reply = reply::text(StatusCode::OK, told);
-                count_addition(request, &self.values.admission, once, bytes, &mut reply);
+            Ok((outcome, report)) => {
+                let mut reply = reply::text(StatusCode::OK, report);
+                count_addition(request, &self.values.admission, outcome, bytes, &mut reply);
                 reply
             }
             Err(rejection) => request.reject(&rejection, bytes),
@@ -87,10 +89,10 @@ impl Endpoints {
     }
 }
 
-/// The size up to which a body is read on the serving thread.
-fn read_at_once(form: Form) -> usize {
-    match form {
-        Form::Json => JSON_AT_ONCE,
-        Form::Text => MAX_INLINE_TEXT,
+/// The size up to which a body is parsed on the serving thread.
+fn read_at_once(format: BodyFormat) -> usize {
+    match format {
+        BodyFormat::Json => JSON_AT_ONCE,
+        BodyFormat::Text => MAX_INLINE_TEXT,
     }
 }

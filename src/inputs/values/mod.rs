@@ -1,9 +1,9 @@
-//! `/create` and `/update`: counters, gauges and histograms as JSON or text, as
-//! with pingpong.
+//! `/create` and `/update`: values as JSON or text that change aggregated families, as
+//! in pingpong.
 
 pub mod change;
 pub mod endpoints;
 mod families_json;
 
-pub use change::{Form, Values, Verb};
+pub use change::{Action, BodyFormat, Values};
 pub use endpoints::Endpoints;

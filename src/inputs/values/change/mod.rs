@@ -1,16 +1,15 @@
-//! Values that are created and updated, as with pingpong: what comes goes into
-//! living families, and the sender is told what became of it.
+//! Changes of aggregated families by `/create` and `/update`, as in pingpong. The reply
+//! reports the changed values.
 //!
-//! | | [`Verb::Create`] | [`Verb::Update`] |
+//! | | [`Action::Create`] | [`Action::Update`] |
 //! | --- | --- | --- |
-//! | a family that is not there | is made | is passed over |
-//! | counter, untyped | the value is added | the same, and 1 where it is none, 0 or less |
+//! | unknown family | is created | is ignored |
+//! | counter, untyped | the value is added | the same; a missing, zero or negative value counts as 1 |
 //! | gauge | is set (`push.gauges`) | the same |
 //! | histogram, summary | is added | the same |
 //!
-//! These are the ways of aggregating pushes, whose rules (`push.rules`,
-//! `clearmode`) hold here too. A family whose type was not told is what it is
-//! already. Timestamps are passed over.
+//! As in aggregating pushes, `push.rules` and `clearmode` apply. A family without a type
+//! has the type of the aggregated one. Timestamps are ignored.
 
 mod sent;
 
@@ -18,7 +17,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::families_json::{self, Most};
+use super::families_json::{self, JsonLimits};
 use crate::clock::Now;
 use crate::exposition::{
     Kind, LabelText, MetricValue, TimestampPolicy, labels_text, needs_quotes, write_number,
@@ -30,51 +29,59 @@ use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
 use crate::store::{MemoryBudget, Store};
 use crate::telemetry::PushMethod;
-use sent::{At, Sent, of_json, of_texts};
+use sent::{Position, SentFamily, of_json, of_text};
 
-/// Bytes of an answer. A name that is sent once stands in each row, so few
-/// bytes could ask for an answer of any length.
-const LONGEST_ANSWER: usize = 16 << 20;
+/// The longest report, in bytes. A name is sent once but reported on each line, so a
+/// small body could cause a report of any length.
+const MAX_REPORT: usize = 16 << 20;
 
-/// What is to be done with values.
+/// What happens to families that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum Action {
+    /// `/create`: they are created.
     Create,
+    /// `/update`: they are ignored.
     Update,
 }
 
-impl Verb {
-    /// The word for labels.
+impl Action {
+    /// The word for logs and labels of metrics.
     pub fn as_str(self) -> &'static str {
         self.counted().as_str()
     }
 
-    /// What it is counted as.
+    /// The value of the `method` label in metrics.
     pub fn counted(self) -> PushMethod {
         match self {
-            Verb::Create => PushMethod::Create,
-            Verb::Update => PushMethod::Update,
+            Action::Create => PushMethod::Create,
+            Action::Update => PushMethod::Update,
         }
     }
 }
 
-/// What families are written in.
+/// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum BodyFormat {
+    /// Families as JSON.
     Json,
+    /// Text format 0.0.4 or OpenMetrics.
     Text,
 }
 
-impl Form {
-    /// By the `Content-Type`, whose parameters do not matter. Text may be
-    /// called a form, since `curl --data-binary` calls everything so.
+impl BodyFormat {
+    /// The format that a `Content-Type` names, whose parameters are ignored. The type of
+    /// a form is text, since `curl --data-binary` sends it for every body.
+    ///
+    /// # Errors
+    ///
+    /// The type is missing or not supported.
     pub fn of(content_type: &str) -> Result<Self, Rejection> {
         const KNOWN: &str =
             "application/json, or text/plain or application/x-www-form-urlencoded for text";
         let name = content_type.split(';').next().unwrap_or_default().trim();
         match name.to_ascii_lowercase().as_str() {
-            "application/json" => Ok(Form::Json),
-            "text/plain" | "application/x-www-form-urlencoded" => Ok(Form::Text),
+            "application/json" => Ok(BodyFormat::Json),
+            "text/plain" | "application/x-www-form-urlencoded" => Ok(BodyFormat::Text),
             "" => {
                 let message = format!("there is no Content-Type: it must be {KNOWN}");
                 Err(Rejection::new(Reason::BadParameter, &message))
@@ -87,44 +94,44 @@ impl Form {
     }
 }
 
-/// What was made of an item, for the answer.
+/// A line of the report.
 #[derive(Debug)]
-struct Row {
+struct ReportLine {
     labels: LabelText,
-    /// The number that was sent: of a histogram or a summary its count.
+    /// The sent number; of a histogram or a summary, its count.
     sent: f64,
-    /// What stands after the family's name.
+    /// The suffix after the name of the family.
     suffix: &'static str,
 }
 
-/// What is asked of living families.
+/// The updates of a request, and the report about them.
 #[derive(Debug)]
-struct Asked {
+struct PlannedChange {
     batch: Batch,
-    /// In the order in which they were sent.
-    families: Vec<Changed>,
+    /// In the order of the request.
+    families: Vec<FamilyReport>,
 }
 
-/// What is made of a family, for the answer.
+/// The report about one family.
 #[derive(Debug)]
-struct Changed {
+struct FamilyReport {
     name: Arc<str>,
-    /// Of an update one for each series, in the order of their first items.
-    rows: Vec<Row>,
+    /// An update has one line for each series, in the order of the first items.
+    rows: Vec<ReportLine>,
 }
 
-impl Changed {
-    /// Bytes of what is told of it, at most.
-    fn longest(&self) -> usize {
-        // A number, and the words, quotes and braces around it.
-        const BESIDE: usize = 48;
+impl FamilyReport {
+    /// An upper bound on the bytes of the report.
+    fn max_bytes(&self) -> usize {
+        // A number, with the words, quotes and braces around it.
+        const OVERHEAD: usize = 48;
         let rows = self.rows.iter();
-        let rows = rows.map(|row| self.name.len() + row.suffix.len() + row.labels.len() + BESIDE);
-        self.name.len() + BESIDE + rows.sum::<usize>()
+        let rows = rows.map(|row| self.name.len() + row.suffix.len() + row.labels.len() + OVERHEAD);
+        self.name.len() + OVERHEAD + rows.sum::<usize>()
     }
 }
 
-/// BlockingPool created and updated values into changes of aggregated families.
+/// Turns values into changes of aggregated families.
 #[derive(Debug)]
 pub struct Values {
     /// Checks the families, and remembers idempotency keys.
@@ -132,137 +139,140 @@ pub struct Values {
 }
 
 impl Values {
-    /// Changes living families, whole or not at all, and returns what the
-    /// sender is told, in pingpong's words: of `Create` for each family
-    /// `created metric...`, made now or not, a line for each item with the
-    /// value that was sent, and an empty line; of `Update` a line for each
-    /// series with what it has come to. One that was done before, by its key,
-    /// tells nothing.
+    /// Changes aggregated families, as a whole or not at all, and returns the report in
+    /// the words of pingpong. `Create` reports for each family `created metric...`, even
+    /// if it exists already, one line for each item with the sent value, and an empty
+    /// line. `Update` reports one line for each series with its new value. A repeated
+    /// push, by its idempotency key, has an empty report.
+    ///
+    /// # Errors
+    ///
+    /// The body or a value is not valid, or the registry rejects the updates.
     pub fn change(
         &self,
         store: &Store,
-        (verb, form): (Verb, Form),
+        (action, format): (Action, BodyFormat),
         body: Body<'_>,
         addition: &Addition,
         now: Now,
     ) -> Result<(KeyOutcome, String), Rejection> {
         let ttl = self.admission.series_ttl(addition);
-        let texts;
-        let sent = match form {
-            Form::Json => {
-                let most = Most {
+        let families;
+        let sent = match format {
+            BodyFormat::Json => {
+                let limits = JsonLimits {
                     families: self.admission.exposition.max_families,
                     values: self.admission.exposition.max_samples,
                     labels: self.admission.exposition.max_labels,
                     length: self.admission.exposition.max_label_length,
                 };
-                let (families, alone) = families_json::decode(body.bytes, most)?;
+                let (families, alone) = families_json::decode(body.bytes, limits)?;
                 of_json(families, alone)?
             }
-            Form::Text => {
+            BodyFormat::Text => {
                 let text = Body {
                     content_type: "",
                     ..body
                 };
-                texts = self.admission.families_with(
+                families = self.admission.families_with(
                     &Group::default(),
                     text,
                     TimestampPolicy::Strip,
                     || MemoryBudget::UNLIMITED,
                 )?;
-                of_texts(&texts)?
+                of_text(&families)?
             }
         };
         for family in &sent {
             self.admission.check_name(&family.name)?;
         }
-        let living = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
-        let Asked { batch, families } = self.asked(verb, sent, &living, ttl)?;
-        if families.iter().map(Changed::longest).sum::<usize>() > LONGEST_ANSWER {
+        let kinds = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
+        let PlannedChange { batch, families } = self.plan(action, sent, &kinds, ttl)?;
+        if families.iter().map(FamilyReport::max_bytes).sum::<usize>() > MAX_REPORT {
             let message = format!(
-                "the answer would have more than {LONGEST_ANSWER} bytes: send the values in several parts"
+                "the reply would have more than {MAX_REPORT} bytes: send the values in several parts"
             );
             return Err(Rejection::new(Reason::TooLarge, &message));
         }
         let mut reply = None;
-        let print = (verb.as_str(), body.content_type, body.bytes, ttl);
-        let once = self.admission.apply_once(addition, print, now, || {
-            reply = Some(match verb {
-                Verb::Create => store.operate(batch, now).map(|()| None)?,
-                Verb::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
+        let content = (action.as_str(), body.content_type, body.bytes, ttl);
+        let outcome = self.admission.apply_once(addition, content, now, || {
+            reply = Some(match action {
+                Action::Create => store.operate(batch, now).map(|()| None)?,
+                Action::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
             });
             Ok(())
         })?;
-        // The registry is not locked any more.
+        // The report is written after the registry is unlocked.
         let reply = match reply {
             None => String::new(),
             Some(None) => created_text(&families),
             Some(Some(totals)) => totals_text(&families, &totals),
         };
-        Ok((once, reply))
+        Ok((outcome, reply))
     }
 
-    /// The batch for families, and what they are already.
-    fn asked(
+    /// The updates for families. `kinds` are the kinds of the aggregated ones.
+    fn plan(
         &self,
-        verb: Verb,
-        sent: Vec<Sent<'_>>,
-        living: &[Option<Kind>],
+        action: Action,
+        sent: Vec<SentFamily<'_>>,
+        kinds: &[Option<Kind>],
         ttl: Option<Duration>,
-    ) -> Result<Asked, Rejection> {
+    ) -> Result<PlannedChange, Rejection> {
         let mut batch = empty_batch(&self.admission.aggregation);
-        // It may have gone since it was looked for.
-        batch.existing_only = verb == Verb::Update;
+        // A family can expire after its kind was read.
+        batch.existing_only = action == Action::Update;
         let mut families = Vec::with_capacity(sent.len());
-        for (family, living) in sent.into_iter().zip(living) {
-            let kind = match (family.kind, living) {
-                (Kind::Untyped, Some(living)) => *living,
-                (told, _) => told,
+        for (family, current) in sent.into_iter().zip(kinds) {
+            let kind = match (family.kind, current) {
+                (Kind::Untyped, Some(current)) => *current,
+                (sent, _) => sent,
             };
-            let mut adding =
+            let mut updates =
                 FamilyUpdates::new(&family.name, kind, &self.admission.aggregation, ttl);
-            adding.help.clone_from(&family.help);
+            updates.help.clone_from(&family.help);
             let mut rows = Vec::with_capacity(family.items.len());
             for item in family.items {
-                let row = settled(verb, kind, item.value).and_then(|value| {
+                let row = checked_value(action, kind, item.value).and_then(|value| {
                     let (sent, suffix) = number_of(&value);
-                    let labels = adding.add(&mut batch, &item.labels, value)?;
-                    Ok(Row {
+                    let labels = updates.add(&mut batch, &item.labels, value)?;
+                    Ok(ReportLine {
                         labels,
                         sent,
                         suffix,
                     })
                 });
                 rows.push(row.map_err(|problem| {
-                    let at = item.at.shown(&family.name);
-                    match item.at {
-                        At::Line(line) => {
+                    let position = item.position.describe(&family.name);
+                    match item.position {
+                        Position::Line(line) => {
                             let labels = labels_text(&item.labels);
-                            let message = format!("{at}, {{{labels}}}: {problem}");
+                            let message = format!("{position}, {{{labels}}}: {problem}");
                             Rejection::new(Reason::BadValue, &message).at(line, None)
                         }
-                        At::Json(..) => {
-                            Rejection::new(Reason::BadValue, &format!("{at}: {problem}"))
+                        Position::Json(..) => {
+                            Rejection::new(Reason::BadValue, &format!("{position}: {problem}"))
                         }
                     }
                 })?);
             }
-            if verb == Verb::Update {
+            if action == Action::Update {
                 let mut seen = HashSet::with_capacity(rows.len());
-                rows.retain(|row: &Row| seen.insert(row.labels.clone()));
+                rows.retain(|row: &ReportLine| seen.insert(row.labels.clone()));
             }
-            families.push(Changed {
+            families.push(FamilyReport {
                 name: family.name,
                 rows,
             });
         }
-        Ok(Asked { batch, families })
+        Ok(PlannedChange { batch, families })
     }
 }
 
-fn created_text(families: &[Changed]) -> String {
+fn created_text(families: &[FamilyReport]) -> String {
     let mut out = String::new();
-    for Changed { name, rows } in families {
+    for FamilyReport { name, rows } in families {
         out.push_str("created metric...\n");
         for row in rows {
             row.write(&mut out, name, row.sent);
@@ -272,12 +282,11 @@ fn created_text(families: &[Changed]) -> String {
     out
 }
 
-fn totals_text(families: &[Changed], totals: &SeriesTotals) -> String {
+fn totals_text(families: &[FamilyReport], totals: &SeriesTotals) -> String {
     let mut out = String::new();
     let mut totals = totals.iter().peekable();
-    for Changed { name, rows } in families {
-        // Series of families that do not live are not among the totals; all
-        // others are, in the order of the rows.
+    for FamilyReport { name, rows } in families {
+        // The totals have the series of existing families, in the order of the rows.
         for row in rows {
             let Some((_, total)) = totals.next_if(|(family, _)| *family == name) else {
                 break;
@@ -290,7 +299,7 @@ fn totals_text(families: &[Changed], totals: &SeriesTotals) -> String {
     out
 }
 
-impl Row {
+impl ReportLine {
     fn write(&self, out: &mut String, name: &str, value: f64) {
         let quoted = needs_quotes(name);
         write_series(
@@ -308,11 +317,15 @@ impl Row {
     }
 }
 
-/// The value that an item has in a family of that kind.
-fn settled(verb: Verb, kind: Kind, value: Option<MetricValue>) -> Result<MetricValue, String> {
+/// The value of an item in a family of `kind`, checked.
+fn checked_value(
+    action: Action,
+    kind: Kind,
+    value: Option<MetricValue>,
+) -> Result<MetricValue, String> {
     let counted = matches!(kind, Kind::Counter | Kind::Untyped);
     let number = match value {
-        None if counted && verb == Verb::Update => 1.0,
+        None if counted && action == Action::Update => 1.0,
         None => return Err("it has no value".to_owned()),
         Some(
             MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value),
@@ -320,19 +333,19 @@ fn settled(verb: Verb, kind: Kind, value: Option<MetricValue>) -> Result<MetricV
         Some(value @ MetricValue::Histogram { .. }) if kind == Kind::Histogram => return Ok(value),
         Some(value @ MetricValue::Summary { .. }) if kind == Kind::Summary => return Ok(value),
         Some(value) => {
-            let (kind, other) = (kind.with_article(), of_value(&value));
-            return Err(format!("it is a {other}, and its family is {kind}"));
+            let (kind, other) = (kind.with_article(), value_kind(&value));
+            return Err(format!("it is a {other}, but its family is {kind}"));
         }
     };
     if number.is_nan() {
         return Err("its value is not a number (NaN)".to_owned());
     }
     if number.is_infinite() && counted {
-        return Err("its value is infinite, and cannot be added up".to_owned());
+        return Err("its value is infinite and cannot be added".to_owned());
     }
-    let number = match verb {
-        // What pingpong does: whoever says nothing, or nothing of use, counts.
-        Verb::Update if counted && number <= 0.0 => 1.0,
+    let number = match action {
+        // As in pingpong, a value that cannot be counted counts as 1.
+        Action::Update if counted && number <= 0.0 => 1.0,
         _ => number,
     };
     match kind {
@@ -343,13 +356,13 @@ fn settled(verb: Verb, kind: Kind, value: Option<MetricValue>) -> Result<MetricV
         Kind::Untyped => Ok(MetricValue::Untyped(number)),
         Kind::Histogram | Kind::Summary => {
             let kind = kind.with_article();
-            Err(format!("it is a single value, and its family is {kind}"))
+            Err(format!("it is a single value, but its family is {kind}"))
         }
         _ => Ok(MetricValue::Gauge(number)),
     }
 }
 
-fn of_value(value: &MetricValue) -> &'static str {
+fn value_kind(value: &MetricValue) -> &'static str {
     match value {
         MetricValue::Counter(_) | MetricValue::Gauge(_) | MetricValue::Untyped(_) => "single value",
         MetricValue::Histogram { .. } => "histogram",
@@ -357,8 +370,7 @@ fn of_value(value: &MetricValue) -> &'static str {
     }
 }
 
-/// The one number that is shown for a value, and the suffix of the sample it
-/// is of.
+/// The number that is reported for a value, and the suffix of its sample.
 fn number_of(value: &MetricValue) -> (f64, &'static str) {
     match value {
         MetricValue::Counter(value) | MetricValue::Gauge(value) | MetricValue::Untyped(value) => {

@@ -1,4 +1,4 @@
-//! What was sent, in whatever form, as families and their items.
+//! Families of a request, from JSON or from text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,63 +10,69 @@ use crate::ingest::aggregation::metrics_of;
 use crate::inputs::values::families_json::Family;
 use crate::reason::Reason;
 
-/// A family that was sent, in whatever form.
+/// A family of a request.
 #[derive(Debug)]
-pub struct Sent<'b> {
+pub struct SentFamily<'b> {
     /// EscapedLabels.
     pub name: Arc<str>,
     pub help: Option<Arc<str>>,
-    /// Untyped where it was not told.
+    /// [`Kind::Untyped`] if not given.
     pub kind: Kind,
     pub items: Vec<SentItem<'b>>,
 }
 
+/// An item of a family: a value with labels.
 #[derive(Debug)]
 pub struct SentItem<'b> {
-    pub at: At,
-    /// As they are meant, without escapes.
+    /// Where the item is in the body.
+    pub position: Position,
+    /// Names and values, unescaped.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
     pub value: Option<MetricValue>,
 }
 
-/// Where it was sent.
+/// The position of an item in the body.
 #[derive(Debug, Clone, Copy)]
-pub enum At {
-    /// The line of a text on which the family begins, from 1.
+pub enum Position {
+    /// The line on which the family begins, from 1.
     Line(usize),
-    /// The places of the family, where there is a list, and of the item.
+    /// The index of the family, if it is in a list, and of the item.
     Json(Option<usize>, usize),
 }
 
-impl At {
-    pub fn shown(self, name: &str) -> String {
+impl Position {
+    /// The position as messages name it, in the family `name`.
+    pub fn describe(self, name: &str) -> String {
         match self {
-            At::Line(line) => format!("family {name}, line {line}"),
-            At::Json(None, item) => format!("metrics[{item}] of {name}"),
-            At::Json(Some(family), item) => format!("[{family}].metrics[{item}] of {name}"),
+            Position::Line(line) => format!("family {name}, line {line}"),
+            Position::Json(None, item) => format!("metrics[{item}] of {name}"),
+            Position::Json(Some(family), item) => format!("[{family}].metrics[{item}] of {name}"),
         }
     }
 }
 
-/// Families of JSON, each once: what is said of one in several places is put
-/// together where it is said first.
-pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, Rejection> {
+/// Converts families from JSON. Entries of the same family are joined at the first.
+///
+/// # Errors
+///
+/// The entries of a family have different types.
+pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<SentFamily<'_>>, Rejection> {
     let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut sent: Vec<Sent<'_>> = Vec::with_capacity(families.len());
-    for (place, family) in families.into_iter().enumerate() {
-        let place = (!alone).then_some(place);
+    let mut sent: Vec<SentFamily<'_>> = Vec::with_capacity(families.len());
+    for (index, family) in families.into_iter().enumerate() {
+        let index = (!alone).then_some(index);
         let name: Arc<str> = escaped(&family.name, write_label_value).into();
         let items = family.items.into_iter().enumerate();
-        let items = items.map(|(item, told)| SentItem {
-            at: At::Json(place, item),
-            labels: told.labels,
-            value: told.value,
+        let items = items.map(|(item, sent_item)| SentItem {
+            position: Position::Json(index, item),
+            labels: sent_item.labels,
+            value: sent_item.value,
         });
         let help = family.help.map(|help| escaped(&help, write_help));
         let help = help.filter(|help| !help.is_empty()).map(Arc::from);
         let Some(first) = by_name.get(&name).map(|first| &mut sent[*first]) else {
             by_name.insert(Arc::clone(&name), sent.len());
-            sent.push(Sent {
+            sent.push(SentFamily {
                 name,
                 help,
                 kind: family.kind,
@@ -77,12 +83,12 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
         first.help = first.help.take().or(help);
         match (first.kind, family.kind) {
             (_, Kind::Untyped) => {}
-            (Kind::Untyped, told) => first.kind = told,
+            (Kind::Untyped, kind) => first.kind = kind,
             (one, other) if one == other => {}
             (one, other) => {
                 let (one, other) = (one.with_article(), other.with_article());
-                let at = At::Json(place, 0).shown(&name);
-                let message = format!("{at}: it is {other} here, and {one} before");
+                let position = Position::Json(index, 0).describe(&name);
+                let message = format!("{position}: it is {other} here, and {one} before");
                 return Err(Rejection::new(Reason::KindConflict, &message));
             }
         }
@@ -91,20 +97,25 @@ pub fn of_json(families: Vec<Family<'_>>, alone: bool) -> Result<Vec<Sent<'_>>, 
     Ok(sent)
 }
 
-pub fn of_texts(families: &[FamilyText]) -> Result<Vec<Sent<'_>>, Rejection> {
+/// Converts families from text.
+///
+/// # Errors
+///
+/// A sample does not belong to the kind of its family.
+pub fn of_text(families: &[FamilyText]) -> Result<Vec<SentFamily<'_>>, Rejection> {
     let mut sent = Vec::with_capacity(families.len());
     for family in families {
-        let at = At::Line(family.line);
+        let position = Position::Line(family.line);
         let metrics = metrics_of(family).map_err(|problem| {
-            let message = format!("{}: {problem}", at.shown(&family.name));
+            let message = format!("{}: {problem}", position.describe(&family.name));
             Rejection::new(Reason::BadValue, &message).at(family.line, None)
         })?;
         let items = metrics.into_iter().map(|metric| SentItem {
-            at,
+            position,
             labels: metric.labels,
             value: Some(metric.value),
         });
-        sent.push(Sent {
+        sent.push(SentFamily {
             name: Arc::clone(&family.name),
             help: family.help.as_deref().map(Arc::from),
             kind: family.kind,

@@ -6,14 +6,14 @@ use crate::config::Config;
 use crate::exposition::{CanonicalOptions, canonicalize};
 use crate::store::StoreLimits;
 
-struct Here {
+struct Fixture {
     values: Values,
     store: Store,
 }
 
-impl Here {
+impl Fixture {
     fn new() -> Self {
-        Here::with(|_| {})
+        Fixture::with(|_| {})
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
@@ -26,7 +26,7 @@ impl Here {
             registry: crate::registry::RegistryLimits::default(),
         };
         let hash = std::hash::RandomState::new();
-        Here {
+        Fixture {
             values: Values {
                 admission: Arc::new(Admission::new(
                     config.exposition,
@@ -39,7 +39,7 @@ impl Here {
         }
     }
 
-    fn send(&self, verb: Verb, form: Form, body: &str) -> Result<String, Rejection> {
+    fn send(&self, action: Action, format: BodyFormat, body: &str) -> Result<String, Rejection> {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let body = Body {
             content_type: "",
@@ -48,18 +48,18 @@ impl Here {
         let addition = Addition::default();
         let done = self
             .values
-            .change(&self.store, (verb, form), body, &addition, Now::read());
-        done.map(|(_, told)| told)
+            .change(&self.store, (action, format), body, &addition, Now::read());
+        done.map(|(_, report)| report)
     }
 
     #[track_caller]
     fn create(&self, body: &str) -> String {
-        self.send(Verb::Create, form(body), body).unwrap()
+        self.send(Action::Create, format(body), body).unwrap()
     }
 
     #[track_caller]
     fn update(&self, body: &str) -> String {
-        self.send(Verb::Update, form(body), body).unwrap()
+        self.send(Action::Update, format(body), body).unwrap()
     }
 
     fn text(&self) -> String {
@@ -69,11 +69,11 @@ impl Here {
     }
 }
 
-fn form(body: &str) -> Form {
+fn format(body: &str) -> BodyFormat {
     if body.starts_with(['[', '{']) {
-        Form::Json
+        BodyFormat::Json
     } else {
-        Form::Text
+        BodyFormat::Text
     }
 }
 
@@ -82,12 +82,12 @@ const COUNTER: &str = r#"[{"name":"hits_total","help":"Pages\nshown.","type":"CO
 
 #[test]
 fn a_created_counter_is_added_to() {
-    let here = Here::new();
-    let told = "created metric...\nhits_total{a=\"1\",b=\"x\\\"y\"} 1.5\nhits_total{} 2\n\n";
-    assert_eq!(here.create(COUNTER), told);
-    assert_eq!(here.create(COUNTER), told, "it is there already");
+    let fixture = Fixture::new();
+    let report = "created metric...\nhits_total{a=\"1\",b=\"x\\\"y\"} 1.5\nhits_total{} 2\n\n";
+    assert_eq!(fixture.create(COUNTER), report);
+    assert_eq!(fixture.create(COUNTER), report, "it is there already");
     assert_eq!(
-        here.text(),
+        fixture.text(),
         "# HELP hits_total Pages\\nshown.\n# TYPE hits_total counter\n\
          hits_total{a=\"1\",b=\"x\\\"y\"} 3\nhits_total 4\n"
     );
@@ -96,39 +96,46 @@ fn a_created_counter_is_added_to() {
 /// pingpong makes a counter of every family. Its users send the values first,
 /// and the type with a later file.
 #[test]
-fn a_family_may_be_typed_after_it_was_created() {
+fn a_family_can_be_typed_after_its_creation() {
     for (kind, total) in [("counter", "7"), ("gauge", "1")] {
-        let here = Here::new();
-        here.create("x_total{a=\"1\"} 6\n");
-        assert!(here.text().starts_with("# TYPE x_total untyped\n"));
+        let fixture = Fixture::new();
+        fixture.create("x_total{a=\"1\"} 6\n");
+        assert!(fixture.text().starts_with("# TYPE x_total untyped\n"));
         let typed = format!("# HELP x_total X.\n# TYPE x_total {kind}\nx_total{{a=\"1\"}} 1\n");
         assert_eq!(
-            here.create(&typed),
+            fixture.create(&typed),
             "created metric...\nx_total{a=\"1\"} 1\n\n"
         );
         let head = format!("# HELP x_total X.\n# TYPE x_total {kind}\n");
-        assert_eq!(here.text(), format!("{head}x_total{{a=\"1\"}} {total}\n"));
+        assert_eq!(
+            fixture.text(),
+            format!("{head}x_total{{a=\"1\"}} {total}\n")
+        );
         // Without a type it is what it is by now.
         let json =
             r#"[{"name":"x_total","type":"UNTYPED","metrics":[{"labels":{"b":"2"},"value":"3"}]}]"#;
-        here.create(json);
-        assert!(here.text().starts_with(&head) && here.text().ends_with("x_total{b=\"2\"} 3\n"));
+        fixture.create(json);
+        assert!(
+            fixture.text().starts_with(&head) && fixture.text().ends_with("x_total{b=\"2\"} 3\n")
+        );
     }
-    let here = Here::new();
-    here.create("x_total -6\n");
+    let fixture = Fixture::new();
+    fixture.create("x_total -6\n");
     let typed = "# TYPE x_total counter\nx_total 1\n";
-    let fault = here.send(Verb::Create, Form::Text, typed).unwrap_err();
-    assert_eq!(fault.reason, Reason::KindConflict);
-    assert_eq!(here.text(), "# TYPE x_total untyped\nx_total -6\n");
+    let rejection = fixture
+        .send(Action::Create, BodyFormat::Text, typed)
+        .unwrap_err();
+    assert_eq!(rejection.reason, Reason::KindConflict);
+    assert_eq!(fixture.text(), "# TYPE x_total untyped\nx_total -6\n");
 }
 
 #[test]
-fn an_update_counts_what_is_known() {
-    let here = Here::new();
+fn an_update_changes_existing_families_only() {
+    let fixture = Fixture::new();
     let body = |value: &str| format!("{{\"name\":\"hits_total\",\"metrics\":[{{{value}}}]}}");
-    assert_eq!(here.update(&body("\"value\":3")), "");
-    assert_eq!(here.text(), "");
-    here.create(COUNTER);
+    assert_eq!(fixture.update(&body("\"value\":3")), "");
+    assert_eq!(fixture.text(), "");
+    fixture.create(COUNTER);
     for (value, total) in [
         ("\"value\":3", "5"),
         ("\"value\":\"0.25\"", "5.25"),
@@ -137,72 +144,73 @@ fn an_update_counts_what_is_known() {
         ("", "8.25"),
     ] {
         assert_eq!(
-            here.update(&body(value)),
+            fixture.update(&body(value)),
             format!("hits_total{{}} {total}\n")
         );
     }
-    let other = here.update("hits_total{z=\"new\"} 4 1700000000000\nnobody_knows 1\n");
+    let other = fixture.update("hits_total{z=\"new\"} 4 1700000000000\nnobody_knows 1\n");
     assert_eq!(other, "hits_total{z=\"new\"} 4\n");
-    assert!(!here.text().contains("nobody_knows"));
+    assert!(!fixture.text().contains("nobody_knows"));
 }
 
 #[test]
-fn each_kind_goes_its_way() {
-    let here = Here::new();
+fn each_kind_is_added_as_in_pushes() {
+    let fixture = Fixture::new();
     let json = r#"[{"name":"g","type":"GAUGE","metrics":[{"value":-2}]},
         {"name":"h","type":"HISTOGRAM","metrics":[{"labels":{"a":"1"},"buckets":{"1":"1","+Inf":"3"},"count":"3","sum":"4"}]},
         {"name":"s","type":"SUMMARY","metrics":[{"quantiles":{"0.5":"1"},"count":"3","sum":"4"}]},
         {"name":"u","metrics":[{"value":-1}]}]"#;
     assert_eq!(
-        here.create(json),
+        fixture.create(json),
         "created metric...\ng{} -2\n\ncreated metric...\nh_count{a=\"1\"} 3\n\n\
          created metric...\ns_count{} 3\n\ncreated metric...\nu{} -1\n\n"
     );
     let text = "# TYPE h histogram\nh_bucket{a=\"1\",le=\"1\"} 0\nh_bucket{a=\"1\",le=\"+Inf\"} 1\nh_sum{a=\"1\"} 1\nh_count{a=\"1\"} 1\n\
                 # TYPE s summary\ns_sum 1\ns_count 1\ng 5\nu 2\n";
     assert_eq!(
-        here.update(text),
+        fixture.update(text),
         "h_count{a=\"1\"} 4\ns_count{} 4\ng{} 5\nu{} 1\n"
     );
     assert_eq!(
-        here.text(),
+        fixture.text(),
         "# TYPE g gauge\ng 5\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"1\"} 1\nh_bucket{a=\"1\",le=\"+Inf\"} 4\nh_sum{a=\"1\"} 5\nh_count{a=\"1\"} 4\n\
          # TYPE s summary\ns_sum 5\ns_count 4\n# TYPE u untyped\nu 1\n"
     );
 }
 
 #[test]
-fn one_family_may_be_sent_in_parts() {
-    let here = Here::new();
-    let told = here.create(
+fn a_family_can_be_sent_in_parts() {
+    let fixture = Fixture::new();
+    let report = fixture.create(
         r#"[{"name":"m_total","metrics":[{"value":1}]},{"name":"o","metrics":[{"value":1}]},
             {"name":"m_total","type":"counter","help":"M.","metrics":[{"value":2},{"labels":{"a":""},"value":4}]}]"#,
     );
     assert_eq!(
-        told,
+        report,
         "created metric...\nm_total{} 1\nm_total{} 2\nm_total{} 4\n\ncreated metric...\no{} 1\n\n"
     );
     assert!(
-        here.text()
+        fixture
+            .text()
             .starts_with("# HELP m_total M.\n# TYPE m_total counter\nm_total 7\n")
     );
 }
 
 #[test]
-fn names_that_need_quotes_get_them() {
-    let here = Here::new();
-    let told = here.create(r#"{"name":"my.hits","type":"COUNTER","metrics":[{"value":1},{"labels":{"a.b":"c"},"value":2}]}"#);
+fn names_are_quoted_if_needed() {
+    let fixture = Fixture::new();
+    let report = fixture.create(r#"{"name":"my.hits","type":"COUNTER","metrics":[{"value":1},{"labels":{"a.b":"c"},"value":2}]}"#);
     assert_eq!(
-        told,
+        report,
         "created metric...\n{\"my.hits\"} 1\n{\"my.hits\",\"a.b\"=\"c\"} 2\n\n"
     );
 }
 
 #[test]
-fn a_fault_anywhere_changes_nothing() {
-    let here = Here::new();
-    here.create(COUNTER);
-    let before = here.text();
+fn a_rejected_body_changes_nothing() {
+    let fixture = Fixture::new();
+    fixture.create(COUNTER);
+    let before = fixture.text();
     for (rest, reason, words) in [
         (
             r#"{"name":"n_total","type":"COUNTER","metrics":[{"value":1},{"value":-1}]}"#,
@@ -286,10 +294,12 @@ fn a_fault_anywhere_changes_nothing() {
         ),
     ] {
         let body = format!("{},{rest}]", COUNTER.strip_suffix(']').unwrap());
-        let fault = here.send(Verb::Create, Form::Json, &body).unwrap_err();
-        assert_eq!(fault.reason, reason, "{fault}");
-        assert!(fault.message.contains(words), "{fault}");
-        assert_eq!(here.text(), before, "{rest}");
+        let rejection = fixture
+            .send(Action::Create, BodyFormat::Json, &body)
+            .unwrap_err();
+        assert_eq!(rejection.reason, reason, "{rejection}");
+        assert!(rejection.message.contains(words), "{rejection}");
+        assert_eq!(fixture.text(), before, "{rest}");
     }
     for (text, words) in [
         (
@@ -307,21 +317,23 @@ fn a_fault_anywhere_changes_nothing() {
             "one bound twice",
         ),
     ] {
-        let fault = here.send(Verb::Create, Form::Text, text).unwrap_err();
-        assert!(fault.message.contains(words), "{fault}");
-        assert_eq!(here.text(), before, "{text}");
+        let rejection = fixture
+            .send(Action::Create, BodyFormat::Text, text)
+            .unwrap_err();
+        assert!(rejection.message.contains(words), "{rejection}");
+        assert_eq!(fixture.text(), before, "{text}");
     }
-    let nan = here.send(Verb::Update, Form::Text, "hits_total NaN\n");
+    let nan = fixture.send(Action::Update, BodyFormat::Text, "hits_total NaN\n");
     assert_eq!(nan.unwrap_err().reason, Reason::BadValue);
-    assert_eq!(here.text(), before);
+    assert_eq!(fixture.text(), before);
 }
 
-/// What docs/pushing.md tells of values that do not go in.
+/// As docs/pushing.md describes rejected values.
 #[test]
-fn an_update_refuses_what_is_no_number_whoever_knows_the_family() {
-    let here = Here::new();
-    here.create(COUNTER);
-    let mut before = here.text();
+fn an_update_rejects_invalid_numbers_of_unknown_families_too() {
+    let fixture = Fixture::new();
+    fixture.create(COUNTER);
+    let mut before = fixture.text();
     for name in ["hits_total", "nobody_knows"] {
         for (rest, reason) in [
             ("\"metrics\":[{\"value\":\"NaN\"}]", Some(Reason::BadValue)),
@@ -332,21 +344,26 @@ fn an_update_refuses_what_is_no_number_whoever_knows_the_family() {
             ("\"metrics\":[{\"value\":-1},{}]", None),
         ] {
             let body = format!("{{\"name\":\"{name}\",{rest}}}");
-            let sent = here.send(Verb::Update, Form::Json, &body);
-            assert_eq!(sent.as_ref().err().map(|fault| fault.reason), reason);
+            let sent = fixture.send(Action::Update, BodyFormat::Json, &body);
+            assert_eq!(
+                sent.as_ref().err().map(|rejection| rejection.reason),
+                reason
+            );
         }
-        let counted = here.text() != before;
+        let counted = fixture.text() != before;
         assert_eq!(counted, name == "hits_total");
-        before = here.text();
+        before = fixture.text();
     }
     let gauge = r#"{"name":"nobody_knows","type":"GAUGE","metrics":[{}]}"#;
-    let fault = here.send(Verb::Update, Form::Json, gauge).unwrap_err();
-    assert_eq!(fault.reason, Reason::BadValue);
+    let rejection = fixture
+        .send(Action::Update, BodyFormat::Json, gauge)
+        .unwrap_err();
+    assert_eq!(rejection.reason, Reason::BadValue);
 }
 
 #[test]
-fn labels_keep_to_their_limits() {
-    let here = Here::with(|config| {
+fn labels_are_limited() {
+    let fixture = Fixture::with(|config| {
         config.exposition.max_labels = 1;
         config.exposition.max_label_length = 3;
     });
@@ -361,32 +378,38 @@ fn labels_keep_to_their_limits() {
         ),
     ] {
         let body = format!("{{\"name\":\"m\",\"metrics\":[{{\"value\":1,\"labels\":{labels}}}]}}");
-        let fault = here.send(Verb::Create, Form::Json, &body).unwrap_err();
-        assert_eq!(fault.reason, Reason::TooManySamples, "{fault}");
-        assert!(fault.message.contains(words), "{fault}");
+        let rejection = fixture
+            .send(Action::Create, BodyFormat::Json, &body)
+            .unwrap_err();
+        assert_eq!(rejection.reason, Reason::TooManySamples, "{rejection}");
+        assert!(rejection.message.contains(words), "{rejection}");
     }
 }
 
 #[test]
-fn an_answer_has_an_end() {
-    let here = Here::new();
+fn reports_are_limited() {
+    let fixture = Fixture::new();
     let name = "n".repeat(16 << 10);
     let body = |items: usize| {
         let items = vec!["{\"value\":1}"; items].join(",");
         format!("{{\"name\":\"{name}\",\"metrics\":[{items}]}}")
     };
-    let fault = here.send(Verb::Create, Form::Json, &body(1100));
-    let fault = fault.unwrap_err();
-    assert_eq!(fault.reason, Reason::TooLarge);
-    assert!(fault.message.contains("send the values in several parts"));
-    assert_eq!(here.text(), "", "nothing is changed");
-    assert!(here.create(&body(1000)).len() <= LONGEST_ANSWER);
-    // Of one series an update tells once.
-    assert_eq!(here.update(&body(1100)), format!("{name}{{}} 2100\n"));
+    let rejection = fixture.send(Action::Create, BodyFormat::Json, &body(1100));
+    let rejection = rejection.unwrap_err();
+    assert_eq!(rejection.reason, Reason::TooLarge);
+    assert!(
+        rejection
+            .message
+            .contains("send the values in several parts")
+    );
+    assert_eq!(fixture.text(), "", "nothing is changed");
+    assert!(fixture.create(&body(1000)).len() <= MAX_REPORT);
+    // An update reports a series once.
+    assert_eq!(fixture.update(&body(1100)), format!("{name}{{}} 2100\n"));
 }
 
 #[test]
-fn an_answer_is_never_longer_than_was_thought() {
+fn reports_are_within_their_upper_bound() {
     for (name, labels) in [
         ("m", ""),
         ("my.hits", ""),
@@ -396,26 +419,26 @@ fn an_answer_is_never_longer_than_was_thought() {
         let pairs = crate::exposition::label_pairs(labels);
         let pairs = pairs.map(|label| (label.name, label.value));
         let numbers = [f64::MIN, -f64::MIN_POSITIVE, -1e20 / 3.0, f64::NEG_INFINITY];
-        let rows = numbers.map(|sent| Row {
+        let rows = numbers.map(|sent| ReportLine {
             labels: LabelText::from_escaped(pairs.clone()).unwrap(),
             sent,
             suffix: "_count",
         });
-        let changed = Changed {
+        let changed = FamilyReport {
             name: name.into(),
             rows: rows.into(),
         };
-        let longest = changed.longest();
-        let told = created_text(&[changed]);
-        assert!(told.len() <= longest, "{told}");
+        let longest = changed.max_bytes();
+        let report = created_text(&[changed]);
+        assert!(report.len() <= longest, "{report}");
     }
 }
 
 #[test]
-fn an_update_tells_each_series_once() {
-    let here = Here::new();
-    here.create("b_total 1\n# TYPE h histogram\nh_count 1\nh_bucket{le=\"+Inf\"} 1\nz 1\n");
-    let told = here.update(
+fn an_update_reports_each_series_once() {
+    let fixture = Fixture::new();
+    fixture.create("b_total 1\n# TYPE h histogram\nh_count 1\nh_bucket{le=\"+Inf\"} 1\nz 1\n");
+    let report = fixture.update(
         r#"[{"name":"nobody","metrics":[{"value":1},{"value":1,"labels":{"a":"1"}}]},
             {"name":"z","metrics":[{"value":2,"labels":{"a":"1"}},{"value":2}]},
             {"name":"none","metrics":[{"value":1}]},
@@ -424,27 +447,30 @@ fn an_update_tells_each_series_once() {
             {"name":"z","metrics":[{"value":7,"labels":{"a":"1"}}]}]"#,
     );
     assert_eq!(
-        told,
+        report,
         "z{a=\"1\"} 9\nz{} 3\nh_count{} 5\nb_total{} 3\nb_total{a=\"1\"} 5\n"
     );
 }
 
 #[test]
-fn types_of_bodies_are_told_apart() {
-    for (name, form) in [
-        ("application/json", Some(Form::Json)),
-        ("Application/JSON ; charset=utf-8", Some(Form::Json)),
-        ("text/plain; version=0.0.4", Some(Form::Text)),
-        ("application/x-www-form-urlencoded", Some(Form::Text)),
+fn the_content_type_decides_the_format() {
+    for (name, format) in [
+        ("application/json", Some(BodyFormat::Json)),
+        ("Application/JSON ; charset=utf-8", Some(BodyFormat::Json)),
+        ("text/plain; version=0.0.4", Some(BodyFormat::Text)),
+        ("application/x-www-form-urlencoded", Some(BodyFormat::Text)),
         ("", None),
         ("text/html", None),
         ("application/json,text/plain", None),
     ] {
-        assert_eq!(Form::of(name).ok(), form, "{name}");
+        assert_eq!(BodyFormat::of(name).ok(), format, "{name}");
     }
-    assert_eq!(Form::of(" ;x").unwrap_err().reason, Reason::BadParameter);
     assert_eq!(
-        Form::of("text/html").unwrap_err().reason,
+        BodyFormat::of(" ;x").unwrap_err().reason,
+        Reason::BadParameter
+    );
+    assert_eq!(
+        BodyFormat::of("text/html").unwrap_err().reason,
         Reason::UnsupportedMedia
     );
 }
@@ -504,25 +530,25 @@ fn family() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_body_is_taken_whole_or_not_at_all(
+    fn a_body_is_applied_completely_or_not_at_all(
         bodies in prop::collection::vec((any::<bool>(), prop::collection::vec(family(), 1..4)), 1..6)
     ) {
-        let here = Here::new();
+        let fixture = Fixture::new();
         for (update, families) in bodies {
-            let verb = if update { Verb::Update } else { Verb::Create };
-            let before = here.text();
+            let action = if update { Action::Update } else { Action::Create };
+            let before = fixture.text();
             let body = format!("[{}]", families.join(","));
-            match here.send(verb, Form::Json, &body) {
-                Err(fault) => {
-                    prop_assert!(!fault.message.is_empty());
-                    prop_assert_eq!(here.text(), before);
+            match fixture.send(action, BodyFormat::Json, &body) {
+                Err(rejection) => {
+                    prop_assert!(!rejection.message.is_empty());
+                    prop_assert_eq!(fixture.text(), before);
                 }
-                Ok(told) => {
-                    let after = here.text();
-                    let created = told.lines().filter(|line| *line == "created metric...").count();
+                Ok(report) => {
+                    let after = fixture.text();
+                    let created = report.lines().filter(|line| *line == "created metric...").count();
                     let types = |text: &str| text.matches("# TYPE ").count();
                     let new = types(&after) - types(&before);
-                    prop_assert!(new <= created && (created > 0) == (verb == Verb::Create));
+                    prop_assert!(new <= created && (created > 0) == (action == Action::Create));
                     prop_assert!(!after.contains("NaN"));
                 }
             }
@@ -530,28 +556,28 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_can_be_read(bodies in prop::collection::vec(strange_family(), 1..8)) {
-        let here = Here::new();
+    fn accepted_values_give_valid_text(bodies in prop::collection::vec(strange_family(), 1..8)) {
+        let fixture = Fixture::new();
         for body in &bodies {
-            let _ = here.send(Verb::Create, Form::Json, body);
-            let text = here.text();
-            let normal = CanonicalOptions {
+            let _ = fixture.send(Action::Create, BodyFormat::Json, body);
+            let text = fixture.text();
+            let options = CanonicalOptions {
                 limits: crate::exposition::TextLimits::default(),
                 added: &[],
                 timestamps: TimestampPolicy::Refuse,
                 hash: &std::hash::RandomState::new(),
             };
-            let read = canonicalize(&text, &normal);
+            let read = canonicalize(&text, &options);
             prop_assert!(read.is_ok(), "{:?}: {:?}", read, text);
         }
     }
 
     #[test]
-    fn no_text_is_too_strange(text in "(m|n_total|# TYPE m counter\n|[{}=,\"]|a=\"1\"| |-?[0-9]|NaN|\n){0,30}") {
-        let here = Here::new();
-        for verb in [Verb::Create, Verb::Update] {
-            if here.send(verb, Form::Text, &text).is_err() {
-                prop_assert_eq!(here.text(), "");
+    fn no_text_causes_a_panic(text in "(m|n_total|# TYPE m counter\n|[{}=,\"]|a=\"1\"| |-?[0-9]|NaN|\n){0,30}") {
+        let fixture = Fixture::new();
+        for action in [Action::Create, Action::Update] {
+            if fixture.send(action, BodyFormat::Text, &text).is_err() {
+                prop_assert_eq!(fixture.text(), "");
             }
         }
     }

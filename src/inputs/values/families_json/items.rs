@@ -1,5 +1,5 @@
-//! The items of a family: labels, and a value or the parts of a histogram or a
-//! summary, each counted as it is read.
+//! Items of a family: labels, and a value or the components of a histogram or a summary.
+//! All are checked against the limits as they are parsed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,11 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Bound, Item, Text};
+use super::{Item, LimitChecker, Text};
 use crate::exposition::{Kind, MetricValue};
 
-pub struct Items<'l>(pub &'l mut Bound);
+/// Deserializes the items of a family.
+pub struct Items<'l>(pub &'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for Items<'_> {
     type Value = Vec<RawItem<'de>>;
@@ -36,7 +37,7 @@ impl<'de> Visitor<'de> for Items<'_> {
     }
 }
 
-/// An item as it was written.
+/// An item before its value is checked.
 pub struct RawItem<'b> {
     labels: Option<Pairs<'b>>,
     value: Option<Number>,
@@ -48,10 +49,10 @@ pub struct RawItem<'b> {
 
 type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
-/// Each where it is, and its number.
+/// Bounds or quantiles, and their numbers.
 type Points = Vec<(f64, f64)>;
 
-struct OneItem<'l>(&'l mut Bound);
+struct OneItem<'l>(&'l mut LimitChecker);
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
@@ -82,23 +83,23 @@ impl<'de> Visitor<'de> for OneItem<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawItem<'de>, A::Error> {
-        let bound = self.0;
-        bound.value()?;
+        let checker = self.0;
+        checker.value()?;
         let (mut labels, mut buckets, mut quantiles) = (None, None, None);
         let (mut value, mut count, mut sum) = (None, None, None);
         while let Some(key) = map.next_key()? {
             let fresh = match key {
                 ItemKey::Labels => {
-                    let told = map.next_value_seed(OrNull(LabelsOf(&mut *bound)))?;
-                    labels.replace(told).is_none()
+                    let parsed = map.next_value_seed(OrNull(LabelsOf(&mut *checker)))?;
+                    labels.replace(parsed).is_none()
                 }
                 ItemKey::Buckets => {
-                    let told = map.next_value_seed(OrNull(PointsOf(&mut *bound)))?;
-                    buckets.replace(told).is_none()
+                    let parsed = map.next_value_seed(OrNull(PointsOf(&mut *checker)))?;
+                    buckets.replace(parsed).is_none()
                 }
                 ItemKey::Quantiles => {
-                    let told = map.next_value_seed(OrNull(PointsOf(&mut *bound)))?;
-                    quantiles.replace(told).is_none()
+                    let parsed = map.next_value_seed(OrNull(PointsOf(&mut *checker)))?;
+                    quantiles.replace(parsed).is_none()
                 }
                 ItemKey::Value => value.replace(map.next_value()?).is_none(),
                 ItemKey::Count => count.replace(map.next_value()?).is_none(),
@@ -106,7 +107,7 @@ impl<'de> Visitor<'de> for OneItem<'_> {
                 ItemKey::Unknown => map.next_value::<de::IgnoredAny>().map(|_| true)?,
             };
             if !fresh {
-                return Err(de::Error::custom("a key of the metric is there twice"));
+                return Err(de::Error::custom("a key of the metric is given twice"));
             }
         }
         Ok(RawItem {
@@ -121,8 +122,8 @@ impl<'de> Visitor<'de> for OneItem<'_> {
 }
 
 impl<'b> RawItem<'b> {
-    /// What it means in a family of that kind.
-    pub fn settle(self, kind: Kind) -> Result<Item<'b>, &'static str> {
+    /// Converts to an item of a family of `kind`. The error completes a message about it.
+    pub fn into_item(self, kind: Kind) -> Result<Item<'b>, &'static str> {
         let (count, sum) = (self.count.map(|it| it.0), self.sum.map(|it| it.0));
         let counted = count.is_some() || sum.is_some();
         let value = match (self.value, self.buckets, self.quantiles) {
@@ -155,18 +156,18 @@ impl<'b> RawItem<'b> {
     }
 }
 
-/// Points by where they are, each there once.
+/// Sorts points by bound or quantile, each of which must be unique.
 fn sorted(points: Option<Points>) -> Result<Vec<(f64, f64)>, &'static str> {
     let mut points = points.unwrap_or_default();
     points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let twice = points.windows(2).any(|pair| pair[0].0 == pair[1].0);
     if twice {
-        return Err("has two parts of the same bound: 1 and 1.0 are one number");
+        return Err("has one bound twice: 1 and 1.0 are one number");
     }
     Ok(points)
 }
 
-/// What may be `null` instead.
+/// Deserializes a value that can be `null`.
 struct OrNull<S>(S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for OrNull<S> {
@@ -197,8 +198,8 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for OrNull<S> {
     }
 }
 
-/// An object of texts.
-struct LabelsOf<'l>(&'l mut Bound);
+/// Deserializes labels.
+struct LabelsOf<'l>(&'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for LabelsOf<'_> {
     type Value = Pairs<'de>;
@@ -228,7 +229,7 @@ impl<'de> Visitor<'de> for LabelsOf<'_> {
     }
 }
 
-/// A number, or text of one.
+/// A JSON number, or a string with a number.
 #[derive(Clone, Copy)]
 struct Number(f64);
 
@@ -263,8 +264,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// An object of numbers, whose keys are numbers too.
-struct PointsOf<'l>(&'l mut Bound);
+/// Deserializes an object of numbers whose keys are numbers.
+struct PointsOf<'l>(&'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for PointsOf<'_> {
     type Value = Points;

@@ -1,6 +1,5 @@
-//! Families as JSON, in the shape in which prom2json writes them, and with
-//! which pingpong is told what to count. Pure translation: what becomes of
-//! them is not known here.
+//! Parser for families as JSON, in the format of prom2json that pingpong accepts. This is
+//! pure translation, which does not decide what happens to the families.
 //!
 //! ```json
 //! [{"name": "hits_total", "help": "Pages shown.", "type": "COUNTER",
@@ -9,9 +8,8 @@
 //!   "metrics": [{"buckets": {"0.1": "3", "+Inf": "4"}, "count": "4", "sum": "0.5"}]}]
 //! ```
 //!
-//! One family alone needs no brackets. Numbers may be numbers or text. Keys that
-//! are not known are passed over, `timestamp_ms` among them: what is counted
-//! here has no time of its own.
+//! A single family needs no list. Numbers can be JSON numbers or strings. Unknown keys are
+//! ignored, including `timestamp_ms`: aggregated series have no timestamps.
 
 mod items;
 
@@ -26,122 +24,129 @@ use crate::ingest::Rejection;
 use crate::reason::Reason;
 use items::{Items, RawItem};
 
-/// One family as it was sent.
+/// A family of the body.
 #[derive(Debug, PartialEq)]
 pub struct Family<'b> {
-    /// As it is meant, without escapes.
+    /// The name, unescaped.
     pub name: Cow<'b, str>,
+    /// The help text, unescaped.
     pub help: Option<Cow<'b, str>>,
-    /// [`Kind::Untyped`] where it is not told.
+    /// [`Kind::Untyped`] if not given.
     pub kind: Kind,
+    /// The items, in their order.
     pub items: Vec<Item<'b>>,
 }
 
-/// What is said of one set of labels.
+/// An item of a family: a value with labels.
 #[derive(Debug, PartialEq)]
 pub struct Item<'b> {
-    /// In the order they came in, some perhaps twice.
+    /// In their order, possibly with duplicate names.
     pub labels: Vec<(Cow<'b, str>, Cow<'b, str>)>,
-    /// A single number is [`MetricValue::Untyped`], whatever its family is.
+    /// A single number is [`MetricValue::Untyped`] in a family of any kind.
     pub value: Option<MetricValue>,
 }
 
-/// What there may be at most. What is more is not read any further, since few
-/// bytes of a compressed body would be much in memory.
+/// Limits of a body. Parsing stops at the first excess, since a small compressed body
+/// can expand to much memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Most {
+pub struct JsonLimits {
+    /// Families.
     pub families: usize,
     /// Values, buckets and quantiles.
     pub values: usize,
     /// Labels of one item.
     pub labels: usize,
-    /// Bytes of a name, and of a label's value.
+    /// Bytes of a name or of the value of a label.
     pub length: usize,
 }
 
-/// Reads families, of which one that stands alone is told from a list of one.
-pub fn decode(json: &[u8], most: Most) -> Result<(Vec<Family<'_>>, bool), Rejection> {
-    let mut bound = Bound {
-        most,
-        left: most.values,
-        passed: None,
+/// Parses families. The result also says whether the body is a single family rather
+/// than a list.
+///
+/// # Errors
+///
+/// The body is not such JSON, or exceeds a limit. The rejection has the position.
+pub fn decode(json: &[u8], limits: JsonLimits) -> Result<(Vec<Family<'_>>, bool), Rejection> {
+    let mut checker = LimitChecker {
+        limits,
+        remaining: limits.values,
+        exceeded: None,
     };
     let mut parser = serde_json::Deserializer::from_slice(json);
-    let read = Families(&mut bound).deserialize(&mut parser);
+    let read = Families(&mut checker).deserialize(&mut parser);
     let read = read.and_then(|families| parser.end().map(|()| families));
     read.map_err(|problem| {
         let (line, column) = (problem.line(), problem.column());
-        if let Some(passed) = &bound.passed {
-            let message = format!("the body, line {line}, column {column}: {passed}");
+        if let Some(exceeded) = &checker.exceeded {
+            let message = format!("the body, line {line}, column {column}: {exceeded}");
             return Rejection::new(Reason::TooManySamples, &message).at(line, Some(column));
         }
         Rejection::invalid_json("JSON of families expected", &problem)
     })
 }
 
-/// What may still come.
+/// Checks a body against the limits while it is parsed.
 #[derive(Debug)]
-struct Bound {
-    most: Most,
-    /// Values that may still come.
-    left: usize,
-    /// What there is too much of.
-    passed: Option<String>,
+struct LimitChecker {
+    limits: JsonLimits,
+    /// Values that are still allowed.
+    remaining: usize,
+    /// The exceeded limit, for the message.
+    exceeded: Option<String>,
 }
 
-impl Bound {
+impl LimitChecker {
     fn value<E: de::Error>(&mut self) -> Result<(), E> {
-        match self.left.checked_sub(1) {
-            Some(left) => self.left = left,
+        match self.remaining.checked_sub(1) {
+            Some(remaining) => self.remaining = remaining,
             None => {
-                let most = self.most.values;
-                let most = counted(most, "value", "values");
-                let problem = format!("there are more than {most} (exposition.max_samples)");
-                return Err(self.pass(problem));
+                let limit = counted(self.limits.values, "value", "values");
+                let problem = format!("there are more than {limit} (exposition.max_samples)");
+                return Err(self.exceed(problem));
             }
         }
         Ok(())
     }
 
     fn families<E: de::Error>(&mut self, families: usize) -> Result<(), E> {
-        let most = self.most.families;
-        if families <= most {
+        let limit = self.limits.families;
+        if families <= limit {
             return Ok(());
         }
-        let problem = format!("there are more than {most} families (exposition.max_families)");
-        Err(self.pass(problem))
+        let problem = format!("there are more than {limit} families (exposition.max_families)");
+        Err(self.exceed(problem))
     }
 
-    /// Whether an item that has so many labels may have one more.
+    /// Checks that an item with `labels` labels can have one more.
     fn label<E: de::Error>(&mut self, labels: usize) -> Result<(), E> {
-        let most = self.most.labels;
-        if labels < most {
+        let limit = self.limits.labels;
+        if labels < limit {
             return Ok(());
         }
-        let most = counted(most, "label", "labels");
-        let problem = format!("a metric has more than {most} (exposition.max_labels)");
-        Err(self.pass(problem))
+        let limit = counted(limit, "label", "labels");
+        let problem = format!("a metric has more than {limit} (exposition.max_labels)");
+        Err(self.exceed(problem))
     }
 
     fn text<E: de::Error>(&mut self, what: &str, text: &str) -> Result<(), E> {
-        let most = self.most.length;
-        if text.len() <= most {
+        let limit = self.limits.length;
+        if text.len() <= limit {
             return Ok(());
         }
-        let most = counted(most, "byte", "bytes");
-        let problem = format!("{what} has more than {most} (exposition.max_label_length)");
-        Err(self.pass(problem))
+        let limit = counted(limit, "byte", "bytes");
+        let problem = format!("{what} has more than {limit} (exposition.max_label_length)");
+        Err(self.exceed(problem))
     }
 
     #[cold]
-    fn pass<E: de::Error>(&mut self, problem: String) -> E {
-        self.passed = Some(problem);
-        E::custom("there is too much")
+    fn exceed<E: de::Error>(&mut self, problem: String) -> E {
+        self.exceeded = Some(problem);
+        E::custom("a limit is exceeded")
     }
 }
 
-/// A list of families, or one.
-struct Families<'l>(&'l mut Bound);
+/// Deserializes a list of families, or one.
+struct Families<'l>(&'l mut LimitChecker);
 
 impl<'de> DeserializeSeed<'de> for Families<'_> {
     type Value = (Vec<Family<'de>>, bool);
@@ -174,7 +179,7 @@ impl<'de> Visitor<'de> for Families<'_> {
     }
 }
 
-struct OneFamily<'l>(&'l mut Bound);
+struct OneFamily<'l>(&'l mut LimitChecker);
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
@@ -208,39 +213,39 @@ impl<'de> Visitor<'de> for OneFamily<'_> {
         while let Some(key) = map.next_key()? {
             let fresh = match key {
                 FamilyKey::Name => {
-                    let told = map.next_value::<Text<'_>>()?.0;
-                    self.0.text("the name of a family", &told)?;
-                    name.replace(told).is_none()
+                    let value = map.next_value::<Text<'_>>()?.0;
+                    self.0.text("the name of a family", &value)?;
+                    name.replace(value).is_none()
                 }
                 FamilyKey::Help => {
-                    let told = map.next_value::<Option<Text<'_>>>()?;
-                    help.replace(told.map(|text| text.0)).is_none()
+                    let value = map.next_value::<Option<Text<'_>>>()?;
+                    help.replace(value.map(|text| text.0)).is_none()
                 }
                 FamilyKey::Type => {
-                    let told = map.next_value::<Option<Text<'_>>>()?;
-                    let word = told.map_or(Cow::Borrowed(""), |text| text.0);
+                    let value = map.next_value::<Option<Text<'_>>>()?;
+                    let word = value.map_or(Cow::Borrowed(""), |text| text.0);
                     kind.replace(kind_of(&word)?).is_none()
                 }
                 FamilyKey::Metrics => {
-                    let told = map.next_value_seed(Items(&mut *self.0))?;
-                    items.replace(told).is_none()
+                    let value = map.next_value_seed(Items(&mut *self.0))?;
+                    items.replace(value).is_none()
                 }
                 FamilyKey::Unknown => map.next_value::<de::IgnoredAny>().map(|_| true)?,
             };
             if !fresh {
-                return Err(de::Error::custom("a key of the family is there twice"));
+                return Err(de::Error::custom("a key of the family is given twice"));
             }
         }
         let name = name.ok_or_else(|| de::Error::missing_field("name"))?;
         let kind = kind.unwrap_or(Kind::Untyped);
         let items = items.unwrap_or_default().into_iter();
-        let settled = items.enumerate().map(|(place, item)| {
-            item.settle(kind).map_err(|problem| {
+        let items = items.enumerate().map(|(place, item)| {
+            item.into_item(kind).map_err(|problem| {
                 de::Error::custom(format_args!("metrics[{place}] of {name:?} {problem}"))
             })
         });
         Ok(Family {
-            items: settled.collect::<Result<_, _>>()?,
+            items: items.collect::<Result<_, _>>()?,
             name,
             help: help.flatten(),
             kind,
@@ -248,7 +253,7 @@ impl<'de> Visitor<'de> for OneFamily<'_> {
     }
 }
 
-/// By prom2json's words, in any case.
+/// The kind by its name in prom2json, in upper or lower case.
 fn kind_of<E: de::Error>(word: &str) -> Result<Kind, E> {
     Ok(match word.to_ascii_lowercase().as_str() {
         "counter" => Kind::Counter,
@@ -264,7 +269,7 @@ fn kind_of<E: de::Error>(word: &str) -> Result<Kind, E> {
     })
 }
 
-/// Text, which is not copied where it has no escapes.
+/// A string that is borrowed unless it has escapes.
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 

@@ -2,27 +2,27 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MOST: usize = 100;
+const MAX_VALUES: usize = 100;
 
-const MOST_FAMILIES: usize = 50;
+const MAX_FAMILIES: usize = 50;
 
-const BOUNDS: Most = Most {
-    families: MOST_FAMILIES,
-    values: MOST,
+const LIMITS: JsonLimits = JsonLimits {
+    families: MAX_FAMILIES,
+    values: MAX_VALUES,
     labels: 3,
     length: 8,
 };
 
 fn read(json: &str) -> Result<Vec<Family<'_>>, Rejection> {
-    decode(json.as_bytes(), BOUNDS).map(|(families, _)| families)
+    decode(json.as_bytes(), LIMITS).map(|(families, _)| families)
 }
 
 #[track_caller]
-fn refused(json: &str, reason: Reason, words: &str) {
-    let fault = read(json).unwrap_err();
-    assert_eq!(fault.reason, reason, "{fault}");
-    assert!(fault.message.contains(words), "{fault}");
-    assert!(fault.line.is_some(), "{fault}");
+fn assert_rejected(json: &str, reason: Reason, words: &str) {
+    let rejection = read(json).unwrap_err();
+    assert_eq!(rejection.reason, reason, "{rejection}");
+    assert!(rejection.message.contains(words), "{rejection}");
+    assert!(rejection.line.is_some(), "{rejection}");
 }
 
 #[test]
@@ -81,16 +81,16 @@ fn every_kind_is_read_in_prom2json_s_shape() {
 }
 
 #[test]
-fn one_family_needs_no_brackets() {
+fn a_single_family_needs_no_list() {
     let json = r#" {"name":"m","metrics":[{"value":1}]} "#.as_bytes();
-    let (families, alone) = decode(json, BOUNDS).unwrap();
+    let (families, alone) = decode(json, LIMITS).unwrap();
     assert!(alone && families.len() == 1);
-    let (families, alone) = decode(b"[]", BOUNDS).unwrap();
+    let (families, alone) = decode(b"[]", LIMITS).unwrap();
     assert!(!alone && families.is_empty());
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn rejections_have_a_position() {
     for (json, words) in [
         ("", "EOF"),
         ("7", "expected a family or a list of families"),
@@ -107,7 +107,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (r#"{"name":"m","name":"n"}"#, "twice"),
         (
             r#"{"name":"m","metrics":[{"value":1,"value":1}]}"#,
-            "a key of the metric is there twice",
+            "a key of the metric is given twice",
         ),
         (
             r#"{"name":"m","type":"BLUE"}"#,
@@ -149,7 +149,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             r#"{"name":"m","metrics":[{},{"buckets":{"1":1,"1.0":1}}]}"#,
-            "metrics[1] of \"m\" has two parts of the same bound",
+            "metrics[1] of \"m\" has one bound twice",
         ),
         (
             r#"{"name":"m","metrics":[{"buckets":{},"quantiles":{}}]}"#,
@@ -160,45 +160,45 @@ fn what_is_wrong_is_told_with_its_place() {
             "one or the other",
         ),
     ] {
-        refused(json, Reason::Malformed, words);
+        assert_rejected(json, Reason::Malformed, words);
     }
 }
 
 #[test]
-fn values_are_bounded() {
+fn values_are_limited() {
     let items = |count| {
         format!(
             "{{\"name\":\"m\",\"metrics\":[{}{{}}]}}",
             "{},".repeat(count - 1)
         )
     };
-    assert!(read(&items(MOST)).is_ok());
+    assert!(read(&items(MAX_VALUES)).is_ok());
     let words = "more than 100 values (exposition.max_samples)";
-    refused(&items(MOST + 1), Reason::TooManySamples, words);
-    let buckets: Vec<String> = (0..MOST).map(|at| format!("\"{at}\":1")).collect();
+    assert_rejected(&items(MAX_VALUES + 1), Reason::TooManySamples, words);
+    let buckets: Vec<String> = (0..MAX_VALUES).map(|at| format!("\"{at}\":1")).collect();
     let buckets = format!(
         "{{\"name\":\"m\",\"metrics\":[{{\"buckets\":{{{}}}}}]}}",
         buckets.join(",")
     );
-    refused(&buckets, Reason::TooManySamples, words);
+    assert_rejected(&buckets, Reason::TooManySamples, words);
 }
 
 #[test]
-fn families_are_bounded() {
+fn families_are_limited() {
     let list = |count: usize| {
         let families: Vec<String> = (0..count)
             .map(|n| format!("{{\"name\":\"m{n}\"}}"))
             .collect();
         format!("[{}]", families.join(","))
     };
-    assert!(read(&list(MOST_FAMILIES)).is_ok());
+    assert!(read(&list(MAX_FAMILIES)).is_ok());
     let words = "line 1, column 756: there are more than 50 families (exposition.max_families)";
-    refused(&list(MOST_FAMILIES + 1), Reason::TooManySamples, words);
+    assert_rejected(&list(MAX_FAMILIES + 1), Reason::TooManySamples, words);
 }
 
 #[test]
-fn what_is_too_much_is_not_read_to_its_end() {
-    // All of these lack their end, which nobody is to look for.
+fn parsing_stops_at_an_exceeded_limit() {
+    // None of these bodies is complete.
     let item = |rest: &str| format!("{{\"name\":\"m\",\"metrics\":[{{{rest}");
     let labels: String = (0..4).map(|n| format!("\"l{n}\":\"\",")).collect();
     for (text, words) in [
@@ -219,13 +219,13 @@ fn what_is_too_much_is_not_read_to_its_end() {
             "the name of a family has more than 8 bytes",
         ),
     ] {
-        refused(&text, Reason::TooManySamples, words);
+        assert_rejected(&text, Reason::TooManySamples, words);
     }
     for part in ["buckets", "quantiles"] {
-        let points: String = (0..MOST).map(|at| format!("\"{at}\":1,")).collect();
+        let points: String = (0..MAX_VALUES).map(|at| format!("\"{at}\":1,")).collect();
         let words = "more than 100 values (exposition.max_samples)";
         let text = item(&format!("\"{part}\":{{{points}"));
-        refused(&text, Reason::TooManySamples, words);
+        assert_rejected(&text, Reason::TooManySamples, words);
     }
     let just = item("\"labels\":{\"a2345678\":\"12345678\",\"b\":\"\",\"c\":\"\"}}]}");
     assert!(read(&just).is_ok());
@@ -233,12 +233,12 @@ fn what_is_too_much_is_not_read_to_its_end() {
 
 proptest! {
     #[test]
-    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&bytes, BOUNDS);
+    fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&bytes, LIMITS);
     }
 
     #[test]
-    fn no_json_is_too_strange(
+    fn no_json_causes_a_panic(
         json in r#"(\[|\]|\{|\}|,|:|"name":|"metrics":\[|"labels":\{|"value":|"buckets":\{|"1"|"m"|-?[0-9]e?|null){0,40}"#
     ) {
         let _ = read(&json);
