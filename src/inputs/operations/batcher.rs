@@ -44,10 +44,12 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
 }
 
 impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
+    /// A batcher for messages that were read at once, `bytes` of them. The
+    /// next message has the number `number`. Rejections are counted, logged,
+    /// and given to `on_rejection` with the number of their message.
     pub(super) fn new(
         processor: &'p Processor,
         source: &'b Source,
-        added: Arc<Vec<(String, String)>>,
         bytes: usize,
         number: u64,
         on_rejection: R,
@@ -55,7 +57,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         Batcher {
             processor,
             source,
-            added,
+            added: processor.added_labels(source),
             number,
             expected: (bytes / TYPICAL_MESSAGE).clamp(1, MAX_BATCH),
             names: NameCache::default(),

@@ -22,6 +22,7 @@ use tokio::io::Interest;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::batcher::Batcher;
 use super::framing::{Frame, Framer};
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
@@ -303,7 +304,7 @@ fn process(
         }
     }
     processor.stats.count_received(source.transport, bytes);
-    let mut batcher = processor.batcher(source, bytes, 1, |_, _: &Rejection| {});
+    let mut batcher = Batcher::new(processor, source, bytes, 1, |_, _: &Rejection| {});
     let mut framer = Framer::new(processor.config.max_message);
     for (datagram, bytes) in buffer.since(first).take(count) {
         if datagram.truncated {

@@ -8,7 +8,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::batcher::Batcher;
 use super::config::Config;
 use super::extra_labels::ExtraLabels;
 use super::labels;
@@ -128,21 +127,13 @@ impl Processor {
         }
     }
 
-    /// A batcher for messages that were read at once, `bytes` of them. The
-    /// next message has the number `number`. Rejections are counted, logged,
-    /// and given to `on_rejection` with the number of their message.
-    pub(super) fn batcher<'b, R: FnMut(u64, &Rejection)>(
-        &self,
-        source: &'b Source,
-        bytes: usize,
-        number: u64,
-        on_rejection: R,
-    ) -> Batcher<'_, 'b, R> {
+    /// The labels that every series of `source` gets.
+    pub(super) fn added_labels(&self, source: &Source) -> Arc<Vec<(String, String)>> {
         let mut added = self.extra_labels.current();
         if !source.labels.is_empty() {
             Arc::make_mut(&mut added).extend(source.labels.iter().cloned());
         }
-        Batcher::new(self, source, added, bytes, number, on_rejection)
+        added
     }
 
     /// Counts and logs a rejected message.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::batcher::Batcher;
 use super::framing::Framer;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
@@ -213,9 +214,7 @@ impl Session<'_> {
             }
         };
         let (source, length) = (self.source, bytes.len());
-        let mut batcher = self
-            .processor
-            .batcher(source, length, self.number, on_rejection);
+        let mut batcher = Batcher::new(self.processor, source, length, self.number, on_rejection);
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
         if self.number - before > rejected {

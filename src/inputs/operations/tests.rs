@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::batcher::Batcher;
 use super::config;
 use super::framing::Framer;
 use super::processor::{Processor, Source, Target};
@@ -60,7 +61,7 @@ impl Bench {
             rejected.push((number, rejection.reason));
         };
         let (source, length) = (&self.source, text.len());
-        let mut batcher = self.processor.batcher(source, length, 1, on_rejection);
+        let mut batcher = Batcher::new(&self.processor, source, length, 1, on_rejection);
         let mut framer = Framer::new(self.processor.config.max_message);
         framer.feed(text, true, |frame| batcher.add(frame));
         batcher.end();
@@ -315,7 +316,7 @@ fn hold_against(messages: usize, seed: u64) {
         mutated(&mut random, &mut message);
         buffer.extend_from_slice(&message);
         let (source, length) = (&bench.source, buffer.len());
-        let mut batcher = bench.processor.batcher(source, length, number, |_, _| {});
+        let mut batcher = Batcher::new(&bench.processor, source, length, number, |_, _| {});
         let used = framer.feed(&buffer, false, |frame| batcher.add(frame));
         number = batcher.end();
         buffer.drain(..used);
