@@ -83,8 +83,8 @@ impl Servers {
         ));
         let pools = Arc::new(WorkPools::new(&context.telemetry.copied));
         let push_location = match self.push_listener() {
-            Some(listener) => format!("pushes are taken at {} (push.listen)", listener.url()),
-            None => "pushes are not taken (push.listen = \"\")".to_owned(),
+            Some(listener) => format!("pushes are accepted at {} (push.listen)", listener.url()),
+            None => "pushes are not accepted (push.listen = \"\")".to_owned(),
         };
         let limits = ListenerLimits {
             connections: config.exporter.max_connections,

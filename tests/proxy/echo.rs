@@ -1,4 +1,4 @@
-//! `/ping`, `/time` and `/echo`, as pingpong has them where it is pushed to.
+//! `/ping`, `/time` and `/echo` on the push listener, as in pingpong.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use crate::harness::Proxy;
 
-/// Whether a line tells the time as it is.
+/// Asserts that a line has the current time.
 #[track_caller]
 fn is_now(line: &str) {
     let time = line.strip_prefix("The time is: ").expect("its beginning");
@@ -17,7 +17,7 @@ fn is_now(line: &str) {
 }
 
 #[test]
-fn ping_and_time_are_told_whatever_the_method() {
+fn ping_and_time_accept_any_method() {
     let proxy = Proxy::start("");
     for method in ["GET", "POST", "PUT", "DELETE"] {
         let ping = proxy.push(method, "/ping?instance=x", "body");
@@ -91,7 +91,7 @@ fn an_echo_shows_any_body() {
 }
 
 #[test]
-fn an_echo_takes_no_more_than_a_push() {
+fn an_echo_has_the_body_limit_of_pushes() {
     let proxy = Proxy::start("[push]\nmax_body = 1000\n");
     let answer = proxy.push("POST", "/echo", [b'x'; 1001]);
     assert_eq!(answer.status, 413, "{}", answer.text());

@@ -1,4 +1,4 @@
-//! Formats and names, as readers ask for them and senders push them.
+//! Formats and escaping of names, in pushes and in scrapes.
 
 use crate::harness::{Answer, Proxy};
 
@@ -15,14 +15,14 @@ fn accepting(proxy: &Proxy, accept: &str) -> Answer {
     answer
 }
 
-/// Lines of pushed families, without those of the times of pushes.
+/// The lines of pushed families, without the times of the pushes.
 fn pushed(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.contains("push_"));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
-fn names_are_escaped_by_the_scheme_that_a_scraper_asks_for() {
+fn names_are_escaped_by_the_scheme_of_the_scraper() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     assert_eq!(proxy.push("PUT", "/metrics/job/a", UTF8).status, 200);
     let expected = |disk: &str, label: &str, histogram: &str| {
@@ -38,7 +38,7 @@ fn names_are_escaped_by_the_scheme_that_a_scraper_asks_for() {
         ("underscores", "disk_free", "__x", "my_h_x"),
         ("dots", "disk_dot_free", "____x", "my_dot_h__x"),
         ("values", "U__disk_2e_free", "U___e9__20_x", "U__my_2e_h__x"),
-        // Not known, so it is as if none were named.
+        // An unknown scheme is ignored.
         ("camels", "disk_free", "__x", "my_h_x"),
     ] {
         let text = expected(disk, label, histogram);
@@ -75,7 +75,7 @@ fn names_are_escaped_by_the_scheme_that_a_scraper_asks_for() {
 }
 
 #[test]
-fn names_that_meet_in_a_scheme_are_refused_and_break_no_page() {
+fn names_that_collide_when_escaped_are_rejected() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     assert_eq!(
         proxy
@@ -96,7 +96,7 @@ fn names_that_meet_in_a_scheme_are_refused_and_break_no_page() {
 }
 
 #[test]
-fn pushed_names_are_escaped_for_the_reader_whatever_apps_send_verbatim() {
+fn pushed_names_are_escaped_beside_verbatim_text() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     assert_eq!(proxy.push("PUT", "/metrics/job/a", UTF8).status, 200);
     let added = "# TYPE \"all.hits\" counter\n{\"all.hits\"} 3\n";
@@ -130,7 +130,7 @@ fn pushed_names_are_escaped_for_the_reader_whatever_apps_send_verbatim() {
             .header("content-type")
             .is_some_and(|it| it.starts_with("text/plain"))
         {
-            // Where verbatim text has another form, names in it are escaped too.
+            // Verbatim text in another format has its names escaped too.
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             assert!(
                 body.contains(disk) && body.contains(hits),
@@ -160,7 +160,7 @@ fn pushed_names_are_escaped_for_the_reader_whatever_apps_send_verbatim() {
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Pushes with a `Content-Type`, to be replaced and to be added.
+/// Pushes with a `Content-Type`, once to replace and once to aggregate.
 fn push_typed(proxy: &Proxy, content_type: &str, body: &str) -> Vec<(u16, String)> {
     let header = [("Content-Type", content_type)];
     let headers = if content_type.is_empty() {
@@ -175,7 +175,7 @@ fn push_typed(proxy: &Proxy, content_type: &str, body: &str) -> Vec<(u16, String
 }
 
 #[test]
-fn an_explicit_version_of_text_decides_what_a_last_line_may_only_suggest() {
+fn an_explicit_version_of_text_overrides_the_last_line() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     let comment = "# TYPE a untyped\na 1\n# EOF\n";
     for told in [
@@ -210,7 +210,7 @@ fn an_explicit_version_of_text_decides_what_a_last_line_may_only_suggest() {
 }
 
 #[test]
-fn open_metrics_that_is_pushed_needs_no_end_and_may_be_empty() {
+fn pushed_open_metrics_needs_no_eof_and_can_be_empty() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     for body in [
         "",
@@ -236,7 +236,7 @@ fn open_metrics_that_is_pushed_needs_no_end_and_may_be_empty() {
     }
 }
 
-/// What only OpenMetrics has.
+/// Families with units and types that only OpenMetrics has.
 const OPEN: &str = "# TYPE build info\nbuild_info{version=\"1\"} 1\n\
     # HELP c_seconds Say \\\"hi\\\".\n# TYPE c_seconds counter\n# UNIT c_seconds seconds\nc_seconds_total 5\n\
     # TYPE g_volts gaugehistogram\n# UNIT g_volts volts\ng_volts_bucket{le=\"1.0\"} 1\ng_volts_bucket{le=\"+Inf\"} 3\ng_volts_gcount 3\ng_volts_gsum -2\n\
@@ -255,7 +255,7 @@ fn push_app(proxy: &Proxy, name: &str, text: &str) -> String {
 }
 
 #[test]
-fn what_only_open_metrics_has_is_shown_to_those_who_read_it() {
+fn units_and_types_of_open_metrics_are_served_in_open_metrics() {
     let proxy = Proxy::start(MERGED);
     assert_eq!(push_app(&proxy, "app", OPEN), "");
     let open = "application/openmetrics-text;version=1.0.0";
@@ -274,7 +274,7 @@ fn what_only_open_metrics_has_is_shown_to_those_who_read_it() {
     );
     assert!(one.text().contains("g_volts_gsum -2\n"), "{}", one.text());
 
-    // Pushed into a group, with its labels.
+    // The same in a group, with its labels.
     assert_eq!(push_app(&proxy, "app", ""), "");
     for (status, answer) in &push_typed(&proxy, OPEN_METRICS, OPEN)[..1] {
         assert_eq!(*status, 200, "{answer}");
@@ -290,13 +290,13 @@ fn what_only_open_metrics_has_is_shown_to_those_who_read_it() {
 }
 
 #[test]
-fn added_families_have_the_kinds_of_text() {
+fn aggregated_families_have_the_types_of_text() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     let push = |body: &str| {
         let path = "/metrics/zone/z?mode=aggregate";
         proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], body)
     };
-    // Their counts may fall, so no sum of them means anything.
+    // Counts of a gauge histogram can fall, so their sum has no meaning.
     let refused = push(OPEN);
     assert_eq!(refused.status, 400);
     let expected = "family g_volts, line 9: gauge histograms are not aggregated";
@@ -314,7 +314,7 @@ fn added_families_have_the_kinds_of_text() {
 }
 
 #[test]
-fn points_of_one_series_at_several_times_are_kept_in_order() {
+fn points_of_one_series_are_kept_in_order_of_time() {
     let proxy = Proxy::start(MERGED);
     let text = "m{a=\"1\"} 3 3000\nm{a=\"2\"} 9 1000\nm{a=\"1\"} 1 1000\nm{a=\"1\"} 2 2000\n";
     assert_eq!(push_app(&proxy, "text", text), "");
@@ -330,7 +330,7 @@ fn points_of_one_series_at_several_times_are_kept_in_order() {
         answer.contains("m{a=\"1\"} 1 1.000\nm{a=\"1\"} 2 2.000\nm{a=\"1\"} 3 3.000\n"),
         "{answer}"
     );
-    // The same again is the same series.
+    // Pushing the same text again changes nothing.
     assert_eq!(push_app(&proxy, "text", text), "");
     assert_eq!(proxy.metrics(), expected);
     for refused in [
@@ -356,7 +356,7 @@ fn points_of_one_series_at_several_times_are_kept_in_order() {
 
 /// As `docs/compliance.md` has it.
 #[test]
-fn series_twice_are_refused_by_line_or_by_name() {
+fn duplicate_series_are_rejected_by_line_or_by_name() {
     let proxy = Proxy::start(MERGED);
     for (text, expected) in [
         (
@@ -386,9 +386,9 @@ fn series_twice_are_refused_by_line_or_by_name() {
     );
 }
 
-/// As `docs/compliance.md` has it.
+/// `docs/compliance.md` describes this.
 #[test]
-fn escapes_of_open_metrics_are_those_that_text_has() {
+fn escapes_of_open_metrics_are_those_of_text() {
     let proxy = Proxy::start(MERGED);
     for refused in [
         "m{a=\"b\\x\"} 1\n# EOF\n",
@@ -407,10 +407,10 @@ fn escapes_of_open_metrics_are_those_that_text_has() {
     );
 }
 
-/// One of the reference's readers takes these as comments; no reader sees them
-/// but where a text is passed on as it is.
+/// One of Prometheus' parsers reads these lines as comments. They are served only in
+/// verbatim text.
 #[test]
-fn a_type_without_a_kind_is_a_comment_where_the_text_is_written_anew() {
+fn a_type_line_without_a_type_is_a_comment_in_merged_text() {
     let text = "# TYPE v\nv 1\n# TYPE \n";
     let proxy = Proxy::start(MERGED);
     assert_eq!(push_app(&proxy, "app", text), "");

@@ -1,5 +1,4 @@
-//! Which requests are heard: those of web pages, of names that lead here, and
-//! with parameters that nobody knows.
+//! Checks before the handlers: origins of web pages, host names, and unknown parameters.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +10,7 @@ use crate::support::{logged, names, read_answer};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// Every request that changes something, with a body that it would take.
+/// Every request that writes, with a body that it accepts.
 const CHANGES: [(&str, &str, &str); 14] = [
     ("PUT", "/metrics/job/x", "m 1\n"),
     ("POST", "/metrics/job/x", "m 1\n"),
@@ -56,7 +55,7 @@ fn open() -> Proxy {
     proxy
 }
 
-/// What of the proxy could have changed.
+/// The state that a request could have changed.
 fn state(proxy: &Proxy) -> (String, usize) {
     let webhooks = proxy.push("GET", "/webhooks?format=json", "").json();
     let webhooks = webhooks["webhooks"].as_array().unwrap().len();
@@ -64,7 +63,7 @@ fn state(proxy: &Proxy) -> (String, usize) {
 }
 
 #[test]
-fn a_page_of_another_site_changes_nothing_by_any_request() {
+fn a_page_of_another_site_cannot_write_by_any_request() {
     let proxy = open();
     let before = state(&proxy);
     for (method, path, body) in CHANGES {
@@ -85,7 +84,7 @@ fn a_page_of_another_site_changes_nothing_by_any_request() {
     }
     assert_eq!(state(&proxy), before);
     assert_eq!(names(&proxy), ["kept", "{job=\"kept\"}"]);
-    // What only reads is as it was, and pages of the port itself may all.
+    // Such pages can read, and pages of the proxy itself can write.
     let evil = ("Origin", "https://evil.example");
     assert_eq!(proxy.push_with("GET", "/metrics", &[evil], "").status, 200);
     let own = format!("http://{}", proxy.push);
@@ -97,7 +96,7 @@ fn a_page_of_another_site_changes_nothing_by_any_request() {
 }
 
 #[test]
-fn what_is_refused_of_a_page_is_counted_and_logged() {
+fn rejected_requests_of_pages_are_counted_and_logged() {
     let proxy = Proxy::start("");
     let evil = ("Origin", "https://evil.example");
     proxy.push_with("PUT", "/metrics/job/x", &[evil], "m 1\n");
@@ -113,7 +112,7 @@ fn what_is_refused_of_a_page_is_counted_and_logged() {
 }
 
 #[test]
-fn a_name_that_was_made_to_lead_here_is_not_heard_on_the_loopback() {
+fn unknown_host_names_are_rejected_on_the_loopback() {
     let proxy = Proxy::start(
         "[exporter]\nown_metrics = false\n[push]\nallowed_hosts = [\"Metrics.corp\"]\n",
     );
@@ -144,7 +143,7 @@ fn a_name_that_was_made_to_lead_here_is_not_heard_on_the_loopback() {
             assert!(heard || answer.text().contains("push.allowed_hosts"));
         }
     }
-    // A listener for all of the network has names that nobody knows here.
+    // A listener on all interfaces accepts any name.
     let network = Proxy::start_with("", &[("PUSH_LISTEN", "0.0.0.0:0")]);
     let address = network.push.replace("0.0.0.0", "127.0.0.1");
     assert_eq!(
@@ -182,7 +181,7 @@ fn a_request_of_http_1_1_names_one_host() {
 }
 
 #[test]
-fn unknown_and_repeated_parameters_are_refused_and_change_nothing() {
+fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
     let proxy = open();
     let before = state(&proxy);
     let scrape = |path: &str| http_request(&proxy.http, "GET", path, &[]);
@@ -270,7 +269,7 @@ fn unknown_and_repeated_parameters_are_refused_and_change_nothing() {
         told(scrape(path), words);
     }
     assert_eq!(state(&proxy), before);
-    // In the API's own form, and in that of a check.
+    // Errors have the formats of the API and of validation.
     let answer = proxy.push("GET", "/api/v1/status?x", "").json();
     assert_eq!(
         (&answer["status"], &answer["errorType"]),
@@ -278,7 +277,7 @@ fn unknown_and_repeated_parameters_are_refused_and_change_nothing() {
     );
     let answer = proxy.push("POST", "/api/v1/validate?x", "m 1\n").json();
     assert_eq!(answer["valid"], false);
-    // Addresses of webhooks have tokens, and senders of others their own.
+    // Webhooks, health checks and the like accept any parameter.
     for path in ["/webhook?token=a&token=b", "/slack?x"] {
         assert_eq!(
             proxy.push_with("POST", path, &[JSON], "{}").status,
@@ -289,7 +288,7 @@ fn unknown_and_repeated_parameters_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn every_refusal_is_counted_by_its_method() {
+fn every_rejection_is_counted_by_its_method() {
     let proxy = Proxy::start("[push]\nmax_body = 1000\n");
     let large = "x".repeat(2000);
     for (method, path, counted) in [
@@ -332,7 +331,7 @@ fn every_refusal_is_counted_by_its_method() {
 }
 
 #[test]
-fn an_app_is_removed_and_makes_room() {
+fn a_removed_app_makes_room_for_another() {
     let proxy = Proxy::start("[receiver]\nmax_apps = 2\n");
     proxy.push_tcp(b"{\"a b\":\"m 1\",\"c\":\"n 1\"}");
     let full = proxy.push_tcp(b"{\"d\":\"o 1\"}");
@@ -347,7 +346,7 @@ fn an_app_is_removed_and_makes_room() {
     assert_eq!(proxy.push_tcp(b"{\"d\":\"o 1\"}"), "");
     assert_eq!(names(&proxy), ["c", "d"]);
     assert_eq!(proxy.push("DELETE", "/apps/a%20b", "").status, 404);
-    // It comes back with its next push.
+    // The next push creates it again.
     proxy.push("DELETE", "/apps/c", "");
     assert_eq!(proxy.push_tcp(b"{\"c\":\"n 2\"}"), "");
     assert_eq!(names(&proxy), ["c", "d"]);
@@ -358,7 +357,7 @@ fn an_app_is_removed_and_makes_room() {
 }
 
 #[test]
-fn a_group_or_a_target_is_no_app_to_be_removed() {
+fn groups_and_targets_cannot_be_removed_as_apps() {
     let target = "[[poll_external.targets]]\nname = \"t\"\nurl = \"http://127.0.0.1:9/\"\n";
     let proxy = Proxy::start(&format!(
         "[poll_external]\npoll_other_scrape_endpoints = true\npoll_interval = \"10ms\"\n{target}"
@@ -377,9 +376,9 @@ fn a_group_or_a_target_is_no_app_to_be_removed() {
 }
 
 #[test]
-fn the_port_of_scrapes_says_where_pushes_go() {
+fn the_scrape_port_names_the_push_listener() {
     let proxy = Proxy::start("");
-    let there = format!("pushes are taken at http://{} (push.listen)", proxy.push);
+    let there = format!("pushes are accepted at http://{} (push.listen)", proxy.push);
     for (method, path, status) in [
         ("PUT", "/metrics/job/x", 404),
         ("POST", "/api/v1/batch", 404),
@@ -395,7 +394,7 @@ fn the_port_of_scrapes_says_where_pushes_go() {
     assert!(
         answer
             .text()
-            .contains("pushes are not taken (push.listen = \"\")")
+            .contains("pushes are not accepted (push.listen = \"\")")
     );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("push.sock").display().to_string();
@@ -409,7 +408,7 @@ fn the_port_of_scrapes_says_where_pushes_go() {
 }
 
 #[test]
-fn one_port_for_both_takes_pushes_and_removes_apps() {
+fn one_port_can_serve_scrapes_and_pushes() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -430,7 +429,7 @@ fn one_port_for_both_takes_pushes_and_removes_apps() {
 }
 
 #[test]
-fn names_of_any_length_are_cut_where_they_are_told_back() {
+fn long_names_are_cut_in_replies() {
     let proxy = Proxy::start("");
     let long = "x".repeat(60_000);
     for path in [

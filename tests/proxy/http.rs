@@ -1,4 +1,4 @@
-//! Everything that is read from the proxy over HTTP.
+//! The HTTP endpoints that read.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -49,7 +49,7 @@ fn every_endpoint_answers_get_and_head_with_its_type_and_exact_length() {
         assert_eq!(head.status, 200, "{path}");
         assert_eq!(head.header("content-type"), Some(content_type), "{path}");
         assert_eq!(head.body, b"", "{path}");
-        // Where the body does not change with the time that passes.
+        // Bodies that do not depend on the time.
         if !path.starts_with("/apps?") && path != "/apps/app" && path != "/ping" && path != "/apps"
         {
             assert_eq!(
@@ -65,7 +65,7 @@ fn every_endpoint_answers_get_and_head_with_its_type_and_exact_length() {
 }
 
 #[test]
-fn one_trailing_slash_changes_nothing_nor_does_an_empty_query() {
+fn one_trailing_slash_and_an_empty_query_are_ignored() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     for path in [
@@ -90,14 +90,14 @@ fn one_trailing_slash_changes_nothing_nor_does_an_empty_query() {
         assert_eq!(proxy.get(&format!("{path}//")).status, 404, "{path}//");
     }
     assert_eq!(proxy.get("/metrics/?&").text(), "m 1\n");
-    // Checks of health come with all sorts of queries.
+    // Health checks accept any query.
     for path in ["/-/healthy?x=y", "/-/ready/?x", "/health?x", "/ping?x&x"] {
         assert_eq!(proxy.get(path).status, 200, "{path}");
     }
 }
 
 #[test]
-fn what_is_not_here_is_told_in_one_line() {
+fn unknown_paths_get_one_line() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     for path in [
@@ -120,16 +120,16 @@ fn what_is_not_here_is_told_in_one_line() {
         let head = proxy.request("HEAD", path, &[]);
         assert_eq!((head.status, &*head.body), (404, &b""[..]), "{path}");
     }
-    let elsewhere = proxy.get("/webhooks").text();
-    let pushes = format!("pushes are taken at http://{} (push.listen)", proxy.push);
-    assert_eq!(elsewhere, format!("not found: /webhooks: {pushes}\n"));
+    let push_only = proxy.get("/webhooks").text();
+    let pushes = format!("pushes are accepted at http://{} (push.listen)", proxy.push);
+    assert_eq!(push_only, format!("not found: /webhooks: {pushes}\n"));
     let answer = proxy.get("/apps/%ff");
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text(), "the decoded path is not UTF-8\n");
 }
 
 #[test]
-fn other_methods_are_refused_with_those_allowed() {
+fn other_methods_get_405_with_the_allowed_ones() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     for path in [
@@ -149,21 +149,21 @@ fn other_methods_are_refused_with_those_allowed() {
             assert_eq!(
                 answer.text(),
                 format!(
-                    "{method} is not allowed here; allowed: GET, HEAD; pushes are taken at \
+                    "{method} is not allowed here; allowed: GET, HEAD; pushes are accepted at \
                      http://{} (push.listen)\n",
                     proxy.push
                 )
             );
         }
     }
-    // The app is still there, and what was refused is counted.
+    // The app still exists, and the rejected requests are counted.
     assert_eq!(proxy.get("/apps/app").status, 200);
     let refused = "exporter_proxy_http_requests_total{code=\"405\",handler=\"metrics\"}";
     assert_eq!(proxy.sample(refused), Some(5.0));
 }
 
 #[test]
-fn a_push_without_a_group_is_told_what_to_write() {
+fn a_push_without_a_group_gets_advice() {
     let proxy = Proxy::start("");
     let answer = proxy.push("POST", "/metrics", "m 1\n");
     assert_eq!(answer.status, 405);
@@ -174,7 +174,7 @@ fn a_push_without_a_group_is_told_what_to_write() {
 }
 
 #[test]
-fn gzip_is_sent_to_who_accepts_it() {
+fn gzip_is_sent_to_clients_that_accept_it() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     let lines: Vec<String> = (0..1000).map(|n| format!("m{{n=\"{n}\"}} 1")).collect();
     let text = lines.join("\n") + "\n";
@@ -213,7 +213,7 @@ fn gzip_is_sent_to_who_accepts_it() {
 }
 
 #[test]
-fn without_own_metrics_exactly_the_texts_of_apps_are_served_in_the_order_of_their_names() {
+fn without_own_metrics_only_the_texts_of_apps_are_served_in_order_of_name() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     assert_eq!(proxy.metrics(), "");
     proxy.push_tcp(b"{\"b\":\"# HELP b B\\n\\nb 1\",\"c\":\"\"}");
@@ -223,7 +223,7 @@ fn without_own_metrics_exactly_the_texts_of_apps_are_served_in_the_order_of_thei
 }
 
 #[test]
-fn own_metrics_stand_before_the_apps_and_count_what_happens() {
+fn own_metrics_come_first_and_count_events() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     proxy.metrics();
@@ -291,7 +291,7 @@ fn is_utc_now(text: &str) -> bool {
         && (now - parsed.and_utc().timestamp()).abs() < 60
 }
 
-/// The cells of a table's rows, and whether a rule stands around every row.
+/// The cells of the rows of a table. Asserts that a rule surrounds every row.
 fn rows(table: &str) -> Vec<Vec<String>> {
     let is_rule = |line: &str| {
         line.starts_with('+') && line.ends_with('+') && line.chars().all(|c| c == '+' || c == '-')
@@ -302,7 +302,7 @@ fn rows(table: &str) -> Vec<Vec<String>> {
     assert_eq!(lines.len() % 2, 1, "{table}");
     let mut rows = Vec::new();
     for pair in lines[..lines.len() - 1].chunks(2) {
-        // Rules stand under one another, so their corners are the columns.
+        // The corners of the rules are the borders of the columns.
         assert_eq!(pair[0], lines[0], "{table}");
         let row = pair[1]
             .strip_prefix('|')
@@ -313,7 +313,7 @@ fn rows(table: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The line of the outer table that tells the time, and the inner table.
+/// The line of the outer table with the time, and the inner table.
 fn unnest(page: &str) -> (String, String) {
     let lines: Vec<&str> = page.lines().collect();
     let rule = lines[0];
@@ -346,7 +346,7 @@ fn apps_is_a_table_in_a_table_of_three_columns_with_utc_times() {
     );
     let head = "| App Name | Last Update Time (UTC) | Source |";
     assert_eq!(table.lines().nth(1), Some(head));
-    // Without rows, the rules of the header and of the table's end are left.
+    // A table without rows has the rules of the header and of its end.
     assert_eq!(table.lines().count(), 4, "{table}");
 
     proxy.push_unix(b"{\"second\":\"m 1\"}");
@@ -414,7 +414,7 @@ fn the_wide_table_adds_url_peer_age_size_samples_state_problem_and_findings() {
 }
 
 #[test]
-fn apps_is_json_where_that_is_asked_for() {
+fn apps_is_json_on_request() {
     let proxy = Proxy::start("");
     proxy.push_tcp(b"{\"b\":\"m 1\\nn 2\",\"a\":\"\"}");
     let by_header = proxy.request("GET", "/apps", &[("Accept", "application/json")]);
@@ -446,7 +446,7 @@ fn apps_is_json_where_that_is_asked_for() {
 }
 
 #[test]
-fn an_app_of_any_name_has_pages_under_its_percent_encoded_name() {
+fn an_app_of_any_name_has_paths_with_its_percent_encoded_name() {
     let proxy = Proxy::start("");
     for name in [
         "a/b",
@@ -468,14 +468,14 @@ fn an_app_of_any_name_has_pages_under_its_percent_encoded_name() {
         check_length(&text);
         assert_eq!(text.text(), format!("m{{of={name:?}}} 1\n"), "{path}");
     }
-    // A name given plainly, and with letters encoded that need not be.
+    // Encoding of letters is optional.
     proxy.push_tcp(b"{\"plain\":\"p 1\"}");
     assert_eq!(proxy.get("/apps/plain/metrics").text(), "p 1\n");
     assert_eq!(proxy.get("/apps/%70lain/metrics").text(), "p 1\n");
 }
 
 #[test]
-fn the_index_names_every_endpoint_and_ping_tells_the_time() {
+fn the_index_names_the_endpoints_and_ping_has_the_time() {
     let proxy = Proxy::start("");
     let index = proxy.get("/").text();
     for path in [
@@ -497,7 +497,7 @@ fn the_index_names_every_endpoint_and_ping_tells_the_time() {
 }
 
 #[test]
-fn one_connection_serves_many_requests_sent_one_by_one_or_at_once() {
+fn one_connection_serves_sequential_and_pipelined_requests() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     proxy.push_tcp(b"{\"app\":\"m 1\"}");
     let mut stream = Sender::to(&proxy.http).0;
@@ -523,7 +523,7 @@ fn one_connection_serves_many_requests_sent_one_by_one_or_at_once() {
     for _ in 0..5 {
         assert_eq!(read_answer(&mut stream, true).unwrap().text(), "m 1\n");
     }
-    // An HTTP/1.0 client is answered and let go.
+    // An HTTP/1.0 client gets a reply, and its connection is closed.
     let mut old = Sender::to(&proxy.http);
     old.send(b"GET /metrics HTTP/1.0\r\n\r\n");
     let answer = old.read_to_end();
@@ -531,7 +531,7 @@ fn one_connection_serves_many_requests_sent_one_by_one_or_at_once() {
 }
 
 #[test]
-fn what_is_no_http_gets_400_and_the_connection_is_closed() {
+fn bytes_that_are_not_http_get_400_and_close_the_connection() {
     let proxy = Proxy::start("");
     let mut sender = Sender::to(&proxy.http);
     sender.send(b"{\"app\":\"m 1\"}\r\n\r\n");
@@ -540,7 +540,7 @@ fn what_is_no_http_gets_400_and_the_connection_is_closed() {
 }
 
 #[test]
-fn half_a_request_head_and_a_connection_without_requests_time_out() {
+fn incomplete_heads_and_idle_connections_time_out() {
     let proxy = Proxy::start("[exporter]\nheader_timeout = \"300ms\"\n");
     let start = Instant::now();
     let mut half = Sender::to(&proxy.http);
@@ -556,7 +556,7 @@ fn half_a_request_head_and_a_connection_without_requests_time_out() {
     assert!(start.elapsed() < PATIENCE);
 }
 
-/// Asks for `/metrics` and reads nothing of the answer.
+/// Requests `/metrics` and does not read the reply.
 fn never_reads(proxy: &Proxy) -> TcpStream {
     let mut stream = TcpStream::connect(&proxy.http).unwrap();
     stream
@@ -566,15 +566,15 @@ fn never_reads(proxy: &Proxy) -> TcpStream {
 }
 
 #[test]
-fn readers_that_never_read_stop_nobody_and_are_dropped_after_write_timeout() {
+fn clients_that_never_read_delay_nobody_and_are_closed_after_write_timeout() {
     let proxy = Proxy::start(
         "[exporter]\nwrite_timeout = \"1s\"\nown_metrics = false\n[receiver]\nmax_payload = \"64MiB\"\n",
     );
-    // More than socket buffers on both sides take.
+    // More than the socket buffers on both sides hold.
     let text = format!("m 1 {}\n", " ".repeat(24 << 20));
     proxy.push_tcp(&capnp_message("big", &text));
     let open = || {
-        // The count is among the own metrics, so it is read from the system.
+        // A scrape would not show the count, so it is read from the system.
         let fds = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap();
         fds.count()
     };
@@ -588,7 +588,7 @@ fn readers_that_never_read_stop_nobody_and_are_dropped_after_write_timeout() {
 
     eventually(open, |now| *now <= before);
     for mut stream in stuck {
-        // What the buffers held is there, and then it breaks off.
+        // The reply ends after the bytes that the buffers held.
         let mut received = Vec::new();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let _ = stream.read_to_end(&mut received);
@@ -597,7 +597,7 @@ fn readers_that_never_read_stop_nobody_and_are_dropped_after_write_timeout() {
 }
 
 #[test]
-fn a_reader_that_reads_slowly_but_steadily_gets_everything() {
+fn a_client_that_reads_slowly_but_steadily_gets_everything() {
     let proxy = Proxy::start(
         "[exporter]\nwrite_timeout = \"1s\"\nown_metrics = false\n[receiver]\nmax_payload = \"64MiB\"\n",
     );
@@ -607,7 +607,7 @@ fn a_reader_that_reads_slowly_but_steadily_gets_everything() {
     let start = Instant::now();
     let mut received = 0;
     let mut buffer = vec![0; 1 << 20];
-    // Takes longer than the timeout, with pauses shorter than it.
+    // Reading takes longer than the timeout, with shorter pauses.
     while received < text.len() {
         let read = stream.read(&mut buffer).unwrap();
         assert!(read > 0, "it broke off after {received} bytes");

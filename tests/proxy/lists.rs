@@ -1,4 +1,4 @@
-//! Long lists: sent while they are made, whole, and for nobody who has left.
+//! Long lists, which are generated while they are sent.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{Proxy, eventually};
 
-/// Pushes so many apps whose names and texts are of different lengths.
+/// Pushes `count` apps with names and texts of different lengths.
 fn push_apps(proxy: &Proxy, count: usize) {
     let mut document = String::from("{");
     for number in 0..count {
@@ -30,11 +30,11 @@ fn lines_of(table: &str) -> BTreeSet<usize> {
 }
 
 #[test]
-fn a_long_list_of_apps_is_whole_in_every_look() {
+fn a_long_list_of_apps_is_complete_in_every_format() {
     let proxy = Proxy::start("");
     push_apps(&proxy, 3000);
     let answer = proxy.get("/apps?format=json");
-    // It is sent while it is made.
+    // The length is unknown: the list is generated while it is sent.
     assert_eq!(answer.header("content-length"), None);
     let apps = answer.json()["apps"].clone();
     let apps = apps.as_array().unwrap();
@@ -52,7 +52,7 @@ fn a_long_list_of_apps_is_whole_in_every_look() {
     for path in ["/apps", "/apps?wide=1"] {
         let table = proxy.get(path).text();
         assert_eq!(table.matches("| app-").count(), 3000, "{path}");
-        // The frame fits all rows, though they come in batches.
+        // All lines have the same width, though rows are formatted in batches.
         assert_eq!(lines_of(&table).len(), 1, "{path}");
     }
     let head = proxy.request("HEAD", "/apps", &[]);
@@ -60,7 +60,7 @@ fn a_long_list_of_apps_is_whole_in_every_look() {
 }
 
 #[test]
-fn groups_are_shown_with_all_metrics_however_many_one_family_has() {
+fn groups_are_listed_with_all_metrics_of_large_families() {
     let proxy = Proxy::start("");
     let mut body = String::from("# HELP h Times.\n# TYPE h histogram\n");
     for path in 0..2000 {
@@ -109,7 +109,7 @@ fn groups_are_shown_with_all_metrics_however_many_one_family_has() {
 }
 
 #[test]
-fn a_long_page_of_groups_is_whole_and_leads_to_the_next() {
+fn a_long_page_of_groups_is_complete_and_names_the_next() {
     let proxy = Proxy::start("");
     let groups: Vec<Value> = (0..2500)
         .map(|number| serde_json::json!({"labels": {"job": format!("j{number:05}")}, "metrics": "m 1\n"}))
@@ -133,7 +133,7 @@ fn a_long_page_of_groups_is_whole_and_leads_to_the_next() {
 }
 
 #[test]
-fn lists_that_nobody_reads_keep_no_other_waiting() {
+fn lists_that_clients_do_not_read_do_not_delay_others() {
     let proxy = Proxy::start("");
     push_apps(&proxy, 3000);
     let stalled: Vec<TcpStream> = (0..20)
@@ -141,7 +141,7 @@ fn lists_that_nobody_reads_keep_no_other_waiting() {
             let mut stream = TcpStream::connect(&proxy.http).unwrap();
             let request = "GET /apps?format=json HTTP/1.1\r\nHost: x\r\n\r\n";
             stream.write_all(request.as_bytes()).unwrap();
-            // It has begun to come.
+            // The reply has begun.
             let mut byte = [0];
             stream.read_exact(&mut byte).unwrap();
             stream
@@ -156,14 +156,14 @@ fn lists_that_nobody_reads_keep_no_other_waiting() {
     );
     drop(stalled);
     let open = || proxy.sample("exporter_proxy_connections_open{listener=\"http\"}");
-    // The one that asks.
+    // The connection that requests the metrics.
     eventually(open, |open| *open == Some(1.0));
 }
 
 #[test]
-fn readers_of_parts_that_do_not_read_hold_a_bounded_amount() {
+fn clients_that_do_not_read_selections_hold_bounded_memory() {
     const TEXT: usize = 15 << 20;
-    // An eighth of it is kept for what is small.
+    // An eighth is reserved for small replies.
     const BOUND: usize = 256 << 20;
     let proxy = Proxy::start("");
     let line = format!("{} 1\\n", "m".repeat(61)).repeat(TEXT / 64);
@@ -186,7 +186,7 @@ fn readers_of_parts_that_do_not_read_hold_a_bounded_amount() {
     }
     let mut refused = TcpStream::connect(&proxy.http).unwrap();
     assert_eq!(ask(&mut refused), "HTTP/1.1 503");
-    // What is small has a reserve, and the whole is no copy.
+    // Small selections use the reserve, and all of /metrics is not a copy.
     assert_eq!(proxy.get("/metrics?name[]=exporter_proxy_apps").status, 200);
     assert!(proxy.get("/metrics").body.len() > TEXT);
     drop(readers);

@@ -1,5 +1,4 @@
-//! `GET /api/v1/metrics`: all groups with their metrics, as Pushgateway shows
-//! them.
+//! `GET /api/v1/metrics`: all groups with their metrics, in the JSON of Pushgateway.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use serde_json::{Map, json};
 
-use super::groups::Scan;
+use super::groups::GroupScan;
 use crate::clock::Now;
 use crate::exposition::protobuf::native_buckets;
 use crate::exposition::{
@@ -22,58 +21,59 @@ use crate::ingest::Group;
 use crate::store::{Section, SectionId, ShownFamily, Store};
 use crate::telemetry::dates;
 
-/// Text that one step of the list shows. As JSON it is several times as much.
-const TEXT_A_STEP: usize = 64 << 10;
+/// The approximate text in one chunk of the list, in bytes. Its JSON is several times as
+/// large.
+const CHUNK_TEXT: usize = 64 << 10;
 
-/// Groups that one step shows, however little each has.
-const GROUPS_A_STEP: usize = 100;
+/// The limit on groups in one chunk.
+const MAX_CHUNK_GROUPS: usize = 100;
 
 /// Keys of a group that no family of the same name may replace.
 const KEYS: [&str; 3] = ["expires_at", "labels", "last_push_successful"];
 
-/// The list is in the order of the groups' keys. It is made while it is sent:
-/// each family is as it was at one moment, and they need not be all of the same.
+/// Lists the groups in order of their keys. The list is generated while it is sent: each
+/// family is consistent, but families can be from different moments.
 pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
-    let maker = Box::new(List::new(Arc::clone(store)));
-    let short = store.totals().groups <= GROUPS_A_STEP;
-    reply::list(&request.server.pools.lists, short, true, maker).await
+    let chunks = Box::new(GroupList::new(Arc::clone(store)));
+    let short = store.totals().groups <= MAX_CHUNK_GROUPS;
+    reply::list(&request.server.pools.lists, short, true, chunks).await
 }
 
-struct List {
+struct GroupList {
     store: Arc<Store>,
     now: Now,
-    scan: Scan,
-    /// Whether something is written already.
+    scan: GroupScan,
+    /// Whether the start of the document is written.
     begun: bool,
     groups: usize,
-    group: Option<Shown>,
+    group: Option<OpenGroup>,
     ended: bool,
 }
 
-/// A group that is being shown.
-struct Shown {
+/// A group that is being written.
+struct OpenGroup {
     id: SectionId,
     /// The family that was read last.
     after: Option<Arc<str>>,
     families: VecDeque<ShownFamily>,
-    family: Option<Cut>,
+    family: Option<OpenFamily>,
 }
 
-/// A family that is being shown, some of its metrics at a time.
-struct Cut {
+/// A family that is being written, some of its metrics at a time.
+struct OpenFamily {
     family: ShownFamily,
     /// WorkPools of its native histograms, by their labels.
     natives: HashMap<Box<str>, usize>,
     /// Whether its metrics have several samples each.
     composed: bool,
-    /// Bytes of its samples that are shown already.
+    /// The number of bytes of its samples that are written.
     at: usize,
 }
 
-impl List {
+impl GroupList {
     fn new(store: Arc<Store>) -> Self {
-        List {
-            scan: Scan::new(Arc::clone(&store), None),
+        GroupList {
+            scan: GroupScan::new(Arc::clone(&store), None),
             store,
             now: Now::read(),
             begun: false,
@@ -83,7 +83,7 @@ impl List {
         }
     }
 
-    /// Begins the next group, if there is one.
+    /// Begins the next group. Returns false after the last one.
     fn begin(&mut self, out: &mut Vec<u8>) -> bool {
         let Some((id, group, section)) = self.scan.next() else {
             return false;
@@ -91,7 +91,7 @@ impl List {
         out.extend_from_slice(if self.groups > 0 { b",{" } else { b"{" });
         self.groups += 1;
         self.write_facts(out, &group, &section);
-        self.group = Some(Shown {
+        self.group = Some(OpenGroup {
             id,
             after: None,
             families: VecDeque::new(),
@@ -100,7 +100,7 @@ impl List {
         true
     }
 
-    /// What is known of a group beside its families.
+    /// Writes the members of a group that are not families.
     fn write_facts(&self, out: &mut Vec<u8>, group: &Group, section: &Section) {
         let [expires_at, labels, successful] = KEYS;
         let failed = section.problem.as_ref().map(|problem| problem.at.tick);
@@ -117,17 +117,22 @@ impl List {
         out.extend_from_slice(&facts.as_bytes()[1..facts.len() - 1]);
     }
 
-    /// Goes on with a group, and returns it unless it is at its end. `text` is
-    /// what may be shown yet.
-    fn go_on(&self, mut group: Shown, out: &mut Vec<u8>, text: &mut usize) -> Option<Shown> {
+    /// Writes more of a group, and returns it unless it is complete. `text` is the text
+    /// that still fits in the chunk, in bytes.
+    fn write_more(
+        &self,
+        mut group: OpenGroup,
+        out: &mut Vec<u8>,
+        text: &mut usize,
+    ) -> Option<OpenGroup> {
         while *text > 0 {
-            if let Some(cut) = group.family.take() {
-                group.family = cut.go_on(out, text);
+            if let Some(family) = group.family.take() {
+                group.family = family.write_more(out, text);
                 continue;
             }
             if group.families.is_empty() {
                 let after = group.after.as_deref();
-                let families = self.store.families_of(&group.id, after, TEXT_A_STEP);
+                let families = self.store.families_of(&group.id, after, CHUNK_TEXT);
                 group.after = families.last().map(|family| Arc::clone(&family.name));
                 group.families = families.into();
             }
@@ -136,13 +141,13 @@ impl List {
                 return None;
             };
             *text = text.saturating_sub(family.head.len() + 1);
-            group.family = Cut::begin(family, out);
+            group.family = OpenFamily::begin(family, out);
         }
         Some(group)
     }
 }
 
-impl Iterator for List {
+impl Iterator for GroupList {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -154,11 +159,11 @@ impl Iterator for List {
             self.begun = true;
             out.extend_from_slice(br#"{"status":"success","data":["#);
         }
-        let mut text = TEXT_A_STEP;
-        let most_groups = self.groups + GROUPS_A_STEP;
+        let mut text = CHUNK_TEXT;
+        let most_groups = self.groups + MAX_CHUNK_GROUPS;
         while text > 0 && self.groups < most_groups {
             if let Some(group) = self.group.take() {
-                self.group = self.go_on(group, &mut out, &mut text);
+                self.group = self.write_more(group, &mut out, &mut text);
             } else if !self.begin(&mut out) {
                 self.ended = true;
                 out.extend_from_slice(b"]}\n");
@@ -169,9 +174,9 @@ impl Iterator for List {
     }
 }
 
-impl Cut {
-    /// Writes the beginning of a family: a member of the group's object, which
-    /// has others before it. `None` where the family is not shown.
+impl OpenFamily {
+    /// Writes the start of a family, as a further member of the group's object. `None` if
+    /// its name is one of [`KEYS`].
     fn begin(family: ShownFamily, out: &mut Vec<u8>) -> Option<Self> {
         let name = unescape(&family.name);
         if KEYS.contains(&&*name) {
@@ -181,10 +186,10 @@ impl Cut {
         let (mut kind, mut help) = (Kind::Untyped, None);
         let mut parser = Parser::new(head, InputFormat::Text);
         let mut none = Labels::new();
-        // What is stored can be read.
+        // Stored heads are valid.
         while let Ok(Some(entry)) = parser.next(&mut none) {
             match entry {
-                ParsedLine::Type { kind: told, .. } => kind = told,
+                ParsedLine::Type { kind: found, .. } => kind = found,
                 ParsedLine::Help { help: text, .. } => help = Some(text),
                 _ => {}
             }
@@ -210,7 +215,7 @@ impl Cut {
         out.extend_from_slice(&facts.as_bytes()[..facts.len() - 1]);
         out.extend_from_slice(b",\"metrics\":[");
         let composed = matches!(kind, Kind::Histogram | Kind::Summary);
-        Some(Cut {
+        Some(OpenFamily {
             family,
             natives,
             composed,
@@ -218,8 +223,8 @@ impl Cut {
         })
     }
 
-    /// Writes some metrics, and returns the family unless it is at its end.
-    fn go_on(mut self, out: &mut Vec<u8>, text: &mut usize) -> Option<Self> {
+    /// Writes some metrics, and returns the family unless it is complete.
+    fn write_more(mut self, out: &mut Vec<u8>, text: &mut usize) -> Option<Self> {
         let first = self.at == 0;
         let end = self.end_of_some(*text);
         *text = text.saturating_sub(end - self.at);
@@ -245,7 +250,7 @@ impl Cut {
         None
     }
 
-    /// The buckets of a native histogram, as Prometheus' API shows them.
+    /// The buckets of a native histogram, in the JSON of Prometheus' API.
     fn native_buckets(&self, metric: &Metric<'_>) -> Option<Json> {
         if self.natives.is_empty() {
             return None;
@@ -260,8 +265,8 @@ impl Cut {
         Some(shown.collect())
     }
 
-    /// End of the metrics that take about `bytes` bytes. The count is the last
-    /// sample of a metric that has several.
+    /// The end of the metrics in the next `bytes` bytes, approximately. It does not divide
+    /// a metric: of several samples, the count is the last.
     fn end_of_some(&self, bytes: usize) -> usize {
         let samples = &self.family.samples;
         let mut at = self.at;

@@ -1,4 +1,4 @@
-//! `/api/v1/groups`: which groups there are, and removing many of them.
+//! `/api/v1/groups`: lists and removes pushed groups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,25 +22,25 @@ use crate::store::{Change, Section, SectionId, Store, Write};
 use crate::telemetry::dates;
 use crate::telemetry::sender_log::{self, LogEvent};
 
-/// Groups on a page, unless it is told, and at most.
+/// The default number of groups on a page, and its limit.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 10_000;
 
-/// Groups that the answer to a removal lists; all are counted.
+/// The limit on groups that the reply to a removal lists. All are counted.
 const MOST_LISTED: usize = 1000;
 
-/// Groups that are looked at, or removed, without letting others in between.
+/// The number of groups that are read or removed under one lock.
 const AT_ONCE: usize = 1000;
 
-/// A page is sent in pieces of about this size.
+/// The approximate size of a chunk of a page, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Which groups a request is of.
+/// Selects groups.
 #[derive(Debug)]
 struct Filter {
-    /// None where all groups are meant.
+    /// Label selectors; without any, all groups match.
     selectors: Selectors,
-    /// Groups that were not pushed for so long.
+    /// The minimum time since the last push.
     older_than: Option<Duration>,
 }
 
@@ -62,7 +62,7 @@ impl Filter {
         self.selectors.is_empty() && self.older_than.is_none()
     }
 
-    /// Since when a push makes a group too young, however it was before.
+    /// Groups that were pushed since this time are not old enough.
     fn pushed_since(&self, now: Now) -> Option<Instant> {
         // Nothing is older than the clock itself.
         self.older_than
@@ -72,7 +72,7 @@ impl Filter {
     fn matches(&self, group: &Group, section: &Section, now: Now) -> bool {
         let selected = self.selectors.is_empty() || self.selectors.matches(group);
         let old = self.older_than.is_none_or(|age| {
-            // One whose every push failed is as old as its last failure.
+            // A group without a successful push has the age of its last failure.
             let last = section
                 .updated
                 .or(section.problem.as_ref().map(|problem| problem.at));
@@ -82,7 +82,7 @@ impl Filter {
     }
 }
 
-/// `GET groups`: a page of groups, by their keys.
+/// `GET groups`: a page of groups, in order of their keys.
 pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let query = request.query();
     let limit = query::value(query, "limit").map_or(Ok(PAGE), |text| {
@@ -104,39 +104,39 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let lists = &request.server.pools.lists;
     let filter = match lists.run(move || Filter::of(&query)).await {
         Ok(Ok(filter)) => filter,
-        Ok(Err(problem)) => return told(Ok(Err(problem))),
-        Err(problem) => return told(Err(problem)),
+        Ok(Err(problem)) => return reply_for(Ok(Err(problem))),
+        Err(problem) => return reply_for(Err(problem)),
     };
     let page = Page {
-        scan: Scan::new(store, after),
+        scan: GroupScan::new(store, after),
         filter,
         now: Now::read(),
         left: limit,
         last: None,
         looked_at: None,
-        state: Written::Nothing,
+        state: Progress::Start,
     };
     reply::list(lists, limit <= PAGE, true, Box::new(page)).await
 }
 
-/// A page of groups, made while it is sent.
+/// A page of groups, generated while it is sent.
 struct Page {
-    scan: Scan,
+    scan: GroupScan,
     filter: Filter,
     now: Now,
-    /// Groups that the page has room for.
+    /// The number of groups that still fit on the page.
     left: usize,
-    /// The last group on it, and the last that was looked at.
+    /// The last group on the page, and the last that was read.
     last: Option<SectionId>,
     looked_at: Option<SectionId>,
-    state: Written,
+    state: Progress,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
-    Nothing,
+enum Progress {
+    Start,
     Groups,
-    All,
+    End,
 }
 
 impl Iterator for Page {
@@ -145,14 +145,14 @@ impl Iterator for Page {
     fn next(&mut self) -> Option<Bytes> {
         let mut out = Vec::new();
         match self.state {
-            Written::Nothing => out.extend_from_slice(b"{\"data\":{\"groups\":["),
-            Written::Groups => {}
-            Written::All => return None,
+            Progress::Start => out.extend_from_slice(b"{\"data\":{\"groups\":["),
+            Progress::Groups => {}
+            Progress::End => return None,
         }
-        self.state = Written::Groups;
+        self.state = Progress::Groups;
         for _ in 0..AT_ONCE {
             let next = match self.scan.next() {
-                // The next page goes on from here, with time of its own.
+                // The time for matching is used up: the next page continues here.
                 Some((id, ..)) if self.filter.selectors.are_out_of_time() => {
                     let from = self.looked_at.as_ref().unwrap_or(&id);
                     Some(from.name.to_string())
@@ -161,7 +161,7 @@ impl Iterator for Page {
                     if self.left > 0 {
                         self.left -= 1;
                         out.extend_from_slice(if self.last.is_some() { b"," } else { b"" });
-                        let shown = described(&id, &group, &section, self.now);
+                        let shown = group_json(&id, &group, &section, self.now);
                         serde_json::to_writer(&mut out, &shown)
                             .expect("a JSON value can be written");
                         self.last = Some(id.clone());
@@ -171,7 +171,7 @@ impl Iterator for Page {
                         }
                         continue;
                     }
-                    // One more tells that there is another page.
+                    // One more group matches, so there is another page.
                     self.last.as_ref().map(|id| id.name.to_string())
                 }
                 Some((id, ..)) => {
@@ -182,14 +182,14 @@ impl Iterator for Page {
             };
             let end = format!("],\"next\":{}}},\"status\":\"success\"}}\n", json!(next));
             out.extend_from_slice(end.as_bytes());
-            self.state = Written::All;
+            self.state = Progress::End;
             break;
         }
         Some(Bytes::from(out))
     }
 }
 
-/// `DELETE groups`: removes those that match, and were not pushed meanwhile.
+/// `DELETE groups`: removes the groups that match, unless they are pushed meanwhile.
 pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
     let dry_run = match query::flag(request.query(), "dry_run") {
         Ok(dry_run) => dry_run,
@@ -223,10 +223,10 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
         })),
         Err(count) => cut_short(&counted(count, "group", "groups").to_string(), dry_run),
     };
-    told(removed.map(|removed| removed.map(shown)))
+    reply_for(removed.map(|removed| removed.map(shown)))
 }
 
-/// The answer when matching took too long; `done` is what it came to.
+/// The reply when matching takes too long. `done` is the progress until then.
 pub fn cut_short(done: &str, dry_run: bool) -> Reply {
     let how = if dry_run { "matched" } else { "removed" };
     let problem = format!(
@@ -257,14 +257,14 @@ pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
     {
         return reply;
     }
-    told(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
+    reply_for(removed.map(|_| Ok(reply::empty(StatusCode::ACCEPTED))))
 }
 
 /// Removes groups, some at a time so that pushes go on between. Returns how
 /// many, and the labels of the first. With `dry_run`, how many would be.
 fn remove_matching(store: &Arc<Store>, filter: &Filter, dry_run: bool) -> (usize, Vec<Value>) {
     let now = Now::read();
-    let mut scan = Scan::new(Arc::clone(store), None);
+    let mut scan = GroupScan::new(Arc::clone(store), None);
     let mut count = 0;
     let mut listed = Vec::new();
     loop {
@@ -318,8 +318,8 @@ fn remove_page(
     page
 }
 
-/// What is known of a group.
-fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Value {
+/// A group as JSON.
+fn group_json(id: &SectionId, group: &Group, section: &Section, now: Now) -> Value {
     let labels: &BTreeMap<String, String> = group.labels();
     json!({
         "key": &*id.name,
@@ -338,17 +338,18 @@ fn described(id: &SectionId, group: &Group, section: &Section, now: Now) -> Valu
     })
 }
 
-/// All groups in order, some at a time.
-pub struct Scan {
+/// All groups in order, read from the store in pages.
+pub struct GroupScan {
     store: Arc<Store>,
     after: Option<String>,
     page: std::vec::IntoIter<(SectionId, Section)>,
     ended: bool,
 }
 
-impl Scan {
+impl GroupScan {
+    /// Begins after the group with the key `after`.
     pub fn new(store: Arc<Store>, after: Option<String>) -> Self {
-        Scan {
+        GroupScan {
             store,
             after,
             page: Vec::new().into_iter(),
@@ -357,7 +358,7 @@ impl Scan {
     }
 }
 
-impl Iterator for Scan {
+impl Iterator for GroupScan {
     type Item = (SectionId, Group, Section);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -379,8 +380,8 @@ impl Iterator for Scan {
     }
 }
 
-/// The answer, or what is wrong with the request, or with the proxy.
-fn told(made: Result<Result<Reply, String>, JoinError>) -> Reply {
+/// The reply: the result, a bad request, or an internal error.
+fn reply_for(made: Result<Result<Reply, String>, JoinError>) -> Reply {
     match made {
         Ok(Ok(reply)) => reply,
         Ok(Err(problem)) => reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),

@@ -40,7 +40,7 @@ fn found(job: &str) -> (SectionId, Group) {
 }
 
 #[test]
-fn a_group_that_is_pushed_while_old_ones_are_removed_stays() {
+fn a_group_that_is_pushed_during_a_removal_stays() {
     let store = store();
     let start = Now::read();
     for job in ["failed", "failed_twice", "old", "pushed"] {
@@ -49,7 +49,7 @@ fn a_group_that_is_pushed_while_old_ones_are_removed_stays() {
     }
     let filter = Filter::of("older_than=1h").unwrap();
     let now = start.after(Duration::from_secs(7200));
-    let old: Vec<_> = Scan::new(Arc::clone(&store), None)
+    let old: Vec<_> = GroupScan::new(Arc::clone(&store), None)
         .filter(|(_, group, section)| filter.matches(group, section, now))
         .map(|(id, group, _)| (id, group))
         .collect();
@@ -69,14 +69,14 @@ fn a_group_that_is_pushed_while_old_ones_are_removed_stays() {
     );
     let gone = remove_page(&store, &filter, old, now);
     assert_eq!(gone, [found("failed_twice"), found("old")]);
-    let left: Vec<_> = Scan::new(Arc::clone(&store), None)
+    let left: Vec<_> = GroupScan::new(Arc::clone(&store), None)
         .map(|(id, ..)| id)
         .collect();
     assert_eq!(left, [found("failed").0, found("pushed").0]);
 }
 
 #[test]
-fn what_was_removed_is_counted() {
+fn removed_groups_are_counted() {
     let store = store();
     for job in ["a", "b", "c"] {
         push(&store, job, None, Now::read());
