@@ -77,12 +77,14 @@ fn main() -> Result<()> {
     );
 
     let with_gateway = chosen(GATEWAY);
+    // Built before the time begins.
+    let program = match arguments.proxy {
+        Some(path) => path,
+        None => proxy::build()?,
+    };
     let begin = Instant::now();
     let mut setup = Setup {
-        program: match arguments.proxy {
-            Some(path) => path,
-            None => proxy::build()?,
-        },
+        program,
         worker_threads: arguments.worker_threads,
         effort: Effort {
             rounds: arguments.rounds.max(1),
