@@ -106,7 +106,7 @@ impl Pushes {
             bytes: config.exposition.max_total,
             registry: registry::RegistryLimits::default(),
         };
-        let job = |job| Group::of_path(&format!("job/load_{job:05}"), false);
+        let job = |job| Group::from_path(&format!("job/load_{job:05}"), false);
         let hash = RandomState::new();
         let admission = Admission::new(config.exposition, config.push.aggregation, true, hash);
         Pushes {
