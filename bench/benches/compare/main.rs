@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     );
 
     let with_gateway = chosen(GATEWAY);
-    // Built before the time begins.
+    // Build before the clock starts.
     let program = match arguments.proxy {
         Some(path) => path,
         None => proxy::build()?,
