@@ -94,9 +94,9 @@ reasons! {
     /// The request applies to apps, and names a target or a group.
     NotAnApp "not_an_app" "a target or a group cannot be removed this way" false;
     /// A web page of another origin must not change anything.
-    ForbiddenOrigin "forbidden_origin" "a page of that origin may not change anything" false;
+    ForbiddenOrigin "forbidden_origin" "pages of this origin must not change anything" false;
     /// The `Host` header does not name this server.
-    ForbiddenHost "forbidden_host" "the server is not called by that name" false;
+    ForbiddenHost "forbidden_host" "the Host header does not name this server" false;
     /// The media type or content coding of the body is not supported.
     UnsupportedMedia "unsupported_media" "the Content-Type or Content-Encoding is not supported" true;
     /// All memory for unfinished messages is in use.

@@ -214,14 +214,6 @@ impl ReceivedBody {
     }
 }
 
-/// Compressed bodies up to this size, in bytes, are decompressed on the serving thread,
-/// ...
-const MAX_INLINE_COMPRESSED: usize = 16 << 10;
-
-/// ... if they decompress to at most this size. Larger ones would delay the other
-/// connections of the thread.
-const MAX_INLINE_DECOMPRESSED: usize = 64 << 10;
-
 impl ReceivedBody {
     /// Decompresses a body to at most `limit` bytes. A large body is decompressed on
     /// `pool`. The result counts against the budget as it grows.
@@ -245,15 +237,8 @@ impl ReceivedBody {
             );
             return Err(Rejection::new(Reason::UnsupportedMedia, &message));
         }
-        if coding == Coding::Identity || self.len() <= MAX_INLINE_COMPRESSED {
-            let inline_limit = match coding {
-                Coding::Identity => limit,
-                _ => limit.min(MAX_INLINE_DECOMPRESSED),
-            };
-            match coding::decode(coding, self.bytes.clone(), inline_limit) {
-                Err(CodingError::TooLarge { .. }) if inline_limit < limit => {}
-                plain => return self.replace_by(plain?),
-            }
+        if let Some(plain) = coding::decode_small(coding, &self.bytes, limit) {
+            return self.replace_by(plain?);
         }
         let decompress = move || {
             let held = &mut self.held;
