@@ -1,13 +1,13 @@
-//! Webhooks: notices of Alertmanager and others, taken in the place of the
-//! services they are for, to be looked at, logged and counted.
+//! Webhooks: notifications of Alertmanager and others, received in place of the
+//! services that they are meant for, to be listed, logged and counted.
 //!
-//! [`notice`] reads what a body says, [`kept`] holds the newest, [`show`] lists
-//! them. Secrets are hidden before anything else is done with a body.
+//! [`notice`] reads a body, [`history`] keeps the newest, [`list`] shows them. Secrets
+//! are redacted before anything else is done with a body.
 
 pub mod config;
-mod kept;
+mod history;
+mod list;
 mod notice;
-mod show;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
@@ -29,34 +29,33 @@ use crate::redact::redact_json;
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
-pub use kept::Kept;
-use kept::Webhook;
+use history::{Webhook, WebhookHistory};
 use notice::{Kind, Notice};
 
-/// What bodies are logged under.
+/// The log target of bodies.
 const LOG: &str = "exporter_proxy::webhooks";
 
-/// Bytes of a body in the log.
+/// The most bytes of a body in the log.
 const LONGEST_LOGGED: usize = 16 << 10;
 
-/// Bytes of a body, after decompression. Secrets are looked for in all of it,
-/// which takes a second at worst for so many.
+/// The limit of a body after decompression, in bytes. All of it is searched for secrets,
+/// which takes up to a second at this size.
 const LARGEST: usize = 8 << 20;
 
-/// A body of more is read away from the threads that serve.
+/// Larger bodies are parsed off the serving threads.
 const MAX_INLINE_TEXT: usize = 64 << 10;
 
-/// Values in a body. In memory one takes about a kilobyte at worst, however few
-/// bytes it has as text.
+/// The limit of JSON values in a body. One can take a kilobyte of memory, however short
+/// its text.
 const MOST_VALUES: usize = 100_000;
 
-/// The longest key that PagerDuty takes, in bytes.
+/// The longest key that PagerDuty accepts, in bytes.
 const LONGEST_DEDUP_KEY: usize = 255;
 
 /// Receives webhooks, and lists the newest.
 #[derive(Debug)]
 pub struct Webhooks {
-    kept: Kept,
+    history: WebhookHistory,
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
 }
@@ -65,7 +64,7 @@ impl Webhooks {
     /// The input, ready to serve its routes.
     pub fn new(config: &config::Config, context: &Context) -> Arc<Self> {
         Arc::new(Webhooks {
-            kept: Kept::new(config),
+            history: WebhookHistory::new(config),
             store: Arc::clone(&context.store),
             telemetry: Arc::clone(&context.telemetry),
         })
@@ -95,7 +94,7 @@ impl Webhooks {
                 Box::pin(it.take(Kind::PagerDuty, "/v2/enqueue", request))
             }),
             Route::read("webhooks", "/webhooks", FILTERS, self, |it, request| {
-                Box::pin(show::list(&it.kept, request))
+                Box::pin(list::list(&it.history, request))
             })
             .on_push_listener(),
         ]
@@ -145,16 +144,16 @@ impl Webhooks {
             log::debug!(target: LOG, "{path} from {}: {}", request.peer, logged(&line));
         }
         self.count(&notice);
-        let kept = &self.kept;
+        let history = &self.history;
         let webhook = Webhook {
             at,
             peer: request.peer,
             path,
             notice,
             bytes,
-            body: kept.takes(line.len()).then_some(line),
+            body: history.takes(line.len()).then_some(line),
         };
-        let (count, bytes) = kept.keep(webhook);
+        let (count, bytes) = history.keep(webhook);
         let stats = &self.telemetry.webhooks;
         stats.kept.set(count);
         stats.kept_bytes.set(bytes);
@@ -307,7 +306,7 @@ fn summary(notice: &Notice) -> String {
         let _ = write!(summary, ", receiver {:?}", notice.receiver);
     }
     if !notice.alerts.is_empty() {
-        let _ = write!(summary, ", alerts {}", show::names(notice));
+        let _ = write!(summary, ", alerts {}", list::names(notice));
     }
     summary
 }

@@ -1,4 +1,4 @@
-//! The newest webhooks, within bounds of number and bytes.
+//! The newest webhooks, limited in number and bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,20 @@ use super::notice::Notice;
 use crate::clock::Now;
 use crate::peer::Peer;
 
-/// A webhook that was taken. No secrets are left in it.
+/// An accepted webhook, with its secrets redacted.
 #[derive(Debug)]
 pub struct Webhook {
+    /// When it arrived.
     pub at: Now,
+    /// Who sent it.
     pub peer: Peer,
-    /// Where it came to.
+    /// The path of the request.
     pub path: &'static str,
+    /// What it says.
     pub notice: Notice,
-    /// Bytes of its body, as sent.
+    /// Bytes of its body as sent.
     pub bytes: usize,
-    /// The body as JSON in one line; `None` where it is too long to be kept.
+    /// The body as one line of JSON; `None` if it is too long to be kept.
     pub body: Option<Bytes>,
 }
 
@@ -31,12 +34,13 @@ impl Webhook {
     }
 }
 
-/// A body may take this part of all bytes, so that a long one does not push out
-/// all others.
+/// The share of all bytes that one body can take, as 1/N, so that a long body does not
+/// push out all others.
 const LARGEST_SHARE: usize = 8;
 
+/// The newest webhooks.
 #[derive(Debug)]
-pub struct Kept {
+pub struct WebhookHistory {
     most: usize,
     most_bytes: usize,
     state: Mutex<State>,
@@ -44,27 +48,28 @@ pub struct Kept {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The newest first.
+    /// Newest first.
     webhooks: VecDeque<Arc<Webhook>>,
     bytes: usize,
 }
 
-impl Kept {
+impl WebhookHistory {
+    /// An empty history with the limits of the settings.
     pub fn new(config: &Config) -> Self {
-        Kept {
+        WebhookHistory {
             most: config.max_webhooks,
             most_bytes: config.max_webhook_bytes,
             state: Mutex::default(),
         }
     }
 
-    /// Whether a body of so many bytes would be kept.
+    /// Whether a body of `bytes` would be kept.
     pub fn takes(&self, bytes: usize) -> bool {
         self.most > 0 && bytes <= self.most_bytes / LARGEST_SHARE
     }
 
-    /// Keeps a webhook, in the place of the oldest where there is no other.
-    /// Returns how many are kept then, and their bytes.
+    /// Adds a webhook and drops the oldest ones beyond the limits. Returns the number of
+    /// kept webhooks and their bytes.
     pub fn keep(&self, webhook: Webhook) -> (usize, usize) {
         let size = webhook.size();
         let mut gone = Vec::new();
@@ -83,7 +88,7 @@ impl Kept {
         counts
     }
 
-    /// All that are kept, the newest first.
+    /// All kept webhooks, newest first.
     pub fn all(&self) -> Vec<Arc<Webhook>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.webhooks.iter().map(Arc::clone).collect()
@@ -97,8 +102,8 @@ mod tests {
     use super::*;
     use crate::inputs::webhooks::notice::Kind;
 
-    fn kept(most: usize, most_bytes: usize) -> Kept {
-        Kept {
+    fn kept(most: usize, most_bytes: usize) -> WebhookHistory {
+        WebhookHistory {
             most,
             most_bytes,
             state: Mutex::default(),
@@ -116,12 +121,12 @@ mod tests {
         }
     }
 
-    fn lengths(kept: &Kept) -> Vec<usize> {
+    fn lengths(kept: &WebhookHistory) -> Vec<usize> {
         kept.all().iter().map(|webhook| webhook.bytes).collect()
     }
 
     #[test]
-    fn the_newest_stay_and_come_first() {
+    fn the_newest_are_kept_and_come_first() {
         let three = kept(3, 1 << 20);
         for bytes in 1..=5 {
             three.keep(webhook(bytes));
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_too() {
+    fn bytes_are_limited() {
         let bytes = 10_000;
         let two = kept(100, 2 * webhook(bytes).size() + 1);
         for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! `GET /webhooks`: the webhooks that are kept, as a table or as JSON.
+//! `GET /webhooks`: the newest webhooks, as a table or as JSON.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::kept::{Kept, Webhook};
+use super::history::{Webhook, WebhookHistory};
 use super::notice::{Kind, Notice};
 use crate::clock::Now;
 use crate::http::body::ChunkIterator;
@@ -16,14 +16,14 @@ use crate::http::request::Request;
 use crate::http::table::{Row, TableWriter};
 use crate::telemetry::{clip, dates};
 
-/// Webhooks that one step of a list looks at, ...
+/// Webhooks that are filtered in one step of a list.
 const LOOKED_AT_A_STEP: usize = 100;
 
-/// ... and what those that it shows have about, in bytes.
+/// The approximate size of a step's result, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// All of them, the newest first, or those that a filter lets through.
-pub async fn list(kept: &Kept, request: &Request) -> Reply {
+/// Lists the webhooks that pass the filter, newest first.
+pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
     let filter = match Filter::of(request.query()) {
         Ok(filter) => filter,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
@@ -32,7 +32,7 @@ pub async fn list(kept: &Kept, request: &Request) -> Reply {
         Ok(json) => json,
         Err(problem) => return reply::bad_value(&problem),
     };
-    let mut webhooks = kept.all();
+    let mut webhooks = history.all();
     webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
     let maker: ChunkIterator = if json {
@@ -44,7 +44,7 @@ pub async fn list(kept: &Kept, request: &Request) -> Reply {
     reply::list(&request.server.pools.lists, short, json, maker).await
 }
 
-/// Which webhooks are asked for.
+/// The webhooks that a request asks for.
 #[derive(Debug, Default)]
 struct Filter {
     kind: Option<Kind>,
