@@ -37,7 +37,7 @@ pub mod store;
 // Counters, and the log of what senders cause.
 pub mod telemetry;
 
-// The one way into the store.
+// Admission: checks metrics before they are stored.
 pub mod ingest;
 
 // Beneath inputs and outputs.

@@ -1,7 +1,8 @@
-//! Admission: the one way into the store. It checks what inputs receive, one message
-//! at a time and at the cost of that message's size, and brings it into the form that
-//! the store keeps. The store itself decides, under its lock, whether a message fits
-//! beside the others.
+//! Admission: checks metrics before they are stored, one message at a time and at the
+//! cost of that message's size, and brings them into the form that the store keeps. The
+//! input then writes them with [`Store::apply`](crate::store::Store::apply) or
+//! [`Store::operate`](crate::store::Store::operate), and the store decides, under its
+//! lock, whether they fit beside the others. Removals need no admission.
 //!
 //! - [`text`]: the text of an app or a target, kept verbatim or as families.
 //! - [`body`]: a pushed body of any [media type](media) as the families of a [`group`];

@@ -24,7 +24,9 @@ use std::fmt;
 
 use crate::context::Context;
 
-/// An input that is built, with its listeners bound and nothing served yet.
+/// An input that is built, with its listeners bound and nothing served yet. A stream
+/// listener is served by [`accept::serve`](crate::net::accept::serve), which counts
+/// under a [`ListenerName`](crate::telemetry::ListenerName): a new one needs a variant.
 pub trait Input: fmt::Debug + Send {
     /// Logs where it receives; ports may have been chosen just now.
     fn announce(&self);

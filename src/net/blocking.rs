@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Text up to this many bytes is parsed or decompressed on the serving thread.
-/// Longer work goes to a [`BlockingPool`]: parsing 15 MB takes a second, and the
+/// Messages of sockets and responses of targets up to this size, in bytes, are parsed
+/// on the serving thread. Longer work goes to a [`BlockingPool`]: parsing 15 MB takes a second, and the
 /// thread's other connections would wait for it.
 pub const INLINE_BYTES: usize = 64 << 10;
 

@@ -7,8 +7,9 @@
 //!
 //! Time is a parameter, so the store has no clock. It does no I/O and runs no task.
 //!
-//! The output is a list of pages. A page is joined and compressed once, until it changes:
-//! a scrape costs what changed since the last one, and a write costs what was pushed.
+//! The output is a list of pages. The first scrape after a page changes joins it, and the
+//! first one with gzip compresses it; both results are kept until it changes again. So a
+//! scrape costs what changed since the last one, and a write costs what was pushed.
 //!
 //! | Module | What it does |
 //! | --- | --- |
@@ -22,8 +23,7 @@
 //! | [`locks`] | the [`Store`], its locks and their order |
 //! | [`limits`], [`rejection`] | limits, and why a write or batch was rejected |
 //!
-//! The types that [`Store`] holds are below it and do not import it. Its methods are above
-//! it, in the modules that do their work. No two files import each other.
+//! Modules of data do not import [`Store`]; modules with its methods do.
 //!
 //! ```
 //! use exporter_proxy::clock::Now;

@@ -42,7 +42,9 @@ pub const ANY_METHOD: &str = "*";
 /// Any parameters. Their names are not checked.
 pub const ANY_PARAMETER: &str = "...";
 
-/// The permission that a route requires.
+/// What a route can change. It is for the documentation, for CORS preflights and for
+/// the access control that follows: **nothing checks it yet**. Today any client of a
+/// listener can use its routes, within the checks of [`guard`](super::guard).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Read metrics and lists.
@@ -86,7 +88,7 @@ pub struct Route {
     /// The names of query parameters, separated by spaces, or [`ANY_PARAMETER`]. `*`
     /// follows a name that may be repeated.
     pub parameters: &'static str,
-    /// The permission that the route requires.
+    /// What the route can change.
     pub role: Role,
     /// The listeners on which the route is served.
     pub listeners: Listeners,
@@ -331,11 +333,7 @@ impl Table {
         };
         for route in routes {
             if !accepts_pushes && route.listeners == Listeners::Push {
-                let first = Pattern::new(route.pattern, false).first();
-                // Every listener has paths that begin with `/-` or `/apps`.
-                if !["-", "apps"].contains(&first) {
-                    table.push_only.push(first);
-                }
+                table.push_only.push(first_segment(route));
                 continue;
             }
             let alike = |resource: &&mut Resource| {
@@ -350,6 +348,19 @@ impl Table {
                 }),
             }
         }
+        // Paths such as `/apps/{name}` have routes on all listeners.
+        let shared = |first: &str| {
+            let mut shared = routes.iter().filter(|it| it.listeners == Listeners::All);
+            shared.any(|route| first_segment(route) == first)
+        };
+        // A page on `/metrics` does not make `/metrics/job/x` a path of this listener.
+        let rest = |first: &str| {
+            let mut rest = routes.iter().filter(|it| it.pattern.contains("{*"));
+            rest.any(|route| first_segment(route) == first)
+        };
+        table
+            .push_only
+            .retain(|first| rest(first) || !shared(first));
         table
     }
 
@@ -384,6 +395,11 @@ impl Table {
             false => NoRoute::Unknown,
         })
     }
+}
+
+/// The first segment of a route's pattern.
+fn first_segment(route: &Route) -> &'static str {
+    Pattern::new(route.pattern, false).first()
 }
 
 impl Resource {
