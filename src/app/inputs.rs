@@ -12,10 +12,12 @@ use crate::net::accept::ListenerLimits;
 
 /// Binds every input. Nothing is served yet.
 pub async fn bind(config: &Config, context: &Context) -> Result<Vec<Box<dyn Input>>, StartError> {
+    // It binds nothing, and a bad target is reported before a port in use.
+    let poller = Poller::new(&config.poll_external)?;
     Ok(vec![
         Box::new(sockets(config).await?),
         Box::new(operations(config, context).await?),
-        Box::new(Poller::new(&config.poll_external)?),
+        Box::new(poller),
     ])
 }
 

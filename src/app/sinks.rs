@@ -9,20 +9,18 @@ use crate::context::Context;
 use crate::inputs::operations::sink::{LineSink, SinkFull};
 use crate::outputs::sinks::operations;
 
-/// A sink stops sending this long before the grace period ends, so that it can still
-/// log what is left.
+/// A sink stops sending this long before the grace period ends, or halfway through a
+/// shorter one, so that it can still log what is left.
 const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 
 /// Starts the sink that operations are forwarded to, if one is configured
 /// (`operations.forward_to`).
 pub fn of_operations(config: &Config, context: &Context) -> Option<LineSink> {
+    let grace = config.exporter.shutdown_timeout;
     let sink = operations::Config {
         destination: config.operations.forward_to.clone()?,
         queue: config.operations.forward_queue,
-        drain: config
-            .exporter
-            .shutdown_timeout
-            .saturating_sub(DRAIN_MARGIN),
+        drain: grace - DRAIN_MARGIN.min(grace / 2),
     };
     let stats = Arc::clone(&context.telemetry.operations.forwarded);
     let lines = operations::start(sink, stats, &context.stop, &context.tasks);

@@ -66,7 +66,7 @@ async fn handle(
     let name = nearest.map_or(UNKNOWN, |route| route.name);
     request.counts = route.and_then(|route| route.counts);
     if let Err(rejection) = guard::check(&server.hosts, server.origins(), &request.head) {
-        return (name, false, reject(route, nearest, request, &rejection));
+        return (name, false, reject(nearest, request, &rejection));
     }
     let matched = match found {
         Ok(matched) => matched,
@@ -90,27 +90,22 @@ async fn handle(
     };
     if let Err(problem) = check_parameters(route.parameters, request.query()) {
         let rejection = Rejection::new(Reason::BadParameter, &problem);
-        let reply = reject(Some(route), Some(route), request, &rejection);
+        let reply = reject(Some(route), request, &rejection);
         return (name, false, reply);
     }
     request.captured.clone_from(&matched.captured);
     (name, route.progress, route.answer(request).await)
 }
 
-/// Logs, counts and answers a request that is rejected before its handler runs. `format`
-/// is the route whose format of errors applies.
-fn reject(
-    route: Option<&Route>,
-    format: Option<&Route>,
-    request: &Request,
-    rejection: &Rejection,
-) -> Reply {
+/// Logs, counts and answers a request that is rejected before its handler runs. `route`
+/// is its route, or the first one of its path if none has the method.
+fn reject(route: Option<&Route>, request: &Request, rejection: &Rejection) -> Reply {
     request.count(Err(rejection.reason), 0);
     if let Some(on_rejection) = route.and_then(|route| route.on_rejection.as_ref()) {
         on_rejection(rejection.reason);
     }
     request.log_rejection(request.method().as_str(), rejection);
-    format.map_or_else(
+    route.map_or_else(
         || reply::rejection(rejection),
         |route| route.rejection(rejection),
     )

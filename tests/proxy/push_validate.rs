@@ -67,7 +67,7 @@ fn the_setting_says_whether_a_push_would_be_added() {
     assert_eq!(check(&proxy, "/job/x?mode=replace", body).0, 200);
     let (status, answer) = check(&proxy, "/job/x?mode=other", body);
     assert_eq!(status, 400);
-    assert!(reason(&answer).contains("mode is"), "{answer}");
+    assert!(reason(&answer).contains("mode must be"), "{answer}");
 }
 
 #[test]

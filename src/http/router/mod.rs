@@ -7,6 +7,7 @@
 mod parameters;
 mod pattern;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -373,9 +374,10 @@ impl Table {
     /// Why no resource matches.
     pub fn find(&self, head: &Parts, preflight: bool) -> Result<Matched<'_>, NoRoute> {
         let path = head.uri.path();
-        let segments = segments(path);
+        let decoded = OnceCell::new();
+        let segments = || decoded.get_or_init(|| segments(path)).as_deref();
         for resource in &self.resources {
-            let Some(captured) = resource.pattern.captures(path, segments.as_deref()) else {
+            let Some(captured) = resource.pattern.captures(path, segments) else {
                 continue;
             };
             let holds = match &resource.routes[0].condition {
@@ -383,10 +385,11 @@ impl Table {
                 None => true,
             };
             if holds {
+                let captured = captured.into_owned();
                 return Ok(Matched { resource, captured });
             }
         }
-        let Some(segments) = segments else {
+        let Some(segments) = segments() else {
             return Err(NoRoute::NotUtf8);
         };
         let first = segments.first().map_or("", AsRef::as_ref);

@@ -50,13 +50,20 @@ impl Pattern {
         self.segments.first().copied().flatten().unwrap_or_default()
     }
 
-    /// The part of the path that the pattern captures, if it matches. `segments` are the
-    /// decoded segments of `path`.
-    pub(super) fn captures(&self, path: &str, segments: Option<&[Cow<'_, str>]>) -> Option<String> {
+    /// The part of the path that the pattern captures, if it matches. `segments` decodes
+    /// the segments of `path`; `None` if one is not UTF-8.
+    pub(super) fn captures<'p>(
+        &self,
+        path: &'p str,
+        segments: impl FnOnce() -> Option<&'p [Cow<'p, str>]>,
+    ) -> Option<Cow<'p, str>> {
         if self.rest != Rest::No {
-            return self.rest_of(path).map(str::to_owned);
+            return self.rest_of(path).map(Cow::Borrowed);
         }
-        let mut segments = segments?;
+        if self.extra_slashes && !self.matches_literally(path) {
+            return None;
+        }
+        let mut segments = segments()?;
         if self.extra_slashes {
             while let [first, rest @ ..] = segments
                 && first.is_empty()
@@ -67,15 +74,27 @@ impl Pattern {
         if segments.len() != self.segments.len() {
             return None;
         }
-        let mut captured = String::new();
+        let mut captured = Cow::Borrowed("");
         for (segment, wanted) in segments.iter().zip(&self.segments) {
             match wanted {
                 Some(wanted) if segment == wanted => {}
                 Some(_) => return None,
-                None => captured = segment.clone().into_owned(),
+                None => captured = segment.clone(),
             }
         }
         Some(captured)
+    }
+
+    /// Whether the path spells the pattern without percent-encoding. A proxy in front
+    /// that blocks a path compares it so, and must not be bypassed by another spelling.
+    fn matches_literally(&self, path: &str) -> bool {
+        let path = path.trim_start_matches('/');
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut wanted = self.segments.iter();
+        path.split('/').all(|segment| match wanted.next() {
+            Some(wanted) => wanted.is_none_or(|wanted| wanted == segment),
+            None => false,
+        })
     }
 
     /// The rest of the path after the segments of the pattern, not decoded.

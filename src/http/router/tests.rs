@@ -90,6 +90,8 @@ fn the_first_matching_pattern_wins() {
         ("GET", "/apps/a/metrics/b", "Unknown"),
         ("GET", "/apps/%ff", "NotUtf8"),
         ("GET", "//api/v1/groups/", "groups:"),
+        ("GET", "/api/v1/%67roups", "Unknown"),
+        ("GET", "/%6detrics", "metrics:"),
     ] {
         assert_eq!(found(true, method, uri), expected, "{method} {uri}");
     }

@@ -62,7 +62,7 @@ struct OpenGroup {
 /// A family that is being written, some of its metrics at a time.
 struct OpenFamily {
     family: ShownFamily,
-    /// WorkPools of its native histograms, by their labels.
+    /// Positions of its native histograms, by their labels.
     natives: HashMap<Box<str>, usize>,
     /// Whether its metrics have several samples each.
     composed: bool,

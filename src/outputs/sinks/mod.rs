@@ -22,7 +22,7 @@
 //!    [`Sink`], and its tests; add its `mod` line to the list below.
 //! 2. Give it a function that builds the sink and calls [`start`] with its
 //!    limits. The handle that this returns is all a producer needs.
-//! 3. Call that function in `app.rs`, and hand the handle to the producer.
+//! 3. Call that function in `app/sinks.rs`, and hand the handle to the producer.
 //!
 //! Inputs and outputs do not import one another: an input takes a closure or a
 //! small type of its own around the handle.

@@ -60,7 +60,9 @@ async fn send_all<S: Sink>(
             }
         } else {
             let report = sink.send(batch.items()).await;
-            if report.verdicts.contains(&Verdict::Taken) {
+            // A server that accepts connections and then breaks them takes some items
+            // each time.
+            if report.failure.is_none() && report.verdicts.contains(&Verdict::Taken) {
                 backoff.reset();
             }
             queue.settle(batch, &report.verdicts);
