@@ -158,7 +158,7 @@ fn a_compressed_page_reads_back_as_the_plain_one() {
     let proxy = Proxy::start("");
     push_sample(&proxy, "json_array.json");
     push_sample(&proxy, "json_string.json");
-    let first_line = "# HELP mail_queue_messages Messages that wait to be sent.";
+    let first_line = "# HELP mail_queue_messages Messages waiting to be sent.";
     let plain = apps_part(&proxy.metrics(), first_line);
     let (_, last) = sample_text("json_string.json");
     assert!(plain.ends_with(&last), "{plain}");
