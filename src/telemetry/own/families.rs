@@ -5,30 +5,34 @@ use crate::exposition::{FamilyBuilder, FamilyText, Kind};
 /// The families of the own metrics, in order.
 #[derive(Debug, Default)]
 pub struct OwnFamilies {
-    families: Vec<FamilyBuilder>,
+    built: Vec<FamilyText>,
+    /// The family that samples are added to. It is built when the next one begins:
+    /// a builder takes more memory than its family, and there are many samples.
+    current: Option<FamilyBuilder>,
 }
 
 impl OwnFamilies {
     /// Begins a family. A family without samples is left out.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut FamilyBuilder {
-        self.families.push(FamilyBuilder::new(name, kind, help));
-        let last = self.families.len() - 1;
-        &mut self.families[last]
+        self.build_current();
+        self.current.insert(FamilyBuilder::new(name, kind, help))
     }
 
     /// All families with samples. An invalid family would break the whole scrape, so
     /// it is logged and left out.
-    pub fn into_texts(self) -> Vec<FamilyText> {
-        let families = self.families.into_iter();
-        families
-            .filter(|family| !family.is_empty())
-            .filter_map(|family| {
-                let built = family.build_unhashed();
-                built
-                    .inspect_err(|problem| log::error!("own metrics are incomplete: {problem}"))
-                    .ok()
-            })
-            .collect()
+    pub fn into_texts(mut self) -> Vec<FamilyText> {
+        self.build_current();
+        self.built
+    }
+
+    fn build_current(&mut self) {
+        let Some(family) = self.current.take().filter(|family| !family.is_empty()) else {
+            return;
+        };
+        match family.build_unhashed() {
+            Ok(text) => self.built.push(text),
+            Err(problem) => log::error!("own metrics are incomplete: {problem}"),
+        }
     }
 }
 
