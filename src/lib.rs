@@ -1,7 +1,7 @@
 //! `exporter-proxy`: many apps, one port.
 //!
-//! It accepts metrics in whatever way an app can send them, keeps the newest of each,
-//! and serves them all on one `/metrics`.
+//! It accepts metrics in many protocols, keeps the newest of each app, and serves them
+//! all on one `/metrics`.
 //!
 //! ```text
 //! inputs/  sockets, poller, push      ─ Write ─▶ Store ─ snapshot ─▶  outputs/

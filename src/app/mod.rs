@@ -1,5 +1,5 @@
-//! The composition root: builds the core, binds every listener, runs until it is told
-//! to stop, and drains.
+//! The composition root: builds the core, binds every listener, runs until a request to
+//! stop, and drains.
 //!
 //! - [`inputs`], [`sinks`] and [`routes`] are the lists of the program's parts.
 //! - [`servers`]: the HTTP listeners.

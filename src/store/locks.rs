@@ -79,8 +79,8 @@ impl Store {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // Nothing under these locks panics by design, whatever is pushed. If it happens all the
-    // same, one section may be inconsistent. Continuing with the others is better than
+    // No push should cause a panic under these locks. After a panic, one section can be
+    // inconsistent. Continuing with the others is better than
     // rejecting every push and scrape from then on.
     pub(in crate::store) fn read(&self) -> RwLockReadGuard<'_, SectionTable> {
         self.sections.read().unwrap_or_else(PoisonError::into_inner)

@@ -81,7 +81,7 @@ struct FastPath<'t, 'n, H> {
     line: usize,
 }
 
-/// A name, and whether it is known to be the current family's.
+/// A name, and whether it belongs to the current family.
 struct NameMatch<'t> {
     name: &'t str,
     is_current: bool,

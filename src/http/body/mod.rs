@@ -23,7 +23,7 @@ use crate::telemetry::DurationHistogram;
 #[derive(Debug)]
 pub struct ReplyBody {
     source: Source,
-    /// The number of bytes to send, if it is known.
+    /// The number of bytes to send; `None` for a generated body.
     left: Option<u64>,
     /// The number of bytes since the task last yielded.
     since_yield: usize,
@@ -120,8 +120,8 @@ enum Source {
     Streamed(StreamedChunks),
 }
 
-/// Generates a body. Each call of `next` takes a bounded time, whatever the size of the
-/// store, and may return an empty chunk.
+/// Generates a body. The time of a call of `next` is bounded and does not grow with the
+/// store. A chunk can be empty.
 pub type ChunkIterator = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// Chunks that are generated on a pool, each once the one before is sent. So the body

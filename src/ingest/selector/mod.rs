@@ -229,7 +229,7 @@ fn parse_selector(
     }
 }
 
-/// Parses the quoted name of a metric, in the place of a matcher.
+/// Parses the quoted name of a metric among the matchers.
 fn parse_quoted_name(text: &str) -> Option<(ParsedMatcher, &str)> {
     let (name, rest) = parse_quoted(text).ok()?;
     let ends = rest.trim_start().starts_with([',', '}']);

@@ -512,7 +512,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever clashes, the merged output is valid and has everything that groups
+    /// With any conflicts, the merged output is valid and has everything that groups
     /// expose.
     #[test]
     fn a_merged_output_is_valid_whatever_clashes(

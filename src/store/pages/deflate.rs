@@ -32,7 +32,7 @@ const FARTHEST: usize = 1 << 15;
 /// The greatest length of a match (section 3.2.5).
 const LONGEST: usize = 258;
 
-/// The least length of a match: matches are found by the hash of so many bytes.
+/// The minimum length of a match, in bytes: the hash that finds matches covers as many.
 const SHORTEST: usize = 4;
 
 const HASH_BITS: u32 = 12;

@@ -23,8 +23,8 @@ const PAGES_PER_RUN: usize = 16;
 /// system and fresh memory is mapped page by page.
 #[derive(Debug)]
 pub struct PageRun {
-    /// The run's pages. A page may be gone, but no other page can have its address
-    /// while it is referenced here.
+    /// The run's pages. The weak reference keeps the address of a dropped page from being
+    /// used by another.
     pages: Vec<Weak<Page>>,
     /// Deflate blocks; see [`Compressed::block`].
     pub block: Bytes,

@@ -176,8 +176,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens, the queue keeps its bounds and its order, and every
-    /// item that was pushed is counted once or still waits.
+    /// After any sequence of calls, the queue is within its bounds and in order,
+    /// and every pushed item is counted once or still waits.
     #[test]
     fn bounds_hold_and_no_item_is_lost_uncounted(
         steps in prop::collection::vec(step(), 0..60),

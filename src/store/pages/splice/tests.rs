@@ -28,8 +28,8 @@ fn whole(page_list: &PageList<u32>) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
-    /// Whatever is set at once, and whatever others set while the new pages are made,
-    /// the list equals a sorted map in which the splice came last.
+    /// For any splice, and any changes made while its pages are built, the list equals
+    /// a sorted map in which the splice came last.
     #[test]
     fn a_splice_has_the_effect_of_single_changes(
         rounds in vec((btree_map(0..240_u32, any_size(), 0..200), vec((0..240_u32, any_size()), 0..4)), 1..5)
