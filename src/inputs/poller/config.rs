@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -30,7 +31,7 @@ pub struct Config {
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are used.
     pub proxy_from_environment: bool,
     /// All targets: first those of `other_scrape_endpoints`, then those of `targets`.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Arc<Target>>,
 }
 
 /// One exporter to poll.
@@ -384,7 +385,7 @@ fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
 }
 
 /// Gives every target its name, and reports duplicate names.
-fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Target> {
+fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Arc<Target>> {
     let mut authorities: BTreeMap<String, usize> = BTreeMap::new();
     for one in written.iter().filter(|one| one.name.is_none()) {
         *authorities.entry(one.target.url.authority()).or_default() += 1;
@@ -416,7 +417,7 @@ fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Target> {
             continue;
         }
         taken.insert(target.name.clone(), place);
-        targets.push(target);
+        targets.push(Arc::new(target));
     }
     targets
 }

@@ -64,7 +64,7 @@ impl Poller {
         let mut clients = Clients::new(config);
         for (target, keep) in config.targets.iter().zip(keeps(&config.targets)) {
             poller.fetchers.push(Fetcher {
-                target: Arc::new(target.clone()),
+                target: Arc::clone(target),
                 client: clients.get(target)?,
                 keep,
                 max_body: config.max_body,
@@ -109,13 +109,8 @@ impl Input for Poller {
             let offset = interval.mul_f64(index as f64 / count as f64);
             let target = PolledTarget::new(fetcher, self.pool.clone(), context);
             target.list();
-            let stop = context.stop.clone();
-            context.tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = target.run(offset) => {}
-                }
-            });
+            let task = target.run(offset, context.stop.clone());
+            context.tasks.spawn(task);
         }
     }
 }
@@ -123,7 +118,7 @@ impl Input for Poller {
 /// For each target, whether its connection is kept between polls. Connections are kept
 /// for the most frequently polled targets, if they are used again before they are too
 /// old.
-fn keeps(targets: &[Target]) -> Vec<bool> {
+fn keeps(targets: &[Arc<Target>]) -> Vec<bool> {
     let mut frequent: Vec<usize> = (0..targets.len())
         .filter(|index| targets[*index].interval < MAX_CONNECTION_AGE)
         .collect();

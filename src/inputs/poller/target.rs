@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
@@ -57,23 +58,29 @@ impl PolledTarget {
         let _ = self.store.apply(Write::one(expect), Now::read());
     }
 
-    /// Polls the target for ever, first after `offset`.
-    pub async fn run(mut self, offset: Duration) {
+    /// Polls the target until the program stops, first after `offset`.
+    pub async fn run(mut self, offset: Duration, stop: CancellationToken) {
         let interval = self.fetcher.target.interval;
         let mut ticks = interval_at(Instant::now() + offset, interval);
         // After a poll that took longer than the interval, polls stay on schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            ticks.tick().await;
-            self.poll().await;
+        let polls = async {
+            loop {
+                ticks.tick().await;
+                // Boxed, so that a target takes little memory between its polls.
+                Box::pin(self.poll()).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = polls => {}
         }
     }
 
     async fn poll(&mut self) {
         let started = Instant::now();
         let limit = self.fetcher.target.timeout;
-        // Boxed, so that a target that waits for its next poll takes little memory.
-        let fetched = timeout(limit, Box::pin(self.fetcher.fetch()))
+        let fetched = timeout(limit, self.fetcher.fetch())
             .await
             .unwrap_or_else(|_| Err(ScrapeError::timed_out(limit)));
         let now = Now::read();

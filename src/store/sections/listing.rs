@@ -67,14 +67,14 @@ impl SectionTable {
         page.sort_unstable();
         page.truncate(limit);
         let found = page.into_iter().filter_map(|id| {
-            let section = self.by_id.get(&id)?.clone();
+            let section = self.by_id.get(&id)?.as_ref().clone();
             Some((id, section))
         });
         found.collect()
     }
 
     pub fn section(&self, id: &SectionId) -> Option<Section> {
-        self.by_id.get(id).cloned()
+        self.by_id.get(id).map(|section| section.as_ref().clone())
     }
 
     /// The memory of a section, in bytes.
@@ -87,7 +87,7 @@ impl SectionTable {
             .into_iter()
             .find_map(|producer| {
                 let id = SectionId::new(name, producer);
-                let section = self.by_id.get(&id)?.clone();
+                let section = self.by_id.get(&id)?.as_ref().clone();
                 Some((id, section))
             })
     }
@@ -103,7 +103,7 @@ impl SectionTable {
                     name: Arc::clone(name),
                     producer: Producer::Group,
                 };
-                let section = self.by_id.get(&id)?.clone();
+                let section = self.by_id.get(&id)?.as_ref().clone();
                 Some((id, section))
             })
             .collect()
@@ -159,7 +159,7 @@ impl SectionTable {
     /// The fragments of these sections in the order of the output.
     pub(in crate::store) fn gather<'s>(
         &self,
-        sections: impl Iterator<Item = (&'s SectionId, &'s Section)>,
+        sections: impl Iterator<Item = (&'s SectionId, &'s Box<Section>)>,
     ) -> Vec<Bytes> {
         let mut keys = BTreeSet::new();
         for (id, section) in sections {

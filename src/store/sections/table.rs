@@ -22,7 +22,8 @@ use crate::store::sections::section_id::{Producer, SectionId};
 /// All sections, the output that they make, the family index, and deadlines.
 #[derive(Debug)]
 pub struct SectionTable {
-    pub by_id: HashMap<SectionId, Section>,
+    /// Boxed: up to half of the map's places are empty.
+    pub by_id: HashMap<SectionId, Box<Section>>,
     pub page_list: PageList<OutputKey>,
     pub families: FamilyIndex,
     pub natives: NativeIndex,
@@ -109,7 +110,7 @@ impl SectionTable {
     /// it was known; otherwise it is new.
     pub fn take(&mut self, id: &SectionId) -> (Section, bool) {
         if let Some(section) = self.by_id.get_mut(id) {
-            let section = std::mem::take(section);
+            let section = std::mem::take(&mut **section);
             if id.producer == Producer::Target {
                 self.targets[section.state as usize] -= 1;
             }
@@ -131,7 +132,7 @@ impl SectionTable {
             self.targets[section.state as usize] += 1;
         }
         match self.by_id.get_mut(&id).filter(|_| known) {
-            Some(place) => *place = section,
+            Some(place) => **place = section,
             None => {
                 match id.producer {
                     Producer::Group => {
@@ -142,7 +143,7 @@ impl SectionTable {
                     }
                     Producer::Own => {}
                 }
-                self.by_id.insert(id, section);
+                self.by_id.insert(id, Box::new(section));
             }
         }
     }

@@ -28,8 +28,9 @@ impl SectionTable {
 
     fn changesets<'a>(&'a self, write: &'a Write) -> Vec<SectionChangeset<'a>> {
         let changes = write.changes.iter();
-        let changesets =
-            changes.filter_map(|change| SectionChangeset::of(change, self.by_id.get(change.id())));
+        let changesets = changes.filter_map(|change| {
+            SectionChangeset::of(change, self.by_id.get(change.id()).map(Box::as_ref))
+        });
         changesets.collect()
     }
 

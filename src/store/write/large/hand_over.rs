@@ -26,7 +26,7 @@ impl SectionTable {
 
     /// Whether removing the section takes long.
     pub fn is_large(&self, id: &SectionId) -> bool {
-        self.by_id.get(id).is_some_and(Section::is_large)
+        self.by_id.get(id).is_some_and(|section| section.is_large())
     }
 
     /// A table for a large write of the sections `old`. It takes the family index over.
@@ -55,11 +55,12 @@ impl SectionTable {
     }
 
     /// Sets the sections that the large write changes, as they are now.
-    pub(in crate::store) fn set_old(&mut self, mut old: HashMap<SectionId, Section>) {
-        for section in old.values_mut() {
+    pub(in crate::store) fn set_old(&mut self, old: HashMap<SectionId, Section>) {
+        let sections = old.into_iter().map(|(id, mut section)| {
             section.uninspected = false;
-        }
-        self.by_id = old;
+            (id, Box::new(section))
+        });
+        self.by_id = sections.collect();
     }
 
     /// Takes the `changed` sections, sums and native histograms of a large write over,
@@ -69,7 +70,7 @@ impl SectionTable {
         large: &mut SectionTable,
         changed: Vec<SectionId>,
         natives: Vec<NativeChange>,
-    ) -> (Vec<Option<Section>>, Vec<Bytes>) {
+    ) -> (Vec<Option<Box<Section>>>, Vec<Bytes>) {
         let mut freed = Vec::with_capacity(changed.len());
         for id in changed {
             match large.by_id.remove_entry(&id) {
@@ -82,7 +83,7 @@ impl SectionTable {
                         section.findings.clone_from(&before.findings);
                     }
                     freed.push(self.by_id.get_mut(&id).map(std::mem::take));
-                    self.put_back(id, section, known);
+                    self.put_back(id, *section, known);
                 }
                 None => {
                     freed.push(self.by_id.remove(&id));
@@ -92,7 +93,7 @@ impl SectionTable {
         }
         for id in large.inspection_queue.take().unwrap_or_default() {
             // Removed sections are inspected too, so that their findings are dropped.
-            let mut gone = Section::default();
+            let mut gone = Box::default();
             let section = self.by_id.get_mut(&id).unwrap_or(&mut gone);
             self.inspection_queue.note(&id, section);
         }
