@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use memchr::memchr3;
+
 /// Writes the value of a label, escaped, without quotes.
 pub fn write_label_value(out: &mut String, value: &str) {
     escape(out, value, true);
@@ -15,14 +17,19 @@ pub fn write_help(out: &mut String, help: &str) {
 
 /// Escapes backslash and line feed, and quotes if `quotes` is set.
 fn escape(out: &mut String, text: &str, quotes: bool) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if quotes => out.push_str("\\\""),
-            c => out.push(c),
-        }
+    let mut rest = text;
+    while let Some(at) = memchr3(b'\\', b'\n', b'"', rest.as_bytes()) {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        out.push_str(match special.as_bytes()[0] {
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            _ if quotes => "\\\"",
+            _ => "\"",
+        });
+        rest = &special[1..];
     }
+    out.push_str(rest);
 }
 
 /// Writes the shortest digits that read back as the same number, with an
@@ -61,18 +68,14 @@ pub fn number_text(value: f64) -> String {
 /// compare these as text, so they equal what Prometheus' writer formats:
 /// exponents below -4 and from 6 on, with a sign and at least two digits.
 pub fn write_bound(out: &mut String, value: f64) {
-    if !value.is_finite() || value == 0.0 {
+    if !value.is_finite() || value == 0.0 || (1e-4..1e6).contains(&value.abs()) {
         return write_number(out, value);
     }
     let written = format!("{value:e}");
     let (digits, exponent) = written.split_once('e').unwrap_or((&written, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    let written = if (-4..6).contains(&exponent) {
-        write!(out, "{value}")
-    } else {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
-    };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let written = write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs());
     written.expect("writing to a String cannot fail");
 }
 
@@ -89,6 +92,7 @@ mod tests {
             (0.000_01, "1e-05"),
             (2.5, "2.5"),
             (123_456.0, "123456"),
+            (999_999.999_999_999_9, "999999.9999999999"),
             (1e6, "1e+06"),
             (-1_234_567.0, "-1.234567e+06"),
             (1e100, "1e+100"),

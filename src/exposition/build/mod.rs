@@ -23,6 +23,9 @@ use super::{
     write_label_value, write_number, write_series,
 };
 
+/// Room in bytes for the first samples of a family: most families have few.
+const SAMPLES_CAPACITY: usize = 512;
+
 /// Builds one family, sample by sample.
 ///
 /// Names, label values and help texts are given without escapes. The first
@@ -94,7 +97,7 @@ impl FamilyBuilder {
             kind,
             help: escaped_help,
             unit: None,
-            samples: String::new(),
+            samples: String::with_capacity(SAMPLES_CAPACITY),
             identities: String::new(),
             quoted_labels: false,
             empty_labels: false,
