@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod peer;
 pub mod reason;
+pub mod record;
 
 // Pure helpers at the edges.
 pub mod coding;

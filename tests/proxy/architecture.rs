@@ -7,18 +7,26 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
+    ("record", &[]),
     ("coding", &["reason"]),
     ("redact", &[]),
     ("settings", &["redact"]),
     ("exposition", &["reason"]),
-    ("registry", &["clock", "exposition", "reason"]),
+    ("registry", &["clock", "exposition", "reason", "record"]),
     (
         "store",
-        &["clock", "exposition", "peer", "reason", "registry"],
+        &[
+            "clock",
+            "exposition",
+            "peer",
+            "reason",
+            "record",
+            "registry",
+        ],
     ),
     (
         "telemetry",
