@@ -53,7 +53,6 @@ pub mod outputs;
 // All settings, and the lists of parts.
 pub mod app;
 pub mod config;
-pub mod inspector;
 mod routes;
 
 // The program around them.

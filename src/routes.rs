@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http::router::Route;
 use crate::inputs::aggregate::Aggregate;
 use crate::inputs::push::Push;
-use crate::inputs::values::Endpoints as Values;
+use crate::inputs::values::Values;
 use crate::inputs::webhooks::Webhooks;
 use crate::outputs::api::Api;
 use crate::outputs::apps::Apps;

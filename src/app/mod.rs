@@ -4,9 +4,11 @@
 //! - [`inputs`], [`sinks`] and [`routes`] are the lists of the program's parts.
 //! - [`servers`]: the HTTP listeners.
 //! - [`expiry`]: withdraws what has expired.
+//! - [`inspector`]: reads verbatim texts in the background.
 
 mod expiry;
 mod inputs;
+mod inspector;
 mod limits;
 mod servers;
 mod sinks;
@@ -29,9 +31,9 @@ use crate::inputs::Input;
 use crate::inputs::poller::ClientError;
 use crate::net::bind::BindError;
 use crate::net::raise_file_limit;
+use crate::routes;
 use crate::store::Store;
 use crate::telemetry::{Telemetry, sender_log};
-use crate::{inspector, routes};
 use servers::Servers;
 
 /// File descriptors besides those of connections: listeners, the runtime's own,

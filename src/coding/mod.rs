@@ -131,10 +131,12 @@ pub fn decode(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, Coding
     decode_with_room(coding, body, limit, &mut |_| true)
 }
 
-/// Compressed bodies up to this many bytes are decompressed on a serving thread, ...
+/// Compressed bodies up to this many bytes are decompressed on a serving thread, if the
+/// result has at most [`MAX_SMALL_RESULT`] bytes.
 const MAX_SMALL_BODY: usize = 16 << 10;
 
-/// ... to at most this many bytes. More would delay the other work of the thread.
+/// The largest result, in bytes, of decompression on a serving thread. A larger one would
+/// delay the other work of the thread.
 const MAX_SMALL_RESULT: usize = 64 << 10;
 
 /// Like [`decode`], for a body that is fast to decompress. Returns `None` for any

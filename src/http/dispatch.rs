@@ -16,10 +16,10 @@ use crate::ingest::Rejection;
 use crate::peer::Peer;
 use crate::reason::Reason;
 
-/// The route name under which requests are counted that match no route, ...
+/// The route name under which requests are counted that match no route.
 const UNKNOWN: &str = "unknown";
 
-/// ... and CORS preflight requests.
+/// The route name under which CORS preflight requests are counted.
 const PREFLIGHT: &str = "preflight";
 
 /// Answers a request and counts it by route and status. Returns the reply, and whether

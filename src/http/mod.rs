@@ -3,21 +3,21 @@
 //!
 //! - [`serve`] runs one connection; [`dispatch`] takes each of its requests through
 //!   the [origin and host checks](guard) and the [route table](router) to a handler.
-//! - [`request`] is what a handler gets; [`incoming`] reads its body, and [`work`]
+//! - [`request`] is what a handler gets; [`request_body`] reads its body, and [`work`]
 //!   processes large bodies on [pools of threads](pools).
-//! - [`reply`] is what a handler returns; [`body`] sends it, and [`table`] formats
+//! - [`reply`] is what a handler returns; [`reply_body`] sends it, and [`table`] formats
 //!   tables for people.
 
-pub mod body;
 pub mod config;
 pub mod cors;
 pub mod dispatch;
 pub mod guard;
-pub mod incoming;
 pub mod pools;
 pub mod query;
 pub mod reply;
+pub mod reply_body;
 pub mod request;
+pub mod request_body;
 pub mod router;
 pub mod table;
 pub mod work;

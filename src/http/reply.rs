@@ -5,7 +5,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::body::{ChunkIterator, ReplyBody};
+use super::reply_body::{ChunkIterator, ReplyBody};
 use crate::ingest::Rejection;
 use crate::net::BlockingPool;
 use crate::reason::Reason;

@@ -9,8 +9,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::Server;
-use super::incoming::{self, ReceivedBody};
 use super::reply::{self, Reply, closing};
+use super::request_body::{self, ReceivedBody};
 use crate::ingest::Rejection;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
@@ -121,7 +121,7 @@ impl Request {
         };
         let waits = self.headers().contains_key(EXPECT);
         let server = &self.server;
-        incoming::read(body, &server.budget, &server.requests, waits).await
+        request_body::read(body, &server.budget, &server.requests, waits).await
     }
 
     /// Discards a body that the handler has not read, so that the connection can serve
@@ -131,7 +131,7 @@ impl Request {
         let Some(body) = self.body.take() else {
             return reply;
         };
-        match incoming::discard(body).await {
+        match request_body::discard(body).await {
             true => reply,
             false => closing(reply),
         }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::CONTENT_ENCODING;
 
-use super::incoming::ReceivedBody;
 use super::pools::MAX_INLINE_TEXT;
 use super::reply::{self, Reply};
 use super::request::Request;
+use super::request_body::ReceivedBody;
 use crate::clock::Now;
 use crate::ingest::{
     Admission, Body, Group, Rejection, Removal, SeriesSelection, remove_series as remove_some,

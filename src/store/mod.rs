@@ -18,9 +18,9 @@
 //! | [`sections`] | the sections, and all that their lock protects |
 //! | [`families`] | the index of families and the owners of series |
 //! | [`pages`] | the output: fragments, pages, compression |
-//! | [`snapshot`], [`messages`], [`reads`] | reading the output as text, gzip or protobuf |
+//! | [`snapshot`], [`protobuf`], [`reads`] | reading the output as text, gzip or protobuf |
 //! | [`inspect`] | checks verbatim texts in the background, shows them as families |
-//! | [`locks`] | the [`Store`], its locks and their order |
+//! | [`store`] | the [`Store`], its locks and their order |
 //! | [`limits`], [`rejection`] | limits, and why a write or batch was rejected |
 //!
 //! Modules of data do not import [`Store`]; modules with its methods do.
@@ -54,13 +54,17 @@ mod aggregated;
 mod families;
 mod inspect;
 mod limits;
-mod locks;
-mod messages;
 mod pages;
+mod protobuf;
 mod reads;
 mod rejection;
 mod sections;
 mod snapshot;
+#[expect(
+    clippy::module_inception,
+    reason = "the file is named after the type in it"
+)]
+mod store;
 mod write;
 
 #[cfg(test)]
@@ -69,7 +73,6 @@ mod tests;
 pub use aggregated::operate::AggregatedTotals;
 pub use inspect::inspection::{InspectionReport, InspectionRules, InspectionTotals};
 pub use limits::{MemoryBudget, StoreLimits};
-pub use locks::Store;
 pub use pages::deflate::Deflate;
 pub use rejection::{BatchRejection, Rejection};
 pub use sections::findings::{Clash, Conflict, Findings, Suspect};
@@ -79,4 +82,5 @@ pub use sections::natives::FamilyNatives;
 pub use sections::section::{LastFailure, Section, SectionState};
 pub use sections::section_id::{Producer, SectionId};
 pub use snapshot::{Snapshot, Texts};
+pub use store::Store;
 pub use write::change::{Change, OtherFamilies, Write};

@@ -4,13 +4,13 @@ use std::sync::{Arc, PoisonError};
 
 use crate::exposition::{Escaping, Text, hash_series, sample_lines};
 use crate::store::limits::MemoryBudget;
-use crate::store::locks::Store;
-use crate::store::messages::Messages;
+use crate::store::protobuf::Messages;
 use crate::store::sections::listing::{ShownFamily, StoreTotals};
 use crate::store::sections::natives::FamilyNatives;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::snapshot::Snapshot;
+use crate::store::store::Store;
 
 impl Store {
     /// The current text of all sections and aggregated families. Aggregated series that

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -109,7 +109,6 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "telemetry",
         ],
     ),
-    ("inspector", &["clock", "reason", "store", "telemetry"]),
 ];
 
 /// Above all others.

@@ -185,12 +185,13 @@ enum DraftLines {
     Own(String),
 }
 
-/// Families of a text up to this size share one allocation, ...
+/// The largest text, in bytes, whose families share one allocation. Each family must
+/// also be at most [`LONGEST_PART`] long, or most of the text.
 const LONGEST_SHARED: usize = 64 * 1024;
 
-/// ... if each is at most this long, since the store copies what it keeps of
-/// them, or is most of the text. A larger one would keep too much memory alive
-/// if it outlived the others.
+/// The longest family, in bytes, that shares an allocation with others. The store copies
+/// what it keeps of such a family. A longer one would keep too much memory alive if it
+/// outlived the others.
 const LONGEST_PART: usize = 1024;
 
 /// The samples of all families of a text.

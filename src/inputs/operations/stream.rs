@@ -27,11 +27,11 @@ const READ_SIZE: usize = 64 * 1024;
 /// gets no more; its messages are processed all the same.
 const MAX_ANSWERS: usize = 16 * 1024;
 
-/// Before the proxy closes a connection, it reads what is on its way: until
-/// nothing comes for this long, ...
+/// Before the proxy closes a connection, it reads what is on its way, until nothing
+/// comes for this long. See also [`FINAL_READS`].
 const FINAL_WAIT: Duration = Duration::from_millis(20);
 
-/// ... and this many times at most.
+/// The limit on reads before the proxy closes a connection.
 const FINAL_READS: usize = 256;
 
 /// After the proxy has ended its side, it reads on for this long, or until the

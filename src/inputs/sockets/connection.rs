@@ -1,5 +1,5 @@
-//! One connection of a listener: reads messages, stores them, and tells senders of
-//! JSON why a document was rejected.
+//! One connection of a listener: reads messages, stores them, and answers senders of
+//! JSON whose document is rejected.
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
@@ -28,12 +28,12 @@ use crate::telemetry::sender_log::{self, LogEvent};
 /// The size in bytes of the read buffer. Each thread has one, for all connections.
 const READ_SIZE: usize = 256 * 1024;
 
-/// While a large write holds the store, connections check this often whether it is
-/// done, ...
+/// The interval at which connections check whether a large write, which holds the store,
+/// is done.
 const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// ... and this many times. After that, a message waits for the store like any
-/// other write.
+/// The number of these checks. After that, a message waits for the store like any other
+/// write.
 const MAX_BUSY_CHECKS: usize = 500;
 
 /// After an error line, the proxy goes on reading for at most this long and this many
@@ -120,7 +120,7 @@ impl<'s> Session<'s> {
             self.wait_for_large_write().await;
             tokio::select! {
                 biased;
-                read = self.read(stream) => match read? {
+                read = self.read_and_store(stream) => match read? {
                     Read::End => return self.inbox.finish(),
                     Read::Bytes(received) => {
                         self.store_large().await?;
@@ -222,7 +222,10 @@ impl<'s> Session<'s> {
     }
 
     /// Reads once, and stores every message that is complete then.
-    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Read, MessageError> {
+    async fn read_and_store<S>(&mut self, stream: &mut S) -> Result<Read, MessageError>
+    where
+        S: AsyncRead + Unpin,
+    {
         let result = poll_fn(|cx| {
             BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use super::change::{Action, BodyFormat, Values};
+use super::change::{Action, BodyFormat, Changer};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::http::pools::MAX_INLINE_TEXT;
@@ -19,18 +19,18 @@ use crate::store::Store;
 /// JSON up to this size is parsed on the serving thread.
 const JSON_AT_ONCE: usize = 16 << 10;
 
-/// The endpoints of values.
+/// The input: values that change aggregated families.
 #[derive(Debug)]
-pub struct Endpoints {
-    values: Arc<Values>,
+pub struct Values {
+    changer: Arc<Changer>,
     store: Arc<Store>,
 }
 
-impl Endpoints {
+impl Values {
     /// Creates the input.
     pub fn new(context: &Context) -> Arc<Self> {
-        Arc::new(Endpoints {
-            values: Arc::new(Values {
+        Arc::new(Values {
+            changer: Arc::new(Changer {
                 admission: Arc::clone(&context.admission),
             }),
             store: Arc::clone(&context.store),
@@ -65,9 +65,9 @@ impl Endpoints {
         };
         let bytes = body.len();
         let change = {
-            let (values, store) = (Arc::clone(&self.values), Arc::clone(&self.store));
+            let (changer, store) = (Arc::clone(&self.changer), Arc::clone(&self.store));
             move |body: Body<'_>| {
-                values.change(&store, (action, format), body, &addition, Now::read())
+                changer.change(&store, (action, format), body, &addition, Now::read())
             }
         };
         let changed = match work::decompress(request, body).await {
@@ -81,7 +81,7 @@ impl Endpoints {
         match changed {
             Ok((outcome, report)) => {
                 let mut reply = reply::text(StatusCode::OK, report);
-                count_addition(request, &self.values.admission, outcome, bytes, &mut reply);
+                count_addition(request, &self.changer.admission, outcome, bytes, &mut reply);
                 reply
             }
             Err(rejection) => request.reject(&rejection, bytes),

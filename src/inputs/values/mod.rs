@@ -1,9 +1,8 @@
 //! `/create` and `/update`: values as JSON or text that change aggregated families, as
 //! in pingpong.
 
-pub mod change;
-pub mod endpoints;
+mod change;
+mod endpoints;
 mod families_json;
 
-pub use change::{Action, BodyFormat, Values};
-pub use endpoints::Endpoints;
+pub use endpoints::Values;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::config::Config;
-use super::notice::Notice;
+use super::notification::Notification;
 use crate::clock::Now;
 use crate::peer::Peer;
 
@@ -20,7 +20,7 @@ pub struct Webhook {
     /// The path of the request.
     pub path: &'static str,
     /// What it says.
-    pub notice: Notice,
+    pub notification: Notification,
     /// Bytes of its body as sent.
     pub bytes: usize,
     /// The body as one line of JSON; `None` if it is too long to be kept.
@@ -30,7 +30,7 @@ pub struct Webhook {
 impl Webhook {
     fn size(&self) -> usize {
         let body = self.body.as_ref().map_or(0, Bytes::len);
-        size_of::<Webhook>() + self.notice.size() + body
+        size_of::<Webhook>() + self.notification.size() + body
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::inputs::webhooks::notice::Kind;
+    use crate::inputs::webhooks::notification::WebhookKind;
 
     fn kept(most: usize, most_bytes: usize) -> WebhookHistory {
         WebhookHistory {
@@ -115,7 +115,7 @@ mod tests {
             at: Now::read(),
             peer: Peer::Unknown,
             path: "/webhook",
-            notice: Notice::of(Kind::Webhook, &json!({})),
+            notification: Notification::of(WebhookKind::Webhook, &json!({})),
             bytes,
             body: Some(Bytes::from(vec![b' '; bytes])),
         }

@@ -7,11 +7,11 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::history::{Webhook, WebhookHistory};
-use super::notice::{Kind, Notice};
+use super::notification::{Notification, WebhookKind};
 use crate::clock::Now;
-use crate::http::body::ChunkIterator;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
+use crate::http::reply_body::ChunkIterator;
 use crate::http::request::Request;
 use crate::http::table::{Row, TableWriter};
 use crate::telemetry::{clip, dates};
@@ -33,7 +33,7 @@ pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
         Err(problem) => return reply::bad_value(&problem),
     };
     let mut webhooks = history.all();
-    webhooks.retain(|webhook| filter.lets_through(&webhook.notice));
+    webhooks.retain(|webhook| filter.lets_through(&webhook.notification));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
     let maker: ChunkIterator = if json {
         Box::new(as_json(webhooks))
@@ -47,7 +47,7 @@ pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
 /// The webhooks that a request asks for.
 #[derive(Debug, Default)]
 struct Filter {
-    kind: Option<Kind>,
+    kind: Option<WebhookKind>,
     alertname: Option<String>,
     receiver: Option<String>,
     status: Option<String>,
@@ -57,8 +57,8 @@ impl Filter {
     fn of(query: &str) -> Result<Self, String> {
         let value = |name| query::value(query, name);
         let kind = value("kind").map(|kind| {
-            let known = Kind::ALL.into_iter().find(|it| it.as_str() == kind);
-            let words = Kind::ALL.map(Kind::as_str).join(", ");
+            let known = WebhookKind::ALL.into_iter().find(|it| it.as_str() == kind);
+            let words = WebhookKind::ALL.map(WebhookKind::as_str).join(", ");
             known.ok_or_else(|| clip(&format!("kind is one of {words}, not {kind:?}")) + "\n")
         });
         Ok(Filter {
@@ -69,23 +69,23 @@ impl Filter {
         })
     }
 
-    fn lets_through(&self, notice: &Notice) -> bool {
+    fn lets_through(&self, notification: &Notification) -> bool {
         let is = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|it| it == is);
         // An alert is asked for with its own status.
-        let mut alerts = notice.alerts.iter();
+        let mut alerts = notification.alerts.iter();
         let alert = match (&self.alertname, &self.status) {
             (Some(name), status) => {
                 alerts.any(|(it, its_status)| it == name && is(status, its_status.as_str()))
             }
             (None, Some(status)) => {
-                notice.status.as_str() == status
+                notification.status.as_str() == status
                     || alerts.any(|(_, its_status)| its_status.as_str() == status)
             }
             (None, None) => true,
         };
         alert
-            && self.kind.is_none_or(|kind| kind == notice.kind)
-            && is(&self.receiver, &notice.receiver)
+            && self.kind.is_none_or(|kind| kind == notification.kind)
+            && is(&self.receiver, &notification.receiver)
     }
 }
 
@@ -114,13 +114,13 @@ impl Iterator for Rows {
 }
 
 fn row(webhook: &Webhook) -> Row {
-    let notice = &webhook.notice;
+    let notification = &webhook.notification;
     vec![
         dates::utc(webhook.at.wall),
-        notice.kind.as_str().to_owned(),
-        or_dash(notice.receiver.clone()),
-        notice.status.as_str().to_owned(),
-        or_dash(names(notice)),
+        notification.kind.as_str().to_owned(),
+        or_dash(notification.receiver.clone()),
+        notification.status.as_str().to_owned(),
+        or_dash(names(notification)),
         webhook.peer.to_string(),
         webhook.bytes.to_string(),
     ]
@@ -135,15 +135,15 @@ fn or_dash(text: String) -> String {
 }
 
 /// The names of a webhook's alerts, as far as there is room in a line.
-pub fn names(notice: &Notice) -> String {
+pub fn names(notification: &Notification) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in &notice.alerts {
+    for (name, _) in &notification.alerts {
         // One that fires and is resolved at once.
         if names.last() != Some(&name.as_str()) {
             names.push(name);
         }
     }
-    if notice.more {
+    if notification.more {
         names.push("...");
     }
     clip(&names.join(", "))
@@ -178,8 +178,8 @@ fn as_json(webhooks: Vec<Arc<Webhook>>) -> impl Iterator<Item = Bytes> + Send {
 
 /// All but the body.
 fn details(webhook: &Webhook) -> Value {
-    let notice = &webhook.notice;
-    let alerts: Vec<Value> = notice
+    let notification = &webhook.notification;
+    let alerts: Vec<Value> = notification
         .alerts
         .iter()
         .map(|(name, status)| json!({ "name": name, "status": status.as_str() }))
@@ -188,9 +188,9 @@ fn details(webhook: &Webhook) -> Value {
         "time": dates::rfc3339(webhook.at.wall),
         "path": webhook.path,
         "peer": webhook.peer.to_string(),
-        "kind": notice.kind.as_str(),
-        "receiver": notice.receiver,
-        "status": notice.status.as_str(),
+        "kind": notification.kind.as_str(),
+        "receiver": notification.receiver,
+        "status": notification.status.as_str(),
         "alerts": alerts,
         "bytes": webhook.bytes,
     })

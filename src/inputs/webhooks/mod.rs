@@ -1,13 +1,13 @@
 //! Webhooks: notifications of Alertmanager and others, received in place of the
 //! services that they are meant for, to be listed, logged and counted.
 //!
-//! [`notice`] reads a body, [`history`] keeps the newest, [`list`] shows them. Secrets
+//! [`notification`] reads a body, [`history`] keeps the newest, [`list`] shows them. Secrets
 //! are redacted before anything else is done with a body.
 
 pub mod config;
 mod history;
 mod list;
-mod notice;
+mod notification;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
@@ -30,7 +30,7 @@ use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
 use history::{Webhook, WebhookHistory};
-use notice::{Kind, Notice};
+use notification::{Notification, WebhookKind};
 
 /// The log target of bodies.
 const LOG: &str = "exporter_proxy::webhooks";
@@ -42,8 +42,8 @@ const LONGEST_LOGGED: usize = 16 << 10;
 /// which takes up to a second at this size.
 const LARGEST: usize = 8 << 20;
 
-/// Larger bodies are parsed off the serving threads.
-const MAX_INLINE_TEXT: usize = 64 << 10;
+/// Larger bodies, in bytes, are parsed off the serving threads.
+const MAX_INLINE_JSON: usize = 64 << 10;
 
 /// The limit of JSON values in a body. One can take a kilobyte of memory, however short
 /// its text.
@@ -74,24 +74,24 @@ impl Webhooks {
     /// parameters have any name.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const FILTERS: &str = "kind alertname receiver status format";
-        let take = |pattern, kind: Kind, handle| {
+        let take = |pattern, kind: WebhookKind, handle| {
             let telemetry = Arc::clone(&self.telemetry);
             Route::write(kind.as_str(), "POST", pattern, ANY_PARAMETER, self, handle).on_rejection(
                 Arc::new(move |reason| telemetry.webhooks.count_rejected(kind.as_str(), reason)),
             )
         };
         vec![
-            take("/webhook", Kind::Webhook, |it, request| {
-                Box::pin(it.take(Kind::Webhook, "/webhook", request))
+            take("/webhook", WebhookKind::Webhook, |it, request| {
+                Box::pin(it.take(WebhookKind::Webhook, "/webhook", request))
             }),
-            take("/slack", Kind::Slack, |it, request| {
-                Box::pin(it.take(Kind::Slack, "/slack", request))
+            take("/slack", WebhookKind::Slack, |it, request| {
+                Box::pin(it.take(WebhookKind::Slack, "/slack", request))
             }),
-            take("/pagerduty", Kind::PagerDuty, |it, request| {
-                Box::pin(it.take(Kind::PagerDuty, "/pagerduty", request))
+            take("/pagerduty", WebhookKind::PagerDuty, |it, request| {
+                Box::pin(it.take(WebhookKind::PagerDuty, "/pagerduty", request))
             }),
-            take("/v2/enqueue", Kind::PagerDuty, |it, request| {
-                Box::pin(it.take(Kind::PagerDuty, "/v2/enqueue", request))
+            take("/v2/enqueue", WebhookKind::PagerDuty, |it, request| {
+                Box::pin(it.take(WebhookKind::PagerDuty, "/v2/enqueue", request))
             }),
             Route::read("webhooks", "/webhooks", FILTERS, self, |it, request| {
                 Box::pin(list::list(&it.history, request))
@@ -101,7 +101,7 @@ impl Webhooks {
     }
 
     /// Receives a webhook.
-    async fn take(&self, kind: Kind, path: &'static str, request: &mut Request) -> Reply {
+    async fn take(&self, kind: WebhookKind, path: &'static str, request: &mut Request) -> Reply {
         let content_type = request.content_type();
         if !is_json(&content_type) {
             let message = format!(
@@ -119,7 +119,7 @@ impl Webhooks {
         let bytes = body.len();
         let read = match work::decompress(request, body).await {
             Ok(body) => {
-                let is_large = body.len() > MAX_INLINE_TEXT;
+                let is_large = body.len() > MAX_INLINE_JSON;
                 let place = is_large.then_some(&request.server.pools.webhooks);
                 let read = move |body: Body<'_>| Content::read(kind, body.bytes);
                 work::on_body(request, &self.store, place, body, read).await
@@ -131,25 +131,25 @@ impl Webhooks {
             Err(rejection) => return self.reject(request, kind, &rejection),
         };
         let Content {
-            notice,
+            notification,
             line,
             is_event,
             dedup_key,
         } = content;
         if sender_log::write(
             LogEvent::Webhook,
-            format_args!("{path} from {}: {}", request.peer, summary(&notice)),
+            format_args!("{path} from {}: {}", request.peer, summary(&notification)),
         ) {
             // What was sent is for those who ask for it.
             log::debug!(target: LOG, "{path} from {}: {}", request.peer, logged(&line));
         }
-        self.count(&notice);
+        self.count(&notification);
         let history = &self.history;
         let webhook = Webhook {
             at,
             peer: request.peer,
             path,
-            notice,
+            notification,
             bytes,
             body: history.takes(line.len()).then_some(line),
         };
@@ -160,8 +160,8 @@ impl Webhooks {
         match kind {
             // Slack's own word, which Alertmanager looks for. It may have been led
             // to the path for all.
-            Kind::Webhook | Kind::Slack => reply::text(StatusCode::OK, "ok"),
-            Kind::PagerDuty => {
+            WebhookKind::Webhook | WebhookKind::Slack => reply::text(StatusCode::OK, "ok"),
+            WebhookKind::PagerDuty => {
                 let answer = json!({
                     "status": "success",
                     "message": "Event processed",
@@ -179,27 +179,27 @@ impl Webhooks {
     }
 
     /// Counts a webhook for each alert that it tells of.
-    fn count(&self, notice: &Notice) {
+    fn count(&self, notification: &Notification) {
         let stats = &self.telemetry.webhooks;
-        let labels = |(alertname, status): (&str, notice::Status)| WebhookLabels {
+        let labels = |(alertname, status): (&str, notification::AlertStatus)| WebhookLabels {
             alertname: alertname.to_owned(),
-            kind: notice.kind.as_str(),
-            receiver: notice.receiver.clone(),
+            kind: notification.kind.as_str(),
+            receiver: notification.receiver.clone(),
             status: status.as_str(),
         };
-        for (alertname, status) in &notice.alerts {
+        for (alertname, status) in &notification.alerts {
             stats.count(labels((alertname, *status)));
         }
-        if notice.alerts.is_empty() {
-            stats.count(labels(("", notice.status)));
+        if notification.alerts.is_empty() {
+            stats.count(labels(("", notification.status)));
         }
-        if notice.more {
-            stats.count_others(labels(("", notice.status)));
+        if notification.more {
+            stats.count_others(labels(("", notification.status)));
         }
     }
 
     /// Logs and counts a rejected webhook, and returns the reply.
-    fn reject(&self, request: &Request, kind: Kind, rejection: &Rejection) -> Reply {
+    fn reject(&self, request: &Request, kind: WebhookKind, rejection: &Rejection) -> Reply {
         let Rejection {
             reason, message, ..
         } = rejection;
@@ -211,7 +211,7 @@ impl Webhooks {
         let reply = reply::rejection(rejection);
         match (kind, reply.status()) {
             // PagerDuty's own form, of which Alertmanager logs the reason.
-            (Kind::PagerDuty, StatusCode::BAD_REQUEST) => {
+            (WebhookKind::PagerDuty, StatusCode::BAD_REQUEST) => {
                 let answer = json!({
                     "status": "invalid event",
                     "message": "Event object is invalid",
@@ -226,7 +226,7 @@ impl Webhooks {
 
 /// What is made of a body.
 struct Content {
-    notice: Notice,
+    notification: Notification,
     /// The whole body without its secrets, in one line.
     line: Bytes,
     /// Whether it is an object, as each event is.
@@ -235,7 +235,7 @@ struct Content {
 }
 
 impl Content {
-    fn read(kind: Kind, text: &[u8]) -> Result<Self, Rejection> {
+    fn read(kind: WebhookKind, text: &[u8]) -> Result<Self, Rejection> {
         if text.len() > LARGEST {
             let message = format!("a webhook has at most {LARGEST} bytes");
             return Err(Rejection::new(Reason::TooLarge, &message));
@@ -249,7 +249,7 @@ impl Content {
         let dedup_key = dedup_key(&body);
         redact_json(&mut body);
         Ok(Content {
-            notice: Notice::of(kind, &body),
+            notification: Notification::of(kind, &body),
             line: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()),
             is_event: body.is_object(),
             dedup_key,
@@ -300,13 +300,17 @@ fn logged(line: &[u8]) -> String {
 }
 
 /// A webhook in a line.
-fn summary(notice: &Notice) -> String {
-    let mut summary = format!("{}, {}", notice.kind.as_str(), notice.status.as_str());
-    if !notice.receiver.is_empty() {
-        let _ = write!(summary, ", receiver {:?}", notice.receiver);
+fn summary(notification: &Notification) -> String {
+    let mut summary = format!(
+        "{}, {}",
+        notification.kind.as_str(),
+        notification.status.as_str()
+    );
+    if !notification.receiver.is_empty() {
+        let _ = write!(summary, ", receiver {:?}", notification.receiver);
     }
-    if !notice.alerts.is_empty() {
-        let _ = write!(summary, ", alerts {}", list::names(notice));
+    if !notification.alerts.is_empty() {
+        let _ = write!(summary, ", alerts {}", list::names(notification));
     }
     summary
 }

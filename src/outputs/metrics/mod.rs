@@ -1,23 +1,22 @@
 //! `/metrics`: all metrics or a selection, as text, OpenMetrics or protobuf.
 
-mod accept;
-mod encoding;
+mod negotiation;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
+use hyper::header::{CONTENT_ENCODING, HeaderValue, RETRY_AFTER, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock::{self, Now};
 use crate::context::Context;
 use crate::exposition::{Escaping, Text, keep_families};
-use crate::http::body::ReplyBody;
 use crate::http::pools::MAX_COPIES;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
+use crate::http::reply_body::ReplyBody;
 use crate::http::request::Request;
 use crate::http::router::Route;
 use crate::ingest::config::Mode;
@@ -25,8 +24,7 @@ use crate::net::BudgetShare;
 use crate::store::{Producer, SectionId, Snapshot, Store};
 use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::{Telemetry, sender_log};
-use accept::{Media, Negotiated, accepts_text, negotiate};
-use encoding::accepts_gzip;
+use negotiation::{Media, Representation};
 
 /// Up to this many bytes of stale text are rendered and compressed on the serving thread.
 /// That takes less than half a millisecond, about the time that it takes to wake another
@@ -305,46 +303,6 @@ enum Scope {
     All,
     /// A selection, which is a copy for one client.
     Selection,
-}
-
-/// The representation that a client accepts.
-#[derive(Debug, Clone)]
-struct Representation {
-    negotiated: Negotiated,
-    gzip: bool,
-    mode: Mode,
-    /// Whether verbatim texts are converted to families, as far as they can be parsed:
-    /// for clients that prefer protobuf or do not accept text. Others get verbatim text.
-    as_families: bool,
-}
-
-impl Representation {
-    fn from_headers(mode: Mode, headers: &HeaderMap) -> Self {
-        let negotiated = negotiate(headers);
-        let as_families = match negotiated.media {
-            Media::Protobuf => true,
-            Media::OpenMetrics => !accepts_text(headers),
-            Media::Text | Media::Verbatim => false,
-        };
-        Representation {
-            as_families: mode == Mode::Verbatim && as_families,
-            gzip: accepts_gzip(headers),
-            mode,
-            negotiated,
-        }
-    }
-
-    /// The representation of a snapshot: verbatim text can only be served as text.
-    fn negotiated_for(&self, snapshot: &Snapshot) -> Negotiated {
-        match self.is_merged(snapshot) {
-            true => self.negotiated,
-            false => self.negotiated.with_verbatim(),
-        }
-    }
-
-    fn is_merged(&self, snapshot: &Snapshot) -> bool {
-        self.mode == Mode::Merged || snapshot.is_merged()
-    }
 }
 
 /// Renders the stale pages of a snapshot, and compresses them if `gzip`. Much of it is

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::clock::Now;
 use crate::exposition::Kind;
 use crate::registry::{Batch, BlockId, BlockSeries, Changeset, Update};
-use crate::store::locks::Store;
 use crate::store::rejection::BatchRejection;
+use crate::store::store::Store;
 use crate::store::write::large::LargeWrite;
 use crate::store::write::size::is_large_reservation;
 

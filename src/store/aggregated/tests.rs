@@ -13,9 +13,9 @@ use crate::registry;
 use crate::registry::Batch;
 use crate::registry::{Change as Op, Update};
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
 use crate::store::rejection::{BatchRejection, Rejection};
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::store::Store;
 use crate::store::write::change::Change;
 use crate::store::write::change::Write;
 

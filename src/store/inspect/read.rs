@@ -11,11 +11,11 @@ use crate::store::families::index::FamilyIndex;
 use crate::store::families::member::weight_of;
 use crate::store::families::names::{NameClash, name_clash};
 use crate::store::inspect::inspection::Inspection;
-use crate::store::locks::Store;
 use crate::store::sections::findings::{Clash, Conflict, Findings, Suspect};
 use crate::store::sections::holder::Holder;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
+use crate::store::store::Store;
 
 impl Inspection {
     /// The families of a text that do not clash with those of others, and the findings.

@@ -15,12 +15,12 @@ use crate::store::inspect::inspection::{
     Inspection, InspectionReport, InspectionRules, InspectionTotals, KEPT_FOR,
 };
 use crate::store::inspect::merged_output::MergedOutput;
-use crate::store::locks::Store;
 use crate::store::sections::findings::Findings;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::sections::table::SectionTable;
 use crate::store::snapshot::Snapshot;
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 
 impl Store {

@@ -14,12 +14,12 @@ use crate::peer::Origin;
 use crate::registry;
 use crate::store::inspect::inspection::{InspectionReport, InspectionRules, KEPT_FOR};
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
 use crate::store::sections::findings::Findings;
 use crate::store::sections::holder::Holder;
 use crate::store::sections::inspection_queue::InspectionQueue;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 
 fn store_of(bytes: usize) -> Store {

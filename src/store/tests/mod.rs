@@ -7,10 +7,10 @@ use crate::exposition::{Content, Escaping, FamilyText, Kind, OpenMetricsHead, Ou
 use crate::peer::Origin;
 use crate::registry;
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
 use crate::store::rejection::Rejection;
 use crate::store::sections::listing::StoreTotals;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 
 mod names;

@@ -3,12 +3,12 @@
 //! | Module | What it does |
 //! | --- | --- |
 //! | [`change`] | a write, as callers make it |
-//! | [`store`] | the store's methods: apply, check, expire |
+//! | [`writes`] | the store's methods: apply, check, expire |
 //! | [`size`] | which writes are large |
 //! | [`changeset`] | plans a change |
 //! | [`check`], [`families`] | check limits, names and series |
 //! | [`apply`], [`expose`] | apply a change to the sections, their families and the output |
-//! | [`large`] | applies a large write beside the output |
+//! | [`large`] | applies a large write without blocking readers |
 
 mod apply;
 pub mod change;
@@ -18,4 +18,4 @@ mod expose;
 mod families;
 pub mod large;
 pub mod size;
-mod store;
+mod writes;

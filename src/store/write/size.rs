@@ -1,4 +1,4 @@
-//! Which writes are large. They are applied beside the output; see [`large`](super::large).
+//! Decides which writes are [large](super::large).
 
 use crate::exposition::Content;
 use crate::registry::Reservation;

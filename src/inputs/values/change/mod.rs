@@ -133,12 +133,12 @@ impl FamilyReport {
 
 /// Turns values into changes of aggregated families.
 #[derive(Debug)]
-pub struct Values {
+pub struct Changer {
     /// Checks the families, and remembers idempotency keys.
     pub admission: Arc<Admission>,
 }
 
-impl Values {
+impl Changer {
     /// Changes aggregated families, as a whole or not at all, and returns the report in
     /// the words of pingpong. `Create` reports for each family `created metric...`, even
     /// if it exists already, one line for each item with the sent value, and an empty

@@ -7,7 +7,7 @@ use crate::exposition::{CanonicalOptions, canonicalize};
 use crate::store::StoreLimits;
 
 struct Fixture {
-    values: Values,
+    values: Changer,
     store: Store,
 }
 
@@ -27,7 +27,7 @@ impl Fixture {
         };
         let hash = std::hash::RandomState::new();
         Fixture {
-            values: Values {
+            values: Changer {
                 admission: Arc::new(Admission::new(
                     config.exposition,
                     config.push.aggregation,

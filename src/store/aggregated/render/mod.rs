@@ -16,11 +16,11 @@ use crate::registry::{BlockId, DirtyBlock, DirtyBlocks, LineValue, Registry, Ren
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::families::family_name::FamilyName;
 use crate::store::families::index::FamilyIndex;
-use crate::store::locks::Store;
 use crate::store::pages::page_list::FragmentHint;
 use crate::store::sections::key::{FamilyPart, OutputKey};
 use crate::store::sections::table::SectionTable;
 use crate::store::snapshot::Snapshot;
+use crate::store::store::Store;
 
 /// The most changed blocks that are set while the registry is locked. If there are
 /// more, they are set first, and blocks that changed meanwhile are looked for again.

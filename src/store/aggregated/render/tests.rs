@@ -4,7 +4,7 @@ use crate::exposition::{Kind, LabelText};
 use crate::registry::{self, Batch, Change, Update};
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
+use crate::store::store::Store;
 
 fn store() -> Store {
     let limits = StoreLimits {

@@ -168,18 +168,21 @@ impl<K: FragmentKey + Clone> PageList<K> {
         }
     }
 
-    /// The index of the replacement's first old page, if all of them are unchanged.
+    /// The index of the replacement's first old page, if all of them are unchanged and no
+    /// page was added behind them that a change falls into.
     fn place_of(&self, replacement: &Replacement<K>) -> Option<usize> {
         let (first, _) = replacement.changes.first()?;
+        let (last, _) = replacement.changes.last()?;
         if replacement.old.is_empty() {
             return self.entries.is_empty().then_some(0);
         }
         let at = self.entry_of(first);
         let now = self.entries.get(at..at + replacement.old.len())?;
         let mut pairs = now.iter().zip(&replacement.old);
-        pairs
-            .all(|(entry, old)| Arc::ptr_eq(&entry.page, old))
-            .then_some(at)
+        let next = self.entries.get(at + replacement.old.len());
+        let is_unchanged = pairs.all(|(entry, old)| Arc::ptr_eq(&entry.page, old))
+            && next.is_none_or(|next| next.keys[0] > *last);
+        is_unchanged.then_some(at)
     }
 }
 

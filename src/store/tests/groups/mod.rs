@@ -13,7 +13,7 @@ use crate::exposition::{Content, FamilyText, Kind, plain_name};
 use crate::peer::Origin;
 use crate::exposition::Text;
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
+use crate::store::store::Store;
 use crate::store::rejection::Rejection;
 use crate::store::sections::section::SectionState;
 use crate::store::sections::section_id::{Producer, SectionId};

@@ -1,4 +1,4 @@
-//! Large writes: applied beside the output, and shown at once.
+//! Large writes, which readers never wait for.
 //!
 //! A write of many families or series would hold the lock of the sections for long. So it
 //! is applied to a section table of its own, which takes the family index over, since only
@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Now;
-use crate::store::locks::Store;
 use crate::store::pages::splice::Splice;
 use crate::store::rejection::Rejection;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::sections::table::SectionTable;
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 use crate::store::write::changeset::SectionChangeset;
 

@@ -13,9 +13,9 @@ use crate::exposition::{FamilyText, Kind, LabelText, NativeHistogram, Text};
 use crate::peer::Origin;
 use crate::registry;
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
 use crate::store::rejection::Rejection;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::store::Store;
 use crate::store::write::change::{Change, OtherFamilies};
 
 fn store(bytes: usize) -> Store {

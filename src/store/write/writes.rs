@@ -3,9 +3,9 @@
 use std::sync::MutexGuard;
 
 use crate::clock::Now;
-use crate::store::locks::Store;
 use crate::store::rejection::Rejection;
 use crate::store::sections::section_id::SectionId;
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 
 impl Store {

@@ -13,8 +13,8 @@ use crate::registry::Registry;
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::inspect::inspection::{Inspection, InspectionGauges};
 use crate::store::limits::StoreLimits;
-use crate::store::messages::Messages;
 use crate::store::pages::page_run::PageRuns;
+use crate::store::protobuf::Messages;
 use crate::store::sections::table::SectionTable;
 
 /// The sections of all producers, the aggregated families, and the output that they make

@@ -27,7 +27,7 @@ pub enum Media {
 }
 
 /// The media type of the text format 0.0.4.
-pub const TEXT_FORMAT: HeaderValue =
+const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 impl Negotiated {

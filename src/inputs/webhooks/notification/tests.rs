@@ -4,13 +4,17 @@ use serde_json::json;
 
 use super::*;
 
-fn told(kind: Kind, body: &Value) -> (String, Status, Vec<(String, Status)>) {
-    let notice = Notice::of(kind, body);
-    (notice.receiver, notice.status, notice.alerts)
+fn told(kind: WebhookKind, body: &Value) -> (String, AlertStatus, Vec<(String, AlertStatus)>) {
+    let notification = Notification::of(kind, body);
+    (
+        notification.receiver,
+        notification.status,
+        notification.alerts,
+    )
 }
 
-fn alerts(expected: &[(&str, Status)]) -> Vec<(String, Status)> {
-    let owned = |(name, status): &(&str, Status)| ((*name).to_owned(), *status);
+fn alerts(expected: &[(&str, AlertStatus)]) -> Vec<(String, AlertStatus)> {
+    let owned = |(name, status): &(&str, AlertStatus)| ((*name).to_owned(), *status);
     expected.iter().map(owned).collect()
 }
 
@@ -26,18 +30,25 @@ fn alertmanagers_webhook_names_its_receiver_and_alerts() {
             {"labels": {}},
         ],
     });
-    let expected = alerts(&[("DiskFull", Status::Firing), ("Slow", Status::Resolved)]);
-    let expected = ("team".to_owned(), Status::Firing, expected);
-    assert_eq!(told(Kind::Webhook, &body), expected);
+    let expected = alerts(&[
+        ("DiskFull", AlertStatus::Firing),
+        ("Slow", AlertStatus::Resolved),
+    ]);
+    let expected = ("team".to_owned(), AlertStatus::Firing, expected);
+    assert_eq!(told(WebhookKind::Webhook, &body), expected);
 }
 
 #[test]
 fn labels_that_all_alerts_have_do_where_there_is_no_list() {
     for labels in ["commonLabels", "groupLabels"] {
         let body = json!({"status": "resolved", labels: {"alertname": "Gone"}});
-        let (_, status, found) = told(Kind::Webhook, &body);
-        assert_eq!(status, Status::Resolved);
-        assert_eq!(found, alerts(&[("Gone", Status::Resolved)]), "{labels}");
+        let (_, status, found) = told(WebhookKind::Webhook, &body);
+        assert_eq!(status, AlertStatus::Resolved);
+        assert_eq!(
+            found,
+            alerts(&[("Gone", AlertStatus::Resolved)]),
+            "{labels}"
+        );
     }
 }
 
@@ -47,26 +58,26 @@ fn alertmanagers_titles_for_slack_are_read() {
     for (title, status, name) in [
         (
             "[FIRING:1] DiskFull (a critical)",
-            Status::Firing,
+            AlertStatus::Firing,
             "DiskFull",
         ),
-        ("[FIRING:2]  (zone-a critical)", Status::Firing, ""),
-        ("[FIRING:2] DiskFull", Status::Firing, "DiskFull"),
+        ("[FIRING:2]  (zone-a critical)", AlertStatus::Firing, ""),
+        ("[FIRING:2] DiskFull", AlertStatus::Firing, "DiskFull"),
         (
             "[RESOLVED] DiskFull zone-a ()",
-            Status::Resolved,
+            AlertStatus::Resolved,
             "DiskFull",
         ),
         (
             "[FIRING:1, RESOLVED:1] DiskFull",
-            Status::Firing,
+            AlertStatus::Firing,
             "DiskFull",
         ),
-        ("[FIRING:1]", Status::Firing, ""),
-        ("[shop] sold out", Status::Resolved, ""),
-        ("sold out", Status::Resolved, ""),
-        ("[FIRING", Status::Resolved, ""),
-        ("", Status::Resolved, ""),
+        ("[FIRING:1]", AlertStatus::Firing, ""),
+        ("[shop] sold out", AlertStatus::Resolved, ""),
+        ("sold out", AlertStatus::Resolved, ""),
+        ("[FIRING", AlertStatus::Resolved, ""),
+        ("", AlertStatus::Resolved, ""),
     ] {
         let named = (!name.is_empty()).then_some((name, status));
         let expected = alerts(named.as_slice());
@@ -74,12 +85,12 @@ fn alertmanagers_titles_for_slack_are_read() {
             let attachment = json!({key: title, "title_link": link, "color": "good"});
             let body = json!({"channel": "#ops", "attachments": [attachment]});
             let expected = ("team / web".to_owned(), status, expected.clone());
-            assert_eq!(told(Kind::Slack, &body), expected, "{title}");
+            assert_eq!(told(WebhookKind::Slack, &body), expected, "{title}");
         }
     }
     let plain = json!({"text": "[RESOLVED] DiskFull"});
-    let expected = alerts(&[("DiskFull", Status::Resolved)]);
-    assert_eq!(told(Kind::Slack, &plain).2, expected);
+    let expected = alerts(&[("DiskFull", AlertStatus::Resolved)]);
+    assert_eq!(told(WebhookKind::Slack, &plain).2, expected);
 }
 
 #[test]
@@ -94,39 +105,52 @@ fn pagerdutys_events_are_read() {
             "custom_details": {"firing": firing, "resolved": "", "num_firing": "2"},
         },
     });
-    let both = [("DiskFull", Status::Firing), ("Very Slow", Status::Firing)];
-    let expected = ("pager".to_owned(), Status::Firing, alerts(&both));
-    assert_eq!(told(Kind::PagerDuty, &body), expected);
+    let both = [
+        ("DiskFull", AlertStatus::Firing),
+        ("Very Slow", AlertStatus::Firing),
+    ];
+    let expected = ("pager".to_owned(), AlertStatus::Firing, alerts(&both));
+    assert_eq!(told(WebhookKind::PagerDuty, &body), expected);
 
     for (action, status) in [
-        ("trigger", Status::Firing),
-        ("acknowledge", Status::Acknowledged),
-        ("resolve", Status::Resolved),
-        ("snooze", Status::Unknown),
+        ("trigger", AlertStatus::Firing),
+        ("acknowledge", AlertStatus::Acknowledged),
+        ("resolve", AlertStatus::Resolved),
+        ("snooze", AlertStatus::Unknown),
     ] {
         let body = json!({"event_action": action, "payload": {"summary": "disk is full"}});
         let expected = (String::new(), status, Vec::new());
-        assert_eq!(told(Kind::PagerDuty, &body), expected);
+        assert_eq!(told(WebhookKind::PagerDuty, &body), expected);
     }
     let old = json!({"event_type": "resolve", "description": "[RESOLVED] DiskFull"});
-    let expected = alerts(&[("DiskFull", Status::Resolved)]);
-    let expected = (String::new(), Status::Resolved, expected);
-    assert_eq!(told(Kind::PagerDuty, &old), expected);
+    let expected = alerts(&[("DiskFull", AlertStatus::Resolved)]);
+    let expected = (String::new(), AlertStatus::Resolved, expected);
+    assert_eq!(told(WebhookKind::PagerDuty, &old), expected);
 }
 
 #[test]
 fn the_body_tells_what_came_to_the_path_for_all() {
     for (body, kind) in [
-        (json!({"alerts": [], "attachments": []}), Kind::Webhook),
-        (json!({"attachments": []}), Kind::Slack),
-        (json!({"event_action": "resolve"}), Kind::PagerDuty),
-        (json!({"event_type": "resolve"}), Kind::PagerDuty),
-        (json!({"hello": "world"}), Kind::Webhook),
-        (json!([1, 2]), Kind::Webhook),
+        (
+            json!({"alerts": [], "attachments": []}),
+            WebhookKind::Webhook,
+        ),
+        (json!({"attachments": []}), WebhookKind::Slack),
+        (json!({"event_action": "resolve"}), WebhookKind::PagerDuty),
+        (json!({"event_type": "resolve"}), WebhookKind::PagerDuty),
+        (json!({"hello": "world"}), WebhookKind::Webhook),
+        (json!([1, 2]), WebhookKind::Webhook),
     ] {
-        assert_eq!(Notice::of(Kind::Webhook, &body).kind, kind, "{body}");
+        assert_eq!(
+            Notification::of(WebhookKind::Webhook, &body).kind,
+            kind,
+            "{body}"
+        );
         // Other paths know.
-        assert_eq!(Notice::of(Kind::Slack, &body).kind, Kind::Slack);
+        assert_eq!(
+            Notification::of(WebhookKind::Slack, &body).kind,
+            WebhookKind::Slack
+        );
     }
 }
 
@@ -139,12 +163,15 @@ fn names_and_their_number_are_bounded() {
     let many = |count: usize| {
         let alert = |n| json!({"labels": {"alertname": format!("A{n}")}});
         let all: Vec<Value> = (0..count).chain(0..count).map(alert).collect();
-        Notice::of(Kind::Webhook, &json!({"status": "firing", "alerts": all}))
+        Notification::of(
+            WebhookKind::Webhook,
+            &json!({"status": "firing", "alerts": all}),
+        )
     };
     assert!(!many(MOST_ALERTS).more);
-    let notice = many(MOST_ALERTS + 1);
-    assert!(notice.more && notice.alerts.len() == MOST_ALERTS);
-    assert!(notice.size() > MOST_ALERTS * 2);
+    let notification = many(MOST_ALERTS + 1);
+    assert!(notification.more && notification.alerts.len() == MOST_ALERTS);
+    assert!(notification.size() > MOST_ALERTS * 2);
 }
 
 /// JSON whose keys are often those that are looked for.
@@ -173,14 +200,14 @@ proptest! {
 
     #[test]
     fn no_body_is_too_strange(body in any_json()) {
-        for kind in Kind::ALL {
-            let notice = Notice::of(kind, &body);
-            let names = notice.alerts.iter().map(|alert| &alert.0);
-            for name in names.chain([&notice.receiver]) {
+        for kind in WebhookKind::ALL {
+            let notification = Notification::of(kind, &body);
+            let names = notification.alerts.iter().map(|alert| &alert.0);
+            for name in names.chain([&notification.receiver]) {
                 prop_assert!(name.len() <= LONGEST_NAME + 13, "{}", name);
                 prop_assert!(!name.contains(char::is_control), "{:?}", name);
             }
-            prop_assert!(notice.alerts.iter().all(|alert| !alert.0.is_empty()));
+            prop_assert!(notification.alerts.iter().all(|alert| !alert.0.is_empty()));
         }
     }
 }

@@ -19,31 +19,37 @@ const MOST_ALERTS: usize = 100;
 
 /// What a body is in the form of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum WebhookKind {
     Webhook,
     Slack,
     PagerDuty,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Webhook, Kind::Slack, Kind::PagerDuty];
+impl WebhookKind {
+    pub const ALL: [WebhookKind; 3] = [
+        WebhookKind::Webhook,
+        WebhookKind::Slack,
+        WebhookKind::PagerDuty,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Webhook => "webhook",
-            Kind::Slack => "slack",
-            Kind::PagerDuty => "pagerduty",
+            WebhookKind::Webhook => "webhook",
+            WebhookKind::Slack => "slack",
+            WebhookKind::PagerDuty => "pagerduty",
         }
     }
 
     /// Any service may have been led to the path for webhooks: there, the body
     /// tells.
-    fn of(self, body: &Value) -> Kind {
+    fn of(self, body: &Value) -> WebhookKind {
         let has = |name: &str| body.get(name).is_some();
         match self {
-            Kind::Webhook if has("alerts") => Kind::Webhook,
-            Kind::Webhook if has("attachments") => Kind::Slack,
-            Kind::Webhook if has("event_action") || has("event_type") => Kind::PagerDuty,
+            WebhookKind::Webhook if has("alerts") => WebhookKind::Webhook,
+            WebhookKind::Webhook if has("attachments") => WebhookKind::Slack,
+            WebhookKind::Webhook if has("event_action") || has("event_type") => {
+                WebhookKind::PagerDuty
+            }
             kind => kind,
         }
     }
@@ -51,36 +57,36 @@ impl Kind {
 
 /// How an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum AlertStatus {
     Firing,
     Acknowledged,
     Resolved,
     Unknown,
 }
 
-impl Status {
+impl AlertStatus {
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Firing => "firing",
-            Status::Acknowledged => "acknowledged",
-            Status::Resolved => "resolved",
-            Status::Unknown => "unknown",
+            AlertStatus::Firing => "firing",
+            AlertStatus::Acknowledged => "acknowledged",
+            AlertStatus::Resolved => "resolved",
+            AlertStatus::Unknown => "unknown",
         }
     }
 
     /// What a word means, of whichever service.
-    fn of(word: &str) -> Status {
+    fn of(word: &str) -> AlertStatus {
         match word.to_ascii_lowercase().as_str() {
-            "firing" | "trigger" | "danger" => Status::Firing,
-            "acknowledge" | "acknowledged" => Status::Acknowledged,
-            "resolved" | "resolve" | "good" => Status::Resolved,
-            _ => Status::Unknown,
+            "firing" | "trigger" | "danger" => AlertStatus::Firing,
+            "acknowledge" | "acknowledged" => AlertStatus::Acknowledged,
+            "resolved" | "resolve" | "good" => AlertStatus::Resolved,
+            _ => AlertStatus::Unknown,
         }
     }
 
-    fn or(self, other: Status) -> Status {
+    fn or(self, other: AlertStatus) -> AlertStatus {
         match self {
-            Status::Unknown => other,
+            AlertStatus::Unknown => other,
             known => known,
         }
     }
@@ -88,33 +94,33 @@ impl Status {
 
 /// What is known of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub kind: Kind,
+pub struct Notification {
+    pub kind: WebhookKind,
     /// Empty where it is not known.
     pub receiver: String,
-    pub status: Status,
+    pub status: AlertStatus,
     /// Names of alerts and how they are, each pair once.
-    pub alerts: Vec<(String, Status)>,
+    pub alerts: Vec<(String, AlertStatus)>,
     /// There were more alerts than are told apart.
     pub more: bool,
 }
 
-impl Notice {
+impl Notification {
     /// Reads a body that came to the path of that kind.
-    pub fn of(kind: Kind, body: &Value) -> Self {
-        let mut notice = Notice {
+    pub fn of(kind: WebhookKind, body: &Value) -> Self {
+        let mut notification = Notification {
             kind: kind.of(body),
             receiver: String::new(),
-            status: Status::Unknown,
+            status: AlertStatus::Unknown,
             alerts: Vec::new(),
             more: false,
         };
-        match notice.kind {
-            Kind::Webhook => notice.read_webhook(body),
-            Kind::Slack => notice.read_slack(body),
-            Kind::PagerDuty => notice.read_pagerduty(body),
+        match notification.kind {
+            WebhookKind::Webhook => notification.read_webhook(body),
+            WebhookKind::Slack => notification.read_slack(body),
+            WebhookKind::PagerDuty => notification.read_pagerduty(body),
         }
-        notice
+        notification
     }
 
     /// Bytes that it takes, about.
@@ -122,15 +128,15 @@ impl Notice {
         let alerts = self.alerts.iter();
         self.receiver.len()
             + alerts
-                .map(|(name, _)| name.len() + size_of::<(String, Status)>())
+                .map(|(name, _)| name.len() + size_of::<(String, AlertStatus)>())
                 .sum::<usize>()
     }
 
     fn read_webhook(&mut self, body: &Value) {
         self.receiver = name(text(body, &["receiver"]));
-        self.status = Status::of(text(body, &["status"]));
+        self.status = AlertStatus::of(text(body, &["status"]));
         for alert in list(body, "alerts") {
-            let status = Status::of(text(alert, &["status"])).or(self.status);
+            let status = AlertStatus::of(text(alert, &["status"])).or(self.status);
             self.add(text(alert, &["labels", "alertname"]), status);
         }
         if self.alerts.is_empty() {
@@ -150,21 +156,21 @@ impl Notice {
                 .into_iter()
                 .map(|key| text(attachment, &[key]))
                 .find(|title| !title.is_empty());
-            let color = Status::of(text(attachment, &["color"]));
+            let color = AlertStatus::of(text(attachment, &["color"]));
             self.read_subject(title.unwrap_or_default(), color);
         }
         if attachments.is_empty() {
-            self.read_subject(text(body, &["text"]), Status::Unknown);
+            self.read_subject(text(body, &["text"]), AlertStatus::Unknown);
         }
         self.settle();
     }
 
     fn read_pagerduty(&mut self, body: &Value) {
-        let action = ["event_action", "event_type"].map(|key| Status::of(text(body, &[key])));
+        let action = ["event_action", "event_type"].map(|key| AlertStatus::of(text(body, &[key])));
         self.status = action[0].or(action[1]);
         self.read_link(text(body, &["client_url"]));
         for details in [&["payload", "custom_details"][..], &["details"]] {
-            for status in [Status::Firing, Status::Resolved] {
+            for status in [AlertStatus::Firing, AlertStatus::Resolved] {
                 let path = [details, &[status.as_str()]].concat();
                 self.read_labels(text(body, &path), status);
             }
@@ -192,7 +198,7 @@ impl Notice {
     /// brackets stand the labels that alerts are grouped by, their name first if
     /// it is one of them; inside, others that all have, of which their name may
     /// not be one.
-    fn read_subject(&mut self, subject: &str, otherwise: Status) {
+    fn read_subject(&mut self, subject: &str, otherwise: AlertStatus) {
         let Some((head, rest)) = subject
             .strip_prefix('[')
             .and_then(|rest| rest.split_once(']'))
@@ -200,15 +206,15 @@ impl Notice {
             return self.add("", otherwise);
         };
         let word = head.split([':', ',', ' ']).next().unwrap_or_default();
-        let status = Status::of(word);
+        let status = AlertStatus::of(word);
         let first = rest.split_whitespace().next().unwrap_or_default();
         // Any title may begin with a bracket.
-        let known = status != Status::Unknown && !first.starts_with('(');
+        let known = status != AlertStatus::Unknown && !first.starts_with('(');
         self.add(if known { first } else { "" }, status.or(otherwise));
     }
 
     /// Alertmanager's list of alerts: lines such as ` - alertname = Name`.
-    fn read_labels(&mut self, labels: &str, status: Status) {
+    fn read_labels(&mut self, labels: &str, status: AlertStatus) {
         for line in labels.lines() {
             if let Some(name) = line.strip_prefix(" - alertname = ") {
                 self.add(name, status);
@@ -217,7 +223,7 @@ impl Notice {
     }
 
     /// Notes an alert.
-    fn add(&mut self, alert: &str, status: Status) {
+    fn add(&mut self, alert: &str, status: AlertStatus) {
         let alert = (name(alert), status);
         if self.alerts.contains(&alert) {
         } else if self.alerts.len() < MOST_ALERTS {
@@ -230,10 +236,14 @@ impl Notice {
     /// Where nothing says how all is, it is as the worst alert; and alerts
     /// without names are forgotten.
     fn settle(&mut self) {
-        let worst = [Status::Firing, Status::Acknowledged, Status::Resolved]
-            .into_iter()
-            .find(|status| self.alerts.iter().any(|alert| alert.1 == *status));
-        self.status = self.status.or(worst.unwrap_or(Status::Unknown));
+        let worst = [
+            AlertStatus::Firing,
+            AlertStatus::Acknowledged,
+            AlertStatus::Resolved,
+        ]
+        .into_iter()
+        .find(|status| self.alerts.iter().any(|alert| alert.1 == *status));
+        self.status = self.status.or(worst.unwrap_or(AlertStatus::Unknown));
         self.alerts.retain(|(name, _)| !name.is_empty());
     }
 }

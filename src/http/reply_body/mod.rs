@@ -146,10 +146,10 @@ enum State {
 /// The iterator, unless it has ended, and the chunks it returned.
 type Generated = (Option<ChunkIterator>, Vec<Bytes>);
 
-/// A short body has fewer chunks than this, ...
+/// A body of at least this many chunks is not short.
 const SHORT_CHUNKS: usize = 6;
 
-/// ... and fewer bytes than this.
+/// A body of at least this many bytes is not short.
 const SHORT_BYTES: usize = 64 << 10;
 
 fn next_chunk(mut chunks: ChunkIterator) -> Generated {

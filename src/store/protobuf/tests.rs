@@ -9,9 +9,9 @@ use crate::exposition::{Content, FamilyText, Kind, Text};
 use crate::peer::Origin;
 use crate::registry;
 use crate::store::limits::StoreLimits;
-use crate::store::locks::Store;
 use crate::store::pages::page::Page;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::store::Store;
 use crate::store::write::change::{Change, Write};
 
 fn store() -> Store {
