@@ -52,3 +52,33 @@ impl fmt::Display for Peer {
         }
     }
 }
+
+/// The names in a certificate that a client presented and the proxy verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The common name of the subject.
+    pub common_name: Option<String>,
+    /// The subject alternative names: DNS names, addresses, e-mail addresses and URIs,
+    /// as text.
+    pub alternative_names: Vec<String>,
+}
+
+impl ClientIdentity {
+    /// The alternative names, or the common name of a certificate without them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let common = self.common_name.as_deref();
+        let common = common.filter(|_| self.alternative_names.is_empty());
+        let names = self.alternative_names.iter().map(String::as_str);
+        names.chain(common)
+    }
+}
+
+impl fmt::Display for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            self.names()
+                .next()
+                .unwrap_or("a certificate without a name"),
+        )
+    }
+}

@@ -25,6 +25,7 @@ async fn sockets(config: &Config) -> Result<Sockets, StartError> {
     let limits = ListenerLimits {
         connections: config.exporter.concurrent_requests,
         write_timeout: config.exporter.write_timeout,
+        handshake_timeout: config.exporter.tls_handshake_timeout,
     };
     Ok(Sockets::bind(&config.receiver, limits).await?)
 }
@@ -35,6 +36,7 @@ async fn operations(config: &Config, context: &Context) -> Result<Operations, St
         group: config.receiver.unix_socket_group.clone(),
         mode: config.receiver.unix_socket_mode,
         write_timeout: config.exporter.write_timeout,
+        handshake_timeout: config.exporter.tls_handshake_timeout,
         own_metrics: config.exporter.own_metrics,
     };
     let operations = Operations::bind(&config.operations, options).await?;

@@ -56,15 +56,9 @@ impl Servers {
 
     /// Logs where the program is scraped and pushed to.
     pub fn announce(&self) {
-        log::info!("serving http://{}/metrics", self.scrapes.address());
-        match self.push_listener() {
-            Some(listener @ Listener::Tcp(_)) => {
-                log::info!("accepting pushes on http://{}", listener.address());
-            }
-            Some(listener @ Listener::Unix(..)) => {
-                log::info!("accepting pushes on Unix socket {}", listener.address());
-            }
-            None => {}
+        log::info!("serving {}/metrics", self.scrapes.url());
+        if let Some(listener) = self.push_listener() {
+            log::info!("accepting pushes on {}", listener.url());
         }
     }
 
@@ -89,6 +83,7 @@ impl Servers {
         let limits = ListenerLimits {
             connections: config.exporter.max_connections,
             write_timeout: config.exporter.write_timeout,
+            handshake_timeout: config.exporter.tls_handshake_timeout,
         };
         let shared = self.shared;
         let serve = |listener: Listener, name: ListenerName| {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::Config;
+use crate::net::tls::{self, Protocols};
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
@@ -29,6 +30,7 @@ pub fn check(config: &Config, faults: &Faults) {
     if !sockets.is_empty() {
         owners(config, faults);
     }
+    tls_files(config, faults);
     labels_file(config, faults);
     no_input(config, faults);
 }
@@ -224,6 +226,22 @@ fn owners(config: &Config, faults: &Faults) {
                 place,
                 format!("`{setting}` is {name:?}, but this machine has no such {kind}"),
             );
+        }
+    }
+}
+
+/// Reports `tls` tables whose files cannot be used.
+fn tls_files(config: &Config, faults: &Faults) {
+    let tables = [
+        ("receiver.tls", &config.receiver.tls),
+        ("operations.tls", &config.operations.tls),
+    ];
+    for (setting, settings) in tables {
+        if let Some(settings) = settings
+            && let Some(place) = faults.place(setting)
+            && let Err(problem) = tls::load(settings, Protocols::Other)
+        {
+            faults.add(place, format!("`{setting}`: {problem}"));
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct Exporter {
     /// The time limit for a client to read more of a reply.
     #[serde(serialize_with = "write_duration")]
     pub write_timeout: Duration,
+    /// The time limit for a TLS handshake.
+    #[serde(serialize_with = "write_duration")]
+    pub tls_handshake_timeout: Duration,
     /// Whether `/metrics` includes the proxy's own metrics.
     pub own_metrics: bool,
     /// Whether they include the time of the last update of each app.
@@ -55,6 +58,11 @@ pub fn read(mut table: Table<'_>) -> Exporter {
         max_connections: table.take("max_connections", 512, integer(1, MAX_CONNECTIONS)),
         header_timeout: table.take("header_timeout", Duration::from_secs(30), positive_duration),
         write_timeout: table.take("write_timeout", Duration::from_secs(30), positive_duration),
+        tls_handshake_timeout: table.take(
+            "tls_handshake_timeout",
+            Duration::from_secs(10),
+            positive_duration,
+        ),
         own_metrics: table.take("own_metrics", true, boolean),
         app_metrics: table.take("app_metrics", true, boolean),
         process_metrics: table.take(

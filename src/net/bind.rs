@@ -4,10 +4,12 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
 use crate::net::Listener;
+use crate::net::tls::{Protocols, TlsError, TlsServer, TlsSettings};
 use crate::net::unix_socket;
 use crate::net::unix_socket::SocketFile;
 use crate::settings::Address;
@@ -29,6 +31,14 @@ pub enum BindError {
         setting: &'static str,
         /// The last error of its addresses.
         problem: io::Error,
+    },
+    /// The files of a `tls` table.
+    #[error("cannot use TLS ({setting}): {problem}")]
+    Tls {
+        /// The setting of the table.
+        setting: String,
+        /// What is wrong.
+        problem: TlsError,
     },
     /// A Unix socket.
     #[error("cannot create the Unix socket {} ({setting}): {problem}", path.display())]
@@ -65,6 +75,32 @@ pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, B
         }
     }
     Err(failed(problem))
+}
+
+/// Like [`tcp`], for TLS if there are settings for it. `setting` is the key of the
+/// address, and `tls_setting` that of the table.
+///
+/// # Errors
+///
+/// The address cannot be bound, or a file of the settings cannot be used.
+pub async fn tcp_or_tls(
+    address: &Address,
+    setting: &'static str,
+    tls: Option<&TlsSettings>,
+    tls_setting: &str,
+    protocols: Protocols,
+) -> Result<Listener, BindError> {
+    let server = match tls {
+        Some(settings) => {
+            let server = TlsServer::new(settings, tls_setting, protocols);
+            Some(Arc::new(server.map_err(|problem| BindError::Tls {
+                setting: tls_setting.to_owned(),
+                problem,
+            })?))
+        }
+        None => None,
+    };
+    Ok(tcp(address, setting).await?.with_tls(server))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -3,7 +3,7 @@
 //! - [`bind`]: makes [`Listener`]s from addresses and socket paths.
 //! - [`accept`]: the accept loop, which gives each [`Connection`] a [`Permit`].
 //! - `permits`: connection permits, and eviction when they run out.
-//! - [`Stream`]: a connection's bytes, with a timeout for writes.
+//! - [`Stream`]: a connection's bytes, with a timeout for writes; [`tls`] encrypts them.
 //! - [`MemoryBudget`]: memory that connections share.
 //! - [`BlockingPool`]: long work, done off the serving threads.
 
@@ -13,10 +13,12 @@ mod blocking;
 mod budget;
 mod permits;
 mod stream;
+pub mod tls;
 mod unix_socket;
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -24,16 +26,19 @@ pub use accept::Connection;
 pub use blocking::{BlockingPool, INLINE_BYTES};
 pub use budget::{BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
 pub use permits::{Permit, Progress};
-pub use stream::{Socket, Stream};
+pub use stream::{PlainStream, Socket, Stream};
 pub use unix_socket::SocketFile;
 
 use crate::peer::Peer;
+use tls::TlsServer;
 
 /// A bound socket, ready to accept.
 #[derive(Debug)]
 pub enum Listener {
     /// A TCP port.
     Tcp(TcpListener),
+    /// A TCP port for TLS.
+    Tls(TcpListener, Arc<TlsServer>),
     /// A Unix socket. Dropping the listener removes its file.
     Unix(UnixListener, SocketFile),
 }
@@ -41,7 +46,7 @@ pub enum Listener {
 impl Listener {
     async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => {
                 let (stream, address) = listener.accept().await?;
                 Ok((Socket::Tcp(stream), Peer::Tcp(address)))
             }
@@ -56,10 +61,28 @@ impl Listener {
         }
     }
 
+    /// Makes a TCP port one for TLS, if there is a `server`.
+    pub fn with_tls(self, server: Option<Arc<TlsServer>>) -> Self {
+        match (self, server) {
+            (Listener::Tcp(listener), Some(server)) => Listener::Tls(listener, server),
+            (listener, _) => listener,
+        }
+    }
+
+    /// The certificate and rules of a port for TLS.
+    pub fn tls(&self) -> Option<&Arc<TlsServer>> {
+        match self {
+            Listener::Tls(_, server) => Some(server),
+            Listener::Tcp(_) | Listener::Unix(..) => None,
+        }
+    }
+
     /// The IP address of a TCP listener.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip()),
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => {
+                Some(listener.local_addr().ok()?.ip())
+            }
             Listener::Unix(..) => None,
         }
     }
@@ -68,6 +91,7 @@ impl Listener {
     pub fn url(&self) -> String {
         match self {
             Listener::Tcp(_) => format!("http://{}", self.address()),
+            Listener::Tls(..) => format!("https://{}", self.address()),
             Listener::Unix(..) => format!("Unix socket {}", self.address()),
         }
     }
@@ -75,12 +99,18 @@ impl Listener {
     /// The bound address or path, for the log and as the source of messages.
     pub fn address(&self) -> String {
         match self {
-            Listener::Tcp(listener) => listener
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener
                 .local_addr()
                 .map_or_else(|error| error.to_string(), |address| address.to_string()),
             Listener::Unix(_, file) => file.path().display().to_string(),
         }
     }
+}
+
+/// Whether a connection begins with a TLS handshake: a record of type 22 and of version
+/// 3.x. No message of ours begins so.
+pub fn is_client_hello(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[22, 3])
 }
 
 /// Raises the soft limit on open files to the hard limit, and returns the limit

@@ -1,4 +1,4 @@
-//! The stream of a connection, over TCP or a Unix socket.
+//! The stream of a connection, over TCP or a Unix socket, with or without TLS.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
 use super::Progress;
 
@@ -22,10 +23,42 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A connection's bytes in both directions.
+#[derive(Debug)]
+pub enum Stream {
+    /// As they are on the socket.
+    Plain(PlainStream),
+    /// Encrypted on the socket.
+    Tls(Box<TlsStream<PlainStream>>),
+}
+
+impl Stream {
+    /// Sets `TCP_NODELAY`, so that small writes are sent without delay. For streams
+    /// on which every write ends a response.
+    pub fn set_nodelay(&self) {
+        let plain = match self {
+            Stream::Plain(plain) => plain,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
+        if let Socket::Tcp(stream) = &plain.socket {
+            // An optimisation only: without it, responses are still sent.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Whether the client and the listener agreed on HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
 /// A [`Socket`] that records the bytes that move in its [`Progress`]. A write fails
 /// with `TimedOut` if the peer takes no bytes for `write_timeout`.
 #[derive(Debug)]
-pub struct Stream {
+pub struct PlainStream {
     socket: Socket,
     progress: Arc<Progress>,
     write_timeout: Duration,
@@ -33,10 +66,10 @@ pub struct Stream {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream {
+impl PlainStream {
     /// Wraps a connected socket.
     pub fn new(socket: Socket, progress: Arc<Progress>, write_timeout: Duration) -> Self {
-        Stream {
+        PlainStream {
             socket,
             progress,
             write_timeout,
@@ -44,12 +77,17 @@ impl Stream {
         }
     }
 
-    /// Sets `TCP_NODELAY`, so that small writes are sent without delay. For streams
-    /// on which every write ends a response.
-    pub fn set_nodelay(&self) {
-        if let Socket::Tcp(stream) = &self.socket {
-            // An optimisation only: without it, responses are still sent.
-            let _ = stream.set_nodelay(true);
+    /// Waits for bytes to read, and copies the first of them without taking them.
+    /// Returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke.
+    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.peek(buffer).await,
+            // TLS is for TCP alone.
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -77,36 +115,76 @@ impl Stream {
     }
 }
 
-/// Calls a method of the socket, for either transport.
+/// Calls a method of the stream inside, whichever it is.
 macro_rules! either {
-    ($socket:expr, $method:ident($($argument:expr),*)) => {
-        match $socket {
-            Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+    ($stream:expr, $kind:ident::{$one:ident, $other:ident}, $method:ident($($argument:expr),*)) => {
+        match $stream {
+            $kind::$one(stream) => Pin::new(stream).$method($($argument),*),
+            $kind::$other(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = either!(&mut self.socket, poll_read(cx, buf));
-        self.progress.count_read(buf.filled().len() - before);
-        read
+        either!(self.get_mut(), Stream::{Plain, Tls}, poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), Stream::{Plain, Tls}, poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), Stream::{Plain, Tls}, poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), Stream::{Plain, Tls}, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), Stream::{Plain, Tls}, poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for PlainStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = either!(&mut self.socket, Socket::{Tcp, Unix}, poll_read(cx, buf));
+        self.progress.count_read(buf.filled().len() - before);
+        read
+    }
+}
+
+impl AsyncWrite for PlainStream {
+    fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = either!(&mut self.socket, poll_write(cx, bytes));
+        let written = either!(&mut self.socket, Socket::{Tcp, Unix}, poll_write(cx, bytes));
         self.watch(cx, written)
     }
 
@@ -115,7 +193,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = either!(&mut self.socket, poll_write_vectored(cx, slices));
+        let written =
+            either!(&mut self.socket, Socket::{Tcp, Unix}, poll_write_vectored(cx, slices));
         self.watch(cx, written)
     }
 
@@ -124,10 +203,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(&mut self.socket, poll_flush(cx))
+        either!(&mut self.socket, Socket::{Tcp, Unix}, poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(&mut self.socket, poll_shutdown(cx))
+        either!(&mut self.socket, Socket::{Tcp, Unix}, poll_shutdown(cx))
     }
 }

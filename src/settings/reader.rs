@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::document::{Entry, Node, Place, Value};
+use super::document::{Entry, Node, Place, Value, parse_inline};
 use super::error::Diagnostic;
 
 /// The minimum similarity, from 0 to 1, of an unknown key to a known one that is
@@ -77,12 +77,7 @@ impl<'f> Table<'f> {
 
     /// The sub-table of that name; an empty one if it is not written.
     pub fn table(&mut self, key: &'static str) -> Table<'f> {
-        let mut table = Table {
-            path: format!("{}{key}.", self.path),
-            entries: BTreeMap::new(),
-            known: Vec::new(),
-            faults: self.faults,
-        };
+        let mut table = self.nested(key, BTreeMap::new());
         match self.take_entry(key) {
             Some(Entry {
                 node:
@@ -103,6 +98,45 @@ impl<'f> Table<'f> {
             None => {}
         }
         table
+    }
+
+    /// The sub-table of that name and its place; `None` if it is not written. An
+    /// environment variable can have a table in TOML, such as `{ a = 1 }`.
+    pub fn optional_table(&mut self, key: &'static str) -> Option<(Table<'f>, Place)> {
+        let node = self.take_entry(key)?.node;
+        let place = node.place.clone();
+        let value = match node.value {
+            Value::Variable(text) if text.trim_start().starts_with('{') => {
+                parse_inline(&place, &text)
+            }
+            value => Ok(value),
+        };
+        let problem = match value {
+            Ok(Value::Table(entries)) => {
+                self.faults.found(format!("{}{key}", self.path), &place);
+                return Some((self.nested(key, entries), place));
+            }
+            Ok(other) => format!("must be a table, not {}", other.sort()),
+            Err(problem) => problem,
+        };
+        self.faults
+            .add(place, format!("`{}{key}` {problem}", self.path));
+        None
+    }
+
+    /// The name of this table: `push`, or `receiver.tls`.
+    pub fn name(&self) -> &str {
+        self.path.trim_end_matches('.')
+    }
+
+    /// A table with the given entries under `key`.
+    fn nested(&self, key: &str, entries: BTreeMap<String, Entry>) -> Table<'f> {
+        Table {
+            path: format!("{}{key}.", self.path),
+            entries,
+            known: Vec::new(),
+            faults: self.faults,
+        }
     }
 
     /// The setting under `key`, read by `parse`. `default` if it is not written, or if it

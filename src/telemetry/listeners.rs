@@ -1,6 +1,6 @@
 //! Counts of connections, by listener.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Counter;
 
@@ -63,6 +63,10 @@ pub struct ListenerStats {
     pub accepted: Counter,
     /// Failures to accept a connection.
     pub accept_errors: Counter,
+    /// Completed TLS handshakes.
+    pub handshakes: Counter,
+    /// By [`HandshakeFailure`].
+    failed_handshakes: [Counter; HandshakeFailure::ALL.len()],
     /// By [`Eviction`].
     evicted: [Counter; Eviction::ALL.len()],
     /// Open connections.
@@ -104,6 +108,83 @@ impl Eviction {
     }
 }
 
+/// Why a TLS handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The client did not begin one.
+    NotTls,
+    /// It was not completed in time.
+    Timeout,
+    /// The connection ended.
+    Closed,
+    /// The client and the listener have no version, cipher or protocol in common.
+    Unsupported,
+    /// The client has no certificate, and the listener demands one.
+    NoCertificate,
+    /// The certificate of the client is not accepted.
+    BadCertificate,
+    /// The client rejected the certificate of the listener.
+    Rejected,
+    /// The client broke the protocol.
+    Protocol,
+}
+
+impl HandshakeFailure {
+    /// All reasons, in order of their discriminants.
+    pub const ALL: [HandshakeFailure; 8] = [
+        HandshakeFailure::NotTls,
+        HandshakeFailure::Timeout,
+        HandshakeFailure::Closed,
+        HandshakeFailure::Unsupported,
+        HandshakeFailure::NoCertificate,
+        HandshakeFailure::BadCertificate,
+        HandshakeFailure::Rejected,
+        HandshakeFailure::Protocol,
+    ];
+
+    /// The label value, and the word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HandshakeFailure::NotTls => "not_tls",
+            HandshakeFailure::Timeout => "timeout",
+            HandshakeFailure::Closed => "closed",
+            HandshakeFailure::Unsupported => "unsupported",
+            HandshakeFailure::NoCertificate => "no_certificate",
+            HandshakeFailure::BadCertificate => "bad_certificate",
+            HandshakeFailure::Rejected => "rejected_by_client",
+            HandshakeFailure::Protocol => "protocol",
+        }
+    }
+}
+
+/// Counts of one certificate, with the setting that names it.
+#[derive(Debug)]
+pub struct CertificateStats {
+    /// The setting of the `tls` table, such as `receiver.tls`.
+    pub setting: String,
+    /// When the certificate expires, in seconds since 1970.
+    pub expiry: AtomicU64,
+    /// Whether the files as they are now could be read when last looked at.
+    pub is_current: AtomicBool,
+    /// Changed files that are in use.
+    pub reloads: Counter,
+    /// Changed files that cannot be used.
+    pub failed_reloads: Counter,
+}
+
+impl CertificateStats {
+    /// The counts of a certificate that has just been read.
+    pub fn new(setting: &str, expiry: u64) -> Self {
+        CertificateStats {
+            setting: setting.to_owned(),
+            expiry: AtomicU64::new(expiry),
+            is_current: AtomicBool::new(true),
+            reloads: Counter::default(),
+            failed_reloads: Counter::default(),
+        }
+    }
+}
+
 impl ListenerStats {
     /// The number of open connections.
     pub fn open(&self) -> usize {
@@ -113,6 +194,16 @@ impl ListenerStats {
     /// The limit on open connections; 0 if the listener is off.
     pub fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn count_failed_handshake(&self, why: HandshakeFailure) {
+        self.failed_handshakes[why as usize].add(1);
+    }
+
+    /// The number of TLS handshakes that failed for that reason.
+    pub fn failed_handshakes(&self, why: HandshakeFailure) -> u64 {
+        self.failed_handshakes[why as usize].value()
     }
 
     /// Counts an evicted connection.

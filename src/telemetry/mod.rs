@@ -23,13 +23,13 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 pub use clip::{clip, clip_to, escaped, is_hidden};
 pub use durations::DurationHistogram;
 pub use limits::ConfiguredLimits;
-pub use listeners::{Eviction, ListenerName, ListenerStats};
+pub use listeners::{CertificateStats, Eviction, HandshakeFailure, ListenerName, ListenerStats};
 pub use messages::{MessageStats, WireFormat};
 pub use operations::{OperationStats, Transport};
 pub use own::OWN_PREFIX;
@@ -91,6 +91,7 @@ pub struct Telemetry {
     last_scrape: AtomicU64,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
+    certificates: Mutex<Vec<Weak<CertificateStats>>>,
 }
 
 /// A count that only grows.
@@ -201,6 +202,7 @@ impl Telemetry {
             last_scrape: AtomicU64::new(0),
             requests: Mutex::default(),
             targets: Mutex::default(),
+            certificates: Mutex::default(),
         }
     }
 
@@ -243,6 +245,24 @@ impl Telemetry {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.push(Arc::clone(&stats));
         stats
+    }
+
+    /// Adds the counts of a certificate, which are shown until they are dropped. The
+    /// configuration limits the number of certificates.
+    pub fn add_certificate(&self, stats: &Arc<CertificateStats>) {
+        self.certificates_in_use().push(Arc::downgrade(stats));
+    }
+
+    /// The counts of all certificates in use.
+    fn certificates(&self) -> Vec<Arc<CertificateStats>> {
+        let mut certificates = self.certificates_in_use();
+        certificates.retain(|stats| stats.strong_count() > 0);
+        certificates.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn certificates_in_use(&self) -> MutexGuard<'_, Vec<Weak<CertificateStats>>> {
+        let certificates = self.certificates.lock();
+        certificates.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The requests by handler.

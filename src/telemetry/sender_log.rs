@@ -33,6 +33,8 @@ pub enum LogEvent {
     OperationTransport,
     /// A connection was closed or broke.
     Connection,
+    /// A TLS handshake failed.
+    Handshake,
     /// A section was withdrawn.
     Withdrawal,
     /// The inspection of a text found something.
@@ -42,7 +44,7 @@ pub enum LogEvent {
 }
 
 impl LogEvent {
-    const ALL: [LogEvent; 10] = [
+    const ALL: [LogEvent; 11] = [
         LogEvent::MessageRejected,
         LogEvent::RequestRejected,
         LogEvent::Removal,
@@ -50,6 +52,7 @@ impl LogEvent {
         LogEvent::OperationRejected,
         LogEvent::OperationTransport,
         LogEvent::Connection,
+        LogEvent::Handshake,
         LogEvent::Withdrawal,
         LogEvent::Finding,
         LogEvent::InternalError,
@@ -66,7 +69,7 @@ impl LogEvent {
             LogEvent::OperationRejected | LogEvent::OperationTransport => {
                 "exporter_proxy::operations"
             }
-            LogEvent::Connection => "exporter_proxy::net",
+            LogEvent::Connection | LogEvent::Handshake => "exporter_proxy::net",
             LogEvent::Withdrawal => "exporter_proxy::store",
             LogEvent::Finding => "exporter_proxy::inspector",
         }
@@ -78,6 +81,7 @@ impl LogEvent {
             | LogEvent::RequestRejected
             | LogEvent::OperationRejected
             | LogEvent::OperationTransport
+            | LogEvent::Handshake
             | LogEvent::Finding => Level::Warn,
             LogEvent::Removal | LogEvent::Webhook | LogEvent::Withdrawal => Level::Info,
             LogEvent::Connection => Level::Debug,
@@ -95,6 +99,7 @@ impl LogEvent {
             LogEvent::OperationRejected => "rejected operations",
             LogEvent::OperationTransport => "failures to receive or forward operations",
             LogEvent::Connection => "closed connections",
+            LogEvent::Handshake => "failed TLS handshakes",
             LogEvent::Withdrawal => "withdrawals",
             LogEvent::Finding => "findings in texts",
             LogEvent::InternalError => "internal errors",

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod certificates;
+
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -104,6 +104,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "http",
             "ingest",
             "inputs",
+            "net",
             "outputs",
             "settings",
             "telemetry",

@@ -60,5 +60,6 @@ mod sender_log;
 mod shutdown;
 mod signals;
 mod slow_senders;
+mod tls;
 mod values;
 mod webhooks;

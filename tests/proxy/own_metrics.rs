@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 
+use crate::harness::certificates::Authority;
 use crate::harness::{Proxy, capnp_message, eventually};
 use crate::operations::bench;
 use crate::upstream::{Upstream, ok};
@@ -134,7 +135,14 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let forwarding = Proxy::start(&format!(
         "[operations]\nudp = \"127.0.0.1:0\"\nforward_to = \"tcp://{operations}\"\n"
     ));
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Authority::new(dir.path(), "ca").issue("server");
+    let secured = Proxy::start(&format!(
+        "[receiver]\ntls = {{ {} }}\n",
+        certificate.settings()
+    ));
     let mut found = exposed(&forwarding.metrics());
+    found.extend(exposed(&secured.metrics()));
     found.extend(exposed(&proxy.metrics()));
     let documented = documented();
     let names = |families: &Families| families.keys().cloned().collect::<BTreeSet<_>>();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::net::tls::{self, TlsSettings};
 use crate::settings::Destination;
 use crate::settings::destination::{destination, write_destination};
 use crate::settings::document::{Node, Value, parse_inline};
@@ -71,6 +72,9 @@ pub struct Config {
     /// Limit of the operations that wait to be forwarded, in bytes.
     #[serde(serialize_with = "write_size")]
     pub forward_queue: usize,
+    /// TLS of the TCP listener; `None` for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
     /// Labels that are added to every series. They override the file's, and
     /// both override the sender's.
     pub extra_labels: BTreeMap<String, String>,
@@ -114,6 +118,7 @@ pub fn read(mut table: Table<'_>) -> Config {
         "forward_to",
     ]
     .map(|key| table.place(key));
+    let tls_place = table.place("tls");
     let operations = Config {
         udp: table.take("udp", None, optional_address),
         tcp: table.take("tcp", None, optional_address),
@@ -137,8 +142,16 @@ pub fn read(mut table: Table<'_>) -> Config {
         shutdown_delay: table.take("shutdown_delay", Duration::ZERO, duration),
         forward_to: table.take("forward_to", None, destination),
         forward_queue: table.take("forward_queue", 16 << 20, size),
+        tls: tls::settings::take(&mut table, "tls"),
         extra_labels: table.take("extra_labels", BTreeMap::new(), labels),
     };
+    if let Some(place) = tls_place
+        && operations.tls.is_some()
+        && operations.tcp.is_none()
+    {
+        let problem = "`operations.tls` has no effect: `operations.tcp` is off; set an address";
+        table.fault(place, problem);
+    }
     let [tcp, udp, streams, datagrams, forward] = places;
     for (key, place, sockets) in [
         ("unix_sockets", &streams, &operations.unix_sockets),

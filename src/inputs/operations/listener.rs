@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::inputs::Input;
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
+use crate::net::tls::Protocols;
 use crate::net::{Connection, Listener};
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::telemetry::{ListenerName, Transport};
@@ -29,6 +30,8 @@ pub struct SocketOptions {
     pub mode: SocketMode,
     /// Time for a sender to take some of an answer.
     pub write_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Whether the proxy exposes its own metrics, whose names are reserved
     /// then.
     pub own_metrics: bool,
@@ -56,7 +59,14 @@ impl Operations {
         let mut streams = Vec::new();
         let mut datagrams = Vec::new();
         if let Some(address) = &config.tcp {
-            let listener = bind::tcp(address, "operations.tcp").await?;
+            let listener = bind::tcp_or_tls(
+                address,
+                "operations.tcp",
+                config.tls.as_ref(),
+                "operations.tls",
+                Protocols::Other,
+            )
+            .await?;
             streams.push((address.to_string(), listener));
         }
         if let Some(address) = &config.udp {
@@ -112,7 +122,8 @@ impl Input for Operations {
         for (_, listener) in &self.streams {
             let (_, transport) = listener_transport(listener);
             let address = listener.address();
-            log::info!("operations on {} {address}", describe(transport));
+            let tls = listener.tls().map_or("", |_| " with TLS");
+            log::info!("operations on {} {address}{tls}", describe(transport));
         }
         for (_, socket) in &self.datagrams {
             let address = socket.address();
@@ -139,9 +150,13 @@ impl Input for Operations {
         let limits = ListenerLimits {
             connections: self.config.concurrent_connections,
             write_timeout: self.options.write_timeout,
+            handshake_timeout: self.options.handshake_timeout,
         };
         for (configured, listener) in self.streams {
             let (name, transport) = listener_transport(&listener);
+            if let Some(tls) = listener.tls() {
+                tls.register(&context.telemetry);
+            }
             stats.use_transport(transport);
             let address = listener.address();
             let source = Source::new(&self.config, transport, &configured, address);
@@ -181,7 +196,7 @@ impl Input for Operations {
 
 fn listener_transport(listener: &Listener) -> (ListenerName, Transport) {
     match listener {
-        Listener::Tcp(_) => (ListenerName::OperationsTcp, Transport::Tcp),
+        Listener::Tcp(_) | Listener::Tls(..) => (ListenerName::OperationsTcp, Transport::Tcp),
         Listener::Unix(..) => (ListenerName::OperationsUnix, Transport::Unix),
     }
 }

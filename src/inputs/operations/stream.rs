@@ -16,7 +16,7 @@ use super::batcher::Batcher;
 use super::framing::Framer;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
-use crate::net::{Connection, Progress};
+use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, LogEvent};
 
@@ -174,11 +174,20 @@ impl Session<'_> {
 
     /// Processes bytes that follow the unfinished message.
     fn feed(&mut self, bytes: &[u8]) {
-        if self.number == 1 && self.unfinished.is_empty() && is_http(bytes) {
-            // The lines of a request's body could be messages, which a page in
-            // a browser must not send.
-            let problem = "this is no HTTP port: see push.listen";
-            self.reject(problem, Reason::Malformed);
+        // The lines of a request's body could be messages, which a page in a browser must
+        // not send.
+        let other = if self.number > 1 || !self.unfinished.is_empty() {
+            None
+        } else if is_http(bytes) {
+            Some(("this is no HTTP port: see push.listen", Reason::Malformed))
+        } else if is_client_hello(bytes) {
+            let problem = "the client sends TLS, and this port has none (operations.tls)";
+            Some((problem, Reason::Tls))
+        } else {
+            None
+        };
+        if let Some((problem, reason)) = other {
+            self.reject(problem, reason);
             self.abort = true;
             return;
         }

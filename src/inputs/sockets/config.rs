@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::net::tls::{self, TlsSettings};
 use crate::settings::Table;
 use crate::settings::listen::{
     CURRENT_GROUP, CURRENT_USER, SocketMode, SocketOwner, SocketPath, owner, socket_mode,
@@ -57,6 +58,9 @@ pub struct Config {
         skip_serializing_if = "Option::is_none"
     )]
     pub app_ttl: Option<Duration>,
+    /// TLS of the TCP port; `None` for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
 }
 
 /// The wire format of a receiver.
@@ -73,6 +77,7 @@ pub enum Format {
 
 /// Reads the table.
 pub fn read(mut table: Table<'_>) -> Config {
+    let tls_place = table.place("tls");
     let receiver = Config {
         format: table.take(
             "format",
@@ -101,7 +106,16 @@ pub fn read(mut table: Table<'_>) -> Config {
         message_timeout: table.take("message_timeout", Duration::from_secs(3600), duration),
         idle_timeout: table.take("idle_timeout", Duration::ZERO, duration),
         app_ttl: table.take_option("app_ttl", positive_duration),
+        tls: tls::settings::take(&mut table, "tls"),
     };
+    if let Some(place) = tls_place
+        && receiver.tls.is_some()
+        && !receiver.receive_on_tcp_socket
+    {
+        let problem =
+            "`receiver.tls` has no effect: `receiver.receive_on_tcp_socket` is false; enable it";
+        table.fault(place, problem);
+    }
     table.finish();
     receiver
 }

@@ -51,8 +51,10 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
     let peer = connection.peer;
     let (mut stream, permit) = connection.split();
     let mut session = Session::new(&service, peer);
-    if let Err(error) = session.run(&mut stream, permit.progress()).await {
-        session.reject(&mut stream, &error).await;
+    match session.run(&mut stream, permit.progress()).await {
+        // Over TLS, the sender is told that the connection was not cut off.
+        Ok(()) => drop(stream.shutdown().await),
+        Err(error) => session.reject(&mut stream, &error).await,
     }
 }
 

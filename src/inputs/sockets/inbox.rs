@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::Format;
 use super::{Message, MessageError, capnp, json};
-use crate::net::MemoryBudget;
+use crate::net::{MemoryBudget, is_client_hello};
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
 
@@ -126,6 +126,10 @@ impl Inbox {
         bytes: &[u8],
         mut store: impl FnMut(Message, usize) -> Result<(), MessageError>,
     ) -> Result<(), MessageError> {
+        if self.messages == 0 && self.pending == 0 && is_client_hello(bytes) {
+            let message = "the client sends TLS, and this port has none (receiver.tls)";
+            return Err(MessageError::new(Reason::Tls, message));
+        }
         if self.buffer.is_empty() {
             let used = self.consume(bytes, &mut store)?;
             return self.buffer(&bytes[used..]);

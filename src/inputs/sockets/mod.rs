@@ -29,6 +29,7 @@ use crate::exposition::Text;
 use crate::inputs::Input;
 use crate::net::accept::{self, ListenerLimits, MAX_WAITING};
 use crate::net::bind::{self, BindError};
+use crate::net::tls::Protocols;
 use crate::net::{BlockingPool, Listener, MemoryBudget};
 use crate::settings::listen::SocketPath;
 use crate::telemetry::ListenerName;
@@ -65,7 +66,14 @@ impl Sockets {
         let mut tcp = None;
         if config.receive_on_tcp_socket {
             let address = &config.receiver_tcp_socket;
-            tcp = Some(bind::tcp(address, "receiver.receiver_tcp_socket").await?);
+            let listener = bind::tcp_or_tls(
+                address,
+                "receiver.receiver_tcp_socket",
+                config.tls.as_ref(),
+                "receiver.tls",
+                Protocols::Other,
+            );
+            tcp = Some(listener.await?);
         }
         let mut unix = None;
         if config.receive_on_unix_socket {
@@ -90,7 +98,8 @@ impl Input for Sockets {
     /// Logs the bound addresses.
     fn announce(&self) {
         if let Some(listener) = &self.tcp {
-            log::info!("receiving on TCP socket {}", listener.address());
+            let tls = listener.tls().map_or("", |_| " with TLS");
+            log::info!("receiving on TCP socket {}{tls}", listener.address());
         }
         if let Some(listener) = &self.unix {
             let chosen = match self.config.receiver_unix_socket {
@@ -121,6 +130,9 @@ impl Input for Sockets {
         ];
         for (listener, name, stats) in listeners {
             let Some(listener) = listener else { continue };
+            if let Some(tls) = listener.tls() {
+                tls.register(telemetry);
+            }
             let service = Arc::new(Service {
                 config: Arc::clone(&self.config),
                 admission: Arc::clone(&context.admission),

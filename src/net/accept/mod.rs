@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::permits::{Holder, Permit, Permits};
-use super::{Listener, Stream};
+use super::tls::Handshake;
+use super::{Listener, PlainStream, Stream};
 use crate::clock;
-use crate::peer::Peer;
+use crate::peer::{ClientIdentity, Peer};
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
 use waiting::WaitingConnections;
@@ -26,6 +27,8 @@ pub struct ListenerLimits {
     pub connections: usize,
     /// How long a write waits for the peer to take some bytes.
     pub write_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
 }
 
 /// An accepted connection. Dropping it returns its permit.
@@ -35,6 +38,8 @@ pub struct Connection {
     pub stream: Stream,
     /// The other end.
     pub peer: Peer,
+    /// The names in its certificate, if it was verified.
+    pub identity: Option<Arc<ClientIdentity>>,
     permit: Permit,
 }
 
@@ -80,21 +85,53 @@ pub async fn serve<Handle, Handled>(
     tasks: TaskTracker,
     handle: Handle,
 ) where
-    Handle: Fn(Connection) -> Handled,
+    Handle: Fn(Connection) -> Handled + Send + Sync + 'static,
     Handled: Future<Output = ()> + Send + 'static,
 {
     let permits = Permits::new(limits.connections, Arc::clone(&stats));
     let mut waiting = WaitingConnections::default();
     let mut errors = AcceptErrors::new(name);
     let mut full = FullLog::new(name, Arc::clone(&stats));
+    let handle = Arc::new(handle);
     let start = |socket, peer, acquired| {
         let permit = permits.assign(Holder::from(peer), acquired);
-        let stream = Stream::new(socket, Arc::clone(permit.progress()), limits.write_timeout);
-        tasks.spawn(handle(Connection {
-            stream,
-            peer,
-            permit,
-        }));
+        let progress = Arc::clone(permit.progress());
+        let stream = PlainStream::new(socket, progress, limits.write_timeout);
+        let Some(server) = listener.tls() else {
+            tasks.spawn(handle(Connection {
+                stream: Stream::Plain(stream),
+                peer,
+                identity: None,
+                permit,
+            }));
+            return;
+        };
+        let (server, stats) = (Arc::clone(server), Arc::clone(&stats));
+        let (handle, stop) = (Arc::clone(&handle), stop.clone());
+        tasks.spawn(async move {
+            let handshake = Handshake {
+                server: &server,
+                name,
+                peer,
+                timeout: limits.handshake_timeout,
+            };
+            // Boxed, so that the task does not keep its memory.
+            let secured = tokio::select! {
+                secured = Box::pin(handshake.run(stream, &stats)) => secured,
+                () = permit.progress().evicted() => None,
+                () = stop.cancelled() => None,
+            };
+            if let Some((stream, identity)) = secured {
+                drop((server, stats, stop));
+                let connection = Connection {
+                    stream,
+                    peer,
+                    identity,
+                    permit,
+                };
+                handle(connection).await;
+            }
+        });
     };
     let accept = async {
         // Whether a connection was turned away since permits last went round.

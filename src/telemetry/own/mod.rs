@@ -10,6 +10,7 @@ mod http;
 mod inspections;
 mod limits;
 mod process;
+mod tls;
 
 use serde::Serialize;
 
@@ -71,6 +72,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     received(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
     targets(&mut out, store);
+    tls::write(&mut out, telemetry);
     webhooks(&mut out, &telemetry.webhooks);
     Write::one(Change::Replace {
         id: SectionId::own(),

@@ -1,0 +1,35 @@
+//! Why the files of TLS settings cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a server cannot be built from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The settings contradict each other.
+    #[error("the table {0}")]
+    Settings(String),
+    /// A file cannot be read.
+    #[error("{key} {} cannot be read: {problem}", path.display())]
+    Unreadable {
+        /// The key of the setting.
+        key: &'static str,
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system.
+        problem: io::Error,
+    },
+    /// A file has other content than it should.
+    #[error("{key} {} {problem}", path.display())]
+    Content {
+        /// The key of the setting.
+        key: &'static str,
+        /// The path of the file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The certificate, key and other settings do not fit together.
+    #[error("{0}")]
+    Unusable(String),
+}

@@ -1,0 +1,168 @@
+//! The handshake of one connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{CertificateError, Error, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::server::TlsServer;
+use crate::net::{PlainStream, Stream};
+use crate::peer::{ClientIdentity, Peer};
+use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{HandshakeFailure, ListenerName, ListenerStats};
+
+/// The first byte of a TLS connection: a handshake record.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// After the answer to a client without TLS, what it sends is read for this long.
+/// Closing with unread bytes would reset the connection, and the client might lose the
+/// answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection with TLS, and the verified names of the client.
+type Secured = (Stream, Option<Arc<ClientIdentity>>);
+
+/// The handshake of a connection.
+#[derive(Debug)]
+pub struct Handshake<'s> {
+    /// The certificate and rules.
+    pub server: &'s Arc<TlsServer>,
+    /// The listener.
+    pub name: ListenerName,
+    /// The client.
+    pub peer: Peer,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Why a handshake failed, with a message for the log.
+struct Failed(HandshakeFailure, String);
+
+impl Handshake<'_> {
+    /// Secures a connection. A failure is counted and logged.
+    pub async fn run(self, mut stream: PlainStream, stats: &ListenerStats) -> Option<Secured> {
+        let handshake = async {
+            match is_plain(&stream).await? {
+                true => Ok(None),
+                false => Ok(Some(self.server.config().await)),
+            }
+        };
+        let deadline = Instant::now() + self.timeout;
+        let begun = timeout_at(deadline, handshake).await;
+        let secured = match begun.unwrap_or_else(|_| Err(self.timed_out())) {
+            Ok(Some(config)) => {
+                let secured = timeout_at(deadline, self.secure(config, stream)).await;
+                secured.unwrap_or_else(|_| Err(self.timed_out()))
+            }
+            Ok(None) => {
+                let problem = format!("the client does not use TLS ({})", self.server.setting());
+                self.count_failure(&Failed(HandshakeFailure::NotTls, problem), stats);
+                self.answer_plain(&mut stream).await;
+                return None;
+            }
+            Err(failed) => Err(failed),
+        };
+        match secured {
+            Ok(secured) => {
+                stats.handshakes.add(1);
+                Some(secured)
+            }
+            Err(failed) => {
+                self.count_failure(&failed, stats);
+                None
+            }
+        }
+    }
+
+    async fn secure(
+        &self,
+        config: Arc<ServerConfig>,
+        stream: PlainStream,
+    ) -> Result<Secured, Failed> {
+        let accepted = TlsAcceptor::from(config).accept(stream).await;
+        let stream = accepted.map_err(|problem| failure(&problem))?;
+        let identity = self.server.identity(stream.get_ref().1);
+        Ok((Stream::Tls(Box::new(stream)), identity.map(Arc::new)))
+    }
+
+    fn timed_out(&self) -> Failed {
+        let limit = self.timeout;
+        let problem = format!("not done within {limit:?} (exporter.tls_handshake_timeout)");
+        Failed(HandshakeFailure::Timeout, problem)
+    }
+
+    fn count_failure(&self, Failed(why, problem): &Failed, stats: &ListenerStats) {
+        stats.count_failed_handshake(*why);
+        let event = match why {
+            // Health checks connect and leave.
+            HandshakeFailure::Closed => LogEvent::Connection,
+            _ => LogEvent::Handshake,
+        };
+        let (name, peer, why) = (self.name.as_str(), self.peer, why.as_str());
+        sender_log::write(
+            event,
+            format_args!("{name}: TLS handshake with {peer} failed ({why}): {problem}"),
+        );
+    }
+
+    /// Tells a client without TLS what the port expects.
+    async fn answer_plain(&self, stream: &mut PlainStream) {
+        let setting = self.server.setting();
+        let answer = match self.name {
+            ListenerName::Http | ListenerName::Push => {
+                let problem = format!("this port expects TLS: use https:// ({setting})\n");
+                format!(
+                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                     Content-Length: {}\r\nConnection: close\r\n\r\n{problem}",
+                    problem.len()
+                )
+            }
+            _ => format!("error: this port expects TLS ({setting})\n"),
+        };
+        // The client may be gone.
+        if stream.write_all(answer.as_bytes()).await.is_ok() {
+            let _ = stream.shutdown().await;
+            let mut buffer = [0; 4096];
+            let rest = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+            let _ = timeout(LINGER, rest).await;
+        }
+    }
+}
+
+/// Whether the first byte of a connection is not the begin of a handshake.
+async fn is_plain(stream: &PlainStream) -> Result<bool, Failed> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(0) => {
+            let problem = "the connection ended before the first byte".to_owned();
+            Err(Failed(HandshakeFailure::Closed, problem))
+        }
+        Ok(_) => Ok(first[0] != HANDSHAKE_RECORD),
+        Err(problem) => Err(Failed(HandshakeFailure::Closed, problem.to_string())),
+    }
+}
+
+/// The reason for a failed handshake.
+fn failure(problem: &io::Error) -> Failed {
+    let inner = problem.get_ref();
+    let Some(cause) = inner.and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return Failed(HandshakeFailure::Closed, problem.to_string());
+    };
+    let why = match cause {
+        Error::NoCertificatesPresented => HandshakeFailure::NoCertificate,
+        Error::InvalidCertificate(_) => HandshakeFailure::BadCertificate,
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => HandshakeFailure::Unsupported,
+        Error::AlertReceived(_) => HandshakeFailure::Rejected,
+        _ => HandshakeFailure::Protocol,
+    };
+    let message = match cause {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        Error::AlertReceived(alert) => format!("the client ended it with the alert {alert:?}"),
+        cause => cause.to_string(),
+    };
+    Failed(why, message)
+}
