@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::context::Context;
 use crate::http::router::{Route, Table};
-use crate::http::{self, Hosts, Server, WorkPools};
+use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::{Connection, Listener, MemoryBudget};
@@ -77,8 +77,8 @@ impl Servers {
         ));
         let pools = Arc::new(WorkPools::new(&context.telemetry.copied));
         let push_location = match self.push_listener() {
-            Some(listener) => format!("pushes are accepted at {} (push.listen)", listener.url()),
-            None => "pushes are not accepted (push.listen = \"\")".to_owned(),
+            Some(listener) => PushLocation::At(listener.url()),
+            None => PushLocation::Off,
         };
         let limits = ListenerLimits {
             connections: config.exporter.max_connections,

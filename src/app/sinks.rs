@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::inputs::operations::sink::{LineSink, SinkFull};
-use crate::outputs::sinks::operations;
+use crate::inputs::operations::sink::{LineSink, SinkRejection};
+use crate::outputs::sinks::{PushError, operations};
 
 /// A sink stops sending this long before the grace period ends, or halfway through a
 /// shorter one, so that it can still log what is left.
@@ -24,6 +24,11 @@ pub fn of_operations(config: &Config, context: &Context) -> Option<LineSink> {
     };
     let stats = Arc::clone(&context.telemetry.operations.forwarded);
     let lines = operations::start(sink, stats, &context.stop, &context.tasks);
-    let push = move |chunk| lines.push(&chunk).map_err(|_| SinkFull);
+    let push = move |chunk| {
+        lines.push(&chunk).map_err(|error| match error {
+            PushError::Full => SinkRejection::Full,
+            PushError::Stopped => SinkRejection::Stopped,
+        })
+    };
     Some(LineSink::new(Box::new(push)))
 }

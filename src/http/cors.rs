@@ -9,6 +9,7 @@ use hyper::header::{
 use hyper::{Method, StatusCode};
 
 use super::reply::{self, Reply};
+use super::router::Pages;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static(
@@ -66,16 +67,20 @@ pub fn preflight(origins: &[String], method: &Method, headers: &HeaderMap) -> Op
     Some(reply)
 }
 
-/// Adds the headers that let pages of allowed origins read the reply. Without allowed
-/// origins, pages of every origin can read the API, as with Pushgateway.
+/// Adds the headers that let `pages` read the reply. Without allowed origins,
+/// [`Pages::Any`] lets pages of every origin read, as with Pushgateway's API.
 pub fn add_headers(
     origins: &[String],
-    api: bool,
+    pages: Pages,
     method: &Method,
     headers: &HeaderMap,
     reply: &mut Reply,
 ) {
-    let read = api && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if pages == Pages::None {
+        return;
+    }
+    let read =
+        pages == Pages::Any && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let added = reply.headers_mut();
     if read {
         const NO_CACHE: HeaderValue =

@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 
 use super::reply::{self, Reply};
 use super::request::Request;
-use super::router::{Errors, Matched, NoRoute, Resource, Route, check_parameters};
+use super::router::{Matched, NoRoute, Resource, Route, check_parameters};
 use super::{Server, cors, guard};
 use crate::clock;
 use crate::ingest::Rejection;
@@ -37,12 +37,10 @@ pub async fn answer(
     let mut request = Request::new(Arc::clone(server), peer, head, body);
     let (name, progress, mut reply) = handle(server, &found, &mut request).await;
     reply = request.finish(reply).await;
-    if let Ok(Matched { resource, .. }) = &found
-        && resource.is_push_only()
-    {
+    if let Ok(Matched { resource, .. }) = &found {
         let head = &request.head;
-        let is_api = resource.first().errors != Errors::Text;
-        cors::add_headers(origins, is_api, &head.method, &head.headers, &mut reply);
+        let pages = resource.pages(&head.method);
+        cors::add_headers(origins, pages, &head.method, &head.headers, &mut reply);
     }
     let status = reply.status();
     server
@@ -119,7 +117,19 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
             let problem = "the decoded path is not UTF-8\n";
             reply::text(StatusCode::BAD_REQUEST, problem)
         }
-        NoRoute::PushListenerOnly => reply::not_found(path, server.push_location.as_deref()),
+        NoRoute::PushListenerOnly { is_read, elsewhere } => {
+            let advice = server.push_location.as_ref().map(|location| {
+                let there = match is_read {
+                    true => location.for_reads(),
+                    false => location.for_pushes(),
+                };
+                match elsewhere {
+                    Some(here) => format!("use {here} here; {there}"),
+                    None => there,
+                }
+            });
+            reply::not_found(path, advice.as_deref())
+        }
         NoRoute::Unknown => reply::not_found(path, None),
     }
 }
@@ -127,10 +137,14 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
 /// Advice for a request whose method the resource does not have.
 fn advice(server: &Server, resource: &Resource, method: &Method) -> Option<String> {
     let pushes = matches!(*method, Method::POST | Method::PUT);
-    server.push_location.clone().or_else(|| {
-        let advice = resource.first().advice.filter(|_| pushes);
-        advice.map(str::to_owned)
-    })
+    match &server.push_location {
+        Some(location) if resource.reads_elsewhere() => Some(location.for_reads()),
+        Some(location) => Some(location.for_pushes()),
+        None => {
+            let advice = resource.first().advice.filter(|_| pushes);
+            advice.map(str::to_owned)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +163,7 @@ mod tests {
     use crate::clock::Now;
     use crate::http::config::Requests;
     use crate::http::router::Table;
-    use crate::http::{Hosts, WorkPools};
+    use crate::http::{Hosts, PushLocation, WorkPools};
     use crate::net::MemoryBudget;
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
@@ -182,7 +196,7 @@ mod tests {
             budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
             pools: Arc::new(WorkPools::new(&Arc::default())),
             source: Arc::from("test"),
-            push_location: (!accepts_pushes).then(|| "push there".to_owned()),
+            push_location: (!accepts_pushes).then(|| PushLocation::At("there".to_owned())),
             hosts: Hosts::Loopback(Vec::new()),
             stop: CancellationToken::new(),
         })
@@ -269,7 +283,7 @@ mod tests {
         let (reply, _) = exchange(&server(false), request).await;
         assert!(reply.starts_with("HTTP/1.1 404"), "{reply}");
         assert!(
-            reply.ends_with("not found: /write: push there\n"),
+            reply.ends_with("not found: /write: pushes are accepted at there (push.listen)\n"),
             "{reply}"
         );
     }

@@ -67,12 +67,42 @@ pub struct Server {
     pub pools: Arc<WorkPools>,
     /// The address of this listener, recorded as the source of each push.
     pub source: Arc<str>,
-    /// A phrase that says which listener accepts pushes; `None` if this one does.
-    pub push_location: Option<String>,
+    /// Where pushes are accepted; `None` if this listener accepts them.
+    pub push_location: Option<PushLocation>,
     /// Accepted values of `Host`.
     pub hosts: Hosts,
     /// Cancelled to stop. Replies in progress are completed.
     pub stop: CancellationToken,
+}
+
+/// The listener that accepts pushes, for advice in replies of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushLocation {
+    /// It is at this URL or Unix socket.
+    At(String),
+    /// Pushes are off.
+    Off,
+}
+
+impl PushLocation {
+    /// The advice for a push.
+    fn for_pushes(&self) -> String {
+        match self {
+            PushLocation::At(place) => format!("pushes are accepted at {place} (push.listen)"),
+            PushLocation::Off => "pushes are not accepted (push.listen = \"\")".to_owned(),
+        }
+    }
+
+    /// The advice for a request that reads something that only that listener serves.
+    fn for_reads(&self) -> String {
+        match self {
+            PushLocation::At(place) => format!("it is served at {place} (push.listen)"),
+            PushLocation::Off => {
+                "it is served where pushes are accepted, which is off (push.listen = \"\")"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 impl Server {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::clock::Now;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
-use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
+use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Pages, Route};
 use crate::redact::{is_secret_name, redact_json, redact_text};
 use crate::telemetry::{PushMethod, dates, is_hidden};
 
@@ -31,7 +31,7 @@ impl Echo {
         let state = Arc::new(Echo);
         let any = |route: Route| {
             let route = route.on_push_listener().methods(ANY_METHOD);
-            route.without_options()
+            route.without_options().pages(Pages::Listed)
         };
         vec![
             any(Route::read(

@@ -71,10 +71,12 @@ impl Status {
             read("health", "/health", |it, _| Box::pin(async { it.health() })),
             pushes(read("healthy", "/healthy", |it, _| {
                 Box::pin(async { it.alive() })
-            })),
+            }))
+            .elsewhere("/-/healthy"),
             pushes(read("ready", "/ready", |it, _| {
                 Box::pin(async { it.alive() })
-            })),
+            }))
+            .elsewhere("/-/ready"),
             read("ping", "/ping", |_, _| Box::pin(async { ping() })),
             pushes(read("ping", "/ping", |_, _| Box::pin(async { ping() })).methods(ANY_METHOD)),
         ]

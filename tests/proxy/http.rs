@@ -121,8 +121,12 @@ fn unknown_paths_get_one_line() {
         assert_eq!((head.status, &*head.body), (404, &b""[..]), "{path}");
     }
     let push_only = proxy.get("/webhooks").text();
-    let pushes = format!("pushes are accepted at http://{} (push.listen)", proxy.push);
-    assert_eq!(push_only, format!("not found: /webhooks: {pushes}\n"));
+    let there = format!("it is served at http://{} (push.listen)", proxy.push);
+    assert_eq!(push_only, format!("not found: /webhooks: {there}\n"));
+    for (path, here) in [("/healthy", "/-/healthy"), ("/ready", "/-/ready")] {
+        let advice = format!("not found: {path}: use {here} here; {there}\n");
+        assert_eq!(proxy.get(path).text(), advice);
+    }
     let answer = proxy.get("/apps/%ff");
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text(), "the decoded path is not UTF-8\n");
@@ -141,6 +145,10 @@ fn other_methods_get_405_with_the_allowed_ones() {
         "/-/ready",
         "/ping",
     ] {
+        let advice = match path {
+            "/ping" => "it is served",
+            _ => "pushes are accepted",
+        };
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
             let answer = proxy.request(method, path, &[("Content-Length", "0")]);
             assert_eq!(answer.status, 405, "{method} {path}");
@@ -149,8 +157,8 @@ fn other_methods_get_405_with_the_allowed_ones() {
             assert_eq!(
                 answer.text(),
                 format!(
-                    "{method} is not allowed here; allowed: GET, HEAD; pushes are accepted at \
-                     http://{} (push.listen)\n",
+                    "{method} is not allowed here; allowed: GET, HEAD; {advice} at http://{} \
+                     (push.listen)\n",
                     proxy.push
                 )
             );

@@ -1,6 +1,6 @@
 //! Pages of other origins that push to `/metrics` itself.
 
-use crate::harness::Proxy;
+use crate::harness::{Answer, Proxy};
 
 const ORIGIN: &str = "https://app.example";
 
@@ -53,4 +53,52 @@ fn no_page_gets_through_where_no_origin_is_set() {
     let answer = proxy.push_with("OPTIONS", "/metrics?mode=aggregate", &headers, "");
     assert_eq!(answer.status, 405);
     assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn a_page_may_ask_before_it_removes_an_app() {
+    let proxy = Proxy::start(&format!("[push]\ncors_origins = [\"{ORIGIN}\"]\n"));
+    proxy.push_tcp(b"{\"shop\":\"m 1\"}");
+    let headers = [
+        ("Origin", ORIGIN),
+        ("Access-Control-Request-Method", "DELETE"),
+    ];
+    let answer = proxy.push_with("OPTIONS", "/apps/shop", &headers, "");
+    assert_eq!(answer.status, 204);
+    let allowed = |answer: &Answer| {
+        answer
+            .header("access-control-allow-origin")
+            .map(str::to_owned)
+    };
+    assert_eq!(allowed(&answer), Some(ORIGIN.to_owned()));
+    let methods = answer.header("access-control-allow-methods").unwrap();
+    assert!(methods.contains("DELETE"), "{methods}");
+    // Reading the list of apps is not for other pages, on any listener.
+    let read = proxy.push_with("GET", "/apps/shop", &headers[..1], "");
+    assert_eq!((read.status, allowed(&read)), (200, None));
+    let answer = proxy.push_with("DELETE", "/apps/shop", &headers[..1], "");
+    assert_eq!(
+        (answer.status, allowed(&answer)),
+        (200, Some(ORIGIN.to_owned()))
+    );
+}
+
+#[test]
+fn pages_use_what_the_table_gives_them() {
+    let proxy = Proxy::start(&format!("[push]\ncors_origins = [\"{ORIGIN}\"]\n"));
+    for (path, expected) in [
+        ("/time", Some(ORIGIN)),
+        ("/echo", Some(ORIGIN)),
+        ("/webhooks", Some(ORIGIN)),
+        ("/api/v1/groups", Some(ORIGIN)),
+        ("/healthy", None),
+        ("/ready", None),
+        ("/ping", None),
+        ("/metrics", None),
+    ] {
+        let answer = proxy.push_with("GET", path, &[("Origin", ORIGIN)], "");
+        assert_eq!(answer.status, 200, "{path}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, expected, "{path}");
+    }
 }

@@ -65,6 +65,17 @@ pub enum Listeners {
     Push,
 }
 
+/// The web pages of other origins that can use a route (CORS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pages {
+    /// None.
+    None,
+    /// Those of listed origins (`push.cors_origins`).
+    Listed,
+    /// All can read, unless origins are listed.
+    Any,
+}
+
 /// The format of the reply to a rejected request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errors {
@@ -95,6 +106,8 @@ pub struct Route {
     pub listeners: Listeners,
     /// The method under which requests are counted among pushes, if they are counted.
     pub counts: Option<PushMethod>,
+    /// The pages of other origins that can use the route.
+    pub pages: Pages,
     /// The format of the reply to a rejected request.
     pub errors: Errors,
     /// Whether a successful request counts as progress. When connections run out, those
@@ -104,6 +117,8 @@ pub struct Route {
     pub options: bool,
     /// Advice in the reply to a `POST` or `PUT` that the pattern does not have.
     pub advice: Option<&'static str>,
+    /// For a route on the push listener: the path that answers the same on the others.
+    pub elsewhere: Option<&'static str>,
     /// Called with the reason when a request is rejected before its handler runs.
     pub on_rejection: Option<Arc<dyn Fn(Reason) + Send + Sync>>,
     condition: Option<(&'static str, Condition)>,
@@ -149,10 +164,12 @@ impl Route {
             role: Role::Read,
             listeners: Listeners::All,
             counts: None,
+            pages: Pages::None,
             errors: Errors::Text,
             progress: false,
             options: false,
             advice: None,
+            elsewhere: None,
             on_rejection: None,
             condition: None,
             handler: Arc::new(Bound {
@@ -162,7 +179,8 @@ impl Route {
         }
     }
 
-    /// A route that writes: on the push listener, with `OPTIONS`.
+    /// A route that writes: on the push listener, with `OPTIONS`, for pages of listed
+    /// origins.
     pub fn write<S: Send + Sync + 'static>(
         name: &'static str,
         methods: &'static str,
@@ -175,6 +193,7 @@ impl Route {
             methods,
             role: Role::Write,
             listeners: Listeners::Push,
+            pages: Pages::Listed,
             progress: true,
             options: true,
             ..Route::read(name, pattern, parameters, state, handle)
@@ -208,6 +227,21 @@ impl Route {
     pub fn counted(self, method: PushMethod) -> Self {
         Route {
             counts: Some(method),
+            ..self
+        }
+    }
+
+    /// Sets which pages of other origins can use the route.
+    #[must_use]
+    pub fn pages(self, pages: Pages) -> Self {
+        Route { pages, ..self }
+    }
+
+    /// Sets the path that answers the same on other listeners than the push listener.
+    #[must_use]
+    pub fn elsewhere(self, path: &'static str) -> Self {
+        Route {
+            elsewhere: Some(path),
             ..self
         }
     }
@@ -293,9 +327,9 @@ impl Route {
 #[derive(Debug)]
 pub struct Table {
     resources: Vec<Resource>,
-    /// On a listener other than the push listener: the first segments of paths that only
-    /// the push listener serves.
-    push_only: Vec<&'static str>,
+    /// On a listener other than the push listener: the routes whose paths only the push
+    /// listener serves.
+    push_only: Vec<(Pattern, Route)>,
 }
 
 /// The routes that share a pattern and a condition.
@@ -303,6 +337,9 @@ pub struct Table {
 pub struct Resource {
     pattern: Pattern,
     routes: Vec<Route>,
+    /// Whether the push listener, and not this one, has the pattern for other methods too,
+    /// all of them to read.
+    reads_elsewhere: bool,
 }
 
 /// A matched resource, with the text that its pattern captured.
@@ -320,7 +357,12 @@ pub enum NoRoute {
     /// A segment of the path is not UTF-8.
     NotUtf8,
     /// Only the push listener serves the path.
-    PushListenerOnly,
+    PushListenerOnly {
+        /// Whether it serves the path to read.
+        is_read: bool,
+        /// See [`Route::elsewhere`].
+        elsewhere: Option<&'static str>,
+    },
     /// No listener serves the path.
     Unknown,
 }
@@ -334,7 +376,8 @@ impl Table {
         };
         for route in routes {
             if !accepts_pushes && route.listeners == Listeners::Push {
-                table.push_only.push(first_segment(route));
+                let pattern = Pattern::new(route.pattern, true);
+                table.push_only.push((pattern, route.clone()));
                 continue;
             }
             let alike = |resource: &&mut Resource| {
@@ -346,6 +389,7 @@ impl Table {
                 None => table.resources.push(Resource {
                     pattern: Pattern::new(route.pattern, route.listeners == Listeners::Push),
                     routes: vec![route.clone()],
+                    reads_elsewhere: false,
                 }),
             }
         }
@@ -361,7 +405,18 @@ impl Table {
         };
         table
             .push_only
-            .retain(|first| rest(first) || !shared(first));
+            .retain(|(pattern, _)| rest(pattern.first()) || !shared(pattern.first()));
+        if !accepts_pushes {
+            for resource in &mut table.resources {
+                let pattern = resource.routes[0].pattern;
+                let mut elsewhere = routes
+                    .iter()
+                    .filter(|it| it.listeners == Listeners::Push && it.pattern == pattern)
+                    .peekable();
+                resource.reads_elsewhere =
+                    elsewhere.peek().is_some() && elsewhere.all(|it| it.role == Role::Read);
+            }
+        }
         table
     }
 
@@ -393,9 +448,21 @@ impl Table {
             return Err(NoRoute::NotUtf8);
         };
         let first = segments.first().map_or("", AsRef::as_ref);
-        Err(match self.push_only.contains(&first) {
-            true => NoRoute::PushListenerOnly,
-            false => NoRoute::Unknown,
+        // A path that no pattern matches is still taken for a mistaken push.
+        let alike = self.push_only.iter();
+        let mut alike = alike.filter(|(pattern, _)| pattern.first() == first);
+        let Some(any) = alike.next() else {
+            return Err(NoRoute::Unknown);
+        };
+        let matching = self
+            .push_only
+            .iter()
+            .find(|(pattern, _)| pattern.captures(path, || Some(segments)).is_some());
+        let is_read = matching.is_some_and(|(_, route)| route.role == Role::Read);
+        let (_, route) = matching.unwrap_or(any);
+        Err(NoRoute::PushListenerOnly {
+            is_read,
+            elsewhere: route.elsewhere,
         })
     }
 }
@@ -421,18 +488,22 @@ impl Resource {
         self.routes.iter().any(|route| route.options)
     }
 
-    /// Whether the resource answers CORS preflight requests: a route writes, or the
-    /// resource is on the push listener only.
+    /// Whether the resource answers CORS preflight requests.
     pub fn answers_preflight(&self) -> bool {
-        let writes = |route: &Route| route.role != Role::Read;
-        self.is_push_only() || self.routes.iter().any(writes)
+        self.routes.iter().any(|route| route.pages != Pages::None)
     }
 
-    /// Whether only the push listener serves the resource.
-    pub fn is_push_only(&self) -> bool {
-        self.routes
-            .iter()
-            .all(|route| route.listeners == Listeners::Push)
+    /// The pages of other origins that can send a request with the method. `OPTIONS` and
+    /// methods without a route are for all pages that can use one of the routes.
+    pub fn pages(&self, method: &Method) -> Pages {
+        let all = || self.routes.iter().map(|route| route.pages).max();
+        let one = self.route(method).map(|route| route.pages);
+        one.or_else(all).unwrap_or(Pages::None)
+    }
+
+    /// Whether other methods of the path are served on the push listener, to read.
+    pub fn reads_elsewhere(&self) -> bool {
+        self.reads_elsewhere
     }
 
     /// The value of `Allow`.

@@ -25,6 +25,7 @@ fn table(accepts_pushes: bool) -> Table {
         write("remove", "DELETE", "/apps/{name}"),
         read("text", "/apps/{name}/metrics"),
         read("groups", "/api/v1/groups").on_push_listener(),
+        read("alive", "/alive").on_push_listener().elsewhere("/ok"),
         read("index", "/"),
     ];
     Table::new(&routes, accepts_pushes)
@@ -39,6 +40,10 @@ fn found(accepts_pushes: bool, method: &str, uri: &str) -> String {
             Some(route) => format!("{}:{captured}", route.name),
             None => format!("allowed: {}", resource.allowed()),
         },
+        Err(NoRoute::PushListenerOnly { is_read, elsewhere }) => {
+            let what = if is_read { "reads" } else { "pushes" };
+            format!("{what} elsewhere, here {elsewhere:?}")
+        }
         Err(no_route) => format!("{no_route:?}"),
     }
 }
@@ -102,9 +107,10 @@ fn other_listeners_recognize_paths_of_the_push_listener() {
     for (method, uri, expected) in [
         ("GET", "/metrics", "metrics:"),
         ("POST", "/metrics?add", "allowed: GET, HEAD"),
-        ("PUT", "/metrics/job/x", "PushListenerOnly"),
-        ("GET", "/api/v1/groups", "PushListenerOnly"),
-        ("GET", "/api/v2", "PushListenerOnly"),
+        ("PUT", "/metrics/job/x", "pushes elsewhere, here None"),
+        ("GET", "/api/v1/groups", "reads elsewhere, here None"),
+        ("GET", "/api/v2", "pushes elsewhere, here None"),
+        ("GET", "/alive", "reads elsewhere, here Some(\"/ok\")"),
         ("DELETE", "/apps/a", "allowed: GET, HEAD"),
         ("GET", "/apps/a/b", "Unknown"),
         ("GET", "/other", "Unknown"),
@@ -120,7 +126,11 @@ fn conditions_hold_for_preflight_requests() {
     assert_eq!(matched.resource.first().name, "add");
     assert!(matched.resource.answers_preflight());
     let matched = table.find(&head("OPTIONS", "/apps/a"), true).unwrap();
-    assert!(matched.resource.answers_preflight() && !matched.resource.is_push_only());
+    assert!(matched.resource.answers_preflight());
+    let pages = |method| matched.resource.pages(&method);
+    assert_eq!(pages(Method::GET), Pages::None);
+    assert_eq!(pages(Method::DELETE), Pages::Listed);
+    assert_eq!(pages(Method::OPTIONS), Pages::Listed);
     let matched = table.find(&head("OPTIONS", "/"), true).unwrap();
     assert!(!matched.resource.answers_preflight() && !matched.resource.answers_options());
 }

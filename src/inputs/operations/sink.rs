@@ -19,11 +19,16 @@ use crate::registry::{Change, Update};
 
 /// Takes encoded operations: lines with their newlines, all or none. Never
 /// waits.
-pub type PushLines = Box<dyn Fn(Bytes) -> Result<(), SinkFull> + Send + Sync>;
+pub type PushLines = Box<dyn Fn(Bytes) -> Result<(), SinkRejection> + Send + Sync>;
 
-/// The queue of the sink has no room, or the sink has stopped.
+/// Why a sink does not take operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SinkFull;
+pub enum SinkRejection {
+    /// Its queue has no room for all of them.
+    Full,
+    /// It has stopped.
+    Stopped,
+}
 
 /// A sink that operations are forwarded to.
 pub struct LineSink {
@@ -106,13 +111,19 @@ impl LineSink {
     ///
     /// # Errors
     ///
-    /// The queue of the sink is full.
+    /// The queue of the sink is full, or the sink has stopped.
     pub(super) fn push(&self, lines: Vec<u8>) -> Result<(), Rejection> {
-        (self.push)(Bytes::from(lines)).map_err(|SinkFull| {
-            Rejection::new(
+        // The lines may wait for long: they keep no spare capacity.
+        let lines = Bytes::from(lines.into_boxed_slice());
+        (self.push)(lines).map_err(|rejection| match rejection {
+            SinkRejection::Full => Rejection::new(
                 Reason::NoBuffer,
                 "the queue for forwarding is full (operations.forward_queue); try again later",
-            )
+            ),
+            SinkRejection::Stopped => Rejection::new(
+                Reason::Closed,
+                "the proxy is stopping and forwards no more operations; try again later",
+            ),
         })
     }
 }
@@ -229,7 +240,7 @@ mod tests {
         let sink = LineSink::new(Box::new(move |lines| {
             let mut queue = queue.lock().unwrap();
             if !queue.is_empty() {
-                return Err(SinkFull);
+                return Err(SinkRejection::Full);
             }
             queue.push(lines);
             Ok(())
@@ -242,5 +253,13 @@ mod tests {
             "{error}"
         );
         assert_eq!(*pushed.lock().unwrap(), ["1\n2\n"]);
+    }
+
+    #[test]
+    fn a_stopped_sink_says_that_the_proxy_stops() {
+        let sink = LineSink::new(Box::new(|_| Err(SinkRejection::Stopped)));
+        let error = sink.push(b"1\n".to_vec()).unwrap_err();
+        assert_eq!(error.reason, Reason::Closed);
+        assert!(error.message.contains("stopping"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use crate::clock::Now;
 use crate::context::Context;
 use crate::http::reply::{self, Reply, closing};
 use crate::http::request::Request;
-use crate::http::router::{ANY_PARAMETER, Route};
+use crate::http::router::{ANY_PARAMETER, Pages, Route};
 use crate::http::work;
 use crate::ingest::{Body, Rejection};
 use crate::reason::Reason;
@@ -96,7 +96,8 @@ impl Webhooks {
             Route::read("webhooks", "/webhooks", FILTERS, self, |it, request| {
                 Box::pin(list::list(&it.history, request))
             })
-            .on_push_listener(),
+            .on_push_listener()
+            .pages(Pages::Listed),
         ]
     }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::context::Context;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
-use crate::http::router::{Errors, Role, Route};
+use crate::http::router::{Errors, Pages, Role, Route};
 use crate::store::Store;
 use crate::telemetry::{PushMethod, Telemetry, dates};
 
@@ -50,7 +50,10 @@ impl Api {
     /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const GROUPS: &str = "/api/v1/groups";
-        let read = |route: Route| route.on_push_listener().errors(Errors::Api);
+        let read = |route: Route| {
+            let route = route.on_push_listener().errors(Errors::Api);
+            route.pages(Pages::Any)
+        };
         let admin = |route: Route| route.role(Role::Admin).errors(Errors::Api);
         let mut routes = vec![
             read(Route::read(

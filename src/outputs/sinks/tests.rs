@@ -196,7 +196,11 @@ async fn waits_between_retries_grow_and_pushes_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_rejects_while_the_sink_is_slow() {
-    let limits = QueueLimits { bytes: 8, ..LIMITS };
+    // Room for two items, which are small beside their entries.
+    let limits = QueueLimits {
+        bytes: 60,
+        ..LIMITS
+    };
     let bench = bench(limits, [Answer::Slow(Duration::from_secs(60))]);
     bench.handle.push(vec![1, 2]).unwrap();
     bench.batches(1).await;

@@ -23,8 +23,8 @@ const KEPT_CAPACITY: usize = 1024;
 /// Bounds of a queue and of the batches taken from it.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Bytes of all items that wait, as [`Sink::size`] gives them, including
-    /// those being sent.
+    /// Bytes of all items that wait, including those being sent: their
+    /// [`Sink::size`], and the memory of their entries in the queue.
     ///
     /// [`Sink::size`]: super::Sink::size
     pub bytes: usize,
@@ -47,7 +47,7 @@ pub enum PushError {
     Stopped,
 }
 
-/// Makes an empty queue. `size` gives the bytes of an item.
+/// Makes an empty queue. `size` gives the bytes of an item, without its entry.
 pub(super) fn queue<T>(
     limits: QueueLimits,
     size: fn(&T) -> usize,
@@ -85,7 +85,7 @@ impl<T> QueueHandle<T> {
     fn push_at(&self, items: Vec<T>, now: Instant) -> Result<(), PushError> {
         let shared = &*self.0.0;
         let count = items.len();
-        let bytes = items.iter().map(shared.size).sum();
+        let bytes = items.iter().map(|item| shared.cost(item)).sum();
         if !shared.reserve(bytes, now) {
             shared.stats.count_dropped(DropReason::Full, count);
             return Err(PushError::Full);
@@ -186,7 +186,7 @@ impl<T> Queue<T> {
                     shared.stats.count_dropped(DropReason::Refused(*reason), 1);
                 }
             }
-            bytes += (shared.size)(item);
+            bytes += shared.cost(item);
         }
         shared.stats.count_sent(sent);
         shared.stats.queued.subtract(bytes);
@@ -202,7 +202,7 @@ impl<T> Queue<T> {
         let expired: Vec<bool> = batch.since.iter().map(old).collect();
         let (mut bytes, mut count) = (0, 0);
         for (item, _) in batch.items.iter().zip(&expired).filter(|(_, old)| **old) {
-            bytes += (shared.size)(item);
+            bytes += shared.cost(item);
             count += 1;
         }
         if count > 0 {
@@ -213,7 +213,7 @@ impl<T> Queue<T> {
     }
 
     /// Ends the queue: drops and counts what waits, and the rest of `batch`.
-    /// Later pushes are rejected. Returns the bytes dropped.
+    /// Later pushes are rejected. Returns the bytes of the dropped items.
     pub(super) fn stop(&self, batch: &Batch<T>) -> usize {
         let shared = &*self.0;
         let mut state = shared.state();
@@ -222,11 +222,12 @@ impl<T> Queue<T> {
         drop(state);
         let items = waiting.iter().map(|entry| &entry.item);
         let left = items.chain(&batch.items);
+        let cost = left.clone().map(|item| shared.cost(item)).sum();
         let bytes = left.clone().map(shared.size).sum();
         shared
             .stats
             .count_dropped(DropReason::Shutdown, left.count());
-        shared.stats.queued.subtract(bytes);
+        shared.stats.queued.subtract(cost);
         bytes
     }
 }
@@ -290,6 +291,11 @@ struct Entry<T> {
 }
 
 impl<T> Shared<T> {
+    /// The bytes by which an item counts towards the limit.
+    fn cost(&self, item: &T) -> usize {
+        (self.size)(item) + size_of::<Entry<T>>()
+    }
+
     /// Reserves room for items. Expired items make room first.
     fn reserve(&self, bytes: usize, now: Instant) -> bool {
         let limit = self.limits.bytes;
@@ -308,7 +314,7 @@ impl<T> Shared<T> {
         while let Some(entry) = state.items.front()
             && now.saturating_duration_since(entry.since) > age
         {
-            bytes += (self.size)(&entry.item);
+            bytes += self.cost(&entry.item);
             count += 1;
             state.items.pop_front();
         }

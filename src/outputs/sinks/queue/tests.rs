@@ -12,9 +12,13 @@ fn texts(limits: QueueLimits) -> (QueueHandle<String>, Queue<String>, Arc<SinkSt
     (handle, queue, stats)
 }
 
-fn limits(bytes: usize) -> QueueLimits {
+/// The memory of an entry beside its text.
+const ENTRY: usize = size_of::<Entry<String>>();
+
+/// Room for `items` of `bytes` together.
+fn limits(items: usize, bytes: usize) -> QueueLimits {
     QueueLimits {
-        bytes,
+        bytes: bytes + items * ENTRY,
         age: Some(AGE),
         batch_items: 3,
         batch_bytes: 10,
@@ -35,20 +39,20 @@ fn next(queue: &Queue<String>, now: Instant) -> Batch<String> {
 
 #[test]
 fn a_push_over_the_byte_limit_changes_nothing() {
-    let (handle, queue, stats) = texts(limits(10));
+    let (handle, queue, stats) = texts(limits(3, 10));
     let now = Instant::now();
     handle.push_at(items(&["12345"]), now).unwrap();
     let rejected = handle.push_at(items(&["123", "456"]), now);
     assert_eq!(rejected, Err(PushError::Full));
     assert_eq!(stats.dropped(DropReason::Full), 2);
     handle.push_at(items(&["12", "345"]), now).unwrap();
-    assert_eq!(stats.queued.value(), 10);
+    assert_eq!(stats.queued.value(), 10 + 3 * ENTRY);
     assert_eq!(next(&queue, now).items(), ["12345", "12", "345"]);
 }
 
 #[test]
 fn items_count_as_queued_until_they_are_settled() {
-    let (handle, queue, stats) = texts(limits(4));
+    let (handle, queue, stats) = texts(limits(4, 4));
     let now = Instant::now();
     handle.push_at(items(&["1", "2", "3", "4"]), now).unwrap();
     let mut batch = next(&queue, now);
@@ -60,7 +64,7 @@ fn items_count_as_queued_until_they_are_settled() {
     ];
     queue.settle(&mut batch, &verdicts);
     assert_eq!(batch.items(), ["1"]);
-    assert_eq!(stats.queued.value(), 2);
+    assert_eq!(stats.queued.value(), 2 + 2 * ENTRY);
     assert_eq!(
         stats.items.counts(),
         [("no_buffer", 1), ("ok", 1), ("too_large", 1)]
@@ -72,7 +76,7 @@ fn items_count_as_queued_until_they_are_settled() {
 
 #[test]
 fn batches_are_bounded_and_an_item_larger_than_a_batch_goes_alone() {
-    let (handle, queue, _) = texts(limits(100));
+    let (handle, queue, _) = texts(limits(10, 100));
     let now = Instant::now();
     let large = "a text of more than ten bytes";
     handle
@@ -89,7 +93,7 @@ fn batches_are_bounded_and_an_item_larger_than_a_batch_goes_alone() {
 
 #[test]
 fn items_past_the_age_limit_are_dropped() {
-    let (handle, queue, stats) = texts(limits(100));
+    let (handle, queue, stats) = texts(limits(10, 100));
     let start = Instant::now();
     handle.push_at(items(&["old", "aged"]), start).unwrap();
     handle.push_at(items(&["new"]), start + AGE).unwrap();
@@ -98,7 +102,7 @@ fn items_past_the_age_limit_are_dropped() {
     let later = start + AGE + Duration::from_millis(1);
     queue.expire_batch(&mut batch, later);
     assert_eq!(batch.items(), ["new"]);
-    assert_eq!(stats.queued.value(), 3);
+    assert_eq!(stats.queued.value(), 3 + ENTRY);
     queue.expire_batch(&mut batch, later + AGE);
     assert!(batch.items().is_empty());
     handle.push_at(items(&["waits"]), start).unwrap();
@@ -109,7 +113,7 @@ fn items_past_the_age_limit_are_dropped() {
 
 #[test]
 fn expired_items_make_room_in_a_full_queue() {
-    let (handle, queue, stats) = texts(limits(4));
+    let (handle, queue, stats) = texts(limits(1, 4));
     let start = Instant::now();
     handle.push_at(items(&["1234"]), start).unwrap();
     let later = start + 2 * AGE;
@@ -120,7 +124,7 @@ fn expired_items_make_room_in_a_full_queue() {
 
 #[tokio::test]
 async fn the_queue_ends_after_its_last_handle_and_its_last_item() {
-    let (handle, queue, _) = texts(limits(100));
+    let (handle, queue, _) = texts(limits(10, 100));
     let other = handle.clone();
     handle.push(items(&["last"])).unwrap();
     drop(handle);
@@ -132,7 +136,7 @@ async fn the_queue_ends_after_its_last_handle_and_its_last_item() {
 
 #[tokio::test]
 async fn a_push_wakes_the_consumer() {
-    let (handle, queue, _) = texts(limits(100));
+    let (handle, queue, _) = texts(limits(10, 100));
     let push = async {
         tokio::task::yield_now().await;
         handle.push(items(&["1"])).unwrap();
@@ -143,7 +147,7 @@ async fn a_push_wakes_the_consumer() {
 
 #[test]
 fn a_stopped_queue_counts_what_it_drops_and_rejects_pushes() {
-    let (handle, queue, stats) = texts(limits(100));
+    let (handle, queue, stats) = texts(limits(10, 100));
     let now = Instant::now();
     handle
         .push_at(items(&["1", "2", "3", "4", "5"]), now)
@@ -182,8 +186,8 @@ proptest! {
     fn bounds_hold_and_no_item_is_lost_uncounted(
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        const BYTES: usize = 25;
-        let (handle, queue, stats) = texts(limits(BYTES));
+        let limits = limits(5, 25);
+        let (handle, queue, stats) = texts(limits);
         let mut now = Instant::now();
         let mut batch = Batch::empty();
         let mut pushed = 0;
@@ -215,10 +219,11 @@ proptest! {
                 Step::Wait(seconds) => now += Duration::from_secs(seconds),
             }
             let state = queue.0.state();
-            let waiting = state.items.iter().map(|entry| entry.item.len());
-            let bytes = waiting.sum::<usize>() + batch.items().iter().map(String::len).sum::<usize>();
+            let waiting = state.items.iter().map(|entry| &entry.item);
+            let waiting = waiting.chain(batch.items());
+            let bytes = waiting.map(|item| item.len() + ENTRY).sum::<usize>();
             prop_assert_eq!(stats.queued.value(), bytes);
-            prop_assert!(bytes <= BYTES);
+            prop_assert!(bytes <= limits.bytes);
             prop_assert!(batch.items().len() <= 3);
             let counted: u64 = stats.items.counts().iter().map(|(_, count)| count).sum();
             let held = state.items.len() + batch.items().len();
