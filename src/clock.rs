@@ -35,6 +35,26 @@ impl Now {
         self.tick.saturating_duration_since(earlier.tick)
     }
 
+    /// Nanoseconds since 1970, the unit of stored times; 0 for an earlier wall clock.
+    pub fn unix_nanos(self) -> u64 {
+        self.wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |passed| {
+                u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
+            })
+    }
+
+    /// The time whose wall clock showed `nanos` since 1970, seen from `self`. It is on
+    /// the monotonic clock too, but never later than `self`.
+    #[must_use]
+    pub fn earlier(self, nanos: u64) -> Self {
+        let passed = Duration::from_nanos(self.unix_nanos().saturating_sub(nanos));
+        Now {
+            wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos),
+            tick: self.tick.checked_sub(passed).unwrap_or(self.tick),
+        }
+    }
+
     /// Milliseconds since 1970; 0 for an earlier wall clock.
     pub fn unix_millis(self) -> u128 {
         self.wall

@@ -1,7 +1,12 @@
 //! Kinds of families.
 
+use serde::{Deserialize, Serialize};
+
 /// The kinds of text 0.0.4 and of OpenMetrics, which alone has the last three.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Storage keeps a kind as its number in this order, so new ones come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A value that only rises, except when it is reset.
     Counter,

@@ -3,8 +3,9 @@
 use std::hash::BuildHasher;
 use std::ops::Deref;
 
-use super::canonical::is_plain_name;
+use super::canonical::{is_plain_name, write_sample_start};
 use super::output_format::OutputFormat;
+use super::parse::{self, InputFormat, Labels};
 
 /// The identity of a series: a hash of its name and sorted labels in canonical
 /// text. Characters that need quotes count as underscores, since series that
@@ -61,6 +62,45 @@ impl Deref for SeriesHashes {
             SeriesHashes::Several(series) => series,
         }
     }
+}
+
+impl SeriesHashes {
+    /// The hashes of the series in lines of canonical text, in order, each once.
+    pub fn of_lines(lines: &str, hash: &impl BuildHasher) -> Self {
+        let mut hashes: Vec<u64> = Vec::new();
+        for line in lines.lines() {
+            let series = series_of(line);
+            // A value may look like a quoted name, which only costs a closer look.
+            let has_quoted_name =
+                series.contains("{\"") || series.contains(",\"") || series.starts_with('"');
+            let hash = if series.contains("=\"\"") {
+                hash_series(hash, &without_empty_labels(line), !has_quoted_name)
+            } else {
+                hash_series(hash, series, !has_quoted_name)
+            };
+            // The points of one series follow one another.
+            if hashes.last() != Some(&hash) {
+                hashes.push(hash);
+            }
+        }
+        hashes.into()
+    }
+}
+
+/// The line of a series without the labels that have no value, which readers treat
+/// as absent.
+fn without_empty_labels(line: &str) -> String {
+    let mut labels = Labels::new();
+    let mut out = String::with_capacity(line.len());
+    if let Some(sample) = parse::sample(line, InputFormat::Text, &mut labels) {
+        let pairs = labels.iter().map(|label| (label.name, label.value));
+        write_sample_start(
+            &mut out,
+            sample.name,
+            pairs.filter(|(_, value)| !value.is_empty()),
+        );
+    }
+    out
 }
 
 /// Name and labels of a line of canonical text.

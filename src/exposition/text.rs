@@ -56,6 +56,13 @@ impl Text {
         }
     }
 
+    /// Bytes of an earlier text, shared; `None` if they are not UTF-8 that is empty or
+    /// ends in a line feed.
+    pub fn from_bytes(bytes: Bytes) -> Option<Self> {
+        let is_whole = bytes.last().is_none_or(|last| *last == b'\n');
+        (is_whole && std::str::from_utf8(&bytes).is_ok()).then_some(Text(bytes))
+    }
+
     /// Whole lines of a larger text.
     pub(super) fn of_lines(lines: Bytes) -> Self {
         debug_assert!(lines.is_empty() || lines.ends_with(b"\n"));

@@ -95,6 +95,7 @@ impl Registry {
             // It is in no queue until `note_change` inserts it again.
             block.window_step = NEVER;
             self.note_change(id, NEVER, next);
+            self.note_block(id);
         }
     }
 

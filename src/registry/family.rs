@@ -209,6 +209,52 @@ impl Family {
         address
     }
 
+    /// Adds a block under a number that no block has.
+    ///
+    /// # Errors
+    ///
+    /// The labels of a series that the family has already. The family is then in
+    /// no defined state.
+    pub fn restore_block(
+        &mut self,
+        hasher: &RandomState,
+        number: u32,
+        block: Block,
+    ) -> Result<(), String> {
+        for missing in self.blocks()..=number {
+            self.free.insert(missing);
+            self.blocks.push(None);
+        }
+        self.free.remove(&number);
+        if block.has_room() {
+            self.open.insert(number);
+        }
+        let hashes = block.labels().iter();
+        let hashes = hashes.map(|(slot, labels)| (slot, hasher.hash_one(labels)));
+        let hashes: Vec<(usize, u64)> = hashes.collect();
+        self.blocks[number as usize] = Some(Box::new(block));
+        for (slot, hash) in hashes {
+            let address = SeriesAddress::new(number, slot);
+            let labels = self.labels(address).unwrap_or_default();
+            if self.find(hash, labels).is_some() {
+                return Err(labels.to_owned());
+            }
+            let entry = IndexEntry::new(hash, address);
+            self.index
+                .insert_unique(entry.table_hash(), entry, IndexEntry::table_hash);
+            if self.kind == Kind::Untyped {
+                let state = self.state(address);
+                self.no_counters += usize::from(state.is_some_and(|it| it.is_no_counter()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves memory for the addresses of so many series.
+    pub fn reserve(&mut self, series: usize) {
+        self.index.reserve(series, IndexEntry::table_hash);
+    }
+
     fn add_block(&mut self) -> u32 {
         let number = self.free.pop_first().unwrap_or_else(|| {
             assert!(

@@ -45,6 +45,22 @@ impl LabelTexts {
         }
     }
 
+    /// The labels of series in ascending slots below [`SLOTS`].
+    pub fn of<'l>(series: impl Iterator<Item = (usize, &'l str)>) -> Self {
+        let mut texts = LabelTexts::new();
+        let mut joined = Vec::new();
+        for (slot, labels) in series {
+            let start = joined.len() as u32;
+            joined.extend_from_slice(labels.as_bytes());
+            let end = joined.len() as u32;
+            texts.spans[slot] = Span { start, end };
+            texts.slots = slot as u32 + 1;
+        }
+        texts.used = joined.len() as u32;
+        texts.text = Arc::from(joined);
+        texts
+    }
+
     /// The labels of the series in a slot.
     pub fn get(&self, slot: usize) -> Option<&str> {
         std::str::from_utf8(self.bytes(slot)?).ok()

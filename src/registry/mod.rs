@@ -24,13 +24,15 @@
 //!
 //! The exact values are in the blocks ([`block::Block::state`]); texts show only
 //! a part of them. A family has a name, type, help text and default bounds
-//! besides ([`family::Family`]). This is what storage has to keep.
+//! besides ([`family::Family`]). [`export`] makes records of this for storage, and
+//! families of records again.
 
 mod batch;
 mod block;
 mod changeset;
 mod dirty;
 mod expiry;
+pub mod export;
 mod family;
 mod labels;
 mod limits;
@@ -65,6 +67,7 @@ pub use reservation::{FamilyHead, Reservation};
 
 use block::Block;
 use changeset::PlannedFamily;
+use export::changes::ChangeNotes;
 use family::{Family, MAX_BLOCKS, SeriesAddress};
 use planner::{Planner, named_addresses};
 use series::SeriesState;
@@ -84,8 +87,10 @@ pub struct Registry {
     series: usize,
     /// Approximate memory in bytes.
     weight: usize,
-    /// The first time that was given, from which [`Nanos`] are counted.
+    /// The first time that was given.
     epoch: Option<Instant>,
+    /// The registry's time then: 0 unless it continues that of an earlier one.
+    epoch_time: Nanos,
     /// The latest time that was given.
     now: Nanos,
     /// Blocks that have changed since they were last taken.
@@ -101,6 +106,8 @@ pub struct Registry {
     /// Blocks with windows, in the same way, by the time when one shows another
     /// value.
     window_queue: BTreeSet<(Nanos, BlockId)>,
+    /// What storage has to be told. `None` unless changes are tracked.
+    notes: Option<ChangeNotes>,
 }
 
 /// A block: the id of its family, and its number there. Both are reused after
@@ -123,12 +130,14 @@ impl Registry {
             series: 0,
             weight: 0,
             epoch: None,
+            epoch_time: 0,
             now: 0,
             dirty: BTreeSet::new(),
             dirty_series: 0,
             removed_blocks: BTreeSet::new(),
             expiry_queue: BTreeSet::new(),
             window_queue: BTreeSet::new(),
+            notes: None,
         }
     }
 
@@ -183,7 +192,15 @@ impl Registry {
             if family.is_replaced {
                 self.remove_all_but(id, &named[&index]);
             }
-            if let Some(existing) = self.family_mut(id) {
+            if let Some(existing) = self.families[id as usize].as_deref_mut() {
+                if let Some(notes) = &mut self.notes
+                    && (family.series_before == 0
+                        || family.gets_help
+                        || family.gets_type
+                        || family.bounds != existing.bounds)
+                {
+                    notes.note_family(&existing.name);
+                }
                 if family.gets_help {
                     existing.help.clone_from(&family.help);
                 }
@@ -256,13 +273,23 @@ impl Registry {
         self.now = self.now.max(self.time(now));
     }
 
-    /// Nanoseconds since the epoch, but never before the latest time.
+    /// The registry's time, but never before the latest one.
     fn time(&self, now: Instant) -> Nanos {
         let passed = self
             .epoch
             .map_or(0, |epoch| now.saturating_duration_since(epoch).as_nanos());
         // Some 500 years fit.
-        u64::try_from(passed).unwrap_or(NEVER - 1).max(self.now)
+        let passed = u64::try_from(passed).unwrap_or(NEVER - 1);
+        let time = self.epoch_time.saturating_add(passed);
+        time.min(NEVER - 1).max(self.now)
+    }
+
+    fn hash_of(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    fn id_of(&self, name: &str) -> Option<u32> {
+        self.find_family(self.hash_of(name), name)
     }
 
     fn find_family(&self, hash: u64, name: &str) -> Option<u32> {
@@ -284,13 +311,18 @@ impl Registry {
 
     fn add_family(&mut self, planned: &PlannedFamily) -> u32 {
         let family = Family::new(Arc::clone(&planned.name), planned.kind);
+        self.place_family(family, planned.hash)
+    }
+
+    /// Adds a family, whose name has this hash.
+    fn place_family(&mut self, family: Family, hash: u64) -> u32 {
         let id = self.free_ids.pop().unwrap_or_else(|| {
             self.families.push(None);
             self.families.len() as u32 - 1
         });
         self.families[id as usize] = Some(Box::new(family));
         let (families, hasher) = (&self.families, &self.hasher);
-        self.ids_by_name.insert_unique(planned.hash, id, |id| {
+        self.ids_by_name.insert_unique(hash, id, |id| {
             let family = families[*id as usize].as_deref();
             hasher.hash_one(family.map_or("", |family| &*family.name))
         });
@@ -305,7 +337,11 @@ impl Registry {
         if let Ok(entry) = self.ids_by_name.find_entry(hash, |own| *own == id) {
             entry.remove();
         }
-        self.families[id as usize] = None;
+        if let Some(gone) = self.families[id as usize].take()
+            && let Some(notes) = &mut self.notes
+        {
+            notes.note_family(&gone.name);
+        }
         self.free_ids.push(id);
     }
 
@@ -327,6 +363,7 @@ impl Registry {
         }
         self.series += 1;
         self.note_change((id, address.block()), deadline, step);
+        self.note_block((id, address.block()));
     }
 
     fn set_series(&mut self, id: u32, address: SeriesAddress, state: SeriesState, deadline: Nanos) {
@@ -334,6 +371,7 @@ impl Registry {
         if let Some(family) = self.family_mut(id) {
             family.set(address, state, deadline, now);
             self.note_change((id, address.block()), deadline, step);
+            self.note_block((id, address.block()));
         }
     }
 
@@ -344,8 +382,12 @@ impl Registry {
         self.series -= 1;
         let block_id = (id, address.block());
         let Some(block) = family.remove(&self.hasher, address) else {
-            return self.note_change(block_id, NEVER, NEVER);
+            self.note_change(block_id, NEVER, NEVER);
+            return self.note_block(block_id);
         };
+        if let Some(notes) = &mut self.notes {
+            notes.note_removed(&family.name, address.block());
+        }
         self.dirty.remove(&block_id);
         self.dirty_series -= usize::from(block.counted_dirty);
         self.expiry_queue.remove(&(block.expiry, block_id));

@@ -1,6 +1,7 @@
 //! Time as the registry counts it.
 
-/// Nanoseconds since the first time the registry was given.
+/// Nanoseconds since the first time the registry was given, or the one that it
+/// continues; see [`Registry::restore_clock`](super::Registry::restore_clock).
 pub type Nanos = u64;
 
 /// A time that never comes.

@@ -20,6 +20,7 @@
 //! | [`pages`] | the output: fragments, pages, compression |
 //! | [`snapshot`], [`protobuf`], [`reads`] | reading the output as text, gzip or protobuf |
 //! | [`inspect`] | checks verbatim texts in the background, shows them as families |
+//! | [`export`] | the state as records for storage, and back |
 //! | [`store`] | the [`Store`], its locks and their order |
 //! | [`limits`], [`rejection`] | limits, and why a write or batch was rejected |
 //!
@@ -51,6 +52,7 @@
 //! ```
 
 mod aggregated;
+pub mod export;
 mod families;
 mod inspect;
 mod limits;

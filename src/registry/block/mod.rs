@@ -1,5 +1,6 @@
 //! A block: a few series of one family, rendered together.
 
+pub mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,8 @@ pub struct Block {
     pub counted_dirty: u8,
     /// Whether the output has a text of the block.
     pub is_shown: bool,
+    /// Whether the block waits to be copied for storage.
+    pub is_noted: bool,
     /// See [`Registry::set_hint`](super::Registry::set_hint).
     pub hint: u64,
 }
@@ -123,6 +126,7 @@ impl Block {
             window_step: NEVER,
             counted_dirty: 0,
             is_shown: false,
+            is_noted: false,
             hint: 0,
         }
     }

@@ -48,6 +48,53 @@ impl Window {
         })
     }
 
+    /// A window with the values that [`steps`](Self::steps) returned; `None` if
+    /// they cannot be those of a window.
+    pub fn restored(mean: bool, step: Nanos, steps: &[(u64, f64, u64)]) -> Option<Self> {
+        let longest = LONGEST.as_nanos() as u64 / STEPS;
+        let ascend = steps.is_sorted_by(|a, b| a.0 < b.0);
+        let (oldest, newest) = match steps {
+            [] => (0, 0),
+            [first, .., last] => (first.0, last.0),
+            [only] => (only.0, only.0),
+        };
+        if !(1..=longest).contains(&step) || !ascend || newest - oldest >= STEPS {
+            return None;
+        }
+        let mut window = Window {
+            mean,
+            step,
+            newest,
+            steps: vec![WindowStep::default(); STEPS as usize],
+        };
+        for &(number, sum, count) in steps {
+            if !sum.is_finite() || count == 0 {
+                return None;
+            }
+            window.steps[(number % STEPS) as usize] = WindowStep { sum, count };
+        }
+        Some(window)
+    }
+
+    /// Whether the mean is shown, or else the sum.
+    pub fn is_mean(&self) -> bool {
+        self.mean
+    }
+
+    /// Length of a step.
+    pub fn step(&self) -> Nanos {
+        self.step
+    }
+
+    /// The steps that have values: number, sum and count of each, in order.
+    pub fn steps(&self) -> impl Iterator<Item = (u64, f64, u64)> {
+        let oldest = self.newest.saturating_sub(STEPS - 1);
+        (oldest..=self.newest).filter_map(|number| {
+            let step = self.steps[(number % STEPS) as usize];
+            (step.count > 0).then_some((number, step.sum, step.count))
+        })
+    }
+
     /// Whether both show the same of the same span.
     pub fn is_like(&self, other: &Window) -> bool {
         self.mean == other.mean && self.step == other.step

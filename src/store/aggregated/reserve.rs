@@ -25,13 +25,14 @@ impl SectionTable {
         limit: usize,
     ) -> Result<(), BatchRejection> {
         let reservation = changeset.reservation();
+        let series_name = |index| changeset.series_name(index);
         let size = self.weight + reservation.reserved_bytes - reservation.released_bytes;
         // A batch that frees memory is accepted even if the limit is still exceeded.
         if size > limit && size > self.weight {
             return Err(BatchRejection::TooManyBytes { size, limit });
         }
         self.families
-            .check_reservation(changeset)
+            .check_reservation(reservation, series_name)
             .map_err(|mut rejection| {
                 if let BatchRejection::KindConflict { family, holder, .. } = &mut rejection {
                     *holder = self.holder_of(family, &[]);
@@ -45,6 +46,14 @@ impl SectionTable {
     pub(in crate::store) fn take_reservation(&mut self, reservation: &Reservation) -> Vec<Bytes> {
         self.weight = self.weight + reservation.reserved_bytes - reservation.released_bytes;
         let heads = self.families.take_reservation(reservation);
+        if let Some(notes) = &mut self.notes {
+            let added = reservation.added_families.iter();
+            let heads = added.chain(&reservation.changed_families);
+            let names = heads.map(|head| &head.family);
+            names
+                .chain(&reservation.removed_families)
+                .for_each(|name| notes.note_family(name));
+        }
         heads
             .into_iter()
             .map(|(family, head)| {
@@ -58,9 +67,12 @@ impl SectionTable {
 /// In the index the registry is like one more section.
 impl FamilyIndex {
     /// Checks a reservation against what sections expose, and its parts against each
-    /// other.
-    pub fn check_reservation(&self, changeset: &Changeset) -> Result<(), BatchRejection> {
-        let reservation = changeset.reservation();
+    /// other. `series_name` shows a reserved series for messages.
+    pub fn check_reservation(
+        &self,
+        reservation: &Reservation,
+        series_name: impl Fn(u32) -> String,
+    ) -> Result<(), BatchRejection> {
         let left: HashSet<&str> = reservation
             .removed_families
             .iter()
@@ -128,7 +140,7 @@ impl FamilyIndex {
             };
             if !free || !series.insert(*hash) {
                 return Err(BatchRejection::DuplicateSeries {
-                    series: changeset.series_name(*place),
+                    series: series_name(*place),
                 });
             }
         }
@@ -140,7 +152,7 @@ impl FamilyIndex {
     pub fn take_reservation(&mut self, reservation: &Reservation) -> Vec<(FamilyName, Bytes)> {
         let mut heads = Vec::new();
         for family in &reservation.removed_families {
-            if self.leave(family) {
+            if self.leave(family, true) {
                 heads.push((Arc::clone(family).into(), Bytes::new()));
             }
         }
@@ -158,7 +170,7 @@ impl FamilyIndex {
                 natives: Vec::new(),
                 open: None,
             };
-            if let (name, Some(text)) = self.join(&family, member) {
+            if let (name, Some(text)) = self.join(&family, member, true) {
                 heads.push((name, text));
             }
         }

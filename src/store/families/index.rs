@@ -37,6 +37,8 @@ pub struct IndexEntry {
     pub open: Option<Box<OpenMetricsHead>>,
     /// The number of sections that expose it. The registry counts as one.
     pub sections: usize,
+    /// The number of these that storage keeps.
+    pub kept: usize,
 }
 
 impl FamilyIndex {
@@ -53,16 +55,22 @@ impl FamilyIndex {
     }
 
     /// Adds what a section exposes of a family. `member` tells whether the section
-    /// exposed the family before. Returns the family's shared name, and its head if
-    /// that changes.
+    /// exposed the family before, and `kept` whether storage keeps the section.
+    /// Returns the family's shared name, and its head if that changes.
     ///
     /// If help texts differ, the first one stays while another section exposes the
     /// family.
-    pub fn join(&mut self, family: &FamilyText, member: bool) -> (FamilyName, Option<Bytes>) {
+    pub fn join(
+        &mut self,
+        family: &FamilyText,
+        member: bool,
+        kept: bool,
+    ) -> (FamilyName, Option<Bytes>) {
         let plain = plain_name(&family.name);
         if let Some(slot) = self.by_name.get(&*plain) {
             let held = &mut self.slots[*slot];
             held.sections += usize::from(!member);
+            held.kept += usize::from(!member && kept);
             let name = held.name.clone();
             let head = self.join_again(&name, family, member);
             return (name, head);
@@ -75,6 +83,7 @@ impl FamilyIndex {
             help: family.help.clone(),
             open: family.open.clone(),
             sections: 1,
+            kept: usize::from(kept),
         };
         match self.slots.get_mut(slot) {
             Some(place) => *place = held,
@@ -113,14 +122,22 @@ impl FamilyIndex {
         })
     }
 
-    /// Removes a section from a family. Returns whether it was the last one.
-    pub fn leave(&mut self, family: &str) -> bool {
+    /// Whether storage keeps a section that exposes the family.
+    pub fn is_kept(&self, name: &FamilyName) -> bool {
+        let held = self.slots.get(name.slot());
+        held.is_some_and(|held| held.kept > 0)
+    }
+
+    /// Removes a section from a family; `kept` as in [`join`](Self::join). Returns
+    /// whether it was the last one.
+    pub fn leave(&mut self, family: &str, kept: bool) -> bool {
         let name = plain_name(family);
         let Some(slot) = self.by_name.get(&*name).copied() else {
             return false;
         };
         let held = &mut self.slots[slot];
         held.sections -= 1;
+        held.kept -= usize::from(kept);
         if held.sections > 0 {
             return false;
         }

@@ -18,6 +18,7 @@ pub mod inspection_queue;
 pub mod key;
 pub mod listing;
 pub mod natives;
+pub mod notes;
 pub mod section;
 pub mod section_id;
 pub mod table;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Now;
 use crate::peer::Origin;
 use crate::store::families::member::Member;
@@ -27,6 +29,8 @@ pub struct Section {
     pub findings: Option<Arc<Findings>>,
     /// Whether its verbatim text waits for inspection.
     pub(in crate::store) uninspected: bool,
+    /// Whether it waits to be copied for storage.
+    pub(in crate::store) is_noted: bool,
     /// Its memory in bytes, as it counts against [`StoreLimits::bytes`](
     /// crate::store::StoreLimits::bytes).
     pub(in crate::store) weight: usize,
@@ -92,7 +96,10 @@ pub struct LastFailure {
 }
 
 /// The state of a section. `/apps` shows these words, and `docs/polling.md` explains them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+///
+/// Storage keeps a state as its number in this order, so new ones come last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SectionState {
     /// A target whose first poll has not ended.
     #[default]

@@ -55,6 +55,12 @@ pub enum Producer {
 }
 
 impl Producer {
+    /// Whether storage keeps its sections. Targets are polled again, and the proxy
+    /// writes its own metrics again.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Producer::App | Producer::Group)
+    }
+
     /// The word for this kind, as the API shows it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ use crate::store::sections::deadlines::Deadlines;
 use crate::store::sections::inspection_queue::InspectionQueue;
 use crate::store::sections::key::{FamilyPart, OutputKey, samples_key};
 use crate::store::sections::natives::NativeIndex;
+use crate::store::sections::notes::SectionNotes;
 use crate::store::sections::section::{Section, SectionState};
 use crate::store::sections::section_id::{Producer, SectionId};
 
@@ -47,6 +48,8 @@ pub struct SectionTable {
     pub free_serials: Vec<u32>,
     /// The number of series while a large write has the family index.
     pub series_during_large_write: Option<usize>,
+    /// What storage has to be told. `None` unless changes are tracked.
+    pub notes: Option<SectionNotes>,
 }
 
 /// The family of apps' update times. Its samples change with every push, so they are
@@ -73,6 +76,7 @@ impl SectionTable {
             next_serial: 0,
             free_serials: Vec::new(),
             series_during_large_write: None,
+            notes: None,
         };
         if stamps {
             let family = FamilyText {
@@ -85,7 +89,7 @@ impl SectionTable {
                 natives: Vec::new(),
                 open: None,
             };
-            let (name, head) = sections.families.join(&family, false);
+            let (name, head) = sections.families.join(&family, false, false);
             if let Some(head) = head {
                 let key = OutputKey::Family(name.clone(), FamilyPart::Head);
                 sections.page_list.set(key, head);
@@ -127,7 +131,10 @@ impl SectionTable {
         (section, false)
     }
 
-    pub fn put_back(&mut self, id: SectionId, section: Section, known: bool) {
+    pub fn put_back(&mut self, id: SectionId, mut section: Section, known: bool) {
+        if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
+            notes.note(&id, &mut section);
+        }
         if id.producer == Producer::Target {
             self.targets[section.state as usize] += 1;
         }
@@ -206,6 +213,9 @@ impl SectionTable {
             return;
         };
         self.clear(id, &mut section, freed);
+        if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
+            notes.note(id, &mut section);
+        }
         self.free_serials.push(section.serial);
         self.unlist(id);
         let by_id = &self.by_id;
@@ -222,6 +232,20 @@ impl SectionTable {
             }
             Producer::Target => self.targets[section.state as usize] -= 1,
             Producer::Group | Producer::Own => {}
+        }
+    }
+
+    /// Notes all that exists, if changes are tracked.
+    pub fn note_everything(&mut self) {
+        if let Some(notes) = &mut self.notes {
+            notes.everything = true;
+        }
+    }
+
+    /// Notes that the head of a family may have changed, if storage keeps it.
+    pub fn note_head(&mut self, name: &FamilyName) {
+        if let Some(notes) = &mut self.notes {
+            notes.note_family(name.shared());
         }
     }
 

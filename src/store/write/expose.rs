@@ -204,7 +204,11 @@ impl SectionTable {
             self.families.disown_series(section.serial, &member.series);
             freed.push(self.page_list.remove(&samples_key(&member.family, id)));
             freed.extend(self.natives.set(member.family.shared(), id, Vec::new()));
-            if self.families.leave(&member.family) {
+            let is_kept = id.producer.is_kept();
+            if is_kept {
+                self.note_head(&member.family);
+            }
+            if self.families.leave(&member.family, is_kept) {
                 let head = OutputKey::Family(member.family.clone(), FamilyPart::Head);
                 freed.push(self.page_list.remove(&head));
             }
@@ -222,12 +226,18 @@ impl SectionTable {
         freed: &mut Vec<Bytes>,
     ) -> Member {
         let (name, head) = match before {
-            None => self.families.join(&family, false),
+            None => self.families.join(&family, false, id.producer.is_kept()),
             Some(member) => {
                 let head = self.families.join_again(&member.family, &family, true);
                 (member.family.clone(), head)
             }
         };
+        if self.notes.is_some()
+            && (head.is_some() || before.is_none())
+            && self.families.is_kept(&name)
+        {
+            self.note_head(&name);
+        }
         if let Some(head) = head {
             let key = OutputKey::Family(name.clone(), FamilyPart::Head);
             freed.push(self.page_list.set(key, head));
@@ -269,6 +279,27 @@ impl SectionTable {
         }
         section.bytes = 0;
         section.weight = 0;
+        self.count(id, before, section);
+    }
+
+    /// Sets when each family of the section was received, in milliseconds since 1970,
+    /// and its bytes, the head of its sender included. They are in the order of the
+    /// families' names.
+    pub(in crate::store) fn set_received(
+        &mut self,
+        id: &SectionId,
+        section: &mut Section,
+        received: impl Iterator<Item = (u64, u32)>,
+    ) {
+        let before = (section.bytes, section.weight);
+        let mut members = Arc::unwrap_or_clone(std::mem::take(&mut section.members));
+        for (member, (updated_ms, bytes)) in members.iter_mut().zip(received) {
+            let old = member.clone();
+            member.updated_ms = updated_ms;
+            member.bytes = bytes;
+            section.account(Some(&old), Some(member));
+        }
+        section.members = Arc::new(members);
         self.count(id, before, section);
     }
 

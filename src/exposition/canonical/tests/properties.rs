@@ -114,6 +114,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Series have the same hashes when the lines of a family are read again.
+    #[test]
+    fn lines_that_are_read_again_have_the_same_hashes(
+        lines in proptest::collection::vec(any_line(), 0..8),
+        open in any::<bool>(),
+    ) {
+        let end = if open { "# EOF\n" } else { "" };
+        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>() + end;
+        let added = renaming(None);
+        let options = options(&added, true);
+        for family in canonicalize(&text, &options).unwrap_or_default() {
+            let again = SeriesHashes::of_lines(family.samples.as_str(), options.hash);
+            prop_assert_eq!(again, family.series, "{}", family.samples.as_str());
+        }
+    }
+}
+
 /// Usual texts: few families, similar lines, with an occasional mistake.
 fn any_plain_text() -> impl Strategy<Value = String> {
     let name = prop_oneof![

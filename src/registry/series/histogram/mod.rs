@@ -37,12 +37,24 @@ pub struct Histogram {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fractions(Box<[u64]>);
 
+/// As [`Fractions::as_slice`] returned them.
+impl From<Vec<u64>> for Fractions {
+    fn from(fractions: Vec<u64>) -> Self {
+        Fractions(fractions.into())
+    }
+}
+
 /// Initial value of a fraction.
 pub const HALF: u64 = 1 << 63;
 
 impl Fractions {
     fn new(bounds: usize) -> Self {
         Fractions(vec![HALF; bounds + 1].into())
+    }
+
+    /// The fractions of the bounds and of the count.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.0
     }
 }
 

@@ -116,7 +116,12 @@ impl<K: FragmentKey + Clone> PageList<K> {
 
     /// The fragment under `key`.
     pub fn get(&self, key: &K) -> Option<Bytes> {
-        let (at, found) = self.find(key, FragmentHint::default());
+        self.get_near(key, FragmentHint::default())
+    }
+
+    /// Like [`get`](Self::get), but looks at `hint` first.
+    pub fn get_near(&self, key: &K, hint: FragmentHint) -> Option<Bytes> {
+        let (at, found) = self.find(key, hint);
         Some(self.entries.get(at)?.page.fragment(found.ok()?))
     }
 

@@ -8,6 +8,7 @@ use crate::store::pages::page_list::PageList;
 use crate::store::sections::deadlines::Deadlines;
 use crate::store::sections::inspection_queue::InspectionQueue;
 use crate::store::sections::natives::NativeChange;
+use crate::store::sections::notes::SectionNotes;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::sections::table::SectionTable;
@@ -49,6 +50,7 @@ impl SectionTable {
             next_serial: self.next_serial,
             free_serials: std::mem::take(&mut self.free_serials),
             series_during_large_write: None,
+            notes: self.notes.as_ref().map(|_| SectionNotes::default()),
         };
         large.set_old(old);
         large
@@ -78,6 +80,7 @@ impl SectionTable {
                     let before = self.by_id.get(&id);
                     let known = before.is_some();
                     // Inspections continued meanwhile.
+                    section.is_noted = before.is_some_and(|before| before.is_noted);
                     if let Some(before) = before {
                         section.uninspected = before.uninspected;
                         section.findings.clone_from(&before.findings);
@@ -88,7 +91,15 @@ impl SectionTable {
                 None => {
                     freed.push(self.by_id.remove(&id));
                     self.unlist(&id);
+                    if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
+                        notes.note_id(&id);
+                    }
                 }
+            }
+        }
+        for name in large.notes.take().unwrap_or_default().families {
+            if let Some(notes) = &mut self.notes {
+                notes.note_family(&name);
             }
         }
         for id in large.inspection_queue.take().unwrap_or_default() {
