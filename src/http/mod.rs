@@ -26,6 +26,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,10 @@ use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use config::Requests;
 use router::Table;
+
+/// The size of a connection's buffer, in bytes. A head of a request that does not fit
+/// is answered with 431.
+const BUFFER: usize = 64 << 10;
 
 /// What the connections of one listener share.
 #[derive(Debug)]
@@ -124,10 +130,18 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         reply_without_date(stream).await;
         return;
     }
+    // Set once a request is handled, until the connection has given way to others.
+    let had_its_turn = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
         let progress = Arc::clone(permit.progress());
+        let had_its_turn = &had_its_turn;
         async move {
+            // Pipelined requests must not delay those of other connections.
+            if had_its_turn.swap(true, Ordering::Relaxed) {
+                yield_now().await;
+                had_its_turn.store(true, Ordering::Relaxed);
+            }
             progress.begin_request();
             let (done, reply) = dispatch::answer(&server, peer, request).await;
             progress.end_request(done);
@@ -138,6 +152,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(server.header_timeout)
+            .max_buf_size(BUFFER)
             // `nc` closes its side after the request and waits for the reply.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
@@ -145,7 +160,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let mut stopping = false;
     let result = loop {
         tokio::select! {
-            result = poll_dated(connection.as_mut()) => break result,
+            result = poll_dated(connection.as_mut(), &had_its_turn) => break result,
             () = permit.progress().evicted() => {
                 sender_log::write(LogEvent::Connection, format_args!("http: {peer} closed to make room for another connection"));
                 return;
@@ -167,9 +182,17 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
 
 /// Polls the connection while the clock is at a date that HTTP can express; `None`
 /// once it is not. hyper writes `Date` into every reply and panics at other dates.
-async fn poll_dated<F: Future>(mut connection: Pin<&mut F>) -> Option<F::Output> {
+///
+/// Each poll is a new turn of the connection.
+async fn poll_dated<F: Future>(
+    mut connection: Pin<&mut F>,
+    had_its_turn: &AtomicBool,
+) -> Option<F::Output> {
     poll_fn(|cx| match dates::fits_http(clock::wall()) {
-        true => connection.as_mut().poll(cx).map(Some),
+        true => {
+            had_its_turn.store(false, Ordering::Relaxed);
+            connection.as_mut().poll(cx).map(Some)
+        }
         false => Poll::Ready(None),
     })
     .await

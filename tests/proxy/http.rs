@@ -171,6 +171,16 @@ fn other_methods_get_405_with_the_allowed_ones() {
 }
 
 #[test]
+fn a_head_may_have_64_kib() {
+    let proxy = Proxy::start("");
+    for (length, status) in [(60 << 10, 200), (256 << 10, 431)] {
+        let long = "x".repeat(length);
+        let answer = proxy.request("GET", "/ping", &[("X-Long", &long)]);
+        assert_eq!(answer.status, status, "{length}");
+    }
+}
+
+#[test]
 fn a_push_without_a_group_gets_advice() {
     let proxy = Proxy::start("");
     let answer = proxy.push("POST", "/metrics", "m 1\n");
@@ -578,15 +588,15 @@ fn clients_that_never_read_delay_nobody_and_are_closed_after_write_timeout() {
     let proxy = Proxy::start(
         "[exporter]\nwrite_timeout = \"1s\"\nown_metrics = false\n[receiver]\nmax_payload = \"64MiB\"\n",
     );
-    // More than the socket buffers on both sides hold.
-    let text = format!("m 1 {}\n", " ".repeat(24 << 20));
-    proxy.push_tcp(&capnp_message("big", &text));
     let open = || {
         // A scrape would not show the count, so it is read from the system.
         let fds = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap();
         fds.count()
     };
     let before = open();
+    // More than the socket buffers on both sides hold.
+    let text = format!("m 1 {}\n", " ".repeat(24 << 20));
+    proxy.push_tcp(&capnp_message("big", &text));
     let stuck: Vec<TcpStream> = (0..8).map(|_| never_reads(&proxy)).collect();
     eventually(open, |now| *now >= before + 8);
     let answer = http_request(&proxy.http, "GET", "/metrics", &[]);
