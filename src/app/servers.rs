@@ -4,68 +4,98 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::http::listen::HttpListener;
 use crate::http::router::{Route, Table};
 use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
+use crate::net::tls::Protocols;
 use crate::net::{Connection, Listener, MemoryBudget};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
 
 /// The HTTP listeners, bound and not served yet.
 #[derive(Debug)]
-pub struct Servers {
-    scrapes: Listener,
-    /// `None` if pushes are off, or come in where scrapes do.
-    pushes: Option<Listener>,
-    /// Whether one port serves scrapes and pushes.
-    shared: bool,
+pub struct Servers(Vec<BoundServer>);
+
+/// One of them.
+#[derive(Debug)]
+struct BoundServer {
+    listener: Listener,
+    /// Its name in the log and in metrics.
+    name: ListenerName,
+    accepts_pushes: bool,
 }
 
 impl Servers {
-    /// Binds the listeners.
+    /// Binds the listeners. Those with one address in both settings are one.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
-        let scraped = &config.exporter.scrape_expose_endpoint;
-        let shared = config.push.listen.is(scraped);
-        Ok(Servers {
-            scrapes: bind::tcp(scraped, "exporter.scrape_expose_endpoint").await?,
-            pushes: match shared {
-                true => None,
-                false => bind_push(config).await?,
-            },
-            shared,
-        })
+        const SCRAPES: &str = "exporter.scrape_expose_endpoint";
+        const PUSHES: &str = "push.listen";
+        let (scrapes, pushes) = (&config.exporter.scrape_expose_endpoint, &config.push.listen);
+        let same = |one: &HttpListener, other: &HttpListener| match &other.address {
+            Listen::Tcp(address) => one.address.is(address),
+            Listen::Unix(_) | Listen::Off => false,
+        };
+        let mut servers = Vec::new();
+        for (setting, scraped) in scrapes.named(SCRAPES) {
+            servers.push(BoundServer {
+                listener: bind_one(config, scraped, SCRAPES, &setting).await?,
+                name: ListenerName::Http,
+                accepts_pushes: pushes.iter().any(|pushed| same(pushed, scraped)),
+            });
+        }
+        for (setting, pushed) in pushes.named(PUSHES) {
+            if !scrapes.iter().any(|scraped| same(scraped, pushed)) {
+                servers.push(BoundServer {
+                    listener: bind_one(config, pushed, PUSHES, &setting).await?,
+                    name: ListenerName::Push,
+                    accepts_pushes: true,
+                });
+            }
+        }
+        Ok(Servers(servers))
     }
 
-    /// The address of `/metrics`.
+    /// The listeners for scrapes.
+    fn scrapes(&self) -> impl Iterator<Item = &Listener> {
+        let servers = self.0.iter();
+        let scrapes = servers.filter(|server| server.name == ListenerName::Http);
+        scrapes.map(|server| &server.listener)
+    }
+
+    /// The listeners that accept pushes.
+    fn pushes(&self) -> impl Iterator<Item = &Listener> {
+        let pushes = self.0.iter().filter(|server| server.accepts_pushes);
+        pushes.map(|server| &server.listener)
+    }
+
+    /// The address of `/metrics`: the first one.
     pub fn scrape_address(&self) -> String {
-        self.scrapes.address()
+        self.scrapes()
+            .next()
+            .map(Listener::address)
+            .unwrap_or_default()
     }
 
-    /// The listener that accepts pushes.
-    fn push_listener(&self) -> Option<&Listener> {
-        self.pushes
-            .as_ref()
-            .or(self.shared.then_some(&self.scrapes))
-    }
-
-    /// The address or path of the listener that accepts pushes.
+    /// The address or path of the first listener that accepts pushes.
     pub fn push_address(&self) -> Option<String> {
-        self.push_listener().map(Listener::address)
+        self.pushes().next().map(Listener::address)
     }
 
     /// Logs where the program is scraped and pushed to.
     pub fn announce(&self) {
-        log::info!("serving {}/metrics", self.scrapes.url());
-        if let Some(listener) = self.push_listener() {
+        for listener in self.scrapes() {
+            log::info!("serving {}/metrics", listener.url());
+        }
+        for listener in self.pushes() {
             log::info!("accepting pushes on {}", listener.url());
         }
     }
 
     /// Connections that can be open at once, with those that wait to be accepted.
     pub fn connections(&self, config: &Config) -> usize {
-        let listeners = 1 + usize::from(self.pushes.is_some());
-        listeners * (config.exporter.max_connections + accept::MAX_WAITING)
+        self.0.len() * (config.exporter.max_connections + accept::MAX_WAITING)
     }
 
     /// Serves until the program stops.
@@ -76,22 +106,30 @@ impl Servers {
             Arc::clone(&context.telemetry.pushes.buffered),
         ));
         let pools = Arc::new(WorkPools::new(&context.telemetry.copied));
-        let push_location = match self.push_listener() {
-            Some(listener) => PushLocation::At(listener.url()),
-            None => PushLocation::Off,
+        let pushes: Vec<String> = self.pushes().map(Listener::url).collect();
+        let push_location = match pushes.is_empty() {
+            false => PushLocation::At(pushes.join(" or ")),
+            true => PushLocation::Off,
         };
         let limits = ListenerLimits {
             connections: config.exporter.max_connections,
             write_timeout: config.exporter.write_timeout,
             handshake_timeout: config.exporter.tls_handshake_timeout,
         };
-        let shared = self.shared;
-        let serve = |listener: Listener, name: ListenerName| {
-            let accepts_pushes = shared || name == ListenerName::Push;
+        for bound in self.0 {
+            let BoundServer {
+                listener,
+                name,
+                accepts_pushes,
+            } = bound;
+            if let Some(tls) = listener.tls() {
+                tls.register(&context.telemetry);
+            }
             let server = Arc::new(Server {
                 table: Table::new(routes, accepts_pushes),
                 telemetry: Arc::clone(&context.telemetry),
                 header_timeout: config.exporter.header_timeout,
+                write_timeout: config.exporter.write_timeout,
                 requests: requests.clone(),
                 accepts_pushes,
                 budget: Arc::clone(&budget),
@@ -110,26 +148,30 @@ impl Servers {
                 context.tasks.clone(),
                 move |connection: Connection| http::serve(Arc::clone(&server), connection),
             ));
-        };
-        if let Some(pushes) = self.pushes {
-            serve(pushes, ListenerName::Push);
         }
-        serve(self.scrapes, ListenerName::Http);
     }
 }
 
-/// Binds the listener for pushes, if they are on.
-async fn bind_push(config: &Config) -> Result<Option<Listener>, BindError> {
-    let listener = match &config.push.listen {
-        Listen::Tcp(address) => bind::tcp(address, "push.listen").await?,
+/// Binds a listener of `setting`; `item` also names its place in a list.
+async fn bind_one(
+    config: &Config,
+    listener: &HttpListener,
+    setting: &'static str,
+    item: &str,
+) -> Result<Listener, BindError> {
+    let receiver = &config.receiver;
+    match &listener.address {
         Listen::Unix(path) => bind::unix_at(
             path,
-            &config.receiver.unix_socket_user,
-            &config.receiver.unix_socket_group,
-            config.receiver.unix_socket_mode,
-            "push.listen",
-        )?,
-        Listen::Off => return Ok(None),
-    };
-    Ok(Some(listener))
+            &receiver.unix_socket_user,
+            &receiver.unix_socket_group,
+            receiver.unix_socket_mode,
+            setting,
+        ),
+        Listen::Tcp(address) => {
+            let protocols = Protocols::Http { http2: true };
+            bind::tcp_or_tls(address, setting, listener.tls.as_ref(), item, protocols).await
+        }
+        Listen::Off => unreachable!("listeners that are off are left out"),
+    }
 }

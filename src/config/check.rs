@@ -9,16 +9,21 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::Config;
+use crate::http::listen::HttpListener;
 use crate::net::tls::{self, Protocols};
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
 use crate::settings::value::Address;
 
+const SCRAPES: &str = "exporter.scrape_expose_endpoint";
+const PUSHES: &str = "push.listen";
+
 /// Checks a configuration whose settings are valid one by one.
 pub fn check(config: &Config, faults: &Faults) {
     let sockets = sockets(config);
     same_port(&listeners(config), faults);
+    shared_tls(config, faults);
     same_socket(&sockets, faults);
     for (setting, path) in &sockets {
         if let Some(place) = faults.place(setting)
@@ -36,22 +41,51 @@ pub fn check(config: &Config, faults: &Faults) {
 }
 
 /// The addresses of the TCP listeners, each with the name of its setting.
-fn listeners(config: &Config) -> Vec<(&'static str, &Address)> {
-    let scraped = &config.exporter.scrape_expose_endpoint;
-    let mut listeners = vec![("exporter.scrape_expose_endpoint", scraped)];
+fn listeners(config: &Config) -> Vec<(String, &Address)> {
+    let mut listeners = Vec::new();
+    for (setting, listener) in config.exporter.scrape_expose_endpoint.named(SCRAPES) {
+        if let Listen::Tcp(address) = &listener.address {
+            listeners.push((setting, address));
+        }
+    }
     if config.receiver.receive_on_tcp_socket {
         let address = &config.receiver.receiver_tcp_socket;
-        listeners.push(("receiver.receiver_tcp_socket", address));
+        listeners.push(("receiver.receiver_tcp_socket".to_owned(), address));
     }
-    if let Listen::Tcp(address) = &config.push.listen
-        && !config.push.listen.is(scraped)
-    {
-        listeners.push(("push.listen", address));
+    for (setting, listener) in config.push.listen.named(PUSHES) {
+        if let Listen::Tcp(address) = &listener.address
+            && scrape_listener(config, address).is_none()
+        {
+            listeners.push((setting, address));
+        }
     }
     if let Some(address) = &config.operations.tcp {
-        listeners.push(("operations.tcp", address));
+        listeners.push(("operations.tcp".to_owned(), address));
     }
     listeners
+}
+
+/// The scrape listener that has the address, too.
+fn scrape_listener<'c>(config: &'c Config, address: &Address) -> Option<&'c HttpListener> {
+    let mut scrapes = config.exporter.scrape_expose_endpoint.iter();
+    scrapes.find(|scrapes| scrapes.address.is(address))
+}
+
+/// Reports ports that serve scrapes and pushes, and have two `tls` tables that differ.
+fn shared_tls(config: &Config, faults: &Faults) {
+    for (setting, pushes) in config.push.listen.named(PUSHES) {
+        if let Listen::Tcp(address) = &pushes.address
+            && let Some(scrapes) = scrape_listener(config, address)
+            && pushes.tls != scrapes.tls
+            && let Some(place) = faults.place(&setting)
+        {
+            let problem = format!(
+                "`{PUSHES}` and `{SCRAPES}` have {address} with different `tls`; one port has \
+                 one: write the same `tls` in both"
+            );
+            faults.add(place, problem);
+        }
+    }
 }
 
 /// The paths of the Unix sockets, each with the name of its setting.
@@ -62,8 +96,10 @@ fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
         let path = receiver.receiver_unix_socket.chosen();
         sockets.push(("receiver.receiver_unix_socket".to_owned(), path));
     }
-    if let Listen::Unix(path) = &config.push.listen {
-        sockets.push(("push.listen".to_owned(), path.clone()));
+    for (setting, listener) in config.push.listen.named(PUSHES) {
+        if let Listen::Unix(path) = &listener.address {
+            sockets.push((setting, path.clone()));
+        }
     }
     for (key, paths) in [
         ("unix_sockets", &config.operations.unix_sockets),
@@ -86,7 +122,7 @@ fn key(setting: &str) -> &str {
 }
 
 /// Reports each listener that uses the same port as an earlier one.
-fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
+fn same_port(listeners: &[(String, &Address)], faults: &Faults) {
     for (at, (setting, address)) in listeners.iter().enumerate() {
         let other = listeners[..at]
             .iter()
@@ -97,12 +133,13 @@ fn same_port(listeners: &[(&'static str, &Address)], faults: &Faults) {
         let Some((place, here, there)) = written(faults, setting, other_setting) else {
             continue;
         };
-        let (mine, theirs) = match here == *setting {
+        let (mine, theirs) = match here == setting {
             true => (*address, *other),
             false => (*other, *address),
         };
-        let shared = ["push.listen", "exporter.scrape_expose_endpoint"];
-        let advice = if shared.contains(&here) && shared.contains(&there) {
+        let (here, there) = (key(here), key(there));
+        let shared = [PUSHES, SCRAPES];
+        let advice = if here != there && shared.contains(&here) && shared.contains(&there) {
             "choose another port, or set both to the same address to serve both on one port"
         } else {
             "choose another port"
@@ -236,12 +273,17 @@ fn tls_files(config: &Config, faults: &Faults) {
         ("receiver.tls", &config.receiver.tls),
         ("operations.tls", &config.operations.tls),
     ];
-    for (setting, settings) in tables {
+    let tables = tables.map(|(setting, tls)| (setting.to_owned(), tls));
+    let scrapes = config.exporter.scrape_expose_endpoint.named(SCRAPES);
+    let pushes = config.push.listen.named(PUSHES);
+    let http = scrapes.chain(pushes);
+    let http = http.map(|(setting, listener)| (setting, &listener.tls));
+    for (setting, settings) in tables.into_iter().chain(http) {
         if let Some(settings) = settings
-            && let Some(place) = faults.place(setting)
+            && let Some(place) = faults.place(&setting)
             && let Err(problem) = tls::load(settings, Protocols::Other)
         {
-            faults.add(place, format!("`{setting}`: {problem}"));
+            faults.add(place, format!("`{}`: {problem}", key(&setting)));
         }
     }
 }
@@ -269,7 +311,7 @@ fn no_input(config: &Config, faults: &Faults) {
     let receives = config.receiver.receive_on_tcp_socket || config.receiver.receive_on_unix_socket;
     let poll = &config.poll_external;
     let polls = poll.poll_other_scrape_endpoints && !poll.targets.is_empty();
-    if receives || polls || config.operations.is_on() || config.push.listen != Listen::Off {
+    if receives || polls || config.operations.is_on() || !config.push.listen.is_empty() {
         return;
     }
     // The receivers are enabled by default, so this setting has a place.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::http::listen::{self, HttpListeners};
+use crate::settings::listen::Listen;
 use crate::settings::reader::Table;
 use crate::settings::value::{
     Address, address, boolean, choice, integer, positive_duration, write_duration,
@@ -18,8 +20,8 @@ pub struct Exporter {
     pub worker_threads: usize,
     /// The limit on connections of each receiver.
     pub concurrent_requests: usize,
-    /// The address of the scrape listener.
-    pub scrape_expose_endpoint: Address,
+    /// The listeners for scrapes.
+    pub scrape_expose_endpoint: HttpListeners,
     /// The limit on connections of each HTTP listener.
     pub max_connections: usize,
     /// The time limit for the head of a request, and for an idle connection.
@@ -47,13 +49,15 @@ const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// Reads the table.
 pub fn read(mut table: Table<'_>) -> Exporter {
+    let endpoint = table.place("scrape_expose_endpoint");
     let exporter = Exporter {
         worker_threads: table.take("worker_threads", 2, integer(0, 1024)),
         concurrent_requests: table.take("concurrent_requests", 2048, integer(1, MAX_CONNECTIONS)),
-        scrape_expose_endpoint: table.take(
+        scrape_expose_endpoint: listen::take(
+            &mut table,
             "scrape_expose_endpoint",
-            Address::new("0.0.0.0", 6555),
-            address,
+            Listen::Tcp(Address::new("0.0.0.0", 6555)),
+            |node| address(node).map(Listen::Tcp),
         ),
         max_connections: table.take("max_connections", 512, integer(1, MAX_CONNECTIONS)),
         header_timeout: table.take("header_timeout", Duration::from_secs(30), positive_duration),
@@ -80,6 +84,12 @@ pub fn read(mut table: Table<'_>) -> Exporter {
             positive_duration,
         ),
     };
+    if let Some(place) = endpoint
+        && exporter.scrape_expose_endpoint.is_empty()
+    {
+        let problem = "`exporter.scrape_expose_endpoint` needs at least one address";
+        table.fault(place, problem);
+    }
     table.finish();
     exporter
 }

@@ -4,16 +4,18 @@
 use serde::Serialize;
 
 use crate::http::config::{self as requests, Requests};
+use crate::http::listen::{self, HttpListeners};
 use crate::ingest::config::{Aggregation, read_aggregation};
 use crate::inputs::{push, webhooks};
-use crate::settings::listen::{Listen, listen};
+use crate::settings::listen::{Listen, listen as listen_at};
 use crate::settings::{Address, Table};
 
 /// The settings of `[push]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Push {
-    /// The address of the push listener. If it is the scrape address, one port serves both.
-    pub listen: Listen,
+    /// The listeners for pushes. One with the address of a scrape listener is one port
+    /// that serves both.
+    pub listen: HttpListeners,
     /// Limits on bodies, allowed origins and hosts.
     #[serde(flatten)]
     pub requests: Requests,
@@ -31,10 +33,11 @@ pub struct Push {
 /// Reads the table.
 pub fn read(mut table: Table<'_>) -> Push {
     let push = Push {
-        listen: table.take(
+        listen: listen::take(
+            &mut table,
             "listen",
             Listen::Tcp(Address::new("127.0.0.1", 6556)),
-            listen,
+            listen_at,
         ),
         requests: requests::read(&mut table),
         groups: push::config::read(&mut table),

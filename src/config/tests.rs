@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::http::listen::HttpListeners;
 use crate::ingest::config::{Policy, PushMode};
 use crate::inputs::operations::config::BucketBounds;
 use crate::inputs::sockets::config::Format;
@@ -39,7 +40,7 @@ fn an_empty_file_is_valid() {
     let config = read("");
     assert_eq!(config, Config::default());
     assert_eq!(
-        config.exporter.scrape_expose_endpoint.to_string(),
+        serde_json::to_value(&config.exporter.scrape_expose_endpoint).unwrap(),
         "0.0.0.0:6555"
     );
     assert_eq!(
@@ -471,6 +472,73 @@ fn a_target_has_its_own_settings() {
 }
 
 #[test]
+fn http_listeners_are_one_or_several_with_or_without_tls() {
+    let listed = |text: &str| {
+        let config = settle("test", text, []).map(|(config, _)| config);
+        config.map_err(|problem| problem.to_string())
+    };
+    let config = listed(
+        "[exporter]\nscrape_expose_endpoint = { address = \":1\" }\n\
+         [push]\nlisten = [\"127.0.0.1:2\", \"/run/p.sock\", { address = \":1\" }]\n",
+    )
+    .unwrap();
+    let addresses: Vec<_> = config.push.listen.named("push.listen").collect();
+    assert_eq!(addresses.len(), 3);
+    assert_eq!(addresses[1].0, "push.listen[1]");
+    let single = config.exporter.scrape_expose_endpoint.named("x").next();
+    assert_eq!(single.unwrap().0, "x");
+    let printed = config.to_toml();
+    assert_eq!(listed(&printed).unwrap(), config, "{printed}");
+
+    let variable = |text: &str| {
+        let variable = ("EXPORTER_PROXY_PUSH_LISTEN".to_owned(), text.to_owned());
+        settle("test", "", [variable]).unwrap().0.push.listen
+    };
+    assert_eq!(variable("127.0.0.1:2,/run/p.sock").iter().count(), 2);
+    assert_eq!(
+        variable("[\"127.0.0.1:2\", { address = \":1\" }]")
+            .iter()
+            .count(),
+        2
+    );
+    assert!(variable("").is_empty());
+
+    for (text, expected) in [
+        (
+            "[push]\nlisten = [\":2\", 3]\n",
+            "test:2:17: `push.listen` must be text",
+        ),
+        (
+            "[push]\nlisten = [{ tls = {} }]\n",
+            "`push.listen` needs an `address`",
+        ),
+        (
+            "[push]\nlisten = { address = \":2\", tls = {} }\n",
+            "`push.listen.tls` needs `cert_file`",
+        ),
+        (
+            "[push]\nlisten = { adress = \":2\" }\n",
+            "did you mean `push.listen.address`?",
+        ),
+        (
+            "[push]\nlisten = [\":2\", \"127.0.0.1:2\"]\n",
+            "uses the same port as `push.listen`",
+        ),
+        (
+            "[exporter]\nscrape_expose_endpoint = []\n",
+            "needs at least one address",
+        ),
+        (
+            "[push]\nlisten = { address = \"/p\", tls = { cert_file = \"a\", key_file = \"b\" } }\n",
+            "`push.listen.tls` needs an address with a port",
+        ),
+    ] {
+        let problem = listed(text).unwrap_err();
+        assert!(problem.contains(expected), "{problem}");
+    }
+}
+
+#[test]
 fn push_settings_come_from_file_and_environment() {
     let config = read_with(
         "[push]\ngroup_ttl = \"1h\"\ncors_origins = [\"https://A.example\"]\n\
@@ -484,7 +552,8 @@ fn push_settings_come_from_file_and_environment() {
         ],
     );
     let push = &config.push;
-    assert_eq!(push.listen, Listen::Unix("/run/p.sock".into()));
+    let listener = Listen::Unix("/run/p.sock".into());
+    assert_eq!(push.listen, HttpListeners::one(listener));
     assert_eq!(push.groups.max_groups, 7);
     assert_eq!(push.groups.mode, PushMode::Aggregate);
     assert!(push.groups.enable_admin_api && !push.groups.enable_lifecycle);

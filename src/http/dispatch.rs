@@ -185,6 +185,7 @@ mod tests {
             table: Table::new(&routes, accepts_pushes),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             requests: Requests {
                 max_body: 1 << 20,
                 max_buffered: 1 << 20,

@@ -80,13 +80,16 @@ pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Reje
     }
 }
 
-/// The host that the request names. HTTP/1.1 requires exactly one.
+/// The host that the request names. HTTP/1.1 requires exactly one `Host`.
 fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
     let malformed = |message| Err(Rejection::new(Reason::Malformed, message));
+    let authority = head.uri.authority().map(Authority::as_str);
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return malformed("the request has two Host headers"),
         (None, None) if head.version == Version::HTTP_10 => None,
+        // RFC 9113, section 8.3.1: `:authority` takes the place of `Host`.
+        (None, None) if head.version == Version::HTTP_2 && authority.is_some() => None,
         (None, None) => return malformed("the request has no Host header"),
         (Some(host), None) => match host.to_str() {
             Ok(host) if host.is_empty() || name_of(host).is_some() => Some(host),
@@ -96,7 +99,7 @@ fn host(head: &Parts) -> Result<Option<&str>, Rejection> {
         },
     };
     // RFC 9112, section 3.2.2: the authority of an absolute URI replaces `Host`.
-    Ok(head.uri.authority().map(Authority::as_str).or(host))
+    Ok(authority.or(host))
 }
 
 /// The name or address of a host, without its port and its trailing dot; `None` if it is
@@ -246,6 +249,15 @@ mod tests {
         assert_eq!(reason(&Hosts::Any, &[], "GET", &[]), "malformed");
         let two = [("host", "a"), ("host", "a")];
         assert_eq!(reason(&Hosts::Any, &[], "GET", &two), "malformed");
+        let mut new = head("GET", &[]);
+        new.version = Version::HTTP_2;
+        let hosts = Hosts::of(Some(LOOPBACK), &[]);
+        assert!(check(&hosts, &[], &new).is_err());
+        new.uri = "https://localhost/metrics".parse().unwrap();
+        assert_eq!(check(&hosts, &[], &new), Ok(()));
+        new.uri = "https://evil.example/metrics".parse().unwrap();
+        let rejected = check(&hosts, &[], &new).unwrap_err();
+        assert_eq!(rejected.reason, Reason::ForbiddenHost);
         let mut old = head("GET", &[]);
         old.version = Version::HTTP_10;
         assert_eq!(check(&Hosts::of(Some(LOOPBACK), &[]), &[], &old), Ok(()));

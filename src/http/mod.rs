@@ -1,8 +1,9 @@
 //! HTTP plumbing for inputs and outputs: connections, requests, routes, replies. It
 //! contains no endpoint; [`routes`](crate::routes) lists them.
 //!
-//! - [`serve`] runs one connection; [`dispatch`] takes each of its requests through
-//!   the [origin and host checks](guard) and the [route table](router) to a handler.
+//! - [`serve`] runs one connection, and [`http2`] one with HTTP/2; [`dispatch`] takes
+//!   each of its requests through the [origin and host checks](guard) and the [route
+//!   table](router) to a handler.
 //! - [`request`] is what a handler gets; [`request_body`] reads its body, and [`work`]
 //!   processes large bodies on [pools of threads](pools).
 //! - [`reply`] is what a handler returns; [`reply_body`] sends it, and [`table`] formats
@@ -12,6 +13,8 @@ pub mod config;
 pub mod cors;
 pub mod dispatch;
 pub mod guard;
+mod http2;
+pub mod listen;
 pub mod pools;
 pub mod query;
 pub mod reply;
@@ -63,6 +66,8 @@ pub struct Server {
     pub telemetry: Arc<Telemetry>,
     /// The time limit for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
+    /// The time limit for a client to read more of a reply.
+    pub write_timeout: Duration,
     /// Limits on request bodies, allowed origins and hosts.
     pub requests: Requests,
     /// Whether this listener accepts pushes.
@@ -126,6 +131,9 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let peer = connection.peer;
     let (stream, permit) = connection.split();
     stream.set_nodelay();
+    if stream.is_http2() && dates::fits_http(clock::wall()) {
+        return http2::serve(server, peer, stream, permit).await;
+    }
     if !dates::fits_http(clock::wall()) {
         reply_without_date(stream).await;
         return;
@@ -157,10 +165,11 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );
+    let begin_turn = || had_its_turn.store(false, Ordering::Relaxed);
     let mut stopping = false;
     let result = loop {
         tokio::select! {
-            result = poll_dated(connection.as_mut(), &had_its_turn) => break result,
+            result = poll_dated(connection.as_mut(), begin_turn) => break result,
             () = permit.progress().evicted() => {
                 sender_log::write(LogEvent::Connection, format_args!("http: {peer} closed to make room for another connection"));
                 return;
@@ -183,14 +192,14 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
 /// Polls the connection while the clock is at a date that HTTP can express; `None`
 /// once it is not. hyper writes `Date` into every reply and panics at other dates.
 ///
-/// Each poll is a new turn of the connection.
+/// Each poll is a new turn of the connection, which `begin_turn` begins.
 async fn poll_dated<F: Future>(
     mut connection: Pin<&mut F>,
-    had_its_turn: &AtomicBool,
+    begin_turn: impl Fn(),
 ) -> Option<F::Output> {
     poll_fn(|cx| match dates::fits_http(clock::wall()) {
         true => {
-            had_its_turn.store(false, Ordering::Relaxed);
+            begin_turn();
             connection.as_mut().poll(cx).map(Some)
         }
         false => Poll::Ready(None),

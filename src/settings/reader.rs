@@ -53,6 +53,33 @@ pub fn defaults<T>(read: impl FnOnce(Table<'_>) -> T) -> T {
     read(Table::root(BTreeMap::new(), &Faults::default()))
 }
 
+/// An item of a list whose items are values or tables.
+#[derive(Debug)]
+pub enum Item<'f> {
+    /// A value.
+    Value(Node),
+    /// A table, and where it begins.
+    Table(Table<'f>, Place),
+}
+
+/// The items of a list, or the one value. An environment variable can have a list or a
+/// table in TOML, or items separated by commas.
+fn items_of(node: Node) -> Vec<Node> {
+    let inline = |text: &str| text.trim_start().starts_with(['[', '{']);
+    match &node.value {
+        Value::List(items) => items.clone(),
+        Value::Variable(text) if inline(text) => match parse_inline(&node.place, text) {
+            Ok(Value::List(items)) => items,
+            Ok(value) => vec![Node { value, ..node }],
+            Err(_) => vec![node],
+        },
+        Value::Variable(text) if text.contains(',') => {
+            super::value::list(&node).unwrap_or_else(|_| vec![node])
+        }
+        _ => vec![node],
+    }
+}
+
 /// A table that is being read. Each `take` names a known key. Keys that are left at the
 /// end are unknown, which is an error.
 #[derive(Debug)]
@@ -193,6 +220,41 @@ impl<'f> Table<'f> {
             }
             Ok(right)
         })
+    }
+
+    /// The items under `key`, each read by `read`: those of a list, or the one value that
+    /// is written instead. Wrong items are reported at their own places and left out.
+    /// `None` if the key is not written, or no item is right.
+    pub fn take_items<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(Item<'f>) -> Result<Option<T>, String>,
+    ) -> Option<Vec<T>> {
+        let node = self.take_entry(key)?.node;
+        let setting = format!("{}{key}", self.path);
+        let faults = self.faults;
+        faults.found(setting.clone(), &node.place);
+        let items = items_of(node);
+        let is_empty = items.is_empty();
+        let mut right = Vec::new();
+        for item in items {
+            let place = item.place.clone();
+            let read = match item.value {
+                Value::Table(entries) => {
+                    read(Item::Table(self.nested(key, entries), place.clone()))
+                }
+                _ => read(Item::Value(item)),
+            };
+            match read {
+                Ok(Some(value)) => {
+                    faults.found(format!("{setting}[{}]", right.len()), &place);
+                    right.push(value);
+                }
+                Ok(None) => {}
+                Err(problem) => faults.add(place, format!("`{setting}` {problem}")),
+            }
+        }
+        (is_empty || !right.is_empty()).then_some(right)
     }
 
     /// The array of tables under `key`, each read by `read`.

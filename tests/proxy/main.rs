@@ -61,5 +61,6 @@ mod shutdown;
 mod signals;
 mod slow_senders;
 mod tls;
+mod tls_http;
 mod values;
 mod webhooks;

@@ -123,7 +123,8 @@ impl Permits {
     /// Permits for `limit` connections, counted in `stats`.
     pub fn new(limit: usize, stats: Arc<ListenerStats>) -> Arc<Self> {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        stats.max.store(limit, Ordering::Relaxed);
+        // Several listeners can share their counts.
+        stats.max.fetch_add(limit, Ordering::Relaxed);
         Arc::new(Permits {
             semaphore: Arc::new(Semaphore::new(limit)),
             limit,
