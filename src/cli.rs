@@ -32,4 +32,7 @@ pub enum Command {
     CheckConfig,
     /// Print the effective settings as TOML, with secrets redacted
     PrintConfig,
+    /// Read a password from standard input and print its bcrypt hash, for
+    /// basic_auth_users in web.config_file
+    HashPassword,
 }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ingest::Admission;
+use crate::security::Access;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
@@ -16,6 +17,8 @@ pub struct Context {
     pub store: Arc<Store>,
     /// Checks what inputs receive, before it is stored.
     pub admission: Arc<Admission>,
+    /// Decides who may read, write and administer.
+    pub access: Arc<Access>,
     /// Counters of the program.
     pub telemetry: Arc<Telemetry>,
     /// Tasks that finish before the program ends.

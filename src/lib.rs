@@ -38,6 +38,9 @@ pub mod store;
 // Counters, and the log of what senders cause.
 pub mod telemetry;
 
+// Beneath admission: who may do what.
+pub mod security;
+
 // Admission: checks metrics before they are stored.
 pub mod ingest;
 

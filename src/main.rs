@@ -1,16 +1,21 @@
 //! Parses the command line, starts logging, runs the program, and sets the exit code.
 
+use std::env;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::process::ExitCode;
-use std::{env, io};
 
 use anyhow::Context;
 use clap::Parser;
 use exporter_proxy::app::App;
 use exporter_proxy::cli::{Cli, Command};
 use exporter_proxy::config::{self, Config};
+use exporter_proxy::security;
 use exporter_proxy::shutdown::StopSignals;
 use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
+
+/// The longest line with a password, in bytes. bcrypt takes passwords of up to 72 bytes.
+const MAX_PASSWORD_LINE: u64 = 1024;
 
 /// The exit code for an invalid configuration: `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIGURATION: u8 = 78;
@@ -19,6 +24,19 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::init();
 
+    // It needs no configuration, and must work while that is not complete.
+    if cli.command == Some(Command::HashPassword) {
+        return match hash_password() {
+            Ok(hash) => {
+                println!("{hash}");
+                ExitCode::SUCCESS
+            }
+            Err(problem) => {
+                eprintln!("{problem:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let loaded = match config::load(cli.config.as_deref(), environment()) {
         Ok(loaded) => loaded,
         Err(problem) => {
@@ -43,6 +61,7 @@ fn main() -> ExitCode {
             print!("{}", loaded.config.to_toml());
             Ok(())
         }
+        Command::HashPassword => unreachable!("it is answered above"),
         Command::Run => {
             log::info!(
                 "exporter-proxy {} with {}",
@@ -83,6 +102,22 @@ fn run(config: Config) -> anyhow::Result<()> {
     // Do not wait for blocking work, such as a DNS lookup or a file that never answers.
     runtime.shutdown_background();
     result
+}
+
+/// The bcrypt hash of the first line of standard input.
+fn hash_password() -> anyhow::Result<String> {
+    let mut line = String::new();
+    if io::stdin().is_terminal() {
+        eprintln!("password (it is shown as you type): ");
+    }
+    // One byte more than a password has, so that a longer one is noticed.
+    let mut input = io::stdin().lock().take(MAX_PASSWORD_LINE);
+    input
+        .read_line(&mut line)
+        .context("cannot read the password from standard input")?;
+    let password = line.strip_suffix('\n').unwrap_or(&line);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    Ok(security::hash_password(password)?)
 }
 
 fn runtime(config: &Config) -> io::Result<Runtime> {

@@ -97,6 +97,12 @@ reasons! {
     ForbiddenOrigin "forbidden_origin" "pages of this origin must not change anything" false;
     /// The `Host` header does not name this server.
     ForbiddenHost "forbidden_host" "the Host header does not name this server" false;
+    /// The request has no credentials, or wrong ones.
+    Unauthorized "unauthorized" "no credentials, or wrong ones" false;
+    /// The sender does not have the role, or may not write this app or series.
+    Forbidden "forbidden" "the sender may not do this" true;
+    /// The sender has to wait after too many failed attempts.
+    Throttled "throttled" "too many failed attempts" false;
     /// The media type or content coding of the body is not supported.
     UnsupportedMedia "unsupported_media" "the Content-Type or Content-Encoding is not supported" true;
     /// All memory for unfinished messages is in use.

@@ -48,6 +48,7 @@ mod tests {
     use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Listeners, Role};
     use crate::ingest::Admission;
     use crate::ingest::config::Aggregation;
+    use crate::security::Access;
     use crate::store::{Store, StoreLimits};
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
@@ -71,6 +72,7 @@ mod tests {
         let context = Context {
             store,
             admission: Arc::new(admission),
+            access: Arc::new(Access::new(&config.web, &Arc::default()).unwrap()),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
             quit: CancellationToken::new(),

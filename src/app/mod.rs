@@ -32,6 +32,7 @@ use crate::inputs::poller::ClientError;
 use crate::net::bind::BindError;
 use crate::net::raise_file_limit;
 use crate::routes;
+use crate::security::{Access, AccessError};
 use crate::store::Store;
 use crate::telemetry::{Telemetry, sender_log};
 use servers::Servers;
@@ -65,6 +66,9 @@ pub enum StartError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A file of `[web]` is missing or wrong.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A target's HTTP client cannot be built.
     #[error(transparent)]
     Poller(#[from] ClientError),
@@ -92,7 +96,7 @@ impl App {
     ) -> Result<Self, StartError> {
         // Fails only if the embedding program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let context = core(&config);
+        let context = core(&config)?;
         let servers = Servers::bind(&config).await?;
         let mut inputs = inputs::bind(&config, &context).await?;
         let extensions = extend(&context);
@@ -190,6 +194,8 @@ impl App {
     fn start(self) {
         let context = &self.context;
         context.tasks.spawn(expiry::run(context.clone()));
+        let access = Arc::clone(&context.access);
+        context.tasks.spawn(access.watch(context.stop.clone()));
         if self.config.exposition.mode == Mode::Verbatim {
             let (store, telemetry) = (Arc::clone(&context.store), Arc::clone(&context.telemetry));
             let inspection = inspector::run(store, telemetry, context.stop.clone());
@@ -203,7 +209,7 @@ impl App {
 }
 
 /// Builds the core: the store, admission and counters.
-fn core(config: &Config) -> Context {
+fn core(config: &Config) -> Result<Context, AccessError> {
     let own_metrics = config.exporter.own_metrics;
     let rules = text::inspection_rules(&config.exposition, own_metrics);
     let app_times = own_metrics && config.exporter.app_metrics;
@@ -214,13 +220,16 @@ fn core(config: &Config) -> Context {
         own_metrics,
         store.hasher().clone(),
     );
-    Context {
+    let telemetry = Telemetry::new(Now::read(), limits::shown(config));
+    let access = Access::new(&config.web, &telemetry.security)?;
+    Ok(Context {
         store: Arc::new(store),
         admission: Arc::new(admission),
-        telemetry: Arc::new(Telemetry::new(Now::read(), limits::shown(config))),
+        access: Arc::new(access),
+        telemetry: Arc::new(telemetry),
         tasks: TaskTracker::new(),
         quit: CancellationToken::new(),
         leaving: CancellationToken::new(),
         stop: CancellationToken::new(),
-    }
+    })
 }

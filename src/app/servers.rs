@@ -11,6 +11,7 @@ use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::tls::Protocols;
 use crate::net::{Connection, Listener, MemoryBudget};
+use crate::security::Door;
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
 
@@ -125,6 +126,11 @@ impl Servers {
             if let Some(tls) = listener.tls() {
                 tls.register(&context.telemetry);
             }
+            if accepts_pushes {
+                let address = listener.socket_address();
+                let access = &context.access;
+                access.warn_if_open(Door::Http, Some(name), address, "push.listen");
+            }
             let server = Arc::new(Server {
                 table: Table::new(routes, accepts_pushes),
                 telemetry: Arc::clone(&context.telemetry),
@@ -132,6 +138,7 @@ impl Servers {
                 write_timeout: config.exporter.write_timeout,
                 requests: requests.clone(),
                 accepts_pushes,
+                access: Arc::clone(&context.access),
                 budget: Arc::clone(&budget),
                 pools: Arc::clone(&pools),
                 source: Arc::from(listener.address()),

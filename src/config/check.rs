@@ -11,6 +11,7 @@ use nix::unistd::{Group, User};
 use super::Config;
 use crate::http::listen::HttpListener;
 use crate::net::tls::{self, Protocols};
+use crate::security::Rules;
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
@@ -37,6 +38,7 @@ pub fn check(config: &Config, faults: &Faults) {
     }
     tls_files(config, faults);
     labels_file(config, faults);
+    web_files(config, faults);
     no_input(config, faults);
 }
 
@@ -303,6 +305,29 @@ fn labels_file(config: &Config, faults: &Faults) {
                 file.display()
             ),
         );
+    }
+}
+
+/// Reports what is wrong in the files of `[web]`, at its place in the file.
+fn web_files(config: &Config, faults: &Faults) {
+    let Err(problems) = Rules::load(&config.web) else {
+        return;
+    };
+    for problem in problems {
+        let in_file = problem.file.as_ref().zip(problem.at);
+        let place = in_file.map(|(file, (line, column))| Place::File {
+            name: file.display().to_string(),
+            line,
+            column,
+        });
+        let (setting, message) = (&problem.setting, &problem.message);
+        if let Some(place) = place {
+            faults.add(place, format!("{message} (`{setting}`)"));
+        } else if let Some(place) = faults.place(setting) {
+            let file = problem.file.map(|file| format!(" {}", file.display()));
+            let file = file.unwrap_or_default();
+            faults.add(place, format!("`{}`{file}: {message}", key(setting)));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub use self::exporter::Exporter;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
+use crate::security::{self, Web};
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use push::Push;
@@ -36,6 +37,8 @@ pub struct Config {
     pub operations: operations::config::Config,
     /// `[poll_external]`: targets that the proxy scrapes.
     pub poll_external: poller::config::Config,
+    /// `[web]`: users and roles.
+    pub web: Web,
 }
 
 /// The file that is read if none is named and it exists.
@@ -108,6 +111,7 @@ pub fn settle(
         push: push::read(root.table("push")),
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
+        web: security::config::read(root.table("web")),
     };
     root.finish();
     check::check(&config, &faults);

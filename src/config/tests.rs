@@ -609,6 +609,15 @@ fn printed_settings_read_back_the_same() {
     );
     assert_eq!(read(&config.to_toml()), config);
     assert_eq!(read(&Config::default().to_toml()), Config::default());
+    let config = read(
+        "[[web.access]]\nrole = \"write\"\nunix_group = 7\nlisteners = [\"receiver\"]\napps = [\"a*\"]\n\
+         [web.access.labels]\njob = \"b*\"\n\
+         [[web.access]]\nrole = [\"read\", \"write\"]\nallow_from = [\"10.0.0.0/8\", \"::1\"]\n\
+         [[web.access]]\nrole = \"admin\"\nclient_name = \"*.example\"\n\
+         [[web.access]]\nrole = \"admin\"\nunix_user = \"current_user\"\n",
+    );
+    assert_eq!(config.web.access.len(), 4);
+    assert_eq!(read(&config.to_toml()), config);
 }
 
 #[test]

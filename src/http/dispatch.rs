@@ -1,10 +1,11 @@
 //! Takes a request to its reply, through the same steps for every route: host and
-//! origin, route, preflight, method, parameters, handler, discarding of an unread body,
+//! origin, route, preflight, method, role, parameters, handler, discarding of an unread body,
 //! CORS headers, counting. So no handler can skip a step.
 
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
 use super::reply::{self, Reply};
@@ -13,8 +14,8 @@ use super::router::{Matched, NoRoute, Resource, Route, check_parameters};
 use super::{Server, cors, guard};
 use crate::clock;
 use crate::ingest::Rejection;
-use crate::peer::Peer;
 use crate::reason::Reason;
+use crate::security::{Caller, Denial, Role, Scope};
 
 /// The route name under which requests are counted that match no route.
 const UNKNOWN: &str = "unknown";
@@ -26,7 +27,7 @@ const PREFLIGHT: &str = "preflight";
 /// the request counts as progress of its connection.
 pub async fn answer(
     server: &Arc<Server>,
-    peer: Peer,
+    caller: Caller,
     request: hyper::Request<Incoming>,
 ) -> (bool, Reply) {
     let start = clock::tick();
@@ -34,14 +35,17 @@ pub async fn answer(
     let origins = server.origins();
     let preflight = cors::is_preflight(origins, &head.method, &head.headers);
     let found = server.table.find(&head, preflight);
-    let mut request = Request::new(Arc::clone(server), peer, head, body);
-    let (name, progress, mut reply) = handle(server, &found, &mut request).await;
+    let mut request = Request::new(Arc::clone(server), caller.peer, head, body);
+    let (name, progress, mut reply) = handle(server, &caller, &found, &mut request).await;
     reply = request.finish(reply).await;
     if let Ok(Matched { resource, .. }) = &found {
         let head = &request.head;
         let pages = resource.pages(&head.method);
         cors::add_headers(origins, pages, &head.method, &head.headers, &mut reply);
     }
+    server.access.add_headers(|name, value| {
+        reply.headers_mut().insert(name, value);
+    });
     let status = reply.status();
     server
         .telemetry
@@ -53,6 +57,7 @@ pub async fn answer(
 /// whether it counts as progress if it succeeds, and the reply.
 async fn handle(
     server: &Server,
+    caller: &Caller,
     found: &Result<Matched<'_>, NoRoute>,
     request: &mut Request,
 ) -> (&'static str, bool, Reply) {
@@ -86,6 +91,10 @@ async fn handle(
         };
         return (name, false, reply);
     };
+    match authorize(server, caller, route, request).await {
+        Ok(scope) => request.scope = scope,
+        Err(denial) => return (name, false, deny(route, request, &denial)),
+    }
     if let Err(problem) = check_parameters(route.parameters, request.query()) {
         let rejection = Rejection::new(Reason::BadParameter, &problem);
         let reply = reject(Some(route), request, &rejection);
@@ -93,6 +102,40 @@ async fn handle(
     }
     request.captured.clone_from(&matched.captured);
     (name, route.progress, route.answer(request).await)
+}
+
+/// What the client may write, if it has the role of the route.
+async fn authorize(
+    server: &Server,
+    caller: &Caller,
+    route: &Route,
+    request: &Request,
+) -> Result<Scope, Denial> {
+    let authorization = request.headers().get(AUTHORIZATION);
+    let access = &server.access;
+    let scope = access.authorize(route.role, caller, authorization).await?;
+    match scope.is_bound() && route.role != Role::Read && !route.checks_scope {
+        true => Err(Denial::out_of_bounds()),
+        false => Ok(scope),
+    }
+}
+
+/// Logs, counts and answers a request of a client without the role of the route.
+fn deny(route: &Route, request: &Request, denial: &Denial) -> Reply {
+    const PASSWORD: HeaderValue =
+        HeaderValue::from_static("Basic realm=\"exporter-proxy\", charset=\"UTF-8\"");
+    const TOKEN: HeaderValue = HeaderValue::from_static("Bearer realm=\"exporter-proxy\"");
+    let rejection = Rejection::new(denial.reason, &denial.message);
+    let mut reply = reject(Some(route), request, &rejection);
+    let asked = [(denial.ask_password, PASSWORD), (denial.ask_token, TOKEN)];
+    for (_, scheme) in asked.into_iter().filter(|(asked, _)| *asked) {
+        reply.headers_mut().append(WWW_AUTHENTICATE, scheme);
+    }
+    if let Some(wait) = denial.wait {
+        let seconds = HeaderValue::from(wait.as_secs() + 1);
+        reply.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    reply
 }
 
 /// Logs, counts and answers a request that is rejected before its handler runs. `route`
@@ -165,6 +208,8 @@ mod tests {
     use crate::http::router::Table;
     use crate::http::{Hosts, PushLocation, WorkPools};
     use crate::net::MemoryBudget;
+    use crate::peer::Peer;
+    use crate::security::{Access, Door, Web};
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
     const LISTED: &str = "https://app.example";
@@ -194,6 +239,7 @@ mod tests {
                 allowed_hosts: Vec::new(),
             },
             accepts_pushes,
+            access: Arc::new(Access::new(&Web::default(), &Arc::default()).unwrap()),
             budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
             pools: Arc::new(WorkPools::new(&Arc::default())),
             source: Arc::from("test"),
@@ -208,7 +254,13 @@ mod tests {
         let (mut client, stream) = tokio::io::duplex(64 << 10);
         let progress = Mutex::new(false);
         let service = service_fn(|request| async {
-            let (is_progress, reply) = answer(server, Peer::Unknown, request).await;
+            let caller = Caller {
+                door: Door::Http,
+                peer: Peer::Unknown,
+                gid: None,
+                identity: None,
+            };
+            let (is_progress, reply) = answer(server, caller, request).await;
             *progress.lock().unwrap() = is_progress;
             Ok::<_, Infallible>(reply)
         });

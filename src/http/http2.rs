@@ -23,7 +23,7 @@ use super::reply_body::{ChunkBatch, ReplyBody};
 use super::{Server, dispatch, poll_dated};
 use crate::clock;
 use crate::net::{Permit, Progress, Stream};
-use crate::peer::Peer;
+use crate::security::Caller;
 use crate::telemetry::sender_log::{self, LogEvent};
 
 /// The limit on requests of one connection that are handled at once. Further ones wait
@@ -50,14 +50,15 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Serves a connection to its end.
-pub async fn serve(server: Arc<Server>, peer: Peer, stream: Stream, permit: Permit) {
+pub async fn serve(server: Arc<Server>, caller: Caller, stream: Stream, permit: Permit) {
+    let peer = caller.peer;
     let activity = Arc::new(Activity::new());
     let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        let progress = Arc::clone(permit.progress());
+        let (progress, caller) = (Arc::clone(permit.progress()), caller.clone());
         let open = OpenStream::new(&activity, &progress);
         async move {
-            let (done, reply) = dispatch::answer(&server, peer, request).await;
+            let (done, reply) = dispatch::answer(&server, caller, request).await;
             open.end_request(&progress, done);
             let reply = reply.map(|body| TrackedBody { body, open });
             Ok::<_, Infallible>(reply as Response<TrackedBody>)

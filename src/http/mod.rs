@@ -48,6 +48,7 @@ pub use pools::{MAX_COPIES, WorkPools};
 
 use crate::clock;
 use crate::net::{Connection, MemoryBudget, Stream};
+use crate::security::{Access, Caller, Door};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use config::Requests;
@@ -72,6 +73,8 @@ pub struct Server {
     pub requests: Requests,
     /// Whether this listener accepts pushes.
     pub accepts_pushes: bool,
+    /// Decides who may do what.
+    pub access: Arc<Access>,
     /// Memory for request bodies, shared by all listeners.
     pub budget: Arc<MemoryBudget>,
     /// Pools of threads for long work, shared by all listeners.
@@ -128,11 +131,17 @@ impl Server {
 
 /// Serves a connection to its end.
 pub async fn serve(server: Arc<Server>, connection: Connection) {
-    let peer = connection.peer;
+    let (peer, identity) = (connection.peer, connection.identity.clone());
     let (stream, permit) = connection.split();
     stream.set_nodelay();
+    let caller = Caller {
+        door: Door::Http,
+        peer,
+        gid: stream.peer_group(),
+        identity,
+    };
     if stream.is_http2() && dates::fits_http(clock::wall()) {
-        return http2::serve(server, peer, stream, permit).await;
+        return http2::serve(server, caller, stream, permit).await;
     }
     if !dates::fits_http(clock::wall()) {
         reply_without_date(stream).await;
@@ -142,7 +151,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let had_its_turn = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        let progress = Arc::clone(permit.progress());
+        let (progress, caller) = (Arc::clone(permit.progress()), caller.clone());
         let had_its_turn = &had_its_turn;
         async move {
             // Pipelined requests must not delay those of other connections.
@@ -151,7 +160,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
                 had_its_turn.store(true, Ordering::Relaxed);
             }
             progress.begin_request();
-            let (done, reply) = dispatch::answer(&server, peer, request).await;
+            let (done, reply) = dispatch::answer(&server, caller, request).await;
             progress.end_request(done);
             Ok::<_, Infallible>(reply)
         }

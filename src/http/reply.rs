@@ -124,6 +124,8 @@ pub fn api_rejection(rejection: &Rejection) -> Reply {
     let status = status_of(rejection.reason);
     let kind = match status {
         StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::TOO_MANY_REQUESTS => "throttled",
         _ => "bad_data",
     };
     api_error(status, kind, &rejection.message)
@@ -167,9 +169,12 @@ fn status_of(reason: Reason) -> StatusCode {
         Reason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::NotFound => StatusCode::NOT_FOUND,
         Reason::NotAnApp => StatusCode::CONFLICT,
-        Reason::ForbiddenOrigin | Reason::ForbiddenHost | Reason::NotAllowed => {
-            StatusCode::FORBIDDEN
-        }
+        Reason::ForbiddenOrigin
+        | Reason::ForbiddenHost
+        | Reason::NotAllowed
+        | Reason::Forbidden => StatusCode::FORBIDDEN,
+        Reason::Unauthorized => StatusCode::UNAUTHORIZED,
+        Reason::Throttled => StatusCode::TOO_MANY_REQUESTS,
         Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManySeries | Reason::TooManyBytes => {
             StatusCode::SERVICE_UNAVAILABLE
         }

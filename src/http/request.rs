@@ -14,6 +14,7 @@ use super::request_body::{self, ReceivedBody};
 use crate::ingest::Rejection;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
+use crate::security::Scope;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{PushMethod, clip_to};
 
@@ -32,6 +33,9 @@ pub struct Request {
     /// The decoded `{parameter}` of the route's pattern, or the raw path that its
     /// `{*rest}` matched.
     pub captured: String,
+    /// What the client may write. The handler of a route with
+    /// [`checks_scope`](super::router::Route::checks_scope) checks each write against it.
+    pub scope: Scope,
     /// The method under which the request is counted among pushes, if it is one.
     pub counts: Option<PushMethod>,
     /// The body, until it has been read.
@@ -46,6 +50,7 @@ impl Request {
             peer,
             head,
             captured: String::new(),
+            scope: Scope::ALL,
             counts: None,
             body: Some(body),
         }

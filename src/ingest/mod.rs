@@ -12,6 +12,7 @@
 //! - [`idempotency`]: pushes that are sent twice but count once.
 //! - [`selector`]: label selectors for groups and series; [`removal`] removes the
 //!   aggregated series that they select.
+//! - [`bounds`]: what a sender may write.
 //! - [`rejection`]: the error of this layer.
 //! - [`config`]: the settings of all of the above.
 //!
@@ -19,6 +20,7 @@
 
 pub mod aggregation;
 pub mod body;
+pub mod bounds;
 mod clearmode;
 pub mod completion;
 pub mod config;

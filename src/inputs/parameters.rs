@@ -83,6 +83,7 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
     Ok(Addition {
         ttl: ttl(request)?,
         key,
+        scope: request.scope.clone(),
     })
 }
 

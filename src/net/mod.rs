@@ -17,7 +17,7 @@ pub mod tls;
 mod unix_socket;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -79,10 +79,13 @@ impl Listener {
 
     /// The IP address of a TCP listener.
     pub fn ip(&self) -> Option<IpAddr> {
+        self.socket_address().map(|address| address.ip())
+    }
+
+    /// The address of a TCP listener.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => {
-                Some(listener.local_addr().ok()?.ip())
-            }
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
         }
     }

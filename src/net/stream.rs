@@ -46,6 +46,17 @@ impl Stream {
         }
     }
 
+    /// The group of the process at the other end of a Unix socket.
+    pub fn peer_group(&self) -> Option<u32> {
+        match self {
+            Stream::Plain(PlainStream {
+                socket: Socket::Unix(stream),
+                ..
+            }) => stream.peer_cred().ok().map(|cred| cred.gid()),
+            _ => None,
+        }
+    }
+
     /// Whether the client and the listener agreed on HTTP/2.
     pub fn is_http2(&self) -> bool {
         match self {

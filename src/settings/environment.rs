@@ -7,13 +7,14 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "exporter",
     "exposition",
     "operations",
     "poll_external",
     "push",
     "receiver",
+    "web",
 ];
 
 /// Beginnings of the keys of variables that Kubernetes sets for a service with the name

@@ -16,6 +16,7 @@ mod process;
 mod pushes;
 mod rate_limit;
 mod results;
+mod security;
 pub mod sender_log;
 mod sinks;
 mod targets;
@@ -36,6 +37,7 @@ pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;
 pub use results::ResultCounts;
+pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkStats};
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
@@ -75,6 +77,8 @@ pub struct Telemetry {
     pub pushes: PushStats,
     /// Webhooks.
     pub webhooks: WebhookStats,
+    /// Authentication.
+    pub security: Arc<SecurityStats>,
     /// Inspected verbatim texts: `ok`, or the reason why the text is suspect.
     pub inspections: ResultCounts,
     /// Sections that expired.
@@ -193,6 +197,7 @@ impl Telemetry {
             copied: Arc::default(),
             pushes: PushStats::default(),
             webhooks: WebhookStats::default(),
+            security: Arc::default(),
             inspections: ResultCounts::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),

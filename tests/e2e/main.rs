@@ -53,6 +53,9 @@ mod upstreams;
 /// What reads `/metrics`: Prometheus, `promtool`, `curl`.
 mod readers;
 
+/// Clients with basic authentication.
+mod roles;
+
 /// Merged output, and what real readers make of it.
 mod merged;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -33,6 +33,10 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
         &["clock", "exposition", "peer", "reason", "store"],
     ),
     (
+        "security",
+        &["clock", "peer", "reason", "settings", "telemetry"],
+    ),
+    (
         "ingest",
         &[
             "clock",
@@ -40,12 +44,13 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "exposition",
             "reason",
             "registry",
+            "security",
             "settings",
             "store",
             "telemetry",
         ],
     ),
-    ("context", &["ingest", "store", "telemetry"]),
+    ("context", &["ingest", "security", "store", "telemetry"]),
     ("net", &["clock", "peer", "reason", "settings", "telemetry"]),
     (
         "http",
@@ -56,6 +61,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "net",
             "peer",
             "reason",
+            "security",
             "settings",
             "store",
             "telemetry",
@@ -76,6 +82,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "reason",
             "redact",
             "registry",
+            "security",
             "settings",
             "store",
             "telemetry",
@@ -93,6 +100,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "peer",
             "reason",
             "redact",
+            "security",
             "settings",
             "store",
             "telemetry",
@@ -106,6 +114,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "inputs",
             "net",
             "outputs",
+            "security",
             "settings",
             "telemetry",
         ],

@@ -49,6 +49,56 @@ fn errors(config: &str) -> Vec<String> {
     lines.map(|line| line.replace(&path, "DIR")).collect()
 }
 
+#[test]
+fn entries_of_access_are_checked_with_the_files_that_they_name() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    fs::write(
+        dir.path().join("web.yml"),
+        "basic_auth_users:\n  alice: x\nrate_limit: {}\n",
+    )
+    .unwrap();
+    fs::write(dir.path().join("empty"), "\n").unwrap();
+    let config = "[web]\nconfig_file = \"FILES/web.yml\"\n\
+                  [[web.access]]\nrole = \"write\"\ntoken_file = \"FILES/empty\"\n\
+                  [[web.access]]\nrole = \"write\"\ntoken_file = \"FILES/none\"\n\
+                  [[web.access]]\nrole = \"read\"\nuser = \"bob\"\n\
+                  [[web.access]]\nrole = \"read\"\nunix_user = \"no-such-user\"\n";
+    let found = errors(&config.replace("FILES", &path))
+        .join("\n")
+        .replace(&path, "FILES");
+    for expected in [
+        "c.toml:3:1: `web.access` FILES/empty: the file has no token",
+        "c.toml:6:1: `web.access` FILES/none: the file cannot be read",
+        "c.toml:9:1: `web.access`: basic_auth_users in web.config_file has no user \"bob\"",
+        "c.toml:12:1: `web.access`: this machine has no user \"no-such-user\"",
+        "FILES/web.yml:3:1: ",
+    ] {
+        assert!(found.contains(expected), "{expected}\n{found}");
+    }
+    let found = errors(
+        "[[web.access]]\nrole = \"writer\"\nuser = \"a\"\nallow_from = \"10.1.2.3/8\"\n\
+         [[web.access]]\nallow_from = []\n\
+         [[web.access]]\nrole = \"read\"\n\
+         [[web.access]]\nrole = \"admin\"\nallow_from = \"::1\"\napps = [\"a\"]\nlisteners = [\"udp\"]\n\
+         [[web.access]]\nrole = \"read\"\nallow_form = \"::1\"\n",
+    )
+    .join("\n");
+    for expected in [
+        "c.toml:2:8: `web.access.role` must be one of \"read\", \"write\", \"admin\", not \"writer\"",
+        "c.toml:4:14: `web.access.allow_from` has 10.1.2.3/8, an address within a network",
+        "this entry has user and allow_from",
+        "`web.access` needs a `role`",
+        "`web.access.allow_from` must not be empty",
+        "this entry has none of them",
+        "`apps` and `labels` bind what the role \"write\" may change",
+        "`web.access.listeners` must be one of \"http\", \"receiver\", \"operations\", not \"udp\"",
+        "unknown key `web.access.allow_form`; did you mean `web.access.allow_from`?",
+    ] {
+        assert!(found.contains(expected), "{expected}\n{found}");
+    }
+}
+
 /// The lines of warnings of a configuration that is right.
 #[track_caller]
 fn warnings(config: &str) -> Vec<String> {

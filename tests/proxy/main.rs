@@ -56,6 +56,7 @@ mod push_api;
 mod push_pages;
 mod push_validate;
 mod receive;
+mod roles;
 mod sender_log;
 mod shutdown;
 mod signals;

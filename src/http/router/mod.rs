@@ -22,6 +22,7 @@ use super::reply::{self, Reply};
 use super::request::Request;
 use crate::ingest::Rejection;
 use crate::reason::Reason;
+pub use crate::security::Role;
 use crate::telemetry::PushMethod;
 
 /// The future that a handler returns.
@@ -42,19 +43,6 @@ pub const ANY_METHOD: &str = "*";
 
 /// Any parameters. Their names are not checked.
 pub const ANY_PARAMETER: &str = "...";
-
-/// What a route can change. It is for the documentation, for CORS preflights and for
-/// the access control that follows: **nothing checks it yet**. Today any client of a
-/// listener can use its routes, within the checks of [`guard`](super::guard).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Read metrics and lists.
-    Read,
-    /// Change the metrics of one sender.
-    Write,
-    /// Change the metrics of many senders, or stop the program.
-    Admin,
-}
 
 /// The listeners on which a route is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +88,11 @@ pub struct Route {
     /// The names of query parameters, separated by spaces, or [`ANY_PARAMETER`]. `*`
     /// follows a name that may be repeated.
     pub parameters: &'static str,
-    /// What the route can change.
+    /// The role that a request needs.
     pub role: Role,
+    /// Whether the handler checks each write against [`Request::scope`]. Without that,
+    /// senders that are bound to apps or labels are turned away.
+    pub checks_scope: bool,
     /// The listeners on which the route is served.
     pub listeners: Listeners,
     /// The method under which requests are counted among pushes, if they are counted.
@@ -162,6 +153,7 @@ impl Route {
             pattern,
             parameters,
             role: Role::Read,
+            checks_scope: false,
             listeners: Listeners::All,
             counts: None,
             pages: Pages::None,
@@ -204,6 +196,15 @@ impl Route {
     #[must_use]
     pub fn role(self, role: Role) -> Self {
         Route { role, ..self }
+    }
+
+    /// Declares that the handler checks each write against [`Request::scope`].
+    #[must_use]
+    pub fn checks_scope(self) -> Self {
+        Route {
+            checks_scope: true,
+            ..self
+        }
     }
 
     /// Serves the route on the push listener only, with `OPTIONS`.

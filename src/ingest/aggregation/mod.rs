@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::check_batch;
 use super::clearmode::{self, ClearMode};
 use super::config::{self, Aggregation, Policy};
 use super::idempotency::KeyOutcome;
@@ -17,6 +18,8 @@ use crate::exposition::{
 };
 use crate::reason::Reason;
 use crate::registry::{Batch, BoundsPolicy, Change, Update};
+use crate::security::Scope;
+use crate::settings::pattern::matches;
 use crate::store::Store;
 
 /// Options of an aggregating push.
@@ -28,6 +31,8 @@ pub struct Addition {
     /// The `Idempotency-Key`, with which the push counts once however often it is
     /// sent.
     pub key: Option<String>,
+    /// The series that the sender may change.
+    pub scope: Scope,
 }
 
 impl Admission {
@@ -48,6 +53,7 @@ impl Admission {
         let families = self.added_families(store, labels, body)?;
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.aggregation, ttl)?;
+        check_batch(&addition.scope, &batch)?;
         let apply = || store.operate(batch, now).map_err(Rejection::from);
         let content = (labels, body.content_type, body.bytes, ttl);
         self.apply_once(addition, content, now, apply)
@@ -97,6 +103,7 @@ impl Admission {
     ) -> Result<(usize, usize), Rejection> {
         let families = self.added_families(store, labels, body)?;
         let batch = batch(&families, &self.aggregation, self.series_ttl(addition))?;
+        check_batch(&addition.scope, &batch)?;
         store.check_batch(batch, now)?;
         let series = families.iter().map(|family| family.series.len()).sum();
         Ok((families.len(), series))
@@ -416,26 +423,6 @@ fn change(value: MetricValue, combination: Combination) -> Result<Change, String
             }
         }
     })
-}
-
-/// Whether a name matches a pattern, in which `*` matches any characters. Takes time
-/// linear in the name for each `*`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(mut left) = name.strip_prefix(begin) else {
-        return false;
-    };
-    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for piece in middle.split('*') {
-        // The first occurrence leaves the longest rest to match.
-        let Some(at) = left.find(piece) else {
-            return false;
-        };
-        left = &left[at + piece.len()..];
-    }
-    left.ends_with(end)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::router::Route;
 use crate::http::work;
+use crate::ingest::bounds::check_group;
 use crate::ingest::config::PushMode;
 use crate::ingest::{Admission, Body, Group, Rejection, SeriesSelection};
 use crate::reason::Reason;
@@ -55,11 +56,13 @@ impl Aggregate {
                 |it, request| Box::pin(it.add(request)),
             )
             .counted(PushMethod::Aggregate)
+            .checks_scope()
             .when("aggregating", Arc::clone(&when)),
             Route::write("delete", "DELETE", LABELS, "mode", self, |it, request| {
                 Box::pin(it.remove(request))
             })
             .counted(PushMethod::Delete)
+            .checks_scope()
             .when("aggregating", when),
         ]
     }
@@ -108,6 +111,9 @@ impl Aggregate {
             let message = "name at least one label and its value, as in /metrics/job/x; DELETE \
                            /api/v1/series?match[]={} removes all aggregated series";
             return request.reject(&Rejection::new(Reason::BadParameter, message), 0);
+        }
+        if let Err(rejection) = check_group(&request.scope, &labels) {
+            return request.reject(&rejection, 0);
         }
         let selection = SeriesSelection::Labels(labels);
         let removed = match work::remove_series(request, &self.store, selection, false).await {

@@ -4,6 +4,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::framing::Frame;
+use super::permission::Permission;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
 use super::statsd;
@@ -40,6 +41,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     /// The messages that `updates` or `lines` were made of, with their
     /// numbers.
     pending: Vec<(u64, Frame<'b>)>,
+    /// What the sender of the next message may do.
+    permission: Permission,
     on_rejection: R,
 }
 
@@ -64,8 +67,14 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             updates: Vec::new(),
             lines: Vec::new(),
             pending: Vec::new(),
+            permission: Permission::ALL,
             on_rejection,
         }
+    }
+
+    /// Sets what the sender of the next messages may do.
+    pub(super) fn permit(&mut self, permission: Permission) {
+        self.permission = permission;
     }
 
     /// Adds a frame: one message, or a line of several.
@@ -90,7 +99,18 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
         let before = self.updates.len();
         let (translator, names) = (&self.processor.translator, &mut self.names);
-        match translator.translate(&frame, &self.added, names, &mut self.updates) {
+        let translated = translator.translate(&frame, &self.added, names, &mut self.updates);
+        let permission = &self.permission;
+        let translated = translated.and_then(|action| {
+            if let Action::AddMember(member) = &action {
+                permission.check_series(&member.family, &member.labels)?;
+            }
+            for update in &self.updates[before..] {
+                permission.check_series(&update.family, &update.labels)?;
+            }
+            Ok(action)
+        });
+        match translated {
             Ok(Action::Update { hops }) => {
                 if let Target::Sink(sink) = &self.processor.target {
                     for update in self.updates.drain(before..) {
@@ -232,6 +252,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             let problem = "op shutdown is not allowed (operations.allow_shutdown)";
             return Err(Rejection::new(Reason::NotAllowed, problem));
         }
+        self.permission.check_stop()?;
         sender_log::write(
             LogEvent::Removal,
             format_args!(

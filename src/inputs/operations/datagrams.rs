@@ -11,23 +11,30 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+use nix::sys::socket::sockopt::PassCred;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, UnixCredentials,
+    recvmmsg, setsockopt,
+};
 use tokio::io::Interest;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
 use super::framing::{Frame, Framer};
+use super::permission::Permission;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
 use crate::net::SocketFile;
+use crate::peer::Peer;
 use crate::reason::Reason;
+use crate::security::{Caller, Door};
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, LogEvent};
 
@@ -86,6 +93,22 @@ impl DatagramSocket {
         match self {
             DatagramSocket::Udp(_) => Transport::Udp,
             DatagramSocket::Unix(..) => Transport::UnixDatagram,
+        }
+    }
+
+    /// The address of a UDP socket.
+    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+        match self {
+            DatagramSocket::Udp(socket) => socket.local_addr().ok(),
+            DatagramSocket::Unix(..) => None,
+        }
+    }
+
+    /// Makes the kernel tell which process sent a datagram.
+    fn ask_for_senders(&self) -> io::Result<()> {
+        match self {
+            DatagramSocket::Udp(_) => Ok(()),
+            DatagramSocket::Unix(socket, _) => Ok(setsockopt(socket, PassCred, &true)?),
         }
     }
 
@@ -163,6 +186,8 @@ struct DatagramBuffer {
     /// Size of the buffer of one datagram.
     size: usize,
     datagrams: Vec<Datagram>,
+    /// Whether the kernel is asked for the senders, which takes time.
+    with_senders: bool,
 }
 
 /// A received datagram.
@@ -171,6 +196,8 @@ struct Datagram {
     length: usize,
     /// It exceeded its buffer, and the rest is lost.
     truncated: bool,
+    /// The sender and its group, if they were asked for.
+    sender: (Peer, Option<u32>),
 }
 
 impl DatagramBuffer {
@@ -180,6 +207,7 @@ impl DatagramBuffer {
             memory: vec![0; count * size].into_boxed_slice(),
             size,
             datagrams: Vec::with_capacity(count),
+            with_senders: false,
         }
     }
 
@@ -187,6 +215,9 @@ impl DatagramBuffer {
     /// ones before. Fails with `WouldBlock` if none has.
     fn fill(&mut self, socket: RawFd) -> io::Result<()> {
         self.datagrams.clear();
+        if self.with_senders {
+            return self.fill_with_senders(socket);
+        }
         HEADERS.with_borrow_mut(|headers| {
             let mut buffers: Vec<[IoSliceMut<'_>; 1]> = self
                 .memory
@@ -198,9 +229,31 @@ impl DatagramBuffer {
             self.datagrams.extend(received.map(|datagram| Datagram {
                 length: datagram.bytes,
                 truncated: datagram.flags.contains(MsgFlags::MSG_TRUNC),
+                sender: (Peer::Unknown, None),
             }));
             Ok(())
         })
+    }
+
+    /// Like [`fill`](Self::fill), with the sender of each datagram.
+    fn fill_with_senders(&mut self, socket: RawFd) -> io::Result<()> {
+        let mut buffers: Vec<[IoSliceMut<'_>; 1]> = self
+            .memory
+            .chunks_exact_mut(self.size)
+            .map(|buffer| [IoSliceMut::new(buffer)])
+            .collect();
+        // The kernel shortens the buffers of a header, so it serves one call.
+        let control = nix::cmsg_space!(UnixCredentials);
+        let mut headers =
+            MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(control));
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let received = recvmmsg(socket, &mut headers, buffers.iter_mut(), flags, None)?;
+        self.datagrams.extend(received.map(|datagram| Datagram {
+            length: datagram.bytes,
+            truncated: datagram.flags.contains(MsgFlags::MSG_TRUNC),
+            sender: sender(&datagram),
+        }));
+        Ok(())
     }
 
     /// The datagrams from position `first`, with their bytes.
@@ -208,6 +261,38 @@ impl DatagramBuffer {
         let buffers = self.memory.chunks_exact(self.size);
         let all = self.datagrams.iter().zip(buffers).skip(first);
         all.map(|(datagram, buffer)| (*datagram, &buffer[..datagram.length]))
+    }
+}
+
+/// The sender of a datagram and its group, as the kernel tells them.
+fn sender(datagram: &RecvMsg<'_, '_, SockaddrStorage>) -> (Peer, Option<u32>) {
+    if let Some(address) = &datagram.address {
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|it| SocketAddr::V4((*it).into()));
+        let v6 = || {
+            address
+                .as_sockaddr_in6()
+                .map(|it| SocketAddr::V6((*it).into()))
+        };
+        if let Some(address) = v4.or_else(v6) {
+            return (Peer::Tcp(address), None);
+        }
+    }
+    let mut control = datagram.cmsgs().into_iter().flatten();
+    let credentials = control.find_map(|message| match message {
+        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
+        _ => None,
+    });
+    match credentials {
+        None => (Peer::Unknown, None),
+        Some(credentials) => {
+            let peer = Peer::Unix {
+                pid: Some(credentials.pid()),
+                uid: credentials.uid(),
+            };
+            (peer, Some(credentials.gid()))
+        }
     }
 }
 
@@ -219,6 +304,13 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let mut buffer = socket.buffer();
+    if processor.access.is_some() {
+        buffer.with_senders = true;
+        if let Err(error) = socket.ask_for_senders() {
+            let name = &source.name;
+            log::error!("operations {name}: the senders are unknown, so none may send: {error}");
+        }
+    }
     let mut cost = 0;
     let mut wakeup = None;
     'serving: loop {
@@ -307,6 +399,23 @@ fn process(
     let mut batcher = Batcher::new(processor, source, bytes, 1, |_, _: &Rejection| {});
     let mut framer = Framer::new(processor.config.max_message);
     for (datagram, bytes) in buffer.since(first).take(count) {
+        if let Some(access) = &processor.access {
+            let (peer, gid) = datagram.sender;
+            let caller = Caller {
+                door: Door::Operations,
+                peer,
+                gid,
+                identity: None,
+            };
+            match Permission::of(access, &caller) {
+                Ok(permission) => batcher.permit(permission),
+                Err(denial) => {
+                    let rejection = Rejection::new(denial.reason, denial.message);
+                    batcher.add(Frame::Invalid(rejection));
+                    continue;
+                }
+            }
+        }
         if datagram.truncated {
             let problem = format!("the datagram has more than {} bytes", buffer.size);
             let rejection = Rejection::new(Reason::TooLarge, problem);

@@ -16,6 +16,7 @@ use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::tls::Protocols;
 use crate::net::{Connection, Listener};
+use crate::security::Door;
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::telemetry::{ListenerName, Transport};
 
@@ -145,7 +146,7 @@ impl Input for Operations {
         let own_metrics = self.options.own_metrics;
         let quit = context.quit.clone();
         let processor = Processor::new(&self.config, own_metrics, target, stats, quit);
-        let processor = Arc::new(processor);
+        let processor = Arc::new(processor.guarded_by(&context.access));
         processor.start(stop, tasks);
         let limits = ListenerLimits {
             connections: self.config.concurrent_connections,
@@ -158,6 +159,8 @@ impl Input for Operations {
                 tls.register(&context.telemetry);
             }
             stats.use_transport(transport);
+            let (access, address) = (&context.access, listener.socket_address());
+            access.warn_if_open(Door::Operations, Some(name), address, "operations.tcp");
             let address = listener.address();
             let source = Source::new(&self.config, transport, &configured, address);
             let (source, processor) = (Arc::new(source), Arc::clone(&processor));
@@ -183,6 +186,9 @@ impl Input for Operations {
             {
                 stats.add_udp_socket(inode);
             }
+            let address = socket.socket_address();
+            let access = &context.access;
+            access.warn_if_open(Door::Operations, None, address, "operations.udp");
             let source = Source::new(&self.config, transport, &configured, socket.address());
             tasks.spawn(datagrams::serve(
                 Arc::clone(&processor),

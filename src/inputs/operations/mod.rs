@@ -12,7 +12,7 @@
 //!    applies each message alone, so that one bad message does not affect the
 //!    others.
 //!
-//! [`processor`] holds what all sockets share: settings, counters, the labels
+//! [`permission`] is what a sender may do. [`processor`] holds what all sockets share: settings, counters, the labels
 //! of [`extra_labels`], and the distinct values of StatsD's sets in [`sets`].
 //! With `operations.forward_to`, changes are encoded by [`sink`] and handed on
 //! instead of applied.
@@ -26,6 +26,7 @@ mod framing;
 mod labels;
 mod listener;
 mod message;
+mod permission;
 mod processor;
 mod rejection;
 mod sets;

@@ -16,6 +16,7 @@ use super::sets::Sets;
 use super::sink::LineSink;
 use super::translate::Translator;
 use crate::clock::Now;
+use crate::security::{Access, Door};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{OperationStats, Transport};
@@ -32,6 +33,8 @@ pub(super) struct Processor {
     pub(super) sets: Sets,
     pub(super) extra_labels: Arc<ExtraLabels>,
     pub(super) stats: Arc<OperationStats>,
+    /// Decides who may send; `None` if everyone may.
+    pub(super) access: Option<Arc<Access>>,
     /// Permits for connections that the proxy has ended and still reads: as
     /// many as may be open on one socket.
     pub(super) closing: Semaphore,
@@ -102,9 +105,17 @@ impl Processor {
             sets: Sets::new(config.max_set_values, ttl),
             extra_labels: Arc::new(ExtraLabels::new(config)),
             stats: Arc::clone(stats),
+            access: None,
             closing: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
             quit,
         }
+    }
+
+    /// Lets only those send who may.
+    #[must_use]
+    pub(super) fn guarded_by(mut self, access: &Arc<Access>) -> Self {
+        self.access = (!access.is_open(Door::Operations)).then(|| Arc::clone(access));
+        self
     }
 
     /// Spawns the tasks that reload the file of labels and expire sets.

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
 use super::framing::Framer;
+use super::permission::Permission;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
+use crate::security::{Caller, Door};
 use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Bytes read at once. All connections of a thread share one buffer.
@@ -53,8 +55,28 @@ pub(super) async fn serve(
     connection: Connection,
     stop: CancellationToken,
 ) {
+    let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
     let progress = Arc::clone(permit.progress());
+    let permission = match &processor.access {
+        None => Permission::ALL,
+        Some(access) => {
+            let caller = Caller {
+                door: Door::Operations,
+                peer,
+                gid: stream.peer_group(),
+                identity,
+            };
+            match Permission::of(access, &caller) {
+                Ok(permission) => permission,
+                Err(denial) => {
+                    let rejection = Rejection::new(denial.reason, denial.message);
+                    processor.reject(&source, &rejection);
+                    return turn_away(&mut stream, &rejection).await;
+                }
+            }
+        }
+    };
     let mut session = Session {
         framer: Framer::new(processor.config.max_message),
         processor: &processor,
@@ -65,6 +87,7 @@ pub(super) async fn serve(
         abort: false,
         unyielded: 0,
         progress: &progress,
+        permission,
     };
     if let Some(closing) = session.run(&mut stream, &stop).await {
         drop(permit);
@@ -97,6 +120,8 @@ struct Session<'p> {
     unyielded: usize,
     /// What the listener knows of the connection, to choose one to evict.
     progress: &'p Progress,
+    /// What the sender may do.
+    permission: Permission,
 }
 
 impl Session<'_> {
@@ -224,6 +249,7 @@ impl Session<'_> {
         };
         let (source, length) = (self.source, bytes.len());
         let mut batcher = Batcher::new(self.processor, source, length, self.number, on_rejection);
+        batcher.permit(self.permission.clone());
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
         if self.number - before > rejected {
@@ -318,6 +344,24 @@ impl Session<'_> {
             let _ = stream.shutdown().await;
         }
     }
+}
+
+/// Tells a sender why it may not send, and closes the connection. What it sends meanwhile
+/// is read and thrown away, since closing with unread bytes could lose the answer.
+async fn turn_away<S>(stream: &mut S, rejection: &Rejection)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let line = format!("error: {rejection}\n");
+    let mut unread = [0; 4096];
+    let answered = async {
+        stream.write_all(line.as_bytes()).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The sender may have gone already.
+    let _ = timeout(LINGER, answered).await;
 }
 
 fn append_answer(answers: &mut Vec<u8>, number: u64, rejection: &Rejection) {

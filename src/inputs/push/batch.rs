@@ -11,10 +11,12 @@ use super::replace::Groups;
 use super::{Method, Sender};
 use crate::clock::Now;
 use crate::exposition::FamilyText;
+use crate::ingest::bounds::check_group;
 use crate::ingest::config::Exposition;
 use crate::ingest::{Body, Group, Rejection, parse_ttl};
 use crate::peer::Origin;
 use crate::reason::Reason;
+use crate::security::Scope;
 use crate::store::{Change, SectionId, Store, Write};
 
 /// The most groups of one batch.
@@ -68,7 +70,7 @@ fn labels_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, St
 impl Groups {
     /// Reads `{"groups":[{"labels":{"job":"x"},"method":"PUT","metrics":"m 1\n","ttl":"10m"}]}`
     /// into one write, and returns the number of groups. A group cannot be given twice,
-    /// since the groups of one write have no order.
+    /// since the groups of one write have no order. `scope` is what the sender may write.
     ///
     /// Groups are read one by one, and reading ends with the first invalid group.
     ///
@@ -80,13 +82,14 @@ impl Groups {
         &self,
         store: &Store,
         json: &[u8],
-        origin: &Origin,
+        (origin, scope): (&Origin, &Scope),
         now: Now,
     ) -> Result<(Write, usize), Rejection> {
         let mut batch = BatchReader {
             groups: self,
             store,
             origin,
+            scope,
             now,
             seen: HashSet::new(),
             changes: Vec::new(),
@@ -111,6 +114,7 @@ struct BatchReader<'i> {
     groups: &'i Groups,
     store: &'i Store,
     origin: &'i Origin,
+    scope: &'i Scope,
     now: Now,
     seen: HashSet<String>,
     changes: Vec<Change>,
@@ -131,6 +135,8 @@ impl BatchReader<'_> {
         let at =
             |reason, problem: &str| Rejection::new(reason, &format!("groups[{index}]: {problem}"));
         let group = Group::from_labels(entry.labels, groups.config.enable_utf8_names)
+            .map_err(|rejection| rejection.within(&format!("groups[{index}]")))?;
+        check_group(self.scope, &group)
             .map_err(|rejection| rejection.within(&format!("groups[{index}]")))?;
         if !self.seen.insert(group.key()) {
             let problem = format!("group {} is given twice", group.key());

@@ -16,6 +16,7 @@ use crate::http::request::Request;
 use crate::http::request_body::ReceivedBody;
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Condition, Errors, Role, Route};
 use crate::http::work;
+use crate::ingest::bounds::check_group;
 use crate::ingest::config::PushMode;
 use crate::ingest::{Addition, Body, Group, Rejection};
 use crate::inputs::parameters::{self, aggregates};
@@ -58,6 +59,7 @@ impl Push {
                 Box::pin(push.group(request))
             })
             .counted(counted)
+            .checks_scope()
             .when("a job", when(mode, names_a_job))
         };
         let no_job = |rest: &str| !names_a_job(rest);
@@ -69,6 +71,7 @@ impl Push {
                 Box::pin(async { reply::not_found(NO_JOB, None) })
             })
             .progress(false)
+            .checks_scope()
             .when("no job", when(mode, no_job)),
             Route::write(
                 "api_batch",
@@ -79,7 +82,8 @@ impl Push {
                 |push, request| Box::pin(push.batch(request)),
             )
             .errors(Errors::Api)
-            .counted(PushMethod::Batch),
+            .counted(PushMethod::Batch)
+            .checks_scope(),
             Route::write(
                 "api_validate",
                 "POST, PUT",
@@ -89,7 +93,8 @@ impl Push {
                 |push, request| Box::pin(push.validate(request)),
             )
             .errors(Errors::Validation)
-            .counted(PushMethod::Validate),
+            .counted(PushMethod::Validate)
+            .checks_scope(),
             Route::write("quit", "PUT, POST", "/-/quit", "", self, |push, request| {
                 Box::pin(async { push.quit(request) })
             })
@@ -110,6 +115,9 @@ impl Push {
             Err(rejection) => return request.reject(&rejection, 0),
             Ok(group) => Arc::new(group),
         };
+        if let Err(rejection) = check_group(&request.scope, &group) {
+            return request.reject(&rejection, 0);
+        }
         let sender = match self.sender(request) {
             Ok(sender) => sender,
             Err(rejection) => return request.reject(&rejection, 0),
@@ -157,10 +165,10 @@ impl Push {
         };
         let bytes = body.len();
         let (groups, store) = (Arc::clone(&self.groups), Arc::clone(&self.store));
-        let origin = request.origin();
+        let (origin, scope) = (request.origin(), request.scope.clone());
         let apply = move |body: Body<'_>| {
             let now = Now::read();
-            let (write, count) = groups.batch(&store, body.bytes, &origin, now)?;
+            let (write, count) = groups.batch(&store, body.bytes, (&origin, &scope), now)?;
             store.apply(write, now).map_err(Rejection::from)?;
             Ok(count)
         };
@@ -236,7 +244,11 @@ impl Push {
         self.sender(request)?;
         let group = match labels {
             "" => Group::default(),
-            labels => Group::from_path(labels, utf8_names)?,
+            labels => {
+                let group = Group::from_path(labels, utf8_names)?;
+                check_group(&request.scope, &group)?;
+                group
+            }
         };
         Ok((group, None))
     }

@@ -22,6 +22,7 @@ use crate::net::{
 };
 use crate::peer::Peer;
 use crate::reason::Reason;
+use crate::security::{Caller, Door, Role, Scope};
 use crate::telemetry::WireFormat;
 use crate::telemetry::sender_log::{self, LogEvent};
 
@@ -48,9 +49,17 @@ thread_local! {
 
 /// Serves a connection until it is closed.
 pub async fn serve(service: Arc<Service>, connection: Connection) {
-    let peer = connection.peer;
+    let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
-    let mut session = Session::new(&service, peer);
+    let caller = Caller {
+        door: Door::Receiver,
+        peer,
+        gid: stream.peer_group(),
+        identity,
+    };
+    // A sender without the role learns it from the reply to its first message.
+    let scope = service.access.authorize_connection(Role::Write, &caller);
+    let mut session = Session::new(&service, peer, scope.unwrap_or_else(|_| Scope::nothing()));
     match session.run(&mut stream, permit.progress()).await {
         // Over TLS, the sender is told that the connection was not cut off.
         Ok(()) => drop(stream.shutdown().await),
@@ -62,6 +71,8 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
 struct Session<'s> {
     service: &'s Arc<Service>,
     peer: Peer,
+    /// What the sender may write.
+    scope: Scope,
     inbox: Inbox,
     /// Whether the connection was closed because others wait for its permit.
     evicted: bool,
@@ -74,7 +85,7 @@ enum Read {
 }
 
 impl<'s> Session<'s> {
-    fn new(service: &'s Arc<Service>, peer: Peer) -> Self {
+    fn new(service: &'s Arc<Service>, peer: Peer, scope: Scope) -> Self {
         // Only texts that are parsed take long enough to be worked on elsewhere.
         let max_inline = match service.admission.parses_texts() {
             true => INLINE_BYTES,
@@ -89,6 +100,7 @@ impl<'s> Session<'s> {
         Session {
             service,
             peer,
+            scope,
             inbox: Inbox::new(service.config.format, limits),
             evicted: false,
         }
@@ -192,7 +204,8 @@ impl<'s> Session<'s> {
             let service = Arc::clone(self.service);
             let peer = self.peer;
             let length = large.len();
-            let store = move || service.store(large.decode()?, peer);
+            let scope = self.scope.clone();
+            let store = move || service.store(large.decode()?, peer, &scope);
             let stored = self.service.pool.run(store).await;
             stored.unwrap_or_else(|error| {
                 sender_log::internal_error(format_args!(
@@ -210,10 +223,10 @@ impl<'s> Session<'s> {
 
     /// Stores every message that is complete with these bytes.
     fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
-        let (service, peer) = (self.service, self.peer);
+        let (service, peer, scope) = (self.service, self.peer, &self.scope);
         let mut stored = (0, 0);
         let fed = self.inbox.feed(bytes, |message, length| {
-            service.store(message, peer)?;
+            service.store(message, peer, scope)?;
             stored = (stored.0 + 1, stored.1 + length);
             Ok(())
         });

@@ -31,6 +31,7 @@ use crate::net::accept::{self, ListenerLimits, MAX_WAITING};
 use crate::net::bind::{self, BindError};
 use crate::net::tls::Protocols;
 use crate::net::{BlockingPool, Listener, MemoryBudget};
+use crate::security::Door;
 use crate::settings::listen::SocketPath;
 use crate::telemetry::ListenerName;
 
@@ -133,10 +134,15 @@ impl Input for Sockets {
             if let Some(tls) = listener.tls() {
                 tls.register(telemetry);
             }
+            let setting = "receiver.receiver_tcp_socket";
+            let address = listener.socket_address();
+            let access = &context.access;
+            access.warn_if_open(Door::Receiver, Some(name), address, setting);
             let service = Arc::new(Service {
                 config: Arc::clone(&self.config),
                 admission: Arc::clone(&context.admission),
                 store: Arc::clone(&context.store),
+                access: Arc::clone(&context.access),
                 stats: Arc::clone(stats),
                 budget: Arc::clone(&budget),
                 pool: pool.clone(),

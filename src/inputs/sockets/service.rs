@@ -11,6 +11,7 @@ use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, MemoryBudget};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
+use crate::security::{Access, Scope};
 use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::MessageStats;
 
@@ -20,6 +21,7 @@ pub struct Service {
     pub config: Arc<Config>,
     pub admission: Arc<Admission>,
     pub store: Arc<Store>,
+    pub access: Arc<Access>,
     pub stats: Arc<MessageStats>,
     /// Memory for incomplete messages of all listeners.
     pub budget: Arc<MemoryBudget>,
@@ -32,12 +34,16 @@ pub struct Service {
 
 impl Service {
     /// Stores a message completely, or not at all.
-    pub fn store(&self, message: Message, peer: Peer) -> Result<(), MessageError> {
+    /// `scope` is what the sender may write.
+    pub fn store(&self, message: Message, peer: Peer, scope: &Scope) -> Result<(), MessageError> {
         let now = Now::read();
         let mut changes = Vec::with_capacity(message.apps.len());
         let mut budget = self.admission.message_budget();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
+            scope
+                .check_app(&name)
+                .map_err(|problem| MessageError::new(Reason::Forbidden, problem.to_string()))?;
             let id = SectionId::new(&name, Producer::App);
             let admitted = self.admission.admit(&id, text, None);
             match admitted.and_then(|content| budget.take(&id, content)) {

@@ -45,10 +45,12 @@ impl Values {
         let update = Route::write("update", "POST", "/update", "ttl", self, |it, request| {
             Box::pin(it.change(Action::Update, request))
         });
-        vec![
-            create.counted(Action::Create.counted()).without_options(),
-            update.counted(Action::Update.counted()).without_options(),
+        [
+            create.counted(Action::Create.counted()),
+            update.counted(Action::Update.counted()),
         ]
+        .map(|route| route.checks_scope().without_options())
+        .to_vec()
     }
 
     async fn change(&self, action: Action, request: &mut Request) -> Reply {

@@ -62,7 +62,8 @@ impl Apps {
             Route::write("app", "DELETE", APP, "", self, |it, request| {
                 Box::pin(async { it.remove(request) })
             })
-            .counted(PushMethod::DeleteApp),
+            .counted(PushMethod::DeleteApp)
+            .checks_scope(),
             Route::read(
                 "app_metrics",
                 "/apps/{name}/metrics",
@@ -145,6 +146,9 @@ impl Apps {
         let (store, name) = (&self.store, &*request.captured);
         let id = SectionId::new(name, Producer::App);
         let shown = clip(name);
+        if let Err(problem) = request.scope.check_app(name) {
+            return request.reject(&problem.into(), 0);
+        }
         if store.section_of(&id).is_some() {
             let write = Write::one(Change::Remove {
                 id,

@@ -10,6 +10,7 @@ mod http;
 mod inspections;
 mod limits;
 mod process;
+mod security;
 mod tls;
 
 use serde::Serialize;
@@ -59,6 +60,7 @@ pub enum ProcessNames {
 pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now) -> Write {
     let mut out = OwnFamilies::default();
     limits::write(&mut out, telemetry, store);
+    security::authentications(&mut out, &telemetry.security);
     build_info(&mut out);
     inspections::write(&mut out, telemetry, store);
     connections(&mut out, telemetry);
@@ -71,6 +73,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     pushes(&mut out, telemetry);
     received(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
+    security::write(&mut out, &telemetry.security);
     targets(&mut out, store);
     tls::write(&mut out, telemetry);
     webhooks(&mut out, &telemetry.webhooks);

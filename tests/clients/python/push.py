@@ -3,7 +3,8 @@
 push.py ADDRESS push|add|delete METRICS CODING JOB [NAME=VALUE ...]
 
 METRICS is `batch`, `rows` or `wrong`, CODING is `plain` or `gzip`. A grouping
-of `ip` stands for the client library's instance_ip_grouping_key().
+of `ip` stands for the client library's instance_ip_grouping_key(). GATEWAY_USER and
+GATEWAY_PASSWORD are for basic authentication, as the library's documentation does it.
 """
 
 import os
@@ -23,6 +24,7 @@ from prometheus_client import (  # noqa: E402
     push_to_gateway,
     pushadd_to_gateway,
 )
+from prometheus_client.exposition import basic_auth_handler, default_handler  # noqa: E402
 
 
 def batch(registry):
@@ -51,6 +53,14 @@ def wrong(registry):
     gauge.set(1)
 
 
+def handler(url, method, timeout, headers, data):
+    user = os.environ.get("GATEWAY_USER")
+    if user is None:
+        return default_handler(url, method, timeout, headers, data)
+    password = os.environ["GATEWAY_PASSWORD"]
+    return basic_auth_handler(url, method, timeout, headers, data, user, password)
+
+
 def main():
     address, verb, metrics, coding, job, *pairs = sys.argv[1:]
     key = {}
@@ -61,7 +71,7 @@ def main():
             name, value = pair.split("=", 1)
             key[name] = value
     if verb == "delete":
-        delete_from_gateway(address, job=job, grouping_key=key)
+        delete_from_gateway(address, job=job, grouping_key=key, handler=handler)
         return
     registry = CollectorRegistry()
     {"batch": batch, "rows": rows, "wrong": wrong}[metrics](registry)
@@ -71,6 +81,7 @@ def main():
         job=job,
         registry=registry,
         grouping_key=key,
+        handler=handler,
         compression={"plain": None, "gzip": "gzip"}[coding],
     )
 

@@ -24,6 +24,7 @@ use crate::exposition::{
     write_series,
 };
 use crate::ingest::aggregation::{FamilyUpdates, empty_batch};
+use crate::ingest::bounds::check_batch;
 use crate::ingest::{Addition, Admission, Body, Group, KeyOutcome, Rejection};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
@@ -188,6 +189,7 @@ impl Changer {
         }
         let kinds = store.aggregated_kinds(sent.iter().map(|family| &*family.name));
         let PlannedChange { batch, families } = self.plan(action, sent, &kinds, ttl)?;
+        check_batch(&addition.scope, &batch)?;
         if families.iter().map(FamilyReport::max_bytes).sum::<usize>() > MAX_REPORT {
             let message = format!(
                 "the reply would have more than {MAX_REPORT} bytes: send the values in several parts"

@@ -1,6 +1,7 @@
 //! Limits of pushes and batches.
 
 use super::*;
+use crate::security::Scope;
 
 /// A body of 1 MB that would become 250 MB of text.
 fn labels_times_buckets() -> Bytes {
@@ -145,7 +146,7 @@ fn the_groups_of_a_batch_share_a_budget() {
         let read = fixture.groups.batch(
             &fixture.store,
             json.as_bytes(),
-            &Origin::default(),
+            (&Origin::default(), &Scope::ALL),
             fixture.now,
         );
         read.map(|(_, groups)| groups)
@@ -176,7 +177,7 @@ fn a_batch_is_one_write_and_rejections_name_the_group() {
         fixture.groups.batch(
             &fixture.store,
             json.as_bytes(),
-            &Origin::default(),
+            (&Origin::default(), &Scope::ALL),
             fixture.now,
         )
     };

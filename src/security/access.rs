@@ -1,0 +1,376 @@
+//! Decides whether a caller has a role.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::caller::Caller;
+use super::config::{Door, Web};
+use super::passwords::{Passwords, Refusal};
+use super::role::Role;
+use super::rules::{FileProblem, FileState, Identity, Rules};
+use super::scope::Scope;
+use crate::clock;
+use crate::reason::Reason;
+use crate::telemetry::{Credential, ListenerName, SecurityStats};
+
+/// How often the files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest time that a client is told to wait when too many passwords are checked.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// Decides who may do what.
+#[derive(Debug)]
+pub struct Access {
+    web: Web,
+    rules: RwLock<Arc<Rules>>,
+    passwords: Passwords,
+    stats: Arc<SecurityStats>,
+}
+
+/// Why the rules cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Files are missing or wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Files(Vec<FileProblem>),
+    /// The system has no random numbers.
+    #[error("the system has no random numbers for the hashes of passwords")]
+    Random,
+}
+
+/// Why a caller is turned away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// [`Unauthorized`](Reason::Unauthorized), [`Forbidden`](Reason::Forbidden) or
+    /// [`Throttled`](Reason::Throttled).
+    pub reason: Reason,
+    /// What is wrong, for the caller.
+    pub message: String,
+    /// Whether a user and a password could help.
+    pub ask_password: bool,
+    /// Whether a token could help.
+    pub ask_token: bool,
+    /// How long the caller has to wait.
+    pub wait: Option<Duration>,
+}
+
+/// The credentials of a request.
+enum Shown<'h> {
+    Basic(&'h str),
+    Bearer(&'h str),
+    Other,
+}
+
+impl Access {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or wrong.
+    pub fn new(web: &Web, stats: &Arc<SecurityStats>) -> Result<Self, AccessError> {
+        let rules = Rules::load(web).map_err(AccessError::Files)?;
+        let passwords = Passwords::new(Arc::clone(stats)).map_err(|_| AccessError::Random)?;
+        Ok(Access {
+            web: web.clone(),
+            rules: RwLock::new(Arc::new(rules)),
+            passwords,
+            stats: Arc::clone(stats),
+        })
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Headers to add to each reply over HTTP.
+    pub fn add_headers(&self, mut add: impl FnMut(HeaderName, HeaderValue)) {
+        if self.web.config_file.is_none() {
+            return;
+        }
+        for (name, value) in &self.rules().headers {
+            add(name.clone(), value.clone());
+        }
+    }
+
+    /// Whether everyone who reaches a door can write there.
+    pub fn is_open(&self, door: Door) -> bool {
+        self.rules().is_everyones(Role::Write, door)
+    }
+
+    /// Warns in the log and by a metric if everyone on the network can write to a
+    /// listener. `address` is that of a TCP or UDP listener; `name` is `None` for
+    /// operations over UDP. `setting` says how to bind it elsewhere.
+    pub fn warn_if_open(
+        &self,
+        door: Door,
+        name: Option<ListenerName>,
+        address: Option<SocketAddr>,
+        setting: &str,
+    ) {
+        let Some(address) = address else { return };
+        if address.ip().to_canonical().is_loopback() || !self.is_open(door) {
+            return;
+        }
+        self.stats.set_open(name);
+        log::warn!(
+            "anyone who reaches {address} can write metrics there ({setting}): bind it to the \
+             loopback, or give the role \"write\" to those who need it ([[web.access]])"
+        );
+    }
+
+    /// What a caller may do with a role, by its connection and the `Authorization` of its
+    /// request.
+    ///
+    /// # Errors
+    ///
+    /// It does not have the role. This is counted.
+    pub async fn authorize(
+        &self,
+        role: Role,
+        caller: &Caller,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Scope, Denial> {
+        let rules = self.rules();
+        if rules.is_everyones(role, caller.door) {
+            return Ok(Scope::ALL);
+        }
+        let by_connection = rules.of_connection(role, caller);
+        let shown = match authorization {
+            Some(value) if by_connection.as_ref().is_none_or(Scope::is_bound) => shown(value),
+            // A secret would give nothing more.
+            _ => return self.without_secret(&rules, role, by_connection),
+        };
+        let credential = match shown {
+            Shown::Basic(_) => Credential::Password,
+            Shown::Bearer(_) => Credential::Token,
+            Shown::Other => Credential::None,
+        };
+        let decided = match self.identify(&rules, caller, &shown).await {
+            Ok(identity) => rules
+                .of_identity(role, caller, &identity)
+                .ok_or_else(|| forbidden(role)),
+            Err(Refusal::Wrong) => Err(unauthorized(
+                &rules,
+                role,
+                match shown {
+                    Shown::Basic(_) => "the user or the password is wrong",
+                    Shown::Bearer(_) => "the token is wrong",
+                    Shown::Other => {
+                        "the Authorization header has neither a user and a password (Basic) nor a token (Bearer)"
+                    }
+                },
+            )),
+            Err(Refusal::Throttled(wait)) => Err(throttled(
+                "too many failed attempts from this address",
+                wait,
+            )),
+            Err(Refusal::Busy) => {
+                let problem = "too many passwords are being checked";
+                Err(throttled(problem, BUSY_WAIT))
+            }
+        };
+        let result = decided.as_ref().map(|_| ()).map_err(|denial| denial.reason);
+        self.stats.count(credential, result);
+        decided
+    }
+
+    /// What a caller without a secret may do.
+    fn without_secret(
+        &self,
+        rules: &Rules,
+        role: Role,
+        by_connection: Option<Scope>,
+    ) -> Result<Scope, Denial> {
+        if let Some(scope) = by_connection {
+            self.stats.count(Credential::Connection, Ok(()));
+            return Ok(scope);
+        }
+        let denial = match rules.secrets(role) {
+            (false, false) => forbidden(role),
+            _ => {
+                let problem = format!(
+                    "this needs the role {role}, and the request has no credentials",
+                    role = role.as_str()
+                );
+                unauthorized(rules, role, &problem)
+            }
+        };
+        self.stats.count(Credential::None, Err(denial.reason));
+        Err(denial)
+    }
+
+    /// The holder of the secret that a request shows.
+    async fn identify(
+        &self,
+        rules: &Rules,
+        caller: &Caller,
+        shown: &Shown<'_>,
+    ) -> Result<Identity, Refusal> {
+        let attempts = self.passwords.attempts();
+        let checked = attempts.check(caller.peer, clock::tick());
+        checked.map_err(Refusal::Throttled)?;
+        let identity = match shown {
+            Shown::Bearer(token) => rules.holder(token.as_bytes()),
+            Shown::Basic(encoded) => {
+                let decoded = STANDARD.decode(encoded).unwrap_or_default();
+                let colon = decoded.iter().position(|byte| *byte == b':');
+                let user = colon.and_then(|at| std::str::from_utf8(&decoded[..at]).ok());
+                match (user, colon) {
+                    (Some(user), Some(at)) => {
+                        let (password, hash) = (&decoded[at + 1..], rules.hash_of(user));
+                        self.passwords
+                            .check(caller.peer, user, password, hash)
+                            .await?;
+                        return Ok(Identity::User(user.to_owned()));
+                    }
+                    _ => None,
+                }
+            }
+            Shown::Other => return Err(Refusal::Wrong),
+        };
+        identity.ok_or_else(|| {
+            attempts.fail(caller.peer, clock::tick());
+            Refusal::Wrong
+        })
+    }
+
+    /// What a caller may do with a role at a socket that is not HTTP, by its connection
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// It does not have the role. This is counted.
+    pub fn authorize_connection(&self, role: Role, caller: &Caller) -> Result<Scope, Denial> {
+        let rules = self.rules();
+        if rules.is_everyones(role, caller.door) {
+            return Ok(Scope::ALL);
+        }
+        let decided = rules
+            .of_connection(role, caller)
+            .ok_or_else(|| forbidden(role));
+        let result = decided.as_ref().map(|_| ()).map_err(|denial| denial.reason);
+        self.stats.count(Credential::Connection, result);
+        decided
+    }
+
+    /// Whether a caller has a role at a socket that is not HTTP. Nothing is counted.
+    pub fn has_role(&self, role: Role, caller: &Caller) -> bool {
+        let rules = self.rules();
+        rules.is_everyones(role, caller.door) || rules.of_connection(role, caller).is_some()
+    }
+
+    /// Reads the files again when they change, until `stop`. A wrong file leaves the
+    /// rules as they are.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let mut states = FileState::of(&self.web);
+        if states.is_empty() {
+            return;
+        }
+        let mut ticks = interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let access = Arc::clone(&self);
+            let before = states.clone();
+            // A file on a network can take long.
+            let checked = tokio::task::spawn_blocking(move || {
+                let now = FileState::of(&access.web);
+                if now != before {
+                    access.reload();
+                }
+                now
+            });
+            if let Ok(now) = checked.await {
+                states = now;
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let stale = match Rules::load(&self.web) {
+            Ok(rules) => {
+                *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+                log::info!("the files of [web] have changed and are in use");
+                false
+            }
+            Err(problems) => {
+                for problem in problems {
+                    log::error!("{problem}; the rules of access stay as they were");
+                }
+                true
+            }
+        };
+        self.stats.file_is_stale.store(stale, Ordering::Relaxed);
+    }
+}
+
+/// The scheme and the secret of an `Authorization` header.
+fn shown(value: &HeaderValue) -> Shown<'_> {
+    let Ok(text) = value.to_str() else {
+        return Shown::Other;
+    };
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => Shown::Basic(rest.trim()),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Shown::Bearer(rest.trim()),
+        _ => Shown::Other,
+    }
+}
+
+impl Denial {
+    /// A sender that is bound to apps or labels cannot use this at all, since what it
+    /// changes has neither.
+    pub fn out_of_bounds() -> Self {
+        Denial {
+            message: "a sender that is bound to apps or labels cannot use this (web.access)"
+                .to_owned(),
+            ..forbidden(Role::Write)
+        }
+    }
+}
+
+fn unauthorized(rules: &Rules, role: Role, message: &str) -> Denial {
+    let (ask_password, ask_token) = rules.secrets(role);
+    Denial {
+        reason: Reason::Unauthorized,
+        message: message.to_owned(),
+        ask_password,
+        ask_token,
+        wait: None,
+    }
+}
+
+fn forbidden(role: Role) -> Denial {
+    Denial {
+        reason: Reason::Forbidden,
+        message: format!(
+            "this needs the role {}, which this sender does not have (web.access)",
+            role.as_str()
+        ),
+        ask_password: false,
+        ask_token: false,
+        wait: None,
+    }
+}
+
+fn throttled(problem: &str, wait: Duration) -> Denial {
+    let seconds = wait.as_secs() + 1;
+    Denial {
+        reason: Reason::Throttled,
+        message: format!("{problem}: try again in {seconds} s"),
+        ask_password: false,
+        ask_token: false,
+        wait: Some(wait),
+    }
+}

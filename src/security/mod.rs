@@ -1,0 +1,32 @@
+//! Who may read, write and administer.
+//!
+//! - [`config`]: the settings of `[web]`; [`web_file`] reads the file that they name in
+//!   the format of exporter-toolkit.
+//! - [`Access`] decides, by [`rules`] made from both: a [`Caller`] has a [`Role`] or is
+//!   turned away, and a [`Scope`] bounds what it may write.
+//! - [`passwords`] and [`attempts`] keep passwords from being guessed.
+//!
+//! Enforcement is elsewhere: [`http::dispatch`](crate::http::dispatch) asks for the role
+//! of the route, and the sockets ask for `write` when a connection begins.
+
+mod access;
+mod attempts;
+mod caller;
+pub mod config;
+mod network;
+mod passwords;
+mod role;
+mod rules;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod web_file;
+
+pub use access::{Access, AccessError, Denial};
+pub use caller::Caller;
+pub use config::{Door, Web};
+pub use network::Network;
+pub use passwords::{HashError, hash_password};
+pub use role::Role;
+pub use rules::{FileProblem, Rules};
+pub use scope::{Bounds, OutOfScope, Scope};

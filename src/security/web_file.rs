@@ -1,0 +1,251 @@
+//! The web configuration of Prometheus' exporter-toolkit, in YAML:
+//! <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use bcrypt::HashParts;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::{Location, Spanned};
+
+/// The bounds on the cost of a password hash. At 16, a check takes several seconds.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
+
+/// The largest file, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// Headers that the file can add to replies, as exporter-toolkit has them, with the
+/// values that it accepts; none for any.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Content-Security-Policy", &[]),
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+];
+
+/// A web configuration that was read and checked.
+#[derive(Debug, Default)]
+pub struct WebFile {
+    /// Users, with the bcrypt hash of the password of each.
+    pub users: BTreeMap<String, Arc<str>>,
+    /// Headers added to each reply.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// An error in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line and the column, from 1, if known.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong. It quotes no secrets.
+    pub message: String,
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    tls_server_config: Option<Spanned<IgnoredAny>>,
+    http_server_config: Option<HttpServer>,
+    basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpServer {
+    /// HTTP/2 is spoken over TLS only, as with exporter-toolkit.
+    http2: Option<bool>,
+    headers: Option<BTreeMap<String, Spanned<Option<String>>>>,
+}
+
+impl WebFile {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// All errors in it, but at most one of the format of YAML.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let written: Written = match text.trim().is_empty() {
+            true => Written::default(),
+            false => serde_saphyr::from_str(text).map_err(|error| vec![of_yaml(&error)])?,
+        };
+        let mut problems = Vec::new();
+        if let Some(tls) = &written.tls_server_config {
+            let message = "tls_server_config is not supported yet: the listeners have no TLS";
+            problems.push(at(&tls.referenced, message));
+        }
+        let mut file = WebFile::default();
+        for (user, hash) in written.basic_auth_users.unwrap_or_default() {
+            match check_hash(&hash.value) {
+                Ok(()) => {
+                    file.users.insert(user, Arc::from(hash.value));
+                }
+                Err(problem) => {
+                    let message = format!("the password of user {user:?} {problem}");
+                    problems.push(at(&hash.referenced, &message));
+                }
+            }
+        }
+        let http = written.http_server_config.unwrap_or_default();
+        for (name, value) in http.headers.unwrap_or_default() {
+            match header(&name, value.value.as_deref().unwrap_or_default()) {
+                Ok(header) => file.headers.extend(header),
+                Err(problem) => problems.push(at(&value.referenced, &problem)),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(file),
+            false => Err(problems),
+        }
+    }
+}
+
+/// Checks that a password is a hash of bcrypt.
+fn check_hash(hash: &str) -> Result<(), String> {
+    let Ok(parts) = HashParts::from_str(hash) else {
+        return Err(
+            "is not a bcrypt hash such as $2b$10$...; make one with `exporter-proxy hash-password` \
+             or `htpasswd -nB`"
+                .to_owned(),
+        );
+    };
+    match COSTS.contains(&parts.get_cost()) {
+        true => Ok(()),
+        false => Err(format!(
+            "has the bcrypt cost {}; it must be from {} to {}, since each check takes time that \
+             doubles with the cost",
+            parts.get_cost(),
+            COSTS.start(),
+            COSTS.end()
+        )),
+    }
+}
+
+/// A header for replies; none if its value is blank.
+fn header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, String> {
+    let known = HEADERS
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let Some((known, values)) = known else {
+        let known: Vec<&str> = HEADERS.iter().map(|(known, _)| *known).collect();
+        return Err(format!(
+            "the header {name:?} cannot be set; those that can are {}",
+            known.join(", ")
+        ));
+    };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if !values.is_empty() && !values.contains(&value) {
+        return Err(format!(
+            "the header {known} must be {}, not {value:?}",
+            values.join(" or ")
+        ));
+    }
+    let name = HeaderName::from_str(known).map_err(|problem| problem.to_string())?;
+    let value = HeaderValue::from_str(value).map_err(|_| {
+        format!("the value of the header {known} has characters that are not allowed")
+    })?;
+    Ok(Some((name, value)))
+}
+
+fn of_yaml(error: &serde_saphyr::Error) -> Problem {
+    // A snippet of the file could show a password.
+    let error = error.without_snippet();
+    let message = error.to_string();
+    // The message ends with the position, which is a field here.
+    let message = message.split(" at line ").next().unwrap_or_default();
+    Problem {
+        at: error.location().as_ref().map(position),
+        message: message.to_owned(),
+    }
+}
+
+fn at(location: &Location, message: &str) -> Problem {
+    Problem {
+        at: Some(position(location)),
+        message: message.to_owned(),
+    }
+}
+
+fn position(location: &Location) -> (usize, usize) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    (number(location.line()), number(location.column()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `secret` at cost 4.
+    const HASH: &str = "$2b$04$......................nTUbyiq7YmrvsPvRpPX/I4zLTgrmiGy";
+
+    fn problems(text: &str) -> Vec<(Option<(usize, usize)>, String)> {
+        let problems = WebFile::parse(text).unwrap_err();
+        problems.into_iter().map(|it| (it.at, it.message)).collect()
+    }
+
+    #[test]
+    fn users_and_headers_are_read() {
+        let text = format!(
+            "basic_auth_users:\n  alice: {HASH}\n  bob: '{HASH}'\n\
+             http_server_config:\n  http2: true\n  headers:\n    X-Frame-Options: deny\n    \
+             Strict-Transport-Security:\n"
+        );
+        let file = WebFile::parse(&text).unwrap();
+        assert_eq!(file.users.keys().collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(&*file.users["bob"], HASH);
+        assert_eq!(file.headers.len(), 1, "{:?}", file.headers);
+        assert_eq!(file.headers[0].0, "x-frame-options");
+        for empty in ["", "\n", "basic_auth_users:\n", "http_server_config:\n"] {
+            assert!(WebFile::parse(empty).unwrap().users.is_empty(), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn errors_have_a_position_and_quote_no_password() {
+        let found = problems(
+            "basic_auth_users:\n  alice: hunter2\n  bob: $2b$30$......................nTUbyiq7YmrvsPvRpPX/I4zLTgrmiGy\n",
+        );
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0].0, Some((2, 10)));
+        assert!(
+            found[0].1.contains("\"alice\" is not a bcrypt hash"),
+            "{found:?}"
+        );
+        assert!(!found[0].1.contains("hunter2"), "{found:?}");
+        assert!(found[1].1.contains("cost 30"), "{found:?}");
+        let found = problems(
+            "http_server_config:\n  headers:\n    X-Frame-Options: allow\n    X-Other: x\n",
+        );
+        assert!(
+            found[0].1.contains("must be deny or sameorigin"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].1.contains("\"X-Other\" cannot be set"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        for text in [
+            "basic_auth_user: {}\n",
+            "rate_limit:\n  burst: 1\n",
+            "http_server_config:\n  http3: true\n",
+            "basic_auth_users: [a\n",
+            "basic_auth_users:\n  a: x\n  a: y\n",
+            "a\n",
+        ] {
+            let found = problems(text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert!(found[0].0.is_some(), "{text}: {found:?}");
+            assert!(!found[0].1.contains('\n'), "{text}: {found:?}");
+        }
+    }
+}
