@@ -162,3 +162,6 @@ impl Default for Config {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod tls_tests;

@@ -343,6 +343,11 @@ impl Secret {
         Secret(text)
     }
 
+    /// Whether it is an empty text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The secret itself, to send it.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -50,6 +50,7 @@ mod poll_listing;
 mod poll_memory;
 mod poll_proxies;
 mod poll_redirects;
+mod poll_tls;
 mod protobuf;
 mod push;
 mod push_api;

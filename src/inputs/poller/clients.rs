@@ -12,6 +12,7 @@ use tower::util::MapResponseLayer;
 use url::Url;
 
 use super::config::{Config, Target, TargetUrl};
+use super::target_tls::TargetTls;
 use super::{error, tls};
 
 /// The maximum age of a kept connection. The host name is resolved again after it, so
@@ -47,6 +48,7 @@ pub struct Clients<'c> {
 struct ClientKey {
     allow_invalid_certs: bool,
     ca: Option<Vec<u8>>,
+    tls: TargetTls,
     socket: Option<PathBuf>,
 }
 
@@ -67,6 +69,7 @@ impl<'c> Clients<'c> {
         let key = ClientKey {
             allow_invalid_certs: target.allow_invalid_certs,
             ca: target.ca_file.as_ref().map(|ca| ca.pem.clone()),
+            tls: target.tls.clone(),
             socket: match &target.url {
                 TargetUrl::Unix { socket, .. } => Some(socket.clone()),
                 TargetUrl::Http(_) => None,
@@ -86,7 +89,7 @@ impl<'c> Clients<'c> {
 
     fn create(&self, key: &ClientKey) -> Result<SharedClient, String> {
         let settings = ClientSettings {
-            tls: tls::config(key.allow_invalid_certs, key.ca.as_deref())?,
+            tls: tls::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
             socket: key.socket.clone(),
             proxy: ProxyChoice::new(self.config)?,
         };

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 use url::Url;
 
+use super::files::{CaFile, ca_file, secret_file};
+use super::target_tls::{self, TargetTls};
 use crate::redact::{redact_query, redact_url};
-use crate::settings::document::{Node, Place};
+use crate::settings::document::{Node, Place, Value};
 use crate::settings::reader::Table;
 use crate::settings::value::{
     Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
@@ -61,12 +64,18 @@ pub struct Target {
     /// The file of a bearer token. It is read for every poll, since tokens are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
+    /// The certificate of the proxy, and the name of the target.
+    #[serde(skip_serializing_if = "TargetTls::is_empty")]
+    pub tls: TargetTls,
     /// User and password of HTTP basic authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
     /// More request headers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
+    /// Request headers whose values are in files. They are read for every poll.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub header_files: BTreeMap<String, PathBuf>,
 }
 
 /// User and password of HTTP basic authentication.
@@ -74,29 +83,12 @@ pub struct Target {
 pub struct BasicAuth {
     /// The user.
     pub username: String,
-    /// The password.
+    /// The password; empty if there is a file.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
     pub password: Secret,
-}
-
-/// Certificates to trust in addition to those of the system.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CaFile {
-    /// The path of the file.
-    pub path: PathBuf,
-    /// The PEM text of the file.
-    pub pem: Vec<u8>,
-}
-
-impl fmt::Debug for CaFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.fmt(f)
-    }
-}
-
-impl Serialize for CaFile {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.path.display())
-    }
+    /// The file of the password. It is read for every poll.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// An `http://` or `https://` URL, which can contain a user and a password.
@@ -282,8 +274,10 @@ impl Defaults {
             allow_invalid_certs: self.allow_invalid_certs,
             ca_file: None,
             bearer_token_file: None,
+            tls: TargetTls::default(),
             basic_auth: None,
             headers: BTreeMap::new(),
+            header_files: BTreeMap::new(),
         }
     }
 }
@@ -297,17 +291,37 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let timeout = table.take("timeout", defaults.timeout, positive_duration);
     let stale_after = table.take("stale_after", defaults.stale_after, duration);
     let follow_redirects = table.take("follow_redirects", defaults.follow_redirects, boolean);
+    let trust_places = ["allow_invalid_certs", "ca_file"].map(|key| table.place(key));
     let allow_invalid_certs =
         table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
     let ca_file = table.take_option("ca_file", ca_file);
+    let (tls, trust) = target_tls::take(&mut table);
+    let twice = [
+        trust.insecure_skip_verify.is_some(),
+        trust.ca_file.is_some(),
+    ];
+    let keys = [
+        ("allow_invalid_certs", "insecure_skip_verify"),
+        ("ca_file", "ca_file"),
+    ];
+    for (((key, other), place), twice) in keys.into_iter().zip(trust_places).zip(twice) {
+        if let Some(place) = place.filter(|_| twice) {
+            let problem = format!(
+                "`poll_external.targets.{key}` and `poll_external.targets.tls.{other}` are one \
+                 setting; set one of them"
+            );
+            table.fault(place, problem);
+        }
+    }
     let token_place = table.place("bearer_token_file");
-    let bearer_token_file = table.take_option("bearer_token_file", token_file);
+    let bearer_token_file = table.take_option("bearer_token_file", secret_file("token"));
     let basic_auth_place = table.place("basic_auth");
     let basic_auth = basic_auth_place
         .is_some()
         .then(|| read_basic_auth(table.table("basic_auth")))
         .flatten();
     let headers = read_headers(&mut table);
+    let header_files = read_header_files(&mut table, &headers);
 
     if url_place.is_none() {
         table.fault(
@@ -337,11 +351,13 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     target.timeout = timeout;
     target.stale_after = stale_after;
     target.follow_redirects = follow_redirects;
-    target.allow_invalid_certs = allow_invalid_certs;
-    target.ca_file = ca_file;
+    target.allow_invalid_certs = trust.insecure_skip_verify.unwrap_or(allow_invalid_certs);
+    target.ca_file = trust.ca_file.or(ca_file);
+    target.tls = tls;
     target.bearer_token_file = bearer_token_file;
     target.basic_auth = basic_auth;
     target.headers = headers;
+    target.header_files = header_files;
     Some(WrittenTarget {
         name,
         place: place.clone(),
@@ -351,25 +367,64 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
 
 fn read_basic_auth(mut table: Table<'_>) -> Option<BasicAuth> {
     let username = table.take_option("username", text);
+    let has_password = table.place("password").is_some();
     let password = table.take("password", String::new(), text);
+    let file_place = table.place("password_file");
+    let password_file = table.take_option("password_file", secret_file("password"));
+    if let Some(place) = file_place.filter(|_| has_password) {
+        let problem = "`poll_external.targets.basic_auth` has both `password` and \
+                       `password_file`; set one of them";
+        table.fault(place, problem);
+    }
     table.finish();
     Some(BasicAuth {
         username: username?,
         password: Secret::new(password),
+        password_file,
     })
+}
+
+/// Reads the files of headers. They must be readable, and no header may be given twice.
+fn read_header_files(
+    table: &mut Table<'_>,
+    headers: &BTreeMap<String, Secret>,
+) -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::new();
+    for (name, file, place) in table.take_texts("header_files") {
+        let node = Node {
+            value: Value::Text(file),
+            place,
+        };
+        let has = |other: &String| other.eq_ignore_ascii_case(&name);
+        let read = if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            Err(format!("must have HTTP header names, not {name:?}"))
+        } else if headers.keys().any(has) {
+            Err(format!("has {name:?}, which is in `headers`, too"))
+        } else {
+            secret_file("value")(&node)
+        };
+        match read {
+            Ok(file) => drop(files.insert(name, file)),
+            Err(problem) => {
+                let problem = format!("`poll_external.targets.header_files` {problem}");
+                table.fault(node.place, problem);
+            }
+        }
+    }
+    files
 }
 
 fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
     let mut headers = BTreeMap::new();
     for (name, value, place) in table.take_texts("headers") {
-        if hyper::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
             table.fault(
                 place,
                 format!(
                     "`poll_external.targets.headers` must have HTTP header names, not {name:?}"
                 ),
             );
-        } else if hyper::header::HeaderValue::from_str(&value).is_err() {
+        } else if HeaderValue::from_str(&value).is_err() {
             table.fault(
                 place,
                 format!(
@@ -470,46 +525,10 @@ fn name(node: &Node) -> Result<String, String> {
     Ok(name)
 }
 
-fn path(node: &Node) -> Result<PathBuf, String> {
-    text(node).map(PathBuf::from)
-}
-
-/// Checks that the file contains a token now. It is read again for every poll.
-fn token_file(node: &Node) -> Result<PathBuf, String> {
-    let path = path(node)?;
-    let found = std::fs::metadata(&path).map_err(|problem| unreadable(&path, &problem))?;
-    if !found.is_file() {
-        // Reading a pipe could block for ever, and would consume the token.
-        return Ok(path);
-    }
-    let token = std::fs::read_to_string(&path).map_err(|problem| unreadable(&path, &problem))?;
-    let token = token.trim();
-    if token.is_empty() || hyper::header::HeaderValue::from_str(token).is_err() {
-        return Err(format!(
-            "{} must contain a token that is valid in an HTTP header",
-            path.display()
-        ));
-    }
-    Ok(path)
-}
-
-fn unreadable(path: &Path, problem: &std::io::Error) -> String {
-    format!("{} cannot be read: {problem}", path.display())
-}
-
 /// The warning about a timeout that is longer than its interval.
 fn late(timeout: &str, long: Duration, interval: &str, short: Duration) -> String {
     format!(
         "`poll_external.{timeout}` ({long:?}) is longer than `poll_external.{interval}` ({short:?}): \
          a slow response delays the next poll"
     )
-}
-
-fn ca_file(node: &Node) -> Result<CaFile, String> {
-    let path = path(node)?;
-    let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
-    match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(CaFile { path, pem }),
-        _ => Err(format!("{} contains no PEM certificate", path.display())),
-    }
 }

@@ -99,11 +99,29 @@ impl Fetcher {
         // for others that it redirects to.
         if is_same_server(own, url) {
             if let Some(auth) = &target.basic_auth {
-                request = request.basic_auth(&auth.username, Some(auth.password.reveal()));
+                let from_file = match &auth.password_file {
+                    Some(file) => Some(secret("basic_auth.password_file", file).await?),
+                    None => None,
+                };
+                let password = from_file.as_deref().unwrap_or(auth.password.reveal());
+                request = request.basic_auth(&auth.username, Some(password));
             }
             let mut headers = configured_headers(target);
             if let Some(file) = &target.bearer_token_file {
-                headers.insert(AUTHORIZATION, bearer_token(file).await?);
+                let token = secret("bearer_token_file", file).await?;
+                let value = format!("Bearer {token}");
+                headers.insert(
+                    AUTHORIZATION,
+                    header_value("bearer_token_file", file, &value)?,
+                );
+            }
+            for (name, file) in &target.header_files {
+                let value = secret("header_files", file).await?;
+                let value = header_value("header_files", file, &value)?;
+                // The name was checked when the settings were read.
+                if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                    headers.insert(name, value);
+                }
             }
             request = request.headers(headers);
         }
@@ -305,18 +323,25 @@ fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
     Coding::from_header(&codings.join(","))
 }
 
-async fn bearer_token(file: &Path) -> Result<HeaderValue, ScrapeError> {
-    let failed = |problem: String| {
-        let message = format!("bearer_token_file {}: {problem}", file.display());
-        ScrapeError::new(Reason::BadSetting, &message)
-    };
+/// The secret in the file of a setting.
+async fn secret(setting: &str, file: &Path) -> Result<String, ScrapeError> {
+    let failed = |problem: String| bad_setting(setting, file, &problem);
     let path = file.to_owned();
-    let token = spawn_blocking(move || std::fs::read_to_string(path))
+    let secret = spawn_blocking(move || std::fs::read_to_string(path))
         .await
         .map_err(|problem| failed(problem.to_string()))?
         .map_err(|problem| failed(problem.to_string()))?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .map_err(|_| failed("its content is not valid in an HTTP header".to_owned()))?;
+    Ok(secret.trim().to_owned())
+}
+
+fn header_value(setting: &str, file: &Path, value: &str) -> Result<HeaderValue, ScrapeError> {
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| bad_setting(setting, file, "its content is not valid in an HTTP header"))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn bad_setting(setting: &str, file: &Path, problem: &str) -> ScrapeError {
+    let message = format!("{setting} {}: {problem}", file.display());
+    ScrapeError::new(Reason::BadSetting, &message)
 }

@@ -13,7 +13,9 @@ mod clients;
 pub mod config;
 mod error;
 mod fetch;
+mod files;
 mod target;
+mod target_tls;
 mod tls;
 
 use std::sync::Arc;

@@ -9,25 +9,52 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
+use super::target_tls::TargetTls;
+
 /// The TLS settings of a client. It trusts the system's certificates and those of `ca`,
-/// a PEM text; with `any`, every certificate.
+/// a PEM text; with `any`, every certificate. `tls` has the certificate that it presents,
+/// and the name that the certificate of the target must have.
 ///
 /// # Errors
 ///
-/// `ca` is not valid.
-pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
+/// `ca` or `tls` is not valid.
+pub fn config(any: bool, ca: Option<&[u8]>, tls: &TargetTls) -> Result<ClientConfig, String> {
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|problem| problem.to_string())?;
+    let builder = match verifier(any, ca, provider)? {
+        Some(verifier) => {
+            let verifier = match tls.name() {
+                Some(name) => Arc::new(FixedName { verifier, name }),
+                None => verifier,
+            };
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+        }
+        None => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    match &tls.client {
+        Some(own) => {
+            let (chain, key) = own.parse()?;
+            let built = builder.with_client_auth_cert(chain, key);
+            built.map_err(|problem| problem.to_string())
+        }
+        None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// How the certificates of targets are verified; `None` if none can be.
+fn verifier(
+    any: bool,
+    ca: Option<&[u8]>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ServerCertVerifier>>, String> {
     if any {
-        let verifier = Arc::new(AnyCertificate(provider));
-        return Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth());
+        return Ok(Some(Arc::new(AnyCertificate(provider))));
     }
     let own = match ca {
         Some(pem) => CertificateDer::pem_slice_iter(pem)
@@ -36,19 +63,58 @@ pub fn config(any: bool, ca: Option<&[u8]>) -> Result<ClientConfig, String> {
         None => Vec::new(),
     };
     match Verifier::new_with_extra_roots(own, provider) {
-        Ok(verifier) => Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth()),
+        Ok(verifier) => Ok(Some(Arc::new(verifier))),
         // Some systems have no certificates. Targets without TLS do not need any.
         Err(problem) => {
             log::info!(
                 "cannot read the certificates of this system ({problem}): https targets need a ca_file"
             );
-            Ok(builder
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth())
+            Ok(None)
         }
+    }
+}
+
+/// Verifies that a certificate has a fixed name, whatever the host of the URL.
+#[derive(Debug)]
+struct FixedName {
+    verifier: Arc<dyn ServerCertVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for FixedName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let name = &self.name;
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 
