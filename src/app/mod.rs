@@ -97,7 +97,7 @@ impl App {
         // Fails only if the embedding program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let context = core(&config)?;
-        let servers = Servers::bind(&config).await?;
+        let servers = Servers::bind(&config, &context.access).await?;
         let mut inputs = inputs::bind(&config, &context).await?;
         let extensions = extend(&context);
         inputs.extend(extensions.inputs);

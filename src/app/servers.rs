@@ -9,9 +9,9 @@ use crate::http::router::{Route, Table};
 use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
-use crate::net::tls::Protocols;
+use crate::net::tls::{Protocols, TlsSettings};
 use crate::net::{Connection, Listener, MemoryBudget};
-use crate::security::Door;
+use crate::security::{Access, Door};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
 
@@ -30,7 +30,10 @@ struct BoundServer {
 
 impl Servers {
     /// Binds the listeners. Those with one address in both settings are one.
-    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+    pub async fn bind(config: &Config, access: &Access) -> Result<Self, BindError> {
+        let (shared_tls, http2) = access.http_tls();
+        let protocols = Protocols::Http { http2 };
+        let tls = (shared_tls.as_ref(), protocols);
         const SCRAPES: &str = "exporter.scrape_expose_endpoint";
         const PUSHES: &str = "push.listen";
         let (scrapes, pushes) = (&config.exporter.scrape_expose_endpoint, &config.push.listen);
@@ -41,7 +44,7 @@ impl Servers {
         let mut servers = Vec::new();
         for (setting, scraped) in scrapes.named(SCRAPES) {
             servers.push(BoundServer {
-                listener: bind_one(config, scraped, SCRAPES, &setting).await?,
+                listener: bind_one(config, scraped, (SCRAPES, &setting), tls).await?,
                 name: ListenerName::Http,
                 accepts_pushes: pushes.iter().any(|pushed| same(pushed, scraped)),
             });
@@ -49,7 +52,7 @@ impl Servers {
         for (setting, pushed) in pushes.named(PUSHES) {
             if !scrapes.iter().any(|scraped| same(scraped, pushed)) {
                 servers.push(BoundServer {
-                    listener: bind_one(config, pushed, PUSHES, &setting).await?,
+                    listener: bind_one(config, pushed, (PUSHES, &setting), tls).await?,
                     name: ListenerName::Push,
                     accepts_pushes: true,
                 });
@@ -159,12 +162,13 @@ impl Servers {
     }
 }
 
-/// Binds a listener of `setting`; `item` also names its place in a list.
+/// Binds a listener of `setting`; `item` also names its place in a list. `shared` is the
+/// TLS of listeners without a table of their own.
 async fn bind_one(
     config: &Config,
     listener: &HttpListener,
-    setting: &'static str,
-    item: &str,
+    (setting, item): (&'static str, &str),
+    (shared, protocols): (Option<&TlsSettings>, Protocols),
 ) -> Result<Listener, BindError> {
     let receiver = &config.receiver;
     match &listener.address {
@@ -176,8 +180,12 @@ async fn bind_one(
             setting,
         ),
         Listen::Tcp(address) => {
-            let protocols = Protocols::Http { http2: true };
-            bind::tcp_or_tls(address, setting, listener.tls.as_ref(), item, protocols).await
+            let tls = listener.tls.as_ref();
+            let item = match (tls, shared) {
+                (None, Some(_)) => &*format!("{item} (web.config_file)"),
+                _ => item,
+            };
+            bind::tcp_or_tls(address, setting, tls.or(shared), item, protocols).await
         }
         Listen::Off => unreachable!("listeners that are off are left out"),
     }

@@ -12,6 +12,7 @@ use super::Config;
 use crate::http::listen::HttpListener;
 use crate::net::tls::{self, Protocols};
 use crate::security::Rules;
+use crate::security::config::Who;
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
@@ -308,10 +309,44 @@ fn labels_file(config: &Config, faults: &Faults) {
     }
 }
 
+/// Reports files of `tls_server_config` that cannot be used, and warns about names of
+/// certificates that no listener verifies.
+fn web_tls(config: &Config, rules: &Rules, faults: &Faults) {
+    if let Some(tls) = &rules.tls
+        && let Err(problem) = tls::load(tls, Protocols::Other)
+        && let Some(place) = faults.place("web.config_file")
+    {
+        let problem = format!("`web.config_file`: tls_server_config: {problem}");
+        faults.add(place, problem);
+    }
+    let http = config.exporter.scrape_expose_endpoint.iter();
+    let http = http.chain(config.push.listen.iter()).map(|it| &it.tls);
+    let sockets = [&config.receiver.tls, &config.operations.tls, &rules.tls];
+    let mut all = http.chain(sockets).flatten();
+    if all.any(|tls| tls.client_auth_type.verifies()) {
+        return;
+    }
+    for (index, entry) in config.web.access.iter().enumerate() {
+        if matches!(entry.who, Who::ClientName(_))
+            && let Some(place) = faults.place(&format!("web.access[{index}]"))
+        {
+            faults.warn(
+                place,
+                "`web.access.client_name` matches nobody: no listener has TLS that verifies \
+                 certificates (client_auth_type = \"RequireAndVerifyClientCert\")",
+            );
+        }
+    }
+}
+
 /// Reports what is wrong in the files of `[web]`, at its place in the file.
 fn web_files(config: &Config, faults: &Faults) {
-    let Err(problems) = Rules::load(&config.web) else {
-        return;
+    let problems = match Rules::load(&config.web) {
+        Ok(rules) => {
+            web_tls(config, &rules, faults);
+            return;
+        }
+        Err(problems) => problems,
     };
     for problem in problems {
         let in_file = problem.file.as_ref().zip(problem.at);

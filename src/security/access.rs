@@ -18,6 +18,7 @@ use super::role::Role;
 use super::rules::{FileProblem, FileState, Identity, Rules};
 use super::scope::Scope;
 use crate::clock;
+use crate::net::tls::TlsSettings;
 use crate::reason::Reason;
 use crate::telemetry::{Credential, ListenerName, SecurityStats};
 
@@ -89,6 +90,13 @@ impl Access {
 
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// TLS of the HTTP listeners without a table of their own, and whether those with TLS
+    /// speak HTTP/2.
+    pub fn http_tls(&self) -> (Option<TlsSettings>, bool) {
+        let rules = self.rules();
+        (rules.tls.clone(), rules.http2)
     }
 
     /// Headers to add to each reply over HTTP.
@@ -301,6 +309,13 @@ impl Access {
     fn reload(&self) {
         let stale = match Rules::load(&self.web) {
             Ok(rules) => {
+                let before = self.rules();
+                if (&rules.tls, rules.http2) != (&before.tls, before.http2) {
+                    log::warn!(
+                        "tls_server_config or http2 in web.config_file has changed: this takes \
+                         effect at the next start"
+                    );
+                }
                 *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
                 log::info!("the files of [web] have changed and are in use");
                 false

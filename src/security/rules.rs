@@ -19,6 +19,7 @@ use super::network::Network;
 use super::role::Role;
 use super::scope::{Bounds, Scope};
 use super::web_file::{MAX_FILE, WebFile};
+use crate::net::tls::TlsSettings;
 use crate::peer::Peer;
 use crate::settings::listen::SocketOwner;
 use crate::settings::pattern::Pattern;
@@ -34,6 +35,10 @@ pub struct Rules {
     /// The hash that unknown users are compared with.
     dummy: Arc<str>,
     entries: Vec<Rule>,
+    /// TLS of the HTTP listeners without a table of their own.
+    pub tls: Option<TlsSettings>,
+    /// Whether HTTP listeners with TLS speak HTTP/2.
+    pub http2: bool,
     /// Headers added to each reply.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -140,6 +145,8 @@ impl Rules {
             users: file.users,
             dummy,
             entries,
+            tls: file.tls,
+            http2: file.http2,
             headers: file.headers,
         })
     }
@@ -300,10 +307,15 @@ fn load_web_file(path: &Path, problems: &mut Vec<FileProblem>) -> WebFile {
             return WebFile::default();
         }
     };
-    WebFile::parse(&text).unwrap_or_else(|found| {
+    let mut file = WebFile::parse(&text).unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|it| problem(it.at, it.message)));
         WebFile::default()
-    })
+    });
+    // As with exporter-toolkit, its paths are relative to the file.
+    if let (Some(tls), Some(directory)) = (&mut file.tls, path.parent()) {
+        tls.relative_to(directory);
+    }
+    file
 }
 
 /// Looks up whom an entry means. An error has the file that it is in.

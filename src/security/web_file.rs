@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bcrypt::HashParts;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
+
+use crate::net::tls::TlsSettings;
 
 /// The bounds on the cost of a password hash. At 16, a check takes several seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
@@ -28,12 +29,27 @@ const HEADERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A web configuration that was read and checked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WebFile {
     /// Users, with the bcrypt hash of the password of each.
     pub users: BTreeMap<String, Arc<str>>,
+    /// TLS of the HTTP listeners without a table of their own. Its paths are as written.
+    pub tls: Option<TlsSettings>,
+    /// Whether TLS listeners speak HTTP/2.
+    pub http2: bool,
     /// Headers added to each reply.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Default for WebFile {
+    fn default() -> Self {
+        WebFile {
+            users: BTreeMap::new(),
+            tls: None,
+            http2: true,
+            headers: Vec::new(),
+        }
+    }
 }
 
 /// An error in the file.
@@ -49,7 +65,7 @@ pub struct Problem {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
-    tls_server_config: Option<Spanned<IgnoredAny>>,
+    tls_server_config: Option<Spanned<TlsSettings>>,
     http_server_config: Option<HttpServer>,
     basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
 }
@@ -57,7 +73,6 @@ struct Written {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct HttpServer {
-    /// HTTP/2 is spoken over TLS only, as with exporter-toolkit.
     http2: Option<bool>,
     headers: Option<BTreeMap<String, Spanned<Option<String>>>>,
 }
@@ -74,11 +89,18 @@ impl WebFile {
             false => serde_saphyr::from_str(text).map_err(|error| vec![of_yaml(&error)])?,
         };
         let mut problems = Vec::new();
-        if let Some(tls) = &written.tls_server_config {
-            let message = "tls_server_config is not supported yet: the listeners have no TLS";
-            problems.push(at(&tls.referenced, message));
-        }
         let mut file = WebFile::default();
+        // As with exporter-toolkit, an empty section is none.
+        let empty = TlsSettings::default();
+        if let Some(tls) = written.tls_server_config
+            && tls.value != empty
+        {
+            if let Err(problem) = tls.value.check() {
+                let message = format!("tls_server_config {problem}");
+                problems.push(at(&tls.referenced, &message));
+            }
+            file.tls = Some(tls.value);
+        }
         for (user, hash) in written.basic_auth_users.unwrap_or_default() {
             match check_hash(&hash.value) {
                 Ok(()) => {
@@ -91,6 +113,7 @@ impl WebFile {
             }
         }
         let http = written.http_server_config.unwrap_or_default();
+        file.http2 = http.http2.unwrap_or(true);
         for (name, value) in http.headers.unwrap_or_default() {
             match header(&name, value.value.as_deref().unwrap_or_default()) {
                 Ok(header) => file.headers.extend(header),
@@ -230,6 +253,26 @@ mod tests {
             found[1].1.contains("\"X-Other\" cannot be set"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn tls_is_read_and_checked() {
+        let text = "tls_server_config:\n  cert_file: a.crt\n  key_file: a.key\n  min_version: TLS13\n\
+                    http_server_config:\n  http2: false\n";
+        let file = WebFile::parse(text).unwrap();
+        let tls = file.tls.unwrap();
+        assert_eq!((tls.cert_file, file.http2), ("a.crt".into(), false));
+        let found = problems("tls_server_config:\n  cert_file: a.crt\n");
+        assert!(
+            found[0].1.contains("tls_server_config needs `key_file`"),
+            "{found:?}"
+        );
+        let found = problems("tls_server_config:\n  cert_files: a.crt\n");
+        assert!(found[0].1.contains("cert_files"), "{found:?}");
+        for empty in ["tls_server_config:\n", "tls_server_config: {}\n"] {
+            let file = WebFile::parse(empty).unwrap();
+            assert!(file.tls.is_none() && file.http2, "{empty}");
+        }
     }
 
     #[test]

@@ -112,9 +112,12 @@ impl Proxy {
             let log = self.log();
             if log.contains("] ready\n") {
                 self.tcp = after(&log, "receiving on TCP socket ").unwrap_or_default();
-                let url = after(&log, "serving http://").expect("the address is logged");
+                let url = after(&log, "serving http://")
+                    .or_else(|| after(&log, "serving https://"))
+                    .expect("the address is logged");
                 self.http = url.trim_end_matches("/metrics").to_owned();
                 self.push = after(&log, "accepting pushes on http://")
+                    .or_else(|| after(&log, "accepting pushes on https://"))
                     .or_else(|| after(&log, "accepting pushes on Unix socket "))
                     .unwrap_or_default();
                 return;

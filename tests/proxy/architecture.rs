@@ -34,7 +34,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ),
     (
         "security",
-        &["clock", "peer", "reason", "settings", "telemetry"],
+        &["clock", "net", "peer", "reason", "settings", "telemetry"],
     ),
     (
         "ingest",

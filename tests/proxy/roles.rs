@@ -5,13 +5,14 @@ use std::fs;
 use std::io::Write as _;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
+use crate::harness::certificates::{Authority, Pair};
 use crate::harness::{Answer, Proxy, eventually, http_send, program};
 use crate::support::Sender;
 
@@ -495,6 +496,53 @@ fn files_are_read_again_when_they_change() {
     let answer = push(&basic("alice", "changed"));
     assert_eq!(answer.header("x-frame-options"), Some("deny"));
     assert_eq!(push("").header("x-frame-options"), Some("deny"));
+}
+
+#[test]
+fn the_web_configuration_turns_on_tls_and_certificates_have_roles() {
+    let dir = files(&[], &[]);
+    let authority = Authority::new(dir.path(), "ca");
+    authority.issue("server");
+    let reader = authority.issue_for("reader", &["a.reader.example"], |_| {});
+    let writer = authority.issue_for("writer", &["writer.example"], |_| {});
+    // Paths are relative to the file, as with exporter-toolkit.
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let server = dir.path().join("server");
+    let text = format!(
+        "tls_server_config:\n  cert_file: {}\n  key_file: {}\n  client_ca_file: {}\n  \
+         client_auth_type: VerifyClientCertIfGiven\n",
+        name(&server.with_extension("crt")),
+        name(&server.with_extension("key")),
+        name(&authority.ca),
+    );
+    fs::write(dir.path().join("web.yml"), text).unwrap();
+    let proxy = start(
+        &dir,
+        "[web]\nconfig_file = \"DIR/web.yml\"\n\
+         [[web.access]]\nrole = \"read\"\nclient_name = \"*.reader.example\"\n\
+         [[web.access]]\nrole = \"write\"\nclient_name = \"writer.example\"\n",
+    );
+    let curl = |own: Option<&Pair>, arguments: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
+            .arg(&authority.ca)
+            .args(arguments);
+        if let Some(own) = own {
+            curl.arg("--cert").arg(&own.cert).arg("--key").arg(&own.key);
+        }
+        String::from_utf8(curl.output().unwrap().stdout).unwrap()
+    };
+    let metrics = format!("https://{}/metrics", proxy.http);
+    let group = format!("https://{}/metrics/job/x", proxy.push);
+    for version in ["--http1.1", "--http2"] {
+        let scrape = |own| curl(own, &[version, &metrics]);
+        let push = |own| curl(own, &[version, "--data-binary", "m 1\n", &group]);
+        assert_eq!((scrape(None), push(None)), ("403".into(), "403".into()));
+        assert_eq!(scrape(Some(&reader)), "200", "{version}");
+        assert_eq!(push(Some(&reader)), "403", "{version}");
+        assert_eq!(scrape(Some(&writer)), "403", "{version}");
+        assert_eq!(push(Some(&writer)), "200", "{version}");
+    }
 }
 
 #[test]
