@@ -42,13 +42,9 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("records");
     fill(&store, &path)?;
-    row("push a hundredth of the groups, not counted", {
-        let start = Instant::now();
-        for group in (0..GROUPS).step_by(100) {
-            push(&store, group, 2);
-        }
-        start.elapsed()
-    });
+    for group in (0..GROUPS).step_by(100) {
+        push(&store, group, 2);
+    }
     changed(&store, "take a hundredth of the groups");
     for family in 0..FAMILIES {
         operate(&store, family, (0..SERIES_PER_FAMILY).step_by(100));
