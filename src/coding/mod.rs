@@ -4,8 +4,9 @@ use std::fmt;
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use ruzstd::decoding::FrameDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use crate::reason::Reason;
 
@@ -185,7 +186,7 @@ pub fn decode_with_room(
     };
     match coding {
         Coding::Identity => {}
-        Coding::Gzip => out.read(MultiGzDecoder::new(body.reader()))?,
+        Coding::Gzip => decode_gzip(&body, &mut out)?,
         Coding::Snappy => out.read(snap::read::FrameDecoder::new(body.reader()))?,
         Coding::Zstd => decode_zstd(&body, &mut out)?,
     }
@@ -258,6 +259,21 @@ fn corrupt(coding: Coding, problem: impl fmt::Display) -> CodingError {
     CodingError::Corrupt { coding, problem }
 }
 
+/// Decompresses the members of a body. Each decoder allocates its state, so all members
+/// after the first share one.
+fn decode_gzip(body: &[u8], out: &mut BodyContent<'_>) -> Result<(), CodingError> {
+    let mut rest = body;
+    out.read(GzDecoder::new(&mut rest))?;
+    match rest {
+        [] => Ok(()),
+        [0x1f] | [0x1f, 0x8b, ..] => out.read(MultiGzDecoder::new(rest)),
+        _ => {
+            let problem = format_args!("{} bytes of other data follow its end", rest.len());
+            Err(corrupt(Coding::Gzip, problem))
+        }
+    }
+}
+
 /// Largest window of a zstd frame that is always accepted: what every decoder
 /// should support (RFC 8878, section 3.1.1.1.2). That much memory is used while
 /// a frame is read. A larger window must fit the limit of the body.
@@ -284,7 +300,7 @@ fn decode_zstd(body: &[u8], out: &mut BodyContent<'_>) -> Result<(), CodingError
         if let Err(problem) = decoder.reset(&mut rest) {
             return Err(match is_at_end(&problem) {
                 true => truncated(),
-                false => corrupt(coding, problem),
+                false => corrupt(coding, zstd_problem(&problem)),
             });
         }
         let frame = Frame {
@@ -298,6 +314,27 @@ fn decode_zstd(body: &[u8], out: &mut BodyContent<'_>) -> Result<(), CodingError
         }
     }
     Ok(())
+}
+
+/// What is wrong with a frame. The messages of the decoder show its own types.
+fn zstd_problem(problem: &FrameDecoderError) -> String {
+    use FrameDecoderError as Problem;
+    match problem {
+        Problem::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(_)) => {
+            "a frame does not begin with the magic number of zstd".to_owned()
+        }
+        Problem::ReadFrameHeaderError(_) | Problem::FrameHeaderError(_) => {
+            "the header of a frame is invalid".to_owned()
+        }
+        Problem::WindowSizeTooBig { requested, max } => {
+            format!("a frame has a window of {requested} bytes, more than {max}")
+        }
+        Problem::DictNotProvided { .. } => "a frame needs a dictionary".to_owned(),
+        Problem::FailedToReadBlockHeader(_) | Problem::FailedToReadBlockBody(_) => {
+            "a block of a frame is invalid".to_owned()
+        }
+        _ => "a frame is invalid".to_owned(),
+    }
 }
 
 /// Whether the input ended too early.
@@ -321,7 +358,7 @@ impl Read for Frame<'_, '_> {
             let decoded = self.decoder.decode_blocks(&mut *self.rest, UptoBlocks(1));
             decoded.map_err(|problem| match is_at_end(&problem) {
                 true => io::ErrorKind::UnexpectedEof.into(),
-                false => io::Error::other(problem),
+                false => io::Error::other(zstd_problem(&problem)),
             })?;
         }
         self.decoder.read(buffer)

@@ -115,6 +115,32 @@ fn data_after_gzip_members_is_rejected() {
 }
 
 #[test]
+fn errors_say_what_follows_a_member_and_what_is_no_frame() {
+    let member = packed(Coding::Gzip, b"m 1\n");
+    for more in [&b"x"[..], b"\r\n", &[0; 512]] {
+        let error = unpacked(Coding::Gzip, [&member[..], more].concat(), 100).unwrap_err();
+        let bytes = more.len();
+        assert_eq!(
+            error.to_string(),
+            format!("the body is not valid gzip: {bytes} bytes of other data follow its end")
+        );
+    }
+    let message = |body: &[u8]| {
+        let error = unpacked(Coding::Zstd, body.to_vec(), 100).unwrap_err();
+        error.to_string()
+    };
+    assert_eq!(
+        message(b"m 1\n"),
+        "the body is not valid zstd: a frame does not begin with the magic number of zstd"
+    );
+    // A single segment with a block of the reserved type.
+    assert_eq!(
+        message(b"\x28\xb5\x2f\xfd\x20\x01\x07\x00\x00"),
+        "the body is not valid zstd: a block of a frame is invalid"
+    );
+}
+
+#[test]
 fn oversized_content_is_rejected() {
     let bomb = vec![0; 8 << 20];
     for coding in COMPRESSED {

@@ -231,9 +231,12 @@ impl ReceivedBody {
         if coding == Coding::Identity
             && let Some(coding) = Coding::detect(&self.bytes)
         {
+            let header = match content_encoding.trim() {
+                "" => "the request has no Content-Encoding".to_owned(),
+                header => format!("its Content-Encoding is {header:?}"),
+            };
             let message = format!(
-                "the body is {coding}, but the request has no Content-Encoding; send \
-                 \"Content-Encoding: {coding}\""
+                "the body is {coding}, but {header}; send \"Content-Encoding: {coding}\""
             );
             return Err(Rejection::new(Reason::UnsupportedMedia, &message));
         }

@@ -138,6 +138,11 @@ fn a_body_that_is_not_what_it_seems_is_told_how_to_be_sent() {
             );
             assert_eq!(answer.text(), told, "{path}");
         }
+        let identity = [("Content-Encoding", "identity")];
+        let answer = proxy.push_with("POST", "/metrics/job/x", &identity, &body);
+        assert_eq!(answer.status, 415, "{coding}");
+        let told = format!("the body is {coding}, but its Content-Encoding is \"identity\"; ");
+        assert!(answer.text().starts_with(&told), "{}", answer.text());
     }
     // What `curl -d @file` makes of two lines.
     for path in ["/metrics/job/x", "/metrics?mode=aggregate"] {

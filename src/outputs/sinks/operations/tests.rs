@@ -74,6 +74,37 @@ async fn a_datagram_holds_one_line_without_its_newline() {
 }
 
 #[tokio::test]
+async fn a_datagram_that_an_earlier_error_kept_back_is_sent_again() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let config = Config {
+        destination: Destination::Udp(Address::new("127.0.0.1", address.port())),
+        queue: 1 << 20,
+        drain: Duration::from_secs(20),
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let stats = Arc::new(SinkStats::default());
+    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    sink.push(&Bytes::from_static(b"lost\n")).unwrap();
+    while stats.queued.value() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The loopback has reported the closed port by now, so the next send fails.
+    let socket = UdpSocket::bind(address).await.unwrap();
+    sink.push(&Bytes::from_static(b"second\nthird\n")).unwrap();
+    let mut datagram = [0; 100];
+    for expected in ["second", "third"] {
+        let length = socket.recv(&mut datagram).await.unwrap();
+        assert_eq!(&datagram[..length], expected.as_bytes());
+    }
+    drop(sink);
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(stats.items.counts(), [("ok", 3)]);
+}
+
+#[tokio::test]
 async fn the_queue_is_bounded_by_bytes() {
     /// The memory of a line beside its text: a slice, and a time.
     const ENTRY: usize = 48;

@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use nix::errno::Errno;
 use tokio::net::{UdpSocket, lookup_host};
 
 use crate::outputs::sinks::{Report, Sink, Verdict};
@@ -14,7 +15,9 @@ use crate::telemetry::sender_log::LogEvent;
 /// and UDP.
 pub(super) const MAX_DATAGRAM: usize = 65_507;
 
-/// Sends a datagram for each line.
+/// Sends a datagram for each line. If nothing listens at the receiver's address, its
+/// machine reports that for an earlier datagram, and the next send fails. The datagram
+/// at hand was not sent then, and comes again.
 #[derive(Debug)]
 pub(super) struct UdpSink {
     address: Address,
@@ -59,9 +62,12 @@ impl Sink for UdpSink {
                 continue;
             }
             if let Err(error) = socket.send(datagram).await {
+                if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) {
+                    report.verdicts.push(Verdict::Refused(Reason::TooLarge));
+                    continue;
+                }
                 // The name may have another address by now.
                 self.socket = None;
-                report.verdicts.push(Verdict::Refused(Reason::Connect));
                 report.failure = Some(error.to_string());
                 break;
             }
