@@ -40,6 +40,7 @@ pub fn check(config: &Config, faults: &Faults) {
     tls_files(config, faults);
     labels_file(config, faults);
     web_files(config, faults);
+    null_origin(config, faults);
     no_input(config, faults);
 }
 
@@ -363,6 +364,23 @@ fn web_files(config: &Config, faults: &Faults) {
             let file = file.unwrap_or_default();
             faults.add(place, format!("`{}`{file}: {message}", key(setting)));
         }
+    }
+}
+
+/// Warns about the origin `null`, which every site can have its pages send.
+fn null_origin(config: &Config, faults: &Faults) {
+    const SETTING: &str = "push.cors_origins";
+    let origins = &config.push.requests.cors_origins;
+    if origins.iter().any(|origin| origin == "null")
+        && let Some(place) = faults.place(SETTING)
+    {
+        faults.warn(
+            place,
+            format!(
+                "`{SETTING}` has \"null\", the origin of local files and of sandboxed frames, which \
+                 every page can have: it allows as much as \"*\""
+            ),
+        );
     }
 }
 

@@ -16,6 +16,10 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Content-Encoding, Content-Type, Idempotency-Key",
 );
 
+/// The headers of replies that pages can read, besides those that every page can.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Allow, Date, Idempotent-Replayed, Retry-After");
+
 /// How long a browser caches the reply to a preflight request, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
@@ -105,5 +109,6 @@ pub fn add_headers(
     added.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed(origins, headers) {
         added.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        added.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
 }

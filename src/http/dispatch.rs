@@ -10,7 +10,7 @@ use hyper::{Method, StatusCode};
 
 use super::reply::{self, Reply};
 use super::request::Request;
-use super::router::{Matched, NoRoute, Resource, Route, check_parameters};
+use super::router::{Matched, NoRoute, Pages, Resource, Route, check_parameters};
 use super::{Server, cors, guard};
 use crate::clock;
 use crate::ingest::Rejection;
@@ -38,11 +38,13 @@ pub async fn answer(
     let mut request = Request::new(Arc::clone(server), caller.peer, head, body);
     let (name, progress, mut reply) = handle(server, &caller, &found, &mut request).await;
     reply = request.finish(reply).await;
-    if let Ok(Matched { resource, .. }) = &found {
-        let head = &request.head;
-        let pages = resource.pages(&head.method);
-        cors::add_headers(origins, pages, &head.method, &head.headers, &mut reply);
-    }
+    let head = &request.head;
+    let pages = match &found {
+        Ok(Matched { resource, .. }) => resource.pages(&head.method),
+        // A page of a listed origin learns that a path does not exist.
+        Err(_) => Pages::Listed,
+    };
+    cors::add_headers(origins, pages, &head.method, &head.headers, &mut reply);
     server.access.add_headers(|name, value| {
         reply.headers_mut().insert(name, value);
     });
@@ -179,12 +181,13 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
 
 /// Advice for a request whose method the resource does not have.
 fn advice(server: &Server, resource: &Resource, method: &Method) -> Option<String> {
-    let pushes = matches!(*method, Method::POST | Method::PUT);
+    let pushes = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     match &server.push_location {
         Some(location) if resource.reads_elsewhere() => Some(location.for_reads()),
-        Some(location) => Some(location.for_pushes()),
+        Some(location) => pushes.then(|| location.for_pushes()),
         None => {
-            let advice = resource.first().advice.filter(|_| pushes);
+            let advice = resource.first().advice;
+            let advice = advice.filter(|_| pushes && *method != Method::DELETE);
             advice.map(str::to_owned)
         }
     }

@@ -235,9 +235,8 @@ impl ReceivedBody {
                 "" => "the request has no Content-Encoding".to_owned(),
                 header => format!("its Content-Encoding is {header:?}"),
             };
-            let message = format!(
-                "the body is {coding}, but {header}; send \"Content-Encoding: {coding}\""
-            );
+            let message =
+                format!("the body is {coding}, but {header}; send \"Content-Encoding: {coding}\"");
             return Err(Rejection::new(Reason::UnsupportedMedia, &message));
         }
         if let Some(plain) = coding::decode_small(coding, &self.bytes, limit) {

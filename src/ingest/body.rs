@@ -7,7 +7,7 @@ use super::media::MediaType;
 use super::{Admission, Group, MAX_FAMILY_BYTES, Rejection, reject_family, reserved_name};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, FamilyText, InputFormat, Kind, LabelConflict, ParseError,
-    TimestampPolicy, canonicalize_as, protobuf, write_label_value,
+    ParseProblem, TimestampPolicy, canonicalize_as, protobuf, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::MemoryBudget;
@@ -124,8 +124,7 @@ impl Admission {
                 };
                 Rejection::new(reason, &format!("{group}, {error}"))
             })?;
-            let text = (&*decoded.text, InputFormat::Text, "");
-            let mut families = self.text_families(group, text, timestamps)?;
+            let mut families = self.decoded_families(group, &decoded.text, timestamps)?;
             protobuf::attach_native_histograms(&mut families, decoded.natives, |labels| {
                 override_labels(group, labels);
             });
@@ -209,6 +208,37 @@ impl Admission {
                 }
             })?;
         families.retain(|family| !PUSH_TIME_FAMILIES.contains(&&*family.name));
+        Ok(families)
+    }
+
+    /// The families of a text that was decoded from protobuf. The sender never saw the
+    /// text, so an error names the family instead of a line.
+    fn decoded_families(
+        &self,
+        group: &Group,
+        text: &str,
+        timestamps: TimestampPolicy,
+    ) -> Result<Vec<FamilyText>, Rejection> {
+        let labels = EscapedLabels::of(group);
+        let canonical = self.canonicalize(&labels, (text, InputFormat::Text), timestamps);
+        let mut families = canonical.map_err(|error| {
+            let reason = Reason::from(&error);
+            let family = family_at(text, error.line);
+            let problem = match error.problem {
+                ParseProblem::DuplicateSeries { .. } => "a series comes twice".to_owned(),
+                other => other.to_string(),
+            };
+            let message = format!("{group}, family {family}: {problem}");
+            let rejection = Rejection::new(reason, &message);
+            match reason {
+                Reason::Timestamp | Reason::DuplicateSeries => rejection.recorded(),
+                _ => rejection,
+            }
+        })?;
+        families.retain(|family| !PUSH_TIME_FAMILIES.contains(&&*family.name));
+        for family in &mut families {
+            family.line = 0;
+        }
         Ok(families)
     }
 
@@ -316,6 +346,15 @@ pub fn check_family_size(group: &Group, family: &FamilyText) -> Result<(), Rejec
     let name = &family.name;
     let problem = format!("{name} has more than {MAX_FAMILY_BYTES} bytes");
     Err(reject_family(group, family, Reason::TooManyBytes, &problem))
+}
+
+/// The name of the family of a line, in a decoded text. Each family there has a `TYPE`.
+fn family_at(text: &str, line: usize) -> &str {
+    let before: Vec<&str> = text.lines().take(line).collect();
+    let mut lines = before.iter().rev();
+    let head = lines.find_map(|line| line.strip_prefix("# TYPE "));
+    head.and_then(|head| head.rsplit_once(' '))
+        .map_or("", |(name, _)| name)
 }
 
 /// Whether a text has lost its line feeds, as `curl -d` removes them, so that all of

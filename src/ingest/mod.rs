@@ -140,8 +140,12 @@ fn reserved_name(name: &str) -> String {
 /// The rejection of a family that can be parsed but not stored in its group.
 fn reject_family(group: &Group, family: &FamilyText, reason: Reason, problem: &str) -> Rejection {
     let line = family.line;
-    let message = format!("{group}, line {line}: {problem}");
-    Rejection::new(reason, &message).at(line, None).recorded()
+    let rejection = match line {
+        // The family was decoded from protobuf.
+        0 => Rejection::new(reason, &format!("{group}: {problem}")),
+        _ => Rejection::new(reason, &format!("{group}, line {line}: {problem}")).at(line, None),
+    };
+    rejection.recorded()
 }
 
 /// Parses how long a push is kept: seconds, or text such as `10m`.
@@ -151,6 +155,8 @@ fn reject_family(group: &Group, family: &FamilyText, reason: Reason, problem: &s
 /// A message for the sender.
 pub fn parse_ttl(ttl: &str) -> Result<Duration, String> {
     duration_of(ttl).ok_or_else(|| {
-        format!("ttl must be a number of seconds or text such as \"10m\", not {ttl:?}")
+        format!(
+            "ttl must be a number of seconds or text such as \"10m\" (at most \"100y\"), not {ttl:?}"
+        )
     })
 }

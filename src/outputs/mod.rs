@@ -4,6 +4,7 @@
 pub mod api;
 pub mod apps;
 pub mod echo;
+mod kind;
 pub mod metrics;
 pub mod sinks;
 pub mod status;

@@ -88,10 +88,10 @@ impl Store {
         Text::concat(&pieces)
     }
 
-    /// The text that apps and targets of these names expose, each family once. Unknown names
-    /// are skipped.
-    pub fn texts(&self, names: &[String]) -> Text {
-        let pieces = self.read().pieces_of_all(names);
+    /// The text that these sections expose together, each family once. Unknown ids are
+    /// skipped.
+    pub fn texts(&self, ids: &[SectionId]) -> Text {
+        let pieces = self.read().pieces_of_all(ids);
         Text::concat(&pieces)
     }
 

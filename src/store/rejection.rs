@@ -3,6 +3,8 @@
 //! There are two types, because a write's rejection always names a section and mostly a line
 //! of its text, and a batch has neither: it can fail for the registry's reasons too.
 
+use std::fmt;
+
 use crate::exposition::counted;
 use crate::reason::Reason;
 use crate::registry;
@@ -14,41 +16,45 @@ use crate::store::sections::section_id::SectionId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The limit of apps is reached.
-    #[error(
-        "cannot add {section}: the limit of {} is reached (receiver.max_apps)",
-        counted(*.limit, "app", "apps")
-    )]
+    #[error("{} (receiver.max_apps)", over_count(section, *new, counted(*limit, "app", "apps")))]
     TooManyApps {
-        /// The app.
+        /// The first new app.
         section: SectionId,
+        /// The number of new apps of the write.
+        new: usize,
         /// The limit.
         limit: usize,
     },
     /// The limit of pushed groups is reached.
     #[error(
-        "cannot add {section}: the limit of {} is reached (push.max_groups)",
-        counted(*.limit, "group", "groups")
+        "{} (push.max_groups)",
+        over_count(section, *new, counted(*limit, "group", "groups"))
     )]
     TooManyGroups {
-        /// The group.
+        /// The first new group.
         section: SectionId,
+        /// The number of new groups of the write.
+        new: usize,
         /// The limit.
         limit: usize,
     },
     /// The limit of memory is reached.
     #[error(
-        "{section}: with its text {size} bytes would be held, and the limit is {limit} (exposition.max_total)"
+        "{section}: with {} {size} bytes would be held, and the limit is {limit} (exposition.max_total)",
+        if *.sections > 1 { format!("the texts of all {sections} together") } else { "its text".to_owned() }
     )]
     TooManyBytes {
         /// The last section of the write.
         section: SectionId,
+        /// The number of sections of the write, without removed ones.
+        sections: usize,
         /// Bytes that would be held.
         size: usize,
         /// The limit, in bytes.
         limit: usize,
     },
     /// The family exists with another kind.
-    #[error("{section}, line {line}: family {family} is {kind} here, and {held} {holder}")]
+    #[error("{section}{}: family {family} is {kind} here, and {held} {holder}", at_line(*line))]
     KindConflict {
         /// The section at fault.
         section: SectionId,
@@ -65,7 +71,8 @@ pub enum Rejection {
     },
     /// Two families would expose series of the same name.
     #[error(
-        "{section}, line {line}: family {family} cannot be exposed beside family {other} ({holder}): a series of one would have the name of the other"
+        "{section}{}: family {family} cannot be exposed beside family {other} ({holder}): a series of one would have the name of the other",
+        at_line(*line)
     )]
     NameCollision {
         /// The section at fault.
@@ -95,6 +102,25 @@ pub enum Rejection {
         /// Whether the write itself has the series twice.
         twice: bool,
     },
+}
+
+/// The message that a write has more new sections than there is room for.
+fn over_count(first: &SectionId, new: usize, limit: impl fmt::Display) -> String {
+    match new {
+        1 => format!("cannot add {first}: the limit of {limit} is reached"),
+        _ => format!(
+            "cannot add {first} and {} more together: with them the limit of {limit} is exceeded",
+            new - 1
+        ),
+    }
+}
+
+/// The line of a family for a message; nothing if it is not from a text.
+fn at_line(line: usize) -> String {
+    match line {
+        0 => String::new(),
+        line => format!(", line {line}"),
+    }
 }
 
 impl Rejection {

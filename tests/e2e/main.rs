@@ -56,6 +56,9 @@ mod readers;
 /// Clients with basic authentication.
 mod roles;
 
+/// The alerts of the documents.
+mod alerts;
+
 /// Merged output, and what real readers make of it.
 mod merged;
 

@@ -275,6 +275,17 @@ fn a_timeout_above_its_interval_is_a_warning() {
 }
 
 #[test]
+fn the_origin_null_is_a_warning() {
+    let found = warnings("[push]\ncors_origins = [\"https://a.example\", \"null\"]\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("c.toml:2:16: `push.cors_origins` has \"null\"")
+            && found[0].ends_with("it allows as much as \"*\""),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn no_input_at_all_is_a_warning() {
     let off = "[receiver]\nreceive_on_tcp_socket = false\nreceive_on_unix_socket = false\n\
                [push]\nlisten = \"\"\n";

@@ -69,11 +69,21 @@ fn groups_are_listed_in_order_and_by_pages() {
         "?limit=10001",
         "?match[]=up",
         "?older_than=x",
+        "?after=zzz",
     ] {
         let answer = proxy.push("GET", &format!("/api/v1/groups{wrong}"), "");
         assert_eq!(answer.status, 400, "{wrong}");
         assert_eq!(answer.json()["errorType"], "bad_data");
     }
+    // The list continues after a group that is gone.
+    let page = list(&proxy, &format!("?after={}", encoded("{job=\"bb\"}")));
+    assert_eq!(keys(&page), expected[3..]);
+    let error = |query: &str| {
+        let answer = proxy.push("GET", &format!("/api/v1/groups?{query}"), "");
+        answer.json()["error"].as_str().unwrap().to_owned()
+    };
+    assert!(error("dry_run=1").contains("known here: match[], "));
+    assert!(error("older_than=101y").contains("(at most \"100y\")"));
 }
 
 #[test]
@@ -179,7 +189,7 @@ fn groups_are_removed_by_selector() {
         (&[], "dry_run=1", "name the groups"),
         (&["{job=~\"(\"}"], "", "not a valid regular expression"),
         (&["{}"], "dry_run=maybe", "dry_run must be 0 or 1"),
-        (&[], "older_than=soon", "older_than must be a duration"),
+        (&[], "older_than=soon", "older_than must be a number"),
     ] {
         let answer = remove(selectors, more);
         assert_eq!(answer.status, 400);

@@ -264,7 +264,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
         ("/metrics?apps=a", "did you mean app?"),
         ("/apps?fromat=json", "did you mean format?"),
         ("/apps?wide=1&wide=1", "wide may be given once"),
-        ("/apps/kept/metrics?name[]=app", "none is known here"),
+        ("/apps/kept/metrics?name[]=app", "known here: kind"),
     ] {
         told(scrape(path), words);
     }

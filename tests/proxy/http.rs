@@ -145,29 +145,31 @@ fn other_methods_get_405_with_the_allowed_ones() {
         "/-/ready",
         "/ping",
     ] {
-        let advice = match path {
-            "/ping" => "it is served",
-            _ => "pushes are accepted",
-        };
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
+            let advice = match (path, method) {
+                ("/ping", _) => format!("; it is served at http://{} (push.listen)", proxy.push),
+                (_, "POST" | "PUT" | "DELETE") => {
+                    format!(
+                        "; pushes are accepted at http://{} (push.listen)",
+                        proxy.push
+                    )
+                }
+                _ => String::new(),
+            };
             let answer = proxy.request(method, path, &[("Content-Length", "0")]);
             assert_eq!(answer.status, 405, "{method} {path}");
             assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method} {path}");
             check_length(&answer);
             assert_eq!(
                 answer.text(),
-                format!(
-                    "{method} is not allowed here; allowed: GET, HEAD; {advice} at http://{} \
-                     (push.listen)\n",
-                    proxy.push
-                )
+                format!("{method} is not allowed here; allowed: GET, HEAD{advice}\n")
             );
         }
     }
     // The app still exists, and the rejected requests are counted.
     assert_eq!(proxy.get("/apps/app").status, 200);
     let refused = "exporter_proxy_http_requests_total{code=\"405\",handler=\"metrics\"}";
-    assert_eq!(proxy.sample(refused), Some(5.0));
+    assert_eq!(proxy.sample(refused), Some(6.0));
 }
 
 #[test]

@@ -59,6 +59,12 @@ fn a_text_that_prometheus_would_refuse_is_passed_on_and_marked_suspect() {
     let row = wide.lines().find(|row| row.contains("| bad ")).unwrap();
     assert!(row.contains("| suspect: line 3, column "), "{row}");
     assert_eq!(proxy.sample("exporter_proxy_suspect_texts"), Some(1.0));
+    // The scrape job of the alert reads this, while all of the output fails.
+    let own = proxy
+        .get("/metrics?name[]=exporter_proxy_suspect_texts")
+        .text();
+    assert_eq!(own.lines().count(), 3, "{own}");
+    assert!(own.ends_with("\nexporter_proxy_suspect_texts 1\n"), "{own}");
     let counted = |result: &str| {
         let series = format!("exporter_proxy_inspected_texts_total{{result=\"{result}\"}}");
         proxy.sample(&series)

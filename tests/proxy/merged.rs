@@ -146,6 +146,20 @@ fn what_does_not_fit_beside_others_is_the_later_senders_error() {
 }
 
 #[test]
+fn a_conflict_within_a_document_names_the_other_app() {
+    let proxy = Proxy::start(MERGED);
+    let document = serde_json::json!({
+        "a": "# TYPE n counter\nn{x=\"1\"} 1\n",
+        "b": "# TYPE n gauge\nn{x=\"2\"} 1\n",
+    });
+    let answer = push(&proxy, &document);
+    assert!(
+        answer.contains("app \"b\", line 2: family n is a gauge here, and a counter in app \"a\""),
+        "{answer}"
+    );
+}
+
+#[test]
 fn limits_are_told_and_the_rest_goes_on() {
     let limits = "max_samples = 2\nmax_labels = 2\nmax_label_length = 8\nmax_total = 1000\n";
     let proxy = Proxy::start(&format!("{MERGED}{limits}"));

@@ -1,7 +1,7 @@
 //! What is shown of targets: from the start, and without their secrets.
 
 use crate::harness::{Proxy, eventually, program};
-use crate::support::{detail, logged, names};
+use crate::support::{app_path, detail, logged, names};
 use crate::upstream::{Upstream, ok, reply};
 
 fn states(proxy: &Proxy) -> Vec<String> {
@@ -36,6 +36,66 @@ fn targets_are_listed_before_their_first_poll() {
         wide.contains("| waiting |") && wide.contains("| never "),
         "{wide}"
     );
+}
+
+#[test]
+fn kind_chooses_among_sections_of_one_name() {
+    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let proxy = Proxy::start(&format!(
+        "[exporter]\nown_metrics = false\n\
+         [[poll_external.targets]]\nname = \"x\"\nurl = \"http://{}/\"\n",
+        upstream.address
+    ));
+    assert_eq!(proxy.push("PUT", "/metrics/job/x", "g 3\n").status, 200);
+    let group = "{job=\"x\"}";
+    let document = serde_json::json!({ "x": "a 2\n", group: "a 4\n" });
+    assert_eq!(proxy.push_tcp(document.to_string().as_bytes()), "");
+    eventually(
+        || states(&proxy),
+        |states| states.iter().all(|it| it == "fresh"),
+    );
+    let get = |path: String| {
+        let answer = proxy.get(&path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer
+    };
+    let app = app_path(group);
+    for (path, kind, text) in [
+        ("/apps/x", "app", "a 2\n"),
+        ("/apps/x", "target", "m 1\n"),
+        (&*app, "app", "a 4\n"),
+    ] {
+        let detail = get(format!("{path}?kind={kind}")).json();
+        assert_eq!(detail["kind"], kind);
+        assert_eq!(get(format!("{path}/metrics?kind={kind}")).text(), text);
+    }
+    assert_eq!(get(format!("{app}?kind=group")).json()["kind"], "group");
+    let pushed = get(format!("{app}/metrics?kind=group")).text();
+    assert!(
+        pushed.contains("\ng{instance=\"\",job=\"x\"} 3\n"),
+        "{pushed}"
+    );
+    assert_eq!(get("/metrics?app=x".to_owned()).text(), "a 2\nm 1\n");
+    assert_eq!(get("/metrics?app=x&kind=app".to_owned()).text(), "a 2\n");
+    assert_eq!(get("/metrics?app=x&kind=target".to_owned()).text(), "m 1\n");
+    assert_eq!(proxy.get("/apps/x?kind=group").status, 404);
+    for (path, problem) in [
+        (
+            "/apps/x?kind=job",
+            "kind is one of app, target, group, not \"job\"\n",
+        ),
+        (
+            "/metrics?app=x&kind=group",
+            "kind is one of app, target, not \"group\"\n",
+        ),
+        (
+            "/metrics?kind=app",
+            "kind chooses among apps and targets of one name, so it needs app\n",
+        ),
+    ] {
+        let answer = proxy.get(path);
+        assert_eq!((answer.status, &*answer.text()), (400, problem), "{path}");
+    }
 }
 
 #[test]

@@ -124,6 +124,21 @@ fn redirects_are_followed_unless_a_setting_says_otherwise() {
 }
 
 #[test]
+fn a_failure_after_a_redirect_says_where_it_led() {
+    let other = Upstream::start(|_| reply("404 Not Found", &[], b""));
+    let location = format!("http://{}/x?api_key=hush", other.address);
+    let upstream = redirecting(location);
+    let proxy = target(&format!("http://{}/m", upstream.address), "");
+    assert_eq!(
+        await_problem(&proxy),
+        format!(
+            "status: redirected to http://{}/x?api_key=***: answered 404 Not Found",
+            other.address
+        )
+    );
+}
+
+#[test]
 fn no_other_scheme_is_followed() {
     for location in ["ftp://a.example/x", "file:///etc/passwd", "unix:///x.sock"] {
         let upstream = redirecting(location.to_owned());

@@ -163,6 +163,14 @@ fn a_batch_is_taken_whole_or_not_at_all() {
             json!({ "labels": { "a": "b" } }),
             "groups[1]: a group needs a label \"job\"",
         ),
+        (
+            json!({ "labels": { "job": "b" }, "method": "DELETE", "metrics": "m 1\n" }),
+            "groups[1]: DELETE removes the whole group, so it has no metrics",
+        ),
+        (
+            json!({ "labels": { "job": "b" }, "metrics": "m 1\n", "ttl": "101y" }),
+            "groups[1]: ttl must be a number of seconds or text such as \"10m\" (at most \"100y\")",
+        ),
     ] {
         let answer = batch(json!([{ "labels": { "job": "a" }, "metrics": "m 3" }, bad]));
         assert_eq!(answer.status, 400);
@@ -180,6 +188,36 @@ fn a_batch_is_taken_whole_or_not_at_all() {
     );
     assert_eq!(proxy.metrics(), before);
     assert_eq!(proxy.push("PUT", "/api/v1/batch", "{}").status, 405);
+}
+
+#[test]
+fn a_batch_past_the_limit_of_groups_says_how_many_it_adds() {
+    let proxy = quiet("max_groups = 2\n");
+    let groups: Vec<_> = (0..3)
+        .map(|n| json!({ "labels": { "job": format!("b{n}") }, "metrics": "m 1\n" }))
+        .collect();
+    let batch = json!({ "groups": groups }).to_string();
+    let answer = proxy.push("POST", "/api/v1/batch", batch);
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.json()["error"],
+        "cannot add group {job=\"b0\"} and 2 more together: with them the limit of 2 groups is \
+         exceeded (push.max_groups)"
+    );
+}
+
+#[test]
+fn the_longest_time_to_live_is_named() {
+    let proxy = quiet("");
+    for ttl in ["101y", "1e30", "99999999999999999999999999y"] {
+        let answer = proxy.push("PUT", &format!("/metrics/job/x?ttl={ttl}"), "m 1\n");
+        assert_eq!(answer.status, 400, "{ttl}");
+        assert!(
+            answer.text().contains("(at most \"100y\")"),
+            "{}",
+            answer.text()
+        );
+    }
 }
 
 #[test]

@@ -39,6 +39,23 @@ fn a_page_may_ask_before_it_adds_to_metrics() {
     assert_eq!(answer.status, 202);
     assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
     assert_eq!(proxy.sample("page_views"), Some(1.0));
+    // The page can read whether the push was counted before.
+    let answer = proxy.push_with(
+        "POST",
+        "/metrics?mode=aggregate",
+        &headers,
+        "page_views 1\n",
+    );
+    assert_eq!(answer.header("idempotent-replayed"), Some("true"));
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("Idempotent-Replayed"), "{exposed}");
+    // It can read that a path does not exist, and another page cannot.
+    let answer = proxy.push_with("GET", "/metric", &headers, "");
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
+    let other = [("Origin", "https://other.example")];
+    let answer = proxy.push_with("GET", "/metric", &other, "");
+    assert_eq!(answer.header("access-control-allow-origin"), None);
     // What asks for nothing is answered as before.
     assert_eq!(proxy.push("OPTIONS", "/metrics", "").status, 405);
 }

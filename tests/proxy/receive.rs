@@ -377,10 +377,14 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
 fn text_that_is_neither_format_is_told_what_is_expected() {
     let proxy = Proxy::start("");
     let answer = proxy.push_tcp(b"GET /metrics HTTP/1.1\r\n\r\n");
-    assert!(answer.contains("not an HTTP port"), "{answer}");
+    let advice = "not an HTTP port: read metrics at exporter.scrape_expose_endpoint";
+    assert!(answer.contains(advice), "{answer}");
+    let answer = proxy.push_tcp(b"POST /metrics/job/x HTTP/1.1\r\n\r\n");
+    let advice = "not an HTTP port: push over HTTP to push.listen";
+    assert!(answer.contains(advice), "{answer}");
     let answer = proxy.push_tcp(b"m 1\n");
     assert!(answer.contains("expected `{`"), "{answer}");
-    assert_eq!(received(&proxy, "tcp", "json", "malformed"), 2.0);
+    assert_eq!(received(&proxy, "tcp", "json", "malformed"), 3.0);
 }
 
 #[test]

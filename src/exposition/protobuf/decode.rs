@@ -43,7 +43,8 @@ pub struct DecodedNative {
 }
 
 /// Decodes a whole body. Of a family that comes twice the last one counts, as
-/// in Pushgateway. A family without metrics is left out.
+/// in Pushgateway; its type must be the same. A family without metrics is left
+/// out.
 ///
 /// Gauge histograms are written like other histograms, as in Prometheus' own
 /// text; the native part kept beside the text marks them. Exemplars, units and
@@ -236,6 +237,15 @@ fn read_family<'b>(
     if name.is_empty() || name.contains('\0') {
         let found = if name.is_empty() { "none" } else { "NUL in it" };
         return Err(FieldError::new(offset, "a family's name", found));
+    }
+    if let Some(place) = out.by_name.get(*name)
+        && out.families[*place].kind != kind
+    {
+        let expected = format!(
+            "the type of family {} of this name, {}",
+            out.families[*place].number, out.families[*place].kind
+        );
+        return Err(FieldError::new(offset, expected, kind.to_string()));
     }
     let text = out.text.len();
     let natives = out.natives.len();

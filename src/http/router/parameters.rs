@@ -4,7 +4,7 @@ use super::ANY_PARAMETER;
 use crate::http::query;
 
 /// The similarity from which a known name is suggested in place of an unknown one.
-const MIN_SIMILARITY: f64 = 0.65;
+const MIN_SIMILARITY: f64 = 0.66;
 
 /// Checks a query against the parameters of a route.
 ///

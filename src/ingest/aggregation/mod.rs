@@ -164,8 +164,15 @@ fn batch(
     for family in families {
         add_family(&mut batch, family, config, ttl).map_err(|problem| {
             let (name, line) = (&family.name, family.line);
-            let message = format!("family {name}, line {line}: {problem}");
-            Rejection::new(Reason::BadValue, &message).at(line, None)
+            let rejection = |place: &str| {
+                let message = format!("family {name}{place}: {problem}");
+                Rejection::new(Reason::BadValue, &message)
+            };
+            match line {
+                // The family was decoded from protobuf.
+                0 => rejection(""),
+                _ => rejection(&format!(", line {line}")).at(line, None),
+            }
         })?;
     }
     Ok(batch)

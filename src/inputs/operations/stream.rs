@@ -204,7 +204,11 @@ impl Session<'_> {
         let other = if self.number > 1 || !self.unfinished.is_empty() {
             None
         } else if is_http(bytes) {
-            Some(("this is no HTTP port: see push.listen", Reason::Malformed))
+            let problem = match bytes.starts_with(b"GET ") || bytes.starts_with(b"HEAD ") {
+                true => "this is no HTTP port: read metrics at exporter.scrape_expose_endpoint",
+                false => "this is no HTTP port: push over HTTP to push.listen",
+            };
+            Some((problem, Reason::Malformed))
         } else if is_client_hello(bytes) {
             let problem = "the client sends TLS, and this port has none (operations.tls)";
             Some((problem, Reason::Tls))

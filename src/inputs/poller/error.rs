@@ -35,6 +35,15 @@ impl ScrapeError {
         }
     }
 
+    /// The error with a prefix that says where it happened.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        ScrapeError {
+            message: clip(&format!("{place}: {}", self.message)),
+            ..self
+        }
+    }
+
     /// A poll that took longer than its timeout.
     pub fn timed_out(limit: Duration) -> Self {
         let message = format!(

@@ -56,6 +56,15 @@ pub struct Fetched {
     pub peer: Peer,
 }
 
+/// The result of one request.
+#[derive(Debug)]
+enum Followed {
+    /// The whole response.
+    Fetched(Fetched),
+    /// The URL that the response redirects to.
+    Redirected(Url),
+}
+
 impl Fetcher {
     /// Sends the request, follows redirects, and reads the whole response.
     ///
@@ -66,14 +75,26 @@ impl Fetcher {
         let own = self.url()?;
         let mut url = own.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.request(&own, &url).await?;
-            match self.redirect(&own, &url, &response)? {
-                Some(next) => url = next,
-                None => return self.read(&url, response).await,
+            match self.follow(&own, &url).await {
+                Ok(Followed::Redirected(next)) => url = next,
+                Ok(Followed::Fetched(fetched)) => return Ok(fetched),
+                Err(error) if url != own => {
+                    return Err(error.within(&format!("redirected to {}", redact_url(&url))));
+                }
+                Err(error) => return Err(error),
             }
         }
         let message = format!("too many redirects: at most {MAX_REDIRECTS} are followed");
         Err(ScrapeError::new(Reason::Redirect, &message))
+    }
+
+    /// Sends one request, and reads the response unless it redirects.
+    async fn follow(&self, own: &Url, url: &Url) -> Result<Followed, ScrapeError> {
+        let response = self.request(own, url).await?;
+        Ok(match self.redirect(own, url, &response)? {
+            Some(next) => Followed::Redirected(next),
+            None => Followed::Fetched(self.read(url, response).await?),
+        })
     }
 
     /// The URL of the request. For a Unix socket, its host is `localhost`.

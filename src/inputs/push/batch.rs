@@ -152,6 +152,10 @@ impl BatchReader<'_> {
                 return Err(at(Reason::BadParameter, &problem));
             }
         };
+        if method == Method::Delete && !entry.metrics.is_empty() {
+            let problem = "DELETE removes the whole group, so it has no metrics";
+            return Err(at(Reason::BadParameter, problem));
+        }
         let ttl = entry
             .ttl
             .map(|ttl| parse_ttl(&ttl).map_err(|it| at(Reason::BadParameter, &it)));

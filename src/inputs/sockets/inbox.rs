@@ -339,10 +339,14 @@ fn is_blank(byte: u8) -> bool {
 
 /// The error for bytes that begin neither a document nor a message.
 fn unrecognized(bytes: &[u8]) -> MessageError {
-    const HTTP: [&[u8]; 5] = [b"GET ", b"PUT ", b"POST", b"HEAD", b"OPTI"];
+    const HTTP_READS: [&[u8]; 2] = [b"GET ", b"HEAD"];
+    const HTTP_WRITES: [&[u8]; 4] = [b"PUT ", b"POST", b"DELE", b"OPTI"];
     const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
-    let hint = if HTTP.iter().any(|method| bytes.starts_with(method)) {
-        " (this is not an HTTP port: see exporter.scrape_expose_endpoint)".to_owned()
+    let begins_with = |methods: &[&[u8]]| methods.iter().any(|it| bytes.starts_with(it));
+    let hint = if begins_with(&HTTP_READS) {
+        " (this is not an HTTP port: read metrics at exporter.scrape_expose_endpoint)".to_owned()
+    } else if begins_with(&HTTP_WRITES) {
+        " (this is not an HTTP port: push over HTTP to push.listen)".to_owned()
     } else if bytes.starts_with(BYTE_ORDER_MARK) {
         " (leave out the byte order mark)".to_owned()
     } else {

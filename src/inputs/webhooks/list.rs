@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::history::{Webhook, WebhookHistory};
-use super::notification::{Notification, WebhookKind};
+use super::notification::{AlertStatus, Notification, WebhookKind};
 use crate::clock::Now;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
@@ -50,7 +50,7 @@ struct Filter {
     kind: Option<WebhookKind>,
     alertname: Option<String>,
     receiver: Option<String>,
-    status: Option<String>,
+    status: Option<AlertStatus>,
 }
 
 impl Filter {
@@ -61,11 +61,18 @@ impl Filter {
             let words = WebhookKind::ALL.map(WebhookKind::as_str).join(", ");
             known.ok_or_else(|| clip(&format!("kind is one of {words}, not {kind:?}")) + "\n")
         });
+        let status = value("status").map(|status| {
+            let known = AlertStatus::ALL
+                .into_iter()
+                .find(|it| it.as_str() == status);
+            let words = AlertStatus::ALL.map(AlertStatus::as_str).join(", ");
+            known.ok_or_else(|| clip(&format!("status is one of {words}, not {status:?}")) + "\n")
+        });
         Ok(Filter {
             kind: kind.transpose()?,
             alertname: value("alertname"),
             receiver: value("receiver"),
-            status: value("status"),
+            status: status.transpose()?,
         })
     }
 
@@ -73,13 +80,12 @@ impl Filter {
         let is = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|it| it == is);
         // An alert is asked for with its own status.
         let mut alerts = notification.alerts.iter();
-        let alert = match (&self.alertname, &self.status) {
-            (Some(name), status) => {
-                alerts.any(|(it, its_status)| it == name && is(status, its_status.as_str()))
-            }
+        let alert = match (&self.alertname, self.status) {
+            (Some(name), status) => alerts.any(|(it, its_status)| {
+                it == name && status.is_none_or(|status| status == *its_status)
+            }),
             (None, Some(status)) => {
-                notification.status.as_str() == status
-                    || alerts.any(|(_, its_status)| its_status.as_str() == status)
+                notification.status == status || alerts.any(|(_, its_status)| *its_status == status)
             }
             (None, None) => true,
         };

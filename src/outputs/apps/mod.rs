@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::kind;
 use super::metrics::Metrics;
 use crate::clock::Now;
 use crate::context::Context;
@@ -56,7 +57,7 @@ impl Apps {
             Route::read("apps", "/apps", "wide format", self, |it, request| {
                 Box::pin(it.list(request))
             }),
-            Route::read("app", APP, "", self, |it, request| {
+            Route::read("app", APP, "kind", self, |it, request| {
                 Box::pin(it.detail(request))
             }),
             Route::write("app", "DELETE", APP, "", self, |it, request| {
@@ -67,7 +68,7 @@ impl Apps {
             Route::read(
                 "app_metrics",
                 "/apps/{name}/metrics",
-                "",
+                "kind",
                 self,
                 |it, request| Box::pin(it.text(request)),
             )
@@ -110,11 +111,29 @@ impl Apps {
         reply::list(&request.server.pools.lists, short, json, chunks).await
     }
 
+    /// The section that the path and `kind` name, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `kind` is not valid.
+    fn section(&self, request: &Request) -> Result<Option<(SectionId, Section)>, String> {
+        const KINDS: [Producer; 3] = [Producer::App, Producer::Target, Producer::Group];
+        let name = &*request.captured;
+        Ok(match kind::of_query(request.query(), &KINDS)? {
+            Some(kind) => {
+                let id = SectionId::new(name, kind);
+                self.store.section_of(&id).map(|section| (id, section))
+            }
+            None => self.store.section(name),
+        })
+    }
+
     /// One app, target or group as JSON.
     async fn detail(&self, request: &Request) -> Reply {
-        let name = &*request.captured;
-        let Some((id, section)) = self.store.section(name) else {
-            return unknown(name);
+        let (id, section) = match self.section(request) {
+            Ok(Some(found)) => found,
+            Ok(None) => return unknown(&request.captured),
+            Err(problem) => return reply::bad_value(&problem),
         };
         let store = Arc::clone(&self.store);
         let bytes = section.bytes;
@@ -134,10 +153,10 @@ impl Apps {
 
     /// The metrics of one app, target or group.
     async fn text(&self, request: &Request) -> Reply {
-        let name = &*request.captured;
-        match self.store.section(name) {
-            Some((id, _)) => self.metrics.one(request, &id).await,
-            None => unknown(name),
+        match self.section(request) {
+            Ok(Some((id, _))) => self.metrics.one(request, &id).await,
+            Ok(None) => unknown(&request.captured),
+            Err(problem) => reply::bad_value(&problem),
         }
     }
 

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderValue, RETRY_AFTER, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::kind;
 use crate::clock::{self, Now};
 use crate::context::Context;
 use crate::exposition::{Escaping, Text, keep_families};
@@ -59,7 +60,7 @@ impl Metrics {
         let all = Route::read(
             "metrics",
             "/metrics",
-            "app* name[]*",
+            "app* kind name[]*",
             self,
             |it, request| Box::pin(it.all(request)),
         );
@@ -77,8 +78,12 @@ impl Metrics {
             self.write_own();
         }
         let representation = Representation::from_headers(self.mode, request.headers());
+        let ids = match ids_of_query(request.query()) {
+            Ok(ids) => ids,
+            Err(problem) => return reply::bad_value(&problem),
+        };
         let answer = async {
-            let (snapshot, scope) = self.select(request, &representation).await?;
+            let (snapshot, scope) = self.select(request, ids, &representation).await?;
             self.answer(request, &representation, snapshot, scope, start)
                 .await
         };
@@ -207,19 +212,18 @@ impl Metrics {
         request.server.pools.scrapes.run(convert).await
     }
 
-    /// The snapshot that the query selects: all metrics, or only those of the apps in
-    /// `app` and of the families in `name[]`. Native histograms are included for protobuf.
+    /// The snapshot that the query selects: all metrics, or only those of `ids` and of the
+    /// families in `name[]`. Native histograms are included for protobuf.
     async fn select(
         &self,
         request: &Request,
+        ids: Vec<SectionId>,
         representation: &Representation,
     ) -> Result<(Snapshot, Scope), JoinError> {
-        let query = request.query();
-        let apps = query::values(query, "app");
-        let names = query::values(query, "name[]");
+        let names = query::values(request.query(), "name[]");
         let store = Arc::clone(&self.store);
         let natives = representation.negotiated.media == Media::Protobuf;
-        if apps.is_empty() && names.is_empty() {
+        if ids.is_empty() && names.is_empty() {
             if representation.as_families && !store.is_merged() {
                 let take = move || store.families_snapshot(natives, Now::read());
                 return Ok((request.server.pools.scrapes.run(take).await?, Scope::All));
@@ -251,18 +255,13 @@ impl Metrics {
         let merged = representation.mode == Mode::Merged;
         let as_families = representation.as_families;
         let choose = move || {
-            let (families, verbatim) = match apps.as_slice() {
+            let (families, verbatim) = match ids.as_slice() {
                 [] if as_families => store.families_snapshot(false, Now::read()).parts(),
                 [] => store.snapshot().parts(),
-                apps if as_families => {
-                    let of = |producer| move |name: &String| SectionId::new(name, producer);
-                    let ids = apps.iter().map(of(Producer::App));
-                    let ids: Vec<_> = ids.chain(apps.iter().map(of(Producer::Target))).collect();
-                    (store.texts_as_families(&ids, Now::read()), Text::default())
-                }
-                apps if merged => (store.texts(apps), Text::default()),
-                // `texts` does not select groups, so all text here is verbatim.
-                apps => (Text::default(), store.texts(apps)),
+                ids if as_families => (store.texts_as_families(ids, Now::read()), Text::default()),
+                ids if merged => (store.texts(ids), Text::default()),
+                // The query cannot select groups, so all text here is verbatim.
+                ids => (Text::default(), store.texts(ids)),
             };
             let kept = |text: Text| match names.is_empty() {
                 true => text.into_bytes(),
@@ -274,6 +273,27 @@ impl Metrics {
         };
         request.server.pools.scrapes.run(choose).await
     }
+}
+
+/// The apps and targets that a query selects by `app` and `kind`.
+///
+/// # Errors
+///
+/// `kind` is not valid, or there is no `app`.
+fn ids_of_query(query: &str) -> Result<Vec<SectionId>, String> {
+    const KINDS: [Producer; 2] = [Producer::App, Producer::Target];
+    let names = query::values(query, "app");
+    let kind = kind::of_query(query, &KINDS)?;
+    if kind.is_some() && names.is_empty() {
+        return Err("kind chooses among apps and targets of one name, so it needs app".to_owned());
+    }
+    let ids = names.iter().flat_map(|name| {
+        let kinds = KINDS
+            .into_iter()
+            .filter(move |it| kind.is_none_or(|kind| kind == *it));
+        kinds.map(move |producer| SectionId::new(name, producer))
+    });
+    Ok(ids.collect())
 }
 
 /// The reply when clients that do not read hold all memory for copies.

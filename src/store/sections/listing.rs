@@ -147,12 +147,9 @@ impl SectionTable {
         found
     }
 
-    /// The text that apps and targets of these names expose together.
-    pub fn pieces_of_all(&self, names: &[String]) -> Vec<Bytes> {
-        let ids = names.iter().flat_map(|name| {
-            [Producer::App, Producer::Target].map(|producer| SectionId::new(name, producer))
-        });
-        let ids: BTreeSet<SectionId> = ids.collect();
+    /// The text that these sections expose together.
+    pub fn pieces_of_all(&self, ids: &[SectionId]) -> Vec<Bytes> {
+        let ids: BTreeSet<&SectionId> = ids.iter().collect();
         self.gather(ids.iter().filter_map(|id| self.by_id.get_key_value(id)))
     }
 

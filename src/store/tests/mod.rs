@@ -118,6 +118,7 @@ fn a_write_past_the_limit_changes_nothing() {
         store.apply(both, now),
         Err(Rejection::TooManyApps {
             section: SectionId::new("b", Producer::App),
+            new: 2,
             limit: 2
         })
     );

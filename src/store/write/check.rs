@@ -50,10 +50,21 @@ impl SectionTable {
         mut rejection: Rejection,
         changesets: &[SectionChangeset<'_>],
     ) -> Rejection {
+        let section = rejection.section().clone();
         if let Some((family, holder)) = rejection.blocking_family() {
             let changed: Vec<&SectionId> =
                 changesets.iter().map(|changeset| changeset.id).collect();
             *holder = self.holder_of(family, &changed);
+            // The write itself can have the family in another section.
+            let has_family = |changeset: &&SectionChangeset<'_>| {
+                let mut added = changeset.added.iter();
+                *changeset.id != section && added.any(|it| *it.name == *family)
+            };
+            if *holder == Holder::Unknown
+                && let Some(other) = changesets.iter().find(has_family)
+            {
+                *holder = Holder::Section(other.id.clone());
+            }
         }
         rejection
     }
@@ -101,6 +112,7 @@ impl SectionTable {
         {
             return Err(Rejection::TooManyApps {
                 section: first.clone(),
+                new: count,
                 limit: limits.apps,
             });
         }
@@ -114,6 +126,7 @@ impl SectionTable {
         {
             return Err(Rejection::TooManyGroups {
                 section: first.clone(),
+                new: count,
                 limit: limits.groups,
             });
         }
@@ -139,6 +152,7 @@ impl SectionTable {
             Some(last) if weight > limits.bytes && weight > self.weight => {
                 Err(Rejection::TooManyBytes {
                     section: last.id.clone(),
+                    sections: others().filter(|changeset| !changeset.is_removal).count(),
                     size: weight,
                     limit: limits.bytes,
                 })

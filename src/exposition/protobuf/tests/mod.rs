@@ -93,6 +93,26 @@ fn long_histogram_labels_are_measured() {
     );
 }
 
+#[test]
+fn a_family_that_comes_twice_has_one_type() {
+    let gauge = message().with(2, message().double(1, 1.0));
+    let counter = message().with(3, message().double(1, 2.0));
+    let again = message().with(2, message().double(1, 3.0));
+    let text = |families: &[Message]| decode(&body(families), &LIMITS).map(|it| it.text);
+    let first = family("m", 1, &[gauge]);
+    assert_eq!(
+        text(&[first.clone(), family("m", 1, &[again])]).unwrap(),
+        "# TYPE m gauge\nm 3\n"
+    );
+    let error = text(&[first, family("m", 0, &[counter])]).unwrap_err();
+    let problem = "expected the type of family 1 of this name, 1, found 0";
+    assert!(
+        error.to_string().starts_with("family 2 (\"m\"), byte ")
+            && error.to_string().ends_with(problem),
+        "{error}"
+    );
+}
+
 fn message_span(offset: i64, length: u64) -> Message {
     message().signed(1, offset).number(2, length)
 }
@@ -208,16 +228,18 @@ fn missing_type_is_counter_and_the_last_family_counts() {
     let untyped = message().text(1, "c").with(4, counter(&[], 1.0));
     assert_eq!(decoded(from_ref(&untyped)).text, "# TYPE c counter\nc 1\n");
     let histogram = family("n", 4, &[message().with(7, native())]);
-    let gauge = |name, value| family(name, 1, &[message().with(2, message().double(1, value))]);
+    let classic = message().with(7, message().number(1, 2).double(2, 3.0));
     let families = [
-        gauge("c", 5.0),
-        histogram,
         untyped,
-        gauge("n", 2.0),
+        histogram,
+        family("n", 4, &[classic]),
         family("c", 0, &[]),
     ];
     let decoded = decoded(&families);
-    assert_eq!(decoded.text, "# TYPE n gauge\nn 2\n");
+    assert_eq!(
+        decoded.text,
+        "# TYPE n histogram\nn_bucket{le=\"+Inf\"} 2\nn_sum 3\nn_count 2\n"
+    );
     assert_eq!(decoded.natives, []);
 }
 

@@ -65,6 +65,14 @@ pub enum AlertStatus {
 }
 
 impl AlertStatus {
+    /// All statuses.
+    pub const ALL: [AlertStatus; 4] = [
+        AlertStatus::Firing,
+        AlertStatus::Acknowledged,
+        AlertStatus::Resolved,
+        AlertStatus::Unknown,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             AlertStatus::Firing => "firing",

@@ -19,8 +19,8 @@ use crate::ingest::selector::Selectors;
 use crate::ingest::{Group, SeriesSelection};
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
-use crate::telemetry::dates;
 use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::{clip, dates};
 
 /// The default number of groups on a page, and its limit.
 const PAGE: usize = 100;
@@ -49,7 +49,10 @@ impl Filter {
         let mut texts = query::values(query, "match[]");
         texts.extend(query::values(query, "match"));
         let older_than = query::value(query, "older_than").map(|text| {
-            let problem = || format!("older_than must be a duration such as \"1h\", not {text:?}");
+            let problem = || format!(
+                "older_than must be a number of seconds or text such as \"1h\" (at most \"100y\"), \
+                 not {text:?}"
+            );
             duration_of(&text).ok_or_else(problem)
         });
         Ok(Filter {
@@ -99,6 +102,16 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
         Err(problem) => return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
     let after = query::value(query, "after").filter(|after| !after.is_empty());
+    // The group itself may be gone: the list continues after its key.
+    if let Some(after) = after
+        .as_ref()
+        .filter(|after| Group::from_key(after).is_none())
+    {
+        let problem = format!(
+            "after must be the \"next\" of an earlier page, such as {{job=\"x\"}}, not {after:?}"
+        );
+        return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &clip(&problem));
+    }
     let store = Arc::clone(store);
     let query = query.to_owned();
     let lists = &request.server.pools.lists;

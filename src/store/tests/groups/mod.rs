@@ -205,6 +205,17 @@ fn groups_are_limited_listed_in_order_and_expire() {
         matches!(refused, Rejection::TooManyGroups { limit: 3, .. }),
         "{refused}"
     );
+    let two = ["d", "e"].map(|group| {
+        update(group, OtherFamilies::Keep, vec![gauge("a", group, "1")])
+    });
+    let write = Write {
+        changes: two.into(),
+    };
+    assert_eq!(
+        store.apply(write, start).unwrap_err().to_string(),
+        "cannot add group d and 1 more together: with them the limit of 3 groups is exceeded \
+         (push.max_groups)"
+    );
     let exchange = Write {
         changes: vec![
             remove("b"),
