@@ -60,6 +60,7 @@ mod routes;
 
 // The program around them.
 pub mod cli;
+pub mod service;
 pub mod shutdown;
 
 /// Code generated from `schema/metric_data.capnp`.

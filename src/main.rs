@@ -10,6 +10,8 @@ use exporter_proxy::app::App;
 use exporter_proxy::cli::{Cli, Command};
 use exporter_proxy::config::{self, Config};
 use exporter_proxy::security;
+use exporter_proxy::net::passed;
+use exporter_proxy::service;
 use exporter_proxy::shutdown::StopSignals;
 use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
@@ -81,10 +83,17 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    passed::adopt()
+        .context("cannot use the sockets that the service manager passed (LISTEN_FDS)")?;
     let runtime = runtime(&config).context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let mut signals = StopSignals::listen().context("cannot listen for signals")?;
         let app = App::bind(config).await?;
+        for place in passed::close_unused() {
+            log::warn!("the service manager passed {place}, which no setting names: it is closed");
+        }
+        let status = format!("serving {}/metrics", app.scrape_url());
+        service::start(&status, app.leaving(), app.probe());
         app.run(async move {
             let signal = signals.next().await;
             log::info!("{signal}: stopping; a second one stops at once");

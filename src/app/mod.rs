@@ -123,6 +123,24 @@ impl App {
         self.servers.push_address()
     }
 
+    /// Bound URL of the listener for scrapes, for people.
+    pub fn scrape_url(&self) -> String {
+        self.servers.scrape_url()
+    }
+
+    /// Cancelled when shutdown begins.
+    pub fn leaving(&self) -> CancellationToken {
+        self.context.leaving.clone()
+    }
+
+    /// A check that returns if the program works, and blocks while its store is stuck.
+    pub fn probe(&self) -> impl Fn() + Send + use<> {
+        let store = Arc::clone(&self.context.store);
+        move || {
+            let _ = store.totals();
+        }
+    }
+
     /// Serves until `stop` is ready, then lets what has begun finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         self.announce();

@@ -74,6 +74,11 @@ impl Servers {
         pushes.map(|server| &server.listener)
     }
 
+    /// The URL of the first listener for scrapes.
+    pub fn scrape_url(&self) -> String {
+        self.scrapes().next().map(Listener::url).unwrap_or_default()
+    }
+
     /// The address of `/metrics`: the first one.
     pub fn scrape_address(&self) -> String {
         self.scrapes()

@@ -1,4 +1,5 @@
-//! Binds listeners. Every error names the address or path, and its setting.
+//! Binds listeners, or takes those that the service manager has [passed]. Every error
+//! names the address or path, and its setting.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,9 +7,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
 use crate::net::Listener;
+use crate::net::passed;
 use crate::net::tls::{Protocols, TlsError, TlsServer, TlsSettings};
 use crate::net::unix_socket;
 use crate::net::unix_socket::SocketFile;
@@ -104,6 +107,10 @@ pub async fn tcp_or_tls(
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if let Some(listener) = passed::tcp(address) {
+        setsockopt(&listener, sockopt::KeepAlive, &true)?;
+        return TcpListener::from_std(listener);
+    }
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -140,7 +147,6 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
     {
         match bind_udp(resolved) {
             Ok(socket) => {
-                use nix::sys::socket::{setsockopt, sockopt};
                 // A smaller buffer loses more datagrams, but is no error.
                 if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
                     let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
@@ -154,6 +160,9 @@ pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, 
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    if let Some(socket) = passed::udp(address) {
+        return Ok(socket);
+    }
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -192,8 +201,14 @@ pub fn unix_at(
         setting,
         problem,
     };
-    let listener = unix_socket::bind(path, user, group, mode).map_err(failed)?;
-    let file = SocketFile::new(path).map_err(|problem| failed(problem.to_string()))?;
+    let (listener, file) = match passed::unix(path) {
+        Some(listener) => (listener, SocketFile::of_other(path)),
+        None => {
+            let listener = unix_socket::bind(path, user, group, mode).map_err(failed)?;
+            let file = SocketFile::new(path).map_err(|problem| failed(problem.to_string()))?;
+            (listener, file)
+        }
+    };
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
@@ -219,6 +234,9 @@ pub fn unix_datagram_at(
         setting,
         problem,
     };
+    if let Some(socket) = passed::unix_datagram(path) {
+        return Ok((socket, SocketFile::of_other(path)));
+    }
     let socket = unix_socket::bind_datagram(path, user, group, mode).map_err(failed)?;
     let file = SocketFile::new(path).map_err(|problem| failed(problem.to_string()))?;
     socket

@@ -2,6 +2,7 @@
 //!
 //! - [`bind`]: makes [`Listener`]s from addresses and socket paths.
 //! - [`accept`]: the accept loop, which gives each [`Connection`] a [`Permit`].
+//! - [`passed`]: sockets that the service manager has bound.
 //! - `permits`: connection permits, and eviction when they run out.
 //! - [`Stream`]: a connection's bytes, with a timeout for writes; [`tls`] encrypts them.
 //! - [`MemoryBudget`]: memory that connections share.
@@ -11,6 +12,7 @@ pub mod accept;
 pub mod bind;
 mod blocking;
 mod budget;
+pub mod passed;
 mod permits;
 mod stream;
 pub mod tls;

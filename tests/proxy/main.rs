@@ -59,6 +59,7 @@ mod push_validate;
 mod receive;
 mod roles;
 mod sender_log;
+mod service;
 mod shutdown;
 mod signals;
 mod slow_senders;

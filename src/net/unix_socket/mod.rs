@@ -150,12 +150,12 @@ fn remove_stale(path: &Path) -> Result<(), String> {
 }
 
 /// The file of a bound socket. Dropping this removes the file, unless another
-/// program has replaced it.
+/// program has made or replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// The device and inode of the file; `None` if another program made it.
+    made: Option<(u64, u64)>,
 }
 
 impl SocketFile {
@@ -168,9 +168,16 @@ impl SocketFile {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile {
             path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            made: Some((metadata.dev(), metadata.ino())),
         })
+    }
+
+    /// The file at `path`, which another program made and keeps.
+    pub fn of_other(path: &Path) -> Self {
+        SocketFile {
+            path: path.to_owned(),
+            made: None,
+        }
     }
 
     /// The path of the file.
@@ -181,8 +188,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode);
+        let Some(made) = self.made else { return };
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == made);
         if !ours {
             log::warn!(
                 "{} now belongs to another program and is not removed",

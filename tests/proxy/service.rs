@@ -1,0 +1,149 @@
+//! Under a service manager: notifications, and sockets that it passes.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, Proxy, http_request};
+
+/// What the program sent to the manager next, line by line.
+fn next(manager: &UnixDatagram) -> Vec<String> {
+    let mut message = [0; 1000];
+    let length = manager.recv(&mut message).expect("a notification comes");
+    let text = str::from_utf8(&message[..length]).expect("it is text");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manager_learns_of_the_start_the_life_and_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut proxy = Proxy::launch("", &[], |command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "100000")
+    });
+    let started = next(&manager);
+    assert_eq!(started[0], "READY=1");
+    assert!(
+        started[1].contains(&format!("http://{}/metrics", proxy.http)),
+        "{started:?}"
+    );
+    for _ in 0..3 {
+        assert_eq!(next(&manager), ["WATCHDOG=1"]);
+    }
+    proxy.signal("TERM");
+    let stopped = loop {
+        let message = next(&manager);
+        if message != ["WATCHDOG=1"] {
+            break message;
+        }
+    };
+    assert_eq!(stopped[0], "STOPPING=1");
+    assert!(proxy.wait().success());
+}
+
+#[test]
+fn a_program_that_hangs_gives_no_sign_of_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let proxy = Proxy::launch("", &[], |command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "100000")
+    });
+    assert_eq!(next(&manager)[0], "READY=1");
+    assert_eq!(next(&manager), ["WATCHDOG=1"]);
+    proxy.signal("STOP");
+    // What was sent before it stopped, and then nothing.
+    manager
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let mut message = [0; 100];
+    while manager.recv(&mut message).is_ok() {}
+    proxy.signal("CONT");
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(next(&manager), ["WATCHDOG=1"]);
+}
+
+#[test]
+fn no_manager_is_needed() {
+    let nowhere = Proxy::launch("", &[], |command| {
+        command.env("NOTIFY_SOCKET", "/nonexistent/notify.sock")
+    });
+    assert_eq!(nowhere.get("/-/ready").status, 200);
+    assert!(nowhere.log().contains("(NOTIFY_SOCKET)"));
+}
+
+/// Starts the program with two passed sockets.
+fn with_passed(settings: &[(&str, &str)], first: OwnedFd, second: OwnedFd) -> Proxy {
+    // `exec` keeps the process id, which the program compares with its own.
+    const PASS: &str =
+        "LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+    Proxy::launch("", settings, |command| {
+        let program = std::mem::replace(command, Command::new("sh"));
+        command
+            .args(["-c", PASS])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .stdin(first)
+            .stdout(second)
+            .stderr(Stdio::piped());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    })
+}
+
+#[test]
+fn passed_sockets_are_used_and_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("receiver.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap().to_string();
+    let settings = [
+        ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", &*address),
+        ("RECEIVER_RECEIVER_UNIX_SOCKET", path.to_str().unwrap()),
+    ];
+    // A client that connects before the start is served after it.
+    let early = TcpStream::connect(&address).unwrap();
+    let passed = (tcp.try_clone().unwrap(), unix.try_clone().unwrap());
+    let mut proxy = with_passed(&settings, passed.0.into(), passed.1.into());
+    assert_eq!(proxy.http, address);
+    drop(early);
+    proxy.unix.clone_from(&path);
+    assert_eq!(proxy.push_unix(b"{\"a\":\"m 1\"}"), "");
+    let metrics = http_request(&address, "GET", "/metrics", &[]);
+    assert!(metrics.text().contains("m 1\n"), "{}", metrics.text());
+    assert!(!proxy.log().contains("no setting"), "{}", proxy.log());
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+    // The manager keeps both, and can start the program again.
+    assert!(path.exists());
+    let again = with_passed(&settings, tcp.into(), unix.into());
+    assert_eq!(again.get("/-/ready").status, 200);
+}
+
+#[test]
+fn a_passed_socket_that_no_setting_names_is_reported() {
+    let one = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = one.local_addr().unwrap().to_string();
+    let unused = other.local_addr().unwrap();
+    let settings = [("PUSH_LISTEN", &*address)];
+    let proxy = with_passed(&settings, one.into(), other.into());
+    assert_eq!(proxy.push, address);
+    let line = format!("the service manager passed TCP {unused}, which no setting names");
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
+}
