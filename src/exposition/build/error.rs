@@ -50,7 +50,15 @@ pub enum BuildError {
         /// The family's name, escaped.
         family: String,
     },
-    /// Two metrics have the same labels.
+    /// A timestamp is before 1970.
+    #[error("family {family}: the timestamp {milliseconds} is before 1970")]
+    Time {
+        /// The family's name, escaped.
+        family: String,
+        /// The timestamp as it was given.
+        milliseconds: i64,
+    },
+    /// Two metrics have the same labels, and times that do not ascend.
     #[error("family {family}: two of its metrics have the labels {{{labels}}}")]
     Repeated {
         /// The family's name, escaped.

@@ -75,6 +75,8 @@ pub struct FamilyBuilder {
     /// Buffers for a sample's labels, and for its `le` or `quantile`.
     labels: String,
     component: String,
+    /// The timestamp of the last sample.
+    time: Option<i64>,
     problem: Option<BuildError>,
 }
 
@@ -103,6 +105,7 @@ impl FamilyBuilder {
             empty_labels: false,
             labels: String::new(),
             component: String::new(),
+            time: None,
             problem,
         }
     }
@@ -130,16 +133,72 @@ impl FamilyBuilder {
     /// Adds a sample of a counter, gauge, untyped family, info or state set.
     /// Labels may be in any order.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
-        if matches!(
-            self.kind,
-            Kind::Histogram | Kind::GaugeHistogram | Kind::Summary
-        ) {
+        if self.is_compound() {
             return self.wrong_kind("a single value");
         }
         if self.begin_metric(labels, None).is_some() {
             self.write_line("", None, |out| write_number(out, value));
         }
         self
+    }
+
+    /// Like [`sample`](Self::sample), with a timestamp in milliseconds since 1970.
+    /// One series may have points at several times, one after the other and in
+    /// ascending order.
+    ///
+    /// ```
+    /// use exporter_proxy::exposition::{BuildError, FamilyBuilder, Kind};
+    ///
+    /// let mut levels = FamilyBuilder::new("level", Kind::Gauge, "");
+    /// levels.sample_at(&[("tank", "a")], 3.5, 1_700_000_000_000);
+    /// levels.sample_at(&[("tank", "a")], 3.25, 1_700_000_060_000);
+    /// let family = levels.build_unhashed()?;
+    /// assert_eq!(
+    ///     family.samples.as_str(),
+    ///     "level{tank=\"a\"} 3.5 1700000000000\nlevel{tank=\"a\"} 3.25 1700000060000\n",
+    /// );
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn sample_at(
+        &mut self,
+        labels: &[(&str, &str)],
+        value: f64,
+        milliseconds: i64,
+    ) -> &mut Self {
+        if self.is_compound() {
+            return self.wrong_kind("a single value");
+        }
+        if milliseconds < 0 {
+            self.fail(|family| BuildError::Time {
+                family,
+                milliseconds,
+            });
+            return self;
+        }
+        let (time, end) = (self.time, self.identities.len());
+        if self.begin_metric(labels, None).is_some() {
+            let (known, added) = self.identities.split_at(end);
+            let last = known.trim_end_matches('\n').rsplit('\n').next();
+            let is_same = !known.is_empty() && last == added.strip_suffix('\n');
+            // A later point of the same series is no other metric.
+            if is_same && time.is_some_and(|time| time < milliseconds) {
+                self.identities.truncate(end);
+            }
+            self.write_line("", None, |out| {
+                write_number(out, value);
+                let _ = write!(out, " {milliseconds}");
+            });
+            self.time = Some(milliseconds);
+        }
+        self
+    }
+
+    /// Whether a metric of the family has several lines.
+    fn is_compound(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Histogram | Kind::GaugeHistogram | Kind::Summary
+        )
     }
 
     /// Adds a histogram or gauge histogram. `bounds` are the finite upper
@@ -220,13 +279,20 @@ impl FamilyBuilder {
     /// bounds that do not ascend, or labels that come twice.
     pub fn build(self, hash: &impl BuildHasher) -> Result<FamilyText, BuildError> {
         let plain = !self.quoted && !self.quoted_labels;
-        let lines = self.samples.lines();
-        let hashes: Vec<u64> = lines
-            .map(|line| match self.empty_labels {
-                false => hash_series(hash, series_of(line), plain),
+        let mut hashes: Vec<u64> = Vec::new();
+        let mut before = None;
+        for line in self.samples.lines() {
+            let series = series_of(line);
+            // Points of one series follow one another.
+            if before == Some(series) {
+                continue;
+            }
+            before = Some(series);
+            hashes.push(match self.empty_labels {
+                false => hash_series(hash, series, plain),
                 true => hash_series(hash, &without_empty_labels(line), plain),
-            })
-            .collect();
+            });
+        }
         self.finish(hashes.into())
     }
 
@@ -294,6 +360,7 @@ impl FamilyBuilder {
             return None;
         }
         self.labels.clear();
+        self.time = None;
         let is_ready = |(name, _): &(&str, &str)| is_plain_label(name) && *name != "__name__";
         if labels.iter().all(is_ready) && ascends(labels.iter().map(|(name, _)| name)) {
             for (name, value) in labels {

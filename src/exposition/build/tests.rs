@@ -30,6 +30,54 @@ fn families_have_metadata_and_samples() {
 }
 
 #[test]
+fn points_at_several_times_are_those_of_a_pushed_text() {
+    const TEXT: &str = "# TYPE m gauge\nm 1 5\nm{a=\"x\"} 2 5\nm{a=\"x\"} 3 6\nm{a=\"y\"} 4\n";
+    let hash = RandomState::new();
+    let mut family = FamilyBuilder::new("m", Kind::Gauge, "");
+    family.sample_at(&[], 1.0, 5);
+    family.sample_at(&[("a", "x")], 2.0, 5);
+    family.sample_at(&[("a", "x")], 3.0, 6);
+    family.sample(&[("a", "y")], 4.0);
+    let family = family.build(&hash).expect("a family without mistakes");
+    let options = CanonicalOptions {
+        limits: TextLimits::default(),
+        added: &[],
+        timestamps: TimestampPolicy::Keep,
+        hash: &hash,
+    };
+    let mut pushed = canonicalize(TEXT, &options).expect("valid text");
+    for family in &mut pushed {
+        family.line = 0;
+    }
+    assert_eq!(pushed, [family]);
+}
+
+#[test]
+fn times_ascend_and_are_not_before_1970() {
+    let times = |times: &[i64]| {
+        let mut family = FamilyBuilder::new("m", Kind::Gauge, "");
+        for time in times {
+            family.sample_at(&[], 1.0, *time);
+        }
+        family.build_unhashed().map(drop)
+    };
+    assert_eq!(times(&[0, 1]), Ok(()));
+    for wrong in [&[5, 5][..], &[6, 5], &[1, 2, 2]] {
+        let problem = times(wrong).unwrap_err();
+        assert!(matches!(problem, BuildError::Repeated { .. }), "{wrong:?}");
+    }
+    assert!(matches!(times(&[-1]), Err(BuildError::Time { .. })));
+    let mut family = FamilyBuilder::new("m", Kind::Gauge, "");
+    family.sample(&[], 1.0).sample_at(&[], 1.0, 5);
+    let problem = family.build_unhashed().unwrap_err();
+    assert!(matches!(problem, BuildError::Repeated { .. }));
+    let mut family = FamilyBuilder::new("s", Kind::Summary, "");
+    family.sample_at(&[], 1.0, 5);
+    let problem = family.build_unhashed().unwrap_err();
+    assert!(matches!(problem, BuildError::Kind { .. }));
+}
+
+#[test]
 fn histograms_have_buckets_sum_and_count() {
     let family = built("h", Kind::Histogram, |family| {
         family.histogram(&[("a", "x")], &[0.5, 1.0], &[1, 3, 4], 2.5);
