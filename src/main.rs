@@ -92,7 +92,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         for place in passed::close_unused() {
             log::warn!("the service manager passed {place}, which no setting names: it is closed");
         }
-        let status = format!("serving {}/metrics", app.scrape_url());
+        let status = format!("serving {}", app.metrics_url());
         service::start(&status, app.leaving(), app.probe());
         app.run(async move {
             let signal = signals.next().await;

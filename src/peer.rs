@@ -1,7 +1,7 @@
 //! Who sent a message, and to which listener.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Where a message came from: the listener and the sender.
@@ -35,8 +35,21 @@ pub enum Peer {
         /// The user that the process runs as.
         uid: u32,
     },
+    /// A client that a trusted reverse proxy names.
+    Forwarded(IpAddr),
     /// The transport names no sender.
     Unknown,
+}
+
+impl Peer {
+    /// The IP address, if the peer has one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Forwarded(address) => Some(address),
+            Peer::Unix { .. } | Peer::Unknown => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -48,6 +61,7 @@ impl fmt::Display for Peer {
                 uid,
             } => write!(f, "pid {pid}, uid {uid}"),
             Peer::Unix { pid: None, uid } => write!(f, "uid {uid}"),
+            Peer::Forwarded(address) => address.fmt(f),
             Peer::Unknown => f.write_str("unknown"),
         }
     }

@@ -30,7 +30,7 @@ pub fn all(config: &Config, context: &Context) -> Vec<Route> {
         metrics.routes(),
         Apps::new(&metrics, context).routes(),
         Api::new(push, push.groups.enable_admin_api, context).routes(),
-        Status::new(context).routes(),
+        Status::new(config.web.front.link_prefix(), context).routes(),
         Echo::routes(),
     ]
     .concat()
@@ -72,7 +72,7 @@ mod tests {
         let context = Context {
             store,
             admission: Arc::new(admission),
-            access: Arc::new(Access::new(&config.web, &Arc::default()).unwrap()),
+            access: Arc::new(Access::new(&config.web.security, &Arc::default()).unwrap()),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
             quit: CancellationToken::new(),

@@ -8,6 +8,7 @@ use crate::inputs::Input;
 use crate::inputs::operations::{Operations, SocketOptions};
 use crate::inputs::poller::Poller;
 use crate::inputs::sockets::Sockets;
+use crate::net::Balancers;
 use crate::net::accept::ListenerLimits;
 
 /// Binds every input. Nothing is served yet.
@@ -26,6 +27,7 @@ async fn sockets(config: &Config) -> Result<Sockets, StartError> {
         connections: config.exporter.concurrent_requests,
         write_timeout: config.exporter.write_timeout,
         handshake_timeout: config.exporter.tls_handshake_timeout,
+        balancers: Balancers::new(&config.receiver.proxy_protocol),
     };
     Ok(Sockets::bind(&config.receiver, limits).await?)
 }

@@ -123,9 +123,10 @@ impl App {
         self.servers.push_address()
     }
 
-    /// Bound URL of the listener for scrapes, for people.
-    pub fn scrape_url(&self) -> String {
-        self.servers.scrape_url()
+    /// Bound URL of `/metrics`, for people.
+    pub fn metrics_url(&self) -> String {
+        let prefix = &self.config.web.front.route_prefix;
+        format!("{}{prefix}/metrics", self.servers.scrape_url())
     }
 
     /// Cancelled when shutdown begins.
@@ -186,7 +187,7 @@ impl App {
 
     /// Logs where the program listens; ports may have been chosen just now.
     fn announce(&self) {
-        self.servers.announce();
+        self.servers.announce(&self.config.web.front.route_prefix);
         for input in &self.inputs {
             input.announce();
         }
@@ -239,7 +240,7 @@ fn core(config: &Config) -> Result<Context, AccessError> {
         store.hasher().clone(),
     );
     let telemetry = Telemetry::new(Now::read(), limits::shown(config));
-    let access = Access::new(&config.web, &telemetry.security)?;
+    let access = Access::new(&config.web.security, &telemetry.security)?;
     Ok(Context {
         store: Arc::new(store),
         admission: Arc::new(admission),

@@ -10,7 +10,7 @@ use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::tls::{Protocols, TlsSettings};
-use crate::net::{Connection, Listener, MemoryBudget};
+use crate::net::{Balancers, Connection, Listener, MemoryBudget};
 use crate::security::{Access, Door};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
@@ -92,10 +92,10 @@ impl Servers {
         self.pushes().next().map(Listener::address)
     }
 
-    /// Logs where the program is scraped and pushed to.
-    pub fn announce(&self) {
+    /// Logs where the program is scraped and pushed to. `prefix` is the begin of paths.
+    pub fn announce(&self, prefix: &str) {
         for listener in self.scrapes() {
-            log::info!("serving {}/metrics", listener.url());
+            log::info!("serving {}{prefix}/metrics", listener.url());
         }
         for listener in self.pushes() {
             log::info!("accepting pushes on {}", listener.url());
@@ -124,7 +124,11 @@ impl Servers {
             connections: config.exporter.max_connections,
             write_timeout: config.exporter.write_timeout,
             handshake_timeout: config.exporter.tls_handshake_timeout,
+            balancers: Balancers::default(),
         };
+        let front = &config.web.front;
+        let mut hosts = requests.allowed_hosts.clone();
+        hosts.extend(front.host().map(str::to_owned));
         for bound in self.0 {
             let BoundServer {
                 listener,
@@ -151,13 +155,21 @@ impl Servers {
                 pools: Arc::clone(&pools),
                 source: Arc::from(listener.address()),
                 push_location: (!accepts_pushes).then(|| push_location.clone()),
-                hosts: Hosts::of(listener.ip(), &requests.allowed_hosts),
+                hosts: Hosts::of(listener.ip(), &hosts),
+                front: front.clone(),
+                write_origins: match accepts_pushes {
+                    true => {
+                        let own = front.origin().map(str::to_owned);
+                        requests.cors_origins.iter().cloned().chain(own).collect()
+                    }
+                    false => Vec::new(),
+                },
                 stop: context.stop.clone(),
             });
             context.tasks.spawn(accept::serve(
                 listener,
                 name,
-                limits,
+                limits.clone(),
                 Arc::clone(context.telemetry.listener(name)),
                 context.stop.clone(),
                 context.tasks.clone(),

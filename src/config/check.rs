@@ -327,7 +327,7 @@ fn web_tls(config: &Config, rules: &Rules, faults: &Faults) {
     if all.any(|tls| tls.client_auth_type.verifies()) {
         return;
     }
-    for (index, entry) in config.web.access.iter().enumerate() {
+    for (index, entry) in config.web.security.access.iter().enumerate() {
         if matches!(entry.who, Who::ClientName(_))
             && let Some(place) = faults.place(&format!("web.access[{index}]"))
         {
@@ -342,7 +342,7 @@ fn web_tls(config: &Config, rules: &Rules, faults: &Faults) {
 
 /// Reports what is wrong in the files of `[web]`, at its place in the file.
 fn web_files(config: &Config, faults: &Faults) {
-    let problems = match Rules::load(&config.web) {
+    let problems = match Rules::load(&config.web.security) {
         Ok(rules) => {
             web_tls(config, &rules, faults);
             return;

@@ -8,6 +8,7 @@
 mod check;
 mod exporter;
 mod push;
+mod web;
 
 use std::path::Path;
 
@@ -17,10 +18,10 @@ pub use self::exporter::Exporter;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
-use crate::security::{self, Web};
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use push::Push;
+use web::Web;
 
 /// All settings. Each table belongs to one subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ pub struct Config {
     pub operations: operations::config::Config,
     /// `[poll_external]`: targets that the proxy scrapes.
     pub poll_external: poller::config::Config,
-    /// `[web]`: users and roles.
+    /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
 }
 
@@ -111,7 +112,7 @@ pub fn settle(
         push: push::read(root.table("push")),
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
-        web: security::config::read(root.table("web")),
+        web: web::read(root.table("web")),
     };
     root.finish();
     check::check(&config, &faults);

@@ -549,7 +549,7 @@ fn printed_settings_read_back_the_same() {
          [[web.access]]\nrole = \"admin\"\nclient_name = \"*.example\"\n\
          [[web.access]]\nrole = \"admin\"\nunix_user = \"current_user\"\n",
     );
-    assert_eq!(config.web.access.len(), 4);
+    assert_eq!(config.web.security.access.len(), 4);
     assert_eq!(read(&config.to_toml()), config);
 }
 

@@ -27,14 +27,18 @@ const PREFLIGHT: &str = "preflight";
 /// the request counts as progress of its connection.
 pub async fn answer(
     server: &Arc<Server>,
-    caller: Caller,
+    mut caller: Caller,
     request: hyper::Request<Incoming>,
 ) -> (bool, Reply) {
     let start = clock::tick();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    caller.peer = server.front.client(caller.peer, &head.headers);
     let origins = server.origins();
     let preflight = cors::is_preflight(origins, &head.method, &head.headers);
-    let found = server.table.find(&head, preflight);
+    let found = match server.front.enter(&mut head) {
+        true => server.table.find(&head, preflight),
+        false => Err(NoRoute::OutsidePrefix),
+    };
     let mut request = Request::new(Arc::clone(server), caller.peer, head, body);
     let (name, progress, mut reply) = handle(server, &caller, &found, &mut request).await;
     reply = request.finish(reply).await;
@@ -70,7 +74,7 @@ async fn handle(
     let nearest = route.or(resource.map(Resource::first));
     let name = nearest.map_or(UNKNOWN, |route| route.name);
     request.counts = route.and_then(|route| route.counts);
-    if let Err(rejection) = guard::check(&server.hosts, server.origins(), &request.head) {
+    if let Err(rejection) = guard::check(&server.hosts, &server.write_origins, &request.head) {
         return (name, false, reject(nearest, request, &rejection));
     }
     let matched = match found {
@@ -175,6 +179,14 @@ fn not_found(server: &Server, no_route: NoRoute, request: &Request) -> Reply {
             });
             reply::not_found(path, advice.as_deref())
         }
+        NoRoute::OutsidePrefix if path == "/" => {
+            reply::redirect(&format!("{}/", server.front.link_prefix()))
+        }
+        NoRoute::OutsidePrefix => {
+            let prefix = &server.front.route_prefix;
+            let advice = format!("paths begin with {prefix} (web.route_prefix)");
+            reply::not_found(path, Some(&advice))
+        }
         NoRoute::Unknown => reply::not_found(path, None),
     }
 }
@@ -208,6 +220,7 @@ mod tests {
     use super::*;
     use crate::clock::Now;
     use crate::http::config::Requests;
+    use crate::http::front::Front;
     use crate::http::router::Table;
     use crate::http::{Hosts, PushLocation, WorkPools};
     use crate::net::MemoryBudget;
@@ -247,7 +260,9 @@ mod tests {
             pools: Arc::new(WorkPools::new(&Arc::default())),
             source: Arc::from("test"),
             push_location: (!accepts_pushes).then(|| PushLocation::At("there".to_owned())),
+            front: Front::default(),
             hosts: Hosts::Loopback(Vec::new()),
+            write_origins: vec![LISTED.to_owned()],
             stop: CancellationToken::new(),
         })
     }

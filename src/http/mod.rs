@@ -2,8 +2,8 @@
 //! contains no endpoint; [`routes`](crate::routes) lists them.
 //!
 //! - [`serve`] runs one connection, and [`http2`] one with HTTP/2; [`dispatch`] takes
-//!   each of its requests through the [origin and host checks](guard) and the [route
-//!   table](router) to a handler.
+//!   each of its requests past the [reverse proxy in front](front) and the [origin and
+//!   host checks](guard), through the [route table](router) to a handler.
 //! - [`request`] is what a handler gets; [`request_body`] reads its body, and [`work`]
 //!   processes large bodies on [pools of threads](pools).
 //! - [`reply`] is what a handler returns; [`reply_body`] sends it, and [`table`] formats
@@ -12,6 +12,7 @@
 pub mod config;
 pub mod cors;
 pub mod dispatch;
+pub mod front;
 pub mod guard;
 mod http2;
 pub mod listen;
@@ -52,6 +53,7 @@ use crate::security::{Access, Caller, Door};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use config::Requests;
+use front::Front;
 use router::Table;
 
 /// The size of a connection's buffer, in bytes. A head of a request that does not fit
@@ -83,8 +85,13 @@ pub struct Server {
     pub source: Arc<str>,
     /// Where pushes are accepted; `None` if this listener accepts them.
     pub push_location: Option<PushLocation>,
+    /// Reverse proxies in front.
+    pub front: Front,
     /// Accepted values of `Host`.
     pub hosts: Hosts,
+    /// Origins whose pages can send requests that write: those that are allowed, and that
+    /// of the external URL.
+    pub write_origins: Vec<String>,
     /// Cancelled to stop. Replies in progress are completed.
     pub stop: CancellationToken,
 }

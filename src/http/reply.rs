@@ -1,7 +1,9 @@
 //! Constructors of replies: text, JSON, errors.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -74,6 +76,16 @@ pub fn empty(status: StatusCode) -> Reply {
         reply
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    reply
+}
+
+/// A reply that sends the client to another path of this server.
+pub fn redirect(path: &str) -> Reply {
+    let mut reply = text(StatusCode::FOUND, format!("see {path}\n"));
+    // A settled prefix is a valid header.
+    if let Ok(path) = HeaderValue::from_str(path) {
+        reply.headers_mut().insert(LOCATION, path);
     }
     reply
 }

@@ -14,6 +14,7 @@ mod blocking;
 mod budget;
 pub mod passed;
 mod permits;
+mod proxy_header;
 mod stream;
 pub mod tls;
 mod unix_socket;
@@ -28,6 +29,7 @@ pub use accept::Connection;
 pub use blocking::{BlockingPool, INLINE_BYTES};
 pub use budget::{BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE};
 pub use permits::{Permit, Progress};
+pub use proxy_header::Balancers;
 pub use stream::{PlainStream, Socket, Stream};
 pub use unix_socket::SocketFile;
 

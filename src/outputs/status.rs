@@ -12,7 +12,7 @@ use crate::http::reply::{self, Reply};
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
 use crate::telemetry::dates;
 
-/// The text of `/`.
+/// The text of `/`, without a prefix of paths.
 const INDEX: &str = concat!(
     "exporter-proxy ",
     env!("CARGO_PKG_VERSION"),
@@ -46,12 +46,21 @@ On the listener that accepts pushes (push.listen):
 pub struct Status {
     /// Cancelled when shutdown begins.
     leaving: CancellationToken,
+    /// The text of `/`.
+    index: String,
 }
 
 impl Status {
-    /// Creates the output.
-    pub fn new(context: &Context) -> Arc<Self> {
+    /// Creates the output. `prefix` is the begin of paths in links.
+    pub fn new(prefix: &str, context: &Context) -> Arc<Self> {
+        let index = ["\n/", ", /", "; /"]
+            .iter()
+            .fold(INDEX.to_owned(), |text, before| {
+                let slash = before.len() - 1;
+                text.replace(before, &format!("{}{prefix}/", &before[..slash]))
+            });
         Arc::new(Status {
+            index,
             leaving: context.leaving.clone(),
         })
     }
@@ -61,8 +70,8 @@ impl Status {
         let read = |name, pattern, handle| Route::read(name, pattern, ANY_PARAMETER, self, handle);
         let pushes = |route: Route| route.on_push_listener().without_options();
         vec![
-            read("index", "/", |_, _| {
-                Box::pin(async { reply::text(StatusCode::OK, INDEX) })
+            read("index", "/", |it, _| {
+                Box::pin(async { reply::text(StatusCode::OK, it.index.clone()) })
             }),
             read("healthy", "/-/healthy", |_, _| {
                 Box::pin(async { reply::text(StatusCode::OK, "OK\n") })

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::network::masked;
+use crate::settings::network::masked;
 use crate::peer::Peer;
 
 /// Failures that an address can have at once, ...
@@ -33,16 +33,16 @@ enum Source {
 
 impl From<Peer> for Source {
     fn from(peer: Peer) -> Self {
+        if let Some(address) = peer.ip() {
+            let address = address.to_canonical();
+            return Source::Address(match address {
+                IpAddr::V4(_) => address,
+                IpAddr::V6(_) => masked(address, 64),
+            });
+        }
         match peer {
-            Peer::Tcp(address) => {
-                let address = address.ip().to_canonical();
-                Source::Address(match address {
-                    IpAddr::V4(_) => address,
-                    IpAddr::V6(_) => masked(address, 64),
-                })
-            }
             Peer::Unix { uid, .. } => Source::User(uid),
-            Peer::Unknown => Source::Unknown,
+            _ => Source::Unknown,
         }
     }
 }

@@ -1,14 +1,15 @@
-//! `[web]`: users, and who has which role.
+//! The settings of `[web]` for users, and who has which role.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use super::network::Network;
+
 use super::role::Role;
 use crate::settings::document::{Node, Place, Value};
 use crate::settings::listen::{SocketOwner, owner};
+use crate::settings::network::Network;
 use crate::settings::pattern::{Pattern, pattern};
 use crate::settings::reader::Table;
 use crate::settings::value::{choice, list, text};
@@ -16,7 +17,7 @@ use crate::settings::value::{choice, list, text};
 /// The limit on entries. Each request is compared with each.
 const MAX_ENTRIES: usize = 1000;
 
-/// The settings of `[web]`.
+/// The settings of `[web]` for users and roles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Web {
     /// The web configuration in the format of Prometheus' exporter-toolkit.
@@ -94,8 +95,8 @@ impl Door {
     ];
 }
 
-/// Reads the table.
-pub fn read(mut table: Table<'_>) -> Web {
+/// Reads the settings from `[web]`.
+pub fn read(table: &mut Table<'_>) -> Web {
     let place = table.place("access");
     let web = Web {
         config_file: table.take("config_file", None, path),
@@ -110,7 +111,6 @@ pub fn read(mut table: Table<'_>) -> Web {
             format!("`web.access` has {count} entries; the limit is {MAX_ENTRIES}"),
         );
     }
-    table.finish();
     web
 }
 

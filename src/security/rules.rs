@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::caller::Caller;
 use super::config::{Door, Entry, Web, Who};
-use super::network::Network;
+use crate::settings::network::Network;
 use super::role::Role;
 use super::scope::{Bounds, Scope};
 use super::web_file::{MAX_FILE, WebFile};
@@ -254,9 +254,9 @@ impl Known {
     /// Whether a connection is of those meant.
     fn is(&self, caller: &Caller) -> bool {
         match (self, caller.peer) {
-            (Known::Networks(networks), Peer::Tcp(address)) => {
-                networks.iter().any(|it| it.contains(address.ip()))
-            }
+            (Known::Networks(networks), peer) => peer
+                .ip()
+                .is_some_and(|ip| networks.iter().any(|it| it.contains(ip))),
             (Known::ClientName(pattern), _) => {
                 let mut names = caller.identity.iter().flat_map(|it| it.names());
                 names.any(|name| pattern.matches(name))

@@ -7,6 +7,7 @@ pub mod document;
 pub mod environment;
 pub mod error;
 pub mod listen;
+pub mod network;
 pub mod pattern;
 pub mod reader;
 pub mod value;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Counter;
+use super::results::ResultCounts;
 
 /// The sockets that the proxy listens at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct ListenerStats {
     pub accept_errors: Counter,
     /// Completed TLS handshakes.
     pub handshakes: Counter,
+    /// Headers of the PROXY protocol.
+    pub proxy_headers: ResultCounts,
     /// By [`HandshakeFailure`].
     failed_handshakes: [Counter; HandshakeFailure::ALL.len()],
     /// By [`Eviction`].

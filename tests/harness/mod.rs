@@ -115,7 +115,7 @@ impl Proxy {
                 let url = after(&log, "serving http://")
                     .or_else(|| after(&log, "serving https://"))
                     .expect("the address is logged");
-                self.http = url.trim_end_matches("/metrics").to_owned();
+                self.http = url.split('/').next().unwrap_or_default().to_owned();
                 self.push = after(&log, "accepting pushes on http://")
                     .or_else(|| after(&log, "accepting pushes on https://"))
                     .or_else(|| after(&log, "accepting pushes on Unix socket "))

@@ -22,6 +22,7 @@ mod delete_series;
 mod echo;
 mod faults;
 mod formats;
+mod front;
 mod groups;
 mod growth;
 mod guard;

@@ -364,6 +364,8 @@ pub enum NoRoute {
         /// See [`Route::elsewhere`].
         elsewhere: Option<&'static str>,
     },
+    /// The path does not begin with the route prefix.
+    OutsidePrefix,
     /// No listener serves the path.
     Unknown,
 }

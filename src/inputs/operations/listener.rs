@@ -15,7 +15,7 @@ use crate::inputs::Input;
 use crate::net::accept::{self, ListenerLimits};
 use crate::net::bind::{self, BindError};
 use crate::net::tls::Protocols;
-use crate::net::{Connection, Listener};
+use crate::net::{Balancers, Connection, Listener};
 use crate::security::Door;
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::telemetry::{ListenerName, Transport};
@@ -152,6 +152,7 @@ impl Input for Operations {
             connections: self.config.concurrent_connections,
             write_timeout: self.options.write_timeout,
             handshake_timeout: self.options.handshake_timeout,
+            balancers: Balancers::default(),
         };
         for (configured, listener) in self.streams {
             let (name, transport) = listener_transport(&listener);
@@ -168,7 +169,7 @@ impl Input for Operations {
             tasks.spawn(accept::serve(
                 listener,
                 name,
-                limits,
+                limits.clone(),
                 Arc::clone(context.telemetry.listener(name)),
                 stop.clone(),
                 tasks.clone(),

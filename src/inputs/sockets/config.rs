@@ -10,9 +10,10 @@ use crate::settings::listen::{
     CURRENT_GROUP, CURRENT_USER, SocketMode, SocketOwner, SocketPath, owner, socket_mode,
     socket_path,
 };
+use crate::settings::network::Network;
 use crate::settings::value::{
     Address, address, boolean, buffer_size, choice, duration, integer, positive_duration, size,
-    write_duration, write_duration_option, write_size,
+    text, write_duration, write_duration_option, write_size,
 };
 
 /// The settings of the receivers.
@@ -58,6 +59,10 @@ pub struct Config {
         skip_serializing_if = "Option::is_none"
     )]
     pub app_ttl: Option<Duration>,
+    /// The load balancers whose connections to the TCP port begin with a header of the
+    /// PROXY protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<Network>,
     /// TLS of the TCP port; `None` for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
@@ -75,9 +80,13 @@ pub enum Format {
     Json,
 }
 
+/// The limit on networks of load balancers. Each connection is compared with each.
+const MAX_BALANCERS: usize = 1000;
+
 /// Reads the table.
 pub fn read(mut table: Table<'_>) -> Config {
     let tls_place = table.place("tls");
+    let balancers_place = table.place("proxy_protocol");
     let receiver = Config {
         format: table.take(
             "format",
@@ -106,6 +115,7 @@ pub fn read(mut table: Table<'_>) -> Config {
         message_timeout: table.take("message_timeout", Duration::from_secs(3600), duration),
         idle_timeout: table.take("idle_timeout", Duration::ZERO, duration),
         app_ttl: table.take_option("app_ttl", positive_duration),
+        proxy_protocol: table.take_list("proxy_protocol", |node| Network::parse(&text(node)?)),
         tls: tls::settings::take(&mut table, "tls"),
     };
     if let Some(place) = tls_place
@@ -114,6 +124,14 @@ pub fn read(mut table: Table<'_>) -> Config {
     {
         let problem =
             "`receiver.tls` has no effect: `receiver.receive_on_tcp_socket` is false; enable it";
+        table.fault(place, problem);
+    }
+    let count = receiver.proxy_protocol.len();
+    if let Some(place) = balancers_place
+        && count > MAX_BALANCERS
+    {
+        let problem =
+            format!("`receiver.proxy_protocol` has {count} networks; the limit is {MAX_BALANCERS}");
         table.fault(place, problem);
     }
     table.finish();

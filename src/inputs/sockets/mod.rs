@@ -152,7 +152,7 @@ impl Input for Sockets {
             context.tasks.spawn(accept::serve(
                 listener,
                 name,
-                self.limits,
+                self.limits.clone(),
                 Arc::clone(telemetry.listener(name)),
                 context.stop.clone(),
                 context.tasks.clone(),

@@ -7,21 +7,24 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::permits::{Holder, Permit, Permits};
+use super::proxy_header;
 use super::tls::Handshake;
-use super::{Listener, PlainStream, Stream};
+use super::{Balancers, Listener, PlainStream, Stream};
 use crate::clock;
 use crate::peer::{ClientIdentity, Peer};
+use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
 use waiting::WaitingConnections;
 
 /// The limits of one listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ListenerLimits {
     /// Connections that are open at once.
     pub connections: usize,
@@ -29,6 +32,8 @@ pub struct ListenerLimits {
     pub write_timeout: Duration,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// The load balancers that name the client of each connection.
+    pub balancers: Balancers,
 }
 
 /// An accepted connection. Dropping it returns its permit.
@@ -74,6 +79,38 @@ const FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The minimum time between log lines about accept errors.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The client that a load balancer names; `None` if the connection has no proper header.
+/// Then the sender gets a line that says why.
+async fn client_of(
+    stream: &mut PlainStream,
+    name: ListenerName,
+    balancer: Peer,
+    stats: &ListenerStats,
+) -> Option<Peer> {
+    match proxy_header::read(stream).await {
+        Ok(client) => {
+            stats.proxy_headers.count(Ok(()), 1);
+            // Without a client, the balancer itself asks: a health check.
+            Some(client.map_or(balancer, Peer::Tcp))
+        }
+        Err(problem) => {
+            let reason = problem.reason();
+            stats.proxy_headers.count(Err(reason), 1);
+            sender_log::rejected(
+                LogEvent::Connection,
+                format_args!("{}: connection of {balancer}", name.as_str()),
+                reason,
+                &problem.to_string(),
+            );
+            // The sender may be gone.
+            let line = format!("error: {problem}\n");
+            let _ = stream.write_all(line.as_bytes()).await;
+            let _ = stream.shutdown().await;
+            None
+        }
+    }
+}
+
 /// Accepts connections until `stop` is cancelled, and serves each with `handle`
 /// in a task of its own. Accept errors are logged, counted and retried.
 pub async fn serve<Handle, Handled>(
@@ -97,7 +134,8 @@ pub async fn serve<Handle, Handled>(
         let permit = permits.assign(Holder::from(peer), acquired);
         let progress = Arc::clone(permit.progress());
         let stream = PlainStream::new(socket, progress, limits.write_timeout);
-        let Some(server) = listener.tls() else {
+        let has_header = limits.balancers.contain(peer);
+        if listener.tls().is_none() && !has_header {
             tasks.spawn(handle(Connection {
                 stream: Stream::Plain(stream),
                 peer,
@@ -105,10 +143,31 @@ pub async fn serve<Handle, Handled>(
                 permit,
             }));
             return;
-        };
-        let (server, stats) = (Arc::clone(server), Arc::clone(&stats));
+        }
+        let (server, stats) = (listener.tls().cloned(), Arc::clone(&stats));
         let (handle, stop) = (Arc::clone(&handle), stop.clone());
         tasks.spawn(async move {
+            let (mut stream, mut peer) = (stream, peer);
+            if has_header {
+                peer = tokio::select! {
+                    client = client_of(&mut stream, name, peer, &stats) => match client {
+                        Some(client) => client,
+                        None => return,
+                    },
+                    () = permit.progress().evicted() => return,
+                    () = stop.cancelled() => return,
+                };
+            }
+            let Some(server) = server else {
+                drop((stats, stop));
+                let connection = Connection {
+                    stream: Stream::Plain(stream),
+                    peer,
+                    identity: None,
+                    permit,
+                };
+                return handle(connection).await;
+            };
             let handshake = Handshake {
                 server: &server,
                 name,

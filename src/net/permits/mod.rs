@@ -83,15 +83,17 @@ impl From<Peer> for Holder {
     fn from(peer: Peer) -> Self {
         /// An IPv6 subscriber chooses the lower 64 bits of its addresses freely.
         const NETWORK: u128 = !0 << 64;
-        match peer {
-            Peer::Tcp(address) => Holder::Address(match address.ip().to_canonical() {
+        if let Some(address) = peer.ip() {
+            return Holder::Address(match address.to_canonical() {
                 IpAddr::V6(ip) if !ip.is_loopback() => {
                     IpAddr::V6((u128::from(ip) & NETWORK).into())
                 }
                 ip => ip,
-            }),
+            });
+        }
+        match peer {
             Peer::Unix { uid, .. } => Holder::User(uid),
-            Peer::Unknown => Holder::Unknown,
+            _ => Holder::Unknown,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! whoever changes them raises [`VERSION`] and keeps reading the versions before.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub enum PeerRecord {
     },
     /// Not known.
     Unknown,
+    /// A client that a reverse proxy named.
+    Forwarded(IpAddr),
 }
 
 /// A failure of a section's producer.
@@ -221,6 +223,7 @@ impl From<Peer> for PeerRecord {
         match peer {
             Peer::Tcp(address) => PeerRecord::Tcp(address),
             Peer::Unix { pid, uid } => PeerRecord::Unix { pid, uid },
+            Peer::Forwarded(address) => PeerRecord::Forwarded(address),
             Peer::Unknown => PeerRecord::Unknown,
         }
     }
@@ -231,6 +234,7 @@ impl From<PeerRecord> for Peer {
         match peer {
             PeerRecord::Tcp(address) => Peer::Tcp(address),
             PeerRecord::Unix { pid, uid } => Peer::Unix { pid, uid },
+            PeerRecord::Forwarded(address) => Peer::Forwarded(address),
             PeerRecord::Unknown => Peer::Unknown,
         }
     }

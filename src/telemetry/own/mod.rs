@@ -70,6 +70,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     operations(&mut out, telemetry, now);
     polls(&mut out, telemetry);
     process::write(&mut out, telemetry.started, names, store);
+    proxy_headers(&mut out, telemetry);
     pushes(&mut out, telemetry);
     received(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
@@ -92,6 +93,18 @@ fn build_info(out: &mut OwnFamilies) {
         "Always 1; the version label names the running build.",
     )
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+fn proxy_headers(out: &mut OwnFamilies, telemetry: &Telemetry) {
+    let family = out.family(
+        "exporter_proxy_proxy_headers_total",
+        Kind::Counter,
+        "Headers of the PROXY protocol at the receiver's TCP port, by result: ok, or the reason for rejection.",
+    );
+    let headers = &telemetry.listener(ListenerName::Tcp).proxy_headers;
+    for (result, count) in headers.counts() {
+        family.sample(&[("result", result)], count as f64);
+    }
 }
 
 fn connections(out: &mut OwnFamilies, telemetry: &Telemetry) {
