@@ -179,13 +179,13 @@ fn lines_make_what_the_document_says() {
                 .families
                 .iter()
                 .find(|(family, _)| name.starts_with(*family));
-            assert_eq!(family.expect("it is there").1.kind, named, "{line}");
+            assert_eq!(family.expect("a documented family").1.kind, named, "{line}");
         }
     }
 }
 
 #[test]
-fn what_is_refused_has_the_reason_that_the_document_says() {
+fn rejected_messages_have_the_documented_reason() {
     if !tools::here(&[Tool::Netcat]) {
         return;
     }
@@ -194,7 +194,7 @@ fn what_is_refused_has_the_reason_that_the_document_says() {
     assert_eq!(send(&counting, there), "");
     let before = counting.proxy.metrics();
     let page = Page::parse(&before);
-    for row in table("refused") {
+    for row in table("rejected") {
         let (message, reason) = (code(&row[0]), code(&row[1]));
         let times = counting.results(reason);
         let answer = send(&counting, message);
@@ -209,7 +209,7 @@ fn what_is_refused_has_the_reason_that_the_document_says() {
 }
 
 #[test]
-fn every_setting_stands_in_the_document_with_its_default() {
+fn the_document_has_every_setting_with_its_default() {
     let printed = run(program().arg("print-config")).stdout;
     let start = printed.find("[operations]\n").expect("they are printed");
     let rest = &printed[start + "[operations]\n".len()..];

@@ -34,7 +34,7 @@ pub struct Proxy {
     pub unix: PathBuf,
     /// `127.0.0.1:port` of the HTTP side.
     pub http: String,
-    /// `127.0.0.1:port` where pushes are taken; empty where they are not, or
+    /// `127.0.0.1:port` of the listener for pushes; empty without one, or
     /// the path of their Unix socket.
     pub push: String,
     log: Arc<Mutex<String>>,
@@ -105,7 +105,7 @@ impl Proxy {
         proxy
     }
 
-    /// The log tells which ports were chosen, and when everything is bound.
+    /// The log has the chosen ports, and says when everything is bound.
     fn wait_until_bound(&mut self) {
         let start = Instant::now();
         loop {
@@ -169,7 +169,7 @@ impl Proxy {
         http_request(&self.http, method, path, headers)
     }
 
-    /// One HTTP request with a body, where pushes are taken.
+    /// One HTTP request with a body to the listener for pushes.
     pub fn push(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
         self.push_with(method, path, &[], body)
     }
