@@ -39,7 +39,8 @@ impl Servers {
         let (scrapes, pushes) = (&config.exporter.scrape_expose_endpoint, &config.push.listen);
         let same = |one: &HttpListener, other: &HttpListener| match &other.address {
             Listen::Tcp(address) => one.address.is(address),
-            Listen::Unix(_) | Listen::Off => false,
+            Listen::Unix(_) => one.address == other.address,
+            Listen::Off => false,
         };
         let mut servers = Vec::new();
         for (setting, scraped) in scrapes.named(SCRAPES) {
@@ -95,7 +96,12 @@ impl Servers {
     /// Logs where the program is scraped and pushed to. `prefix` is the begin of paths.
     pub fn announce(&self, prefix: &str) {
         for listener in self.scrapes() {
-            log::info!("serving {}{prefix}/metrics", listener.url());
+            match listener {
+                Listener::Unix(..) => {
+                    log::info!("serving {prefix}/metrics on {}", listener.url());
+                }
+                _ => log::info!("serving {}{prefix}/metrics", listener.url()),
+            }
         }
         for listener in self.pushes() {
             log::info!("accepting pushes on {}", listener.url());

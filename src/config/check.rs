@@ -100,8 +100,16 @@ fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
         let path = receiver.receiver_unix_socket.chosen();
         sockets.push(("receiver.receiver_unix_socket".to_owned(), path));
     }
-    for (setting, listener) in config.push.listen.named(PUSHES) {
+    for (setting, listener) in config.exporter.scrape_expose_endpoint.named(SCRAPES) {
         if let Listen::Unix(path) = &listener.address {
+            sockets.push((setting, path.clone()));
+        }
+    }
+    for (setting, listener) in config.push.listen.named(PUSHES) {
+        let mut scrapes = config.exporter.scrape_expose_endpoint.iter();
+        if let Listen::Unix(path) = &listener.address
+            && !scrapes.any(|scrapes| scrapes.address == listener.address)
+        {
             sockets.push((setting, path.clone()));
         }
     }

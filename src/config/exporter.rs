@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::http::listen::{self, HttpListeners};
-use crate::settings::listen::Listen;
+use crate::settings::listen::{Listen, listen_always};
 use crate::settings::reader::Table;
 use crate::settings::value::{
-    Address, address, boolean, choice, integer, positive_duration, write_duration,
+    Address, boolean, choice, integer, positive_duration, write_duration,
 };
 use crate::telemetry::own::ProcessNames;
 
@@ -57,7 +57,7 @@ pub fn read(mut table: Table<'_>) -> Exporter {
             &mut table,
             "scrape_expose_endpoint",
             Listen::Tcp(Address::new("0.0.0.0", 6555)),
-            |node| address(node).map(Listen::Tcp),
+            listen_always,
         ),
         max_connections: table.take("max_connections", 512, integer(1, MAX_CONNECTIONS)),
         header_timeout: table.take("header_timeout", Duration::from_secs(30), positive_duration),

@@ -185,6 +185,18 @@ pub fn socket_mode(node: &Node) -> Result<SocketMode, String> {
         })
 }
 
+/// Like [`listen`], for a listener that cannot be off.
+pub fn listen_always(node: &Node) -> Result<Listen, String> {
+    match listen(node) {
+        Ok(listen @ (Listen::Tcp(_) | Listen::Unix(_))) => Ok(listen),
+        _ => Err(format!(
+            "must be host:port such as \"0.0.0.0:6555\", or a Unix socket such as \
+             \"/run/metrics.sock\", not {:?}",
+            text(node)?
+        )),
+    }
+}
+
 /// `host:port`, the path of a Unix socket, or an empty text for no listener.
 pub fn listen(node: &Node) -> Result<Listen, String> {
     let written = text(node)?;

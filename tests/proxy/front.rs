@@ -1,10 +1,12 @@
 //! Behind other servers: prefixes, reverse proxies, load balancers.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 use proxy_header::{ProxiedAddress, ProxyHeader};
 
-use crate::harness::{Answer, Proxy, http_request};
+use crate::harness::{Answer, PATIENCE, Proxy, http_request};
 
 /// The peer of an app, group or target.
 fn peer(proxy: &Proxy, name: &str) -> String {
@@ -114,4 +116,39 @@ fn a_load_balancer_names_the_client() {
     let direct = Proxy::start("[receiver]\nproxy_protocol = [\"10.0.0.0/8\"]\n");
     assert_eq!(direct.push_tcp(b"{\"a\":\"m 1\"}"), "");
     assert!(peer(&direct, "a").starts_with("127.0.0.1:"));
+}
+
+#[test]
+fn a_unix_socket_serves_scrapes_and_pushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let path = path.to_str().unwrap();
+    let both = format!("[\"127.0.0.1:0\", \"{path}\"]");
+    let settings = [
+        ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", &*both),
+        ("PUSH_LISTEN", path),
+    ];
+    let trusting = "[web]\ntrusted_proxies = [\"unix\"]\n";
+    let proxy = Proxy::start_with(trusting, &settings);
+    let send = |request: &str| {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let rest = "HTTP/1.1\r\nHost: any\r\nConnection: close\r\n";
+        write!(stream, "{}", request.replacen("HTTP", rest, 1)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let pushed =
+        "PUT /metrics/job/x HTTPX-Forwarded-For: 192.0.2.7\r\nContent-Length: 4\r\n\r\nm 1\n";
+    let answer = send(pushed);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(peer(&proxy, "{job=\"x\"}"), "192.0.2.7");
+    let answer = send("GET /metrics HTTP\r\n");
+    assert!(answer.contains("job=\"x\"} 1\n"), "{answer}");
+    let log = proxy.log();
+    assert!(
+        log.contains(&format!("/metrics on Unix socket {path}\n")),
+        "{log}"
+    );
 }
