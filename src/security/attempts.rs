@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::settings::network::masked;
 use crate::peer::Peer;
+use crate::settings::network::masked;
 
 /// Failures that an address can have at once, ...
 const BURST: f64 = 20.0;

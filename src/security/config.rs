@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-
 use super::role::Role;
 use crate::settings::document::{Node, Place, Value};
 use crate::settings::listen::{SocketOwner, owner};

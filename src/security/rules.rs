@@ -15,13 +15,13 @@ use subtle::ConstantTimeEq as _;
 
 use super::caller::Caller;
 use super::config::{Door, Entry, Web, Who};
-use crate::settings::network::Network;
 use super::role::Role;
 use super::scope::{Bounds, Scope};
 use super::web_file::{MAX_FILE, WebFile};
 use crate::net::tls::TlsSettings;
 use crate::peer::Peer;
 use crate::settings::listen::SocketOwner;
+use crate::settings::network::Network;
 use crate::settings::pattern::Pattern;
 
 /// The cost of the hash that unknown users are compared with, if there are no users.

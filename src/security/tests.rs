@@ -14,7 +14,9 @@ fn access(web: &str) -> Access {
     let mut errors = Vec::new();
     let entries = parse_toml("test.toml", web, &mut errors);
     let faults = Faults::default();
-    let web = config::read(Table::root(entries, &faults));
+    let mut table = Table::root(entries, &faults);
+    let web = config::read(&mut table);
+    table.finish();
     let (found, _) = faults.into_inner();
     assert!(
         errors.is_empty() && found.is_empty(),
