@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ingest::Admission;
 use crate::security::Access;
+use crate::storage::Journal;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
@@ -19,6 +20,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Decides who may read, write and administer.
     pub access: Arc<Access>,
+    /// Waits until changes are stored.
+    pub journal: Journal,
     /// Counters of the program.
     pub telemetry: Arc<Telemetry>,
     /// Tasks that finish before the program ends.

@@ -40,6 +40,8 @@ pub mod telemetry;
 
 // Beneath admission: who may do what.
 pub mod security;
+// Keeps state beyond this process.
+pub mod storage;
 
 // Admission: checks metrics before they are stored.
 pub mod ingest;

@@ -2,17 +2,19 @@
 
 use std::env;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use exporter_proxy::app::App;
-use exporter_proxy::cli::{Cli, Command};
+use exporter_proxy::app::{App, StartError};
+use exporter_proxy::cli::{Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config};
 use exporter_proxy::net::passed;
 use exporter_proxy::security;
 use exporter_proxy::service;
 use exporter_proxy::shutdown::StopSignals;
+use exporter_proxy::storage::tool::{self, ToolError};
 use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
 
@@ -64,6 +66,10 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::HashPassword => unreachable!("it is answered above"),
+        Command::Storage { command, directory } => {
+            let directory = directory.or_else(|| loaded.config.storage.directory());
+            storage(command, directory.as_deref())
+        }
         Command::Run => {
             log::info!(
                 "exporter-proxy {} with {}",
@@ -77,9 +83,35 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             log::error!("{problem:#}");
-            ExitCode::FAILURE
+            exit_code(&problem)
         }
     }
+}
+
+/// The exit code for an error.
+fn exit_code(problem: &anyhow::Error) -> ExitCode {
+    if let Some(StartError::Storage(problem)) = problem.downcast_ref() {
+        return ExitCode::from(problem.exit_code());
+    }
+    if let Some(problem) = problem.downcast_ref::<ToolError>() {
+        return ExitCode::from(problem.exit_code());
+    }
+    ExitCode::FAILURE
+}
+
+/// Runs `exporter-proxy storage`.
+fn storage(command: StorageCommand, directory: Option<&Path>) -> anyhow::Result<()> {
+    let directory = directory.context("name a directory: --directory, or storage.path")?;
+    let mut out = io::stdout().lock();
+    match command {
+        StorageCommand::Check => tool::check(directory, &mut out)?,
+        StorageCommand::Export => tool::export(directory, &mut io::BufWriter::new(out))?,
+        StorageCommand::Import => {
+            let count = tool::import(directory, &mut io::stdin().lock())?;
+            log::info!("{count} records imported into {}", directory.display());
+        }
+    }
+    Ok(())
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

@@ -49,6 +49,7 @@ mod tests {
     use crate::ingest::Admission;
     use crate::ingest::config::Aggregation;
     use crate::security::Access;
+    use crate::storage::Journal;
     use crate::store::{Store, StoreLimits};
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
@@ -73,6 +74,7 @@ mod tests {
             store,
             admission: Arc::new(admission),
             access: Arc::new(Access::new(&config.web.security, &Arc::default()).unwrap()),
+            journal: Journal::off(),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
             quit: CancellationToken::new(),

@@ -2,6 +2,7 @@
 //! [table of routes](crate::routes).
 
 use super::{StartError, sinks};
+use crate::clock::Now;
 use crate::config::Config;
 use crate::context::Context;
 use crate::inputs::Input;
@@ -42,6 +43,7 @@ async fn operations(config: &Config, context: &Context) -> Result<Operations, St
         own_metrics: config.exporter.own_metrics,
     };
     let operations = Operations::bind(&config.operations, options).await?;
+    context.journal.attach(operations.sets(), Now::read());
     Ok(match sinks::of_operations(config, context) {
         Some(sink) => operations.forward_to(sink),
         None => operations,

@@ -15,24 +15,26 @@ mod sinks;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::context::Context;
 use crate::exposition::counted;
 use crate::http::router::Route;
 use crate::ingest::config::Mode;
-use crate::ingest::{Admission, text};
+use crate::ingest::{Admission, IdempotencyKeys, text};
 use crate::inputs::Input;
 use crate::inputs::poller::ClientError;
 use crate::net::bind::BindError;
 use crate::net::raise_file_limit;
 use crate::routes;
 use crate::security::{Access, AccessError};
+use crate::storage::{Journal, OpenError, StoredCore};
 use crate::store::Store;
 use crate::telemetry::{Telemetry, sender_log};
 use servers::Servers;
@@ -40,6 +42,9 @@ use servers::Servers;
 /// File descriptors besides those of connections: listeners, the runtime's own,
 /// standard streams, and polls.
 const SPARE_DESCRIPTORS: u64 = 64;
+
+/// The time for the last flush of storage, if connections used up the grace period.
+const LEAST_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The program with every listener bound and nothing served yet.
 #[derive(Debug)]
@@ -72,6 +77,9 @@ pub enum StartError {
     /// A target's HTTP client cannot be built.
     #[error(transparent)]
     Poller(#[from] ClientError),
+    /// Stored state cannot be used.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
 }
 
 impl App {
@@ -97,12 +105,15 @@ impl App {
         // Fails only if the embedding program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let context = core(&config)?;
+        // What was stored is back before anything is bound.
+        context.journal.check()?;
         let servers = Servers::bind(&config, &context.access).await?;
         let mut inputs = inputs::bind(&config, &context).await?;
         let extensions = extend(&context);
         inputs.extend(extensions.inputs);
         let mut routes = extensions.routes;
         routes.extend(routes::all(&config, &context));
+        context.journal.check()?;
         Ok(App {
             config,
             context,
@@ -151,6 +162,9 @@ impl App {
         let grace = self.config.exporter.shutdown_timeout;
         let delay = self.config.operations.shutdown_delay;
         self.start();
+        if let Err(problem) = context.journal.start() {
+            sender_log::internal_error(format_args!("storage cannot start: {problem}"));
+        }
 
         let mut stop = std::pin::pin!(stop);
         let by_signal = tokio::select! {
@@ -171,7 +185,15 @@ impl App {
         }
         context.stop.cancel();
         context.tasks.close();
+        let stopping = clock::tick();
         let finished = timeout(grace, context.tasks.wait()).await;
+        // What the last connections changed is stored too, with at least some time for it.
+        let left = grace
+            .saturating_sub(stopping.elapsed())
+            .max(LEAST_FLUSH_TIME);
+        if !context.journal.close(left).await {
+            log::error!("the last changes could not be stored within {left:?}");
+        }
         sender_log::report_suppressed(true);
         if finished.is_err() {
             log::warn!(
@@ -228,7 +250,7 @@ impl App {
 }
 
 /// Builds the core: the store, admission and counters.
-fn core(config: &Config) -> Result<Context, AccessError> {
+fn core(config: &Config) -> Result<Context, StartError> {
     let own_metrics = config.exporter.own_metrics;
     let rules = text::inspection_rules(&config.exposition, own_metrics);
     let app_times = own_metrics && config.exporter.app_metrics;
@@ -239,13 +261,19 @@ fn core(config: &Config) -> Result<Context, AccessError> {
         own_metrics,
         store.hasher().clone(),
     );
-    let telemetry = Telemetry::new(Now::read(), limits::shown(config));
+    let now = Now::read();
+    let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
     let access = Access::new(&config.web.security, &telemetry.security)?;
+    let journal = Journal::open(&config.storage, &telemetry.storage)?;
+    let store = Arc::new(store);
+    journal.attach(Arc::new(StoredCore::new(&store)), now);
+    journal.attach(Arc::<IdempotencyKeys>::clone(admission.keys()), now);
     Ok(Context {
-        store: Arc::new(store),
+        store,
         admission: Arc::new(admission),
+        journal,
         access: Arc::new(access),
-        telemetry: Arc::new(telemetry),
+        telemetry,
         tasks: TaskTracker::new(),
         quit: CancellationToken::new(),
         leaving: CancellationToken::new(),

@@ -170,6 +170,7 @@ impl Servers {
                     }
                     false => Vec::new(),
                 },
+                journal: context.journal.clone(),
                 stop: context.stop.clone(),
             });
             context.tasks.spawn(accept::serve(

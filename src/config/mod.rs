@@ -20,6 +20,7 @@ use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
+use crate::storage;
 use push::Push;
 use web::Web;
 
@@ -40,10 +41,15 @@ pub struct Config {
     pub poll_external: poller::config::Config,
     /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
+    /// `[storage]`: state that survives a restart.
+    pub storage: storage::config::Config,
 }
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
+
+/// The variable with the directory that systemd provides (`StateDirectory=`).
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// A configuration with its warnings.
 #[derive(Debug)]
@@ -101,6 +107,12 @@ pub fn settle(
 ) -> Result<(Config, Vec<Warning>), ConfigError> {
     let mut syntax_errors = Vec::new();
     let mut entries = document::parse_toml(name, text, &mut syntax_errors);
+    let mut state_directory = None;
+    let environment = environment.into_iter().inspect(|(name, value)| {
+        if name == STATE_DIRECTORY {
+            state_directory = Some(value.clone());
+        }
+    });
     let mut warnings = environment::overlay(&mut entries, environment);
 
     let faults = Faults::default();
@@ -113,6 +125,7 @@ pub fn settle(
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
         web: web::read(root.table("web")),
+        storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
     };
     root.finish();
     check::check(&config, &faults);

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::security::{Caller, Denial, Role, Scope};
+use crate::storage::NotKept;
 
 /// The route name under which requests are counted that match no route.
 const UNKNOWN: &str = "unknown";
@@ -107,7 +108,27 @@ async fn handle(
         return (name, false, reply);
     }
     request.captured.clone_from(&matched.captured);
-    (name, route.progress, route.answer(request).await)
+    let reply = match route.is_stored {
+        true => answer_stored(server, route, request).await,
+        false => route.answer(request).await,
+    };
+    (name, route.progress, reply)
+}
+
+/// Calls a handler that changes something, and waits until the change is stored.
+async fn answer_stored(server: &Server, route: &Route, request: &mut Request) -> Reply {
+    let not_stored = |problem: NotKept| Rejection::new(Reason::NotStored, &problem.to_string());
+    if let Err(problem) = server.journal.admit() {
+        return reject(Some(route), request, &not_stored(problem));
+    }
+    let reply = route.answer(request).await;
+    if !reply.status().is_success() {
+        return reply;
+    }
+    match server.journal.kept().await {
+        Ok(()) => reply,
+        Err(problem) => reject(Some(route), request, &not_stored(problem)),
+    }
 }
 
 /// What the client may write, if it has the role of the route.
@@ -226,6 +247,7 @@ mod tests {
     use crate::net::MemoryBudget;
     use crate::peer::Peer;
     use crate::security::{Access, Door, Web};
+    use crate::storage::Journal;
     use crate::telemetry::{ConfiguredLimits, Telemetry};
 
     const LISTED: &str = "https://app.example";
@@ -263,6 +285,7 @@ mod tests {
             front: Front::default(),
             hosts: Hosts::Loopback(Vec::new()),
             write_origins: vec![LISTED.to_owned()],
+            journal: Journal::off(),
             stop: CancellationToken::new(),
         })
     }

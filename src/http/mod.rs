@@ -50,6 +50,7 @@ pub use pools::{MAX_COPIES, WorkPools};
 use crate::clock;
 use crate::net::{Connection, MemoryBudget, Stream};
 use crate::security::{Access, Caller, Door};
+use crate::storage::Journal;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use config::Requests;
@@ -92,6 +93,8 @@ pub struct Server {
     /// Origins whose pages can send requests that write: those that are allowed, and that
     /// of the external URL.
     pub write_origins: Vec<String>,
+    /// What changes wait for before they are acknowledged.
+    pub journal: Journal,
     /// Cancelled to stop. Replies in progress are completed.
     pub stop: CancellationToken,
 }

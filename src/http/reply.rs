@@ -187,9 +187,11 @@ fn status_of(reason: Reason) -> StatusCode {
         | Reason::Forbidden => StatusCode::FORBIDDEN,
         Reason::Unauthorized => StatusCode::UNAUTHORIZED,
         Reason::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        Reason::NoBuffer | Reason::TooManyGroups | Reason::TooManySeries | Reason::TooManyBytes => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Reason::NoBuffer
+        | Reason::NotStored
+        | Reason::TooManyGroups
+        | Reason::TooManySeries
+        | Reason::TooManyBytes => StatusCode::SERVICE_UNAVAILABLE,
         Reason::Closed => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }

@@ -34,13 +34,13 @@ pub mod selector;
 pub mod text;
 
 use std::hash::RandomState;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use aggregation::Addition;
 pub use body::Body;
 pub use group::Group;
-use idempotency::IdempotencyKeys;
-pub use idempotency::{KeyOutcome, MAX_KEY_LENGTH};
+pub use idempotency::{IdempotencyKeys, KeyOutcome, MAX_KEY_LENGTH};
 pub use rejection::Rejection;
 pub use removal::{Removal, SeriesSelection, remove_series};
 
@@ -66,7 +66,7 @@ pub struct Admission {
     /// Hasher for series identity, shared with the store.
     pub hash: RandomState,
     /// Idempotency keys of recent pushes.
-    keys: IdempotencyKeys,
+    keys: Arc<IdempotencyKeys>,
 }
 
 impl Admission {
@@ -79,6 +79,7 @@ impl Admission {
         hash: RandomState,
     ) -> Self {
         let keys = IdempotencyKeys::new(aggregation.idempotency_keys, aggregation.idempotency_time);
+        let keys = Arc::new(keys);
         Admission {
             exposition,
             aggregation,
@@ -86,6 +87,11 @@ impl Admission {
             hash,
             keys,
         }
+    }
+
+    /// The idempotency keys, to be stored.
+    pub fn keys(&self) -> &Arc<IdempotencyKeys> {
+        &self.keys
     }
 
     /// The number of remembered idempotency keys, and of keys forgotten early

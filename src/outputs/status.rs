@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::context::Context;
 use crate::http::reply::{self, Reply};
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
+use crate::storage::Journal;
 use crate::telemetry::dates;
 
 /// The text of `/`, without a prefix of paths.
@@ -26,7 +27,7 @@ const INDEX: &str = concat!(
 /apps/{name}          one app, target or group as JSON
 /apps/{name}/metrics  its metrics only
 /-/healthy            200 while the process runs
-/-/ready              200, or 503 during shutdown
+/-/ready              200, or 503 during shutdown and while storage rejects pushes
 /health               the same without text
 /ping                 PONG and the time
 
@@ -48,6 +49,7 @@ pub struct Status {
     leaving: CancellationToken,
     /// The text of `/`.
     index: String,
+    journal: Journal,
 }
 
 impl Status {
@@ -62,6 +64,7 @@ impl Status {
         Arc::new(Status {
             index,
             leaving: context.leaving.clone(),
+            journal: context.journal.clone(),
         })
     }
 
@@ -91,11 +94,19 @@ impl Status {
         ]
     }
 
-    /// `/-/ready`: 200, or 503 during shutdown.
+    /// `/-/ready`: 200, or 503 during shutdown and while pushes are rejected because they
+    /// cannot be stored.
     fn ready(&self) -> Reply {
-        match self.leaving.is_cancelled() {
-            true => reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
-            false => reply::text(StatusCode::OK, "OK\n"),
+        match (self.leaving.is_cancelled(), self.journal.failure()) {
+            (true, _) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+            (false, None) => reply::text(StatusCode::OK, "OK\n"),
+            (false, Some(failure)) => {
+                let status = match self.journal.rejects() {
+                    true => StatusCode::SERVICE_UNAVAILABLE,
+                    false => StatusCode::OK,
+                };
+                reply::text(status, format!("{failure}\n"))
+            }
         }
     }
 

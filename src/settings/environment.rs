@@ -7,13 +7,14 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "exporter",
     "exposition",
     "operations",
     "poll_external",
     "push",
     "receiver",
+    "storage",
     "web",
 ];
 

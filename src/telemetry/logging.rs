@@ -12,6 +12,9 @@ pub fn init() {
         // The verifier logs every rejected certificate as an error at every poll.
         // The poller logs it once, with the target's name.
         .filter_module("rustls_platform_verifier", log::LevelFilter::Off)
+        // Storage reports its engine's errors, with the directory and what follows.
+        .filter_module("fjall", log::LevelFilter::Off)
+        .filter_module("lsm_tree", log::LevelFilter::Off)
         .format(|out, record| {
             let style = out.default_level_style(record.level());
             let time = dates::second(clock::wall());

@@ -19,6 +19,7 @@ mod results;
 mod security;
 pub mod sender_log;
 mod sinks;
+mod storage;
 mod targets;
 mod webhooks;
 
@@ -39,6 +40,7 @@ pub use rate_limit::RateLimit;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkStats};
+pub use storage::{FlushCounts, StorageStats};
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 
@@ -75,6 +77,8 @@ pub struct Telemetry {
     pub copied: Arc<UsageGauge>,
     /// Pushes over HTTP.
     pub pushes: PushStats,
+    /// Storage.
+    pub storage: Arc<StorageStats>,
     /// Webhooks.
     pub webhooks: WebhookStats,
     /// Authentication.
@@ -196,6 +200,7 @@ impl Telemetry {
             buffered: Arc::default(),
             copied: Arc::default(),
             pushes: PushStats::default(),
+            storage: Arc::default(),
             webhooks: WebhookStats::default(),
             security: Arc::default(),
             inspections: ResultCounts::default(),

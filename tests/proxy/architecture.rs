@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -37,20 +37,36 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
         &["clock", "net", "peer", "reason", "settings", "telemetry"],
     ),
     (
+        "storage",
+        &[
+            "clock",
+            "exposition",
+            "record",
+            "settings",
+            "store",
+            "telemetry",
+        ],
+    ),
+    (
         "ingest",
         &[
             "clock",
             "coding",
             "exposition",
             "reason",
+            "record",
             "registry",
             "security",
             "settings",
+            "storage",
             "store",
             "telemetry",
         ],
     ),
-    ("context", &["ingest", "security", "store", "telemetry"]),
+    (
+        "context",
+        &["ingest", "security", "storage", "store", "telemetry"],
+    ),
     ("net", &["clock", "peer", "reason", "settings", "telemetry"]),
     (
         "http",
@@ -63,6 +79,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "reason",
             "security",
             "settings",
+            "storage",
             "store",
             "telemetry",
         ],
@@ -80,10 +97,12 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "net",
             "peer",
             "reason",
+            "record",
             "redact",
             "registry",
             "security",
             "settings",
+            "storage",
             "store",
             "telemetry",
         ],
@@ -102,6 +121,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "redact",
             "security",
             "settings",
+            "storage",
             "store",
             "telemetry",
         ],
@@ -116,6 +136,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "outputs",
             "security",
             "settings",
+            "storage",
             "telemetry",
         ],
     ),

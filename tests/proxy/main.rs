@@ -64,6 +64,7 @@ mod service;
 mod shutdown;
 mod signals;
 mod slow_senders;
+mod storage;
 mod tls;
 mod tls_http;
 mod values;

@@ -141,7 +141,10 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
         "[receiver]\ntls = {{ {} }}\n",
         certificate.settings()
     ));
+    let state = dir.path().join("state");
+    let stored = Proxy::start(&format!("[storage]\npath = {state:?}\n"));
     let mut found = exposed(&forwarding.metrics());
+    found.extend(exposed(&stored.metrics()));
     found.extend(exposed(&secured.metrics()));
     found.extend(exposed(&proxy.metrics()));
     let documented = documented();

@@ -104,6 +104,9 @@ pub struct Route {
     /// Whether a successful request counts as progress. When connections run out, those
     /// without progress are closed first.
     pub progress: bool,
+    /// Whether a successful request waits until its change is
+    /// [stored](crate::storage::Journal).
+    pub is_stored: bool,
     /// Whether the reply to `OPTIONS` is an empty 200.
     pub options: bool,
     /// Advice in the reply to a `POST` or `PUT` that the pattern does not have.
@@ -159,6 +162,7 @@ impl Route {
             pages: Pages::None,
             errors: Errors::Text,
             progress: false,
+            is_stored: false,
             options: false,
             advice: None,
             elsewhere: None,
@@ -172,7 +176,7 @@ impl Route {
     }
 
     /// A route that writes: on the push listener, with `OPTIONS`, for pages of listed
-    /// origins.
+    /// origins. The reply waits until the change is stored.
     pub fn write<S: Send + Sync + 'static>(
         name: &'static str,
         methods: &'static str,
@@ -187,6 +191,7 @@ impl Route {
             listeners: Listeners::Push,
             pages: Pages::Listed,
             progress: true,
+            is_stored: true,
             options: true,
             ..Route::read(name, pattern, parameters, state, handle)
         }
@@ -266,6 +271,15 @@ impl Route {
     #[must_use]
     pub fn progress(self, progress: bool) -> Self {
         Route { progress, ..self }
+    }
+
+    /// Does not wait for storage, since nothing changes that is stored.
+    #[must_use]
+    pub fn without_storage(self) -> Self {
+        Route {
+            is_stored: false,
+            ..self
+        }
     }
 
     /// Removes `OPTIONS`: the reply is 405.

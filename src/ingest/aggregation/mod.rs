@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::bounds::check_batch;
 use super::clearmode::{self, ClearMode};
@@ -60,7 +62,8 @@ impl Admission {
     }
 
     /// Calls `apply` unless a push with the same idempotency key was applied before.
-    /// The hash of `content` tells a repeated push from a different one.
+    /// The hash of `content` tells a repeated push from a different one. It is the same
+    /// in every run, since keys are stored.
     ///
     /// # Errors
     ///
@@ -75,8 +78,10 @@ impl Admission {
         let Some(key) = &addition.key else {
             return apply().map(|()| KeyOutcome::Applied);
         };
-        let fingerprint = self.hash.hash_one(content);
-        match self.keys.apply_once(key, fingerprint, now.tick, apply)? {
+        let mut hasher = Xxh3Default::new();
+        content.hash(&mut hasher);
+        let fingerprint = hasher.finish();
+        match self.keys.apply_once(key, fingerprint, now, apply)? {
             KeyOutcome::Conflict => {
                 let message = format!(
                     "a different push used the Idempotency-Key {key:?}: give each push its own key"

@@ -221,7 +221,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     fn add_member(&mut self, member: &SetMember<'_>) -> Result<(), Rejection> {
         let processor = self.processor;
         let (family, labels) = (&member.family, &member.labels);
-        let now = Now::read().tick;
+        let now = Now::read();
         let series_exists = || match &processor.target {
             Target::Store(store) => store.has_series(family, labels.as_str()),
             Target::Sink(_) => true,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::datagrams::{self, DatagramSocket};
 use super::processor::{Processor, Source, Target};
+use super::sets::Sets;
 use super::sink::LineSink;
 use super::stream;
 use crate::context::Context;
@@ -18,6 +19,7 @@ use crate::net::tls::Protocols;
 use crate::net::{Balancers, Connection, Listener};
 use crate::security::Door;
 use crate::settings::listen::{SocketMode, SocketOwner};
+use crate::storage::Persistent;
 use crate::telemetry::{ListenerName, Transport};
 
 /// Settings of other tables that sockets for operations need, too.
@@ -44,6 +46,7 @@ pub struct Operations {
     config: Config,
     options: SocketOptions,
     sink: Option<LineSink>,
+    sets: Arc<Sets>,
     /// Each with its name as the setting is written.
     streams: Vec<(String, Listener)>,
     /// Each with its name as the setting is written.
@@ -90,6 +93,7 @@ impl Operations {
             config: config.clone(),
             options,
             sink: None,
+            sets: Arc::new(Sets::of(config)),
             streams,
             datagrams,
         })
@@ -100,6 +104,11 @@ impl Operations {
     pub fn forward_to(mut self, sink: LineSink) -> Self {
         self.sink = Some(sink);
         self
+    }
+
+    /// The distinct values of StatsD's sets, to be stored.
+    pub fn sets(&self) -> Arc<dyn Persistent> {
+        Arc::<Sets>::clone(&self.sets)
     }
 
     /// Whether no socket is configured.
@@ -145,7 +154,8 @@ impl Input for Operations {
         let stats = &context.telemetry.operations;
         let own_metrics = self.options.own_metrics;
         let quit = context.quit.clone();
-        let processor = Processor::new(&self.config, own_metrics, target, stats, quit);
+        let state = (target, self.sets);
+        let processor = Processor::new(&self.config, own_metrics, state, stats, quit);
         let processor = Arc::new(processor.guarded_by(&context.access));
         processor.start(stop, tasks);
         let limits = ListenerLimits {

@@ -30,6 +30,7 @@ mod permission;
 mod processor;
 mod rejection;
 mod sets;
+mod sets_stored;
 pub mod sink;
 mod statsd;
 mod stream;

@@ -30,7 +30,7 @@ pub(super) struct Processor {
     pub(super) config: Config,
     pub(super) translator: Translator,
     pub(super) target: Target,
-    pub(super) sets: Sets,
+    pub(super) sets: Arc<Sets>,
     pub(super) extra_labels: Arc<ExtraLabels>,
     pub(super) stats: Arc<OperationStats>,
     /// Decides who may send; `None` if everyone may.
@@ -93,16 +93,15 @@ impl Processor {
     pub(super) fn new(
         config: &Config,
         own_metrics: bool,
-        target: Target,
+        (target, sets): (Target, Arc<Sets>),
         stats: &Arc<OperationStats>,
         quit: CancellationToken,
     ) -> Self {
-        let ttl = Some(config.ttl).filter(|ttl| !ttl.is_zero());
         Processor {
             config: config.clone(),
             translator: Translator::new(config, own_metrics),
             target,
-            sets: Sets::new(config.max_set_values, ttl),
+            sets,
             extra_labels: Arc::new(ExtraLabels::new(config)),
             stats: Arc::clone(stats),
             access: None,
@@ -131,7 +130,7 @@ impl Processor {
                 loop {
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        _ = ticks.tick() => processor.sets.expire(Now::read().tick),
+                        _ = ticks.tick() => processor.sets.expire(Now::read()),
                     }
                 }
             });

@@ -2,14 +2,18 @@
 //!
 //! A set remembers the hash of each value, eight bytes. Both the values of one
 //! set and those of all sets are limited. A set is forgotten with its series:
-//! by `del`, or when it expires.
+//! by `del`, or when it expires. Sets are stored together with their series, so the
+//! hash is the same in every run.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::config::Config;
 use super::rejection::Rejection;
+use crate::clock::Now;
 use crate::exposition::LabelText;
 use crate::reason::Reason;
 
@@ -21,37 +25,43 @@ const SET_OVERHEAD: usize = 16;
 
 /// The distinct values of all sets.
 #[derive(Debug)]
-pub(super) struct Sets {
+pub struct Sets {
     /// Limit of the values of one set.
     max_values: usize,
     /// Sets expire if nothing is added for this long.
     ttl: Option<Duration>,
-    hasher: RandomState,
     values: Mutex<ValuesBySeries>,
 }
 
 /// Family and labels.
-type SeriesKey = (Arc<str>, LabelText);
+pub(super) type SeriesKey = (Arc<str>, LabelText);
 
 #[derive(Debug, Default)]
-struct ValuesBySeries {
-    sets: HashMap<SeriesKey, Set>,
+pub(super) struct ValuesBySeries {
+    pub(super) sets: HashMap<SeriesKey, Set>,
     /// Values of all sets, with [`SET_OVERHEAD`] for each set.
     size: usize,
+    /// The sets that changed since changes were taken, if they are stored.
+    pub(super) changed: Option<HashSet<SeriesKey>>,
 }
 
-#[derive(Debug)]
-struct Set {
-    values: HashSet<u64>,
-    updated: Instant,
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) values: HashSet<u64>,
+    pub(super) updated: Now,
 }
 
 impl Sets {
-    pub(super) fn new(max_values: usize, ttl: Option<Duration>) -> Self {
+    /// No sets, with the limits of the settings.
+    pub(super) fn of(config: &Config) -> Self {
+        let ttl = Some(config.ttl).filter(|ttl| !ttl.is_zero());
+        Sets::new(config.max_set_values, ttl)
+    }
+
+    fn new(max_values: usize, ttl: Option<Duration>) -> Self {
         Sets {
             max_values,
             ttl,
-            hasher: RandomState::new(),
             values: Mutex::default(),
         }
     }
@@ -69,11 +79,11 @@ impl Sets {
         family: &Arc<str>,
         labels: &LabelText,
         value: &str,
-        now: Instant,
+        now: Now,
         series_exists: impl FnOnce() -> bool,
         store_count: impl FnOnce(f64) -> Result<(), Rejection>,
     ) -> Result<(), Rejection> {
-        let value = self.hasher.hash_one(value);
+        let value = xxh3_64(value.as_bytes());
         let key = (Arc::clone(family), labels.clone());
         let mut all = self.lock();
         let fresh = |set: &&Set| !self.is_expired(set, now);
@@ -98,6 +108,7 @@ impl Sets {
             all.forget(&key);
             all.size += SET_OVERHEAD;
         }
+        all.note(&key);
         let set = all.sets.entry(key).or_insert_with(|| Set {
             values: HashSet::new(),
             updated: now,
@@ -118,7 +129,7 @@ impl Sets {
     }
 
     /// Forgets expired sets.
-    pub(super) fn expire(&self, now: Instant) {
+    pub(super) fn expire(&self, now: Now) {
         if self.ttl.is_none() {
             return;
         }
@@ -134,12 +145,11 @@ impl Sets {
         }
     }
 
-    fn is_expired(&self, set: &Set, now: Instant) -> bool {
-        self.ttl
-            .is_some_and(|ttl| now.saturating_duration_since(set.updated) >= ttl)
+    pub(super) fn is_expired(&self, set: &Set, now: Now) -> bool {
+        self.ttl.is_some_and(|ttl| now.since(set.updated) >= ttl)
     }
 
-    fn lock(&self) -> MutexGuard<'_, ValuesBySeries> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ValuesBySeries> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,6 +158,24 @@ impl ValuesBySeries {
     fn forget(&mut self, key: &SeriesKey) {
         if let Some(set) = self.sets.remove(key) {
             self.size -= set.values.len() + SET_OVERHEAD;
+            self.note(key);
+        }
+    }
+
+    /// Puts back a stored set. `false` if all sets together have no room for it.
+    pub(super) fn put(&mut self, key: SeriesKey, set: Set) -> bool {
+        let size = set.values.len() + SET_OVERHEAD;
+        let fits = self.size + size <= MAX_VALUES;
+        if fits {
+            self.size += size;
+            self.sets.insert(key, set);
+        }
+        fits
+    }
+
+    pub(super) fn note(&mut self, key: &SeriesKey) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key.clone());
         }
     }
 }
@@ -155,6 +183,7 @@ impl ValuesBySeries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Disk, moved};
 
     impl Sets {
         /// The number of sets, and their size.
@@ -164,7 +193,7 @@ mod tests {
         }
     }
 
-    fn add(sets: &Sets, labels: &str, value: &str, now: Instant) -> Option<f64> {
+    fn add(sets: &Sets, labels: &str, value: &str, now: Now) -> Option<f64> {
         let labels = LabelText::from_plain([("l", labels)]).unwrap();
         let mut count = None;
         let added = sets.add(
@@ -184,7 +213,7 @@ mod tests {
     #[test]
     fn distinct_values_are_counted_up_to_the_limit() {
         let sets = Sets::new(2, None);
-        let now = Instant::now();
+        let now = Now::read();
         assert_eq!(add(&sets, "a", "x", now), Some(1.0));
         assert_eq!(add(&sets, "a", "x", now), Some(1.0));
         assert_eq!(add(&sets, "a", "y", now), Some(2.0));
@@ -204,7 +233,7 @@ mod tests {
                 counts.push(count);
                 Ok(())
             };
-            let now = Instant::now();
+            let now = Now::read();
             sets.add(&family, &labels, value, now, || exists, store)
                 .unwrap();
         }
@@ -217,14 +246,7 @@ mod tests {
         let sets = Sets::new(2, None);
         let reject = |_| Err(Rejection::new(Reason::KindConflict, "no"));
         let labels = LabelText::default();
-        let rejected = sets.add(
-            &Arc::from("s"),
-            &labels,
-            "x",
-            Instant::now(),
-            || true,
-            reject,
-        );
+        let rejected = sets.add(&Arc::from("s"), &labels, "x", Now::read(), || true, reject);
         assert!(rejected.is_err());
         assert_eq!(sets.held(), (0, 0));
     }
@@ -233,7 +255,7 @@ mod tests {
     fn sets_are_forgotten_with_their_series() {
         let ttl = Duration::from_secs(10);
         let sets = Sets::new(9, Some(ttl));
-        let now = Instant::now();
+        let now = Now::read();
         add(&sets, "a", "x", now);
         add(&sets, "b", "x", now);
         sets.forget(
@@ -241,12 +263,37 @@ mod tests {
             &LabelText::from_plain([("l", "a")]).unwrap(),
         );
         assert_eq!(sets.lock().sets.len(), 1);
-        add(&sets, "b", "y", now + ttl / 2);
-        sets.expire(now + ttl);
+        add(&sets, "b", "y", now.after(ttl / 2));
+        sets.expire(now.after(ttl));
         assert_eq!(sets.lock().sets.len(), 1);
         // The set has expired, though `expire` did not run.
-        assert_eq!(add(&sets, "b", "z", now + 2 * ttl), Some(1.0));
-        sets.expire(now + 3 * ttl);
+        assert_eq!(add(&sets, "b", "z", now.after(2 * ttl)), Some(1.0));
+        sets.expire(now.after(3 * ttl));
         assert_eq!(sets.held(), (0, 0));
+    }
+
+    #[test]
+    fn sets_are_stored_with_their_values() {
+        let ttl = Duration::from_secs(10);
+        let disk = Disk::default();
+        let new = || Sets::new(9, Some(ttl));
+        let (sets, restored, late) = (new(), new(), new());
+        let now = Now::read();
+        moved(&new(), &disk, &sets, now);
+        add(&sets, "a/\"b\"", "x", now);
+        add(&sets, "a/\"b\"", "y", now);
+        add(&sets, "b", "x", now.after(ttl / 2));
+        assert_eq!(moved(&sets, &disk, &restored, now).1, 2);
+        assert_eq!(restored.held(), sets.held());
+        assert_eq!(add(&restored, "a/\"b\"", "y", now), Some(2.0));
+        assert_eq!(add(&restored, "b", "z", now), Some(2.0));
+        // A set that is gone is removed, and one that expired stays gone.
+        sets.forget(
+            &Arc::from("s"),
+            &LabelText::from_plain([("l", "b")]).unwrap(),
+        );
+        let (written, restored) = moved(&sets, &disk, &late, now.after(ttl));
+        assert_eq!((written.len(), restored), (1, 0));
+        assert_eq!(late.held(), (0, 0));
     }
 }

@@ -8,6 +8,7 @@ use super::config;
 use super::framing::Framer;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
+use super::sets::Sets;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::reason::Reason;
@@ -44,7 +45,13 @@ fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Benc
     let quit = CancellationToken::new();
     let target = Target::Store(Arc::clone(&store));
     Bench {
-        processor: Processor::new(&config, true, target, &Arc::default(), quit.clone()),
+        processor: Processor::new(
+            &config,
+            true,
+            (target, Arc::new(Sets::of(&config))),
+            &Arc::default(),
+            quit.clone(),
+        ),
         source: Source::new(&config, transport, "/run/app-one.sock", "there".to_owned()),
         store,
         quit,
@@ -214,7 +221,7 @@ fn a_set_expires_with_its_series() {
     assert_eq!(bench.samples(), ["s 2"]);
     let later = Now::read().after(2 * ttl);
     assert_eq!(bench.store.expire_series(later), 1);
-    bench.processor.sets.expire(later.tick);
+    bench.processor.sets.expire(later);
     bench.process(b"s:x|s\n{\"name\":\"s\",\"op\":\"del\"}\n");
     assert_eq!(bench.samples(), [""; 0]);
     bench.process(b"s:y|s\n");

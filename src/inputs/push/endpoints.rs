@@ -72,6 +72,7 @@ impl Push {
             })
             .progress(false)
             .checks_scope()
+            .without_storage()
             .when("no job", when(mode, no_job)),
             Route::write(
                 "api_batch",
@@ -93,12 +94,14 @@ impl Push {
                 |push, request| Box::pin(push.validate(request)),
             )
             .errors(Errors::Validation)
+            .without_storage()
             .counted(PushMethod::Validate)
             .checks_scope(),
             Route::write("quit", "PUT, POST", "/-/quit", "", self, |push, request| {
                 Box::pin(async { push.quit(request) })
             })
             .role(Role::Admin)
+            .without_storage()
             .counted(PushMethod::Quit),
         ]
     }

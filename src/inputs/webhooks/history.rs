@@ -1,7 +1,7 @@
 //! The newest webhooks, limited in number and bytes.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -47,10 +47,15 @@ pub struct WebhookHistory {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Newest first.
+pub(super) struct State {
+    /// Newest first. Their numbers descend by one.
     webhooks: VecDeque<Arc<Webhook>>,
     bytes: usize,
+    /// The number of the next webhook.
+    pub(super) next: u64,
+    /// The numbers of webhooks that came or went since changes were taken, if webhooks are
+    /// stored.
+    pub(super) changed: Option<BTreeSet<u64>>,
 }
 
 impl WebhookHistory {
@@ -71,27 +76,85 @@ impl WebhookHistory {
     /// Adds a webhook and drops the oldest ones beyond the limits. Returns the number of
     /// kept webhooks and their bytes.
     pub fn keep(&self, webhook: Webhook) -> (usize, usize) {
-        let size = webhook.size();
-        let mut gone = Vec::new();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.bytes += size;
-        state.webhooks.push_front(Arc::new(webhook));
-        while state.webhooks.len() > self.most || state.bytes > self.most_bytes {
-            let Some(oldest) = state.webhooks.pop_back() else {
-                break;
-            };
-            state.bytes -= oldest.size();
-            gone.push(oldest);
-        }
-        let counts = (state.webhooks.len(), state.bytes);
+        let mut state = self.lock();
+        let number = state.next;
+        state.note(number);
+        let gone = state.add(webhook, self);
+        let counts = state.counts();
         drop(state);
+        drop(gone);
         counts
+    }
+
+    /// Puts back a stored webhook. They come in the order of their numbers; a number that
+    /// is missing is that of one that could not be read.
+    pub(super) fn put_back(&self, number: u64, webhook: Webhook) {
+        let mut state = self.lock();
+        if number != state.next {
+            let others = state.first()..state.next;
+            if let Some(changed) = &mut state.changed {
+                changed.extend(others);
+            }
+            state.webhooks.clear();
+            state.bytes = 0;
+        }
+        state.next = number;
+        state.add(webhook, self);
     }
 
     /// All kept webhooks, newest first.
     pub fn all(&self) -> Vec<Arc<Webhook>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.webhooks.iter().map(Arc::clone).collect()
+        self.lock().webhooks.iter().map(Arc::clone).collect()
+    }
+
+    /// The number of kept webhooks and their bytes.
+    pub fn counts(&self) -> (usize, usize) {
+        self.lock().counts()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds a webhook, and returns those that are dropped for it.
+    fn add(&mut self, webhook: Webhook, limits: &WebhookHistory) -> Vec<Arc<Webhook>> {
+        let mut gone = Vec::new();
+        self.bytes += webhook.size();
+        self.next += 1;
+        self.webhooks.push_front(Arc::new(webhook));
+        while self.webhooks.len() > limits.most || self.bytes > limits.most_bytes {
+            let first = self.first();
+            let Some(oldest) = self.webhooks.pop_back() else {
+                break;
+            };
+            self.note(first);
+            self.bytes -= oldest.size();
+            gone.push(oldest);
+        }
+        gone
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.webhooks.len(), self.bytes)
+    }
+
+    fn note(&mut self, number: u64) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(number);
+        }
+    }
+
+    /// The number of the oldest webhook.
+    pub(super) fn first(&self) -> u64 {
+        self.next - self.webhooks.len() as u64
+    }
+
+    /// The webhook with a number, if it is kept.
+    pub(super) fn numbered(&self, number: u64) -> Option<Arc<Webhook>> {
+        let index = self.next.checked_sub(number + 1)?;
+        self.webhooks.get(usize::try_from(index).ok()?).cloned()
     }
 }
 
@@ -101,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::inputs::webhooks::notification::WebhookKind;
+    use crate::storage::{Disk, moved};
 
     fn kept(most: usize, most_bytes: usize) -> WebhookHistory {
         WebhookHistory {
@@ -152,5 +216,28 @@ mod tests {
         assert_eq!(two.state.lock().unwrap().bytes, 0);
         let small = kept(100, 800);
         assert!(small.takes(100) && !small.takes(101));
+    }
+
+    #[test]
+    fn webhooks_are_stored_in_their_order() {
+        let disk = Disk::default();
+        let new = || kept(3, 1 << 20);
+        let (history, first, second) = (new(), new(), new());
+        let now = Now::read();
+        moved(&new(), &disk, &history, now);
+        for bytes in 1..=4 {
+            history.keep(webhook(bytes));
+        }
+        assert_eq!(moved(&history, &disk, &first, now).1, 3);
+        assert_eq!(lengths(&first), [4, 3, 2]);
+        let (stored, shown) = (&history.all()[0], &first.all()[0]);
+        assert_eq!(stored.notification, shown.notification);
+        assert_eq!((stored.path, &stored.body), (shown.path, &shown.body));
+        history.keep(webhook(5));
+        // One came, and one went for it.
+        assert_eq!(moved(&history, &disk, &second, now).0.len(), 2);
+        assert_eq!(lengths(&second), [5, 4, 3]);
+        second.keep(webhook(6));
+        assert_eq!(lengths(&second), [6, 5, 4]);
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 mod history;
 mod list;
 mod notification;
+mod stored;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
@@ -26,11 +27,15 @@ use crate::http::work;
 use crate::ingest::{Body, Rejection};
 use crate::reason::Reason;
 use crate::redact::redact_json;
+use crate::storage::Persistent;
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
 use history::{Webhook, WebhookHistory};
 use notification::{Notification, WebhookKind};
+
+/// The paths of webhooks.
+const PATHS: [&str; 4] = ["/webhook", "/slack", "/pagerduty", "/v2/enqueue"];
 
 /// The log target of bodies.
 const LOG: &str = "exporter_proxy::webhooks";
@@ -55,7 +60,7 @@ const LONGEST_DEDUP_KEY: usize = 255;
 /// Receives webhooks, and lists the newest.
 #[derive(Debug)]
 pub struct Webhooks {
-    history: WebhookHistory,
+    history: Arc<WebhookHistory>,
     store: Arc<Store>,
     telemetry: Arc<Telemetry>,
 }
@@ -63,8 +68,15 @@ pub struct Webhooks {
 impl Webhooks {
     /// The input, ready to serve its routes.
     pub fn new(config: &config::Config, context: &Context) -> Arc<Self> {
+        let history = Arc::new(WebhookHistory::new(config));
+        let kept: Arc<dyn Persistent> = Arc::<WebhookHistory>::clone(&history);
+        context.journal.attach(kept, Now::read());
+        let (count, bytes) = history.counts();
+        let stats = &context.telemetry.webhooks;
+        stats.kept.set(count);
+        stats.kept_bytes.set(bytes);
         Arc::new(Webhooks {
-            history: WebhookHistory::new(config),
+            history,
             store: Arc::clone(&context.store),
             telemetry: Arc::clone(&context.telemetry),
         })
@@ -81,17 +93,17 @@ impl Webhooks {
             )
         };
         vec![
-            take("/webhook", WebhookKind::Webhook, |it, request| {
-                Box::pin(it.take(WebhookKind::Webhook, "/webhook", request))
+            take(PATHS[0], WebhookKind::Webhook, |it, request| {
+                Box::pin(it.take(WebhookKind::Webhook, PATHS[0], request))
             }),
-            take("/slack", WebhookKind::Slack, |it, request| {
-                Box::pin(it.take(WebhookKind::Slack, "/slack", request))
+            take(PATHS[1], WebhookKind::Slack, |it, request| {
+                Box::pin(it.take(WebhookKind::Slack, PATHS[1], request))
             }),
-            take("/pagerduty", WebhookKind::PagerDuty, |it, request| {
-                Box::pin(it.take(WebhookKind::PagerDuty, "/pagerduty", request))
+            take(PATHS[2], WebhookKind::PagerDuty, |it, request| {
+                Box::pin(it.take(WebhookKind::PagerDuty, PATHS[2], request))
             }),
-            take("/v2/enqueue", WebhookKind::PagerDuty, |it, request| {
-                Box::pin(it.take(WebhookKind::PagerDuty, "/v2/enqueue", request))
+            take(PATHS[3], WebhookKind::PagerDuty, |it, request| {
+                Box::pin(it.take(WebhookKind::PagerDuty, PATHS[3], request))
             }),
             Route::read("webhooks", "/webhooks", FILTERS, self, |it, request| {
                 Box::pin(list::list(&it.history, request))

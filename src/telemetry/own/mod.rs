@@ -11,6 +11,7 @@ mod inspections;
 mod limits;
 mod process;
 mod security;
+mod storage;
 mod tls;
 
 use serde::Serialize;
@@ -75,6 +76,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     received(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
     security::write(&mut out, &telemetry.security);
+    storage::write(&mut out, &telemetry.storage);
     targets(&mut out, store);
     tls::write(&mut out, telemetry);
     webhooks(&mut out, &telemetry.webhooks);

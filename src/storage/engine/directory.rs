@@ -1,0 +1,205 @@
+//! The directory of storage: whose it is, in which format, and who has it open.
+//!
+//! | File | Content |
+//! | --- | --- |
+//! | `exporter-proxy` | the marker: the program and the version of the format |
+//! | `lock` | locked while a process uses the directory |
+//! | `data/` | the engine's files |
+//! | `data.new/` | an engine that is being created; removed at the next start |
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::storage::error::OpenError;
+
+/// The format of records. Raise it when older programs could not read them.
+const FORMAT: u32 = 1;
+
+/// The name of the marker, and its first line.
+const MARKER: &str = "exporter-proxy";
+
+/// The name of the marker while it is written.
+const NEW_MARKER: &str = "exporter-proxy.new";
+
+const LOCK: &str = "lock";
+const DATA: &str = "data";
+const NEW_DATA: &str = "data.new";
+
+/// Names that an empty directory can have: those of an interrupted first start, and that
+/// of an empty file system.
+const NAMES_WHEN_EMPTY: [&str; 3] = [NEW_MARKER, LOCK, "lost+found"];
+
+/// A directory that this process has locked, with a marker that it can read.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Unlocked when it is closed.
+    _lock: File,
+}
+
+impl Directory {
+    /// Creates the directory if it does not exist, checks whose it is, and locks it.
+    /// Nothing in it is changed before both are done.
+    ///
+    /// # Errors
+    ///
+    /// It belongs to something else, is in use, or cannot be written.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let created = create(path).map_err(|problem| OpenError::Unusable {
+            directory: path.to_owned(),
+            problem,
+        });
+        created.and_then(|()| Self::lock(path, true))
+    }
+
+    /// Like [`Directory::open`], for a directory that this program has made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Directory::open`], or it does not exist or is empty.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        Self::lock(path, false)
+    }
+
+    fn lock(path: &Path, may_be_empty: bool) -> Result<Self, OpenError> {
+        let unusable = |problem| OpenError::Unusable {
+            directory: path.to_owned(),
+            problem,
+        };
+        let format = match fs::read_to_string(path.join(MARKER)) {
+            Ok(marker) => Some(format_of(&marker).ok_or_else(|| OpenError::Foreign(path.into()))?),
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+                match is_empty(path).map_err(unusable)? {
+                    true if !may_be_empty => return Err(unusable(problem)),
+                    true => None,
+                    false => return Err(OpenError::Foreign(path.into())),
+                }
+            }
+            Err(problem) if problem.kind() == io::ErrorKind::InvalidData => {
+                return Err(OpenError::Foreign(path.into()));
+            }
+            Err(problem) => return Err(unusable(problem)),
+        };
+        if let Some(found) = format
+            && found > FORMAT
+        {
+            return Err(OpenError::Newer {
+                directory: path.into(),
+                problem: format!(
+                    "it has format {found}, and this one reads formats up to {FORMAT}"
+                ),
+            });
+        }
+        let lock = private().open(path.join(LOCK)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.into())),
+            Err(TryLockError::Error(problem)) => return Err(unusable(problem)),
+        }
+        if format.is_none() {
+            write_marker(path).map_err(unusable)?;
+        }
+        Ok(Directory {
+            path: path.into(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the engine.
+    pub fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
+    /// Creates the directory of the engine with `create`, if it does not exist. It gets
+    /// its name once it is complete, so that an interrupted creation leaves nothing
+    /// behind that looks damaged.
+    ///
+    /// # Errors
+    ///
+    /// The error of `create`, or of the operating system.
+    pub fn create_data<E: From<io::Error>>(
+        &self,
+        create: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.data().try_exists()? {
+            return Ok(());
+        }
+        let new = self.path.join(NEW_DATA);
+        match fs::remove_dir_all(&new) {
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem.into()),
+            _ => {}
+        }
+        create(&new)?;
+        fs::rename(&new, self.data())?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(())
+    }
+
+    /// The bytes that all files take on the disk.
+    pub fn size(&self) -> u64 {
+        disk_usage(&self.path).unwrap_or_default()
+    }
+}
+
+/// Creates the directory and those above it, for this user only.
+fn create(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Options to create or to write a file that only this user reads.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if !NAMES_WHEN_EMPTY.iter().any(|known| name == *known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The format in a marker; `None` if it is not ours.
+fn format_of(marker: &str) -> Option<u32> {
+    let mut lines = marker.lines();
+    let ours = lines.next()? == MARKER;
+    let format = lines.next()?.strip_prefix("format ")?.parse().ok()?;
+    ours.then_some(format)
+}
+
+fn write_marker(path: &Path) -> io::Result<()> {
+    let new = path.join(NEW_MARKER);
+    let mut file = private().truncate(true).open(&new)?;
+    write!(file, "{MARKER}\nformat {FORMAT}\n")?;
+    file.sync_all()?;
+    fs::rename(&new, path.join(MARKER))?;
+    File::open(path)?.sync_all()
+}
+
+/// Files can vanish meanwhile: the engine removes what it has merged.
+fn disk_usage(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    const BLOCK: u64 = 512;
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(found) if found.is_dir() => disk_usage(&entry.path()).unwrap_or_default(),
+            Ok(found) => found.blocks() * BLOCK,
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,272 @@
+//! The engine for a local directory: a log-structured tree (`fjall`).
+//!
+//! A write is appended to a journal and applied to a table in memory. The journal is what
+//! survives a crash; a torn end, of a write that was interrupted, is cut off at the next
+//! start.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::directory::Directory;
+use super::{Engine, Visit};
+use crate::record::Record;
+use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
+
+/// The name of the one tree.
+const RECORDS: &str = "records";
+
+/// The key of a record that is written when the tree is created. Without it, the engine
+/// has lost what it had.
+const CREATED: &str = "meta/created";
+
+/// Memory for blocks that were read. Records are read at start only.
+const CACHE: u64 = 4 << 20;
+
+/// Changes are collected in memory up to this size before they become a file.
+const MEMTABLE: u64 = 16 << 20;
+
+/// The limit of all journals together, which is the least that the engine allows.
+const JOURNALS: u64 = 64 << 20;
+
+/// Values from this size on are kept in files of their own, which are not merged again
+/// and again. Texts of apps and groups are rewritten often and whole.
+const LARGE_VALUE: u32 = 4 << 10;
+
+/// A file of large values is rewritten once this share of it is garbage. At the default,
+/// a third, the disk holds a third more.
+const GARBAGE: f32 = 0.25;
+
+/// Longer keys are cut, and a hash takes the place of the rest: the engine allows 65535
+/// bytes, and a group with many labels has more. No other key has [`CUT_KEY`] bytes.
+const LONGEST_KEY: usize = 1000;
+const CUT_KEY: usize = LONGEST_KEY + size_of::<u128>();
+
+/// Records in a directory, open for this process alone.
+pub struct LocalEngine {
+    directory: Directory,
+    /// `None` after a failure, until it is opened again.
+    open: Option<(Database, Keyspace)>,
+}
+
+impl fmt::Debug for LocalEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalEngine({})", self.directory.path().display())
+    }
+}
+
+impl LocalEngine {
+    /// Opens a directory, and creates it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// It belongs to something else or to another process, or cannot be read or written.
+    /// Nothing has been changed then, except that a torn end of the journal is cut off.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_in(Directory::open(path)?)
+    }
+
+    /// Like [`LocalEngine::open`], for a directory that exists.
+    ///
+    /// # Errors
+    ///
+    /// As for [`LocalEngine::open`], or the directory does not exist or is empty.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        Self::open_in(Directory::open_existing(path)?)
+    }
+
+    fn open_in(directory: Directory) -> Result<Self, OpenError> {
+        let path = directory.path();
+        let failed = |problem: fjall::Error| match problem {
+            fjall::Error::Io(problem) if is_of_the_system(&problem) => OpenError::Unusable {
+                directory: path.to_owned(),
+                problem,
+            },
+            other => OpenError::Damaged {
+                directory: path.to_owned(),
+                problem: describe(&other),
+            },
+        };
+        directory.create_data(create).map_err(failed)?;
+        let damaged = |problem: &str| OpenError::Damaged {
+            directory: path.to_owned(),
+            problem: problem.to_owned(),
+        };
+        if let Some(missing) = missing(&directory.data()) {
+            return Err(damaged(&format!("data/{missing} is missing")));
+        }
+        // The engine panics at some files that it cannot read.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| tree(&directory.data())));
+        let open = match opened {
+            Ok(opened) => opened.map_err(failed)?,
+            Err(_) => return Err(damaged("the engine stopped while it read the files")),
+        };
+        if !open.1.contains_key(CREATED).map_err(failed)? {
+            return Err(damaged("records are missing"));
+        }
+        Ok(LocalEngine {
+            directory,
+            open: Some(open),
+        })
+    }
+
+    fn opened(&self) -> Result<&(Database, Keyspace), WriteError> {
+        self.open.as_ref().ok_or_else(|| WriteError {
+            reason: DiskProblem::Failed,
+            message: "storage is not open".to_owned(),
+        })
+    }
+}
+
+impl Engine for LocalEngine {
+    fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        let (database, tree) = self.opened()?;
+        let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len());
+        let mut batch = batch.durability(Some(PersistMode::Buffer));
+        for Record { key, value } in records {
+            match value {
+                Some(value) if key.len() <= LONGEST_KEY => {
+                    batch.insert(tree, key.as_slice(), value.as_slice());
+                }
+                Some(value) => batch.insert(tree, cut(key), with_key(key, value)),
+                None if key.len() <= LONGEST_KEY => batch.remove(tree, key.as_slice()),
+                None => batch.remove(tree, cut(key)),
+            }
+        }
+        batch.commit().map_err(|problem| write_error(&problem))
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        let (database, _) = self.opened()?;
+        let synced = database.persist(PersistMode::SyncData);
+        synced.map_err(|problem| write_error(&problem))
+    }
+
+    fn recover(&mut self) -> Result<(), WriteError> {
+        // The engine rejects all writes after one failed. It has to be closed and opened.
+        self.open = None;
+        let data = self.directory.data();
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| tree(&data)));
+        self.open = match opened {
+            Ok(opened) => Some(opened.map_err(|problem| write_error(&problem))?),
+            Err(_) => {
+                return Err(WriteError {
+                    reason: DiskProblem::Failed,
+                    message: "the engine stopped while it read its files".to_owned(),
+                });
+            }
+        };
+        Ok(())
+    }
+
+    fn each(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), ReadError> {
+        let failed = |problem: &fjall::Error| ReadError::Damaged(describe(problem));
+        let (_, tree) = self
+            .opened()
+            .map_err(|problem| ReadError::Damaged(problem.message))?;
+        for record in tree.prefix(prefix) {
+            let (key, value) = record.into_inner().map_err(|problem| failed(&problem))?;
+            match key.len() == CUT_KEY {
+                false => visit(key.to_vec(), value.to_vec())?,
+                true => {
+                    let (key, value) = split_key(&value).ok_or_else(|| ReadError::of_key(&key))?;
+                    visit(key.to_vec(), value.to_vec())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        self.directory.size()
+    }
+}
+
+/// Creates the tree, with the record that is always there.
+fn create(directory: &Path) -> Result<(), fjall::Error> {
+    let (database, tree) = tree(directory)?;
+    tree.insert(CREATED, [])?;
+    database.persist(PersistMode::SyncAll)
+}
+
+/// A file of the engine that is missing. It would begin anew without them.
+fn missing(directory: &Path) -> Option<&'static str> {
+    const ALWAYS_THERE: [&str; 3] = ["version", "keyspaces/0", "keyspaces/1"];
+    let is_missing = |name: &&str| !directory.join(name).exists();
+    ALWAYS_THERE.into_iter().find(is_missing)
+}
+
+/// Opens or creates the tree in a directory.
+fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
+    let database = Database::builder(directory)
+        .cache_size(CACHE)
+        .worker_threads(1)
+        .max_journaling_size(JOURNALS)
+        .open()?;
+    let large = KvSeparationOptions::default()
+        .separation_threshold(LARGE_VALUE)
+        .staleness_threshold(GARBAGE);
+    let tree = database.keyspace(RECORDS, || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(MEMTABLE)
+            .with_kv_separation(Some(large))
+    })?;
+    Ok((database, tree))
+}
+
+/// The stored form of a long key.
+fn cut(key: &[u8]) -> Vec<u8> {
+    let mut cut = key[..LONGEST_KEY].to_vec();
+    cut.extend_from_slice(&xxh3_128(key).to_be_bytes());
+    cut
+}
+
+/// The value of a long key: the length of the key, the key, the value.
+fn with_key(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+    let mut whole = Vec::with_capacity(size_of::<u32>() + key.len() + value.len());
+    whole.extend_from_slice(&length.to_be_bytes());
+    whole.extend_from_slice(key);
+    whole.extend_from_slice(value);
+    whole
+}
+
+fn split_key(whole: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = whole.split_first_chunk()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+}
+
+/// Whether an error says something of the system and not of the files' content.
+fn is_of_the_system(problem: &std::io::Error) -> bool {
+    problem.raw_os_error().is_some() && problem.kind() != std::io::ErrorKind::NotFound
+}
+
+fn write_error(problem: &fjall::Error) -> WriteError {
+    let system = match problem {
+        fjall::Error::Io(problem) => Some(problem),
+        fjall::Error::Storage(fjall::LsmError::Io(problem)) => Some(problem),
+        _ => None,
+    };
+    WriteError {
+        reason: system.map_or(DiskProblem::Failed, DiskProblem::of),
+        message: describe(problem),
+    }
+}
+
+/// The engine's errors are shown as Rust values; those of the system have a text.
+fn describe(problem: &fjall::Error) -> String {
+    match problem {
+        fjall::Error::Io(problem) => problem.to_string(),
+        fjall::Error::Storage(problem) => problem.to_string(),
+        fjall::Error::JournalRecovery(problem) => format!("the journal: {problem}"),
+        fjall::Error::InvalidVersion(_) => "its files are in an unknown format".to_owned(),
+        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
+        fjall::Error::Locked => "its files are locked".to_owned(),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,298 @@
+//! Takes changes and writes them, on a thread of its own: each second, and whenever a
+//! push waits. All pushes that wait at one moment are written at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::config::Sync;
+use super::engine::Engine;
+use super::error::{DiskProblem, WriteError};
+use super::journal::{Shared, Wake};
+use super::persistent::{Persistent, take_all};
+use crate::clock::{self, Now};
+use crate::record::Record;
+
+/// The longest time between two flushes, and between two syncs.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time between two looks at the size on the disk.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// While storage fails, changes up to this many bytes wait in memory. Past that they are
+/// dropped, and once storage works again everything is written anew.
+const LONGEST_PENDING: usize = 32 << 20;
+
+/// The key of the record that is written first after a failure, to find out whether
+/// writing works before much is written.
+const PROBE: &[u8] = b"meta/probe";
+
+/// Writes what changes to an engine.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    pub(super) engine: Box<dyn Engine>,
+    /// In the order of their layers.
+    pub(super) states: Vec<Arc<dyn Persistent>>,
+    pub(super) shared: Arc<Shared>,
+    /// Taken and not written, since the engine fails.
+    pending: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pending_bytes: usize,
+    /// Whether changes were dropped, so that all records have to be written.
+    is_incomplete: bool,
+    failure: Option<WriteError>,
+    /// Whether something is written and not synced.
+    is_dirty: bool,
+}
+
+impl Flusher {
+    pub(super) fn new(
+        engine: Box<dyn Engine>,
+        states: Vec<Arc<dyn Persistent>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Flusher {
+            engine,
+            states,
+            shared,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            is_incomplete: false,
+            failure: None,
+            is_dirty: false,
+        }
+    }
+
+    /// Flushes until the last flush is asked for.
+    pub(super) fn run(mut self) {
+        let mut last = clock::tick();
+        let mut measured = None;
+        loop {
+            let wake = self.shared.wait(last + INTERVAL, clock::tick);
+            let is_due = last + INTERVAL <= clock::tick();
+            if is_due {
+                last = clock::tick();
+                if measured.is_none_or(|at| last - at >= MEASURE_INTERVAL) {
+                    measured = Some(last);
+                    let bytes = usize::try_from(self.engine.size()).unwrap_or(usize::MAX);
+                    self.shared.stats.disk_bytes.set(bytes);
+                }
+            }
+            // While storage fails, a try each second is enough.
+            if self.failure.is_none() || is_due || wake == Wake::Close {
+                self.round(is_due || wake == Wake::Close, Now::read());
+            } else {
+                self.report();
+            }
+            if wake == Wake::Close {
+                break;
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        // Closing the engine can wait for its threads.
+        drop(self);
+        shared.report(|progress| progress.closed = true);
+    }
+
+    /// Flushes once, and syncs if `sync` says so or each write has to be synced.
+    pub(super) fn round(&mut self, sync: bool, now: Now) {
+        let begun = clock::tick();
+        self.shared.begun.fetch_add(1, Ordering::SeqCst);
+        let result = match self.failure {
+            None => self.flush(sync, now),
+            Some(_) => self.retry(now),
+        };
+        self.note(result, begun);
+        self.report();
+    }
+
+    /// Writes the changes since the last flush.
+    fn flush(&mut self, sync: bool, now: Now) -> Result<(), WriteError> {
+        let records = match self.take(now) {
+            (records, None) => records,
+            (_, Some(failure)) => {
+                self.drop_pending();
+                return Err(failure);
+            }
+        };
+        if !records.is_empty() {
+            if let Err(failure) = self.write(&records) {
+                self.hold_back(records);
+                return Err(failure);
+            }
+            self.is_dirty = true;
+        }
+        let must_sync = sync || self.shared.sync == Sync::Always;
+        if self.is_dirty && must_sync {
+            if let Err(failure) = self.engine.sync() {
+                // What was written since the last sync may be lost.
+                self.drop_pending();
+                return Err(failure);
+            }
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Takes all changes. The error is that of reading which records are void.
+    fn take(&self, now: Now) -> (Vec<Record>, Option<WriteError>) {
+        let mut taken = Vec::with_capacity(self.states.len());
+        take_all(&self.states, now, &mut taken);
+        let is_full = taken.iter().rev().map(|changes| changes.is_full);
+        let full = self.states.iter().zip(is_full);
+        let prefixes: Vec<&str> = full
+            .filter(|(_, is_full)| *is_full)
+            .flat_map(|(state, _)| state.prefixes())
+            .copied()
+            .collect();
+        let records = taken.into_iter().flat_map(|changes| changes.records);
+        let mut records: Vec<Record> = records.collect();
+        let void = self.void(&prefixes, &records);
+        match void {
+            Ok(void) => records.extend(void),
+            Err(failure) => return (records, Some(failure)),
+        }
+        (records, None)
+    }
+
+    /// The removals of stored records that are not among all records.
+    fn void(&self, prefixes: &[&str], all: &[Record]) -> Result<Vec<Record>, WriteError> {
+        if prefixes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: HashSet<&[u8]> = all.iter().map(|record| &*record.key).collect();
+        let mut void = Vec::new();
+        for prefix in prefixes {
+            let mut add = |key: Vec<u8>, _| {
+                if !keys.contains(&*key) {
+                    void.push(Record::removed(key));
+                }
+                Ok(())
+            };
+            let read = self.engine.each(prefix.as_bytes(), &mut add);
+            read.map_err(|problem| WriteError {
+                reason: DiskProblem::Failed,
+                message: problem.to_string(),
+            })?;
+        }
+        Ok(void)
+    }
+
+    /// Tries to write what waits since storage fails.
+    fn retry(&mut self, now: Now) -> Result<(), WriteError> {
+        // States do not have to note changes for as long as storage fails.
+        let mut taken = Vec::with_capacity(self.states.len());
+        take_all(&self.states, now, &mut taken);
+        match taken.iter().any(|changes| changes.is_full) {
+            true => self.drop_pending(),
+            false => {
+                let records = taken.into_iter().flat_map(|changes| changes.records);
+                self.hold_back(records);
+            }
+        }
+        self.engine.recover()?;
+        let probe = Record::set(PROBE, now.unix_nanos().to_be_bytes());
+        self.engine.write(&[probe])?;
+        self.engine.sync()?;
+        let records = match self.is_incomplete {
+            true => {
+                for state in &self.states {
+                    state.note_everything();
+                }
+                match self.take(now) {
+                    (records, None) => records,
+                    (_, Some(failure)) => return Err(failure),
+                }
+            }
+            false => {
+                let waiting = std::mem::take(&mut self.pending).into_iter();
+                let records = waiting.map(|(key, value)| Record { key, value });
+                records.collect()
+            }
+        };
+        let written = self.write(&records).and_then(|()| self.engine.sync());
+        self.pending_bytes = 0;
+        if let Err(failure) = written {
+            self.hold_back(records);
+            return Err(failure);
+        }
+        self.is_incomplete = false;
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        self.engine.write(records)?;
+        let stats = &self.shared.stats;
+        stats.written_records.add(records.len() as u64);
+        let bytes = records.iter().map(Record::size).sum::<usize>();
+        stats.written_bytes.add(bytes as u64);
+        Ok(())
+    }
+
+    /// Keeps records that were taken and could not be written.
+    fn hold_back(&mut self, records: impl IntoIterator<Item = Record>) {
+        for record in records {
+            if self.is_incomplete {
+                continue;
+            }
+            self.pending_bytes += record.size();
+            let key_bytes = record.key.len();
+            if let Some(before) = self.pending.insert(record.key, record.value) {
+                self.pending_bytes -= key_bytes + before.map_or(0, |it| it.len());
+            }
+            if self.pending_bytes > LONGEST_PENDING {
+                self.drop_pending();
+            }
+        }
+    }
+
+    /// Drops what waits: everything will be written anew.
+    fn drop_pending(&mut self) {
+        self.pending = BTreeMap::new();
+        self.pending_bytes = 0;
+        self.is_incomplete = true;
+    }
+
+    /// Records the result of a round: in metrics, and in the log when it changes.
+    fn note(&mut self, result: Result<(), WriteError>, begun: Instant) {
+        let stats = &self.shared.stats;
+        let directory = self.shared.directory.display();
+        stats.durations.record(begun.elapsed());
+        match result {
+            Ok(()) => {
+                stats.flushes.count_success();
+                if self.failure.take().is_some() {
+                    log::info!("storage writes to {directory} again; everything is stored");
+                }
+            }
+            Err(failure) => {
+                stats.flushes.count(failure.reason.as_str());
+                if self.failure.as_ref() != Some(&failure) {
+                    let consequence = match self.shared.sync {
+                        Sync::Write => "changes are kept in memory only until it can",
+                        Sync::Always => "pushes over HTTP are rejected until it can",
+                    };
+                    log::error!("storage cannot write to {directory}: {failure}; {consequence}");
+                }
+                self.failure = Some(failure);
+            }
+        }
+        stats.is_failing.set(usize::from(self.failure.is_some()));
+        stats.pending_bytes.set(self.pending_bytes);
+    }
+
+    /// Tells those who wait.
+    fn report(&self) {
+        let flush = self.shared.begun.load(Ordering::SeqCst);
+        let is_failing = self.failure.is_some();
+        self.shared.is_failing.store(is_failing, Ordering::Relaxed);
+        self.shared.report(|progress| {
+            progress.ended = flush;
+            if !is_failing {
+                progress.kept = flush;
+            }
+            progress.failure.clone_from(&self.failure);
+        });
+    }
+}

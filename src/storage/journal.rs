@@ -1,0 +1,231 @@
+//! The handle with which an input waits until what it changed is kept.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::config::Sync;
+use super::error::WriteError;
+use super::setup::PendingSetup;
+use crate::telemetry::StorageStats;
+
+/// The longest wait for a slow disk. Past it, the push counts as kept in memory only.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Waits until changes are kept. Clones share one storage. Without storage, it costs
+/// nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Journal(Option<Arc<Shared>>);
+
+/// A change is not kept: storage fails, or takes too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotKept(String);
+
+/// What the handles and the flusher share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sync: Sync,
+    pub(super) directory: PathBuf,
+    pub(super) stats: Arc<StorageStats>,
+    /// The number of flushes that began to take changes.
+    pub(super) begun: AtomicU64,
+    /// Whether storage fails, for those who do not ask why.
+    pub(super) is_failing: AtomicBool,
+    pub(super) setup: PendingSetup,
+    progress: watch::Sender<Progress>,
+    requests: Mutex<Requests>,
+    requested: Condvar,
+}
+
+/// How far the flusher is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// The last flush that ended, well or not.
+    pub(super) ended: u64,
+    /// The last flush after which everything taken before is kept.
+    pub(super) kept: u64,
+    /// Why storage fails, if it does.
+    pub(super) failure: Option<WriteError>,
+    /// Whether the flusher has stopped.
+    pub(super) closed: bool,
+}
+
+/// What the flusher is asked for.
+#[derive(Debug, Default)]
+struct Requests {
+    flush: bool,
+    close: bool,
+}
+
+/// Why the flusher wakes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// The time is up, or somebody waits for a flush.
+    Flush,
+    /// The last flush is due.
+    Close,
+}
+
+impl Journal {
+    /// Without storage: everything counts as kept.
+    pub fn off() -> Self {
+        Journal(None)
+    }
+
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Journal(Some(shared))
+    }
+
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.0.as_ref()
+    }
+
+    /// Rejects a change before it is made, if it is known that it could not be kept and it
+    /// must be (`storage.sync = "always"`).
+    ///
+    /// # Errors
+    ///
+    /// Storage fails.
+    pub fn admit(&self) -> Result<(), NotKept> {
+        match &self.0 {
+            Some(shared)
+                if shared.sync == Sync::Always && shared.is_failing.load(Ordering::Relaxed) =>
+            {
+                Err(shared.not_kept("nothing was changed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until everything that has been applied is handed to the operating system, or
+    /// is on the disk (`storage.sync`). With `write`, a failing or slow disk is no error:
+    /// the change is kept in memory, and storage recovers by itself.
+    ///
+    /// # Errors
+    ///
+    /// Storage fails or is slow, and `storage.sync` is `always`.
+    pub async fn kept(&self) -> Result<(), NotKept> {
+        let Some(shared) = &self.0 else {
+            return Ok(());
+        };
+        if shared.sync == Sync::Write && shared.is_failing.load(Ordering::Relaxed) {
+            shared.stats.unkept.add(1);
+            return Ok(());
+        }
+        // A flush that begins from now on takes the changes made until now.
+        let target = shared.begun.load(Ordering::SeqCst) + 1;
+        let mut progress = shared.progress.subscribe();
+        shared.request(|requests| requests.flush = true);
+        let ended = progress.wait_for(|progress| progress.ended >= target || progress.closed);
+        let kept = match timeout(LONGEST_WAIT, ended).await {
+            Ok(Ok(progress)) => progress.kept >= target,
+            Ok(Err(_)) | Err(_) => false,
+        };
+        match (kept, shared.sync) {
+            (true, _) => Ok(()),
+            (false, Sync::Write) => {
+                shared.stats.unkept.add(1);
+                Ok(())
+            }
+            (false, Sync::Always) => {
+                shared.stats.unkept.add(1);
+                Err(shared.not_kept("it is applied in memory, and stored once that is possible"))
+            }
+        }
+    }
+
+    /// Why storage fails, and what that means for pushes, in one line; `None` if all is
+    /// well.
+    pub fn failure(&self) -> Option<String> {
+        let shared = self.0.as_ref()?;
+        let failure = shared.progress.borrow().failure.clone()?;
+        let directory = shared.directory.display();
+        let consequence = match shared.sync {
+            Sync::Write => "changes are kept in memory only",
+            Sync::Always => "pushes over HTTP are rejected",
+        };
+        Some(format!(
+            "storage cannot write to {directory}: {failure}; {consequence}"
+        ))
+    }
+
+    /// Whether pushes over HTTP are rejected because storage fails.
+    pub fn rejects(&self) -> bool {
+        self.admit().is_err()
+    }
+
+    /// Asks for the last flush and waits until it has ended, for at most `grace`. Returns
+    /// whether everything is kept.
+    pub async fn close(&self, grace: Duration) -> bool {
+        let Some(shared) = &self.0 else {
+            return true;
+        };
+        let mut progress = shared.progress.subscribe();
+        shared.request(|requests| requests.close = true);
+        let closed = progress.wait_for(|progress| progress.closed);
+        match timeout(grace, closed).await {
+            Ok(Ok(progress)) => progress.failure.is_none(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(sync: Sync, directory: PathBuf, stats: Arc<StorageStats>) -> Self {
+        Shared {
+            sync,
+            directory,
+            stats,
+            begun: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            setup: PendingSetup::default(),
+            progress: watch::Sender::new(Progress::default()),
+            requests: Mutex::default(),
+            requested: Condvar::new(),
+        }
+    }
+
+    /// Waits for a request, or until `deadline`.
+    pub(super) fn wait(&self, deadline: Instant, now: impl Fn() -> Instant) -> Wake {
+        let mut requests = self.requests();
+        loop {
+            if requests.close {
+                return Wake::Close;
+            }
+            let left = deadline.saturating_duration_since(now());
+            if std::mem::take(&mut requests.flush) || left.is_zero() {
+                return Wake::Flush;
+            }
+            let waited = self.requested.wait_timeout(requests, left);
+            (requests, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+
+    fn request(&self, change: impl FnOnce(&mut Requests)) {
+        change(&mut self.requests());
+        self.requested.notify_one();
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn not_kept(&self, outcome: &str) -> NotKept {
+        let why = match &self.progress.borrow().failure {
+            Some(failure) => failure.to_string(),
+            None => format!("the disk did not answer within {LONGEST_WAIT:?}"),
+        };
+        NotKept(format!(
+            "the change cannot be stored (storage.sync = \"always\"): {why}; {outcome}"
+        ))
+    }
+}

@@ -1,0 +1,39 @@
+//! Storage: state that survives a restart.
+//!
+//! Each state that survives is [`Persistent`]: it notes what changes and gives it out as
+//! [records](crate::record). The flusher, a thread of its own, takes the changes of all
+//! states at one moment, each second and whenever a push waits, and writes them to an
+//! [`Engine`](engine::Engine) as a whole. An input that acknowledges a push waits with
+//! [`Journal::kept`].
+//!
+//! | Key | Value | State |
+//! | --- | --- | --- |
+//! | `section/…`, `family/…`, `part/…` | apps, groups, aggregated families | the store |
+//! | `key/<idempotency key>` | what it guarded, and until when | `ingest` |
+//! | `set/<family>/<labels>` | the values of a StatsD set | `inputs/operations` |
+//! | `hook/<number>` | a webhook | `inputs/webhooks` |
+//! | `meta/…` | the number of starts | this module |
+//!
+//! Opening and restoring is done before any listener accepts; nothing here is on the path
+//! of a scrape.
+
+pub mod config;
+mod core;
+mod engine;
+mod error;
+mod flusher;
+mod journal;
+mod persistent;
+mod setup;
+pub mod tool;
+
+#[cfg(test)]
+mod tests;
+
+pub use core::StoredCore;
+pub use engine::{Engine, LocalEngine, Visit};
+pub use error::{DiskProblem, OpenError, ReadError, WriteError};
+pub use journal::{Journal, NotKept};
+pub use persistent::{Changes, Layer, Persistent, StoredRecords};
+#[cfg(test)]
+pub use tests::{Disk, moved};

@@ -1,0 +1,209 @@
+//! `exporter-proxy storage`: checks, exports and imports a directory while no program
+//! uses it.
+//!
+//! An export is JSON lines, one record each: `{"key":"…","value":{…}}` for the store's
+//! records, and `{"key":"…","base64":"…"}` for others. An import reads the same.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Engine, LocalEngine};
+use super::error::{OpenError, ReadError, WriteError};
+use crate::exposition::counted;
+use crate::record::Record;
+use crate::store::export::{RecordKey, Stored};
+
+/// Records of about this many bytes are imported at once.
+const IMPORTED_AT_ONCE: usize = 4 << 20;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A record cannot be read.
+    #[error("the stored state is damaged: {0}")]
+    Read(#[from] ReadError),
+    /// A record cannot be written.
+    #[error("the records cannot be stored: {0}")]
+    Write(#[from] WriteError),
+    /// Standard input or output failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A line of the input is not a record.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// The number of the line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The directory to import into has records.
+    #[error("the directory has records already: import into a new or an empty directory")]
+    NotEmpty,
+}
+
+impl ToolError {
+    /// The exit code of the program, from `sysexits.h`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ToolError::Open(problem) => problem.exit_code(),
+            ToolError::Read(_) | ToolError::Line { .. } => 65, // EX_DATAERR
+            ToolError::Write(_) | ToolError::Io(_) => 74,      // EX_IOERR
+            ToolError::NotEmpty => 73,                         // EX_CANTCREAT
+        }
+    }
+}
+
+/// A line of an export.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+/// Reads every record, and writes how many there are of each kind.
+///
+/// # Errors
+///
+/// The directory cannot be opened, or a record cannot be read.
+pub fn check(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
+    let engine = LocalEngine::open_existing(directory)?;
+    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    engine.each(b"", &mut |key, value| {
+        let text = String::from_utf8_lossy(&key);
+        if let Some(key) = RecordKey::decode(text.as_bytes()) {
+            Stored::decode(&key, &value)
+                .map_err(|problem| ReadError::Damaged(format!("record {text:?}: {problem}")))?;
+        }
+        let kind = text.split('/').next().unwrap_or_default();
+        let (count, bytes) = kinds.entry(kind.to_owned()).or_default();
+        *count += 1;
+        *bytes += key.len() + value.len();
+        Ok(())
+    })?;
+    for (kind, (count, bytes)) in &kinds {
+        let records = counted(*count, "record", "records");
+        writeln!(out, "{kind}: {records}, {bytes} bytes")?;
+    }
+    writeln!(out, "{}: ok", directory.display())?;
+    Ok(())
+}
+
+/// Writes all records as JSON lines, in the order of their keys.
+///
+/// # Errors
+///
+/// The directory cannot be opened, a record cannot be read, or `out` fails.
+pub fn export(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
+    let engine = LocalEngine::open_existing(directory)?;
+    let mut written = Ok(());
+    engine.each(b"", &mut |key, value| {
+        if written.is_ok() {
+            let line = line_of(&key, &value)?;
+            written = serde_json::to_writer(&mut *out, &line)
+                .map_err(io::Error::from)
+                .and_then(|()| out.write_all(b"\n"));
+        }
+        Ok(())
+    })?;
+    written?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Reads JSON lines as [`export`] writes them, and stores them in a new directory or one
+/// without records. Returns their number.
+///
+/// # Errors
+///
+/// The directory cannot be opened or has records, or a line is not a record. What came
+/// before such a line is stored.
+pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<usize, ToolError> {
+    let mut engine = LocalEngine::open(directory)?;
+    let mut is_empty = true;
+    engine.each(b"", &mut |key, _| {
+        is_empty &= key.starts_with(b"meta/");
+        Ok(())
+    })?;
+    if !is_empty {
+        return Err(ToolError::NotEmpty);
+    }
+    let (mut count, mut bytes) = (0, 0);
+    let mut records = Vec::new();
+    for (index, line) in input.lines().enumerate() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let record = record_of(&line).map_err(|problem| ToolError::Line {
+            line: index + 1,
+            problem,
+        })?;
+        bytes += record.size();
+        count += 1;
+        records.push(record);
+        if bytes >= IMPORTED_AT_ONCE {
+            engine.write(&records)?;
+            records.clear();
+            bytes = 0;
+        }
+    }
+    engine.write(&records)?;
+    engine.sync()?;
+    Ok(count)
+}
+
+fn line_of(key: &[u8], value: &[u8]) -> Result<Line, ReadError> {
+    let text = str::from_utf8(key).map_err(|_| ReadError::of_key(key))?;
+    let mut line = Line {
+        key: text.to_owned(),
+        value: None,
+        base64: None,
+    };
+    if let Some(key) = RecordKey::decode(key) {
+        let stored = Stored::decode(&key, value)
+            .map_err(|problem| ReadError::Damaged(format!("record {text:?}: {problem}")))?;
+        let json = serde_json::to_value(&stored).ok();
+        // JSON has no infinite numbers. Such a record is exported as it is stored.
+        line.value = json.filter(|json| encoded(json).is_ok_and(|it| it == value));
+    }
+    if line.value.is_none() {
+        line.base64 = Some(STANDARD.encode(value));
+    }
+    Ok(line)
+}
+
+/// The stored form of a value in JSON.
+fn encoded(json: &serde_json::Value) -> Result<Vec<u8>, String> {
+    // Records borrow texts, which JSON values do not lend.
+    let text = json.to_string();
+    let stored: Stored<'_> = serde_json::from_str(&text).map_err(|it| it.to_string())?;
+    Ok(stored.encode())
+}
+
+fn record_of(line: &str) -> Result<Record, String> {
+    let Line { key, value, base64 } = serde_json::from_str(line).map_err(|it| it.to_string())?;
+    let value = match (value, base64) {
+        (Some(json), None) => {
+            let of_store = RecordKey::decode(key.as_bytes());
+            let of_store = of_store.ok_or("the key is none of the store's, so it has base64")?;
+            let value = encoded(&json)?;
+            Stored::decode(&of_store, &value).map_err(|it| it.to_string())?;
+            value
+        }
+        (None, Some(base64)) => STANDARD.decode(base64).map_err(|it| it.to_string())?,
+        _ => return Err("a record has either a value or base64".to_owned()),
+    };
+    Ok(Record::set(key, value))
+}
