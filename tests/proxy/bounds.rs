@@ -76,7 +76,9 @@ fn new_apps_past_max_apps_are_refused_and_known_ones_go_on() {
     // Two new ones do not fit, so neither comes in, nor does the known one's text.
     let answer = proxy.push_tcp(b"{\"a\":\"a 2\",\"c\":\"c 1\",\"d\":\"d 1\"}");
     assert!(
-        answer.starts_with("error: cannot add app \"c\": the limit of 3 apps is reached"),
+        answer.starts_with(
+            "error: cannot add app \"c\" and 1 more together: with them the limit of 3 apps is exceeded"
+        ),
         "{answer}"
     );
     assert!(answer.contains("receiver.max_apps"), "{answer}");
