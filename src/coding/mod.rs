@@ -267,10 +267,10 @@ fn decode_gzip(body: &[u8], out: &mut BodyContent<'_>) -> Result<(), CodingError
     match rest {
         [] => Ok(()),
         [0x1f] | [0x1f, 0x8b, ..] => out.read(MultiGzDecoder::new(rest)),
-        _ => {
-            let problem = format_args!("{} bytes of other data follow its end", rest.len());
-            Err(corrupt(Coding::Gzip, problem))
-        }
+        _ => Err(corrupt(
+            Coding::Gzip,
+            format_args!("{} bytes of other data follow its end", rest.len()),
+        )),
     }
 }
 
