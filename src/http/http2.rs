@@ -43,7 +43,7 @@ const MAX_SEND_BUFFER: usize = 128 << 10;
 /// same order.
 const MAX_HEADERS: u32 = 16 << 10;
 
-/// The time for a client to close a connection, once it is told to.
+/// The time for a client to close its connection after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How often idle and stalled connections are looked for, at most and at least.

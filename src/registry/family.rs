@@ -250,7 +250,7 @@ impl Family {
         Ok(())
     }
 
-    /// Reserves memory for the addresses of so many series.
+    /// Reserves memory for the addresses of `series` more series.
     pub fn reserve(&mut self, series: usize) {
         self.index.reserve(series, IndexEntry::table_hash);
     }

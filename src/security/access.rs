@@ -25,7 +25,7 @@ use crate::telemetry::{Credential, ListenerName, SecurityStats};
 /// How often the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest time that a client is told to wait when too many passwords are checked.
+/// The `Retry-After` of a reply when too many passwords are checked at once.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
 /// Decides who may do what.

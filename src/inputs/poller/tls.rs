@@ -74,7 +74,7 @@ fn verifier(
     }
 }
 
-/// Verifies that a certificate has a fixed name, whatever the host of the URL.
+/// Verifies certificates against a fixed name instead of the host of the URL.
 #[derive(Debug)]
 struct FixedName {
     verifier: Arc<dyn ServerCertVerifier>,

@@ -61,7 +61,7 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
     let scope = service.access.authorize_connection(Role::Write, &caller);
     let mut session = Session::new(&service, peer, scope.unwrap_or_else(|_| Scope::nothing()));
     match session.run(&mut stream, permit.progress()).await {
-        // Over TLS, the sender is told that the connection was not cut off.
+        // Over TLS, `close_notify` shows the sender that the connection was not cut off.
         Ok(()) => drop(stream.shutdown().await),
         Err(error) => session.reject(&mut stream, &error).await,
     }

@@ -102,7 +102,7 @@ async fn client_of(
                 reason,
                 &problem.to_string(),
             );
-            // The sender may be gone.
+            // The sender may have disconnected.
             let line = format!("error: {problem}\n");
             let _ = stream.write_all(line.as_bytes()).await;
             let _ = stream.shutdown().await;

@@ -123,7 +123,7 @@ impl Handshake<'_> {
             }
             _ => format!("error: this port expects TLS ({setting})\n"),
         };
-        // The client may be gone.
+        // The client may have disconnected.
         if stream.write_all(answer.as_bytes()).await.is_ok() {
             let _ = stream.shutdown().await;
             let mut buffer = [0; 4096];

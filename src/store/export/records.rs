@@ -2,7 +2,7 @@
 //!
 //! The records of aggregated families are in
 //! [`registry::export`](crate::registry::export). The fields of a record are its format:
-//! whoever changes them raises [`VERSION`] and keeps reading the versions before.
+//! a change to them raises [`VERSION`], and earlier versions stay readable.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};

@@ -102,7 +102,7 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
         Err(problem) => return reply::api_error(StatusCode::BAD_REQUEST, "bad_data", &problem),
     };
     let after = query::value(query, "after").filter(|after| !after.is_empty());
-    // The group itself may be gone: the list continues after its key.
+    // If the group was removed, the list continues after its key.
     if let Some(after) = after
         .as_ref()
         .filter(|after| Group::from_key(after).is_none())
