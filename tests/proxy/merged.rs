@@ -231,7 +231,7 @@ up_seconds 7 1.500
         Some("text/plain; version=0.0.4; charset=utf-8")
     );
 
-    // Verbatim text is what it was sent as, whoever asks.
+    // Every reader gets verbatim text as it was sent.
     let verbatim = Proxy::start("");
     verbatim.push_tcp(TWO_APPS.as_bytes());
     assert_eq!(

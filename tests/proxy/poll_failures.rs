@@ -250,7 +250,7 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
     let proxy = Proxy::start(&target(&format!("url = \"https://{}/\"", upstream.address)));
     await_failure(&proxy, "tls", "certificate");
     assert_eq!(text_of(&proxy, "t").as_deref(), Some(""));
-    // Nothing was said to whoever it is.
+    // Nothing was sent to the stranger.
     assert_eq!(upstream.requests().len(), 0);
 
     eventually(|| polls(&proxy, "tls"), |polls| *polls >= 3.0);
