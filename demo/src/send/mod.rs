@@ -1,0 +1,174 @@
+//! Senders for the doors of exporter-proxy. Each stands for a program that sends in its
+//! own way; [`messages`] has what they say.
+
+mod messages;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use fastrand::Rng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use messages::{Round, Shop};
+
+/// The time to send one message and to read the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: u64 = 4096;
+
+/// The options of `demo send`.
+#[derive(Debug, clap::Args)]
+#[group(multiple = true)]
+pub struct Arguments {
+    /// Unix socket of the receiver, for Cap'n Proto
+    #[arg(long, value_name = "PATH")]
+    capnp: Option<PathBuf>,
+    /// TCP address of the receiver, for JSON
+    #[arg(long, value_name = "HOST:PORT")]
+    json: Option<String>,
+    /// URL for pushes, replaced and aggregated ones
+    #[arg(long, value_name = "URL")]
+    push: Option<String>,
+    /// UDP address of operations, for StatsD
+    #[arg(long, value_name = "HOST:PORT")]
+    statsd: Option<String>,
+    /// TCP address of operations, for JSON messages
+    #[arg(long, value_name = "HOST:PORT")]
+    operations: Option<String>,
+    /// Milliseconds between two rounds
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Seed of the values, for repeatable runs
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Sends a round of messages at each interval, until the program is asked to stop. A door
+/// that fails is reported once until it works again, and delays the others by [`TIMEOUT`]
+/// at most.
+///
+/// # Errors
+///
+/// No door is named.
+pub async fn main(arguments: Arguments) -> Result<()> {
+    let client = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .no_proxy()
+        .build()?;
+    let mut doors = doors(&arguments);
+    ensure!(!doors.is_empty(), "name at least one door; see --help");
+    let rng = arguments.seed.map_or_else(Rng::new, Rng::with_seed);
+    let mut shop = Shop::new(rng);
+    let send = async {
+        let mut ticks = interval(Duration::from_millis(arguments.every));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let round = shop.next_round(now.unwrap_or_default().as_secs_f64());
+            for (door, works) in &mut doors {
+                let sent = timeout(TIMEOUT, door.send(&client, &round)).await;
+                let result = sent.unwrap_or_else(|_| bail!("no answer within {TIMEOUT:?}"));
+                if let Err(problem) = &result
+                    && *works
+                {
+                    eprintln!("cannot send to {door:?}: {problem:#}");
+                }
+                *works = result.is_ok();
+            }
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        () = crate::stop_requested() => {}
+    }
+    Ok(())
+}
+
+/// Where and how one program of the shop sends.
+#[derive(Debug)]
+enum Door {
+    CapnProto(PathBuf),
+    Json(String),
+    Push(String),
+    Aggregate(String),
+    StatsD(String),
+    Operations(String),
+}
+
+/// The doors that are named, each with whether it works.
+fn doors(arguments: &Arguments) -> Vec<(Door, bool)> {
+    let push = arguments.push.as_deref();
+    let push = push.map(|url| url.trim_end_matches('/').to_owned());
+    let doors = [
+        arguments.capnp.clone().map(Door::CapnProto),
+        arguments.json.clone().map(Door::Json),
+        push.clone().map(Door::Push),
+        push.map(Door::Aggregate),
+        arguments.statsd.clone().map(Door::StatsD),
+        arguments.operations.clone().map(Door::Operations),
+    ];
+    doors
+        .into_iter()
+        .flatten()
+        .map(|door| (door, true))
+        .collect()
+}
+
+impl Door {
+    /// Sends the message of one program.
+    async fn send(&self, client: &reqwest::Client, round: &Round) -> Result<()> {
+        match self {
+            Door::CapnProto(path) => {
+                let stream = UnixStream::connect(path).await?;
+                stream_to(stream, &round.warehouse).await
+            }
+            Door::Json(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream_to(stream, &round.post_office).await
+            }
+            Door::Push(url) => {
+                let url = format!("{url}/metrics/job/report");
+                push(client.put(url).body(round.report.clone())).await
+            }
+            Door::Aggregate(url) => {
+                let url = format!("{url}/metrics?mode=aggregate");
+                push(client.post(url).body(round.checkout.clone())).await
+            }
+            Door::StatsD(address) => {
+                let socket = UdpSocket::bind("0.0.0.0:0").await?;
+                socket.send_to(round.pages.as_bytes(), address).await?;
+                Ok(())
+            }
+            Door::Operations(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream_to(stream, round.logins.as_bytes()).await
+            }
+        }
+    }
+}
+
+/// Sends a message, closes this side, and reads the answer, which is empty for a message
+/// that is accepted.
+async fn stream_to(mut stream: impl AsyncRead + AsyncWrite + Unpin, message: &[u8]) -> Result<()> {
+    stream.write_all(message).await?;
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut answer).await?;
+    ensure!(answer.is_empty(), "the answer is {:?}", answer.trim_end());
+    Ok(())
+}
+
+async fn push(request: reqwest::RequestBuilder) -> Result<()> {
+    let reply = request.send().await?;
+    let status = reply.status();
+    if !status.is_success() {
+        let text = reply.text().await.context("the reply cannot be read")?;
+        bail!("the reply is {status}: {}", text.trim_end());
+    }
+    Ok(())
+}
