@@ -1,9 +1,11 @@
 //! Shared parts of the load generators (`src/bin/`) and the benchmarks (`benches/`).
 //!
+//! - [`client`]: the HTTP client that scrapes and pushes
 //! - [`payload`]: what they push
 //! - [`proxy`]: starts the proxy on free ports
 //! - [`figures`]: statistics of measured times, and of processes
 
+pub mod client;
 pub mod figures;
 pub mod payload;
 pub mod proxy;

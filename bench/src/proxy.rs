@@ -123,10 +123,10 @@ impl Proxy {
         let mut said = String::new();
         let mut line = String::new();
         while log.read_line(&mut line)? > 0 {
-            if let Some((_, url)) = line.split_once("serving http://") {
-                self.addresses.http = url.trim().trim_end_matches("/metrics").to_owned();
-            } else if let Some((_, url)) = line.split_once("accepting pushes on http://") {
-                self.addresses.push = url.trim().trim_end_matches("/metrics").to_owned();
+            if let Some((_, url)) = line.split_once("serving http") {
+                self.addresses.http = host_and_port(url);
+            } else if let Some((_, url)) = line.split_once("accepting pushes on http") {
+                self.addresses.push = host_and_port(url);
             } else if let Some((_, address)) = line.split_once("receiving on TCP socket ") {
                 self.addresses.tcp = address.trim().to_owned();
             } else if line.contains("] ready") {
@@ -139,6 +139,12 @@ impl Proxy {
         }
         bail!("the proxy did not start: {}", said.trim())
     }
+}
+
+/// `host:port` of what follows `http` in a URL.
+fn host_and_port(url: &str) -> String {
+    let address = url.trim_start_matches('s').trim_start_matches("://");
+    address.trim().trim_end_matches("/metrics").to_owned()
 }
 
 impl Drop for Proxy {

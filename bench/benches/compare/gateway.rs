@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::cases::Setup;
-use crate::client::{Body, Client};
 use crate::measure::{Coding, Effort};
 use crate::servers::{PUSHGATEWAY, Server};
+use bench::client::{Body, Client};
 use bench::figures::{median, percentile, resident_bytes, wait_for_quiet};
 use bench::payload::app_text;
 use bench::proxy::Proxy;

@@ -7,7 +7,6 @@
 //! `bench/README.md` explains the figures.
 
 mod cases;
-mod client;
 mod data;
 mod gateway;
 mod measure;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::client::{Body, Client};
 use crate::data::{Expected, Given};
 use crate::servers::Server;
+use bench::client::{Body, Client};
 use bench::figures::{percentile, wait_for_quiet};
 
 /// Number of concurrent scrapers.

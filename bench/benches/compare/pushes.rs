@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::client::{Body, Client};
 use crate::data::Given;
 use crate::measure::{Coding, Contestant, Effort, MANY, Who, scrape_together};
 use crate::servers::{Server, push_alone_tcp, push_alone_unix, put};
+use bench::client::{Body, Client};
 use bench::payload::json_document;
 
 /// Interval of each scraper.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::client::{Body, Client};
 use crate::data::Given;
+use bench::client::{Body, Client};
 use bench::figures::resident_bytes;
 use bench::payload::capnp_message;
 use bench::proxy::Proxy;

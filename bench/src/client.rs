@@ -1,10 +1,13 @@
 //! The HTTP client for all servers: blocking, on a kept-alive connection, with reused buffers.
 
+use std::fmt::{self, Debug};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Bytes per read, for an answer of unknown length or one that is not kept.
 const WINDOW: usize = 256 * 1024;
@@ -24,15 +27,25 @@ pub enum Body {
 /// The head of an answer, and the length of its body as sent.
 #[derive(Debug)]
 pub struct Answer {
+    /// Status code.
     pub status: u16,
+    /// Whether `Content-Encoding` is gzip.
     pub gzip: bool,
+    /// Bytes of the body.
     pub length: usize,
 }
 
-#[derive(Debug)]
+/// A connection, with or without TLS.
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A client with one connection.
 pub struct Client {
     address: String,
-    stream: TcpStream,
+    /// How the server is verified, if it is asked over TLS.
+    tls: Option<Arc<ClientConfig>>,
+    stream: Box<dyn Stream>,
     window: Box<[u8]>,
     /// The part of the window that is read and not used yet.
     from: usize,
@@ -42,11 +55,39 @@ pub struct Client {
     length: usize,
 }
 
+impl Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Client");
+        shown
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Client {
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not accept the connection.
     pub fn connect(address: &str) -> Result<Self> {
+        Self::open(address, None)
+    }
+
+    /// Connects to `localhost` at an address, over TLS.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not accept the connection.
+    pub fn connect_tls(address: &str, tls: Arc<ClientConfig>) -> Result<Self> {
+        Self::open(address, Some(tls))
+    }
+
+    fn open(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
         Ok(Client {
             address: address.to_owned(),
-            stream: open(address)?,
+            stream: open(address, tls.as_ref())?,
+            tls,
             window: vec![0; WINDOW].into_boxed_slice(),
             from: 0,
             to: 0,
@@ -58,8 +99,12 @@ impl Client {
 
     /// Opens a new connection with the same buffers. Servers close connections that were idle while
     /// others were measured.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not accept the connection.
     pub fn reconnect(&mut self) -> Result<()> {
-        self.stream = open(&self.address)?;
+        self.stream = open(&self.address, self.tls.as_ref())?;
         (self.from, self.to) = (0, 0);
         Ok(())
     }
@@ -69,6 +114,11 @@ impl Client {
         &self.body[..self.length]
     }
 
+    /// Requests a path in the coding.
+    ///
+    /// # Errors
+    ///
+    /// If the answer is not 200, comes in another coding, or not at all.
     pub fn get(&mut self, path: &str, gzip: bool, body: Body) -> Result<Answer> {
         let accept = if gzip { "gzip" } else { "identity" };
         let head = format!(
@@ -85,6 +135,10 @@ impl Client {
     }
 
     /// Sends a body and returns the status of the answer.
+    ///
+    /// # Errors
+    ///
+    /// If there is no answer.
     pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<u16> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
@@ -196,12 +250,16 @@ impl Client {
     }
 }
 
-fn open(address: &str) -> Result<TcpStream> {
+fn open(address: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Box<dyn Stream>> {
     let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let connection = ClientConnection::new(tls.clone(), "localhost".try_into()?)?;
+    Ok(Box::new(StreamOwned::new(connection, stream)))
 }
 
 #[derive(Debug)]

@@ -1,0 +1,79 @@
+//! Scrapes over TLS and without.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use bench::client::{Body, Client};
+use bench::figures::{median, wait_for_quiet};
+use bench::payload::{app_text, capnp_message};
+use bench::proxy::Proxy;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::{Pair, SERIES};
+
+/// 9.3 MB of text.
+const APPS: usize = 1_000;
+const SCRAPES: usize = 40;
+
+pub fn measure(program: &Path, rounds: usize) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("server.crt"), certificate.cert.pem())?;
+    fs::write(file("server.key"), certificate.signing_key.serialize_pem())?;
+    fs::write(
+        file("web.yml"),
+        "tls_server_config: { cert_file: server.crt, key_file: server.key }\n",
+    )?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.cert.der().clone())?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+
+    let more = format!("[web]\nconfig_file = {:?}\n", file("web.yml"));
+    let plain = Proxy::start(program, 2, "")?;
+    let secure = Proxy::start(program, 2, &more)?;
+    for proxy in [&plain, &secure] {
+        for app in 0..APPS {
+            let app = format!("app{app:04}");
+            let mut stream = UnixStream::connect(&proxy.addresses.unix)?;
+            stream.write_all(&capnp_message(&app, &app_text(&app, SERIES, 0)))?;
+            stream.shutdown(Shutdown::Write)?;
+            stream.read_to_end(&mut Vec::new())?;
+        }
+    }
+    let mut pairs = [Pair::default(), Pair::default()];
+    for _ in 0..rounds {
+        for (pair, gzip) in pairs.iter_mut().zip([false, true]) {
+            for with in [false, true] {
+                let mut client = match with {
+                    true => Client::connect_tls(&secure.addresses.http, config.clone())?,
+                    false => Client::connect(&plain.addresses.http)?,
+                };
+                wait_for_quiet()?;
+                let mut times = Vec::new();
+                for _ in 0..SCRAPES {
+                    let start = Instant::now();
+                    client.get("/metrics", gzip, Body::Keep)?;
+                    times.push(start.elapsed().as_secs_f64());
+                }
+                pair.add(with, median(times) * 1e3);
+            }
+        }
+    }
+    println!(
+        "\n| Scrape of 9.3 MB, nothing changed | plain | TLS | factor |\n| --- | ---: | ---: | ---: |"
+    );
+    pairs[0].print("text", "ms");
+    pairs[1].print("gzip", "ms");
+    Ok(())
+}
