@@ -87,10 +87,10 @@ async fn round(store: &Arc<Store>, telemetry: &Telemetry, warned: &mut HashSet<A
 fn log_findings(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
     for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
         let (reason, message) = (Reason::from(suspect), suspect.to_string());
-        let told = without_excerpts(reason, &message);
+        let safe = without_excerpts(reason, &message);
         sender_log::write(
             LogEvent::Finding,
-            format_args!("{id} is suspect ({reason}): {told}"),
+            format_args!("{id} is suspect ({reason}): {safe}"),
         );
         log::debug!("{id}: {message}");
     }
@@ -105,7 +105,7 @@ fn log_findings(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
             LogEvent::Finding,
             format_args!(
                 "{id}: family {} clashes with that {with}, and a scraper may lose samples: \
-                 /apps?wide=1 tells more, and exposition.mode = \"merged\" refuses the second",
+                 /apps?wide=1 shows both, and exposition.mode = \"merged\" rejects the second",
                 clip(family)
             ),
         );

@@ -56,6 +56,15 @@ mod readers;
 /// Clients with basic authentication.
 mod roles;
 
+/// Prometheus, which scrapes with TLS and credentials.
+mod secure_scrapes;
+
+/// TLS, as openssl, curl and a load balancer use it.
+mod tls;
+
+/// Sockets that a service manager passes, and HTTP over Unix sockets.
+mod unix_sockets;
+
 /// The alerts of the documents.
 mod alerts;
 

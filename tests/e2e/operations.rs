@@ -308,12 +308,12 @@ use(DogStatsd(socket_path=path, telemetry_min_flush_interval=0, **waiting), "uni
         metrics.contains("datadog_dogstatsd_client_metrics{"),
         "{metrics}"
     );
-    let refused = metrics.lines().filter(|line| {
+    let rejected = metrics.lines().filter(|line| {
         line.starts_with("exporter_proxy_operations_total{")
             && !line.contains("\"ok\"")
             && !line.contains("\"unsupported\"")
     });
-    assert_eq!(refused.count(), 0, "{metrics}");
+    assert_eq!(rejected.count(), 0, "{metrics}");
 }
 
 /// One of each kind, with help, as a careful sender would.
@@ -337,7 +337,7 @@ fn promtool_finds_nothing_to_say_about_what_was_counted() {
     }
     let counting = Counting::start("");
     let unix = counting.filled("<unix>");
-    // The last of them is refused, so that there is a reason on the page too.
+    // The last of them is rejected, so that there is a reason on the page too.
     let text = format!("{CAREFUL}{{\"name\": \"orders_total\", \"op\": \"set\"}}\n");
     let printed = run_with(
         command(Tool::Netcat).args(["-N", "-U", &unix]),

@@ -208,7 +208,7 @@ fn two_pushgateways_do_not_differ() {
 
 /// And it sees what is there to see, in each part.
 #[test]
-fn a_pushgateway_without_its_checks_is_told_apart() {
+fn a_pushgateway_without_its_checks_is_recognized() {
     if !tools::here(&[Tool::Pushgateway]) {
         return;
     }

@@ -39,13 +39,18 @@ pub fn scraping(proxy: &Proxy) -> Server {
 
 /// The same for any address, and with more flags.
 pub fn scraping_at(address: &str, flags: &[&str]) -> Server {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = dir.path().join("prometheus.yml");
-    let text = format!(
-        "global:\n  scrape_interval: 1s\n\
-         scrape_configs:\n- job_name: exporter-proxy\n  honor_labels: true\n\
+    let job = format!(
+        "- job_name: exporter-proxy\n  honor_labels: true\n\
          \x20 static_configs:\n  - targets: [\"{address}\"]\n"
     );
+    prometheus(&job, flags)
+}
+
+/// A real Prometheus with these scrape configurations.
+pub fn prometheus(jobs: &str, flags: &[&str]) -> Server {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = dir.path().join("prometheus.yml");
+    let text = format!("global:\n  scrape_interval: 1s\nscrape_configs:\n{jobs}");
     fs::write(&config, text).expect("the configuration is written");
     Server::start(
         command(Tool::Prometheus)
@@ -61,14 +66,20 @@ pub fn scraping_at(address: &str, flags: &[&str]) -> Server {
     .keeping(dir)
 }
 
+/// Waits until a query gives a value.
+#[track_caller]
+pub fn expect_query(prometheus: &Server, expression: &str, expected: &str) {
+    eventually(
+        || query(prometheus, expression),
+        |value| value.as_deref() == Some(expected),
+    );
+}
+
 /// Waits until Prometheus has these values, and checks that it has no
 /// complaint about the scrape.
 pub fn expect_values(prometheus: &Server, values: &[(&str, &str)]) {
     for (expression, expected) in values {
-        eventually(
-            || query(prometheus, expression),
-            |value| value.as_deref() == Some(expected),
-        );
+        expect_query(prometheus, expression, expected);
     }
     let targets = http_request(&prometheus.address, "GET", "/api/v1/targets", &[]).json();
     let target: &Value = &targets["data"]["activeTargets"][0];

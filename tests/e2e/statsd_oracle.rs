@@ -14,12 +14,12 @@ use crate::tools::{self, Tool, command, root, run_with};
 /// How the proxy is to read a line.
 #[derive(Debug, Clone, Copy)]
 enum Here {
-    /// As etsy's server: the same values, and as many refused.
+    /// As etsy's server: the same values, and as many rejected.
     Same,
     /// The same, but that a name has the type of its first value only. So many
     /// values have another.
     OneType(usize),
-    /// Otherwise: these series, by what follows the name, and so many refused.
+    /// Otherwise: these series, by what follows the name, and so many rejected.
     /// `docs/operations.md` and `docs/migrating.md` list these.
     Other(&'static [(&'static str, f64)], usize),
 }
@@ -128,7 +128,7 @@ const LINES: [(&str, Here); 84] = [
 /// What etsy's server made of a line, by series as the proxy would name them.
 #[derive(Debug, Default)]
 struct There {
-    refused: usize,
+    rejected: usize,
     /// By the kind that the proxy has for it.
     values: BTreeMap<&'static str, BTreeMap<String, f64>>,
 }
@@ -137,7 +137,7 @@ impl There {
     fn of(told: &Value, line: usize) -> Self {
         let name = format!("m{line}");
         let mut there = There {
-            refused: told["bad"][line].as_u64().expect("a number") as usize,
+            rejected: told["bad"][line].as_u64().expect("a number") as usize,
             ..There::default()
         };
         let sorts = ["counters", "gauges", "sets", "timer_counters"];
@@ -224,7 +224,7 @@ fn lines_are_read_as_etsys_statsd_reads_them() {
             rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
         };
         let families: Vec<&String> = page.families.keys().filter(own).collect();
-        let refused = answers[number].len();
+        let rejected = answers[number].len();
         let told = format!("{line}: {there:?}, here {families:?} {:?}", answers[number]);
         let same = |others: usize| {
             let kind = families
@@ -232,7 +232,7 @@ fn lines_are_read_as_etsys_statsd_reads_them() {
                 .map(|family| page.families[*family].kind.as_str());
             let expected = kind.and_then(|kind| there.values.get(kind));
             let kinds = there.values.len();
-            refused == there.refused + others
+            rejected == there.rejected + others
                 && families.len() == kinds.min(1)
                 && (others > 0 || kinds < 2)
                 && kind.is_none() == expected.is_none()
@@ -255,7 +255,7 @@ fn lines_are_read_as_etsys_statsd_reads_them() {
             }
             Other(values, expected) => {
                 assert!(!same(0), "there is no difference: {told}");
-                assert_eq!(refused, *expected, "{told}");
+                assert_eq!(rejected, *expected, "{told}");
                 assert_eq!(families.is_empty(), values.is_empty(), "{told}");
                 for (rest, value) in *values {
                     let series = format!("{name}{rest}");

@@ -25,6 +25,7 @@ pub enum Tool {
     Netcat,
     Node,
     NodeExporter,
+    Openssl,
     Php,
     /// PHP with its extension `sockets`.
     PhpSockets,
@@ -41,6 +42,8 @@ pub enum Tool {
     Pycapnp,
     Python,
     Socat,
+    /// What passes sockets as systemd does.
+    SocketActivate,
     /// Python of the virtual environment, with the packages statsd and datadog.
     StatsdClients,
     Zcat,
@@ -58,6 +61,7 @@ impl Tool {
             Tool::Netcat => "nc".into(),
             Tool::EtsyStatsd | Tool::Node | Tool::PromClient => "node".into(),
             Tool::NodeExporter => "prometheus-node-exporter".into(),
+            Tool::Openssl => "openssl".into(),
             Tool::Php | Tool::PhpSockets => "php".into(),
             Tool::Prometheus => "prometheus".into(),
             Tool::Promtool => "promtool".into(),
@@ -68,6 +72,7 @@ impl Tool {
             }
             Tool::Python => "python3".into(),
             Tool::Socat => "socat".into(),
+            Tool::SocketActivate => "systemd-socket-activate".into(),
             Tool::Zcat => "zcat".into(),
         }
     }
@@ -81,6 +86,7 @@ impl Tool {
                 .current_dir(root().join("tests/clients/node")),
             Tool::Java => probe.args(["--describe-module", "jdk.compiler"]),
             Tool::Netcat => probe.arg("-h"),
+            Tool::Openssl => probe.arg("version"),
             Tool::PhpSockets => probe.args(["-r", "socket_strerror(0);"]),
             Tool::PromClient => probe
                 .args(["-e", "require('prom-client')"])

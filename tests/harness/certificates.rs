@@ -109,7 +109,11 @@ pub type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects, and does the handshake.
 pub fn connect(config: &ClientConfig, address: &str) -> io::Result<TlsConnection> {
-    let mut stream = TcpStream::connect(address)?;
+    handshake(config, TcpStream::connect(address)?)
+}
+
+/// Does the handshake on a connection.
+pub fn handshake(config: &ClientConfig, mut stream: TcpStream) -> io::Result<TlsConnection> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let name = "localhost".try_into().unwrap();
     let mut session = ClientConnection::new(Arc::new(config.clone()), name).unwrap();
@@ -121,7 +125,11 @@ pub fn connect(config: &ClientConfig, address: &str) -> io::Result<TlsConnection
 
 /// Sends bytes, ends this side, and returns what comes back.
 pub fn exchange(config: &ClientConfig, address: &str, bytes: &[u8]) -> io::Result<String> {
-    let mut stream = connect(config, address)?;
+    exchange_on(connect(config, address)?, bytes)
+}
+
+/// The same on a connection after its handshake.
+pub fn exchange_on(mut stream: TlsConnection, bytes: &[u8]) -> io::Result<String> {
     stream.write_all(bytes)?;
     stream.conn.send_close_notify();
     stream.flush()?;

@@ -170,7 +170,7 @@ struct Read {
 }
 
 #[test]
-fn the_parser_takes_and_refuses_what_the_reference_does() {
+fn the_parser_accepts_and_rejects_what_the_reference_does() {
     let Some(oracle) = oracle() else { return };
     let texts = texts();
     let requests = texts
@@ -226,7 +226,7 @@ fn compare(format: InputFormat, text: &str, answer: &Answer) -> Result<Vec<Diffe
     match ours {
         Err(error) if refusals.is_empty() => {
             let named = Difference::of_refusal(text, format, &error);
-            differences.push(named.ok_or_else(|| format!("refused alone: {error}"))?);
+            differences.push(named.ok_or_else(|| format!("rejected alone: {error}"))?);
         }
         Err(_) => {}
         // It is read, and not passed on as it is.

@@ -14,7 +14,7 @@ fn add(proxy: &Proxy, path: &str, body: &str) {
 }
 
 #[track_caller]
-fn refused(proxy: &Proxy, path: &str, body: &str, status: u16) -> String {
+fn rejected(proxy: &Proxy, path: &str, body: &str, status: u16) -> String {
     let before = proxy.metrics();
     let answer = proxy.push("POST", path, body);
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -59,7 +59,7 @@ fn a_push_says_itself_what_it_does() {
         assert!(text.contains(series), "{text}");
     }
     assert_eq!(proxy.push("POST", "/metrics", COUNTER).status, 405);
-    let told = refused(&proxy, "/metrics/job/x?mode=both", COUNTER, 400);
+    let told = rejected(&proxy, "/metrics/job/x?mode=both", COUNTER, 400);
     assert!(told.contains("\"replace\" or \"aggregate\""), "{told}");
 }
 
@@ -85,15 +85,15 @@ fn paths_and_bodies_are_those_of_all_pushes() {
             "\"__name__\" is not a valid name for a label",
         ),
     ] {
-        let answer = refused(&proxy, path, COUNTER, 400);
+        let answer = rejected(&proxy, path, COUNTER, 400);
         assert!(answer.contains(told), "{answer}");
     }
-    let answer = refused(&proxy, "/metrics", "m 1 1700000000000\n", 400);
+    let answer = rejected(&proxy, "/metrics", "m 1 1700000000000\n", 400);
     assert!(answer.contains("line 1"), "{answer}");
 }
 
 #[test]
-fn nothing_of_a_push_with_a_fault_is_added() {
+fn nothing_of_a_wrong_push_is_added() {
     let proxy = Proxy::start(ADDING);
     add(&proxy, "/metrics", COUNTER);
     for (body, told) in [
@@ -117,13 +117,13 @@ fn nothing_of_a_push_with_a_fault_is_added() {
         ),
         ("ok 1\nbad{a=\"1\" 2\n", "line 2, column"),
     ] {
-        let answer = refused(&proxy, "/metrics", body, 400);
+        let answer = rejected(&proxy, "/metrics", body, 400);
         assert!(answer.contains(told), "{answer}");
     }
 }
 
 #[test]
-fn differing_buckets_give_a_monotone_histogram_or_a_refusal() {
+fn differing_buckets_give_a_monotone_histogram_or_a_rejection() {
     const A: &str = "# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"2\"} 6\nh_bucket{le=\"+Inf\"} 7\nh_sum 8\nh_count 7\n";
     const B: &str = "# TYPE h histogram\nh_bucket{le=\"2\"} 3\nh_bucket{le=\"4\"} 4\nh_bucket{le=\"+Inf\"} 4\nh_sum 8\nh_count 4\n";
     let shown = |conflict: &str| {
@@ -253,7 +253,7 @@ fn clearmode_is_honoured_and_removed() {
 }
 
 #[test]
-fn living_families_and_groups_keep_to_one_another() {
+fn aggregated_families_and_groups_are_checked_against_each_other() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     add(&proxy, "/metrics?mode=aggregate", COUNTER);
     let gauge = proxy.push(
@@ -269,7 +269,7 @@ fn living_families_and_groups_keep_to_one_another() {
     );
     assert_eq!(same.status, 200, "{}", same.text());
     // The series that the group has, and now nobody else can.
-    let told = refused(
+    let told = rejected(
         &proxy,
         "/metrics/job/x?mode=aggregate",
         "# TYPE hits_total counter\nhits_total{instance=\"\"} 1\n",
@@ -284,7 +284,7 @@ fn living_families_and_groups_keep_to_one_another() {
 fn series_are_bounded() {
     let proxy = Proxy::start(&format!("{ADDING}max_series_per_family = 2\n"));
     add(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"2\"} 1\n");
-    let told = refused(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"3\"} 1\n", 503);
+    let told = rejected(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"3\"} 1\n", 503);
     assert!(
         told.contains(
             "the limit of 2 series of one family is reached (push.max_series_per_family)"
@@ -308,7 +308,7 @@ fn series_go_when_nobody_pushed_them_for_their_time() {
 }
 
 #[test]
-fn its_health_is_told_as_the_other_gateway_tells_it() {
+fn health_is_reported_as_prom_aggregation_gateway_reports_it() {
     let proxy = Proxy::start(ADDING);
     for path in ["/healthy", "/ready"] {
         let answer = http_send(&proxy.push, "GET", path, &[], b"");

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Proxy, capnp_message, eventually};
-use crate::support::{Sender, names, received, refused, resident, text_of};
+use crate::support::{Sender, names, received, rejected, resident, text_of};
 
 /// A document of exactly `size` bytes for an app.
 fn document(name: &str, size: usize) -> Vec<u8> {
@@ -42,7 +42,7 @@ fn a_payload_may_have_max_payload_bytes_and_not_one_more() {
 }
 
 #[test]
-fn a_document_without_an_end_is_refused_at_the_bound() {
+fn a_document_without_an_end_is_rejected_at_the_limit() {
     let proxy = Proxy::start("[receiver]\nmax_payload = \"64KiB\"\n");
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"wrong\":\"");
@@ -70,7 +70,7 @@ fn a_name_may_have_max_app_name_bytes() {
 }
 
 #[test]
-fn new_apps_past_max_apps_are_refused_and_known_ones_go_on() {
+fn new_apps_beyond_max_apps_are_rejected_and_known_ones_continue() {
     let proxy = Proxy::start("[receiver]\nmax_apps = 3\n");
     assert_eq!(proxy.push_tcp(b"{\"a\":\"a 1\",\"b\":\"b 1\"}"), "");
     // Two new ones do not fit, so neither comes in, nor does the known one's text.
@@ -196,11 +196,11 @@ fn the_time_for_a_message_begins_anew_with_each_message() {
             |seen| *seen == Some(format!("m {number}\n")),
         );
     }
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
-fn a_connection_that_sends_nothing_is_closed_after_idle_timeout_without_a_fault() {
+fn a_silent_connection_is_closed_after_idle_timeout_without_an_error() {
     let proxy = Proxy::start("[receiver]\nidle_timeout = \"300ms\"\n");
     let mut silent = Sender::connect(&proxy);
     let mut between = Sender::connect(&proxy);
@@ -211,7 +211,7 @@ fn a_connection_that_sends_nothing_is_closed_after_idle_timeout_without_a_fault(
         assert_eq!(sender.read_to_end(), "");
     }
     assert_eq!(names(&proxy), ["app", "other"]);
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
     eventually(
         || proxy.sample("exporter_proxy_connections_open{listener=\"tcp\"}"),
         |open| *open == Some(0.0),

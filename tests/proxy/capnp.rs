@@ -2,7 +2,7 @@
 //! <https://capnproto.org/encoding.html>, right ones and wrong ones.
 
 use crate::harness::{Proxy, capnp_message, eventually};
-use crate::support::{Sender, logged, names, received, refused, text_of};
+use crate::support::{Sender, logged, names, received, rejected, text_of};
 
 /// List element sizes.
 const BYTES: u64 = 2;
@@ -184,7 +184,7 @@ fn messages_of_one_segment_and_of_many_are_read_wherever_their_parts_lie() {
         assert_eq!(stored, 2.0 * (number as f64 + 1.0), "{case}");
     }
     assert_eq!(names(&proxy), [NAME]);
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn missing_fields_are_empty_texts() {
         assert_eq!(proxy.push_tcp(&bytes), "");
         assert_eq!(text_of(&proxy, "bare").as_deref(), Some(text));
     }
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 /// (what is wrong, the bytes, the reason counted)
@@ -379,13 +379,13 @@ fn a_wrong_message_closes_the_connection_without_a_word_and_leaves_no_trace() {
             received(&proxy, "tcp", "capnp", reason),
             before + 1.0,
             "{case}: {:?} {}",
-            refused(&proxy),
+            rejected(&proxy),
             proxy.log()
         );
         assert_eq!(names(&proxy), ["earlier"], "{case}");
         assert_eq!(text_of(&proxy, "earlier"), Some(earlier), "{case}");
     }
-    let total: u64 = refused(&proxy).iter().map(|(.., count)| count).sum();
+    let total: u64 = rejected(&proxy).iter().map(|(.., count)| count).sum();
     assert_eq!(total, wrong_messages().len() as u64);
 }
 
@@ -402,7 +402,7 @@ fn what_follows_a_wrong_message_is_not_read() {
     assert_eq!(proxy.push_tcp(&bytes), "");
     assert_eq!(names(&proxy), ["first", "second"]);
     assert_eq!(received(&proxy, "tcp", "capnp", "ok"), 2.0);
-    assert_eq!(refused(&proxy), [("capnp".into(), "bad_name".into(), 1)]);
+    assert_eq!(rejected(&proxy), [("capnp".into(), "bad_name".into(), 1)]);
     logged(&proxy, "capnp message 3 from 127.0.0.1:", 1);
 }
 
@@ -427,11 +427,11 @@ fn messages_sent_byte_by_byte_are_each_stored_when_they_are_whole() {
     sender.half_close();
     assert_eq!(sender.read_to_end(), "");
     assert_eq!(received(&proxy, "tcp", "capnp", "ok"), 3.0);
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
-fn a_receiver_of_one_format_refuses_the_other() {
+fn a_receiver_of_one_format_rejects_the_other() {
     let capnp = capnp_message("app", "m 1");
     let json = b"{\"app\":\"m 1\"}";
 

@@ -341,7 +341,7 @@ fn a_variable_that_is_not_text_is_not_passed_over() {
 }
 
 #[test]
-fn errors_and_warnings_are_told_together() {
+fn errors_and_warnings_are_reported_together() {
     let found = errors(
         "[poll_external]\npoll_interval = 1\n[push]\nlisten = \"127.0.0.1:6554\"\ngauge = 1\n",
     );

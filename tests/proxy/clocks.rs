@@ -73,7 +73,7 @@ fn a_clock_beyond_all_dates_ends_nothing() {
 }
 
 #[test]
-fn a_lifetime_that_no_clock_reaches_is_refused() {
+fn a_lifetime_beyond_the_clock_is_rejected() {
     let proxy = Proxy::start("");
     for ttl in [
         "1e19",

@@ -241,7 +241,7 @@ fn a_sender_that_ends_half_way_is_counted_as_truncated() {
 }
 
 #[test]
-fn a_reset_between_messages_is_nobodys_fault() {
+fn a_reset_between_messages_is_no_error() {
     let proxy = Proxy::start("");
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"app\":\"m 1\"}\n");
@@ -251,7 +251,7 @@ fn a_reset_between_messages_is_nobodys_fault() {
         || proxy.sample("exporter_proxy_connections_open{listener=\"tcp\"}"),
         |open| *open == Some(0.0),
     );
-    assert_eq!(crate::support::refused(&proxy), []);
+    assert_eq!(crate::support::rejected(&proxy), []);
 }
 
 #[test]

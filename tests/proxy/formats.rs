@@ -297,10 +297,10 @@ fn aggregated_families_have_the_types_of_text() {
         proxy.push_with("POST", path, &[("Content-Type", OPEN_METRICS)], body)
     };
     // Counts of a gauge histogram can fall, so their sum has no meaning.
-    let refused = push(OPEN);
-    assert_eq!(refused.status, 400);
+    let rejected = push(OPEN);
+    assert_eq!(rejected.status, 400);
     let expected = "family g_volts, line 9: gauge histograms are not aggregated";
-    assert!(refused.text().contains(expected), "{}", refused.text());
+    assert!(rejected.text().contains(expected), "{}", rejected.text());
     let (before, rest) = OPEN.split_once("# TYPE g_volts").unwrap();
     let (_, after) = rest.split_once("g_volts_gsum -2\n").unwrap();
     for _ in 0..2 {
@@ -333,14 +333,14 @@ fn points_of_one_series_are_kept_in_order_of_time() {
     // Pushing the same text again changes nothing.
     assert_eq!(push_app(&proxy, "text", text), "");
     assert_eq!(proxy.metrics(), expected);
-    for refused in [
+    for rejected in [
         "m{a=\"3\"} 1 5\nm{a=\"3\"} 2 5\n",
         "n 1\nn 2\n",
         "n 1 5\nn 2\n",
     ] {
         assert!(
-            push_app(&proxy, "other", refused).contains("expected each series once"),
-            "{refused}"
+            push_app(&proxy, "other", rejected).contains("expected each series once"),
+            "{rejected}"
         );
     }
     assert!(push_app(&proxy, "other", "m{a=\"1\"} 1 9\n").contains("elsewhere"));
@@ -390,14 +390,14 @@ fn duplicate_series_are_rejected_by_line_or_by_name() {
 #[test]
 fn escapes_of_open_metrics_are_those_of_text() {
     let proxy = Proxy::start(MERGED);
-    for refused in [
+    for rejected in [
         "m{a=\"b\\x\"} 1\n# EOF\n",
         "{\"m\\x\"} 1\n# EOF\n",
         "# HELP m a\\x\nm 1\n# EOF\n",
         "m 1 # {a=\"b\\x\"} 1\n# EOF\n",
     ] {
-        let answer = push_app(&proxy, "app", refused);
-        assert!(answer.contains("expected"), "{refused:?}: {answer}");
+        let answer = push_app(&proxy, "app", rejected);
+        assert!(answer.contains("expected"), "{rejected:?}: {answer}");
     }
     let taken = "# HELP m a\\\\x\nm{a=\"b\\\\x \\\"q\\\" \\n\"} 1\n# EOF\n";
     assert_eq!(push_app(&proxy, "app", taken), "");

@@ -42,7 +42,7 @@ fn push(proxy: &Proxy, method: &str, path: &str, body: &[u8]) -> Answer {
 }
 
 #[test]
-fn a_small_body_that_becomes_too_much_text_is_refused_with_its_size() {
+fn a_small_body_that_becomes_too_much_text_is_rejected_with_its_size() {
     let proxy = Proxy::start("");
     let body = histogram(62, 16 << 10, 250);
     assert!(body.len() < 1_100_000);
@@ -60,9 +60,9 @@ fn a_small_body_that_becomes_too_much_text_is_refused_with_its_size() {
             "{text}"
         );
     }
-    let refused = "exporter_proxy_pushes_total{method=\"put\",result=\"too_large\"}";
-    assert_eq!(proxy.sample(refused), Some(1.0));
-    // What was refused was never made.
+    let rejected = "exporter_proxy_pushes_total{method=\"put\",result=\"too_large\"}";
+    assert_eq!(proxy.sample(rejected), Some(1.0));
+    // What was rejected was never made.
     assert!(crate::support::resident(proxy.pid()) < 100 << 20);
 }
 

@@ -138,13 +138,14 @@ fn small_bodies_find_room_beside_large_ones_that_stall_and_those_are_cut_off() {
     eventually(|| buffered(&proxy), |bytes| *bytes == Some(all));
     // Of what is left, a large one may not have the reserve.
     let text = format!("{}m 1\n", "# c\n".repeat(300_000));
-    let refused = proxy.push("PUT", "/metrics/job/large", &text);
-    assert_eq!(refused.status, 503, "{}", refused.text());
+    let rejected = proxy.push("PUT", "/metrics/job/large", &text);
+    assert_eq!(rejected.status, 503, "{}", rejected.text());
     let small = proxy.push("PUT", "/metrics/job/small", "m 1\n");
     assert_eq!(small.status, 200);
     // One of them is cut off, or both: with one gone there is memory enough.
-    let refused = || proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"timeout\"}");
-    eventually(refused, |count| *count >= Some(1.0));
+    let rejected =
+        || proxy.sample("exporter_proxy_pushes_total{method=\"put\",result=\"timeout\"}");
+    eventually(rejected, |count| *count >= Some(1.0));
     drop(large);
     eventually(|| buffered(&proxy), |bytes| *bytes == Some(0.0));
     assert_eq!(proxy.push("PUT", "/metrics/job/large", &text).status, 200);
@@ -173,8 +174,8 @@ fn small_messages_find_room_beside_large_ones_that_stall_and_those_are_cut_off()
     let mut large = begin(3 << 20);
     let received = || proxy.sample("exporter_proxy_receive_buffered_bytes");
     eventually(received, |bytes| *bytes > Some((3 << 20) as f64));
-    let refused = begin(1 << 20).read_to_end();
-    assert!(refused.contains("receiver.max_buffered"), "{refused}");
+    let rejected = begin(1 << 20).read_to_end();
+    assert!(rejected.contains("receiver.max_buffered"), "{rejected}");
     // It comes in two parts, so that it has to be kept.
     let mut small = Sender::connect(&proxy);
     small.send(b"{\"small\":\"m 1");

@@ -36,7 +36,7 @@ fn text(proxy: &Proxy, path: &str, accept: &str) -> (String, String) {
 }
 
 #[test]
-fn a_text_that_prometheus_would_refuse_is_passed_on_and_marked_suspect() {
+fn a_text_that_prometheus_would_reject_is_passed_on_and_marked_suspect() {
     let proxy = Proxy::start("");
     let bad = "# TYPE m gauge\nm 1\nm{a=\"b\" 2\n";
     push(&proxy, &json!({ "bad": bad, "good": "g 1\n" }));
@@ -111,7 +111,7 @@ fn many_suspect_texts_are_a_few_lines_of_log() {
 }
 
 #[test]
-fn families_of_two_apps_that_lose_samples_are_counted_told_and_shown() {
+fn families_of_two_apps_that_lose_samples_are_counted_logged_and_shown() {
     let proxy = Proxy::start("");
     push(&proxy, &json!({ "a": "up 1\nown{a=\"1\"} 1\n" }));
     eventually(
@@ -196,7 +196,7 @@ fn native_histograms_stay_native_whatever_apps_send() {
 }
 
 #[test]
-fn text_is_as_it_was_sent_for_all_who_read_text() {
+fn readers_of_text_get_it_as_it_was_sent() {
     let proxy = Proxy::start(QUIET);
     let sent = "# a comment\nup   1\n\nup{} 2\n";
     push(&proxy, &json!({ "a": sent, "b": "bad{\n" }));

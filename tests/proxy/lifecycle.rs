@@ -49,7 +49,7 @@ fn run(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
 }
 
 #[test]
-fn check_config_is_content_with_a_right_file_an_empty_one_and_none() {
+fn check_config_accepts_a_right_file_an_empty_one_and_none() {
     let dir = tempdir().unwrap();
     let right = dir.path().join("right.toml");
     fs::write(&right, "[receiver]\nformat = \"json\"\n").unwrap();
@@ -116,7 +116,7 @@ fn check_config_tells_every_error_with_its_place_and_exits_with_78() {
 }
 
 #[test]
-fn broken_toml_is_told_with_its_place() {
+fn broken_toml_is_reported_with_its_place() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "[receiver]\nformat = \n").unwrap();
     for arguments in [&["check-config"][..], &["print-config"], &[]] {

@@ -184,8 +184,8 @@ fn clients_that_do_not_read_selections_hold_bounded_memory() {
         assert_eq!(ask(&mut reader), "HTTP/1.1 200");
         readers.push(reader);
     }
-    let mut refused = TcpStream::connect(&proxy.http).unwrap();
-    assert_eq!(ask(&mut refused), "HTTP/1.1 503");
+    let mut rejected = TcpStream::connect(&proxy.http).unwrap();
+    assert_eq!(ask(&mut rejected), "HTTP/1.1 503");
     // Small selections use the reserve, and all of /metrics is not a copy.
     assert_eq!(proxy.get("/metrics?name[]=exporter_proxy_apps").status, 200);
     assert!(proxy.get("/metrics").body.len() > TEXT);

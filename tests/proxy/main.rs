@@ -13,6 +13,7 @@ mod support;
 mod upstream;
 
 mod aggregate;
+mod apps;
 mod architecture;
 mod bounds;
 mod capnp;
@@ -55,6 +56,7 @@ mod poll_tls;
 mod protobuf;
 mod push;
 mod push_api;
+mod push_bodies;
 mod push_pages;
 mod push_validate;
 mod receive;

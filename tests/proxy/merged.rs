@@ -51,7 +51,7 @@ up_seconds 7 1500
 }
 
 #[test]
-fn apps_and_targets_can_be_told_apart_by_a_label() {
+fn a_label_distinguishes_apps_and_targets() {
     let proxy = Proxy::start(&format!(
         "{MERGED}app_label = \"app\"\ntimestamps = \"strip\"\n"
     ));
@@ -70,7 +70,7 @@ fn apps_and_targets_can_be_told_apart_by_a_label() {
 }
 
 #[test]
-fn a_bad_text_is_refused_and_the_last_good_one_stays() {
+fn a_bad_text_is_rejected_and_the_last_good_one_stays() {
     let proxy = Proxy::start("[exposition]\nvalidate = true\n");
     push(&proxy, &serde_json::json!({ "a": "m 1\n" }));
     let answer = push(
@@ -160,7 +160,7 @@ fn a_conflict_within_a_document_names_the_other_app() {
 }
 
 #[test]
-fn limits_are_told_and_the_rest_goes_on() {
+fn limits_are_reported_and_other_senders_continue() {
     let limits = "max_samples = 2\nmax_labels = 2\nmax_label_length = 8\nmax_total = 1000\n";
     let proxy = Proxy::start(&format!("{MERGED}{limits}"));
     for (text, words) in [
@@ -188,7 +188,7 @@ fn limits_are_told_and_the_rest_goes_on() {
 }
 
 #[test]
-fn open_metrics_is_sent_to_who_prefers_it() {
+fn openmetrics_is_sent_to_readers_that_prefer_it() {
     let proxy = Proxy::start(MERGED);
     assert_eq!(proxy.push_tcp(TWO_APPS.as_bytes()), "");
     let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -241,7 +241,7 @@ up_seconds 7 1.500
 }
 
 #[test]
-fn names_of_any_characters_are_shown_to_who_asks_for_them() {
+fn names_of_any_characters_are_shown_on_request() {
     let proxy = Proxy::start(MERGED);
     let text = "# TYPE \"my.requests\" gauge\n{\"my.requests\",\"a b\"=\"1\"} 1\n";
     assert_eq!(push(&proxy, &serde_json::json!({ "a": text })), "");
@@ -281,7 +281,7 @@ fn the_query_chooses_apps_and_families() {
 }
 
 #[test]
-fn the_proxys_own_metrics_stand_among_the_others_and_their_names_are_taken() {
+fn own_metrics_are_merged_with_the_others_and_their_names_are_reserved() {
     let proxy = Proxy::start("[exposition]\nmode = \"merged\"\n");
     assert_eq!(
         push(&proxy, &serde_json::json!({ "a": "zzz 1\naaa 1\n" })),

@@ -153,12 +153,12 @@ fn the_api_shows_the_buckets_of_native_histograms_with_their_rules() {
 }
 
 #[test]
-fn native_buckets_alone_are_refused_where_histograms_are_added_up() {
+fn native_buckets_alone_are_rejected_where_histograms_are_added_up() {
     let proxy = Proxy::start(QUIET);
     let native = family("h", HISTOGRAM, five_observations());
-    let refused = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &[native]);
-    assert_eq!(refused.status, 400);
-    let told = refused.text();
+    let rejected = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &[native]);
+    assert_eq!(rejected.status, 400);
+    let told = rejected.text();
     assert!(told.contains("has only native buckets"), "{told}");
     assert!(!proxy.metrics().contains("h_count"), "nothing was changed");
 

@@ -146,7 +146,7 @@ fn rejections_are_answered_and_the_connection_goes_on() {
 fn a_sender_that_reads_no_answers_is_still_served() {
     let bench = bench("");
     let mut stream = bench.connect();
-    let line = "nonsense that is refused each time it comes\n".repeat(100);
+    let line = "nonsense that is rejected each time it comes\n".repeat(100);
     for _ in 0..2000 {
         stream.write_all(line.as_bytes()).unwrap();
     }
@@ -305,8 +305,8 @@ fn scrapes_of_many_changed_series_are_complete_in_every_format() {
                  \"labels\":{{\"n\":\"{n}\",\"path\":\"/p\"}}}}\n"
             )
         });
-        let refused = bench.send(messages.collect::<String>().as_bytes());
-        assert!(refused.is_empty(), "{refused:.200}");
+        let rejected = bench.send(messages.collect::<String>().as_bytes());
+        assert!(rejected.is_empty(), "{rejected:.200}");
         let headers = [("Accept", accept), ("Accept-Encoding", coding)];
         let answer = bench.proxy.request("GET", "/metrics", &headers);
         let mut text = String::new();
@@ -412,8 +412,8 @@ fn forwarded_operations_keep_their_labels() {
             None,
             "only the second proxy keeps it"
         );
-        let refused = near.send(b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}");
-        assert!(refused.contains("cannot go down"), "{refused}");
+        let rejected = near.send(b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}");
+        assert!(rejected.contains("cannot go down"), "{rejected}");
     }
 }
 
@@ -426,8 +426,8 @@ fn operations_that_cannot_be_forwarded_wait_until_the_queue_is_full() {
     let near = bench(&format!(
         "forward_to = \"tcp://{address}\"\nforward_queue = 1000\n"
     ));
-    let refused = near.send("c:1|c\n".repeat(1000).as_bytes());
-    assert!(refused.contains("operations.forward_queue"), "{refused}");
+    let rejected = near.send("c:1|c\n".repeat(1000).as_bytes());
+    assert!(rejected.contains("operations.forward_queue"), "{rejected}");
     assert_eq!(near.send(b"d:1|c\n"), "");
     let mut taken = String::new();
     let listener = std::net::TcpListener::bind(address).unwrap();

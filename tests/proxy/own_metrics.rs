@@ -301,7 +301,7 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
 }
 
 #[test]
-fn targets_are_counted_by_state_and_their_samples_are_told() {
+fn targets_and_their_samples_are_counted_by_state() {
     let upstream = Upstream::start(|_| ok("# HELP m h\nm{a=\"1\"} 1\n\nm{a=\"2\"} 1\n"));
     // Nobody is there.
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -219,7 +219,7 @@ fn who_comes_behind_very_many_of_one_address_is_served_soon() {
 }
 
 #[test]
-fn operations_that_are_refused_keep_no_place() {
+fn rejected_operations_reserve_nothing() {
     let bench = bench("concurrent_connections = 10\n");
     let proxy = &bench.proxy;
     let crowd = Crowd::start(10, Duration::from_millis(100), &bench.tcp, b"nonsense\n");

@@ -56,7 +56,7 @@ fn a_gzip_answer_of_several_members_is_read_to_its_end() {
 }
 
 #[test]
-fn a_gzip_answer_that_is_cut_or_goes_on_is_refused() {
+fn a_gzip_response_that_is_cut_or_continues_is_rejected() {
     let both = [gzip("m1 1\n"), gzip("m2 2\n")].concat();
     let in_second = both[..both.len() - 3].to_vec();
     let problem = packed(in_second).unwrap_err();
@@ -93,7 +93,7 @@ fn a_small_answer_that_becomes_a_large_text_is_read_in_every_mode() {
 }
 
 #[test]
-fn a_push_of_several_gzip_members_is_read_to_its_end_or_refused() {
+fn a_push_of_several_gzip_members_is_read_whole_or_rejected() {
     let proxy = Proxy::start("");
     let push = |body: &[u8]| {
         let headers = [("Content-Encoding", "gzip")];
@@ -115,7 +115,7 @@ fn a_push_of_several_gzip_members_is_read_to_its_end_or_refused() {
 }
 
 #[test]
-fn an_answer_in_an_unknown_coding_is_refused() {
+fn a_response_in_an_unknown_coding_is_rejected() {
     let upstream = Upstream::start(|_| reply("200 OK", &[("Content-Encoding", "br")], b"m 1\n"));
     let url = format!("http://{}/", upstream.address);
     let problem = outcome(&Proxy::start(&target(&url, ""))).unwrap_err();
@@ -146,7 +146,7 @@ fn an_answer_that_ends_with_its_tls_connection_is_whole() {
 }
 
 #[test]
-fn an_answer_that_is_shorter_than_it_says_is_refused() {
+fn a_response_that_is_shorter_than_its_length_is_rejected() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nm 1\n"[..],
         b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nm 1\n",
@@ -189,7 +189,7 @@ fn open_metrics_becomes_text_in_verbatim_mode() {
 }
 
 #[test]
-fn open_metrics_that_is_cut_is_refused_with_the_targets_name() {
+fn truncated_openmetrics_is_rejected_with_the_name_of_the_target() {
     for settings in ["", "[exposition]\nmode = \"merged\"\n"] {
         let cut = "# TYPE a counter\na_total 1\n";
         let (proxy, _upstream) = typed("application/openmetrics-text", cut, settings);
@@ -218,7 +218,7 @@ fn an_explicit_text_type_decides() {
 }
 
 #[test]
-fn protobuf_that_was_not_asked_for_is_refused() {
+fn protobuf_that_was_not_requested_is_rejected() {
     let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
     let (proxy, _upstream) = typed(protobuf, "\n", "");
     let problem = outcome(&proxy).unwrap_err();
@@ -226,7 +226,7 @@ fn protobuf_that_was_not_asked_for_is_refused() {
 }
 
 #[test]
-fn a_refused_answer_of_a_target_is_not_called_an_apps() {
+fn a_rejected_response_is_reported_for_the_target() {
     let (proxy, _upstream) = typed(
         "text/plain",
         "m{a=\"b\" 1\n",

@@ -243,7 +243,7 @@ pub fn self_signed(file: &Path) -> Arc<ServerConfig> {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused() {
+fn a_certificate_of_an_unknown_authority_is_rejected() {
     let dir = tempdir().unwrap();
     let config = self_signed(&dir.path().join("ca.pem"));
     let upstream = Upstream::tls(config, |_| ok("m 1\n"));
@@ -348,7 +348,7 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
 }
 
 #[test]
-fn a_name_that_is_not_known_and_a_server_without_tls_are_told_in_short() {
+fn an_unknown_host_and_a_server_without_tls_get_short_reasons() {
     let patient = "timeout = \"50s\"";
     let proxy = Proxy::start(&target(&format!(
         "url = \"http://nowhere.invalid/\"\n{patient}"

@@ -120,7 +120,7 @@ const APPS: &str = r##"{
 }"##;
 
 #[test]
-fn merged_families_are_messages_for_those_who_prefer_them() {
+fn merged_families_are_protobuf_for_readers_that_prefer_it() {
     let proxy = Proxy::start(MERGED);
     assert_eq!(proxy.push_tcp(APPS.as_bytes()), "");
     let accept = format!("{DELIMITED};q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");

@@ -3,10 +3,10 @@
 use std::io::Read;
 
 use crate::harness::{Proxy, capnp_message, eventually};
-use crate::support::{Sender, logged, names, received, refused, text_of};
+use crate::support::{Sender, logged, names, received, rejected, text_of};
 
 #[test]
-fn both_formats_are_taken_on_both_sockets_without_being_told() {
+fn both_formats_are_detected_on_both_sockets() {
     let proxy = Proxy::start("");
     assert_eq!(proxy.push_tcp(b"{\"json_tcp\":\"a 1\"}"), "");
     assert_eq!(proxy.push_unix(b"{\"json_unix\":[\"b 1\",\"c 2\"]}"), "");
@@ -22,7 +22,7 @@ fn both_formats_are_taken_on_both_sockets_without_being_told() {
             assert_eq!(received(&proxy, receiver, format, "ok"), 1.0);
         }
     }
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn each_of_several_documents_is_visible_before_the_end_of_input() {
     sender.half_close();
     assert_eq!(sender.read_to_end(), "");
     assert_eq!(received(&proxy, "tcp", "json", "ok"), 6.0);
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_wrong_document_gets_one_line_is_counted_and_leaves_no_trace() {
     for (number, (document, reason, position, words)) in wrong_documents().into_iter().enumerate() {
         let shown = String::from_utf8_lossy(&document).into_owned();
         let earlier = format!("{{\"earlier\":\"e {number}\"}}\n");
-        let before = refused(&proxy);
+        let before = rejected(&proxy);
 
         let answer = proxy.push_tcp(&[earlier.as_bytes(), &document].concat());
         let place = position.map_or_else(
@@ -276,7 +276,7 @@ fn a_wrong_document_gets_one_line_is_counted_and_leaves_no_trace() {
         assert!(answer.ends_with('\n'), "{shown}: {answer:?}");
         assert_eq!(answer.lines().count(), 1, "{shown}: {answer}");
 
-        let new: Vec<_> = refused(&proxy)
+        let new: Vec<_> = rejected(&proxy)
             .into_iter()
             .filter(|count| !before.contains(count))
             .collect();
@@ -315,7 +315,7 @@ fn a_wrong_first_document_gets_the_same_line_without_a_number_on_both_sockets() 
 }
 
 #[test]
-fn garbage_after_a_document_is_told_and_the_document_stays() {
+fn garbage_after_a_document_is_reported_and_the_document_stays() {
     let proxy = Proxy::start("");
     for (garbage, said) in [
         ("x", "not `x`"),
@@ -374,7 +374,7 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
 }
 
 #[test]
-fn text_that_is_neither_format_is_told_what_is_expected() {
+fn text_in_neither_format_gets_an_error_that_names_both() {
     let proxy = Proxy::start("");
     let answer = proxy.push_tcp(b"GET /metrics HTTP/1.1\r\n\r\n");
     let advice = "not an HTTP port: read metrics at exporter.scrape_expose_endpoint";
@@ -394,7 +394,7 @@ fn an_empty_object_and_white_space_store_nothing_and_are_no_error() {
         assert_eq!(proxy.push_tcp(nothing.as_bytes()), "", "{nothing:?}");
     }
     assert_eq!(names(&proxy), [""; 0]);
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
     assert_eq!(received(&proxy, "tcp", "json", "ok"), 5.0);
 }
 

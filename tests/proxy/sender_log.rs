@@ -36,7 +36,7 @@ fn request(path: &str, headers: &str, body: &str) -> String {
 }
 
 #[test]
-fn refused_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
+fn rejected_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
     const TIMES: usize = 3000;
     let json = "Content-Type: application/json\r\n";
     for (request, words, series) in [
@@ -94,7 +94,7 @@ fn refused_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
 }
 
 #[test]
-fn refused_messages_and_operations_are_limited_too() {
+fn rejected_messages_and_operations_are_limited_too() {
     let proxy = Proxy::start("[operations]\ntcp = \"127.0.0.1:0\"\n");
     for _ in 0..200 {
         proxy.push_tcp(b"nonsense");

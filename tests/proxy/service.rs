@@ -1,12 +1,12 @@
 //! Under a service manager: notifications, and sockets that it passes.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Proxy, http_request};
+use crate::harness::{PATIENCE, Proxy, eventually, http_request};
 
 /// What the program sent to the manager next, line by line.
 fn next(manager: &UnixDatagram) -> Vec<String> {
@@ -133,6 +133,42 @@ fn passed_sockets_are_used_and_stay() {
     assert!(path.exists());
     let again = with_passed(&settings, tcp.into(), unix.into());
     assert_eq!(again.get("/-/ready").status, 200);
+}
+
+#[test]
+fn passed_datagram_sockets_are_read_with_what_came_before_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("statsd.sock");
+    let unix = UnixDatagram::bind(&path).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap();
+    let senders = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UnixDatagram::unbound().unwrap(),
+    );
+    let send = || {
+        senders.0.send_to(b"over_udp:1|c", address).unwrap();
+        senders.1.send_to(b"over_unix:1|c", &path).unwrap();
+    };
+    send();
+    let address = address.to_string();
+    let settings = [
+        ("OPERATIONS_UDP", &*address),
+        ("OPERATIONS_UNIX_DATAGRAM_SOCKETS", path.to_str().unwrap()),
+    ];
+    let passed = (udp.try_clone().unwrap(), unix.try_clone().unwrap());
+    let mut proxy = with_passed(&settings, passed.0.into(), passed.1.into());
+    assert!(!proxy.log().contains("no setting"), "{}", proxy.log());
+    let counts = |proxy: &Proxy| ["over_udp", "over_unix"].map(|name| proxy.sample(name));
+    eventually(|| counts(&proxy), |found| *found == [Some(1.0); 2]);
+    send();
+    eventually(|| counts(&proxy), |found| *found == [Some(2.0); 2]);
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+    // What comes while the program is not running waits for the next start.
+    send();
+    let again = with_passed(&settings, udp.into(), unix.into());
+    eventually(|| counts(&again), |found| *found == [Some(1.0); 2]);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn nothing_new_is_accepted_while_it_finishes_and_the_rest_of_a_message_ends_it()
 }
 
 #[test]
-fn a_message_that_begins_after_the_signal_is_refused_with_a_word() {
+fn a_message_that_begins_after_the_signal_is_rejected_with_a_reason() {
     let mut proxy = Proxy::start("[exporter]\nshutdown_timeout = \"1h\"\n");
     let mut sender = Sender::connect(&proxy);
     sender.send(b"{\"app\":\"m 1\"}{\"app\":");

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Proxy, capnp_message, eventually};
-use crate::support::{Sender, refused, text_of};
+use crate::support::{Sender, rejected, text_of};
 
 #[test]
 fn by_default_a_message_may_take_longer_than_ten_seconds() {
@@ -25,7 +25,7 @@ fn by_default_a_message_may_take_longer_than_ten_seconds() {
     for name in ["json", "capnp"] {
         eventually(|| text_of(&proxy, name), Option::is_some);
     }
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
@@ -40,11 +40,11 @@ fn zero_is_no_time_limit() {
         eventually(|| text_of(&proxy, "app"), |seen| *seen == text);
         thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(refused(&proxy), []);
+    assert_eq!(rejected(&proxy), []);
 }
 
 #[test]
-fn an_idle_sender_makes_room_when_all_places_are_taken() {
+fn an_idle_sender_makes_room_when_all_connections_are_in_use() {
     let proxy = Proxy::start("[exporter]\nconcurrent_requests = 1\n");
     let mut idle = Sender::connect(&proxy);
     idle.send(b"{\"idle\":\"m 1\"}");

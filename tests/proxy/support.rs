@@ -64,8 +64,8 @@ pub fn received(proxy: &Proxy, receiver: &str, format: &str, result: &str) -> f6
     proxy.sample(&series).unwrap_or(0.0)
 }
 
-/// Messages that were refused, on every receiver, as (format, reason, count).
-pub fn refused(proxy: &Proxy) -> Vec<(String, String, u64)> {
+/// Messages that were rejected, on every receiver, as (format, reason, count).
+pub fn rejected(proxy: &Proxy) -> Vec<(String, String, u64)> {
     proxy
         .metrics()
         .lines()
@@ -177,4 +177,24 @@ pub fn cpu_time(pid: u32) -> Duration {
         .sum();
     // Linux shows times in hundredths of a second.
     Duration::from_millis(ticks * 10)
+}
+
+/// Whether a text is `YYYY-MM-DD HH:MM:SS[.fraction] UTC`, of this minute.
+pub fn is_utc_now(text: &str) -> bool {
+    let Some(time) = text.strip_suffix(" UTC") else {
+        return false;
+    };
+    let (whole, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let Ok(parsed) = chrono::NaiveDateTime::parse_from_str(whole, "%Y-%m-%d %H:%M:%S") else {
+        return false;
+    };
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    whole.len() == 19
+        && matches!(fraction.len(), 0 | 3 | 6 | 9)
+        && digits(fraction)
+        && (now - parsed.and_utc().timestamp()).abs() < 60
 }

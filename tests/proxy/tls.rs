@@ -106,7 +106,7 @@ fn operations_are_taken_over_tls() {
 }
 
 #[test]
-fn clients_without_tls_are_told_what_the_port_expects() {
+fn clients_without_tls_get_an_error_that_says_what_the_port_expects() {
     let (_dir, _, server) = certificates();
     let proxy = receiver(&server, "");
     for bytes in [&b"{\"app\":\"m 1\"}"[..], &capnp_message("app", "m 1")] {

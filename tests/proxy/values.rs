@@ -35,7 +35,7 @@ fn taken(proxy: &Proxy, path: &str, content_type: (&str, &str), body: &str) -> S
 }
 
 #[track_caller]
-fn refused(proxy: &Proxy, answer: &Answer, status: u16, words: &str) {
+fn rejected(proxy: &Proxy, answer: &Answer, status: u16, words: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert!(answer.text().contains(words), "{}", answer.text());
     assert_eq!(proxy.metrics(), "", "nothing is there");
@@ -128,7 +128,7 @@ fn one_object_is_taken_and_series_may_have_any_labels() {
 }
 
 #[test]
-fn what_is_wrong_is_told_and_changes_nothing() {
+fn errors_are_reported_and_change_nothing() {
     let proxy = Proxy::start(QUIET);
     let with = |metric: &str| {
         format!(
@@ -161,7 +161,7 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         (r#"{"value":1,"labels":{"a":7}}"#, "expected a string"),
     ] {
         let answer = post(&proxy, "/create", JSON, &with(metric));
-        refused(&proxy, &answer, 400, words);
+        rejected(&proxy, &answer, 400, words);
     }
     for (body, words) in [
         ("", "JSON of families expected"),
@@ -181,7 +181,7 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         ),
     ] {
         let answer = post(&proxy, "/create", JSON, body);
-        refused(&proxy, &answer, 400, words);
+        rejected(&proxy, &answer, 400, words);
     }
     for (body, words) in [
         ("ok 1\nbad{ 1\n", "line 2, column"),
@@ -190,7 +190,7 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         ("ok 1\nok 2\n", "line 2"),
     ] {
         let answer = post(&proxy, "/create", CURL, body);
-        refused(&proxy, &answer, 400, words);
+        rejected(&proxy, &answer, 400, words);
     }
 }
 
@@ -235,18 +235,18 @@ fn the_gate_is_pingpong_s() {
             assert_eq!(answer.header("allow"), Some("POST"));
         }
         let answer = proxy.push("POST", path, HITS);
-        refused(&proxy, &answer, 400, "there is no Content-Type");
+        rejected(&proxy, &answer, 400, "there is no Content-Type");
         for other in [
             "text/html",
             "application/jsonp",
             "application/json, text/plain",
         ] {
             let answer = post(&proxy, path, ("Content-Type", other), HITS);
-            refused(&proxy, &answer, 415, "must be application/json");
+            rejected(&proxy, &answer, 415, "must be application/json");
         }
         let brotli = [JSON, ("Content-Encoding", "br")];
         let answer = proxy.push_with("POST", path, &brotli, HITS);
-        refused(&proxy, &answer, 415, "br");
+        rejected(&proxy, &answer, 415, "br");
     }
     // Where nothing is pushed to, there is no such path.
     assert_eq!(proxy.request("POST", "/create", &[JSON]).status, 404);
@@ -264,12 +264,12 @@ fn bodies_are_bounded_and_may_be_compressed() {
     };
     let large = format!("{HITS}{}", " ".repeat(1000));
     let answer = post(&proxy, "/create", JSON, &large);
-    refused(&proxy, &answer, 413, "more than 1000 bytes (push.max_body)");
+    rejected(&proxy, &answer, 413, "more than 1000 bytes (push.max_body)");
     let gzip = [JSON, ("Content-Encoding", "gzip")];
     let answer = proxy.push_with("POST", "/create", &gzip, packed(&large));
-    refused(&proxy, &answer, 413, "max_body");
+    rejected(&proxy, &answer, 413, "max_body");
     let answer = proxy.push_with("POST", "/create", &gzip, HITS);
-    refused(&proxy, &answer, 400, "gzip");
+    rejected(&proxy, &answer, 400, "gzip");
 
     let mut half = Sender::to(&proxy.push);
     half.send(b"POST /create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n[");
@@ -405,7 +405,7 @@ fn few_bytes_make_no_large_answer() {
         assert!(body.len() < 1000, "{}", body.len());
         let answer = proxy.push_with("POST", "/create", &headers, body);
         let status = if length > 16 << 10 { 400 } else { 413 };
-        refused(&proxy, &answer, status, words);
+        rejected(&proxy, &answer, status, words);
     }
 }
 

@@ -27,7 +27,7 @@ fn taken(proxy: &Proxy, alertname: &str, kind: &str, receiver: &str, status: &st
     ))
 }
 
-fn refused(proxy: &Proxy, kind: &str, reason: &str) -> Option<f64> {
+fn rejected(proxy: &Proxy, kind: &str, reason: &str) -> Option<f64> {
     proxy.sample(&format!(
         "exporter_proxy_webhooks_refused_total{{kind=\"{kind}\",result=\"{reason}\"}}"
     ))
@@ -205,7 +205,7 @@ fn no_secret_is_seen_anywhere() {
 }
 
 #[test]
-fn what_is_no_webhook_is_refused_with_a_reason_and_kept_nowhere() {
+fn other_requests_are_rejected_with_a_reason_and_not_kept() {
     let proxy = Proxy::start("[push]\nmax_body = 1000\n");
     for (body, problem) in [
         (
@@ -293,7 +293,7 @@ fn what_is_no_webhook_is_refused_with_a_reason_and_kept_nowhere() {
         ("webhook", "too_large", 1.0),
     ] {
         assert_eq!(
-            refused(&proxy, kind, reason),
+            rejected(&proxy, kind, reason),
             Some(count),
             "{kind} {reason}"
         );
@@ -353,7 +353,7 @@ fn what_is_kept_logged_and_counted_is_bounded() {
 }
 
 #[test]
-fn large_and_compressed_bodies_are_taken() {
+fn large_and_compressed_bodies_are_accepted() {
     use std::io::Write;
 
     let proxy = Proxy::start("");

@@ -147,7 +147,7 @@ fn verbs() -> Vec<Case> {
             vec![put(X, two), delete(X), post(X, "b 3\n")],
         ),
         case(
-            "refused-push-keeps-the-group",
+            "rejected-push-keeps-the-group",
             vec![put(X, two), put(X, "a 1 5\n")],
         ),
         case(
@@ -155,11 +155,11 @@ fn verbs() -> Vec<Case> {
             vec![put(X, two), put(X, "a one\n")],
         ),
         case(
-            "refused-then-pushed",
+            "rejected-then-pushed",
             vec![put(X, "a 1 5\n"), put(X, "a 1\n")],
         ),
         case(
-            "pushed-then-refused-then-deleted",
+            "pushed-then-rejected-then-deleted",
             vec![put(X, "a 1\n"), post(X, "a 1 5\n"), delete(X)],
         ),
         case("empty-put-of-nothing", vec![put(X, "")]),

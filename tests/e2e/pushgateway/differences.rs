@@ -94,7 +94,7 @@ pub const DIFFERENCES: &[Difference] = &[
         parts: ALL,
         statuses: &[400],
         shows: &[],
-        reason: "a body whose end is lost is refused, even where its first lines are \
+        reason: "a body whose end is lost is rejected, even where its first lines are \
                  a text too; Pushgateway stores the half that came",
     },
     Difference {
@@ -103,7 +103,7 @@ pub const DIFFERENCES: &[Difference] = &[
         parts: SHOWN,
         statuses: &[400],
         shows: &[],
-        reason: "refused without a trace; Pushgateway refuses it too, but notes the \
+        reason: "rejected without a trace; Pushgateway refuses it too, but notes the \
                  failure under these labels, and from then on answers 500 to every \
                  scrape and 400 to every push until that group is deleted",
     },
@@ -153,7 +153,7 @@ pub const DIFFERENCES: &[Difference] = &[
         parts: &[Part::Status],
         statuses: &[400],
         shows: &[],
-        reason: "an empty value is refused with a reason; Pushgateway redirects to the \
+        reason: "an empty value is rejected with a reason; Pushgateway redirects to the \
                  path without it, where what follows would be of other labels, and \
                  which few clients follow",
     },
@@ -207,7 +207,7 @@ pub const DIFFERENCES: &[Difference] = &[
         parts: SHOWN,
         statuses: &[200, 400, 202],
         shows: &[],
-        reason: "refused without a trace; Pushgateway refuses it too, but notes the \
+        reason: "rejected without a trace; Pushgateway refuses it too, but notes the \
                  failure under labels that the group without the label has already, and \
                  answers 500 to every scrape from then on",
     },
@@ -218,7 +218,7 @@ pub const DIFFERENCES: &[Difference] = &[
         statuses: &[400],
         shows: &[],
         reason: "a bucket that is there twice, as 1 and as 1.0, is a series that is there \
-                 twice, and that is refused; Pushgateway shows both",
+                 twice, and that is rejected; Pushgateway shows both",
     },
     Difference {
         name: "fractions",
@@ -247,7 +247,7 @@ pub const DIFFERENCES: &[Difference] = &[
         statuses: &[400],
         shows: &[],
         reason: "a histogram or summary none of whose samples is a part of one is \
-                 refused; Pushgateway drops the samples and shows zeros",
+                 rejected; Pushgateway drops the samples and shows zeros",
     },
     Difference {
         name: "api-infinite-bucket",
