@@ -49,6 +49,7 @@ fn ordinary_proxy(config: &str) -> Proxy {
     Proxy::launch(config, &[], |command| {
         let config = command.get_args().last().expect("a file is named");
         let dir = Path::new(config).parent().expect("it is in a directory");
+        let temporary = dir.join("temporary");
         let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if is_root {
             let readable = |path: &Path| {
@@ -71,7 +72,7 @@ fn ordinary_proxy(config: &str) -> Proxy {
             ordinary.uid(NOBODY).gid(NOBODY);
             *command = ordinary;
         }
-        let temporary = tempfile::tempdir().expect("a directory").keep();
+        fs::create_dir(&temporary).expect("the directory is ours");
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o777)).expect("it is ours");
         command
             .env_remove("EXPORTER_PROXY_RECEIVER_RECEIVER_UNIX_SOCKET")

@@ -7,6 +7,8 @@ use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 
+use tempfile::TempDir;
+
 use crate::harness::{PATIENCE, Proxy, eventually};
 
 /// A proxy with a socket of each kind.
@@ -16,6 +18,8 @@ pub struct Bench {
     pub udp: String,
     pub unix: PathBuf,
     pub datagrams: PathBuf,
+    /// Holds the Unix sockets.
+    _dir: TempDir,
 }
 
 pub fn bench(config: &str) -> Bench {
@@ -37,14 +41,13 @@ pub fn bench_of(config: &str, start: impl FnOnce(&str) -> Proxy) -> Bench {
         let at = log.find(&marker).expect("the address is logged") + marker.len();
         log[at..].lines().next().unwrap().to_owned()
     };
-    // The directory stays for the sockets in it.
-    let _ = dir.keep();
     Bench {
         tcp: bound("TCP"),
         udp: bound("UDP"),
         unix,
         datagrams,
         proxy,
+        _dir: dir,
     }
 }
 
