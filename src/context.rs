@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::fairness::Fairness;
 use crate::ingest::Admission;
 use crate::security::Access;
 use crate::storage::Journal;
@@ -20,6 +21,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Decides who may read, write and administer.
     pub access: Arc<Access>,
+    /// Decides how much each sender may send.
+    pub fairness: Arc<Fairness>,
     /// Waits until changes are stored.
     pub journal: Journal,
     /// Counters of the program.

@@ -38,7 +38,8 @@ pub mod store;
 // Counters, and the log of what senders cause.
 pub mod telemetry;
 
-// Beneath admission: who may do what.
+// Beneath admission: who may do what, and how much.
+pub mod fairness;
 pub mod security;
 // Keeps state beyond this process.
 pub mod storage;

@@ -12,6 +12,9 @@ pub struct Origin {
     pub source: Arc<str>,
     /// The sender.
     pub peer: Peer,
+    /// The user that the sender authenticated as: a user, a token or a client
+    /// certificate. For limits, not for people.
+    pub user: Option<Arc<str>>,
 }
 
 impl Default for Origin {
@@ -19,6 +22,7 @@ impl Default for Origin {
         Origin {
             source: Arc::from(""),
             peer: Peer::Unknown,
+            user: None,
         }
     }
 }
@@ -63,6 +67,46 @@ impl fmt::Display for Peer {
             Peer::Unix { pid: None, uid } => write!(f, "uid {uid}"),
             Peer::Forwarded(address) => address.fmt(f),
             Peer::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Whom limits count as one sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sender {
+    /// An IPv4 address, or the /64 network of an IPv6 subscriber.
+    Address(IpAddr),
+    /// A user of this machine.
+    User(u32),
+    /// The transport names no sender.
+    Unknown,
+}
+
+impl Sender {
+    /// Whether the sender is on this machine.
+    pub fn is_local(self) -> bool {
+        match self {
+            Sender::Address(ip) => ip.is_loopback(),
+            Sender::User(_) | Sender::Unknown => true,
+        }
+    }
+}
+
+impl From<Peer> for Sender {
+    fn from(peer: Peer) -> Self {
+        /// An IPv6 subscriber chooses the lower 64 bits of its addresses freely.
+        const NETWORK: u128 = !0 << 64;
+        if let Some(address) = peer.ip() {
+            return Sender::Address(match address.to_canonical() {
+                IpAddr::V6(ip) if !ip.is_loopback() => {
+                    IpAddr::V6((u128::from(ip) & NETWORK).into())
+                }
+                ip => ip,
+            });
+        }
+        match peer {
+            Peer::Unix { uid, .. } => Sender::User(uid),
+            _ => Sender::Unknown,
         }
     }
 }

@@ -103,6 +103,10 @@ reasons! {
     Forbidden "forbidden" "the sender may not do this" true;
     /// The sender has to wait after too many failed attempts.
     Throttled "throttled" "too many failed attempts" false;
+    /// The sender exceeds its rate of messages or bytes.
+    RateLimited "rate_limited" "the sender exceeds its rate" false;
+    /// The sender would hold more memory than its share.
+    ShareExceeded "share_exceeded" "the sender's share of memory is used up" false;
     /// The media type or content coding of the body is not supported.
     UnsupportedMedia "unsupported_media" "the Content-Type or Content-Encoding is not supported" true;
     /// All memory for unfinished messages is in use.

@@ -45,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Now;
+    use crate::fairness::Fairness;
     use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Listeners, Role};
     use crate::ingest::Admission;
     use crate::ingest::config::Aggregation;
@@ -74,6 +75,7 @@ mod tests {
             store,
             admission: Arc::new(admission),
             access: Arc::new(Access::new(&config.web.security, &Arc::default()).unwrap()),
+            fairness: Arc::new(Fairness::unlimited()),
             journal: Journal::off(),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),

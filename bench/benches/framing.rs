@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exporter_proxy::inputs::sockets::config::Format;
-use exporter_proxy::inputs::sockets::{Inbox, InboxLimits};
+use exporter_proxy::inputs::sockets::{Inbox, InboxLimits, Next};
 use exporter_proxy::net::MemoryBudget;
 
 use bench::figures::median;
@@ -117,7 +117,7 @@ fn receive(format: Format, stream: &[u8], read: usize) -> usize {
     for bytes in stream.chunks(read) {
         let fed = inbox.feed(bytes, |message, _| {
             messages += black_box(message).apps.len();
-            Ok(())
+            Ok(Next::Message)
         });
         assert!(fed.is_ok(), "the stream is well-formed");
     }

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::http;
 use crate::registry::RegistryLimits;
-use crate::store::StoreLimits;
+use crate::store::{ShareLimits, StoreLimits};
 use crate::telemetry::ConfiguredLimits;
 
 /// The limits of the store.
@@ -18,6 +18,17 @@ pub fn of_store(config: &Config) -> StoreLimits {
             series_per_family: config.push.aggregation.max_series_per_family,
             ..RegistryLimits::default()
         },
+    }
+}
+
+/// The shares of memory of senders.
+pub fn of_senders(config: &Config) -> ShareLimits {
+    let limits = &config.limits;
+    ShareLimits {
+        address: limits.address.memory,
+        loopback: limits.loopback,
+        app: limits.app.memory,
+        user: limits.user.memory,
     }
 }
 

@@ -25,6 +25,7 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::context::Context;
 use crate::exposition::counted;
+use crate::fairness::Fairness;
 use crate::http::router::Route;
 use crate::ingest::config::Mode;
 use crate::ingest::{Admission, IdempotencyKeys, text};
@@ -265,6 +266,8 @@ fn core(config: &Config) -> Result<Context, StartError> {
     let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
     let access = Access::new(&config.web.security, &telemetry.security)?;
     let journal = Journal::open(&config.storage, &telemetry.storage)?;
+    let fairness = Fairness::new(config.limits.clone(), &telemetry.fairness, now.tick);
+    store.set_shares(limits::of_senders(config));
     let store = Arc::new(store);
     journal.attach(Arc::new(StoredCore::new(&store)), now);
     journal.attach(Arc::<IdempotencyKeys>::clone(admission.keys()), now);
@@ -273,6 +276,7 @@ fn core(config: &Config) -> Result<Context, StartError> {
         admission: Arc::new(admission),
         journal,
         access: Arc::new(access),
+        fairness: Arc::new(fairness),
         telemetry,
         tasks: TaskTracker::new(),
         quit: CancellationToken::new(),

@@ -157,6 +157,7 @@ impl Servers {
                 requests: requests.clone(),
                 accepts_pushes,
                 access: Arc::clone(&context.access),
+                fairness: Arc::clone(&context.fairness),
                 budget: Arc::clone(&budget),
                 pools: Arc::clone(&pools),
                 source: Arc::from(listener.address()),

@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use self::exporter::Exporter;
+use crate::fairness;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
@@ -41,6 +42,8 @@ pub struct Config {
     pub poll_external: poller::config::Config,
     /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
+    /// `[limits]`: what one sender may send and hold.
+    pub limits: fairness::Limits,
     /// `[storage]`: state that survives a restart.
     pub storage: storage::config::Config,
 }
@@ -125,6 +128,7 @@ pub fn settle(
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
         web: web::read(root.table("web")),
+        limits: fairness::config::read(root.table("limits")),
         storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
     };
     root.finish();

@@ -1,5 +1,5 @@
 //! Takes a request to its reply, through the same steps for every route: host and
-//! origin, route, preflight, method, role, parameters, handler, discarding of an unread body,
+//! origin, route, preflight, method, role, rate, parameters, handler, discarding of an unread body,
 //! CORS headers, counting. So no handler can skip a step.
 
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::request::Request;
 use super::router::{Matched, NoRoute, Pages, Resource, Route, check_parameters};
 use super::{Server, cors, guard};
 use crate::clock;
+use crate::fairness::Excess;
 use crate::ingest::Rejection;
 use crate::reason::Reason;
-use crate::security::{Caller, Denial, Role, Scope};
+use crate::security::{Caller, Denial, Grant, Role};
 use crate::storage::NotKept;
 
 /// The route name under which requests are counted that match no route.
@@ -99,8 +100,14 @@ async fn handle(
         return (name, false, reply);
     };
     match authorize(server, caller, route, request).await {
-        Ok(scope) => request.scope = scope,
+        Ok(grant) => {
+            request.scope = grant.scope;
+            request.user = grant.user;
+        }
         Err(denial) => return (name, false, deny(route, request, &denial)),
+    }
+    if let Err(excess) = charge(server, route, request) {
+        return (name, false, over_limit(route, request, &excess));
     }
     if let Err(problem) = check_parameters(route.parameters, request.query()) {
         let rejection = Rejection::new(Reason::BadParameter, &problem);
@@ -137,14 +144,41 @@ async fn authorize(
     caller: &Caller,
     route: &Route,
     request: &Request,
-) -> Result<Scope, Denial> {
+) -> Result<Grant, Denial> {
     let authorization = request.headers().get(AUTHORIZATION);
     let access = &server.access;
-    let scope = access.authorize(route.role, caller, authorization).await?;
-    match scope.is_bound() && route.role != Role::Read && !route.checks_scope {
+    let grant = access.authorize(route.role, caller, authorization).await?;
+    match grant.scope.is_bound() && route.role != Role::Read && !route.checks_scope {
         true => Err(Denial::out_of_bounds()),
-        false => Ok(scope),
+        false => Ok(grant),
     }
+}
+
+/// Charges a request that changes something to its sender: one message, and the length of
+/// its body as far as it is known. The rest of the body is charged when it is read.
+fn charge(server: &Server, route: &Route, request: &mut Request) -> Result<(), Excess> {
+    if route.role == Role::Read || !server.fairness.is_active() {
+        return Ok(());
+    }
+    let account = server
+        .fairness
+        .account(request.peer, request.user.as_deref());
+    let now = clock::tick();
+    account.check(now)?;
+    let announced = request.announced();
+    account.charge(1, announced, now);
+    request.charge_body(account, announced);
+    Ok(())
+}
+
+/// Logs, counts and answers a request of a sender that exceeds its rate.
+fn over_limit(route: &Route, request: &Request, excess: &Excess) -> Reply {
+    request.server.fairness.count(excess);
+    let rejection = Rejection::new(Reason::RateLimited, &excess.to_string());
+    let mut reply = reject(Some(route), request, &rejection);
+    let seconds = HeaderValue::from(excess.seconds());
+    reply.headers_mut().insert(RETRY_AFTER, seconds);
+    reply
 }
 
 /// Logs, counts and answers a request of a client without the role of the route.
@@ -240,6 +274,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Now;
+    use crate::fairness::Fairness;
     use crate::http::config::Requests;
     use crate::http::front::Front;
     use crate::http::router::Table;
@@ -278,6 +313,7 @@ mod tests {
             },
             accepts_pushes,
             access: Arc::new(Access::new(&Web::default(), &Arc::default()).unwrap()),
+            fairness: Arc::new(Fairness::unlimited()),
             budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
             pools: Arc::new(WorkPools::new(&Arc::default())),
             source: Arc::from("test"),

@@ -48,6 +48,7 @@ pub use guard::Hosts;
 pub use pools::{MAX_COPIES, WorkPools};
 
 use crate::clock;
+use crate::fairness::Fairness;
 use crate::net::{Connection, MemoryBudget, Stream};
 use crate::security::{Access, Caller, Door};
 use crate::storage::Journal;
@@ -78,6 +79,8 @@ pub struct Server {
     pub accepts_pushes: bool,
     /// Decides who may do what.
     pub access: Arc<Access>,
+    /// Decides how much each sender may send.
+    pub fairness: Arc<Fairness>,
     /// Memory for request bodies, shared by all listeners.
     pub budget: Arc<MemoryBudget>,
     /// Pools of threads for long work, shared by all listeners.

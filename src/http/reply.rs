@@ -123,10 +123,15 @@ pub fn rejection(rejection: &Rejection) -> Reply {
         status_of(rejection.reason),
         format!("{}\n", rejection.message),
     );
-    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
-        reply
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let wait = match rejection.reason {
+        // Memory is freed when texts shrink or expire.
+        Reason::ShareExceeded => Some("60"),
+        _ if reply.status() == StatusCode::SERVICE_UNAVAILABLE => Some("1"),
+        _ => None,
+    };
+    if let Some(wait) = wait {
+        let wait = HeaderValue::from_static(wait);
+        reply.headers_mut().insert(RETRY_AFTER, wait);
     }
     reply
 }
@@ -186,7 +191,9 @@ fn status_of(reason: Reason) -> StatusCode {
         | Reason::NotAllowed
         | Reason::Forbidden => StatusCode::FORBIDDEN,
         Reason::Unauthorized => StatusCode::UNAUTHORIZED,
-        Reason::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Throttled | Reason::RateLimited | Reason::ShareExceeded => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Reason::NoBuffer
         | Reason::NotStored
         | Reason::TooManyGroups

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::Server;
 use super::reply::{self, Reply, closing};
-use super::request_body::{self, ReceivedBody};
+use super::request_body::{self, BodyCharge, ReceivedBody};
+use crate::fairness::Account;
 use crate::ingest::Rejection;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
@@ -36,10 +37,14 @@ pub struct Request {
     /// What the client may write. The handler of a route with
     /// [`checks_scope`](super::router::Route::checks_scope) checks each write against it.
     pub scope: Scope,
+    /// The user that the client authenticated as; see [`Grant`](crate::security::Grant).
+    pub user: Option<Arc<str>>,
     /// The method under which the request is counted among pushes, if it is one.
     pub counts: Option<PushMethod>,
     /// The body, until it has been read.
     body: Option<Incoming>,
+    /// Whom its bytes are charged to.
+    charge: BodyCharge,
 }
 
 impl Request {
@@ -51,8 +56,10 @@ impl Request {
             head,
             captured: String::new(),
             scope: Scope::ALL,
+            user: None,
             counts: None,
             body: Some(body),
+            charge: BodyCharge::default(),
         }
     }
 
@@ -99,7 +106,24 @@ impl Request {
         Origin {
             source: Arc::clone(&self.server.source),
             peer: self.peer,
+            user: self.user.clone(),
         }
+    }
+
+    /// The length of the body, as far as it is known before it is read.
+    pub fn announced(&self) -> usize {
+        let body = self.body.as_ref();
+        let lower = body.map_or(0, |body| body.size_hint().lower());
+        // Longer ones are rejected.
+        usize::try_from(lower)
+            .unwrap_or(usize::MAX)
+            .min(self.server.requests.max_body)
+    }
+
+    /// Charges the body to `account` when it is read, `paid` bytes of which it has been
+    /// charged already.
+    pub fn charge_body(&mut self, account: Account, paid: usize) {
+        self.charge = BodyCharge::new(account, paid);
     }
 
     /// Reads the body within the limits of `[push]`.
@@ -126,7 +150,8 @@ impl Request {
         };
         let waits = self.headers().contains_key(EXPECT);
         let server = &self.server;
-        request_body::read(body, &server.budget, &server.requests, waits).await
+        let charge = std::mem::take(&mut self.charge);
+        request_body::read(body, &server.budget, &server.requests, charge, waits).await
     }
 
     /// Discards a body that the handler has not read, so that the connection can serve

@@ -9,7 +9,9 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use super::config::Requests;
+use crate::clock;
 use crate::coding::{self, Coding, CodingError};
+use crate::fairness::Account;
 use crate::ingest::Rejection;
 use crate::net::{
     BlockingPool, BudgetShare, MemoryBudget, MinimumRate, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
@@ -23,6 +25,31 @@ pub struct ReceivedBody {
     /// The bytes as they arrived, or as they were decompressed.
     pub bytes: Bytes,
     held: BudgetShare,
+    charge: BodyCharge,
+}
+
+/// Charges the bytes of a body to its sender, each once: those that arrive, or those that
+/// they are decompressed to if these are more.
+#[derive(Debug, Default)]
+pub struct BodyCharge {
+    account: Account,
+    /// Bytes that were charged.
+    paid: usize,
+}
+
+impl BodyCharge {
+    /// Charges to `account`, which has been charged `paid` bytes already.
+    pub fn new(account: Account, paid: usize) -> Self {
+        BodyCharge { account, paid }
+    }
+
+    /// Charges what is missing to `bytes` in total.
+    fn raise_to(&mut self, bytes: usize) {
+        if bytes > self.paid && self.account.is_limited() {
+            self.account.charge(0, bytes - self.paid, clock::tick());
+            self.paid = bytes;
+        }
+    }
 }
 
 /// The largest unread body, in bytes, that is discarded to keep the connection. With
@@ -55,7 +82,7 @@ fn linger(mut body: Incoming) {
 
 /// Reads a body to its end. If the client waits for `100 Continue`, hyper sends it at
 /// the first read. `expects_continue` says that it waits: after an early rejection it
-/// sends no body.
+/// sends no body. The bytes are charged to the account of `charge`.
 ///
 /// # Errors
 ///
@@ -64,6 +91,7 @@ pub async fn read(
     body: Incoming,
     budget: &Arc<MemoryBudget>,
     config: &Requests,
+    mut charge: BodyCharge,
     expects_continue: bool,
 ) -> Result<ReceivedBody, (Rejection, usize)> {
     let limit = config.max_body;
@@ -133,10 +161,12 @@ pub async fn read(
             );
             Err(Rejection::new(Reason::Timeout, &message))
         });
+    charge.raise_to(arrived);
     match read {
         Ok(()) => Ok(ReceivedBody {
             bytes: only.unwrap_or_else(|| whole.freeze()),
             held,
+            charge,
         }),
         Err(rejection) => {
             if matches!(rejection.reason, Reason::TooLarge | Reason::NoBuffer) {
@@ -188,6 +218,7 @@ impl ReceivedBody {
         ReceivedBody {
             bytes: Bytes::new(),
             held: BudgetShare::new(&Arc::new(MemoryBudget::new(0, Arc::default()))),
+            charge: BodyCharge::default(),
         }
     }
 
@@ -264,6 +295,7 @@ impl ReceivedBody {
             return Err(no_buffer());
         }
         self.held.shrink_to(plain.len());
+        self.charge.raise_to(plain.len());
         self.bytes = plain;
         Ok(self)
     }
@@ -287,7 +319,13 @@ mod tests {
             let mut held = BudgetShare::new(&budget);
             assert!(held.grow(packed.len()));
             let bytes = packed.clone();
-            (budget, ReceivedBody { bytes, held })
+            let charge = BodyCharge::default();
+            let body = ReceivedBody {
+                bytes,
+                held,
+                charge,
+            };
+            (budget, body)
         };
         let (budget, body) = received(1 << 20);
         let plain = body.decompressed("gzip", 1 << 20, &pool).await.unwrap();

@@ -64,6 +64,16 @@ pub struct Denial {
     pub wait: Option<Duration>,
 }
 
+/// What a caller with a role may do.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What it may write.
+    pub scope: Scope,
+    /// The user that it is: a user, a token or a client certificate. For limits, not for
+    /// people.
+    pub user: Option<Arc<str>>,
+}
+
 /// The credentials of a request.
 enum Shown<'h> {
     Basic(&'h str),
@@ -146,16 +156,23 @@ impl Access {
         role: Role,
         caller: &Caller,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Scope, Denial> {
+    ) -> Result<Grant, Denial> {
         let rules = self.rules();
+        let by_caller = |scope| Grant {
+            scope,
+            user: caller.user(),
+        };
         if rules.is_everyones(role, caller.door) {
-            return Ok(Scope::ALL);
+            return Ok(by_caller(Scope::ALL));
         }
         let by_connection = rules.of_connection(role, caller);
         let shown = match authorization {
             Some(value) if by_connection.as_ref().is_none_or(Scope::is_bound) => shown(value),
             // A secret would give nothing more.
-            _ => return self.without_secret(&rules, role, by_connection),
+            _ => {
+                let scope = self.without_secret(&rules, role, by_connection);
+                return scope.map(by_caller);
+            }
         };
         let credential = match shown {
             Shown::Basic(_) => Credential::Password,
@@ -165,6 +182,10 @@ impl Access {
         let decided = match self.identify(&rules, caller, &shown).await {
             Ok(identity) => rules
                 .of_identity(role, caller, &identity)
+                .map(|scope| Grant {
+                    scope,
+                    user: Some(identity.name()),
+                })
                 .ok_or_else(|| forbidden(role)),
             Err(Refusal::Wrong) => Err(unauthorized(
                 &rules,

@@ -2,12 +2,10 @@
 //! wait, so that passwords cannot be guessed.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::peer::Peer;
-use crate::settings::network::masked;
+use crate::peer::{Peer, Sender};
 
 /// Failures that an address can have at once, ...
 const BURST: f64 = 20.0;
@@ -19,35 +17,7 @@ const REFILL: Duration = Duration::from_secs(2);
 /// are forgotten.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// Whom failures are counted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    /// An IPv4 address, or the first 64 bits of an IPv6 address: who has one of these has
-    /// all.
-    Address(IpAddr),
-    /// A user of this machine.
-    User(u32),
-    /// The transport names no sender.
-    Unknown,
-}
-
-impl From<Peer> for Source {
-    fn from(peer: Peer) -> Self {
-        if let Some(address) = peer.ip() {
-            let address = address.to_canonical();
-            return Source::Address(match address {
-                IpAddr::V4(_) => address,
-                IpAddr::V6(_) => masked(address, 64),
-            });
-        }
-        match peer {
-            Peer::Unix { uid, .. } => Source::User(uid),
-            _ => Source::Unknown,
-        }
-    }
-}
-
-/// The failures of one source.
+/// The failures of one sender.
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     /// How many failures remain.
@@ -65,7 +35,7 @@ impl Failures {
 
 /// The failures of all addresses.
 #[derive(Debug, Default)]
-pub struct Attempts(Mutex<HashMap<Source, Failures>>);
+pub struct Attempts(Mutex<HashMap<Sender, Failures>>);
 
 impl Attempts {
     /// Checks that a peer may try.
@@ -75,7 +45,7 @@ impl Attempts {
     /// How long it has to wait.
     pub fn check(&self, peer: Peer, now: Instant) -> Result<(), Duration> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(failures) = table.get(&Source::from(peer)) else {
+        let Some(failures) = table.get(&Sender::from(peer)) else {
             return Ok(());
         };
         let left = failures.left(now);
@@ -88,11 +58,11 @@ impl Attempts {
     /// Records a failure of a peer.
     pub fn fail(&self, peer: Peer, now: Instant) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = Source::from(peer);
-        if table.len() >= MAX_ADDRESSES && !table.contains_key(&source) {
+        let sender = Sender::from(peer);
+        if table.len() >= MAX_ADDRESSES && !table.contains_key(&sender) {
             forget_oldest(&mut table);
         }
-        let failures = table.entry(source).or_insert(Failures {
+        let failures = table.entry(sender).or_insert(Failures {
             left: BURST,
             at: now,
         });
@@ -104,7 +74,7 @@ impl Attempts {
 }
 
 /// Forgets the older half, so that this seldom happens.
-fn forget_oldest(table: &mut HashMap<Source, Failures>) {
+fn forget_oldest(table: &mut HashMap<Sender, Failures>) {
     let mut times: Vec<Instant> = table.values().map(|failures| failures.at).collect();
     let middle = times.len() / 2;
     let (_, median, _) = times.select_nth_unstable(middle);

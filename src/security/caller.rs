@@ -17,3 +17,11 @@ pub struct Caller {
     /// The names in its certificate, if it has one that was verified.
     pub identity: Option<Arc<ClientIdentity>>,
 }
+
+impl Caller {
+    /// The user that the connection tells: the name in its certificate.
+    pub fn user(&self) -> Option<Arc<str>> {
+        let identity = self.identity.as_ref()?;
+        Some(Arc::from(format!("certificate {identity}")))
+    }
+}

@@ -21,7 +21,7 @@ mod scope;
 mod tests;
 mod web_file;
 
-pub use access::{Access, AccessError, Denial};
+pub use access::{Access, AccessError, Denial, Grant};
 pub use caller::Caller;
 pub use config::{Door, Web};
 pub use passwords::{HashError, hash_password};

@@ -80,6 +80,19 @@ pub enum Identity {
     Token(Digest),
 }
 
+impl Identity {
+    /// A name for limits, which tells nothing of a token.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Identity::User(user) => Arc::from(format!("user {user}")),
+            Identity::Token(digest) => {
+                let begin = digest.first_chunk().map_or(0, |it| u64::from_be_bytes(*it));
+                Arc::from(format!("token {begin:016x}"))
+            }
+        }
+    }
+}
+
 /// An error in a file, or in what a setting names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileProblem {

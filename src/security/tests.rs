@@ -141,7 +141,11 @@ async fn bounds_of_several_entries_add_up() {
     ] {
         let caller = tcp(Door::Http, address);
         let scope = access.authorize(Role::Write, &caller, None).await;
-        let allows = |app: &str| scope.as_ref().is_ok_and(|it| it.check_app(app).is_ok());
+        let allows = |app: &str| {
+            scope
+                .as_ref()
+                .is_ok_and(|it| it.scope.check_app(app).is_ok())
+        };
         for app in ["a", "b", "c"] {
             assert_eq!(allows(app), apps.contains(app), "{address} {app}");
         }

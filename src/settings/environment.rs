@@ -7,9 +7,10 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "exporter",
     "exposition",
+    "limits",
     "operations",
     "poll_external",
     "push",

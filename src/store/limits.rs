@@ -16,6 +16,27 @@ pub struct StoreLimits {
     pub registry: RegistryLimits,
 }
 
+/// How much of the memory one sender may hold, in bytes. `None` for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShareLimits {
+    /// By one address: an IPv4 address, or a /64 network of IPv6.
+    pub address: Option<usize>,
+    /// Whether that applies to this machine: to the loopback, and to each user at Unix
+    /// sockets.
+    pub loopback: bool,
+    /// By one app.
+    pub app: Option<usize>,
+    /// By one user, token or client certificate.
+    pub user: Option<usize>,
+}
+
+impl ShareLimits {
+    /// Whether there are any limits.
+    pub fn is_any(&self) -> bool {
+        self.address.or(self.app).or(self.user).is_some()
+    }
+}
+
 /// The memory that a section may take; see [`StoreLimits::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBudget {

@@ -74,9 +74,9 @@ mod tests;
 
 pub use aggregated::operate::AggregatedTotals;
 pub use inspect::inspection::{InspectionReport, InspectionRules, InspectionTotals};
-pub use limits::{MemoryBudget, StoreLimits};
+pub use limits::{MemoryBudget, ShareLimits, StoreLimits};
 pub use pages::deflate::Deflate;
-pub use rejection::{BatchRejection, Rejection};
+pub use rejection::{BatchRejection, Rejection, ShareOf};
 pub use sections::findings::{Clash, Conflict, Findings, Suspect};
 pub use sections::holder::Holder;
 pub use sections::listing::{ShownFamily, StoreTotals};

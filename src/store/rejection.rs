@@ -53,6 +53,23 @@ pub enum Rejection {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// The sender would hold more than its share of memory.
+    #[error(
+        "{section}: with this, the {} would hold {size} bytes, and the limit is {limit} \
+         (limits.{}.memory)",
+        of.as_str(),
+        of.as_str()
+    )]
+    ShareExceeded {
+        /// A section of the write.
+        section: SectionId,
+        /// Whose share it is.
+        of: ShareOf,
+        /// Bytes that would be held.
+        size: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The family exists with another kind.
     #[error("{section}{}: family {family} is {kind} here, and {held} {holder}", at_line(*line))]
     KindConflict {
@@ -104,6 +121,31 @@ pub enum Rejection {
     },
 }
 
+/// Whose share of memory is exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareOf {
+    /// That of an address.
+    Address,
+    /// That of an app.
+    App,
+    /// That of a user, a token or a client certificate.
+    User,
+}
+
+impl ShareOf {
+    /// All, in order.
+    pub const ALL: [ShareOf; 3] = [ShareOf::Address, ShareOf::App, ShareOf::User];
+
+    /// The name of the table of settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ShareOf::Address => "address",
+            ShareOf::App => "app",
+            ShareOf::User => "user",
+        }
+    }
+}
+
 /// The message that a write has more new sections than there is room for.
 fn over_count(first: &SectionId, new: usize, limit: impl fmt::Display) -> String {
     match new {
@@ -139,6 +181,7 @@ impl Rejection {
             Rejection::TooManyApps { section, .. }
             | Rejection::TooManyGroups { section, .. }
             | Rejection::TooManyBytes { section, .. }
+            | Rejection::ShareExceeded { section, .. }
             | Rejection::KindConflict { section, .. }
             | Rejection::NameCollision { section, .. }
             | Rejection::DuplicateSeries { section, .. } => section,
@@ -162,6 +205,7 @@ impl From<&Rejection> for Reason {
             Rejection::TooManyApps { .. } => Reason::TooManyApps,
             Rejection::TooManyGroups { .. } => Reason::TooManyGroups,
             Rejection::TooManyBytes { .. } => Reason::TooManyBytes,
+            Rejection::ShareExceeded { .. } => Reason::ShareExceeded,
             Rejection::KindConflict { .. } => Reason::KindConflict,
             Rejection::NameCollision { .. } => Reason::NameCollision,
             Rejection::DuplicateSeries { .. } => Reason::DuplicateSeries,

@@ -12,9 +12,11 @@ use crate::exposition::Escaping;
 use crate::registry::Registry;
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::inspect::inspection::{Inspection, InspectionGauges};
-use crate::store::limits::StoreLimits;
+use crate::store::limits::{ShareLimits, StoreLimits};
 use crate::store::pages::page_run::PageRuns;
 use crate::store::protobuf::Messages;
+use crate::store::rejection::ShareOf;
+use crate::store::sections::shares::{ShareCounts, Shares};
 use crate::store::sections::table::SectionTable;
 
 /// The sections of all producers, the aggregated families, and the output that they make
@@ -41,6 +43,7 @@ pub struct Store {
     pub(in crate::store) inspection: Mutex<Inspection>,
     pub(in crate::store) inspection_gauges: InspectionGauges,
     pub(in crate::store) limits: StoreLimits,
+    exceeded_shares: Arc<ShareCounts>,
 }
 
 impl Store {
@@ -60,7 +63,25 @@ impl Store {
             hasher,
             messages: Default::default(),
             limits,
+            exceeded_shares: Arc::default(),
         }
+    }
+
+    /// Limits how much each sender may hold. What is held already counts.
+    pub fn set_shares(&self, limits: ShareLimits) {
+        let _turn = self.turn();
+        let mut sections = self.write();
+        let table = &mut *sections;
+        let held = table.by_id.iter().map(|(id, section)| (id, &**section));
+        table.shares = limits
+            .is_any()
+            .then(|| Shares::new(limits, &self.exceeded_shares, held));
+    }
+
+    /// How often writes were rejected because a sender would have exceeded its share.
+    pub fn exceeded_shares(&self) -> impl Iterator<Item = (ShareOf, u64)> {
+        let counts = ShareOf::ALL.into_iter().zip(self.exceeded_shares.iter());
+        counts.map(|(of, count)| (of, count.load(Ordering::Relaxed)))
     }
 
     /// Whether a large write is in progress, which other writers wait for.

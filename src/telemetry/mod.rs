@@ -6,6 +6,7 @@
 mod clip;
 pub mod dates;
 mod durations;
+mod fairness;
 mod limits;
 mod listeners;
 pub mod logging;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use clip::{clip, clip_to, escaped, is_hidden};
 pub use durations::DurationHistogram;
+pub use fairness::{FairnessStats, Limited, Resource};
 pub use limits::ConfiguredLimits;
 pub use listeners::{CertificateStats, Eviction, HandshakeFailure, ListenerName, ListenerStats};
 pub use messages::{MessageStats, WireFormat};
@@ -83,6 +85,8 @@ pub struct Telemetry {
     pub webhooks: WebhookStats,
     /// Authentication.
     pub security: Arc<SecurityStats>,
+    /// Limits on senders.
+    pub fairness: Arc<FairnessStats>,
     /// Inspected verbatim texts: `ok`, or the reason why the text is suspect.
     pub inspections: ResultCounts,
     /// Sections that expired.
@@ -203,6 +207,7 @@ impl Telemetry {
             storage: Arc::default(),
             webhooks: WebhookStats::default(),
             security: Arc::default(),
+            fairness: Arc::default(),
             inspections: ResultCounts::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -36,6 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
         "security",
         &["clock", "net", "peer", "reason", "settings", "telemetry"],
     ),
+    ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
         "storage",
         &[
@@ -65,7 +66,14 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ),
     (
         "context",
-        &["ingest", "security", "storage", "store", "telemetry"],
+        &[
+            "fairness",
+            "ingest",
+            "security",
+            "storage",
+            "store",
+            "telemetry",
+        ],
     ),
     ("net", &["clock", "peer", "reason", "settings", "telemetry"]),
     (
@@ -73,6 +81,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
         &[
             "clock",
             "coding",
+            "fairness",
             "ingest",
             "net",
             "peer",
@@ -91,6 +100,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
             "coding",
             "context",
             "exposition",
+            "fairness",
             "http",
             "ingest",
             "metric_data_capnp",
@@ -129,6 +139,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     (
         "config",
         &[
+            "fairness",
             "http",
             "ingest",
             "inputs",

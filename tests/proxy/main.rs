@@ -21,6 +21,7 @@ mod check_config;
 mod clocks;
 mod delete_series;
 mod echo;
+mod fairness;
 mod faults;
 mod formats;
 mod front;

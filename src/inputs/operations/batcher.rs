@@ -72,6 +72,11 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
+    /// The number of the next message.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Sets what the sender of the next messages may do.
     pub(super) fn permit(&mut self, permission: Permission) {
         self.permission = permission;

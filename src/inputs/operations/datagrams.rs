@@ -31,6 +31,8 @@ use super::framing::{Frame, Framer};
 use super::permission::Permission;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
+use crate::clock;
+use crate::fairness::Account;
 use crate::net::SocketFile;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -304,17 +306,23 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let mut buffer = socket.buffer();
-    if processor.access.is_some() {
-        buffer.with_senders = true;
-        if let Err(error) = socket.ask_for_senders() {
-            let name = &source.name;
-            log::error!("operations {name}: the senders are unknown, so none may send: {error}");
-        }
-    }
     let mut cost = 0;
     let mut wakeup = None;
     'serving: loop {
         let mut received = 0;
+        // The limits can change.
+        let with_senders = processor.access.is_some() || processor.fairness.is_active();
+        if with_senders
+            && !buffer.with_senders
+            && let Err(error) = socket.ask_for_senders()
+        {
+            let name = &source.name;
+            log::error!(
+                "operations {name}: the senders are unknown, so limits and roles of senders fail: \
+                 {error}"
+            );
+        }
+        buffer.with_senders = with_senders;
         loop {
             match buffer.fill(socket.as_raw_fd()) {
                 Ok(()) => {
@@ -398,7 +406,19 @@ fn process(
     processor.stats.count_received(source.transport, bytes);
     let mut batcher = Batcher::new(processor, source, bytes, 1, |_, _: &Rejection| {});
     let mut framer = Framer::new(processor.config.max_message);
+    let now = clock::tick();
     for (datagram, bytes) in buffer.since(first).take(count) {
+        let account = match buffer.with_senders {
+            true => processor.fairness.account(datagram.sender.0, None),
+            false => Account::default(),
+        };
+        if let Err(excess) = account.check(now) {
+            processor.fairness.count(&excess);
+            let rejection = Rejection::new(Reason::RateLimited, excess.to_string());
+            batcher.add(Frame::Invalid(rejection));
+            continue;
+        }
+        let before = batcher.number();
         if let Some(access) = &processor.access {
             let (peer, gid) = datagram.sender;
             let caller = Caller {
@@ -423,6 +443,7 @@ fn process(
         } else {
             framer.feed(bytes, true, |frame| batcher.add(frame));
         }
+        account.charge(batcher.number() - before, datagram.length, now);
     }
     batcher.end();
     count

@@ -156,7 +156,11 @@ impl Input for Operations {
         let quit = context.quit.clone();
         let state = (target, self.sets);
         let processor = Processor::new(&self.config, own_metrics, state, stats, quit);
-        let processor = Arc::new(processor.guarded_by(&context.access));
+        let processor = Arc::new(
+            processor
+                .guarded_by(&context.access)
+                .limited_by(&context.fairness),
+        );
         processor.start(stop, tasks);
         let limits = ListenerLimits {
             connections: self.config.concurrent_connections,

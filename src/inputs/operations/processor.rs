@@ -16,6 +16,7 @@ use super::sets::Sets;
 use super::sink::LineSink;
 use super::translate::Translator;
 use crate::clock::Now;
+use crate::fairness::Fairness;
 use crate::security::{Access, Door};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
@@ -35,6 +36,8 @@ pub(super) struct Processor {
     pub(super) stats: Arc<OperationStats>,
     /// Decides who may send; `None` if everyone may.
     pub(super) access: Option<Arc<Access>>,
+    /// Decides how much each sender may send.
+    pub(super) fairness: Arc<Fairness>,
     /// Permits for connections that the proxy has ended and still reads: as
     /// many as may be open on one socket.
     pub(super) closing: Semaphore,
@@ -105,6 +108,7 @@ impl Processor {
             extra_labels: Arc::new(ExtraLabels::new(config)),
             stats: Arc::clone(stats),
             access: None,
+            fairness: Arc::new(Fairness::unlimited()),
             closing: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
             quit,
         }
@@ -114,6 +118,13 @@ impl Processor {
     #[must_use]
     pub(super) fn guarded_by(mut self, access: &Arc<Access>) -> Self {
         self.access = (!access.is_open(Door::Operations)).then(|| Arc::clone(access));
+        self
+    }
+
+    /// Limits how much each sender may send.
+    #[must_use]
+    pub(super) fn limited_by(mut self, fairness: &Arc<Fairness>) -> Self {
+        self.fairness = Arc::clone(fairness);
         self
     }
 

@@ -17,6 +17,8 @@ use super::framing::Framer;
 use super::permission::Permission;
 use super::processor::{Processor, Source};
 use super::rejection::Rejection;
+use crate::clock;
+use crate::fairness::{Account, Excess, has_ended};
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
 use crate::security::{Caller, Door};
@@ -24,6 +26,10 @@ use crate::telemetry::sender_log::{self, LogEvent};
 
 /// Bytes read at once. All connections of a thread share one buffer.
 const READ_SIZE: usize = 64 * 1024;
+
+/// Bytes read at once from a sender with limits: few, since the messages in them pass
+/// before it has to wait.
+const LIMITED_READ: usize = 4 * 1024;
 
 /// Bytes of answers that wait to be written. A sender that does not read them
 /// gets no more; its messages are processed all the same.
@@ -58,24 +64,22 @@ pub(super) async fn serve(
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
     let progress = Arc::clone(permit.progress());
+    let caller = Caller {
+        door: Door::Operations,
+        peer,
+        gid: stream.peer_group(),
+        identity,
+    };
     let permission = match &processor.access {
         None => Permission::ALL,
-        Some(access) => {
-            let caller = Caller {
-                door: Door::Operations,
-                peer,
-                gid: stream.peer_group(),
-                identity,
-            };
-            match Permission::of(access, &caller) {
-                Ok(permission) => permission,
-                Err(denial) => {
-                    let rejection = Rejection::new(denial.reason, denial.message);
-                    processor.reject(&source, &rejection);
-                    return turn_away(&mut stream, &rejection).await;
-                }
+        Some(access) => match Permission::of(access, &caller) {
+            Ok(permission) => permission,
+            Err(denial) => {
+                let rejection = Rejection::new(denial.reason, denial.message);
+                processor.reject(&source, &rejection);
+                return turn_away(&mut stream, &error_line(&rejection)).await;
             }
-        }
+        },
     };
     let mut session = Session {
         framer: Framer::new(processor.config.max_message),
@@ -88,10 +92,18 @@ pub(super) async fn serve(
         unyielded: 0,
         progress: &progress,
         permission,
+        caller: &caller,
+        account: Account::default(),
+        turned_away: None,
     };
     if let Some(closing) = session.run(&mut stream, &stop).await {
         drop(permit);
         session.close(&mut stream, &closing).await;
+    } else if let Some(line) = session.turned_away.take() {
+        drop(permit);
+        let mut answers = session.answers.take().unwrap_or_default();
+        answers.extend_from_slice(&line);
+        return turn_away(&mut stream, &answers).await;
     }
     session.write_answers(&mut stream).await;
 }
@@ -101,6 +113,20 @@ struct Closing {
     problem: &'static str,
     reason: Reason,
     linger: Duration,
+}
+
+impl Closing {
+    const STOPPING: Closing = Closing {
+        problem: "the proxy is stopping",
+        reason: Reason::Closed,
+        linger: LINGER_AT_SHUTDOWN,
+    };
+
+    const EVICTED: Closing = Closing {
+        problem: "closed to make room: the limit of connections is reached (operations.concurrent_connections), and this one was idle for longest",
+        reason: Reason::Closed,
+        linger: LINGER,
+    };
 }
 
 /// A connection being served.
@@ -122,6 +148,11 @@ struct Session<'p> {
     progress: &'p Progress,
     /// What the sender may do.
     permission: Permission,
+    caller: &'p Caller,
+    /// What the sender has sent, if that is limited.
+    account: Account,
+    /// The last line for a sender from which nothing more is read.
+    turned_away: Option<Vec<u8>>,
 }
 
 impl Session<'_> {
@@ -133,14 +164,24 @@ impl Session<'_> {
         let mut evicted = std::pin::pin!(self.progress.evicted());
         let idle = self.processor.config.idle_timeout;
         loop {
+            if self.processor.fairness.is_active() {
+                tokio::select! {
+                    biased;
+                    paused = self.pause() => if let Err(excess) = paused {
+                        match self.unfinished.is_empty() && has_ended(stream).await {
+                            true => self.end(),
+                            false => self.turn_away(&excess),
+                        }
+                        return None;
+                    },
+                    () = stop.cancelled() => return Some(Closing::STOPPING),
+                    () = &mut evicted => return Some(Closing::EVICTED),
+                }
+            }
             let deadline = Instant::now() + idle;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Some(Closing {
-                    problem: "the proxy is stopping",
-                    reason: Reason::Closed,
-                    linger: LINGER_AT_SHUTDOWN,
-                }),
+                () = stop.cancelled() => return Some(Closing::STOPPING),
                 read = self.read(stream) => match read {
                     Ok(0) => {
                         self.end();
@@ -152,11 +193,7 @@ impl Session<'_> {
                         return None;
                     }
                 },
-                () = &mut evicted => return Some(Closing {
-                    problem: "closed to make room: the limit of connections is reached (operations.concurrent_connections), and this one was idle for longest",
-                    reason: Reason::Closed,
-                    linger: LINGER,
-                }),
+                () = &mut evicted => return Some(Closing::EVICTED),
                 () = sleep_until(deadline) => return Some(Closing {
                     problem: "the connection was idle for too long (operations.idle_timeout)",
                     reason: Reason::Timeout,
@@ -173,6 +210,25 @@ impl Session<'_> {
         }
     }
 
+    /// Waits while the sender has sent more than it may.
+    ///
+    /// # Errors
+    ///
+    /// That would take too long.
+    async fn pause(&mut self) -> Result<(), Excess> {
+        let (fairness, caller) = (&self.processor.fairness, self.caller);
+        let user = caller.user();
+        fairness.renew(&mut self.account, caller.peer, user.as_deref());
+        fairness.pause(&self.account).await
+    }
+
+    /// Rejects what a sender has not sent yet, since it exceeds its rate.
+    fn turn_away(&mut self, excess: &Excess) {
+        let rejection = Rejection::new(Reason::RateLimited, excess.to_string());
+        self.processor.reject(self.source, &rejection);
+        self.turned_away = Some(error_line(&rejection));
+    }
+
     /// Reads once, and processes the messages that are complete by then.
     /// Writes answers meanwhile, as far as the sender takes them. Returns the
     /// bytes read, 0 at the end of the stream.
@@ -182,8 +238,12 @@ impl Session<'_> {
     {
         poll_fn(|cx| {
             self.poll_write_answers(stream, cx);
+            let size = match self.account.is_limited() {
+                true => LIMITED_READ,
+                false => READ_SIZE,
+            };
             BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
+                let mut buffer = ReadBuf::new(&mut buffer[..size]);
                 ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
                 if !bytes.is_empty() {
@@ -256,6 +316,10 @@ impl Session<'_> {
         batcher.permit(self.permission.clone());
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
+        if self.account.is_limited() {
+            self.account
+                .charge(self.number - before, used, clock::tick());
+        }
         if self.number - before > rejected {
             self.progress.complete();
         }
@@ -350,16 +414,21 @@ impl Session<'_> {
     }
 }
 
-/// Tells a sender why it may not send, and closes the connection. What it sends meanwhile
-/// is read and thrown away, since closing with unread bytes could lose the answer.
-async fn turn_away<S>(stream: &mut S, rejection: &Rejection)
+/// The line for a sender that may not send.
+fn error_line(rejection: &Rejection) -> Vec<u8> {
+    format!("error: {rejection}\n").into_bytes()
+}
+
+/// Writes the last lines to a sender that may not send, and closes the connection. What it
+/// sends meanwhile is read and thrown away, since closing with unread bytes could lose the
+/// lines.
+async fn turn_away<S>(stream: &mut S, lines: &[u8])
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let line = format!("error: {rejection}\n");
     let mut unread = [0; 4096];
     let answered = async {
-        stream.write_all(line.as_bytes()).await?;
+        stream.write_all(lines).await?;
         stream.shutdown().await?;
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())

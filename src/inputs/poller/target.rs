@@ -139,6 +139,7 @@ impl PolledTarget {
         Origin {
             source: Arc::clone(&self.source),
             peer,
+            user: None,
         }
     }
 

@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::MessageError;
 use super::config::Format;
-use super::inbox::{Inbox, InboxLimits};
-use super::service::Service;
+use super::inbox::{Inbox, InboxLimits, Next};
+use super::service::{Author, Service};
+use crate::clock;
+use crate::fairness::{Account, Excess, LIMITED_READ, has_ended};
 use crate::net::{
     Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
 };
-use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::security::{Caller, Door, Role, Scope};
 use crate::telemetry::WireFormat;
@@ -59,7 +60,12 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
     };
     // A sender without the role learns it from the reply to its first message.
     let scope = service.access.authorize_connection(Role::Write, &caller);
-    let mut session = Session::new(&service, peer, scope.unwrap_or_else(|_| Scope::nothing()));
+    let author = Author {
+        peer,
+        user: caller.user(),
+        scope: scope.unwrap_or_else(|_| Scope::nothing()),
+    };
+    let mut session = Session::new(&service, author);
     match session.run(&mut stream, permit.progress()).await {
         // Over TLS, `close_notify` shows the sender that the connection was not cut off.
         Ok(()) => drop(stream.shutdown().await),
@@ -70,10 +76,14 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
 /// The state of one connection.
 struct Session<'s> {
     service: &'s Arc<Service>,
-    peer: Peer,
-    /// What the sender may write.
-    scope: Scope,
+    author: Author,
     inbox: Inbox,
+    /// What the sender has sent, if that is limited.
+    account: Account,
+    /// The account of an app that has to wait.
+    overdrawn_app: Option<Account>,
+    /// Whether the inbox has stopped before messages that it holds.
+    is_stopped: bool,
     /// Whether the connection was closed because others wait for its permit.
     evicted: bool,
 }
@@ -85,7 +95,7 @@ enum Read {
 }
 
 impl<'s> Session<'s> {
-    fn new(service: &'s Arc<Service>, peer: Peer, scope: Scope) -> Self {
+    fn new(service: &'s Arc<Service>, author: Author) -> Self {
         // Only texts that are parsed take long enough to be worked on elsewhere.
         let max_inline = match service.admission.parses_texts() {
             true => INLINE_BYTES,
@@ -99,9 +109,11 @@ impl<'s> Session<'s> {
         };
         Session {
             service,
-            peer,
-            scope,
+            author,
             inbox: Inbox::new(service.config.format, limits),
+            account: Account::default(),
+            overdrawn_app: None,
+            is_stopped: false,
             evicted: false,
         }
     }
@@ -131,6 +143,21 @@ impl<'s> Session<'s> {
                     None => pending().await,
                 }
             };
+            if self.service.fairness.is_active() {
+                tokio::select! {
+                    biased;
+                    paused = self.pause() => if let Err(excess) = paused {
+                        let has_ended = !self.inbox.is_midway() && has_ended(stream).await;
+                        let problem = excess.to_string();
+                        return match has_ended {
+                            true => Ok(()),
+                            false => Err(MessageError::new(Reason::RateLimited, problem)),
+                        };
+                    },
+                    () = &mut evicted => return self.make_room(),
+                    () = stop.cancelled() => return self.stopped(),
+                }
+            }
             self.wait_for_large_write().await;
             tokio::select! {
                 biased;
@@ -144,7 +171,7 @@ impl<'s> Session<'s> {
                             rate = None;
                         }
                         // A sender that never pauses must not monopolize the thread.
-                        if received == READ_SIZE {
+                        if received == self.read_size() {
                             yield_now().await;
                         }
                         let number = self.inbox.messages();
@@ -172,7 +199,7 @@ impl<'s> Session<'s> {
                 () = stop.cancelled(), if begun.is_none() => return Ok(()),
                 () = until(deadline) => {
                     if begun.is_none() {
-                        let (peer, waited) = (self.peer, config.idle_timeout);
+                        let (peer, waited) = (self.author.peer, config.idle_timeout);
                         sender_log::write(
                             LogEvent::Connection,
                             format_args!("{peer}: closed after {waited:?} without a message (receiver.idle_timeout)"),
@@ -183,6 +210,22 @@ impl<'s> Session<'s> {
                 }
             }
         }
+    }
+
+    /// Waits while the sender or its app has sent more than it may.
+    ///
+    /// # Errors
+    ///
+    /// That would take too long.
+    async fn pause(&mut self) -> Result<(), Excess> {
+        let fairness = &self.service.fairness;
+        let Author { peer, user, .. } = &self.author;
+        fairness.renew(&mut self.account, *peer, user.as_deref());
+        for account in self.overdrawn_app.iter().chain([&self.account]) {
+            fairness.pause(account).await?;
+        }
+        self.overdrawn_app = None;
+        Ok(())
     }
 
     /// Waits, up to a limit, while a large write holds the store. Without it, the
@@ -202,12 +245,12 @@ impl<'s> Session<'s> {
     async fn store_large(&mut self) -> Result<(), MessageError> {
         while let Some(large) = self.inbox.take_large() {
             let service = Arc::clone(self.service);
-            let peer = self.peer;
             let length = large.len();
-            let scope = self.scope.clone();
-            let store = move || service.store(large.decode()?, peer, &scope);
+            let author = self.author.clone();
+            let store = move || service.store(large.decode()?, &author);
             let stored = self.service.pool.run(store).await;
-            stored.unwrap_or_else(|error| {
+            let overdrawn = stored.unwrap_or_else(|error| {
+                let peer = self.author.peer;
                 sender_log::internal_error(format_args!(
                     "cannot process a message of {peer}: {error}"
                 ));
@@ -216,19 +259,30 @@ impl<'s> Session<'s> {
             })?;
             self.inbox.note_stored();
             self.service.stats.count(self.inbox.format(), Ok(1), length);
+            self.overdrawn_app = overdrawn;
+            self.is_stopped = charge_message(&self.account) || self.overdrawn_app.is_some();
+            if self.is_stopped {
+                return Ok(());
+            }
             self.feed(&[])?;
         }
         Ok(())
     }
 
-    /// Stores every message that is complete with these bytes.
+    /// Stores every message that is complete with these bytes, until the sender has to
+    /// wait.
     fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
-        let (service, peer, scope) = (self.service, self.peer, &self.scope);
+        let (service, author, account) = (self.service, &self.author, &self.account);
         let mut stored = (0, 0);
+        let (overdrawn_app, is_stopped) = (&mut self.overdrawn_app, &mut self.is_stopped);
         let fed = self.inbox.feed(bytes, |message, length| {
-            service.store(message, peer, scope)?;
+            *overdrawn_app = service.store(message, author)?;
             stored = (stored.0 + 1, stored.1 + length);
-            Ok(())
+            *is_stopped = charge_message(account) || overdrawn_app.is_some();
+            Ok(match *is_stopped {
+                true => Next::Stop,
+                false => Next::Message,
+            })
         });
         service
             .stats
@@ -241,13 +295,21 @@ impl<'s> Session<'s> {
     where
         S: AsyncRead + Unpin,
     {
+        if std::mem::take(&mut self.is_stopped) {
+            self.feed(&[])?;
+            return Ok(Read::Bytes(0));
+        }
+        let size = self.read_size();
         let result = poll_fn(|cx| {
             BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
+                let mut buffer = ReadBuf::new(&mut buffer[..size]);
                 ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
                 if bytes.is_empty() {
                     return Poll::Ready(Ok(Ok(Read::End)));
+                }
+                if self.account.is_limited() {
+                    self.account.charge(0, bytes.len(), clock::tick());
                 }
                 let fed = self.feed(bytes);
                 Poll::Ready(io::Result::Ok(fed.map(|()| Read::Bytes(bytes.len()))))
@@ -261,6 +323,15 @@ impl<'s> Session<'s> {
                 Reason::ConnectionLost,
                 format!("the connection broke inside a message: {error}"),
             )),
+        }
+    }
+
+    /// Bytes to read at once: few from a sender whose messages may have to wait, since
+    /// they are kept meanwhile.
+    fn read_size(&self) -> usize {
+        match self.account.is_limited() || self.service.fairness.limits_apps() {
+            true => LIMITED_READ,
+            false => READ_SIZE,
         }
     }
 
@@ -299,7 +370,10 @@ impl<'s> Session<'s> {
         if !self.inbox.is_midway() {
             sender_log::write(
                 LogEvent::Connection,
-                format_args!("{}: closed to make room for another connection", self.peer),
+                format_args!(
+                    "{}: closed to make room for another connection",
+                    self.author.peer
+                ),
             );
             return Ok(());
         }
@@ -340,7 +414,7 @@ impl<'s> Session<'s> {
                 "receiver {}: {} message {number} from {}",
                 self.service.source,
                 format.as_str(),
-                self.peer
+                self.author.peer
             ),
             error.reason,
             &error.to_string(),
@@ -356,6 +430,16 @@ impl<'s> Session<'s> {
             let _ = answer(stream, line.as_bytes(), !self.evicted).await;
         }
     }
+}
+
+/// Charges a message that was stored. Returns whether the sender has to wait after it.
+fn charge_message(account: &Account) -> bool {
+    if !account.is_limited() {
+        return false;
+    }
+    let now = clock::tick();
+    account.charge(1, 0, now);
+    account.check(now).is_err()
 }
 
 /// The time `after` `start`; `None`, which is never, if `after` is zero.

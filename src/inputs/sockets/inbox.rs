@@ -85,6 +85,15 @@ enum Framing {
     Capnp,
 }
 
+/// What an inbox does after a message is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on with the next message.
+    Message,
+    /// It stops, and keeps the bytes that follow.
+    Stop,
+}
+
 /// What the next bytes are.
 enum Frame {
     /// White space of this length, which is skipped.
@@ -115,7 +124,8 @@ impl Inbox {
 
     /// Takes received bytes, and passes each complete message to `store` with its
     /// length. It stops at a large message: the caller then takes it with
-    /// [`Inbox::take_large`], and goes on behind it by feeding no bytes.
+    /// [`Inbox::take_large`], and goes on behind it by feeding no bytes. It also stops
+    /// where `store` says so; the caller goes on in the same way.
     ///
     /// # Errors
     ///
@@ -124,7 +134,7 @@ impl Inbox {
     pub fn feed(
         &mut self,
         bytes: &[u8],
-        mut store: impl FnMut(Message, usize) -> Result<(), MessageError>,
+        mut store: impl FnMut(Message, usize) -> Result<Next, MessageError>,
     ) -> Result<(), MessageError> {
         if self.messages == 0 && self.pending == 0 && is_client_hello(bytes) {
             let message = "the client sends TLS, and this port has none (receiver.tls)";
@@ -230,7 +240,7 @@ impl Inbox {
     fn consume(
         &mut self,
         bytes: &[u8],
-        store: &mut impl FnMut(Message, usize) -> Result<(), MessageError>,
+        store: &mut impl FnMut(Message, usize) -> Result<Next, MessageError>,
     ) -> Result<usize, MessageError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -249,10 +259,13 @@ impl Inbox {
                 Frame::Message(length) => {
                     let is_capnp = matches!(self.framing, Framing::Capnp);
                     let message = decode(&rest[..length], is_capnp, &self.limits)?;
-                    store(message, length)?;
+                    let next = store(message, length)?;
                     self.messages += 1;
                     at += length;
                     self.pending = 0;
+                    if next == Next::Stop {
+                        break;
+                    }
                 }
             }
         }

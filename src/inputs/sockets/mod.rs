@@ -36,7 +36,7 @@ use crate::settings::listen::SocketPath;
 use crate::telemetry::ListenerName;
 
 pub use error::MessageError;
-pub use inbox::{Inbox, InboxLimits};
+pub use inbox::{Inbox, InboxLimits, Next};
 
 /// Large messages that are parsed at the same time.
 const LARGE_MESSAGES: usize = 2;
@@ -143,6 +143,7 @@ impl Input for Sockets {
                 admission: Arc::clone(&context.admission),
                 store: Arc::clone(&context.store),
                 access: Arc::clone(&context.access),
+                fairness: Arc::clone(&context.fairness),
                 stats: Arc::clone(stats),
                 budget: Arc::clone(&budget),
                 pool: pool.clone(),

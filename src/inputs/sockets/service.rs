@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::{Message, MessageError};
 use crate::clock::Now;
+use crate::fairness::{Account, Excess, Fairness};
 use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, MemoryBudget};
 use crate::peer::{Origin, Peer};
@@ -22,6 +23,7 @@ pub struct Service {
     pub admission: Arc<Admission>,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
+    pub fairness: Arc<Fairness>,
     pub stats: Arc<MessageStats>,
     /// Memory for incomplete messages of all listeners.
     pub budget: Arc<MemoryBudget>,
@@ -32,41 +34,79 @@ pub struct Service {
     pub stop: CancellationToken,
 }
 
+/// Who sends over a connection.
+#[derive(Debug, Clone)]
+pub struct Author {
+    pub peer: Peer,
+    /// The user that the connection tells.
+    pub user: Option<Arc<str>>,
+    /// What it may write.
+    pub scope: Scope,
+}
+
 impl Service {
-    /// Stores a message completely, or not at all.
-    /// `scope` is what the sender may write.
-    pub fn store(&self, message: Message, peer: Peer, scope: &Scope) -> Result<(), MessageError> {
+    /// Stores a message completely, or not at all. Returns the account of an app that has
+    /// to wait after it.
+    pub fn store(
+        &self,
+        message: Message,
+        author: &Author,
+    ) -> Result<Option<Account>, MessageError> {
         let now = Now::read();
+        let mut overdrawn = None;
         let mut changes = Vec::with_capacity(message.apps.len());
         let mut budget = self.admission.message_budget();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
-            scope
+            author
+                .scope
                 .check_app(&name)
                 .map_err(|problem| MessageError::new(Reason::Forbidden, problem.to_string()))?;
+            if let Some(app) = self.fairness.app(&name) {
+                app.check(now.tick)
+                    .map_err(|excess| self.over_limit(&excess))?;
+                app.charge(1, text.len(), now.tick);
+                if app.check(now.tick).is_err() {
+                    overdrawn = Some(app);
+                }
+            }
             let id = SectionId::new(&name, Producer::App);
             let admitted = self.admission.admit(&id, text, None);
             match admitted.and_then(|content| budget.take(&id, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,
                     content,
-                    origin: self.origin(peer),
+                    origin: self.origin(author),
                     lifetime: self.config.app_ttl,
                 }),
-                Err(rejection) => return Err(self.rejected(id, peer, rejection, now)),
+                Err(rejection) => return Err(self.rejected(id, author, rejection, now)),
             }
         }
-        self.store.apply(Write { changes }, now).map_err(|error| {
+        let applied = self.store.apply(Write { changes }, now);
+        applied.map_err(|error| {
             let id = error.section().clone();
-            self.rejected(id, peer, Rejection::from(error), now)
-        })
+            self.rejected(id, author, Rejection::from(error), now)
+        })?;
+        Ok(overdrawn)
+    }
+
+    /// Counts that a sender exceeds a rate, and returns the error.
+    pub fn over_limit(&self, excess: &Excess) -> MessageError {
+        self.fairness.count(excess);
+        MessageError::new(Reason::RateLimited, excess.to_string())
     }
 
     /// Records with the app why its text was rejected, and returns the error.
-    fn rejected(&self, id: SectionId, peer: Peer, rejection: Rejection, now: Now) -> MessageError {
+    fn rejected(
+        &self,
+        id: SectionId,
+        author: &Author,
+        rejection: Rejection,
+        now: Now,
+    ) -> MessageError {
         let fail = Change::Fail {
             id,
-            origin: self.origin(peer),
+            origin: self.origin(author),
             problem: format!("{}: {}", rejection.reason, rejection.message),
             keep: None,
         };
@@ -75,10 +115,11 @@ impl Service {
         MessageError::new(rejection.reason, rejection.message)
     }
 
-    fn origin(&self, peer: Peer) -> Origin {
+    fn origin(&self, author: &Author) -> Origin {
         Origin {
             source: Arc::clone(&self.source),
-            peer,
+            peer: author.peer,
+            user: author.user.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::config::Format;
-use super::{Inbox, InboxLimits, Message, MessageError};
+use super::{Inbox, InboxLimits, Message, MessageError, Next};
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::MemoryBudget;
 use crate::reason::Reason;
@@ -42,7 +42,7 @@ fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Ou
     for chunk in chunks {
         result = inbox.feed(chunk, |message, _| {
             messages.push(message);
-            Ok(())
+            Ok(Next::Message)
         });
         let longest = MAX_PAYLOAD + chunk.len();
         assert!(
@@ -145,7 +145,7 @@ fn a_document_is_stored_when_its_last_byte_arrives() {
             .feed(&[*byte], |_, length| {
                 assert_eq!(length, document.len());
                 seen += 1;
-                Ok(())
+                Ok(Next::Message)
             })
             .unwrap();
         assert_eq!(seen, usize::from(at + 1 == document.len()));
@@ -253,7 +253,7 @@ fn a_stream_that_ends_inside_a_message_is_truncated() {
 fn the_format_is_detected_from_two_bytes() {
     let format_of = |bytes: &[u8]| {
         let mut inbox = Inbox::new(Format::Auto, limits());
-        let _ = inbox.feed(bytes, |_, _| Ok(()));
+        let _ = inbox.feed(bytes, |_, _| Ok(Next::Message));
         inbox.format()
     };
     assert_eq!(format_of(b"{"), WireFormat::Unknown);
@@ -308,7 +308,7 @@ fn large_messages_are_returned_complete_and_in_order() {
                 let fed = inbox.feed(chunk, |message, length| {
                     assert!(length <= 50);
                     names.push(message.apps[0].0.clone());
-                    Ok(())
+                    Ok(Next::Message)
                 });
                 fed.unwrap();
                 let Some(large) = inbox.take_large() else {
@@ -337,16 +337,24 @@ fn incomplete_messages_share_one_budget() {
     };
     let begin = format!("{{\"a\":\"{}", "x".repeat(50));
     let mut first = Inbox::new(Format::Json, limits.clone());
-    first.feed(begin.as_bytes(), |_, _| Ok(())).unwrap();
+    first
+        .feed(begin.as_bytes(), |_, _| Ok(Next::Message))
+        .unwrap();
     let mut second = Inbox::new(Format::Json, limits.clone());
-    let error = second.feed(begin.as_bytes(), |_, _| Ok(())).unwrap_err();
+    let error = second
+        .feed(begin.as_bytes(), |_, _| Ok(Next::Message))
+        .unwrap_err();
     assert_eq!(error.reason, Reason::NoBuffer);
     drop(second);
     // A complete message needs no memory, and released memory can be used again.
     let mut third = Inbox::new(Format::Json, limits.clone());
-    third.feed(b"{\"a\":\"1\"}", |_, _| Ok(())).unwrap();
+    third
+        .feed(b"{\"a\":\"1\"}", |_, _| Ok(Next::Message))
+        .unwrap();
     drop(first);
-    third.feed(begin.as_bytes(), |_, _| Ok(())).unwrap();
+    third
+        .feed(begin.as_bytes(), |_, _| Ok(Next::Message))
+        .unwrap();
 }
 
 #[test]
@@ -479,4 +487,30 @@ proptest! {
             prop_assert_eq!(&stored, &expected);
         }
     }
+}
+
+#[test]
+fn an_inbox_stops_after_a_message_and_goes_on_later() {
+    let stream = b"{\"a\":\"1\"}{\"b\":\"2\"} {\"c\":\"3\"}{\"d\":";
+    let mut inbox = Inbox::new(Format::Auto, limits());
+    let mut names = Vec::new();
+    let mut bytes: &[u8] = stream;
+    for stored in 1..=3 {
+        let fed = inbox.feed(bytes, |message, _| {
+            names.push(message.apps[0].0.clone());
+            Ok(Next::Stop)
+        });
+        fed.unwrap();
+        assert_eq!((names.len(), inbox.messages()), (stored, stored as u64));
+        bytes = &[];
+    }
+    assert_eq!(names, ["a", "b", "c"]);
+    inbox
+        .feed(b"\"4\"}", |message, _| {
+            names.push(message.apps[0].0.clone());
+            Ok(Next::Message)
+        })
+        .unwrap();
+    assert_eq!(names.last().unwrap(), "d");
+    assert!(!inbox.is_midway());
 }

@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::permits::{Holder, Permit, Permits};
+use super::permits::{Permit, Permits};
 use super::proxy_header;
 use super::tls::Handshake;
 use super::{Balancers, Listener, PlainStream, Stream};
 use crate::clock;
-use crate::peer::{ClientIdentity, Peer};
+use crate::peer::{ClientIdentity, Peer, Sender};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
@@ -131,7 +131,7 @@ pub async fn serve<Handle, Handled>(
     let mut full = FullLog::new(name, Arc::clone(&stats));
     let handle = Arc::new(handle);
     let start = |socket, peer, acquired| {
-        let permit = permits.assign(Holder::from(peer), acquired);
+        let permit = permits.assign(Sender::from(peer), acquired);
         let progress = Arc::clone(permit.progress());
         let stream = PlainStream::new(socket, progress, limits.write_timeout);
         let has_header = limits.balancers.contain(peer);
@@ -157,6 +157,7 @@ pub async fn serve<Handle, Handled>(
                     () = permit.progress().evicted() => return,
                     () = stop.cancelled() => return,
                 };
+                permit.progress().set_client(Sender::from(peer));
             }
             let Some(server) = server else {
                 drop((stats, stop));

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Holder;
 use crate::clock;
 use crate::net::stream::Socket;
-use crate::peer::Peer;
+use crate::peer::{Peer, Sender};
 
 /// The most connections of one listener that wait for a permit. Further ones wait
 /// in the kernel's queue.
@@ -16,7 +15,7 @@ pub const MAX_WAITING: usize = 16;
 pub struct WaitingConnections {
     connections: Vec<WaitingConnection>,
     /// The holder of each.
-    holders: Vec<Holder>,
+    holders: Vec<Sender>,
 }
 
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct WaitingConnection {
 
 impl WaitingConnections {
     pub fn push(&mut self, socket: Socket, peer: Peer) {
-        self.holders.push(Holder::from(peer));
+        self.holders.push(Sender::from(peer));
         self.connections.push(WaitingConnection {
             socket,
             peer,
@@ -42,7 +41,7 @@ impl WaitingConnections {
     }
 
     /// The holders of the connections, in their order.
-    pub fn holders(&self) -> &[Holder] {
+    pub fn holders(&self) -> &[Sender] {
         &self.holders
     }
 

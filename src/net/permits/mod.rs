@@ -15,15 +15,14 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock;
-use crate::peer::Peer;
+use crate::peer::Sender;
 use crate::telemetry::{Eviction, ListenerStats};
 
 /// A connection without progress for this long is idle. It leaves a sender time
@@ -52,7 +51,10 @@ pub struct Permits {
 /// follows. The connection's handler records it.
 #[derive(Debug)]
 pub struct Progress {
-    holder: Holder,
+    /// Who connected: the client, or a load balancer.
+    connected: Sender,
+    /// The client that a load balancer names.
+    client: OnceLock<Sender>,
     /// When there last was progress, in milliseconds (see [`tick`]).
     at: AtomicI64,
     /// Bytes that moved since then.
@@ -66,36 +68,6 @@ pub struct Progress {
     proven: AtomicBool,
     evicted: AtomicBool,
     evict: Notify,
-}
-
-/// Whose connections share the permits of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Holder {
-    /// An IPv4 address, or the /64 network of an IPv6 subscriber.
-    Address(IpAddr),
-    /// A user of this machine.
-    User(u32),
-    /// The peer is unknown.
-    Unknown,
-}
-
-impl From<Peer> for Holder {
-    fn from(peer: Peer) -> Self {
-        /// An IPv6 subscriber chooses the lower 64 bits of its addresses freely.
-        const NETWORK: u128 = !0 << 64;
-        if let Some(address) = peer.ip() {
-            return Holder::Address(match address.to_canonical() {
-                IpAddr::V6(ip) if !ip.is_loopback() => {
-                    IpAddr::V6((u128::from(ip) & NETWORK).into())
-                }
-                ip => ip,
-            });
-        }
-        match peer {
-            Peer::Unix { uid, .. } => Holder::User(uid),
-            _ => Holder::Unknown,
-        }
-    }
 }
 
 /// The permit of an open connection. Dropping it returns it to the listener.
@@ -148,7 +120,7 @@ impl Permits {
     }
 
     /// Gives an acquired permit to a connection of `holder`.
-    pub fn assign(self: &Arc<Self>, holder: Holder, acquired: OwnedSemaphorePermit) -> Permit {
+    pub fn assign(self: &Arc<Self>, holder: Sender, acquired: OwnedSemaphorePermit) -> Permit {
         let progress = Arc::new(Progress::new(holder));
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.open().insert(id, Arc::clone(&progress));
@@ -164,7 +136,7 @@ impl Permits {
     /// Evicts a connection for each one that waits, as far as the rules allow.
     /// Evicted connections that have not closed yet count. Returns whether any
     /// connection is about to close.
-    pub fn make_room(&self, waiting: &[Holder]) -> bool {
+    pub fn make_room(&self, waiting: &[Sender]) -> bool {
         let open = self.open();
         let mut occupancy = Occupancy::new(self.limit, open.values(), waiting);
         let mut leaving = open.len() - occupancy.staying.len();
@@ -190,7 +162,7 @@ impl Permits {
 
     /// The index in `waiting` of the connection to serve next: the first of the
     /// holder with the fewest open connections.
-    pub fn next_served(&self, waiting: &[Holder]) -> usize {
+    pub fn next_served(&self, waiting: &[Sender]) -> usize {
         let open = self.open();
         let occupancy = Occupancy::new(self.limit, open.values(), waiting);
         let by_held = |index: &usize| occupancy.held(waiting[*index]);
@@ -199,7 +171,7 @@ impl Permits {
 
     /// The index in `waiting` of the connection to turn away: the first, which
     /// has waited the longest, of the holder with the most open connections.
-    pub fn turned_away(&self, waiting: &[Holder]) -> usize {
+    pub fn turned_away(&self, waiting: &[Sender]) -> usize {
         let open = self.open();
         let occupancy = Occupancy::new(self.limit, open.values(), waiting);
         let by_held = |index: &usize| Reverse(occupancy.held(waiting[*index]));
@@ -220,22 +192,22 @@ struct Occupancy<'p> {
     proven: usize,
     /// The number of staying connections of each holder, including holders that
     /// only wait.
-    held: HashMap<Holder, usize>,
+    held: HashMap<Sender, usize>,
 }
 
 impl<'p> Occupancy<'p> {
     fn new(
         limit: usize,
         open: impl Iterator<Item = &'p Arc<Progress>>,
-        waiting: &[Holder],
+        waiting: &[Sender],
     ) -> Self {
         let staying: Vec<&Progress> = open
             .map(|progress| &**progress)
             .filter(|progress| !progress.is_evicted())
             .collect();
-        let mut held: HashMap<Holder, usize> = HashMap::new();
+        let mut held: HashMap<Sender, usize> = HashMap::new();
         for progress in &staying {
-            *held.entry(progress.holder).or_default() += 1;
+            *held.entry(progress.holder()).or_default() += 1;
         }
         for holder in waiting {
             held.entry(*holder).or_default();
@@ -251,15 +223,15 @@ impl<'p> Occupancy<'p> {
         }
     }
 
-    fn held(&self, holder: Holder) -> usize {
+    fn held(&self, holder: Sender) -> usize {
         self.held.get(&holder).copied().unwrap_or_default()
     }
 
     /// Removes the connection to evict for one of `holder`, if the rules allow it.
-    fn remove_one_for(&mut self, holder: Holder) -> Option<(&'p Progress, Eviction)> {
+    fn remove_one_for(&mut self, holder: Sender) -> Option<(&'p Progress, Eviction)> {
         let share = (self.limit / self.held.len().max(1)).max(1);
         let is_under = self.held(holder) < share;
-        let is_over = |progress: &Progress| self.held(progress.holder) > share;
+        let is_over = |progress: &Progress| self.held(progress.holder()) > share;
         // While proven connections are few, unproven ones cannot evict them,
         // however many there are.
         let spare_proven =
@@ -268,8 +240,10 @@ impl<'p> Occupancy<'p> {
             if is_over(progress) && is_under {
                 return true;
             }
-            let is_fair =
-                is_under || progress.holder == holder || !progress.is_proven() || is_over(progress);
+            let is_fair = is_under
+                || progress.holder() == holder
+                || !progress.is_proven()
+                || is_over(progress);
             progress.is_idle() && is_fair && !(progress.is_proven() && spare_proven)
         };
         let candidates = self.staying.iter().enumerate();
@@ -284,16 +258,17 @@ impl<'p> Occupancy<'p> {
         };
         let progress = self.staying.swap_remove(index);
         self.proven -= usize::from(progress.is_proven());
-        *self.held.entry(progress.holder).or_default() -= 1;
+        *self.held.entry(progress.holder()).or_default() -= 1;
         *self.held.entry(holder).or_default() += 1;
         Some((progress, why))
     }
 }
 
 impl Progress {
-    fn new(holder: Holder) -> Self {
+    fn new(holder: Sender) -> Self {
         Progress {
-            holder,
+            connected: holder,
+            client: OnceLock::new(),
             at: AtomicI64::new(tick()),
             bytes: AtomicUsize::new(0),
             reading_message: AtomicBool::new(false),
@@ -302,6 +277,17 @@ impl Progress {
             evicted: AtomicBool::new(false),
             evict: Notify::new(),
         }
+    }
+
+    /// Records the client that a load balancer names. It holds the permit from now on.
+    pub fn set_client(&self, client: Sender) {
+        // A connection has one client.
+        let _ = self.client.set(client);
+    }
+
+    /// Who holds the permit.
+    fn holder(&self) -> Sender {
+        *self.client.get().unwrap_or(&self.connected)
     }
 
     /// Records that a message or request was completed.

@@ -1,7 +1,10 @@
-use super::*;
+use std::net::IpAddr;
 
-fn address(last: u8) -> Holder {
-    Holder::Address(IpAddr::from([10, 0, 0, last]))
+use super::*;
+use crate::peer::Peer;
+
+fn address(last: u8) -> Sender {
+    Sender::Address(IpAddr::from([10, 0, 0, last]))
 }
 
 struct Listener {
@@ -18,7 +21,7 @@ impl Listener {
         }
     }
 
-    fn open(&self, holder: Holder) -> Permit {
+    fn open(&self, holder: Sender) -> Permit {
         let acquired = self.permits.try_acquire();
         self.permits.assign(holder, acquired.unwrap())
     }
@@ -157,7 +160,7 @@ fn an_address_is_cut_to_its_share_while_another_waits() {
     here.permits.make_room(&[address(2); 6]);
     assert_eq!(here.evicted(), [0, 4, 0, 0]);
     // Among many holders, each has one.
-    let many: Vec<Holder> = (2..40).map(address).collect();
+    let many: Vec<Sender> = (2..40).map(address).collect();
     here.permits.make_room(&many);
     assert_eq!(here.evicted(), [0, 7, 0, 0]);
 }
@@ -189,14 +192,30 @@ fn the_smallest_holder_is_served_and_the_largest_turned_away() {
 
 #[test]
 fn holders_are_users_addresses_and_networks() {
-    let tcp = |address: &str| Holder::from(Peer::Tcp(address.parse().unwrap()));
+    let tcp = |address: &str| Sender::from(Peer::Tcp(address.parse().unwrap()));
     assert_eq!(tcp("10.0.0.1:1"), tcp("10.0.0.1:2"));
     assert_eq!(tcp("10.0.0.1:1"), tcp("[::ffff:10.0.0.1]:2"));
     assert_ne!(tcp("10.0.0.1:1"), tcp("10.0.0.2:1"));
     assert_eq!(tcp("[2001:db8:1:2::1]:1"), tcp("[2001:db8:1:2:ffff::]:1"));
     assert_ne!(tcp("[2001:db8:1:2::1]:1"), tcp("[2001:db8:1:3::1]:1"));
     assert_ne!(tcp("[::1]:1"), tcp("[::2]:1"));
-    let unix = |uid, pid| Holder::from(Peer::Unix { pid, uid });
+    let unix = |uid, pid| Sender::from(Peer::Unix { pid, uid });
     assert_eq!(unix(0, Some(1)), unix(0, Some(2)));
     assert_ne!(unix(0, None), unix(1, None));
+}
+
+#[test]
+fn a_client_that_a_balancer_names_holds_the_permit() {
+    let here = Listener::new(4);
+    let balancer = address(1);
+    let connections: Vec<Permit> = (0..4).map(|_| here.open(balancer)).collect();
+    for (connection, client) in connections.iter().zip([2, 2, 2, 3]) {
+        connection.progress().set_client(address(client));
+    }
+    // Client 2 has more than its share, and the balancer brings another client.
+    assert!(here.permits.make_room(&[balancer]));
+    let evicted = is_evicted(&connections);
+    assert_eq!(evicted.iter().filter(|it| **it).count(), 1, "{evicted:?}");
+    assert!(!evicted[3]);
+    assert_eq!(here.evicted(), [0, 1, 0, 0]);
 }

@@ -158,6 +158,7 @@ impl<'s> Filler<'s> {
             added: families.iter().collect(),
             removed: Vec::new(),
             old: None,
+            origin: None,
             is_removal: false,
             added_bytes: 0,
             removed_bytes: 0,

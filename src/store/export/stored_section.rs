@@ -81,6 +81,7 @@ impl StoredSection {
             origin: Origin {
                 source: source(&record.source),
                 peer: Peer::from(record.peer),
+                user: None,
             },
             updated: record.updated,
             lifetime: record.lifetime.map(Duration::from_nanos),

@@ -9,6 +9,7 @@
 //! | [`deadlines`] | which sections are withdrawn, and when |
 //! | [`inspection_queue`], [`findings`] | verbatim texts to inspect, and what was found |
 //! | [`listing`] | what is asked of all sections: pages of them, sums |
+//! | [`shares`] | what each sender holds |
 //! | [`holder`] | who else exposes a family, for messages |
 
 pub mod deadlines;
@@ -21,4 +22,5 @@ pub mod natives;
 pub mod notes;
 pub mod section;
 pub mod section_id;
+pub mod shares;
 pub mod table;

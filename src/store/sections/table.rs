@@ -19,6 +19,7 @@ use crate::store::sections::natives::NativeIndex;
 use crate::store::sections::notes::SectionNotes;
 use crate::store::sections::section::{Section, SectionState};
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::sections::shares::Shares;
 
 /// All sections, the output that they make, the family index, and deadlines.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct SectionTable {
     pub series_during_large_write: Option<usize>,
     /// What storage has to be told. `None` unless changes are tracked.
     pub notes: Option<SectionNotes>,
+    /// What each sender holds. `None` unless shares are limited.
+    pub shares: Option<Shares>,
 }
 
 /// The family of apps' update times. Its samples change with every push, so they are
@@ -77,6 +80,7 @@ impl SectionTable {
             free_serials: Vec::new(),
             series_during_large_write: None,
             notes: None,
+            shares: None,
         };
         if stamps {
             let family = FamilyText {
@@ -115,6 +119,9 @@ impl SectionTable {
     pub fn take(&mut self, id: &SectionId) -> (Section, bool) {
         if let Some(section) = self.by_id.get_mut(id) {
             let section = std::mem::take(&mut **section);
+            if let Some(shares) = &mut self.shares {
+                shares.subtract(id, &section);
+            }
             if id.producer == Producer::Target {
                 self.targets[section.state as usize] -= 1;
             }
@@ -134,6 +141,9 @@ impl SectionTable {
     pub fn put_back(&mut self, id: SectionId, mut section: Section, known: bool) {
         if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
             notes.note(&id, &mut section);
+        }
+        if let Some(shares) = &mut self.shares {
+            shares.add(&id, &section);
         }
         if id.producer == Producer::Target {
             self.targets[section.state as usize] += 1;
@@ -212,6 +222,9 @@ impl SectionTable {
         let Some(mut section) = self.by_id.remove(id) else {
             return;
         };
+        if let Some(shares) = &mut self.shares {
+            shares.subtract(id, &section);
+        }
         self.clear(id, &mut section, freed);
         if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
             notes.note(id, &mut section);

@@ -1,6 +1,7 @@
 //! Plans a change: what it adds and removes, before it is checked and applied.
 
 use crate::exposition::{Content, FamilyText};
+use crate::peer::Origin;
 use crate::store::families::member::{Member, weight_of};
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
@@ -17,6 +18,8 @@ pub struct SectionChangeset<'a> {
     pub removed: Vec<&'a Member>,
     /// The section as it is now.
     pub old: Option<&'a Section>,
+    /// The listener and the sender; `None` if the section is removed.
+    pub origin: Option<&'a Origin>,
     /// Whether the section is removed.
     pub is_removal: bool,
     /// Memory of the added families, in bytes.
@@ -30,7 +33,12 @@ impl<'a> SectionChangeset<'a> {
     pub fn of(change: &'a Change, old: Option<&'a Section>) -> Option<Self> {
         let members = old.map_or(&[][..], |section| &section.members);
         match change {
-            Change::Replace { id, content, .. } => {
+            Change::Replace {
+                id,
+                content,
+                origin,
+                ..
+            } => {
                 let (added, added_bytes) = match content {
                     // The families of a verbatim text are not known.
                     Content::Verbatim(text) => (Vec::new(), text.len()),
@@ -44,6 +52,7 @@ impl<'a> SectionChangeset<'a> {
                     added,
                     removed: members.iter().collect(),
                     old,
+                    origin: Some(origin),
                     is_removal: false,
                     added_bytes,
                     removed_bytes: old.map_or(0, |section| section.weight),
@@ -54,6 +63,7 @@ impl<'a> SectionChangeset<'a> {
                 families,
                 defaults,
                 others,
+                origin,
                 ..
             } => {
                 let has =
@@ -82,6 +92,7 @@ impl<'a> SectionChangeset<'a> {
                     added,
                     removed,
                     old,
+                    origin: Some(origin),
                     is_removal: false,
                 })
             }
@@ -95,6 +106,7 @@ impl<'a> SectionChangeset<'a> {
                         .iter()
                         .collect(),
                     old,
+                    origin: None,
                     is_removal: true,
                     added_bytes: 0,
                     removed_bytes: old.map_or(0, |section| section.weight),

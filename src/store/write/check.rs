@@ -41,7 +41,11 @@ impl SectionTable {
         limits: &StoreLimits,
     ) -> Result<(), Rejection> {
         self.check_counts(changesets, limits)?;
-        self.check_bytes(changesets, limits)
+        self.check_bytes(changesets, limits)?;
+        match &self.shares {
+            Some(shares) => shares.check(changesets),
+            None => Ok(()),
+        }
     }
 
     /// The rejection with the holder of the existing family.

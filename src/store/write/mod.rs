@@ -6,7 +6,7 @@
 //! | [`writes`] | the store's methods: apply, check, expire |
 //! | [`size`] | which writes are large |
 //! | [`changeset`] | plans a change |
-//! | [`check`], [`families`] | check limits, names and series |
+//! | [`check`], [`shares`], [`families`] | check limits, shares of memory, names and series |
 //! | [`apply`], [`expose`] | apply a change to the sections, their families and the output |
 //! | [`large`] | applies a large write without blocking readers |
 
@@ -17,5 +17,6 @@ mod check;
 mod expose;
 mod families;
 pub mod large;
+mod shares;
 pub mod size;
 mod writes;

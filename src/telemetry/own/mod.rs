@@ -5,6 +5,7 @@
 //! `docs/metrics.md` lists all of them, and a test keeps it complete. This is the
 //! only part of telemetry that knows the store.
 
+mod fairness;
 mod families;
 mod http;
 mod inspections;
@@ -76,6 +77,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     received(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
     security::write(&mut out, &telemetry.security);
+    fairness::write(&mut out, &telemetry.fairness, store);
     storage::write(&mut out, &telemetry.storage);
     targets(&mut out, store);
     tls::write(&mut out, telemetry);

@@ -166,6 +166,7 @@ fn parsed(store: &Store, text: &str) -> Vec<FamilyText> {
 
 fn origin(number: u8) -> Origin {
     Origin {
+        user: None,
         source: Arc::from(format!("listener {}", number % 3)),
         peer: match number % 3 {
             0 => Peer::Unknown,

@@ -51,6 +51,7 @@ impl SectionTable {
             free_serials: std::mem::take(&mut self.free_serials),
             series_during_large_write: None,
             notes: self.notes.as_ref().map(|_| SectionNotes::default()),
+            shares: None,
         };
         large.set_old(old);
         large
@@ -75,6 +76,11 @@ impl SectionTable {
     ) -> (Vec<Option<Box<Section>>>, Vec<Bytes>) {
         let mut freed = Vec::with_capacity(changed.len());
         for id in changed {
+            if let Some(shares) = &mut self.shares
+                && let Some(before) = self.by_id.get(&id)
+            {
+                shares.subtract(&id, before);
+            }
             match large.by_id.remove_entry(&id) {
                 Some((id, mut section)) => {
                     let before = self.by_id.get(&id);

@@ -1,4 +1,6 @@
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
@@ -10,11 +12,12 @@ use super::*;
 use crate::clock::Now;
 use crate::exposition::Content;
 use crate::exposition::{FamilyText, Kind, LabelText, NativeHistogram, Text};
-use crate::peer::Origin;
+use crate::peer::{Origin, Peer};
 use crate::registry;
-use crate::store::limits::StoreLimits;
+use crate::store::limits::{ShareLimits, StoreLimits};
 use crate::store::rejection::Rejection;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::sections::shares::Shares;
 use crate::store::store::Store;
 use crate::store::write::change::{Change, OtherFamilies};
 
@@ -94,6 +97,15 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// One of several senders.
+fn origin(write: usize) -> Origin {
+    Origin {
+        source: Arc::from("test"),
+        peer: Peer::Forwarded(Ipv4Addr::new(192, 0, 2, write as u8 % 3).into()),
+        user: (write % 2 == 1).then(|| Arc::from("user")),
+    }
+}
+
 fn change(step: &Step, write: usize) -> Change {
     let families = |families: &[(u8, u8, u8)]| {
         let families = families.iter();
@@ -107,7 +119,7 @@ fn change(step: &Step, write: usize) -> Change {
         Step::Replace(of, told) => Change::Replace {
             id: id(*of),
             content: Content::Families(families(told)),
-            origin: Origin::default(),
+            origin: origin(write),
             lifetime,
         },
         Step::Update(of, told, default, keep, failed) => Change::Update {
@@ -122,14 +134,14 @@ fn change(step: &Step, write: usize) -> Change {
             } else {
                 OtherFamilies::Drop
             },
-            origin: Origin::default(),
+            origin: origin(write),
             lifetime,
             problem: failed.then(|| "failed".to_owned()),
         },
         Step::Verbatim(of, size) => Change::Replace {
             id: id(*of),
             content: Content::Verbatim(Text::new(&"v 1\n".repeat(size / 4))),
-            origin: Origin::default(),
+            origin: origin(write),
             lifetime,
         },
         Step::Remove(of) => Change::Remove {
@@ -138,7 +150,7 @@ fn change(step: &Step, write: usize) -> Change {
         },
         Step::Fail(of) => Change::Fail {
             id: id(*of),
-            origin: Origin::default(),
+            origin: origin(write),
             problem: "failed".to_owned(),
             keep: lifetime,
         },
@@ -168,6 +180,11 @@ fn seen(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
         })
         .collect();
     let inside = store.read();
+    if let Some(shares) = &inside.shares {
+        let all = inside.by_id.iter().map(|(id, section)| (id, &**section));
+        let counted = Shares::new(*shares.limits(), &Arc::default(), all);
+        assert_eq!(shares.held(), counted.held());
+    }
     let held = (
         inside.weight,
         inside.families().series(),
@@ -185,6 +202,15 @@ proptest! {
     #[test]
     fn a_large_write_has_the_effect_of_any_other(writes in vec(vec(any_step(), 1..4), 1..12)) {
         let (plain, large) = (store(60_000), store(60_000));
+        let shares = ShareLimits {
+            address: Some(30_000),
+            app: Some(35_000),
+            user: Some(30_000),
+            loopback: false,
+        };
+        for store in [&plain, &large] {
+            store.set_shares(shares);
+        }
         let start = Now::read();
         for (number, steps) in writes.iter().enumerate() {
             let now = Now {

@@ -1,0 +1,169 @@
+//! The account of one sender.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::{Limits, SenderLimits};
+use super::table::Usage;
+use crate::telemetry::{Limited, Resource};
+
+/// What a sender is charged for. Without limits that apply to it, it is empty and costs
+/// nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Account(Option<Charged>);
+
+#[derive(Debug, Clone)]
+struct Charged {
+    start: Instant,
+    version: u64,
+    limits: Arc<Limits>,
+    /// By [`Limited`].
+    usages: [Option<Arc<Usage>>; Limited::ALL.len()],
+}
+
+/// A sender has sent more than a limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// What the limit counts together.
+    pub limited: Limited,
+    /// Messages or bytes.
+    pub resource: Resource,
+    /// How many may be sent each second.
+    pub rate: u64,
+    /// How long the sender has to wait.
+    pub wait: Duration,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (who, resource) = (self.limited.as_str(), self.resource.as_str());
+        let rate = self.rate;
+        write!(
+            f,
+            "this {who} sends more than {rate} {resource} each second \
+             (limits.{who}.{resource}_per_second): try again in {} s",
+            self.seconds()
+        )
+    }
+}
+
+impl Excess {
+    /// How long the sender has to wait, in whole seconds.
+    pub fn seconds(&self) -> u64 {
+        self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)
+    }
+}
+
+impl Account {
+    /// The account of the usages of an address and of a user.
+    pub(super) fn new(
+        start: Instant,
+        version: u64,
+        limits: Arc<Limits>,
+        [address, user]: [Option<Arc<Usage>>; 2],
+    ) -> Self {
+        Account(Some(Charged {
+            start,
+            version,
+            limits,
+            usages: [address, None, user],
+        }))
+    }
+
+    /// The account of an app.
+    pub(super) fn of_app(
+        start: Instant,
+        version: u64,
+        limits: Arc<Limits>,
+        usage: Arc<Usage>,
+    ) -> Self {
+        Account(Some(Charged {
+            start,
+            version,
+            limits,
+            usages: [None, Some(usage), None],
+        }))
+    }
+
+    /// The version of the limits that it was made from; 0 for none.
+    pub(super) fn version(&self) -> u64 {
+        self.0.as_ref().map_or(0, |charged| charged.version)
+    }
+
+    /// Whether limits apply to the sender.
+    pub fn is_limited(&self) -> bool {
+        let charged = self.0.as_ref();
+        charged.is_some_and(|charged| charged.usages.iter().any(Option::is_some))
+    }
+
+    /// Charges messages and bytes.
+    pub fn charge(&self, messages: u64, bytes: usize, now: Instant) {
+        let Some(charged) = &self.0 else { return };
+        let at = charged.nanos(now);
+        for (usage, limits, _) in charged.usages() {
+            if let Some(rate) = limits.messages_per_second
+                && messages > 0
+            {
+                usage.messages.take(messages, rate as u64, at);
+            }
+            if let Some(rate) = limits.bytes_per_second
+                && bytes > 0
+            {
+                usage.bytes.take(bytes as u64, rate as u64, at);
+            }
+        }
+    }
+
+    /// Checks that nothing is overdrawn.
+    ///
+    /// # Errors
+    ///
+    /// The limit that makes the sender wait for longest.
+    pub fn check(&self, now: Instant) -> Result<(), Excess> {
+        let Some(charged) = &self.0 else {
+            return Ok(());
+        };
+        let at = charged.nanos(now);
+        let burst = charged.limits.burst;
+        let excesses = charged.usages().flat_map(|(usage, limits, limited)| {
+            let buckets = [
+                (
+                    &usage.messages,
+                    limits.messages_per_second,
+                    Resource::Messages,
+                ),
+                (&usage.bytes, limits.bytes_per_second, Resource::Bytes),
+            ];
+            buckets
+                .into_iter()
+                .filter_map(move |(bucket, rate, resource)| {
+                    Some(Excess {
+                        limited,
+                        resource,
+                        rate: rate? as u64,
+                        wait: bucket.wait(burst, at)?,
+                    })
+                })
+        });
+        match excesses.max_by_key(|excess| excess.wait) {
+            Some(excess) => Err(excess),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Charged {
+    fn nanos(&self, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.start);
+        u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What the sender has used, with the limits on it.
+    fn usages(&self) -> impl Iterator<Item = (&Usage, &SenderLimits, Limited)> {
+        let all = Limited::ALL.into_iter().zip(&self.usages);
+        all.filter_map(|(limited, usage)| {
+            Some((&**usage.as_ref()?, self.limits.of(limited), limited))
+        })
+    }
+}
