@@ -139,13 +139,45 @@ pub fn example(language: &str, text: &str, dir: &Path) -> Command {
 
 /// Checks that the program takes each block of settings, and that there are any.
 pub fn check_settings(blocks: &[Block]) {
+    check_settings_with(blocks, |text, _| text.to_owned());
+}
+
+/// The same after `adapt`, which gets the text and the directory in which it is checked.
+pub fn check_settings_with(blocks: &[Block], adapt: impl Fn(&str, &Path) -> String) {
     let mut number = 0;
     for block in blocks.iter().filter(|block| block.language == "toml") {
         number += 1;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("config.toml");
-        fs::write(&file, block.text).expect("the settings are written");
-        run(program().arg("check-config").arg("--config").arg(&file));
+        fs::write(&file, adapt(block.text, dir.path())).expect("the settings are written");
+        let mut check = program();
+        check.arg("check-config").arg("--config").arg(&file);
+        run(check.current_dir(dir.path()));
     }
     assert!(number > 0, "no settings in the document");
+}
+
+/// The rows of the table after `<!-- table: NAME -->`, without its head.
+pub fn table(document: &str, name: &str) -> Vec<Vec<String>> {
+    let marker = format!("<!-- table: {name} -->\n");
+    let (_, rest) = document.split_once(&marker).expect("the table is marked");
+    let lines = rest.trim_start().lines();
+    let rows: Vec<Vec<String>> = lines
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let cells = line.trim_matches('|').replace("\\|", "\u{1}");
+            let cells = cells.split('|');
+            cells
+                .map(|cell| cell.trim().replace('\u{1}', "|"))
+                .collect()
+        })
+        .collect();
+    assert!(rows.len() > 5, "{name}: {rows:?}");
+    rows
+}
+
+/// A cell without the marks of code.
+pub fn code(cell: &str) -> &str {
+    cell.trim_matches('`')
 }

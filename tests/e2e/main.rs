@@ -44,6 +44,9 @@ mod statsd_oracle;
 /// The examples and tables of `docs/operations.md`.
 mod operations_docs;
 
+/// The settings, tables and commands of `docs/deploying.md`.
+mod deploying_docs;
+
 /// The clients to copy, of `client/`.
 mod operations_clients;
 

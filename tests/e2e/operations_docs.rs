@@ -3,7 +3,7 @@
 //! [`documents`](crate::documents) says how the examples are written; a table
 //! that is tried stands after `<!-- table: NAME -->`.
 
-use crate::documents::{self, Block};
+use crate::documents::{self, Block, code};
 use crate::gateway::Page;
 use crate::harness::{eventually, program};
 use crate::operations::Counting;
@@ -99,29 +99,8 @@ fn settings_in_the_document_are_settings() {
     documents::check_settings(&blocks());
 }
 
-/// The rows of a table, without its head: cells as they are to be read.
 fn table(name: &str) -> Vec<Vec<String>> {
-    let marker = format!("<!-- table: {name} -->\n");
-    let (_, rest) = DOCUMENT.split_once(&marker).expect("the table is marked");
-    let lines = rest.trim_start().lines();
-    let rows: Vec<Vec<String>> = lines
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').replace("\\|", "\u{1}");
-            let cells = cells.split('|');
-            cells
-                .map(|cell| cell.trim().replace('\u{1}', "|"))
-                .collect()
-        })
-        .collect();
-    assert!(rows.len() > 5, "{name}: {rows:?}");
-    rows
-}
-
-/// A cell without the marks of code.
-fn code(cell: &str) -> &str {
-    cell.trim_matches('`')
+    documents::table(DOCUMENT, name)
 }
 
 /// Sends a text as `nc -N -U` does, and returns what is answered.
