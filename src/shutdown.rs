@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::libc::SIGXFSZ;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that the program handles.
@@ -10,6 +11,9 @@ pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
     ignored: [(&'static str, Signal); 3],
+    /// A file reached its limit (`ulimit -f`). The write fails too, which is what the
+    /// program reports.
+    _file_size: Signal,
 }
 
 impl StopSignals {
@@ -27,6 +31,7 @@ impl StopSignals {
                 ("SIGUSR1", signal(SignalKind::user_defined1())?),
                 ("SIGUSR2", signal(SignalKind::user_defined2())?),
             ],
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 

@@ -91,7 +91,7 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         // Closing the engine can wait for its threads.
         drop(self);
-        shared.report(|progress| progress.closed = true);
+        shared.close();
     }
 
     /// Flushes once, and syncs if `sync` says so or each write has to be synced.

@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) begun: AtomicU64,
     /// Whether storage fails, for those who do not ask why.
     pub(super) is_failing: AtomicBool,
+    /// Whether the flusher has stopped.
+    is_closed: AtomicBool,
     pub(super) setup: PendingSetup,
     progress: watch::Sender<Progress>,
     requests: Mutex<Requests>,
@@ -85,20 +87,20 @@ impl Journal {
         self.0.as_ref()
     }
 
-    /// Rejects a change before it is made, if it is known that it could not be kept and it
-    /// must be (`storage.sync = "always"`).
+    /// Rejects a change before it is made, if it is known that it could not be kept: the
+    /// program stops, or storage fails and must not (`storage.sync = "always"`).
     ///
     /// # Errors
     ///
-    /// Storage fails.
+    /// The change could not be kept.
     pub fn admit(&self) -> Result<(), NotKept> {
-        match &self.0 {
-            Some(shared)
-                if shared.sync == Sync::Always && shared.is_failing.load(Ordering::Relaxed) =>
-            {
-                Err(shared.not_kept("nothing was changed"))
-            }
-            _ => Ok(()),
+        let Some(shared) = &self.0 else {
+            return Ok(());
+        };
+        let fails = shared.sync == Sync::Always && shared.is_failing.load(Ordering::Relaxed);
+        match fails || shared.is_closed.load(Ordering::Relaxed) {
+            true => Err(shared.not_kept("nothing was changed")),
+            false => Ok(()),
         }
     }
 
@@ -108,12 +110,14 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Storage fails or is slow, and `storage.sync` is `always`.
+    /// Storage fails or is slow, and `storage.sync` is `always`; or the program stops, and
+    /// the last flush began before the change.
     pub async fn kept(&self) -> Result<(), NotKept> {
         let Some(shared) = &self.0 else {
             return Ok(());
         };
-        if shared.sync == Sync::Write && shared.is_failing.load(Ordering::Relaxed) {
+        let is_closed = shared.is_closed.load(Ordering::Relaxed);
+        if shared.sync == Sync::Write && shared.is_failing.load(Ordering::Relaxed) && !is_closed {
             shared.stats.unkept.add(1);
             return Ok(());
         }
@@ -122,21 +126,19 @@ impl Journal {
         let mut progress = shared.progress.subscribe();
         shared.request(|requests| requests.flush = true);
         let ended = progress.wait_for(|progress| progress.ended >= target || progress.closed);
-        let kept = match timeout(LONGEST_WAIT, ended).await {
-            Ok(Ok(progress)) => progress.kept >= target,
-            Ok(Err(_)) | Err(_) => false,
-        };
-        match (kept, shared.sync) {
-            (true, _) => Ok(()),
-            (false, Sync::Write) => {
-                shared.stats.unkept.add(1);
-                Ok(())
-            }
-            (false, Sync::Always) => {
-                shared.stats.unkept.add(1);
-                Err(shared.not_kept("it is applied in memory, and stored once that is possible"))
-            }
+        if let Ok(Ok(progress)) = timeout(LONGEST_WAIT, ended).await
+            && progress.kept >= target
+        {
+            return Ok(());
         }
+        shared.stats.unkept.add(1);
+        let outcome = match (shared.sync, shared.is_closed.load(Ordering::Relaxed)) {
+            (Sync::Write, false) => return Ok(()),
+            (Sync::Always, false) => "it is applied in memory, and stored once that is possible",
+            // Memory ends with the program.
+            (_, true) => "it is lost when the program ends",
+        };
+        Err(shared.not_kept(outcome))
     }
 
     /// Why storage fails, and what that means for pushes, in one line; `None` if all is
@@ -183,6 +185,7 @@ impl Shared {
             stats,
             begun: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             setup: PendingSetup::default(),
             progress: watch::Sender::new(Progress::default()),
             requests: Mutex::default(),
@@ -206,6 +209,12 @@ impl Shared {
         }
     }
 
+    /// Tells those who wait, and those who come later, that nothing is kept any more.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.report(|progress| progress.closed = true);
+    }
+
     pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
@@ -221,11 +230,16 @@ impl Shared {
 
     fn not_kept(&self, outcome: &str) -> NotKept {
         let why = match &self.progress.borrow().failure {
+            _ if self.is_closed.load(Ordering::Relaxed) => "the proxy is stopping".to_owned(),
             Some(failure) => failure.to_string(),
             None => format!("the disk did not answer within {LONGEST_WAIT:?}"),
         };
+        let setting = match self.sync {
+            Sync::Always => " (storage.sync = \"always\")",
+            Sync::Write => "",
+        };
         NotKept(format!(
-            "the change cannot be stored (storage.sync = \"always\"): {why}; {outcome}"
+            "the change cannot be stored{setting}: {why}; {outcome}"
         ))
     }
 }

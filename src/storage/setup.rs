@@ -21,6 +21,8 @@ const STARTS: &[u8] = b"meta/starts";
 #[derive(Debug)]
 pub(super) struct Setup {
     engine: Box<dyn Engine>,
+    /// The number of starts, with this one.
+    starts: u64,
     states: Vec<Arc<dyn Persistent>>,
     restored: usize,
     problem: Option<OpenError>,
@@ -52,16 +54,14 @@ impl Journal {
     }
 
     /// A journal that keeps changes with `engine`.
-    pub(super) fn with_engine(
-        mut engine: Box<dyn Engine>,
-        shared: Shared,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn with_engine(engine: Box<dyn Engine>, shared: Shared) -> Result<Self, OpenError> {
         let stats = Arc::clone(&shared.stats);
-        let starts = count_start(&mut *engine).map_err(|problem| shared.unreadable(problem))?;
+        let starts = starts(&*engine).map_err(|problem| shared.unreadable(problem))?;
         stats.is_on.set(1);
-        stats.starts.raise_to(starts);
+        stats.starts.raise_to(starts + 1);
         shared.setup.put(Setup {
             engine,
+            starts: starts + 1,
             states: Vec::new(),
             restored: 0,
             problem: None,
@@ -120,6 +120,11 @@ impl Journal {
             counted(setup.restored, "record", "records")
         );
         shared.stats.restored.set(setup.restored);
+        // If it cannot be written, the first flush finds out and says so.
+        let start = Record::set(STARTS, setup.starts.to_be_bytes());
+        if let Err(problem) = setup.engine.write(&[start]) {
+            log::debug!("the start cannot be counted: {problem}");
+        }
         setup.states.sort_by_key(|state| state.layer());
         let flusher = Flusher::new(setup.engine, setup.states, Arc::clone(shared));
         let thread = std::thread::Builder::new().name("storage".to_owned());
@@ -154,18 +159,13 @@ impl Shared {
     }
 }
 
-/// Adds one to the stored number of starts.
-fn count_start(engine: &mut dyn Engine) -> Result<u64, ReadError> {
-    let mut starts: u64 = 0;
+/// The stored number of starts.
+fn starts(engine: &dyn Engine) -> Result<u64, ReadError> {
+    let mut starts = 0;
     engine.each(STARTS, &mut |key, value| {
         let bytes = value.try_into().map_err(|_| ReadError::of_key(&key))?;
         starts = u64::from_be_bytes(bytes);
         Ok(())
     })?;
-    starts += 1;
-    // If it cannot be written, the first flush finds out and says so.
-    if let Err(problem) = engine.write(&[Record::set(STARTS, starts.to_be_bytes())]) {
-        log::debug!("the start cannot be counted: {problem}");
-    }
     Ok(starts)
 }

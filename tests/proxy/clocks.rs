@@ -90,3 +90,52 @@ fn a_lifetime_beyond_the_clock_is_rejected() {
     let expires = list["data"]["groups"][0]["expires_at"].as_str().unwrap();
     assert!(expires.starts_with("21"), "{expires}");
 }
+
+#[test]
+fn lifetimes_survive_a_clock_that_is_set_back_and_forth() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = mover(dir.path());
+    let state = dir.path().join("state");
+    let start = |clock: i64| {
+        let config = format!("[storage]\npath = {state:?}\n");
+        Proxy::launch(&config, &[], |command| {
+            command
+                .env("LD_PRELOAD", &library)
+                .env("TEST_CLOCK", clock.to_string())
+        })
+    };
+    const HOUR: i64 = 3600;
+    const NOON: i64 = 1_769_860_800;
+    let proxy = start(NOON);
+    for (path, text) in [
+        ("/metrics/job/hour?ttl=1h", "hour 1\n"),
+        ("/metrics/job/day?ttl=24h", "day 1\n"),
+        ("/metrics/job/ever", "ever 1\n"),
+    ] {
+        assert_eq!(proxy.push("PUT", path, text).status, 200);
+    }
+    drop(proxy);
+    for (clock, kept) in [
+        // Set back: no time has passed.
+        (NOON - 1000 * HOUR, &["hour{", "day{", "ever{"][..]),
+        (0, &["hour{", "day{", "ever{"]),
+        (NOON + HOUR / 2, &["hour{", "day{", "ever{"]),
+        (NOON + 2 * HOUR, &["day{", "ever{"]),
+        (NOON - HOUR, &["day{", "ever{"]),
+        (NOON + 25 * HOUR, &["ever{"]),
+    ] {
+        let proxy = start(clock);
+        let text = proxy.metrics();
+        for name in ["hour{", "day{", "ever{"] {
+            let is_kept = kept.contains(&name);
+            assert_eq!(
+                text.contains(&format!("\n{name}")),
+                is_kept,
+                "{name} at {clock}"
+            );
+        }
+        // The last records are written before the end.
+        let answer = proxy.push("PUT", "/metrics/job/last", format!("last {clock}\n"));
+        assert_eq!(answer.status, 200);
+    }
+}

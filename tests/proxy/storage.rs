@@ -1,16 +1,16 @@
-//! State that survives: `kill -9`, restarts, and a disk that fails.
+//! State that survives `kill -9` and restarts. `storage_faults` has disks that fail.
 
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Answer, Proxy, eventually, http_request, program};
 
 /// A proxy that stores its state in `directory`.
-fn stored_in(directory: &Path, sync: &str) -> Proxy {
+pub fn stored_in(directory: &Path, sync: &str) -> Proxy {
     let config = format!(
         "[storage]\npath = {directory:?}\nsync = \"{sync}\"\n\
          [operations]\ntcp = \"127.0.0.1:0\"\n\
@@ -20,7 +20,7 @@ fn stored_in(directory: &Path, sync: &str) -> Proxy {
 }
 
 /// The exposed text without the proxy's own metrics.
-fn exposed(proxy: &Proxy) -> String {
+pub fn exposed(proxy: &Proxy) -> String {
     let own = |line: &&str| {
         let name = line
             .trim_start_matches("# HELP ")
@@ -32,11 +32,11 @@ fn exposed(proxy: &Proxy) -> String {
     lines.join("\n")
 }
 
-fn ok(answer: &Answer) {
+pub fn ok(answer: &Answer) {
     assert!((200..300).contains(&answer.status), "{answer:?}");
 }
 
-fn kill_9(mut proxy: Proxy) {
+pub fn kill_9(mut proxy: Proxy) {
     proxy.signal("KILL");
     proxy.wait();
 }
@@ -181,7 +181,7 @@ fn systemd_names_the_directory_and_memory_is_the_default() {
 }
 
 /// Runs the program to its end, which has to come by itself.
-fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
+pub fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
     let mut child = program()
         .args(arguments)
         .env("EXPORTER_PROXY_STORAGE_PATH", directory)
@@ -202,7 +202,7 @@ fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
 }
 
 #[track_caller]
-fn fails(output: &Output, code: i32, words: &str) {
+pub fn fails(output: &Output, code: i32, words: &str) {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{log}");
     assert!(log.contains(words), "{log}");
@@ -322,145 +322,6 @@ fn an_export_can_be_imported() {
         "cannot be used",
     );
     assert!(!none.exists());
-}
-
-/// A small file system, where this test may mount one.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=6m", "none"])
-            .arg(directory.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk(directory)),
-            other => {
-                // Root can mount, except in some containers.
-                eprintln!("skipped: no file system can be mounted: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Takes all space that is left.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.path().join("filler")).unwrap();
-        while file.write_all(&[b'x'; 4096]).is_ok() {}
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.path().join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
-    }
-}
-
-/// A text that no compression makes small.
-fn noise(number: usize) -> String {
-    let mut state = number as u64 + 88_172_645_463_325_252;
-    let mut text = String::new();
-    for line in 0..2000 {
-        text.push_str(&format!("m{line} "));
-        for _ in 0..2 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            text.push_str(&(state >> 34).to_string());
-        }
-        text.push('\n');
-    }
-    text
-}
-
-#[test]
-fn with_write_a_full_disk_stops_nothing_and_is_caught_up_with() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let state = disk.path().join("state");
-    let proxy = stored_in(&state, "write");
-    ok(&proxy.push("PUT", "/metrics/job/first", "first 1\n"));
-    disk.fill();
-    for number in 0..10 {
-        ok(&proxy.push("PUT", &format!("/metrics/job/{number}"), noise(number)));
-    }
-    let ready = eventually(
-        || proxy.get("/-/ready"),
-        |ready| ready.text().contains("storage"),
-    );
-    assert_eq!(ready.status, 200);
-    assert!(ready.text().contains("No space left"), "{}", ready.text());
-    assert_eq!(proxy.sample("exporter_proxy_storage_up"), Some(0.0));
-    let full = "exporter_proxy_storage_flushes_total{result=\"full\"}";
-    eventually(|| proxy.sample(full), |count| *count >= Some(2.0));
-    assert!(
-        proxy.log().contains("kept in memory only until it can"),
-        "{}",
-        proxy.log()
-    );
-    disk.empty();
-    eventually(|| proxy.get("/-/ready").text(), |text| text == "OK\n");
-    assert_eq!(proxy.sample("exporter_proxy_storage_up"), Some(1.0));
-    let before = exposed(&proxy);
-    kill_9(proxy);
-    assert_eq!(exposed(&stored_in(&state, "write")), before);
-}
-
-#[test]
-fn with_always_a_full_disk_rejects_pushes() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let state = disk.path().join("state");
-    let proxy = stored_in(&state, "always");
-    ok(&proxy.push("PUT", "/metrics/job/first", "first 1\n"));
-    disk.fill();
-    let mut number = 0;
-    let rejected = eventually(
-        || {
-            number += 1;
-            proxy.push("PUT", &format!("/metrics/job/{number}"), noise(number))
-        },
-        |answer| answer.status == 503,
-    );
-    assert!(
-        rejected.text().contains("applied in memory"),
-        "{}",
-        rejected.text()
-    );
-    // From now on, nothing is changed.
-    let rejected = proxy.push("PUT", "/metrics/job/later", "later 1\n");
-    assert_eq!(rejected.status, 503, "{rejected:?}");
-    assert!(
-        rejected.text().contains("nothing was changed"),
-        "{}",
-        rejected.text()
-    );
-    assert_eq!(rejected.header("retry-after"), Some("1"));
-    assert!(!exposed(&proxy).contains("later"));
-    let ready = proxy.get("/-/ready");
-    assert_eq!(ready.status, 503, "{ready:?}");
-    assert_eq!(proxy.get("/-/healthy").status, 200);
-    let not_stored = "exporter_proxy_pushes_total{method=\"put\",result=\"not_stored\"}";
-    assert!(proxy.sample(not_stored) >= Some(1.0));
-    disk.empty();
-    eventually(
-        || proxy.push("PUT", "/metrics/job/later", "later 1\n").status,
-        |status| *status == 200,
-    );
-    let before = exposed(&proxy);
-    kill_9(proxy);
-    assert_eq!(exposed(&stored_in(&state, "always")), before);
 }
 
 #[test]

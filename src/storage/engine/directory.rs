@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `exporter-proxy` | the marker: the program and the version of the format |
 //! | `lock` | locked while a process uses the directory |
+//! | `synced` | the number of the last write that was synced |
 //! | `data/` | the engine's files |
 //! | `data.new/` | an engine that is being created; removed at the next start |
+//! | `data.before/`, `data.opened/` | see [`Original`](super::original::Original) |
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::storage::error::OpenError;
@@ -24,6 +26,7 @@ const MARKER: &str = "exporter-proxy";
 const NEW_MARKER: &str = "exporter-proxy.new";
 
 const LOCK: &str = "lock";
+const SYNCED: &str = "synced";
 const DATA: &str = "data";
 const NEW_DATA: &str = "data.new";
 
@@ -37,6 +40,8 @@ pub struct Directory {
     path: PathBuf,
     /// Unlocked when it is closed.
     _lock: File,
+    /// `None` until the first sync, and if it cannot be created.
+    synced: Option<File>,
 }
 
 impl Directory {
@@ -104,6 +109,7 @@ impl Directory {
         Ok(Directory {
             path: path.into(),
             _lock: lock,
+            synced: None,
         })
     }
 
@@ -140,6 +146,25 @@ impl Directory {
         fs::rename(&new, self.data())?;
         File::open(&self.path)?.sync_all()?;
         Ok(())
+    }
+
+    /// The number of the last write that was synced, as far as it is known; otherwise 0.
+    pub fn synced(&self) -> u64 {
+        let bytes = fs::read(self.path.join(SYNCED)).unwrap_or_default();
+        bytes.try_into().map_or(0, u64::from_be_bytes)
+    }
+
+    /// Keeps the number of the last write that was synced. It is not synced itself: a
+    /// smaller number than the true one only makes the check at the next start weaker.
+    pub fn note_synced(&mut self, number: u64) {
+        if self.synced.is_none() {
+            self.synced = private().open(self.path.join(SYNCED)).ok();
+        }
+        if let Some(file) = &self.synced
+            && let Err(problem) = file.write_all_at(&number.to_be_bytes(), 0)
+        {
+            log::debug!("the number of the last sync cannot be kept: {problem}");
+        }
     }
 
     /// The bytes that all files take on the disk.

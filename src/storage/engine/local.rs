@@ -3,6 +3,11 @@
 //! A write is appended to a journal and applied to a table in memory. The journal is what
 //! survives a crash; a torn end, of a write that was interrupted, is cut off at the next
 //! start.
+//!
+//! The engine cannot tell a torn end from damage: it drops everything after the first entry
+//! that it cannot read. So writes are numbered, and the number of the last one that was
+//! synced is also kept beside the engine's files. If the engine comes back with an older
+//! one, the start is refused.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,6 +19,7 @@ use fjall::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::directory::Directory;
+use super::original::Original;
 use super::{Engine, Visit};
 use crate::record::Record;
 use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
@@ -24,6 +30,9 @@ const RECORDS: &str = "records";
 /// The key of a record that is written when the tree is created. Without it, the engine
 /// has lost what it had.
 const CREATED: &str = "meta/created";
+
+/// The key of the number of the last write.
+const WRITES: &str = "meta/writes";
 
 /// Memory for blocks that were read. Records are read at start only.
 const CACHE: u64 = 4 << 20;
@@ -52,6 +61,10 @@ pub struct LocalEngine {
     directory: Directory,
     /// `None` after a failure, until it is opened again.
     open: Option<(Database, Keyspace)>,
+    /// The number of the last write.
+    writes: u64,
+    /// Until the first write.
+    original: Option<Original>,
 }
 
 impl fmt::Debug for LocalEngine {
@@ -81,38 +94,41 @@ impl LocalEngine {
     }
 
     fn open_in(directory: Directory) -> Result<Self, OpenError> {
-        let path = directory.path();
-        let failed = |problem: fjall::Error| match problem {
-            fjall::Error::Io(problem) if is_of_the_system(&problem) => OpenError::Unusable {
-                directory: path.to_owned(),
-                problem,
-            },
-            other => OpenError::Damaged {
-                directory: path.to_owned(),
-                problem: describe(&other),
-            },
-        };
+        let path = directory.path().to_owned();
+        let failed = |problem| cannot_open(&path, problem);
+        Original::settle(&directory).map_err(|problem| failed(problem.into()))?;
         directory.create_data(create).map_err(failed)?;
-        let damaged = |problem: &str| OpenError::Damaged {
-            directory: path.to_owned(),
-            problem: problem.to_owned(),
-        };
         if let Some(missing) = missing(&directory.data()) {
-            return Err(damaged(&format!("data/{missing} is missing")));
+            return Err(damaged(&path, format!("data/{missing} is missing")));
         }
-        // The engine panics at some files that it cannot read.
-        let opened = panic::catch_unwind(AssertUnwindSafe(|| tree(&directory.data())));
-        let open = match opened {
-            Ok(opened) => opened.map_err(failed)?,
-            Err(_) => return Err(damaged("the engine stopped while it read the files")),
-        };
-        if !open.1.contains_key(CREATED).map_err(failed)? {
-            return Err(damaged("records are missing"));
-        }
-        Ok(LocalEngine {
+        let mut engine = LocalEngine {
+            original: Original::keep(&directory),
             directory,
-            open: Some(open),
-        })
+            open: None,
+            writes: 0,
+        };
+        // The engine panics at some files that it cannot read.
+        let data = engine.directory.data();
+        let Ok(opened) = panic::catch_unwind(AssertUnwindSafe(|| tree(&data))) else {
+            let problem = "the engine stopped while it read the files".to_owned();
+            return Err(damaged(&path, problem));
+        };
+        let (_, tree) = engine.open.insert(opened.map_err(failed)?);
+        if !tree.contains_key(CREATED).map_err(failed)? {
+            return Err(damaged(&path, "records are missing".to_owned()));
+        }
+        if let Some(number) = tree.get(WRITES).map_err(failed)? {
+            let number = number.as_ref().try_into().map(u64::from_be_bytes);
+            engine.writes = number
+                .map_err(|_| damaged(&path, format!("the record {WRITES:?} cannot be read")))?;
+        }
+        let synced = engine.directory.synced();
+        if engine.writes < synced {
+            let lost = synced - engine.writes;
+            let problem = format!("the last {lost} writes of {synced} are missing");
+            return Err(damaged(&path, problem));
+        }
+        Ok(engine)
     }
 
     fn opened(&self) -> Result<&(Database, Keyspace), WriteError> {
@@ -125,9 +141,15 @@ impl LocalEngine {
 
 impl Engine for LocalEngine {
     fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        if let Some(original) = self.original.take() {
+            original.discard();
+        }
+        self.writes += 1;
+        let number = self.writes.to_be_bytes();
         let (database, tree) = self.opened()?;
-        let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len());
+        let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len() + 1);
         let mut batch = batch.durability(Some(PersistMode::Buffer));
+        batch.insert(tree, WRITES, number);
         for Record { key, value } in records {
             match value {
                 Some(value) if key.len() <= LONGEST_KEY => {
@@ -144,7 +166,9 @@ impl Engine for LocalEngine {
     fn sync(&mut self) -> Result<(), WriteError> {
         let (database, _) = self.opened()?;
         let synced = database.persist(PersistMode::SyncData);
-        synced.map_err(|problem| write_error(&problem))
+        synced.map_err(|problem| write_error(&problem))?;
+        self.directory.note_synced(self.writes);
+        Ok(())
     }
 
     fn recover(&mut self) -> Result<(), WriteError> {
@@ -184,6 +208,20 @@ impl Engine for LocalEngine {
 
     fn size(&self) -> u64 {
         self.directory.size()
+    }
+}
+
+/// Without a write, the directory is as it was before it was opened.
+impl Drop for LocalEngine {
+    fn drop(&mut self) {
+        let Some(original) = self.original.take() else {
+            return;
+        };
+        self.open = None;
+        if let Err(problem) = original.restore(&self.directory) {
+            let path = self.directory.path().display();
+            log::error!("{path}: the files cannot be put back as they were: {problem}");
+        }
     }
 }
 
@@ -239,6 +277,23 @@ fn with_key(key: &[u8], value: &[u8]) -> Vec<u8> {
 fn split_key(whole: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = whole.split_first_chunk()?;
     rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+}
+
+fn damaged(directory: &Path, problem: String) -> OpenError {
+    OpenError::Damaged {
+        directory: directory.to_owned(),
+        problem,
+    }
+}
+
+fn cannot_open(directory: &Path, problem: fjall::Error) -> OpenError {
+    match problem {
+        fjall::Error::Io(problem) if is_of_the_system(&problem) => OpenError::Unusable {
+            directory: directory.to_owned(),
+            problem,
+        },
+        other => damaged(directory, describe(&other)),
+    }
 }
 
 /// Whether an error says something of the system and not of the files' content.

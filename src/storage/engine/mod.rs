@@ -2,6 +2,7 @@
 
 mod directory;
 mod local;
+mod original;
 
 use std::fmt;
 

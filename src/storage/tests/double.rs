@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
-use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::clock::Now;
 use crate::record::Record;
@@ -15,7 +16,13 @@ type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What an engine holds, for the test and for the engine.
 #[derive(Debug, Default)]
-pub struct EngineState(Mutex<Held>);
+pub struct EngineState {
+    held: Mutex<Held>,
+    /// Whether the disk does not answer.
+    is_stuck: AtomicBool,
+    /// Writes that were begun.
+    begun: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Held {
@@ -29,7 +36,19 @@ struct Held {
 
 impl EngineState {
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap()
+        self.held.lock().unwrap()
+    }
+
+    /// Lets every write wait, or go on.
+    pub fn stick(&self, is_stuck: bool) {
+        self.is_stuck.store(is_stuck, Ordering::SeqCst);
+    }
+
+    /// Waits until a write has begun.
+    pub fn await_write(&self) {
+        while self.begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
     }
 
     pub fn fail(&self, failure: Option<DiskProblem>) {
@@ -86,6 +105,10 @@ impl TestEngine {
 
 impl Engine for TestEngine {
     fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
+        while self.0.is_stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut held = self.0.held();
         if let Err(failure) = Self::failure(&held) {
             held.is_broken = true;

@@ -135,17 +135,26 @@ fn journal(path: &Path) -> std::path::PathBuf {
     journals.next().unwrap()
 }
 
+/// The bytes of the journal without the space that is reserved behind them.
+fn used(journal: &Path) -> u64 {
+    let bytes = fs::read(journal).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+}
+
+fn cut(journal: &Path, length: u64) {
+    let file = OpenOptions::new().write(true).open(journal).unwrap();
+    file.set_len(length).unwrap();
+}
+
 #[test]
 fn a_torn_end_of_the_journal_is_cut_off_wherever_it_tears() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("whole");
     let mut engine = LocalEngine::open(&path).unwrap();
     engine.write(&[Record::set("a", "kept")]).unwrap();
-    drop(engine);
-    // Reopening cuts the preallocated rest off.
-    drop(LocalEngine::open(&path).unwrap());
-    let before = fs::metadata(journal(&path)).unwrap().len();
-    let mut engine = LocalEngine::open(&path).unwrap();
+    engine.sync().unwrap();
+    let before = used(&journal(&path));
+    // This one is not synced, so a loss of power can tear it.
     engine
         .write(&[
             Record::set("b", vec![b'y'; 10_000]),
@@ -153,18 +162,17 @@ fn a_torn_end_of_the_journal_is_cut_off_wherever_it_tears() {
         ])
         .unwrap();
     drop(engine);
-    drop(LocalEngine::open(&path).unwrap());
-    let after = fs::metadata(journal(&path)).unwrap().len();
+    let after = used(&journal(&path));
     assert!(after > before);
+    cut(&journal(&path), after);
     let step = usize::try_from((after - before) / 37 + 1).unwrap();
     for (number, length) in (before..after).step_by(step).enumerate() {
         for padded in [false, true] {
             let copy = directory.path().join(format!("{number}-{padded}"));
             copy_all(&path, &copy);
-            let file = OpenOptions::new().write(true).open(journal(&copy)).unwrap();
-            file.set_len(length).unwrap();
+            cut(&journal(&copy), length);
             if padded {
-                file.set_len(after + 5000).unwrap();
+                cut(&journal(&copy), after + 5000);
             }
             let engine = LocalEngine::open(&copy).unwrap();
             let kept = contents(&engine, "");
@@ -178,13 +186,117 @@ fn a_torn_end_of_the_journal_is_cut_off_wherever_it_tears() {
 }
 
 #[test]
+fn a_journal_without_what_was_synced_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let mut engine = LocalEngine::open(&path).unwrap();
+    for number in 0..20 {
+        let key = format!("key/{number:02}");
+        engine.write(&[Record::set(key, "value")]).unwrap();
+        engine.sync().unwrap();
+    }
+    drop(engine);
+    let file = journal(&path);
+    let used = used(&file) as usize;
+    // Some of the reserved space is enough.
+    cut(&file, used as u64 + 1000);
+    let good = fs::read(&file).unwrap();
+    type Damage = fn(&mut Vec<u8>, usize);
+    let damages: [Damage; 3] = [
+        |bytes, place| bytes.truncate(place),
+        |bytes, place| bytes[place] ^= 0x55,
+        |bytes, place| bytes[place..].fill(0),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        for place in [used / 3, used / 2, used - 10] {
+            let mut bad = good.clone();
+            damage(&mut bad, place);
+            fs::write(&file, &bad).unwrap();
+            match LocalEngine::open(&path) {
+                Err(OpenError::Damaged { .. }) => {}
+                // The engine does not need each byte.
+                Ok(engine) => assert_eq!(contents(&engine, "key/").len(), 20),
+                Err(problem) => panic!("{number} at {place}: {problem}"),
+            }
+            assert!(fs::read(&file).unwrap() == bad, "{number} at {place}");
+        }
+    }
+    // The newest journal is gone.
+    fs::remove_file(&file).unwrap();
+    let problem = LocalEngine::open(&path).unwrap_err();
+    assert!(matches!(problem, OpenError::Damaged { .. }), "{problem}");
+    assert!(!file.exists());
+
+    fs::write(&file, &good).unwrap();
+    let engine = LocalEngine::open(&path).unwrap();
+    assert_eq!(contents(&engine, "key/").len(), 20);
+}
+
+#[test]
+fn a_directory_without_a_write_is_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut engine = LocalEngine::open(path).unwrap();
+    engine.write(&[Record::set("a", "1")]).unwrap();
+    drop(engine);
+    let before = files(path);
+    let engine = LocalEngine::open(path).unwrap();
+    assert!(path.join("data.before").exists());
+    drop(engine);
+    assert_eq!(files(path), before);
+    // After the first write, the files from before are gone.
+    let mut engine = LocalEngine::open(path).unwrap();
+    engine.write(&[Record::set("a", "2")]).unwrap();
+    assert!(!path.join("data.before").exists());
+    drop(engine);
+    let engine = LocalEngine::open(path).unwrap();
+    assert_eq!(contents(&engine, "a"), [("a".to_owned(), b"2".to_vec())]);
+}
+
+#[test]
+fn an_interrupted_restoration_is_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut engine = LocalEngine::open(path).unwrap();
+    engine.write(&[Record::set("a", "1")]).unwrap();
+    drop(engine);
+    fs::create_dir(path.join("data.opened")).unwrap();
+    fs::rename(path.join("data"), path.join("data.before")).unwrap();
+    let engine = LocalEngine::open(path).unwrap();
+    assert_eq!(contents(&engine, "a").len(), 1);
+    assert!(!path.join("data.opened").exists());
+    drop(engine);
+    // Files of an interrupted start are void: the engine's own are newer.
+    fs::create_dir(path.join("data.before")).unwrap();
+    let engine = LocalEngine::open(path).unwrap();
+    assert_eq!(contents(&engine, "a").len(), 1);
+}
+
+/// All files with their contents.
+fn files(path: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap().path();
+        match entry.is_dir() {
+            true => found.extend(files(&entry)),
+            false => found.push((entry.clone(), fs::read(entry).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
 fn damaged_files_are_an_error_and_no_panic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let whole = path.join("whole");
     drop(LocalEngine::open(&whole).unwrap());
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 4] = [
+    let damages: [(&str, Damage); 5] = [
+        ("current", |data| {
+            fs::remove_file(data.join("keyspaces/1/current")).unwrap();
+        }),
         ("keyspaces", |data| {
             fs::remove_dir_all(data.join("keyspaces")).unwrap();
         }),
@@ -202,11 +314,13 @@ fn damaged_files_are_an_error_and_no_panic() {
         let copy = path.join(name);
         copy_all(&whole, &copy);
         damage(&copy.join("data"));
+        let before = files(&copy);
         let problem = LocalEngine::open(&copy).unwrap_err();
         assert!(
             matches!(problem, OpenError::Damaged { .. }),
             "{name}: {problem:?}"
         );
+        assert!(files(&copy) == before, "{name}");
     }
 }
 

@@ -224,6 +224,67 @@ async fn a_waiter_learns_that_the_flusher_has_stopped() {
 }
 
 #[tokio::test]
+async fn after_the_last_flush_no_change_counts_as_kept() {
+    for (sync, fails) in [
+        (Sync::Write, false),
+        (Sync::Write, true),
+        (Sync::Always, false),
+    ] {
+        let bench = bench(sync);
+        let flusher = std::thread::spawn(|| bench.flusher.run());
+        if fails {
+            bench.disk.fail(Some(DiskProblem::Full));
+            bench.names.set("early", "1");
+            assert_eq!(bench.journal.kept().await, Ok(()));
+        }
+        bench.journal.close(Duration::from_secs(10)).await;
+        flusher.join().unwrap();
+        let problem = bench.journal.admit().unwrap_err().to_string();
+        assert!(
+            problem.contains("the proxy is stopping; nothing was changed"),
+            "{problem}"
+        );
+        // A push that was admitted just before.
+        bench.names.set("late", "1");
+        let problem = bench.journal.kept().await.unwrap_err().to_string();
+        assert!(problem.contains("the proxy is stopping"), "{problem}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_delays_pushes_up_to_a_limit_and_nothing_else() {
+    for sync in [Sync::Write, Sync::Always] {
+        let mut bench = bench(sync);
+        bench.disk.stick(true);
+        bench.names.set("a", "1");
+        let waiter = bench.waiter();
+        settle().await;
+        let flusher = std::thread::spawn(move || {
+            bench.flusher.round(true, Now::read());
+            bench.flusher
+        });
+        bench.disk.await_write();
+        // The disk does not answer, and the state changes all the same.
+        bench.names.set("b", "2");
+        let started = tokio::time::Instant::now();
+        let kept = waiter.await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), 10);
+        assert_eq!(bench.stats.unkept.value(), 1);
+        match sync {
+            Sync::Write => assert_eq!(kept, Ok(())),
+            Sync::Always => {
+                let problem = kept.unwrap_err().to_string();
+                assert!(problem.contains("did not answer within 10s"), "{problem}");
+            }
+        }
+        bench.disk.stick(false);
+        bench.flusher = flusher.join().unwrap();
+        bench.flusher.round(true, Now::read());
+        assert_eq!(bench.disk.synced(), [("name/a", "1"), ("name/b", "2")]);
+    }
+}
+
+#[tokio::test]
 async fn without_storage_everything_counts_as_kept() {
     let journal = Journal::off();
     assert_eq!(journal.admit(), Ok(()));
