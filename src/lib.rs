@@ -50,6 +50,7 @@ pub mod ingest;
 // Beneath inputs and outputs.
 pub mod context;
 pub mod http;
+mod http_client;
 pub mod net;
 
 // What receives, and what gives out.

@@ -133,6 +133,8 @@ reasons! {
     BadSetting "bad_setting" "a configured file cannot be read" false;
     /// The response of a target breaks HTTP.
     Protocol "protocol" "the answer breaks HTTP" false;
+    /// The system that a sink sends to refused an item for good.
+    Refused "refused" "the other system refused it" true;
     /// The change cannot be stored, and must be before it is acknowledged.
     NotStored "not_stored" "the change cannot be stored" false;
 }

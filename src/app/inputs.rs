@@ -1,7 +1,8 @@
 //! The list of inputs with listeners of their own. Inputs over HTTP are in the
 //! [table of routes](crate::routes).
 
-use super::{StartError, sinks};
+use super::StartError;
+use super::sinks::Sinks;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::context::Context;
@@ -13,12 +14,16 @@ use crate::net::Balancers;
 use crate::net::accept::ListenerLimits;
 
 /// Binds every input. Nothing is served yet.
-pub async fn bind(config: &Config, context: &Context) -> Result<Vec<Box<dyn Input>>, StartError> {
+pub async fn bind(
+    config: &Config,
+    context: &Context,
+    sinks: Sinks,
+) -> Result<Vec<Box<dyn Input>>, StartError> {
     // It binds nothing, and a bad target is reported before a port in use.
     let poller = Poller::new(&config.poll_external)?;
     Ok(vec![
         Box::new(sockets(config).await?),
-        Box::new(operations(config, context).await?),
+        Box::new(operations(config, context, sinks).await?),
         Box::new(poller),
     ])
 }
@@ -33,7 +38,11 @@ async fn sockets(config: &Config) -> Result<Sockets, StartError> {
     Ok(Sockets::bind(&config.receiver, limits).await?)
 }
 
-async fn operations(config: &Config, context: &Context) -> Result<Operations, StartError> {
+async fn operations(
+    config: &Config,
+    context: &Context,
+    sinks: Sinks,
+) -> Result<Operations, StartError> {
     let options = SocketOptions {
         user: config.receiver.unix_socket_user.clone(),
         group: config.receiver.unix_socket_group.clone(),
@@ -44,7 +53,7 @@ async fn operations(config: &Config, context: &Context) -> Result<Operations, St
     };
     let operations = Operations::bind(&config.operations, options).await?;
     context.journal.attach(operations.sets(), Now::read());
-    Ok(match sinks::of_operations(config, context) {
+    Ok(match sinks.operations {
         Some(sink) => operations.forward_to(sink),
         None => operations,
     })

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::http;
+use crate::outputs::sinks::config::SinkSettings;
 use crate::registry::RegistryLimits;
 use crate::store::{ShareLimits, StoreLimits};
 use crate::telemetry::ConfiguredLimits;
@@ -43,9 +44,16 @@ pub fn shown(config: &Config) -> ConfiguredLimits {
         received: config.receiver.max_buffered,
         pushed: config.push.requests.max_buffered,
         copied: http::MAX_COPIES,
-        forwarded: config.operations.forward_queue,
+        forwarded: forward_queue(config),
         keys: config.push.aggregation.idempotency_keys,
         webhooks: config.push.webhooks.max_webhooks,
         webhook_bytes: config.push.webhooks.max_webhook_bytes,
     }
+}
+
+/// Limit of the bytes of operations that wait to be forwarded.
+fn forward_queue(config: &Config) -> usize {
+    let mut sinks = config.sinks.0.values();
+    let sink = sinks.find(|sink| matches!(sink.settings, SinkSettings::Operations(_)));
+    sink.map_or(config.operations.forward_queue, |sink| sink.queue.max_queue)
 }

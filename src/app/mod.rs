@@ -109,7 +109,8 @@ impl App {
         // What was stored is back before anything is bound.
         context.journal.check()?;
         let servers = Servers::bind(&config, &context.access).await?;
-        let mut inputs = inputs::bind(&config, &context).await?;
+        let sinks = sinks::start(&config, &context);
+        let mut inputs = inputs::bind(&config, &context, sinks).await?;
         let extensions = extend(&context);
         inputs.extend(extensions.inputs);
         let mut routes = extensions.routes;

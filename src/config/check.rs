@@ -11,8 +11,10 @@ use nix::unistd::{Group, User};
 use super::Config;
 use crate::http::listen::HttpListener;
 use crate::net::tls::{self, Protocols};
+use crate::outputs::sinks::config::SinkSettings;
 use crate::security::Rules;
 use crate::security::config::Who;
+use crate::settings::Destination;
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
@@ -41,6 +43,7 @@ pub fn check(config: &Config, faults: &Faults) {
     labels_file(config, faults);
     web_files(config, faults);
     null_origin(config, faults);
+    one_destination(config, faults);
     no_input(config, faults);
 }
 
@@ -389,6 +392,40 @@ fn null_origin(config: &Config, faults: &Faults) {
                  every page can have: it allows as much as \"*\""
             ),
         );
+    }
+}
+
+/// Reports operations that would be forwarded to several destinations, or to this program.
+fn one_destination(config: &Config, faults: &Faults) {
+    let mut first = faults
+        .place("operations.forward_to")
+        .filter(|_| config.operations.forward_to.is_some());
+    for (name, sink) in &config.sinks.0 {
+        let SinkSettings::Operations(settings) = &sink.settings;
+        let Some(place) = faults.place(&format!("sinks.{name}")) else {
+            continue;
+        };
+        let own = match &settings.destination {
+            Destination::Tcp(to) => config.operations.tcp.as_ref() == Some(to),
+            Destination::Udp(to) => config.operations.udp.as_ref() == Some(to),
+        };
+        if own {
+            let problem = format!(
+                "`sinks.{name}.url` = {} is this program's own socket for operations; forward to \
+                 another address",
+                settings.destination
+            );
+            faults.add(place.clone(), problem);
+        }
+        if let Some(first) = &first {
+            let problem = format!(
+                "`sinks.{name}`: operations are forwarded to one destination, and {first} has \
+                 another; remove one"
+            );
+            faults.add(place, problem);
+        } else {
+            first = Some(place);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::fairness;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
+use crate::outputs::sinks;
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use crate::storage;
@@ -44,6 +45,8 @@ pub struct Config {
     pub web: Web,
     /// `[limits]`: what one sender may send and hold.
     pub limits: fairness::Limits,
+    /// `[sinks.NAME]`: other systems that the proxy sends to.
+    pub sinks: sinks::config::Config,
     /// `[storage]`: state that survives a restart.
     pub storage: storage::config::Config,
 }
@@ -129,6 +132,7 @@ pub fn settle(
         poll_external: poller::config::read(root.table("poll_external")),
         web: web::read(root.table("web")),
         limits: fairness::config::read(root.table("limits")),
+        sinks: sinks::config::take(&mut root),
         storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
     };
     root.finish();

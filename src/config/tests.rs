@@ -468,7 +468,13 @@ fn a_target_has_its_own_settings() {
     assert_eq!(target.timeout, Duration::from_millis(1500));
     assert_eq!(target.stale_after, Duration::ZERO);
     assert_eq!(
-        target.basic_auth.as_ref().unwrap().password.reveal(),
+        target
+            .credentials
+            .basic_auth
+            .as_ref()
+            .unwrap()
+            .password
+            .reveal(),
         "secret"
     );
 
@@ -477,6 +483,51 @@ fn a_target_has_its_own_settings() {
         assert!(!printed.contains(secret), "{printed}");
     }
     assert!(printed.contains("http://***@h:1/a"), "{printed}");
+}
+
+#[test]
+fn sinks_are_tables_with_a_type() {
+    let text = "[sinks.far]\ntype = \"operations\"\nurl = \"udp://h:1\"\nmax_queue = \"1MiB\"\n";
+    let config = read(text);
+    let sink = &config.sinks.0["far"];
+    assert_eq!(sink.settings.kind(), "operations");
+    assert_eq!(sink.queue.max_queue, 1 << 20);
+    assert_eq!(read(&config.to_toml()), config);
+    let variable = "{ type = \"operations\", url = \"udp://h:1\", max_queue = \"1MiB\" }";
+    let from_variable = read_with("", &[("EXPORTER_PROXY_SINKS_FAR", variable)]);
+    assert_eq!(from_variable.sinks, config.sinks);
+
+    for (text, words) in [
+        ("[sinks.a]\n", "test.toml:1:1: `sinks.a` needs a `type`"),
+        ("[sinks.a]\ntype = \"x\"\n", "must be one of \"operations\""),
+        (
+            "[sinks.a]\ntype = \"operations\"\n",
+            "`sinks.a` needs a `url`",
+        ),
+        ("[sinks]\na = 1\n", "`sinks.a` must be a table"),
+        (
+            "[sinks.\"a b\"]\ntype = \"operations\"\nurl = \"tcp://h:1\"\n",
+            "the name of a sink must have",
+        ),
+        (
+            "[sinks.a]\ntype = \"operations\"\nurl = \"tcp://h:1\"\nmax_que = 1\n",
+            "did you mean `sinks.a.max_queue`?",
+        ),
+        (
+            "[operations]\nforward_to = \"tcp://h:1\"\n\
+             [sinks.a]\ntype = \"operations\"\nurl = \"tcp://h:2\"\n",
+            "forwarded to one destination, and test.toml:2:14 has another",
+        ),
+        (
+            "[operations]\ntcp = \"127.0.0.1:7\"\n\
+             [sinks.a]\ntype = \"operations\"\nurl = \"tcp://127.0.0.1:7\"\n",
+            "this program's own socket",
+        ),
+    ] {
+        let found = faults(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(words), "{found:?}");
+    }
 }
 
 #[test]

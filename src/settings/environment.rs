@@ -7,7 +7,7 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "exporter",
     "exposition",
     "limits",
@@ -15,6 +15,7 @@ const TABLES: [&str; 9] = [
     "poll_external",
     "push",
     "receiver",
+    "sinks",
     "storage",
     "web",
 ];

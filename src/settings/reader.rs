@@ -86,6 +86,8 @@ fn items_of(node: Node) -> Vec<Node> {
 pub struct Table<'f> {
     /// The dotted path with a final dot, for messages: `receiver.`
     path: String,
+    /// Where the table is written, if it is one of those that can be repeated.
+    place: Option<Place>,
     entries: BTreeMap<String, Entry>,
     known: Vec<&'static str>,
     faults: &'f Faults,
@@ -96,6 +98,7 @@ impl<'f> Table<'f> {
     pub fn root(entries: BTreeMap<String, Entry>, faults: &'f Faults) -> Self {
         Table {
             path: String::new(),
+            place: None,
             entries,
             known: Vec::new(),
             faults,
@@ -160,6 +163,7 @@ impl<'f> Table<'f> {
     fn nested(&self, key: &str, entries: BTreeMap<String, Entry>) -> Table<'f> {
         Table {
             path: format!("{}{key}.", self.path),
+            place: None,
             entries,
             known: Vec::new(),
             faults: self.faults,
@@ -196,6 +200,57 @@ impl<'f> Table<'f> {
                 None
             }
         }
+    }
+
+    /// The setting under `key`, which must be written. `None` if it is missing or wrong,
+    /// which is reported.
+    pub fn take_required<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Node) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.entries.contains_key(key) {
+            self.known.push(key);
+            if let Some(place) = self.place.clone() {
+                self.fault(place, format!("`{}` needs a `{key}`", self.name()));
+            }
+            return None;
+        }
+        self.take_option(key, parse)
+    }
+
+    /// The tables in the table under `key`, each with its name and read by `read`, in the
+    /// order of their names. An environment variable can have such a table in TOML.
+    pub fn take_named_tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&str, Table<'f>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut all = self.table(key);
+        let mut tables = Vec::new();
+        for (name, entry) in std::mem::take(&mut all.entries) {
+            let place = entry.node.place;
+            let value = match entry.node.value {
+                Value::Variable(text) => parse_inline(&place, &text),
+                value => Ok(value),
+            };
+            let problem = match value {
+                Ok(Value::Table(entries)) => {
+                    self.faults.found(format!("{}{name}", all.path), &place);
+                    let table = Table {
+                        place: Some(place),
+                        ..all.nested(&name, entries)
+                    };
+                    tables.extend(read(&name, table));
+                    continue;
+                }
+                Ok(other) => format!("must be a table, not {}", other.sort()),
+                Err(problem) => problem,
+            };
+            self.faults
+                .add(place, format!("`{}{name}` {problem}", all.path));
+        }
+        tables
     }
 
     /// The list under `key`, each item read by `parse`. Wrong items are reported at their
@@ -269,6 +324,7 @@ impl<'f> Table<'f> {
             Value::Table(entries) => Ok(read(
                 Table {
                     path: path.clone(),
+                    place: Some(node.place.clone()),
                     entries: entries.clone(),
                     known: Vec::new(),
                     faults,
@@ -305,6 +361,11 @@ impl<'f> Table<'f> {
     /// before the key is taken.
     pub fn place(&self, key: &str) -> Option<Place> {
         self.entries.get(key).map(|entry| entry.node.place.clone())
+    }
+
+    /// Where the table is written, if it is one of those that can be repeated.
+    pub fn own_place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// Adds an error.

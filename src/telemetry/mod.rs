@@ -41,7 +41,7 @@ pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
-pub use sinks::{DropReason, SinkStats};
+pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats};
 pub use storage::{FlushCounts, StorageStats};
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
@@ -103,6 +103,7 @@ pub struct Telemetry {
     last_scrape: AtomicU64,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
+    sinks: Mutex<Vec<Arc<SinkStats>>>,
     certificates: Mutex<Vec<Weak<CertificateStats>>>,
 }
 
@@ -139,6 +140,11 @@ impl UsageGauge {
                 used.checked_add(amount).filter(|used| *used <= limit)
             })
             .is_ok()
+    }
+
+    /// Adds `amount`, which is limited elsewhere.
+    pub fn add(&self, amount: usize) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
     /// Subtracts `amount`.
@@ -217,6 +223,7 @@ impl Telemetry {
             last_scrape: AtomicU64::new(0),
             requests: Mutex::default(),
             targets: Mutex::default(),
+            sinks: Mutex::default(),
             certificates: Mutex::default(),
         }
     }
@@ -260,6 +267,20 @@ impl Telemetry {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.push(Arc::clone(&stats));
         stats
+    }
+
+    /// Adds the statistics of a sink, in the order of their names. The configuration
+    /// limits the number of sinks.
+    pub fn add_sink(&self, stats: &Arc<SinkStats>) {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = sinks.partition_point(|other| other.name <= stats.name);
+        sinks.insert(at, Arc::clone(stats));
+    }
+
+    /// The statistics of all sinks, sorted by name.
+    pub fn sinks(&self) -> Vec<Arc<SinkStats>> {
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.clone()
     }
 
     /// Adds the counts of a certificate, which are shown until they are dropped. The

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Counter, ResultCounts, SinkStats};
@@ -47,7 +47,7 @@ pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
     udp_losses: Mutex<UdpLosses>,
     /// The sink that operations are forwarded to.
-    pub forwarded: Arc<SinkStats>,
+    forwarded: OnceLock<Arc<SinkStats>>,
 }
 
 /// Datagrams that the kernel dropped at our UDP sockets.
@@ -112,6 +112,17 @@ impl OperationStats {
     /// Counts a rejected message.
     pub fn count_rejected(&self, transport: Transport, reason: Reason) {
         self.of(transport).messages.count(Err(reason), 1);
+    }
+
+    /// Notes that operations are forwarded to a sink.
+    pub fn forward_to(&self, sink: &Arc<SinkStats>) {
+        // The settings have one destination.
+        let _ = self.forwarded.set(Arc::clone(sink));
+    }
+
+    /// The sink that operations are forwarded to; one that did nothing if there is none.
+    pub fn forwarded(&self) -> Arc<SinkStats> {
+        self.forwarded.get().cloned().unwrap_or_default()
     }
 
     /// Whether any socket is configured.

@@ -31,6 +31,8 @@ pub enum LogEvent {
     OperationRejected,
     /// Operations could not be forwarded or read.
     OperationTransport,
+    /// A sink could not send, or the other system refused items.
+    Sink,
     /// A connection was closed or broke.
     Connection,
     /// A TLS handshake failed.
@@ -44,13 +46,14 @@ pub enum LogEvent {
 }
 
 impl LogEvent {
-    const ALL: [LogEvent; 11] = [
+    const ALL: [LogEvent; 12] = [
         LogEvent::MessageRejected,
         LogEvent::RequestRejected,
         LogEvent::Removal,
         LogEvent::Webhook,
         LogEvent::OperationRejected,
         LogEvent::OperationTransport,
+        LogEvent::Sink,
         LogEvent::Connection,
         LogEvent::Handshake,
         LogEvent::Withdrawal,
@@ -69,6 +72,7 @@ impl LogEvent {
             LogEvent::OperationRejected | LogEvent::OperationTransport => {
                 "exporter_proxy::operations"
             }
+            LogEvent::Sink => "exporter_proxy::sinks",
             LogEvent::Connection | LogEvent::Handshake => "exporter_proxy::net",
             LogEvent::Withdrawal => "exporter_proxy::store",
             LogEvent::Finding => "exporter_proxy::inspector",
@@ -81,6 +85,7 @@ impl LogEvent {
             | LogEvent::RequestRejected
             | LogEvent::OperationRejected
             | LogEvent::OperationTransport
+            | LogEvent::Sink
             | LogEvent::Handshake
             | LogEvent::Finding => Level::Warn,
             LogEvent::Removal | LogEvent::Webhook | LogEvent::Withdrawal => Level::Info,
@@ -98,6 +103,7 @@ impl LogEvent {
             LogEvent::Webhook => "webhooks",
             LogEvent::OperationRejected => "rejected operations",
             LogEvent::OperationTransport => "failures to receive or forward operations",
+            LogEvent::Sink => "failures of sinks",
             LogEvent::Connection => "closed connections",
             LogEvent::Handshake => "failed TLS handshakes",
             LogEvent::Withdrawal => "withdrawals",

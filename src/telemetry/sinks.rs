@@ -1,15 +1,71 @@
-//! Counts of a sink: what it delivered, what it dropped and why, what waits.
+//! Statistics of a sink: what it delivered, what it dropped and why, what waits, and
+//! whether it works.
 
-use super::{ResultCounts, UsageGauge};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{ResultCounts, UsageGauge, clip};
+use crate::clock::Now;
 use crate::reason::Reason;
 
-/// Counts of one sink. Its queue and its task update them.
+/// Statistics of one sink. Its queue and its task update them.
 #[derive(Debug, Default)]
 pub struct SinkStats {
+    /// The name of the sink, as in `[sinks.NAME]`.
+    pub name: String,
+    /// The type of the sink.
+    pub kind: &'static str,
+    /// Limit of `queued`.
+    pub max_queued: usize,
     /// Items by result: `ok` once delivered, or the reason they were dropped.
     pub items: ResultCounts,
     /// Bytes of the items that wait, including those being sent.
     pub queued: UsageGauge,
+    /// Items that wait, including those being sent.
+    pub queued_items: UsageGauge,
+    oldest: Mutex<Option<Instant>>,
+    health: Mutex<SinkHealth>,
+}
+
+/// Whether a sink works.
+#[derive(Debug, Clone, Default)]
+pub struct SinkHealth {
+    /// The state after the last request.
+    pub state: SinkState,
+    /// Since when the sink fails, if it does.
+    pub failing_since: Option<Now>,
+    /// When the other system last took something.
+    pub last_success: Option<Now>,
+    /// When something last failed or was refused, and why. It can quote the other system.
+    pub last_error: Option<(Now, String)>,
+    /// Requests that failed and are repeated.
+    pub failures: u64,
+}
+
+/// The state of a sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SinkState {
+    /// Nothing was sent yet.
+    #[default]
+    Waiting,
+    /// The other system took something, and nothing failed since.
+    Working,
+    /// The last request failed; it is repeated.
+    Failing,
+    /// The program stops, and the sink sends no more.
+    Stopped,
+}
+
+impl SinkState {
+    /// The word for lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SinkState::Waiting => "waiting",
+            SinkState::Working => "working",
+            SinkState::Failing => "failing",
+            SinkState::Stopped => "stopped",
+        }
+    }
 }
 
 /// Why a sink gave an item up.
@@ -38,6 +94,73 @@ impl DropReason {
 }
 
 impl SinkStats {
+    /// Statistics of a sink that has sent nothing yet. Its queue holds at most
+    /// `max_queued` bytes.
+    pub fn new(name: &str, kind: &'static str, max_queued: usize) -> Self {
+        SinkStats {
+            name: name.to_owned(),
+            kind,
+            max_queued,
+            ..SinkStats::default()
+        }
+    }
+
+    /// Records that an item was queued at `now`, if none waits yet.
+    pub fn begin_waiting(&self, now: Instant) {
+        self.oldest_lock().get_or_insert(now);
+    }
+
+    /// Records since when the oldest item waits.
+    pub fn note_oldest(&self, since: Option<Instant>) {
+        *self.oldest_lock() = since;
+    }
+
+    /// Since when the oldest item waits.
+    pub fn oldest(&self) -> Option<Instant> {
+        *self.oldest_lock()
+    }
+
+    /// Records that the other system took something. Returns for how long it had failed.
+    pub fn note_success(&self, now: Now) -> Option<Duration> {
+        let mut health = self.health_lock();
+        health.state = SinkState::Working;
+        health.last_success = Some(now);
+        let failing = health.failing_since.take();
+        failing.map(|since| now.since(since))
+    }
+
+    /// Records a request that failed and is repeated.
+    pub fn note_failure(&self, now: Now, problem: &str) {
+        let mut health = self.health_lock();
+        health.state = SinkState::Failing;
+        health.failures += 1;
+        health.failing_since.get_or_insert(now);
+        health.last_error = Some((now, clip(problem)));
+    }
+
+    /// Records that the other system refused items for good.
+    pub fn note_refusal(&self, now: Now, problem: &str) {
+        self.health_lock().last_error = Some((now, clip(problem)));
+    }
+
+    /// Records that the sink ended.
+    pub fn note_stop(&self) {
+        self.health_lock().state = SinkState::Stopped;
+    }
+
+    /// Whether the sink works.
+    pub fn health(&self) -> SinkHealth {
+        self.health_lock().clone()
+    }
+
+    fn oldest_lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health_lock(&self) -> MutexGuard<'_, SinkHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts items that the other system took.
     pub fn count_sent(&self, items: usize) {
         self.items.count(Ok(()), items as u64);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
@@ -93,6 +93,7 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
             "telemetry",
         ],
     ),
+    ("http_client", &["reason", "redact", "settings"]),
     (
         "inputs",
         &[
@@ -102,6 +103,7 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
             "exposition",
             "fairness",
             "http",
+            "http_client",
             "ingest",
             "metric_data_capnp",
             "net",
@@ -124,6 +126,8 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
             "context",
             "exposition",
             "http",
+            "http_client",
+            "http_client",
             "ingest",
             "net",
             "peer",

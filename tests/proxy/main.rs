@@ -67,6 +67,7 @@ mod service;
 mod shutdown;
 mod shutdown_pushes;
 mod signals;
+mod sinks;
 mod slow_senders;
 mod storage;
 mod storage_faults;

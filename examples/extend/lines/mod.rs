@@ -32,6 +32,7 @@ pub fn start(config: Config, context: &Context) -> QueueHandle<String> {
         age: Some(Duration::from_secs(60)),
         batch_items: 100,
         batch_bytes: 64 << 10,
+        batch_wait: Duration::ZERO,
     };
     let drain = Duration::from_secs(1);
     let stats = Arc::new(SinkStats::default());

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Request, RequestBuilder, Response, redirect};
+use reqwest::{Client, ClientBuilder, Request, RequestBuilder, Response, redirect};
 use rustls::ClientConfig;
 use tower::util::MapResponseLayer;
 use url::Url;
 
 use super::config::{Config, Target, TargetUrl};
-use super::target_tls::TargetTls;
-use super::{error, tls};
+use crate::http_client::{ClientTls, ProxyChoice, causes, trust};
 
 /// The maximum age of a kept connection. The host name is resolved again after it, so
 /// that polls follow a change of address.
@@ -48,7 +47,7 @@ pub struct Clients<'c> {
 struct ClientKey {
     allow_invalid_certs: bool,
     ca: Option<Vec<u8>>,
-    tls: TargetTls,
+    tls: ClientTls,
     socket: Option<PathBuf>,
 }
 
@@ -89,9 +88,13 @@ impl<'c> Clients<'c> {
 
     fn create(&self, key: &ClientKey) -> Result<SharedClient, String> {
         let settings = ClientSettings {
-            tls: tls::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
+            tls: trust::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
             socket: key.socket.clone(),
-            proxy: ProxyChoice::new(self.config)?,
+            proxy: ProxyChoice::new(
+                self.config.proxy_url.as_ref(),
+                self.config.proxy_from_environment,
+            )
+            .map_err(|problem| format!("poll_external.{problem}"))?,
         };
         SharedClient::new(settings).map_err(|error| error.to_string())
     }
@@ -99,42 +102,6 @@ impl<'c> Clients<'c> {
     /// All clients.
     pub fn into_shared(self) -> Vec<Arc<SharedClient>> {
         self.shared.into_values().collect()
-    }
-}
-
-/// The HTTP proxy of polls.
-#[derive(Debug)]
-enum ProxyChoice {
-    None,
-    /// The proxy of the settings.
-    Configured(Box<Proxy>),
-    /// The proxies of the environment.
-    Environment,
-}
-
-impl ProxyChoice {
-    fn new(config: &Config) -> Result<Self, String> {
-        // reqwest applies `*` to all names, but not to addresses.
-        #[expect(clippy::disallowed_methods, reason = "all clients honour these")]
-        let exclusions = ["NO_PROXY", "no_proxy"].map(std::env::var);
-        let exclusions = exclusions.into_iter().find_map(Result::ok);
-        let all_excluded = exclusions
-            .as_deref()
-            .is_some_and(|hosts| hosts.split(',').any(|host| host.trim() == "*"));
-        match &config.proxy_url {
-            _ if all_excluded => Ok(ProxyChoice::None),
-            None if config.proxy_from_environment => Ok(ProxyChoice::Environment),
-            None => Ok(ProxyChoice::None),
-            Some(url) => {
-                let proxy = Proxy::all(url.0.clone()).map_err(|problem| {
-                    format!("poll_external.proxy_url: {}", problem.without_url())
-                })?;
-                let exclusions = exclusions.as_deref().and_then(NoProxy::from_string);
-                Ok(ProxyChoice::Configured(Box::new(
-                    proxy.no_proxy(exclusions),
-                )))
-            }
-        }
     }
 }
 
@@ -152,11 +119,9 @@ impl ClientSettings {
             .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(self.tls.clone());
-        match (&self.socket, &self.proxy) {
-            (Some(socket), _) => builder.no_proxy().unix_socket(socket.clone()),
-            (None, ProxyChoice::None) => builder.no_proxy(),
-            (None, ProxyChoice::Configured(proxy)) => builder.proxy(Proxy::clone(proxy)),
-            (None, ProxyChoice::Environment) => builder,
+        match &self.socket {
+            Some(socket) => builder.no_proxy().unix_socket(socket.clone()),
+            None => self.proxy.apply(builder),
         }
     }
 
@@ -195,7 +160,7 @@ impl SharedClient {
 
     /// Whether requests can go through a proxy.
     pub fn may_use_proxy(&self) -> bool {
-        self.settings.socket.is_none() && !matches!(self.settings.proxy, ProxyChoice::None)
+        self.settings.socket.is_none() && self.settings.proxy.may_be_used()
     }
 
     /// Begins a request, which [`SharedClient::send`] sends.
@@ -244,7 +209,7 @@ impl SharedClient {
 
 /// Whether a request failed without any response.
 fn is_lost(problem: &reqwest::Error) -> bool {
-    let answered = error::causes(problem)
+    let answered = causes(problem)
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse);
     problem.is_request() && !problem.is_connect() && !problem.is_timeout() && !answered

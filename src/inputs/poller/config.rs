@@ -7,17 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 use url::Url;
 
-use super::files::{CaFile, ca_file, secret_file};
-use super::target_tls::{self, TargetTls};
+use crate::http_client::{CaFile, ClientTls, Credentials, ProxyUrl, ca_file, proxy_url, tls};
 use crate::redact::{redact_query, redact_url};
-use crate::settings::document::{Node, Place, Value};
+use crate::settings::document::{Node, Place};
 use crate::settings::reader::Table;
 use crate::settings::value::{
-    Secret, boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
+    boolean, buffer_size, duration, positive_duration, text, write_duration, write_size,
 };
 
 /// The settings of the poller.
@@ -61,50 +59,12 @@ pub struct Target {
     /// Certificates to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
-    /// The file of a bearer token. It is read for every poll, since tokens are rotated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bearer_token_file: Option<PathBuf>,
     /// The certificate of the proxy, and the name of the target.
-    #[serde(skip_serializing_if = "TargetTls::is_empty")]
-    pub tls: TargetTls,
-    /// User and password of HTTP basic authentication.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<BasicAuth>,
-    /// More request headers.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, Secret>,
-    /// Request headers whose values are in files. They are read for every poll.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub header_files: BTreeMap<String, PathBuf>,
-}
-
-/// User and password of HTTP basic authentication.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BasicAuth {
-    /// The user.
-    pub username: String,
-    /// The password; empty if there is a file.
-    #[serde(skip_serializing_if = "Secret::is_empty")]
-    pub password: Secret,
-    /// The file of the password. It is read for every poll.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-}
-
-/// An `http://` or `https://` URL, which can contain a user and a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ProxyUrl(pub Url);
-
-impl fmt::Debug for ProxyUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact_url(&self.0))
-    }
-}
-
-impl Serialize for ProxyUrl {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&redact_url(&self.0))
-    }
+    #[serde(skip_serializing_if = "ClientTls::is_empty")]
+    pub tls: ClientTls,
+    /// Secrets and more headers of requests.
+    #[serde(flatten)]
+    pub credentials: Credentials,
 }
 
 /// The URL of a target.
@@ -273,11 +233,8 @@ impl Defaults {
             follow_redirects: self.follow_redirects,
             allow_invalid_certs: self.allow_invalid_certs,
             ca_file: None,
-            bearer_token_file: None,
-            tls: TargetTls::default(),
-            basic_auth: None,
-            headers: BTreeMap::new(),
-            header_files: BTreeMap::new(),
+            tls: ClientTls::default(),
+            credentials: Credentials::default(),
         }
     }
 }
@@ -295,7 +252,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let allow_invalid_certs =
         table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
     let ca_file = table.take_option("ca_file", ca_file);
-    let (tls, trust) = target_tls::take(&mut table);
+    let (tls, trust) = tls::take(&mut table);
     let twice = [
         trust.insecure_skip_verify.is_some(),
         trust.ca_file.is_some(),
@@ -313,27 +270,12 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
             table.fault(place, problem);
         }
     }
-    let token_place = table.place("bearer_token_file");
-    let bearer_token_file = table.take_option("bearer_token_file", secret_file("token"));
-    let basic_auth_place = table.place("basic_auth");
-    let basic_auth = basic_auth_place
-        .is_some()
-        .then(|| read_basic_auth(table.table("basic_auth")))
-        .flatten();
-    let headers = read_headers(&mut table);
-    let header_files = read_header_files(&mut table, &headers);
+    let credentials = Credentials::take(&mut table);
 
     if url_place.is_none() {
         table.fault(
             place.clone(),
             "an entry of `poll_external.targets` needs a `url`",
-        );
-    }
-    if let (Some(token), Some(_)) = (token_place, basic_auth_place) {
-        table.fault(
-            token,
-            "`poll_external.targets.bearer_token_file` and `poll_external.targets.basic_auth` exclude \
-             each other; set one of them",
         );
     }
     if let Some(place) = times_place
@@ -354,89 +296,12 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     target.allow_invalid_certs = trust.insecure_skip_verify.unwrap_or(allow_invalid_certs);
     target.ca_file = trust.ca_file.or(ca_file);
     target.tls = tls;
-    target.bearer_token_file = bearer_token_file;
-    target.basic_auth = basic_auth;
-    target.headers = headers;
-    target.header_files = header_files;
+    target.credentials = credentials;
     Some(WrittenTarget {
         name,
         place: place.clone(),
         target,
     })
-}
-
-fn read_basic_auth(mut table: Table<'_>) -> Option<BasicAuth> {
-    let username = table.take_option("username", text);
-    let has_password = table.place("password").is_some();
-    let password = table.take("password", String::new(), text);
-    let file_place = table.place("password_file");
-    let password_file = table.take_option("password_file", secret_file("password"));
-    if let Some(place) = file_place.filter(|_| has_password) {
-        let problem = "`poll_external.targets.basic_auth` has both `password` and \
-                       `password_file`; set one of them";
-        table.fault(place, problem);
-    }
-    table.finish();
-    Some(BasicAuth {
-        username: username?,
-        password: Secret::new(password),
-        password_file,
-    })
-}
-
-/// Reads the files of headers. They must be readable, and no header may be given twice.
-fn read_header_files(
-    table: &mut Table<'_>,
-    headers: &BTreeMap<String, Secret>,
-) -> BTreeMap<String, PathBuf> {
-    let mut files = BTreeMap::new();
-    for (name, file, place) in table.take_texts("header_files") {
-        let node = Node {
-            value: Value::Text(file),
-            place,
-        };
-        let has = |other: &String| other.eq_ignore_ascii_case(&name);
-        let read = if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            Err(format!("must have HTTP header names, not {name:?}"))
-        } else if headers.keys().any(has) {
-            Err(format!("has {name:?}, which is in `headers`, too"))
-        } else {
-            secret_file("value")(&node)
-        };
-        match read {
-            Ok(file) => drop(files.insert(name, file)),
-            Err(problem) => {
-                let problem = format!("`poll_external.targets.header_files` {problem}");
-                table.fault(node.place, problem);
-            }
-        }
-    }
-    files
-}
-
-fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
-    let mut headers = BTreeMap::new();
-    for (name, value, place) in table.take_texts("headers") {
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            table.fault(
-                place,
-                format!(
-                    "`poll_external.targets.headers` must have HTTP header names, not {name:?}"
-                ),
-            );
-        } else if HeaderValue::from_str(&value).is_err() {
-            table.fault(
-                place,
-                format!(
-                    "`poll_external.targets.headers` {name:?} has a value with characters that \
-                     HTTP does not allow"
-                ),
-            );
-        } else {
-            headers.insert(name, Secret::new(value));
-        }
-    }
-    headers
 }
 
 /// Gives every target its name, and reports duplicate names.
@@ -498,16 +363,6 @@ fn url(node: &Node) -> Result<TargetUrl, String> {
         "http" | "https" if url.has_host() => Ok(TargetUrl::Http(url)),
         scheme => Err(format!(
             "must start with http://, https:// or unix://, not {scheme}:"
-        )),
-    }
-}
-
-fn proxy_url(node: &Node) -> Result<ProxyUrl, String> {
-    let url = Url::parse(&text(node)?).map_err(|problem| format!("is not a URL: {problem}"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(ProxyUrl(url)),
-        scheme => Err(format!(
-            "must start with http:// or https://, not {scheme}:"
         )),
     }
 }

@@ -1,11 +1,9 @@
 //! Why a poll failed, in one short line.
 
-use std::error::Error;
-use std::io;
-use std::iter::successors;
 use std::time::Duration;
 
 use crate::coding::CodingError;
+use crate::http_client::{CredentialError, explain};
 use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::telemetry::clip;
@@ -21,9 +19,6 @@ pub struct ScrapeError {
     /// Whether the message can quote the response.
     pub quotes: bool,
 }
-
-/// The explanation of a connection that ended too early.
-const INCOMPLETE: &str = "the connection was closed before the response was complete";
 
 impl ScrapeError {
     /// An error whose message does not quote the response.
@@ -84,117 +79,8 @@ impl From<Rejection> for ScrapeError {
     }
 }
 
-/// An error and its causes, including those that are wrapped in I/O errors.
-pub fn causes<'e>(
-    problem: &'e (dyn Error + 'static),
-) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    successors(Some(problem), |error: &&'e (dyn Error + 'static)| {
-        let error: &'e (dyn Error + 'static) = *error;
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}
-
-/// The reason for a failed request, and its innermost cause.
-fn explain(problem: &reqwest::Error) -> (Reason, String) {
-    let tls = causes(problem).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    if let Some(tls) = tls {
-        let what = match tls {
-            rustls::Error::InvalidMessage(_) => {
-                format!("the server does not speak TLS ({tls}); should the URL be http://?")
-            }
-            _ => tls.to_string(),
-        };
-        return (Reason::Tls, what);
-    }
-    if problem.is_connect() && is_end(problem) {
-        let what = "the connection was closed during the handshake";
-        return (Reason::Tls, what.to_owned());
-    }
-    let reason = if problem.is_timeout() {
-        Reason::Timeout
-    } else if is_lookup(problem) {
-        Reason::Dns
-    } else if problem.is_connect() {
-        Reason::Connect
-    } else {
-        Reason::Protocol
-    };
-    let incomplete = causes(problem)
-        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
-        .any(hyper::Error::is_incomplete_message);
-    let what = match causes(problem).last() {
-        _ if incomplete || is_end(problem) => INCOMPLETE.to_owned(),
-        Some(cause) => match cause.downcast_ref::<io::Error>() {
-            Some(io) => text(io),
-            None => cause.to_string(),
-        },
-        None => problem.to_string(),
-    };
-    let what = what.strip_prefix(LOOKUP).unwrap_or(&what).to_owned();
-    (reason, what)
-}
-
-/// Whether a connection ended inside a response of known length, or without the
-/// `close_notify` of TLS.
-pub fn is_end(problem: &reqwest::Error) -> bool {
-    causes(problem)
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|io| io.kind() == io::ErrorKind::UnexpectedEof)
-}
-
-/// The beginning of the resolver's errors.
-const LOOKUP: &str = "failed to lookup address information: ";
-
-fn is_lookup(problem: &reqwest::Error) -> bool {
-    problem.is_dns()
-        || causes(problem)
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .any(|io| io.to_string().starts_with(LOOKUP))
-}
-
-/// The text of an I/O error without its number.
-fn text(problem: &io::Error) -> String {
-    let full = match problem.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
-        kind if problem.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => {
-            kind.to_string()
-        }
-        _ => problem.to_string(),
-    };
-    full.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn io_errors_are_shown_without_numbers() {
-        for (code, expected) in [
-            (111, "connection refused"),
-            (104, "connection reset"),
-            (113, "host unreachable"),
-            (2, "no such file"),
-            (24, "Too many open files"),
-        ] {
-            assert_eq!(text(&io::Error::from_raw_os_error(code)), expected);
-        }
-    }
-
-    #[test]
-    fn causes_in_io_errors_are_found() {
-        let inner = io::Error::other(rustls::Error::DecryptError);
-        let outer = io::Error::other(inner);
-        let found = causes(&outer).any(<dyn Error>::is::<rustls::Error>);
-        assert!(found);
+impl From<CredentialError> for ScrapeError {
+    fn from(error: CredentialError) -> Self {
+        ScrapeError::new(Reason::BadSetting, &error.to_string())
     }
 }

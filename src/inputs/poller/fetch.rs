@@ -1,23 +1,22 @@
 //! One poll: requests the text of a target over HTTP.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
+    HeaderValue, LOCATION, TRANSFER_ENCODING,
 };
 use reqwest::{Response, StatusCode};
-use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::clients::SharedClient;
 use super::config::{Target, TargetUrl};
-use super::error::{ScrapeError, is_end};
+use super::error::ScrapeError;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
+use crate::http_client::is_end;
 use crate::net::BlockingPool;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -119,31 +118,7 @@ impl Fetcher {
         // Configured credentials and headers are only for the target's own server, not
         // for others that it redirects to.
         if is_same_server(own, url) {
-            if let Some(auth) = &target.basic_auth {
-                let from_file = match &auth.password_file {
-                    Some(file) => Some(secret("basic_auth.password_file", file).await?),
-                    None => None,
-                };
-                let password = from_file.as_deref().unwrap_or(auth.password.reveal());
-                request = request.basic_auth(&auth.username, Some(password));
-            }
-            let mut headers = configured_headers(target);
-            if let Some(file) = &target.bearer_token_file {
-                let token = secret("bearer_token_file", file).await?;
-                let value = format!("Bearer {token}");
-                headers.insert(
-                    AUTHORIZATION,
-                    header_value("bearer_token_file", file, &value)?,
-                );
-            }
-            for (name, file) in &target.header_files {
-                let value = secret("header_files", file).await?;
-                let value = header_value("header_files", file, &value)?;
-                // The name was checked when the settings were read.
-                if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-                    headers.insert(name, value);
-                }
-            }
+            let headers = target.credentials.headers().await?;
             request = request.headers(headers);
         }
         let request = request.build().map_err(failed)?;
@@ -286,20 +261,6 @@ fn request_headers(timeout: Duration) -> HeaderMap {
     headers
 }
 
-/// The configured headers of a target. They were checked when the settings were read.
-fn configured_headers(target: &Target) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &target.headers {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        let value = HeaderValue::from_str(value.reveal());
-        if let (Ok(name), Ok(mut value)) = (name, value) {
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-    }
-    headers
-}
-
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -342,27 +303,4 @@ fn coding(headers: &HeaderMap) -> Result<Coding, CodingError> {
         .map(|value| String::from_utf8_lossy(value.as_bytes()))
         .collect();
     Coding::from_header(&codings.join(","))
-}
-
-/// The secret in the file of a setting.
-async fn secret(setting: &str, file: &Path) -> Result<String, ScrapeError> {
-    let failed = |problem: String| bad_setting(setting, file, &problem);
-    let path = file.to_owned();
-    let secret = spawn_blocking(move || std::fs::read_to_string(path))
-        .await
-        .map_err(|problem| failed(problem.to_string()))?
-        .map_err(|problem| failed(problem.to_string()))?;
-    Ok(secret.trim().to_owned())
-}
-
-fn header_value(setting: &str, file: &Path, value: &str) -> Result<HeaderValue, ScrapeError> {
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| bad_setting(setting, file, "its content is not valid in an HTTP header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn bad_setting(setting: &str, file: &Path, problem: &str) -> ScrapeError {
-    let message = format!("{setting} {}: {problem}", file.display());
-    ScrapeError::new(Reason::BadSetting, &message)
 }

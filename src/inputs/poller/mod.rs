@@ -5,18 +5,14 @@
 //!
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`fetch`]: one poll over HTTP.
-//! - [`clients`]: HTTP clients with kept connections; [`tls`]: the certificates they
-//!   trust.
+//! - [`clients`]: HTTP clients with kept connections.
 //! - [`error`]: why a poll failed.
 
 mod clients;
 pub mod config;
 mod error;
 mod fetch;
-mod files;
 mod target;
-mod target_tls;
-mod tls;
 
 use std::sync::Arc;
 

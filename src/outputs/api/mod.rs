@@ -4,10 +4,12 @@
 //! - [`groups`]: lists and removes groups.
 //! - [`metrics`]: lists groups with their metrics, as Pushgateway does.
 //! - [`series`]: removes aggregated series.
+//! - [`sinks`]: lists sinks and whether they work.
 
 mod groups;
 mod metrics;
 mod series;
+mod sinks;
 
 use std::sync::Arc;
 
@@ -70,6 +72,10 @@ impl Api {
                 self,
                 |api, request| Box::pin(async { api.status(request) }),
             )),
+            Route::read("api_sinks", "/api/v1/sinks", "", self, |api, _| {
+                Box::pin(async { sinks::list(&api.telemetry) })
+            })
+            .errors(Errors::Api),
             read(Route::read(
                 "api_groups",
                 GROUPS,

@@ -14,20 +14,34 @@
 //! - [`queue`]: the one queue, bounded by bytes and by the age of its items;
 //! - [`worker`]: the task: batches, retries, draining at shutdown;
 //! - [`backoff`]: the wait between two tries;
+//! - [`config`]: `[sinks.NAME]`, and the list of types;
+//! - [`http`]: settings of a server, requests, and what a status means;
 //! - [`operations`]: forwards operations to another proxy or metrics-server.
 //!
 //! # Adding a sink
 //!
-//! 1. Make a folder here with the sink's configuration, a type that implements
-//!    [`Sink`], and its tests; add its `mod` line to the list below.
-//! 2. Give it a function that builds the sink and calls [`start`] with its
-//!    limits. The handle that this returns is all a producer needs.
-//! 3. Call that function in `app/sinks.rs`, and hand the handle to the producer.
+//! 1. Make a folder here with
+//!    - `config.rs`: `Settings`, and a `read` that takes them and a [`QueueConfig`] out of
+//!      its table. A sink over HTTP takes [`http::HttpSettings`] for URL, TLS and secrets;
+//!    - a type that implements [`Sink`]. Over HTTP, [`http::HttpClient::post_batch`] sends
+//!      a batch and judges the answer;
+//!    - a `start` that builds the sink and calls [`start`](fn@start). The handle that this
+//!      returns is all a producer needs.
+//! 2. Add the type to [`config::SinkSettings`] and to the list of types beside it.
+//! 3. Add its arm to `app/sinks.rs`, and hand the handle to the producer.
+//! 4. Describe its settings in `config.toml` and `docs/sinks.md`.
+//!
+//! Counting, health, `GET /api/v1/sinks`, retries, expiry and draining come from the
+//! worker and the queue. A sink returns a [`Report`]: verdicts for its items, and what
+//! failed. If a request is refused as a whole, it says so in a [`Refusal`], and the worker
+//! finds the items to blame.
 //!
 //! Inputs and outputs do not import one another: an input takes a closure or a
 //! small type of its own around the handle.
 
 mod backoff;
+pub mod config;
+pub mod http;
 pub mod operations;
 mod queue;
 mod worker;
@@ -42,7 +56,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use queue::{PushError, QueueHandle, QueueLimits};
+pub use queue::{PushError, QueueConfig, QueueHandle, QueueLimits};
 
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
@@ -100,6 +114,25 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// What failed, in words. It is logged, and the next try waits.
     pub failure: Option<String>,
+    /// The least time until the next try, if the other system asked for it.
+    pub retry_after: Option<Duration>,
+    /// Why items were refused, if any were.
+    pub refusal: Option<Refusal>,
+}
+
+/// Items that the other system will never take, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The word for metrics.
+    pub reason: Reason,
+    /// What happened, in words for the log. It quotes nothing that was sent.
+    pub message: String,
+    /// The answer of the other system, which may quote what was sent; empty if there is
+    /// none. It is for people who may see the metrics, and for the log at `debug`.
+    pub answer: String,
+    /// Whether the request was refused as a whole. The worker then finds out which items
+    /// are to blame: it sends smaller batches.
+    pub whole: bool,
 }
 
 impl Report {
@@ -108,7 +141,7 @@ impl Report {
     pub fn taken(items: usize) -> Self {
         Report {
             verdicts: vec![Verdict::Taken; items],
-            failure: None,
+            ..Report::default()
         }
     }
 
@@ -133,7 +166,7 @@ pub fn start<S: Sink>(
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> QueueHandle<S::Item> {
-    let (handle, queue) = queue::queue(limits, S::size, stats);
-    tasks.spawn(worker::run(sink, queue, drain, stop.clone()));
+    let (handle, queue) = queue::queue(limits, S::size, Arc::clone(&stats));
+    tasks.spawn(worker::run(sink, queue, stats, drain, stop.clone()));
     handle
 }

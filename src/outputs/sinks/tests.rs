@@ -6,16 +6,35 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::telemetry::DropReason;
+use crate::telemetry::{DropReason, SinkState};
 
 /// What the other system does with a batch.
 #[derive(Debug, Clone)]
 enum Answer {
     Verdicts(Vec<Verdict>),
+    /// Refuses the batch as a whole.
+    RefusesAll,
+    /// Refuses every batch with this number as a whole, from now on.
+    Refuses(u32),
     Fails,
+    /// Takes nothing, and asks to wait.
+    Busy(Duration),
     /// Takes all, after a while.
     Slow(Duration),
     Never,
+}
+
+fn refused(whole: bool, verdicts: Vec<Verdict>) -> Report {
+    Report {
+        verdicts,
+        refusal: Some(Refusal {
+            reason: Reason::Refused,
+            message: "it does not like it".to_owned(),
+            answer: String::new(),
+            whole,
+        }),
+        ..Report::default()
+    }
 }
 
 /// What a scripted sink was asked for, and when.
@@ -64,7 +83,20 @@ impl Sink for Scripted {
             None => Report::taken(batch.len()),
             Some(Answer::Verdicts(verdicts)) => Report {
                 verdicts,
-                failure: None,
+                ..Report::default()
+            },
+            Some(Answer::RefusesAll) => refused(true, Vec::new()),
+            Some(Answer::Refuses(bad)) if batch.contains(&bad) => {
+                self.script().answers.push_back(Answer::Refuses(bad));
+                refused(true, Vec::new())
+            }
+            Some(Answer::Refuses(bad)) => {
+                self.script().answers.push_back(Answer::Refuses(bad));
+                Report::taken(batch.len())
+            }
+            Some(Answer::Busy(time)) => Report {
+                retry_after: Some(time),
+                ..Report::failed(0, "busy")
             },
             Some(Answer::Fails) => Report::failed(0, "no connection"),
             Some(Answer::Slow(time)) => {
@@ -85,6 +117,7 @@ const LIMITS: QueueLimits = QueueLimits {
     age: None,
     batch_items: 3,
     batch_bytes: 1000,
+    batch_wait: Duration::ZERO,
 };
 
 /// Time to drain in these tests.
@@ -271,4 +304,62 @@ async fn a_failure_after_the_stop_ends_the_sink_at_once() {
     assert!(!closed);
     assert!(begun.elapsed() < Duration::from_millis(50));
     assert_eq!(stats.dropped(DropReason::Shutdown), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_item_does_not_spoil_its_batch() {
+    let limits = QueueLimits {
+        bytes: 100_000,
+        batch_items: 1000,
+        ..LIMITS
+    };
+    let bench = bench(limits, [Answer::Refuses(77)]);
+    let stats = Arc::clone(&bench.stats);
+    let begun = Instant::now();
+    bench.handle.push((0..1000).collect()).unwrap();
+    let (batches, _) = bench.end().await;
+    assert_eq!(stats.items.counts(), [("ok", 999), ("refused", 1)]);
+    assert!(batches.len() < 30, "{}", batches.len());
+    assert!(begun.elapsed() < Duration::from_millis(50), "no wait");
+    let taken: Vec<u32> = batches
+        .into_iter()
+        .filter(|batch| !batch.contains(&77))
+        .flatten()
+        .collect();
+    assert!(taken.is_sorted(), "in order");
+    let (_, error) = stats.health().last_error.unwrap();
+    assert_eq!(error, "it does not like it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_refuses_everything_is_not_asked_for_each_item() {
+    let limits = QueueLimits {
+        bytes: 1_000_000,
+        batch_items: 10_000,
+        batch_bytes: 1_000_000,
+        ..LIMITS
+    };
+    let bench = bench(limits, vec![Answer::RefusesAll; 21]);
+    let stats = Arc::clone(&bench.stats);
+    bench.handle.push((0..10_000).collect()).unwrap();
+    let (batches, _) = bench.end().await;
+    assert_eq!(batches.len(), 21);
+    assert_eq!(stats.items.counts(), [("ok", 0), ("refused", 10_000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_system_is_left_alone_for_the_time_it_asks_for() {
+    let pause = Duration::from_secs(30);
+    let bench = bench(LIMITS, [Answer::Busy(pause)]);
+    let begun = Instant::now();
+    bench.handle.push(vec![1]).unwrap();
+    bench.batches(1).await;
+    let health = bench.stats.health();
+    assert_eq!((health.state, health.failures), (SinkState::Failing, 1));
+    let stats = Arc::clone(&bench.stats);
+    let (batches, _) = bench.end().await;
+    assert_eq!(batches, [[1], [1]]);
+    assert!(begun.elapsed() >= pause && begun.elapsed() < pause * 2);
+    assert_eq!(stats.health().last_error.unwrap().1, "busy");
+    assert!(stats.health().last_success.is_some());
 }

@@ -117,7 +117,7 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
         all.push(LimitedGauge {
             name: "exporter_proxy_operations_forward_queued_bytes",
             help: "Bytes of operations waiting to be forwarded.",
-            value: telemetry.operations.forwarded.queued.value(),
+            value: telemetry.operations.forwarded().queued.value(),
             max_name: "exporter_proxy_operations_forward_queued_max_bytes",
             setting: "operations.forward_queue",
             max: limits.forwarded,

@@ -12,6 +12,7 @@ mod inspections;
 mod limits;
 mod process;
 mod security;
+mod sinks;
 mod storage;
 mod tls;
 
@@ -78,6 +79,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     http::scrapes(&mut out, telemetry);
     security::write(&mut out, &telemetry.security);
     fairness::write(&mut out, &telemetry.fairness, store);
+    sinks::write(&mut out, telemetry, now);
     storage::write(&mut out, &telemetry.storage);
     targets(&mut out, store);
     tls::write(&mut out, telemetry);
@@ -215,7 +217,7 @@ fn operations(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
         Kind::Counter,
         "Operations to forward, by result: ok, or the reason for failure.",
     );
-    for (result, count) in stats.forwarded.items.counts() {
+    for (result, count) in stats.forwarded().items.counts() {
         forwarded.sample(&[("result", result)], count as f64);
     }
     let bytes = out.family(

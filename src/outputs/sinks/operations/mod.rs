@@ -7,6 +7,7 @@
 //! - [`udp`]: a datagram for each line, without the newline, as metrics-server
 //!   expects it. A datagram that is lost is not sent again.
 
+mod config;
 mod tcp;
 mod udp;
 
@@ -21,28 +22,13 @@ use memchr::memchr_iter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{PushError, QueueHandle, QueueLimits};
+pub use config::{Settings, queue, read};
+
+use super::{PushError, QueueConfig, QueueHandle};
 use crate::settings::Destination;
 use crate::telemetry::SinkStats;
 use tcp::TcpSink;
 use udp::UdpSink;
-
-/// Operations of one batch. UDP needs a system call for each.
-const BATCH_ITEMS: usize = 4096;
-
-/// Bytes of one batch: the size of one write to the connection.
-const BATCH_BYTES: usize = 256 * 1024;
-
-/// Where operations are forwarded to, and how many may wait.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `operations.forward_to`
-    pub destination: Destination,
-    /// Bytes of operations that wait: `operations.forward_queue`.
-    pub queue: usize,
-    /// Time for sending what waits at shutdown.
-    pub drain: Duration,
-}
 
 /// The queue of operations to forward.
 #[derive(Debug, Clone)]
@@ -65,21 +51,17 @@ impl Lines {
     }
 }
 
-/// Starts forwarding.
+/// Starts forwarding. `drain` is the time for sending what waits at shutdown.
 pub fn start(
-    config: Config,
+    settings: Settings,
+    queue: &QueueConfig,
+    drain: Duration,
     stats: Arc<SinkStats>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Lines {
-    let limits = QueueLimits {
-        bytes: config.queue,
-        age: None,
-        batch_items: BATCH_ITEMS,
-        batch_bytes: BATCH_BYTES,
-    };
-    let drain = config.drain;
-    Lines(match config.destination {
+    let limits = queue.limits();
+    Lines(match settings.destination {
         Destination::Tcp(address) => {
             super::start(TcpSink::new(address), limits, drain, stats, stop, tasks)
         }

@@ -15,6 +15,14 @@ fn lines(texts: &[&'static str]) -> Vec<Bytes> {
         .collect()
 }
 
+fn settings(
+    destination: Destination,
+    max_queue: usize,
+    drain: Duration,
+) -> (Settings, QueueConfig, Duration) {
+    (Settings { destination }, queue(max_queue), drain)
+}
+
 #[tokio::test]
 async fn a_line_that_was_cut_by_a_broken_connection_is_sent_again() {
     let all = lines(&["first\n", "second\n", "third\n"]);
@@ -48,14 +56,14 @@ async fn a_line_that_was_cut_by_a_broken_connection_is_sent_again() {
 async fn a_datagram_holds_one_line_without_its_newline() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
-    let config = Config {
-        destination: Destination::Udp(Address::new("127.0.0.1", port)),
-        queue: 1 << 20,
-        drain: Duration::from_secs(20),
-    };
+    let (settings, queue, drain) = settings(
+        Destination::Udp(Address::new("127.0.0.1", port)),
+        1 << 20,
+        Duration::from_secs(20),
+    );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let stats = Arc::new(SinkStats::default());
-    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    let sink = start(settings, &queue, drain, Arc::clone(&stats), &stop, &tasks);
     sink.push(&Bytes::from_static(b"first\nsecond\n")).unwrap();
     let long = [&vec![b'x'; MAX_DATAGRAM + 1][..], b"\n"].concat();
     sink.push(&Bytes::from(long)).unwrap();
@@ -78,14 +86,14 @@ async fn a_datagram_that_an_earlier_error_kept_back_is_sent_again() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
-    let config = Config {
-        destination: Destination::Udp(Address::new("127.0.0.1", address.port())),
-        queue: 1 << 20,
-        drain: Duration::from_secs(20),
-    };
+    let (settings, queue, drain) = settings(
+        Destination::Udp(Address::new("127.0.0.1", address.port())),
+        1 << 20,
+        Duration::from_secs(20),
+    );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let stats = Arc::new(SinkStats::default());
-    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    let sink = start(settings, &queue, drain, Arc::clone(&stats), &stop, &tasks);
     sink.push(&Bytes::from_static(b"lost\n")).unwrap();
     while stats.queued.value() > 0 {
         sleep(Duration::from_millis(1)).await;
@@ -109,14 +117,14 @@ async fn the_queue_is_bounded_by_bytes() {
     /// The memory of a line beside its text: a slice, and a time.
     const ENTRY: usize = 48;
     // Nothing is sent: the name does not resolve.
-    let config = Config {
-        destination: Destination::Tcp(Address::new("nowhere.invalid", 1)),
-        queue: 10 + 2 * ENTRY,
-        drain: Duration::ZERO,
-    };
+    let (settings, queue, drain) = settings(
+        Destination::Tcp(Address::new("nowhere.invalid", 1)),
+        10 + 2 * ENTRY,
+        Duration::ZERO,
+    );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let stats = Arc::new(SinkStats::default());
-    let sink = start(config, Arc::clone(&stats), &stop, &tasks);
+    let sink = start(settings, &queue, drain, Arc::clone(&stats), &stop, &tasks);
     sink.push(&Bytes::from_static(b"12345\n")).unwrap();
     let rejected = sink.push(&Bytes::from_static(b"12\n34\n"));
     assert_eq!(rejected, Err(PushError::Full));
@@ -129,13 +137,13 @@ async fn the_queue_is_bounded_by_bytes() {
 async fn a_sink_connects_again_after_the_receiver_closed_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let config = Config {
-        destination: Destination::Tcp(Address::new("127.0.0.1", port)),
-        queue: 1 << 20,
-        drain: Duration::from_secs(20),
-    };
+    let (settings, queue, drain) = settings(
+        Destination::Tcp(Address::new("127.0.0.1", port)),
+        1 << 20,
+        Duration::from_secs(20),
+    );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let sink = start(config, Arc::default(), &stop, &tasks);
+    let sink = start(settings, &queue, drain, Arc::default(), &stop, &tasks);
     sink.push(&Bytes::from_static(b"first\n")).unwrap();
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut line = [0; 6];

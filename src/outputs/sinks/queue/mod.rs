@@ -5,6 +5,8 @@
 //! queue closes when the last handle is dropped, so a worker drains it at
 //! shutdown without asking again and again whether a producer is left.
 
+mod config;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem::take;
@@ -12,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+pub use config::QueueConfig;
 
 use super::Verdict;
 use crate::telemetry::{DropReason, SinkStats};
@@ -34,6 +38,8 @@ pub struct QueueLimits {
     pub batch_items: usize,
     /// Bytes of one batch. A larger item is a batch of its own.
     pub batch_bytes: usize,
+    /// Time that the oldest item waits for others to fill its batch; zero to send at once.
+    pub batch_wait: Duration,
 }
 
 /// Why the queue does not take items. They are counted as dropped.
@@ -59,7 +65,9 @@ pub(super) fn queue<T>(
         stats,
         state: Mutex::new(State {
             items: VecDeque::new(),
+            bytes: 0,
             closed: false,
+            hurried: false,
             stopped: false,
         }),
         changed: Notify::new(),
@@ -85,7 +93,11 @@ impl<T> QueueHandle<T> {
     fn push_at(&self, items: Vec<T>, now: Instant) -> Result<(), PushError> {
         let shared = &*self.0.0;
         let count = items.len();
-        let bytes = items.iter().map(|item| shared.cost(item)).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        let size: usize = items.iter().map(shared.size).sum();
+        let bytes = size + count * size_of::<Entry<T>>();
         if !shared.reserve(bytes, now) {
             shared.stats.count_dropped(DropReason::Full, count);
             return Err(PushError::Full);
@@ -97,10 +109,19 @@ impl<T> QueueHandle<T> {
             shared.stats.count_dropped(DropReason::Shutdown, count);
             return Err(PushError::Stopped);
         }
+        let was_empty = state.items.is_empty();
+        let was_full = shared.fills_batch(&state);
         let entries = items.into_iter().map(|item| Entry { item, since: now });
         state.items.extend(entries);
+        state.bytes += size;
+        let is_full = shared.fills_batch(&state);
+        shared.stats.queued_items.add(count);
+        shared.stats.begin_waiting(now.into_std());
         drop(state);
-        shared.changed.notify_one();
+        // The consumer waits for the first item, or for a full batch.
+        if was_empty || (is_full && !was_full) {
+            shared.changed.notify_one();
+        }
         Ok(())
     }
 }
@@ -131,7 +152,7 @@ impl<T> Drop for Producers<T> {
 pub(super) struct Queue<T>(Arc<Shared<T>>);
 
 impl<T> Queue<T> {
-    /// Waits for items and takes the oldest. `None` once the queue is empty
+    /// Waits for a batch and takes the oldest items. `None` once the queue is empty
     /// and no handle is left. Cancel-safe.
     pub(super) async fn next_batch(&self) -> Option<Batch<T>> {
         loop {
@@ -139,17 +160,41 @@ impl<T> Queue<T> {
             if let Some(next) = self.try_next_batch(Instant::now()) {
                 return next;
             }
-            self.0.changed.notified().await;
+            let changed = self.0.changed.notified();
+            match self.due() {
+                Some(due) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(due) => {}
+                },
+                None => changed.await,
+            }
         }
     }
 
-    /// The next batch; `Some(None)` at the end, `None` if nothing waits yet.
+    /// Makes batches no longer wait to be filled, since the program stops.
+    pub(super) fn hurry(&self) {
+        self.0.state().hurried = true;
+        self.0.changed.notify_one();
+    }
+
+    /// When the oldest item has waited long enough for its batch; `None` if the queue is
+    /// empty.
+    fn due(&self) -> Option<Instant> {
+        let state = self.0.state();
+        let oldest = state.items.front()?.since;
+        Some(oldest + self.0.limits.batch_wait)
+    }
+
+    /// The next batch; `Some(None)` at the end, `None` if nothing is due yet.
     fn try_next_batch(&self, now: Instant) -> Option<Option<Batch<T>>> {
         let shared = &*self.0;
         let mut state = shared.state();
         shared.expire(&mut state, now);
         if state.items.is_empty() {
             return state.closed.then_some(None);
+        }
+        if !shared.is_due(&state, now) {
+            return None;
         }
         let mut batch = Batch {
             items: Vec::new(),
@@ -165,6 +210,8 @@ impl<T> Queue<T> {
             }
             batch.extend(state.items.pop_front());
         }
+        let taken: usize = batch.items.iter().map(shared.size).sum();
+        state.bytes -= taken;
         if state.items.is_empty() {
             // The memory that a burst took is not kept.
             state.items.shrink_to(KEPT_CAPACITY);
@@ -176,7 +223,8 @@ impl<T> Queue<T> {
     /// them. Items without a verdict stay, in their order.
     pub(super) fn settle(&self, batch: &mut Batch<T>, verdicts: &[Verdict]) {
         let shared = &*self.0;
-        let judged = verdicts.len().min(batch.items.len());
+        let before = batch.items.len();
+        let judged = verdicts.len().min(before);
         let (mut bytes, mut sent) = (0, 0);
         for (item, verdict) in batch.items.iter().zip(verdicts) {
             match verdict {
@@ -192,6 +240,11 @@ impl<T> Queue<T> {
         shared.stats.queued.subtract(bytes);
         let stays = |at: usize| at >= judged || verdicts[at] == Verdict::Again;
         batch.retain(stays);
+        shared
+            .stats
+            .queued_items
+            .subtract(before - batch.items.len());
+        shared.note_oldest(&shared.state(), batch);
     }
 
     /// Drops the items of a batch that are older than the queue permits.
@@ -209,26 +262,30 @@ impl<T> Queue<T> {
             shared.stats.count_dropped(DropReason::Expired, count);
             shared.stats.queued.subtract(bytes);
             batch.retain(|at| !expired[at]);
+            shared.stats.queued_items.subtract(count);
+            shared.note_oldest(&shared.state(), batch);
         }
     }
 
     /// Ends the queue: drops and counts what waits, and the rest of `batch`.
-    /// Later pushes are rejected. Returns the bytes of the dropped items.
-    pub(super) fn stop(&self, batch: &Batch<T>) -> usize {
+    /// Later pushes are rejected. Returns the number of the dropped items and their bytes.
+    pub(super) fn stop(&self, batch: &Batch<T>) -> (usize, usize) {
         let shared = &*self.0;
         let mut state = shared.state();
         state.stopped = true;
         let waiting = take(&mut state.items);
+        state.bytes = 0;
         drop(state);
         let items = waiting.iter().map(|entry| &entry.item);
         let left = items.chain(&batch.items);
         let cost = left.clone().map(|item| shared.cost(item)).sum();
         let bytes = left.clone().map(shared.size).sum();
-        shared
-            .stats
-            .count_dropped(DropReason::Shutdown, left.count());
+        let count = left.count();
+        shared.stats.count_dropped(DropReason::Shutdown, count);
         shared.stats.queued.subtract(cost);
-        bytes
+        shared.stats.queued_items.subtract(count);
+        shared.stats.note_oldest(None);
+        (count, bytes)
     }
 }
 
@@ -279,8 +336,12 @@ struct Shared<T> {
 struct State<T> {
     /// In the order of their times.
     items: VecDeque<Entry<T>>,
+    /// The sizes of the items together.
+    bytes: usize,
     /// No handle is left.
     closed: bool,
+    /// Batches do not wait to be filled.
+    hurried: bool,
     /// The consumer has ended.
     stopped: bool,
 }
@@ -294,6 +355,34 @@ impl<T> Shared<T> {
     /// The bytes by which an item counts towards the limit.
     fn cost(&self, item: &T) -> usize {
         (self.size)(item) + size_of::<Entry<T>>()
+    }
+
+    /// Whether a batch can be filled from what waits.
+    fn fills_batch(&self, state: &State<T>) -> bool {
+        let QueueLimits {
+            batch_items,
+            batch_bytes,
+            ..
+        } = self.limits;
+        state.items.len() >= batch_items || state.bytes >= batch_bytes
+    }
+
+    /// Whether the next batch is to be sent now.
+    fn is_due(&self, state: &State<T>, now: Instant) -> bool {
+        let waited = |oldest: &Entry<T>| {
+            now.saturating_duration_since(oldest.since) >= self.limits.batch_wait
+        };
+        state.hurried
+            || state.closed
+            || self.fills_batch(state)
+            || state.items.front().is_some_and(waited)
+    }
+
+    /// Records since when the oldest item waits: the first of `batch`, if it has any.
+    fn note_oldest(&self, state: &State<T>, batch: &Batch<T>) {
+        let waiting = state.items.front().map(|entry| entry.since);
+        let oldest = batch.since.first().copied().or(waiting);
+        self.stats.note_oldest(oldest.map(Instant::into_std));
     }
 
     /// Reserves room for items. Expired items make room first.
@@ -315,12 +404,14 @@ impl<T> Shared<T> {
             && now.saturating_duration_since(entry.since) > age
         {
             bytes += self.cost(&entry.item);
+            state.bytes -= (self.size)(&entry.item);
             count += 1;
             state.items.pop_front();
         }
         if count > 0 {
             self.stats.count_dropped(DropReason::Expired, count);
             self.stats.queued.subtract(bytes);
+            self.stats.queued_items.subtract(count);
         }
         count > 0
     }

@@ -22,6 +22,7 @@ fn limits(items: usize, bytes: usize) -> QueueLimits {
         age: Some(AGE),
         batch_items: 3,
         batch_bytes: 10,
+        batch_wait: Duration::ZERO,
     }
 }
 
@@ -134,6 +135,38 @@ async fn the_queue_ends_after_its_last_handle_and_its_last_item() {
     assert!(end.is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_to_be_filled_but_not_for_ever() {
+    let wait = Duration::from_secs(5);
+    let limits = QueueLimits {
+        batch_wait: wait,
+        ..limits(10, 100)
+    };
+    let (handle, queue, stats) = texts(limits);
+    let begun = Instant::now();
+    handle.push(items(&["1"])).unwrap();
+    assert_eq!(stats.oldest(), Some(begun.into_std()));
+    let push = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        handle.push(items(&["2", "3"])).unwrap();
+    };
+    let (batch, ()) = tokio::join!(queue.next_batch(), push);
+    assert_eq!(batch.unwrap().items(), ["1", "2", "3"], "as many as fit");
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+
+    handle.push(items(&["4"])).unwrap();
+    let mut batch = queue.next_batch().await.unwrap();
+    assert_eq!(batch.items(), ["4"]);
+    assert_eq!(begun.elapsed(), Duration::from_secs(1) + wait);
+
+    handle.push(items(&["5"])).unwrap();
+    queue.hurry();
+    assert_eq!(queue.next_batch().await.unwrap().items(), ["5"]);
+    assert_eq!(begun.elapsed(), Duration::from_secs(1) + wait);
+    queue.settle(&mut batch, &[Verdict::Taken]);
+    assert_eq!(stats.oldest(), None);
+}
+
 #[tokio::test]
 async fn a_push_wakes_the_consumer() {
     let (handle, queue, _) = texts(limits(10, 100));
@@ -153,7 +186,7 @@ fn a_stopped_queue_counts_what_it_drops_and_rejects_pushes() {
         .push_at(items(&["1", "2", "3", "4", "5"]), now)
         .unwrap();
     let batch = next(&queue, now);
-    assert_eq!(queue.stop(&batch), 5);
+    assert_eq!(queue.stop(&batch), (5, 5));
     assert_eq!(stats.dropped(DropReason::Shutdown), 5);
     assert_eq!(handle.push_at(items(&["6"]), now), Err(PushError::Stopped));
     assert_eq!(stats.dropped(DropReason::Shutdown), 6);
@@ -223,10 +256,13 @@ proptest! {
             let waiting = waiting.chain(batch.items());
             let bytes = waiting.map(|item| item.len() + ENTRY).sum::<usize>();
             prop_assert_eq!(stats.queued.value(), bytes);
+            let sizes: usize = state.items.iter().map(|entry| entry.item.len()).sum();
+            prop_assert_eq!(state.bytes, sizes);
             prop_assert!(bytes <= limits.bytes);
             prop_assert!(batch.items().len() <= 3);
             let counted: u64 = stats.items.counts().iter().map(|(_, count)| count).sum();
             let held = state.items.len() + batch.items().len();
+            prop_assert_eq!(stats.queued_items.value(), held);
             prop_assert_eq!(counted as usize + held, pushed);
             prop_assert!(state.items.iter().is_sorted_by_key(|entry| entry.since));
         }

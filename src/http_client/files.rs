@@ -1,4 +1,4 @@
-//! Files that the settings of targets name.
+//! Files that settings name: certificates, keys and secrets.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ pub fn pem_file(node: &Node) -> Result<PemFile, String> {
     Ok(PemFile { path, pem })
 }
 
+/// Reads a file with certificates in PEM.
 pub fn ca_file(node: &Node) -> Result<CaFile, String> {
     let path = path(node)?;
     let pem = std::fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
@@ -68,7 +69,7 @@ pub fn ca_file(node: &Node) -> Result<CaFile, String> {
 }
 
 /// The path of a file with a value of an HTTP header, such as a token. The file must be
-/// readable now, and is read again for every poll.
+/// readable now, and is read again for every request.
 pub fn secret_file(what: &'static str) -> impl Fn(&Node) -> Result<PathBuf, String> {
     move |node| {
         let path = path(node)?;

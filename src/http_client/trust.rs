@@ -1,4 +1,4 @@
-//! The certificates of targets that are trusted.
+//! The certificates of servers that are trusted.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-use super::target_tls::TargetTls;
+use super::tls::ClientTls;
 
 /// The TLS settings of a client. It trusts the system's certificates and those of `ca`,
 /// a PEM text; with `any`, every certificate. `tls` has the certificate that it presents,
-/// and the name that the certificate of the target must have.
+/// and the name that the certificate of the server must have.
 ///
 /// # Errors
 ///
 /// `ca` or `tls` is not valid.
-pub fn config(any: bool, ca: Option<&[u8]>, tls: &TargetTls) -> Result<ClientConfig, String> {
+pub fn config(any: bool, ca: Option<&[u8]>, tls: &ClientTls) -> Result<ClientConfig, String> {
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -47,7 +47,7 @@ pub fn config(any: bool, ca: Option<&[u8]>, tls: &TargetTls) -> Result<ClientCon
     }
 }
 
-/// How the certificates of targets are verified; `None` if none can be.
+/// How the certificates of servers are verified; `None` if none can be.
 fn verifier(
     any: bool,
     ca: Option<&[u8]>,
@@ -64,10 +64,10 @@ fn verifier(
     };
     match Verifier::new_with_extra_roots(own, provider) {
         Ok(verifier) => Ok(Some(Arc::new(verifier))),
-        // Some systems have no certificates. Targets without TLS do not need any.
+        // Some systems have no certificates. Servers without TLS do not need any.
         Err(problem) => {
             log::info!(
-                "cannot read the certificates of this system ({problem}): https targets need a ca_file"
+                "cannot read the certificates of this system ({problem}): https URLs need a ca_file"
             );
             Ok(None)
         }

@@ -1,5 +1,5 @@
-//! The `tls` table of a target: its certificate for the proxy as a client, and how the
-//! certificate of the target is verified.
+//! The `tls` table of a server that requests go to: the certificate that the proxy
+//! presents, and how the certificate of the server is verified.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -12,13 +12,13 @@ use crate::settings::document::Node;
 use crate::settings::reader::Table;
 use crate::settings::value::{boolean, text};
 
-/// What the table adds to the settings of a target.
+/// What the table adds to the settings of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct TargetTls {
+pub struct ClientTls {
     /// The certificate and key that the proxy presents.
     #[serde(flatten)]
     pub client: Option<ClientCertificate>,
-    /// The name that the certificate of the target must have, in place of the host of
+    /// The name that the certificate of the server must have, in place of the host of
     /// the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -61,7 +61,7 @@ impl ClientCertificate {
     }
 }
 
-/// The settings of a `tls` table that are those of the target, too.
+/// The settings of a `tls` table about trust. A target can have them outside of it, too.
 #[derive(Debug, Default)]
 pub struct Trust {
     /// Certificates to trust.
@@ -70,9 +70,9 @@ pub struct Trust {
     pub insecure_skip_verify: Option<bool>,
 }
 
-/// Takes the `tls` table of a target, if it has one.
-pub fn take(target: &mut Table<'_>) -> (TargetTls, Trust) {
-    let Some((mut table, place)) = target.optional_table("tls") else {
+/// Takes the `tls` table out of `parent`, if it has one.
+pub fn take(parent: &mut Table<'_>) -> (ClientTls, Trust) {
+    let Some((mut table, place)) = parent.optional_table("tls") else {
         return Default::default();
     };
     let written = ["cert_file", "key_file"].map(|key| table.place(key).is_some());
@@ -101,7 +101,7 @@ pub fn take(target: &mut Table<'_>) -> (TargetTls, Trust) {
         }
         _ => None,
     };
-    let tls = TargetTls {
+    let tls = ClientTls {
         client,
         server_name: table.take_option("server_name", server_name),
     };
@@ -123,10 +123,10 @@ fn server_name(node: &Node) -> Result<String, String> {
     }
 }
 
-impl TargetTls {
+impl ClientTls {
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        *self == TargetTls::default()
+        *self == ClientTls::default()
     }
 
     /// The name to verify, if it is set.

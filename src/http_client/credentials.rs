@@ -1,0 +1,232 @@
+//! What requests prove themselves with: a user, a bearer token, or other headers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+
+use super::files::secret_file;
+use crate::settings::Secret;
+use crate::settings::document::{Node, Value};
+use crate::settings::reader::Table;
+use crate::settings::value::text;
+
+/// Secrets and more headers of requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Credentials {
+    /// The file of a bearer token. It is read for every request, since tokens are rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    /// User and password of HTTP basic authentication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// More request headers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    /// Request headers whose values are in files. They are read for every request.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub header_files: BTreeMap<String, PathBuf>,
+}
+
+/// User and password of HTTP basic authentication.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BasicAuth {
+    /// The user.
+    pub username: String,
+    /// The password; empty if there is a file.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub password: Secret,
+    /// The file of the password. It is read for every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// A file with a secret that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting} {}: {problem}", file.display())]
+pub struct CredentialError {
+    setting: &'static str,
+    file: PathBuf,
+    problem: String,
+}
+
+impl Credentials {
+    /// Takes `bearer_token_file`, `basic_auth`, `headers` and `header_files` out of a table.
+    pub fn take(table: &mut Table<'_>) -> Self {
+        let name = table.name().to_owned();
+        let token_place = table.place("bearer_token_file");
+        let bearer_token_file = table.take_option("bearer_token_file", secret_file("token"));
+        let basic_auth_place = table.place("basic_auth");
+        let basic_auth = basic_auth_place
+            .is_some()
+            .then(|| read_basic_auth(table.table("basic_auth")))
+            .flatten();
+        let headers = read_headers(table);
+        let header_files = read_header_files(table, &headers);
+        if let (Some(token), Some(_)) = (token_place, basic_auth_place) {
+            let problem = format!(
+                "`{name}.bearer_token_file` and `{name}.basic_auth` exclude each other; set one \
+                 of them"
+            );
+            table.fault(token, problem);
+        }
+        Credentials {
+            bearer_token_file,
+            basic_auth,
+            headers,
+            header_files,
+        }
+    }
+
+    /// The headers that a request needs. Files are read anew.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or its content is not valid in a header.
+    pub async fn headers(&self) -> Result<HeaderMap, CredentialError> {
+        let mut headers = HeaderMap::new();
+        if let Some(auth) = &self.basic_auth {
+            const SETTING: &str = "basic_auth.password_file";
+            let from_file = match &auth.password_file {
+                Some(file) => Some(secret(SETTING, file).await?),
+                None => None,
+            };
+            let password = from_file.as_deref().unwrap_or(auth.password.reveal());
+            let pair = STANDARD.encode(format!("{}:{password}", auth.username));
+            // Base64 is valid in a header.
+            if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {pair}")) {
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+        }
+        for (name, value) in &self.headers {
+            // They were checked when the settings were read.
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let value = HeaderValue::from_str(value.reveal());
+            if let (Ok(name), Ok(mut value)) = (name, value) {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+        }
+        if let Some(file) = &self.bearer_token_file {
+            const SETTING: &str = "bearer_token_file";
+            let value = format!("Bearer {}", secret(SETTING, file).await?);
+            headers.insert(AUTHORIZATION, header_value(SETTING, file, &value)?);
+        }
+        for (name, file) in &self.header_files {
+            const SETTING: &str = "header_files";
+            let value = secret(SETTING, file).await?;
+            let value = header_value(SETTING, file, &value)?;
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                headers.insert(name, value);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// The secret in the file of a setting.
+async fn secret(setting: &'static str, file: &Path) -> Result<String, CredentialError> {
+    let failed = |problem: String| CredentialError {
+        setting,
+        file: file.to_owned(),
+        problem,
+    };
+    let path = file.to_owned();
+    let secret = spawn_blocking(move || std::fs::read_to_string(path))
+        .await
+        .map_err(|problem| failed(problem.to_string()))?
+        .map_err(|problem| failed(problem.to_string()))?;
+    Ok(secret.trim().to_owned())
+}
+
+fn header_value(
+    setting: &'static str,
+    file: &Path,
+    value: &str,
+) -> Result<HeaderValue, CredentialError> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| CredentialError {
+        setting,
+        file: file.to_owned(),
+        problem: "its content is not valid in an HTTP header".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn read_basic_auth(mut table: Table<'_>) -> Option<BasicAuth> {
+    let username = table.take_option("username", text);
+    let has_password = table.place("password").is_some();
+    let password = table.take("password", String::new(), text);
+    let file_place = table.place("password_file");
+    let password_file = table.take_option("password_file", secret_file("password"));
+    if let Some(place) = file_place.filter(|_| has_password) {
+        let problem = format!(
+            "`{}` has both `password` and `password_file`; set one of them",
+            table.name()
+        );
+        table.fault(place, problem);
+    }
+    table.finish();
+    Some(BasicAuth {
+        username: username?,
+        password: Secret::new(password),
+        password_file,
+    })
+}
+
+/// Reads the files of headers. They must be readable, and no header may be given twice.
+fn read_header_files(
+    table: &mut Table<'_>,
+    headers: &BTreeMap<String, Secret>,
+) -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::new();
+    for (name, file, place) in table.take_texts("header_files") {
+        let node = Node {
+            value: Value::Text(file),
+            place,
+        };
+        let has = |other: &String| other.eq_ignore_ascii_case(&name);
+        let read = if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            Err(format!("must have HTTP header names, not {name:?}"))
+        } else if headers.keys().any(has) {
+            Err(format!("has {name:?}, which is in `headers`, too"))
+        } else {
+            secret_file("value")(&node)
+        };
+        match read {
+            Ok(file) => drop(files.insert(name, file)),
+            Err(problem) => {
+                let problem = format!("`{}.header_files` {problem}", table.name());
+                table.fault(node.place, problem);
+            }
+        }
+    }
+    files
+}
+
+fn read_headers(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    for (name, value, place) in table.take_texts("headers") {
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let problem = format!(
+                "`{}.headers` must have HTTP header names, not {name:?}",
+                table.name()
+            );
+            table.fault(place, problem);
+        } else if HeaderValue::from_str(&value).is_err() {
+            let problem = format!(
+                "`{}.headers` {name:?} has a value with characters that HTTP does not allow",
+                table.name()
+            );
+            table.fault(place, problem);
+        } else {
+            headers.insert(name, Secret::new(value));
+        }
+    }
+    headers
+}

@@ -1,0 +1,20 @@
+//! Requests to other systems over HTTP: what the poller and the sinks share.
+//!
+//! - [`tls`]: the `tls` table of a server; [`trust`]: how its certificate is verified;
+//! - [`credentials`]: users, tokens and headers, with secrets from files;
+//! - [`proxy`]: the HTTP proxy in between;
+//! - [`files`]: files that settings name;
+//! - [`failure`]: why a request failed, in one short line.
+
+pub mod credentials;
+mod failure;
+mod files;
+mod proxy;
+pub mod tls;
+pub mod trust;
+
+pub use credentials::{CredentialError, Credentials};
+pub use failure::{causes, explain, is_end};
+pub use files::{CaFile, ca_file};
+pub use proxy::{ProxyChoice, ProxyUrl, proxy_url};
+pub use tls::ClientTls;

@@ -1,0 +1,88 @@
+//! The settings of sinks: a table `[sinks.NAME]` for each.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::operations;
+use super::queue::QueueConfig;
+use crate::settings::reader::Table;
+use crate::settings::value::choice;
+
+/// The sinks by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Config(pub BTreeMap<String, SinkConfig>);
+
+/// The settings of one sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SinkConfig {
+    /// What the type needs.
+    #[serde(flatten)]
+    pub settings: SinkSettings,
+    /// The queue.
+    #[serde(flatten)]
+    pub queue: QueueConfig,
+}
+
+/// The settings of a type of sink. This is the list of types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SinkSettings {
+    /// Operations to another proxy.
+    Operations(operations::Settings),
+}
+
+impl SinkSettings {
+    /// The value of `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SinkSettings::Operations(_) => "operations",
+        }
+    }
+}
+
+/// Reads the settings of one type of sink.
+type Read = fn(Table<'_>) -> Option<SinkConfig>;
+
+/// The types, and how the settings of each are read.
+const TYPES: [(&str, Read); 1] = [("operations", |table| {
+    let (settings, queue) = operations::read(table)?;
+    let settings = SinkSettings::Operations(settings);
+    Some(SinkConfig { settings, queue })
+})];
+
+/// Limit of the sinks: each has a task and metrics of its own.
+const MAX_SINKS: usize = 100;
+
+/// Limit of the length of a name in bytes. Names are values of labels.
+const MAX_NAME: usize = 64;
+
+/// Takes the sinks out of the table of all settings.
+pub fn take(root: &mut Table<'_>) -> Config {
+    let mut sinks = BTreeMap::new();
+    root.take_named_tables("sinks", |name, mut table| {
+        if let Some(problem) = problem(name, sinks.len())
+            && let Some(place) = table.own_place()
+        {
+            table.fault(place.clone(), problem);
+        }
+        let read = table.take_required("type", choice(&TYPES))?;
+        let sink = read(table)?;
+        sinks.insert(name.to_owned(), sink);
+        Some(())
+    });
+    Config(sinks)
+}
+
+/// What is wrong with the name of a sink, or with their number.
+fn problem(name: &str, before: usize) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) {
+        return Some(format!(
+            "the name of a sink must have 1 to {MAX_NAME} letters, digits, \"_\" and \"-\", not \
+             {name:?}"
+        ));
+    }
+    (before >= MAX_SINKS).then(|| format!("there are more than {MAX_SINKS} sinks"))
+}

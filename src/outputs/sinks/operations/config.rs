@@ -1,0 +1,61 @@
+//! The settings of the type `operations`.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::outputs::sinks::QueueConfig;
+use crate::settings::Destination;
+use crate::settings::destination::destination;
+use crate::settings::document::Node;
+use crate::settings::reader::Table;
+
+/// Operations of one batch. UDP needs a system call for each.
+const BATCH_ITEMS: usize = 4096;
+
+/// Bytes of one batch: the size of one write to the connection.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// The default of `max_queue`.
+const MAX_QUEUE: usize = 16 << 20;
+
+/// The settings of a sink for operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Where operations are forwarded to.
+    #[serde(rename = "url", serialize_with = "write_destination")]
+    pub destination: Destination,
+}
+
+/// Reads the table of a sink.
+pub fn read(mut table: Table<'_>) -> Option<(Settings, QueueConfig)> {
+    let destination = table.take_required("url", required_destination);
+    let queue = QueueConfig::take(&mut table, queue(MAX_QUEUE));
+    table.finish();
+    Some((
+        Settings {
+            destination: destination?,
+        },
+        queue,
+    ))
+}
+
+/// The queue of `operations.forward_to`, with a limit in bytes.
+pub fn queue(max_queue: usize) -> QueueConfig {
+    QueueConfig {
+        max_queue,
+        max_age: Duration::ZERO,
+        batch_items: BATCH_ITEMS,
+        batch_bytes: BATCH_BYTES,
+        batch_wait: Duration::ZERO,
+    }
+}
+
+fn required_destination(node: &Node) -> Result<Destination, String> {
+    let found = destination(node)?;
+    found.ok_or_else(|| "must be \"tcp://host:port\" or \"udp://host:port\"".to_owned())
+}
+
+fn write_destination<S: Serializer>(destination: &Destination, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(destination)
+}

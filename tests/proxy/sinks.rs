@@ -1,0 +1,63 @@
+//! What all sinks share: settings, retries, health.
+
+use std::net::TcpListener;
+
+use crate::harness::{Proxy, eventually};
+use crate::operations::bench;
+
+/// The sink in the list of the proxy.
+fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
+    let list = proxy.get("/api/v1/sinks").json();
+    let sinks = list["data"].as_array().expect("a list").iter();
+    let mut found = sinks.filter(|sink| sink["name"] == name);
+    found.next().expect("the sink is listed").clone()
+}
+
+/// A sink of the type `operations` is `operations.forward_to` with another spelling.
+#[test]
+fn operations_are_forwarded_by_a_sink_whose_health_is_shown() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let near = bench(&format!(
+        "[sinks.central]\ntype = \"operations\"\nurl = \"tcp://{address}\"\nmax_queue = \"1MiB\"\n"
+    ));
+    let waiting = listed(&near.proxy, "central");
+    assert_eq!(waiting["state"], "waiting");
+    assert_eq!(waiting["type"], "operations");
+    assert_eq!(near.send(b"c:1|c|#instance:own\n"), "");
+    let failing = eventually(
+        || listed(&near.proxy, "central"),
+        |sink| sink["state"] == "failing",
+    );
+    assert_eq!(failing["queued_items"], 1);
+    assert_eq!(failing["queued_max_bytes"], 1 << 20);
+    assert_eq!(failing["last_success"], serde_json::Value::Null);
+    let error = failing["last_error"]["message"].as_str().unwrap();
+    assert!(error.contains("refused"), "{error}");
+    near.comes_to("exporter_proxy_sink_up{sink=\"central\"}", 0.0);
+    near.comes_to("exporter_proxy_sink_queued_items{sink=\"central\"}", 1.0);
+
+    let far = bench_at(&address.to_string());
+    eventually(
+        || far.sample("c{instance=\"own\"}"),
+        |seen| *seen == Some(1.0),
+    );
+    near.comes_to("exporter_proxy_sink_up{sink=\"central\"}", 1.0);
+    near.comes_to(
+        "exporter_proxy_sink_items_total{result=\"ok\",sink=\"central\"}",
+        1.0,
+    );
+    near.comes_to("exporter_proxy_sink_queued_bytes{sink=\"central\"}", 0.0);
+    let working = listed(&near.proxy, "central");
+    assert_eq!(working["state"], "working");
+    assert!(working["last_success"].is_string());
+    assert_eq!(working["items"]["ok"], 1);
+    let log = near.proxy.log();
+    assert_eq!(log.matches("cannot send operations").count(), 1, "{log}");
+    assert!(log.contains("again after"), "{log}");
+}
+
+fn bench_at(address: &str) -> Proxy {
+    Proxy::start(&format!("[operations]\ntcp = \"{address}\"\n"))
+}
