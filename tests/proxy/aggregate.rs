@@ -59,8 +59,11 @@ fn a_push_says_itself_what_it_does() {
         assert!(text.contains(series), "{text}");
     }
     assert_eq!(proxy.push("POST", "/metrics", COUNTER).status, 405);
-    let told = rejected(&proxy, "/metrics/job/x?mode=both", COUNTER, 400);
-    assert!(told.contains("\"replace\" or \"aggregate\""), "{told}");
+    let reported = rejected(&proxy, "/metrics/job/x?mode=both", COUNTER, 400);
+    assert!(
+        reported.contains("\"replace\" or \"aggregate\""),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn paths_and_bodies_are_those_of_all_pushes() {
             .metrics()
             .contains("hits_total{page=\"z\",path=\"a/b\"} 3\n")
     );
-    for (path, told) in [
+    for (path, reported) in [
         ("/metrics/zone", "no value for the label \"zone\""),
         ("/metrics/1a/b", "\"1a\" is not a valid name for a label"),
         (
@@ -86,7 +89,7 @@ fn paths_and_bodies_are_those_of_all_pushes() {
         ),
     ] {
         let answer = rejected(&proxy, path, COUNTER, 400);
-        assert!(answer.contains(told), "{answer}");
+        assert!(answer.contains(reported), "{answer}");
     }
     let answer = rejected(&proxy, "/metrics", "m 1 1700000000000\n", 400);
     assert!(answer.contains("line 1"), "{answer}");
@@ -96,7 +99,7 @@ fn paths_and_bodies_are_those_of_all_pushes() {
 fn nothing_of_a_wrong_push_is_added() {
     let proxy = Proxy::start(ADDING);
     add(&proxy, "/metrics", COUNTER);
-    for (body, told) in [
+    for (body, reported) in [
         (
             "# TYPE hits_total gauge\nhits_total{page=\"b\"} 1\n",
             "hits_total is a",
@@ -118,7 +121,7 @@ fn nothing_of_a_wrong_push_is_added() {
         ("ok 1\nbad{a=\"1\" 2\n", "line 2, column"),
     ] {
         let answer = rejected(&proxy, "/metrics", body, 400);
-        assert!(answer.contains(told), "{answer}");
+        assert!(answer.contains(reported), "{answer}");
     }
 }
 
@@ -269,13 +272,16 @@ fn aggregated_families_and_groups_are_checked_against_each_other() {
     );
     assert_eq!(same.status, 200, "{}", same.text());
     // The series that the group has, and now nobody else can.
-    let told = rejected(
+    let reported = rejected(
         &proxy,
         "/metrics/job/x?mode=aggregate",
         "# TYPE hits_total counter\nhits_total{instance=\"\"} 1\n",
         400,
     );
-    assert!(told.contains("is exposed elsewhere already"), "{told}");
+    assert!(
+        reported.contains("is exposed elsewhere already"),
+        "{reported}"
+    );
     let text = proxy.metrics();
     assert_eq!(text.matches("# TYPE hits_total").count(), 1, "{text}");
 }
@@ -284,12 +290,12 @@ fn aggregated_families_and_groups_are_checked_against_each_other() {
 fn series_are_bounded() {
     let proxy = Proxy::start(&format!("{ADDING}max_series_per_family = 2\n"));
     add(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"2\"} 1\n");
-    let told = rejected(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"3\"} 1\n", 503);
+    let reported = rejected(&proxy, "/metrics", "b{n=\"1\"} 1\nb{n=\"3\"} 1\n", 503);
     assert!(
-        told.contains(
+        reported.contains(
             "the limit of 2 series of one family is reached (push.max_series_per_family)"
         ),
-        "{told}"
+        "{reported}"
     );
 }
 

@@ -116,12 +116,12 @@ fn the_wide_table_adds_url_peer_age_size_samples_state_problem_and_findings() {
     assert!(peer.starts_with(&format!("pid {pid}, uid ")), "{peer}");
     let (_, narrow) = unnest(&proxy.get("/apps?wide=0").text());
     assert!(!narrow.contains("Samples"), "{narrow}");
-    for (query, told) in [
+    for (query, reported) in [
         ("wide=yes", "wide must be 0 or 1, not \"yes\"\n"),
         ("format=xml", "format must be json or text, not \"xml\"\n"),
     ] {
         let answer = proxy.get(&format!("/apps?{query}"));
-        assert_eq!((answer.status, answer.text()), (400, told.to_owned()));
+        assert_eq!((answer.status, answer.text()), (400, reported.to_owned()));
     }
 }
 

@@ -370,7 +370,7 @@ fn a_wrong_message_closes_the_connection_without_a_word_and_leaves_no_trace() {
         let mut sender = Sender::connect(&proxy);
         let earlier = format!("e {number}\n");
         sender.send(&[capnp_message("earlier", &earlier), bytes].concat());
-        // Only what could still be finished has to be told that it will not be.
+        // Only a message that could still be finished gets an error.
         if reason == "truncated" {
             sender.half_close();
         }

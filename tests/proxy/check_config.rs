@@ -21,10 +21,10 @@ struct Ended {
 fn check(dir: &TempDir, config: &str) -> Ended {
     let config = config.replace("DIR", &dir.path().display().to_string());
     fs::write(dir.path().join("c.toml"), config).unwrap();
-    told(dir.path(), &["check-config", "-c", "c.toml"])
+    reported(dir.path(), &["check-config", "-c", "c.toml"])
 }
 
-fn told(dir: &Path, arguments: &[&str]) -> Ended {
+fn reported(dir: &Path, arguments: &[&str]) -> Ended {
     let output = program().current_dir(dir).args(arguments).output().unwrap();
     Ended {
         code: output.status.code(),
@@ -41,7 +41,7 @@ fn errors(config: &str) -> Vec<String> {
     assert_eq!(checked.code, Some(78), "{config}\n{}", checked.stderr);
     assert_eq!(checked.stdout, "");
     // The program does not start with them either.
-    let started = told(dir.path(), &["-c", "c.toml"]);
+    let started = reported(dir.path(), &["-c", "c.toml"]);
     assert_eq!(started.code, Some(78), "{config}");
     assert_eq!(started.stderr, checked.stderr);
     let path = dir.path().display().to_string();
@@ -333,10 +333,10 @@ fn a_variable_that_is_not_text_is_not_passed_over() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(78));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("environment variable EXPORTER_PROXY_RECEIVER_FORMAT: `receiver.format`"),
-        "{told}"
+        reported.contains("environment variable EXPORTER_PROXY_RECEIVER_FORMAT: `receiver.format`"),
+        "{reported}"
     );
 }
 

@@ -96,20 +96,20 @@ fn selectors_delete_series_and_a_dry_run_tells_which() {
     added(&proxy, "/metrics/job/x", body);
     let before = proxy.metrics();
     let query = "match[]=hits_total%7Bpage=~%22a%7Cc%22%7D&match[]=t";
-    let told = data(&delete(&proxy, &format!("{query}&dry_run")));
+    let reported = data(&delete(&proxy, &format!("{query}&dry_run")));
     assert_eq!(
-        (&told["count"], &told["dry_run"]),
+        (&reported["count"], &reported["dry_run"]),
         (&2.into(), &true.into())
     );
     assert_eq!(proxy.metrics(), before);
-    let told = data(&delete(&proxy, query));
+    let reported = data(&delete(&proxy, query));
     assert_eq!(
-        (&told["count"], &told["dry_run"]),
+        (&reported["count"], &reported["dry_run"]),
         (&2.into(), &false.into())
     );
-    let listed = told["series"].as_array().unwrap();
+    let listed = reported["series"].as_array().unwrap();
     let first = serde_json::json!({"__name__": "hits_total", "job": "x", "page": "a"});
-    assert!(listed.contains(&first), "{told}");
+    assert!(listed.contains(&first), "{reported}");
     assert_eq!(
         proxy.metrics(),
         "# TYPE hits_total counter\nhits_total{job=\"x\",page=\"b\"} 2\n"
@@ -200,9 +200,9 @@ fn others_go_on_while_very_many_are_deleted() {
             }
             pushed
         });
-        let told = data(&delete(&proxy, "match[]=many"));
-        assert_eq!(told["count"], 60_000);
-        assert_eq!(told["series"].as_array().unwrap().len(), 1000);
+        let reported = data(&delete(&proxy, "match[]=many"));
+        assert_eq!(reported["count"], 60_000);
+        assert_eq!(reported["series"].as_array().unwrap().len(), 1000);
         over.store(true, Ordering::Relaxed);
         pusher.join().unwrap()
     });

@@ -267,7 +267,7 @@ fn sockets_for_operations_pause() {
         assert_eq!(bench.results(transport, "ok"), 40.0);
     }
     assert_eq!(bench.proxy.sample("c"), Some(80.0));
-    // A sender that would wait for too long is told so.
+    // A sender that would wait for too long gets an error.
     let (reply, _) = flood_tcp(&bench.tcp, b"c:1|c\n", 2000);
     assert!(
         reply.starts_with("error: this address sends more than 20 messages"),

@@ -14,7 +14,7 @@ use crate::support::{Sender, cpu_time, logged, names, read_answer, received, tex
 
 /// Lets this process open `wanted` files. The proxy is given the same limit.
 fn allow_files(wanted: u64) {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit is told");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit is reported");
     assert!(
         hard >= wanted,
         "this test opens {wanted} files, and the hard limit is {hard}"
@@ -65,7 +65,7 @@ fn a_sender_gets_through_beside_documents_that_were_left_half_sent() {
     let proxy = Proxy::start(
         "[exporter]\nconcurrent_requests = 100\n[receiver]\nmessage_timeout = \"1h\"\n",
     );
-    // Enough of each for its sender to be told why it is closed.
+    // Enough of each for its sender to get the reason.
     let begun = silent(&proxy.tcp, 600, b"{\"wrong\":\"w");
     let start = Instant::now();
     assert_eq!(proxy.push_tcp(b"{\"app\":\"m 1\"}"), "");
@@ -143,7 +143,7 @@ fn at_the_limit_of_open_files_it_waits_says_so_and_goes_on_when_it_can() {
     let errors = proxy.log().matches(ACCEPT_ERROR).count();
     let passed = start.elapsed();
     let spent = cpu_time(proxy.pid()) - cpu;
-    // The first is told at once, and then at most one a second.
+    // The first is logged at once, and then at most one a second.
     assert!(
         passed >= Duration::from_secs(errors as u64 - 1),
         "{errors} lines in {passed:?}"

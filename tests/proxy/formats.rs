@@ -178,12 +178,12 @@ fn push_typed(proxy: &Proxy, content_type: &str, body: &str) -> Vec<(u16, String
 fn an_explicit_version_of_text_overrides_the_last_line() {
     let proxy = Proxy::start("[exporter]\nown_metrics = false\n");
     let comment = "# TYPE a untyped\na 1\n# EOF\n";
-    for told in [
+    for reported in [
         "text/plain; version=0.0.4",
         "text/plain; version=0.0.4; charset=utf-8",
     ] {
-        for (status, answer) in push_typed(&proxy, told, comment) {
-            assert!([200, 202].contains(&status), "{told}: {answer}");
+        for (status, answer) in push_typed(&proxy, reported, comment) {
+            assert!([200, 202].contains(&status), "{reported}: {answer}");
         }
     }
     for guessed in ["", "text/plain", "application/x-www-form-urlencoded"] {

@@ -75,10 +75,10 @@ fn a_page_of_another_site_cannot_write_by_any_request() {
         ] {
             let answer = proxy.push_with(method, path, &[JSON, header], body);
             assert_eq!(answer.status, 403, "{method} {path} {header:?}");
-            let told = answer.text();
+            let reported = answer.text();
             assert!(
-                told.contains("push.cors_origins"),
-                "{method} {path}: {told}"
+                reported.contains("push.cors_origins"),
+                "{method} {path}: {reported}"
             );
         }
     }
@@ -185,7 +185,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
     let proxy = open();
     let before = state(&proxy);
     let scrape = |path: &str| http_request(&proxy.http, "GET", path, &[]);
-    let told = |answer: Answer, words: &str| {
+    let reported = |answer: Answer, words: &str| {
         assert_eq!(answer.status, 400, "{words}");
         assert!(answer.text().contains(words), "{}", answer.text());
     };
@@ -254,7 +254,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
         ("DELETE", "/apps/kept?dry_run=1", "", "none is known here"),
         ("GET", "/webhooks?alert=x", "", "did you mean alertname?"),
     ] {
-        told(proxy.push_with(method, path, &[JSON], body), words);
+        reported(proxy.push_with(method, path, &[JSON], body), words);
     }
     for (path, words) in [
         (
@@ -266,7 +266,7 @@ fn unknown_and_repeated_parameters_are_rejected_and_change_nothing() {
         ("/apps?wide=1&wide=1", "wide may be given once"),
         ("/apps/kept/metrics?name[]=app", "known here: kind"),
     ] {
-        told(scrape(path), words);
+        reported(scrape(path), words);
     }
     assert_eq!(state(&proxy), before);
     // Errors have the formats of the API and of validation.

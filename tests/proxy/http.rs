@@ -187,9 +187,9 @@ fn a_push_without_a_group_gets_advice() {
     let proxy = Proxy::start("");
     let answer = proxy.push("POST", "/metrics", "m 1\n");
     assert_eq!(answer.status, 405);
-    let told = answer.text();
+    let reported = answer.text();
     for part in ["/metrics/job/<job>", "?mode=aggregate"] {
-        assert!(told.contains(part), "{told}");
+        assert!(reported.contains(part), "{reported}");
     }
 }
 

@@ -133,8 +133,8 @@ fn families_of_two_apps_that_lose_samples_are_counted_logged_and_shown() {
         Some(1.0)
     );
     let wide = proxy.get("/apps?wide=1").text();
-    let told = "| conflict: family up: up is exposed in app \"a\" too";
-    assert!(wide.contains(told), "{wide}");
+    let reported = "| conflict: family up: up is exposed in app \"a\" too";
+    assert!(wide.contains(reported), "{wide}");
     logged(
         &proxy,
         "app \"b\": family up clashes with that in app \"a\"",

@@ -158,8 +158,8 @@ fn native_buckets_alone_are_rejected_where_histograms_are_added_up() {
     let native = family("h", HISTOGRAM, five_observations());
     let rejected = push_with(&proxy, "POST", "/metrics/job/j?mode=aggregate", &[native]);
     assert_eq!(rejected.status, 400);
-    let told = rejected.text();
-    assert!(told.contains("has only native buckets"), "{told}");
+    let reported = rejected.text();
+    assert!(reported.contains("has only native buckets"), "{reported}");
     assert!(!proxy.metrics().contains("h_count"), "nothing was changed");
 
     // With classic buckets beside them, these are added up.

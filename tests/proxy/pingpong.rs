@@ -16,7 +16,7 @@ fn post(proxy: &Proxy, path: &str, content_type: &str, body: &str) -> Answer {
 }
 
 #[track_caller]
-fn taken(proxy: &Proxy, path: &str, content_type: &str, body: &str) -> String {
+fn accepted(proxy: &Proxy, path: &str, content_type: &str, body: &str) -> String {
     let answer = post(proxy, path, content_type, body);
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     answer.text()
@@ -43,12 +43,12 @@ fn the_requests_of_its_suite_are_answered_as_it_answers() {
 
     let text = "requests_total{cluster_name=\"frontend\",code=\"503\",job=\"proxy\"} 6\n";
     assert_eq!(
-        taken(&proxy, "/create", CURL, text),
+        accepted(&proxy, "/create", CURL, text),
         format!("created metric...\n{text}\n")
     );
     let plain = "test_plain_create{job=\"ci\",env=\"test\"} 10\n";
     assert_eq!(
-        taken(&proxy, "/create", TEXT, plain),
+        accepted(&proxy, "/create", TEXT, plain),
         "created metric...\ntest_plain_create{env=\"test\",job=\"ci\"} 10\n\n"
     );
     let body = json(
@@ -57,27 +57,27 @@ fn the_requests_of_its_suite_are_answered_as_it_answers() {
         r#""env":"test","severity":"info""#,
         42,
     );
-    assert!(taken(&proxy, "/create", JSON, &body).contains("created metric"));
+    assert!(accepted(&proxy, "/create", JSON, &body).contains("created metric"));
     let body = json("metric_with_no_labels", "COUNTER", "", 1);
-    assert!(taken(&proxy, "/create", JSON, &body).contains("metric_with_no_labels{} 1\n"));
+    assert!(accepted(&proxy, "/create", JSON, &body).contains("metric_with_no_labels{} 1\n"));
 
     // Updates: what is known, what is not, a delta, and 0 in the place of 1.
     let updated = |name: &str, value: u32| {
         let body = json(name, "COUNTER", r#""job":"ci""#, value);
-        taken(&proxy, "/update", JSON, &body)
+        accepted(&proxy, "/update", JSON, &body)
     };
     assert_eq!(updated("nonexistent_metric", 1), "");
     for (name, first, then, total) in [("delta", 10, 25, 35), ("zero", 5, 0, 6)] {
         let body = json(name, "COUNTER", r#""job":"ci""#, first);
-        taken(&proxy, "/create", JSON, &body);
+        accepted(&proxy, "/create", JSON, &body);
         assert_eq!(
             updated(name, then),
             format!("{name}{{job=\"ci\"}} {total}\n")
         );
     }
-    taken(&proxy, "/create", TEXT, "plain_update{job=\"ci\"} 5\n");
-    let told = taken(&proxy, "/update", TEXT, "plain_update{job=\"ci\"} 5\n");
-    assert_eq!(told, "plain_update{job=\"ci\"} 10\n");
+    accepted(&proxy, "/create", TEXT, "plain_update{job=\"ci\"} 5\n");
+    let reported = accepted(&proxy, "/update", TEXT, "plain_update{job=\"ci\"} 5\n");
+    assert_eq!(reported, "plain_update{job=\"ci\"} 10\n");
 
     for path in ["/create", "/update"] {
         assert_eq!(proxy.push("GET", path, "").status, 405, "{path}");
@@ -118,22 +118,22 @@ fn the_script_of_its_stack_runs_through() {
     let several = "# TYPE connections gauge\nconnections{c=\"a\"} 3\nconnections{c=\"b\"} 5\n\
                    # TYPE disk_space gauge\ndisk_space 42\n";
 
-    let told = format!("created metric...\n{line}\n");
-    assert_eq!(taken(&proxy, "/create", TEXT, &line), told);
+    let reported = format!("created metric...\n{line}\n");
+    assert_eq!(accepted(&proxy, "/create", TEXT, &line), reported);
     assert!(
         proxy
             .metrics()
             .starts_with("# TYPE requests_total untyped\n")
     );
-    assert_eq!(taken(&proxy, "/create", JSON, &as_json), told);
-    let answer = taken(&proxy, "/create", TEXT, &file);
+    assert_eq!(accepted(&proxy, "/create", JSON, &as_json), reported);
+    let answer = accepted(&proxy, "/create", TEXT, &file);
     assert!(
         answer.starts_with("created metric...\nrequests_total{"),
         "{answer}"
     );
-    let answer = taken(&proxy, "/create", CURL, several);
+    let answer = accepted(&proxy, "/create", CURL, several);
     assert_eq!(answer.matches("created metric...\n").count(), 2, "{answer}");
-    taken(&proxy, "/create", TEXT, "metric_with_no_labels 1\n");
+    accepted(&proxy, "/create", TEXT, "metric_with_no_labels 1\n");
     assert_eq!(proxy.request("HEAD", "/metrics", &[]).status, 200);
 
     let metrics = proxy.metrics();
@@ -143,19 +143,19 @@ fn the_script_of_its_stack_runs_through() {
 
     let frontend = format!("requests_total{}", labels("frontend"));
     assert_eq!(
-        taken(&proxy, "/update", TEXT, &line),
+        accepted(&proxy, "/update", TEXT, &line),
         format!("{frontend} 18\n")
     );
     assert_eq!(
-        taken(&proxy, "/update", JSON, &as_json),
+        accepted(&proxy, "/update", JSON, &as_json),
         format!("{frontend} 24\n")
     );
-    let answer = taken(&proxy, "/update", TEXT, &file);
+    let answer = accepted(&proxy, "/update", TEXT, &file);
     assert!(
         answer.contains(&format!("requests_total{} 2084\n", labels("a"))),
         "{answer}"
     );
-    let answer = taken(&proxy, "/update", TEXT, several);
+    let answer = accepted(&proxy, "/update", TEXT, several);
     assert_eq!(answer.lines().count(), 3, "{answer}");
 
     let answer = post(&proxy, "/v2/enqueue", JSON, &as_json);

@@ -155,9 +155,9 @@ fn a_response_that_is_shorter_than_its_length_is_rejected() {
         b"HTTP/1.1 200 OK\r\nContent-Le",
     ] {
         let problem = over_tls(answer).unwrap_err();
-        let told = "the connection was closed before the response was complete";
+        let reported = "the connection was closed before the response was complete";
         assert!(
-            problem.starts_with("protocol: 127.0.0.1:") && problem.ends_with(told),
+            problem.starts_with("protocol: 127.0.0.1:") && problem.ends_with(reported),
             "{problem}"
         );
     }

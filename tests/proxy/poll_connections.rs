@@ -151,11 +151,11 @@ fn a_request_that_a_new_connection_loses_is_not_sent_again() {
         |problem| problem.as_ref().is_some_and(|it| it.contains("closed")),
     );
     let problem = problem.unwrap();
-    let told = format!(
+    let reported = format!(
         "protocol: {}: the connection was closed before the response was complete",
         server.address
     );
-    assert_eq!(problem, format!("{told:?}"));
+    assert_eq!(problem, format!("{reported:?}"));
     assert_eq!(server.requests(), [(1, 1)]);
 }
 

@@ -45,13 +45,13 @@ fn polls(proxy: &Proxy, result: &str) -> f64 {
     proxy.sample(&series).unwrap_or(0.0)
 }
 
-/// Waits for a failure of that reason, and sees that it is told everywhere.
+/// Waits for a failure of that reason, and checks that it is reported everywhere.
 fn await_failure(proxy: &Proxy, reason: &str, words: &str) {
-    let told = eventually(
+    let reported = eventually(
         || problem(proxy),
-        |told| told.starts_with(&format!("{reason}: ")),
+        |reported| reported.starts_with(&format!("{reason}: ")),
     );
-    assert!(told.contains(words), "{told}");
+    assert!(reported.contains(words), "{reported}");
     assert!(polls(proxy, reason) >= 1.0);
     let success = proxy.sample("exporter_proxy_poll_success{target=\"t\"}");
     assert_eq!(success, Some(0.0));
@@ -342,9 +342,9 @@ fn a_token_file_that_never_answers_fails_the_poll_and_does_not_hold_up_the_stop(
     let problem = eventually(|| problem(&proxy), |problem| !problem.is_empty());
     assert!(problem.starts_with("timeout: "), "{problem}");
     proxy.signal("TERM");
-    let told = Instant::now();
+    let reported = Instant::now();
     assert!(proxy.wait().success());
-    assert!(told.elapsed() < Duration::from_secs(5));
+    assert!(reported.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -381,8 +381,8 @@ fn an_unknown_host_and_a_server_without_tls_get_short_reasons() {
         || problem(&proxy),
         |problem| problem.contains("should the URL be http://?"),
     );
-    let told = format!("tls: {address}: the server does not speak TLS (");
-    eventually(|| problem(&proxy), |problem| problem.starts_with(&told));
+    let reported = format!("tls: {address}: the server does not speak TLS (");
+    eventually(|| problem(&proxy), |problem| problem.starts_with(&reported));
 
     let proxy = Proxy::start(&target("url = \"unix:///nowhere.sock:/metrics\""));
     await_failure(&proxy, "connect", "connect: /nowhere.sock: no such file");

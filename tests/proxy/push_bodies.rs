@@ -25,16 +25,16 @@ fn an_undeclared_encoding_gets_an_error_that_names_the_header() {
         for path in ["/metrics/job/x", "/metrics?mode=aggregate", "/api/v1/batch"] {
             let answer = proxy.push("POST", path, &body);
             assert_eq!(answer.status, 415, "{path}");
-            let told = format!(
+            let reported = format!(
                 "the body is {coding}, but the request has no Content-Encoding; send \"Content-Encoding: {coding}\"\n"
             );
-            assert_eq!(answer.text(), told, "{path}");
+            assert_eq!(answer.text(), reported, "{path}");
         }
         let identity = [("Content-Encoding", "identity")];
         let answer = proxy.push_with("POST", "/metrics/job/x", &identity, &body);
         assert_eq!(answer.status, 415, "{coding}");
-        let told = format!("the body is {coding}, but its Content-Encoding is \"identity\"; ");
-        assert!(answer.text().starts_with(&told), "{}", answer.text());
+        let reported = format!("the body is {coding}, but its Content-Encoding is \"identity\"; ");
+        assert!(answer.text().starts_with(&reported), "{}", answer.text());
     }
     // What `curl -d @file` makes of two lines.
     for path in ["/metrics/job/x", "/metrics?mode=aggregate"] {
@@ -61,7 +61,7 @@ fn bodies_have_limits_of_size_and_time_and_small_errors_keep_the_connection() {
         answer.text(),
         "the body has more than 1000 bytes (push.max_body)\n"
     );
-    // The same where its length is not told before.
+    // The same for a body without a length.
     let mut chunked = Sender::to(&proxy.push);
     chunked.send(
         b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",

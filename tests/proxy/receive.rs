@@ -1,4 +1,4 @@
-//! What apps push as JSON is what is served, and what is wrong is told.
+//! What apps push as JSON is what is served, and errors are reported.
 
 use std::io::Read;
 

@@ -63,12 +63,12 @@ fn rejected_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
     ] {
         let proxy = Proxy::start("");
         flood(&proxy.push, &request, TIMES);
-        // All were answered, and counted; what was not logged is told.
+        // All were answered and counted; the log says how many it leaves out.
         eventually(
             || proxy.sample(series),
             |count| *count == Some(TIMES as f64),
         );
-        let told = |proxy: &Proxy| -> usize {
+        let reported = |proxy: &Proxy| -> usize {
             let lines = lines(proxy);
             let counts = lines.iter().filter_map(|line| {
                 let (before, _) = line.split_once(words)?;
@@ -86,8 +86,8 @@ fn rejected_pushes_and_webhooks_at_full_speed_leave_few_lines_and_a_count() {
             each.count()
         };
         eventually(
-            || (written(&proxy), told(&proxy)),
-            |(written, told)| written + told == TIMES,
+            || (written(&proxy), reported(&proxy)),
+            |(written, reported)| written + reported == TIMES,
         );
         assert!(written(&proxy) < 300, "{} lines", written(&proxy));
     }
@@ -138,14 +138,14 @@ fn what_was_sent_is_quoted_at_debug_alone() {
     let config = "[exposition]\nvalidate = true\n";
     let log = send(&Proxy::start(config));
     assert!(!log.contains("S3CR3T"), "{log}");
-    for told in [
+    for reported in [
         "put /metrics/job/x from 127.0.0.1:",
         "rejected (invalid_text): group {job=\"x\"}, line 1, column 3: the text breaks the exposition format",
         "rejected (duplicate_series): group {job=\"x\"}, line 2, column 1: a series is exposed twice",
         "rejected (bad_parameter): invalid request parameter",
         "rejected (invalid_text): app \"app\", line 1, column 7: the text breaks",
     ] {
-        assert!(log.contains(told), "{told}: {log}");
+        assert!(log.contains(reported), "{reported}: {log}");
     }
     let debug = Proxy::launch(config, &[], |command| command.env("RUST_LOG", "debug"));
     let log = send(&debug);

@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn await_stopping(proxy: &Proxy, signal: &str) {
     let line = format!("SIG{signal}: stopping");
     eventually(|| proxy.log(), |log| log.contains(&line));
-    // The line is written first. Who is told closes the port.
+    // The port closes after the line is written.
     eventually(
         || TcpStream::connect(&proxy.http).is_err(),
         |refused| *refused,

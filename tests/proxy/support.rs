@@ -155,7 +155,7 @@ pub fn resident(pid: u32) -> u64 {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("its memory is told");
+        .expect("its memory is reported");
     let kilobytes: u64 = line
         .trim()
         .trim_end_matches(" kB")

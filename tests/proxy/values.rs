@@ -24,7 +24,7 @@ fn post(proxy: &Proxy, path: &str, content_type: (&str, &str), body: &str) -> An
 }
 
 #[track_caller]
-fn taken(proxy: &Proxy, path: &str, content_type: (&str, &str), body: &str) -> String {
+fn accepted(proxy: &Proxy, path: &str, content_type: (&str, &str), body: &str) -> String {
     let answer = post(proxy, path, content_type, body);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(
@@ -44,24 +44,28 @@ fn rejected(proxy: &Proxy, answer: &Answer, status: u16, words: &str) {
 #[test]
 fn counters_are_created_added_to_and_updated() {
     let proxy = Proxy::start(QUIET);
-    assert_eq!(taken(&proxy, "/update", JSON, HITS), "", "nobody knows it");
+    assert_eq!(
+        accepted(&proxy, "/update", JSON, HITS),
+        "",
+        "nobody knows it"
+    );
     assert_eq!(proxy.metrics(), "");
 
-    let told = "created metric...\nhits_total{code=\"200\",path=\"/x\"} 1.5\n\n";
-    assert_eq!(taken(&proxy, "/create", JSON, HITS), told);
-    assert_eq!(taken(&proxy, "/create/", JSON, HITS), told);
+    let reported = "created metric...\nhits_total{code=\"200\",path=\"/x\"} 1.5\n\n";
+    assert_eq!(accepted(&proxy, "/create", JSON, HITS), reported);
+    assert_eq!(accepted(&proxy, "/create/", JSON, HITS), reported);
     let body = HITS.replace("\"1.5\"", "4");
     assert_eq!(
-        taken(&proxy, "/update", JSON, &body),
+        accepted(&proxy, "/update", JSON, &body),
         "hits_total{code=\"200\",path=\"/x\"} 7\n"
     );
     let body = HITS.replace("\"1.5\"", "\"0\"");
     assert_eq!(
-        taken(&proxy, "/update", JSON, &body),
+        accepted(&proxy, "/update", JSON, &body),
         "hits_total{code=\"200\",path=\"/x\"} 8\n"
     );
-    let told = taken(&proxy, "/update", CURL, "hits_total 2\nnobody_knows 1\n");
-    assert_eq!(told, "hits_total{} 2\n");
+    let reported = accepted(&proxy, "/update", CURL, "hits_total 2\nnobody_knows 1\n");
+    assert_eq!(reported, "hits_total{} 2\n");
     assert_eq!(
         proxy.metrics(),
         "# HELP hits_total Pages shown.\n# TYPE hits_total counter\n\
@@ -95,12 +99,12 @@ fn text_and_json_make_the_same_families_of_every_type() {
     for (content_type, body) in [(JSON, BY_JSON), (TEXT, BY_TEXT), (CURL, BY_TEXT)] {
         let proxy = Proxy::start(QUIET);
         let rows = "created metric...\nc_total{a=\"1\"} 3\n\ncreated metric...\ng";
-        let told = taken(&proxy, "/create", content_type, body);
-        assert!(told.starts_with(rows), "{told}");
-        assert!(told.contains("\nh_count{} 2\n"), "{told}");
+        let reported = accepted(&proxy, "/create", content_type, body);
+        assert!(reported.starts_with(rows), "{reported}");
+        assert!(reported.contains("\nh_count{} 2\n"), "{reported}");
         assert_eq!(proxy.metrics(), expected(1));
-        let told = taken(&proxy, "/create", content_type, body);
-        assert!(told.starts_with(rows), "{told}");
+        let reported = accepted(&proxy, "/create", content_type, body);
+        assert!(reported.starts_with(rows), "{reported}");
         assert_eq!(proxy.metrics(), expected(2), "as twice as much");
     }
 }
@@ -111,10 +115,10 @@ fn one_object_is_taken_and_series_may_have_any_labels() {
     let one = r#"{"name":"m_total","type":"counter","metrics":[{"labels":{"a":"1"},"value":1}]}"#;
     let other =
         r#"{"name":"m_total","metrics":[{"labels":{"b":"2","c":"3"},"value":2},{"value":4}]}"#;
-    taken(&proxy, "/create", JSON, one);
-    let told = taken(&proxy, "/create", JSON, other);
+    accepted(&proxy, "/create", JSON, one);
+    let reported = accepted(&proxy, "/create", JSON, other);
     assert_eq!(
-        told,
+        reported,
         "created metric...\nm_total{b=\"2\",c=\"3\"} 2\nm_total{} 4\n\n"
     );
     let text = proxy.metrics();
@@ -197,7 +201,7 @@ fn errors_are_reported_and_change_nothing() {
 #[test]
 fn another_type_or_a_family_of_others_is_a_conflict() {
     let proxy = Proxy::start(QUIET);
-    taken(&proxy, "/create", JSON, HITS);
+    accepted(&proxy, "/create", JSON, HITS);
     proxy.push("PUT", "/metrics/job/j", "# TYPE theirs gauge\ntheirs 1\n");
     let before = proxy.metrics();
     for (path, body, words) in [
@@ -222,7 +226,7 @@ fn another_type_or_a_family_of_others_is_a_conflict() {
         assert!(answer.text().contains(words), "{}", answer.text());
         assert_eq!(proxy.metrics(), before);
     }
-    assert_eq!(taken(&proxy, "/update", TEXT, "theirs 1\n"), "");
+    assert_eq!(accepted(&proxy, "/update", TEXT, "theirs 1\n"), "");
 }
 
 #[test]
@@ -384,8 +388,8 @@ fn a_large_body_is_taken_compressed_or_not() {
     }
     body.push(']');
     assert!(body.len() > 1 << 20);
-    let told = taken(&proxy, "/create", JSON, &body);
-    assert_eq!(told.matches("created metric...\n").count(), 100);
+    let reported = accepted(&proxy, "/create", JSON, &body);
+    assert_eq!(reported.matches("created metric...\n").count(), 100);
     assert_eq!(proxy.sample("m_99{n=\"19999\"}"), Some(19_999.0));
 
     let headers = [JSON, ("Content-Encoding", "gzip")];

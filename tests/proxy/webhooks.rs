@@ -21,7 +21,13 @@ fn listed(proxy: &Proxy, query: &str) -> Vec<Value> {
     answer.json()["webhooks"].as_array().unwrap().clone()
 }
 
-fn taken(proxy: &Proxy, alertname: &str, kind: &str, receiver: &str, status: &str) -> Option<f64> {
+fn accepted(
+    proxy: &Proxy,
+    alertname: &str,
+    kind: &str,
+    receiver: &str,
+    status: &str,
+) -> Option<f64> {
     proxy.sample(&format!(
         "exporter_proxy_webhooks_total{{alertname=\"{alertname}\",kind=\"{kind}\",receiver=\"{receiver}\",status=\"{status}\"}}"
     ))
@@ -160,7 +166,7 @@ fn what_came_is_listed_and_counted() {
         ("Slow", "pagerduty", "", "firing", 1.0),
         ("", "webhook", "", "unknown", 1.0),
     ] {
-        let found = taken(&proxy, alertname, kind, receiver, status);
+        let found = accepted(&proxy, alertname, kind, receiver, status);
         assert_eq!(found, Some(count), "{alertname} {kind} {status}");
     }
 }
@@ -331,9 +337,12 @@ fn what_is_kept_logged_and_counted_is_bounded() {
         assert_eq!(send(&proxy, "/webhook", &body).status, 200);
     }
     // 6 of above, and of these as many as there was room for.
-    let others = taken(&proxy, "(other)", "webhook", "(other)", "resolved");
+    let others = accepted(&proxy, "(other)", "webhook", "(other)", "resolved");
     assert_eq!(others, Some(12.0 * 99.0 - (1000.0 - 6.0)));
-    assert_eq!(taken(&proxy, "A0", "webhook", "team", "firing"), Some(1.0));
+    assert_eq!(
+        accepted(&proxy, "A0", "webhook", "team", "firing"),
+        Some(1.0)
+    );
 
     // Few bytes of text may be much in memory.
     let values = format!("[{}0]", "{},".repeat(100_000));
@@ -349,7 +358,10 @@ fn what_is_kept_logged_and_counted_is_bounded() {
     let proxy = Proxy::start("[push]\nmax_webhooks = 0\n");
     assert_eq!(send(&proxy, "/webhook", &notice("firing", "A")).status, 200);
     assert!(listed(&proxy, "").is_empty());
-    assert_eq!(taken(&proxy, "A", "webhook", "team", "firing"), Some(1.0));
+    assert_eq!(
+        accepted(&proxy, "A", "webhook", "team", "firing"),
+        Some(1.0)
+    );
 }
 
 #[test]
