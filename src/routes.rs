@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http::router::Route;
 use crate::inputs::aggregate::Aggregate;
 use crate::inputs::push::Push;
-use crate::inputs::values::Values;
+use crate::inputs::values::{Ping, Values};
 use crate::inputs::webhooks::Webhooks;
 use crate::outputs::api::Api;
 use crate::outputs::apps::Apps;
@@ -26,6 +26,7 @@ pub fn all(config: &Config, context: &Context) -> Vec<Route> {
         Aggregate::new(push.groups.mode, push.groups.enable_utf8_names, context).routes(),
         Push::new(&push.groups, context).routes(),
         Values::new(context).routes(),
+        Ping::new(context).routes(),
         Webhooks::new(&push.webhooks, context).routes(),
         metrics.routes(),
         Apps::new(&metrics, context).routes(),
@@ -34,6 +35,13 @@ pub fn all(config: &Config, context: &Context) -> Vec<Route> {
         Echo::routes(),
     ]
     .concat()
+}
+
+/// The routes of `lifecycle.listen`: health checks, and the proxy's own metrics alone.
+pub fn lifecycle(config: &Config, context: &Context) -> Vec<Route> {
+    let metrics = Metrics::of_own(config.exporter.process_metrics, context);
+    let status = Status::new(config.web.front.link_prefix(), context);
+    [metrics.routes(), status.health_routes()].concat()
 }
 
 #[cfg(test)]

@@ -247,7 +247,9 @@ impl App {
         for input in self.inputs {
             input.start(context);
         }
-        self.servers.start(&self.config, context, &self.routes);
+        let lifecycle = routes::lifecycle(&self.config, context);
+        self.servers
+            .start(&self.config, context, &self.routes, &lifecycle);
     }
 }
 

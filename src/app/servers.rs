@@ -1,4 +1,5 @@
-//! The HTTP listeners: one for scrapes, and one for pushes unless both share a port.
+//! The HTTP listeners: one for scrapes, one for pushes unless both share a port, and one
+//! for health checks and own metrics if it is on.
 
 use std::sync::Arc;
 
@@ -59,6 +60,14 @@ impl Servers {
                 });
             }
         }
+        const LIFECYCLE: &str = "lifecycle.listen";
+        for (setting, listener) in config.lifecycle.listen.named(LIFECYCLE) {
+            servers.push(BoundServer {
+                listener: bind_one(config, listener, (LIFECYCLE, &setting), tls).await?,
+                name: ListenerName::Lifecycle,
+                accepts_pushes: false,
+            });
+        }
         Ok(Servers(servers))
     }
 
@@ -106,6 +115,10 @@ impl Servers {
         for listener in self.pushes() {
             log::info!("accepting pushes on {}", listener.url());
         }
+        let others = self.0.iter();
+        for other in others.filter(|it| it.name == ListenerName::Lifecycle) {
+            log::info!("health and own metrics on {}", other.listener.url());
+        }
     }
 
     /// Connections that can be open at once, with those that wait to be accepted.
@@ -113,8 +126,9 @@ impl Servers {
         self.0.len() * (config.exporter.max_connections + accept::MAX_WAITING)
     }
 
-    /// Serves until the program stops.
-    pub fn start(self, config: &Config, context: &Context, routes: &[Route]) {
+    /// Serves until the program stops. `lifecycle` are the routes of the listener for health
+    /// checks and own metrics, and `routes` those of the others.
+    pub fn start(self, config: &Config, context: &Context, routes: &[Route], lifecycle: &[Route]) {
         let requests = &config.push.requests;
         let budget = Arc::new(MemoryBudget::new(
             requests.max_buffered,
@@ -150,7 +164,10 @@ impl Servers {
                 access.warn_if_open(Door::Http, Some(name), address, "push.listen");
             }
             let server = Arc::new(Server {
-                table: Table::new(routes, accepts_pushes),
+                table: match name {
+                    ListenerName::Lifecycle => Table::new(lifecycle, false),
+                    _ => Table::new(routes, accepts_pushes),
+                },
                 telemetry: Arc::clone(&context.telemetry),
                 header_timeout: config.exporter.header_timeout,
                 write_timeout: config.exporter.write_timeout,

@@ -22,6 +22,7 @@ use crate::settings::value::Address;
 
 const SCRAPES: &str = "exporter.scrape_expose_endpoint";
 const PUSHES: &str = "push.listen";
+const LIFECYCLE: &str = "lifecycle.listen";
 
 /// Checks a configuration whose settings are valid one by one.
 pub fn check(config: &Config, faults: &Faults) {
@@ -63,6 +64,11 @@ fn listeners(config: &Config) -> Vec<(String, &Address)> {
         if let Listen::Tcp(address) = &listener.address
             && scrape_listener(config, address).is_none()
         {
+            listeners.push((setting, address));
+        }
+    }
+    for (setting, listener) in config.lifecycle.listen.named(LIFECYCLE) {
+        if let Listen::Tcp(address) = &listener.address {
             listeners.push((setting, address));
         }
     }
@@ -113,6 +119,11 @@ fn sockets(config: &Config) -> Vec<(String, PathBuf)> {
         if let Listen::Unix(path) = &listener.address
             && !scrapes.any(|scrapes| scrapes.address == listener.address)
         {
+            sockets.push((setting, path.clone()));
+        }
+    }
+    for (setting, listener) in config.lifecycle.listen.named(LIFECYCLE) {
+        if let Listen::Unix(path) = &listener.address {
             sockets.push((setting, path.clone()));
         }
     }
@@ -291,7 +302,8 @@ fn tls_files(config: &Config, faults: &Faults) {
     let tables = tables.map(|(setting, tls)| (setting.to_owned(), tls));
     let scrapes = config.exporter.scrape_expose_endpoint.named(SCRAPES);
     let pushes = config.push.listen.named(PUSHES);
-    let http = scrapes.chain(pushes);
+    let lifecycle = config.lifecycle.listen.named(LIFECYCLE);
+    let http = scrapes.chain(pushes).chain(lifecycle);
     let http = http.map(|(setting, listener)| (setting, &listener.tls));
     for (setting, settings) in tables.into_iter().chain(http) {
         if let Some(settings) = settings
@@ -332,7 +344,8 @@ fn web_tls(config: &Config, rules: &Rules, faults: &Faults) {
         faults.add(place, problem);
     }
     let http = config.exporter.scrape_expose_endpoint.iter();
-    let http = http.chain(config.push.listen.iter()).map(|it| &it.tls);
+    let http = http.chain(config.push.listen.iter());
+    let http = http.chain(config.lifecycle.listen.iter()).map(|it| &it.tls);
     let sockets = [&config.receiver.tls, &config.operations.tls, &rules.tls];
     let mut all = http.chain(sockets).flatten();
     if all.any(|tls| tls.client_auth_type.verifies()) {

@@ -7,6 +7,7 @@
 
 mod check;
 mod exporter;
+mod lifecycle;
 mod push;
 mod web;
 
@@ -23,6 +24,7 @@ use crate::outputs::sinks;
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use crate::storage;
+use lifecycle::Lifecycle;
 use push::Push;
 use web::Web;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub operations: operations::config::Config,
     /// `[poll_external]`: targets that the proxy scrapes.
     pub poll_external: poller::config::Config,
+    /// `[lifecycle]`: health checks and own metrics on a listener of their own.
+    pub lifecycle: Lifecycle,
     /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
     /// `[limits]`: what one sender may send and hold.
@@ -130,6 +134,7 @@ pub fn settle(
         push: push::read(root.table("push")),
         operations: operations::config::read(root.table("operations")),
         poll_external: poller::config::read(root.table("poll_external")),
+        lifecycle: lifecycle::read(root.table("lifecycle")),
         web: web::read(root.table("web")),
         limits: fairness::config::read(root.table("limits")),
         sinks: sinks::config::take(&mut root),

@@ -76,7 +76,9 @@ async fn handle(
     let nearest = route.or(resource.map(Resource::first));
     let name = nearest.map_or(UNKNOWN, |route| route.name);
     request.counts = route.and_then(|route| route.counts);
-    if let Err(rejection) = guard::check(&server.hosts, &server.write_origins, &request.head) {
+    let (hosts, origins) = (&server.hosts, &server.write_origins);
+    let writes = route.is_some_and(|route| route.role != Role::Read);
+    if let Err(rejection) = guard::check(hosts, origins, &request.head, writes) {
         return (name, false, reject(nearest, request, &rejection));
     }
     let matched = match found {

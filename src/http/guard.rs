@@ -58,12 +58,18 @@ impl Hosts {
     }
 }
 
-/// Checks the host and the origin of a request. Pages of `origins` may write.
+/// Checks the host and the origin of a request. Pages of `origins` may write. A request
+/// with a method that only reads writes if its route does so (`writes`).
 ///
 /// # Errors
 ///
 /// `Host` is missing, malformed or not accepted, or a page of another origin writes.
-pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Rejection> {
+pub fn check(
+    hosts: &Hosts,
+    origins: &[String],
+    head: &Parts,
+    writes: bool,
+) -> Result<(), Rejection> {
     let host = host(head)?;
     if let Some(host) = host
         && !hosts.accepts(host)
@@ -75,7 +81,7 @@ pub fn check(hosts: &Hosts, origins: &[String], head: &Parts) -> Result<(), Reje
         return Err(Rejection::new(Reason::ForbiddenHost, &message));
     }
     match head.method {
-        Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
+        Method::GET | Method::HEAD | Method::OPTIONS if !writes => Ok(()),
         _ => check_origin(origins, host, &head.headers),
     }
 }
@@ -192,7 +198,7 @@ mod tests {
 
     fn reason(hosts: &Hosts, origins: &[&str], method: &str, headers: &[(&str, &str)]) -> String {
         let origins: Vec<String> = origins.iter().map(|&it| it.to_owned()).collect();
-        let checked = check(hosts, &origins, &head(method, headers));
+        let checked = check(hosts, &origins, &head(method, headers), false);
         checked.map_or_else(
             |rejection| rejection.reason.to_string(),
             |()| "fine".to_owned(),
@@ -252,15 +258,18 @@ mod tests {
         let mut new = head("GET", &[]);
         new.version = Version::HTTP_2;
         let hosts = Hosts::of(Some(LOOPBACK), &[]);
-        assert!(check(&hosts, &[], &new).is_err());
+        assert!(check(&hosts, &[], &new, false).is_err());
         new.uri = "https://localhost/metrics".parse().unwrap();
-        assert_eq!(check(&hosts, &[], &new), Ok(()));
+        assert_eq!(check(&hosts, &[], &new, false), Ok(()));
         new.uri = "https://evil.example/metrics".parse().unwrap();
-        let rejected = check(&hosts, &[], &new).unwrap_err();
+        let rejected = check(&hosts, &[], &new, false).unwrap_err();
         assert_eq!(rejected.reason, Reason::ForbiddenHost);
         let mut old = head("GET", &[]);
         old.version = Version::HTTP_10;
-        assert_eq!(check(&Hosts::of(Some(LOOPBACK), &[]), &[], &old), Ok(()));
+        assert_eq!(
+            check(&Hosts::of(Some(LOOPBACK), &[]), &[], &old, false),
+            Ok(())
+        );
     }
 
     #[test]

@@ -6,12 +6,10 @@ use hyper::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Now;
 use crate::context::Context;
 use crate::http::reply::{self, Reply};
-use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
+use crate::http::router::{ANY_PARAMETER, HandlerFn, Route};
 use crate::storage::Journal;
-use crate::telemetry::dates;
 
 /// The text of `/`, without a prefix of paths.
 const INDEX: &str = concat!(
@@ -70,28 +68,49 @@ impl Status {
 
     /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
-        let read = |name, pattern, handle| Route::read(name, pattern, ANY_PARAMETER, self, handle);
-        let pushes = |route: Route| route.on_push_listener().without_options();
-        vec![
-            read("index", "/", |it, _| {
+        let [healthy, ready, health, as_json @ ..] = self.checks();
+        let elsewhere = ["/-/healthy", "/-/ready"];
+        let mut routes = vec![
+            self.read("index", "/", |it, _| {
                 Box::pin(async { reply::text(StatusCode::OK, it.index.clone()) })
             }),
-            read("healthy", "/-/healthy", |_, _| {
+            healthy,
+            ready,
+            health,
+        ];
+        for (route, here) in as_json.into_iter().zip(elsewhere) {
+            let route = route.on_push_listener().without_options();
+            routes.push(route.elsewhere(here));
+        }
+        routes
+    }
+
+    /// The health checks, all of them on every listener.
+    pub fn health_routes(self: &Arc<Self>) -> Vec<Route> {
+        self.checks().to_vec()
+    }
+
+    fn checks(self: &Arc<Self>) -> [Route; 5] {
+        [
+            self.read("healthy", "/-/healthy", |_, _| {
                 Box::pin(async { reply::text(StatusCode::OK, "OK\n") })
             }),
-            read("ready", "/-/ready", |it, _| Box::pin(async { it.ready() })),
-            read("health", "/health", |it, _| Box::pin(async { it.health() })),
-            pushes(read("healthy", "/healthy", |it, _| {
+            self.read("ready", "/-/ready", |it, _| Box::pin(async { it.ready() })),
+            self.read("health", "/health", |it, _| Box::pin(async { it.health() })),
+            self.read("healthy", "/healthy", |it, _| {
                 Box::pin(async { it.alive() })
-            }))
-            .elsewhere("/-/healthy"),
-            pushes(read("ready", "/ready", |it, _| {
-                Box::pin(async { it.alive() })
-            }))
-            .elsewhere("/-/ready"),
-            read("ping", "/ping", |_, _| Box::pin(async { ping() })),
-            pushes(read("ping", "/ping", |_, _| Box::pin(async { ping() })).methods(ANY_METHOD)),
+            }),
+            self.read("ready", "/ready", |it, _| Box::pin(async { it.alive() })),
         ]
+    }
+
+    fn read(
+        self: &Arc<Self>,
+        name: &'static str,
+        pattern: &'static str,
+        handle: HandlerFn<Self>,
+    ) -> Route {
+        Route::read(name, pattern, ANY_PARAMETER, self, handle)
     }
 
     /// `/-/ready`: 200, or 503 during shutdown and while pushes are rejected because they
@@ -133,10 +152,4 @@ impl Status {
             false => StatusCode::OK,
         }
     }
-}
-
-/// `/ping`, as in pingpong.
-fn ping() -> Reply {
-    let now = dates::utc(Now::read().wall);
-    reply::text(StatusCode::OK, format!("PONG - {now}\n"))
 }

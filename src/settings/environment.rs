@@ -7,9 +7,10 @@ use super::document::{Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "exporter",
     "exposition",
+    "lifecycle",
     "limits",
     "operations",
     "poll_external",

@@ -16,6 +16,18 @@ pub struct StoreLimits {
     pub registry: RegistryLimits,
 }
 
+impl StoreLimits {
+    /// The limits of a store that has only the proxy's own metrics.
+    pub fn own_metrics_only() -> Self {
+        StoreLimits {
+            apps: 0,
+            groups: 0,
+            bytes: 0,
+            registry: RegistryLimits::default(),
+        }
+    }
+}
+
 /// How much of the memory one sender may hold, in bytes. `None` for no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShareLimits {

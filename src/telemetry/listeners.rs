@@ -16,6 +16,8 @@ pub enum ListenerName {
     Http,
     /// The HTTP listener for pushes, if it is a separate one.
     Push,
+    /// The HTTP listener for health checks and own metrics.
+    Lifecycle,
     /// The TCP port for operations.
     OperationsTcp,
     /// All Unix stream sockets for operations.
@@ -27,7 +29,9 @@ impl ListenerName {
     pub fn setting(self) -> &'static str {
         match self {
             ListenerName::Tcp | ListenerName::Unix => "exporter.concurrent_requests",
-            ListenerName::Http | ListenerName::Push => "exporter.max_connections",
+            ListenerName::Http | ListenerName::Push | ListenerName::Lifecycle => {
+                "exporter.max_connections"
+            }
             ListenerName::OperationsTcp | ListenerName::OperationsUnix => {
                 "operations.concurrent_connections"
             }
@@ -35,8 +39,9 @@ impl ListenerName {
     }
 
     /// Sorted by label.
-    pub const ALL: [ListenerName; 6] = [
+    pub const ALL: [ListenerName; 7] = [
         ListenerName::Http,
+        ListenerName::Lifecycle,
         ListenerName::OperationsTcp,
         ListenerName::OperationsUnix,
         ListenerName::Push,
@@ -51,6 +56,7 @@ impl ListenerName {
             ListenerName::Unix => "unix",
             ListenerName::Http => "http",
             ListenerName::Push => "push",
+            ListenerName::Lifecycle => "lifecycle",
             ListenerName::OperationsTcp => "operations_tcp",
             ListenerName::OperationsUnix => "operations_unix",
         }

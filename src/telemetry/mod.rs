@@ -63,6 +63,8 @@ pub struct Telemetry {
     pub http: Arc<ListenerStats>,
     /// The HTTP listener for pushes, if it is a separate one.
     pub push: Arc<ListenerStats>,
+    /// The HTTP listener for health checks and own metrics.
+    pub lifecycle: Arc<ListenerStats>,
     /// The TCP listener for operations.
     pub operations_tcp: Arc<ListenerStats>,
     /// All Unix stream listeners for operations.
@@ -202,6 +204,7 @@ impl Telemetry {
             unix: Arc::default(),
             http: Arc::default(),
             push: Arc::default(),
+            lifecycle: Arc::default(),
             operations_tcp: Arc::default(),
             operations_unix: Arc::default(),
             operations: Arc::default(),
@@ -235,6 +238,7 @@ impl Telemetry {
             ListenerName::Unix => &self.unix,
             ListenerName::Http => &self.http,
             ListenerName::Push => &self.push,
+            ListenerName::Lifecycle => &self.lifecycle,
             ListenerName::OperationsTcp => &self.operations_tcp,
             ListenerName::OperationsUnix => &self.operations_unix,
         }

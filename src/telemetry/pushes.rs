@@ -25,6 +25,8 @@ pub enum PushMethod {
     DeleteSeries,
     /// `/echo`.
     Echo,
+    /// `/ping` with parameters.
+    Ping,
     /// `POST` of a group, as Pushgateway has it.
     Post,
     /// `PUT` of a group, as Pushgateway has it.
@@ -41,7 +43,7 @@ pub enum PushMethod {
 
 impl PushMethod {
     /// Sorted by label.
-    const ALL: [PushMethod; 14] = [
+    const ALL: [PushMethod; 15] = [
         PushMethod::Aggregate,
         PushMethod::Batch,
         PushMethod::Create,
@@ -50,6 +52,7 @@ impl PushMethod {
         PushMethod::DeleteGroups,
         PushMethod::DeleteSeries,
         PushMethod::Echo,
+        PushMethod::Ping,
         PushMethod::Post,
         PushMethod::Put,
         PushMethod::Quit,
@@ -69,6 +72,7 @@ impl PushMethod {
             PushMethod::DeleteGroups => "delete_groups",
             PushMethod::DeleteSeries => "delete_series",
             PushMethod::Echo => "echo",
+            PushMethod::Ping => "ping",
             PushMethod::Post => "post",
             PushMethod::Put => "put",
             PushMethod::Quit => "quit",

@@ -85,8 +85,14 @@ impl SecurityStats {
     pub fn open(&self) -> Vec<(&'static str, bool)> {
         let read = |open: &AtomicBool| open.load(Ordering::Relaxed);
         let all = ListenerName::ALL.iter().zip(&self.open);
-        let network = all
-            .filter(|(name, _)| !matches!(name, ListenerName::Unix | ListenerName::OperationsUnix));
+        let network = all.filter(|(name, _)| {
+            let others = [
+                ListenerName::Lifecycle,
+                ListenerName::OperationsUnix,
+                ListenerName::Unix,
+            ];
+            !others.contains(name)
+        });
         let mut open: Vec<_> = network
             .map(|(name, open)| (name.as_str(), read(open)))
             .collect();

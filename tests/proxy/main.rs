@@ -33,6 +33,7 @@ mod http;
 mod imports;
 mod inspections;
 mod lifecycle;
+mod lifecycle_listener;
 mod lists;
 mod merged;
 mod native_histograms;

@@ -96,6 +96,68 @@ fn the_requests_of_its_suite_are_answered_as_it_answers() {
     assert_eq!(post(&proxy, "/v2/enqueue", JSON, event).status, 202);
 }
 
+/// Its parameters choose the receivers of an alert. A page must not be able to choose.
+#[test]
+fn a_ping_with_parameters_counts_itself() {
+    let proxy = Proxy::start(QUIET);
+    let ping = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        proxy.push_with(method, path, headers, "")
+    };
+    let path = "/ping?path=/tmp/tea&receiver=team%20%22a%22&arg1=x&unknown=y";
+    for method in ["GET", "POST", "DELETE"] {
+        let answer = ping(method, path, &[]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().starts_with("PONG - "));
+    }
+    assert_eq!(ping("GET", "/ping?x", &[]).status, 200);
+    let metrics = proxy.metrics();
+    let samples: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("ping_request_count{"))
+        .collect();
+    // To every reader, a label without a value is no label.
+    let expected = [
+        "ping_request_count{app=\"pingpong\",arg1=\"x\",instance=\"pingpong\",\
+         path=\"/tmp/tea\",receiver=\"team \\\"a\\\"\"} 3",
+        "ping_request_count{app=\"pingpong\",instance=\"pingpong\",\
+         path=\"/tmp/cups_of_tea\",receiver=\"default-receiver-god\"} 1",
+    ];
+    assert_eq!(samples, expected, "{metrics}");
+    assert!(metrics.contains("# TYPE ping_request_count counter\n"));
+
+    // A health check, on either listener, and a ping from a page change nothing.
+    for plain in ["/ping", "/ping?"] {
+        assert_eq!(ping("GET", plain, &[]).status, 200);
+    }
+    assert_eq!(proxy.get(path).status, 200);
+    for page in [
+        ("Origin", "https://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+    ] {
+        assert_eq!(ping("GET", path, &[page]).status, 403, "{page:?}");
+        assert_eq!(ping("GET", "/ping", &[page]).status, 200, "{page:?}");
+    }
+    assert_eq!(proxy.metrics(), metrics);
+}
+
+#[test]
+fn pings_are_bounded_as_all_aggregated_series_are() {
+    let proxy = Proxy::start("[push]\nmax_series_per_family = 2\n");
+    let ping = |path: &str| proxy.push("GET", &format!("/ping?path={path}"), "");
+    assert_eq!([ping("a").status, ping("b").status], [200, 200]);
+    let rejected = ping("c");
+    assert_eq!(rejected.status, 503, "{}", rejected.text());
+    assert_eq!(ping("a").status, 200);
+    let long = "x".repeat(20 << 10);
+    assert_eq!(ping(&long).status, 400);
+    let counted = |result: &str| {
+        let series = format!("exporter_proxy_pushes_total{{method=\"ping\",result=\"{result}\"}}");
+        proxy.sample(&series)
+    };
+    assert_eq!(counted("ok"), Some(3.0));
+    assert_eq!(counted("too_many_series"), Some(1.0));
+}
+
 /// The script creates a family from one line without a type, in text and in
 /// JSON, then from files with types, and updates all of them.
 #[test]

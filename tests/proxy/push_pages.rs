@@ -111,7 +111,7 @@ fn pages_use_what_the_table_gives_them() {
         ("/healthy", None),
         ("/ready", None),
         ("/ping", None),
-        ("/metrics", None),
+        ("/metrics", Some(ORIGIN)),
     ] {
         let answer = proxy.push_with("GET", path, &[("Origin", ORIGIN)], "");
         assert_eq!(answer.status, 200, "{path}");

@@ -353,7 +353,7 @@ pub struct Resource {
     pattern: Pattern,
     routes: Vec<Route>,
     /// Whether the push listener, and not this one, has the pattern for other methods too,
-    /// all of them to read.
+    /// to read.
     reads_elsewhere: bool,
 }
 
@@ -426,12 +426,11 @@ impl Table {
         if !accepts_pushes {
             for resource in &mut table.resources {
                 let pattern = resource.routes[0].pattern;
-                let mut elsewhere = routes
-                    .iter()
-                    .filter(|it| it.listeners == Listeners::Push && it.pattern == pattern)
-                    .peekable();
-                resource.reads_elsewhere =
-                    elsewhere.peek().is_some() && elsewhere.all(|it| it.role == Role::Read);
+                resource.reads_elsewhere = routes.iter().any(|it| {
+                    it.listeners == Listeners::Push
+                        && it.pattern == pattern
+                        && it.role == Role::Read
+                });
             }
         }
         table

@@ -1,8 +1,10 @@
-//! `/create` and `/update`: values as JSON or text that change aggregated families, as
-//! in pingpong.
+//! Values that change aggregated families, as in pingpong: `/create` and `/update` take
+//! them as JSON or text, and `/ping` counts itself.
 
 mod change;
 mod endpoints;
 mod families_json;
+mod ping;
 
 pub use endpoints::Values;
+pub use ping::Ping;

@@ -113,7 +113,7 @@ impl Handshake<'_> {
     async fn answer_plain(&self, stream: &mut PlainStream) {
         let setting = self.server.setting();
         let answer = match self.name {
-            ListenerName::Http | ListenerName::Push => {
+            ListenerName::Http | ListenerName::Push | ListenerName::Lifecycle => {
                 let problem = format!("this port expects TLS: use https:// ({setting})\n");
                 format!(
                     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\

@@ -19,10 +19,10 @@ use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::reply_body::ReplyBody;
 use crate::http::request::Request;
-use crate::http::router::Route;
+use crate::http::router::{Pages, Route};
 use crate::ingest::config::Mode;
 use crate::net::BudgetShare;
-use crate::store::{Producer, SectionId, Snapshot, Store};
+use crate::store::{Producer, SectionId, Snapshot, Store, StoreLimits};
 use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::{Telemetry, sender_log};
 use negotiation::{Media, Representation};
@@ -35,7 +35,11 @@ const MAX_INLINE_RENDER: usize = 512 * 1024;
 /// The output `/metrics`.
 #[derive(Debug)]
 pub struct Metrics {
+    /// What is served.
     store: Arc<Store>,
+    /// What the own metrics describe: the same store, or that of the program if only its
+    /// own metrics are served.
+    described: Arc<Store>,
     telemetry: Arc<Telemetry>,
     mode: Mode,
     /// Whether the proxy's own metrics are included.
@@ -48,9 +52,23 @@ impl Metrics {
     pub fn new(own_metrics: bool, process_names: ProcessNames, context: &Context) -> Arc<Self> {
         Arc::new(Metrics {
             store: Arc::clone(&context.store),
+            described: Arc::clone(&context.store),
             telemetry: Arc::clone(&context.telemetry),
             mode: context.admission.exposition.mode,
             own_metrics,
+            process_names,
+        })
+    }
+
+    /// Creates an output of the proxy's own metrics alone. They are in a store of their own,
+    /// without the update times of apps.
+    pub fn of_own(process_names: ProcessNames, context: &Context) -> Arc<Self> {
+        Arc::new(Metrics {
+            store: Arc::new(Store::new(StoreLimits::own_metrics_only(), false)),
+            described: Arc::clone(&context.store),
+            telemetry: Arc::clone(&context.telemetry),
+            mode: context.admission.exposition.mode,
+            own_metrics: true,
             process_names,
         })
     }
@@ -65,7 +83,7 @@ impl Metrics {
             |it, request| Box::pin(it.all(request)),
         );
         vec![
-            all.progress(true).advice(
+            all.progress(true).pages(Pages::Listed).advice(
                 "push to a group, as in /metrics/job/<job>, or aggregate with ?mode=aggregate",
             ),
         ]
@@ -94,7 +112,7 @@ impl Metrics {
     fn write_own(&self) {
         let now = Now::read();
         let apply = |names| {
-            let write = own::write(&self.telemetry, &self.store, names, now);
+            let write = own::write(&self.telemetry, &self.described, names, now);
             self.store.apply(write, now)
         };
         let names = self.process_names;
@@ -181,11 +199,17 @@ impl Metrics {
                 body.holding(held)
             }
         };
-        stats.count.add(1);
-        stats.bytes.add(body.content_length().unwrap_or_default());
-        self.telemetry.note_scrape(Now::read());
-        let durations = Arc::clone(&self.telemetry.scrape_durations);
-        let body = body.timed(start, durations);
+        let body = match Arc::ptr_eq(&self.store, &self.described) {
+            true => {
+                stats.count.add(1);
+                stats.bytes.add(body.content_length().unwrap_or_default());
+                self.telemetry.note_scrape(Now::read());
+                let durations = Arc::clone(&self.telemetry.scrape_durations);
+                body.timed(start, durations)
+            }
+            // The proxy is not scraped by that.
+            false => body,
+        };
 
         let mut reply = reply::reply(StatusCode::OK, negotiated.content_type(), body);
         let headers = reply.headers_mut();
