@@ -4,8 +4,10 @@
 //! - [`service`]: the service, which keeps persons in memory.
 //! - [`load`]: five scenarios of requests to it.
 //! - [`send`]: programs that send to the proxy, one for each door.
+//! - [`client`]: the HTTP client of load and senders.
 //! - [`people`]: the names and addresses that service and load choose from.
 
+mod client;
 mod load;
 mod people;
 mod send;

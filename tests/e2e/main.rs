@@ -71,6 +71,9 @@ mod unix_sockets;
 /// The alerts of the documents.
 mod alerts;
 
+/// The demo, and the questions that a document asks of it.
+mod learning;
+
 /// Merged output, and what real readers make of it.
 mod merged;
 

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
+use hyper::Method;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use reqwest::header::CONTENT_TYPE;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::client::Client;
 use outcome::{Outcome, Summary};
 use scenario::{PAUSE, Pace, Request, SCENARIOS, Scenario};
 
@@ -57,13 +58,10 @@ pub async fn main(arguments: Arguments) -> Result<()> {
         base_url.starts_with("http://"),
         "the address of the service must begin with http://, not {base_url:?}"
     );
-    let client = reqwest::Client::builder()
-        .timeout(REPLY_TIMEOUT)
-        .no_proxy()
-        .build()?;
-    let health = client.get(format!("{base_url}/health")).send().await;
-    health
-        .and_then(reqwest::Response::error_for_status)
+    let client = Client::new(REPLY_TIMEOUT);
+    client
+        .send(Method::GET, &format!("{base_url}/health"), None)
+        .await
         .with_context(|| format!("there is no service at {base_url}; `demo serve` starts one"))?;
 
     let start = Instant::now();
@@ -120,7 +118,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// A scenario that runs.
 #[derive(Debug)]
 struct Run {
-    client: reqwest::Client,
+    client: Client,
     base_url: String,
     scenario: Scenario,
     rng: Mutex<Rng>,
@@ -199,15 +197,14 @@ impl Run {
     /// Sends a request, reads the whole reply, and returns its status.
     async fn send(&self, request: &Request) -> Result<u16> {
         let url = format!("{}{}", self.base_url, request.path);
-        let mut sent = self.client.request(request.method.parse()?, url);
-        if let Some(body) = &request.body {
-            sent = sent
-                .header(CONTENT_TYPE, "application/json")
-                .body(serde_json::to_vec(body)?);
-        }
-        let reply = sent.send().await?;
-        let status = reply.status().as_u16();
-        reply.bytes().await?;
-        Ok(status)
+        let body = match &request.body {
+            Some(body) => Some(("application/json", serde_json::to_vec(body)?)),
+            None => None,
+        };
+        let (status, _) = self
+            .client
+            .send(request.method.parse()?, &url, body)
+            .await?;
+        Ok(status.as_u16())
     }
 }

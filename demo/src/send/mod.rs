@@ -6,12 +6,14 @@ mod messages;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use fastrand::Rng;
+use hyper::Method;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::client::Client;
 use messages::{Round, Shop};
 
 /// The time to send one message and to read the answer.
@@ -55,10 +57,7 @@ pub struct Arguments {
 ///
 /// No door is named.
 pub async fn main(arguments: Arguments) -> Result<()> {
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .no_proxy()
-        .build()?;
+    let client = Client::new(TIMEOUT);
     let mut doors = doors(&arguments);
     ensure!(!doors.is_empty(), "name at least one door; see --help");
     let rng = arguments.seed.map_or_else(Rng::new, Rng::with_seed);
@@ -121,7 +120,7 @@ fn doors(arguments: &Arguments) -> Vec<(Door, bool)> {
 
 impl Door {
     /// Sends the message of one program.
-    async fn send(&self, client: &reqwest::Client, round: &Round) -> Result<()> {
+    async fn send(&self, client: &Client, round: &Round) -> Result<()> {
         match self {
             Door::CapnProto(path) => {
                 let stream = UnixStream::connect(path).await?;
@@ -133,11 +132,11 @@ impl Door {
             }
             Door::Push(url) => {
                 let url = format!("{url}/metrics/job/report");
-                push(client.put(url).body(round.report.clone())).await
+                push(client, Method::PUT, &url, &round.report).await
             }
             Door::Aggregate(url) => {
                 let url = format!("{url}/metrics?mode=aggregate");
-                push(client.post(url).body(round.checkout.clone())).await
+                push(client, Method::POST, &url, &round.checkout).await
             }
             Door::StatsD(address) => {
                 let socket = UdpSocket::bind("0.0.0.0:0").await?;
@@ -163,12 +162,15 @@ async fn stream_to(mut stream: impl AsyncRead + AsyncWrite + Unpin, message: &[u
     Ok(())
 }
 
-async fn push(request: reqwest::RequestBuilder) -> Result<()> {
-    let reply = request.send().await?;
-    let status = reply.status();
-    if !status.is_success() {
-        let text = reply.text().await.context("the reply cannot be read")?;
-        bail!("the reply is {status}: {}", text.trim_end());
-    }
+/// Pushes a text.
+async fn push(client: &Client, method: Method, url: &str, text: &str) -> Result<()> {
+    let body = ("text/plain; version=0.0.4", text.as_bytes().to_vec());
+    let (status, reply) = client.send(method, url, Some(body)).await?;
+    let reply = String::from_utf8_lossy(&reply);
+    ensure!(
+        status.is_success(),
+        "the reply is {status}: {}",
+        reply.trim_end()
+    );
     Ok(())
 }
