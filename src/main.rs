@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use exporter_proxy::app::{App, StartError};
+use exporter_proxy::app::{App, READABLE_FORMS, StartError};
 use exporter_proxy::cli::{Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config};
 use exporter_proxy::net::passed;
@@ -105,9 +105,11 @@ fn storage(command: StorageCommand, directory: Option<&Path>) -> anyhow::Result<
     let mut out = io::stdout().lock();
     match command {
         StorageCommand::Check => tool::check(directory, &mut out)?,
-        StorageCommand::Export => tool::export(directory, &mut io::BufWriter::new(out))?,
+        StorageCommand::Export => {
+            tool::export(directory, &READABLE_FORMS, &mut io::BufWriter::new(out))?;
+        }
         StorageCommand::Import => {
-            let count = tool::import(directory, &mut io::stdin().lock())?;
+            let count = tool::import(directory, &READABLE_FORMS, &mut io::stdin().lock())?;
             log::info!("{count} records imported into {}", directory.display());
         }
     }

@@ -28,14 +28,16 @@ use crate::exposition::counted;
 use crate::fairness::Fairness;
 use crate::http::router::Route;
 use crate::ingest::config::Mode;
-use crate::ingest::{Admission, IdempotencyKeys, text};
+use crate::ingest::{Admission, IdempotencyKeys, READABLE_KEYS, text};
 use crate::inputs::Input;
+use crate::inputs::operations::READABLE_SETS;
 use crate::inputs::poller::ClientError;
+use crate::inputs::webhooks::READABLE_WEBHOOKS;
 use crate::net::bind::BindError;
 use crate::net::raise_file_limit;
 use crate::routes;
 use crate::security::{Access, AccessError};
-use crate::storage::{Journal, OpenError, StoredCore};
+use crate::storage::{Journal, OpenError, ReadableForm, StoredCore};
 use crate::store::Store;
 use crate::telemetry::{Telemetry, sender_log};
 use servers::Servers;
@@ -252,6 +254,9 @@ impl App {
             .start(&self.config, context, &self.routes, &lifecycle);
     }
 }
+
+/// How `exporter-proxy storage export` shows what the store does not hold.
+pub const READABLE_FORMS: [ReadableForm; 3] = [READABLE_KEYS, READABLE_SETS, READABLE_WEBHOOKS];
 
 /// Builds the core: the store, admission and counters.
 fn core(config: &Config) -> Result<Context, StartError> {

@@ -21,7 +21,11 @@ impl Bucket {
     /// Takes `amount`, of which `rate` come back each second.
     pub fn take(&self, amount: u64, rate: u64, now: u64) {
         let cost = u128::from(amount) * SECOND / u128::from(rate.max(1));
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        self.take_time(u64::try_from(cost).unwrap_or(u64::MAX), now);
+    }
+
+    /// Takes what comes back in `cost` nanoseconds.
+    pub fn take_time(&self, cost: u64, now: u64) {
         let add = |full_at: u64| Some(full_at.max(now).saturating_add(cost));
         // It always has a next value.
         let _ = self

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{sleep, timeout};
 
 pub use account::{Account, Excess};
+pub use bucket::Bucket;
 pub use config::Limits;
 
 use self::table::Table;

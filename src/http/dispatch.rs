@@ -149,6 +149,7 @@ async fn authorize(
 ) -> Result<Grant, Denial> {
     let authorization = request.headers().get(AUTHORIZATION);
     let access = &server.access;
+    access.count_request(clock::tick())?;
     let grant = access.authorize(route.role, caller, authorization).await?;
     match grant.scope.is_bound() && route.role != Role::Read && !route.checks_scope {
         true => Err(Denial::out_of_bounds()),

@@ -147,6 +147,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (stream, permit) = connection.split();
     stream.set_nodelay();
+    let is_tls = matches!(stream, Stream::Tls(_));
     let caller = Caller {
         door: Door::Http,
         peer,
@@ -203,6 +204,17 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         }
     };
     if let Some(Err(problem)) = result {
+        if !is_tls && permit.progress().begins_with_tls() {
+            sender_log::write(
+                LogEvent::Handshake,
+                format_args!(
+                    "http: {peer} sent a TLS handshake, and this port has no TLS: use http://, or \
+                     give {} a tls table",
+                    server.source
+                ),
+            );
+            return;
+        }
         // Incomplete requests and clients that disconnect are not errors of the proxy.
         sender_log::write(
             LogEvent::Connection,

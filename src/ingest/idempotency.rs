@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Now;
 use crate::record::Record;
-use crate::storage::{Changes, Layer, Persistent, ReadError, StoredRecords};
+use crate::storage::{Changes, Layer, Persistent, ReadError, ReadableForm, StoredRecords};
 
 /// The longest `Idempotency-Key`, in bytes.
 pub const MAX_KEY_LENGTH: usize = 256;
@@ -46,6 +48,30 @@ const VERSION: u8 = 1;
 /// A stored value: the version, the fingerprint, and when the key was used, in
 /// nanoseconds since 1970.
 type Value = [u8; 1 + 2 * size_of::<u64>()];
+
+/// Stored keys as JSON.
+pub const READABLE_KEYS: ReadableForm = ReadableForm {
+    prefix: PREFIX,
+    to_json: |value| {
+        let (_, fingerprint, used) = decode(PREFIX.as_bytes(), value)?;
+        serde_json::to_value(KeyRecord { fingerprint, used }).ok()
+    },
+    from_json: |json| {
+        let KeyRecord { fingerprint, used } =
+            serde_json::from_value(json).map_err(|problem| problem.to_string())?;
+        Ok(encode(fingerprint, used).to_vec())
+    },
+};
+
+/// A stored key as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyRecord {
+    /// The hash of the push.
+    fingerprint: u64,
+    /// When the key was used, in nanoseconds since 1970.
+    used: u64,
+}
 
 /// The result of a push with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +204,7 @@ impl Persistent for IdempotencyKeys {
             .into_iter()
             .map(|key| {
                 let used = state.used.get(&key);
-                let value = used.map(|(fingerprint, used)| encode(*fingerprint, *used));
+                let value = used.map(|(fingerprint, used)| encode(*fingerprint, used.unix_nanos()));
                 (key, value)
             })
             .collect();
@@ -203,10 +229,10 @@ impl Persistent for IdempotencyKeys {
     }
 }
 
-fn encode(fingerprint: u64, used: Now) -> Value {
+fn encode(fingerprint: u64, used: u64) -> Value {
     let mut value: Value = [VERSION; size_of::<Value>()];
     value[1..9].copy_from_slice(&fingerprint.to_be_bytes());
-    value[9..].copy_from_slice(&used.unix_nanos().to_be_bytes());
+    value[9..].copy_from_slice(&used.to_be_bytes());
     value
 }
 

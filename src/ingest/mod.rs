@@ -40,7 +40,7 @@ use std::time::Duration;
 pub use aggregation::Addition;
 pub use body::Body;
 pub use group::Group;
-pub use idempotency::{IdempotencyKeys, KeyOutcome, MAX_KEY_LENGTH};
+pub use idempotency::{IdempotencyKeys, KeyOutcome, MAX_KEY_LENGTH, READABLE_KEYS};
 pub use rejection::Rejection;
 pub use removal::{Removal, SeriesSelection, remove_series};
 

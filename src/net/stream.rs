@@ -73,6 +73,8 @@ pub struct PlainStream {
     socket: Socket,
     progress: Arc<Progress>,
     write_timeout: Duration,
+    /// Whether any bytes were received.
+    has_begun: bool,
     /// The timeout of a pending write.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -84,6 +86,7 @@ impl PlainStream {
             socket,
             progress,
             write_timeout,
+            has_begun: false,
             stalled: None,
         }
     }
@@ -184,7 +187,12 @@ impl AsyncRead for PlainStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = either!(&mut self.socket, Socket::{Tcp, Unix}, poll_read(cx, buf));
-        self.progress.count_read(buf.filled().len() - before);
+        let received = &buf.filled()[before..];
+        self.progress.count_read(received.len());
+        if !self.has_begun && !received.is_empty() {
+            self.has_begun = true;
+            self.progress.note_begin(received);
+        }
         read
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,7 @@ use super::role::Role;
 use super::rules::{FileProblem, FileState, Identity, Rules};
 use super::scope::Scope;
 use crate::clock;
+use crate::fairness::Bucket;
 use crate::net::tls::TlsSettings;
 use crate::reason::Reason;
 use crate::telemetry::{Credential, ListenerName, SecurityStats};
@@ -34,6 +35,10 @@ pub struct Access {
     web: Web,
     rules: RwLock<Arc<Rules>>,
     passwords: Passwords,
+    /// All requests, if they are limited.
+    requests: Bucket,
+    /// The time from which the bucket counts.
+    start: Instant,
     stats: Arc<SecurityStats>,
 }
 
@@ -51,8 +56,8 @@ pub enum AccessError {
 /// Why a caller is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// [`Unauthorized`](Reason::Unauthorized), [`Forbidden`](Reason::Forbidden) or
-    /// [`Throttled`](Reason::Throttled).
+    /// [`Unauthorized`](Reason::Unauthorized), [`Forbidden`](Reason::Forbidden),
+    /// [`Throttled`](Reason::Throttled) or [`RateLimited`](Reason::RateLimited).
     pub reason: Reason,
     /// What is wrong, for the caller.
     pub message: String,
@@ -94,6 +99,8 @@ impl Access {
             web: web.clone(),
             rules: RwLock::new(Arc::new(rules)),
             passwords,
+            requests: Bucket::default(),
+            start: clock::tick(),
             stats: Arc::clone(stats),
         })
     }
@@ -143,6 +150,33 @@ impl Access {
             "anyone who reaches {address} can write metrics there ({setting}): bind it to the \
              loopback, or give the role \"write\" to those who need it ([[web.access]])"
         );
+    }
+
+    /// Counts a request against the limit on all requests, if the web configuration has
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// There are too many.
+    pub fn count_request(&self, now: Instant) -> Result<(), Denial> {
+        if self.web.config_file.is_none() {
+            return Ok(());
+        }
+        let Some(limit) = self.rules().rate_limit else {
+            return Ok(());
+        };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.saturating_duration_since(self.start));
+        // One request of the burst may overdraw the bucket.
+        let burst = limit.interval.saturating_mul(limit.burst - 1);
+        if let Some(wait) = self.requests.wait(burst, now) {
+            return Err(Denial {
+                reason: Reason::RateLimited,
+                ..throttled("too many requests (rate_limit in web.config_file)", wait)
+            });
+        }
+        self.requests.take_time(nanos(limit.interval), now);
+        Ok(())
     }
 
     /// What a caller may do with a role, by its connection and the `Authorization` of its

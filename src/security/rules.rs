@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::config::{Door, Entry, Web, Who};
 use super::role::Role;
 use super::scope::{Bounds, Scope};
-use super::web_file::{MAX_FILE, WebFile};
+use super::web_file::{MAX_FILE, RequestRate, WebFile};
 use crate::net::tls::TlsSettings;
 use crate::peer::Peer;
 use crate::settings::listen::SocketOwner;
@@ -41,6 +41,8 @@ pub struct Rules {
     pub http2: bool,
     /// Headers added to each reply.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The limit on all requests together.
+    pub rate_limit: Option<RequestRate>,
 }
 
 /// An entry with what its file has.
@@ -161,6 +163,7 @@ impl Rules {
             tls: file.tls,
             http2: file.http2,
             headers: file.headers,
+            rate_limit: file.rate_limit,
         })
     }
 

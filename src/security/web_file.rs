@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bcrypt::HashParts;
 use hyper::header::{HeaderName, HeaderValue};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use crate::net::tls::TlsSettings;
+use crate::settings::value::duration_of;
 
 /// The bounds on the cost of a password hash. At 16, a check takes several seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
@@ -39,6 +41,17 @@ pub struct WebFile {
     pub http2: bool,
     /// Headers added to each reply.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The limit on all requests together.
+    pub rate_limit: Option<RequestRate>,
+}
+
+/// A limit on all requests over HTTP together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestRate {
+    /// The time for which each request counts.
+    pub interval: Duration,
+    /// Requests that can come at once.
+    pub burst: u32,
 }
 
 impl Default for WebFile {
@@ -48,6 +61,7 @@ impl Default for WebFile {
             tls: None,
             http2: true,
             headers: Vec::new(),
+            rate_limit: None,
         }
     }
 }
@@ -68,6 +82,33 @@ struct Written {
     tls_server_config: Option<Spanned<TlsSettings>>,
     http_server_config: Option<HttpServer>,
     basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+    rate_limit: Option<Spanned<WrittenRate>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenRate {
+    interval: String,
+    burst: u32,
+}
+
+impl WrittenRate {
+    /// The limit; `None` if it is off.
+    fn settle(&self) -> Result<Option<RequestRate>, String> {
+        let interval = match &*self.interval {
+            "" | "0" => Duration::ZERO,
+            text => duration_of(text).ok_or_else(|| {
+                format!("rate_limit.interval must be a duration such as \"1s\", not {text:?}")
+            })?,
+        };
+        match (interval.is_zero(), self.burst) {
+            (true, _) => Ok(None),
+            (false, 0) => {
+                Err("rate_limit.burst must be at least 1, or no request passes".to_owned())
+            }
+            (false, burst) => Ok(Some(RequestRate { interval, burst })),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +159,12 @@ impl WebFile {
             match header(&name, value.value.as_deref().unwrap_or_default()) {
                 Ok(header) => file.headers.extend(header),
                 Err(problem) => problems.push(at(&value.referenced, &problem)),
+            }
+        }
+        if let Some(rate) = written.rate_limit {
+            match rate.value.settle() {
+                Ok(limit) => file.rate_limit = limit,
+                Err(problem) => problems.push(at(&rate.referenced, &problem)),
             }
         }
         match problems.is_empty() {
@@ -276,10 +323,48 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_of_requests_is_read() {
+        let rate = |text: &str| WebFile::parse(text).unwrap().rate_limit;
+        let expected = RequestRate {
+            interval: Duration::from_millis(100),
+            burst: 20,
+        };
+        let text = "rate_limit:\n  interval: \"100ms\"\n  burst: 20\n";
+        assert_eq!(rate(text), Some(expected));
+        for off in [
+            "rate_limit:\n",
+            "rate_limit:\n  interval: 0\n  burst: 3\n",
+            "rate_limit:\n  burst: 3\n",
+        ] {
+            assert_eq!(rate(off), None, "{off}");
+        }
+        let found = problems("rate_limit:\n  interval: 1s\n");
+        assert!(found[0].1.contains("burst must be at least 1"), "{found:?}");
+        let found = problems("rate_limit:\n  interval: soon\n  burst: 1\n");
+        assert!(found[0].1.contains("interval must be"), "{found:?}");
+    }
+
+    #[test]
+    fn inline_certificates_are_read_and_keys_are_not_shown() {
+        let inline = "tls_server_config:\n  cert: |\n    CERT\n  key: |\n    K3Y\n  client_ca: CA\n  \
+                      client_auth_type: RequireAndVerifyClientCert\n";
+        let tls = WebFile::parse(inline).unwrap().tls.unwrap();
+        assert_eq!(tls.cert.as_deref(), Some("CERT\n"));
+        assert_eq!(tls.key.as_ref().unwrap().reveal(), "K3Y\n");
+        assert!(!format!("{tls:?}").contains("K3Y"));
+        let both = format!("{inline}  cert_file: a.crt\n");
+        let found = problems(&both);
+        assert!(
+            found[0].1.contains("both `cert` and `cert_file`"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn unknown_keys_are_errors() {
         for text in [
             "basic_auth_user: {}\n",
-            "rate_limit:\n  burst: 1\n",
+            "rate_limit:\n  bursts: 1\n",
             "http_server_config:\n  http3: true\n",
             "basic_auth_users: [a\n",
             "basic_auth_users:\n  a: x\n  a: y\n",

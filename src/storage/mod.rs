@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | `section/…`, `family/…`, `part/…` | apps, groups, aggregated families | the store |
 //! | `key/<idempotency key>` | what it guarded, and until when | `ingest` |
-//! | `set/<family>/<labels>` | the values of a StatsD set | `inputs/operations` |
+//! | `set/<family>/<labels>` | the values of a StatsD set; those of a large one are in parts, `…#<part>` | `inputs/operations` |
 //! | `hook/<number>` | a webhook | `inputs/webhooks` |
 //! | `meta/…` | the number of starts | this module |
 //!
@@ -24,6 +24,7 @@ mod error;
 mod flusher;
 mod journal;
 mod persistent;
+mod readable;
 mod setup;
 pub mod tool;
 
@@ -35,5 +36,6 @@ pub use engine::{Engine, LocalEngine, Visit};
 pub use error::{DiskProblem, OpenError, ReadError, WriteError};
 pub use journal::{Journal, NotKept};
 pub use persistent::{Changes, Layer, Persistent, StoredRecords};
+pub use readable::ReadableForm;
 #[cfg(test)]
 pub use tests::{Disk, moved};

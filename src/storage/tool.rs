@@ -1,8 +1,9 @@
 //! `exporter-proxy storage`: checks, exports and imports a directory while no program
 //! uses it.
 //!
-//! An export is JSON lines, one record each: `{"key":"…","value":{…}}` for the store's
-//! records, and `{"key":"…","base64":"…"}` for others. An import reads the same.
+//! An export is JSON lines, one record each: `{"key":"…","value":{…}}`, or
+//! `{"key":"…","base64":"…"}` for what JSON cannot express. An import reads the same.
+//! Records that are not the store's are shown by a [`ReadableForm`] of their state.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -11,9 +12,11 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::engine::{Engine, LocalEngine};
 use super::error::{OpenError, ReadError, WriteError};
+use super::readable::ReadableForm;
 use crate::exposition::counted;
 use crate::record::Record;
 use crate::store::export::{RecordKey, Stored};
@@ -67,7 +70,7 @@ impl ToolError {
 struct Line {
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    value: Option<serde_json::Value>,
+    value: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
 }
@@ -105,12 +108,16 @@ pub fn check(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
 /// # Errors
 ///
 /// The directory cannot be opened, a record cannot be read, or `out` fails.
-pub fn export(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
+pub fn export(
+    directory: &Path,
+    forms: &[ReadableForm],
+    out: &mut dyn Write,
+) -> Result<(), ToolError> {
     let engine = LocalEngine::open_existing(directory)?;
     let mut written = Ok(());
     engine.each(b"", &mut |key, value| {
         if written.is_ok() {
-            let line = line_of(&key, &value)?;
+            let line = line_of(&key, &value, forms)?;
             written = serde_json::to_writer(&mut *out, &line)
                 .map_err(io::Error::from)
                 .and_then(|()| out.write_all(b"\n"));
@@ -129,7 +136,11 @@ pub fn export(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
 ///
 /// The directory cannot be opened or has records, or a line is not a record. What came
 /// before such a line is stored.
-pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<usize, ToolError> {
+pub fn import(
+    directory: &Path,
+    forms: &[ReadableForm],
+    input: &mut dyn BufRead,
+) -> Result<usize, ToolError> {
     let mut engine = LocalEngine::open(directory)?;
     let mut is_empty = true;
     engine.each(b"", &mut |key, _| {
@@ -146,7 +157,7 @@ pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<usize, ToolEr
         if line.trim().is_empty() {
             continue;
         }
-        let record = record_of(&line).map_err(|problem| ToolError::Line {
+        let record = record_of(&line, forms).map_err(|problem| ToolError::Line {
             line: index + 1,
             problem,
         })?;
@@ -164,7 +175,7 @@ pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<usize, ToolEr
     Ok(count)
 }
 
-fn line_of(key: &[u8], value: &[u8]) -> Result<Line, ReadError> {
+fn line_of(key: &[u8], value: &[u8], forms: &[ReadableForm]) -> Result<Line, ReadError> {
     let text = str::from_utf8(key).map_err(|_| ReadError::of_key(key))?;
     let mut line = Line {
         key: text.to_owned(),
@@ -177,6 +188,10 @@ fn line_of(key: &[u8], value: &[u8]) -> Result<Line, ReadError> {
         let json = serde_json::to_value(&stored).ok();
         // JSON has no infinite numbers. Such a record is exported as it is stored.
         line.value = json.filter(|json| encoded(json).is_ok_and(|it| it == value));
+    } else if let Some(form) = form_of(text, forms) {
+        let json = (form.to_json)(value);
+        let is_same = |json: &Value| (form.from_json)(json.clone()).is_ok_and(|it| it == value);
+        line.value = json.filter(is_same);
     }
     if line.value.is_none() {
         line.base64 = Some(STANDARD.encode(value));
@@ -184,23 +199,32 @@ fn line_of(key: &[u8], value: &[u8]) -> Result<Line, ReadError> {
     Ok(line)
 }
 
+/// How the state with a key is shown.
+fn form_of<'f>(key: &str, forms: &'f [ReadableForm]) -> Option<&'f ReadableForm> {
+    forms.iter().find(|form| key.starts_with(form.prefix))
+}
+
 /// The stored form of a value in JSON.
-fn encoded(json: &serde_json::Value) -> Result<Vec<u8>, String> {
+fn encoded(json: &Value) -> Result<Vec<u8>, String> {
     // Records borrow texts, which JSON values do not lend.
     let text = json.to_string();
     let stored: Stored<'_> = serde_json::from_str(&text).map_err(|it| it.to_string())?;
     Ok(stored.encode())
 }
 
-fn record_of(line: &str) -> Result<Record, String> {
+fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
     let Line { key, value, base64 } = serde_json::from_str(line).map_err(|it| it.to_string())?;
     let value = match (value, base64) {
         (Some(json), None) => {
-            let of_store = RecordKey::decode(key.as_bytes());
-            let of_store = of_store.ok_or("the key is none of the store's, so it has base64")?;
-            let value = encoded(&json)?;
-            Stored::decode(&of_store, &value).map_err(|it| it.to_string())?;
-            value
+            if let Some(of_store) = RecordKey::decode(key.as_bytes()) {
+                let value = encoded(&json)?;
+                Stored::decode(&of_store, &value).map_err(|it| it.to_string())?;
+                value
+            } else {
+                let form = form_of(&key, forms);
+                let form = form.ok_or("a record with this key has base64, and no value")?;
+                (form.from_json)(json)?
+            }
         }
         (None, Some(base64)) => STANDARD.decode(base64).map_err(|it| it.to_string())?,
         _ => return Err("a record has either a value or base64".to_owned()),

@@ -107,7 +107,11 @@ pub enum Rejection {
     #[error(
         "{section}{}: series {series} is exposed {}",
         if *.line > 0 { format!(", family at line {}" , .line) } else { String::new() },
-        if *.twice { "twice" } else { "elsewhere already" }
+        match within {
+            Some(other) if other == section => "twice".to_owned(),
+            Some(other) => format!("by {other} too"),
+            None => "elsewhere already".to_owned(),
+        }
     )]
     DuplicateSeries {
         /// The section at fault.
@@ -116,8 +120,8 @@ pub enum Rejection {
         line: usize,
         /// The series, as in a text.
         series: String,
-        /// Whether the write itself has the series twice.
-        twice: bool,
+        /// The section of the same write that has it, if one has.
+        within: Option<SectionId>,
     },
 }
 

@@ -32,11 +32,19 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
         "telemetry",
         &["clock", "exposition", "peer", "reason", "store"],
     ),
+    ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
         "security",
-        &["clock", "net", "peer", "reason", "settings", "telemetry"],
+        &[
+            "clock",
+            "fairness",
+            "net",
+            "peer",
+            "reason",
+            "settings",
+            "telemetry",
+        ],
     ),
-    ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
         "storage",
         &[

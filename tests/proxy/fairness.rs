@@ -342,6 +342,22 @@ fn what_a_sender_exposes_counts_against_its_share_of_memory() {
 }
 
 #[test]
+fn the_web_configuration_limits_all_requests_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.yml");
+    std::fs::write(&file, "rate_limit:\n  interval: 1h\n  burst: 3\n").unwrap();
+    let proxy = Proxy::start(&format!("[web]\nconfig_file = {file:?}\n"));
+    let statuses = ["/metrics", "/apps", "/-/healthy"].map(|path| proxy.get(path).status);
+    assert_eq!(statuses, [200; 3]);
+    let answer = proxy.get("/metrics");
+    assert_limited(&answer, "(rate_limit in web.config_file)");
+    let answer = proxy.push("PUT", "/metrics/job/x", "m 1\n");
+    assert_limited(&answer, "(rate_limit in web.config_file)");
+    // Sockets are not HTTP.
+    assert_eq!(proxy.push_tcp(b"{\"a\":\"m 1\"}"), "");
+}
+
+#[test]
 fn without_limits_nothing_is_remembered_of_senders() {
     let proxy = Proxy::start("");
     let (reply, _) = flood_tcp(&proxy.tcp, b"{\"a\":\"m 1\"}", 1000);

@@ -368,7 +368,8 @@ fn duplicate_series_are_rejected_by_line_or_by_name() {
             "found that of line 1",
         ),
         ("m 1 5\nm 2 5\n", "found that of line 1"),
-        ("m{a=\"\"} 1\nm 1\n", "series m is exposed twice"),
+        ("m{a=\"\"} 1\nm 1\n", "found that of line 1"),
+        ("m{a=\"\"} 1 5\nm 1 5\n", "found that of line 1"),
     ] {
         let answer = push_app(&proxy, "app", text);
         assert!(answer.contains(expected), "{text:?}: {answer}");

@@ -70,6 +70,21 @@ fn a_label_distinguishes_apps_and_targets() {
 }
 
 #[test]
+fn a_series_of_two_apps_in_one_document_names_both() {
+    let proxy = Proxy::start("[exposition]\nmode = \"merged\"\n");
+    let answer = push(
+        &proxy,
+        &serde_json::json!({ "a": "m 1\n", "b": "n 1\nm 2\n" }),
+    );
+    assert!(
+        answer.starts_with(
+            "error: app \"b\", family at line 2: series m is exposed by app \"a\" too"
+        ),
+        "{answer}"
+    );
+}
+
+#[test]
 fn a_bad_text_is_rejected_and_the_last_good_one_stays() {
     let proxy = Proxy::start("[exposition]\nvalidate = true\n");
     push(&proxy, &serde_json::json!({ "a": "m 1\n" }));

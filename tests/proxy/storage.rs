@@ -267,6 +267,64 @@ fn a_directory_that_cannot_be_used_stops_the_start_and_is_left_alone() {
 }
 
 #[test]
+fn keys_sets_and_webhooks_are_exported_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (
+        directory.path().join("first"),
+        directory.path().join("second"),
+    );
+    let socket = directory.path().join("operations.sock");
+    let config = format!(
+        "[storage]\npath = {first:?}\n[operations]\nunix_datagram_sockets = [{socket:?}]\n"
+    );
+    let proxy = Proxy::start(&config);
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"visitors:anna|s", &socket).unwrap();
+    eventually(|| proxy.sample("visitors"), |count| *count == Some(1.0));
+    let headers = [("Idempotency-Key", "key of 1")];
+    let path = "/metrics?mode=aggregate";
+    ok(&proxy.push_with(
+        "POST",
+        path,
+        &headers,
+        "# TYPE c_total counter\nc_total 1\n",
+    ));
+    let headers = [("Content-Type", "application/json")];
+    ok(&proxy.push_with("POST", "/slack", &headers, "{\"text\":\"down\"}"));
+    // The set is stored within a second.
+    std::thread::sleep(Duration::from_millis(2500));
+    kill_9(proxy);
+    let export = run(&["storage", "export"], &first, b"");
+    let lines = String::from_utf8(export.stdout.clone()).unwrap();
+    for (key, words) in [
+        ("key/key of 1", "\"fingerprint\":"),
+        ("set/visitors/", "\"family\":\"visitors\""),
+        ("hook/", "\"kind\":\"slack\""),
+    ] {
+        let begin = format!("{{\"key\":\"{key}");
+        let line = lines.lines().find(|line| line.starts_with(&begin));
+        let line = line.unwrap_or_else(|| panic!("no {key}: {lines}"));
+        assert!(line.contains(words) && !line.contains("base64"), "{line}");
+    }
+    let import = run(&["storage", "import"], &second, &export.stdout);
+    assert_eq!(import.status.code(), Some(0), "{import:?}");
+    let again = run(&["storage", "export"], &second, b"").stdout;
+    let kept = |export: &[u8]| {
+        let text = String::from_utf8(export.to_vec()).unwrap();
+        let lines = text.lines().filter(|line| !line.contains("\"meta/"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&again), kept(&export.stdout));
+    let wrong = b"{\"key\":\"set/a/\",\"value\":{\"family\":1}}";
+    let refused = run(
+        &["storage", "import"],
+        &directory.path().join("third"),
+        wrong,
+    );
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+}
+
+#[test]
 fn an_export_can_be_imported() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (

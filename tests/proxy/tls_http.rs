@@ -222,12 +222,48 @@ fn clients_without_tls_get_a_reply_in_http() {
     let bench = bench("");
     let answer = http_request(&bench.scrapes, "GET", "/metrics", &[]);
     assert_eq!(answer.status, 400);
-    let expected = "this port expects TLS: use https:// (exporter.scrape_expose_endpoint[1])\n";
+    let expected = "client sent an HTTP request to an HTTPS server: use https:// (exporter.scrape_expose_endpoint[1])\n";
     assert_eq!(answer.text(), expected);
     assert_eq!(bench.handshakes("http", "not_tls"), 1.0);
     let url = format!("https://{}/metrics", bench.proxy.http);
     let answer = bench.curl(&[&url]);
     assert!(answer.contains("wrong version number"), "{answer}");
+    let words = "sent a TLS handshake, and this port has no TLS: use http://";
+    logged(&bench.proxy, words, 1);
+}
+
+#[test]
+fn the_web_configuration_can_have_certificates_inline() {
+    let dir = tempdir().unwrap();
+    let authority = Authority::new(dir.path(), "ca");
+    let (server, own) = (authority.issue("server"), authority.issue("client"));
+    let pem = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.replace('\n', "\n    ")
+    };
+    let text = format!(
+        "tls_server_config:\n  cert: |\n    {}\n  key: |\n    {}\n  client_ca: |\n    {}\n  \
+         client_auth_type: RequireAndVerifyClientCert\n",
+        pem(&server.cert),
+        pem(&server.key),
+        pem(&authority.ca)
+    );
+    let file = dir.path().join("web.yml");
+    std::fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&format!("[web]\nconfig_file = {file:?}\n"));
+    let mut connection = connect(&authority.client(Some(&own)), &proxy.http).unwrap();
+    write!(
+        connection,
+        "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    .unwrap();
+    assert_eq!(read_answer(&mut connection, true).unwrap().status, 200);
+    let mut refused = connect(&authority.client(None), &proxy.http).unwrap();
+    let _ = write!(
+        refused,
+        "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    );
+    assert!(read_answer(&mut refused, true).is_none());
 }
 
 #[test]

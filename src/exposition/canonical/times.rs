@@ -1,11 +1,10 @@
 //! Orders the points of one series at several times.
 //!
 //! A server that scrapes takes each point whose time is after the one before,
-//! so all of them are shown. If times are stripped, only the newest is.
+//! so all of them are shown. If times are stripped, only the newest is. One series can be
+//! written with and without labels that have no value.
 
 use std::collections::{HashMap, HashSet};
-
-use crate::exposition::series::series_of;
 
 /// One line of a family: the hash of its series, its time, and its line in the
 /// sender's text.
@@ -19,8 +18,8 @@ pub(super) struct Point {
 /// The lines of a family, and the hashes of its series, each once.
 pub(super) type Ordered = (String, Vec<u64>);
 
-/// Two points of one series that cannot both be shown, since one has no time:
-/// the lines of the first and of the other.
+/// Two points of one series that cannot both be shown, since one has no time or both have
+/// the same: the lines of the first and of the other.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TimeConflict {
     pub first: usize,
@@ -35,17 +34,14 @@ pub(super) fn order(
     points: &[Point],
     newest: bool,
 ) -> Result<Option<Ordered>, TimeConflict> {
-    if points.iter().all(|point| point.time.is_none()) {
-        return Ok(None);
-    }
     let mut seen = HashSet::with_capacity(points.len());
     if points.iter().all(|point| seen.insert(point.hash)) {
         return Ok(None);
     }
-    let mut by_series: HashMap<&str, usize> = HashMap::new();
+    let mut by_series: HashMap<u64, usize> = HashMap::new();
     let mut series: Vec<Vec<(Point, &str)>> = Vec::new();
     for (point, line) in points.iter().zip(lines.split_inclusive('\n')) {
-        let place = *by_series.entry(series_of(line)).or_insert(series.len());
+        let place = *by_series.entry(point.hash).or_insert(series.len());
         match series.get_mut(place) {
             Some(points) => points.push((*point, line)),
             None => series.push(vec![(*point, line)]),
@@ -67,6 +63,14 @@ pub(super) fn order(
             });
         }
         points.sort_by_key(|(point, _)| point.time);
+        // The parser has found those that are written alike.
+        let alike = |pair: &&[(Point, &str)]| pair[0].0.time == pair[1].0.time;
+        if let Some([(first, _), (other, _)]) = points.windows(2).find(alike) {
+            return Err(TimeConflict {
+                first: first.line,
+                line: other.line,
+            });
+        }
         let from = if newest { points.len() - 1 } else { 0 };
         hashes.extend(points.first().map(|(point, _)| point.hash));
         out.extend(points[from..].iter().map(|(_, line)| *line));

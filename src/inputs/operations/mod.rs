@@ -42,3 +42,4 @@ mod tests;
 pub use framing::{Frame, Framer};
 pub use listener::{Operations, SocketOptions};
 pub use rejection::Rejection;
+pub use sets_stored::READABLE as READABLE_SETS;

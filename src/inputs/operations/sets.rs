@@ -23,6 +23,12 @@ const MAX_VALUES: usize = 1_000_000;
 /// The memory of a set besides its values, in values.
 const SET_OVERHEAD: usize = 16;
 
+/// A set of more values is stored in parts, so that a new value costs one of them.
+const MAX_WHOLE: usize = 1024;
+
+/// The parts of such a set.
+pub(super) const PARTS: u32 = 64;
+
 /// The distinct values of all sets.
 #[derive(Debug)]
 pub struct Sets {
@@ -41,11 +47,20 @@ pub(super) struct ValuesBySeries {
     pub(super) sets: HashMap<SeriesKey, Set>,
     /// Values of all sets, with [`SET_OVERHEAD`] for each set.
     size: usize,
-    /// The sets that changed since changes were taken, if they are stored.
-    pub(super) changed: Option<HashSet<SeriesKey>>,
+    /// What changed since changes were taken, if sets are stored.
+    pub(super) changed: Option<HashMap<SeriesKey, ChangedSet>>,
 }
 
-#[derive(Debug, Clone)]
+/// What changed of one set.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ChangedSet {
+    /// A bit for each part with a new value.
+    pub(super) parts: u64,
+    /// Whether parts may be stored of a set that was forgotten.
+    pub(super) had_parts: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct Set {
     pub(super) values: HashSet<u64>,
     pub(super) updated: Now,
@@ -108,15 +123,20 @@ impl Sets {
             all.forget(&key);
             all.size += SET_OVERHEAD;
         }
-        all.note(&key);
-        let set = all.sets.entry(key).or_insert_with(|| Set {
+        let set = all.sets.entry(key.clone()).or_insert_with(|| Set {
             values: HashSet::new(),
             updated: now,
         });
         set.updated = now;
-        if set.values.insert(value) {
-            all.size += 1;
-        }
+        let is_added = set.values.insert(value);
+        let parts = match (is_added, set.values.len()) {
+            (false, _) => 0,
+            // Until now it was stored whole.
+            (true, count) if count == MAX_WHOLE + 1 => u64::MAX,
+            (true, _) => 1 << part_of(value),
+        };
+        all.size += usize::from(is_added);
+        all.note(&key, parts, false);
         Ok(())
     }
 
@@ -158,7 +178,7 @@ impl ValuesBySeries {
     fn forget(&mut self, key: &SeriesKey) {
         if let Some(set) = self.sets.remove(key) {
             self.size -= set.values.len() + SET_OVERHEAD;
-            self.note(key);
+            self.note(key, 0, set.has_parts());
         }
     }
 
@@ -173,11 +193,26 @@ impl ValuesBySeries {
         fits
     }
 
-    pub(super) fn note(&mut self, key: &SeriesKey) {
+    /// Notes that a set was changed or forgotten, if sets are stored.
+    pub(super) fn note(&mut self, key: &SeriesKey, parts: u64, had_parts: bool) {
         if let Some(changed) = &mut self.changed {
-            changed.insert(key.clone());
+            let noted = changed.entry(key.clone()).or_default();
+            noted.parts |= parts;
+            noted.had_parts |= had_parts;
         }
     }
+}
+
+impl Set {
+    /// Whether it is stored in parts.
+    pub(super) fn has_parts(&self) -> bool {
+        self.values.len() > MAX_WHOLE
+    }
+}
+
+/// The part that a value is stored in.
+pub(super) fn part_of(value: u64) -> u32 {
+    (value % u64::from(PARTS)) as u32
 }
 
 #[cfg(test)]
@@ -270,6 +305,36 @@ mod tests {
         assert_eq!(add(&sets, "b", "z", now.after(2 * ttl)), Some(1.0));
         sets.expire(now.after(3 * ttl));
         assert_eq!(sets.held(), (0, 0));
+    }
+
+    #[test]
+    fn a_new_value_of_a_large_set_costs_a_part_of_it() {
+        let disk = Disk::default();
+        let new = || Sets::new(100_000, None);
+        let (sets, restored, last) = (new(), new(), new());
+        let now = Now::read();
+        moved(&new(), &disk, &sets, now);
+        let fill = |from: usize, to: usize| {
+            for number in from..to {
+                add(&sets, "a", &number.to_string(), now);
+            }
+        };
+        fill(0, 1000);
+        assert_eq!(moved(&sets, &disk, &new(), now).0.len(), 1);
+        fill(1000, 20_000);
+        let (whole, _) = moved(&sets, &disk, &new(), now);
+        assert_eq!(whole.len(), 1 + PARTS as usize);
+        fill(20_000, 20_001);
+        let (one, count) = moved(&sets, &disk, &restored, now);
+        assert_eq!((one.len(), count), (2, 1));
+        assert_eq!(restored.held(), sets.held());
+        assert_eq!(add(&restored, "a", "0", now), Some(20_001.0));
+        // A set that starts anew leaves no parts behind.
+        let labels = LabelText::from_plain([("l", "a")]).unwrap();
+        restored.forget(&Arc::from("s"), &labels);
+        add(&restored, "a", "x", now);
+        assert_eq!(moved(&restored, &disk, &last, now).1, 1);
+        assert_eq!(last.held(), (1, 1 + SET_OVERHEAD));
     }
 
     #[test]

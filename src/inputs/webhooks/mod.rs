@@ -33,6 +33,7 @@ use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
 use history::{Webhook, WebhookHistory};
 use notification::{Notification, WebhookKind};
+pub use stored::READABLE as READABLE_WEBHOOKS;
 
 /// The paths of webhooks.
 const PATHS: [&str; 4] = ["/webhook", "/slack", "/pagerduty", "/v2/enqueue"];

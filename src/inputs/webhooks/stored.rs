@@ -13,7 +13,7 @@ use super::notification::{AlertStatus, Notification, WebhookKind};
 use crate::clock::Now;
 use crate::peer::Peer;
 use crate::record::Record;
-use crate::storage::{Changes, Layer, Persistent, ReadError, StoredRecords};
+use crate::storage::{Changes, Layer, Persistent, ReadError, ReadableForm, StoredRecords};
 use crate::store::export::PeerRecord;
 
 /// The beginning of the stored keys. The number of the webhook follows, in hexadecimal
@@ -22,6 +22,9 @@ const PREFIX: &str = "hook/";
 
 /// The first byte of a stored value.
 const VERSION: u8 = 1;
+
+/// Stored webhooks as JSON.
+pub const READABLE: ReadableForm = ReadableForm::of_record::<WebhookRecord, VERSION>(PREFIX);
 
 /// A stored webhook.
 #[derive(Debug, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::is_client_hello;
 use crate::clock;
 use crate::peer::Sender;
 use crate::telemetry::{Eviction, ListenerStats};
@@ -66,6 +67,8 @@ pub struct Progress {
     writing_response: AtomicBool,
     /// Whether the connection completed a message or request that counts.
     proven: AtomicBool,
+    /// Whether the connection, which has no TLS, began with a TLS handshake.
+    begins_with_tls: AtomicBool,
     evicted: AtomicBool,
     evict: Notify,
 }
@@ -274,6 +277,7 @@ impl Progress {
             reading_message: AtomicBool::new(false),
             writing_response: AtomicBool::new(false),
             proven: AtomicBool::new(false),
+            begins_with_tls: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             evict: Notify::new(),
         }
@@ -326,6 +330,18 @@ impl Progress {
     /// Sets whether received bytes belong to a message from now on.
     pub fn set_reading_message(&self, reading: bool) {
         self.reading_message.store(reading, Ordering::Relaxed);
+    }
+
+    /// Whether the first bytes that were received are those of a TLS handshake.
+    pub fn begins_with_tls(&self) -> bool {
+        self.begins_with_tls.load(Ordering::Relaxed)
+    }
+
+    /// Records the first bytes that the stream received.
+    pub(super) fn note_begin(&self, bytes: &[u8]) {
+        if is_client_hello(bytes) {
+            self.begins_with_tls.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Records bytes that the stream received.

@@ -29,15 +29,11 @@ pub fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut chain = None;
     if settings.client_auth_type.verifies()
-        && let Some(path) = &settings.client_ca_file
+        && let Some(source) = settings.client_ca_source()
     {
-        let unusable = |problem: String| TlsError::Content {
-            key: "client_ca_file",
-            path: path.clone(),
-            problem,
-        };
+        let unusable = |problem: String| source.unusable(&problem);
         let mut roots = RootCertStore::empty();
-        for certificate in files::certificates("client_ca_file", path)? {
+        for certificate in files::certificates(source)? {
             roots.add(certificate).map_err(|problem| {
                 unusable(format!("has a certificate that cannot be used: {problem}"))
             })?;

@@ -20,12 +20,10 @@ pub enum TlsError {
         problem: io::Error,
     },
     /// A file has other content than it should.
-    #[error("{key} {} {problem}", path.display())]
+    #[error("{place} {problem}")]
     Content {
-        /// The key of the setting.
-        key: &'static str,
-        /// The path of the file.
-        path: PathBuf,
+        /// The key of the setting, and the path of the file.
+        place: String,
         /// What is wrong.
         problem: String,
     },

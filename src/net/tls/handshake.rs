@@ -114,7 +114,10 @@ impl Handshake<'_> {
         let setting = self.server.setting();
         let answer = match self.name {
             ListenerName::Http | ListenerName::Push | ListenerName::Lifecycle => {
-                let problem = format!("this port expects TLS: use https:// ({setting})\n");
+                // The first words are Go's, which people search for.
+                let problem = format!(
+                    "client sent an HTTP request to an HTTPS server: use https:// ({setting})\n"
+                );
                 format!(
                     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
                      Content-Length: {}\r\nConnection: close\r\n\r\n{problem}",

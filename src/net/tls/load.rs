@@ -52,13 +52,12 @@ pub struct Loaded {
 pub fn load(settings: &TlsSettings, protocols: Protocols) -> Result<Loaded, TlsError> {
     settings.check().map_err(TlsError::Settings)?;
     let unusable = |problem: rustls::Error| TlsError::Unusable(problem.to_string());
-    let chain = files::certificates("cert_file", &settings.cert_file)?;
-    let expiry = certificate::expiry(&chain[0]).map_err(|problem| TlsError::Content {
-        key: "cert_file",
-        path: settings.cert_file.clone(),
-        problem: format!("has a malformed certificate: {problem}"),
+    let chain = files::certificates(settings.cert_source())?;
+    let expiry = certificate::expiry(&chain[0]).map_err(|problem| {
+        let problem = format!("has a malformed certificate: {problem}");
+        settings.cert_source().unusable(&problem)
     })?;
-    let key = files::private_key("key_file", &settings.key_file)?;
+    let key = files::private_key(settings.key_source())?;
     let provider = Arc::new(settings.provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&settings.versions())
@@ -71,9 +70,9 @@ pub fn load(settings: &TlsSettings, protocols: Protocols) -> Result<Loaded, TlsE
     let built = builder.with_single_cert(chain, key);
     let mut config = built.map_err(|problem| {
         TlsError::Unusable(format!(
-            "cert_file {} and key_file {} cannot be used together: {problem}",
-            settings.cert_file.display(),
-            settings.key_file.display()
+            "{} and {} cannot be used together: {problem}",
+            settings.cert_source(),
+            settings.key_source()
         ))
     })?;
     config.alpn_protocols = protocols.names();

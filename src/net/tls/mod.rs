@@ -2,7 +2,8 @@
 //!
 //! - [`settings`]: the `tls` tables, with the keys of exporter-toolkit.
 //! - [`load`] builds the configuration of a server from them and their [`files`], with
-//!   the rules for certificates of clients in [`client_auth`].
+//!   the rules for certificates of clients in [`client_auth`]. A [`source`] is such a file,
+//!   or its text in the settings.
 //! - [`TlsServer`] keeps that configuration, and replaces it when files change.
 //! - [`Handshake`] secures a connection, in the task of the connection.
 //! - [`certificate`] reads the names and the expiry of a certificate.
@@ -15,6 +16,7 @@ mod handshake;
 mod load;
 mod server;
 pub mod settings;
+mod source;
 
 pub use error::TlsError;
 pub use handshake::Handshake;

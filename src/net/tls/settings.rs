@@ -8,14 +8,24 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::source::Source;
 use crate::settings::document::{Node, Place};
 use crate::settings::reader::Table;
-use crate::settings::value::{boolean, choice, text};
+use crate::settings::value::{Secret, boolean, choice, text};
 
 /// A `tls` table, or the `tls_server_config` of a web configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
+    /// The certificate chain itself, in place of its file. Only in a web configuration.
+    #[serde(skip_serializing)]
+    pub cert: Option<String>,
+    /// The private key itself.
+    #[serde(skip_serializing)]
+    pub key: Option<Secret>,
+    /// The authorities themselves.
+    #[serde(skip_serializing)]
+    pub client_ca: Option<String>,
     /// The certificate chain of the server, in PEM, its own certificate first.
     pub cert_file: PathBuf,
     /// The private key of the certificate, in PEM.
@@ -44,6 +54,9 @@ pub struct TlsSettings {
 impl Default for TlsSettings {
     fn default() -> Self {
         TlsSettings {
+            cert: None,
+            key: None,
+            client_ca: None,
             cert_file: PathBuf::new(),
             key_file: PathBuf::new(),
             client_auth_type: ClientAuth::NoClientCert,
@@ -246,15 +259,24 @@ impl TlsSettings {
     /// A key is missing, or two contradict each other.
     pub fn check(&self) -> Result<(), String> {
         let asks = self.client_auth_type != ClientAuth::NoClientCert;
-        let problem = if self.cert_file.as_os_str().is_empty() {
+        let (has_cert, has_key) = (self.cert.is_some(), self.key.is_some());
+        let has_file = |path: &Path| !path.as_os_str().is_empty();
+        let has_ca = self.client_ca_file.is_some() || self.client_ca.is_some();
+        let problem = if !has_cert && !has_file(&self.cert_file) {
             "needs `cert_file`, the certificate of the server"
-        } else if self.key_file.as_os_str().is_empty() {
+        } else if !has_key && !has_file(&self.key_file) {
             "needs `key_file`, the private key of the certificate"
+        } else if has_cert && has_file(&self.cert_file) {
+            "has both `cert` and `cert_file`"
+        } else if has_key && has_file(&self.key_file) {
+            "has both `key` and `key_file`"
+        } else if self.client_ca.is_some() && self.client_ca_file.is_some() {
+            "has both `client_ca` and `client_ca_file`"
         } else if self.min_version > self.max_version {
             "has a `min_version` above its `max_version`"
-        } else if self.client_auth_type.verifies() && self.client_ca_file.is_none() {
+        } else if self.client_auth_type.verifies() && !has_ca {
             "needs `client_ca_file`, by which the certificates of clients are verified"
-        } else if self.client_ca_file.is_some() && !asks {
+        } else if has_ca && !asks {
             "has a `client_ca_file`, but its `client_auth_type` is \"NoClientCert\": use \
              \"RequireAndVerifyClientCert\""
         } else if !self.client_allowed_sans.is_empty() && !self.client_auth_type.is_required() {
@@ -274,6 +296,30 @@ impl TlsSettings {
                 *file = directory.join(&*file);
             }
         }
+    }
+
+    /// The certificate chain of the server.
+    pub(super) fn cert_source(&self) -> Source<'_> {
+        match &self.cert {
+            Some(text) => Source::inline("cert", text),
+            None => Source::file("cert_file", &self.cert_file),
+        }
+    }
+
+    /// The private key of the server.
+    pub(super) fn key_source(&self) -> Source<'_> {
+        match &self.key {
+            Some(text) => Source::inline("key", text.reveal()),
+            None => Source::file("key_file", &self.key_file),
+        }
+    }
+
+    /// The authorities of clients.
+    pub(super) fn client_ca_source(&self) -> Option<Source<'_>> {
+        let inline = self.client_ca.as_deref();
+        let inline = inline.map(|text| Source::inline("client_ca", text));
+        let file = self.client_ca_file.as_deref();
+        inline.or_else(|| file.map(|path| Source::file("client_ca_file", path)))
     }
 
     /// The chosen versions.
@@ -314,6 +360,9 @@ pub fn take(table: &mut Table<'_>, key: &'static str) -> Option<TlsSettings> {
 pub fn read(mut table: Table<'_>, place: &Place) -> Option<TlsSettings> {
     let default = TlsSettings::default();
     let settings = TlsSettings {
+        cert: None,
+        key: None,
+        client_ca: None,
         cert_file: table.take("cert_file", PathBuf::new(), path),
         key_file: table.take("key_file", PathBuf::new(), path),
         client_auth_type: table.take(
@@ -385,7 +434,7 @@ mod tests {
         // Three of TLS 1.3, and the chosen one.
         assert_eq!(provider.cipher_suites.len(), 4);
         for (wrong, expected) in [
-            ("cert = \"\"\n", "unknown field `cert`"),
+            ("certs = \"\"\n", "unknown field `certs`"),
             ("min_version = \"TLS10\"\n", "unknown variant `TLS10`"),
             (
                 "cipher_suites = [\"RC4\"]\n",

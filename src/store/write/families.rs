@@ -70,7 +70,9 @@ impl FamilyIndex {
                             section: changeset.id.clone(),
                             line: family.line,
                             series: family.series_text(place),
-                            twice: !elsewhere,
+                            within: (!elsewhere)
+                                .then(|| first_with(changesets, *hash))
+                                .flatten(),
                         });
                     }
                 }
@@ -97,6 +99,14 @@ impl FamilyIndex {
             })
         })
     }
+}
+
+/// The first section of a write that has a series.
+fn first_with(changesets: &[SectionChangeset<'_>], hash: u64) -> Option<SectionId> {
+    let has = |family: &&FamilyText| family.series.contains(&hash);
+    let mut all = changesets.iter();
+    let found = all.find(|changeset| changeset.added.iter().any(has));
+    found.map(|changeset| changeset.id.clone())
 }
 
 /// Checks a family's name and kind against the families that are exposed afterwards.

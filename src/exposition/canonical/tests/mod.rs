@@ -52,6 +52,27 @@ fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
 }
 
 #[test]
+fn labels_without_values_make_no_other_series() {
+    for (text, first, line) in [
+        ("m{a=\"\"} 1\nm 1\n", 1, 2),
+        ("m{a=\"x\"} 1\nm{b=\"\",a=\"x\"} 2\n", 1, 2),
+        ("m 1 5\nm{a=\"\"} 1 5\n", 1, 2),
+        ("m 1 5\nm{a=\"\"} 1 6\nm{b=\"\"} 1\n", 1, 3),
+    ] {
+        let added = renaming(None);
+        let error = canonicalize(text, &options(&added, true)).unwrap_err();
+        let problem = ParseProblem::DuplicateSeries { first_line: first };
+        assert_eq!((error.line, error.problem), (line, problem), "{text}");
+    }
+    let points = "m{a=\"\"} 2 6\nm 1 5\n";
+    let ordered = "# TYPE m untyped\nm 1 5\nm{a=\"\"} 2 6\n";
+    let added = renaming(None);
+    let families = canonicalize(points, &options(&added, true)).unwrap();
+    assert_eq!(families[0].series.len(), 1);
+    assert!(ordered.ends_with(families[0].samples.as_str()));
+}
+
+#[test]
 fn families_are_grouped_and_labels_sorted() {
     let text = "# HELP m A help\n# TYPE m gauge\nm{b=\"2\",a=\"1\"} 1 5\nn 2\nm 3\n";
     assert_eq!(
@@ -95,9 +116,11 @@ fn added_labels_override_or_give_way() {
         families(text)[0].samples.as_str(),
         "m{a=\"1\",instance=\"\",job=\"j\"} 1\nm{instance=\"i\",job=\"j\",z=\"2\"} 2\n"
     );
-    // Series that become equal have the same hash.
-    let twice = families("m{job=\"a\"} 1\nm{job=\"b\"} 2\n");
-    assert_eq!(twice[0].series[0], twice[0].series[1]);
+    // Series that become equal are one.
+    let twice = "m{job=\"a\"} 1\nm{job=\"b\"} 2\n";
+    let error = canonicalize(twice, &options(&added, false)).unwrap_err();
+    let problem = ParseProblem::DuplicateSeries { first_line: 1 };
+    assert_eq!((error.line, error.problem), (2, problem));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_write_cannot_take_a_series_of_a_remaining_family() {
     };
     let refused = store.apply(both(gauge("n", "s", "2")), now);
     assert!(
-        matches!(refused, Err(Rejection::DuplicateSeries { twice: false, .. })),
+        matches!(refused, Err(Rejection::DuplicateSeries { within: None, .. })),
         "{refused:?}"
     );
     assert_eq!(text(&store), before);

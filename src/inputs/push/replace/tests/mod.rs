@@ -200,7 +200,7 @@ fn rejections_are_reported_and_recorded_with_the_group() {
         (
             "m{job=\"a\"} 1\nm{job=\"b\"} 1\n",
             Reason::DuplicateSeries,
-            "is exposed twice",
+            "line 2, column 1: expected each series once, found that of line 1",
         ),
         (
             "exporter_proxy_x 1\n",
