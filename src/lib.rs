@@ -30,6 +30,9 @@ pub mod coding;
 mod redact;
 pub mod settings;
 
+// Messages that other systems keep.
+pub mod event;
+
 // The core: no I/O, no tasks, time as a parameter.
 pub mod exposition;
 pub mod registry;

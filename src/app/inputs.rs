@@ -52,6 +52,7 @@ async fn operations(
         own_metrics: config.exporter.own_metrics,
     };
     let operations = Operations::bind(&config.operations, options).await?;
+    let operations = operations.send_events(sinks.events);
     context.journal.attach(operations.sets(), Now::read());
     Ok(match sinks.operations {
         Some(sink) => operations.forward_to(sink),

@@ -80,6 +80,14 @@ pub enum StartError {
     /// A target's HTTP client cannot be built.
     #[error(transparent)]
     Poller(#[from] ClientError),
+    /// A sink cannot be used as it is configured.
+    #[error("sinks.{name}: {problem}")]
+    Sink {
+        /// The name of the sink.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Stored state cannot be used.
     #[error(transparent)]
     Storage(#[from] OpenError),
@@ -111,7 +119,7 @@ impl App {
         // What was stored is back before anything is bound.
         context.journal.check()?;
         let servers = Servers::bind(&config, &context.access).await?;
-        let sinks = sinks::start(&config, &context);
+        let sinks = sinks::start(&config, &context)?;
         let mut inputs = inputs::bind(&config, &context, sinks).await?;
         let extensions = extend(&context);
         inputs.extend(extensions.inputs);

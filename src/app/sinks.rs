@@ -1,14 +1,17 @@
 //! The list of sinks. Inputs and outputs do not know one another, so a sink is handed
 //! to its input as a closure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::StartError;
 use crate::config::Config;
 use crate::context::Context;
-use crate::inputs::operations::sink::{LineSink, SinkRejection};
+use crate::event::{EventKind, StoredEvent};
+use crate::inputs::operations::sink::{EventSinks, LineSink, SinkRejection};
 use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
-use crate::outputs::sinks::{PushError, operations};
+use crate::outputs::sinks::{PushError, QueueHandle, loki, opensearch, operations};
 use crate::telemetry::SinkStats;
 
 /// A sink stops sending this long before the grace period ends, or halfway through a
@@ -23,21 +26,35 @@ const FORWARD_NAME: &str = "operations";
 pub struct Sinks {
     /// The sink that operations are forwarded to, instead of keeping values here.
     pub operations: Option<LineSink>,
+    /// The sinks of events.
+    pub events: EventSinks,
 }
 
+/// The queues of the sinks of each kind of events.
+type EventQueues = BTreeMap<EventKind, Vec<QueueHandle<StoredEvent>>>;
+
 /// Starts all sinks.
-pub fn start(config: &Config, context: &Context) -> Sinks {
+///
+/// # Errors
+///
+/// The first sink that cannot be used as it is configured.
+pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
     let grace = config.exporter.shutdown_timeout;
     let drain = grace - DRAIN_MARGIN.min(grace / 2);
     let mut sinks = Sinks::default();
+    let mut queues = EventQueues::new();
+    let (stop, tasks) = (&context.stop, &context.tasks);
     for (name, sink) in all(config) {
         let max_queue = sink.queue.max_queue;
         let stats = Arc::new(SinkStats::new(&name, sink.settings.kind(), max_queue));
         context.telemetry.add_sink(&stats);
+        let failed = |problem| StartError::Sink {
+            name: name.clone(),
+            problem,
+        };
         match sink.settings {
             SinkSettings::Operations(settings) => {
                 context.telemetry.operations.forward_to(&stats);
-                let (stop, tasks) = (&context.stop, &context.tasks);
                 let lines = operations::start(settings, &sink.queue, drain, stats, stop, tasks);
                 let push = move |chunk| {
                     lines.push(&chunk).map_err(|error| match error {
@@ -47,9 +64,41 @@ pub fn start(config: &Config, context: &Context) -> Sinks {
                 };
                 sinks.operations = Some(LineSink::new(Box::new(push)));
             }
+            SinkSettings::Loki(settings) => {
+                let started = loki::start(settings, &sink.queue, drain, stats, stop, tasks);
+                let queue = started.map_err(failed)?;
+                queues.entry(EventKind::Event).or_default().push(queue);
+            }
+            SinkSettings::OpenSearch(settings) => {
+                let started = opensearch::start(settings, &sink.queue, drain, stats, stop, tasks);
+                let queue = started.map_err(failed)?;
+                queues.entry(EventKind::Index).or_default().push(queue);
+            }
         }
     }
-    sinks
+    for (kind, queues) in queues {
+        let push = move |events: Vec<StoredEvent>| push_to_all(&queues, &events);
+        sinks.events.add(kind, Box::new(push));
+    }
+    Ok(sinks)
+}
+
+/// Hands events to several sinks. They are accepted once one sink has room for them: its
+/// sender would repeat what one of several rejects, and the others would have it twice. The
+/// sinks without room count what they miss.
+fn push_to_all(
+    queues: &[QueueHandle<StoredEvent>],
+    events: &[StoredEvent],
+) -> Result<(), SinkRejection> {
+    let mut result = Err(SinkRejection::Stopped);
+    for queue in queues {
+        match (queue.push(events.to_vec()), result) {
+            (Ok(()), _) => result = Ok(()),
+            (Err(PushError::Full), Err(_)) => result = Err(SinkRejection::Full),
+            (Err(_), _) => {}
+        }
+    }
+    result
 }
 
 /// The sinks of the settings by name, with that of `operations.forward_to`.

@@ -414,7 +414,9 @@ fn one_destination(config: &Config, faults: &Faults) {
         .place("operations.forward_to")
         .filter(|_| config.operations.forward_to.is_some());
     for (name, sink) in &config.sinks.0 {
-        let SinkSettings::Operations(settings) = &sink.settings;
+        let SinkSettings::Operations(settings) = &sink.settings else {
+            continue;
+        };
         let Some(place) = faults.place(&format!("sinks.{name}")) else {
             continue;
         };

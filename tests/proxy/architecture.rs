@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("clock", &[]),
     ("peer", &[]),
     ("reason", &[]),
     ("record", &[]),
     ("coding", &["reason"]),
     ("redact", &[]),
+    ("event", &["clock"]),
     ("settings", &["redact"]),
     ("exposition", &["reason"]),
     ("registry", &["clock", "exposition", "reason", "record"]),
@@ -108,6 +109,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
             "clock",
             "coding",
             "context",
+            "event",
             "exposition",
             "fairness",
             "http",
@@ -132,6 +134,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
         &[
             "clock",
             "context",
+            "event",
             "exposition",
             "http",
             "http_client",

@@ -69,6 +69,7 @@ mod shutdown;
 mod shutdown_pushes;
 mod signals;
 mod sinks;
+mod sinks_events;
 mod slow_senders;
 mod storage;
 mod storage_faults;

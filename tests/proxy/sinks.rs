@@ -6,7 +6,7 @@ use crate::harness::{Proxy, eventually};
 use crate::operations::bench;
 
 /// The sink in the list of the proxy.
-fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
+pub fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
     let list = proxy.get("/api/v1/sinks").json();
     let sinks = list["data"].as_array().expect("a list").iter();
     let mut found = sinks.filter(|sink| sink["name"] == name);

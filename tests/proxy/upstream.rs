@@ -1,4 +1,4 @@
-//! Exporters to be polled: HTTP servers in threads, over TCP, TLS or a Unix
+//! Exporters to be polled, and systems to be sent to: HTTP servers in threads, over TCP, TLS or a Unix
 //! socket, that answer as a test says and remember what they were asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,6 +34,8 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// As long as `Content-Length` says.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -188,7 +190,8 @@ impl State {
         let Some((first, headers)) = lines.split_first() else {
             return;
         };
-        let request = Request {
+        let mut request = Request {
+            body: Vec::new(),
             path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
             headers: headers
                 .iter()
@@ -196,6 +199,11 @@ impl State {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
                 .collect(),
         };
+        let length = request.header("content-length").unwrap_or("0");
+        request.body = vec![0; length.parse().expect("a length")];
+        if reader.read_exact(&mut request.body).is_err() {
+            return;
+        }
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
         self.requests

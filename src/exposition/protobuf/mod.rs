@@ -33,6 +33,7 @@ pub use decode::{DecodeLimits, DecodedBody, DecodedNative, attach_native_histogr
 pub use encode::{NativeHistograms, encode};
 pub use error::DecodeError;
 pub use measure::{Measured, measure};
+pub use wire::{put_bytes, put_unsigned};
 
 /// Field numbers of the messages.
 mod field {

@@ -10,6 +10,7 @@ use super::rejection::Rejection;
 use super::statsd;
 use super::translate::{Action, NameCache, SetMember};
 use crate::clock::Now;
+use crate::event::{Draft, EventKind, StoredEvent};
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Update};
 use crate::store::Store;
@@ -41,6 +42,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     /// The messages that `updates` or `lines` were made of, with their
     /// numbers.
     pending: Vec<(u64, Frame<'b>)>,
+    /// Events for sinks, with the numbers of their messages.
+    events: Vec<(u64, EventKind, StoredEvent)>,
     /// What the sender of the next message may do.
     permission: Permission,
     on_rejection: R,
@@ -67,6 +70,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             updates: Vec::new(),
             lines: Vec::new(),
             pending: Vec::new(),
+            events: Vec::new(),
             permission: Permission::ALL,
             on_rejection,
         }
@@ -107,8 +111,12 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         let translated = translator.translate(&frame, &self.added, names, &mut self.updates);
         let permission = &self.permission;
         let translated = translated.and_then(|action| {
-            if let Action::AddMember(member) = &action {
-                permission.check_series(&member.family, &member.labels)?;
+            match &action {
+                Action::AddMember(member) => {
+                    permission.check_series(&member.family, &member.labels)?;
+                }
+                Action::Event { draft, .. } => permission.check_event(draft)?,
+                Action::Update { .. } | Action::Shutdown => {}
             }
             for update in &self.updates[before..] {
                 permission.check_series(&update.family, &update.labels)?;
@@ -133,6 +141,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 let result = self.add_member(&member);
                 self.finish(number, result);
             }
+            Ok(Action::Event { draft, hops }) => self.add_event(number, frame, draft, hops),
             Ok(Action::Shutdown) => {
                 self.flush();
                 let result = self.shut_down();
@@ -151,7 +160,52 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.number
     }
 
+    /// Keeps an event for its sinks. Without any, it is forwarded.
+    fn add_event(&mut self, number: u64, frame: Frame<'b>, draft: Draft, hops: i64) {
+        let processor = self.processor;
+        match &processor.target {
+            Target::Sink(sink) if !processor.events.accepts(draft.kind) => {
+                sink.encode_event(&draft, hops, &mut self.lines);
+                self.pending.push((number, frame));
+            }
+            _ => {
+                let kind = draft.kind;
+                let event = processor.events.stamp(draft, Now::read());
+                self.events.push((number, kind, event));
+            }
+        }
+        if self.pending.len() >= MAX_BATCH || self.events.len() >= MAX_BATCH {
+            self.flush();
+        }
+    }
+
+    /// Hands events to their sinks.
+    fn flush_events(&mut self) {
+        let all = take(&mut self.events);
+        let processor = self.processor;
+        for kind in EventKind::ALL {
+            let of_kind = all.iter().filter(|(_, other, _)| *other == kind);
+            let events: Vec<StoredEvent> = of_kind.clone().map(|(_, _, it)| it.clone()).collect();
+            if events.is_empty() {
+                continue;
+            }
+            let count = events.len();
+            match processor.events.push(kind, events) {
+                Ok(()) => processor.stats.count_applied(self.source.transport, count),
+                Err(rejection) => {
+                    let numbers: Vec<u64> = of_kind.map(|(number, ..)| *number).collect();
+                    for number in numbers {
+                        self.finish(number, Err(rejection.clone()));
+                    }
+                }
+            }
+        }
+    }
+
     fn flush(&mut self) {
+        if !self.events.is_empty() {
+            self.flush_events();
+        }
         if self.pending.is_empty() {
             return;
         }

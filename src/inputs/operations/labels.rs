@@ -18,7 +18,32 @@ pub(super) struct LabelLimits {
     pub(super) length: usize,
 }
 
-/// Combines the sender's labels with `added`, as one text sorted by name.
+/// Combines the sender's labels with `added`, as one text sorted by name. See
+/// [`merge_labels`].
+///
+/// # Errors
+///
+/// A name is invalid, or a limit is exceeded.
+pub(super) fn label_text<'a>(
+    labels: LabelPairs<'a>,
+    added: &'a [(String, String)],
+    keep: bool,
+    limits: LabelLimits,
+) -> Result<LabelText, Rejection> {
+    for (name, _) in &labels {
+        if !is_plain_label(name) || name.starts_with("__") {
+            let problem = format!(
+                "invalid label name {name:?}: use letters, digits and underscores, and neither a digit nor \"__\" first"
+            );
+            return Err(Rejection::new(Reason::BadLabels, problem));
+        }
+    }
+    let labels = merge_labels(labels, added, keep, limits)?;
+    LabelText::from_plain(labels.iter().map(|(name, value)| (&**name, &**value)))
+        .map_err(|error| Rejection::new(Reason::BadLabels, error.to_string()))
+}
+
+/// Combines the sender's labels with `added`, sorted by name.
 ///
 /// Added labels override the sender's. With `keep` the sender's override the
 /// added ones, so that an operation that was forwarded keeps what it was given
@@ -27,20 +52,15 @@ pub(super) struct LabelLimits {
 ///
 /// # Errors
 ///
-/// A name is invalid, or a limit is exceeded.
-pub(super) fn label_text<'a>(
+/// A limit is exceeded.
+pub(super) fn merge_labels<'a>(
     mut labels: LabelPairs<'a>,
     added: &'a [(String, String)],
     keep: bool,
     limits: LabelLimits,
-) -> Result<LabelText, Rejection> {
+) -> Result<LabelPairs<'a>, Rejection> {
     let bad = |problem: String| Rejection::new(Reason::BadLabels, problem);
     for (name, value) in &labels {
-        if !is_plain_label(name) || name.starts_with("__") {
-            return Err(bad(format!(
-                "invalid label name {name:?}: use letters, digits and underscores, and neither a digit nor \"__\" first"
-            )));
-        }
         if name.len() > limits.length || value.len() > limits.length {
             return Err(bad(format!(
                 "label {name:?}: the name or the value has more than {} bytes (operations.max_label_length)",
@@ -72,8 +92,7 @@ pub(super) fn label_text<'a>(
             limits.count
         )));
     }
-    LabelText::from_plain(labels.iter().map(|(name, value)| (&**name, &**value)))
-        .map_err(|error| bad(error.to_string()))
+    Ok(labels)
 }
 
 /// Parses a file of labels: lines of `key=value`, as Kubernetes' downward API

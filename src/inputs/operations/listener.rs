@@ -9,7 +9,7 @@ use super::config::Config;
 use super::datagrams::{self, DatagramSocket};
 use super::processor::{Processor, Source, Target};
 use super::sets::Sets;
-use super::sink::LineSink;
+use super::sink::{EventSinks, LineSink};
 use super::stream;
 use crate::context::Context;
 use crate::inputs::Input;
@@ -46,6 +46,7 @@ pub struct Operations {
     config: Config,
     options: SocketOptions,
     sink: Option<LineSink>,
+    events: EventSinks,
     sets: Arc<Sets>,
     /// Each with its name as the setting is written.
     streams: Vec<(String, Listener)>,
@@ -93,6 +94,7 @@ impl Operations {
             config: config.clone(),
             options,
             sink: None,
+            events: EventSinks::default(),
             sets: Arc::new(Sets::of(config)),
             streams,
             datagrams,
@@ -103,6 +105,13 @@ impl Operations {
     #[must_use]
     pub fn forward_to(mut self, sink: LineSink) -> Self {
         self.sink = Some(sink);
+        self
+    }
+
+    /// Hands events to sinks.
+    #[must_use]
+    pub fn send_events(mut self, events: EventSinks) -> Self {
+        self.events = events;
         self
     }
 
@@ -158,6 +167,7 @@ impl Input for Operations {
         let processor = Processor::new(&self.config, own_metrics, state, stats, quit);
         let processor = Arc::new(
             processor
+                .sending_events(self.events)
                 .guarded_by(&context.access)
                 .limited_by(&context.fairness),
         );

@@ -1,6 +1,7 @@
 //! What the sender of an operation may do.
 
 use super::rejection::Rejection;
+use crate::event::Draft;
 use crate::exposition::{LabelText, unescape};
 use crate::reason::Reason;
 use crate::security::{Access, Caller, Denial, Role, Scope};
@@ -40,6 +41,18 @@ impl Permission {
             found.map(|label| unescape(label.value).into_owned())
         };
         let what = || format!("the series {family}{{{labels}}}");
+        let checked = self.scope.check_labels(value, what);
+        checked.map_err(|problem| Rejection::new(Reason::Forbidden, problem.to_string()))
+    }
+
+    /// Checks that an event may be sent.
+    pub(super) fn check_event(&self, draft: &Draft) -> Result<(), Rejection> {
+        let value = |name: &str| {
+            let content = draft.content()?;
+            let found = content.labels.iter().find(|(label, _)| *label == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let what = || format!("this {}", draft.kind.as_str());
         let checked = self.scope.check_labels(value, what);
         checked.map_err(|problem| Rejection::new(Reason::Forbidden, problem.to_string()))
     }

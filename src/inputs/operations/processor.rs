@@ -13,7 +13,7 @@ use super::extra_labels::ExtraLabels;
 use super::labels;
 use super::rejection::Rejection;
 use super::sets::Sets;
-use super::sink::LineSink;
+use super::sink::{EventSinks, LineSink};
 use super::translate::Translator;
 use crate::clock::Now;
 use crate::fairness::Fairness;
@@ -31,6 +31,8 @@ pub(super) struct Processor {
     pub(super) config: Config,
     pub(super) translator: Translator,
     pub(super) target: Target,
+    /// Where events go.
+    pub(super) events: EventSinks,
     pub(super) sets: Arc<Sets>,
     pub(super) extra_labels: Arc<ExtraLabels>,
     pub(super) stats: Arc<OperationStats>,
@@ -104,6 +106,7 @@ impl Processor {
             config: config.clone(),
             translator: Translator::new(config, own_metrics),
             target,
+            events: EventSinks::default(),
             sets,
             extra_labels: Arc::new(ExtraLabels::new(config)),
             stats: Arc::clone(stats),
@@ -112,6 +115,16 @@ impl Processor {
             closing: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
             quit,
         }
+    }
+
+    /// Hands events to sinks. Where operations are forwarded, other events are, too.
+    #[must_use]
+    pub(super) fn sending_events(mut self, events: EventSinks) -> Self {
+        let forwards = matches!(self.target, Target::Sink(_));
+        let accepts = |kind| forwards || events.accepts(kind);
+        self.translator.accept_events(accepts);
+        self.events = events;
+        self
     }
 
     /// Lets only those send who may.

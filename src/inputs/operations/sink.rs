@@ -13,6 +13,8 @@ use bytes::Bytes;
 
 use super::buckets;
 use super::rejection::Rejection;
+use crate::clock::Now;
+use crate::event::{Draft, EventKind, Stamper, StoredEvent};
 use crate::exposition::{InputFormat, Kind, unescape, unescape_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
@@ -28,6 +30,64 @@ pub enum SinkRejection {
     Full,
     /// It has stopped.
     Stopped,
+}
+
+/// Takes events of one kind, all or none. Never waits.
+pub type PushEvents = Box<dyn Fn(Vec<StoredEvent>) -> Result<(), SinkRejection> + Send + Sync>;
+
+/// The sinks of events by kind.
+#[derive(Default)]
+pub struct EventSinks {
+    sinks: [Option<PushEvents>; EventKind::ALL.len()],
+    /// Gives each event its identity.
+    stamper: Stamper,
+}
+
+impl EventSinks {
+    /// Hands events of a kind to `push`.
+    pub fn add(&mut self, kind: EventKind, push: PushEvents) {
+        self.sinks[kind as usize] = Some(push);
+    }
+
+    /// Whether events of a kind go to a sink.
+    pub(super) fn accepts(&self, kind: EventKind) -> bool {
+        self.sinks[kind as usize].is_some()
+    }
+
+    /// The event that arrives now.
+    pub(super) fn stamp(&self, draft: Draft, now: Now) -> StoredEvent {
+        draft.stamp(self.stamper.next(now))
+    }
+
+    /// Hands over events of one kind, all or none.
+    ///
+    /// # Errors
+    ///
+    /// No sink has room for them, or they have stopped.
+    pub(super) fn push(&self, kind: EventKind, events: Vec<StoredEvent>) -> Result<(), Rejection> {
+        let Some(push) = &self.sinks[kind as usize] else {
+            return Ok(());
+        };
+        let op = kind.as_str();
+        push(events).map_err(|rejection| match rejection {
+            SinkRejection::Full => Rejection::new(
+                Reason::NoBuffer,
+                format!("the queue of the sink for op {op} is full (sinks.NAME.max_queue); try again later"),
+            ),
+            SinkRejection::Stopped => Rejection::new(
+                Reason::Closed,
+                "the proxy is stopping and takes no more events; try again later",
+            ),
+        })
+    }
+}
+
+impl fmt::Debug for EventSinks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = EventKind::ALL.into_iter();
+        let kinds = kinds.filter(|kind| self.accepts(*kind));
+        f.debug_list().entries(kinds).finish()
+    }
 }
 
 /// A sink that operations are forwarded to.
@@ -104,6 +164,25 @@ impl LineSink {
         if times != 1.0 {
             put(lines, format_args!(",\"times\":{times:?}"));
         }
+        put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
+    }
+
+    /// Appends an event to `lines`. `hops` is how often it was forwarded before.
+    pub(super) fn encode_event(&self, draft: &Draft, hops: i64, lines: &mut Vec<u8>) {
+        let Some(mut content) = draft.content() else {
+            return;
+        };
+        let place = content
+            .labels
+            .binary_search_by(|(name, _)| (*name).cmp("instance"));
+        if let Err(at) = place
+            && !self.instance.is_empty()
+        {
+            content.labels.insert(at, ("instance", &self.instance));
+        }
+        content.write_json(None, lines);
+        // In place of the last brace.
+        lines.pop();
         put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
     }
 

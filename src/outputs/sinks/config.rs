@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::operations;
 use super::queue::QueueConfig;
+use super::{loki, opensearch, operations};
 use crate::settings::reader::Table;
 use crate::settings::value::choice;
 
@@ -31,6 +31,11 @@ pub struct SinkConfig {
 pub enum SinkSettings {
     /// Operations to another proxy.
     Operations(operations::Settings),
+    /// Events as log entries to Loki.
+    Loki(loki::Settings),
+    /// Events as documents to OpenSearch or Elasticsearch.
+    #[serde(rename = "opensearch")]
+    OpenSearch(opensearch::Settings),
 }
 
 impl SinkSettings {
@@ -38,6 +43,8 @@ impl SinkSettings {
     pub fn kind(&self) -> &'static str {
         match self {
             SinkSettings::Operations(_) => "operations",
+            SinkSettings::Loki(_) => "loki",
+            SinkSettings::OpenSearch(_) => "opensearch",
         }
     }
 }
@@ -46,11 +53,23 @@ impl SinkSettings {
 type Read = fn(Table<'_>) -> Option<SinkConfig>;
 
 /// The types, and how the settings of each are read.
-const TYPES: [(&str, Read); 1] = [("operations", |table| {
-    let (settings, queue) = operations::read(table)?;
-    let settings = SinkSettings::Operations(settings);
-    Some(SinkConfig { settings, queue })
-})];
+const TYPES: [(&str, Read); 3] = [
+    ("operations", |table| {
+        let (settings, queue) = operations::read(table)?;
+        let settings = SinkSettings::Operations(settings);
+        Some(SinkConfig { settings, queue })
+    }),
+    ("loki", |table| {
+        let (settings, queue) = loki::read(table)?;
+        let settings = SinkSettings::Loki(settings);
+        Some(SinkConfig { settings, queue })
+    }),
+    ("opensearch", |table| {
+        let (settings, queue) = opensearch::read(table)?;
+        let settings = SinkSettings::OpenSearch(settings);
+        Some(SinkConfig { settings, queue })
+    }),
+];
 
 /// Limit of the sinks: each has a task and metrics of its own.
 const MAX_SINKS: usize = 100;

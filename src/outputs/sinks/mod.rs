@@ -16,7 +16,8 @@
 //! - [`backoff`]: the wait between two tries;
 //! - [`config`]: `[sinks.NAME]`, and the list of types;
 //! - [`http`]: settings of a server, requests, and what a status means;
-//! - [`operations`]: forwards operations to another proxy or metrics-server.
+//! - [`operations`]: forwards operations to another proxy or metrics-server;
+//! - [`loki`], [`opensearch`]: send events as log entries and as documents.
 //!
 //! # Adding a sink
 //!
@@ -36,12 +37,16 @@
 //! failed. If a request is refused as a whole, it says so in a [`Refusal`], and the worker
 //! finds the items to blame.
 //!
+//! An item is one block of bytes where it can be: see [`StoredEvent`](crate::event::StoredEvent).
+//!
 //! Inputs and outputs do not import one another: an input takes a closure or a
 //! small type of its own around the handle.
 
 mod backoff;
 pub mod config;
 pub mod http;
+pub mod loki;
+pub mod opensearch;
 pub mod operations;
 mod queue;
 mod worker;

@@ -29,6 +29,20 @@ pub(super) struct Message<'a> {
     pub(super) hops: i64,
     /// How often an observation counts; 0 if the key is missing.
     pub(super) times: f64,
+    /// The index of a document. Other ops ignore this key and `timestamp`.
+    pub(super) index: Written<'a>,
+    /// The time of an event.
+    pub(super) timestamp: Written<'a>,
+}
+
+/// A value whose type counts only for some ops.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Written<'a> {
+    #[default]
+    Missing,
+    Text(Cow<'a, str>),
+    /// Something that is no text.
+    Other,
 }
 
 /// Parses a message, which must be the whole of `object`.
@@ -46,7 +60,7 @@ pub(super) fn parse(object: &[u8]) -> Result<Message<'_>, Rejection> {
         .map_err(|error| Rejection::new(Reason::Malformed, error.to_string()))
 }
 
-/// The known keys. metrics-server's `index` and `timestamp` are ignored.
+/// The known keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Name,
@@ -63,10 +77,12 @@ enum Key {
     Custom,
     Hops,
     Times,
+    Index,
+    Timestamp,
     Unknown,
 }
 
-const KEYS: [(&str, Key); 14] = [
+const KEYS: [(&str, Key); 16] = [
     ("name", Key::Name),
     ("op", Key::Op),
     ("labels", Key::Labels),
@@ -81,6 +97,8 @@ const KEYS: [(&str, Key); 14] = [
     ("bucket_custom", Key::Custom),
     ("hops", Key::Hops),
     ("times", Key::Times),
+    ("index", Key::Index),
+    ("timestamp", Key::Timestamp),
 ];
 
 impl Key {
@@ -175,6 +193,8 @@ impl<'de> Visitor<'de> for MessageVisitor {
                     &mut message.times,
                     map.next_value_seed(NumberOrNull("`times`"))?,
                 ),
+                Key::Index => message.index = map.next_value_seed(AnyWritten)?,
+                Key::Timestamp => message.timestamp = map.next_value_seed(AnyWritten)?,
                 Key::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -219,6 +239,63 @@ impl<'de> Visitor<'de> for StringOrNull {
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
         Ok(None)
+    }
+}
+
+/// Reads any value, and keeps texts.
+struct AnyWritten;
+
+impl<'de> DeserializeSeed<'de> for AnyWritten {
+    type Value = Written<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnyWritten {
+    type Value = Written<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Written::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Written::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Written::Missing)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Written::Other)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Written::Other)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Written::Other)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Written::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Written::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Written::Other)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Translates a message or a line into changes of aggregated families.
 
+mod event;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use super::labels::{LabelLimits, LabelPairs, label_text};
 use super::message::{self, Message};
 use super::rejection::Rejection;
 use super::statsd::{self, GaugeChange, MetricType, StatsdLine};
+use crate::event::{Draft, EventKind};
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
@@ -28,6 +31,8 @@ pub(super) struct Translator {
     /// Whether the proxy exposes its own metrics, whose names are reserved
     /// then.
     own_metrics: bool,
+    /// The kinds of events that go anywhere, by number.
+    events: [bool; EventKind::ALL.len()],
 }
 
 /// What to do for a message.
@@ -38,6 +43,8 @@ pub(super) enum Action<'b> {
     Update { hops: i64 },
     /// Add a value to a set.
     AddMember(SetMember<'b>),
+    /// Hand an event to sinks. `hops` is how often the message was forwarded.
+    Event { draft: Draft, hops: i64 },
     /// Stop the program.
     Shutdown,
 }
@@ -74,7 +81,13 @@ impl Translator {
             },
             statsd_bounds: Arc::from(&*config.statsd_buckets.0),
             own_metrics,
+            events: [false; EventKind::ALL.len()],
         }
+    }
+
+    /// Accepts the kinds of events that go anywhere.
+    pub(super) fn accept_events(&mut self, accepts: impl Fn(EventKind) -> bool) {
+        self.events = EventKind::ALL.map(accepts);
     }
 
     /// Translates a frame, and appends its changes to `updates`. `added` are
@@ -134,15 +147,17 @@ impl Translator {
             }
             "del" => (Kind::Untyped, Change::Delete),
             "shutdown" => return Ok(Action::Shutdown),
-            other => return Err(unknown_op(other)),
+            other => match EventKind::of(other) {
+                Some(kind) if self.events[kind as usize] => {
+                    check_hops(message.hops)?;
+                    let hops = message.hops;
+                    let draft = event::draft(kind, message, added, self.limits)?;
+                    return Ok(Action::Event { draft, hops });
+                }
+                _ => return Err(unknown_op(other)),
+            },
         };
-        if !(0..=MAX_HOPS).contains(&message.hops) {
-            let problem = format!(
-                "hops must be 0 to {MAX_HOPS}, not {}: proxies may be forwarding in a ring",
-                message.hops
-            );
-            return Err(Rejection::new(Reason::BadOperation, problem));
-        }
+        check_hops(message.hops)?;
         let family = self.family(&message.name, names)?;
         let help = message.help.as_deref().map(|help| self.help(help));
         let labels = label_text(message.labels, added, message.hops > 0, self.limits)?;
@@ -283,21 +298,33 @@ impl Translator {
     }
 }
 
-/// Why an op is rejected that changes no metric. Some are metrics-server's ops
-/// for other systems.
+/// Rejects messages that were forwarded too often.
+fn check_hops(hops: i64) -> Result<(), Rejection> {
+    if (0..=MAX_HOPS).contains(&hops) {
+        return Ok(());
+    }
+    let problem =
+        format!("hops must be 0 to {MAX_HOPS}, not {hops}: proxies may be forwarding in a ring");
+    Err(Rejection::new(Reason::BadOperation, problem))
+}
+
+/// Why an op is rejected that neither changes a metric nor goes to a sink.
 fn unknown_op(op: &str) -> Rejection {
-    let system = match op {
-        "event" => "a log store",
-        "index" => "a document store",
-        "raw" => "a database",
+    let sink = match op {
+        "event" => "loki",
+        "index" => "opensearch",
+        "raw" => "cql",
         "" => return Rejection::new(Reason::BadOperation, "the message has no op"),
         other => {
-            let problem =
-                format!("the op must be one of inc, set, add, obs, del, shutdown, not {other:?}");
+            let problem = format!(
+                "the op must be one of inc, set, add, obs, del, event, index, raw, shutdown, not {other:?}"
+            );
             return Rejection::new(Reason::BadOperation, problem);
         }
     };
-    let problem = format!("op {op} is not supported: it needs {system}");
+    let problem = format!(
+        "op {op} needs a sink, and none is configured: add a table [sinks.NAME] with type = \"{sink}\""
+    );
     Rejection::new(Reason::Unsupported, problem)
 }
 

@@ -17,6 +17,7 @@ fn read(text: &str) -> Result<(Vec<Update>, Option<String>), Rejection> {
         result = Some(action.map(|action| match action {
             Action::Update { .. } => None,
             Action::AddMember(member) => Some(member.value.to_owned()),
+            Action::Event { draft, .. } => Some(draft.kind.as_str().to_owned()),
             Action::Shutdown => Some("shutdown".to_owned()),
         }));
     });
@@ -172,4 +173,52 @@ fn meaningless_messages_are_rejected() {
     }
     // metrics-server crashes on labels that are `null`.
     assert!(read(&message(r#""op":"inc","labels":null"#)).is_ok());
+}
+
+/// The event of a message, where events of every kind go somewhere.
+fn event(text: &str) -> Result<String, Rejection> {
+    let mut translator = translator();
+    translator.accept_events(|_| true);
+    let added = [("site".to_owned(), "here".to_owned())];
+    let mut result = None;
+    Framer::new(1 << 20).feed(text.as_bytes(), true, |frame| {
+        let names = &mut NameCache::default();
+        result = Some(translator.translate(&frame, &added, names, &mut Vec::new()));
+    });
+    let Action::Event { draft, .. } = result.expect("a frame is found")? else {
+        panic!("no event: {text}");
+    };
+    let mut json = Vec::new();
+    draft.content().unwrap().write_json(None, &mut json);
+    Ok(String::from_utf8(json).unwrap())
+}
+
+#[test]
+fn an_event_keeps_what_its_sender_wrote() {
+    let message = r#"{"name":"a b","op":"event","value":2,"labels":{"x-y":"1","site":"there"},"timestamp":"2026-01-31T13:00:00.5+01:00","buckets":3}"#;
+    let expected = r#"{"name":"a b","labels":{"site":"here","x-y":"1"},"op":"event","buckets":3,"value":2,"timestamp":"2026-01-31T12:00:00.500Z"}"#;
+    assert_eq!(event(message).unwrap(), expected);
+    let document = r#"{"name":"a","op":"index","index":"views"}"#;
+    let expected =
+        r#"{"name":"a","labels":{"site":"here"},"op":"index","index":"views","value":0}"#;
+    assert_eq!(event(document).unwrap(), expected);
+    assert!(event(r#"{"op":"raw","index":5,"timestamp":null}"#).is_ok());
+}
+
+#[test]
+fn bad_events_are_rejected() {
+    let long = format!(r#""name":"{}","op":"event""#, "x".repeat(5000));
+    for (fields, reason) in [
+        (r#""op":"event","timestamp":"today""#, Reason::Timestamp),
+        (r#""op":"event","timestamp":5"#, Reason::Timestamp),
+        (r#""op":"index","index":"Big""#, Reason::BadName),
+        (r#""op":"index","index":[1,{"a":2}]"#, Reason::BadName),
+        (r#""op":"event","hops":99"#, Reason::BadOperation),
+        (&long, Reason::TooLarge),
+    ] {
+        let error = event(&format!("{{{fields}}}")).unwrap_err();
+        assert_eq!(error.reason, reason, "{fields}: {error}");
+    }
+    let ignored = changes(r#"{"name":"m","op":"inc","index":[1],"timestamp":{"a":true}}"#);
+    assert_eq!(ignored.len(), 1, "other ops ignore these keys");
 }

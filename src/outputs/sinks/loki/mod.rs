@@ -1,0 +1,96 @@
+//! Sends events to Loki, and to what takes its push API, such as VictoriaLogs.
+//!
+//! - [`config`]: the settings;
+//! - [`line`]: the text of an entry;
+//! - [`request`]: events as one request: streams by labels, in JSON or protobuf.
+
+mod config;
+mod line;
+mod request;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Encoding, Settings, read};
+
+use super::http::{HttpClient, content_type};
+use super::{QueueConfig, QueueHandle, Report, Sink};
+use crate::event::StoredEvent;
+use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::LogEvent;
+use request::RequestBuilder;
+
+/// The header with the tenant.
+const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
+
+/// Sends entries.
+#[derive(Debug)]
+struct LokiSink {
+    settings: Settings,
+    client: HttpClient,
+}
+
+/// Starts a sink. `drain` is the time for sending what waits at shutdown.
+///
+/// # Errors
+///
+/// The client cannot be created from the settings.
+pub fn start(
+    settings: Settings,
+    queue: &QueueConfig,
+    drain: Duration,
+    stats: Arc<SinkStats>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<QueueHandle<StoredEvent>, String> {
+    let client = HttpClient::new(&settings.server)?;
+    let sink = LokiSink { settings, client };
+    Ok(super::start(
+        sink,
+        queue.limits(),
+        drain,
+        stats,
+        stop,
+        tasks,
+    ))
+}
+
+impl Sink for LokiSink {
+    type Item = StoredEvent;
+
+    const LOG_EVENT: LogEvent = LogEvent::Sink;
+
+    fn size(event: &StoredEvent) -> usize {
+        event.bytes().len()
+    }
+
+    fn name(&self) -> String {
+        format!("events to {}", self.settings.server.url)
+    }
+
+    async fn send(&mut self, batch: &[StoredEvent]) -> Report {
+        let mut builder = RequestBuilder::new(&self.settings);
+        for event in batch.iter().filter_map(StoredEvent::decode) {
+            builder.add(&event);
+        }
+        let (media, body) = builder.finish();
+        let mut headers = content_type(media);
+        if let Some(tenant) = &self.settings.tenant
+            && let Ok(tenant) = HeaderValue::from_str(tenant)
+        {
+            headers.insert(TENANT, tenant);
+        }
+        let url = self.settings.server.url.0.clone();
+        self.client
+            .post_batch(url, headers, Bytes::from(body), batch.len())
+            .await
+    }
+}
