@@ -24,7 +24,6 @@ const MAX_ANSWER: u64 = 4096;
 
 /// The options of `demo send`.
 #[derive(Debug, clap::Args)]
-#[group(multiple = true)]
 pub struct Arguments {
     /// Unix socket of the receiver, for Cap'n Proto
     #[arg(long, value_name = "PATH")]
