@@ -174,7 +174,8 @@ fn receivers_pause_and_lose_nothing() {
         assert!(took >= Duration::from_millis(1400), "{receiver}: {took:?}");
         assert_eq!(received(&proxy, receiver, "json", "ok"), 31.0);
     }
-    assert!(paused(&proxy) >= 2.5, "{}", paused(&proxy));
+    // Less than both took: on a busy machine some of that time passes before the pauses.
+    assert!(paused(&proxy) >= 1.0, "{}", paused(&proxy));
     assert!(exceeded(&proxy, "address", "messages") >= 2.0);
 }
 
