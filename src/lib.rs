@@ -65,6 +65,10 @@ pub mod app;
 pub mod config;
 mod routes;
 
+// What must hold for every input.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 // The program around them.
 pub mod cli;
 pub mod service;

@@ -1,5 +1,8 @@
 //! Decompresses bodies by their `Content-Encoding`. Pure.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::fmt;
 use std::io::{self, Read};
 

@@ -7,6 +7,8 @@
 
 mod check;
 mod exporter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod lifecycle;
 mod push;
 mod web;

@@ -57,6 +57,8 @@ mod write;
 
 pub use added::{AddedLabel, LabelConflict};
 pub use build::{BuildError, FamilyBuilder};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use canonical::fuzzing;
 pub use canonical::{
     CanonicalOptions, TimestampPolicy, canonicalize, canonicalize_as, detect_format,
     single_sample_family,

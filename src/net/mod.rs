@@ -12,6 +12,8 @@ pub mod accept;
 pub mod bind;
 mod blocking;
 mod budget;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod passed;
 mod permits;
 mod proxy_header;

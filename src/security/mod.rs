@@ -13,6 +13,8 @@ mod access;
 mod attempts;
 mod caller;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod passwords;
 mod role;
 mod rules;

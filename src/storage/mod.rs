@@ -22,6 +22,8 @@ mod core;
 mod engine;
 mod error;
 mod flusher;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod journal;
 mod persistent;
 mod readable;

@@ -212,7 +212,7 @@ fn encoded(json: &Value) -> Result<Vec<u8>, String> {
     Ok(stored.encode())
 }
 
-fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
+pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
     let Line { key, value, base64 } = serde_json::from_str(line).map_err(|it| it.to_string())?;
     let value = match (value, base64) {
         (Some(json), None) => {

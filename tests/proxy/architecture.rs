@@ -169,7 +169,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
 ];
 
 /// Above all others.
-const TOP: [&str; 3] = ["app", "lib", "routes"];
+const TOP: [&str; 4] = ["app", "fuzzing", "lib", "routes"];
 
 /// What the core does without.
 const CORE: [&str; 3] = ["exposition", "registry", "store"];

@@ -6,6 +6,8 @@
 //! `label_cache`.
 
 mod fast_path;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod label_cache;
 mod times;
 

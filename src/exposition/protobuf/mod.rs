@@ -22,6 +22,8 @@ mod decode;
 mod encode;
 mod error;
 mod family_writer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod measure;
 mod native;
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //!
 //! This module contains no endpoint: inputs and outputs define their own routes.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod parameters;
 mod pattern;
 

@@ -23,6 +23,8 @@ pub mod config;
 mod datagrams;
 mod extra_labels;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod labels;
 mod listener;
 mod message;

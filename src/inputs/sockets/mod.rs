@@ -13,6 +13,8 @@ mod capnp;
 pub mod config;
 mod connection;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod inbox;
 mod json;
 mod service;

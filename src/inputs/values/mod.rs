@@ -4,6 +4,8 @@
 mod change;
 mod endpoints;
 mod families_json;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod ping;
 
 pub use endpoints::Values;

@@ -5,6 +5,8 @@
 //! are redacted before anything else is done with a body.
 
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod history;
 mod list;
 mod notification;

@@ -4,7 +4,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::*;
 use crate::exposition::LabelConflict;
-use crate::exposition::{Escaping, OutputFormat, ParsedLine, is_plain, unescape};
+use crate::exposition::{Escaping, OutputFormat, is_plain};
 
 fn options<'a>(
     added: &'a [AddedLabel<'a>],

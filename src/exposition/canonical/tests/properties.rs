@@ -56,9 +56,9 @@ fn any_line() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Every accepted text can be parsed in every format in which it is shown.
+    /// Accepted text is canonical, and can be parsed in every format in which it is shown.
     #[test]
-    fn accepted_text_parses_in_every_output_format(
+    fn accepted_text_is_canonical_and_parses_in_every_output_format(
         lines in proptest::collection::vec(any_line(), 0..5),
         open in any::<bool>(),
         label in any::<bool>(),
@@ -70,47 +70,7 @@ proptest! {
         let Ok(families) = canonicalize(&text, &options(&added, true)) else {
             return Ok(());
         };
-        let mut shown = String::new();
-        for family in &families {
-            shown.push_str(std::str::from_utf8(&family.head()).unwrap());
-            shown.push_str(family.samples.as_str());
-        }
-        for escaping in Escaping::ALL {
-            // Families that a scheme gives one name are kept apart by the
-            // store, which knows all of them.
-            let names: HashSet<_> = families.iter().map(|family| {
-                escaping.metric(&unescape(&family.name)).into_owned()
-            }).collect();
-            if names.len() < families.len() {
-                continue;
-            }
-            for form in [OutputFormat::Text(escaping), OutputFormat::OpenMetrics(escaping)] {
-                let mut out = form.convert(&shown, None).unwrap_or_else(|| shown.clone());
-                let mut format = InputFormat::Text;
-                if form.is_open_metrics() {
-                    out.push_str("# EOF\n");
-                    format = InputFormat::OpenMetrics;
-                }
-                let mut parser = crate::exposition::Parser::new(&out, format);
-                let mut labels = Labels::new();
-                loop {
-                    let entry = parser.next(&mut labels).map_err(|error| {
-                        TestCaseError::fail(format!("{error} in {form:?}:\n{out}"))
-                    })?;
-                    let (name, labels) = match entry {
-                        None => break,
-                        Some(ParsedLine::Help { name, .. } | ParsedLine::Type { name, .. }) => (name, None),
-                        Some(ParsedLine::Sample(sample)) => (sample.name, Some(&labels)),
-                        Some(_) => continue,
-                    };
-                    if escaping != Escaping::AllowUtf8 {
-                        let mut labels = labels.into_iter().flatten();
-                        prop_assert!(is_plain_name(name), "{form:?}:\n{out}");
-                        prop_assert!(labels.all(|it| is_plain_label(it.name)), "{form:?}:\n{out}");
-                    }
-                }
-            }
-        }
+        fuzzing::check_accepted(&families);
     }
 }
 

@@ -4,32 +4,7 @@ use proptest::prelude::*;
 
 use super::super::wire::Reader;
 use super::*;
-use crate::exposition::{Families, InputFormat, Labels, ParseProblem, ParsedLine, Parser};
-
-/// The lines in order, with the labels of each in order.
-fn sorted(text: &str) -> Vec<String> {
-    let mut labels = Labels::new();
-    let mut lines: Vec<String> = text
-        .lines()
-        .map(|line| {
-            let mut parser = Parser::new(line, InputFormat::Text);
-            match parser.next(&mut labels) {
-                Ok(Some(ParsedLine::Sample(sample))) => {
-                    labels.sort();
-                    let (name, value) = (sample.name, sample.value_text);
-                    format!(
-                        "{name} {:?} {value} {:?}",
-                        labels.as_slice(),
-                        sample.timestamp
-                    )
-                }
-                _ => line.to_owned(),
-            }
-        })
-        .collect();
-    lines.sort();
-    lines
-}
+use crate::exposition::{Families, InputFormat, ParseProblem};
 
 fn any_value() -> impl Strategy<Value = f64> {
     prop_oneof![any::<f64>(), (-3..9_i32).prop_map(f64::from)]
@@ -129,38 +104,7 @@ proptest! {
     /// unchanged in canonical form.
     #[test]
     fn decoded_text_is_valid_and_round_trips(body in any_body()) {
-        let Ok(before) = decode(&body, &LIMITS) else { return Ok(()) };
-        match Families::parse(&before.text, InputFormat::Text, &crate::exposition::TextLimits::default()) {
-            Ok(_) => {}
-            Err(error) => {
-                let twice = matches!(error.problem, ParseProblem::DuplicateSeries { .. });
-                prop_assert!(twice, "{}\n{}", error, before.text);
-                return Ok(());
-            }
-        }
-        let mut natives = NativeHistograms::default();
-        let all: Vec<(String, Vec<NativeHistogram>)> = before
-            .natives
-            .iter()
-            .map(|it| (it.family.clone(), vec![it.native.clone()]))
-            .collect();
-        for (family, native) in &all {
-            natives.add(family, native);
-        }
-        let again = encode(&before.text, &natives, Escaping::AllowUtf8);
-        let once = decode(&again, &LIMITS).map_err(|error| TestCaseError::fail(format!("{error}\n{}", before.text)))?;
-        // One gauge histogram without a native part makes all of its family
-        // ordinary ones.
-        let native = |natives: &[DecodedNative]| {
-            let natives = natives.iter().filter(|it| !it.native.histogram.is_empty());
-            let natives = natives.map(|it| (it.family.clone(), it.native.histogram.clone()));
-            natives.collect::<Vec<_>>()
-        };
-        prop_assert_eq!(native(&once.natives), native(&before.natives));
-        // Encoding sorts buckets; after that, nothing changes.
-        let twice = decode(&encode(&once.text, &natives, Escaping::AllowUtf8), &LIMITS);
-        prop_assert_eq!(Ok(&once), twice.as_ref());
-        prop_assert_eq!(sorted(&once.text), sorted(&before.text));
+        fuzzing::protobuf(&body);
     }
 
     /// The measured length never exceeds the actual one.

@@ -1,0 +1,119 @@
+//! Properties of operations, for tests and `fuzz/`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::batcher::Batcher;
+use super::config;
+use super::framing::{Frame, Framer};
+use super::processor::{Processor, Source, Target};
+use super::rejection::Rejection;
+use super::sets::Sets;
+use super::statsd::{TypedValue, parse, split_typed_values};
+use crate::exposition::{Families, InputFormat, TextLimits, is_plain_name};
+use crate::registry::RegistryLimits;
+use crate::settings::reader::{Faults, Table};
+use crate::store::{Store, StoreLimits};
+use crate::telemetry::Transport;
+
+const MAX_MESSAGE: usize = 200;
+
+/// JSON messages and StatsD lines. The first byte is the length of the pieces in which
+/// they arrive.
+///
+/// The messages do not depend on the pieces. Whatever they are, rejections say why, and the
+/// text that is exposed afterwards is valid.
+pub fn operations(data: &[u8]) {
+    let Some((piece, messages)) = data.split_first() else {
+        return;
+    };
+    let whole = frames(messages, messages.len().max(1));
+    assert_eq!(frames(messages, usize::from(*piece).max(1)), whole);
+    apply(messages);
+}
+
+/// One StatsD line.
+///
+/// Its typed values are read like lines of their own. The name of a line is one that
+/// Prometheus allows, and its values are numbers.
+pub fn statsd(line: &[u8]) {
+    if line.contains(&b'\n') {
+        return;
+    }
+    let values = split_typed_values(line).unwrap_or_default();
+    assert_ne!(values.len(), 1, "a line of one value is not split");
+    let lines = values.iter().map(TypedValue::parse);
+    for line in lines.chain([parse(line)]).flatten() {
+        assert!(is_plain_name(&line.name), "{:?}", line.name);
+        assert!(line.rate > 0.0 && line.rate <= 1.0);
+        assert!(line.numbers().flatten().all(f64::is_finite));
+        line.tags().count();
+    }
+    apply(line);
+}
+
+/// The frames of bytes that arrive in pieces.
+fn frames(bytes: &[u8], piece: usize) -> Vec<String> {
+    let mut framer = Framer::new(MAX_MESSAGE);
+    let mut all = Vec::new();
+    let mut buffer = Vec::new();
+    let mut note = |frame: Frame<'_>| {
+        all.push(match frame {
+            Frame::Object(object) => format!("object {}", String::from_utf8_lossy(object)),
+            Frame::Line(line) => format!("line {}", String::from_utf8_lossy(line)),
+            Frame::Value(_) => unreachable!("the framer leaves lines whole"),
+            Frame::Invalid(rejection) => format!("invalid {}", rejection.reason),
+        });
+    };
+    for piece in bytes.chunks(piece) {
+        buffer.extend_from_slice(piece);
+        let used = framer.feed(&buffer, false, &mut note);
+        buffer.drain(..used);
+    }
+    let used = framer.feed(&buffer, true, &mut note);
+    assert_eq!(used, buffer.len());
+    all
+}
+
+/// Applies messages to a store, and reads what it exposes.
+fn apply(messages: &[u8]) {
+    let faults = Faults::default();
+    let config = config::read(Table::root(BTreeMap::new(), &faults));
+    let limits = StoreLimits {
+        apps: 10,
+        groups: 10,
+        bytes: 1 << 20,
+        registry: RegistryLimits {
+            families: 20,
+            series: 100,
+            series_per_family: 50,
+            label_bytes: 1000,
+            bounds: 200,
+        },
+    };
+    let store = Arc::new(Store::new(limits, false));
+    let processor = Processor::new(
+        &config,
+        true,
+        (
+            Target::Store(Arc::clone(&store)),
+            Arc::new(Sets::of(&config)),
+        ),
+        &Arc::default(),
+        CancellationToken::new(),
+    );
+    let source = Source::new(&config, Transport::Tcp, "socket", "name".to_owned());
+    let on_rejection = |_, rejection: &Rejection| {
+        assert!(!rejection.message.is_empty() && rejection.message.len() < 500);
+    };
+    let mut batcher = Batcher::new(&processor, &source, messages.len(), 1, on_rejection);
+    let mut framer = Framer::new(MAX_MESSAGE);
+    framer.feed(messages, true, |frame| batcher.add(frame));
+    batcher.end();
+    let text = String::from_utf8(store.snapshot().text()).expect("the output is UTF-8");
+    if let Err(error) = Families::parse(&text, InputFormat::Text, &TextLimits::default()) {
+        panic!("{error}\n{text}");
+    }
+}

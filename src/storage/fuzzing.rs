@@ -1,0 +1,78 @@
+//! Properties of stored records, for tests and `fuzz/`.
+
+use std::sync::Arc;
+
+use super::tool::record_of;
+use crate::clock::Now;
+use crate::record::Record;
+use crate::store::export::{RecordKey, Restoration, Stored};
+use crate::store::{Store, StoreLimits};
+
+/// Ends the lines of the input; triples of bytes follow. Each changes a byte of a record:
+/// the number of the record, the place, and what the byte is combined with.
+const END_OF_LINES: u8 = 0xff;
+
+/// Records, as `storage export` writes them, of which bytes can be changed.
+///
+/// A value that is read is written as it was read. A store takes the records or says why
+/// not; if it takes them, a store that is filled from its own records exposes the same. Texts
+/// are not parsed again: the engine's checksums protect them.
+pub fn records(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == END_OF_LINES);
+    let (lines, changes) = data.split_at(end.unwrap_or(data.len()));
+    let Ok(lines) = std::str::from_utf8(lines) else {
+        return;
+    };
+    let mut records: Vec<Record> = lines
+        .lines()
+        .filter_map(|line| record_of(line, &[]).ok())
+        .collect();
+    for change in changes.get(1..).unwrap_or_default().chunks_exact(3) {
+        let number = usize::from(change[0]);
+        if let Some(Record { value, .. }) = records.get_mut(number)
+            && let Some(value) = value
+            && let Some(byte) = value.get_mut(usize::from(change[1]))
+        {
+            *byte ^= change[2];
+        }
+    }
+    for Record { key, value } in &records {
+        let Some(known) = RecordKey::decode(key) else {
+            continue;
+        };
+        assert_eq!(RecordKey::decode(&known.encode()).as_ref(), Some(&known));
+        let value = value.as_deref().unwrap_or_default();
+        if let Ok(stored) = Stored::decode(&known, value) {
+            let written = stored.encode();
+            let again = Stored::decode(&known, &written).expect("it was just written");
+            assert_eq!(again.encode(), written);
+        }
+    }
+    let now = Now::read();
+    let Some((store, text)) = restored(records, now) else {
+        return;
+    };
+    store.note_everything();
+    let everything: Vec<Record> = store.take_changes(now).collect();
+    let (_, again) = restored(everything, now).expect("they are its own records");
+    assert_eq!(again, text);
+}
+
+/// A store that is filled from records, and its text.
+fn restored(records: Vec<Record>, now: Now) -> Option<(Arc<Store>, String)> {
+    let limits = StoreLimits {
+        apps: 20,
+        groups: 20,
+        bytes: 1 << 20,
+        registry: Default::default(),
+    };
+    let store = Arc::new(Store::new(limits, false));
+    store.track_changes();
+    let mut restoration = Restoration::new(&store);
+    for record in records {
+        restoration.add(record).ok()?;
+    }
+    restoration.finish(now).ok()?;
+    let text = String::from_utf8(store.snapshot().text()).expect("the output is UTF-8");
+    Some((store, text))
+}
