@@ -103,7 +103,7 @@ fn a_ping_with_parameters_counts_itself() {
     let ping = |method: &str, path: &str, headers: &[(&str, &str)]| {
         proxy.push_with(method, path, headers, "")
     };
-    let path = "/ping?path=/tmp/tea&receiver=team%20%22a%22&arg1=x&unknown=y";
+    let path = "/ping?path=/tmp/tea&receiver=team%20%22a%22&arg1=x&ttl=unknown";
     for method in ["GET", "POST", "DELETE"] {
         let answer = ping(method, path, &[]);
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -166,6 +166,7 @@ impl Run {
             while iterations.try_join_next().is_some() {}
             let Ok(user) = Arc::clone(&free).try_acquire_owned() else {
                 locked(&self.outcome).dropped += 1;
+                self.bar.inc(1);
                 continue;
             };
             let run = Arc::clone(&self);

@@ -16,8 +16,7 @@ use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Route};
-use crate::ingest::{Body, KeyOutcome, Rejection};
-use crate::inputs::parameters::{self, count_addition};
+use crate::ingest::{Addition, Body, Rejection};
 use crate::store::Store;
 use crate::telemetry::{PushMethod, dates};
 
@@ -59,7 +58,7 @@ impl Ping {
 
     /// The routes of the input.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
-        let pong = || -> Route {
+        let plain = || -> Route {
             Route::read("ping", "/ping", ANY_PARAMETER, self, |_, _| {
                 Box::pin(async { pong() })
             })
@@ -81,8 +80,8 @@ impl Ping {
                 .checks_scope()
                 .without_options()
                 .when("parameters", has_parameters),
-            pong(),
-            pong()
+            plain(),
+            plain()
                 .on_push_listener()
                 .without_options()
                 .methods(ANY_METHOD),
@@ -92,17 +91,20 @@ impl Ping {
     /// Counts a ping, and answers it.
     async fn count(&self, request: &mut Request) -> Reply {
         match self.add(request) {
-            Ok(outcome) => {
-                let mut reply = pong();
-                count_addition(request, &self.changer.admission, outcome, 0, &mut reply);
-                reply
+            Ok(()) => {
+                request.count_success(0);
+                pong()
             }
             Err(rejection) => request.reject(&rejection, 0),
         }
     }
 
-    fn add(&self, request: &Request) -> Result<KeyOutcome, Rejection> {
-        let addition = parameters::addition(request)?;
+    fn add(&self, request: &Request) -> Result<(), Rejection> {
+        let addition = Addition {
+            ttl: None,
+            key: None,
+            scope: request.scope.clone(),
+        };
         let body = Body {
             content_type: "",
             bytes: &Bytes::from(sample(request.query())),
@@ -111,7 +113,7 @@ impl Ping {
         let changed = self
             .changer
             .change(&self.store, action, body, &addition, Now::read());
-        changed.map(|(outcome, _)| outcome)
+        changed.map(drop)
     }
 }
 
