@@ -20,6 +20,10 @@ pub struct Cli {
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Reload the configuration when its file changes
+    #[arg(long)]
+    pub watch: bool,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,10 +30,47 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Tasks that finish before the program ends.
     pub tasks: TaskTracker,
+    /// Requests reloads of the configuration.
+    pub reloads: Reloads,
     /// Cancelled by a request or an operation to request shutdown.
     pub quit: CancellationToken,
     /// Cancelled when shutdown begins: readiness checks fail, and requests are still served.
     pub leaving: CancellationToken,
     /// Cancelled to stop: work in progress is completed, and no new work is accepted.
     pub stop: CancellationToken,
+}
+
+/// What a reload of the configuration did, or why it is refused, for people.
+pub type ReloadOutcome = Result<Arc<str>, Arc<str>>;
+
+/// Someone who waits for a reload.
+pub type ReloadRequest = oneshot::Sender<ReloadOutcome>;
+
+/// The limit on requests for a reload that wait in the queue. Others wait before it.
+const MAX_REQUESTS: usize = 64;
+
+/// Requests reloads of the configuration.
+#[derive(Debug, Clone)]
+pub struct Reloads(mpsc::Sender<ReloadRequest>);
+
+impl Reloads {
+    /// A queue of requests, and its other end.
+    pub fn new() -> (Self, mpsc::Receiver<ReloadRequest>) {
+        let (sender, receiver) = mpsc::channel(MAX_REQUESTS);
+        (Reloads(sender), receiver)
+    }
+
+    /// Requests a reload and waits for it. The configuration is read after this call.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is refused, and that before stays in use.
+    pub async fn request(&self) -> ReloadOutcome {
+        let (request, outcome) = oneshot::channel();
+        let stopping = || Err(Arc::from("the program is stopping"));
+        if self.0.send(request).await.is_err() {
+            return stopping();
+        }
+        outcome.await.unwrap_or_else(|_| stopping())
+    }
 }

@@ -21,6 +21,7 @@
 
 // Small values that everything shares.
 pub mod clock;
+pub mod live;
 pub mod peer;
 pub mod reason;
 pub mod record;

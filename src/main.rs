@@ -2,18 +2,20 @@
 
 use std::env;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use exporter_proxy::app::reload::Source;
 use exporter_proxy::app::{App, READABLE_FORMS, StartError};
 use exporter_proxy::cli::{Cli, Command, StorageCommand};
-use exporter_proxy::config::{self, Config};
+use exporter_proxy::config::{self, Config, DEFAULT_FILE};
+use exporter_proxy::context::Reloads;
 use exporter_proxy::net::passed;
-use exporter_proxy::security;
+use exporter_proxy::security::{self, FileState};
 use exporter_proxy::service;
-use exporter_proxy::shutdown::StopSignals;
+use exporter_proxy::shutdown::{Asked, Signals};
 use exporter_proxy::storage::tool::{self, ToolError};
 use exporter_proxy::telemetry::logging;
 use tokio::runtime::{Builder, Runtime};
@@ -41,6 +43,12 @@ fn main() -> ExitCode {
             }
         };
     }
+    let watched = cli.watch.then(|| {
+        let file = cli.config.clone();
+        let file = file.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+        let state = FileState::of(&file);
+        (file, state)
+    });
     let loaded = match config::load(cli.config.as_deref(), environment()) {
         Ok(loaded) => loaded,
         Err(problem) => {
@@ -76,7 +84,9 @@ fn main() -> ExitCode {
                 env!("CARGO_PKG_VERSION"),
                 loaded.origin
             );
-            run(loaded.config)
+            // A file that was read at the start must be there at a reload.
+            let file = cli.config.or(loaded.file);
+            run(loaded.config, source(file, watched))
         }
     };
     match result {
@@ -116,23 +126,34 @@ fn storage(command: StorageCommand, directory: Option<&Path>) -> anyhow::Result<
     Ok(())
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+/// Where reloads take the configuration from: `file` and the environment, as at the start.
+fn source(file: Option<PathBuf>, watched: Option<(PathBuf, FileState)>) -> Source {
+    let source = Source::new(move || config::load(file.as_deref(), environment()))
+        .notifying(service::reloading, service::reloaded);
+    match watched {
+        Some((file, state)) => source.watching(file, state),
+        None => source,
+    }
+}
+
+fn run(config: Config, source: Source) -> anyhow::Result<()> {
     passed::adopt()
         .context("cannot use the sockets that the service manager passed (LISTEN_FDS)")?;
     let runtime = runtime(&config).context("cannot start the runtime")?;
     let result = runtime.block_on(async {
-        let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-        let app = App::bind(config).await?;
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let app = App::bind(config).await?.reloading_from(source);
         for place in passed::close_unused() {
             log::warn!("the service manager passed {place}, which no setting names: it is closed");
         }
         let status = format!("serving {}", app.metrics_url());
         service::start(&status, app.leaving(), app.probe());
+        let reloads = app.reloads();
         app.run(async move {
-            let signal = signals.next().await;
+            let signal = stop_signal(&mut signals, Some(&reloads)).await;
             log::info!("{signal}: stopping; a second one stops at once");
             tokio::spawn(async move {
-                let signal = signals.next().await;
+                let signal = stop_signal(&mut signals, None).await;
                 log::warn!("{signal} again: stopping at once");
                 #[expect(clippy::disallowed_methods, reason = "this is what was asked for")]
                 std::process::exit(1);
@@ -145,6 +166,23 @@ fn run(config: Config) -> anyhow::Result<()> {
     // Do not wait for blocking work, such as a DNS lookup or a file that never answers.
     runtime.shutdown_background();
     result
+}
+
+/// Waits for a signal to stop, and returns its name. Signals to reload are handed on, or
+/// ignored once the program stops.
+async fn stop_signal(signals: &mut Signals, reloads: Option<&Reloads>) -> &'static str {
+    loop {
+        match (signals.next().await, reloads) {
+            (Asked::Stop(signal), _) => return signal,
+            (Asked::Reload, Some(reloads)) => {
+                log::info!("SIGHUP: reloading the configuration");
+                let reloads = reloads.clone();
+                // The outcome is logged.
+                tokio::spawn(async move { drop(reloads.request().await) });
+            }
+            (Asked::Reload, None) => log::warn!("SIGHUP ignored: the program is stopping"),
+        }
+    }
 }
 
 /// The bcrypt hash of the first line of standard input.

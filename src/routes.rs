@@ -1,6 +1,8 @@
 //! The route table: every input and output that is served over HTTP. It matches
 //! `docs/http.md`, the document of the API; a test compares the two.
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::context::Context;
 use crate::http::router::Route;
@@ -12,14 +14,35 @@ use crate::outputs::api::Api;
 use crate::outputs::apps::Apps;
 use crate::outputs::echo::Echo;
 use crate::outputs::metrics::Metrics;
+use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
+
+/// Inputs over HTTP with a state of their own, which stays when settings change.
+#[derive(Debug)]
+pub struct Stateful {
+    webhooks: Arc<Webhooks>,
+}
+
+impl Stateful {
+    /// The inputs with what was stored of them.
+    pub fn new(config: &Config, context: &Context) -> Self {
+        Stateful {
+            webhooks: Webhooks::new(&config.push.webhooks, context),
+        }
+    }
+
+    /// Takes over new settings.
+    pub fn apply(&self, config: &Config) {
+        self.webhooks.set_limits(&config.push.webhooks);
+    }
+}
 
 /// All routes. The first pattern that matches wins, so inputs come before the outputs
 /// that share their paths.
 ///
 /// Each line is one input or output. Its folder has the patterns, methods, parameters and
 /// roles.
-pub fn all(config: &Config, context: &Context) -> Vec<Route> {
+pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, exporter.process_metrics, context);
     [
@@ -27,11 +50,12 @@ pub fn all(config: &Config, context: &Context) -> Vec<Route> {
         Push::new(&push.groups, context).routes(),
         Values::new(context).routes(),
         Ping::new(context).routes(),
-        Webhooks::new(&push.webhooks, context).routes(),
+        stateful.webhooks.routes(),
         metrics.routes(),
         Apps::new(&metrics, context).routes(),
         Api::new(push, push.groups.enable_admin_api, context).routes(),
         Status::new(config.web.front.link_prefix(), context).routes(),
+        Reload::new(context).routes(),
         Echo::routes(),
     ]
     .concat()
@@ -46,13 +70,12 @@ pub fn lifecycle(config: &Config, context: &Context) -> Vec<Route> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::clock::Now;
+    use crate::context::Reloads;
     use crate::fairness::Fairness;
     use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Listeners, Role};
     use crate::ingest::Admission;
@@ -87,11 +110,13 @@ mod tests {
             journal: Journal::off(),
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
+            reloads: Reloads::new().0,
             quit: CancellationToken::new(),
             leaving: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
-        all(&config, &context)
+        let stateful = Stateful::new(&config, &context);
+        all(&config, &context, &stateful)
     }
 
     /// The columns of a route in the document, without its purpose.

@@ -28,6 +28,19 @@ pub fn start(status: &str, leaving: CancellationToken, probe: impl Fn() + Send +
     });
 }
 
+/// Notifies that the configuration is being reloaded.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(problem) => log::warn!("the clock cannot be read for the service manager: {problem}"),
+    }
+}
+
+/// Notifies that a reload has ended, whatever its outcome.
+pub fn reloaded() {
+    notify(&[NotifyState::Ready]);
+}
+
 /// Sends signs of life, for ever.
 async fn live(limit: Option<Duration>, probe: impl Fn()) {
     let Some(limit) = limit.filter(|limit| !limit.is_zero()) else {

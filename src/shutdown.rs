@@ -1,4 +1,5 @@
-//! Signals that stop the program, and signals that do not.
+//! Signals: those that stop the program, that which reloads the configuration, and those
+//! that are ignored.
 
 use std::io;
 
@@ -7,27 +8,37 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that the program handles.
 #[derive(Debug)]
-pub struct StopSignals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    ignored: [(&'static str, Signal); 3],
+    hangup: Signal,
+    ignored: [(&'static str, Signal); 2],
     /// A file reached its limit (`ulimit -f`). The write fails too, which is what the
     /// program reports.
     _file_size: Signal,
 }
 
-impl StopSignals {
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop, by the signal of this name.
+    Stop(&'static str),
+    /// To reload the configuration: `SIGHUP`.
+    Reload,
+}
+
+impl Signals {
     /// Installs the handlers. From now on, none of the signals ends the process by itself.
     ///
     /// # Errors
     ///
     /// A handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
-        Ok(StopSignals {
+        Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
             ignored: [
-                ("SIGHUP", signal(SignalKind::hangup())?),
                 ("SIGUSR1", signal(SignalKind::user_defined1())?),
                 ("SIGUSR2", signal(SignalKind::user_defined2())?),
             ],
@@ -35,22 +46,18 @@ impl StopSignals {
         })
     }
 
-    /// Waits for `SIGTERM` or `SIGINT`, and returns its name. The other signals are logged
-    /// and ignored.
-    pub async fn next(&mut self) -> &'static str {
-        let [hangup, user1, user2] = &mut self.ignored;
+    /// Waits for a signal that asks for something. The others are logged and ignored.
+    pub async fn next(&mut self) -> Asked {
+        let [user1, user2] = &mut self.ignored;
         loop {
             let ignored = tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = hangup.1.recv() => hangup.0,
+                _ = self.terminate.recv() => return Asked::Stop("SIGTERM"),
+                _ = self.interrupt.recv() => return Asked::Stop("SIGINT"),
+                _ = self.hangup.recv() => return Asked::Reload,
                 _ = user1.1.recv() => user1.0,
                 _ = user2.1.recv() => user2.0,
             };
-            log::warn!(
-                "{ignored} ignored: the configuration is read at start only; \
-                 restart the program to apply a change"
-            );
+            log::warn!("{ignored} ignored; SIGHUP reloads the configuration, SIGTERM stops");
         }
     }
 }

@@ -1,15 +1,19 @@
 //! The composition root: builds the core, binds every listener, runs until a request to
 //! stop, and drains.
 //!
-//! - [`inputs`], [`sinks`] and [`routes`] are the lists of the program's parts.
+//! - [`core`] is what all parts share. [`parts`], [`sinks`] and [`routes`](crate::routes) are
+//!   the lists of the program's parts.
 //! - [`servers`]: the HTTP listeners.
+//! - [`reload`]: changes the parts while they run.
 //! - [`expiry`]: withdraws what has expired.
 //! - [`inspector`]: reads verbatim texts in the background.
 
+mod core;
 mod expiry;
-mod inputs;
 mod inspector;
 mod limits;
+mod parts;
+pub mod reload;
 mod servers;
 mod sinks;
 
@@ -19,28 +23,25 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::clock::{self, Now};
+use crate::clock;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Context, Reloads};
 use crate::exposition::counted;
-use crate::fairness::Fairness;
 use crate::http::router::Route;
+use crate::ingest::READABLE_KEYS;
 use crate::ingest::config::Mode;
-use crate::ingest::{Admission, IdempotencyKeys, READABLE_KEYS, text};
 use crate::inputs::Input;
 use crate::inputs::operations::READABLE_SETS;
 use crate::inputs::poller::ClientError;
 use crate::inputs::webhooks::READABLE_WEBHOOKS;
+use crate::net;
 use crate::net::bind::BindError;
-use crate::net::raise_file_limit;
-use crate::routes;
-use crate::security::{Access, AccessError};
-use crate::storage::{Journal, OpenError, ReadableForm, StoredCore};
-use crate::store::Store;
-use crate::telemetry::{Telemetry, sender_log};
-use servers::Servers;
+use crate::security::AccessError;
+use crate::storage::{OpenError, ReadableForm};
+use crate::telemetry::sender_log;
+use parts::{Parts, ReadyParts};
+use reload::{Reloader, Source};
 
 /// File descriptors besides those of connections: listeners, the runtime's own,
 /// standard streams, and polls.
@@ -52,11 +53,11 @@ const LEAST_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// The program with every listener bound and nothing served yet.
 #[derive(Debug)]
 pub struct App {
-    config: Config,
     context: Context,
-    servers: Servers,
+    ready: ReadyParts,
+    reloader: Reloader,
+    /// Inputs of another crate.
     inputs: Vec<Box<dyn Input>>,
-    routes: Vec<Route>,
 }
 
 /// Parts of another crate, beside the program's own.
@@ -115,41 +116,54 @@ impl App {
     ) -> Result<Self, StartError> {
         // Fails only if the embedding program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let context = core(&config)?;
+        let (context, requests) = core::build(&config)?;
         // What was stored is back before anything is bound.
         context.journal.check()?;
-        let servers = Servers::bind(&config, &context.access).await?;
-        let sinks = sinks::start(&config, &context)?;
-        let mut inputs = inputs::bind(&config, &context, sinks).await?;
+        let mut parts = Parts::new(&config, &context);
+        let rules = context.access.rules();
+        let ready = parts.prepare(&config, &rules).await;
+        let ready = ready.map_err(|mut errors| errors.swap_remove(0))?;
+        parts.send_to(sinks::start(&config, &context)?);
         let extensions = extend(&context);
-        inputs.extend(extensions.inputs);
-        let mut routes = extensions.routes;
-        routes.extend(routes::all(&config, &context));
+        parts.add_routes(extensions.routes);
         context.journal.check()?;
         Ok(App {
-            config,
+            ready,
+            reloader: Reloader::new(config, context.clone(), parts, requests),
             context,
-            servers,
-            inputs,
-            routes,
+            inputs: extensions.inputs,
         })
+    }
+
+    /// Sets where a reload takes the configuration from. Without a source, reloads are
+    /// refused.
+    #[must_use]
+    pub fn reloading_from(mut self, source: Source) -> Self {
+        self.reloader.set_source(source);
+        self
+    }
+
+    /// Requests reloads, as `/-/reload` does.
+    pub fn reloads(&self) -> Reloads {
+        self.context.reloads.clone()
     }
 
     /// Bound address of `/metrics`, as `host:port`.
     pub fn scrape_address(&self) -> String {
-        self.servers.scrape_address()
+        self.ready.servers.scrape_address()
     }
 
     /// Bound address for pushes over HTTP, as `host:port` or as the path of a Unix
     /// socket. `None` if pushes are off.
     pub fn push_address(&self) -> Option<String> {
-        self.servers.push_address()
+        self.ready.servers.push_address()
     }
 
     /// Bound URL of `/metrics`, for people.
     pub fn metrics_url(&self) -> String {
-        let prefix = &self.config.web.front.route_prefix;
-        format!("{}{prefix}/metrics", self.servers.scrape_url())
+        let config = self.reloader.config().load();
+        let prefix = &config.web.front.route_prefix;
+        format!("{}{prefix}/metrics", self.ready.servers.scrape_url())
     }
 
     /// Cancelled when shutdown begins.
@@ -167,12 +181,15 @@ impl App {
 
     /// Serves until `stop` is ready, then lets what has begun finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        self.announce();
-        self.raise_file_limit();
+        let live = self.reloader.config();
+        self.ready.announce(&live.load());
+        for input in &self.inputs {
+            input.announce();
+        }
+        let more = self.inputs.iter().map(|input| input.connections()).sum();
+        raise_file_limit(&self.ready, more);
         log::info!("ready");
         let context = self.context.clone();
-        let grace = self.config.exporter.shutdown_timeout;
-        let delay = self.config.operations.shutdown_delay;
         self.start();
         if let Err(problem) = context.journal.start() {
             sender_log::internal_error(format_args!("storage cannot start: {problem}"));
@@ -187,6 +204,7 @@ impl App {
             }
         };
         context.leaving.cancel();
+        let delay = live.load().operations.shutdown_delay;
         if !delay.is_zero() {
             log::info!("stopping in {delay:?} (operations.shutdown_delay)");
             tokio::select! {
@@ -195,6 +213,7 @@ impl App {
                 () = &mut stop, if !by_signal => {}
             }
         }
+        let grace = live.load().exporter.shutdown_timeout;
         context.stop.cancel();
         context.tasks.close();
         let stopping = clock::tick();
@@ -219,37 +238,11 @@ impl App {
         }
     }
 
-    /// Logs where the program listens; ports may have been chosen just now.
-    fn announce(&self) {
-        self.servers.announce(&self.config.web.front.route_prefix);
-        for input in &self.inputs {
-            input.announce();
-        }
-    }
-
-    /// Raises the limit of file descriptors to what the settings need.
-    fn raise_file_limit(&self) {
-        let inputs = self.inputs.iter().map(|input| input.connections());
-        let connections = self.servers.connections(&self.config) + inputs.sum::<usize>();
-        let wanted = connections as u64 + SPARE_DESCRIPTORS;
-        if let Some(limit) = raise_file_limit()
-            && limit < wanted
-        {
-            log::warn!(
-                "this process may open {limit} files, and its settings allow for {wanted} \
-                 (exporter.concurrent_requests, exporter.max_connections, \
-                 operations.concurrent_connections): raise the limit or lower them"
-            );
-        }
-    }
-
     /// Starts everything that runs until the stop.
-    fn start(self) {
+    fn start(mut self) {
         let context = &self.context;
         context.tasks.spawn(expiry::run(context.clone()));
-        let access = Arc::clone(&context.access);
-        context.tasks.spawn(access.watch(context.stop.clone()));
-        if self.config.exposition.mode == Mode::Verbatim {
+        if self.reloader.config().load().exposition.mode == Mode::Verbatim {
             let (store, telemetry) = (Arc::clone(&context.store), Arc::clone(&context.telemetry));
             let inspection = inspector::run(store, telemetry, context.stop.clone());
             context.tasks.spawn(inspection);
@@ -257,46 +250,25 @@ impl App {
         for input in self.inputs {
             input.start(context);
         }
-        let lifecycle = routes::lifecycle(&self.config, context);
-        self.servers
-            .start(&self.config, context, &self.routes, &lifecycle);
+        self.reloader.start(self.ready);
+        context.tasks.spawn(self.reloader.run());
     }
 }
 
 /// How `exporter-proxy storage export` shows what the store does not hold.
 pub const READABLE_FORMS: [ReadableForm; 3] = [READABLE_KEYS, READABLE_SETS, READABLE_WEBHOOKS];
 
-/// Builds the core: the store, admission and counters.
-fn core(config: &Config) -> Result<Context, StartError> {
-    let own_metrics = config.exporter.own_metrics;
-    let rules = text::inspection_rules(&config.exposition, own_metrics);
-    let app_times = own_metrics && config.exporter.app_metrics;
-    let store = Store::new(limits::of_store(config), app_times).with_rules(rules);
-    let admission = Admission::new(
-        config.exposition.clone(),
-        config.push.aggregation.clone(),
-        own_metrics,
-        store.hasher().clone(),
-    );
-    let now = Now::read();
-    let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
-    let access = Access::new(&config.web.security, &telemetry.security)?;
-    let journal = Journal::open(&config.storage, &telemetry.storage)?;
-    let fairness = Fairness::new(config.limits.clone(), &telemetry.fairness, now.tick);
-    store.set_shares(limits::of_senders(config));
-    let store = Arc::new(store);
-    journal.attach(Arc::new(StoredCore::new(&store)), now);
-    journal.attach(Arc::<IdempotencyKeys>::clone(admission.keys()), now);
-    Ok(Context {
-        store,
-        admission: Arc::new(admission),
-        journal,
-        access: Arc::new(access),
-        fairness: Arc::new(fairness),
-        telemetry,
-        tasks: TaskTracker::new(),
-        quit: CancellationToken::new(),
-        leaving: CancellationToken::new(),
-        stop: CancellationToken::new(),
-    })
+/// Raises the limit of file descriptors to what the settings need, with `more` connections
+/// beside those of the parts.
+fn raise_file_limit(ready: &ReadyParts, more: usize) {
+    let wanted = (ready.connections() + more) as u64 + SPARE_DESCRIPTORS;
+    if let Some(limit) = net::raise_file_limit()
+        && limit < wanted
+    {
+        log::warn!(
+            "this process may open {limit} files, and its settings allow for {wanted} \
+             (exporter.concurrent_requests, exporter.max_connections, \
+             operations.concurrent_connections): raise the limit or lower them"
+        );
+    }
 }

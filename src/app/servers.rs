@@ -1,5 +1,5 @@
-//! The HTTP listeners: one for scrapes, one for pushes unless both share a port, and one
-//! for health checks and own metrics if it is on.
+//! The HTTP listeners: those for scrapes, those for pushes unless both share a port, and
+//! those for health checks and own metrics.
 
 use std::sync::Arc;
 
@@ -8,163 +8,136 @@ use crate::context::Context;
 use crate::http::listen::HttpListener;
 use crate::http::router::{Route, Table};
 use crate::http::{self, Hosts, PushLocation, Server, WorkPools};
-use crate::net::accept::{self, ListenerLimits};
-use crate::net::bind::{self, BindError};
-use crate::net::tls::{Protocols, TlsSettings};
-use crate::net::{Balancers, Connection, Listener, MemoryBudget};
-use crate::security::{Access, Door};
+use crate::net::accept::ListenerLimits;
+use crate::net::bind::BindError;
+use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
+use crate::net::tls::Protocols;
+use crate::net::{Balancers, MemoryBudget};
+use crate::security::{Door, Rules};
 use crate::settings::listen::Listen;
 use crate::telemetry::ListenerName;
 
-/// The HTTP listeners, bound and not served yet.
+const SCRAPES: &str = "exporter.scrape_expose_endpoint";
+const PUSHES: &str = "push.listen";
+const LIFECYCLE: &str = "lifecycle.listen";
+
+/// The HTTP listeners, and what they share.
 #[derive(Debug)]
-pub struct Servers(Vec<BoundServer>);
+pub struct Servers {
+    listeners: Listeners<Server>,
+    /// Memory for request bodies.
+    budget: Arc<MemoryBudget>,
+    pools: Arc<WorkPools>,
+}
+
+/// Listeners that are bound for new settings.
+#[derive(Debug)]
+pub struct ReadyServers(Vec<ReadyServer>);
 
 /// One of them.
 #[derive(Debug)]
-struct BoundServer {
-    listener: Listener,
-    /// Its name in the log and in metrics.
-    name: ListenerName,
+struct ReadyServer {
+    ready: Ready,
     accepts_pushes: bool,
 }
 
 impl Servers {
-    /// Binds the listeners. Those with one address in both settings are one.
-    pub async fn bind(config: &Config, access: &Access) -> Result<Self, BindError> {
-        let (shared_tls, http2) = access.http_tls();
-        let protocols = Protocols::Http { http2 };
-        let tls = (shared_tls.as_ref(), protocols);
-        const SCRAPES: &str = "exporter.scrape_expose_endpoint";
-        const PUSHES: &str = "push.listen";
+    /// No listeners yet.
+    pub fn new(config: &Config, context: &Context) -> Self {
+        let telemetry = &context.telemetry;
+        let buffered = Arc::clone(&telemetry.pushes.buffered);
+        let max_buffered = config.push.requests.max_buffered;
+        Servers {
+            listeners: Listeners::new(&context.stop),
+            budget: Arc::new(MemoryBudget::new(max_buffered, buffered)),
+            pools: Arc::new(WorkPools::new(&telemetry.copied)),
+        }
+    }
+
+    /// Binds the listeners that are not open yet. Those with one address in both settings
+    /// are one. `rules` have the TLS of listeners without a table of their own.
+    ///
+    /// # Errors
+    ///
+    /// All listeners that cannot be bound.
+    pub async fn prepare(
+        &self,
+        config: &Config,
+        rules: &Rules,
+    ) -> Result<ReadyServers, Vec<BindError>> {
         let (scrapes, pushes) = (&config.exporter.scrape_expose_endpoint, &config.push.listen);
         let same = |one: &HttpListener, other: &HttpListener| match &other.address {
             Listen::Tcp(address) => one.address.is(address),
             Listen::Unix(_) => one.address == other.address,
             Listen::Off => false,
         };
-        let mut servers = Vec::new();
-        for (setting, scraped) in scrapes.named(SCRAPES) {
-            servers.push(BoundServer {
-                listener: bind_one(config, scraped, (SCRAPES, &setting), tls).await?,
-                name: ListenerName::Http,
-                accepts_pushes: pushes.iter().any(|pushed| same(pushed, scraped)),
-            });
+        let (mut all, mut accept_pushes) = (Vec::new(), Vec::new());
+        for (item, scraped) in scrapes.named(SCRAPES) {
+            all.extend(wanted(
+                config,
+                rules,
+                scraped,
+                (ListenerName::Http, SCRAPES, &item),
+            ));
+            accept_pushes.push(pushes.iter().any(|pushed| same(pushed, scraped)));
         }
-        for (setting, pushed) in pushes.named(PUSHES) {
+        for (item, pushed) in pushes.named(PUSHES) {
             if !scrapes.iter().any(|scraped| same(scraped, pushed)) {
-                servers.push(BoundServer {
-                    listener: bind_one(config, pushed, (PUSHES, &setting), tls).await?,
-                    name: ListenerName::Push,
-                    accepts_pushes: true,
-                });
+                all.extend(wanted(
+                    config,
+                    rules,
+                    pushed,
+                    (ListenerName::Push, PUSHES, &item),
+                ));
+                accept_pushes.push(true);
             }
         }
-        const LIFECYCLE: &str = "lifecycle.listen";
-        for (setting, listener) in config.lifecycle.listen.named(LIFECYCLE) {
-            servers.push(BoundServer {
-                listener: bind_one(config, listener, (LIFECYCLE, &setting), tls).await?,
-                name: ListenerName::Lifecycle,
-                accepts_pushes: false,
-            });
+        for (item, listener) in config.lifecycle.listen.named(LIFECYCLE) {
+            let name = (ListenerName::Lifecycle, LIFECYCLE, &*item);
+            all.extend(wanted(config, rules, listener, name));
+            accept_pushes.push(false);
         }
-        Ok(Servers(servers))
+        let ready = self.listeners.prepare(all).await?;
+        let servers = ready.into_iter().zip(accept_pushes);
+        let server = |(ready, accepts_pushes)| ReadyServer {
+            ready,
+            accepts_pushes,
+        };
+        Ok(ReadyServers(servers.map(server).collect()))
     }
 
-    /// The listeners for scrapes.
-    fn scrapes(&self) -> impl Iterator<Item = &Listener> {
-        let servers = self.0.iter();
-        let scrapes = servers.filter(|server| server.name == ListenerName::Http);
-        scrapes.map(|server| &server.listener)
-    }
-
-    /// The listeners that accept pushes.
-    fn pushes(&self) -> impl Iterator<Item = &Listener> {
-        let pushes = self.0.iter().filter(|server| server.accepts_pushes);
-        pushes.map(|server| &server.listener)
-    }
-
-    /// The URL of the first listener for scrapes.
-    pub fn scrape_url(&self) -> String {
-        self.scrapes().next().map(Listener::url).unwrap_or_default()
-    }
-
-    /// The address of `/metrics`: the first one.
-    pub fn scrape_address(&self) -> String {
-        self.scrapes()
-            .next()
-            .map(Listener::address)
-            .unwrap_or_default()
-    }
-
-    /// The address or path of the first listener that accepts pushes.
-    pub fn push_address(&self) -> Option<String> {
-        self.pushes().next().map(Listener::address)
-    }
-
-    /// Logs where the program is scraped and pushed to. `prefix` is the begin of paths.
-    pub fn announce(&self, prefix: &str) {
-        for listener in self.scrapes() {
-            match listener {
-                Listener::Unix(..) => {
-                    log::info!("serving {prefix}/metrics on {}", listener.url());
-                }
-                _ => log::info!("serving {}{prefix}/metrics", listener.url()),
-            }
-        }
-        for listener in self.pushes() {
-            log::info!("accepting pushes on {}", listener.url());
-        }
-        let others = self.0.iter();
-        for other in others.filter(|it| it.name == ListenerName::Lifecycle) {
-            log::info!("health and own metrics on {}", other.listener.url());
-        }
-    }
-
-    /// Connections that can be open at once, with those that wait to be accepted.
-    pub fn connections(&self, config: &Config) -> usize {
-        self.0.len() * (config.exporter.max_connections + accept::MAX_WAITING)
-    }
-
-    /// Serves until the program stops. `lifecycle` are the routes of the listener for health
-    /// checks and own metrics, and `routes` those of the others.
-    pub fn start(self, config: &Config, context: &Context, routes: &[Route], lifecycle: &[Route]) {
+    /// Serves the listeners that are ready, and closes the others. `lifecycle` are the routes
+    /// of those for health checks and own metrics, and `routes` those of the others.
+    pub fn apply(
+        &mut self,
+        ready: ReadyServers,
+        config: &Config,
+        context: &Context,
+        (routes, lifecycle): (&[Route], &[Route]),
+    ) {
         let requests = &config.push.requests;
-        let budget = Arc::new(MemoryBudget::new(
-            requests.max_buffered,
-            Arc::clone(&context.telemetry.pushes.buffered),
-        ));
-        let pools = Arc::new(WorkPools::new(&context.telemetry.copied));
-        let pushes: Vec<String> = self.pushes().map(Listener::url).collect();
+        self.budget.set_limit(requests.max_buffered);
+        let pushes: Vec<String> = ready.pushes().map(Ready::url).collect();
         let push_location = match pushes.is_empty() {
             false => PushLocation::At(pushes.join(" or ")),
             true => PushLocation::Off,
         };
-        let limits = ListenerLimits {
-            connections: config.exporter.max_connections,
-            write_timeout: config.exporter.write_timeout,
-            handshake_timeout: config.exporter.tls_handshake_timeout,
-            balancers: Balancers::default(),
-        };
         let front = &config.web.front;
         let mut hosts = requests.allowed_hosts.clone();
         hosts.extend(front.host().map(str::to_owned));
-        for bound in self.0 {
-            let BoundServer {
-                listener,
-                name,
+        let with_servers = ready.0.into_iter().map(|server| {
+            let ReadyServer {
+                ready,
                 accepts_pushes,
-            } = bound;
-            if let Some(tls) = listener.tls() {
-                tls.register(&context.telemetry);
-            }
+            } = server;
+            let listener = &ready.listener;
             if accepts_pushes {
-                let address = listener.socket_address();
+                let (address, name) = (listener.socket_address(), Some(ready.name));
                 let access = &context.access;
-                access.warn_if_open(Door::Http, Some(name), address, "push.listen");
+                access.warn_if_open(Door::Http, name, address, PUSHES);
             }
-            let server = Arc::new(Server {
-                table: match name {
+            let server = Server {
+                table: match ready.name {
                     ListenerName::Lifecycle => Table::new(lifecycle, false),
                     _ => Table::new(routes, accepts_pushes),
                 },
@@ -175,8 +148,8 @@ impl Servers {
                 accepts_pushes,
                 access: Arc::clone(&context.access),
                 fairness: Arc::clone(&context.fairness),
-                budget: Arc::clone(&budget),
-                pools: Arc::clone(&pools),
+                budget: Arc::clone(&self.budget),
+                pools: Arc::clone(&self.pools),
                 source: Arc::from(listener.address()),
                 push_location: (!accepts_pushes).then(|| push_location.clone()),
                 hosts: Hosts::of(listener.ip(), &hosts),
@@ -189,46 +162,117 @@ impl Servers {
                     false => Vec::new(),
                 },
                 journal: context.journal.clone(),
-                stop: context.stop.clone(),
-            });
-            context.tasks.spawn(accept::serve(
-                listener,
-                name,
-                limits.clone(),
-                Arc::clone(context.telemetry.listener(name)),
-                context.stop.clone(),
-                context.tasks.clone(),
-                move |connection: Connection| http::serve(Arc::clone(&server), connection),
-            ));
-        }
+                stop: ready.stop.clone(),
+            };
+            (ready, server)
+        });
+        let with_servers = with_servers.collect();
+        self.listeners.apply(
+            with_servers,
+            &context.telemetry,
+            &context.tasks,
+            http::serve,
+        );
     }
 }
 
-/// Binds a listener of `setting`; `item` also names its place in a list. `shared` is the
-/// TLS of listeners without a table of their own.
-async fn bind_one(
-    config: &Config,
-    listener: &HttpListener,
-    (setting, item): (&'static str, &str),
-    (shared, protocols): (Option<&TlsSettings>, Protocols),
-) -> Result<Listener, BindError> {
-    let receiver = &config.receiver;
-    match &listener.address {
-        Listen::Unix(path) => bind::unix_at(
-            path,
-            &receiver.unix_socket_user,
-            &receiver.unix_socket_group,
-            receiver.unix_socket_mode,
-            setting,
-        ),
-        Listen::Tcp(address) => {
-            let tls = listener.tls.as_ref();
-            let item = match (tls, shared) {
-                (None, Some(_)) => &*format!("{item} (web.config_file)"),
-                _ => item,
-            };
-            bind::tcp_or_tls(address, setting, tls.or(shared), item, protocols).await
-        }
-        Listen::Off => unreachable!("listeners that are off are left out"),
+impl ReadyServers {
+    /// The listeners for scrapes.
+    fn scrapes(&self) -> impl Iterator<Item = &Ready> {
+        let all = self.0.iter().map(|server| &server.ready);
+        all.filter(|ready| ready.name == ListenerName::Http)
     }
+
+    /// The listeners that accept pushes.
+    fn pushes(&self) -> impl Iterator<Item = &Ready> {
+        let pushes = self.0.iter().filter(|server| server.accepts_pushes);
+        pushes.map(|server| &server.ready)
+    }
+
+    /// The URL of the first listener for scrapes.
+    pub fn scrape_url(&self) -> String {
+        self.scrapes().next().map(Ready::url).unwrap_or_default()
+    }
+
+    /// The address of `/metrics`: the first one.
+    pub fn scrape_address(&self) -> String {
+        let first = self.scrapes().next();
+        first
+            .map(|ready| ready.listener.address())
+            .unwrap_or_default()
+    }
+
+    /// The address or path of the first listener that accepts pushes.
+    pub fn push_address(&self) -> Option<String> {
+        self.pushes().next().map(|ready| ready.listener.address())
+    }
+
+    /// Logs where the program is scraped and pushed to from now on. `prefix` is the begin of
+    /// paths.
+    pub fn announce(&self, prefix: &str) {
+        for ready in self.scrapes().filter(|ready| ready.is_new) {
+            let url = ready.url();
+            match ready.place {
+                Place::Unix(..) => log::info!("serving {prefix}/metrics on {url}"),
+                Place::Tcp(_) => log::info!("serving {url}{prefix}/metrics"),
+            }
+        }
+        for ready in self.pushes().filter(|ready| ready.is_new) {
+            log::info!("accepting pushes on {}", ready.url());
+        }
+        let others = self.0.iter().map(|server| &server.ready);
+        let others = others.filter(|ready| ready.name == ListenerName::Lifecycle);
+        for ready in others.filter(|ready| ready.is_new) {
+            log::info!("health and own metrics on {}", ready.url());
+        }
+    }
+
+    /// Connections that can be open at once, with those that wait to be accepted.
+    pub fn connections(&self) -> usize {
+        let all = self.0.iter();
+        all.map(|server| server.ready.connections()).sum()
+    }
+}
+
+/// What the settings ask of a listener; `None` if it is off. `item` names its place in the
+/// list of `setting`.
+fn wanted(
+    config: &Config,
+    rules: &Rules,
+    listener: &HttpListener,
+    (name, setting, item): (ListenerName, &'static str, &str),
+) -> Option<Wanted> {
+    let receiver = &config.receiver;
+    let mut tls = None;
+    let place = match &listener.address {
+        Listen::Unix(path) => {
+            let (user, group) = (&receiver.unix_socket_user, &receiver.unix_socket_group);
+            let owner = (user.clone(), group.clone(), receiver.unix_socket_mode);
+            Place::Unix(path.clone(), owner)
+        }
+        Listen::Tcp(address) => {
+            let own = listener.tls.as_ref().map(|tls| (tls, item.to_owned()));
+            let shared = rules.tls.as_ref();
+            let shared = shared.map(|tls| (tls, format!("{item} (web.config_file)")));
+            tls = own.or(shared).map(|(settings, setting)| WantedTls {
+                settings: settings.clone(),
+                setting,
+                protocols: Protocols::Http { http2: rules.http2 },
+            });
+            Place::Tcp(address.clone())
+        }
+        Listen::Off => return None,
+    };
+    Some(Wanted {
+        place,
+        name,
+        setting,
+        tls,
+        limits: ListenerLimits {
+            connections: config.exporter.max_connections,
+            write_timeout: config.exporter.write_timeout,
+            handshake_timeout: config.exporter.tls_handshake_timeout,
+            balancers: Balancers::default(),
+        },
+    })
 }

@@ -13,7 +13,7 @@ mod lifecycle;
 mod push;
 mod web;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -70,6 +70,8 @@ pub struct Loaded {
     pub config: Config,
     /// The origin of the values, for messages: a file name or `built-in defaults`.
     pub origin: String,
+    /// The file that was read; `None` if there is none.
+    pub file: Option<PathBuf>,
     /// Problems that do not stop the program.
     pub warnings: Vec<Warning>,
 }
@@ -87,8 +89,12 @@ pub fn load(
         Some(path) => (path.display().to_string(), true),
         None => (DEFAULT_FILE.to_owned(), false),
     };
+    let mut found = None;
     let (origin, text) = match std::fs::read_to_string(&name) {
-        Ok(text) => (name.clone(), text),
+        Ok(text) => {
+            found = Some(PathBuf::from(&name));
+            (name.clone(), text)
+        }
         Err(problem) if !required && problem.kind() == std::io::ErrorKind::NotFound => {
             ("built-in defaults".to_owned(), String::new())
         }
@@ -103,6 +109,7 @@ pub fn load(
     Ok(Loaded {
         config,
         origin,
+        file: found,
         warnings,
     })
 }

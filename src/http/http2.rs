@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::reply_body::{ChunkBatch, ReplyBody};
 use super::{Server, dispatch, poll_dated};
 use crate::clock;
+use crate::live::Live;
 use crate::net::{Permit, Progress, Stream};
 use crate::security::Caller;
 use crate::telemetry::sender_log::{self, LogEvent};
@@ -50,11 +51,12 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Serves a connection to its end.
-pub async fn serve(server: Arc<Server>, caller: Caller, stream: Stream, permit: Permit) {
+pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: Permit) {
+    let server = live.load();
     let peer = caller.peer;
     let activity = Arc::new(Activity::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let server = Arc::clone(&server);
+        let server = live.load();
         let (progress, caller) = (Arc::clone(permit.progress()), caller.clone());
         let open = OpenStream::new(&activity, &progress);
         async move {

@@ -49,6 +49,7 @@ pub use pools::{MAX_COPIES, WorkPools};
 
 use crate::clock;
 use crate::fairness::Fairness;
+use crate::live::Live;
 use crate::net::{Connection, MemoryBudget, Stream};
 use crate::security::{Access, Caller, Door};
 use crate::storage::Journal;
@@ -142,8 +143,10 @@ impl Server {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(server: Arc<Server>, connection: Connection) {
+/// Serves a connection to its end. Each request is answered with the settings of the
+/// moment; the time limits and the token to stop are those of the begin.
+pub async fn serve(live: Live<Server>, connection: Connection) {
+    let server = live.load();
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (stream, permit) = connection.split();
     stream.set_nodelay();
@@ -155,7 +158,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
         identity,
     };
     if stream.is_http2() && dates::fits_http(clock::wall()) {
-        return http2::serve(server, caller, stream, permit).await;
+        return http2::serve(live, caller, stream, permit).await;
     }
     if !dates::fits_http(clock::wall()) {
         reply_without_date(stream).await;
@@ -164,7 +167,7 @@ pub async fn serve(server: Arc<Server>, connection: Connection) {
     // Set once a request is handled, until the connection has given way to others.
     let had_its_turn = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
-        let server = Arc::clone(&server);
+        let server = live.load();
         let (progress, caller) = (Arc::clone(permit.progress()), caller.clone());
         let had_its_turn = &had_its_turn;
         async move {

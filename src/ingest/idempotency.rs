@@ -23,13 +23,14 @@ pub const MAX_KEY_LENGTH: usize = 256;
 /// that is counted.
 #[derive(Debug)]
 pub struct IdempotencyKeys {
-    limit: usize,
-    time: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    limit: usize,
+    /// How long a key is remembered.
+    time: Duration,
     /// The fingerprint of the push that used each key, and when it did.
     used: HashMap<Arc<str>, (u64, Now)>,
     /// The keys with the times they were used, oldest first.
@@ -87,11 +88,21 @@ pub enum KeyOutcome {
 impl IdempotencyKeys {
     /// Remembers up to `limit` keys, each for `time`.
     pub fn new(limit: usize, time: Duration) -> Self {
-        IdempotencyKeys {
+        let state = State {
             limit,
             time,
-            state: Mutex::default(),
+            ..State::default()
+        };
+        IdempotencyKeys {
+            state: Mutex::new(state),
         }
+    }
+
+    /// Changes how many keys are remembered, and for how long. Keys beyond a lower limit
+    /// are forgotten with the next push.
+    pub fn set_limits(&self, limit: usize, time: Duration) {
+        let mut state = self.lock();
+        (state.limit, state.time) = (limit, time);
     }
 
     /// Calls `apply` unless a push with this key was applied before. `fingerprint`
@@ -111,14 +122,14 @@ impl IdempotencyKeys {
         apply: impl FnOnce() -> Result<(), E>,
     ) -> Result<KeyOutcome, E> {
         let mut state = self.lock();
-        state.forget_expired(now, self.time);
+        state.forget_expired(now);
         match state.used.get(key) {
             Some((same, _)) if *same == fingerprint => return Ok(KeyOutcome::Repeated),
             Some(_) => return Ok(KeyOutcome::Conflict),
             None => {}
         }
         apply()?;
-        while state.order.len() >= self.limit {
+        while state.order.len() >= state.limit {
             state.forget_oldest();
             state.forgotten_early += 1;
         }
@@ -142,9 +153,9 @@ impl IdempotencyKeys {
 }
 
 impl State {
-    fn forget_expired(&mut self, now: Now, time: Duration) {
+    fn forget_expired(&mut self, now: Now) {
         while let Some((used, _)) = self.order.front()
-            && now.since(*used) >= time
+            && now.since(*used) >= self.time
         {
             self.forget_oldest();
         }
@@ -188,8 +199,8 @@ impl Persistent for IdempotencyKeys {
             state.used.insert(Arc::clone(&key), (fingerprint, used));
             state.order.push_back((used, key));
         }
-        state.forget_expired(now, self.time);
-        while state.order.len() > self.limit {
+        state.forget_expired(now);
+        while state.order.len() > state.limit {
             state.forget_oldest();
         }
         Ok(state.order.len())
@@ -197,7 +208,7 @@ impl Persistent for IdempotencyKeys {
 
     fn take_changes(&self, now: Now, beneath: &mut dyn FnMut()) -> Changes {
         let mut state = self.lock();
-        state.forget_expired(now, self.time);
+        state.forget_expired(now);
         let changed = state.changed.as_mut().map(std::mem::take);
         let changed = changed.unwrap_or_default();
         let values: Vec<(Arc<str>, Option<Value>)> = changed

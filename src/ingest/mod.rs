@@ -89,6 +89,18 @@ impl Admission {
         }
     }
 
+    /// Admission with other settings. It remembers the same idempotency keys.
+    #[must_use]
+    pub fn with_settings(&self, exposition: Exposition, aggregation: Aggregation) -> Self {
+        Admission {
+            exposition,
+            aggregation,
+            own_metrics: self.own_metrics,
+            hash: self.hash.clone(),
+            keys: Arc::clone(&self.keys),
+        }
+    }
+
     /// The idempotency keys, to be stored.
     pub fn keys(&self) -> &Arc<IdempotencyKeys> {
         &self.keys

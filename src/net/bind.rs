@@ -5,18 +5,17 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
 use crate::net::Listener;
 use crate::net::passed;
-use crate::net::tls::{Protocols, TlsError, TlsServer, TlsSettings};
+use crate::net::tls::TlsError;
 use crate::net::unix_socket;
 use crate::net::unix_socket::SocketFile;
 use crate::settings::Address;
-use crate::settings::listen::{SocketMode, SocketOwner, SocketPath};
+use crate::settings::listen::{SocketMode, SocketOwner};
 
 /// The length of the kernel's queue of connections that are not accepted yet. The
 /// kernel caps it at `net.core.somaxconn`.
@@ -80,32 +79,6 @@ pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, B
     Err(failed(problem))
 }
 
-/// Like [`tcp`], for TLS if there are settings for it. `setting` is the key of the
-/// address, and `tls_setting` that of the table.
-///
-/// # Errors
-///
-/// The address cannot be bound, or a file of the settings cannot be used.
-pub async fn tcp_or_tls(
-    address: &Address,
-    setting: &'static str,
-    tls: Option<&TlsSettings>,
-    tls_setting: &str,
-    protocols: Protocols,
-) -> Result<Listener, BindError> {
-    let server = match tls {
-        Some(settings) => {
-            let server = TlsServer::new(settings, tls_setting, protocols);
-            Some(Arc::new(server.map_err(|problem| BindError::Tls {
-                setting: tls_setting.to_owned(),
-                problem,
-            })?))
-        }
-        None => None,
-    };
-    Ok(tcp(address, setting).await?.with_tls(server))
-}
-
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if let Some(listener) = passed::tcp(address) {
         setsockopt(&listener, sockopt::KeepAlive, &true)?;
@@ -166,21 +139,6 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-/// Binds a Unix socket at the configured or an automatically chosen path.
-///
-/// # Errors
-///
-/// See [`unix_at`].
-pub fn unix(
-    path: &SocketPath,
-    user: &SocketOwner,
-    group: &SocketOwner,
-    mode: SocketMode,
-    setting: &'static str,
-) -> Result<Listener, BindError> {
-    unix_at(&path.chosen(), user, group, mode, setting)
 }
 
 /// Binds a Unix socket at `path` with the given owner and mode.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -14,8 +15,7 @@ use crate::telemetry::UsageGauge;
 /// even while large, slow ones hold all the rest.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    limit: usize,
-    reserve: usize,
+    limit: AtomicUsize,
     used: Arc<UsageGauge>,
 }
 
@@ -31,21 +31,28 @@ const SHORT_DIVISOR: usize = 2;
 impl MemoryBudget {
     /// A budget of `limit` bytes. `used` shows how much of it is taken.
     pub fn new(limit: usize, used: Arc<UsageGauge>) -> Self {
-        // A reserve that holds no whole small message would only waste memory.
-        let reserve = Some(limit / RESERVE_DIVISOR).filter(|reserve| *reserve >= SMALL_MESSAGE);
         MemoryBudget {
-            limit,
-            reserve: reserve.unwrap_or_default(),
+            limit: AtomicUsize::new(limit),
             used,
         }
+    }
+
+    /// Changes the limit. What is taken beyond a lower limit stays taken.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` more for a message that already holds `held` bytes. Returns
     /// false, and takes nothing, if the budget is used up.
     pub fn take(&self, bytes: usize, held: usize) -> bool {
         let is_small = held.saturating_add(bytes) <= SMALL_MESSAGE;
-        let reserve = if is_small { 0 } else { self.reserve };
-        self.used.try_add(bytes, self.limit - reserve)
+        let limit = self.limit();
+        let reserve = if is_small { 0 } else { reserve_of(limit) };
+        self.used.try_add(bytes, limit - reserve)
     }
 
     /// Returns `bytes` that were taken.
@@ -56,7 +63,7 @@ impl MemoryBudget {
     /// Whether memory is short, so that large messages must keep the
     /// [`MinimumRate`].
     pub fn is_short(&self) -> bool {
-        self.used.value() > self.limit / SHORT_DIVISOR
+        self.used.value() > self.limit() / SHORT_DIVISOR
     }
 
     /// The bytes that are taken.
@@ -64,6 +71,12 @@ impl MemoryBudget {
     pub fn used(&self) -> usize {
         self.used.value()
     }
+}
+
+/// The reserve of a budget. One that holds no whole small message would only waste memory.
+fn reserve_of(limit: usize) -> usize {
+    let reserve = Some(limit / RESERVE_DIVISOR).filter(|reserve| *reserve >= SMALL_MESSAGE);
+    reserve.unwrap_or_default()
 }
 
 /// The bytes that one message takes from a budget. Dropping it releases them.

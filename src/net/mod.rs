@@ -1,6 +1,8 @@
 //! Listeners and connections, for every protocol.
 //!
 //! - [`bind`]: makes [`Listener`]s from addresses and socket paths.
+//! - [`listeners`]: the listeners of one part of the program, which come and go with the
+//!   settings.
 //! - [`accept`]: the accept loop, which gives each [`Connection`] a [`Permit`].
 //! - [`passed`]: sockets that the service manager has bound.
 //! - `permits`: connection permits, and eviction when they run out.
@@ -14,6 +16,7 @@ mod blocking;
 mod budget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod listeners;
 pub mod passed;
 mod permits;
 mod proxy_header;
@@ -23,7 +26,6 @@ mod unix_socket;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -36,15 +38,12 @@ pub use stream::{PlainStream, Socket, Stream};
 pub use unix_socket::SocketFile;
 
 use crate::peer::Peer;
-use tls::TlsServer;
 
 /// A bound socket, ready to accept.
 #[derive(Debug)]
 pub enum Listener {
     /// A TCP port.
     Tcp(TcpListener),
-    /// A TCP port for TLS.
-    Tls(TcpListener, Arc<TlsServer>),
     /// A Unix socket. Dropping the listener removes its file.
     Unix(UnixListener, SocketFile),
 }
@@ -52,7 +51,7 @@ pub enum Listener {
 impl Listener {
     async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => {
+            Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 Ok((Socket::Tcp(stream), Peer::Tcp(address)))
             }
@@ -67,22 +66,6 @@ impl Listener {
         }
     }
 
-    /// Makes a TCP port one for TLS, if there is a `server`.
-    pub fn with_tls(self, server: Option<Arc<TlsServer>>) -> Self {
-        match (self, server) {
-            (Listener::Tcp(listener), Some(server)) => Listener::Tls(listener, server),
-            (listener, _) => listener,
-        }
-    }
-
-    /// The certificate and rules of a port for TLS.
-    pub fn tls(&self) -> Option<&Arc<TlsServer>> {
-        match self {
-            Listener::Tls(_, server) => Some(server),
-            Listener::Tcp(_) | Listener::Unix(..) => None,
-        }
-    }
-
     /// The IP address of a TCP listener.
     pub fn ip(&self) -> Option<IpAddr> {
         self.socket_address().map(|address| address.ip())
@@ -91,24 +74,15 @@ impl Listener {
     /// The address of a TCP listener.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener.local_addr().ok(),
+            Listener::Tcp(listener) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
-        }
-    }
-
-    /// The listener's HTTP address, for people.
-    pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(_) => format!("http://{}", self.address()),
-            Listener::Tls(..) => format!("https://{}", self.address()),
-            Listener::Unix(..) => format!("Unix socket {}", self.address()),
         }
     }
 
     /// The bound address or path, for the log and as the source of messages.
     pub fn address(&self) -> String {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener
+            Listener::Tcp(listener) => listener
                 .local_addr()
                 .map_or_else(|error| error.to_string(), |address| address.to_string()),
             Listener::Unix(_, file) => file.path().display().to_string(),

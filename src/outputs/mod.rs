@@ -6,5 +6,6 @@ pub mod apps;
 pub mod echo;
 mod kind;
 pub mod metrics;
+pub mod reload;
 pub mod sinks;
 pub mod status;

@@ -114,15 +114,20 @@ pub struct Registry {
 /// the family or the block is removed.
 pub type BlockId = (u32, u32);
 
+/// The limits, with one for the series of a family that its numbers of blocks allow.
+fn bounded(limits: RegistryLimits) -> RegistryLimits {
+    RegistryLimits {
+        series_per_family: limits.series_per_family.min(MAX_BLOCKS),
+        ..limits
+    }
+}
+
 impl Registry {
     /// An empty registry. `hasher` is the one that identifies series for all
     /// producers; it should have random keys.
     pub fn new(limits: RegistryLimits, hasher: RandomState) -> Self {
         Registry {
-            limits: RegistryLimits {
-                series_per_family: limits.series_per_family.min(MAX_BLOCKS),
-                ..limits
-            },
+            limits: bounded(limits),
             hasher,
             families: Vec::new(),
             free_ids: Vec::new(),
@@ -139,6 +144,11 @@ impl Registry {
             window_queue: BTreeSet::new(),
             notes: None,
         }
+    }
+
+    /// Changes the limits. What exceeds a lower limit stays, and nothing more is added.
+    pub fn set_limits(&mut self, limits: RegistryLimits) {
+        self.limits = bounded(limits);
     }
 
     /// Number of series.

@@ -1,30 +1,25 @@
 //! Decides whether a caller has a role.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
 use super::config::{Door, Web};
 use super::passwords::{Passwords, Refusal};
 use super::role::Role;
-use super::rules::{FileProblem, FileState, Identity, Rules};
+use super::rules::{FileProblem, Identity, Rules};
 use super::scope::Scope;
 use crate::clock;
 use crate::fairness::Bucket;
-use crate::net::tls::TlsSettings;
+use crate::live::Live;
 use crate::reason::Reason;
 use crate::telemetry::{Credential, ListenerName, SecurityStats};
-
-/// How often the files are checked for changes.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The `Retry-After` of a reply when too many passwords are checked at once.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
@@ -32,8 +27,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Decides who may do what.
 #[derive(Debug)]
 pub struct Access {
-    web: Web,
-    rules: RwLock<Arc<Rules>>,
+    rules: Live<Rules>,
     passwords: Passwords,
     /// All requests, if they are limited.
     requests: Bucket,
@@ -96,8 +90,7 @@ impl Access {
         let rules = Rules::load(web).map_err(AccessError::Files)?;
         let passwords = Passwords::new(Arc::clone(stats)).map_err(|_| AccessError::Random)?;
         Ok(Access {
-            web: web.clone(),
-            rules: RwLock::new(Arc::new(rules)),
+            rules: Live::new(rules),
             passwords,
             requests: Bucket::default(),
             start: clock::tick(),
@@ -105,22 +98,28 @@ impl Access {
         })
     }
 
-    fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    /// Replaces the rules. Each request is judged by those of the moment. The caller looks
+    /// again for [open listeners](Access::warn_if_open).
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.set(rules);
+        self.stats.clear_open();
+        self.note_files(true);
     }
 
-    /// TLS of the HTTP listeners without a table of their own, and whether those with TLS
-    /// speak HTTP/2.
-    pub fn http_tls(&self) -> (Option<TlsSettings>, bool) {
-        let rules = self.rules();
-        (rules.tls.clone(), rules.http2)
+    /// Records in the own metrics whether the rules have what is in their files now.
+    pub fn note_files(&self, are_in_use: bool) {
+        self.stats
+            .file_is_stale
+            .store(!are_in_use, Ordering::Relaxed);
+    }
+
+    /// The rules of the moment.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load()
     }
 
     /// Headers to add to each reply over HTTP.
     pub fn add_headers(&self, mut add: impl FnMut(HeaderName, HeaderValue)) {
-        if self.web.config_file.is_none() {
-            return;
-        }
         for (name, value) in &self.rules().headers {
             add(name.clone(), value.clone());
         }
@@ -159,9 +158,6 @@ impl Access {
     ///
     /// There are too many.
     pub fn count_request(&self, now: Instant) -> Result<(), Denial> {
-        if self.web.config_file.is_none() {
-            return Ok(());
-        }
         let Some(limit) = self.rules().rate_limit else {
             return Ok(());
         };
@@ -329,60 +325,6 @@ impl Access {
     pub fn has_role(&self, role: Role, caller: &Caller) -> bool {
         let rules = self.rules();
         rules.is_everyones(role, caller.door) || rules.of_connection(role, caller).is_some()
-    }
-
-    /// Reads the files again when they change, until `stop`. A wrong file leaves the
-    /// rules as they are.
-    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let mut states = FileState::of(&self.web);
-        if states.is_empty() {
-            return;
-        }
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let access = Arc::clone(&self);
-            let before = states.clone();
-            // A file on a network can take long.
-            let checked = tokio::task::spawn_blocking(move || {
-                let now = FileState::of(&access.web);
-                if now != before {
-                    access.reload();
-                }
-                now
-            });
-            if let Ok(now) = checked.await {
-                states = now;
-            }
-        }
-    }
-
-    fn reload(&self) {
-        let stale = match Rules::load(&self.web) {
-            Ok(rules) => {
-                let before = self.rules();
-                if (&rules.tls, rules.http2) != (&before.tls, before.http2) {
-                    log::warn!(
-                        "tls_server_config or http2 in web.config_file has changed: this takes \
-                         effect at the next start"
-                    );
-                }
-                *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-                log::info!("the files of [web] have changed and are in use");
-                false
-            }
-            Err(problems) => {
-                for problem in problems {
-                    log::error!("{problem}; the rules of access stay as they were");
-                }
-                true
-            }
-        };
-        self.stats.file_is_stale.store(stale, Ordering::Relaxed);
     }
 }
 

@@ -433,23 +433,29 @@ fn read(path: &Path) -> Result<String, String> {
     }
 }
 
-/// What a file looks like from outside: if it is the same, so is the text.
+/// What a file looks like from outside: if it is the same, so is the text. Without a file,
+/// it is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileState(Option<(u64, u64, u64, SystemTime)>);
+pub struct FileState(Option<(u64, u64, u64, SystemTime)>);
 
 impl FileState {
+    /// The state of a file, or of the one that a symbolic link names.
+    pub fn of(path: &Path) -> Self {
+        let state = || {
+            let metadata = fs::metadata(path).ok()?;
+            let modified = metadata.modified().ok()?;
+            Some((metadata.dev(), metadata.ino(), metadata.len(), modified))
+        };
+        FileState(state())
+    }
+
     /// The states of all files that the settings name.
-    pub(super) fn of(web: &Web) -> Vec<FileState> {
+    pub fn of_web(web: &Web) -> Vec<FileState> {
         let tokens = web.access.iter().filter_map(|entry| match &entry.who {
             Who::TokenFile(path) => Some(path),
             _ => None,
         });
         let files = web.config_file.iter().chain(tokens);
-        let state = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
-            let modified = metadata.modified().ok()?;
-            Some((metadata.dev(), metadata.ino(), metadata.len(), modified))
-        };
-        files.map(|path| FileState(state(path))).collect()
+        files.map(|path| FileState::of(path)).collect()
     }
 }

@@ -110,7 +110,7 @@ impl Store {
 
     /// The memory that this section may take.
     pub fn memory_budget(&self, id: &SectionId) -> MemoryBudget {
-        let limit = self.limits.bytes;
+        let limit = self.limits().bytes;
         let sections = self.read();
         let others = sections.weight - sections.weight_of(id);
         MemoryBudget {

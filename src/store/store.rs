@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::exposition::Escaping;
+use crate::live::Live;
 use crate::registry::Registry;
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::inspect::inspection::{Inspection, InspectionGauges};
@@ -42,7 +43,7 @@ pub struct Store {
     /// wait for it.
     pub(in crate::store) inspection: Mutex<Inspection>,
     pub(in crate::store) inspection_gauges: InspectionGauges,
-    pub(in crate::store) limits: StoreLimits,
+    limits: Live<StoreLimits>,
     exceeded_shares: Arc<ShareCounts>,
 }
 
@@ -62,7 +63,7 @@ impl Store {
             inspection_gauges: InspectionGauges::default(),
             hasher,
             messages: Default::default(),
-            limits,
+            limits: Live::new(limits),
             exceeded_shares: Arc::default(),
         }
     }
@@ -82,6 +83,17 @@ impl Store {
     pub fn exceeded_shares(&self) -> impl Iterator<Item = (ShareOf, u64)> {
         let counts = ShareOf::ALL.into_iter().zip(self.exceeded_shares.iter());
         counts.map(|(of, count)| (of, count.load(Ordering::Relaxed)))
+    }
+
+    /// The limits of now.
+    pub(in crate::store) fn limits(&self) -> StoreLimits {
+        *self.limits.load()
+    }
+
+    /// Changes the limits. What exceeds a lower limit stays, and nothing more is added.
+    pub fn set_limits(&self, limits: StoreLimits) {
+        self.limits.set(limits);
+        self.registry().set_limits(limits.registry);
     }
 
     /// Whether a large write is in progress, which other writers wait for.

@@ -16,6 +16,7 @@ pub mod own;
 mod process;
 mod pushes;
 mod rate_limit;
+mod reloads;
 mod results;
 mod security;
 pub mod sender_log;
@@ -39,6 +40,7 @@ pub use operations::{OperationStats, Transport};
 pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;
+pub use reloads::ReloadStats;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats};
@@ -47,6 +49,7 @@ pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
 
 use crate::clock::Now;
+use crate::live::Live;
 
 /// All counters of the process.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub struct Telemetry {
     /// When the process started.
     pub started: Now,
     /// The limits that are shown beside the counts.
-    pub limits: ConfiguredLimits,
+    pub limits: Live<ConfiguredLimits>,
     /// The receivers' TCP listener.
     pub tcp: Arc<ListenerStats>,
     /// The receivers' Unix listener.
@@ -81,6 +84,8 @@ pub struct Telemetry {
     pub copied: Arc<UsageGauge>,
     /// Pushes over HTTP.
     pub pushes: PushStats,
+    /// Reloads of the configuration.
+    pub reloads: ReloadStats,
     /// Storage.
     pub storage: Arc<StorageStats>,
     /// Webhooks.
@@ -199,7 +204,7 @@ impl Telemetry {
     pub fn new(started: Now, limits: ConfiguredLimits) -> Self {
         Telemetry {
             started,
-            limits,
+            limits: Live::new(limits),
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),
@@ -213,6 +218,7 @@ impl Telemetry {
             buffered: Arc::default(),
             copied: Arc::default(),
             pushes: PushStats::default(),
+            reloads: ReloadStats::new(started),
             storage: Arc::default(),
             webhooks: WebhookStats::default(),
             security: Arc::default(),
@@ -287,10 +293,22 @@ impl Telemetry {
         sinks.clone()
     }
 
+    /// Removes the statistics of a target that is no longer polled.
+    pub fn remove_target(&self, stats: &Arc<TargetStats>) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|other| !Arc::ptr_eq(other, stats));
+    }
+
     /// Adds the counts of a certificate, which are shown until they are dropped. The
-    /// configuration limits the number of certificates.
+    /// configuration limits the number of certificates. They replace those of a certificate
+    /// that the same setting named before.
     pub fn add_certificate(&self, stats: &Arc<CertificateStats>) {
-        self.certificates_in_use().push(Arc::downgrade(stats));
+        let mut certificates = self.certificates_in_use();
+        certificates.retain(|other| {
+            let other = other.upgrade();
+            other.is_some_and(|other| other.setting != stats.setting)
+        });
+        certificates.push(Arc::downgrade(stats));
     }
 
     /// The counts of all certificates in use.

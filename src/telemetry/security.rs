@@ -70,6 +70,13 @@ impl SecurityStats {
         counts.collect()
     }
 
+    /// Forgets which listeners are open, before all are looked at again.
+    pub fn clear_open(&self) {
+        for open in self.open.iter().chain([&self.open_udp]) {
+            open.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Records that anyone on the network can write to a listener; `None` for operations
     /// over UDP.
     pub fn set_open(&self, listener: Option<ListenerName>) {

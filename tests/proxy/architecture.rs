@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("clock", &[]),
+    ("live", &[]),
     ("peer", &[]),
     ("reason", &[]),
     ("record", &[]),
@@ -23,6 +24,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
         &[
             "clock",
             "exposition",
+            "live",
             "peer",
             "reason",
             "record",
@@ -31,7 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ),
     (
         "telemetry",
-        &["clock", "exposition", "peer", "reason", "store"],
+        &["clock", "exposition", "live", "peer", "reason", "store"],
     ),
     ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
@@ -39,6 +41,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
         &[
             "clock",
             "fairness",
+            "live",
             "net",
             "peer",
             "reason",
@@ -84,7 +87,10 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "telemetry",
         ],
     ),
-    ("net", &["clock", "peer", "reason", "settings", "telemetry"]),
+    (
+        "net",
+        &["clock", "live", "peer", "reason", "settings", "telemetry"],
+    ),
     (
         "http",
         &[
@@ -92,6 +98,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "coding",
             "fairness",
             "ingest",
+            "live",
             "net",
             "peer",
             "reason",
@@ -115,6 +122,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "http",
             "http_client",
             "ingest",
+            "live",
             "metric_data_capnp",
             "net",
             "peer",

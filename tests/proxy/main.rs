@@ -62,6 +62,8 @@ mod push_bodies;
 mod push_pages;
 mod push_validate;
 mod receive;
+mod reload;
+mod reload_settings;
 mod roles;
 mod sender_log;
 mod service;

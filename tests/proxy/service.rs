@@ -48,6 +48,26 @@ fn the_manager_learns_of_the_start_the_life_and_the_stop() {
 }
 
 #[test]
+fn the_manager_learns_when_a_reload_begins_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let proxy = Proxy::launch("", &[], |command| command.env("NOTIFY_SOCKET", &path));
+    assert_eq!(next(&manager)[0], "READY=1");
+    // Whether or not it succeeds.
+    for config in ["[push]\nmax_groups = 1\n", "[push]\nmax_groups = x\n"] {
+        std::fs::write(proxy.dir.path().join("config.toml"), config).unwrap();
+        proxy.signal("HUP");
+        let began = next(&manager);
+        assert_eq!(began[0], "RELOADING=1");
+        let time = began[1].strip_prefix("MONOTONIC_USEC=").expect("the time");
+        assert!(time.parse::<u64>().unwrap() > 0);
+        assert_eq!(next(&manager), ["READY=1"]);
+    }
+}
+
+#[test]
 fn a_program_that_hangs_gives_no_sign_of_life() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify.sock");

@@ -14,7 +14,6 @@ use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::sockopt::PassCred;
@@ -29,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 use super::batcher::Batcher;
 use super::framing::{Frame, Framer};
 use super::permission::Permission;
-use super::processor::{Processor, Source};
+use super::processor::{Service, Source};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::fairness::Account;
+use crate::live::Live;
 use crate::net::SocketFile;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -299,42 +299,30 @@ fn sender(datagram: &RecvMsg<'_, '_, SockaddrStorage>) -> (Peer, Option<u32>) {
 }
 
 /// Reads a socket until `stop`, and then what the kernel still holds.
-pub(super) async fn serve(
-    processor: Arc<Processor>,
-    source: Arc<Source>,
-    socket: DatagramSocket,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(live: Live<Service>, socket: DatagramSocket, stop: CancellationToken) {
     let mut buffer = socket.buffer();
+    let mut service = live.load();
+    ask_for_senders(&service, &socket, &mut buffer);
     let mut cost = 0;
     let mut wakeup = None;
     'serving: loop {
         let mut received = 0;
-        // The limits can change.
-        let with_senders = processor.access.is_some() || processor.fairness.is_active();
-        if with_senders
-            && !buffer.with_senders
-            && let Err(error) = socket.ask_for_senders()
-        {
-            let name = &source.name;
-            log::error!(
-                "operations {name}: the senders are unknown, so limits and roles of senders fail: \
-                 {error}"
-            );
-        }
-        buffer.with_senders = with_senders;
         loop {
+            if !live.is_current(&service) {
+                service = live.load();
+                ask_for_senders(&service, &socket, &mut buffer);
+            }
             match buffer.fill(socket.as_raw_fd()) {
                 Ok(()) => {
                     received += buffer.datagrams.len();
-                    process_all(&processor, &source, &buffer, &mut cost).await;
+                    process_all(&service, &buffer, &mut cost).await;
                     if stop.is_cancelled() {
                         break 'serving;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    log_error_and_wait(&source, &error).await;
+                    log_error_and_wait(&service.source, &error).await;
                     break;
                 }
             }
@@ -355,7 +343,7 @@ pub(super) async fn serve(
             biased;
             () = stop.cancelled() => break,
             waited = wait => if let Err(error) = waited {
-                log_error_and_wait(&source, &error).await;
+                log_error_and_wait(&service.source, &error).await;
             },
         }
     }
@@ -363,21 +351,33 @@ pub(super) async fn serve(
         if buffer.fill(socket.as_raw_fd()).is_err() {
             return;
         }
-        process_all(&processor, &source, &buffer, &mut cost).await;
+        process_all(&service, &buffer, &mut cost).await;
     }
+}
+
+/// If roles or limits depend on the senders, asks the kernel for them from now on.
+fn ask_for_senders(service: &Service, socket: &DatagramSocket, buffer: &mut DatagramBuffer) {
+    let processor = &service.processor;
+    let needs_senders = processor.access.is_some() || processor.fairness.is_active();
+    if needs_senders
+        && !buffer.with_senders
+        && let Err(error) = socket.ask_for_senders()
+    {
+        let name = &service.source.name;
+        log::error!(
+            "operations {name}: the senders are unknown, so limits and roles of senders fail: \
+             {error}"
+        );
+    }
+    buffer.with_senders = needs_senders;
 }
 
 /// Processes all datagrams, and lets other tasks run whenever that has cost
 /// [`YIELD_COST`]. `cost` is the cost since they last did.
-async fn process_all(
-    processor: &Processor,
-    source: &Source,
-    buffer: &DatagramBuffer,
-    cost: &mut usize,
-) {
+async fn process_all(service: &Service, buffer: &DatagramBuffer, cost: &mut usize) {
     let mut first = 0;
     while first < buffer.datagrams.len() {
-        first += process(processor, source, buffer, first, cost);
+        first += process(service, buffer, first, cost);
         if *cost >= YIELD_COST {
             *cost = 0;
             tokio::task::yield_now().await;
@@ -387,13 +387,10 @@ async fn process_all(
 
 /// Processes datagrams from position `first` as one batch, until the cost is
 /// [`YIELD_COST`]. Returns their number.
-fn process(
-    processor: &Processor,
-    source: &Source,
-    buffer: &DatagramBuffer,
-    first: usize,
-    cost: &mut usize,
-) -> usize {
+fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut usize) -> usize {
+    let Service {
+        processor, source, ..
+    } = service;
     let (mut count, mut bytes) = (0, 0);
     for datagram in &buffer.datagrams[first..] {
         count += 1;

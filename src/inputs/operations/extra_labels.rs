@@ -47,10 +47,7 @@ impl ExtraLabels {
         let extra = ExtraLabels {
             file: config.extra_labels_file.clone(),
             configured: config.extra_labels.clone(),
-            limits: LabelLimits {
-                count: config.max_labels,
-                length: config.max_label_length,
-            },
+            limits: limits(config),
             current: RwLock::default(),
             first: config
                 .extra_labels_file
@@ -62,6 +59,13 @@ impl ExtraLabels {
             extra.load(file);
         }
         extra
+    }
+
+    /// Whether these settings make the same of it.
+    pub(super) fn is_of(&self, config: &Config) -> bool {
+        self.file == config.extra_labels_file
+            && self.configured == config.extra_labels
+            && self.limits == limits(config)
     }
 
     /// The labels to add now, sorted by name.
@@ -116,6 +120,13 @@ impl ExtraLabels {
         labels.extend(self.configured.clone());
         let pairs = Arc::new(labels.into_iter().collect());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = pairs;
+    }
+}
+
+fn limits(config: &Config) -> LabelLimits {
+    LabelLimits {
+        count: config.max_labels,
+        length: config.max_label_length,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 pub(super) type LabelPairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// Limits of the labels of one series.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LabelLimits {
     pub(super) count: usize,
     /// Bytes of a name, and of a value.

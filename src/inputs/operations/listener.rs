@@ -1,26 +1,39 @@
-//! The sockets for operations: bound first, served later.
+//! The sockets for operations: bound first, served later, and changed with the settings.
 
+use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use super::config::Config;
 use super::datagrams::{self, DatagramSocket};
-use super::processor::{Processor, Source, Target};
+use super::extra_labels::ExtraLabels;
+use super::processor::{Processor, Service, Source, Target};
 use super::sets::Sets;
 use super::sink::{EventSinks, LineSink};
 use super::stream;
+use crate::clock::Now;
 use crate::context::Context;
-use crate::inputs::Input;
-use crate::net::accept::{self, ListenerLimits};
+use crate::live::Live;
+use crate::net::Balancers;
+use crate::net::accept::ListenerLimits;
 use crate::net::bind::{self, BindError};
+use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
 use crate::net::tls::Protocols;
-use crate::net::{Balancers, Connection, Listener};
 use crate::security::Door;
+use crate::settings::Address;
 use crate::settings::listen::{SocketMode, SocketOwner};
 use crate::storage::Persistent;
 use crate::telemetry::{ListenerName, Transport};
+
+/// How often the file of labels is checked for changes, and sets for expiry.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settings of other tables that sockets for operations need, too.
 #[derive(Debug, Clone)]
@@ -40,195 +53,360 @@ pub struct SocketOptions {
     pub own_metrics: bool,
 }
 
-/// The input of operations: all its sockets, bound and not yet served.
+/// The input of operations: all its sockets, and what they share.
 #[derive(Debug)]
 pub struct Operations {
+    listeners: Listeners<Service>,
+    datagrams: Vec<OpenSocket>,
+    /// Where operations are forwarded to instead of being applied here.
+    sink: Option<Arc<LineSink>>,
+    /// Where events go.
+    events: Arc<EventSinks>,
+    sets: Arc<Sets>,
+    extra_labels: Option<WatchedLabels>,
+    /// Cancelled when the program stops.
+    stop: CancellationToken,
+}
+
+/// A datagram socket that is read.
+#[derive(Debug)]
+struct OpenSocket {
+    place: DatagramPlace,
+    /// The address of a UDP socket.
+    address: Option<SocketAddr>,
+    service: Live<Service>,
+    stop: CancellationToken,
+}
+
+/// Labels for every series, whose file is watched until this is dropped.
+#[derive(Debug)]
+struct WatchedLabels {
+    labels: Arc<ExtraLabels>,
+    _watch: DropGuard,
+}
+
+/// Where a datagram socket is bound, as the setting is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum DatagramPlace {
+    Udp(Address),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for DatagramPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DatagramPlace::Udp(address) => address.fmt(f),
+            DatagramPlace::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Sockets that are bound for new settings.
+#[derive(Debug)]
+pub struct ReadyOperations {
     config: Config,
     options: SocketOptions,
-    sink: Option<LineSink>,
-    events: EventSinks,
-    sets: Arc<Sets>,
-    /// Each with its name as the setting is written.
-    streams: Vec<(String, Listener)>,
-    /// Each with its name as the setting is written.
-    datagrams: Vec<(String, DatagramSocket)>,
+    streams: Vec<Ready>,
+    /// Each with its socket, or none if it is open already.
+    datagrams: Vec<(DatagramPlace, Option<DatagramSocket>)>,
 }
 
 impl Operations {
-    /// Binds the configured sockets; none if none is configured.
+    /// No sockets yet.
+    pub fn new(config: &Config, context: &Context) -> Self {
+        let sets = Arc::new(Sets::of(config));
+        let stored: Arc<dyn Persistent> = Arc::<Sets>::clone(&sets);
+        context.journal.attach(stored, Now::read());
+        Operations {
+            listeners: Listeners::new(&context.stop),
+            datagrams: Vec::new(),
+            sink: None,
+            events: Arc::default(),
+            sets,
+            extra_labels: None,
+            stop: context.stop.clone(),
+        }
+    }
+
+    /// Hands events to sinks, and with a sink for operations also these, instead of applying
+    /// them here.
+    pub fn send_to(&mut self, operations: Option<LineSink>, events: EventSinks) {
+        self.sink = operations.map(Arc::new);
+        self.events = Arc::new(events);
+    }
+
+    /// Starts the task that forgets expired sets.
+    pub fn start(&self, context: &Context) {
+        let (sets, stop) = (Arc::clone(&self.sets), self.stop.clone());
+        context.tasks.spawn(async move {
+            let mut ticks = interval(CHECK_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = ticks.tick() => sets.expire(Now::read()),
+                }
+            }
+        });
+    }
+
+    /// Binds the configured sockets that are not open. Nothing is served or changed yet.
     ///
     /// # Errors
     ///
-    /// The first socket that cannot be bound, with its setting.
-    pub async fn bind(config: &Config, options: SocketOptions) -> Result<Self, BindError> {
-        let mut streams = Vec::new();
+    /// All sockets that cannot be bound.
+    pub async fn prepare(
+        &self,
+        config: &Config,
+        options: SocketOptions,
+    ) -> Result<ReadyOperations, Vec<BindError>> {
+        let (streams, mut errors) = match self.listeners.prepare(wanted(config, &options)).await {
+            Ok(streams) => (streams, Vec::new()),
+            Err(errors) => (Vec::new(), errors),
+        };
+        let udp = config.udp.clone().map(DatagramPlace::Udp);
+        let unix = config.unix_datagram_sockets.iter();
+        let unix = unix.map(|path| DatagramPlace::Unix(path.clone()));
         let mut datagrams = Vec::new();
-        if let Some(address) = &config.tcp {
-            let listener = bind::tcp_or_tls(
-                address,
-                "operations.tcp",
-                config.tls.as_ref(),
-                "operations.tls",
-                Protocols::Other,
-            )
-            .await?;
-            streams.push((address.to_string(), listener));
+        for place in udp.into_iter().chain(unix) {
+            if self.datagrams.iter().any(|open| open.place == place) {
+                datagrams.push((place, None));
+                continue;
+            }
+            match place.bind(&options).await {
+                Ok(socket) => datagrams.push((place, Some(socket))),
+                Err(error) => errors.push(error),
+            }
         }
-        if let Some(address) = &config.udp {
-            let socket = bind::udp(address, "operations.udp").await?;
-            datagrams.push((address.to_string(), DatagramSocket::Udp(socket)));
+        if !errors.is_empty() {
+            return Err(errors);
         }
-        let (user, group, mode) = (&options.user, &options.group, options.mode);
-        for path in &config.unix_sockets {
-            let setting = "operations.unix_sockets";
-            let listener = bind::unix_at(path, user, group, mode, setting)?;
-            streams.push((path.display().to_string(), listener));
-        }
-        for path in &config.unix_datagram_sockets {
-            let setting = "operations.unix_datagram_sockets";
-            let (socket, file) = bind::unix_datagram_at(path, user, group, mode, setting)?;
-            let socket = DatagramSocket::Unix(socket, file);
-            datagrams.push((path.display().to_string(), socket));
-        }
-        Ok(Operations {
+        Ok(ReadyOperations {
             config: config.clone(),
             options,
-            sink: None,
-            events: EventSinks::default(),
-            sets: Arc::new(Sets::of(config)),
             streams,
             datagrams,
         })
     }
 
-    /// Hands operations to a sink instead of applying them here.
-    #[must_use]
-    pub fn forward_to(mut self, sink: LineSink) -> Self {
-        self.sink = Some(sink);
-        self
+    /// Serves the sockets that are ready, and closes the others.
+    pub fn apply(&mut self, ready: ReadyOperations, context: &Context) {
+        let ReadyOperations {
+            config,
+            options,
+            streams,
+            datagrams,
+        } = ready;
+        self.sets.set_limits(&config);
+        let processor = self.processor(&config, options.own_metrics, context);
+        let stats = &context.telemetry.operations;
+        let with_services = streams.into_iter().map(|ready| {
+            let transport = transport(&ready);
+            stats.use_transport(transport);
+            let (access, address) = (&context.access, ready.listener.socket_address());
+            access.warn_if_open(
+                Door::Operations,
+                Some(ready.name),
+                address,
+                "operations.tcp",
+            );
+            let configured = match &ready.place {
+                Place::Tcp(address) => address.to_string(),
+                Place::Unix(path, _) => path.display().to_string(),
+            };
+            let name = ready.listener.address();
+            let service = Service {
+                processor: Arc::clone(&processor),
+                source: Arc::new(Source::new(&config, transport, &configured, name)),
+                stop: ready.stop.clone(),
+            };
+            (ready, service)
+        });
+        let with_services = with_services.collect();
+        let telemetry = &context.telemetry;
+        self.listeners
+            .apply(with_services, telemetry, &context.tasks, stream::serve);
+
+        let mut before = std::mem::take(&mut self.datagrams);
+        for (place, socket) in datagrams {
+            let open = match socket {
+                Some(socket) => self.open(place, socket, (&config, &processor), context),
+                None => {
+                    let Some(at) = before.iter().position(|open| open.place == place) else {
+                        continue;
+                    };
+                    let open = before.swap_remove(at);
+                    let service = open.service.load();
+                    let (transport, name) = (service.source.transport, &service.source.name);
+                    let configured = open.place.to_string();
+                    let source = Source::new(&config, transport, &configured, name.clone());
+                    open.service.set(Service {
+                        processor: Arc::clone(&processor),
+                        source: Arc::new(source),
+                        stop: open.stop.clone(),
+                    });
+                    open
+                }
+            };
+            let access = &context.access;
+            access.warn_if_open(Door::Operations, None, open.address, "operations.udp");
+            self.datagrams.push(open);
+        }
+        for gone in before {
+            log::info!("operations socket {} is closed", gone.place);
+            gone.stop.cancel();
+        }
     }
 
-    /// Hands events to sinks.
-    #[must_use]
-    pub fn send_events(mut self, events: EventSinks) -> Self {
-        self.events = events;
-        self
+    /// Reads a new datagram socket.
+    fn open(
+        &self,
+        place: DatagramPlace,
+        socket: DatagramSocket,
+        (config, processor): (&Config, &Arc<Processor>),
+        context: &Context,
+    ) -> OpenSocket {
+        let stats = &context.telemetry.operations;
+        let transport = socket.transport();
+        stats.use_transport(transport);
+        if let DatagramSocket::Udp(socket) = &socket
+            && let Some(inode) = inode(socket.as_raw_fd())
+        {
+            stats.add_udp_socket(inode);
+        }
+        let address = socket.socket_address();
+        let source = Source::new(config, transport, &place.to_string(), socket.address());
+        let stop = self.stop.child_token();
+        let service = Live::new(Service {
+            processor: Arc::clone(processor),
+            source: Arc::new(source),
+            stop: stop.clone(),
+        });
+        let task = datagrams::serve(service.clone(), socket, stop.clone());
+        context.tasks.spawn(task);
+        OpenSocket {
+            place,
+            address,
+            service,
+            stop,
+        }
     }
 
-    /// The distinct values of StatsD's sets, to be stored.
-    pub fn sets(&self) -> Arc<dyn Persistent> {
-        Arc::<Sets>::clone(&self.sets)
-    }
-
-    /// Whether no socket is configured.
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.datagrams.is_empty()
+    /// The processor for new settings.
+    fn processor(
+        &mut self,
+        config: &Config,
+        own_metrics: bool,
+        context: &Context,
+    ) -> Arc<Processor> {
+        let labels = match &self.extra_labels {
+            Some(watched) if watched.labels.is_of(config) => Arc::clone(&watched.labels),
+            _ => {
+                let labels = Arc::new(ExtraLabels::new(config));
+                let stop = self.stop.child_token();
+                let watch = Arc::clone(&labels).watch(CHECK_INTERVAL, stop.clone());
+                context.tasks.spawn(watch);
+                self.extra_labels = Some(WatchedLabels {
+                    labels: Arc::clone(&labels),
+                    _watch: stop.drop_guard(),
+                });
+                labels
+            }
+        };
+        let target = match &self.sink {
+            Some(sink) => Target::Sink(Arc::clone(sink)),
+            None => Target::Store(Arc::clone(&context.store)),
+        };
+        let stats = &context.telemetry.operations;
+        let state = (target, Arc::clone(&self.sets));
+        let quit = context.quit.clone();
+        let processor = Processor::new(config, own_metrics, state, &labels, stats, quit);
+        let processor = processor
+            .sending_events(&self.events)
+            .guarded_by(&context.access);
+        Arc::new(processor.limited_by(&context.fairness))
     }
 }
 
-impl Input for Operations {
+impl ReadyOperations {
     /// The most connections open at once: those permitted on each socket, and
     /// as many as on one that are closing.
-    fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         match self.streams.len() {
             0 => 0,
             sockets => (sockets + 1) * self.config.concurrent_connections,
         }
     }
 
-    /// Logs the bound addresses. The kernel may have chosen ports.
-    fn announce(&self) {
-        for (_, listener) in &self.streams {
-            let (_, transport) = listener_transport(listener);
-            let address = listener.address();
-            let tls = listener.tls().map_or("", |_| " with TLS");
+    /// Logs the addresses of new sockets. The kernel may have chosen ports.
+    pub fn announce(&self) {
+        for ready in self.streams.iter().filter(|ready| ready.is_new) {
+            let (transport, address) = (transport(ready), ready.listener.address());
+            let tls = if ready.has_tls() { " with TLS" } else { "" };
             log::info!("operations on {} {address}{tls}", describe(transport));
         }
-        for (_, socket) in &self.datagrams {
+        let sockets = self
+            .datagrams
+            .iter()
+            .filter_map(|(_, socket)| socket.as_ref());
+        for socket in sockets {
             let address = socket.address();
             log::info!("operations on {} {address}", describe(socket.transport()));
         }
     }
+}
 
-    /// Serves all sockets until the program stops.
-    fn start(self: Box<Self>, context: &Context) {
-        if self.is_empty() {
-            return;
-        }
-        let target = match self.sink {
-            Some(sink) => Target::Sink(sink),
-            None => Target::Store(Arc::clone(&context.store)),
-        };
-        let (stop, tasks) = (&context.stop, &context.tasks);
-        let stats = &context.telemetry.operations;
-        let own_metrics = self.options.own_metrics;
-        let quit = context.quit.clone();
-        let state = (target, self.sets);
-        let processor = Processor::new(&self.config, own_metrics, state, stats, quit);
-        let processor = Arc::new(
-            processor
-                .sending_events(self.events)
-                .guarded_by(&context.access)
-                .limited_by(&context.fairness),
-        );
-        processor.start(stop, tasks);
-        let limits = ListenerLimits {
-            connections: self.config.concurrent_connections,
-            write_timeout: self.options.write_timeout,
-            handshake_timeout: self.options.handshake_timeout,
-            balancers: Balancers::default(),
-        };
-        for (configured, listener) in self.streams {
-            let (name, transport) = listener_transport(&listener);
-            if let Some(tls) = listener.tls() {
-                tls.register(&context.telemetry);
+impl DatagramPlace {
+    async fn bind(&self, options: &SocketOptions) -> Result<DatagramSocket, BindError> {
+        match self {
+            DatagramPlace::Udp(address) => {
+                let socket = bind::udp(address, "operations.udp").await?;
+                Ok(DatagramSocket::Udp(socket))
             }
-            stats.use_transport(transport);
-            let (access, address) = (&context.access, listener.socket_address());
-            access.warn_if_open(Door::Operations, Some(name), address, "operations.tcp");
-            let address = listener.address();
-            let source = Source::new(&self.config, transport, &configured, address);
-            let (source, processor) = (Arc::new(source), Arc::clone(&processor));
-            let stopped = stop.clone();
-            tasks.spawn(accept::serve(
-                listener,
-                name,
-                limits.clone(),
-                Arc::clone(context.telemetry.listener(name)),
-                stop.clone(),
-                tasks.clone(),
-                move |connection: Connection| {
-                    let (processor, source) = (Arc::clone(&processor), Arc::clone(&source));
-                    stream::serve(processor, source, connection, stopped.clone())
-                },
-            ));
-        }
-        for (configured, socket) in self.datagrams {
-            let transport = socket.transport();
-            stats.use_transport(transport);
-            if let DatagramSocket::Udp(socket) = &socket
-                && let Some(inode) = inode(socket.as_raw_fd())
-            {
-                stats.add_udp_socket(inode);
+            DatagramPlace::Unix(path) => {
+                let (user, group, mode) = (&options.user, &options.group, options.mode);
+                let setting = "operations.unix_datagram_sockets";
+                let (socket, file) = bind::unix_datagram_at(path, user, group, mode, setting)?;
+                Ok(DatagramSocket::Unix(socket, file))
             }
-            let address = socket.socket_address();
-            let access = &context.access;
-            access.warn_if_open(Door::Operations, None, address, "operations.udp");
-            let source = Source::new(&self.config, transport, &configured, socket.address());
-            tasks.spawn(datagrams::serve(
-                Arc::clone(&processor),
-                Arc::new(source),
-                socket,
-                stop.clone(),
-            ));
         }
     }
 }
 
-fn listener_transport(listener: &Listener) -> (ListenerName, Transport) {
-    match listener {
-        Listener::Tcp(_) | Listener::Tls(..) => (ListenerName::OperationsTcp, Transport::Tcp),
-        Listener::Unix(..) => (ListenerName::OperationsUnix, Transport::Unix),
+/// The stream sockets that the settings ask for.
+fn wanted(config: &Config, options: &SocketOptions) -> Vec<Wanted> {
+    let limits = ListenerLimits {
+        connections: config.concurrent_connections,
+        write_timeout: options.write_timeout,
+        handshake_timeout: options.handshake_timeout,
+        balancers: Balancers::default(),
+    };
+    let tcp = config.tcp.iter().map(|address| Wanted {
+        place: Place::Tcp(address.clone()),
+        name: ListenerName::OperationsTcp,
+        setting: "operations.tcp",
+        tls: config.tls.as_ref().map(|settings| WantedTls {
+            settings: settings.clone(),
+            setting: "operations.tls".to_owned(),
+            protocols: Protocols::Other,
+        }),
+        limits: limits.clone(),
+    });
+    let owner = (options.user.clone(), options.group.clone(), options.mode);
+    let unix = config.unix_sockets.iter().map(|path| Wanted {
+        place: Place::Unix(path.clone(), owner.clone()),
+        name: ListenerName::OperationsUnix,
+        setting: "operations.unix_sockets",
+        tls: None,
+        limits: limits.clone(),
+    });
+    tcp.chain(unix).collect()
+}
+
+fn transport(ready: &Ready) -> Transport {
+    match ready.place {
+        Place::Tcp(_) => Transport::Tcp,
+        Place::Unix(..) => Transport::Unix,
     }
 }
 

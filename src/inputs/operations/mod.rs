@@ -42,6 +42,6 @@ mod translate;
 mod tests;
 
 pub use framing::{Frame, Framer};
-pub use listener::{Operations, SocketOptions};
+pub use listener::{Operations, ReadyOperations, SocketOptions};
 pub use rejection::Rejection;
 pub use sets_stored::READABLE as READABLE_SETS;

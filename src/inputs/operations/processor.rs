@@ -1,12 +1,9 @@
 //! What all sockets for operations share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::extra_labels::ExtraLabels;
@@ -15,15 +12,11 @@ use super::rejection::Rejection;
 use super::sets::Sets;
 use super::sink::{EventSinks, LineSink};
 use super::translate::Translator;
-use crate::clock::Now;
 use crate::fairness::Fairness;
 use crate::security::{Access, Door};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{OperationStats, Transport};
-
-/// How often the file of labels is checked for changes, and sets for expiry.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settings, counters and state that all sockets share.
 #[derive(Debug)]
@@ -32,7 +25,7 @@ pub(super) struct Processor {
     pub(super) translator: Translator,
     pub(super) target: Target,
     /// Where events go.
-    pub(super) events: EventSinks,
+    pub(super) events: Arc<EventSinks>,
     pub(super) sets: Arc<Sets>,
     pub(super) extra_labels: Arc<ExtraLabels>,
     pub(super) stats: Arc<OperationStats>,
@@ -48,12 +41,21 @@ pub(super) struct Processor {
 }
 
 /// Where changes go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Target {
     /// Values are kept here.
     Store(Arc<Store>),
     /// Another program keeps the values.
-    Sink(LineSink),
+    Sink(Arc<LineSink>),
+}
+
+/// What the senders of one socket share.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) processor: Arc<Processor>,
+    pub(super) source: Arc<Source>,
+    /// Cancelled when the socket is closed.
+    pub(super) stop: CancellationToken,
 }
 
 /// The socket that operations come from.
@@ -99,6 +101,7 @@ impl Processor {
         config: &Config,
         own_metrics: bool,
         (target, sets): (Target, Arc<Sets>),
+        extra_labels: &Arc<ExtraLabels>,
         stats: &Arc<OperationStats>,
         quit: CancellationToken,
     ) -> Self {
@@ -106,9 +109,9 @@ impl Processor {
             config: config.clone(),
             translator: Translator::new(config, own_metrics),
             target,
-            events: EventSinks::default(),
+            events: Arc::default(),
             sets,
-            extra_labels: Arc::new(ExtraLabels::new(config)),
+            extra_labels: Arc::clone(extra_labels),
             stats: Arc::clone(stats),
             access: None,
             fairness: Arc::new(Fairness::unlimited()),
@@ -119,11 +122,11 @@ impl Processor {
 
     /// Hands events to sinks. Where operations are forwarded, other events are, too.
     #[must_use]
-    pub(super) fn sending_events(mut self, events: EventSinks) -> Self {
+    pub(super) fn sending_events(mut self, events: &Arc<EventSinks>) -> Self {
         let forwards = matches!(self.target, Target::Sink(_));
         let accepts = |kind| forwards || events.accepts(kind);
         self.translator.accept_events(accepts);
-        self.events = events;
+        self.events = Arc::clone(events);
         self
     }
 
@@ -139,26 +142,6 @@ impl Processor {
     pub(super) fn limited_by(mut self, fairness: &Arc<Fairness>) -> Self {
         self.fairness = Arc::clone(fairness);
         self
-    }
-
-    /// Spawns the tasks that reload the file of labels and expire sets.
-    pub(super) fn start(self: &Arc<Self>, stop: &CancellationToken, tasks: &TaskTracker) {
-        let extra_labels = Arc::clone(&self.extra_labels);
-        tasks.spawn(extra_labels.watch(CHECK_INTERVAL, stop.clone()));
-        if !self.config.ttl.is_zero() {
-            let processor = Arc::clone(self);
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                let mut ticks = interval(CHECK_INTERVAL);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                loop {
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        _ = ticks.tick() => processor.sets.expire(Now::read()),
-                    }
-                }
-            });
-        }
     }
 
     /// The labels that every series of `source` gets.

@@ -32,10 +32,6 @@ pub(super) const PARTS: u32 = 64;
 /// The distinct values of all sets.
 #[derive(Debug)]
 pub struct Sets {
-    /// Limit of the values of one set.
-    max_values: usize,
-    /// Sets expire if nothing is added for this long.
-    ttl: Option<Duration>,
     values: Mutex<ValuesBySeries>,
 }
 
@@ -44,6 +40,10 @@ pub(super) type SeriesKey = (Arc<str>, LabelText);
 
 #[derive(Debug, Default)]
 pub(super) struct ValuesBySeries {
+    /// Limit of the values of one set.
+    max_values: usize,
+    /// Sets expire if nothing is added for this long.
+    ttl: Option<Duration>,
     pub(super) sets: HashMap<SeriesKey, Set>,
     /// Values of all sets, with [`SET_OVERHEAD`] for each set.
     size: usize,
@@ -69,15 +69,25 @@ pub(super) struct Set {
 impl Sets {
     /// No sets, with the limits of the settings.
     pub(super) fn of(config: &Config) -> Self {
-        let ttl = Some(config.ttl).filter(|ttl| !ttl.is_zero());
-        Sets::new(config.max_set_values, ttl)
+        let sets = Sets::new(0, None);
+        sets.set_limits(config);
+        sets
+    }
+
+    /// Changes the limits. A set beyond a lower limit keeps its values.
+    pub(super) fn set_limits(&self, config: &Config) {
+        let mut all = self.lock();
+        all.max_values = config.max_set_values;
+        all.ttl = Some(config.ttl).filter(|ttl| !ttl.is_zero());
     }
 
     fn new(max_values: usize, ttl: Option<Duration>) -> Self {
         Sets {
-            max_values,
-            ttl,
-            values: Mutex::default(),
+            values: Mutex::new(ValuesBySeries {
+                max_values,
+                ttl,
+                ..ValuesBySeries::default()
+            }),
         }
     }
 
@@ -101,15 +111,15 @@ impl Sets {
         let value = xxh3_64(value.as_bytes());
         let key = (Arc::clone(family), labels.clone());
         let mut all = self.lock();
-        let fresh = |set: &&Set| !self.is_expired(set, now);
+        let fresh = |set: &&Set| !all.is_expired(set, now);
         let existing = all.sets.get(&key).filter(fresh);
         let existing = existing.filter(|_| series_exists());
         let count = existing.map_or(0, |set| set.values.len());
         let new = existing.is_none_or(|set| !set.values.contains(&value));
-        if new && count == self.max_values {
+        if new && count >= all.max_values {
             let problem = format!(
-                "the set has {} distinct values, which is the limit (operations.max_set_values)",
-                self.max_values
+                "the set has {count} distinct values; the limit is {} (operations.max_set_values)",
+                all.max_values
             );
             return Err(Rejection::new(Reason::TooManySeries, problem));
         }
@@ -150,23 +160,19 @@ impl Sets {
 
     /// Forgets expired sets.
     pub(super) fn expire(&self, now: Now) {
-        if self.ttl.is_none() {
+        let mut all = self.lock();
+        if all.ttl.is_none() {
             return;
         }
-        let mut all = self.lock();
         let expired: Vec<SeriesKey> = all
             .sets
             .iter()
-            .filter(|(_, set)| self.is_expired(set, now))
+            .filter(|(_, set)| all.is_expired(set, now))
             .map(|(key, _)| key.clone())
             .collect();
         for key in expired {
             all.forget(&key);
         }
-    }
-
-    pub(super) fn is_expired(&self, set: &Set, now: Now) -> bool {
-        self.ttl.is_some_and(|ttl| now.since(set.updated) >= ttl)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ValuesBySeries> {
@@ -175,6 +181,10 @@ impl Sets {
 }
 
 impl ValuesBySeries {
+    pub(super) fn is_expired(&self, set: &Set, now: Now) -> bool {
+        self.ttl.is_some_and(|ttl| now.since(set.updated) >= ttl)
+    }
+
     fn forget(&mut self, key: &SeriesKey) {
         if let Some(set) = self.sets.remove(key) {
             self.size -= set.values.len() + SET_OVERHEAD;

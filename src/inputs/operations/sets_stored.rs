@@ -66,7 +66,7 @@ impl Persistent for Sets {
         let mut count = 0;
         for (series, set) in found {
             let had_parts = set.has_parts();
-            match !self.is_expired(&set, now) && all.put(series.clone(), set) {
+            match !all.is_expired(&set, now) && all.put(series.clone(), set) {
                 true => count += 1,
                 false => all.note(&series, 0, had_parts),
             }

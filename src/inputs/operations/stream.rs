@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::batcher::Batcher;
 use super::framing::Framer;
 use super::permission::Permission;
-use super::processor::{Processor, Source};
+use super::processor::{Processor, Service};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::fairness::{Account, Excess, has_ended};
+use crate::live::Live;
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
 use crate::security::{Caller, Door};
@@ -55,12 +56,7 @@ thread_local! {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(
-    processor: Arc<Processor>,
-    source: Arc<Source>,
-    connection: Connection,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(live: Live<Service>, connection: Connection) {
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
     let progress = Arc::clone(permit.progress());
@@ -70,21 +66,20 @@ pub(super) async fn serve(
         gid: stream.peer_group(),
         identity,
     };
-    let permission = match &processor.access {
-        None => Permission::ALL,
-        Some(access) => match Permission::of(access, &caller) {
-            Ok(permission) => permission,
-            Err(denial) => {
-                let rejection = Rejection::new(denial.reason, denial.message);
-                processor.reject(&source, &rejection);
-                return turn_away(&mut stream, &error_line(&rejection)).await;
-            }
-        },
+    let service = live.load();
+    let permission = match permission(&service.processor, &caller) {
+        Ok(permission) => permission,
+        Err(rejection) => {
+            service.processor.reject(&service.source, &rejection);
+            return turn_away(&mut stream, &error_line(&rejection)).await;
+        }
     };
+    let stop = service.stop.clone();
     let mut session = Session {
-        framer: Framer::new(processor.config.max_message),
-        processor: &processor,
-        source: &source,
+        framer: Framer::new(service.processor.config.max_message),
+        live,
+        service,
+        caller,
         unfinished: Vec::new(),
         number: 1,
         answers: Some(Vec::new()),
@@ -92,7 +87,6 @@ pub(super) async fn serve(
         unyielded: 0,
         progress: &progress,
         permission,
-        caller: &caller,
         account: Account::default(),
         turned_away: None,
     };
@@ -106,6 +100,15 @@ pub(super) async fn serve(
         return turn_away(&mut stream, &answers).await;
     }
     session.write_answers(&mut stream).await;
+}
+
+/// What a caller may do.
+fn permission(processor: &Processor, caller: &Caller) -> Result<Permission, Rejection> {
+    match &processor.access {
+        None => Ok(Permission::ALL),
+        Some(access) => Permission::of(access, caller)
+            .map_err(|denial| Rejection::new(denial.reason, denial.message)),
+    }
 }
 
 /// Why the proxy closes a connection before its sender does.
@@ -131,8 +134,10 @@ impl Closing {
 
 /// A connection being served.
 struct Session<'p> {
-    processor: &'p Processor,
-    source: &'p Source,
+    live: Live<Service>,
+    /// What was current when the last bytes were read.
+    service: Arc<Service>,
+    caller: Caller,
     framer: Framer,
     /// The bytes of an unfinished message.
     unfinished: Vec<u8>,
@@ -148,7 +153,6 @@ struct Session<'p> {
     progress: &'p Progress,
     /// What the sender may do.
     permission: Permission,
-    caller: &'p Caller,
     /// What the sender has sent, if that is limited.
     account: Account,
     /// The last line for a sender from which nothing more is read.
@@ -162,9 +166,8 @@ impl Session<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut evicted = std::pin::pin!(self.progress.evicted());
-        let idle = self.processor.config.idle_timeout;
         loop {
-            if self.processor.fairness.is_active() {
+            if self.service.processor.fairness.is_active() {
                 tokio::select! {
                     biased;
                     paused = self.pause() => if let Err(excess) = paused {
@@ -178,7 +181,7 @@ impl Session<'_> {
                     () = &mut evicted => return Some(Closing::EVICTED),
                 }
             }
-            let deadline = Instant::now() + idle;
+            let deadline = Instant::now() + self.service.processor.config.idle_timeout;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Some(Closing::STOPPING),
@@ -216,7 +219,7 @@ impl Session<'_> {
     ///
     /// That would take too long.
     async fn pause(&mut self) -> Result<(), Excess> {
-        let (fairness, caller) = (&self.processor.fairness, self.caller);
+        let (fairness, caller) = (&self.service.processor.fairness, &self.caller);
         let user = caller.user();
         fairness.renew(&mut self.account, caller.peer, user.as_deref());
         fairness.pause(&self.account).await
@@ -225,7 +228,8 @@ impl Session<'_> {
     /// Rejects what a sender has not sent yet, since it exceeds its rate.
     fn turn_away(&mut self, excess: &Excess) {
         let rejection = Rejection::new(Reason::RateLimited, excess.to_string());
-        self.processor.reject(self.source, &rejection);
+        let service = &self.service;
+        service.processor.reject(&service.source, &rejection);
         self.turned_away = Some(error_line(&rejection));
     }
 
@@ -257,8 +261,30 @@ impl Session<'_> {
         .await
     }
 
+    /// Takes over new settings. A sender that may not write any more is told so, and its
+    /// connection ends.
+    fn refresh(&mut self) {
+        if self.live.is_current(&self.service) {
+            return;
+        }
+        self.service = self.live.load();
+        let max_message = self.service.processor.config.max_message;
+        self.framer.set_max_message(max_message);
+        match permission(&self.service.processor, &self.caller) {
+            Ok(permission) => self.permission = permission,
+            Err(rejection) => {
+                self.reject(&rejection.message, rejection.reason);
+                self.abort = true;
+            }
+        }
+    }
+
     /// Processes bytes that follow the unfinished message.
     fn feed(&mut self, bytes: &[u8]) {
+        self.refresh();
+        if self.abort {
+            return;
+        }
         // The lines of a request's body could be messages, which a page in a browser must
         // not send.
         let other = if self.number > 1 || !self.unfinished.is_empty() {
@@ -281,8 +307,9 @@ impl Session<'_> {
             return;
         }
         self.unyielded += bytes.len();
-        let transport = self.source.transport;
-        self.processor.stats.count_received(transport, bytes.len());
+        let transport = self.service.source.transport;
+        let stats = &self.service.processor.stats;
+        stats.count_received(transport, bytes.len());
         if self.unfinished.is_empty() {
             let used = self.process(bytes, false);
             self.unfinished.extend_from_slice(&bytes[used..]);
@@ -311,8 +338,13 @@ impl Session<'_> {
                 append_answer(answers, number, rejection);
             }
         };
-        let (source, length) = (self.source, bytes.len());
-        let mut batcher = Batcher::new(self.processor, source, length, self.number, on_rejection);
+        let (
+            Service {
+                processor, source, ..
+            },
+            length,
+        ) = (&*self.service, bytes.len());
+        let mut batcher = Batcher::new(processor, source, length, self.number, on_rejection);
         batcher.permit(self.permission.clone());
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
@@ -338,7 +370,7 @@ impl Session<'_> {
         if self.unfinished.is_empty() {
             sender_log::write(
                 LogEvent::Connection,
-                format_args!("operations {}: {problem}", self.source.name),
+                format_args!("operations {}: {problem}", self.service.source.name),
             );
             return;
         }
@@ -351,7 +383,8 @@ impl Session<'_> {
     /// Counts, logs and answers that the current message is rejected.
     fn reject(&mut self, problem: &str, reason: Reason) {
         let rejection = Rejection::new(reason, problem);
-        self.processor.reject(self.source, &rejection);
+        let service = &self.service;
+        service.processor.reject(&service.source, &rejection);
         if let Some(answers) = &mut self.answers {
             append_answer(answers, self.number, &rejection);
         }
@@ -372,7 +405,8 @@ impl Session<'_> {
             }
         }
         self.discard(closing.problem, closing.reason);
-        let permit = self.processor.closing.try_acquire();
+        let service = Arc::clone(&self.service);
+        let permit = service.processor.closing.try_acquire();
         let linger = permit.as_ref().map_or(Duration::ZERO, |_| closing.linger);
         let deadline = Instant::now() + linger;
         // A sender that does not read its answers gets no more time.

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
 use super::config;
+use super::extra_labels::ExtraLabels;
 use super::framing::Framer;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
@@ -49,6 +50,7 @@ fn bench(transport: Transport, change: impl FnOnce(&mut config::Config)) -> Benc
             &config,
             true,
             (target, Arc::new(Sets::of(&config))),
+            &Arc::new(ExtraLabels::new(&config)),
             &Arc::default(),
             quit.clone(),
         ),

@@ -12,7 +12,7 @@ use tower::util::MapResponseLayer;
 use url::Url;
 
 use super::config::{Config, Target, TargetUrl};
-use crate::http_client::{ClientTls, ProxyChoice, causes, trust};
+use crate::http_client::{ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
 /// The maximum age of a kept connection. The host name is resolved again after it, so
 /// that polls follow a change of address.
@@ -35,11 +35,18 @@ pub struct ClientError {
     problem: String,
 }
 
-/// The clients created so far.
-#[derive(Debug)]
-pub struct Clients<'c> {
-    config: &'c Config,
+/// The clients of all targets.
+#[derive(Debug, Default)]
+pub struct Clients {
+    proxy: ProxySettings,
     shared: HashMap<ClientKey, Arc<SharedClient>>,
+}
+
+/// The settings of all targets on which clients depend.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ProxySettings {
+    url: Option<ProxyUrl>,
+    from_environment: bool,
 }
 
 /// The settings of a target on which its client depends.
@@ -51,20 +58,30 @@ struct ClientKey {
     socket: Option<PathBuf>,
 }
 
-impl<'c> Clients<'c> {
-    pub fn new(config: &'c Config) -> Self {
+impl Clients {
+    /// No clients yet.
+    pub fn new(config: &Config) -> Self {
         Clients {
-            config,
+            proxy: ProxySettings {
+                url: config.proxy_url.clone(),
+                from_environment: config.proxy_from_environment,
+            },
             shared: HashMap::new(),
         }
     }
 
-    /// The client of a target.
+    /// The client of a target. It is taken from `before`, with its connections, if it has
+    /// the same settings there.
     ///
     /// # Errors
     ///
     /// The client cannot be created.
-    pub fn get(&mut self, target: &Target) -> Result<Arc<SharedClient>, ClientError> {
+    pub fn get(
+        &mut self,
+        target: &Target,
+        config: &Config,
+        before: &Clients,
+    ) -> Result<Arc<SharedClient>, ClientError> {
         let key = ClientKey {
             allow_invalid_certs: target.allow_invalid_certs,
             ca: target.ca_file.as_ref().map(|ca| ca.pem.clone()),
@@ -77,32 +94,35 @@ impl<'c> Clients<'c> {
         if let Some(client) = self.shared.get(&key) {
             return Ok(Arc::clone(client));
         }
-        let client = self.create(&key).map_err(|problem| ClientError {
-            target: target.name.clone(),
-            problem,
-        })?;
-        let client = Arc::new(client);
+        let same = before.shared.get(&key);
+        let client = match same.filter(|_| before.proxy == self.proxy) {
+            Some(client) => Arc::clone(client),
+            None => {
+                let created = create(&key, config);
+                Arc::new(created.map_err(|problem| ClientError {
+                    target: target.name.clone(),
+                    problem,
+                })?)
+            }
+        };
         self.shared.insert(key, Arc::clone(&client));
         Ok(client)
     }
 
-    fn create(&self, key: &ClientKey) -> Result<SharedClient, String> {
-        let settings = ClientSettings {
-            tls: trust::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
-            socket: key.socket.clone(),
-            proxy: ProxyChoice::new(
-                self.config.proxy_url.as_ref(),
-                self.config.proxy_from_environment,
-            )
-            .map_err(|problem| format!("poll_external.{problem}"))?,
-        };
-        SharedClient::new(settings).map_err(|error| error.to_string())
-    }
-
     /// All clients.
-    pub fn into_shared(self) -> Vec<Arc<SharedClient>> {
-        self.shared.into_values().collect()
+    pub fn all(&self) -> impl Iterator<Item = &Arc<SharedClient>> {
+        self.shared.values()
     }
+}
+
+fn create(key: &ClientKey, config: &Config) -> Result<SharedClient, String> {
+    let proxy = ProxyChoice::new(config.proxy_url.as_ref(), config.proxy_from_environment);
+    let settings = ClientSettings {
+        tls: trust::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
+        socket: key.socket.clone(),
+        proxy: proxy.map_err(|problem| format!("poll_external.{problem}"))?,
+    };
+    SharedClient::new(settings).map_err(|error| error.to_string())
 }
 
 /// The settings of a client.
@@ -258,16 +278,17 @@ mod tests {
         };
         let same = config(false);
         let mut clients = Clients::new(&same);
-        let client = clients.get(&same.targets[0]).unwrap();
-        assert!(Arc::ptr_eq(
-            &client,
-            &clients.get(&same.targets[1]).unwrap()
-        ));
-        let other = config(true);
-        assert!(!Arc::ptr_eq(
-            &client,
-            &clients.get(&other.targets[0]).unwrap()
-        ));
+        let none = Clients::default();
+        let client = clients.get(&same.targets[0], &same, &none).unwrap();
+        let other = clients.get(&same.targets[1], &same, &none).unwrap();
+        assert!(Arc::ptr_eq(&client, &other));
+        let changed = config(true);
+        let mut later = Clients::new(&changed);
+        let other = later.get(&changed.targets[0], &changed, &clients).unwrap();
+        assert!(!Arc::ptr_eq(&client, &other));
+        // A client that is needed again is the one before.
+        let kept = later.get(&changed.targets[1], &changed, &clients).unwrap();
+        assert!(Arc::ptr_eq(&client, &kept));
 
         let (url, connections) = server();
         let connections = || connections.load(Ordering::SeqCst);

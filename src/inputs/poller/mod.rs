@@ -14,17 +14,21 @@ mod error;
 mod fetch;
 mod target;
 
+use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use self::clients::{Clients, MAX_CONNECTION_AGE, MAX_KEPT_CONNECTIONS, SharedClient};
+use self::clients::{Clients, MAX_CONNECTION_AGE, MAX_KEPT_CONNECTIONS};
 use self::config::{Config, Target};
 use self::fetch::Fetcher;
-use self::target::PolledTarget;
+use self::target::{PolledTarget, Work};
 use crate::context::Context;
 use crate::exposition::counted;
-use crate::inputs::Input;
+use crate::live::Live;
 use crate::net::BlockingPool;
 
 pub use clients::ClientError;
@@ -32,51 +36,128 @@ pub use clients::ClientError;
 /// Large responses that are decompressed or parsed at the same time.
 const LARGE_RESPONSES: usize = 2;
 
-/// All targets, ready to be polled.
+/// The targets that are polled, each by a task of its own.
 #[derive(Debug)]
 pub struct Poller {
-    fetchers: Vec<Fetcher>,
-    clients: Vec<Arc<SharedClient>>,
+    targets: HashMap<String, PollTask>,
+    /// Tasks of targets that were removed, until they have ended.
+    ending: HashMap<String, JoinHandle<()>>,
+    clients: Live<Clients>,
     /// Threads for large responses of all targets.
     pool: BlockingPool,
+}
+
+/// The task of a target. Dropping it ends the task, which withdraws the target.
+#[derive(Debug)]
+struct PollTask {
+    work: watch::Sender<Arc<Work>>,
+    handle: JoinHandle<()>,
+}
+
+/// What new settings ask of the poller.
+#[derive(Debug)]
+pub struct ReadyPoller {
+    /// How each target is fetched.
+    fetchers: Vec<Fetcher>,
+    clients: Clients,
     /// Targets in the settings, which are not polled if polling is off.
     configured: usize,
 }
 
+impl Default for Poller {
+    /// No targets yet.
+    fn default() -> Self {
+        Poller {
+            targets: HashMap::new(),
+            ending: HashMap::new(),
+            clients: Live::default(),
+            pool: BlockingPool::new(LARGE_RESPONSES),
+        }
+    }
+}
+
 impl Poller {
-    /// Prepares every target. Nothing is sent yet.
+    /// Starts the task that closes kept connections before they are too old.
+    pub fn start(&self, context: &Context) {
+        let (stop, clients) = (context.stop.clone(), self.clients.clone());
+        context.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = renew(&clients) => {}
+            }
+        });
+    }
+
+    /// Prepares every target. Nothing is sent or changed yet.
     ///
     /// # Errors
     ///
     /// The HTTP client of a target cannot be created.
-    pub fn new(config: &Config) -> Result<Self, ClientError> {
-        let mut poller = Poller {
+    pub fn prepare(&self, config: &Config) -> Result<ReadyPoller, ClientError> {
+        let before = self.clients.load();
+        let mut ready = ReadyPoller {
             fetchers: Vec::new(),
-            clients: Vec::new(),
-            pool: BlockingPool::new(LARGE_RESPONSES),
+            clients: Clients::new(config),
             configured: config.targets.len(),
         };
         if !config.poll_other_scrape_endpoints {
-            return Ok(poller);
+            return Ok(ready);
         }
-        let mut clients = Clients::new(config);
         for (target, keep) in config.targets.iter().zip(keeps(&config.targets)) {
-            poller.fetchers.push(Fetcher {
+            ready.fetchers.push(Fetcher {
                 target: Arc::clone(target),
-                client: clients.get(target)?,
+                client: ready.clients.get(target, config, &before)?,
                 keep,
                 max_body: config.max_body,
-                pool: poller.pool.clone(),
+                pool: self.pool.clone(),
             });
         }
-        poller.clients = clients.into_shared();
-        Ok(poller)
+        Ok(ready)
+    }
+
+    /// Polls the targets from now on.
+    ///
+    /// A target whose settings are as before keeps its schedule and its text. One whose
+    /// settings changed keeps its text until the next poll, which begins at once. One that
+    /// is gone is withdrawn. The first polls of new targets are spread over their interval,
+    /// and the first of them is polled at once.
+    pub fn apply(&mut self, ready: ReadyPoller, context: &Context) {
+        let mut before = mem::take(&mut self.targets);
+        let mut new = Vec::new();
+        for fetcher in ready.fetchers {
+            let name = &fetcher.target.name;
+            let Some((name, task)) = before.remove_entry(name) else {
+                new.push(fetcher);
+                continue;
+            };
+            task.work.send_if_modified(|work| {
+                let is_changed = work.fetcher.target != fetcher.target;
+                *work = Arc::new(Work::new(fetcher, context));
+                is_changed
+            });
+            self.targets.insert(name, task);
+        }
+        self.ending.retain(|_, task| !task.is_finished());
+        let gone = before.into_iter().map(|(name, task)| (name, task.handle));
+        self.ending.extend(gone);
+        let count = new.len();
+        for (index, fetcher) in new.into_iter().enumerate() {
+            let offset = fetcher.target.interval.mul_f64(index as f64 / count as f64);
+            let name = fetcher.target.name.clone();
+            let before = self.ending.remove(&name);
+            let (work, changes) = watch::channel(Arc::new(Work::new(fetcher, context)));
+            let target = PolledTarget::new(changes, self.pool.clone(), context);
+            target.list();
+            let handle = context.tasks.spawn(target.run(before, offset));
+            self.targets.insert(name, PollTask { work, handle });
+        }
+        self.clients.set(ready.clients);
     }
 }
 
-impl Input for Poller {
+impl ReadyPoller {
     /// Logs how many targets are polled.
-    fn announce(&self) {
+    pub fn announce(&self) {
         let targets = self.configured;
         if !self.fetchers.is_empty() {
             log::info!("polling {}", counted(targets, "target", "targets"));
@@ -85,30 +166,6 @@ impl Input for Poller {
                 "{} configured, not polled: poll_external.poll_other_scrape_endpoints is false",
                 counted(targets, "target is", "targets are")
             );
-        }
-    }
-
-    /// Lists all targets and polls them until the program stops. First polls are
-    /// spread over the interval, and the first target is polled at once.
-    fn start(self: Box<Self>, context: &Context) {
-        if self.fetchers.is_empty() {
-            return;
-        }
-        let (stop, clients) = (context.stop.clone(), self.clients);
-        context.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = renew(clients) => {}
-            }
-        });
-        let count = self.fetchers.len();
-        for (index, fetcher) in self.fetchers.into_iter().enumerate() {
-            let interval = fetcher.target.interval;
-            let offset = interval.mul_f64(index as f64 / count as f64);
-            let target = PolledTarget::new(fetcher, self.pool.clone(), context);
-            target.list();
-            let task = target.run(offset, context.stop.clone());
-            context.tasks.spawn(task);
         }
     }
 }
@@ -129,12 +186,12 @@ fn keeps(targets: &[Arc<Target>]) -> Vec<bool> {
 }
 
 /// Closes kept connections before they are too old.
-async fn renew(clients: Vec<Arc<SharedClient>>) {
+async fn renew(clients: &Live<Clients>) {
     let mut ticks = interval_at(Instant::now() + MAX_CONNECTION_AGE, MAX_CONNECTION_AGE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        clients.iter().for_each(|client| client.renew());
+        clients.load().all().for_each(|client| client.renew());
     }
 }
 

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::config::Target;
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
@@ -16,34 +19,66 @@ use crate::net::{BlockingPool, INLINE_BYTES};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
-use crate::telemetry::{TargetStats, sender_log};
+use crate::telemetry::{TargetStats, Telemetry, sender_log};
+
+/// How a target is polled. New settings replace it.
+#[derive(Debug)]
+pub struct Work {
+    /// Fetches its text.
+    pub fetcher: Fetcher,
+    admission: Arc<Admission>,
+}
+
+impl Work {
+    pub fn new(fetcher: Fetcher, context: &Context) -> Self {
+        Work {
+            fetcher,
+            admission: Arc::clone(&context.admission),
+        }
+    }
+}
 
 /// A target with its section and statistics.
 #[derive(Debug)]
 pub struct PolledTarget {
-    fetcher: Fetcher,
+    /// The work of the current poll.
+    work: Arc<Work>,
+    /// Notified when the settings of the target change, and closed when it is removed.
+    changes: watch::Receiver<Arc<Work>>,
     stats: Arc<TargetStats>,
-    admission: Arc<Admission>,
+    telemetry: Arc<Telemetry>,
     store: Arc<Store>,
     pool: BlockingPool,
     id: SectionId,
     source: Arc<str>,
     /// The result of the last poll: only changes are logged.
     last: Option<Result<(), Reason>>,
+    /// Cancelled when the program stops.
+    stop: CancellationToken,
+}
+
+/// Why the wait for a poll or for a response ended.
+enum Interruption {
+    Stopped,
+    Changed,
+    Removed,
 }
 
 impl PolledTarget {
-    pub fn new(fetcher: Fetcher, pool: BlockingPool, context: &Context) -> Self {
-        let target = &fetcher.target;
+    pub fn new(changes: watch::Receiver<Arc<Work>>, pool: BlockingPool, context: &Context) -> Self {
+        let work = Arc::clone(&changes.borrow());
+        let target = &work.fetcher.target;
         PolledTarget {
             stats: context.telemetry.add_target(&target.name),
-            admission: Arc::clone(&context.admission),
+            telemetry: Arc::clone(&context.telemetry),
             store: Arc::clone(&context.store),
             pool,
             id: SectionId::new(&target.name, Producer::Target),
-            source: Arc::from(format!("external_poll: {}", target.url.authority())),
-            fetcher,
+            source: source(target),
+            work,
+            changes,
             last: None,
+            stop: context.stop.clone(),
         }
     }
 
@@ -52,37 +87,78 @@ impl PolledTarget {
         let expect = Change::Expect {
             id: self.id.clone(),
             origin: self.origin(Peer::Unknown),
-            url: Arc::from(self.fetcher.target.url.to_string()),
+            url: Arc::from(self.target().url.to_string()),
         };
         // The store never rejects a change without text.
         let _ = self.store.apply(Write::one(expect), Now::read());
     }
 
-    /// Polls the target until the program stops, first after `offset`.
-    pub async fn run(mut self, offset: Duration, stop: CancellationToken) {
-        let interval = self.fetcher.target.interval;
-        let mut ticks = interval_at(Instant::now() + offset, interval);
-        // After a poll that took longer than the interval, polls stay on schedule.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let polls = async {
-            loop {
-                ticks.tick().await;
-                // Boxed, so that a target takes little memory between its polls.
-                Box::pin(self.poll()).await;
+    /// Polls the target until the program stops or the target is removed, first after
+    /// `offset`. A task `before` of the same name ends first.
+    pub async fn run(mut self, before: Option<JoinHandle<()>>, offset: Duration) {
+        if let Some(before) = before {
+            // It may have withdrawn what is listed.
+            let _ = before.await;
+            self.list();
+        }
+        let mut ticks = self.ticks(offset);
+        let removed = loop {
+            let interruption = tokio::select! {
+                biased;
+                it = interruption(&self.stop, &mut self.changes) => it,
+                _ = ticks.tick() => match Box::pin(self.poll()).await {
+                    Some(interruption) => interruption,
+                    None => continue,
+                },
+            };
+            match interruption {
+                Interruption::Stopped => break false,
+                Interruption::Removed => break true,
+                Interruption::Changed => {
+                    self.work = Arc::clone(&self.changes.borrow_and_update());
+                    self.source = source(self.target());
+                    self.list();
+                    ticks = self.ticks(Duration::ZERO);
+                }
             }
         };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = polls => {}
+        if removed {
+            let remove = Change::Remove {
+                id: self.id.clone(),
+                unless_since: None,
+            };
+            // The store never rejects a removal.
+            let _ = self.store.apply(Write::one(remove), Now::read());
+            self.telemetry.remove_target(&self.stats);
         }
     }
 
-    async fn poll(&mut self) {
+    /// When to poll, first after `offset`.
+    fn ticks(&self, offset: Duration) -> Interval {
+        let mut ticks = interval_at(Instant::now() + offset, self.target().interval);
+        // After a poll that took longer than the interval, polls stay on schedule.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks
+    }
+
+    fn target(&self) -> &Target {
+        &self.work.fetcher.target
+    }
+
+    /// Polls once. An interruption ends the wait for a response; a response that arrived is
+    /// stored.
+    async fn poll(&mut self) -> Option<Interruption> {
+        // Settings that leave the schedule as it is.
+        self.work = Arc::clone(&self.changes.borrow());
         let started = Instant::now();
-        let limit = self.fetcher.target.timeout;
-        let fetched = timeout(limit, self.fetcher.fetch())
-            .await
-            .unwrap_or_else(|_| Err(ScrapeError::timed_out(limit)));
+        let limit = self.target().timeout;
+        let work = Arc::clone(&self.work);
+        let fetched = tokio::select! {
+            biased;
+            it = interruption(&self.stop, &mut self.changes) => return Some(it),
+            fetched = timeout(limit, work.fetcher.fetch()) => fetched,
+        };
+        let fetched = fetched.unwrap_or_else(|_| Err(ScrapeError::timed_out(limit)));
         let now = Now::read();
         let stored = match fetched {
             Ok(fetched) => self.store(fetched, now).await,
@@ -94,7 +170,7 @@ impl PolledTarget {
                 id: self.id.clone(),
                 origin: self.origin(Peer::Unknown),
                 problem: error.to_string(),
-                keep: Some(self.fetcher.target.stale_after),
+                keep: Some(self.target().stale_after),
             };
             // The store never rejects a failure.
             let _ = self.store.apply(Write::one(fail), now);
@@ -102,15 +178,17 @@ impl PolledTarget {
         self.stats.record(result, started.elapsed(), now);
         self.log(&stored);
         self.last = Some(result);
+        None
     }
 
     /// Admits and stores a text. A large text that must be parsed is parsed off the
     /// serving threads.
     async fn store(&self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
         let Fetched { text, format, peer } = fetched;
-        let is_parsed = self.admission.parses_texts() || format == Some(InputFormat::OpenMetrics);
+        let admission = &self.work.admission;
+        let is_parsed = admission.parses_texts() || format == Some(InputFormat::OpenMetrics);
         let is_large = text.len() > INLINE_BYTES;
-        let (admission, store) = (Arc::clone(&self.admission), Arc::clone(&self.store));
+        let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
         let (id, origin) = (self.id.clone(), self.origin(peer));
         let store = move || {
             let samples = sample_lines(text.as_str().as_bytes());
@@ -146,7 +224,7 @@ impl PolledTarget {
     /// Logs one line when the target begins to fail, fails for another reason, or
     /// recovers. Other polls are logged at `debug`.
     fn log(&self, stored: &Result<(), ScrapeError>) {
-        let target = &self.fetcher.target;
+        let target = self.target();
         let name = &target.name;
         match stored {
             Err(error) if self.last == Some(Err(error.reason)) => {
@@ -169,4 +247,24 @@ impl PolledTarget {
             Ok(()) => log::debug!("target {name} answered"),
         }
     }
+}
+
+/// Waits until the program stops, or the target changes or is removed.
+async fn interruption(
+    stop: &CancellationToken,
+    changes: &mut watch::Receiver<Arc<Work>>,
+) -> Interruption {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Interruption::Stopped,
+        changed = changes.changed() => match changed {
+            Ok(()) => Interruption::Changed,
+            Err(_) => Interruption::Removed,
+        },
+    }
+}
+
+/// The source of the texts of a target.
+fn source(target: &Target) -> Arc<str> {
+    Arc::from(format!("external_poll: {}", target.url.authority()))
 }

@@ -19,6 +19,7 @@ use super::inbox::{Inbox, InboxLimits, Next};
 use super::service::{Author, Service};
 use crate::clock;
 use crate::fairness::{Account, Excess, LIMITED_READ, has_ended};
+use crate::live::Live;
 use crate::net::{
     Connection, INLINE_BYTES, MinimumRate, Progress, RATE_BYTES, RATE_PERIOD, SMALL_MESSAGE,
 };
@@ -49,7 +50,7 @@ thread_local! {
 }
 
 /// Serves a connection until it is closed.
-pub async fn serve(service: Arc<Service>, connection: Connection) {
+pub async fn serve(live: Live<Service>, connection: Connection) {
     let (peer, identity) = (connection.peer, connection.identity.clone());
     let (mut stream, permit) = connection.split();
     let caller = Caller {
@@ -58,14 +59,7 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
         gid: stream.peer_group(),
         identity,
     };
-    // A sender without the role learns it from the reply to its first message.
-    let scope = service.access.authorize_connection(Role::Write, &caller);
-    let author = Author {
-        peer,
-        user: caller.user(),
-        scope: scope.unwrap_or_else(|_| Scope::nothing()),
-    };
-    let mut session = Session::new(&service, author);
+    let mut session = Session::new(live, caller);
     match session.run(&mut stream, permit.progress()).await {
         // Over TLS, `close_notify` shows the sender that the connection was not cut off.
         Ok(()) => drop(stream.shutdown().await),
@@ -74,8 +68,11 @@ pub async fn serve(service: Arc<Service>, connection: Connection) {
 }
 
 /// The state of one connection.
-struct Session<'s> {
-    service: &'s Arc<Service>,
+struct Session {
+    live: Live<Service>,
+    /// What was current when the last bytes were read.
+    service: Arc<Service>,
+    caller: Caller,
     author: Author,
     inbox: Inbox,
     /// What the sender has sent, if that is limited.
@@ -94,28 +91,30 @@ enum Read {
     Bytes(usize),
 }
 
-impl<'s> Session<'s> {
-    fn new(service: &'s Arc<Service>, author: Author) -> Self {
-        // Only texts that are parsed take long enough to be worked on elsewhere.
-        let max_inline = match service.admission.parses_texts() {
-            true => INLINE_BYTES,
-            false => usize::MAX,
-        };
-        let limits = InboxLimits {
-            max_payload: service.config.max_payload,
-            max_apps: service.config.max_apps,
-            max_inline,
-            budget: Arc::clone(&service.budget),
-        };
+impl Session {
+    fn new(live: Live<Service>, caller: Caller) -> Self {
+        let service = live.load();
         Session {
+            author: author(&service, &caller),
+            inbox: Inbox::new(service.config.format, inbox_limits(&service)),
+            caller,
+            live,
             service,
-            author,
-            inbox: Inbox::new(service.config.format, limits),
             account: Account::default(),
             overdrawn_app: None,
             is_stopped: false,
             evicted: false,
         }
+    }
+
+    /// Takes over new settings. The format stays as the connection began.
+    fn refresh(&mut self) {
+        if self.live.is_current(&self.service) {
+            return;
+        }
+        self.service = self.live.load();
+        self.author = author(&self.service, &self.caller);
+        self.inbox.set_limits(inbox_limits(&self.service));
     }
 
     /// Receives messages until the sender ends the stream, the connection must be
@@ -124,7 +123,6 @@ impl<'s> Session<'s> {
     where
         S: AsyncRead + Unpin,
     {
-        let config = &self.service.config;
         let stop = self.service.stop.clone();
         let mut evicted = pin!(progress.evicted());
         // The number of the incomplete message, and when it began.
@@ -133,6 +131,8 @@ impl<'s> Session<'s> {
         let budget = Arc::clone(&self.service.budget);
         let mut rate: Option<MinimumRate> = None;
         loop {
+            let service = Arc::clone(&self.service);
+            let config = &service.config;
             let deadline = match begun {
                 Some((_, at)) => deadline(at, config.message_timeout),
                 None => deadline(Instant::now(), config.idle_timeout),
@@ -244,7 +244,7 @@ impl<'s> Session<'s> {
     /// cancelled with the connection: the sender need not wait for it.
     async fn store_large(&mut self) -> Result<(), MessageError> {
         while let Some(large) = self.inbox.take_large() {
-            let service = Arc::clone(self.service);
+            let service = Arc::clone(&self.service);
             let length = large.len();
             let author = self.author.clone();
             let store = move || service.store(large.decode()?, &author);
@@ -272,7 +272,8 @@ impl<'s> Session<'s> {
     /// Stores every message that is complete with these bytes, until the sender has to
     /// wait.
     fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
-        let (service, author, account) = (self.service, &self.author, &self.account);
+        self.refresh();
+        let (service, author, account) = (&self.service, &self.author, &self.account);
         let mut stored = (0, 0);
         let (overdrawn_app, is_stopped) = (&mut self.overdrawn_app, &mut self.is_stopped);
         let fed = self.inbox.feed(bytes, |message, length| {
@@ -440,6 +441,31 @@ fn charge_message(account: &Account) -> bool {
     let now = clock::tick();
     account.charge(1, 0, now);
     account.check(now).is_err()
+}
+
+/// The sender of a connection. One without the role learns it from the reply to its first
+/// message.
+fn author(service: &Service, caller: &Caller) -> Author {
+    let scope = service.access.authorize_connection(Role::Write, caller);
+    Author {
+        peer: caller.peer,
+        user: caller.user(),
+        scope: scope.unwrap_or_else(|_| Scope::nothing()),
+    }
+}
+
+fn inbox_limits(service: &Service) -> InboxLimits {
+    // Only texts that are parsed take long enough to be worked on elsewhere.
+    let max_inline = match service.admission.parses_texts() {
+        true => INLINE_BYTES,
+        false => usize::MAX,
+    };
+    InboxLimits {
+        max_payload: service.config.max_payload,
+        max_apps: service.config.max_apps,
+        max_inline,
+        budget: Arc::clone(&service.budget),
+    }
 }
 
 /// The time `after` `start`; `None`, which is never, if `after` is zero.

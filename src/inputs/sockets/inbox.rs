@@ -122,6 +122,11 @@ impl Inbox {
         }
     }
 
+    /// Changes the limits for what is received from now on. The budget must stay the same.
+    pub fn set_limits(&mut self, limits: InboxLimits) {
+        self.limits = limits;
+    }
+
     /// Takes received bytes, and passes each complete message to `store` with its
     /// length. It stops at a large message: the caller then takes it with
     /// [`Inbox::take_large`], and goes on behind it by feeding no bytes. It also stops

@@ -28,11 +28,11 @@ use self::config::Config;
 use self::service::Service;
 use crate::context::Context;
 use crate::exposition::Text;
-use crate::inputs::Input;
-use crate::net::accept::{self, ListenerLimits, MAX_WAITING};
-use crate::net::bind::{self, BindError};
+use crate::net::accept::ListenerLimits;
+use crate::net::bind::BindError;
+use crate::net::listeners::{Listeners, Place, Ready, Wanted, WantedTls};
 use crate::net::tls::Protocols;
-use crate::net::{BlockingPool, Listener, MemoryBudget};
+use crate::net::{BlockingPool, MemoryBudget};
 use crate::security::Door;
 use crate::settings::listen::SocketPath;
 use crate::telemetry::ListenerName;
@@ -43,6 +43,9 @@ pub use inbox::{Inbox, InboxLimits, Next};
 /// Large messages that are parsed at the same time.
 const LARGE_MESSAGES: usize = 2;
 
+/// The key of the TCP socket, for errors and warnings.
+const TCP_SETTING: &str = "receiver.receiver_tcp_socket";
+
 /// A decoded message: the names of apps, and the text that each exposes from now on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
@@ -50,117 +53,130 @@ pub struct Message {
     pub apps: Vec<(String, Text)>,
 }
 
-/// The sockets that apps send to, bound and ready to serve.
+/// The sockets that apps send to.
 #[derive(Debug)]
 pub struct Sockets {
+    listeners: Listeners<Service>,
+    /// Memory for incomplete messages of all connections.
+    budget: Arc<MemoryBudget>,
+    /// Threads for large messages of all connections.
+    pool: BlockingPool,
+}
+
+/// Sockets that are bound for new settings.
+#[derive(Debug)]
+pub struct ReadySockets {
     config: Arc<Config>,
-    limits: ListenerLimits,
-    tcp: Option<Listener>,
-    unix: Option<Listener>,
+    listeners: Vec<Ready>,
 }
 
 impl Sockets {
-    /// Binds the sockets that the settings enable. `limits` apply to each.
+    /// No sockets yet.
+    pub fn new(config: &Config, context: &Context) -> Self {
+        let used = Arc::clone(&context.telemetry.buffered);
+        Sockets {
+            listeners: Listeners::new(&context.stop),
+            budget: Arc::new(MemoryBudget::new(config.max_buffered, used)),
+            pool: BlockingPool::new(LARGE_MESSAGES),
+        }
+    }
+
+    /// Binds the sockets that the settings enable. `limits` apply to each. Nothing is
+    /// served or changed yet.
     ///
     /// # Errors
     ///
-    /// A socket cannot be bound.
-    pub async fn bind(config: &Config, limits: ListenerLimits) -> Result<Self, BindError> {
-        let mut tcp = None;
+    /// All sockets that cannot be bound.
+    pub async fn prepare(
+        &self,
+        config: &Config,
+        limits: &ListenerLimits,
+    ) -> Result<ReadySockets, Vec<BindError>> {
+        let mut wanted = Vec::new();
         if config.receive_on_tcp_socket {
-            let address = &config.receiver_tcp_socket;
-            let listener = bind::tcp_or_tls(
-                address,
-                "receiver.receiver_tcp_socket",
-                config.tls.as_ref(),
-                "receiver.tls",
-                Protocols::Other,
-            );
-            tcp = Some(listener.await?);
+            wanted.push(Wanted {
+                place: Place::Tcp(config.receiver_tcp_socket.clone()),
+                name: ListenerName::Tcp,
+                setting: TCP_SETTING,
+                tls: config.tls.as_ref().map(|settings| WantedTls {
+                    settings: settings.clone(),
+                    setting: "receiver.tls".to_owned(),
+                    protocols: Protocols::Other,
+                }),
+                limits: limits.clone(),
+            });
         }
-        let mut unix = None;
         if config.receive_on_unix_socket {
-            unix = Some(bind::unix(
-                &config.receiver_unix_socket,
-                &config.unix_socket_user,
-                &config.unix_socket_group,
+            let owner = (
+                config.unix_socket_user.clone(),
+                config.unix_socket_group.clone(),
                 config.unix_socket_mode,
-                "receiver.receiver_unix_socket",
-            )?);
+            );
+            wanted.push(Wanted {
+                place: Place::Unix(config.receiver_unix_socket.chosen(), owner),
+                name: ListenerName::Unix,
+                setting: "receiver.receiver_unix_socket",
+                tls: None,
+                limits: limits.clone(),
+            });
         }
-        Ok(Sockets {
+        Ok(ReadySockets {
             config: Arc::new(config.clone()),
-            limits,
-            tcp,
-            unix,
+            listeners: self.listeners.prepare(wanted).await?,
         })
     }
-}
 
-impl Input for Sockets {
-    /// Logs the bound addresses.
-    fn announce(&self) {
-        if let Some(listener) = &self.tcp {
-            let tls = listener.tls().map_or("", |_| " with TLS");
-            log::info!("receiving on TCP socket {}{tls}", listener.address());
-        }
-        if let Some(listener) = &self.unix {
-            let chosen = match self.config.receiver_unix_socket {
-                SocketPath::Auto => " (chosen by receiver_unix_socket = \"auto\")",
-                SocketPath::Path(_) => "",
-            };
-            log::info!("receiving on Unix socket {}{chosen}", listener.address());
-        }
-    }
-
-    /// The most connections that can be open, including those that wait for a permit.
-    fn connections(&self) -> usize {
-        let listeners = usize::from(self.tcp.is_some()) + usize::from(self.unix.is_some());
-        listeners * (self.limits.connections + MAX_WAITING)
-    }
-
-    /// Serves the sockets in tasks of their own until the program stops.
-    fn start(self: Box<Self>, context: &Context) {
+    /// Serves the sockets that are ready, each in a task of its own, and closes the others.
+    pub fn apply(&mut self, ready: ReadySockets, context: &Context) {
+        let ReadySockets { config, listeners } = ready;
+        self.budget.set_limit(config.max_buffered);
         let telemetry = &context.telemetry;
-        let budget = Arc::new(MemoryBudget::new(
-            self.config.max_buffered,
-            Arc::clone(&telemetry.buffered),
-        ));
-        let pool = BlockingPool::new(LARGE_MESSAGES);
-        let listeners = [
-            (self.tcp, ListenerName::Tcp, &telemetry.received_tcp),
-            (self.unix, ListenerName::Unix, &telemetry.received_unix),
-        ];
-        for (listener, name, stats) in listeners {
-            let Some(listener) = listener else { continue };
-            if let Some(tls) = listener.tls() {
-                tls.register(telemetry);
-            }
-            let setting = "receiver.receiver_tcp_socket";
-            let address = listener.socket_address();
+        let with_services = listeners.into_iter().map(|ready| {
+            let address = ready.listener.socket_address();
             let access = &context.access;
-            access.warn_if_open(Door::Receiver, Some(name), address, setting);
-            let service = Arc::new(Service {
-                config: Arc::clone(&self.config),
+            access.warn_if_open(Door::Receiver, Some(ready.name), address, TCP_SETTING);
+            let service = Service {
+                config: Arc::clone(&config),
                 admission: Arc::clone(&context.admission),
                 store: Arc::clone(&context.store),
                 access: Arc::clone(&context.access),
                 fairness: Arc::clone(&context.fairness),
-                stats: Arc::clone(stats),
-                budget: Arc::clone(&budget),
-                pool: pool.clone(),
-                source: Arc::from(listener.address()),
-                stop: context.stop.clone(),
-            });
-            context.tasks.spawn(accept::serve(
-                listener,
-                name,
-                self.limits.clone(),
-                Arc::clone(telemetry.listener(name)),
-                context.stop.clone(),
-                context.tasks.clone(),
-                move |connection| connection::serve(Arc::clone(&service), connection),
-            ));
+                stats: Arc::clone(match ready.name {
+                    ListenerName::Unix => &telemetry.received_unix,
+                    _ => &telemetry.received_tcp,
+                }),
+                budget: Arc::clone(&self.budget),
+                pool: self.pool.clone(),
+                source: Arc::from(ready.listener.address()),
+                stop: ready.stop.clone(),
+            };
+            (ready, service)
+        });
+        let with_services = with_services.collect();
+        self.listeners
+            .apply(with_services, telemetry, &context.tasks, connection::serve);
+    }
+}
+
+impl ReadySockets {
+    /// Logs the addresses of new sockets.
+    pub fn announce(&self) {
+        for ready in self.listeners.iter().filter(|ready| ready.is_new) {
+            let address = ready.listener.address();
+            let is_auto = self.config.receiver_unix_socket == SocketPath::Auto;
+            match ready.name {
+                ListenerName::Unix if is_auto => log::info!(
+                    "receiving on Unix socket {address} (chosen by receiver_unix_socket = \"auto\")"
+                ),
+                ListenerName::Unix => log::info!("receiving on Unix socket {address}"),
+                _ if ready.has_tls() => log::info!("receiving on TCP socket {address} with TLS"),
+                _ => log::info!("receiving on TCP socket {address}"),
+            }
         }
+    }
+
+    /// The most connections that can be open, including those that wait for a permit.
+    pub fn connections(&self) -> usize {
+        self.listeners.iter().map(Ready::connections).sum()
     }
 }

@@ -41,13 +41,15 @@ const LARGEST_SHARE: usize = 8;
 /// The newest webhooks.
 #[derive(Debug)]
 pub struct WebhookHistory {
-    most: usize,
-    most_bytes: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// The limit of webhooks.
+    most: usize,
+    /// The limit of their bytes.
+    most_bytes: usize,
     /// Newest first. Their numbers descend by one.
     webhooks: VecDeque<Arc<Webhook>>,
     bytes: usize,
@@ -61,16 +63,33 @@ pub(super) struct State {
 impl WebhookHistory {
     /// An empty history with the limits of the settings.
     pub fn new(config: &Config) -> Self {
-        WebhookHistory {
+        let state = State {
             most: config.max_webhooks,
             most_bytes: config.max_webhook_bytes,
-            state: Mutex::default(),
+            ..State::default()
+        };
+        WebhookHistory {
+            state: Mutex::new(state),
         }
+    }
+
+    /// Changes the limits, and drops the oldest webhooks beyond them. Returns the number of
+    /// kept webhooks and their bytes.
+    pub fn set_limits(&self, config: &Config) -> (usize, usize) {
+        let mut state = self.lock();
+        state.most = config.max_webhooks;
+        state.most_bytes = config.max_webhook_bytes;
+        let gone = state.drop_oldest();
+        let counts = state.counts();
+        drop(state);
+        drop(gone);
+        counts
     }
 
     /// Whether a body of `bytes` would be kept.
     pub fn takes(&self, bytes: usize) -> bool {
-        self.most > 0 && bytes <= self.most_bytes / LARGEST_SHARE
+        let state = self.lock();
+        state.most > 0 && bytes <= state.most_bytes / LARGEST_SHARE
     }
 
     /// Adds a webhook and drops the oldest ones beyond the limits. Returns the number of
@@ -79,7 +98,7 @@ impl WebhookHistory {
         let mut state = self.lock();
         let number = state.next;
         state.note(number);
-        let gone = state.add(webhook, self);
+        let gone = state.add(webhook);
         let counts = state.counts();
         drop(state);
         drop(gone);
@@ -99,7 +118,7 @@ impl WebhookHistory {
             state.bytes = 0;
         }
         state.next = number;
-        state.add(webhook, self);
+        state.add(webhook);
     }
 
     /// All kept webhooks, newest first.
@@ -119,12 +138,17 @@ impl WebhookHistory {
 
 impl State {
     /// Adds a webhook, and returns those that are dropped for it.
-    fn add(&mut self, webhook: Webhook, limits: &WebhookHistory) -> Vec<Arc<Webhook>> {
-        let mut gone = Vec::new();
+    fn add(&mut self, webhook: Webhook) -> Vec<Arc<Webhook>> {
         self.bytes += webhook.size();
         self.next += 1;
         self.webhooks.push_front(Arc::new(webhook));
-        while self.webhooks.len() > limits.most || self.bytes > limits.most_bytes {
+        self.drop_oldest()
+    }
+
+    /// Removes the oldest webhooks beyond the limits, and returns them.
+    fn drop_oldest(&mut self) -> Vec<Arc<Webhook>> {
+        let mut gone = Vec::new();
+        while self.webhooks.len() > self.most || self.bytes > self.most_bytes {
             let first = self.first();
             let Some(oldest) = self.webhooks.pop_back() else {
                 break;
@@ -167,11 +191,10 @@ mod tests {
     use crate::storage::{Disk, moved};
 
     fn kept(most: usize, most_bytes: usize) -> WebhookHistory {
-        WebhookHistory {
-            most,
-            most_bytes,
-            state: Mutex::default(),
-        }
+        WebhookHistory::new(&Config {
+            max_webhooks: most,
+            max_webhook_bytes: most_bytes,
+        })
     }
 
     fn webhook(bytes: usize) -> Webhook {
@@ -216,6 +239,25 @@ mod tests {
         assert_eq!(two.state.lock().unwrap().bytes, 0);
         let small = kept(100, 800);
         assert!(small.takes(100) && !small.takes(101));
+    }
+
+    #[test]
+    fn lower_limits_drop_the_oldest() {
+        let five = kept(5, 1 << 20);
+        for bytes in 1..=5 {
+            five.keep(webhook(bytes));
+        }
+        let limits = |max_webhooks, max_webhook_bytes| Config {
+            max_webhooks,
+            max_webhook_bytes,
+        };
+        assert_eq!(five.set_limits(&limits(3, 1 << 20)).0, 3);
+        assert_eq!(lengths(&five), [5, 4, 3]);
+        five.set_limits(&limits(9, 2 * webhook(5).size()));
+        assert_eq!(lengths(&five), [5, 4]);
+        five.set_limits(&limits(9, 1 << 20));
+        five.keep(webhook(6));
+        assert_eq!(lengths(&five), [6, 5, 4]);
     }
 
     #[test]

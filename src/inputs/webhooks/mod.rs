@@ -74,15 +74,25 @@ impl Webhooks {
         let history = Arc::new(WebhookHistory::new(config));
         let kept: Arc<dyn Persistent> = Arc::<WebhookHistory>::clone(&history);
         context.journal.attach(kept, Now::read());
-        let (count, bytes) = history.counts();
-        let stats = &context.telemetry.webhooks;
-        stats.kept.set(count);
-        stats.kept_bytes.set(bytes);
-        Arc::new(Webhooks {
+        let webhooks = Webhooks {
             history,
             store: Arc::clone(&context.store),
             telemetry: Arc::clone(&context.telemetry),
-        })
+        };
+        webhooks.count_kept(webhooks.history.counts());
+        Arc::new(webhooks)
+    }
+
+    /// Changes how many webhooks are kept.
+    pub fn set_limits(&self, config: &config::Config) {
+        self.count_kept(self.history.set_limits(config));
+    }
+
+    /// Shows the number of kept webhooks and their bytes.
+    fn count_kept(&self, (count, bytes): (usize, usize)) {
+        let stats = &self.telemetry.webhooks;
+        stats.kept.set(count);
+        stats.kept_bytes.set(bytes);
     }
 
     /// Its routes. Services have tokens in the addresses of their webhooks, so
@@ -169,10 +179,7 @@ impl Webhooks {
             bytes,
             body: history.takes(line.len()).then_some(line),
         };
-        let (count, bytes) = history.keep(webhook);
-        let stats = &self.telemetry.webhooks;
-        stats.kept.set(count);
-        stats.kept_bytes.set(bytes);
+        self.count_kept(history.keep(webhook));
         match kind {
             // Slack's own word, which Alertmanager looks for. It may have been led
             // to the path for all.

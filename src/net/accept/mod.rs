@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use super::permits::{Permit, Permits};
 use super::proxy_header;
-use super::tls::Handshake;
+use super::tls::{Handshake, TlsServer};
 use super::{Balancers, Listener, PlainStream, Stream};
 use crate::clock;
+use crate::live::Live;
 use crate::peer::{ClientIdentity, Peer, Sender};
 use crate::telemetry::sender_log::{self, LogEvent};
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
@@ -34,6 +35,15 @@ pub struct ListenerLimits {
     pub handshake_timeout: Duration,
     /// The load balancers that name the client of each connection.
     pub balancers: Balancers,
+}
+
+/// What a listener grants the connections that it accepts from now on.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Its limits.
+    pub limits: ListenerLimits,
+    /// Its certificate and rules; `None` without TLS.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 /// An accepted connection. Dropping it returns its permit.
@@ -114,9 +124,9 @@ async fn client_of(
 /// Accepts connections until `stop` is cancelled, and serves each with `handle`
 /// in a task of its own. Accept errors are logged, counted and retried.
 pub async fn serve<Handle, Handled>(
-    listener: Listener,
+    listener: Arc<Listener>,
     name: ListenerName,
-    limits: ListenerLimits,
+    (terms, permits): (Live<Terms>, Arc<Permits>),
     stats: Arc<ListenerStats>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -125,7 +135,6 @@ pub async fn serve<Handle, Handled>(
     Handle: Fn(Connection) -> Handled + Send + Sync + 'static,
     Handled: Future<Output = ()> + Send + 'static,
 {
-    let permits = Permits::new(limits.connections, Arc::clone(&stats));
     let mut waiting = WaitingConnections::default();
     let mut errors = AcceptErrors::new(name);
     let mut full = FullLog::new(name, Arc::clone(&stats));
@@ -133,9 +142,10 @@ pub async fn serve<Handle, Handled>(
     let start = |socket, peer, acquired| {
         let permit = permits.assign(Sender::from(peer), acquired);
         let progress = Arc::clone(permit.progress());
-        let stream = PlainStream::new(socket, progress, limits.write_timeout);
-        let has_header = limits.balancers.contain(peer);
-        if listener.tls().is_none() && !has_header {
+        let terms = terms.load();
+        let stream = PlainStream::new(socket, progress, terms.limits.write_timeout);
+        let has_header = terms.limits.balancers.contain(peer);
+        if terms.tls.is_none() && !has_header {
             tasks.spawn(handle(Connection {
                 stream: Stream::Plain(stream),
                 peer,
@@ -144,7 +154,7 @@ pub async fn serve<Handle, Handled>(
             }));
             return;
         }
-        let (server, stats) = (listener.tls().cloned(), Arc::clone(&stats));
+        let (server, stats) = (terms.tls.clone(), Arc::clone(&stats));
         let (handle, stop) = (Arc::clone(&handle), stop.clone());
         tasks.spawn(async move {
             let (mut stream, mut peer) = (stream, peer);
@@ -173,7 +183,7 @@ pub async fn serve<Handle, Handled>(
                 server: &server,
                 name,
                 peer,
-                timeout: limits.handshake_timeout,
+                timeout: terms.limits.handshake_timeout,
             };
             // Boxed, so that the task does not keep its memory.
             let secured = tokio::select! {

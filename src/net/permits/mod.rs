@@ -42,7 +42,9 @@ const RESERVE_DIVISOR: usize = 4;
 #[derive(Debug)]
 pub struct Permits {
     semaphore: Arc<Semaphore>,
-    limit: usize,
+    limit: AtomicUsize,
+    /// Permits that are withdrawn when they are returned, since the limit was lowered.
+    excess: Mutex<usize>,
     open: Mutex<HashMap<u64, Arc<Progress>>>,
     next_id: AtomicU64,
     stats: Arc<ListenerStats>,
@@ -79,7 +81,8 @@ pub struct Permit {
     progress: Arc<Progress>,
     permits: Arc<Permits>,
     id: u64,
-    _semaphore: OwnedSemaphorePermit,
+    /// `None` once it is dropped.
+    acquired: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
@@ -91,8 +94,23 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.open().remove(&self.id);
-        self.permits.stats.open.fetch_sub(1, Ordering::Relaxed);
+        let permits = &self.permits;
+        permits.open().remove(&self.id);
+        permits.stats.open.fetch_sub(1, Ordering::Relaxed);
+        let mut excess = permits.excess();
+        if *excess > 0
+            && let Some(acquired) = self.acquired.take()
+        {
+            *excess -= 1;
+            acquired.forget();
+        }
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        // The listener is closed, and its connections have ended.
+        self.stats.max.fetch_sub(self.limit(), Ordering::Relaxed);
     }
 }
 
@@ -104,11 +122,38 @@ impl Permits {
         stats.max.fetch_add(limit, Ordering::Relaxed);
         Arc::new(Permits {
             semaphore: Arc::new(Semaphore::new(limit)),
-            limit,
+            limit: AtomicUsize::new(limit),
+            excess: Mutex::default(),
             open: Mutex::default(),
             next_id: AtomicU64::new(0),
             stats,
         })
+    }
+
+    /// Changes the limit. Connections beyond a lower limit stay open, and no others are
+    /// accepted until enough of them have ended.
+    pub fn set_limit(&self, limit: usize) {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        let mut excess = self.excess();
+        let before = self.limit.swap(limit, Ordering::Relaxed);
+        if limit >= before {
+            self.stats.max.fetch_add(limit - before, Ordering::Relaxed);
+            let kept = (limit - before).min(*excess);
+            *excess -= kept;
+            self.semaphore.add_permits(limit - before - kept);
+        } else {
+            self.stats.max.fetch_sub(before - limit, Ordering::Relaxed);
+            let free = self.semaphore.forget_permits(before - limit);
+            *excess += before - limit - free;
+        }
+    }
+
+    fn excess(&self) -> MutexGuard<'_, usize> {
+        self.excess.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Waits until a permit is free.
@@ -132,7 +177,7 @@ impl Permits {
             progress,
             permits: Arc::clone(self),
             id,
-            _semaphore: acquired,
+            acquired: Some(acquired),
         }
     }
 
@@ -141,7 +186,7 @@ impl Permits {
     /// connection is about to close.
     pub fn make_room(&self, waiting: &[Sender]) -> bool {
         let open = self.open();
-        let mut occupancy = Occupancy::new(self.limit, open.values(), waiting);
+        let mut occupancy = Occupancy::new(self.limit(), open.values(), waiting);
         let mut leaving = open.len() - occupancy.staying.len();
         for holder in waiting.iter().skip(leaving) {
             if let Some((progress, why)) = occupancy.remove_one_for(*holder) {
@@ -167,7 +212,7 @@ impl Permits {
     /// holder with the fewest open connections.
     pub fn next_served(&self, waiting: &[Sender]) -> usize {
         let open = self.open();
-        let occupancy = Occupancy::new(self.limit, open.values(), waiting);
+        let occupancy = Occupancy::new(self.limit(), open.values(), waiting);
         let by_held = |index: &usize| occupancy.held(waiting[*index]);
         (0..waiting.len()).min_by_key(by_held).unwrap_or(0)
     }
@@ -176,7 +221,7 @@ impl Permits {
     /// has waited the longest, of the holder with the most open connections.
     pub fn turned_away(&self, waiting: &[Sender]) -> usize {
         let open = self.open();
-        let occupancy = Occupancy::new(self.limit, open.values(), waiting);
+        let occupancy = Occupancy::new(self.limit(), open.values(), waiting);
         let by_held = |index: &usize| Reverse(occupancy.held(waiting[*index]));
         self.stats.count_evicted(Eviction::Full);
         (0..waiting.len()).min_by_key(by_held).unwrap_or(0)

@@ -71,6 +71,11 @@ impl TlsServer {
         &self.stats.setting
     }
 
+    /// Whether it was made of these settings.
+    pub fn is_of(&self, settings: &TlsSettings, setting: &str, protocols: Protocols) -> bool {
+        self.settings == *settings && self.setting() == setting && self.protocols == protocols
+    }
+
     /// Shows the certificate in the own metrics.
     pub fn register(&self, telemetry: &Telemetry) {
         telemetry.add_certificate(&self.stats);

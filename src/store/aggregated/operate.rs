@@ -71,7 +71,7 @@ impl Store {
                 self.take_large_reservation(&changeset)?;
             } else {
                 let mut sections = self.write();
-                sections.check_reservation(&changeset, self.limits.bytes)?;
+                sections.check_reservation(&changeset, self.limits().bytes)?;
                 freed = sections.take_reservation(changeset.reservation());
             }
         }
@@ -125,7 +125,8 @@ impl Store {
             return Ok(());
         }
         let _turn = self.turn();
-        self.read().check_reservation(&changeset, self.limits.bytes)
+        self.read()
+            .check_reservation(&changeset, self.limits().bytes)
     }
 
     /// Removes aggregated series whose lifetime has passed, and returns their number.
@@ -170,7 +171,7 @@ impl Store {
         let mut large = LargeWrite::begin(self, HashMap::new());
         large
             .sections
-            .check_reservation(changeset, self.limits.bytes)?;
+            .check_reservation(changeset, self.limits().bytes)?;
         let freed = large.sections.take_reservation(changeset.reservation());
         large.finish(Vec::new());
         drop(freed);

@@ -222,7 +222,7 @@ impl<'s> Restoration<'s> {
         drop(registry);
         let totals = self.store.read().totals();
         let counts = [totals.apps, totals.groups, totals.held, families, series];
-        restored.exceeded = exceeded(counts, &self.store.limits);
+        restored.exceeded = exceeded(counts, &self.store.limits());
         Ok(restored)
     }
 }

@@ -42,7 +42,7 @@ impl Inspection {
             Ok(families) => families,
             Err(fault) => return (Vec::new(), suspect(Suspect::Text(fault))),
         };
-        let limit = store.limits.bytes;
+        let limit = store.limits().bytes;
         let coming: usize = match self.asked {
             Some(_) => families.iter().map(weight_of).sum(),
             None => families

@@ -27,8 +27,13 @@ impl Store {
     /// Sets the rules for verbatim texts.
     #[must_use]
     pub fn with_rules(self, rules: InspectionRules) -> Self {
-        self.inspection().rules = rules;
+        self.set_rules(rules);
         self
+    }
+
+    /// Changes the rules for texts that are inspected from now on.
+    pub fn set_rules(&self, rules: InspectionRules) {
+        self.inspection().rules = rules;
     }
 
     /// Takes over the texts that were set or removed. Returns whether any wait for

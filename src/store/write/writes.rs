@@ -31,7 +31,7 @@ impl Store {
             drop(sections);
             return self.apply_large(write, now);
         }
-        sections.check(&write, &self.limits)?;
+        sections.check(&write, &self.limits())?;
         // Replaced texts are freed after the lock is released.
         let freed = sections.apply(write, now);
         drop(sections);
@@ -61,7 +61,7 @@ impl Store {
     pub fn check(&self, write: Write) -> Result<(), Rejection> {
         let write = write.deduplicated();
         let _turn = self.turn();
-        self.read().check(&write, &self.limits)
+        self.read().check(&write, &self.limits())
     }
 
     /// Withdraws sections whose lifetime has passed, and returns their ids. Apps and groups are

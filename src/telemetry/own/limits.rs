@@ -20,7 +20,7 @@ struct LimitedGauge {
 /// Writes all of them. Every value is a count that is kept up to date; nothing is
 /// counted here.
 pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
-    let limits = &telemetry.limits;
+    let limits = telemetry.limits.load();
     let totals = store.totals();
     let aggregated = store.aggregated_totals();
     let mut all = vec![

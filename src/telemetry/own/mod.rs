@@ -65,6 +65,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     limits::write(&mut out, telemetry, store);
     security::authentications(&mut out, &telemetry.security);
     build_info(&mut out);
+    reloads(&mut out, telemetry);
     inspections::write(&mut out, telemetry, store);
     connections(&mut out, telemetry);
     expired(&mut out, telemetry);
@@ -99,6 +100,36 @@ fn build_info(out: &mut OwnFamilies) {
         "Always 1; the version label names the running build.",
     )
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+fn reloads(out: &mut OwnFamilies, telemetry: &Telemetry) {
+    let stats = &telemetry.reloads;
+    out.family(
+        "exporter_proxy_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        "When the configuration was last loaded, in seconds since 1970.",
+    )
+    .sample(&[], stats.last_success());
+    out.family(
+        "exporter_proxy_config_last_reload_successful",
+        Kind::Gauge,
+        "1 if the last reload of the configuration succeeded, 0 if it was refused.",
+    )
+    .sample(&[], f64::from(u8::from(stats.last_succeeded())));
+    let family = out.family(
+        "exporter_proxy_config_reloads_total",
+        Kind::Counter,
+        "Reloads of the configuration, by result: ok or refused.",
+    );
+    for (result, count) in [("ok", &stats.ok), ("refused", &stats.refused)] {
+        family.sample(&[("result", result)], count.value() as f64);
+    }
+    out.family(
+        "exporter_proxy_config_restart_settings",
+        Kind::Gauge,
+        "Settings that differ from those in use and need a restart, at the last reload.",
+    )
+    .sample(&[], stats.restart_settings.value() as f64);
 }
 
 fn proxy_headers(out: &mut OwnFamilies, telemetry: &Telemetry) {

@@ -104,6 +104,12 @@ impl Framer {
         }
     }
 
+    /// Changes the limit. An unfinished message is scanned anew, with that limit.
+    pub fn set_max_message(&mut self, max_message: usize) {
+        self.max_message = max_message;
+        self.scan = Scan::default();
+    }
+
     /// Skips the rest of the current line, after its message was given up.
     pub fn skip_line(&mut self) {
         self.scan = Scan::default();

@@ -81,7 +81,7 @@ impl Store {
         let changesets: Vec<_> = changes
             .filter_map(|change| SectionChangeset::of(change, old.get(change.id())))
             .collect();
-        self.read().check_limits(&changesets, &self.limits)?;
+        self.read().check_limits(&changesets, &self.limits())?;
         let large = LargeWrite::begin(self, HashMap::new());
         let checked = large.sections.families.check(&changesets);
         if let Err(rejection) = checked {

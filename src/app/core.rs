@@ -1,0 +1,82 @@
+//! The core: the store, admission, access and counters.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{StartError, limits};
+use crate::clock::Now;
+use crate::config::Config;
+use crate::context::{Context, ReloadRequest, Reloads};
+use crate::fairness::Fairness;
+use crate::ingest::{Admission, IdempotencyKeys, text};
+use crate::security::{Access, Rules};
+use crate::storage::{Journal, StoredCore};
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+
+/// Builds the core. Requests for reloads come from the receiver.
+pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>), StartError> {
+    let own_metrics = config.exporter.own_metrics;
+    let rules = text::inspection_rules(&config.exposition, own_metrics);
+    let app_times = own_metrics && config.exporter.app_metrics;
+    let store = Store::new(limits::of_store(config), app_times).with_rules(rules);
+    let admission = Admission::new(
+        config.exposition.clone(),
+        config.push.aggregation.clone(),
+        own_metrics,
+        store.hasher().clone(),
+    );
+    let now = Now::read();
+    let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
+    let access = Access::new(&config.web.security, &telemetry.security)?;
+    let journal = Journal::open(&config.storage, &telemetry.storage)?;
+    let fairness = Fairness::new(config.limits.clone(), &telemetry.fairness, now.tick);
+    store.set_shares(limits::of_senders(config));
+    let store = Arc::new(store);
+    journal.attach(Arc::new(StoredCore::new(&store)), now);
+    journal.attach(Arc::<IdempotencyKeys>::clone(admission.keys()), now);
+    let (reloads, requests) = Reloads::new();
+    let context = Context {
+        store,
+        admission: Arc::new(admission),
+        journal,
+        access: Arc::new(access),
+        fairness: Arc::new(fairness),
+        telemetry,
+        tasks: TaskTracker::new(),
+        reloads,
+        quit: CancellationToken::new(),
+        leaving: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    };
+    Ok((context, requests))
+}
+
+/// Gives the core new settings, in place of those `before`, and rules of access. Returns the context for the parts that
+/// are built of these settings.
+pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) -> Context {
+    context.access.set_rules(rules);
+    context.store.set_limits(limits::of_store(config));
+    // It costs a look at each section.
+    if limits::of_senders(config) != limits::of_senders(before) {
+        context.store.set_shares(limits::of_senders(config));
+    }
+    context.fairness.set_limits(config.limits.clone());
+    let own_metrics = config.exporter.own_metrics;
+    let inspection = text::inspection_rules(&config.exposition, own_metrics);
+    context.store.set_rules(inspection);
+    context.telemetry.limits.set(limits::shown(config));
+    let aggregation = &config.push.aggregation;
+    let (keys, time) = (aggregation.idempotency_keys, aggregation.idempotency_time);
+    context.admission.keys().set_limits(keys, time);
+    let admission = context
+        .admission
+        .with_settings(config.exposition.clone(), aggregation.clone());
+    Context {
+        admission: Arc::new(admission),
+        ..context.clone()
+    }
+}

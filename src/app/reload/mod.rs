@@ -1,0 +1,276 @@
+//! Reloads the configuration while the program runs.
+//!
+//! One task does it, so reloads never overlap. It waits for requests (`SIGHUP` and
+//! `/-/reload`), and looks at files for changes. A reload goes through these steps, of which
+//! only the last changes anything:
+//!
+//! 1. the [`source`] reads and settles the new configuration, as at the start;
+//! 2. [`plan`] finds what changes now, and what needs a restart;
+//! 3. the files of `[web]` are read, new listeners are bound, and clients are built;
+//! 4. everything is put into use, which cannot fail.
+
+mod plan;
+mod source;
+mod watch;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::parts::{Parts, ReadyParts};
+use super::{StartError, core, raise_file_limit};
+use crate::clock::{self, Now};
+use crate::config::{Config, Loaded};
+use crate::context::{Context, ReloadOutcome, ReloadRequest};
+use crate::live::Live;
+use crate::security::{AccessError, FileState, Rules};
+use crate::settings::ConfigError;
+use plan::Plan;
+use watch::Watched;
+
+pub use plan::restart_settings;
+pub use source::Source;
+
+/// How often files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Runs the parts, and changes them.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    /// The configuration in use.
+    config: Live<Config>,
+    context: Context,
+    parts: Parts,
+    requests: mpsc::Receiver<ReloadRequest>,
+    source: Option<Source>,
+}
+
+/// Why a reload is refused.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error("this program does not read its configuration from a file")]
+    NoSource,
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Start(Vec<StartError>),
+    #[error("the configuration cannot be read: {0}")]
+    Failed(#[from] JoinError),
+}
+
+/// What is looked at for changes.
+#[derive(Debug, Clone, PartialEq)]
+struct Files {
+    config: Option<FileState>,
+    web: Vec<FileState>,
+}
+
+impl Reloader {
+    /// Runs `parts`, which are built of `config`.
+    pub fn new(
+        config: Config,
+        context: Context,
+        parts: Parts,
+        requests: mpsc::Receiver<ReloadRequest>,
+    ) -> Self {
+        Reloader {
+            config: Live::new(config),
+            context,
+            parts,
+            requests,
+            source: None,
+        }
+    }
+
+    /// Sets where a reload takes the configuration from.
+    pub fn set_source(&mut self, source: Source) {
+        self.source = Some(source);
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> Live<Config> {
+        self.config.clone()
+    }
+
+    /// Starts to serve what is ready.
+    pub fn start(&mut self, ready: ReadyParts) {
+        self.parts.start(&self.context);
+        let config = self.config.load();
+        self.parts.apply(ready, &config, &self.context);
+    }
+
+    /// Reloads on request and when files change, until the program stops.
+    pub async fn run(mut self) {
+        let stop = self.context.stop.clone();
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut files = self.files().await;
+        if let Some((_, first)) = self.source.as_ref().and_then(|it| it.watched.as_ref()) {
+            files.config = Some(first.clone());
+        }
+        let mut config_file = Watched::new(files.config);
+        let mut web_files = Watched::new(files.web);
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(request) = self.requests.recv() => Some(request),
+                _ = ticks.tick() => None,
+            };
+            // Taken before they are read: a change meanwhile is seen later.
+            let files = self.files().await;
+            if let Some(request) = request {
+                self.answer(request).await;
+                config_file = Watched::new(files.config);
+                web_files = Watched::new(self.files().await.web);
+            } else if config_file.look(files.config) {
+                // The outcome is logged.
+                let _ = self.reload().await;
+                web_files = Watched::new(self.files().await.web);
+            } else if web_files.look(files.web) {
+                self.reload_web_files().await;
+            }
+        }
+    }
+
+    /// Reloads once for all who wait: what they changed is on the disk already.
+    async fn answer(&mut self, first: ReloadRequest) {
+        let mut waiting = vec![first];
+        while let Ok(another) = self.requests.try_recv() {
+            waiting.push(another);
+        }
+        let outcome = self.reload().await;
+        for request in waiting {
+            // A client that left does not wait for it.
+            let _ = request.send(outcome.clone());
+        }
+    }
+
+    /// Reloads the configuration. The outcome is for people, and is logged.
+    async fn reload(&mut self) -> ReloadOutcome {
+        if let Some(source) = &self.source {
+            (source.on_begin)();
+        }
+        let begun = clock::tick();
+        let outcome = self.try_reload().await;
+        if let Some(source) = &self.source {
+            (source.on_end)();
+        }
+        let stats = &self.context.telemetry.reloads;
+        match outcome {
+            Ok((report, restart)) => {
+                stats.succeeded(restart, Now::read());
+                log::info!("{report} ({:?})", begun.elapsed());
+                Ok(Arc::from(report))
+            }
+            Err(error) => {
+                stats.failed();
+                let message = format!(
+                    "the configuration is not reloaded, and that before stays in use:\n{error}"
+                );
+                log::error!("{message}");
+                Err(Arc::from(message))
+            }
+        }
+    }
+
+    /// Reloads the configuration. Returns a report, and how many settings need a restart.
+    async fn try_reload(&mut self) -> Result<(String, usize), ReloadError> {
+        let source = self.source.as_ref().ok_or(ReloadError::NoSource)?;
+        let load = Arc::clone(&source.load);
+        let before = self.config.load();
+        let planned = spawn_blocking(move || {
+            let Loaded {
+                config,
+                origin,
+                warnings,
+                ..
+            } = load()?;
+            for warning in warnings {
+                log::warn!("{warning}");
+            }
+            let plan = Plan::new(&before, config);
+            let rules = Rules::load(&plan.config.web.security);
+            Ok::<_, ConfigError>((plan, origin, rules))
+        });
+        let (plan, origin, rules) = planned.await??;
+        let report = report(&plan, &origin);
+        let restart = plan.restart.len();
+        self.apply(plan.config, rules.map_err(AccessError::Files))
+            .await?;
+        Ok((report, restart))
+    }
+
+    /// Puts a configuration into use with the rules of its files.
+    async fn apply(
+        &mut self,
+        config: Config,
+        rules: Result<Rules, AccessError>,
+    ) -> Result<(), ReloadError> {
+        let rules = rules.map_err(|error| ReloadError::Start(vec![error.into()]))?;
+        let ready = self.parts.prepare(&config, &rules).await;
+        let ready = ready.map_err(ReloadError::Start)?;
+        ready.announce(&config);
+        raise_file_limit(&ready, 0);
+        // From here on, nothing fails.
+        self.context = core::apply(&self.context, &config, &self.config.load(), rules);
+        self.parts.apply(ready, &config, &self.context);
+        self.config.set(config);
+        Ok(())
+    }
+
+    /// Takes over changed files of `[web]`. Wrong ones leave everything as it is.
+    async fn reload_web_files(&mut self) {
+        let config = self.config.load();
+        let web = config.web.security.clone();
+        let Ok(rules) = spawn_blocking(move || Rules::load(&web)).await else {
+            return;
+        };
+        let rules = rules.map_err(AccessError::Files);
+        match self.apply(Config::clone(&config), rules).await {
+            Ok(()) => log::info!("the files of [web] have changed and are in use"),
+            Err(error) => {
+                for problem in error.to_string().lines() {
+                    log::error!("{problem}; the rules of access stay as they were");
+                }
+                self.context.access.note_files(false);
+            }
+        }
+    }
+
+    /// The files as they are now.
+    async fn files(&self) -> Files {
+        let web = self.config.load();
+        let source = self.source.as_ref();
+        let watched = source.and_then(|it| Some(it.watched.as_ref()?.0.clone()));
+        // A file on a network can take long.
+        let look = spawn_blocking(move || Files {
+            config: watched.as_deref().map(FileState::of),
+            web: FileState::of_web(&web.web.security),
+        });
+        look.await.unwrap_or(Files {
+            config: None,
+            web: Vec::new(),
+        })
+    }
+}
+
+/// What a reload does, for people.
+fn report(plan: &Plan, origin: &str) -> String {
+    let mut report = format!("{origin} reloaded: ");
+    match plan.changed.is_empty() {
+        true => report.push_str("nothing changed"),
+        false => {
+            let changed: Vec<&str> = plan.changed.iter().map(String::as_str).collect();
+            let _ = write!(report, "changed {}", changed.join(", "));
+        }
+    }
+    if !plan.restart.is_empty() {
+        let _ = write!(report, "; needs a restart: {}", plan.restart.join(", "));
+    }
+    report
+}

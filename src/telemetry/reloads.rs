@@ -1,0 +1,61 @@
+//! Reloads of the configuration.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::{Counter, Gauge};
+use crate::clock::Now;
+
+/// What became of reloads of the configuration. The start counts as one that succeeded.
+#[derive(Debug)]
+pub struct ReloadStats {
+    /// Reloads that succeeded.
+    pub ok: Counter,
+    /// Reloads that were refused.
+    pub refused: Counter,
+    /// Settings of the file that differ from those in use and need a restart.
+    pub restart_settings: Gauge,
+    last_succeeded: AtomicBool,
+    /// Milliseconds since 1970.
+    last_success: AtomicU64,
+}
+
+impl ReloadStats {
+    /// No reloads since the start.
+    pub fn new(started: Now) -> Self {
+        ReloadStats {
+            ok: Counter::default(),
+            refused: Counter::default(),
+            restart_settings: Gauge::default(),
+            last_succeeded: AtomicBool::new(true),
+            last_success: AtomicU64::new(millis(started)),
+        }
+    }
+
+    /// Records a reload that succeeded and left this many settings to a restart.
+    pub fn succeeded(&self, restart_settings: usize, now: Now) {
+        self.ok.add(1);
+        self.restart_settings.set(restart_settings);
+        self.last_success.store(millis(now), Ordering::Relaxed);
+        self.last_succeeded.store(true, Ordering::Relaxed);
+    }
+
+    /// Records a reload that was refused.
+    pub fn failed(&self) {
+        self.refused.add(1);
+        self.last_succeeded.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last reload succeeded.
+    pub fn last_succeeded(&self) -> bool {
+        self.last_succeeded.load(Ordering::Relaxed)
+    }
+
+    /// When a reload last succeeded, in seconds since 1970.
+    pub fn last_success(&self) -> f64 {
+        self.last_success.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+}
+
+fn millis(now: Now) -> u64 {
+    u64::try_from(now.unix_millis()).unwrap_or_default()
+}
