@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
 use super::config;
+use super::extra_labels::ExtraLabels;
 use super::framing::{Frame, Framer};
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
@@ -101,6 +102,7 @@ fn apply(messages: &[u8]) {
             Target::Store(Arc::clone(&store)),
             Arc::new(Sets::of(&config)),
         ),
+        &Arc::new(ExtraLabels::new(&config)),
         &Arc::default(),
         CancellationToken::new(),
     );
