@@ -77,7 +77,7 @@ pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
         }
     }
     for (kind, queues) in queues {
-        let push = move |events: Vec<StoredEvent>| push_to_all(&queues, &events);
+        let push = move |events| push_to_all(&queues, events);
         sinks.events.add(kind, Box::new(push));
     }
     Ok(sinks)
@@ -88,15 +88,20 @@ pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
 /// sinks without room count what they miss.
 fn push_to_all(
     queues: &[QueueHandle<StoredEvent>],
-    events: &[StoredEvent],
+    events: Vec<StoredEvent>,
 ) -> Result<(), SinkRejection> {
     let mut result = Err(SinkRejection::Stopped);
-    for queue in queues {
-        match (queue.push(events.to_vec()), result) {
-            (Ok(()), _) => result = Ok(()),
-            (Err(PushError::Full), Err(_)) => result = Err(SinkRejection::Full),
-            (Err(_), _) => {}
+    let mut note = |pushed| match (pushed, result) {
+        (Ok(()), _) => result = Ok(()),
+        (Err(PushError::Full), Err(_)) => result = Err(SinkRejection::Full),
+        (Err(_), _) => {}
+    };
+    // Events that are shared take more memory, so the last sink gets them as they are.
+    if let Some((last, others)) = queues.split_last() {
+        for queue in others {
+            note(queue.push(events.clone()));
         }
+        note(last.push(events));
     }
     result
 }

@@ -181,19 +181,21 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
 
     /// Hands events to their sinks.
     fn flush_events(&mut self) {
-        let all = take(&mut self.events);
+        let mut all = take(&mut self.events);
         let processor = self.processor;
         for kind in EventKind::ALL {
-            let of_kind = all.iter().filter(|(_, other, _)| *other == kind);
-            let events: Vec<StoredEvent> = of_kind.clone().map(|(_, _, it)| it.clone()).collect();
+            let of_kind = all.extract_if(.., |(_, other, _)| *other == kind);
+            let (numbers, events): (Vec<u64>, Vec<StoredEvent>) =
+                of_kind.map(|(number, _, event)| (number, event)).unzip();
             if events.is_empty() {
                 continue;
             }
-            let count = events.len();
             match processor.events.push(kind, events) {
-                Ok(()) => processor.stats.count_applied(self.source.transport, count),
+                Ok(()) => {
+                    let transport = self.source.transport;
+                    processor.stats.count_applied(transport, numbers.len());
+                }
                 Err(rejection) => {
-                    let numbers: Vec<u64> = of_kind.map(|(number, ..)| *number).collect();
                     for number in numbers {
                         self.finish(number, Err(rejection.clone()));
                     }
