@@ -55,7 +55,7 @@ fn entries_of_access_are_checked_with_the_files_that_they_name() {
     let path = dir.path().display().to_string();
     fs::write(
         dir.path().join("web.yml"),
-        "basic_auth_users:\n  alice: x\nrate_limit: {}\n",
+        "basic_auth_users:\n  alice: x\nrate_limits: {}\n",
     )
     .unwrap();
     fs::write(dir.path().join("empty"), "\n").unwrap();
