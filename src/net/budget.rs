@@ -67,7 +67,7 @@ impl MemoryBudget {
     }
 
     /// The bytes that are taken.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn used(&self) -> usize {
         self.used.value()
     }
