@@ -2,7 +2,7 @@
 //!
 //! A listener, a connection or the store holds a [`Live`] value and reads it for each
 //! request, message or write. A reload of the configuration replaces it. Reading takes no
-//! lock, and whoever has read a value keeps that one to its end.
+//! lock, and a value that was read stays as it was until its reader drops it.
 
 use std::sync::Arc;
 

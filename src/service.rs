@@ -36,7 +36,7 @@ pub fn reloading() {
     }
 }
 
-/// Notifies that a reload has ended, whatever its outcome.
+/// Notifies that a reload has ended, with either outcome.
 pub fn reloaded() {
     notify(&[NotifyState::Ready]);
 }

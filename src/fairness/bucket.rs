@@ -1,7 +1,7 @@
 //! A token bucket that can be overdrawn, in one atomic number.
 //!
 //! It holds the time at which the bucket will be full again. A message that begins while
-//! the bucket is not overdrawn passes, whatever its size: so a message larger than the
+//! the bucket is not overdrawn passes, however large it is: so a message larger than the
 //! bucket passes once, and the next one waits until it is paid for. Crates such as
 //! `governor` reject such a message for ever, and keep the rate in each bucket, where a
 //! reload cannot change it.

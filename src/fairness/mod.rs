@@ -40,8 +40,8 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// take little memory, and it is overdrawn by little.
 pub const LIMITED_READ: usize = 16 << 10;
 
-/// Whether a sender that would have to pause for too long has sent all that it wanted. Then
-/// it need not be told.
+/// Whether a sender that would have to pause for too long has sent everything. Then it needs
+/// no answer.
 pub async fn has_ended(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     /// The end can come a little after the last message.
     const WAIT: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use crate::settings::ConfigError;
 /// Reads the configuration.
 type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 
-/// Is told that a reload begins or has ended.
+/// Called when a reload begins or has ended.
 type Notify = Box<dyn Fn() + Send + Sync>;
 
 /// Where a reload takes the configuration from.

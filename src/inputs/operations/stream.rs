@@ -261,7 +261,7 @@ impl Session<'_> {
         .await
     }
 
-    /// Takes over new settings. A sender that may not write any more is told so, and its
+    /// Takes over new settings. A sender that may no longer write gets an error, and its
     /// connection ends.
     fn refresh(&mut self) {
         if self.live.is_current(&self.service) {

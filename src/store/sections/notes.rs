@@ -30,7 +30,7 @@ impl SectionNotes {
         }
     }
 
-    /// Notes a section that may be gone.
+    /// Notes a section that perhaps no longer exists.
     pub fn note_id(&mut self, id: &SectionId) {
         if self.has_room() {
             self.ids.push(id.clone());
