@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memchr_iter;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -213,6 +214,7 @@ pub fn parse_inline(place: &Place, text: &str) -> Result<Value, String> {
     let value = DeValue::parse(text).map_err(|problem| problem.message().to_owned())?;
     // The place of every value in it is the variable.
     let lines = Lines {
+        starts: Vec::new(),
         fixed: Some(place.clone()),
         name: "",
         text,
@@ -259,6 +261,8 @@ struct Lines<'a> {
     fixed: Option<Place>,
     name: &'a str,
     text: &'a str,
+    /// Where each line but the first begins.
+    starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
@@ -267,6 +271,9 @@ impl<'a> Lines<'a> {
             fixed: None,
             name,
             text,
+            starts: memchr_iter(b'\n', text.as_bytes())
+                .map(|at| at + 1)
+                .collect(),
         }
     }
 
@@ -278,12 +285,12 @@ impl<'a> Lines<'a> {
         while !self.text.is_char_boundary(at) {
             at -= 1;
         }
-        let before = &self.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.starts.partition_point(|start| *start <= at);
+        let line_start = line.checked_sub(1).map_or(0, |before| self.starts[before]);
         Place::File {
             name: self.name.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line: line + 1,
+            column: self.text[line_start..at].chars().count() + 1,
         }
     }
 }
