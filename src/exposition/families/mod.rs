@@ -158,9 +158,11 @@ impl<'f, 't> FamilyView<'f, 't> {
         self.entry.kind.unwrap_or(Kind::Untyped)
     }
 
-    /// The help, escaped. An empty help is none.
+    /// The help, escaped. It has no leading blanks, since text 0.0.4 cannot express them. An
+    /// empty help is none.
     pub fn help(&self) -> Option<&'t str> {
-        self.entry.help.filter(|help| !help.is_empty())
+        let help = self.entry.help?.trim_start_matches([' ', '\t']);
+        (!help.is_empty()).then_some(help)
     }
 
     /// The unit, escaped. An empty unit is none.

@@ -52,6 +52,15 @@ fn shown(text: &str, label: Option<(&str, &str)>, keep: bool) -> String {
 }
 
 #[test]
+fn a_help_has_no_leading_blanks() {
+    for (help, kept) in [("  a b ", "# HELP m a b \n"), (" \t", ""), ("", "")] {
+        let text = format!("# TYPE m gauge\n# HELP m {help}\nm 1\n# EOF\n");
+        let expected = format!("{kept}# TYPE m gauge\nm 1\n");
+        assert_eq!(shown(&text, None, true), expected, "{help:?}");
+    }
+}
+
+#[test]
 fn labels_without_values_make_no_other_series() {
     for (text, first, line) in [
         ("m{a=\"\"} 1\nm 1\n", 1, 2),
