@@ -18,6 +18,9 @@ const DOCUMENT: &str = include_str!("../../docs/learning.md");
 /// The time for the numbers to settle, after everything has started.
 const SETTLING: Duration = Duration::from_secs(120);
 
+/// The time for everything to end.
+const ENDING: Duration = Duration::from_secs(30);
+
 /// A query with the answer that the document promises.
 #[derive(Debug)]
 struct Question {
@@ -82,18 +85,30 @@ impl Question {
 struct Demo(Child);
 
 impl Demo {
-    /// Sends SIGINT, as Ctrl-C does, and returns the exit code.
-    fn interrupt(&mut self) -> Option<i32> {
+    /// Sends SIGTERM, and returns the exit code; none if the script does not end.
+    ///
+    /// SIGINT would do nothing where the tests run in the background: shells start such
+    /// programs with SIGINT ignored, and a script cannot change that.
+    fn stop(&mut self) -> Option<i32> {
         let pid = self.0.id().to_string();
-        run(Command::new("kill").args(["-INT", &pid]));
-        self.0.wait().expect("the script ends").code()
+        run(Command::new("kill").arg(&pid));
+        let start = Instant::now();
+        loop {
+            if let Some(ended) = self.0.try_wait().expect("the script is ours") {
+                return ended.code();
+            }
+            if start.elapsed() > ENDING {
+                let _ = self.0.kill();
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
 impl Drop for Demo {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.interrupt();
+            self.stop();
         }
     }
 }
@@ -168,10 +183,10 @@ fn prometheus_answers_the_questions_as_the_document_does() {
         thread::sleep(Duration::from_millis(500));
     }
 
-    // Every target of the demo is reachable until Ctrl-C, and none after it.
+    // Every target of the demo is reachable until it is stopped, and none after that.
     let up = http_request(&prometheus, "GET", "/api/v1/query?query=up", &[]).json();
     assert_eq!(up["data"]["result"][0]["value"][1], Value::from("1"));
-    assert_eq!(demo.interrupt(), Some(130));
+    assert_eq!(demo.stop(), Some(143));
     for name in ["service ", "all metrics ", "pushed groups ", "Prometheus "] {
         let address = address(&printed, name);
         assert!(
