@@ -197,7 +197,8 @@ impl Default for Config {
 }
 
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
-
 #[cfg(test)]
 mod tls_tests;
