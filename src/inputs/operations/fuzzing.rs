@@ -24,14 +24,15 @@ const MAX_MESSAGE: usize = 200;
 /// JSON messages and StatsD lines. The first byte is the length of the pieces in which
 /// they arrive.
 ///
-/// The messages do not depend on the pieces. Whatever they are, rejections say why, and the
+/// The messages do not depend on the pieces. Every rejection says why, and the
 /// text that is exposed afterwards is valid.
 pub fn operations(data: &[u8]) {
     let Some((piece, messages)) = data.split_first() else {
         return;
     };
-    let whole = frames(messages, messages.len().max(1));
-    assert_eq!(frames(messages, usize::from(*piece).max(1)), whole);
+    let whole = frames(messages, messages.len().max(1), MAX_MESSAGE);
+    let pieces = frames(messages, usize::from(*piece).max(1), MAX_MESSAGE);
+    assert_eq!(pieces, whole);
     apply(messages);
 }
 
@@ -55,17 +56,17 @@ pub fn statsd(line: &[u8]) {
     apply(line);
 }
 
-/// The frames of bytes that arrive in pieces.
-fn frames(bytes: &[u8], piece: usize) -> Vec<String> {
-    let mut framer = Framer::new(MAX_MESSAGE);
+/// The frames in bytes that arrive in pieces of `piece` bytes.
+pub(super) fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<String> {
+    let mut framer = Framer::new(max_message);
     let mut all = Vec::new();
     let mut buffer = Vec::new();
     let mut note = |frame: Frame<'_>| {
         all.push(match frame {
-            Frame::Object(object) => format!("object {}", String::from_utf8_lossy(object)),
-            Frame::Line(line) => format!("line {}", String::from_utf8_lossy(line)),
+            Frame::Object(object) => format!("O {}", String::from_utf8_lossy(object)),
+            Frame::Line(line) => format!("L {}", String::from_utf8_lossy(line)),
             Frame::Value(_) => unreachable!("the framer leaves lines whole"),
-            Frame::Invalid(rejection) => format!("invalid {}", rejection.reason),
+            Frame::Invalid(rejection) => format!("! {}", rejection.reason),
         });
     };
     for piece in bytes.chunks(piece) {

@@ -1,29 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// The frames in bytes that arrive in pieces of `piece` bytes.
-fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<String> {
-    let mut framer = Framer::new(max_message);
-    let mut all = Vec::new();
-    let mut buffer = Vec::new();
-    let mut note = |frame: Frame<'_>| {
-        all.push(match frame {
-            Frame::Object(object) => format!("O {}", String::from_utf8_lossy(object)),
-            Frame::Line(line) => format!("L {}", String::from_utf8_lossy(line)),
-            Frame::Value(_) => unreachable!("the framer leaves lines whole"),
-            Frame::Invalid(rejection) => format!("! {}", rejection.reason),
-        });
-    };
-    for piece in bytes.chunks(piece) {
-        buffer.extend_from_slice(piece);
-        let used = framer.feed(&buffer, false, &mut note);
-        buffer.drain(..used);
-    }
-    let used = framer.feed(&buffer, true, &mut note);
-    assert_eq!(used, buffer.len());
-    all
-}
+use crate::inputs::operations::fuzzing::frames;
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
