@@ -158,7 +158,7 @@ async fn authorize(
 }
 
 /// Charges a request that changes something to its sender: one message, and the length of
-/// its body as far as it is known. The rest of the body is charged when it is read.
+/// its body, if the head gives it. What remains is charged when the body is read.
 fn charge(server: &Server, route: &Route, request: &mut Request) -> Result<(), Excess> {
     if route.role == Role::Read || !server.fairness.is_active() {
         return Ok(());

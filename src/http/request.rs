@@ -110,7 +110,7 @@ impl Request {
         }
     }
 
-    /// The length of the body, as far as it is known before it is read.
+    /// The length of the body that the head gives, or 0.
     pub fn announced(&self) -> usize {
         let body = self.body.as_ref();
         let lower = body.map_or(0, |body| body.size_hint().lower());

@@ -87,7 +87,7 @@ impl Journal {
         self.0.as_ref()
     }
 
-    /// Rejects a change before it is made, if it is known that it could not be kept: the
+    /// Rejects a change before it is made, if it cannot be kept: the
     /// program stops, or storage fails and must not (`storage.sync = "always"`).
     ///
     /// # Errors

@@ -19,7 +19,7 @@ enum Here {
     /// The same, but that a name has the type of its first value only. So many
     /// values have another.
     OneType(usize),
-    /// Otherwise: these series, by what follows the name, and so many rejected.
+    /// Otherwise: these series, by what follows the name, and the number of rejected lines.
     /// `docs/operations.md` and `docs/migrating.md` list these.
     Other(&'static [(&'static str, f64)], usize),
 }

@@ -43,12 +43,12 @@ pub enum Kind {
 /// How iterations follow one another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// As fast as the users are, until so many are done (k6: `shared-iterations`).
+    /// As fast as the users are, until `iterations` are done (k6: `shared-iterations`).
     Shared {
         iterations: u64,
         max_duration: Duration,
     },
-    /// So many begin each second (k6: `constant-arrival-rate`). One that finds no free
+    /// `per_second` begin each second (k6: `constant-arrival-rate`). One that finds no free
     /// user is dropped.
     Constant { per_second: u32, duration: Duration },
 }

@@ -148,7 +148,7 @@ impl Directory {
         Ok(())
     }
 
-    /// The number of the last write that was synced, as far as it is known; otherwise 0.
+    /// The number of the last write that is known to be synced, or 0.
     pub fn synced(&self) -> u64 {
         let bytes = fs::read(self.path.join(SYNCED)).unwrap_or_default();
         bytes.try_into().map_or(0, u64::from_be_bytes)

@@ -1,4 +1,4 @@
-//! An engine in memory that fails when it is told to, and a state to store.
+//! An engine in memory that fails on request, and a state to store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;

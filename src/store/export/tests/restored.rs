@@ -96,7 +96,7 @@ fn a_lifetime_goes_on_while_the_program_does_not_run() {
         (restored.sections, restored.series, expired),
         (1, 1, (1, 2))
     );
-    // Storage is told what is gone, and nothing else.
+    // Storage receives what is gone, and nothing else.
     let changes: Vec<Record> = other.take_changes(later).collect();
     let names: Vec<String> = changes
         .iter()
