@@ -34,6 +34,9 @@ pub mod settings;
 // Messages that other systems keep.
 pub mod event;
 
+// Rules that change the labels of series.
+pub mod relabel;
+
 // The core: no I/O, no tasks, time as a parameter.
 pub mod exposition;
 pub mod registry;

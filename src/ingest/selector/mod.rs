@@ -67,7 +67,20 @@ impl Selectors {
         Selectors::parse(texts, true)
     }
 
+    /// A selector for series that a setting has, without a limit on the time that it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Selectors::for_groups`].
+    pub fn for_setting(text: &str) -> Result<Self, String> {
+        Selectors::compile(&[text.to_owned()], true, TimeBudget::unlimited())
+    }
+
     fn parse(texts: &[String], named: bool) -> Result<Self, String> {
+        Selectors::compile(texts, named, TimeBudget::default())
+    }
+
+    fn compile(texts: &[String], named: bool, time: TimeBudget) -> Result<Self, String> {
         if texts.len() > MAX_SELECTORS {
             return Err(format!("a request has at most {MAX_SELECTORS} selectors"));
         }
@@ -86,7 +99,6 @@ impl Selectors {
         // Equal shares make the result independent of the order of the selectors.
         let patterns = parsed.iter().flatten().filter(|it| it.is_pattern);
         let share = MAX_COMPILED_SIZE / patterns.count().max(1);
-        let time = TimeBudget::default();
         let compile = |matchers: Vec<ParsedMatcher>| {
             let matchers = matchers.into_iter().map(|it| it.compile(share, &time));
             Ok(Selector {

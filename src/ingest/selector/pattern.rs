@@ -8,6 +8,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use crate::clock;
+use crate::relabel::go_syntax;
 
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_LENGTH: usize = 1024;
@@ -24,18 +25,36 @@ const CACHE_FACTOR: usize = 4;
 const MAX_TIME: Duration = Duration::from_secs(2);
 
 /// The time that matching the patterns of one request has taken, in nanoseconds.
-#[derive(Debug, Clone, Default)]
-pub struct TimeBudget(Arc<AtomicU64>);
+/// Without one, it is not limited.
+#[derive(Debug, Clone)]
+pub struct TimeBudget(Option<Arc<AtomicU64>>);
+
+impl Default for TimeBudget {
+    fn default() -> Self {
+        TimeBudget(Some(Arc::default()))
+    }
+}
 
 impl TimeBudget {
-    /// Whether the time limit is reached, so that nothing is matched any more.
-    pub fn is_exhausted(&self) -> bool {
-        u128::from(self.0.load(Ordering::Relaxed)) >= MAX_TIME.as_nanos()
+    /// No limit.
+    pub fn unlimited() -> Self {
+        TimeBudget(None)
     }
 
-    fn spend(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+    /// Whether the time limit is reached, so that nothing is matched any more.
+    pub fn is_exhausted(&self) -> bool {
+        let spent = self.0.as_ref().map(|spent| spent.load(Ordering::Relaxed));
+        spent.is_some_and(|spent| u128::from(spent) >= MAX_TIME.as_nanos())
+    }
+
+    /// Runs `work`, and counts its time.
+    fn measure<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Some(spent) = &self.0 else { return work() };
+        let start = clock::tick();
+        let result = work();
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        spent.fetch_add(nanos, Ordering::Relaxed);
+        result
     }
 }
 
@@ -76,15 +95,15 @@ impl Pattern {
                 format!("{pattern:?} is not a valid regular expression: {cause}")
             }
         };
-        let ascii = with_ascii_classes(pattern);
+        let translated = go_syntax::translate(pattern);
         // The pattern must be valid by itself: `a)|(b` would become valid within the
         // brackets below. A size limit of 0 parses it without compiling it.
-        match build(&ascii, 0) {
+        match build(&translated, 0) {
             Ok(_) | Err(regex::Error::CompiledTooBig(_)) => {}
             Err(error) => return Err(describe(error)),
         }
         Ok(Pattern {
-            regex: build(&format!("^(?s:{ascii})$"), max_size).map_err(describe)?,
+            regex: build(&go_syntax::anchored(&translated), max_size).map_err(describe)?,
             time: time.clone(),
         })
     }
@@ -95,38 +114,8 @@ impl Pattern {
         if value.len() > MAX_VALUE_LENGTH || self.time.is_exhausted() {
             return None;
         }
-        let start = clock::tick();
-        let matches = self.regex.is_match(value);
-        self.time.spend(start.elapsed());
-        Some(matches)
+        Some(self.time.measure(|| self.regex.is_match(value)))
     }
-}
-
-/// Replaces classes such as `\w` with their ASCII versions, as in Prometheus. The
-/// Unicode versions compile to a hundred times the size.
-fn with_ascii_classes(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len() + 16);
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            // A class can be nested in another one.
-            Some('w') => out.push_str("[0-9A-Za-z_]"),
-            Some('W') => out.push_str("[^0-9A-Za-z_]"),
-            Some('d') => out.push_str("[0-9]"),
-            Some('D') => out.push_str("[^0-9]"),
-            Some('s') => out.push_str("[\\t\\n\\f\\r ]"),
-            Some('S') => out.push_str("[^\\t\\n\\f\\r ]"),
-            escaped => {
-                out.push('\\');
-                out.extend(escaped);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -167,7 +156,8 @@ mod tests {
         let pattern = Pattern::new("x", 64 << 10, &time).unwrap();
         assert_eq!(pattern.matches("x"), Some(true));
         assert!(!time.is_exhausted());
-        time.spend(MAX_TIME);
+        let spent = time.0.as_ref().unwrap();
+        spent.store(MAX_TIME.as_nanos() as u64, Ordering::Relaxed);
         assert!(time.is_exhausted());
         assert_eq!(pattern.matches("x"), None);
     }

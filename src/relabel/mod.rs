@@ -1,0 +1,219 @@
+//! Prometheus' relabelling: rules that change the labels of a series or drop it.
+//!
+//! Rules are written as in Prometheus' `relabel_config`, in TOML ([`take`]) or in YAML
+//! ([`Rules::parse_yaml`]), checked as Prometheus checks them, and compiled once.
+//! [`Rules::apply`] then applies them to a [`LabelSet`].
+//!
+//! The name of a metric is the label `__name__`. A label without a value does not exist.
+//!
+//! - [`settings`]: a rule as it is written, and what makes it valid;
+//! - [`yaml`]: lists of rules in Prometheus' own form;
+//! - [`labels`]: the labels of one series;
+//! - [`pattern`]: regular expressions, and what captures they find;
+//! - [`go_syntax`]: translates regular expressions of Go;
+//! - [`template`]: replacements with `$1` and `${name}`.
+//!
+//! Source of the behaviour:
+//! <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#relabel_config>.
+
+pub mod go_syntax;
+mod labels;
+mod pattern;
+mod settings;
+mod template;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use md5::{Digest, Md5};
+use serde::{Serialize, Serializer};
+
+pub use labels::LabelSet;
+pub use settings::{Action, MAX_RULES, RuleSettings, RulesFile, take, take_file};
+pub use yaml::YamlError;
+
+use pattern::Pattern;
+use template::Template;
+
+/// The label that holds the name of the metric.
+pub const NAME_LABEL: &str = "__name__";
+
+/// Rules in the order in which they are applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules(Vec<Rule>);
+
+/// A rule that was checked and compiled.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    settings: RuleSettings,
+    pattern: Pattern,
+    target: Template,
+    replacement: Template,
+}
+
+/// Rules are equal if they are written alike.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings
+    }
+}
+
+impl Eq for Rule {}
+
+impl Serialize for Rules {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(|rule| &rule.settings))
+    }
+}
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<T: IntoIterator<Item = Rule>>(rules: T) -> Self {
+        Rules(rules.into_iter().collect())
+    }
+}
+
+impl Rules {
+    /// These rules and then others.
+    #[must_use]
+    pub fn followed_by(&self, others: &Rules) -> Rules {
+        self.0.iter().chain(&others.0).cloned().collect()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The rules in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter()
+    }
+
+    /// Applies all rules in order. Returns whether the series is kept. The labels of a
+    /// series that is dropped are as the rule that dropped it found them.
+    pub fn apply(&self, labels: &mut LabelSet<'_>) -> bool {
+        self.0.iter().all(|rule| rule.apply(labels))
+    }
+
+    /// Whether a rule may change or drop a series of the metric `name`. `false` is certain
+    /// for all series of that name, so their other labels need not be read.
+    pub fn may_touch(&self, name: &str) -> bool {
+        self.0.iter().any(|rule| rule.may_touch(name))
+    }
+}
+
+impl Rule {
+    /// Checks and compiles a rule.
+    ///
+    /// # Errors
+    ///
+    /// The field that is wrong, and what is wrong with it, as the rest of a sentence that
+    /// begins with the name of the field.
+    pub fn new(settings: RuleSettings) -> Result<Self, (&'static str, String)> {
+        settings.check()?;
+        let pattern = Pattern::new(&settings.regex).map_err(|problem| ("regex", problem))?;
+        let template = |text: &str| Template::new(text, |name| pattern.group(name));
+        Ok(Rule {
+            target: template(&settings.target_label),
+            replacement: template(&settings.replacement),
+            pattern,
+            settings,
+        })
+    }
+
+    /// The rule as it is written.
+    pub fn settings(&self) -> &RuleSettings {
+        &self.settings
+    }
+
+    /// Applies the rule. Returns whether the series is kept.
+    pub fn apply(&self, labels: &mut LabelSet<'_>) -> bool {
+        let target = &self.settings.target_label;
+        match self.settings.action {
+            Action::Replace => self.replace(labels),
+            Action::Keep => return self.pattern.is_match(&self.value(labels)),
+            Action::Drop => return !self.pattern.is_match(&self.value(labels)),
+            Action::KeepEqual => return *labels.get(target) == *self.value(labels),
+            Action::DropEqual => return *labels.get(target) != *self.value(labels),
+            Action::Lowercase => {
+                let value = self.value(labels).to_lowercase();
+                labels.set(target.clone(), value);
+            }
+            Action::Uppercase => {
+                let value = self.value(labels).to_uppercase();
+                labels.set(target.clone(), value);
+            }
+            Action::HashMod => {
+                let hash = hash(&self.value(labels)) % self.settings.modulus;
+                labels.set(target.clone(), hash.to_string());
+            }
+            Action::LabelMap => self.map_labels(labels),
+            Action::LabelDrop => labels.retain(|name| !self.pattern.is_match(name)),
+            Action::LabelKeep => labels.retain(|name| self.pattern.is_match(name)),
+        }
+        true
+    }
+
+    /// The values of the source labels, joined by the separator.
+    fn value<'l>(&self, labels: &'l LabelSet<'_>) -> Cow<'l, str> {
+        match self.settings.source_labels.as_slice() {
+            [] => Cow::Borrowed(""),
+            [one] => Cow::Borrowed(labels.get(one)),
+            several => {
+                let values: Vec<&str> = several.iter().map(|name| labels.get(name)).collect();
+                Cow::Owned(values.join(&self.settings.separator))
+            }
+        }
+    }
+
+    fn replace(&self, labels: &mut LabelSet<'_>) {
+        let value = self.value(labels);
+        let Some(captures) = self.pattern.captures(&value) else {
+            return;
+        };
+        let target = self.target.expand(&captures).into_owned();
+        let result = self.replacement.expand(&captures).into_owned();
+        if !target.is_empty() {
+            labels.set(target, result);
+        }
+    }
+
+    fn map_labels(&self, labels: &mut LabelSet<'_>) {
+        // Of several labels with one new name, the last in the order of names counts.
+        labels.sort();
+        let mapped: Vec<(String, String)> = labels
+            .iter()
+            .filter_map(|(name, value)| {
+                let captures = self.pattern.captures(name)?;
+                let target = self.replacement.expand(&captures).into_owned();
+                Some((target, value.to_owned()))
+            })
+            .collect();
+        for (name, value) in mapped {
+            if !name.is_empty() {
+                labels.set(name, value);
+            }
+        }
+    }
+
+    /// See [`Rules::may_touch`].
+    fn may_touch(&self, name: &str) -> bool {
+        let by_name = matches!(self.settings.source_labels.as_slice(), [one] if one == NAME_LABEL);
+        match self.settings.action {
+            Action::Keep if by_name => !self.pattern.is_match(name),
+            Action::Drop | Action::Replace if by_name => self.pattern.is_match(name),
+            _ => true,
+        }
+    }
+}
+
+/// The hash of `hashmod`: the last eight bytes of the MD5 digest.
+fn hash(value: &str) -> u64 {
+    let digest = Md5::digest(value.as_bytes());
+    digest[8..]
+        .iter()
+        .fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
