@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 24] = [
+const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("clock", &[]),
     ("live", &[]),
     ("peer", &[]),
@@ -17,6 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("redact", &[]),
     ("event", &["clock"]),
     ("settings", &["redact"]),
+    ("relabel", &["settings"]),
     ("exposition", &["reason"]),
     ("registry", &["clock", "exposition", "reason", "record"]),
     (
@@ -69,6 +70,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
             "reason",
             "record",
             "registry",
+            "relabel",
             "security",
             "settings",
             "storage",
@@ -152,6 +154,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
             "peer",
             "reason",
             "redact",
+            "relabel",
             "security",
             "settings",
             "storage",
