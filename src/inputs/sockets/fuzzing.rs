@@ -9,13 +9,14 @@ use super::{Inbox, InboxLimits, Message, MessageError, Next};
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::MemoryBudget;
 
-const MAX_PAYLOAD: usize = 4096;
+/// The limit of a message in these streams.
+pub(super) const MAX_PAYLOAD: usize = 4096;
 
 /// The result of a stream.
 #[derive(Debug, PartialEq)]
-struct Outcome {
-    messages: Vec<Message>,
-    result: Result<(), MessageError>,
+pub(super) struct Outcome {
+    pub(super) messages: Vec<Message>,
+    pub(super) result: Result<(), MessageError>,
 }
 
 /// JSON documents. The first byte is the length of the pieces in which they arrive.
@@ -67,15 +68,19 @@ fn in_pieces(format: Format, bytes: &[u8], piece: u8) -> Outcome {
     whole
 }
 
-/// Feeds the chunks, then ends the stream. Checks the memory after each chunk.
-fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
-    let budget = Arc::new(MemoryBudget::new(1 << 20, Arc::default()));
-    let limits = InboxLimits {
+pub(super) fn limits() -> InboxLimits {
+    InboxLimits {
         max_payload: MAX_PAYLOAD,
         max_inline: usize::MAX,
         max_apps: 100,
-        budget: Arc::clone(&budget),
-    };
+        budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
+    }
+}
+
+/// Feeds the chunks, then ends the stream. Checks the memory after each chunk.
+pub(super) fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
+    let limits = limits();
+    let budget = Arc::clone(&limits.budget);
     let mut inbox = Inbox::new(format, limits);
     let mut messages = Vec::new();
     let mut result = Ok(());
@@ -84,7 +89,9 @@ fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Ou
             messages.push(message);
             Ok(Next::Message)
         });
-        assert!(budget.used() <= MAX_PAYLOAD + chunk.len());
+        let longest = MAX_PAYLOAD + chunk.len();
+        let used = budget.used();
+        assert!(used <= longest, "{used} bytes are buffered");
         if result.is_err() {
             break;
         }

@@ -8,59 +8,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::config::Format;
-use super::{Inbox, InboxLimits, Message, MessageError, Next};
+use super::fuzzing::{MAX_PAYLOAD, Outcome, limits, receive};
+use super::{Inbox, InboxLimits, Next};
 use crate::metric_data_capnp::inbound_metrics;
 use crate::net::MemoryBudget;
 use crate::reason::Reason;
 use crate::telemetry::WireFormat;
-
-const MAX_PAYLOAD: usize = 4096;
-
-fn limits() -> InboxLimits {
-    InboxLimits {
-        max_payload: MAX_PAYLOAD,
-        max_inline: usize::MAX,
-        max_apps: 100,
-        budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
-    }
-}
-
-/// The result of a stream.
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    messages: Vec<Message>,
-    result: Result<(), MessageError>,
-}
-
-/// Feeds the chunks, then ends the stream. Checks the memory after each chunk.
-fn receive<'c>(format: Format, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
-    let limits = limits();
-    let budget = Arc::clone(&limits.budget);
-    let mut inbox = Inbox::new(format, limits);
-    let mut messages = Vec::new();
-    let mut result = Ok(());
-    for chunk in chunks {
-        result = inbox.feed(chunk, |message, _| {
-            messages.push(message);
-            Ok(Next::Message)
-        });
-        let longest = MAX_PAYLOAD + chunk.len();
-        assert!(
-            budget.used() <= longest,
-            "{} bytes are buffered",
-            budget.used()
-        );
-        if result.is_err() {
-            break;
-        }
-    }
-    if result.is_ok() {
-        result = inbox.finish();
-    }
-    drop(inbox);
-    assert_eq!(budget.used(), 0, "memory is released");
-    Outcome { messages, result }
-}
 
 fn whole(format: Format, bytes: &[u8]) -> Outcome {
     receive(format, [bytes])
