@@ -53,8 +53,11 @@ pub struct OperationStats {
 /// Datagrams that the kernel dropped at our UDP sockets.
 #[derive(Debug, Default)]
 struct UdpLosses {
-    /// The inodes of the sockets. The kernel lists losses by inode.
+    /// The inodes of the open sockets. The kernel lists losses by inode.
     sockets: Vec<u64>,
+    /// What sockets had lost when they were closed; `None` before that, and if the kernel
+    /// has no tables.
+    closed: Option<u64>,
     last_read: Option<LossReading>,
 }
 
@@ -89,10 +92,27 @@ impl OperationStats {
         self.of(transport).used.store(true, Ordering::Relaxed);
     }
 
-    /// Adds a UDP socket, by its inode, to those whose losses are counted.
-    pub fn add_udp_socket(&self, inode: u64) {
+    /// Adds a UDP socket, by its inode, to those whose losses are counted, until what is
+    /// returned is dropped. Drop it before the socket: the kernel lists open ones only.
+    pub fn add_udp_socket(self: &Arc<Self>, inode: u64) -> CountedUdpSocket {
         let mut losses = self.udp_losses();
         losses.sockets.push(inode);
+        losses.last_read = None;
+        CountedUdpSocket {
+            stats: Arc::clone(self),
+            inode,
+        }
+    }
+
+    fn remove_udp_socket(&self, inode: u64, tables: &[String]) {
+        let mut losses = self.udp_losses();
+        let Some(at) = losses.sockets.iter().position(|socket| *socket == inode) else {
+            return;
+        };
+        losses.sockets.swap_remove(at);
+        for table in tables {
+            *losses.closed.get_or_insert(0) += dropped(table, &[inode]);
+        }
         losses.last_read = None;
     }
 
@@ -148,25 +168,20 @@ impl OperationStats {
     }
 
     /// Datagrams that the kernel dropped because the buffers of our UDP sockets
-    /// were full. `None` without such a socket, or if the kernel has no tables.
+    /// were full, closed ones included. `None` if there was no such socket, or if the
+    /// kernel has no tables.
     ///
     /// Listing all sockets takes the kernel long. So the tables are read again
     /// only after a datagram arrived, since a full buffer always has some to
     /// read, or after a while.
     pub(super) fn lost(&self, now: Instant) -> Option<u64> {
-        self.lost_by(now, || {
-            let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
-            let tables = tables.into_iter();
-            tables
-                .filter_map(|path| fs::read_to_string(path).ok())
-                .collect()
-        })
+        self.lost_by(now, udp_tables)
     }
 
     fn lost_by(&self, now: Instant, tables: impl FnOnce() -> Vec<String>) -> Option<u64> {
         let mut losses = self.udp_losses();
         if losses.sockets.is_empty() {
-            return None;
+            return losses.closed;
         }
         let reads = self.of(Transport::Udp).reads.value();
         let is_current = |last: &LossReading| {
@@ -175,7 +190,7 @@ impl OperationStats {
         if let Some(last) = losses.last_read.filter(is_current) {
             return last.lost;
         }
-        let mut lost = None;
+        let mut lost = losses.closed;
         for table in tables() {
             *lost.get_or_insert(0) += dropped(&table, &losses.sockets);
         }
@@ -200,6 +215,27 @@ impl OperationStats {
             .map(|transport| (transport, self.of(transport)))
             .filter(|(_, stats)| stats.used.load(Ordering::Relaxed))
     }
+}
+
+/// A UDP socket whose losses are counted. Dropping it adds them up for the last time.
+#[derive(Debug)]
+pub struct CountedUdpSocket {
+    stats: Arc<OperationStats>,
+    inode: u64,
+}
+
+impl Drop for CountedUdpSocket {
+    fn drop(&mut self) {
+        self.stats.remove_udp_socket(self.inode, &udp_tables());
+    }
+}
+
+/// The kernel's tables of UDP sockets.
+fn udp_tables() -> Vec<String> {
+    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].into_iter();
+    tables
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
 }
 
 /// Sums the drops of these sockets in one of the kernel's tables. `/proc/net/udp`
@@ -239,13 +275,13 @@ mod tests {
 
     #[test]
     fn the_tables_are_read_again_after_a_datagram_or_after_a_while() {
-        let stats = OperationStats::default();
+        let stats = Arc::new(OperationStats::default());
         let begun = Instant::now();
         let lost = |seconds, table: &str| {
             let now = begun + Duration::from_secs(seconds);
             stats.lost_by(now, || vec![table.to_owned()])
         };
-        stats.add_udp_socket(4711);
+        let _first = stats.add_udp_socket(4711);
         assert_eq!(lost(0, TABLE), Some(12));
         assert_eq!(lost(9, ""), Some(12), "no datagram arrived");
         stats.count_received(Transport::Unix, 5);
@@ -253,8 +289,24 @@ mod tests {
         stats.count_received(Transport::Udp, 0);
         assert_eq!(lost(9, ""), Some(0));
         assert_eq!(lost(19, TABLE), Some(12), "the reading is too old");
-        stats.add_udp_socket(4712);
+        let _second = stats.add_udp_socket(4712);
         assert_eq!(lost(19, TABLE), Some(42), "a socket was added");
+    }
+
+    #[test]
+    fn the_losses_of_closed_sockets_still_count() {
+        let stats = Arc::new(OperationStats::default());
+        let lost = |table: &str| stats.lost_by(Instant::now(), || vec![table.to_owned()]);
+        let sockets = [4711, 4712].map(|inode| stats.add_udp_socket(inode));
+        assert_eq!(lost(TABLE), Some(42));
+        stats.remove_udp_socket(4711, &[TABLE.to_owned()]);
+        // A later socket of another program may get the same inode.
+        assert_eq!(lost(TABLE), Some(42));
+        stats.remove_udp_socket(4712, &[TABLE.to_owned()]);
+        assert_eq!(lost(TABLE), Some(42));
+        drop(sockets);
+        assert_eq!(lost(TABLE), Some(42), "there is no such socket");
+        assert_eq!(stats.udp_losses().sockets, [0; 0]);
     }
 
     #[test]

@@ -299,10 +299,10 @@ fn sender(datagram: &RecvMsg<'_, '_, SockaddrStorage>) -> (Peer, Option<u32>) {
 }
 
 /// Reads a socket until `stop`, and then what the kernel still holds.
-pub(super) async fn serve(live: Live<Service>, socket: DatagramSocket, stop: CancellationToken) {
+pub(super) async fn serve(live: Live<Service>, socket: &DatagramSocket, stop: CancellationToken) {
     let mut buffer = socket.buffer();
     let mut service = live.load();
-    ask_for_senders(&service, &socket, &mut buffer);
+    ask_for_senders(&service, socket, &mut buffer);
     let mut cost = 0;
     let mut wakeup = None;
     'serving: loop {
@@ -310,7 +310,7 @@ pub(super) async fn serve(live: Live<Service>, socket: DatagramSocket, stop: Can
         loop {
             if !live.is_current(&service) {
                 service = live.load();
-                ask_for_senders(&service, &socket, &mut buffer);
+                ask_for_senders(&service, socket, &mut buffer);
             }
             match buffer.fill(socket.as_raw_fd()) {
                 Ok(()) => {
@@ -335,7 +335,7 @@ pub(super) async fn serve(live: Live<Service>, socket: DatagramSocket, stop: Can
             }
             let wakeup = match &mut wakeup {
                 Some(wakeup) => wakeup,
-                none => none.insert(Wakeup::register(&socket)?),
+                none => none.insert(Wakeup::register(socket)?),
             };
             wakeup.wait().await
         };

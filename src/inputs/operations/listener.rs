@@ -269,11 +269,11 @@ impl Operations {
         let stats = &context.telemetry.operations;
         let transport = socket.transport();
         stats.use_transport(transport);
-        if let DatagramSocket::Udp(socket) = &socket
-            && let Some(inode) = inode(socket.as_raw_fd())
-        {
-            stats.add_udp_socket(inode);
-        }
+        let losses = match &socket {
+            DatagramSocket::Udp(socket) => inode(socket.as_raw_fd()),
+            DatagramSocket::Unix(..) => None,
+        };
+        let losses = losses.map(|inode| stats.add_udp_socket(inode));
         let address = socket.socket_address();
         let source = Source::new(config, transport, &place.to_string(), socket.address());
         let stop = self.stop.child_token();
@@ -282,8 +282,11 @@ impl Operations {
             source: Arc::new(source),
             stop: stop.clone(),
         });
-        let task = datagrams::serve(service.clone(), socket, stop.clone());
-        context.tasks.spawn(task);
+        let (live, stopped) = (service.clone(), stop.clone());
+        context.tasks.spawn(async move {
+            datagrams::serve(live, &socket, stopped).await;
+            drop(losses);
+        });
         OpenSocket {
             place,
             address,
