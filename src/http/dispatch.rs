@@ -15,6 +15,8 @@ use super::{Server, cors, guard};
 use crate::clock;
 use crate::fairness::Excess;
 use crate::ingest::Rejection;
+use crate::net::Progress;
+use crate::peer::Sender;
 use crate::reason::Reason;
 use crate::security::{Caller, Denial, Grant, Role};
 use crate::storage::NotKept;
@@ -31,10 +33,15 @@ pub async fn answer(
     server: &Arc<Server>,
     mut caller: Caller,
     request: hyper::Request<Incoming>,
+    progress: &Progress,
 ) -> (bool, Reply) {
     let start = clock::tick();
     let (mut head, body) = request.into_parts();
-    caller.peer = server.front.client(caller.peer, &head.headers);
+    if server.front.has_trusted_proxies() {
+        caller.peer = server.front.client(caller.peer, &head.headers);
+        // A reverse proxy is not held to the share of one client.
+        progress.set_client(Sender::from(caller.peer));
+    }
     let origins = server.origins();
     let preflight = cors::is_preflight(origins, &head.method, &head.headers);
     let found = match server.front.enter(&mut head) {
@@ -42,7 +49,7 @@ pub async fn answer(
         false => Err(NoRoute::OutsidePrefix),
     };
     let mut request = Request::new(Arc::clone(server), caller.peer, head, body);
-    let (name, progress, mut reply) = handle(server, &caller, &found, &mut request).await;
+    let (name, counts, mut reply) = handle(server, &caller, &found, &mut request).await;
     reply = request.finish(reply).await;
     let head = &request.head;
     let pages = match &found {
@@ -58,7 +65,7 @@ pub async fn answer(
     server
         .telemetry
         .count_request(name, status.as_u16(), start.elapsed());
-    (progress && status.is_success(), reply)
+    (counts && status.is_success(), reply)
 }
 
 /// Checks a request and calls its handler. Returns the route name to count it under,
@@ -279,10 +286,10 @@ mod tests {
     use crate::clock::Now;
     use crate::fairness::Fairness;
     use crate::http::config::Requests;
-    use crate::http::front::Front;
+    use crate::http::front::{Front, TrustedProxy};
     use crate::http::router::Table;
     use crate::http::{Hosts, PushLocation, WorkPools};
-    use crate::net::MemoryBudget;
+    use crate::net::{MemoryBudget, Permit, Permits};
     use crate::peer::Peer;
     use crate::security::{Access, Door, Web};
     use crate::storage::Journal;
@@ -329,18 +336,34 @@ mod tests {
         })
     }
 
+    /// The permit of a connection.
+    fn permit() -> Permit {
+        let permits = Permits::new(1, Arc::default());
+        let acquired = permits.try_acquire().expect("a free permit");
+        permits.assign(Sender::Unknown, acquired)
+    }
+
     /// The reply to a request in HTTP/1.1, and whether it counts as progress.
     async fn exchange(server: &Arc<Server>, request: &str) -> (String, bool) {
+        exchange_on(server, Peer::Unknown, &permit(), request).await
+    }
+
+    async fn exchange_on(
+        server: &Arc<Server>,
+        peer: Peer,
+        permit: &Permit,
+        request: &str,
+    ) -> (String, bool) {
         let (mut client, stream) = tokio::io::duplex(64 << 10);
         let progress = Mutex::new(false);
         let service = service_fn(|request| async {
             let caller = Caller {
                 door: Door::Http,
-                peer: Peer::Unknown,
+                peer,
                 gid: None,
                 identity: None,
             };
-            let (is_progress, reply) = answer(server, caller, request).await;
+            let (is_progress, reply) = answer(server, caller, request, permit.progress()).await;
             *progress.lock().unwrap() = is_progress;
             Ok::<_, Infallible>(reply)
         });
@@ -363,6 +386,30 @@ mod tests {
         let request = format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
         let (text, progress) = exchange(server, &request).await;
         (text["HTTP/1.1 ".len()..][..3].parse().unwrap(), progress)
+    }
+
+    #[tokio::test]
+    async fn a_connection_counts_for_the_client_that_a_reverse_proxy_names() {
+        let mut server = server(true);
+        let reverse_proxy = Peer::Unix { pid: None, uid: 7 };
+        let holder_after = async |server: &Arc<Server>, clients: &[&str]| {
+            let permit = permit();
+            for client in clients {
+                let head = "GET /read HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+                let request = format!("{head}\r\nX-Forwarded-For: {client}\r\n\r\n");
+                exchange_on(server, reverse_proxy, &permit, &request).await;
+            }
+            permit.progress().holder()
+        };
+        let address = |text: &str| Sender::Address(text.parse().unwrap());
+        // Only a reverse proxy is believed.
+        let holder = holder_after(&server, &["192.0.2.1"]).await;
+        assert_eq!(holder, Sender::Unknown);
+        Arc::get_mut(&mut server).unwrap().front.trusted_proxies = vec![TrustedProxy::Unix];
+        let holder = holder_after(&server, &["192.0.2.1"]).await;
+        assert_eq!(holder, address("192.0.2.1"));
+        let holder = holder_after(&server, &["192.0.2.1", "192.0.2.2"]).await;
+        assert_eq!(holder, address("192.0.2.2"));
     }
 
     #[tokio::test]

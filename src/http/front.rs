@@ -192,7 +192,7 @@ impl Front {
     /// The client of a request. If `peer` is a trusted proxy, it is the last address in
     /// `X-Forwarded-For` that is none: the client can write what it likes before that.
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
-        if self.trusted_proxies.is_empty() || !self.trusts(peer) {
+        if !self.trusts(peer) {
             return peer;
         }
         let mut client = peer;
@@ -209,6 +209,11 @@ impl Front {
             }
         }
         client
+    }
+
+    /// Whether any proxy may name the clients of requests.
+    pub fn has_trusted_proxies(&self) -> bool {
+        !self.trusted_proxies.is_empty()
     }
 
     fn trusts(&self, peer: Peer) -> bool {

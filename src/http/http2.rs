@@ -60,7 +60,7 @@ pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: P
         let (progress, caller) = (Arc::clone(permit.progress()), caller.clone());
         let open = OpenStream::new(&activity, &progress);
         async move {
-            let (done, reply) = dispatch::answer(&server, caller, request).await;
+            let (done, reply) = dispatch::answer(&server, caller, request, &progress).await;
             open.end_request(&progress, done);
             let reply = reply.map(|body| TrackedBody { body, open });
             Ok::<_, Infallible>(reply as Response<TrackedBody>)

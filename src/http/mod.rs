@@ -177,7 +177,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
                 had_its_turn.store(true, Ordering::Relaxed);
             }
             progress.begin_request();
-            let (done, reply) = dispatch::answer(&server, caller, request).await;
+            let (done, reply) = dispatch::answer(&server, caller, request, &progress).await;
             progress.end_request(done);
             Ok::<_, Infallible>(reply)
         }

@@ -16,7 +16,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -54,10 +54,9 @@ pub struct Permits {
 /// follows. The connection's handler records it.
 #[derive(Debug)]
 pub struct Progress {
-    /// Who connected: the client, or a load balancer.
-    connected: Sender,
-    /// The client that a load balancer names.
-    client: OnceLock<Sender>,
+    /// Who holds the permit: who connected, or the client that a named load balancer or
+    /// reverse proxy speaks for.
+    holder: Mutex<Sender>,
     /// When there last was progress, in milliseconds (see [`tick`]).
     at: AtomicI64,
     /// Bytes that moved since then.
@@ -315,8 +314,7 @@ impl<'p> Occupancy<'p> {
 impl Progress {
     fn new(holder: Sender) -> Self {
         Progress {
-            connected: holder,
-            client: OnceLock::new(),
+            holder: Mutex::new(holder),
             at: AtomicI64::new(tick()),
             bytes: AtomicUsize::new(0),
             reading_message: AtomicBool::new(false),
@@ -328,15 +326,19 @@ impl Progress {
         }
     }
 
-    /// Records the client that a load balancer names. It holds the permit from now on.
+    /// Records the client that a load balancer or a reverse proxy names. It holds the
+    /// permit from now on, until another one is named.
     pub fn set_client(&self, client: Sender) {
-        // A connection has one client.
-        let _ = self.client.set(client);
+        *self.holder_guard() = client;
     }
 
     /// Who holds the permit.
-    fn holder(&self) -> Sender {
-        *self.client.get().unwrap_or(&self.connected)
+    pub fn holder(&self) -> Sender {
+        *self.holder_guard()
+    }
+
+    fn holder_guard(&self) -> MutexGuard<'_, Sender> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a message or request was completed.
