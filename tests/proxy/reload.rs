@@ -1,15 +1,11 @@
 //! Reloads of the configuration: what they change, and what goes on meanwhile.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::harness::certificates::{Authority, connect};
-use crate::harness::{Answer, PATIENCE, Proxy, eventually, http_request, http_send};
+use crate::harness::{Answer, PATIENCE, Proxy, eventually};
 use crate::support::{Sender, detail, logged, names, read_answer, text_of};
 use crate::upstream::{Upstream, ok};
 
@@ -38,22 +34,12 @@ pub fn reload(proxy: &Proxy, config: &str) -> String {
 }
 
 /// A free port of the loopback.
-fn free() -> String {
+pub fn free() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// A proxy that takes these addresses from its file.
-fn with_own(config: &str, settings: &[&str]) -> Proxy {
-    Proxy::launch(config, &[], |command| {
-        for name in settings {
-            command.env_remove(format!("EXPORTER_PROXY_{name}"));
-        }
-        command
-    })
-}
-
-fn succeeded(proxy: &Proxy) -> Option<f64> {
+pub fn succeeded(proxy: &Proxy) -> Option<f64> {
     proxy.sample("exporter_proxy_config_last_reload_successful")
 }
 
@@ -175,67 +161,6 @@ fn settings_of_all_targets_are_those_of_each() {
 }
 
 #[test]
-fn values_connections_and_long_scrapes_survive() {
-    let proxy = Proxy::start("");
-    let line = format!("m{{l=\"{}\"}} 1\n", "x".repeat(1000));
-    let text = line.repeat(15_000);
-    let mut sender = Sender::connect(&proxy);
-    sender.send(
-        serde_json::json!({ "large": text, "small": "s 1\n" })
-            .to_string()
-            .as_bytes(),
-    );
-    proxy.push("PUT", "/metrics/job/group", "g 2\n");
-    proxy.push("POST", "/metrics?mode=aggregate", "# TYPE a counter\na 3\n");
-    let webhook = [("Content-Type", "application/json")];
-    proxy.push_with("POST", "/webhook", &webhook, "{\"a\":1}");
-    eventually(|| text_of(&proxy, "small"), Option::is_some);
-
-    // A scrape that is halfway, a message that is halfway, and a connection between requests.
-    let mut scrape = TcpStream::connect(&proxy.http).unwrap();
-    scrape.set_read_timeout(Some(PATIENCE)).unwrap();
-    scrape
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    scrape.read_exact(&mut [0; 1000]).unwrap();
-    sender.send(b"{\"half\":\"h");
-    let mut idle = TcpStream::connect(&proxy.push).unwrap();
-    idle.set_read_timeout(Some(PATIENCE)).unwrap();
-    let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    idle.write_all(healthy).unwrap();
-    assert_eq!(read_answer(&mut idle, true).unwrap().status, 200);
-
-    let announced = proxy.log().matches("accepting pushes").count();
-    reload(
-        &proxy,
-        "[push]\nmax_groups = 5\n[receiver]\nmax_apps = 5\n[exporter]\nmax_connections = 9\n",
-    );
-    assert_eq!(proxy.log().matches("accepting pushes").count(), announced);
-    sender.send(b" 4\\n\"}");
-    eventually(
-        || text_of(&proxy, "half"),
-        |text| text.as_deref() == Some("h 4\n"),
-    );
-    idle.write_all(healthy).unwrap();
-    assert_eq!(read_answer(&mut idle, true).unwrap().status, 200);
-    let mut rest = vec![0; 14 << 20];
-    scrape.read_exact(&mut rest).unwrap();
-    assert_eq!(text_of(&proxy, "large").unwrap().len(), text.len());
-    let metrics = proxy.metrics();
-    for sample in ["\ns 1\n", "\ng{instance=\"\",job=\"group\"} 2\n", "\na 3\n"] {
-        assert!(metrics.contains(sample), "{sample}");
-    }
-    assert!(metrics.contains("exporter_proxy_webhooks_kept 1\n"));
-    assert!(metrics.contains("exporter_proxy_groups_max 5\n"));
-    // Limits hold for the connection that was open.
-    for app in ["four", "five", "six"] {
-        sender.send(format!("{{\"{app}\":\"x 1\"}}").as_bytes());
-    }
-    let answer = sender.read_to_end();
-    assert!(answer.contains("receiver.max_apps"), "{answer}");
-}
-
-#[test]
 fn a_refused_reload_changes_nothing_and_tells_all_errors() {
     let proxy = Proxy::start("[push]\nmax_groups = 7\n");
     let max_groups = || proxy.sample("exporter_proxy_groups_max");
@@ -314,222 +239,6 @@ fn settings_that_need_a_restart_are_named_and_the_others_apply() {
         proxy.sample("exporter_proxy_config_restart_settings"),
         Some(0.0)
     );
-}
-
-#[test]
-fn listeners_come_and_go_and_their_connections_finish() {
-    let [first, second, third, health] = [free(), free(), free(), free()];
-    let config = |listen: &[&String]| format!("[push]\nlisten = {listen:?}\n");
-    let proxy = with_own(&config(&[&first]), &["PUSH_LISTEN"]);
-    let mut kept = TcpStream::connect(&first).unwrap();
-    kept.set_read_timeout(Some(PATIENCE)).unwrap();
-    reload(&proxy, &config(&[&second, &first]));
-    let push = |address: &str| http_send(address, "PUT", "/metrics/job/a", &[], b"m 1\n").status;
-    assert_eq!((push(&first), push(&second)), (200, 200));
-
-    // A push that is halfway when its listener is closed.
-    let mut half = TcpStream::connect(&second).unwrap();
-    half.set_read_timeout(Some(PATIENCE)).unwrap();
-    half.write_all(
-        b"PUT /metrics/job/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nm ",
-    )
-    .unwrap();
-    let open = "exporter_proxy_connections_open{listener=\"push\"}";
-    eventually(|| proxy.sample(open), |open| *open >= Some(2.0));
-    write_config(&proxy, &config(&[&first, &third]));
-    let answer = http_request(&first, "PUT", "/-/reload", &[]);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    eventually(|| TcpStream::connect(&second).is_ok(), |accepts| !accepts);
-    half.write_all(b"2\n").unwrap();
-    assert_eq!(read_answer(&mut half, true).unwrap().status, 200);
-    assert_eq!(half.read(&mut [0]).unwrap(), 0, "the connection is closed");
-    assert_eq!((push(&first), push(&third)), (200, 200));
-    kept.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    assert_eq!(read_answer(&mut kept, true).unwrap().status, 200);
-
-    write_config(
-        &proxy,
-        &format!("[push]\nlisten = \"\"\n[lifecycle]\nlisten = \"{health}\"\n"),
-    );
-    proxy.signal("HUP");
-    eventually(|| TcpStream::connect(&first).is_ok(), |accepts| !accepts);
-    let max = "exporter_proxy_connections_max{listener=\"push\"}";
-    eventually(|| proxy.sample(max), |max| *max == Some(0.0));
-    assert_eq!(http_request(&health, "GET", "/-/ready", &[]).status, 200);
-    assert_eq!(http_request(&health, "GET", "/apps", &[]).status, 404);
-}
-
-#[test]
-fn a_port_can_serve_pushes_scrapes_or_both_in_turn() {
-    let [first, second] = [free(), free()];
-    let config = |scrapes: &[&String], pushes: &[&String]| {
-        format!("[exporter]\nscrape_expose_endpoint = {scrapes:?}\n[push]\nlisten = {pushes:?}\n")
-    };
-    let start = config(&[&first], &[&second]);
-    let settings = ["EXPORTER_SCRAPE_EXPOSE_ENDPOINT", "PUSH_LISTEN"];
-    let proxy = with_own(&start, &settings);
-    let answers = |address: &str| {
-        let push = http_send(address, "PUT", "/metrics/job/a", &[], b"m 1\n").status;
-        (http_request(address, "GET", "/metrics", &[]).status, push)
-    };
-    let by_name = |name: &str| {
-        let series = format!("exporter_proxy_connections_max{{listener=\"{name}\"}}");
-        proxy.sample(&series)
-    };
-    assert_eq!(
-        (answers(&first), answers(&second)),
-        ((200, 404), (200, 200))
-    );
-    reload(&proxy, &config(&[&first, &second], &[&second]));
-    assert_eq!(
-        (answers(&first), answers(&second)),
-        ((200, 404), (200, 200))
-    );
-    eventually(|| by_name("http"), |max| *max == Some(1024.0));
-    eventually(|| by_name("push"), |max| *max == Some(0.0));
-    reload(&proxy, &config(&[&first, &second], &[&first, &second]));
-    assert_eq!(
-        (answers(&first), answers(&second)),
-        ((200, 200), (200, 200))
-    );
-    reload(&proxy, &start);
-    eventually(|| by_name("http"), |max| *max == Some(512.0));
-    eventually(|| by_name("push"), |max| *max == Some(512.0));
-    assert_eq!(
-        (answers(&first), answers(&second)),
-        ((200, 404), (200, 200))
-    );
-}
-
-#[test]
-fn sockets_of_receivers_and_operations_come_and_go() {
-    let proxy = with_own(
-        "",
-        &[
-            "RECEIVER_RECEIVER_TCP_SOCKET",
-            "RECEIVER_RECEIVER_UNIX_SOCKET",
-        ],
-    );
-    let dir = proxy.dir.path().to_owned();
-    let [tcp, operations, udp] = [free(), free(), free()];
-    let path = |name: &str| dir.join(name);
-    let receivers = format!(
-        "[receiver]\nreceiver_tcp_socket = \"{tcp}\"\nreceiver_unix_socket = {:?}\n",
-        path("apps.sock")
-    );
-    let all = format!(
-        "{receivers}[operations]\ntcp = \"{operations}\"\nudp = \"{udp}\"\nunix_sockets = [{:?}]\n\
-         unix_datagram_sockets = [{:?}]\n",
-        path("ops.sock"),
-        path("dgrams.sock")
-    );
-    reload(&proxy, &all);
-    let mut app = Sender::to(&tcp);
-    app.send(b"{\"app\":\"m 1\"}");
-    eventually(|| text_of(&proxy, "app"), Option::is_some);
-    let mut stream = Sender::to(&operations);
-    stream.send(b"by_tcp:1|c\n");
-    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.send_to(b"by_udp:1|c", &udp).unwrap();
-    let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
-    datagram
-        .send_to(b"by_datagram:1|c", path("dgrams.sock"))
-        .unwrap();
-    let mut unix = std::os::unix::net::UnixStream::connect(path("ops.sock")).unwrap();
-    unix.write_all(b"by_unix:1|c\n").unwrap();
-    for name in ["by_tcp", "by_udp", "by_datagram", "by_unix"] {
-        eventually(|| proxy.sample(name), |value| *value == Some(1.0));
-    }
-    // Open connections and sockets take over new settings.
-    reload(
-        &proxy,
-        &format!("{all}extra_labels = {{ site = \"zrh\" }}\n"),
-    );
-    stream.send(b"by_tcp:1|c\n");
-    client.send_to(b"by_udp:1|c", &udp).unwrap();
-    for name in ["by_tcp", "by_udp"] {
-        let series = format!("{name}{{site=\"zrh\"}}");
-        eventually(|| proxy.sample(&series), |value| *value == Some(1.0));
-    }
-    reload(
-        &proxy,
-        "[receiver]\nreceive_on_tcp_socket = false\nreceive_on_unix_socket = false\n",
-    );
-    assert_eq!(app.read_to_end(), "");
-    eventually(|| TcpStream::connect(&tcp).is_ok(), |accepts| !accepts);
-    eventually(
-        || TcpStream::connect(&operations).is_ok(),
-        |accepts| !accepts,
-    );
-    for socket in ["apps.sock", "ops.sock", "dgrams.sock"] {
-        eventually(|| path(socket).exists(), |exists| !exists);
-    }
-    eventually(|| std::net::UdpSocket::bind(&udp).is_ok(), |free| *free);
-    assert_eq!(proxy.sample("by_datagram"), Some(1.0));
-    assert_eq!(text_of(&proxy, "app").unwrap(), "m 1\n");
-}
-
-#[test]
-fn tls_comes_changes_and_goes_on_an_open_port() {
-    let proxy = Proxy::start("");
-    let dir = proxy.dir.path();
-    let authority = Authority::new(dir, "ca");
-    let (one, other) = (authority.issue("one"), authority.issue("other"));
-    let client = authority.client(None);
-    let web = dir.join("web.yml");
-    let config = format!(
-        "[web]\nconfig_file = {web:?}\n[receiver]\ntls = {{ {} }}\n[exporter]\n\
-         tls_handshake_timeout = \"200ms\"\n",
-        one.settings()
-    );
-    let yaml = |pair: &crate::harness::certificates::Pair, more: &str| {
-        format!(
-            "tls_server_config:\n  cert_file: {:?}\n  key_file: {:?}\n{more}",
-            pair.cert, pair.key
-        )
-    };
-    let get = |config: &rustls::ClientConfig| {
-        let mut stream = connect(config, &proxy.http)?;
-        stream.write_all(
-            b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        )?;
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        std::io::Result::Ok(answer)
-    };
-    let is_served = |answer: &std::io::Result<String>| {
-        answer
-            .as_ref()
-            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    };
-    let mut plain = Sender::connect(&proxy);
-    plain.send(b"{\"before\":\"m 1\"}");
-    std::fs::write(&web, yaml(&one, "")).unwrap();
-    reload(&proxy, &config);
-    assert!(is_served(&get(&client)));
-    // The connection of before goes on without TLS.
-    plain.send(b"{\"after\":\"m 1\"}");
-    let mut late = Sender::connect(&proxy);
-    assert_eq!(late.read_to_end(), "", "no handshake in time");
-    // The file of the web configuration alone: clients need a certificate now.
-    let more = format!(
-        "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: {:?}\n\
-         http_server_config:\n  http2: false\n",
-        authority.ca
-    );
-    std::fs::write(&web, yaml(&other, &more)).unwrap();
-    eventually(|| is_served(&get(&client)), |served| !served);
-    let with_own = authority.client(Some(&one));
-    eventually(|| is_served(&get(&with_own)), |served| *served);
-    logged(&proxy, "the files of [web] have changed and are in use", 1);
-
-    write_config(&proxy, "");
-    proxy.signal("HUP");
-    let plain_get = || http_request(&proxy.http, "GET", "/-/healthy", &[]).status;
-    eventually(plain_get, |status| *status == 200);
-    assert!(text_of(&proxy, "after").is_some());
-    assert_eq!(proxy.push_tcp(b"{\"last\":\"m 1\"}"), "");
 }
 
 #[test]
@@ -631,51 +340,6 @@ fn limits_of_senders_apply_at_once() {
 }
 
 #[test]
-fn time_limits_apply_to_new_connections() {
-    let proxy = Proxy::start("");
-    let line = format!("m{{n=\"{}\"}} 1\n", "x".repeat(1000));
-    for name in ["large", "larger"] {
-        let text = serde_json::json!({ name: line.repeat(15_000) }).to_string();
-        assert_eq!(proxy.push_tcp(text.as_bytes()), "");
-        eventually(|| text_of(&proxy, name), Option::is_some);
-    }
-    reload(
-        &proxy,
-        "[exporter]\nheader_timeout = \"200ms\"\nwrite_timeout = \"200ms\"\nshutdown_timeout = \"300ms\"\n\
-         [receiver]\nidle_timeout = \"200ms\"\nmessage_timeout = \"200ms\"\n",
-    );
-    let closed = |mut stream: Sender| stream.read_to_end();
-    closed(Sender::to(&proxy.http));
-    assert_eq!(closed(Sender::connect(&proxy)), "");
-    let mut half = Sender::connect(&proxy);
-    half.send(b"{\"half\":");
-    let answer = half.read_to_end();
-    assert!(answer.contains("receiver.message_timeout"), "{answer}");
-    // A client that does not read.
-    let mut scrape = Sender::to(&proxy.http);
-    scrape.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    thread::sleep(Duration::from_secs(1));
-    assert!(scrape.read_to_end().len() < 28_000_000);
-
-    // The stop has the time of now, too.
-    let mut proxy = proxy;
-    let mut open = TcpStream::connect(&proxy.push).unwrap();
-    open.write_all(b"PUT /metrics/job/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nm")
-        .unwrap();
-    let connections = "exporter_proxy_connections_open{listener=\"push\"}";
-    eventually(|| proxy.sample(connections), |open| *open >= Some(1.0));
-    let begun = Instant::now();
-    proxy.signal("TERM");
-    assert!(proxy.wait().success());
-    assert!(
-        begun.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        begun.elapsed()
-    );
-    logged(&proxy, "within 300ms (exporter.shutdown_timeout)", 1);
-}
-
-#[test]
 fn twenty_reloads_at_once_are_answered_and_do_not_disturb_pushes() {
     let proxy = Proxy::start("");
     let (stop, pushed) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -712,89 +376,4 @@ fn twenty_reloads_at_once_are_answered_and_do_not_disturb_pushes() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(proxy.sample("sum"), Some(pushed.into_inner() as f64));
-}
-
-/// A proxy that watches a configuration file at `path` in its directory.
-fn watching(config: &str) -> Proxy {
-    Proxy::launch(config, &[], |command| command.arg("--watch"))
-}
-
-fn limit(proxy: &Proxy) -> Option<f64> {
-    proxy.sample("exporter_proxy_groups_max")
-}
-
-#[test]
-fn a_watched_file_is_read_when_it_is_replaced_or_written() {
-    let proxy = watching("[push]\nmax_groups = 1\n");
-    let file = proxy.dir.path().join("config.toml");
-    write_config(&proxy, "[push]\nmax_groups = 2\n");
-    eventually(|| limit(&proxy), |limit| *limit == Some(2.0));
-    std::fs::write(&file, "[push]\nmax_groups = 3\n").unwrap();
-    eventually(|| limit(&proxy), |limit| *limit == Some(3.0));
-
-    // A half-written file is refused once, and complete it is used.
-    std::fs::write(&file, "[push]\nmax_groups = ").unwrap();
-    eventually(|| succeeded(&proxy), |ok| *ok == Some(0.0));
-    assert_eq!(limit(&proxy), Some(3.0));
-    std::fs::write(&file, "[push]\nmax_groups = 4\n").unwrap();
-    eventually(|| limit(&proxy), |limit| *limit == Some(4.0));
-    assert_eq!(succeeded(&proxy), Some(1.0));
-
-    // A file that vanishes leaves everything as it is.
-    std::fs::remove_file(&file).unwrap();
-    eventually(|| succeeded(&proxy), |ok| *ok == Some(0.0));
-    assert_eq!(limit(&proxy), Some(4.0));
-    assert_eq!(proxy.log().matches("is not reloaded").count(), 2);
-    std::fs::write(&file, "[push]\nmax_groups = 5\n").unwrap();
-    eventually(|| limit(&proxy), |limit| *limit == Some(5.0));
-}
-
-#[test]
-fn a_watched_file_behind_links_is_read_when_a_link_changes() {
-    // As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is swapped.
-    let proxy = watching("");
-    let dir = proxy.dir.path();
-    let version = |number: u32| {
-        let directory = dir.join(format!("version_{number}"));
-        std::fs::create_dir(&directory).unwrap();
-        let config = format!("[push]\nmax_groups = {number}\n");
-        std::fs::write(directory.join("config.toml"), config).unwrap();
-        let link = dir.join("..data_tmp");
-        symlink(&directory, &link).unwrap();
-        std::fs::rename(&link, dir.join("..data")).unwrap();
-    };
-    version(1);
-    let file = dir.join("config.toml");
-    std::fs::remove_file(&file).unwrap();
-    symlink(Path::new("..data/config.toml"), &file).unwrap();
-    eventually(|| limit(&proxy), |limit| *limit == Some(1.0));
-    for number in 2..=3 {
-        version(number);
-        let number = Some(f64::from(number));
-        eventually(|| limit(&proxy), |limit| *limit == number);
-    }
-}
-
-#[test]
-fn the_default_file_must_be_there_at_a_reload_if_it_was_at_the_start() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("config.toml"), "[push]\nmax_groups = 6\n").unwrap();
-    let proxy = Proxy::launch("", &[], |command| {
-        let program = std::mem::replace(command, std::process::Command::new("true"));
-        *command = std::process::Command::new(program.get_program());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-            .current_dir(dir.path())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
-    });
-    assert_eq!(limit(&proxy), Some(6.0));
-    std::fs::remove_file(dir.path().join("config.toml")).unwrap();
-    assert_eq!(proxy.push("POST", "/-/reload", "").status, 500);
-    assert_eq!(limit(&proxy), Some(6.0));
 }

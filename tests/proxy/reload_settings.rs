@@ -405,6 +405,7 @@ fn every_setting_has_a_line_here() {
     assert_eq!(names.collect::<BTreeSet<&str>>(), restart);
     let tests = [
         include_str!("reload.rs"),
+        include_str!("reload_listeners.rs"),
         include_str!("reload_settings.rs"),
     ]
     .concat();
