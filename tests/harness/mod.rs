@@ -9,7 +9,7 @@
 pub mod certificates;
 
 use std::fmt::Debug;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -310,11 +310,25 @@ fn exchange_http(
     stream
         .write_all(request.as_bytes())
         .expect("the request is sent");
-    // The proxy may answer and close before all of it is sent.
+    // The proxy may answer and close before all of it is sent. If this client is slow,
+    // the connection is reset after the answer.
     let _ = stream.write_all(body);
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("the answer is read");
-    parse_answer(&answer)
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    let is_reset = matches!(&read, Err(problem) if problem.kind() == ErrorKind::ConnectionReset);
+    if !is_reset {
+        read.expect("the answer is read");
+    }
+    let answer = parse_answer(&bytes);
+    if is_reset {
+        let length = answer.header("content-length").map(str::parse);
+        assert_eq!(
+            length,
+            Some(Ok(answer.body.len())),
+            "all of the answer is read"
+        );
+    }
+    answer
 }
 
 fn parse_answer(bytes: &[u8]) -> Answer {
@@ -403,7 +417,17 @@ fn after(text: &str, marker: &str) -> Option<String> {
 
 /// Looks at `seen` until `holds`, and returns what was seen then.
 #[track_caller]
-pub fn eventually<T: Debug>(mut seen: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+pub fn eventually<T: Debug>(seen: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+    eventually_within(PATIENCE, seen, holds)
+}
+
+/// The same for what takes a busy machine longer than [`PATIENCE`].
+#[track_caller]
+pub fn eventually_within<T: Debug>(
+    patience: Duration,
+    mut seen: impl FnMut() -> T,
+    holds: impl Fn(&T) -> bool,
+) -> T {
     let start = Instant::now();
     loop {
         let value = seen();
@@ -411,7 +435,7 @@ pub fn eventually<T: Debug>(mut seen: impl FnMut() -> T, holds: impl Fn(&T) -> b
             return value;
         }
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < patience,
             "it did not come to hold; last seen: {value:?}"
         );
         thread::sleep(Duration::from_millis(10));

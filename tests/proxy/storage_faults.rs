@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::faults::with_files;
 use crate::harness::{Proxy, eventually, program};
 use crate::storage::{exposed, fails, kill_9, ok, run, stored_in};
-use crate::support::{Sender, read_answer};
+use crate::support::{Sender, logged, read_answer};
 
 /// Notes that a test is left out, where `scripts/test` looks for it.
 fn skip<T>(needs: &str) -> Option<T> {
@@ -129,11 +129,7 @@ fn with_write_a_full_disk_stops_nothing_and_is_caught_up_with() {
     assert!(ready.text().contains("No space left"), "{}", ready.text());
     assert_eq!(proxy.sample("exporter_proxy_storage_up"), Some(0.0));
     eventually(|| flushes(&proxy, "full"), |count| *count >= Some(2.0));
-    assert!(
-        proxy.log().contains("kept in memory only until it can"),
-        "{}",
-        proxy.log()
-    );
+    logged(&proxy, "kept in memory only until it can", 1);
     disk.empty();
     recovers(&proxy);
     let before = exposed(&proxy);
@@ -205,7 +201,7 @@ fn a_limit_on_the_size_of_files_fails_writes_and_not_the_program() {
         };
         assert_eq!(answer.status, status, "{answer:?}");
         reports(&proxy, "File too large");
-        assert!(proxy.log().contains(words), "{}", proxy.log());
+        logged(&proxy, words, 1);
         assert_eq!(proxy.sample("exporter_proxy_storage_up"), Some(0.0));
         assert!(flushes(&proxy, "full") >= Some(1.0));
         let answer = proxy.push("PUT", "/metrics/job/third", "third 1\n");
