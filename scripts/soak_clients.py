@@ -334,6 +334,22 @@ class Http2(Client):
             raise Failed(f"curl: {ran.stderr.decode()}")
 
 
+class Reload(Push):
+    """Reloads with settings that come and go, and uses sockets while they are there."""
+
+    def step(self):
+        has_extra = self.steps % 2 == 1
+        self.proxy.configure(has_extra)
+        _, report = request(self.stream, "POST", "/-/reload")
+        if b"push.listen" not in report or b"restart" in report:
+            raise Failed(f"a reload reports {report}")
+        if has_extra:
+            with contextlib.closing(connection(self.proxy, (self.proxy.extra_push, None), False)) as extra:
+                request(extra, "PUT", f"/metrics/job/{self.name}", text(self.name, 0))
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as statsd:
+                statsd.sendto(b"soak.extra:1|c", self.proxy.extra_statsd_unix)
+
+
 class Idle(Client):
     """Connections that send nothing."""
 
@@ -351,7 +367,7 @@ class Idle(Client):
 # A process for each list: kinds of clients, and their time between two steps in units of STEP.
 PROCESSES = (
     ((Capnp, 1), (Capnp, 2), (Json, 1), (Json, 2), (Broken, 2), (Idle, 2)),
-    ((Push, 1), (SecurePush, 1), (Aggregate, 1), (Values, 1), (Webhook, 2), (Stranger, 2), (Rejected, 5)),
+    ((Push, 1), (SecurePush, 1), (Aggregate, 1), (Values, 1), (Webhook, 2), (Stranger, 2), (Rejected, 5), (Reload, 10)),
     ((OperationsTls, 1), (OperationsUnix, 1), (Statsd, 1), (StatsdUnix, 1)),
     ((Scrape, 3), (SecureScrape, 3), (Http2, 20)),
 )
