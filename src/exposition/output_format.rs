@@ -235,7 +235,7 @@ fn head(line: &str) -> Option<ParsedLine<'_>> {
 
 /// The kind, unit and length of a line of [`OPEN_METRICS_LINE`] that begins the
 /// text.
-fn read_open_metrics_line(text: &str) -> Option<(Kind, &str, usize)> {
+pub(super) fn read_open_metrics_line(text: &str) -> Option<(Kind, &str, usize)> {
     let line = text.split_inclusive('\n').next()?;
     let rest = line.strip_prefix(OPEN_METRICS_LINE)?.trim_end_matches('\n');
     let (word, unit) = rest.split_once(' ').unwrap_or((rest, ""));

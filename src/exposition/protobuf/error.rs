@@ -37,7 +37,7 @@ fn family_text(family: Option<usize>, name: Option<&str>) -> String {
 /// A mistake whose family is not known yet. It is passed in a box, which keeps
 /// results without one small.
 #[derive(Debug)]
-pub(super) struct FieldError {
+pub(crate) struct FieldError {
     pub offset: usize,
     pub expected: Cow<'static, str>,
     pub found: String,

@@ -26,6 +26,7 @@ mod family_writer;
 pub mod fuzzing;
 mod measure;
 mod native;
+mod remote;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -35,7 +36,9 @@ pub use decode::{DecodeLimits, DecodedBody, DecodedNative, attach_native_histogr
 pub use encode::{NativeHistograms, encode};
 pub use error::DecodeError;
 pub use measure::{Measured, measure};
-pub use wire::{put_bytes, put_unsigned};
+pub use remote::{RemoteExemplar, RemoteHistogram};
+pub(crate) use wire::{Payload, Reader};
+pub use wire::{put_bytes, put_double, put_unsigned, put_varint};
 
 /// Field numbers of the messages.
 mod field {
