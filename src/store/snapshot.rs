@@ -1,7 +1,7 @@
 //! A snapshot: everything that is exposed at one moment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::vec;
 
 use bytes::Bytes;
@@ -37,6 +37,38 @@ pub struct Texts {
     format: OutputFormat,
     /// The rest of the current page.
     pieces: vec::IntoIter<Bytes>,
+}
+
+/// A page of a snapshot, for readers that keep what they made of it until it changes.
+#[derive(Debug, Clone, Copy)]
+pub struct PageView<'s>(&'s Arc<Page>);
+
+/// Identifies a page without keeping its text. A page that changes gets another identity.
+#[derive(Debug, Clone, Default)]
+pub struct PageId(Weak<Page>);
+
+impl PageView<'_> {
+    /// The page's identity.
+    pub fn id(&self) -> PageId {
+        PageId(Arc::downgrade(self.0))
+    }
+
+    /// The page's address, which equals [`PageId::address`] of its identity.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(self.0).addr()
+    }
+
+    /// The canonical text in pieces of whole lines.
+    pub fn pieces(&self) -> Vec<Bytes> {
+        self.0.pieces(OutputFormat::Canonical)
+    }
+}
+
+impl PageId {
+    /// An address that no other page has while this identity exists.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
 }
 
 impl Iterator for Texts {
@@ -93,7 +125,13 @@ impl Snapshot {
         &self.pages
     }
 
-    pub(in crate::store) fn natives(&self) -> &[FamilyNatives] {
+    /// The pages in order. Text in other formats than the canonical one is not shown.
+    pub fn page_views(&self) -> impl Iterator<Item = PageView<'_>> {
+        self.pages.iter().map(PageView)
+    }
+
+    /// The native histograms by family, if they were asked for.
+    pub fn natives(&self) -> &[FamilyNatives] {
         &self.natives
     }
 
