@@ -44,7 +44,7 @@ impl Stateful {
 /// roles.
 pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
-    let metrics = Metrics::new(exporter.own_metrics, exporter.process_metrics, context);
+    let metrics = Metrics::new(exporter.own_metrics, context);
     [
         Aggregate::new(push.groups.mode, push.groups.enable_utf8_names, context).routes(),
         Push::new(&push.groups, context).routes(),
@@ -63,7 +63,7 @@ pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route
 
 /// The routes of `lifecycle.listen`: health checks, and the proxy's own metrics alone.
 pub fn lifecycle(config: &Config, context: &Context) -> Vec<Route> {
-    let metrics = Metrics::of_own(config.exporter.process_metrics, context);
+    let metrics = Metrics::of_own(context);
     let status = Status::new(config.web.front.link_prefix(), context);
     [metrics.routes(), status.health_routes()].concat()
 }

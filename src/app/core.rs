@@ -31,6 +31,8 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
     );
     let now = Now::read();
     let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
+    let process_names = config.exporter.process_metrics;
+    telemetry.process_names.set(process_names);
     let access = Access::new(&config.web.security, &telemetry.security)?;
     let journal = Journal::open(&config.storage, &telemetry.storage)?;
     let fairness = Fairness::new(config.limits.clone(), &telemetry.fairness, now.tick);
@@ -69,6 +71,8 @@ pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) 
     let inspection = text::inspection_rules(&config.exposition, own_metrics);
     context.store.set_rules(inspection);
     context.telemetry.limits.set(limits::shown(config));
+    let process_names = config.exporter.process_metrics;
+    context.telemetry.process_names.set(process_names);
     let aggregation = &config.push.aggregation;
     let (keys, time) = (aggregation.idempotency_keys, aggregation.idempotency_time);
     context.admission.keys().set_limits(keys, time);

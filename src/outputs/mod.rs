@@ -6,6 +6,7 @@ pub mod apps;
 pub mod echo;
 mod kind;
 pub mod metrics;
+pub mod own_metrics;
 pub mod reload;
 pub mod sinks;
 pub mod status;

@@ -17,6 +17,7 @@ mod process;
 mod pushes;
 mod rate_limit;
 mod reloads;
+mod remote_write;
 mod results;
 mod security;
 pub mod sender_log;
@@ -41,6 +42,7 @@ pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;
 pub use reloads::ReloadStats;
+pub use remote_write::RemoteWriteStats;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats};
@@ -58,6 +60,8 @@ pub struct Telemetry {
     pub started: Now,
     /// The limits that are shown beside the counts.
     pub limits: Live<ConfiguredLimits>,
+    /// What the metrics of the process are called.
+    pub process_names: Live<own::ProcessNames>,
     /// The receivers' TCP listener.
     pub tcp: Arc<ListenerStats>,
     /// The receivers' Unix listener.
@@ -205,6 +209,7 @@ impl Telemetry {
         Telemetry {
             started,
             limits: Live::new(limits),
+            process_names: Live::default(),
             tcp: Arc::default(),
             unix: Arc::default(),
             http: Arc::default(),

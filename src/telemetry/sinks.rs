@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::remote_write::RemoteWriteStats;
 use super::{ResultCounts, UsageGauge, clip};
 use crate::clock::Now;
 use crate::reason::Reason;
@@ -23,6 +24,8 @@ pub struct SinkStats {
     pub queued: UsageGauge,
     /// Items that wait, including those being sent.
     pub queued_items: UsageGauge,
+    /// What a sink of the type `remote_write` counts besides.
+    pub remote_write: RemoteWriteStats,
     oldest: Mutex<Option<Instant>>,
     health: Mutex<SinkHealth>,
 }

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderValue, RETRY_AFTER, VARY};
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::kind;
+use super::own_metrics::OwnMetrics;
 use crate::clock::{self, Now};
 use crate::context::Context;
 use crate::exposition::{Escaping, Text, keep_families};
@@ -23,7 +24,6 @@ use crate::http::router::{Pages, Route};
 use crate::ingest::config::Mode;
 use crate::net::BudgetShare;
 use crate::store::{Producer, SectionId, Snapshot, Store, StoreLimits};
-use crate::telemetry::own::{self, ProcessNames};
 use crate::telemetry::{Telemetry, sender_log};
 use negotiation::{Media, Representation};
 
@@ -37,39 +37,39 @@ const MAX_INLINE_RENDER: usize = 512 * 1024;
 pub struct Metrics {
     /// What is served.
     store: Arc<Store>,
-    /// What the own metrics describe: the same store, or that of the program if only its
-    /// own metrics are served.
-    described: Arc<Store>,
     telemetry: Arc<Telemetry>,
     mode: Mode,
-    /// Whether the proxy's own metrics are included.
-    own_metrics: bool,
-    process_names: ProcessNames,
+    /// The proxy's own metrics.
+    own_metrics: OwnMetrics,
+    /// Whether they are included.
+    has_own: bool,
 }
 
 impl Metrics {
     /// Creates the output.
-    pub fn new(own_metrics: bool, process_names: ProcessNames, context: &Context) -> Arc<Self> {
-        Arc::new(Metrics {
-            store: Arc::clone(&context.store),
-            described: Arc::clone(&context.store),
-            telemetry: Arc::clone(&context.telemetry),
-            mode: context.admission.exposition.mode,
-            own_metrics,
-            process_names,
-        })
+    pub fn new(own_metrics: bool, context: &Context) -> Arc<Self> {
+        Self::of(Arc::clone(&context.store), own_metrics, context)
     }
 
     /// Creates an output of the proxy's own metrics alone. They are in a store of their own,
     /// without the update times of apps.
-    pub fn of_own(process_names: ProcessNames, context: &Context) -> Arc<Self> {
-        Arc::new(Metrics {
-            store: Arc::new(Store::new(StoreLimits::own_metrics_only(), false)),
+    pub fn of_own(context: &Context) -> Arc<Self> {
+        let store = Store::new(StoreLimits::own_metrics_only(), false);
+        Self::of(Arc::new(store), true, context)
+    }
+
+    fn of(store: Arc<Store>, has_own: bool, context: &Context) -> Arc<Self> {
+        let own_metrics = OwnMetrics {
+            store: Arc::clone(&store),
             described: Arc::clone(&context.store),
             telemetry: Arc::clone(&context.telemetry),
+        };
+        Arc::new(Metrics {
+            store,
+            telemetry: Arc::clone(&context.telemetry),
             mode: context.admission.exposition.mode,
-            own_metrics: true,
-            process_names,
+            own_metrics,
+            has_own,
         })
     }
 
@@ -92,8 +92,8 @@ impl Metrics {
     /// All metrics, or those that the query selects.
     async fn all(&self, request: &Request) -> Reply {
         let start = clock::tick();
-        if self.own_metrics {
-            self.write_own();
+        if self.has_own {
+            self.own_metrics.update();
         }
         let representation = Representation::from_headers(self.mode, request.headers());
         let ids = match ids_of_query(request.query()) {
@@ -106,26 +106,6 @@ impl Metrics {
                 .await
         };
         answer.await.unwrap_or_else(|problem| failed(&problem))
-    }
-
-    /// Updates the proxy's own metrics in the store.
-    fn write_own(&self) {
-        let now = Now::read();
-        let apply = |names| {
-            let write = own::write(&self.telemetry, &self.described, names, now);
-            self.store.apply(write, now)
-        };
-        let names = self.process_names;
-        // An app may expose a family of the same name and another type.
-        let result = match (names, apply(names)) {
-            (ProcessNames::Usual, Err(_)) => apply(ProcessNames::Own),
-            (_, result) => result,
-        };
-        if let Err(conflict) = result {
-            sender_log::internal_error(format_args!(
-                "the proxy's own metrics cannot be stored: {conflict}"
-            ));
-        }
     }
 
     /// The metrics of one app, target or group.
@@ -199,7 +179,7 @@ impl Metrics {
                 body.holding(held)
             }
         };
-        let body = match Arc::ptr_eq(&self.store, &self.described) {
+        let body = match Arc::ptr_eq(&self.store, &self.own_metrics.described) {
             true => {
                 stats.count.add(1);
                 stats.bytes.add(body.content_length().unwrap_or_default());

@@ -11,6 +11,7 @@ mod http;
 mod inspections;
 mod limits;
 mod process;
+mod remote_write;
 mod security;
 mod sinks;
 mod storage;
@@ -44,9 +45,10 @@ type MessageFamily = (
 );
 
 /// What the metrics of the process are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum ProcessNames {
     /// `exporter_proxy_process_*`, which no app exposes.
+    #[default]
     #[serde(rename = "exporter_proxy")]
     Own,
     /// `process_*`, as Prometheus' client libraries call them. Many apps expose
@@ -77,6 +79,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     proxy_headers(&mut out, telemetry);
     pushes(&mut out, telemetry);
     received(&mut out, telemetry);
+    remote_write::write(&mut out, telemetry);
     http::scrapes(&mut out, telemetry);
     security::write(&mut out, &telemetry.security);
     fairness::write(&mut out, &telemetry.fairness, store);
