@@ -10,8 +10,9 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::event::{EventKind, StoredEvent};
 use crate::inputs::operations::sink::{EventSinks, LineSink, SinkRejection};
+use crate::outputs::own_metrics::OwnMetrics;
 use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
-use crate::outputs::sinks::{PushError, QueueHandle, loki, opensearch, operations};
+use crate::outputs::sinks::{PushError, QueueHandle, loki, opensearch, operations, remote_write};
 use crate::telemetry::SinkStats;
 
 /// A sink stops sending this long before the grace period ends, or halfway through a
@@ -68,6 +69,20 @@ pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
                 let started = loki::start(settings, &sink.queue, drain, stats, stop, tasks);
                 let queue = started.map_err(failed)?;
                 queues.entry(EventKind::Event).or_default().push(queue);
+            }
+            SinkSettings::RemoteWrite(settings) => {
+                let source = remote_write::Source {
+                    store: Arc::clone(&context.store),
+                    own_metrics: config.exporter.own_metrics.then(|| OwnMetrics {
+                        store: Arc::clone(&context.store),
+                        described: Arc::clone(&context.store),
+                        telemetry: Arc::clone(&context.telemetry),
+                    }),
+                };
+                let queue = &sink.queue;
+                let started =
+                    remote_write::start(*settings, queue, source, drain, stats, stop, tasks);
+                started.map_err(failed)?;
             }
             SinkSettings::OpenSearch(settings) => {
                 let started = opensearch::start(settings, &sink.queue, drain, stats, stop, tasks);

@@ -74,6 +74,7 @@ mod shutdown_pushes;
 mod signals;
 mod sinks;
 mod sinks_events;
+mod sinks_remote_write;
 mod slow_senders;
 mod storage;
 mod storage_faults;

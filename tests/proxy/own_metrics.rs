@@ -133,7 +133,8 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let (proxy, _upstream, operations) = busy();
     // One that sends on has the same metrics.
     let forwarding = Proxy::start(&format!(
-        "[operations]\nudp = \"127.0.0.1:0\"\nforward_to = \"tcp://{operations}\"\n"
+        "[operations]\nudp = \"127.0.0.1:0\"\nforward_to = \"tcp://{operations}\"\n\
+         [sinks.prometheus]\ntype = \"remote_write\"\nurl = \"http://{operations}\"\n"
     ));
     let dir = tempfile::tempdir().unwrap();
     let certificate = Authority::new(dir.path(), "ca").issue("server");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::queue::QueueConfig;
-use super::{loki, opensearch, operations};
+use super::{loki, opensearch, operations, remote_write};
 use crate::settings::reader::Table;
 use crate::settings::value::choice;
 
@@ -36,6 +36,8 @@ pub enum SinkSettings {
     /// Events as documents to OpenSearch or Elasticsearch.
     #[serde(rename = "opensearch")]
     OpenSearch(opensearch::Settings),
+    /// All series to Prometheus' remote write receivers.
+    RemoteWrite(Box<remote_write::Settings>),
 }
 
 impl SinkSettings {
@@ -45,6 +47,7 @@ impl SinkSettings {
             SinkSettings::Operations(_) => "operations",
             SinkSettings::Loki(_) => "loki",
             SinkSettings::OpenSearch(_) => "opensearch",
+            SinkSettings::RemoteWrite(_) => "remote_write",
         }
     }
 }
@@ -53,7 +56,7 @@ impl SinkSettings {
 type Read = fn(Table<'_>) -> Option<SinkConfig>;
 
 /// The types, and how the settings of each are read.
-const TYPES: [(&str, Read); 3] = [
+const TYPES: [(&str, Read); 4] = [
     ("operations", |table| {
         let (settings, queue) = operations::read(table)?;
         let settings = SinkSettings::Operations(settings);
@@ -67,6 +70,11 @@ const TYPES: [(&str, Read); 3] = [
     ("opensearch", |table| {
         let (settings, queue) = opensearch::read(table)?;
         let settings = SinkSettings::OpenSearch(settings);
+        Some(SinkConfig { settings, queue })
+    }),
+    ("remote_write", |table| {
+        let (settings, queue) = remote_write::read(table)?;
+        let settings = SinkSettings::RemoteWrite(Box::new(settings));
         Some(SinkConfig { settings, queue })
     }),
 ];

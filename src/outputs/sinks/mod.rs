@@ -17,7 +17,8 @@
 //! - [`config`]: `[sinks.NAME]`, and the list of types;
 //! - [`http`]: settings of a server, requests, and what a status means;
 //! - [`operations`]: forwards operations to another proxy or metrics-server;
-//! - [`loki`], [`opensearch`]: send events as log entries and as documents.
+//! - [`loki`], [`opensearch`]: send events as log entries and as documents;
+//! - [`remote_write`]: sends all series to Prometheus, on an interval.
 //!
 //! # Adding a sink
 //!
@@ -49,6 +50,7 @@ pub mod loki;
 pub mod opensearch;
 pub mod operations;
 mod queue;
+pub mod remote_write;
 mod worker;
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body, or its beginning.
     pub body: Bytes,
 }
@@ -105,14 +107,15 @@ impl HttpClient {
         };
         let response = request.send().await.map_err(explained)?;
         let status = response.status();
-        let retry_after = retry_after(response.headers());
+        let headers = response.headers().clone();
         let max_body = match status.is_success() {
             true => max_body,
             false => EXPLANATION,
         };
         Ok(Answer {
             status,
-            retry_after,
+            retry_after: retry_after(&headers),
+            headers,
             body: read(response, max_body).await.map_err(explained)?,
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use url::Url;
 
 use super::*;
@@ -17,6 +18,7 @@ fn answer(status: u16, body: &'static str) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).unwrap(),
         retry_after: Some(Duration::from_secs(9)),
+        headers: HeaderMap::new(),
         body: Bytes::from_static(body.as_bytes()),
     }
 }

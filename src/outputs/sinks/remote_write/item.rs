@@ -1,0 +1,100 @@
+//! What waits in the queue: whole requests, compressed.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use snap::raw::{Decoder, Encoder, max_compress_len};
+
+use super::convert;
+use super::request::Protocol;
+
+/// What a request holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples, including markers of staleness.
+    pub samples: u32,
+    /// Native histograms.
+    pub histograms: u32,
+    /// Exemplars.
+    pub exemplars: u32,
+}
+
+/// A request that is ready to be sent, as one block: the number of the protocol, three
+/// [`Counts`] of four bytes, the lowest first, and the body, which is one snappy block.
+#[derive(Debug, Clone)]
+pub struct WriteItem(Bytes);
+
+/// Bytes before the body.
+const HEAD: usize = 13;
+
+/// The numbers of the protocols.
+const V1: u8 = 1;
+const V2: u8 = 2;
+
+impl WriteItem {
+    /// Compresses a request. `None` if it is larger than snappy allows, 4 GiB.
+    pub fn new(protocol: Protocol, counts: Counts, request: &[u8]) -> Option<Self> {
+        let mut block = BytesMut::with_capacity(HEAD + max_compress_len(request.len()));
+        block.put_u8(match protocol {
+            Protocol::V1 => V1,
+            Protocol::V2 => V2,
+        });
+        for count in [counts.samples, counts.histograms, counts.exemplars] {
+            block.put_u32_le(count);
+        }
+        block.resize(HEAD + max_compress_len(request.len()), 0);
+        let length = Encoder::new().compress(request, &mut block[HEAD..]).ok()?;
+        // Most of the room stays unused, so it is not kept.
+        Some(WriteItem(Bytes::copy_from_slice(&block[..HEAD + length])))
+    }
+
+    /// The whole block.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The protocol of the body.
+    pub fn protocol(&self) -> Protocol {
+        match self.0.first() {
+            Some(&V2) => Protocol::V2,
+            _ => Protocol::V1,
+        }
+    }
+
+    /// What the body holds.
+    pub fn counts(&self) -> Counts {
+        let count = |place: usize| {
+            let bytes = self.0.get(1 + 4 * place..5 + 4 * place);
+            bytes.map_or(0, |bytes| {
+                bytes
+                    .iter()
+                    .rfold(0, |sum, byte| sum << 8 | u32::from(*byte))
+            })
+        };
+        Counts {
+            samples: count(0),
+            histograms: count(1),
+            exemplars: count(2),
+        }
+    }
+
+    /// The body.
+    pub fn body(&self) -> Bytes {
+        self.0.slice(HEAD.min(self.0.len())..)
+    }
+
+    /// The request in protocol 1.0; `None` if nothing of it is left.
+    pub fn to_v1(&self, histograms: bool) -> Option<Self> {
+        if self.protocol() == Protocol::V1 {
+            return Some(self.clone());
+        }
+        let request = Decoder::new().decompress_vec(&self.body()).ok()?;
+        let counts = self.counts();
+        let counts = match histograms {
+            true => counts,
+            false => Counts {
+                samples: counts.samples,
+                ..Counts::default()
+            },
+        };
+        WriteItem::new(Protocol::V1, counts, &convert::to_v1(&request, histograms)?)
+    }
+}

@@ -1,0 +1,291 @@
+//! Sends all series to Prometheus' remote write receivers, on an interval.
+//!
+//! ```text
+//! store ─ snapshot ─▶ pages ─ changed lines ─▶ outs ─ due points ─▶ batches ─ request ─▶ queue
+//! ```
+//!
+//! - [`config`]: the settings;
+//! - [`collector`]: the task that collects on the interval;
+//! - [`pages`]: which lines of the output changed, and what each stands for;
+//! - [`outs`]: the series that are sent: their last values, markers of staleness;
+//! - [`labeller`]: which series are sent, with which labels;
+//! - [`batches`]: cuts requests;
+//! - [`request`], [`symbols`]: requests of both protocols;
+//! - [`item`]: a compressed request in the queue;
+//! - [`convert`]: requests of protocol 2.0 as ones of 1.0.
+//!
+//! An item of the queue is a whole request. Its samples belong together: a server that
+//! refuses some of them takes the others, so nothing is sent in parts.
+
+mod batches;
+mod collector;
+mod config;
+mod convert;
+mod item;
+mod labeller;
+mod outs;
+mod pages;
+mod request;
+mod symbols;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use collector::Source;
+pub use config::{Settings, read};
+pub use request::Protocol;
+
+use super::http::{Answer, HttpClient, content_type};
+use super::{QueueConfig, QueueLimits, Refusal, Report, Sink, Verdict};
+use crate::clock;
+use crate::reason::Reason;
+use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::{self, LogEvent};
+use batches::BatchLimits;
+use collector::Collector;
+use item::{Counts, WriteItem};
+
+/// The header with the version of the protocol.
+const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+
+/// The headers in which a server of protocol 2.0 says what it took.
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
+/// Sends requests.
+#[derive(Debug)]
+struct RemoteWriteSink {
+    settings: Settings,
+    client: HttpClient,
+    stats: Arc<SinkStats>,
+    /// Whether the server turned out not to know protocol 2.0.
+    fallen_back: Arc<AtomicBool>,
+    /// When the log last said that the server did not take everything.
+    logged: Option<Instant>,
+}
+
+/// A server that goes on taking less than it gets is logged again after this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts a sink and the task that collects for it. `drain` is the time for sending what
+/// waits at shutdown.
+///
+/// # Errors
+///
+/// The client cannot be created from the settings.
+pub fn start(
+    settings: Settings,
+    queue: &QueueConfig,
+    source: Source,
+    drain: Duration,
+    stats: Arc<SinkStats>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(), String> {
+    let client = HttpClient::new(&settings.server)?;
+    let fallen_back = Arc::new(AtomicBool::new(false));
+    let sink = RemoteWriteSink {
+        settings: settings.clone(),
+        client,
+        stats: Arc::clone(&stats),
+        fallen_back: Arc::clone(&fallen_back),
+        logged: None,
+    };
+    let limits = QueueLimits {
+        batch_items: 1,
+        batch_wait: Duration::ZERO,
+        ..queue.limits()
+    };
+    let handle = super::start(sink, limits, drain, Arc::clone(&stats), stop, tasks);
+    let limits = BatchLimits {
+        samples: queue.batch_items,
+        bytes: queue.batch_bytes,
+    };
+    let push = Box::new(move |item| handle.push(vec![item]).is_ok());
+    let collector = Collector::new(settings, limits, source, stats, fallen_back, push)?;
+    tasks.spawn(collector.run(stop.clone()));
+    Ok(())
+}
+
+impl Sink for RemoteWriteSink {
+    type Item = WriteItem;
+
+    const LOG_EVENT: LogEvent = LogEvent::Sink;
+
+    fn size(item: &WriteItem) -> usize {
+        item.bytes().len()
+    }
+
+    fn name(&self) -> String {
+        format!("remote write to {}", self.settings.server.url)
+    }
+
+    async fn send(&mut self, batch: &[WriteItem]) -> Report {
+        // Requests are never joined: the queue hands over one at a time.
+        let Some(item) = batch.first() else {
+            return Report::default();
+        };
+        if item.protocol() == Protocol::V2 && !self.has_fallen_back() {
+            let report = match self.post(item).await {
+                Ok(answer) if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                    log::info!(
+                        "{}: the server does not know protocol 2.0; sending in 1.0 from now on",
+                        self.name()
+                    );
+                    self.fallen_back.store(true, Ordering::Relaxed);
+                    None
+                }
+                Ok(answer) => Some(self.judge(item, &answer)),
+                Err(problem) => Some(Report::failed(0, problem)),
+            };
+            if let Some(report) = report {
+                return report;
+            }
+        }
+        let natives = self.settings.sends_natives(Protocol::V1);
+        let Some(item) = item.to_v1(natives) else {
+            // It has nothing that the protocol can express.
+            return Report::taken(1);
+        };
+        match self.post(&item).await {
+            Ok(answer) => self.judge(&item, &answer),
+            Err(problem) => Report::failed(0, problem),
+        }
+    }
+}
+
+impl RemoteWriteSink {
+    fn has_fallen_back(&self) -> bool {
+        self.fallen_back.load(Ordering::Relaxed)
+    }
+
+    async fn post(&self, item: &WriteItem) -> Result<Answer, String> {
+        let (media, version) = match item.protocol() {
+            Protocol::V1 => ("application/x-protobuf", "0.1.0"),
+            Protocol::V2 => (
+                "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+                "2.0.0",
+            ),
+        };
+        let mut headers = content_type(media);
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+        headers.insert(VERSION, HeaderValue::from_static(version));
+        let url = self.settings.server.url.0.clone();
+        self.client
+            .send(Method::POST, url, headers, item.body(), 0)
+            .await
+    }
+
+    /// What the answer means. As the protocol demands, no status of 400 to 499 but 429 is
+    /// tried again.
+    fn judge(&mut self, item: &WriteItem, answer: &Answer) -> Report {
+        let status = answer.status;
+        if status.is_success() {
+            return match item.protocol() {
+                Protocol::V1 => Report::taken(1),
+                Protocol::V2 => self.compare(item.counts(), answer),
+            };
+        }
+        if !status.is_client_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return answer.judge(1);
+        }
+        // What was written nevertheless is known in protocol 2.0 only.
+        if let Some(written) = written(&answer.headers) {
+            self.note_written(item.counts(), written);
+        }
+        let reason = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Reason::TooLarge,
+            _ => Reason::Refused,
+        };
+        refused(reason, answer.describe(), answer.explanation())
+    }
+
+    /// Compares what was sent with what a server of protocol 2.0 says it took.
+    fn compare(&mut self, sent: Counts, answer: &Answer) -> Report {
+        match written(&answer.headers) {
+            Some(written) => {
+                self.note_written(sent, written);
+                Report::taken(1)
+            }
+            None if sent == Counts::default() => Report::taken(1),
+            None => {
+                self.note_written(sent, Counts::default());
+                let problem = format!(
+                    "the server answered {} and does not say what it took, so it took nothing; if \
+                     it knows protocol 1.0 only, set protocol = \"1.0\"",
+                    answer.status
+                );
+                refused(Reason::Refused, problem, String::new())
+            }
+        }
+    }
+
+    fn note_written(&mut self, sent: Counts, written: Counts) {
+        let missing = u64::from(sent.samples.saturating_sub(written.samples))
+            + u64::from(sent.histograms.saturating_sub(written.histograms))
+            + u64::from(sent.exemplars.saturating_sub(written.exemplars));
+        if missing == 0 {
+            return;
+        }
+        self.stats.remote_write.unwritten.add(missing);
+        let now = clock::tick();
+        let is_due = |logged| now.saturating_duration_since(logged) >= LOG_INTERVAL;
+        if self.logged.is_none_or(is_due) {
+            self.logged = Some(now);
+            sender_log::write(
+                LogEvent::Sink,
+                format_args!(
+                    "{}: of {} samples, {} histograms and {} exemplars, the server took {}, {} and {}",
+                    self.name(),
+                    sent.samples,
+                    sent.histograms,
+                    sent.exemplars,
+                    written.samples,
+                    written.histograms,
+                    written.exemplars
+                ),
+            );
+        }
+    }
+}
+
+/// A request that the server will never take.
+fn refused(reason: Reason, message: String, answer: String) -> Report {
+    Report {
+        verdicts: vec![Verdict::Refused(reason)],
+        refusal: Some(Refusal {
+            reason,
+            message,
+            answer,
+            whole: false,
+        }),
+        ..Report::default()
+    }
+}
+
+/// What the server says it took; `None` if it says nothing. What it does not mention it did
+/// not take.
+fn written(headers: &HeaderMap) -> Option<Counts> {
+    let counts = WRITTEN.map(|name| {
+        let value = headers.get(name)?.to_str().ok()?;
+        value.trim().parse::<u32>().ok()
+    });
+    let [samples, histograms, exemplars] = counts;
+    counts.iter().any(Option::is_some).then(|| Counts {
+        samples: samples.unwrap_or_default(),
+        histograms: histograms.unwrap_or_default(),
+        exemplars: exemplars.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,442 @@
+//! What is known of the lines of the output since the last round, so that a round costs what
+//! changed.
+//!
+//! A page that is the same as before is not read: its lines stand for the same series. A
+//! page that changed mostly has the lines of before with other values. Each line is
+//! compared with the next one of the pages that are gone, by the hash of its series, and
+//! takes over what that one stood for. Only a line that none of them has is parsed.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memchr::memchr;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::outs::{Outs, Round, Target};
+use crate::exposition::protobuf::RemoteHistogram;
+use crate::exposition::{
+    CanonicalSample, FamilyHead, NativeHistogram, needs_quotes, write_label_value, write_series,
+};
+use crate::store::{PageId, PageView, Snapshot};
+
+/// A line, or a native histogram: the hash of its series, and what it stands for.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u64,
+    target: Target,
+}
+
+/// A page of the last round.
+#[derive(Debug)]
+struct KnownPage {
+    id: PageId,
+    entries: Box<[Entry]>,
+    /// Lines before the first head, which belong to the family of the page before.
+    continued: usize,
+    /// The family of the lines before the first head.
+    before: Option<Arc<FamilyHead>>,
+    /// The last family that begins in the page.
+    last: Option<Arc<FamilyHead>>,
+    /// For each family, the one before the first head included, whether a series of it is
+    /// sent.
+    sent: Box<[bool]>,
+    /// When a value of the page is due again.
+    due: i64,
+}
+
+/// A line that was not there before.
+#[derive(Debug)]
+struct NewLine {
+    /// Page and entry; none for a further point of the line before.
+    place: Option<(usize, usize)>,
+    /// Which of the families of the page it belongs to.
+    family: usize,
+    line: Bytes,
+    value: f64,
+    timestamp: Option<i64>,
+    head: Option<Arc<FamilyHead>>,
+}
+
+/// All pages of the last round.
+#[derive(Debug)]
+pub struct Pages {
+    pages: Vec<KnownPage>,
+    natives: Vec<Entry>,
+    /// The families that have native histograms, by their escaped names.
+    native_heads: HashMap<Arc<str>, Option<Arc<FamilyHead>>>,
+    /// The key of the hashes.
+    seed: u64,
+}
+
+/// Lines of the last round that none of this one has taken over yet, in order.
+#[derive(Debug, Default)]
+struct Leftovers {
+    entries: Vec<Entry>,
+    taken: Vec<bool>,
+    next: usize,
+    by_hash: Option<HashMap<u64, usize>>,
+}
+
+/// Lines that are skipped at most to find the next one, before all are searched. A series
+/// that is gone costs one.
+const LOOK_AHEAD: usize = 8;
+
+impl Leftovers {
+    fn new(entries: Vec<Entry>) -> Self {
+        Leftovers {
+            taken: vec![false; entries.len()],
+            entries,
+            ..Leftovers::default()
+        }
+    }
+
+    /// What the line of this hash stood for.
+    #[inline]
+    fn take(&mut self, hash: u64) -> Option<Target> {
+        let ahead = self.entries[self.next..].iter().take(LOOK_AHEAD);
+        let near = ahead.clone().position(|entry| entry.hash == hash);
+        let at = match near {
+            Some(skipped) => self.next + skipped,
+            None if self.entries.is_empty() => return None,
+            None => {
+                let by_hash = self.by_hash.get_or_insert_with(|| {
+                    let entries = self.entries.iter().enumerate().rev();
+                    entries.map(|(at, entry)| (entry.hash, at)).collect()
+                });
+                *by_hash.get(&hash)?
+            }
+        };
+        self.next = at + 1;
+        (!std::mem::replace(&mut self.taken[at], true)).then(|| self.entries[at].target)
+    }
+
+    fn release(self, outs: &mut Outs) {
+        for (entry, taken) in self.entries.iter().zip(self.taken) {
+            if !taken {
+                outs.release(entry.target);
+            }
+        }
+    }
+}
+
+impl Pages {
+    /// No pages yet.
+    pub fn new() -> Self {
+        Pages {
+            pages: Vec::new(),
+            natives: Vec::new(),
+            native_heads: HashMap::new(),
+            seed: RandomState::new().hash_one(()),
+        }
+    }
+
+    /// Forgets the pages, so that all are read again.
+    pub fn forget(&mut self, outs: &mut Outs) {
+        for page in self.pages.drain(..) {
+            for entry in &page.entries {
+                outs.release(entry.target);
+            }
+        }
+        for entry in self.natives.drain(..) {
+            outs.release(entry.target);
+        }
+    }
+
+    /// Adds what is due of a snapshot to the requests.
+    pub fn collect(&mut self, snapshot: &Snapshot, outs: &mut Outs, round: Round) {
+        let natives = snapshot.natives().iter();
+        let mut before = std::mem::take(&mut self.native_heads);
+        self.native_heads = natives
+            .map(|(family, _)| {
+                let head = before.remove(family).flatten();
+                (Arc::clone(family), head)
+            })
+            .collect();
+        let (mut same, leftovers) = self.compare(snapshot);
+        let mut leftovers = Leftovers::new(leftovers);
+        let is_first = leftovers.entries.is_empty();
+        let mut new_lines = Vec::new();
+        outs.enter(None);
+        for view in snapshot.page_views() {
+            let page = match same.remove(&view.address()) {
+                Some(page) => self.keep(page, outs, round),
+                None => self.read(view, outs, round, &mut leftovers, &mut new_lines),
+            };
+            self.pages.push(page);
+            // Without lines of before, none has to be given up first.
+            if is_first {
+                self.add_new(new_lines.drain(..), outs, round);
+            }
+        }
+        leftovers.release(outs);
+        self.add_new(new_lines.into_iter(), outs, round);
+        outs.enter(None);
+    }
+
+    /// Takes the pages of before apart: those that are the same now, by their addresses, and
+    /// the lines of the others.
+    fn compare(&mut self, snapshot: &Snapshot) -> (HashMap<usize, KnownPage>, Vec<Entry>) {
+        let mut same: HashMap<usize, Option<KnownPage>> = snapshot
+            .page_views()
+            .map(|view| (view.address(), None))
+            .collect();
+        let mut leftovers = Vec::new();
+        for page in self.pages.drain(..) {
+            match same.get_mut(&page.id.address()) {
+                Some(place) => *place = Some(page),
+                None => leftovers.extend_from_slice(&page.entries),
+            }
+        }
+        let same = same.into_iter();
+        let same = same.filter_map(|(address, page)| Some((address, page?)));
+        (same.collect(), leftovers)
+    }
+
+    /// A page that is the same as before.
+    fn keep(&self, mut page: KnownPage, outs: &mut Outs, round: Round) -> KnownPage {
+        if page.continued > 0 && page.before.as_ref() != outs.head() {
+            for entry in &page.entries[..page.continued] {
+                outs.describe(entry.target);
+            }
+            page.before = outs.head().cloned();
+        }
+        if round.is_reached(page.due) {
+            let due = page.entries.iter();
+            let due = due.map(|entry| outs.send_again(entry.target, round));
+            page.due = due.min().unwrap_or(i64::MAX);
+        }
+        if let Some(last) = &page.last
+            && outs.head() != Some(last)
+        {
+            outs.enter(Some(Arc::clone(last)));
+        }
+        page
+    }
+
+    /// Reads a page that is new or changed.
+    fn read(
+        &mut self,
+        view: PageView<'_>,
+        outs: &mut Outs,
+        round: Round,
+        leftovers: &mut Leftovers,
+        new_lines: &mut Vec<NewLine>,
+    ) -> KnownPage {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut sent = vec![false];
+        let mut page = KnownPage {
+            id: view.id(),
+            entries: Box::default(),
+            continued: 0,
+            before: outs.head().cloned(),
+            last: None,
+            sent: Box::default(),
+            due: i64::MAX,
+        };
+        for piece in view.pieces() {
+            let Ok(text) = std::str::from_utf8(&piece) else {
+                continue;
+            };
+            let mut at = 0;
+            while at < text.len() {
+                let rest = &text[at..];
+                if rest.starts_with('#') {
+                    let (head, length) = match FamilyHead::read(rest) {
+                        Some((head, length)) => (Some(Arc::new(head)), length),
+                        None => (None, line_length(rest)),
+                    };
+                    at += length;
+                    if let Some(head) = head {
+                        self.note_head(&head);
+                        outs.enter(Some(Arc::clone(&head)));
+                        page.last = Some(head);
+                        sent.push(false);
+                    }
+                    continue;
+                }
+                let length = line_length(rest);
+                let line = rest[..length].trim_end_matches('\n');
+                let range = at..at + line.len();
+                at += length;
+                let Some(sample) = CanonicalSample::read(line) else {
+                    continue;
+                };
+                let hash = xxh3_64_with_seed(sample.series.as_bytes(), self.seed);
+                // Points of one series at several times follow one another.
+                let is_further = entries.last().is_some_and(|last| last.hash == hash);
+                let target = match is_further {
+                    true => entries.last().map(|last| last.target),
+                    false => leftovers.take(hash),
+                };
+                if !is_further {
+                    page.continued += usize::from(sent.len() == 1);
+                    entries.push(Entry {
+                        hash,
+                        target: target.unwrap_or(Target::NEW),
+                    });
+                }
+                match target.filter(|target| *target != Target::NEW) {
+                    Some(target) => {
+                        outs.describe(target);
+                        let due = outs.send(target, sample.value, sample.timestamp, round);
+                        page.due = page.due.min(due);
+                        if let Some(sent) = sent.last_mut() {
+                            *sent |= target.sent().is_some();
+                        }
+                    }
+                    None => new_lines.push(NewLine {
+                        place: (!is_further).then(|| (self.pages.len(), entries.len() - 1)),
+                        family: sent.len() - 1,
+                        line: piece.slice(range),
+                        value: sample.value,
+                        timestamp: sample.timestamp,
+                        head: outs.head().cloned(),
+                    }),
+                }
+            }
+        }
+        page.entries = entries.into();
+        page.sent = sent.into();
+        page
+    }
+
+    /// Keeps the head of a family that has native histograms.
+    fn note_head(&mut self, head: &Arc<FamilyHead>) {
+        if !self.native_heads.is_empty()
+            && let Some(kept) = self.native_heads.get_mut(&*escaped(&head.name))
+        {
+            *kept = Some(Arc::clone(head));
+        }
+    }
+
+    /// Finds out what new lines stand for, and sends their values.
+    fn add_new(&mut self, lines: impl Iterator<Item = NewLine>, outs: &mut Outs, round: Round) {
+        let current = outs.head().cloned();
+        let mut target = Target::OMITTED;
+        for line in lines {
+            if let Some((page, entry)) = line.place {
+                let Ok(text) = std::str::from_utf8(&line.line) else {
+                    continue;
+                };
+                target = outs.resolve(text, false);
+                let page = &mut self.pages[page];
+                page.entries[entry].target = target;
+                page.sent[line.family] |= target.sent().is_some();
+                if outs.head() != line.head.as_ref() {
+                    outs.enter(line.head);
+                }
+                outs.describe(target);
+            }
+            let due = outs.send(target, line.value, line.timestamp, round);
+            if let Some((page, _)) = line.place {
+                let page = &mut self.pages[page];
+                page.due = page.due.min(due);
+            }
+        }
+        if outs.head() != current.as_ref() {
+            outs.enter(current);
+        }
+    }
+
+    /// Adds native histograms that are due. Those that are gone are given up.
+    pub fn collect_natives(&mut self, snapshot: &Snapshot, outs: &mut Outs, round: Round) {
+        let mut leftovers = Leftovers::new(std::mem::take(&mut self.natives));
+        let mut new = Vec::new();
+        for (family, natives) in snapshot.natives() {
+            outs.enter(self.native_heads.get(family).cloned().flatten());
+            for native in natives.iter() {
+                let line = series_of(family, native);
+                let hash = xxh3_64_with_seed(line.as_bytes(), self.seed);
+                match leftovers.take(hash) {
+                    Some(target) => {
+                        self.natives.push(Entry { hash, target });
+                        self.send_native(target, native, outs, round);
+                    }
+                    None => new.push((hash, line, outs.head().cloned(), native)),
+                }
+            }
+        }
+        leftovers.release(outs);
+        for (hash, line, head, native) in new {
+            if outs.head() != head.as_ref() {
+                outs.enter(head);
+            }
+            let target = outs.resolve(&line, true);
+            self.natives.push(Entry { hash, target });
+            self.send_native(target, native, outs, round);
+        }
+        outs.enter(None);
+    }
+
+    fn send_native(&self, target: Target, native: &NativeHistogram, outs: &mut Outs, round: Round) {
+        outs.describe(target);
+        let hash = xxh3_64_with_seed(&native.histogram, self.seed);
+        let convert = || RemoteHistogram::of(&native.histogram, native.gauge);
+        outs.send_histogram(target, hash, convert, round);
+    }
+
+    /// Calls `add` with the metadata of each family of which a series is sent. The pages must
+    /// be those of `snapshot`.
+    pub fn each_family(&self, snapshot: &Snapshot, mut add: impl FnMut(&FamilyHead)) {
+        let mut open: Option<FamilyHead> = None;
+        for (view, page) in snapshot.page_views().zip(&self.pages) {
+            let mut sent = page.sent.iter();
+            if sent.next() == Some(&true)
+                && let Some(head) = open.take()
+            {
+                add(&head);
+            }
+            for piece in view.pieces() {
+                let Ok(text) = std::str::from_utf8(&piece) else {
+                    continue;
+                };
+                let mut at = 0;
+                while at < text.len() {
+                    let rest = &text[at..];
+                    if !rest.starts_with('#') {
+                        at += memchr::memmem::find(rest.as_bytes(), b"\n#")
+                            .map_or(rest.len(), |end| end + 1);
+                        continue;
+                    }
+                    let Some((head, length)) = FamilyHead::read(rest) else {
+                        at += line_length(rest);
+                        continue;
+                    };
+                    at += length;
+                    open = match sent.next() {
+                        Some(true) => {
+                            add(&head);
+                            None
+                        }
+                        // Its samples can be on the next page.
+                        _ => Some(head),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of the first line with its line feed.
+#[inline]
+fn line_length(text: &str) -> usize {
+    memchr(b'\n', text.as_bytes()).map_or(text.len(), |end| end + 1)
+}
+
+/// The series of a native histogram as a line of canonical text.
+fn series_of(family: &str, native: &NativeHistogram) -> String {
+    let mut line = String::with_capacity(family.len() + native.labels.len() + 8);
+    let labels = [&*native.labels, "", ""];
+    write_series(&mut line, [family, ""], needs_quotes(family), labels);
+    line.push_str(" 0");
+    line
+}
+
+/// A name as canonical text has it, without quotes.
+fn escaped(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    write_label_value(&mut escaped, name);
+    escaped
+}
