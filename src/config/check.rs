@@ -5,6 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{Group, User};
 
@@ -376,7 +377,7 @@ fn web_files(config: &Config, faults: &Faults) {
     for problem in problems {
         let in_file = problem.file.as_ref().zip(problem.at);
         let place = in_file.map(|(file, (line, column))| Place::File {
-            name: file.display().to_string(),
+            name: Arc::from(file.display().to_string()),
             line,
             column,
         });

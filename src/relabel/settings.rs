@@ -1,6 +1,7 @@
 //! A rule as it is written.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -260,7 +261,7 @@ pub fn take_file(table: &mut Table<'_>, key: &'static str) -> Option<RulesFile> 
             for problem in problems {
                 let (line, column) = problem.at.unwrap_or((1, 1));
                 let place = Place::File {
-                    name: path.clone(),
+                    name: Arc::from(path.as_str()),
                     line,
                     column,
                 };

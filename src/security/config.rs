@@ -230,7 +230,7 @@ fn networks(node: &Node) -> Result<Vec<Network>, String> {
     let network = |node: &Node| Network::parse(&text(node)?);
     match &node.value {
         Value::List(items) if items.is_empty() => Err("must not be empty".to_owned()),
-        Value::List(_) => list(node)?.iter().map(network).collect(),
+        Value::List(_) => list(node.clone())?.iter().map(network).collect(),
         _ => Ok(vec![network(node)?]),
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memchr_iter;
 use toml::Spanned;
@@ -18,8 +19,8 @@ use super::error::Diagnostic;
 pub enum Place {
     /// Line and column, both from 1, in the named file.
     File {
-        /// The path of the file.
-        name: String,
+        /// The path of the file, which all its places share.
+        name: Arc<str>,
         /// The line, from 1.
         line: usize,
         /// The column in characters, from 1.
@@ -216,7 +217,7 @@ pub fn parse_inline(place: &Place, text: &str) -> Result<Value, String> {
     let lines = Lines {
         starts: Vec::new(),
         fixed: Some(place.clone()),
-        name: "",
+        name: Arc::from(""),
         text,
     };
     Ok(node(&lines, value).value)
@@ -259,17 +260,17 @@ fn node(lines: &Lines<'_>, value: Spanned<DeValue<'_>>) -> Node {
 /// Converts byte offsets into places.
 struct Lines<'a> {
     fixed: Option<Place>,
-    name: &'a str,
+    name: Arc<str>,
     text: &'a str,
     /// Where each line but the first begins.
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    fn new(name: &'a str, text: &'a str) -> Self {
+    fn new(name: &str, text: &'a str) -> Self {
         Lines {
             fixed: None,
-            name,
+            name: Arc::from(name),
             text,
             starts: memchr_iter(b'\n', text.as_bytes())
                 .map(|at| at + 1)
@@ -288,7 +289,7 @@ impl<'a> Lines<'a> {
         let line = self.starts.partition_point(|start| *start <= at);
         let line_start = line.checked_sub(1).map_or(0, |before| self.starts[before]);
         Place::File {
-            name: self.name.to_owned(),
+            name: Arc::clone(&self.name),
             line: line + 1,
             column: self.text[line_start..at].chars().count() + 1,
         }

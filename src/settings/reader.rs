@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::document::{Entry, Node, Place, Value, parse_inline};
 use super::error::Diagnostic;
@@ -38,10 +39,6 @@ impl Faults {
         self.places.borrow().get(setting).cloned()
     }
 
-    fn found(&self, setting: String, place: &Place) {
-        self.places.borrow_mut().insert(setting, place.clone());
-    }
-
     /// The errors and the warnings.
     pub fn into_inner(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         (self.errors.into_inner(), self.warnings.into_inner())
@@ -73,9 +70,7 @@ fn items_of(node: Node) -> Vec<Node> {
             Ok(value) => vec![Node { value, ..node }],
             Err(_) => vec![node],
         },
-        Value::Variable(text) if text.contains(',') => {
-            super::value::list(&node).unwrap_or_else(|_| vec![node])
-        }
+        Value::Variable(text) if text.contains(',') => super::value::list(node).unwrap_or_default(),
         _ => vec![node],
     }
 }
@@ -88,6 +83,9 @@ pub struct Table<'f> {
     path: String,
     /// Where the table is written, if it is one of those that can be repeated.
     place: Option<Place>,
+    /// Whether it is in a list of tables. The settings of all of them have one name, so
+    /// their places are not noted.
+    is_item: bool,
     entries: BTreeMap<String, Entry>,
     known: Vec<&'static str>,
     faults: &'f Faults,
@@ -99,6 +97,7 @@ impl<'f> Table<'f> {
         Table {
             path: String::new(),
             place: None,
+            is_item: false,
             entries,
             known: Vec::new(),
             faults,
@@ -143,7 +142,7 @@ impl<'f> Table<'f> {
         };
         let problem = match value {
             Ok(Value::Table(entries)) => {
-                self.faults.found(format!("{}{key}", self.path), &place);
+                self.found(format_args!("{}{key}", self.path), &place);
                 return Some((self.nested(key, entries), place));
             }
             Ok(other) => format!("must be a table, not {}", other.sort()),
@@ -164,6 +163,7 @@ impl<'f> Table<'f> {
         Table {
             path: format!("{}{key}.", self.path),
             place: None,
+            is_item: self.is_item,
             entries,
             known: Vec::new(),
             faults: self.faults,
@@ -190,8 +190,7 @@ impl<'f> Table<'f> {
         let entry = self.take_entry(key)?;
         match parse(&entry.node) {
             Ok(value) => {
-                let setting = format!("{}{key}", self.path);
-                self.faults.found(setting, &entry.node.place);
+                self.found(format_args!("{}{key}", self.path), &entry.node.place);
                 Some(value)
             }
             Err(problem) => {
@@ -236,7 +235,7 @@ impl<'f> Table<'f> {
             };
             let problem = match value {
                 Ok(Value::Table(entries)) => {
-                    self.faults.found(format!("{}{name}", all.path), &place);
+                    self.found(format_args!("{}{name}", all.path), &place);
                     let table = Table {
                         place: Some(place),
                         ..all.nested(&name, entries)
@@ -260,21 +259,40 @@ impl<'f> Table<'f> {
         key: &'static str,
         mut parse: impl FnMut(&Node) -> Result<T, String>,
     ) -> Vec<T> {
-        let path = self.path.clone();
-        let faults = self.faults;
-        self.take(key, Vec::new(), |node| {
-            let mut right = Vec::new();
-            for item in super::value::list(node)? {
-                match parse(&item) {
-                    Ok(value) => {
-                        faults.found(format!("{path}{key}[{}]", right.len()), &item.place);
-                        right.push(value);
-                    }
-                    Err(problem) => faults.add(item.place, format!("`{path}{key}` {problem}")),
-                }
+        self.take_each(key, |item| parse(&item))
+    }
+
+    /// Like [`Table::take_list`], for items whose values are kept.
+    fn take_each<T>(
+        &mut self,
+        key: &'static str,
+        mut parse: impl FnMut(Node) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(Entry { node, .. }) = self.take_entry(key) else {
+            return Vec::new();
+        };
+        let setting = format!("{}{key}", self.path);
+        let place = node.place.clone();
+        let items = match super::value::list(node) {
+            Ok(items) => items,
+            Err(problem) => {
+                self.faults.add(place, format!("`{setting}` {problem}"));
+                return Vec::new();
             }
-            Ok(right)
-        })
+        };
+        let mut right = Vec::new();
+        for item in items {
+            let place = item.place.clone();
+            match parse(item) {
+                Ok(value) => {
+                    self.found(format_args!("{setting}[{}]", right.len()), &place);
+                    right.push(value);
+                }
+                Err(problem) => self.faults.add(place, format!("`{setting}` {problem}")),
+            }
+        }
+        self.found(format_args!("{setting}"), &place);
+        right
     }
 
     /// The items under `key`, each read by `read`: those of a list, or the one value that
@@ -288,7 +306,7 @@ impl<'f> Table<'f> {
         let node = self.take_entry(key)?.node;
         let setting = format!("{}{key}", self.path);
         let faults = self.faults;
-        faults.found(setting.clone(), &node.place);
+        self.found(format_args!("{setting}"), &node.place);
         let items = items_of(node);
         let is_empty = items.is_empty();
         let mut right = Vec::new();
@@ -302,7 +320,7 @@ impl<'f> Table<'f> {
             };
             match read {
                 Ok(Some(value)) => {
-                    faults.found(format!("{setting}[{}]", right.len()), &place);
+                    self.found(format_args!("{setting}[{}]", right.len()), &place);
                     right.push(value);
                 }
                 Ok(None) => {}
@@ -320,17 +338,18 @@ impl<'f> Table<'f> {
     ) -> Vec<T> {
         let path = format!("{}{key}.", self.path);
         let faults = self.faults;
-        self.take_list(key, |node| match &node.value {
-            Value::Table(entries) => Ok(read(
-                Table {
+        self.take_each(key, |Node { value, place }| match value {
+            Value::Table(entries) => {
+                let table = Table {
                     path: path.clone(),
-                    place: Some(node.place.clone()),
-                    entries: entries.clone(),
+                    place: Some(place.clone()),
+                    is_item: true,
+                    entries,
                     known: Vec::new(),
                     faults,
-                },
-                &node.place,
-            )),
+                };
+                Ok(read(table, &place))
+            }
             other => Err(format!("must be a list of tables, not {}", other.sort())),
         })
         .into_iter()
@@ -395,6 +414,14 @@ impl<'f> Table<'f> {
                 entry.key.clone(),
                 format!("unknown key `{}{key}`{hint}", self.path),
             );
+        }
+    }
+
+    /// Notes where a valid setting is written.
+    fn found(&self, setting: fmt::Arguments<'_>, place: &Place) {
+        if !self.is_item {
+            let mut places = self.faults.places.borrow_mut();
+            places.insert(setting.to_string(), place.clone());
         }
     }
 

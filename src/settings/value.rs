@@ -69,11 +69,11 @@ pub fn choice<T: Copy>(
 
 /// The items of a list. An environment variable can have a TOML list, or items separated
 /// by commas.
-pub fn list(node: &Node) -> Result<Vec<Node>, String> {
-    match &node.value {
-        Value::List(items) => Ok(items.clone()),
+pub fn list(node: Node) -> Result<Vec<Node>, String> {
+    match node.value {
+        Value::List(items) => Ok(items),
         Value::Variable(text) if text.trim_start().starts_with('[') => {
-            match parse_inline(&node.place, text)? {
+            match parse_inline(&node.place, &text)? {
                 Value::List(items) => Ok(items),
                 other => Err(format!("must be a list, not {}", other.describe())),
             }

@@ -236,7 +236,7 @@ fn socket_path(node: &Node) -> Result<PathBuf, String> {
 
 fn bounds(node: &Node) -> Result<BucketBounds, String> {
     let mut bounds = Vec::new();
-    for item in list(node)? {
+    for item in list(node.clone())? {
         let bound = match &item.value {
             Value::Integer(number) => Some(*number as f64),
             Value::Float(number) => Some(*number),
