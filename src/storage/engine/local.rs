@@ -8,18 +8,24 @@
 //! that it cannot read. So writes are numbered, and the number of the last one that was
 //! synced is also kept beside the engine's files. If the engine comes back with an older
 //! one, the start is refused.
+//!
+//! The engine's own threads run at a lower priority than those that answer requests.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::thread;
 
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
+    OwnedWriteBatch, PersistMode,
 };
+use rustix::process::setpriority_process;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::directory::Directory;
 use super::original::Original;
+use super::packed::{pack, unpack};
 use super::{Engine, Visit};
 use crate::record::Record;
 use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
@@ -43,13 +49,17 @@ const MEMTABLE: u64 = 16 << 20;
 /// The limit of all journals together, which is the least that the engine allows.
 const JOURNALS: u64 = 64 << 20;
 
-/// Values from this size on are kept in files of their own, which are not merged again
-/// and again. Texts of apps and groups are rewritten often and whole.
-const LARGE_VALUE: u32 = 4 << 10;
+/// Stored values from this size on are kept in files of their own, which are not merged
+/// again and again. Texts of apps and groups are rewritten often and whole.
+const LARGE_VALUE: u32 = 1 << 10;
 
 /// A file of large values is rewritten once this share of it is garbage. At the default,
 /// a third, the disk holds a third more.
 const GARBAGE: f32 = 0.25;
+
+/// The priority of the engine's threads, from -20 (first) to 19 (last). They write and
+/// merge files in the background, which must not delay requests.
+const BACKGROUND_PRIORITY: i32 = 10;
 
 /// Longer keys are cut, and a hash takes the place of the rest: the engine allows 65535
 /// bytes, and a group with many labels has more. No other key has [`CUT_KEY`] bytes.
@@ -153,9 +163,9 @@ impl Engine for LocalEngine {
         for Record { key, value } in records {
             match value {
                 Some(value) if key.len() <= LONGEST_KEY => {
-                    batch.insert(tree, key.as_slice(), value.as_slice());
+                    batch.insert(tree, key.as_slice(), &*pack(value));
                 }
-                Some(value) => batch.insert(tree, cut(key), with_key(key, value)),
+                Some(value) => batch.insert(tree, cut(key), &*pack(&with_key(key, value))),
                 None if key.len() <= LONGEST_KEY => batch.remove(tree, key.as_slice()),
                 None => batch.remove(tree, cut(key)),
             }
@@ -194,9 +204,10 @@ impl Engine for LocalEngine {
             .opened()
             .map_err(|problem| ReadError::Damaged(problem.message))?;
         for record in tree.prefix(prefix) {
-            let (key, value) = record.into_inner().map_err(|problem| failed(&problem))?;
+            let (key, stored) = record.into_inner().map_err(|problem| failed(&problem))?;
+            let value = unpack(&stored).ok_or_else(|| ReadError::of_key(&key))?;
             match key.len() == CUT_KEY {
-                false => visit(key.to_vec(), value.to_vec())?,
+                false => visit(key.to_vec(), value.into_owned())?,
                 true => {
                     let (key, value) = split_key(&value).ok_or_else(|| ReadError::of_key(&key))?;
                     visit(key.to_vec(), value.to_vec())?;
@@ -241,13 +252,16 @@ fn missing(directory: &Path) -> Option<&'static str> {
 
 /// Opens or creates the tree in a directory.
 fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
+    // Values are packed already.
     let database = Database::builder(directory)
         .cache_size(CACHE)
         .worker_threads(1)
         .max_journaling_size(JOURNALS)
-        .open()?;
+        .journal_compression(CompressionType::None);
+    let database = in_background(move || database.open())?;
     let large = KvSeparationOptions::default()
         .separation_threshold(LARGE_VALUE)
+        .compression(CompressionType::None)
         .staleness_threshold(GARBAGE);
     let tree = database.keyspace(RECORDS, || {
         KeyspaceCreateOptions::default()
@@ -255,6 +269,17 @@ fn tree(directory: &Path) -> Result<(Database, Keyspace), fjall::Error> {
             .with_kv_separation(Some(large))
     })?;
     Ok((database, tree))
+}
+
+/// Runs `open` on a thread with a low priority, which the threads that it starts inherit.
+fn in_background<T: Send>(open: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        // A thread may always lower its own priority. If not, requests wait a little longer.
+        let _ = setpriority_process(None, BACKGROUND_PRIORITY);
+        open()
+    };
+    let opened = thread::scope(|scope| scope.spawn(run).join());
+    opened.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// The stored form of a long key.

@@ -3,6 +3,7 @@
 mod directory;
 mod local;
 mod original;
+mod packed;
 
 use std::fmt;
 

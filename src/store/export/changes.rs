@@ -9,7 +9,7 @@ use crate::registry::export::changes::FamilyHeadCopy;
 use crate::registry::export::{BlockParts, BlockRecord, ClockRecord, RegistryCopy};
 use crate::store::export::copies::{HeadCopy, SectionCopies, SectionCopy};
 use crate::store::export::key::RecordKey;
-use crate::store::export::records::written;
+use crate::store::export::records::{written, written_in};
 use crate::store::sections::notes::SectionNotes;
 use crate::store::sections::section_id::SectionId;
 use crate::store::store::Store;
@@ -71,7 +71,7 @@ impl Iterator for Changes {
             let value = head.map(|head| written(&head.record()));
             (RecordKey::Head(name), value)
         } else if let Some((id, section)) = self.sections.next() {
-            let value = section.map(|section| written(&section.record()));
+            let value = section.map(|section| written_in(section.about(), &section.record()));
             (RecordKey::Section(id), value)
         } else if let Some((name, family)) = self.families.next() {
             let value = family.map(|family| written(&family.record()));

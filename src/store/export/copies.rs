@@ -150,6 +150,20 @@ impl FamilyIndex {
 }
 
 impl SectionCopy {
+    /// About the size of its record.
+    pub fn about(&self) -> usize {
+        /// More than the other fields of a section, or of a family, usually take.
+        const FIELDS: usize = 64;
+        FIELDS
+            + match &self.content {
+                ContentCopy::Verbatim(text) => text.len(),
+                ContentCopy::Families(families) => {
+                    let sizes = families.iter().map(|family| FIELDS + family.samples.len());
+                    sizes.sum()
+                }
+            }
+    }
+
     /// The record of the section.
     pub fn record(&self) -> SectionRecord<'_> {
         let section = &self.section;
@@ -214,5 +228,9 @@ impl HeadCopy {
 
 /// A fragment of the output, which is UTF-8.
 fn text_of(fragment: &Bytes) -> Cow<'_, str> {
-    String::from_utf8_lossy(fragment)
+    // Faster than `from_utf8_lossy`, which goes through the text byte by byte.
+    match str::from_utf8(fragment) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(fragment),
+    }
 }

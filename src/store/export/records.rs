@@ -214,8 +214,15 @@ pub(super) fn read<'r, T: Deserialize<'r>>(value: &'r [u8]) -> Result<T, ValueEr
 
 /// Writes a value.
 pub(super) fn written(record: &impl Serialize) -> Vec<u8> {
+    written_in(0, record)
+}
+
+/// Writes a value whose size is about `capacity`.
+pub(super) fn written_in(capacity: usize, record: &impl Serialize) -> Vec<u8> {
+    let mut value = Vec::with_capacity(capacity);
+    value.push(VERSION);
     // Writing to memory fails only for sequences of unknown length, which no record has.
-    postcard::to_extend(record, vec![VERSION]).unwrap_or_default()
+    postcard::to_extend(record, value).unwrap_or_default()
 }
 
 impl From<Peer> for PeerRecord {
