@@ -1,8 +1,6 @@
 //! Settings from the environment: `EXPORTER_PROXY_<TABLE>_<KEY>`.
 
-use std::collections::BTreeMap;
-
-use super::document::{Entry, Node, Place, Value};
+use super::document::{Entries, Entry, Node, Place, Value};
 
 const PREFIX: &str = "EXPORTER_PROXY_";
 
@@ -29,7 +27,7 @@ const SERVICE_LINKS: [&str; 2] = ["SERVICE_", "PORT"];
 /// that names a table is checked like a key of the file. Returns a warning for each
 /// variable with our prefix that names no table.
 pub fn overlay(
-    entries: &mut BTreeMap<String, Entry>,
+    entries: &mut Entries,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -68,11 +66,11 @@ fn without_table(rest: &str) -> &str {
     TABLES.iter().find_map(after).unwrap_or(rest)
 }
 
-fn put(entries: &mut BTreeMap<String, Entry>, table: &str, key: &str, place: Place, text: String) {
-    let entry = entries.entry(table.to_owned()).or_insert_with(|| Entry {
+fn put(entries: &mut Entries, table: &str, key: &str, place: Place, text: String) {
+    let entry = entries.get_or_insert_with(table, || Entry {
         key: place.clone(),
         node: Node {
-            value: Value::Table(BTreeMap::new()),
+            value: Value::Table(Entries::default()),
             place: place.clone(),
         },
     });

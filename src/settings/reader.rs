@@ -1,10 +1,10 @@
 //! Takes settings out of a document by key and type, and collects all errors.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 
-use super::document::{Entry, Node, Place, Value, parse_inline};
+use super::document::{Entries, Entry, Node, Place, Value, parse_inline};
 use super::error::Diagnostic;
 
 /// The minimum similarity, from 0 to 1, of an unknown key to a known one that is
@@ -17,7 +17,7 @@ const SUGGESTION_THRESHOLD: f64 = 0.7;
 pub struct Faults {
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
-    places: RefCell<BTreeMap<String, Place>>,
+    places: RefCell<HashMap<String, Place>>,
 }
 
 impl Faults {
@@ -47,7 +47,7 @@ impl Faults {
 
 /// The settings of an empty table: all defaults.
 pub fn defaults<T>(read: impl FnOnce(Table<'_>) -> T) -> T {
-    read(Table::root(BTreeMap::new(), &Faults::default()))
+    read(Table::root(Entries::default(), &Faults::default()))
 }
 
 /// An item of a list whose items are values or tables.
@@ -86,14 +86,14 @@ pub struct Table<'f> {
     /// Whether it is in a list of tables. The settings of all of them have one name, so
     /// their places are not noted.
     is_item: bool,
-    entries: BTreeMap<String, Entry>,
+    entries: Entries,
     known: Vec<&'static str>,
     faults: &'f Faults,
 }
 
 impl<'f> Table<'f> {
     /// The table of a whole document.
-    pub fn root(entries: BTreeMap<String, Entry>, faults: &'f Faults) -> Self {
+    pub fn root(entries: Entries, faults: &'f Faults) -> Self {
         Table {
             path: String::new(),
             place: None,
@@ -106,7 +106,7 @@ impl<'f> Table<'f> {
 
     /// The sub-table of that name; an empty one if it is not written.
     pub fn table(&mut self, key: &'static str) -> Table<'f> {
-        let mut table = self.nested(key, BTreeMap::new());
+        let mut table = self.nested(key, Entries::default());
         match self.take_entry(key) {
             Some(Entry {
                 node:
@@ -159,7 +159,7 @@ impl<'f> Table<'f> {
     }
 
     /// A table with the given entries under `key`.
-    fn nested(&self, key: &str, entries: BTreeMap<String, Entry>) -> Table<'f> {
+    fn nested(&self, key: &str, entries: Entries) -> Table<'f> {
         Table {
             path: format!("{}{key}.", self.path),
             place: None,
@@ -208,7 +208,7 @@ impl<'f> Table<'f> {
         key: &'static str,
         parse: impl FnOnce(&Node) -> Result<T, String>,
     ) -> Option<T> {
-        if !self.entries.contains_key(key) {
+        if self.entries.get(key).is_none() {
             self.known.push(key);
             if let Some(place) = self.place.clone() {
                 self.fault(place, format!("`{}` needs a `{key}`", self.name()));
@@ -399,7 +399,7 @@ impl<'f> Table<'f> {
 
     /// Reports the keys that are left as unknown, each with the most similar known key.
     pub fn finish(self) {
-        for (key, entry) in &self.entries {
+        for (key, entry) in self.entries.iter() {
             let nearest = self
                 .known
                 .iter()

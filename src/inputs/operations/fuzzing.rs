@@ -1,6 +1,5 @@
 //! Properties of operations, for tests and `fuzz/`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use super::sets::Sets;
 use super::statsd::{TypedValue, parse, split_typed_values};
 use crate::exposition::{Families, InputFormat, TextLimits, is_plain_name};
 use crate::registry::RegistryLimits;
-use crate::settings::reader::{Faults, Table};
+use crate::settings::reader::defaults;
 use crate::store::{Store, StoreLimits};
 use crate::telemetry::Transport;
 
@@ -81,8 +80,7 @@ pub(super) fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<Stri
 
 /// Applies messages to a store, and reads what it exposes.
 fn apply(messages: &[u8]) {
-    let faults = Faults::default();
-    let config = config::read(Table::root(BTreeMap::new(), &faults));
+    let config = defaults(config::read);
     let limits = StoreLimits {
         apps: 10,
         groups: 10,

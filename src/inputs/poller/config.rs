@@ -1,7 +1,7 @@
 //! `[poll_external]`: the exporters to poll.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -306,12 +306,12 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
 
 /// Gives every target its name, and reports duplicate names.
 fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Arc<Target>> {
-    let mut authorities: BTreeMap<String, usize> = BTreeMap::new();
+    let mut authorities: HashMap<String, usize> = HashMap::new();
     for one in written.iter().filter(|one| one.name.is_none()) {
         *authorities.entry(one.target.url.authority()).or_default() += 1;
     }
-    let mut taken: BTreeMap<String, Place> = BTreeMap::new();
-    let mut targets = Vec::new();
+    let mut taken: HashMap<String, Place> = HashMap::with_capacity(written.len());
+    let mut targets = Vec::with_capacity(written.len());
     for WrittenTarget {
         name,
         place,
