@@ -75,6 +75,7 @@ pub mod fuzzing;
 
 // The program around them.
 pub mod cli;
+pub mod healthcheck;
 pub mod service;
 pub mod shutdown;
 

@@ -11,9 +11,10 @@ use anyhow::Context;
 use clap::Parser;
 use exporter_proxy::app::reload::Source;
 use exporter_proxy::app::{App, READABLE_FORMS, StartError};
-use exporter_proxy::cli::{Cli, Command, StorageCommand};
+use exporter_proxy::cli::{self, Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
+use exporter_proxy::healthcheck::{self, Check};
 use exporter_proxy::net::passed;
 use exporter_proxy::security::{self, FileState};
 use exporter_proxy::service;
@@ -29,17 +30,23 @@ const MAX_PASSWORD_LINE: u64 = 1024;
 /// The exit code for an invalid configuration: `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIGURATION: u8 = 78;
 
+const CANNOT_PRINT: &str = "cannot write to standard output";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::init();
 
-    // It needs no configuration, and must work while that is not complete.
-    if cli.command == Some(Command::HashPassword) {
-        return match hash_password() {
-            Ok(hash) => {
-                println!("{hash}");
-                ExitCode::SUCCESS
-            }
+    // They need no configuration, and must work while that is not complete.
+    let done = match &cli.command {
+        Some(Command::HashPassword) => Some(hash_password().map(|hash| println!("{hash}"))),
+        Some(Command::Completions { shell }) => {
+            Some(cli::completions(*shell, &mut io::stdout()).context(CANNOT_PRINT))
+        }
+        Some(Command::Man) => Some(cli::manual(&mut io::stdout()).context(CANNOT_PRINT)),
+        _ => None,
+    };
+    if let Some(result) = done {
+        return match result {
+            Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
                 eprintln!("{problem:#}");
                 ExitCode::FAILURE
@@ -59,10 +66,19 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    for warning in &loaded.warnings {
-        log::warn!("{warning}");
+    let command = cli.command.unwrap_or(Command::Run);
+    match command {
+        Command::Run => logging::init(&loaded.config.log),
+        // People read what the others print.
+        _ => logging::init(&logging::config::Config::default()),
     }
-    let result = match cli.command.unwrap_or(Command::Run) {
+    // A probe that runs every few seconds does not repeat them.
+    if !matches!(command, Command::Healthcheck { .. }) {
+        for warning in &loaded.warnings {
+            log::warn!("{warning}");
+        }
+    }
+    let result = match command {
         Command::CheckConfig => {
             let warnings = match loaded.warnings.len() {
                 0 => String::new(),
@@ -76,7 +92,20 @@ fn main() -> ExitCode {
             print!("{}", loaded.config.to_toml());
             Ok(())
         }
-        Command::HashPassword => unreachable!("it is answered above"),
+        Command::Healthcheck { ready, timeout } => {
+            let check = if ready { Check::Ready } else { Check::Healthy };
+            match healthcheck::run(&loaded.config, check, timeout) {
+                Ok(answer) => println!("{answer}"),
+                Err(problem) => {
+                    eprintln!("{problem}");
+                    return ExitCode::FAILURE;
+                }
+            }
+            Ok(())
+        }
+        Command::HashPassword | Command::Completions { .. } | Command::Man => {
+            unreachable!("they are answered above")
+        }
         Command::Storage { command, directory } => {
             let directory = directory.or_else(|| loaded.config.storage.directory());
             storage(command, directory.as_deref())

@@ -15,7 +15,7 @@ use crate::ingest::{Admission, IdempotencyKeys, text};
 use crate::security::{Access, Rules};
 use crate::storage::{Journal, StoredCore};
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, logging};
 
 /// Builds the core. Requests for reloads come from the receiver.
 pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>), StartError> {
@@ -60,6 +60,9 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
 /// Gives the core new settings, in place of those `before`, and rules of access. Returns the context for the parts that
 /// are built of these settings.
 pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) -> Context {
+    if config.log != before.log {
+        logging::apply(&config.log);
+    }
     context.access.set_rules(rules);
     context.store.set_limits(limits::of_store(config));
     // It costs a look at each section.

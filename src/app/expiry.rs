@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::telemetry::clip;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -53,6 +53,7 @@ pub async fn run(context: Context) {
             let (producer, name) = (id.producer.as_str(), clip(&id.name));
             sender_log::write(
                 LogEvent::Withdrawal,
+                About::NOTHING.named(producer, &id.name),
                 format_args!("{producer} {name} withdrawn: not heard from in time"),
             );
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, Now};
 use crate::reason::Reason;
 use crate::store::{InspectionReport, Store};
-use crate::telemetry::sender_log::{self, LogEvent, without_excerpts};
+use crate::telemetry::sender_log::{self, About, LogEvent, without_excerpts};
 use crate::telemetry::{Telemetry, clip};
 
 /// The least time between the beginnings of two rounds. A round inspects each changed
@@ -88,8 +88,10 @@ fn log_findings(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
     for (id, suspect, _) in report.suspect.iter().filter(|(.., is_new)| *is_new) {
         let (reason, message) = (Reason::from(suspect), suspect.to_string());
         let safe = without_excerpts(reason, &message);
+        let about = About::NOTHING.named(id.producer.as_str(), &id.name);
         sender_log::write(
             LogEvent::Finding,
+            about.reason(reason),
             format_args!("{id} is suspect ({reason}): {safe}"),
         );
         log::debug!("{id}: {message}");
@@ -103,6 +105,7 @@ fn log_findings(report: &InspectionReport, warned: &mut HashSet<Arc<str>>) {
         let with = &conflict.with;
         sender_log::write(
             LogEvent::Finding,
+            About::NOTHING.named(id.producer.as_str(), &id.name),
             format_args!(
                 "{id}: family {} clashes with that {with}, and a scraper may lose samples: \
                  /apps?wide=1 shows both, and exposition.mode = \"merged\" rejects the second",

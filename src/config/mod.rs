@@ -26,6 +26,7 @@ use crate::outputs::sinks;
 use crate::settings::reader::{Faults, Table};
 use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
 use crate::storage;
+use crate::telemetry::logging;
 use lifecycle::Lifecycle;
 use push::Push;
 use web::Web;
@@ -55,6 +56,8 @@ pub struct Config {
     pub sinks: sinks::config::Config,
     /// `[storage]`: state that survives a restart.
     pub storage: storage::config::Config,
+    /// `[log]`: what is logged, and how.
+    pub log: logging::config::Config,
 }
 
 /// The file that is read if none is named and it exists.
@@ -148,6 +151,7 @@ pub fn settle(
         limits: fairness::config::read(root.table("limits")),
         sinks: sinks::config::take(&mut root),
         storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
+        log: logging::config::read(root.table("log")),
     };
     root.finish();
     check::check(&config, &faults);

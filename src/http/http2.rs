@@ -24,8 +24,9 @@ use super::{Server, dispatch, poll_dated};
 use crate::clock;
 use crate::live::Live;
 use crate::net::{Permit, Progress, Stream};
+use crate::peer::Peer;
 use crate::security::Caller;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The limit on requests of one connection that are handled at once. Further ones wait
 /// in the client.
@@ -87,7 +88,7 @@ pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: P
         tokio::select! {
             result = poll_dated(connection.as_mut(), || {}) => break result,
             () = permit.progress().evicted() => {
-                log(format_args!("{peer} closed to make room for another connection"));
+                log(peer, format_args!("{peer} closed to make room for another connection"));
                 return;
             }
             () = server.stop.cancelled(), if !stopping => {
@@ -103,7 +104,7 @@ pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: P
                         goodbye = Some(Box::pin(sleep(GOODBYE)));
                     }
                     Some(Inactive::Stalled) => {
-                        log(format_args!("connection of {peer} ended: the peer reads nothing"));
+                        log(peer, format_args!("connection of {peer} ended: the peer reads nothing"));
                         return;
                     }
                 }
@@ -111,12 +112,13 @@ pub async fn serve(live: Live<Server>, caller: Caller, stream: Stream, permit: P
         }
     };
     if let Some(Err(problem)) = result {
-        log(format_args!("connection of {peer} ended: {problem}"));
+        log(peer, format_args!("connection of {peer} ended: {problem}"));
     }
 }
 
-fn log(message: std::fmt::Arguments<'_>) {
-    sender_log::write(LogEvent::Connection, format_args!("http: {message}"));
+fn log(peer: Peer, message: std::fmt::Arguments<'_>) {
+    let message = format_args!("http: {message}");
+    sender_log::write(LogEvent::Connection, About::peer(peer), message);
 }
 
 async fn wait(goodbye: &mut Option<Pin<Box<Sleep>>>) {

@@ -53,7 +53,7 @@ use crate::live::Live;
 use crate::net::{Connection, MemoryBudget, Stream};
 use crate::security::{Access, Caller, Door};
 use crate::storage::Journal;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{Telemetry, dates};
 use config::Requests;
 use front::Front;
@@ -197,7 +197,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
         tokio::select! {
             result = poll_dated(connection.as_mut(), begin_turn) => break result,
             () = permit.progress().evicted() => {
-                sender_log::write(LogEvent::Connection, format_args!("http: {peer} closed to make room for another connection"));
+                sender_log::write(LogEvent::Connection, About::peer(peer), format_args!("http: {peer} closed to make room for another connection"));
                 return;
             }
             () = server.stop.cancelled(), if !stopping => {
@@ -210,6 +210,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
         if !is_tls && permit.progress().begins_with_tls() {
             sender_log::write(
                 LogEvent::Handshake,
+                About::peer(peer),
                 format_args!(
                     "http: {peer} sent a TLS handshake, and this port has no TLS: use http://, or \
                      give {} a tls table",
@@ -221,6 +222,7 @@ pub async fn serve(live: Live<Server>, connection: Connection) {
         // Incomplete requests and clients that disconnect are not errors of the proxy.
         sender_log::write(
             LogEvent::Connection,
+            About::peer(peer),
             format_args!("http: connection of {peer} ended: {problem}"),
         );
     }

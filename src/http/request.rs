@@ -16,7 +16,7 @@ use crate::ingest::Rejection;
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::security::Scope;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{PushMethod, clip_to};
 
 /// The limit on the length of a path in the log, in bytes.
@@ -194,6 +194,7 @@ impl Request {
         let who = format_args!("{what} {path} from {}", self.peer);
         sender_log::rejected(
             LogEvent::RequestRejected,
+            About::peer(self.peer).named("path", &path),
             who,
             rejection.reason,
             &rejection.message,

@@ -18,7 +18,7 @@ use crate::ingest::{
 use crate::net::BlockingPool;
 use crate::reason::Reason;
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Decompresses a body by its `Content-Encoding`.
 ///
@@ -151,6 +151,7 @@ pub async fn remove_series(
         let (peer, count) = (request.peer, removed.count);
         sender_log::write(
             LogEvent::Removal,
+            About::peer(peer),
             format_args!("{peer} removes {count} aggregated series"),
         );
     }

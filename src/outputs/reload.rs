@@ -8,7 +8,7 @@ use crate::context::{Context, Reloads};
 use crate::http::reply::{self, Reply};
 use crate::http::request::Request;
 use crate::http::router::{Role, Route};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The output `/-/reload`.
 #[derive(Debug)]
@@ -36,7 +36,12 @@ impl Reload {
     /// Waits for a reload, and says what it did or why it is refused.
     async fn reload(&self, request: &Request) -> Reply {
         let peer = request.peer;
-        sender_log::write(LogEvent::Removal, format_args!("{peer} asks for a reload"));
+        let about = About::peer(peer);
+        sender_log::write(
+            LogEvent::Removal,
+            about,
+            format_args!("{peer} asks for a reload"),
+        );
         match self.0.request().await {
             Ok(report) => reply::text(StatusCode::OK, format!("{report}\n")),
             Err(problem) => {

@@ -9,10 +9,12 @@ use std::fmt::Arguments;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use log::Level;
+use log::kv::{self, Key, Source, Value, VisitSource};
+use log::{Level, Record};
 
 use super::RateLimit;
 use crate::clock;
+use crate::peer::Peer;
 use crate::reason::Reason;
 
 /// The kind of event that a line reports. Each kind has a rate limit of its own, so
@@ -33,6 +35,10 @@ pub enum LogEvent {
     OperationTransport,
     /// A sink could not send, or the other system refused items.
     Sink,
+    /// A target began to fail, or fails for another reason.
+    TargetFailure,
+    /// A target answers again.
+    TargetRecovery,
     /// A connection was closed or broke.
     Connection,
     /// A TLS handshake failed.
@@ -46,7 +52,7 @@ pub enum LogEvent {
 }
 
 impl LogEvent {
-    const ALL: [LogEvent; 12] = [
+    const ALL: [LogEvent; 14] = [
         LogEvent::MessageRejected,
         LogEvent::RequestRejected,
         LogEvent::Removal,
@@ -54,6 +60,8 @@ impl LogEvent {
         LogEvent::OperationRejected,
         LogEvent::OperationTransport,
         LogEvent::Sink,
+        LogEvent::TargetFailure,
+        LogEvent::TargetRecovery,
         LogEvent::Connection,
         LogEvent::Handshake,
         LogEvent::Withdrawal,
@@ -73,6 +81,7 @@ impl LogEvent {
                 "exporter_proxy::operations"
             }
             LogEvent::Sink => "exporter_proxy::sinks",
+            LogEvent::TargetFailure | LogEvent::TargetRecovery => "exporter_proxy::poller",
             LogEvent::Connection | LogEvent::Handshake => "exporter_proxy::net",
             LogEvent::Withdrawal => "exporter_proxy::store",
             LogEvent::Finding => "exporter_proxy::inspector",
@@ -86,9 +95,13 @@ impl LogEvent {
             | LogEvent::OperationRejected
             | LogEvent::OperationTransport
             | LogEvent::Sink
+            | LogEvent::TargetFailure
             | LogEvent::Handshake
             | LogEvent::Finding => Level::Warn,
-            LogEvent::Removal | LogEvent::Webhook | LogEvent::Withdrawal => Level::Info,
+            LogEvent::Removal
+            | LogEvent::Webhook
+            | LogEvent::TargetRecovery
+            | LogEvent::Withdrawal => Level::Info,
             LogEvent::Connection => Level::Debug,
             LogEvent::InternalError => Level::Error,
         }
@@ -104,6 +117,8 @@ impl LogEvent {
             LogEvent::OperationRejected => "rejected operations",
             LogEvent::OperationTransport => "failures to receive or forward operations",
             LogEvent::Sink => "failures of sinks",
+            LogEvent::TargetFailure => "failures of targets",
+            LogEvent::TargetRecovery => "recoveries of targets",
             LogEvent::Connection => "closed connections",
             LogEvent::Handshake => "failed TLS handshakes",
             LogEvent::Withdrawal => "withdrawals",
@@ -128,36 +143,148 @@ fn limit(event: LogEvent) -> MutexGuard<'static, RateLimit> {
     limit.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a line is about, which its message says too: fields for programs that read the log
+/// (`log.format = "json"`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About<'a> {
+    peer: Option<Peer>,
+    subject: Option<(&'static str, &'a str)>,
+    reason: Option<Reason>,
+}
+
+impl<'a> About<'a> {
+    /// Nothing but the message.
+    pub const NOTHING: About<'static> = About {
+        peer: None,
+        subject: None,
+        reason: None,
+    };
+
+    /// What `peer` sent or asked for.
+    pub fn peer(peer: Peer) -> Self {
+        About {
+            peer: Some(peer),
+            ..About::NOTHING
+        }
+    }
+
+    /// The `name` of an app, a target or something else, the word for which is `kind`.
+    #[must_use]
+    pub fn named(self, kind: &'static str, name: &'a str) -> Self {
+        About {
+            subject: Some((kind, name)),
+            ..self
+        }
+    }
+
+    /// Why something failed.
+    #[must_use]
+    pub fn reason(self, reason: Reason) -> Self {
+        About {
+            reason: Some(reason),
+            ..self
+        }
+    }
+}
+
+/// The fields of a line.
+struct Fields<'a> {
+    about: About<'a>,
+    /// Lines of the same kind that were not written since the last one.
+    suppressed: u64,
+}
+
+impl Source for Fields<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let About {
+            peer,
+            subject,
+            reason,
+        } = &self.about;
+        if let Some(peer) = peer
+            && *peer != Peer::Unknown
+        {
+            visitor.visit_pair(Key::from("peer"), Value::from_display(peer))?;
+        }
+        if let Some((kind, name)) = subject {
+            visitor.visit_pair(Key::from(*kind), Value::from(*name))?;
+        }
+        if let Some(reason) = reason {
+            visitor.visit_pair(Key::from("reason"), Value::from(reason.as_str()))?;
+        }
+        if self.suppressed > 0 {
+            visitor.visit_pair(Key::from("suppressed"), Value::from(self.suppressed))?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes a line, or counts it as suppressed. Returns whether it was written.
-pub fn write(event: LogEvent, message: Arguments<'_>) -> bool {
-    let (target, level) = (event.target(), event.level());
-    if !log::log_enabled!(target: target, level) {
+pub fn write(event: LogEvent, about: About<'_>, message: Arguments<'_>) -> bool {
+    let level = event.level();
+    if !log::log_enabled!(target: event.target(), level) {
         return false;
     }
     let Some(suppressed) = limit(event).allow(clock::tick()) else {
         return false;
     };
+    let fields = Fields { about, suppressed };
     if suppressed == 0 {
-        log::log!(target: target, level, "{message}");
+        write_line(event, level, &fields, message);
     } else {
         let plural = event.plural();
-        log::log!(target: target, level, "{message} ({suppressed} more {plural} not logged)");
+        let message = format_args!("{message} ({suppressed} more {plural} not logged)");
+        write_line(event, level, &fields, message);
     }
     true
 }
 
+/// Writes a line at `debug`, with what was sent, for one that was written without.
+pub fn write_details(event: LogEvent, about: About<'_>, message: Arguments<'_>) {
+    let fields = Fields {
+        about,
+        suppressed: 0,
+    };
+    if log::log_enabled!(target: event.target(), Level::Debug) {
+        write_line(event, Level::Debug, &fields, message);
+    }
+}
+
+fn write_line(event: LogEvent, level: Level, fields: &Fields<'_>, message: Arguments<'_>) {
+    let record = Record::builder()
+        .target(event.target())
+        .level(level)
+        .args(message)
+        .key_values(fields)
+        .build();
+    log::logger().log(&record);
+}
+
 /// Writes that `what` was rejected and why. The message for the sender, which may
 /// quote what it sent, is written at `debug` only.
-pub fn rejected(event: LogEvent, what: Arguments<'_>, reason: Reason, message: &str) {
+pub fn rejected(
+    event: LogEvent,
+    about: About<'_>,
+    what: Arguments<'_>,
+    reason: Reason,
+    message: &str,
+) {
+    let about = about.reason(reason);
     let public = without_excerpts(reason, message);
-    if write(event, format_args!("{what} rejected ({reason}): {public}")) && *public != *message {
-        log::debug!(target: event.target(), "{what} rejected ({reason}): {message}");
+    if write(
+        event,
+        about,
+        format_args!("{what} rejected ({reason}): {public}"),
+    ) && *public != *message
+    {
+        let details = format_args!("{what} rejected ({reason}): {message}");
+        write_details(event, about, details);
     }
 }
 
 /// Writes that the program itself failed.
 pub fn internal_error(message: Arguments<'_>) {
-    write(LogEvent::InternalError, message);
+    write(LogEvent::InternalError, About::NOTHING, message);
 }
 
 /// Writes the number of suppressed lines of each kind whose limit allows a line.
@@ -166,8 +293,12 @@ pub fn report_suppressed(force: bool) {
     let now = clock::tick();
     for event in LogEvent::ALL {
         if let Some(suppressed) = limit(event).take_suppressed(now, force) {
-            let (target, level) = (event.target(), event.level());
-            log::log!(target: target, level, "{suppressed} {} not logged", event.plural());
+            let fields = Fields {
+                about: About::NOTHING,
+                suppressed,
+            };
+            let message = format_args!("{suppressed} {} not logged", event.plural());
+            write_line(event, event.level(), &fields, message);
         }
     }
 }

@@ -110,7 +110,7 @@ impl Proxy {
         let start = Instant::now();
         loop {
             let log = self.log();
-            if log.contains("] ready\n") {
+            if log.contains("] ready\n") || log.contains("\"message\":\"ready\"}\n") {
                 self.tcp = after(&log, "receiving on TCP socket ").unwrap_or_default();
                 let url = after(&log, "serving http://")
                     .or_else(|| after(&log, "serving https://"))
@@ -412,7 +412,9 @@ pub fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 fn after(text: &str, marker: &str) -> Option<String> {
     let start = text.find(marker)? + marker.len();
     let line = text[start..].split('\n').next()?;
-    line.split_whitespace().next().map(str::to_owned)
+    // A log as JSON ends the message with a quote.
+    let mut words = line.split(|c: char| c.is_whitespace() || c == '"');
+    words.next().map(str::to_owned)
 }
 
 /// Looks at `seen` until `holds`, and returns what was seen then.

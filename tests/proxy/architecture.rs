@@ -34,7 +34,15 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ),
     (
         "telemetry",
-        &["clock", "exposition", "live", "peer", "reason", "store"],
+        &[
+            "clock",
+            "exposition",
+            "live",
+            "peer",
+            "reason",
+            "settings",
+            "store",
+        ],
     ),
     ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
@@ -180,7 +188,7 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
 ];
 
 /// Above all others.
-const TOP: [&str; 4] = ["app", "fuzzing", "lib", "routes"];
+const TOP: [&str; 6] = ["app", "cli", "fuzzing", "healthcheck", "lib", "routes"];
 
 /// What the core does without.
 const CORE: [&str; 3] = ["exposition", "registry", "store"];

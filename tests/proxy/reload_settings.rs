@@ -40,6 +40,7 @@ const LIFETIMES: Effect = Test("lifetimes_rules_and_labels_apply_from_now_on");
 const TIMES: Effect = Test("time_limits_apply_to_new_connections");
 const STOP: Effect = Test("an_operation_may_stop_the_program_after_the_delay_of_now");
 const SENDERS: Effect = Test("limits_of_senders_apply_at_once");
+const LOG: Effect = Test("the_format_and_the_level_of_the_log_change");
 const REFUSED: Effect = Test("a_refused_reload_changes_nothing_and_tells_all_errors");
 
 const SETTINGS: &[(&str, Effect)] = &[
@@ -314,6 +315,8 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("sinks", Restart),
     ("storage.path", Restart),
     ("storage.sync", Restart),
+    ("log.format", LOG),
+    ("log.level", LOG),
 ];
 
 /// A name of a metric that is not in use.
@@ -492,4 +495,34 @@ fn an_operation_may_stop_the_program_after_the_delay_of_now() {
     connect(&proxy).write_all(stop.as_bytes()).unwrap();
     eventually(|| proxy.log(), |log| log.contains("stopping in 300ms"));
     assert!(proxy.wait().success());
+}
+
+#[test]
+fn the_format_and_the_level_of_the_log_change() {
+    let proxy = Proxy::start("");
+    let refused = |proxy: &Proxy| {
+        let before = proxy.log().len();
+        assert_eq!(pushed_wrong(proxy), "400");
+        let line = eventually(
+            || proxy.log()[before..].to_owned(),
+            |log| log.ends_with('\n') && log.contains("rejected"),
+        );
+        line.chars().next().unwrap()
+    };
+    assert_eq!(refused(&proxy), '[');
+    let report = reload(&proxy, "[log]\nformat = \"json\"\n");
+    assert!(report.contains("log.format"), "{report}");
+    assert_eq!(refused(&proxy), '{');
+    reload(&proxy, "[log]\nlevel = \"error\"\n");
+    let before = proxy.log();
+    assert_eq!(pushed_wrong(&proxy), "400");
+    reload(&proxy, "[log]\nlevel = \"debug\"\n");
+    assert_eq!(refused(&proxy), '[');
+    let quiet = proxy.log()[before.len()..].to_owned();
+    assert_eq!(quiet.matches("WARN ").count(), 1, "{quiet}");
+    assert!(quiet.contains("DEBUG exporter_proxy::http]"), "{quiet}");
+}
+
+fn pushed_wrong(proxy: &Proxy) -> String {
+    status_of(proxy, "PUT", "/metrics/job/wrong", "bad{")
 }

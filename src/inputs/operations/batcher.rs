@@ -11,11 +11,12 @@ use super::statsd;
 use super::translate::{Action, NameCache, SetMember};
 use crate::clock::Now;
 use crate::event::{Draft, EventKind, StoredEvent};
+use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Update};
 use crate::store::Store;
 use crate::telemetry::Transport;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Changes of one batch. It bounds how long the registry is locked: a
 /// millisecond at most.
@@ -46,6 +47,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     events: Vec<(u64, EventKind, StoredEvent)>,
     /// What the sender of the next message may do.
     permission: Permission,
+    /// Who sent all messages, for the log. Datagrams of several senders are read at once.
+    peer: Peer,
     on_rejection: R,
 }
 
@@ -72,8 +75,14 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             pending: Vec::new(),
             events: Vec::new(),
             permission: Permission::ALL,
+            peer: Peer::Unknown,
             on_rejection,
         }
+    }
+
+    /// The batcher for messages that are all of this sender.
+    pub(super) fn sent_by(self, peer: Peer) -> Self {
+        Batcher { peer, ..self }
     }
 
     /// The number of the next message.
@@ -263,7 +272,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 self.processor.stats.count_applied(transport, 1);
             }
             Err(rejection) => {
-                self.processor.reject(self.source, &rejection);
+                self.processor.reject(self.source, self.peer, &rejection);
                 (self.on_rejection)(number, &rejection);
             }
         }
@@ -316,6 +325,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.permission.check_stop()?;
         sender_log::write(
             LogEvent::Removal,
+            About::NOTHING,
             format_args!(
                 "operations {}: shutdown requested by op shutdown",
                 source.name

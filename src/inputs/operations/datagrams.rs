@@ -38,7 +38,7 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::security::{Caller, Door};
 use crate::telemetry::Transport;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// UDP datagrams taken with one call.
 const UDP_BATCH: usize = 64;
@@ -451,6 +451,7 @@ async fn log_error_and_wait(source: &Source, error: &io::Error) {
     let name = &source.name;
     sender_log::write(
         LogEvent::OperationTransport,
+        About::NOTHING,
         format_args!("operations {name}: cannot read: {error}; trying again"),
     );
     sleep(ERROR_WAIT).await;

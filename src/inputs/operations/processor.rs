@@ -13,9 +13,10 @@ use super::sets::Sets;
 use super::sink::{EventSinks, LineSink};
 use super::translate::Translator;
 use crate::fairness::Fairness;
+use crate::peer::Peer;
 use crate::security::{Access, Door};
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{OperationStats, Transport};
 
 /// Settings, counters and state that all sockets share.
@@ -154,12 +155,13 @@ impl Processor {
     }
 
     /// Counts and logs a rejected message.
-    pub(super) fn reject(&self, source: &Source, rejection: &Rejection) {
+    pub(super) fn reject(&self, source: &Source, peer: Peer, rejection: &Rejection) {
         self.stats
             .count_rejected(source.transport, rejection.reason);
         let who = format_args!("operations {}: a message is", source.name);
         sender_log::rejected(
             LogEvent::OperationRejected,
+            About::peer(peer),
             who,
             rejection.reason,
             &rejection.message,

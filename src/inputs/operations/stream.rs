@@ -23,7 +23,7 @@ use crate::live::Live;
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
 use crate::security::{Caller, Door};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Bytes read at once. All connections of a thread share one buffer.
 const READ_SIZE: usize = 64 * 1024;
@@ -70,7 +70,7 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
     let permission = match permission(&service.processor, &caller) {
         Ok(permission) => permission,
         Err(rejection) => {
-            service.processor.reject(&service.source, &rejection);
+            service.processor.reject(&service.source, peer, &rejection);
             return turn_away(&mut stream, &error_line(&rejection)).await;
         }
     };
@@ -229,7 +229,9 @@ impl Session<'_> {
     fn turn_away(&mut self, excess: &Excess) {
         let rejection = Rejection::new(Reason::RateLimited, excess.to_string());
         let service = &self.service;
-        service.processor.reject(&service.source, &rejection);
+        service
+            .processor
+            .reject(&service.source, self.caller.peer, &rejection);
         self.turned_away = Some(error_line(&rejection));
     }
 
@@ -344,7 +346,8 @@ impl Session<'_> {
             },
             length,
         ) = (&*self.service, bytes.len());
-        let mut batcher = Batcher::new(processor, source, length, self.number, on_rejection);
+        let mut batcher = Batcher::new(processor, source, length, self.number, on_rejection)
+            .sent_by(self.caller.peer);
         batcher.permit(self.permission.clone());
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
@@ -370,6 +373,7 @@ impl Session<'_> {
         if self.unfinished.is_empty() {
             sender_log::write(
                 LogEvent::Connection,
+                About::peer(self.caller.peer),
                 format_args!("operations {}: {problem}", self.service.source.name),
             );
             return;
@@ -383,8 +387,8 @@ impl Session<'_> {
     /// Counts, logs and answers that the current message is rejected.
     fn reject(&mut self, problem: &str, reason: Reason) {
         let rejection = Rejection::new(reason, problem);
-        let service = &self.service;
-        service.processor.reject(&service.source, &rejection);
+        let (service, peer) = (&self.service, self.caller.peer);
+        service.processor.reject(&service.source, peer, &rejection);
         if let Some(answers) = &mut self.answers {
             append_answer(answers, self.number, &rejection);
         }

@@ -19,7 +19,8 @@ use crate::net::{BlockingPool, INLINE_BYTES};
 use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
-use crate::telemetry::{TargetStats, Telemetry, sender_log};
+use crate::telemetry::sender_log::{self, About, LogEvent};
+use crate::telemetry::{TargetStats, Telemetry};
 
 /// How a target is polled. New settings replace it.
 #[derive(Debug)]
@@ -222,10 +223,12 @@ impl PolledTarget {
     }
 
     /// Logs one line when the target begins to fail, fails for another reason, or
-    /// recovers. Other polls are logged at `debug`.
+    /// recovers. Many targets can do so at once, so these lines are limited. Other polls are
+    /// logged at `debug`.
     fn log(&self, stored: &Result<(), ScrapeError>) {
         let target = self.target();
         let name = &target.name;
+        let about = About::NOTHING.named("target", name);
         match stored {
             Err(error) if self.last == Some(Err(error.reason)) => {
                 log::debug!("target {name}: {error}");
@@ -236,13 +239,17 @@ impl PolledTarget {
                     true => sender_log::without_excerpts(error.reason, &error.message),
                     false => error.message.as_str().into(),
                 };
-                log::warn!("target {name} ({}): {}: {public}", target.url, error.reason);
-                if *public != *error.message {
-                    log::debug!("target {name}: {error}");
+                let (url, reason) = (&target.url, error.reason);
+                let event = LogEvent::TargetFailure;
+                let about = about.reason(reason);
+                let line = format_args!("target {name} ({url}): {reason}: {public}");
+                if sender_log::write(event, about, line) && *public != *error.message {
+                    sender_log::write_details(event, about, format_args!("target {name}: {error}"));
                 }
             }
             Ok(()) if matches!(self.last, Some(Err(_))) => {
-                log::info!("target {name} answers again");
+                let line = format_args!("target {name} answers again");
+                sender_log::write(LogEvent::TargetRecovery, about, line);
             }
             Ok(()) => log::debug!("target {name} answered"),
         }

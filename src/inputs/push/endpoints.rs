@@ -23,7 +23,7 @@ use crate::inputs::parameters::{self, aggregates};
 use crate::reason::Reason;
 use crate::store::Store;
 use crate::telemetry::PushMethod;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The reply to a push whose path names no group.
 const NO_JOB: &str = "a push goes to /metrics/job/<job>";
@@ -263,7 +263,8 @@ impl Push {
             return request.reject(&Rejection::new(Reason::NotAllowed, problem), 0);
         }
         let peer = request.peer;
-        sender_log::write(LogEvent::Removal, format_args!("{peer} asks for a stop"));
+        let asked = format_args!("{peer} asks for a stop");
+        sender_log::write(LogEvent::Removal, About::peer(peer), asked);
         request.count_success(0);
         self.quit.cancel();
         reply::text(StatusCode::OK, "stopping\n")

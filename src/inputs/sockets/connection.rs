@@ -26,7 +26,7 @@ use crate::net::{
 use crate::reason::Reason;
 use crate::security::{Caller, Door, Role, Scope};
 use crate::telemetry::WireFormat;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// The size in bytes of the read buffer. Each thread has one, for all connections.
 const READ_SIZE: usize = 256 * 1024;
@@ -202,6 +202,7 @@ impl Session {
                         let (peer, waited) = (self.author.peer, config.idle_timeout);
                         sender_log::write(
                             LogEvent::Connection,
+                            About::peer(peer),
                             format_args!("{peer}: closed after {waited:?} without a message (receiver.idle_timeout)"),
                         );
                         return Ok(());
@@ -371,6 +372,7 @@ impl Session {
         if !self.inbox.is_midway() {
             sender_log::write(
                 LogEvent::Connection,
+                About::peer(self.author.peer),
                 format_args!(
                     "{}: closed to make room for another connection",
                     self.author.peer
@@ -409,8 +411,13 @@ impl Session {
         let bytes = self.inbox.pending();
         self.service.stats.count(format, Err(error.reason), bytes);
         let number = self.inbox.messages() + 1;
+        let mut about = About::peer(self.author.peer);
+        if let Some(app) = &error.app {
+            about = about.named("app", app);
+        }
         sender_log::rejected(
             LogEvent::MessageRejected,
+            about,
             format_args!(
                 "receiver {}: {} message {number} from {}",
                 self.service.source,

@@ -1,5 +1,7 @@
 //! Why a message was not stored.
 
+use std::sync::Arc;
+
 use crate::reason::Reason;
 use crate::telemetry::clip;
 
@@ -14,6 +16,8 @@ pub struct MessageError {
     pub position: Option<(usize, usize)>,
     /// The explanation for the sender, clipped.
     pub message: String,
+    /// The app whose text was rejected, if it is one.
+    pub app: Option<Arc<str>>,
 }
 
 impl MessageError {
@@ -23,7 +27,15 @@ impl MessageError {
             reason,
             position: None,
             message: clip(message.as_ref()),
+            app: None,
         }
+    }
+
+    /// The error with the app whose text was rejected.
+    #[must_use]
+    pub fn of_app(mut self, app: &Arc<str>) -> Self {
+        self.app = Some(Arc::clone(app));
+        self
     }
 
     /// The error with its line and column, from 1.

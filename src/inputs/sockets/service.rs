@@ -58,13 +58,12 @@ impl Service {
         let mut budget = self.admission.message_budget();
         for (name, text) in message.apps {
             check_name(&name, self.config.max_app_name)?;
-            author
-                .scope
-                .check_app(&name)
-                .map_err(|problem| MessageError::new(Reason::Forbidden, problem.to_string()))?;
+            author.scope.check_app(&name).map_err(|problem| {
+                MessageError::new(Reason::Forbidden, problem.to_string()).of_app(&Arc::from(&*name))
+            })?;
             if let Some(app) = self.fairness.app(&name) {
                 app.check(now.tick)
-                    .map_err(|excess| self.over_limit(&excess))?;
+                    .map_err(|excess| self.over_limit(&excess).of_app(&Arc::from(&*name)))?;
                 app.charge(1, text.len(), now.tick);
                 if app.check(now.tick).is_err() {
                     overdrawn = Some(app);
@@ -79,13 +78,13 @@ impl Service {
                     origin: self.origin(author),
                     lifetime: self.config.app_ttl,
                 }),
-                Err(rejection) => return Err(self.rejected(id, author, rejection, now)),
+                Err(rejection) => return Err(self.rejected(id, author, &rejection, now)),
             }
         }
         let applied = self.store.apply(Write { changes }, now);
         applied.map_err(|error| {
             let id = error.section().clone();
-            self.rejected(id, author, Rejection::from(error), now)
+            self.rejected(id, author, &Rejection::from(error), now)
         })?;
         Ok(overdrawn)
     }
@@ -101,9 +100,10 @@ impl Service {
         &self,
         id: SectionId,
         author: &Author,
-        rejection: Rejection,
+        rejection: &Rejection,
         now: Now,
     ) -> MessageError {
+        let error = MessageError::new(rejection.reason, &rejection.message).of_app(&id.name);
         let fail = Change::Fail {
             id,
             origin: self.origin(author),
@@ -112,7 +112,7 @@ impl Service {
         };
         // The store never rejects a failure.
         let _ = self.store.apply(Write::one(fail), now);
-        MessageError::new(rejection.reason, rejection.message)
+        error
     }
 
     fn origin(&self, author: &Author) -> Origin {

@@ -31,7 +31,7 @@ use crate::reason::Reason;
 use crate::redact::redact_json;
 use crate::storage::Persistent;
 use crate::store::Store;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
 use history::{Webhook, WebhookHistory};
 use notification::{Notification, WebhookKind};
@@ -39,9 +39,6 @@ pub use stored::READABLE as READABLE_WEBHOOKS;
 
 /// The paths of webhooks.
 const PATHS: [&str; 4] = ["/webhook", "/slack", "/pagerduty", "/v2/enqueue"];
-
-/// The log target of bodies.
-const LOG: &str = "exporter_proxy::webhooks";
 
 /// The most bytes of a body in the log.
 const LONGEST_LOGGED: usize = 16 << 10;
@@ -162,12 +159,15 @@ impl Webhooks {
             is_event,
             dedup_key,
         } = content;
+        let about = About::peer(request.peer);
         if sender_log::write(
             LogEvent::Webhook,
+            about,
             format_args!("{path} from {}: {}", request.peer, summary(&notification)),
         ) {
             // What was sent is for those who ask for it.
-            log::debug!(target: LOG, "{path} from {}: {}", request.peer, logged(&line));
+            let details = format_args!("{path} from {}: {}", request.peer, logged(&line));
+            sender_log::write_details(LogEvent::Webhook, about, details);
         }
         self.count(&notification);
         let history = &self.history;
@@ -228,7 +228,8 @@ impl Webhooks {
         } = rejection;
         let sort = kind.as_str();
         let who = format_args!("{sort} from {}", request.peer);
-        sender_log::rejected(LogEvent::RequestRejected, who, *reason, message);
+        let about = About::peer(request.peer);
+        sender_log::rejected(LogEvent::RequestRejected, about, who, *reason, message);
         let stats = &self.telemetry.webhooks;
         stats.count_rejected(sort, *reason);
         let reply = reply::rejection(rejection);

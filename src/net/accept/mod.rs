@@ -19,7 +19,7 @@ use super::{Balancers, Listener, PlainStream, Stream};
 use crate::clock;
 use crate::live::Live;
 use crate::peer::{ClientIdentity, Peer, Sender};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{Eviction, ListenerName, ListenerStats, RateLimit};
 pub use waiting::MAX_WAITING;
 use waiting::WaitingConnections;
@@ -108,6 +108,7 @@ async fn client_of(
             stats.proxy_headers.count(Err(reason), 1);
             sender_log::rejected(
                 LogEvent::Connection,
+                About::peer(balancer),
                 format_args!("{}: connection of {balancer}", name.as_str()),
                 reason,
                 &problem.to_string(),

@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::server::TlsServer;
 use crate::net::{PlainStream, Stream};
 use crate::peer::{ClientIdentity, Peer};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{HandshakeFailure, ListenerName, ListenerStats};
 
 /// The first byte of a TLS connection: a handshake record.
@@ -105,6 +105,7 @@ impl Handshake<'_> {
         let (name, peer, why) = (self.name.as_str(), self.peer, why.as_str());
         sender_log::write(
             event,
+            About::peer(peer),
             format_args!("{name}: TLS handshake with {peer} failed ({why}): {problem}"),
         );
     }

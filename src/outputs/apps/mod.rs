@@ -21,7 +21,7 @@ use crate::http::table::{Row, TableWriter};
 use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{PushMethod, clip, dates, escaped};
 
 /// The number of sections that are read from the store at once.
@@ -179,6 +179,7 @@ impl Apps {
                     let peer = request.peer;
                     sender_log::write(
                         LogEvent::Removal,
+                        About::peer(peer).named("app", name),
                         format_args!("{peer} removes app \"{shown}\""),
                     );
                     reply::text(StatusCode::OK, format!("removed app \"{shown}\"\n"))

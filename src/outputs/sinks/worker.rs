@@ -12,7 +12,8 @@ use super::queue::{Batch, Queue};
 use super::{Refusal, Sink, Verdict};
 use crate::clock::Now;
 use crate::exposition::counted;
-use crate::telemetry::{SinkStats, sender_log};
+use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::{self, About};
 
 /// Requests in a row that may be refused as a whole while the worker looks for the items
 /// to blame. Past it, the whole batch is refused: its items are all alike, or the other
@@ -169,12 +170,14 @@ impl<S: Sink> Worker<S> {
             .iter()
             .filter(|verdict| matches!(verdict, Verdict::Refused(_)));
         let items = counted(refused.count(), "item", "items");
+        let about = About::NOTHING.named("sink", &self.stats.name);
         if sender_log::write(
             S::LOG_EVENT,
+            about,
             format_args!("{items} of {name} refused ({reason}): {message}"),
         ) && !answer.is_empty()
         {
-            log::debug!("{name}: {shown}");
+            sender_log::write_details(S::LOG_EVENT, about, format_args!("{name}: {shown}"));
         }
         verdicts
     }
@@ -188,6 +191,7 @@ impl<S: Sink> Worker<S> {
             let name = self.sink.name();
             sender_log::write(
                 S::LOG_EVENT,
+                About::NOTHING.named("sink", &self.stats.name),
                 format_args!("cannot send {name}: {failure}; trying again"),
             );
         }

@@ -19,7 +19,7 @@ use crate::ingest::selector::Selectors;
 use crate::ingest::{Group, SeriesSelection};
 use crate::settings::duration_of;
 use crate::store::{Change, Section, SectionId, Store, Write};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{clip, dates};
 
 /// The default number of groups on a page, and its limit.
@@ -227,7 +227,8 @@ pub async fn remove(store: &Arc<Store>, request: &Request) -> Reply {
         && !dry_run
     {
         let (peer, groups) = (request.peer, counted(*count, "group", "groups"));
-        sender_log::write(LogEvent::Removal, format_args!("{peer} removes {groups}"));
+        let done = format_args!("{peer} removes {groups}");
+        sender_log::write(LogEvent::Removal, About::peer(peer), done);
     }
     let shown = |removed| match removed {
         Ok((count, listed)) => reply::json(&json!({
@@ -263,7 +264,8 @@ pub async fn wipe(store: &Arc<Store>, request: &Request) -> Reply {
         .await;
     if let Ok((count, _)) = &removed {
         let (peer, groups) = (request.peer, counted(*count, "group", "groups"));
-        sender_log::write(LogEvent::Removal, format_args!("{peer} wipes {groups}"));
+        let done = format_args!("{peer} wipes {groups}");
+        sender_log::write(LogEvent::Removal, About::peer(peer), done);
     }
     if removed.is_ok()
         && let Err(reply) = work::remove_series(request, &kept, SeriesSelection::All, false).await

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::outputs::sinks::{Report, Sink};
 use crate::settings::Address;
 use crate::telemetry::clip;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Time for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,6 +183,7 @@ fn log_answer(answer: &[u8], read: io::Result<usize>) -> io::Result<()> {
     // The answer may quote what was sent, so it is for `debug` alone.
     if sender_log::write(
         LogEvent::OperationRejected,
+        About::NOTHING,
         format_args!("the receiver rejected a forwarded operation"),
     ) {
         let answer = String::from_utf8_lossy(&answer[..length]);

@@ -49,7 +49,7 @@ use super::{QueueConfig, QueueLimits, Refusal, Report, Sink, Verdict};
 use crate::clock;
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 use batches::BatchLimits;
 use collector::Collector;
 use item::{Counts, WriteItem};
@@ -246,6 +246,7 @@ impl RemoteWriteSink {
             self.logged = Some(now);
             sender_log::write(
                 LogEvent::Sink,
+                About::NOTHING.named("sink", &self.stats.name),
                 format_args!(
                     "{}: of {} samples, {} histograms and {} exemplars, the server took {}, {} and {}",
                     self.name(),
