@@ -1,7 +1,7 @@
 //! Parses the command line, starts logging, runs the program, and sets the exit code.
 
 use std::env;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +14,10 @@ use exporter_proxy::app::{App, READABLE_FORMS, StartError};
 use exporter_proxy::cli::{self, Cli, Command, StorageCommand};
 use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
+use exporter_proxy::exposition::counted;
 use exporter_proxy::healthcheck::{self, Check};
 use exporter_proxy::net::passed;
+use exporter_proxy::relabel::{self, Rules};
 use exporter_proxy::security::{self, FileState};
 use exporter_proxy::service;
 use exporter_proxy::settings::ConfigError;
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
         Some(Command::Completions { shell }) => {
             Some(cli::completions(*shell, &mut io::stdout()).context(CANNOT_PRINT))
         }
+        Some(Command::Relabel {
+            rules: Some(file), ..
+        }) => Some(rules_of_file(file).and_then(|rules| relabel(&rules))),
         Some(Command::Man) => Some(cli::manual(&mut io::stdout()).context(CANNOT_PRINT)),
         _ => None,
     };
@@ -106,6 +111,11 @@ fn main() -> ExitCode {
         Command::HashPassword | Command::Completions { .. } | Command::Man => {
             unreachable!("they are answered above")
         }
+        Command::Relabel { sink, .. } => {
+            let rules = loaded.config.sinks.rules_of(sink.as_deref());
+            let rules = rules.map_err(anyhow::Error::msg);
+            rules.and_then(|rules| relabel(&rules))
+        }
         Command::Storage { command, directory } => {
             let directory = directory.or_else(|| loaded.config.storage.directory());
             storage(command, directory.as_deref())
@@ -165,6 +175,35 @@ fn storage(command: StorageCommand, directory: Option<&Path>) -> anyhow::Result<
             log::info!("{count} records imported into {}", directory.display());
         }
     }
+    Ok(())
+}
+
+/// The rules in a file.
+fn rules_of_file(file: &Path) -> anyhow::Result<Rules> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    Rules::parse_yaml(&text).map_err(|problems| {
+        let lines = problems.into_iter().map(|problem| match problem.at {
+            Some((line, column)) => format!("{name}:{line}:{column}: {}", problem.message),
+            None => format!("{name}: {}", problem.message),
+        });
+        anyhow::Error::msg(lines.collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// Runs `exporter-proxy relabel`.
+fn relabel(rules: &Rules) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let problems = relabel::tool::show(rules, &mut io::stdin().lock(), &mut out)?;
+    out.flush()?;
+    for (line, problem) in &problems {
+        eprintln!("line {line} of the text: {problem}");
+    }
+    anyhow::ensure!(
+        problems.is_empty(),
+        "{} cannot be read",
+        counted(problems.len(), "line", "lines")
+    );
     Ok(())
 }
 

@@ -67,6 +67,17 @@ pub enum Command {
     },
     /// Print the manual page, for man
     Man,
+    /// Read metrics from standard input and show what each relabelling rule does with
+    /// each series
+    Relabel {
+        /// A file with a list of rules in Prometheus' own form, in YAML
+        #[arg(long, value_name = "FILE", conflicts_with = "sink")]
+        rules: Option<PathBuf>,
+        /// The sink of the configuration whose rules are used [default: the only one that has
+        /// rules]
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+    },
     /// Look at stored state while no program uses it
     Storage {
         /// What to do.

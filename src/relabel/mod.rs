@@ -11,7 +11,8 @@
 //! - [`labels`]: the labels of one series;
 //! - [`pattern`]: regular expressions, and what captures they find;
 //! - [`go_syntax`]: translates regular expressions of Go;
-//! - [`template`]: replacements with `$1` and `${name}`.
+//! - [`template`]: replacements with `$1` and `${name}`;
+//! - [`tool`]: what each rule does, for people.
 //!
 //! Source of the behaviour:
 //! <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#relabel_config>.
@@ -21,6 +22,7 @@ mod labels;
 mod pattern;
 mod settings;
 mod template;
+pub mod tool;
 mod yaml;
 
 #[cfg(test)]

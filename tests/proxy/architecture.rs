@@ -17,7 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("redact", &[]),
     ("event", &["clock"]),
     ("settings", &["redact"]),
-    ("relabel", &["settings"]),
+    ("relabel", &["exposition", "settings"]),
     ("exposition", &["reason"]),
     ("registry", &["clock", "exposition", "reason", "record"]),
     (

@@ -64,6 +64,7 @@ mod push_bodies;
 mod push_pages;
 mod push_validate;
 mod receive;
+mod relabel;
 mod reload;
 mod reload_listeners;
 mod reload_settings;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::queue::QueueConfig;
 use super::{loki, opensearch, operations, remote_write};
+use crate::relabel::Rules;
 use crate::settings::reader::Table;
 use crate::settings::value::choice;
 
@@ -40,7 +41,45 @@ pub enum SinkSettings {
     RemoteWrite(Box<remote_write::Settings>),
 }
 
+impl Config {
+    /// The relabelling rules of a sink, or of the only one that has rules.
+    ///
+    /// # Errors
+    ///
+    /// There is no such sink, or several have rules.
+    pub fn rules_of(&self, name: Option<&str>) -> Result<Rules, String> {
+        let all = self.0.iter().filter_map(|(name, sink)| {
+            let rules = sink.settings.rules()?;
+            (!rules.is_empty()).then_some((name.as_str(), rules))
+        });
+        let mut all: Vec<(&str, Rules)> = all.collect();
+        if let Some(name) = name {
+            all.retain(|(other, _)| *other == name);
+        }
+        match (all.len(), name) {
+            (0, Some(name)) => Err(format!("the sink {name:?} has no relabelling rules")),
+            (0, None) => Err("no sink has relabelling rules; name a file with --rules".to_owned()),
+            (1, _) => Ok(all.remove(0).1),
+            _ => {
+                let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+                let names = names.join(", ");
+                Err(format!(
+                    "several sinks have rules: {names}; choose one with --sink"
+                ))
+            }
+        }
+    }
+}
+
 impl SinkSettings {
+    /// The relabelling rules, if the type has them.
+    fn rules(&self) -> Option<Rules> {
+        match self {
+            SinkSettings::RemoteWrite(settings) => Some(settings.rules()),
+            _ => None,
+        }
+    }
+
     /// The value of `type`.
     pub fn kind(&self) -> &'static str {
         match self {

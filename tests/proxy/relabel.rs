@@ -1,0 +1,96 @@
+//! `exporter-proxy relabel`.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use tempfile::tempdir;
+
+use crate::harness::program;
+
+const TEXT: &str =
+    "# TYPE go_goroutines gauge\ngo_goroutines 9\norders{app=\"shop\",env=\"eu\"} 3\nup 1\n";
+
+fn run(directory: &Path, arguments: &[&str], text: &str) -> Output {
+    let mut child = program()
+        .current_dir(directory)
+        .arg("relabel")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+const SHOWN: &str = "go_goroutines 9\n  rule 1 (drop): dropped\n\
+     orders{app=\"shop\",env=\"eu\"} 3\n  rule 2 (replace): orders{app=\"shop\",env=\"eu\",job=\"shop-eu\"}\nup 1\n";
+
+#[test]
+fn rules_of_a_file_and_of_a_sink_are_shown_with_what_they_do() {
+    let dir = tempdir().unwrap();
+    fs::write(
+        dir.path().join("rules.yml"),
+        "- {action: drop, source_labels: [__name__], regex: 'go_.*'}\n\
+         - {source_labels: [app, env], separator: '-', regex: (.+-.+), target_label: job}\n",
+    )
+    .unwrap();
+    let output = run(dir.path(), &["--rules", "rules.yml"], TEXT);
+    assert_eq!(text_of(&output.stdout), SHOWN);
+    assert!(output.status.success());
+    let sink = "type = \"remote_write\"\nurl = \"http://a/\"\nrelabel_file = \"rules.yml\"\n";
+    let config = |more: &str| {
+        let text = format!("[sinks.one]\n{sink}{more}");
+        fs::write(dir.path().join("config.toml"), text).unwrap();
+    };
+    config("");
+    let output = run(dir.path(), &[], TEXT);
+    assert_eq!(text_of(&output.stdout), SHOWN);
+    config(&format!("[sinks.two]\n{sink}"));
+    let output = run(dir.path(), &[], TEXT);
+    assert!(
+        text_of(&output.stderr)
+            .contains("several sinks have rules: one, two; choose one with --sink")
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let output = run(dir.path(), &["--sink", "two"], TEXT);
+    assert_eq!(text_of(&output.stdout), SHOWN);
+}
+
+#[test]
+fn mistakes_in_rules_and_in_the_text_have_their_lines() {
+    let dir = tempdir().unwrap();
+    fs::write(
+        dir.path().join("rules.yml"),
+        "- action: drop\n  regex: '('\n- regex: a\n",
+    )
+    .unwrap();
+    let output = run(dir.path(), &["--rules", "rules.yml"], TEXT);
+    let problems: Vec<&str> = text_of(&output.stderr).lines().collect();
+    assert!(
+        problems[0].starts_with("rules.yml:2:10: regex \"(\" is not a valid"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].starts_with("rules.yml:3:3: target_label must be set"),
+        "{problems:?}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    fs::write(dir.path().join("rules.yml"), "[]\n").unwrap();
+    let output = run(dir.path(), &["--rules", "rules.yml"], "a 1\nb x\n");
+    assert_eq!(text_of(&output.stdout), "a 1\n");
+    assert!(text_of(&output.stderr).starts_with("line 2 of the text: "));
+    assert_eq!(output.status.code(), Some(1));
+}
