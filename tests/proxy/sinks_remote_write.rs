@@ -322,7 +322,7 @@ fn refused_requests_are_not_repeated() {
         assert_eq!(count(&proxy, reason), 1.0, "{status}");
         let error = listed(&proxy, "to")["last_error"]["message"].clone();
         assert!(error.as_str().unwrap().contains(status), "{error}");
-        logged(&proxy, "1 item of remote write to", 1);
+        logged(&proxy, "a request with 1 sample is refused", 1);
     }
 }
 

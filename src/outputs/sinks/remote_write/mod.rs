@@ -45,8 +45,9 @@ pub use config::{Settings, read};
 pub use request::Protocol;
 
 use super::http::{Answer, HttpClient, content_type};
-use super::{QueueConfig, QueueLimits, Refusal, Report, Sink, Verdict};
-use crate::clock;
+use super::{QueueConfig, QueueLimits, Report, Sink, Verdict};
+use crate::clock::{self, Now};
+use crate::exposition::counted;
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -72,11 +73,13 @@ struct RemoteWriteSink {
     stats: Arc<SinkStats>,
     /// Whether the server turned out not to know protocol 2.0.
     fallen_back: Arc<AtomicBool>,
-    /// When the log last said that the server did not take everything.
-    logged: Option<Instant>,
+    /// When the log last had a refused request.
+    refusal_logged: Option<Instant>,
+    /// When the log last said that the server took less than it got.
+    unwritten_logged: Option<Instant>,
 }
 
-/// A server that goes on taking less than it gets is logged again after this time.
+/// A server that goes on refusing is logged again after this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Starts a sink and the task that collects for it. `drain` is the time for sending what
@@ -101,7 +104,8 @@ pub fn start(
         client,
         stats: Arc::clone(&stats),
         fallen_back: Arc::clone(&fallen_back),
-        logged: None,
+        refusal_logged: None,
+        unwritten_logged: None,
     };
     let limits = QueueLimits {
         batch_items: 1,
@@ -209,7 +213,8 @@ impl RemoteWriteSink {
             StatusCode::PAYLOAD_TOO_LARGE => Reason::TooLarge,
             _ => Reason::Refused,
         };
-        refused(reason, answer.describe(), answer.explanation())
+        let message = answer.describe();
+        self.refuse(item.counts(), reason, &message, &answer.explanation())
     }
 
     /// Compares what was sent with what a server of protocol 2.0 says it took.
@@ -227,8 +232,34 @@ impl RemoteWriteSink {
                      it knows protocol 1.0 only, set protocol = \"1.0\"",
                     answer.status
                 );
-                refused(Reason::Refused, problem, String::new())
+                self.refuse(sent, Reason::Refused, &problem, "")
             }
+        }
+    }
+
+    /// Gives a request up that the server will never take. It is logged here, not by the
+    /// worker, since most refusals go on with each interval.
+    fn refuse(&mut self, sent: Counts, reason: Reason, message: &str, answer: &str) -> Report {
+        let shown = match answer {
+            "" => message.to_owned(),
+            answer => format!("{message}: {answer}"),
+        };
+        self.stats.note_refusal(Now::read(), &shown);
+        if is_due(&mut self.refusal_logged) {
+            let name = self.name();
+            let samples = sent.samples + sent.histograms;
+            let samples = counted(samples as usize, "sample", "samples");
+            let about = About::NOTHING.named("sink", &self.stats.name);
+            sender_log::write(
+                LogEvent::Sink,
+                about,
+                format_args!("{name}: a request with {samples} is refused ({reason}): {message}"),
+            );
+            sender_log::write_details(LogEvent::Sink, about, format_args!("{name}: {shown}"));
+        }
+        Report {
+            verdicts: vec![Verdict::Refused(reason)],
+            ..Report::default()
         }
     }
 
@@ -240,10 +271,7 @@ impl RemoteWriteSink {
             return;
         }
         self.stats.remote_write.unwritten.add(missing);
-        let now = clock::tick();
-        let is_due = |logged| now.saturating_duration_since(logged) >= LOG_INTERVAL;
-        if self.logged.is_none_or(is_due) {
-            self.logged = Some(now);
+        if is_due(&mut self.unwritten_logged) {
             sender_log::write(
                 LogEvent::Sink,
                 About::NOTHING.named("sink", &self.stats.name),
@@ -262,18 +290,14 @@ impl RemoteWriteSink {
     }
 }
 
-/// A request that the server will never take.
-fn refused(reason: Reason, message: String, answer: String) -> Report {
-    Report {
-        verdicts: vec![Verdict::Refused(reason)],
-        refusal: Some(Refusal {
-            reason,
-            message,
-            answer,
-            whole: false,
-        }),
-        ..Report::default()
+/// Whether something is to be logged again, and notes that it is.
+fn is_due(logged: &mut Option<Instant>) -> bool {
+    let now = clock::tick();
+    let is_due = logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
+    if is_due {
+        *logged = Some(now);
     }
+    is_due
 }
 
 /// What the server says it took; `None` if it says nothing. What it does not mention it did
