@@ -124,7 +124,7 @@ fn trusted_proxy(node: &Node) -> Result<TrustedProxy, String> {
         "unix" => Ok(TrustedProxy::Unix),
         written => Network::parse(written)
             .map(TrustedProxy::Network)
-            .map_err(|problem| format!("{problem}, or \"unix\"")),
+            .map_err(|problem| format!("{problem}; \"unix\" names processes at Unix sockets")),
     }
 }
 

@@ -156,6 +156,14 @@ fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
             .take_option("unix_group", owner("current_group"))
             .map(Who::UnixGroup),
     );
+    // An empty list would read as a bound, and be none.
+    for key in ["listeners", "apps"] {
+        if table.is_empty_list(key)
+            && let Some(place) = table.place(key)
+        {
+            table.fault(place, format!("`web.access.{key}` must not be empty"));
+        }
+    }
     let listeners = table.take_list("listeners", choice(&Door::NAMES));
     let apps_place = table.place("apps").or_else(|| table.place("labels"));
     let apps = table.take_list("apps", pattern);
@@ -207,7 +215,8 @@ fn roles(node: &Node) -> Result<Vec<Role>, String> {
         ("admin", Role::Admin),
     ]);
     match &node.value {
-        Value::List(items) if !items.is_empty() => items.iter().map(role).collect(),
+        Value::List(items) if items.is_empty() => Err("must not be empty".to_owned()),
+        Value::List(items) => items.iter().map(role).collect(),
         _ => role(node).map(|role| vec![role]),
     }
 }
@@ -243,6 +252,9 @@ fn label_patterns(node: &Node) -> Result<BTreeMap<String, Pattern>, String> {
             "must be a table such as {{ job = \"backup\" }}, not {found}"
         ));
     };
+    if entries.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
     let entries = entries.iter().map(|(name, entry)| {
         let pattern = pattern(&entry.node).map_err(|problem| format!("{name}: {problem}"))?;
         Ok((name.clone(), pattern))

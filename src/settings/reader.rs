@@ -382,6 +382,12 @@ impl<'f> Table<'f> {
         self.entries.get(key).map(|entry| entry.node.place.clone())
     }
 
+    /// Whether `key` has a list without items. It must be called before the key is taken.
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        let value = self.entries.get(key).map(|entry| &entry.node.value);
+        matches!(value, Some(Value::List(items)) if items.is_empty())
+    }
+
     /// Where the table is written, if it is one of those that can be repeated.
     pub fn own_place(&self) -> Option<&Place> {
         self.place.as_ref()

@@ -81,10 +81,16 @@ fn entries_of_access_are_checked_with_the_files_that_they_name() {
          [[web.access]]\nallow_from = []\n\
          [[web.access]]\nrole = \"read\"\n\
          [[web.access]]\nrole = \"admin\"\nallow_from = \"::1\"\napps = [\"a\"]\nlisteners = [\"udp\"]\n\
-         [[web.access]]\nrole = \"read\"\nallow_form = \"::1\"\n",
+         [[web.access]]\nrole = \"read\"\nallow_form = \"::1\"\n\
+         [[web.access]]\nrole = []\nallow_from = \"::1\"\n\
+         [[web.access]]\nrole = \"write\"\nallow_from = \"::1\"\napps = []\nlabels = {}\nlisteners = []\n",
     )
     .join("\n");
     for expected in [
+        "`web.access.role` must not be empty",
+        "`web.access.apps` must not be empty",
+        "`web.access.labels` must not be empty",
+        "`web.access.listeners` must not be empty",
         "c.toml:2:8: `web.access.role` must be one of \"read\", \"write\", \"admin\", not \"writer\"",
         "c.toml:4:14: `web.access.allow_from` has 10.1.2.3/8, an address within a network",
         "this entry has user and allow_from",
