@@ -31,13 +31,13 @@ pub enum ToolError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A record cannot be read.
-    #[error("the stored state is damaged: {0}")]
+    #[error("the stored state is damaged")]
     Read(#[from] ReadError),
     /// A record cannot be written.
-    #[error("the records cannot be stored: {0}")]
+    #[error("the records cannot be stored")]
     Write(#[from] WriteError),
     /// Standard input or output failed.
-    #[error("{0}")]
+    #[error("standard input or output failed")]
     Io(#[from] io::Error),
     /// A line of the input is not a record.
     #[error("line {line}: {problem}")]
@@ -214,6 +214,9 @@ fn encoded(json: &Value) -> Result<Vec<u8>, String> {
 
 pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
     let Line { key, value, base64 } = serde_json::from_str(line).map_err(|it| it.to_string())?;
+    if key.is_empty() {
+        return Err("the key is empty".to_owned());
+    }
     let value = match (value, base64) {
         (Some(json), None) => {
             if let Some(of_store) = RecordKey::decode(key.as_bytes()) {

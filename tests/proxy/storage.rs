@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -160,6 +161,19 @@ fn a_stop_stores_what_came_last() {
     assert_eq!(proxy.wait().code(), Some(0));
     let proxy = stored_in(directory.path(), "write");
     assert!(exposed(&proxy).contains("orders_total 3"));
+}
+
+#[test]
+fn other_users_cannot_read_what_is_stored_in_a_directory_of_the_operator() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    drop(stored_in(&state, "write"));
+    for (path, mode) in [(&state, 0o755), (&state.join("data"), 0o700)] {
+        let found = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{}: {found:o}", path.display());
+    }
 }
 
 #[test]
@@ -372,6 +386,12 @@ fn an_export_can_be_imported() {
         &run(&["storage", "import"], &third, b"\n{\"key\":1}\n"),
         65,
         "line 2: ",
+    );
+    let nameless = b"{\"key\":\"\",\"base64\":\"\"}\n";
+    fails(
+        &run(&["storage", "import"], &third, nameless),
+        65,
+        "line 1: the key is empty",
     );
     let none = directory.path().join("none");
     fails(

@@ -142,6 +142,8 @@ impl Directory {
             Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem.into()),
             _ => {}
         }
+        // The engine leaves the modes of its files to the umask.
+        self::create(&new)?;
         create(&new)?;
         fs::rename(&new, self.data())?;
         File::open(&self.path)?.sync_all()?;
