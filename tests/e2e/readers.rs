@@ -50,7 +50,9 @@ pub fn scraping_at(address: &str, flags: &[&str]) -> Server {
 pub fn prometheus(jobs: &str, flags: &[&str]) -> Server {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = dir.path().join("prometheus.yml");
-    let text = format!("global:\n  scrape_interval: 1s\nscrape_configs:\n{jobs}");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nscrape_configs:\n{jobs}"
+    );
     fs::write(&config, text).expect("the configuration is written");
     Server::start(
         command(Tool::Prometheus)
