@@ -1,6 +1,7 @@
 //! Sinks with the real systems that they send to. `scripts/test --sinks` gets these
 //! and runs the tests; `EXPORTER_PROXY_VICTORIA_LOGS` names the program of VictoriaLogs,
-//! which takes the APIs of Loki and of Elasticsearch.
+//! which takes the APIs of Loki and of Elasticsearch. [`remote_write`] has Prometheus and
+//! VictoriaMetrics.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
 #![allow(
@@ -10,6 +11,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+
+mod remote_write;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
