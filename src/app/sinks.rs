@@ -12,6 +12,8 @@ use crate::event::{EventKind, StoredEvent};
 use crate::inputs::operations::sink::{EventSinks, LineSink, SinkRejection};
 use crate::outputs::own_metrics::OwnMetrics;
 use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
+#[cfg(feature = "cql")]
+use crate::outputs::sinks::cql::CqlSink;
 use crate::outputs::sinks::{PushError, QueueHandle, loki, opensearch, operations, remote_write};
 use crate::telemetry::SinkStats;
 
@@ -89,6 +91,16 @@ pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
                 let queue = started.map_err(failed)?;
                 queues.entry(EventKind::Index).or_default().push(queue);
             }
+            #[cfg(feature = "cql")]
+            SinkSettings::Cql(settings) => {
+                let (cql, limits) = (CqlSink::new(settings), sink.queue.limits());
+                let start = crate::outputs::sinks::start;
+                let queue = start(cql, limits, drain, stats, stop, tasks);
+                queues.entry(EventKind::Raw).or_default().push(queue);
+            }
+            // Reading the settings failed.
+            #[cfg(not(feature = "cql"))]
+            SinkSettings::Cql(_) => {}
         }
     }
     for (kind, queues) in queues {

@@ -45,6 +45,42 @@ pub struct BasicAuth {
     pub password_file: Option<PathBuf>,
 }
 
+impl BasicAuth {
+    /// Reads a table with `username`, and `password` or `password_file`.
+    pub fn read(mut table: Table<'_>) -> Option<Self> {
+        let username = table.take_option("username", text);
+        let has_password = table.place("password").is_some();
+        let password = table.take("password", String::new(), text);
+        let file_place = table.place("password_file");
+        let password_file = table.take_option("password_file", secret_file("password"));
+        if let Some(place) = file_place.filter(|_| has_password) {
+            let problem = format!(
+                "`{}` has both `password` and `password_file`; set one of them",
+                table.name()
+            );
+            table.fault(place, problem);
+        }
+        table.finish();
+        Some(BasicAuth {
+            username: username?,
+            password: Secret::new(password),
+            password_file,
+        })
+    }
+
+    /// The password. A file is read anew; `setting` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn password(&self, setting: &'static str) -> Result<String, CredentialError> {
+        match &self.password_file {
+            Some(file) => secret(setting, file).await,
+            None => Ok(self.password.reveal().to_owned()),
+        }
+    }
+}
+
 /// A file with a secret that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting} {}: {problem}", file.display())]
@@ -63,7 +99,7 @@ impl Credentials {
         let basic_auth_place = table.place("basic_auth");
         let basic_auth = basic_auth_place
             .is_some()
-            .then(|| read_basic_auth(table.table("basic_auth")))
+            .then(|| BasicAuth::read(table.table("basic_auth")))
             .flatten();
         let headers = read_headers(table);
         let header_files = read_header_files(table, &headers);
@@ -90,12 +126,7 @@ impl Credentials {
     pub async fn headers(&self) -> Result<HeaderMap, CredentialError> {
         let mut headers = HeaderMap::new();
         if let Some(auth) = &self.basic_auth {
-            const SETTING: &str = "basic_auth.password_file";
-            let from_file = match &auth.password_file {
-                Some(file) => Some(secret(SETTING, file).await?),
-                None => None,
-            };
-            let password = from_file.as_deref().unwrap_or(auth.password.reveal());
+            let password = auth.password("basic_auth.password_file").await?;
             let pair = STANDARD.encode(format!("{}:{password}", auth.username));
             // Base64 is valid in a header.
             if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {pair}")) {
@@ -156,27 +187,6 @@ fn header_value(
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn read_basic_auth(mut table: Table<'_>) -> Option<BasicAuth> {
-    let username = table.take_option("username", text);
-    let has_password = table.place("password").is_some();
-    let password = table.take("password", String::new(), text);
-    let file_place = table.place("password_file");
-    let password_file = table.take_option("password_file", secret_file("password"));
-    if let Some(place) = file_place.filter(|_| has_password) {
-        let problem = format!(
-            "`{}` has both `password` and `password_file`; set one of them",
-            table.name()
-        );
-        table.fault(place, problem);
-    }
-    table.finish();
-    Some(BasicAuth {
-        username: username?,
-        password: Secret::new(password),
-        password_file,
-    })
 }
 
 /// Reads the files of headers. They must be readable, and no header may be given twice.

@@ -65,6 +65,15 @@ pub fn explain(problem: &reqwest::Error) -> (Reason, String) {
     (reason, what)
 }
 
+/// The innermost cause of an I/O error, in one short line.
+pub fn explain_io(problem: &io::Error) -> String {
+    let tls = causes(problem).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(tls) => tls.to_string(),
+        None => text(problem),
+    }
+}
+
 /// Whether a connection ended inside a response of known length, or without the
 /// `close_notify` of TLS.
 pub fn is_end(problem: &reqwest::Error) -> bool {

@@ -77,6 +77,8 @@ mod shutdown_pushes;
 mod signals;
 mod sinks;
 mod sinks_events;
+#[cfg(feature = "cql")]
+mod sinks_raw;
 mod sinks_remote_write;
 mod slow_senders;
 mod storage;

@@ -1,7 +1,7 @@
 //! Sinks with the real systems that they send to. `scripts/test --sinks` gets these
 //! and runs the tests; `EXPORTER_PROXY_VICTORIA_LOGS` names the program of VictoriaLogs,
-//! which takes the APIs of Loki and of Elasticsearch. [`remote_write`] has Prometheus and
-//! VictoriaMetrics.
+//! which takes the APIs of Loki and of Elasticsearch, and `EXPORTER_PROXY_CASSANDRA` the folder
+//! with the jars of Cassandra. [`remote_write`] has Prometheus and VictoriaMetrics.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is one that fails")]
 #![allow(
@@ -12,6 +12,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[cfg(feature = "cql")]
+mod cassandra;
+#[cfg(feature = "cql")]
+mod cql;
+#[cfg(feature = "cql-tls")]
+mod cql_tls;
 mod remote_write;
 
 use std::fmt::Write as _;

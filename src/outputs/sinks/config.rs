@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::queue::QueueConfig;
-use super::{loki, opensearch, operations, remote_write};
+use super::{cql, loki, opensearch, operations, remote_write};
 use crate::relabel::Rules;
 use crate::settings::reader::Table;
 use crate::settings::value::choice;
@@ -37,6 +37,8 @@ pub enum SinkSettings {
     /// Events as documents to OpenSearch or Elasticsearch.
     #[serde(rename = "opensearch")]
     OpenSearch(opensearch::Settings),
+    /// Events as rows to Cassandra or ScyllaDB.
+    Cql(cql::Settings),
     /// All series to Prometheus' remote write receivers.
     RemoteWrite(Box<remote_write::Settings>),
 }
@@ -86,6 +88,7 @@ impl SinkSettings {
             SinkSettings::Operations(_) => "operations",
             SinkSettings::Loki(_) => "loki",
             SinkSettings::OpenSearch(_) => "opensearch",
+            SinkSettings::Cql(_) => "cql",
             SinkSettings::RemoteWrite(_) => "remote_write",
         }
     }
@@ -95,7 +98,7 @@ impl SinkSettings {
 type Read = fn(Table<'_>) -> Option<SinkConfig>;
 
 /// The types, and how the settings of each are read.
-const TYPES: [(&str, Read); 4] = [
+const TYPES: [(&str, Read); 5] = [
     ("operations", |table| {
         let (settings, queue) = operations::read(table)?;
         let settings = SinkSettings::Operations(settings);
@@ -109,6 +112,11 @@ const TYPES: [(&str, Read); 4] = [
     ("opensearch", |table| {
         let (settings, queue) = opensearch::read(table)?;
         let settings = SinkSettings::OpenSearch(settings);
+        Some(SinkConfig { settings, queue })
+    }),
+    ("cql", |table| {
+        let (settings, queue) = cql::read(table)?;
+        let settings = SinkSettings::Cql(settings);
         Some(SinkConfig { settings, queue })
     }),
     ("remote_write", |table| {

@@ -17,7 +17,7 @@
 //! - [`config`]: `[sinks.NAME]`, and the list of types;
 //! - [`http`]: settings of a server, requests, and what a status means;
 //! - [`operations`]: forwards operations to another proxy or metrics-server;
-//! - [`loki`], [`opensearch`]: send events as log entries and as documents;
+//! - [`loki`], [`opensearch`], [`cql`]: send events as log entries, as documents, and as rows;
 //! - [`remote_write`]: sends all series to Prometheus, on an interval.
 //!
 //! # Adding a sink
@@ -45,6 +45,7 @@
 
 mod backoff;
 pub mod config;
+pub mod cql;
 pub mod http;
 pub mod loki;
 pub mod opensearch;

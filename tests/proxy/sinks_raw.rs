@@ -1,0 +1,35 @@
+//! Raw values to Cassandra, without one: settings, and a server that is away. Tests with a
+//! real one are in `tests/sinks`.
+
+use std::net::TcpListener;
+
+use crate::harness::eventually;
+use crate::operations::bench;
+use crate::sinks::listed;
+
+/// A cluster that is away stops no start, and values wait for it.
+#[test]
+fn raw_values_wait_for_a_cluster_that_is_away() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let near = bench(&format!(
+        "[sinks.raw]\ntype = \"cql\"\nhosts = [\"{address}\"]\nbatch_wait = 0\n"
+    ));
+    assert_eq!(listed(&near.proxy, "raw")["state"], "waiting");
+    let value = b"{\"name\":\"v\",\"op\":\"raw\",\"value\":1}\n";
+    assert_eq!(near.send(value), "");
+    let failing = eventually(
+        || listed(&near.proxy, "raw"),
+        |sink| sink["state"] == "failing",
+    );
+    assert_eq!(failing["queued_items"], 1);
+    let error = failing["last_error"]["message"].as_str().unwrap();
+    assert_eq!(error, "connection refused");
+    assert_eq!(near.proxy.sample("v"), None, "a raw value is no metric");
+    let log = near.proxy.log();
+    assert!(
+        log.contains("cannot send rows to tracking.metrics: connection refused"),
+        "{log}"
+    );
+}
