@@ -45,6 +45,10 @@ pub mod store;
 // Counters, and the log of what senders cause.
 pub mod telemetry;
 
+// CPU profiles of this process.
+#[cfg(feature = "profiling")]
+pub mod profiler;
+
 // Beneath admission: who may do what, and how much.
 pub mod fairness;
 pub mod security;

@@ -14,6 +14,8 @@ use crate::outputs::api::Api;
 use crate::outputs::apps::Apps;
 use crate::outputs::echo::Echo;
 use crate::outputs::metrics::Metrics;
+#[cfg(feature = "profiling")]
+use crate::outputs::profile::CpuProfile;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 
@@ -45,7 +47,7 @@ impl Stateful {
 pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route> {
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, context);
-    [
+    let routes = [
         Aggregate::new(push.groups.mode, push.groups.enable_utf8_names, context).routes(),
         Push::new(&push.groups, context).routes(),
         Values::new(context).routes(),
@@ -58,7 +60,10 @@ pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route
         Reload::new(context).routes(),
         Echo::routes(),
     ]
-    .concat()
+    .concat();
+    #[cfg(feature = "profiling")]
+    let routes = [routes, CpuProfile::new(context).routes()].concat();
+    routes
 }
 
 /// The routes of `lifecycle.listen`: health checks, and the proxy's own metrics alone.

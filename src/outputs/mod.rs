@@ -7,6 +7,8 @@ pub mod echo;
 mod kind;
 pub mod metrics;
 pub mod own_metrics;
+#[cfg(feature = "profiling")]
+pub mod profile;
 pub mod reload;
 pub mod sinks;
 pub mod status;

@@ -50,6 +50,10 @@ mod deploying_docs;
 /// The clients to copy, of `client/`.
 mod operations_clients;
 
+/// CPU profiles, as Go's tool reads them.
+#[cfg(feature = "profiling")]
+mod profiles;
+
 /// Upstream exporters that are polled.
 mod upstreams;
 

@@ -20,6 +20,7 @@ pub enum Tool {
     Curl,
     /// Node, with etsy's StatsD among the packages of `tests/clients/node`.
     EtsyStatsd,
+    Go,
     /// A JDK: a file of source is run as it stands.
     Java,
     Netcat,
@@ -57,6 +58,7 @@ impl Tool {
             Tool::Alertmanager => "prometheus-alertmanager".into(),
             Tool::Capnp => "capnp".into(),
             Tool::Curl => "curl".into(),
+            Tool::Go => "go".into(),
             Tool::Java => "java".into(),
             Tool::Netcat => "nc".into(),
             Tool::EtsyStatsd | Tool::Node | Tool::PromClient => "node".into(),
@@ -84,9 +86,9 @@ impl Tool {
             Tool::EtsyStatsd => probe
                 .args(["-e", "require.resolve('statsd/stats.js')"])
                 .current_dir(root().join("tests/clients/node")),
+            Tool::Go | Tool::Openssl => probe.arg("version"),
             Tool::Java => probe.args(["--describe-module", "jdk.compiler"]),
             Tool::Netcat => probe.arg("-h"),
-            Tool::Openssl => probe.arg("version"),
             Tool::PhpSockets => probe.args(["-r", "socket_strerror(0);"]),
             Tool::PromClient => probe
                 .args(["-e", "require('prom-client')"])

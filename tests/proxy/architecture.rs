@@ -44,6 +44,7 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
             "store",
         ],
     ),
+    ("profiler", &["exposition"]),
     ("fairness", &["clock", "peer", "settings", "telemetry"]),
     (
         "security",
@@ -160,6 +161,7 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
             "ingest",
             "net",
             "peer",
+            "profiler",
             "reason",
             "redact",
             "relabel",

@@ -57,6 +57,8 @@ mod poll_memory;
 mod poll_proxies;
 mod poll_redirects;
 mod poll_tls;
+#[cfg(feature = "profiling")]
+mod profile;
 mod protobuf;
 mod push;
 mod push_api;

@@ -67,6 +67,8 @@ fn logger(config: &Config) -> (Logger, LevelFilter) {
         // The verifier logs every rejected certificate as an error at every poll.
         // The poller logs it once, with the target's name.
         .filter_module("rustls_platform_verifier", LevelFilter::Off)
+        // It says when each profile begins and ends.
+        .filter_module("pprof", LevelFilter::Off)
         // Storage reports its engine's errors, with the directory and what follows.
         .filter_module("fjall", LevelFilter::Off)
         .filter_module("lsm_tree", LevelFilter::Off)

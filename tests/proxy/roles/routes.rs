@@ -37,6 +37,10 @@ fn routes() -> Vec<Documented> {
                 if path.ends_with("[/{*labels}]") {
                     path = path.replace("[/{*labels}]", "/job/backup?mode=aggregate");
                 }
+                // It would take half a minute each time.
+                if path == "/debug/pprof/profile" {
+                    path.push_str("?seconds=0");
+                }
                 if path == "/ping" && *role == "`write`" {
                     path.push_str("?path=x");
                 }
