@@ -13,6 +13,8 @@ mod expiry;
 mod inspector;
 mod limits;
 mod parts;
+#[cfg(feature = "profiling")]
+mod profiling;
 pub mod reload;
 mod servers;
 mod sinks;
@@ -89,6 +91,9 @@ pub enum StartError {
         /// What is wrong.
         problem: String,
     },
+    /// The profiles cannot be sent as it is configured.
+    #[error("profiling: {0}")]
+    Profiling(String),
     /// Stored state cannot be used.
     #[error(transparent)]
     Storage(#[from] OpenError),
@@ -124,6 +129,8 @@ impl App {
         let ready = parts.prepare(&config, &rules).await;
         let ready = ready.map_err(|mut errors| errors.swap_remove(0))?;
         parts.send_to(sinks::start(&config, &context)?);
+        #[cfg(feature = "profiling")]
+        profiling::start(&config, &context)?;
         let extensions = extend(&context);
         parts.add_routes(extensions.routes);
         context.journal.check()?;

@@ -42,8 +42,7 @@ type EventQueues = BTreeMap<EventKind, Vec<QueueHandle<StoredEvent>>>;
 ///
 /// The first sink that cannot be used as it is configured.
 pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
-    let grace = config.exporter.shutdown_timeout;
-    let drain = grace - DRAIN_MARGIN.min(grace / 2);
+    let drain = drain_time(config);
     let mut sinks = Sinks::default();
     let mut queues = EventQueues::new();
     let (stop, tasks) = (&context.stop, &context.tasks);
@@ -108,6 +107,12 @@ pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
         sinks.events.add(kind, Box::new(push));
     }
     Ok(sinks)
+}
+
+/// The time that a sink has at shutdown for what waits.
+pub fn drain_time(config: &Config) -> Duration {
+    let grace = config.exporter.shutdown_timeout;
+    grace - DRAIN_MARGIN.min(grace / 2)
 }
 
 /// Hands events to several sinks. They are accepted once one sink has room for them: its

@@ -46,6 +46,7 @@ pub fn check(config: &Config, faults: &Faults) {
     web_files(config, faults);
     null_origin(config, faults);
     one_destination(config, faults);
+    one_sink_a_name(config, faults);
     no_input(config, faults);
 }
 
@@ -406,6 +407,19 @@ fn null_origin(config: &Config, faults: &Faults) {
                  every page can have: it allows as much as \"*\""
             ),
         );
+    }
+}
+
+/// Reports a sink with the name of that of `[profiling]`.
+fn one_sink_a_name(config: &Config, faults: &Faults) {
+    const NAME: &str = "profiling";
+    if config.profiling.is_some()
+        && config.sinks.0.contains_key(NAME)
+        && let Some(place) = faults.place(&format!("sinks.{NAME}"))
+    {
+        let problem =
+            format!("`sinks.{NAME}` has the name of the sink of `[{NAME}]`; give it another one");
+        faults.add(place, problem);
     }
 }
 

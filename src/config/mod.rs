@@ -54,6 +54,9 @@ pub struct Config {
     pub limits: fairness::Limits,
     /// `[sinks.NAME]`: other systems that the proxy sends to.
     pub sinks: sinks::config::Config,
+    /// `[profiling]`: CPU profiles of the proxy, for another system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profiling: Option<sinks::pyroscope::Settings>,
     /// `[storage]`: state that survives a restart.
     pub storage: storage::config::Config,
     /// `[log]`: what is logged, and how.
@@ -150,6 +153,7 @@ pub fn settle(
         web: web::read(root.table("web")),
         limits: fairness::config::read(root.table("limits")),
         sinks: sinks::config::take(&mut root),
+        profiling: sinks::pyroscope::config::take(&mut root),
         storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
         log: logging::config::read(root.table("log")),
     };

@@ -5,13 +5,14 @@ use super::document::{Entries, Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "exporter",
     "exposition",
     "lifecycle",
     "limits",
     "operations",
     "poll_external",
+    "profiling",
     "push",
     "receiver",
     "sinks",

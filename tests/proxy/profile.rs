@@ -1,4 +1,4 @@
-//! CPU profiles of the proxy.
+//! CPU profiles of the proxy: asked for, and sent to a stand-in for Pyroscope.
 
 use std::io::Read as _;
 use std::thread;
@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use flate2::read::GzDecoder;
 
 use crate::harness::{Proxy, eventually, http_request};
+use crate::sinks::listed;
+use crate::upstream::{Upstream, reply};
 
 const PATH: &str = "/debug/pprof/profile";
 
@@ -67,4 +69,68 @@ fn a_profile_ends_with_the_program() {
     assert!(proxy.wait().success());
     assert_eq!(asked.join().unwrap().status, 200);
     assert!(start.elapsed() < Duration::from_secs(100));
+}
+
+#[test]
+fn profiles_are_sent_one_after_another() {
+    let server = Upstream::start(|_| reply("200 OK", &[], b""));
+    let proxy = Proxy::start(&format!(
+        "[profiling]\nurl = \"http://{}/\"\ninterval = \"1s\"\nlabels = {{ zone = \"a\" }}\n\
+         basic_auth = {{ username = \"me\", password = \"secret\" }}\n",
+        server.address
+    ));
+    let requests = eventually(|| server.requests().len(), |count| *count >= 2);
+    // One that is asked for comes between two of these.
+    let asked = proxy.push("GET", &format!("{PATH}?seconds=1"), "");
+    assert_eq!(asked.status, 200);
+    eventually(|| server.requests().len(), |count| *count > requests + 1);
+    let mut last = 0;
+    for request in server.requests() {
+        let (path, query) = request.path.split_once('?').unwrap();
+        assert_eq!(path, "/ingest");
+        let value = |name: &str| {
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(key, _)| key == name).unwrap().1.into_owned()
+        };
+        assert_eq!(value("name"), "exporter-proxy{zone=a}");
+        assert_eq!((&*value("format"), &*value("sampleRate")), ("pprof", "100"));
+        let [from, until] = ["from", "until"].map(|name| value(name).parse::<u64>().unwrap());
+        assert!(last <= from && from <= until, "{query}");
+        last = until;
+        assert_eq!(request.header("authorization"), Some("Basic bWU6c2VjcmV0"));
+        let form = request.header("content-type").unwrap();
+        let boundary = form.strip_prefix("multipart/form-data; boundary=").unwrap();
+        assert!(
+            request
+                .body
+                .starts_with(format!("--{boundary}\r\n").as_bytes())
+        );
+        assert!(
+            request
+                .body
+                .ends_with(format!("\r\n--{boundary}--\r\n").as_bytes())
+        );
+    }
+    let sink = listed(&proxy, "profiling");
+    assert_eq!(
+        (&sink["type"], &sink["state"]),
+        (&"pyroscope".into(), &"working".into())
+    );
+}
+
+#[test]
+fn profiles_wait_for_a_server_that_is_away_and_the_end_does_not() {
+    let server = Upstream::start(|_| reply("503 Service Unavailable", &[], b""));
+    let mut proxy = Proxy::start(&format!(
+        "[profiling]\nurl = \"http://{}\"\ninterval = \"1s\"\n",
+        server.address
+    ));
+    let failing = || listed(&proxy, "profiling")["state"].clone();
+    eventually(failing, |state| state == "failing");
+    let waiting = || listed(&proxy, "profiling")["queued_items"].as_u64();
+    eventually(waiting, |waiting| *waiting >= Some(2));
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+    let log = proxy.log();
+    assert!(log.contains("were not sent before shutdown"), "{log}");
 }

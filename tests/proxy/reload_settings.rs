@@ -312,6 +312,7 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("limits.user", SENDERS),
     ("web.config_file", TLS),
     ("web.access", ROLES),
+    ("profiling", Restart),
     ("sinks", Restart),
     ("storage.path", Restart),
     ("storage.sync", Restart),
@@ -382,6 +383,8 @@ fn sample_keys() -> BTreeSet<String> {
             // A table in a table, such as `receiver.tls`, is one setting; so are all sinks.
             match table.split_once('.') {
                 Some(("sinks", _)) => keys.insert("sinks".to_owned()),
+                // So is all of `[profiling]`.
+                None if table == "profiling" => keys.insert(table.clone()),
                 Some(_) => keys.insert(table.clone()),
                 None => keys.insert(format!("{table}.{key}")),
             };

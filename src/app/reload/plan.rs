@@ -28,7 +28,7 @@ macro_rules! restart_settings {
 
 /// All settings that take effect at the next start only. All others take effect with a
 /// reload.
-const RESTART: [RestartSetting; 12] = restart_settings![
+const RESTART: [RestartSetting; 13] = restart_settings![
     "exporter.worker_threads": exporter.worker_threads,
     "exporter.own_metrics": exporter.own_metrics,
     "exporter.app_metrics": exporter.app_metrics,
@@ -39,6 +39,7 @@ const RESTART: [RestartSetting; 12] = restart_settings![
     "operations.forward_to": operations.forward_to,
     "operations.forward_queue": operations.forward_queue,
     "sinks": sinks,
+    "profiling": profiling,
     "storage.path": storage.path,
     "storage.sync": storage.sync,
 ];

@@ -18,7 +18,8 @@
 //! - [`http`]: settings of a server, requests, and what a status means;
 //! - [`operations`]: forwards operations to another proxy or metrics-server;
 //! - [`loki`], [`opensearch`], [`cql`]: send events as log entries, as documents, and as rows;
-//! - [`remote_write`]: sends all series to Prometheus, on an interval.
+//! - [`remote_write`]: sends all series to Prometheus, on an interval;
+//! - [`pyroscope`]: sends CPU profiles of the proxy.
 //!
 //! # Adding a sink
 //!
@@ -50,6 +51,7 @@ pub mod http;
 pub mod loki;
 pub mod opensearch;
 pub mod operations;
+pub mod pyroscope;
 mod queue;
 pub mod remote_write;
 mod worker;
