@@ -77,10 +77,10 @@ pub(super) fn url(settings: &Settings, profile: &Profile) -> Url {
     if !is_complete && let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push("ingest");
     }
-    let seconds = |time: SystemTime| {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        since.unwrap_or_default().as_secs().to_string()
-    };
+    let since = profile.start.duration_since(SystemTime::UNIX_EPOCH);
+    let start = since.unwrap_or_default();
+    // A short profile has a second, too.
+    let until = (start + profile.duration).as_secs_f64().ceil() as u64;
     let labels = settings.labels.iter();
     let labels: Vec<String> = labels
         .map(|(name, value)| format!("{name}={value}"))
@@ -88,8 +88,8 @@ pub(super) fn url(settings: &Settings, profile: &Profile) -> Url {
     let name = format!("{}{{{}}}", settings.name, labels.join(","));
     url.query_pairs_mut()
         .append_pair("name", &name)
-        .append_pair("from", &seconds(profile.start))
-        .append_pair("until", &seconds(profile.start + profile.duration))
+        .append_pair("from", &start.as_secs().to_string())
+        .append_pair("until", &until.to_string())
         .append_pair("format", "pprof")
         .append_pair("sampleRate", &FREQUENCY.to_string())
         .append_pair("spyName", "exporter-proxy");

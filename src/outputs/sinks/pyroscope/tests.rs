@@ -35,7 +35,7 @@ fn a_profile_is_a_part_of_a_form_with_its_times() {
     let settings = settings.unwrap().unwrap();
     assert_eq!(
         url(&settings, &profile()).as_str(),
-        "http://pyroscope:4040/base/ingest?name=exporter-proxy%7B%7D&from=100&until=115\
+        "http://pyroscope:4040/base/ingest?name=exporter-proxy%7B%7D&from=100&until=116\
          &format=pprof&sampleRate=100&spyName=exporter-proxy"
     );
     let body = body(&profile());
