@@ -6,11 +6,23 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 
-use crate::harness::{Proxy, eventually, http_request};
+use crate::harness::{Answer, Proxy, eventually, http_request};
 use crate::sinks::listed;
 use crate::upstream::{Upstream, reply};
 
 const PATH: &str = "/debug/pprof/profile";
+
+/// Asks for a profile, until no other one is in the way.
+fn asked(address: &str, seconds: u32) -> Answer {
+    let path = format!("{PATH}?seconds={seconds}");
+    loop {
+        let answer = http_request(address, "GET", &path, &[]);
+        if answer.status != 409 {
+            return answer;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
 
 #[test]
 fn a_profile_names_functions_and_is_recorded_alone() {
@@ -19,10 +31,7 @@ fn a_profile_names_functions_and_is_recorded_alone() {
         .map(|at| format!("m{{a=\"{at}\"}} {at}\n"))
         .collect();
     let profile = thread::scope(|scope| {
-        let profile = scope.spawn(|| {
-            let path = format!("{PATH}?seconds=3");
-            http_request(&proxy.push, "GET", &path, &[])
-        });
+        let profile = scope.spawn(|| asked(&proxy.push, 3));
         let busy = || proxy.push("GET", &format!("{PATH}?seconds=1"), "");
         let busy = eventually(busy, |answer| answer.status == 409);
         assert!(busy.text().contains("another profile is being recorded"));
@@ -61,8 +70,7 @@ fn a_profile_ends_with_the_program() {
     let mut proxy = Proxy::start("");
     let push = proxy.push.clone();
     let start = Instant::now();
-    let asked =
-        thread::spawn(move || http_request(&push, "GET", &format!("{PATH}?seconds=300"), &[]));
+    let asked = thread::spawn(move || asked(&push, 300));
     let busy = || proxy.push("GET", &format!("{PATH}?seconds=1"), "").status;
     eventually(busy, |status| *status == 409);
     proxy.signal("TERM");

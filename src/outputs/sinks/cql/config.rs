@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::table::{Layout, TableName};
+use super::table::{Create, Layout, TableName};
 use crate::http_client::credentials::BasicAuth;
 use crate::http_client::tls;
 use crate::outputs::sinks::QueueConfig;
@@ -55,17 +55,6 @@ pub struct Settings {
     /// Certificates of both sides; `None` without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
-}
-
-/// What a new keyspace and a new table are like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Create {
-    /// Whether they are made.
-    create: bool,
-    /// The primary key of the table.
-    pub layout: Layout,
-    /// Copies of each row in a datacenter.
-    pub replication_factor: usize,
 }
 
 /// A consistency level.

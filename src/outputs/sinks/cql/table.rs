@@ -77,9 +77,20 @@ pub enum Layout {
     Name,
 }
 
+/// What a new keyspace and a new table are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Create {
+    /// Whether they are made.
+    pub create: bool,
+    /// The primary key of the table.
+    pub layout: Layout,
+    /// Copies of each row in a datacenter.
+    pub replication_factor: usize,
+}
+
 /// The statements that make a keyspace and a table.
 #[cfg(feature = "cql")]
-pub fn create(name: &TableName, create: super::config::Create) -> [String; 2] {
+pub fn create(name: &TableName, create: Create) -> [String; 2] {
     let TableName { keyspace, table } = name;
     let partition = match create.layout {
         Layout::Series => "(name, labels)",
