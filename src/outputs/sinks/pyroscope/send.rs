@@ -12,7 +12,7 @@ use super::config::Settings;
 use crate::outputs::sinks::http::HttpClient;
 use crate::outputs::sinks::{PushError, QueueHandle, Report, Sink};
 use crate::profiler::{FREQUENCY, PROFILER, Profile};
-use crate::telemetry::sender_log::{self, LogEvent};
+use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Separates the parts of the form. A profile is compressed, and so it does not contain this.
 pub(super) const BOUNDARY: &str = "exporter-proxy-profile-3f1c9ad27b6e4f0d";
@@ -128,7 +128,8 @@ pub async fn record(queue: QueueHandle<Profile>, interval: Duration, stop: Cance
                 Err(PushError::Stopped) => return,
             },
             Err(problem) => {
-                sender_log::write(LogEvent::Sink, format_args!("{problem}"));
+                let about = About::NOTHING.named("sink", "profiling");
+                sender_log::write(LogEvent::Sink, about, format_args!("{problem}"));
                 PAUSE
             }
         };
