@@ -74,7 +74,10 @@ fn main() -> Result<()> {
     };
     let runtime = Runtime::new()?;
     let session = runtime.block_on(SessionBuilder::new().known_node(&arguments.server).build())?;
-    let run = |statement: &str| runtime.block_on(session.query_unpaged(statement, ()));
+    let run = |statement: &str| -> Result<()> {
+        runtime.block_on(session.query_unpaged(statement, ()))?;
+        Ok(())
+    };
     run("DROP KEYSPACE IF EXISTS bench")?;
     run(
         "CREATE KEYSPACE bench WITH replication = {'class': 'SimpleStrategy', \
