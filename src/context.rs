@@ -64,7 +64,7 @@ impl Reloads {
     ///
     /// # Errors
     ///
-    /// The configuration is refused, and that before stays in use.
+    /// The configuration was refused, and the previous one stays in use.
     pub async fn request(&self) -> ReloadOutcome {
         let (request, outcome) = oneshot::channel();
         let stopping = || Err(Arc::from("the program is stopping"));

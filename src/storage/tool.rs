@@ -2,7 +2,8 @@
 //! uses it.
 //!
 //! An export is JSON lines, one record each: `{"key":"…","value":{…}}`, or
-//! `{"key":"…","base64":"…"}` for what JSON cannot express. An import reads the same.
+//! `{"key":"…","base64":"…"}` for what JSON cannot express. The last line is the number of
+//! records, `{"records":…}`: without it the export was cut. An import reads the same.
 //! Records that are not the store's are shown by a [`ReadableForm`] of their state.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{Engine, LocalEngine};
+use super::engine::{Engine, IMPORTING, LocalEngine};
 use super::error::{OpenError, ReadError, WriteError};
 use super::readable::ReadableForm;
 use crate::exposition::counted;
@@ -47,6 +48,12 @@ pub enum ToolError {
         /// What is wrong.
         problem: String,
     },
+    /// The input ends before the line with the number of records.
+    #[error(
+        "the export is not complete: it ends after {0} records, without a last line such as \
+         {{\"records\":{0}}}"
+    )]
+    Cut(usize),
     /// The directory to import into has records.
     #[error("the directory has records already: import into a new or an empty directory")]
     NotEmpty,
@@ -57,9 +64,9 @@ impl ToolError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ToolError::Open(problem) => problem.exit_code(),
-            ToolError::Read(_) | ToolError::Line { .. } => 65, // EX_DATAERR
-            ToolError::Write(_) | ToolError::Io(_) => 74,      // EX_IOERR
-            ToolError::NotEmpty => 73,                         // EX_CANTCREAT
+            ToolError::Read(_) | ToolError::Line { .. } | ToolError::Cut(_) => 65, // EX_DATAERR
+            ToolError::Write(_) | ToolError::Io(_) => 74,                          // EX_IOERR
+            ToolError::NotEmpty => 73,                                             // EX_CANTCREAT
         }
     }
 }
@@ -73,6 +80,13 @@ struct Line {
     value: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
+}
+
+/// The last line of an export.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastLine {
+    records: usize,
 }
 
 /// Reads every record, and writes how many there are of each kind.
@@ -115,18 +129,23 @@ pub fn export(
 ) -> Result<(), ToolError> {
     let engine = LocalEngine::open_existing(directory)?;
     let mut written = Ok(());
+    let mut records = 0;
     engine.each(b"", &mut |key, value| {
         if written.is_ok() {
-            let line = line_of(&key, &value, forms)?;
-            written = serde_json::to_writer(&mut *out, &line)
-                .map_err(io::Error::from)
-                .and_then(|()| out.write_all(b"\n"));
+            records += 1;
+            written = write_line(out, &line_of(&key, &value, forms)?);
         }
         Ok(())
     })?;
     written?;
+    write_line(out, &LastLine { records })?;
     out.flush()?;
     Ok(())
+}
+
+fn write_line(out: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
 }
 
 /// Reads JSON lines as [`export`] writes them, and stores them in a new directory or one
@@ -134,8 +153,8 @@ pub fn export(
 ///
 /// # Errors
 ///
-/// The directory cannot be opened or has records, or a line is not a record. What came
-/// before such a line is stored.
+/// The directory cannot be opened or has records, a line is not a record, or the last line
+/// is missing. A directory with a part of the records is refused from then on.
 pub fn import(
     directory: &Path,
     forms: &[ReadableForm],
@@ -152,24 +171,40 @@ pub fn import(
     }
     let (mut count, mut bytes) = (0, 0);
     let mut records = Vec::new();
+    let mut last = None;
     for (index, line) in input.lines().enumerate() {
         let line = line?;
         if line.trim().is_empty() {
             continue;
         }
-        let record = record_of(&line, forms).map_err(|problem| ToolError::Line {
+        let wrong = |problem: String| ToolError::Line {
             line: index + 1,
             problem,
-        })?;
+        };
+        if last.is_some() {
+            return Err(wrong("more follows after the number of records".to_owned()));
+        }
+        if let Ok(LastLine { records }) = serde_json::from_str(&line) {
+            if records != count {
+                let problem = format!("the export had {records} records, and {count} are here");
+                return Err(wrong(problem));
+            }
+            last = Some(records);
+            continue;
+        }
+        let record = record_of(&line, forms).map_err(wrong)?;
         bytes += record.size();
         count += 1;
         records.push(record);
         if bytes >= IMPORTED_AT_ONCE {
+            records.push(Record::set(IMPORTING, []));
             engine.write(&records)?;
             records.clear();
             bytes = 0;
         }
     }
+    last.ok_or(ToolError::Cut(count))?;
+    records.push(Record::removed(IMPORTING));
     engine.write(&records)?;
     engine.sync()?;
     Ok(count)

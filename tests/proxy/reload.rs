@@ -182,7 +182,9 @@ fn a_refused_reload_changes_nothing_and_tells_all_errors() {
     }
     assert_eq!((max_groups(), succeeded(&proxy)), (Some(7.0), Some(0.0)));
     assert_eq!(proxy.sample(since), started);
-    assert!(logged(&proxy, "is not reloaded", 1).contains("push.max_body"));
+    let log = logged(&proxy, "push.max_body", 1);
+    let words = "the configuration was not reloaded, and the previous one stays in use";
+    assert!(log.contains(words), "{log}");
 
     // Ports that cannot be bound are found before anything is changed.
     let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), free());

@@ -35,7 +35,7 @@ fn a_watched_file_is_read_when_it_is_replaced_or_written() {
     std::fs::remove_file(&file).unwrap();
     eventually(|| succeeded(&proxy), |ok| *ok == Some(0.0));
     assert_eq!(limit(&proxy), Some(4.0));
-    assert_eq!(proxy.log().matches("is not reloaded").count(), 2);
+    assert_eq!(proxy.log().matches("was not reloaded").count(), 2);
     std::fs::write(&file, "[push]\nmax_groups = 5\n").unwrap();
     eventually(|| limit(&proxy), |limit| *limit == Some(5.0));
 }

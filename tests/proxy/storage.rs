@@ -254,14 +254,16 @@ fn a_directory_that_cannot_be_used_stops_the_start_and_is_left_alone() {
 
     let newer = path.join("newer");
     assert_eq!(
-        run(&["storage", "import"], &newer, b"").status.code(),
+        run(&["storage", "import"], &newer, b"{\"records\":0}")
+            .status
+            .code(),
         Some(0)
     );
     fs::write(newer.join("exporter-proxy"), "exporter-proxy\nformat 9\n").unwrap();
     fails(&run(&[], &newer, b""), 76, "format 9");
 
     let damaged = path.join("damaged");
-    let record = br#"{"key":"section/group/job=a","base64":"AAAA"}"#;
+    let record = b"{\"key\":\"section/group/job=a\",\"base64\":\"AAAA\"}\n{\"records\":1}";
     assert_eq!(
         run(&["storage", "import"], &damaged, record).status.code(),
         Some(0)
@@ -329,7 +331,7 @@ fn keys_sets_and_webhooks_are_exported_in_words() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(kept(&again), kept(&export.stdout));
-    let wrong = b"{\"key\":\"set/a/\",\"value\":{\"family\":1}}";
+    let wrong = b"{\"key\":\"set/a/\",\"value\":{\"family\":1}}\n{\"records\":1}";
     let refused = run(
         &["storage", "import"],
         &directory.path().join("third"),
@@ -362,10 +364,17 @@ fn an_export_can_be_imported() {
     let export = run(&["storage", "export"], &first, b"");
     assert_eq!(export.status.code(), Some(0), "{export:?}");
     let lines = String::from_utf8(export.stdout.clone()).unwrap();
+    let (last, records) = lines
+        .lines()
+        .collect::<Vec<_>>()
+        .split_last()
+        .map(|(l, r)| (*l, r.to_vec()))
+        .unwrap();
     assert!(
-        lines.lines().all(|line| line.starts_with("{\"key\":\"")),
+        records.iter().all(|line| line.starts_with("{\"key\":\"")),
         "{lines}"
     );
+    assert_eq!(last, format!("{{\"records\":{}}}", records.len()));
     assert!(lines.contains("\"section\":{"), "{lines}");
     let import = run(&["storage", "import"], &second, &export.stdout);
     assert_eq!(import.status.code(), Some(0), "{import:?}");
@@ -387,6 +396,21 @@ fn an_export_can_be_imported() {
         65,
         "line 2: ",
     );
+    // An export that was cut, at a line or within one, or that lacks a record.
+    let cut = records.join("\n") + "\n";
+    let missing = records[1..].join("\n") + "\n" + last;
+    for (wrong, problem) in [
+        (&*cut, "the export is not complete: it ends after "),
+        (&lines[..lines.len() - 5], "line "),
+        (&missing, " records, and "),
+        (&format!("{lines}{lines}"), "more follows"),
+    ] {
+        fails(
+            &run(&["storage", "import"], &third, wrong.as_bytes()),
+            65,
+            problem,
+        );
+    }
     let nameless = b"{\"key\":\"\",\"base64\":\"\"}\n";
     fails(
         &run(&["storage", "import"], &third, nameless),

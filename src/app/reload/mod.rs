@@ -170,9 +170,11 @@ impl Reloader {
             Err(error) => {
                 stats.failed();
                 let message = format!(
-                    "the configuration is not reloaded, and that before stays in use:\n{error}"
+                    "the configuration was not reloaded, and the previous one stays in use:\n{error}"
                 );
-                log::error!("{message}");
+                for line in message.lines() {
+                    log::error!("{line}");
+                }
                 Err(Arc::from(message))
             }
         }

@@ -40,6 +40,9 @@ const CREATED: &str = "meta/created";
 /// The key of the number of the last write.
 const WRITES: &str = "meta/writes";
 
+/// The key of a record that is there while an import writes others.
+pub const IMPORTING: &str = "meta/importing";
+
 /// Memory for blocks that were read. Records are read at start only.
 const CACHE: u64 = 4 << 20;
 
@@ -126,6 +129,10 @@ impl LocalEngine {
         let (_, tree) = engine.open.insert(opened.map_err(failed)?);
         if !tree.contains_key(CREATED).map_err(failed)? {
             return Err(damaged(&path, "records are missing".to_owned()));
+        }
+        if tree.contains_key(IMPORTING).map_err(failed)? {
+            let problem = "an import into it was not completed; remove it and import again";
+            return Err(damaged(&path, problem.to_owned()));
         }
         if let Some(number) = tree.get(WRITES).map_err(failed)? {
             let number = number.as_ref().try_into().map(u64::from_be_bytes);

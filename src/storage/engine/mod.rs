@@ -7,7 +7,7 @@ mod packed;
 
 use std::fmt;
 
-pub use local::LocalEngine;
+pub use local::{IMPORTING, LocalEngine};
 
 use super::error::{ReadError, WriteError};
 use crate::record::Record;
