@@ -43,7 +43,7 @@ fn tls_verifies_both_sides() {
         let with_client = format!(", {}", client.settings());
         if extra.is_empty() {
             for (settings, expected) in [
-                (sink(&server.address, ""), "does the server want TLS?"),
+                (sink(&server.address, ""), "does the server want TLS"),
                 (tls(&authority, ""), "ertificate"),
                 (tls(&other, &with_client), "certificate"),
             ] {

@@ -128,7 +128,8 @@ fn of_connection(error: &ConnectionError) -> String {
                 format!("the login is refused: {}", clip_to(SHOWN, answer, "…"))
             }
             ConnectionSetupRequestErrorKind::BrokenConnection(_) => {
-                "the connection was closed during the handshake; does the server want TLS?"
+                "the connection was closed during the handshake; does the server want TLS, or a \
+                 certificate of the proxy?"
                     .to_owned()
             }
             other => clip_to(SHOWN, &other.to_string(), "…"),
