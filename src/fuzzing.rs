@@ -10,8 +10,8 @@ use crate::{coding, config, exposition, http, net, security, storage};
 /// Checks one input. It panics where a property does not hold.
 pub type Property = fn(&[u8]);
 
-/// All targets by name. Each has a program in `fuzz/fuzz_targets` and a folder in
-/// `fuzz/corpus`.
+/// All targets by name. Each has a program in `fuzz/fuzz_targets`, for cargo-fuzz, and a
+/// folder in `fuzz/corpus`. The program `any` has all of them, for `scripts/fuzz`.
 pub const TARGETS: [(&str, Property); 15] = [
     ("capnp", sockets::fuzzing::capnp),
     ("compressed", coding::fuzzing::compressed),
@@ -30,15 +30,24 @@ pub const TARGETS: [(&str, Property); 15] = [
     ("webhook", webhooks::fuzzing::webhook),
 ];
 
+/// The property that the target `name` checks.
+///
+/// # Panics
+///
+/// There is no such target.
+pub fn property(name: &str) -> Property {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let (_, property) = target.expect("a target of that name");
+    *property
+}
+
 /// Runs the target `name`.
 ///
 /// # Panics
 ///
 /// The property does not hold, or there is no such target.
 pub fn run(name: &str, data: &[u8]) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name);
-    let (_, property) = target.expect("a target of that name");
-    property(data);
+    property(name)(data);
 }
 
 #[cfg(test)]
@@ -66,8 +75,20 @@ mod tests {
     fn each_target_has_a_program_and_a_corpus() {
         let targets: BTreeSet<String> =
             TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(names("fuzz_targets"), targets);
         assert_eq!(names("corpus"), targets);
+        let mut programs = names("fuzz_targets");
+        assert!(programs.remove("any"), "the program of scripts/fuzz");
+        assert_eq!(programs, targets);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        for name in targets {
+            let path = format!("fuzz_targets/{name}.rs");
+            let program = fs::read_to_string(folder.join(&path)).unwrap();
+            let call = format!("|data: &[u8]| exporter_proxy::fuzzing::run(\"{name}\", data)");
+            assert!(program.contains(&call), "{path}");
+            let entry = format!("name = \"{name}\"\npath = \"{path}\"\n");
+            assert!(manifest.contains(&entry), "{path}");
+        }
     }
 
     #[test]
