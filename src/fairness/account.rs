@@ -27,7 +27,7 @@ struct Charged {
 pub struct Excess {
     /// What the limit counts together.
     pub limited: Limited,
-    /// Messages or bytes.
+    /// What was sent or created.
     pub resource: Resource,
     /// How many may be sent each second.
     pub rate: u64,
@@ -39,9 +39,13 @@ impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (who, resource) = (self.limited.as_str(), self.resource.as_str());
         let rate = self.rate;
+        let what = match self.resource {
+            Resource::Bytes | Resource::Messages => resource,
+            Resource::NewSeries => "new series",
+        };
         write!(
             f,
-            "this {who} sends more than {rate} {resource} each second \
+            "this {who} sends more than {rate} {what} each second \
              (limits.{who}.{resource}_per_second): try again in {} s",
             self.seconds()
         )
@@ -115,6 +119,32 @@ impl Account {
         }
     }
 
+    /// Charges aggregated series that the sender created.
+    pub fn charge_series(&self, series: usize, now: Instant) {
+        let Some(charged) = self.0.as_ref().filter(|_| series > 0) else {
+            return;
+        };
+        let at = charged.nanos(now);
+        for (usage, limits, _) in charged.usages() {
+            if let Some(rate) = limits.new_series_per_second {
+                usage.new_series.take(series as u64, rate as u64, at);
+            }
+        }
+    }
+
+    /// Whether both charge series to the same senders, or to none.
+    pub fn charges_series_like(&self, other: &Account) -> bool {
+        self.charged_for_series().eq(other.charged_for_series())
+    }
+
+    /// The usages that series are charged to, by their addresses.
+    fn charged_for_series(&self) -> impl Iterator<Item = *const Usage> {
+        let usages = self.0.iter().flat_map(Charged::usages);
+        usages
+            .filter(|(_, limits, _)| limits.new_series_per_second.is_some())
+            .map(|(usage, ..)| std::ptr::from_ref(usage))
+    }
+
     /// Checks that nothing is overdrawn.
     ///
     /// # Errors
@@ -134,6 +164,11 @@ impl Account {
                     Resource::Messages,
                 ),
                 (&usage.bytes, limits.bytes_per_second, Resource::Bytes),
+                (
+                    &usage.new_series,
+                    limits.new_series_per_second,
+                    Resource::NewSeries,
+                ),
             ];
             buckets
                 .into_iter()

@@ -45,6 +45,9 @@ pub struct SenderLimits {
         serialize_with = "write_size_option"
     )]
     pub bytes_per_second: Option<usize>,
+    /// Aggregated series that it creates each second. Apps create none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_series_per_second: Option<usize>,
     /// Memory for what it exposes, in bytes.
     #[serde(
         skip_serializing_if = "Option::is_none",
@@ -83,7 +86,12 @@ fn sender(table: &mut Table<'_>, key: &'static str) -> SenderLimits {
     let Some((mut table, place)) = table.optional_table(key) else {
         return SenderLimits::default();
     };
-    let keys = ["messages_per_second", "bytes_per_second", "memory"];
+    // Apps replace their text; they have no aggregated series.
+    let creates_series = key != "app";
+    let mut keys = vec!["messages_per_second", "bytes_per_second", "memory"];
+    if creates_series {
+        keys.insert(2, "new_series_per_second");
+    }
     if !keys.iter().any(|key| table.place(key).is_some()) {
         let problem = format!("`{}` needs one of {}", table.name(), keys.join(", "));
         table.fault(place, problem);
@@ -91,6 +99,9 @@ fn sender(table: &mut Table<'_>, key: &'static str) -> SenderLimits {
     let limits = SenderLimits {
         messages_per_second: table.take_option("messages_per_second", integer(1, MAX_RATE)),
         bytes_per_second: table.take_option("bytes_per_second", size),
+        new_series_per_second: creates_series
+            .then(|| table.take_option("new_series_per_second", integer(1, MAX_RATE)))
+            .flatten(),
         memory: table.take_option("memory", size),
     };
     table.finish();
@@ -118,7 +129,9 @@ impl Limits {
 impl SenderLimits {
     /// Whether a rate is limited.
     pub fn has_rates(&self) -> bool {
-        self.messages_per_second.is_some() || self.bytes_per_second.is_some()
+        self.messages_per_second.is_some()
+            || self.bytes_per_second.is_some()
+            || self.new_series_per_second.is_some()
     }
 
     fn is_empty(&self) -> bool {

@@ -26,6 +26,8 @@ pub struct Usage {
     pub messages: Bucket,
     /// Its bytes.
     pub bytes: Bucket,
+    /// The aggregated series that it created.
+    pub new_series: Bucket,
 }
 
 /// The senders by a keyed hash of their name, which takes the same memory for all names

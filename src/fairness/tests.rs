@@ -11,7 +11,7 @@ fn rates(messages: Option<usize>, bytes: Option<usize>) -> SenderLimits {
     SenderLimits {
         messages_per_second: messages,
         bytes_per_second: bytes,
-        memory: None,
+        ..SenderLimits::default()
     }
 }
 
@@ -72,6 +72,36 @@ fn a_message_above_the_rate_passes_and_is_paid_for() {
     let excess = fairness.app("shop").unwrap().check(now).unwrap_err();
     assert_eq!(excess.wait, 10 * SECOND);
     assert_eq!(fairness.app("bank").unwrap().check(now), Ok(()));
+}
+
+#[test]
+fn series_are_charged_apart_from_messages() {
+    let limits = Limits {
+        address: SenderLimits {
+            new_series_per_second: Some(10),
+            ..SenderLimits::default()
+        },
+        ..Limits::default()
+    };
+    let (fairness, now) = fairness(limits);
+    let account = fairness.account(peer("192.0.2.1"), None);
+    account.charge(1000, 1000, now);
+    account.charge_series(0, now);
+    assert_eq!(account.check(now), Ok(()));
+    account.charge_series(110, now);
+    let excess = account.check(now).unwrap_err();
+    assert_eq!(excess.wait, 10 * SECOND);
+    assert_eq!(
+        excess.to_string(),
+        "this address sends more than 10 new series each second \
+         (limits.address.new_series_per_second): try again in 10 s"
+    );
+    let other = fairness.account(peer("192.0.2.2"), None);
+    assert!(other.check(now).is_ok() && !account.charges_series_like(&other));
+    let again = fairness.account(peer("192.0.2.1"), None);
+    assert!(account.charges_series_like(&again));
+    assert!(Account::default().charges_series_like(&Account::default()));
+    assert!(!Account::default().charges_series_like(&account));
 }
 
 #[test]

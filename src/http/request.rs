@@ -126,6 +126,11 @@ impl Request {
         self.charge = BodyCharge::new(account, paid);
     }
 
+    /// Whom the request is charged to.
+    pub fn account(&self) -> &Account {
+        self.charge.account()
+    }
+
     /// Reads the body within the limits of `[push]`.
     ///
     /// # Errors

@@ -43,6 +43,11 @@ impl BodyCharge {
         BodyCharge { account, paid }
     }
 
+    /// Whom the body is charged to.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// Charges what is missing to `bytes` in total.
     fn raise_to(&mut self, bytes: usize) {
         if bytes > self.paid && self.account.is_limited() {

@@ -84,6 +84,7 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
         ttl: ttl(request)?,
         key,
         scope: request.scope.clone(),
+        account: request.account().clone(),
     })
 }
 

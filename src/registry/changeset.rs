@@ -78,6 +78,12 @@ impl Changeset {
         SeriesName::new(&family.name, series.labels.as_str()).to_string()
     }
 
+    /// Number of series that will be added.
+    pub fn added_series(&self) -> usize {
+        let added = |series: &&PlannedSeries| series.address.is_none() && series.state.is_some();
+        self.series.iter().filter(added).count()
+    }
+
     /// Number of existing series that will be removed. Those that are removed
     /// because their family is replaced are not counted.
     pub fn removed_series(&self) -> usize {

@@ -36,17 +36,20 @@ pub enum Resource {
     Bytes,
     /// Messages.
     Messages,
+    /// Aggregated series that did not exist before.
+    NewSeries,
 }
 
 impl Resource {
     /// Sorted by label.
-    pub const ALL: [Resource; 2] = [Resource::Bytes, Resource::Messages];
+    pub const ALL: [Resource; 3] = [Resource::Bytes, Resource::Messages, Resource::NewSeries];
 
-    /// The label value.
+    /// The label value, and the begin of the setting.
     pub fn as_str(self) -> &'static str {
         match self {
             Resource::Bytes => "bytes",
             Resource::Messages => "messages",
+            Resource::NewSeries => "new_series",
         }
     }
 }

@@ -76,6 +76,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "clock",
             "coding",
             "exposition",
+            "fairness",
             "reason",
             "record",
             "registry",

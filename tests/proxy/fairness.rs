@@ -15,7 +15,11 @@ use crate::support::{Sender, received};
 const ONE_A_MINUTE: &str =
     "[limits]\nloopback = true\nburst = \"1ms\"\naddress = { bytes_per_second = 1 }\n";
 
-/// A rate of messages that a test can wait for.
+/// Rates of messages that a test can wait for, ...
+const ONE_A_SECOND: &str =
+    "[limits]\nloopback = true\nburst = \"1ms\"\naddress = { messages_per_second = 1 }\n";
+
+/// ... and that many messages at once exceed.
 const TWENTY: &str =
     "[limits]\nloopback = true\nburst = \"50ms\"\naddress = { messages_per_second = 20 }\n";
 
@@ -66,7 +70,7 @@ fn every_push_over_http_counts_and_reads_do_not() {
 
 #[test]
 fn a_pusher_that_waits_as_told_can_push_again() {
-    let proxy = Proxy::start(TWENTY);
+    let proxy = Proxy::start(ONE_A_SECOND);
     let push = || proxy.push("PUT", "/metrics/job/x", "m 1\n");
     let limited = eventually(push, |answer| answer.status != 200);
     assert_limited(&limited, "(limits.address.messages_per_second)");
@@ -310,6 +314,53 @@ fn datagrams_beyond_the_rate_are_dropped_and_counted() {
     assert_eq!(bench.proxy.sample("c"), Some(1.0));
     assert_eq!(bench.proxy.sample("d"), Some(1.0));
     assert_eq!(exceeded(&bench.proxy, "address", "bytes"), 18.0);
+}
+
+#[test]
+fn new_aggregated_series_have_a_rate_of_their_own() {
+    let limits = "[limits]\nloopback = true\nburst = \"1ms\"\n\
+                  address = { new_series_per_second = 1 }\n";
+    let bench = bench(limits);
+    let proxy = &bench.proxy;
+    let add = |series: std::ops::Range<u32>| {
+        let lines = series.map(|number| format!("added_total{{n=\"{number}\"}} 1\n"));
+        let body = format!("# TYPE added_total counter\n{}", lines.collect::<String>());
+        proxy.push("POST", "/metrics/job/x?mode=aggregate", body)
+    };
+    // Groups are no aggregated series, and are bounded by their memory.
+    for number in 0..5 {
+        let path = format!("/metrics/job/{number}");
+        assert_eq!(proxy.push("PUT", &path, "m 1\n").status, 200);
+    }
+    // A push that creates more than the rate passes, and is paid for by the next ones.
+    assert_eq!(add(0..1000).status, 202);
+    assert_limited(&add(0..1), "(limits.address.new_series_per_second)");
+    let create = || proxy.push("POST", "/create", "{}");
+    assert_limited(&create(), "(limits.address.new_series_per_second)");
+    assert_eq!(exceeded(proxy, "address", "new_series"), 2.0);
+    let added = |number: u32| proxy.sample(&format!("added_total{{job=\"x\",n=\"{number}\"}}"));
+    assert_eq!((added(0), added(999)), (Some(1.0), Some(1.0)));
+
+    // The same address by other ways.
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"c:1|c", &bench.udp).unwrap();
+    eventually(
+        || bench.results("udp", "rate_limited"),
+        |count| *count == 1.0,
+    );
+    let (reply, _) = flood_tcp(&bench.tcp, b"c:1|c\n", 1);
+    let expected = "error: this address sends more than 1 new series each second";
+    assert!(reply.starts_with(expected), "{reply}");
+    // A user at a Unix socket is another sender.
+    let unix = UnixDatagram::unbound().unwrap();
+    let lines = (0..100).map(|number| format!("d:1|c|#n:{number}\n"));
+    let lines = lines.collect::<String>();
+    unix.send_to(lines.as_bytes(), &bench.datagrams).unwrap();
+    let results = |result| bench.results("unix_datagram", result);
+    eventually(|| results("ok"), |count| *count == 100.0);
+    unix.send_to(lines.as_bytes(), &bench.datagrams).unwrap();
+    eventually(|| results("rate_limited"), |count| *count == 1.0);
+    assert_eq!(proxy.sample("d{n=\"7\"}"), Some(1.0));
 }
 
 #[test]

@@ -18,8 +18,9 @@ use crate::clock::Now;
 use crate::exposition::{
     FamilyText, Kind, LabelText, Metric, MetricValue, Metrics, NativeHistogram,
 };
+use crate::fairness::Account;
 use crate::reason::Reason;
-use crate::registry::{Batch, BoundsPolicy, Change, Update};
+use crate::registry::{Batch, BoundsPolicy, Change, Changeset, Update};
 use crate::security::Scope;
 use crate::settings::pattern::matches;
 use crate::store::Store;
@@ -35,6 +36,8 @@ pub struct Addition {
     pub key: Option<String>,
     /// The series that the sender may change.
     pub scope: Scope,
+    /// Whom new series are charged to.
+    pub account: Account,
 }
 
 impl Admission {
@@ -56,7 +59,11 @@ impl Admission {
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.aggregation, ttl)?;
         check_batch(&addition.scope, &batch)?;
-        let apply = || store.operate(batch, now).map_err(Rejection::from);
+        let apply = || {
+            let added = store.operate_and(batch, now, Changeset::added_series)?;
+            addition.account.charge_series(added, now.tick);
+            Ok(())
+        };
         let content = (labels, body.content_type, body.bytes, ttl);
         self.apply_once(addition, content, now, apply)
     }

@@ -11,9 +11,10 @@ use super::statsd;
 use super::translate::{Action, NameCache, SetMember};
 use crate::clock::Now;
 use crate::event::{Draft, EventKind, StoredEvent};
+use crate::fairness::Account;
 use crate::peer::Peer;
 use crate::reason::Reason;
-use crate::registry::{Batch, Change, Update};
+use crate::registry::{Batch, Change, Changeset, Update};
 use crate::store::Store;
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -49,6 +50,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     permission: Permission,
     /// Who sent all messages, for the log. Datagrams of several senders are read at once.
     peer: Peer,
+    /// Whom the series are charged to that its messages create.
+    account: Account,
     on_rejection: R,
 }
 
@@ -76,6 +79,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             events: Vec::new(),
             permission: Permission::ALL,
             peer: Peer::Unknown,
+            account: Account::default(),
             on_rejection,
         }
     }
@@ -93,6 +97,15 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     /// Sets what the sender of the next messages may do.
     pub(super) fn permit(&mut self, permission: Permission) {
         self.permission = permission;
+    }
+
+    /// Sets the account of the sender of the next messages.
+    pub(super) fn charge_to(&mut self, account: &Account) {
+        if !self.account.charges_series_like(account) {
+            // The series of a batch are charged to one sender.
+            self.flush();
+        }
+        self.account = account.clone();
     }
 
     /// Adds a frame: one message, or a line of several.
@@ -235,7 +248,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             Target::Store(store) => {
                 let updates = take(&mut self.updates);
                 self.forget_deleted_sets(&updates);
-                apply(store, updates)
+                apply(store, updates, &self.account)
             }
         };
         match result {
@@ -260,7 +273,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             let mut updates = Vec::new();
             let (translator, names) = (&processor.translator, &mut self.names);
             let translated = translator.translate(&frame, &self.added, names, &mut updates);
-            let result = translated.and_then(|_| apply(store, updates));
+            let result = translated.and_then(|_| apply(store, updates, &self.account));
             self.finish(number, result);
         }
     }
@@ -299,7 +312,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         let store_count = |count| {
             let update = processor.translator.set_size(member, count);
             match &processor.target {
-                Target::Store(store) => apply(store, vec![update]),
+                Target::Store(store) => apply(store, vec![update], &self.account),
                 Target::Sink(sink) => {
                     let mut line = Vec::new();
                     sink.encode(&update, 0, &mut line);
@@ -336,12 +349,16 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     }
 }
 
-fn apply(store: &Store, updates: Vec<Update>) -> Result<(), Rejection> {
+/// Applies updates, and charges the series that they create.
+fn apply(store: &Store, updates: Vec<Update>, account: &Account) -> Result<(), Rejection> {
     let batch = Batch {
         updates,
         ..Batch::default()
     };
-    store
-        .operate(batch, Now::read())
-        .map_err(|rejected| Rejection::new(Reason::from(&rejected), rejected.to_string()))
+    let now = Now::read();
+    let added = store
+        .operate_and(batch, now, Changeset::added_series)
+        .map_err(|rejected| Rejection::new(Reason::from(&rejected), rejected.to_string()))?;
+    account.charge_series(added, now.tick);
+    Ok(())
 }

@@ -415,6 +415,7 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
             batcher.add(Frame::Invalid(rejection));
             continue;
         }
+        batcher.charge_to(&account);
         let before = batcher.number();
         if let Some(access) = &processor.access {
             let (peer, gid) = datagram.sender;

@@ -349,6 +349,7 @@ impl Session<'_> {
         let mut batcher = Batcher::new(processor, source, length, self.number, on_rejection)
             .sent_by(self.caller.peer);
         batcher.permit(self.permission.clone());
+        batcher.charge_to(&self.account);
         let used = self.framer.feed(bytes, end, |frame| batcher.add(frame));
         self.number = batcher.end();
         if self.account.is_limited() {

@@ -104,6 +104,7 @@ impl Ping {
             ttl: None,
             key: None,
             scope: request.scope.clone(),
+            account: request.account().clone(),
         };
         let body = Body {
             content_type: "",

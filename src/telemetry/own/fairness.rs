@@ -10,7 +10,7 @@ pub fn write(out: &mut OwnFamilies, stats: &FairnessStats, store: &Store) {
     let family = out.family(
         "exporter_proxy_sender_limit_exceeded_total",
         Kind::Counter,
-        "Messages rejected or dropped and connections paused because a sender exceeded a limit of [limits], by limit (address, app, user) and by resource (messages, bytes, memory).",
+        "Messages rejected or dropped and connections paused because a sender exceeded a limit of [limits], by limit (address, app, user) and by resource (messages, bytes, new_series, memory).",
     );
     for (limited, resource, count) in stats.exceeded() {
         let labels = [("limit", limited.as_str()), ("resource", resource.as_str())];

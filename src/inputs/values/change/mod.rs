@@ -200,7 +200,11 @@ impl Changer {
         let content = (action.as_str(), body.content_type, body.bytes, ttl);
         let outcome = self.admission.apply_once(addition, content, now, || {
             reply = Some(match action {
-                Action::Create => store.operate(batch, now).map(|()| None)?,
+                Action::Create => {
+                    let added = store.operate_and(batch, now, Changeset::added_series)?;
+                    addition.account.charge_series(added, now.tick);
+                    None
+                }
                 Action::Update => store.operate_and(batch, now, Changeset::totals).map(Some)?,
             });
             Ok(())
