@@ -226,10 +226,7 @@ impl Persistent for IdempotencyKeys {
             key: [PREFIX.as_bytes(), key.as_bytes()].concat(),
             value: value.map(Vec::from),
         };
-        Changes {
-            is_full: false,
-            records: Box::new(values.into_iter().map(record)),
-        }
+        Changes::some(values.into_iter().map(record))
     }
 
     fn note_everything(&self) {

@@ -55,8 +55,12 @@ impl Persistent for StoredCore {
     fn take_changes(&self, now: Now, beneath: &mut dyn FnMut()) -> Changes {
         beneath();
         let changes = self.0.take_changes(now);
+        let full = match changes.is_full() {
+            true => self.prefixes(),
+            false => &[],
+        };
         Changes {
-            is_full: changes.is_full(),
+            full: full.iter().map(|prefix| (*prefix).to_owned()).collect(),
             records: Box::new(changes),
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::config::Sync;
 use super::engine::Engine;
 use super::error::{DiskProblem, WriteError};
-use super::journal::{Shared, Wake};
+use super::journal::{ReadAnswer, ReadRequest, Shared, Wake};
 use super::persistent::{Persistent, take_all};
 use crate::clock::{self, Now};
 use crate::record::Record;
@@ -69,6 +69,7 @@ impl Flusher {
         let mut measured = None;
         loop {
             let wake = self.shared.wait(last + INTERVAL, clock::tick);
+            let reads = self.shared.take_reads();
             let is_due = last + INTERVAL <= clock::tick();
             if is_due {
                 last = clock::tick();
@@ -84,6 +85,10 @@ impl Flusher {
             } else {
                 self.report();
             }
+            for ReadRequest { prefix, answer } in reads {
+                // A reader that gave up needs no answer.
+                let _ = answer.send(self.read(&prefix));
+            }
             if wake == Wake::Close {
                 break;
             }
@@ -92,6 +97,20 @@ impl Flusher {
         // Closing the engine can wait for its threads.
         drop(self);
         shared.close();
+    }
+
+    /// The stored records whose keys begin with `prefix`. Nothing waits to be written.
+    fn read(&self, prefix: &str) -> ReadAnswer {
+        if let Some(failure) = &self.failure {
+            return Err(format!("storage fails: {failure}"));
+        }
+        let mut records = Vec::new();
+        let read = self.engine.each(prefix.as_bytes(), &mut |key, value| {
+            records.push((key, value));
+            Ok(())
+        });
+        read.map_err(|problem| problem.to_string())?;
+        Ok(records)
     }
 
     /// Flushes once, and syncs if `sync` says so or each write has to be synced.
@@ -138,16 +157,11 @@ impl Flusher {
     fn take(&self, now: Now) -> (Vec<Record>, Option<WriteError>) {
         let mut taken = Vec::with_capacity(self.states.len());
         take_all(&self.states, now, &mut taken);
-        let is_full = taken.iter().rev().map(|changes| changes.is_full);
-        let full = self.states.iter().zip(is_full);
-        let prefixes: Vec<&str> = full
-            .filter(|(_, is_full)| *is_full)
-            .flat_map(|(state, _)| state.prefixes())
-            .copied()
-            .collect();
+        let full = taken.iter_mut().map(|changes| &mut changes.full);
+        let full: Vec<String> = full.flat_map(std::mem::take).collect();
         let records = taken.into_iter().flat_map(|changes| changes.records);
         let mut records: Vec<Record> = records.collect();
-        let void = self.void(&prefixes, &records);
+        let void = self.void(&full, &records);
         match void {
             Ok(void) => records.extend(void),
             Err(failure) => return (records, Some(failure)),
@@ -156,7 +170,7 @@ impl Flusher {
     }
 
     /// The removals of stored records that are not among all records.
-    fn void(&self, prefixes: &[&str], all: &[Record]) -> Result<Vec<Record>, WriteError> {
+    fn void(&self, prefixes: &[String], all: &[Record]) -> Result<Vec<Record>, WriteError> {
         if prefixes.is_empty() {
             return Ok(Vec::new());
         }
@@ -183,7 +197,7 @@ impl Flusher {
         // States do not have to note changes for as long as storage fails.
         let mut taken = Vec::with_capacity(self.states.len());
         take_all(&self.states, now, &mut taken);
-        match taken.iter().any(|changes| changes.is_full) {
+        match taken.iter().any(|changes| !changes.full.is_empty()) {
             true => self.drop_pending(),
             false => {
                 let records = taken.into_iter().flat_map(|changes| changes.records);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::config::Sync;
@@ -62,7 +62,19 @@ pub(super) struct Progress {
 struct Requests {
     flush: bool,
     close: bool,
+    reads: Vec<ReadRequest>,
 }
+
+/// Records that are asked for while the program runs.
+#[derive(Debug)]
+pub(super) struct ReadRequest {
+    /// The beginning of their keys.
+    pub(super) prefix: String,
+    pub(super) answer: oneshot::Sender<ReadAnswer>,
+}
+
+/// Records, or why they cannot be read.
+pub(super) type ReadAnswer = Result<Vec<(Vec<u8>, Vec<u8>)>, String>;
 
 /// Why the flusher wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +153,28 @@ impl Journal {
         Err(shared.not_kept(outcome))
     }
 
+    /// The stored records whose keys begin with `prefix`, in the order of their keys, after
+    /// the changes so far. It is for rare cases: usually, states are restored at the start.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub async fn read(&self, prefix: String) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+        let Some(shared) = &self.0 else {
+            return Ok(Vec::new());
+        };
+        let (answer, read) = oneshot::channel();
+        shared.request(|requests| {
+            requests.flush = true;
+            requests.reads.push(ReadRequest { prefix, answer });
+        });
+        match timeout(LONGEST_WAIT, read).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the proxy is stopping".to_owned()),
+            Err(_) => Err(format!("the disk did not answer within {LONGEST_WAIT:?}")),
+        }
+    }
+
     /// Why storage fails, and what that means for pushes, in one line; `None` if all is
     /// well.
     pub fn failure(&self) -> Option<String> {
@@ -207,6 +241,11 @@ impl Shared {
             let waited = self.requested.wait_timeout(requests, left);
             (requests, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes the requests for records.
+    pub(super) fn take_reads(&self) -> Vec<ReadRequest> {
+        std::mem::take(&mut self.requests().reads)
     }
 
     /// Tells those who wait, and those who come later, that nothing is kept any more.

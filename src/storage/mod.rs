@@ -12,6 +12,7 @@
 //! | `key/<idempotency key>` | what it guarded, and until when | `ingest` |
 //! | `set/<family>/<labels>` | the values of a StatsD set; those of a large one are in parts, `…#<part>` | `inputs/operations` |
 //! | `hook/<number>` | a webhook | `inputs/webhooks` |
+//! | `sink/<type>/<name>/<number>` | items that wait for another system | `outputs/sinks` |
 //! | `meta/…` | the number of starts | this module |
 //!
 //! Opening and restoring is done before any listener accepts; nothing here is on the path

@@ -49,16 +49,27 @@ pub enum Layer {
 
 /// Changes that were taken.
 pub struct Changes {
-    /// Whether these are all records of the state: all others that are stored are void.
-    pub is_full: bool,
+    /// Beginnings of keys of which these are all records: all others that are stored are
+    /// void.
+    pub full: Vec<String>,
     /// The records. They are encoded as they are read, after all locks were released.
     pub records: Box<dyn Iterator<Item = Record> + Send>,
 }
 
+impl Changes {
+    /// Changes of some records; all others stay as they are.
+    pub fn some(records: impl Iterator<Item = Record> + Send + 'static) -> Self {
+        Changes {
+            full: Vec::new(),
+            records: Box::new(records),
+        }
+    }
+}
+
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Changes { is_full, .. } = self;
-        write!(f, "Changes {{ is_full: {is_full}, .. }}")
+        let Changes { full, .. } = self;
+        write!(f, "Changes {{ full: {full:?}, .. }}")
     }
 }
 

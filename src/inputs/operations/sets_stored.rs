@@ -90,10 +90,7 @@ impl Persistent for Sets {
         let records = sets
             .into_iter()
             .flat_map(|(series, changed, set)| records(&series, changed, set));
-        Changes {
-            is_full: false,
-            records: Box::new(records),
-        }
+        Changes::some(records)
     }
 
     fn note_everything(&self) {

@@ -79,10 +79,7 @@ impl Persistent for WebhookHistory {
             key: format!("{PREFIX}{number:016x}").into_bytes(),
             value: webhook.map(|webhook| encode(&webhook)),
         };
-        Changes {
-            is_full: false,
-            records: Box::new(webhooks.into_iter().map(record)),
-        }
+        Changes::some(webhooks.into_iter().map(record))
     }
 
     fn note_everything(&self) {

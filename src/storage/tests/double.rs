@@ -211,8 +211,9 @@ impl Persistent for Names {
         };
         let records: Vec<Record> = keys.into_iter().map(record).collect();
         beneath();
+        let full = if is_full { self.prefixes() } else { &[] };
         Changes {
-            is_full,
+            full: full.iter().map(|prefix| (*prefix).to_owned()).collect(),
             records: Box::new(records.into_iter()),
         }
     }

@@ -25,7 +25,17 @@ pub fn moved(
     now: Now,
 ) -> (Vec<String>, usize) {
     let mut engine = TestEngine(Arc::clone(&disk.0));
-    let records: Vec<Record> = from.take_changes(now, &mut || ()).records.collect();
+    let changes = from.take_changes(now, &mut || ());
+    let records: Vec<Record> = changes.records.collect();
+    let mut void = Vec::new();
+    for prefix in &changes.full {
+        let mut add = |key, _| {
+            void.push(Record::removed(key));
+            Ok(())
+        };
+        engine.each(prefix.as_bytes(), &mut add).unwrap();
+    }
+    engine.write(&void).unwrap();
     engine.write(&records).unwrap();
     let stored = StoredRecords::new(&engine, to.prefixes());
     let restored = to.restore(&stored, now).unwrap();
