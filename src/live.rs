@@ -35,7 +35,12 @@ impl<T> Live<T> {
 
     /// Replaces the value.
     pub fn set(&self, value: T) {
-        self.0.store(Arc::new(value));
+        self.set_shared(Arc::new(value));
+    }
+
+    /// Replaces the value by a shared one.
+    pub fn set_shared(&self, value: Arc<T>) {
+        self.0.store(value);
     }
 }
 

@@ -128,7 +128,6 @@ impl App {
         let rules = context.access.rules();
         let ready = parts.prepare(&config, &rules).await;
         let ready = ready.map_err(|mut errors| errors.swap_remove(0))?;
-        parts.send_to(sinks::start(&config, &context)?);
         #[cfg(feature = "profiling")]
         profiling::start(&config, &context)?;
         let extensions = extend(&context);

@@ -7,7 +7,7 @@
 
 use super::StartError;
 use super::servers::{ReadyServers, Servers};
-use super::sinks::Sinks;
+use super::sinks::{ReadySinks, Sinks};
 use crate::config::Config;
 use crate::context::Context;
 use crate::http::router::Route;
@@ -26,6 +26,7 @@ pub struct Parts {
     sockets: Sockets,
     operations: Operations,
     poller: Poller,
+    sinks: Sinks,
     stateful: Stateful,
     /// Routes of another crate, before the program's own.
     more_routes: Vec<Route>,
@@ -39,6 +40,7 @@ pub struct ReadyParts {
     sockets: ReadySockets,
     operations: ReadyOperations,
     poller: ReadyPoller,
+    sinks: ReadySinks,
 }
 
 impl Parts {
@@ -49,6 +51,7 @@ impl Parts {
             sockets: Sockets::new(&config.receiver, context),
             operations: Operations::new(&config.operations, context),
             poller: Poller::default(),
+            sinks: Sinks::new(config, context),
             stateful: Stateful::new(config, context),
             more_routes: Vec::new(),
         }
@@ -73,6 +76,7 @@ impl Parts {
         // It binds nothing, and a bad target is reported before a port in use.
         let poller = self.poller.prepare(&config.poll_external);
         let poller = taken(poller.map_err(|error| vec![error]), &mut errors);
+        let sinks = taken(self.sinks.prepare(config).await, &mut errors);
         let servers = taken(self.servers.prepare(config, rules).await, &mut errors);
         let limits = ListenerLimits {
             connections: config.exporter.concurrent_requests,
@@ -92,20 +96,18 @@ impl Parts {
         };
         let operations = self.operations.prepare(&config.operations, options);
         let operations = taken(operations.await, &mut errors);
-        match (servers, sockets, operations, poller) {
-            (Some(servers), Some(sockets), Some(operations), Some(poller)) => Ok(ReadyParts {
-                servers,
-                sockets,
-                operations,
-                poller,
-            }),
+        match (servers, sockets, operations, poller, sinks) {
+            (Some(servers), Some(sockets), Some(operations), Some(poller), Some(sinks)) => {
+                Ok(ReadyParts {
+                    servers,
+                    sockets,
+                    operations,
+                    poller,
+                    sinks,
+                })
+            }
             _ => Err(errors),
         }
-    }
-
-    /// Hands what the parts have for sinks to these.
-    pub fn send_to(&mut self, sinks: Sinks) {
-        self.operations.send_to(sinks.operations, sinks.events);
     }
 
     /// Starts the work that does not depend on settings.
@@ -121,8 +123,13 @@ impl Parts {
             sockets,
             operations,
             poller,
+            sinks,
         } = ready;
         self.stateful.apply(config);
+        // What was stored is back in its queue before anything new comes.
+        let producers = self.sinks.apply(sinks, context);
+        self.operations
+            .send_to(producers.operations, producers.events);
         self.sockets.apply(sockets, context);
         self.operations.apply(operations, context);
         self.poller.apply(poller, context);

@@ -1,21 +1,37 @@
-//! The list of sinks. Inputs and outputs do not know one another, so a sink is handed
-//! to its input as a closure.
+//! The sinks. Inputs and outputs do not know one another, so a sink is handed to its input
+//! as a closure.
+//!
+//! As with other parts, new settings are applied in two steps: [`Sinks::prepare`] builds what
+//! they ask for and can fail, and [`Sinks::apply`] cannot. A sink that stays keeps its queue:
+//! what waits in it is sent with the new settings. One that is removed sends what waits in
+//! the time that a shutdown has for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
 use super::StartError;
+use crate::clock::Now;
 use crate::config::Config;
 use crate::context::Context;
-use crate::event::{EventKind, StoredEvent};
+use crate::event::{EventKind, Stamper, StoredEvent};
 use crate::inputs::operations::sink::{EventSinks, LineSink, SinkRejection};
 use crate::outputs::own_metrics::OwnMetrics;
 use crate::outputs::sinks::config::{SinkConfig, SinkSettings};
 #[cfg(feature = "cql")]
 use crate::outputs::sinks::cql::CqlSink;
-use crate::outputs::sinks::{PushError, QueueHandle, loki, opensearch, operations, remote_write};
-use crate::telemetry::SinkStats;
+use crate::outputs::sinks::loki::LokiSink;
+use crate::outputs::sinks::opensearch::OpenSearchSink;
+use crate::outputs::sinks::operations::{self, Lines, OperationsSink};
+use crate::outputs::sinks::remote_write::{NewRemoteWrite, RunningRemoteWrite, Source};
+use crate::outputs::sinks::stored::{self, QueueName, StoredChunk, StoredQueues};
+use crate::outputs::sinks::{PushError, QueueHandle, QueueLimits, Running, Setup, Sink, Store};
+use crate::storage::Journal;
+use crate::store;
+use crate::telemetry::{SinkStats, Telemetry};
 
 /// A sink stops sending this long before the grace period ends, or halfway through a
 /// shorter one, so that it can still log what is left.
@@ -24,95 +40,421 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 /// The name of the sink of `operations.forward_to`.
 const FORWARD_NAME: &str = "operations";
 
+/// How often it is tried to let go of the records of a removed sink, while storage fails.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The sinks that run.
+#[derive(Debug)]
+pub struct Sinks {
+    running: BTreeMap<String, Active>,
+    queues: Arc<StoredQueues>,
+    journal: Journal,
+    store: Arc<store::Store>,
+    telemetry: Arc<Telemetry>,
+    /// Sinks that were removed; each is cancelled once its last item is sent or stored.
+    leaving: BTreeMap<QueueName, CancellationToken>,
+    stamper: Arc<Stamper>,
+}
+
 /// What producers push to.
 #[derive(Debug, Default)]
-pub struct Sinks {
+pub struct Producers {
     /// The sink that operations are forwarded to, instead of keeping values here.
     pub operations: Option<LineSink>,
     /// The sinks of events.
     pub events: EventSinks,
 }
 
+/// Sinks that are built for new settings.
+#[derive(Debug)]
+pub struct ReadySinks {
+    steps: BTreeMap<String, (SinkConfig, Step)>,
+    drain: Duration,
+}
+
+/// What becomes of a sink.
+#[derive(Debug)]
+enum Step {
+    /// It stays as it is.
+    Keep,
+    /// It stays, with other settings.
+    Change(Box<NewSink>),
+    /// It starts, with its statistics and what is stored of it.
+    Start(Box<NewSink>, Arc<SinkStats>, Vec<StoredChunk>),
+}
+
+/// A sink that was built.
+#[derive(Debug)]
+enum NewSink {
+    Operations(OperationsSink),
+    Loki(LokiSink),
+    OpenSearch(OpenSearchSink),
+    RemoteWrite(Box<NewRemoteWrite>),
+    #[cfg(feature = "cql")]
+    Cql(Box<CqlSink>),
+}
+
+/// A sink that runs, with its settings.
+#[derive(Debug)]
+struct Active {
+    config: SinkConfig,
+    stats: Arc<SinkStats>,
+    sink: RunningSink,
+}
+
+#[derive(Debug)]
+enum RunningSink {
+    Operations(Running<OperationsSink>),
+    Loki(Running<LokiSink>),
+    OpenSearch(Running<OpenSearchSink>),
+    RemoteWrite(RunningRemoteWrite),
+    #[cfg(feature = "cql")]
+    Cql(Running<CqlSink>),
+}
+
+/// What all types of sinks have.
+trait Lifecycle {
+    fn set_limits(&self, limits: QueueLimits, drain: Duration);
+
+    fn end(&self) -> CancellationToken;
+}
+
+impl<S: Sink> Lifecycle for Running<S> {
+    fn set_limits(&self, limits: QueueLimits, drain: Duration) {
+        Running::set_limits(self, limits, drain);
+    }
+
+    fn end(&self) -> CancellationToken {
+        Running::end(self)
+    }
+}
+
+impl Lifecycle for RunningRemoteWrite {
+    fn set_limits(&self, limits: QueueLimits, drain: Duration) {
+        RunningRemoteWrite::set_limits(self, limits, drain);
+    }
+
+    fn end(&self) -> CancellationToken {
+        RunningRemoteWrite::end(self)
+    }
+}
+
 /// The queues of the sinks of each kind of events.
 type EventQueues = BTreeMap<EventKind, Vec<QueueHandle<StoredEvent>>>;
 
-/// Starts all sinks.
-///
-/// # Errors
-///
-/// The first sink that cannot be used as it is configured.
-pub fn start(config: &Config, context: &Context) -> Result<Sinks, StartError> {
-    let drain = drain_time(config);
-    let mut sinks = Sinks::default();
-    let mut queues = EventQueues::new();
-    let (stop, tasks) = (&context.stop, &context.tasks);
-    for (name, sink) in all(config) {
-        let max_queue = sink.queue.max_queue;
-        let stats = Arc::new(SinkStats::new(&name, sink.settings.kind(), max_queue));
-        context.telemetry.add_sink(&stats);
-        let failed = |problem| StartError::Sink {
-            name: name.clone(),
-            problem,
-        };
-        match sink.settings {
-            SinkSettings::Operations(settings) => {
-                context.telemetry.operations.forward_to(&stats);
-                let lines = operations::start(settings, &sink.queue, drain, stats, stop, tasks);
-                let push = move |chunk| {
-                    lines.push(&chunk).map_err(|error| match error {
-                        PushError::Full => SinkRejection::Full,
-                        PushError::Stopped => SinkRejection::Stopped,
-                    })
-                };
-                sinks.operations = Some(LineSink::new(Box::new(push)));
-            }
-            SinkSettings::Loki(settings) => {
-                let started = loki::start(settings, &sink.queue, drain, stats, stop, tasks);
-                let queue = started.map_err(failed)?;
-                queues.entry(EventKind::Event).or_default().push(queue);
-            }
-            SinkSettings::RemoteWrite(settings) => {
-                let source = remote_write::Source {
-                    store: Arc::clone(&context.store),
-                    own_metrics: config.exporter.own_metrics.then(|| OwnMetrics {
-                        store: Arc::clone(&context.store),
-                        described: Arc::clone(&context.store),
-                        telemetry: Arc::clone(&context.telemetry),
-                    }),
-                };
-                let queue = &sink.queue;
-                let started =
-                    remote_write::start(*settings, queue, source, drain, stats, stop, tasks);
-                started.map_err(failed)?;
-            }
-            SinkSettings::OpenSearch(settings) => {
-                let started = opensearch::start(settings, &sink.queue, drain, stats, stop, tasks);
-                let queue = started.map_err(failed)?;
-                queues.entry(EventKind::Index).or_default().push(queue);
-            }
-            #[cfg(feature = "cql")]
-            SinkSettings::Cql(settings) => {
-                let (cql, limits) = (CqlSink::new(settings), sink.queue.limits());
-                let start = crate::outputs::sinks::start;
-                let queue = start(cql, limits, drain, stats, stop, tasks);
-                queues.entry(EventKind::Raw).or_default().push(queue);
-            }
-            // Reading the settings failed.
-            #[cfg(not(feature = "cql"))]
-            SinkSettings::Cql(_) => {}
+impl Sinks {
+    /// No sinks yet, with what was stored of the configured ones.
+    pub fn new(config: &Config, context: &Context) -> Self {
+        let names = all(config).map(|(name, sink)| queue_name(&name, &sink));
+        let shown = context.telemetry.unconfigured_sinks.clone();
+        let queues = Arc::new(StoredQueues::new(names, shown));
+        context
+            .journal
+            .attach(Arc::<StoredQueues>::clone(&queues), Now::read());
+        Sinks {
+            running: BTreeMap::new(),
+            queues,
+            journal: context.journal.clone(),
+            store: Arc::clone(&context.store),
+            telemetry: Arc::clone(&context.telemetry),
+            leaving: BTreeMap::new(),
+            stamper: Arc::default(),
         }
     }
-    for (kind, queues) in queues {
-        let push = move |events| push_to_all(&queues, events);
-        sinks.events.add(kind, Box::new(push));
+
+    /// Builds what new settings ask for. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// All sinks that cannot be used as they are configured.
+    pub async fn prepare(&self, config: &Config) -> Result<ReadySinks, Vec<StartError>> {
+        let (mut steps, mut errors) = (BTreeMap::new(), Vec::new());
+        for (name, sink) in all(config) {
+            let own_metrics = config.exporter.own_metrics;
+            match self.step(&name, &sink, own_metrics).await {
+                Ok(step) => drop(steps.insert(name, (sink, step))),
+                Err(problem) => errors.push(StartError::Sink { name, problem }),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(ReadySinks {
+            steps,
+            drain: drain_time(config),
+        })
     }
-    Ok(sinks)
+
+    /// Puts new settings into use.
+    pub fn apply(&mut self, ready: ReadySinks, context: &Context) -> Producers {
+        let ReadySinks { steps, drain } = ready;
+        self.leaving.retain(|_, left| !left.is_cancelled());
+        let mut before = std::mem::take(&mut self.running);
+        let mut starts = Vec::new();
+        for (name, (config, step)) in steps {
+            if let Step::Start(sink, stats, chunks) = step {
+                starts.push((name, config, (sink, stats), chunks));
+                continue;
+            }
+            let Some(mut active) = before.remove(&name) else {
+                continue;
+            };
+            if let Step::Change(sink) = step {
+                active.sink.replace(*sink);
+            }
+            active
+                .sink
+                .lifecycle()
+                .set_limits(config.queue.limits(), drain);
+            active.config = config;
+            self.running.insert(name, active);
+        }
+        for (name, gone) in before {
+            self.remove(&name, gone, context);
+        }
+        for (name, config, (sink, stats), chunks) in starts {
+            context.telemetry.add_sink(&stats);
+            let setup = Setup {
+                limits: config.queue.limits(),
+                drain,
+                stats: Arc::clone(&stats),
+                stop: context.stop.clone(),
+                tasks: context.tasks.clone(),
+            };
+            let store = self.queues.is_on().then(|| Store {
+                queues: &self.queues,
+                name: queue_name(&name, &config),
+                chunks,
+            });
+            let sink = sink.start(setup, store);
+            let active = Active {
+                config,
+                stats,
+                sink,
+            };
+            self.running.insert(name, active);
+        }
+        self.producers(context)
+    }
+
+    /// What becomes of a sink with these settings.
+    async fn step(
+        &self,
+        name: &str,
+        config: &SinkConfig,
+        own_metrics: bool,
+    ) -> Result<Step, String> {
+        let new = |stats: &Arc<SinkStats>| {
+            let source = || self.source(own_metrics);
+            NewSink::new(config, source, stats)
+        };
+        if let Some(active) = self.running.get(name)
+            && active.config.settings.kind() == config.settings.kind()
+        {
+            return match active.is_of(config) {
+                true => Ok(Step::Keep),
+                false => Ok(Step::Change(Box::new(new(&active.stats)?))),
+            };
+        }
+        let (kind, max_queue) = (config.settings.kind(), config.queue.max_queue);
+        let stats = Arc::new(SinkStats::new(name, kind, max_queue));
+        let sink = new(&stats)?;
+        let queue = queue_name(name, config);
+        // The same records are not those of two sinks.
+        if let Some(left) = self.leaving.get(&queue) {
+            left.cancelled().await;
+        }
+        let mut chunks = self.queues.take_restored(&queue);
+        if self.queues.has_unconfigured(&queue) {
+            let stored = self.journal.read(queue.prefix()).await?;
+            for (key, value) in stored {
+                let decoded = stored::decode(&key, value);
+                let (_, chunk) = decoded.map_err(|problem| problem.to_string())?;
+                chunks.push(chunk);
+            }
+        }
+        Ok(Step::Start(Box::new(sink), stats, chunks))
+    }
+
+    /// What sinks of the type `remote_write` collect.
+    fn source(&self, own_metrics: bool) -> Source {
+        Source {
+            store: Arc::clone(&self.store),
+            own_metrics: own_metrics.then(|| OwnMetrics {
+                store: Arc::clone(&self.store),
+                described: Arc::clone(&self.store),
+                telemetry: Arc::clone(&self.telemetry),
+            }),
+        }
+    }
+
+    /// Ends a sink that is no longer configured.
+    fn remove(&mut self, name: &str, gone: Active, context: &Context) {
+        context.telemetry.remove_sink(&gone.stats);
+        let queue = queue_name(name, &gone.config);
+        log::info!("the sink {queue} is removed");
+        let ended = gone.sink.lifecycle().end();
+        drop(gone);
+        let left = CancellationToken::new();
+        self.leaving.insert(queue.clone(), left.clone());
+        let (queues, journal) = (Arc::clone(&self.queues), self.journal.clone());
+        let stop = context.stop.clone();
+        context.tasks.spawn(async move {
+            let _left = left.drop_guard();
+            ended.cancelled().await;
+            // Its last changes have to be stored before it is let go.
+            while queues.is_on() && !stop.is_cancelled() {
+                if journal.kept().await.is_ok() && journal.failure().is_none() {
+                    queues.release(&queue, Now::read());
+                    return;
+                }
+                tokio::select! {
+                    () = sleep(RELEASE_INTERVAL) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        });
+    }
+
+    /// What producers push to now.
+    fn producers(&self, context: &Context) -> Producers {
+        let mut operations = None;
+        let mut queues = EventQueues::new();
+        let mut forwarded = None;
+        for active in self.running.values() {
+            match &active.sink {
+                RunningSink::Operations(sink) => {
+                    forwarded = Some(&active.stats);
+                    operations = Some(line_sink(sink.handle().clone()));
+                }
+                RunningSink::Loki(sink) => {
+                    let queues = queues.entry(EventKind::Event).or_default();
+                    queues.push(sink.handle().clone());
+                }
+                RunningSink::OpenSearch(sink) => {
+                    let queues = queues.entry(EventKind::Index).or_default();
+                    queues.push(sink.handle().clone());
+                }
+                RunningSink::RemoteWrite(_) => {}
+                #[cfg(feature = "cql")]
+                RunningSink::Cql(sink) => {
+                    let queues = queues.entry(EventKind::Raw).or_default();
+                    queues.push(sink.handle().clone());
+                }
+            }
+        }
+        context.telemetry.operations.forward_to(forwarded);
+        let mut events = EventSinks::new(Arc::clone(&self.stamper));
+        for (kind, queues) in queues {
+            let push = move |events| push_to_all(&queues, events);
+            events.add(kind, Box::new(push));
+        }
+        Producers { operations, events }
+    }
+}
+
+impl NewSink {
+    /// Builds a sink.
+    fn new(
+        config: &SinkConfig,
+        source: impl FnOnce() -> Source,
+        stats: &Arc<SinkStats>,
+    ) -> Result<Self, String> {
+        Ok(match config.settings.clone() {
+            SinkSettings::Operations(settings) => {
+                NewSink::Operations(OperationsSink::new(settings))
+            }
+            SinkSettings::Loki(settings) => NewSink::Loki(LokiSink::new(settings)?),
+            SinkSettings::OpenSearch(settings) => {
+                NewSink::OpenSearch(OpenSearchSink::new(settings)?)
+            }
+            SinkSettings::RemoteWrite(settings) => {
+                let stats = Arc::clone(stats);
+                let sink = NewRemoteWrite::new(*settings, &config.queue, source(), stats)?;
+                NewSink::RemoteWrite(Box::new(sink))
+            }
+            #[cfg(feature = "cql")]
+            SinkSettings::Cql(settings) => NewSink::Cql(Box::new(CqlSink::new(settings))),
+            #[cfg(not(feature = "cql"))]
+            SinkSettings::Cql(_) => return Err("this program has no feature cql".to_owned()),
+        })
+    }
+
+    fn start(self, setup: Setup, store: Option<Store<'_>>) -> RunningSink {
+        match self {
+            NewSink::Operations(sink) => {
+                RunningSink::Operations(Running::start(sink, setup, store))
+            }
+            NewSink::Loki(sink) => RunningSink::Loki(Running::start(sink, setup, store)),
+            NewSink::OpenSearch(sink) => {
+                RunningSink::OpenSearch(Running::start(sink, setup, store))
+            }
+            NewSink::RemoteWrite(sink) => RunningSink::RemoteWrite(sink.start(setup, store)),
+            #[cfg(feature = "cql")]
+            NewSink::Cql(sink) => RunningSink::Cql(Running::start(*sink, setup, store)),
+        }
+    }
+}
+
+impl Active {
+    /// Whether it is built of these settings. What only the queue needs can differ.
+    fn is_of(&self, config: &SinkConfig) -> bool {
+        let has_same_batches = self.config.queue.batch_items == config.queue.batch_items
+            && self.config.queue.batch_bytes == config.queue.batch_bytes;
+        let makes_batches = matches!(self.sink, RunningSink::RemoteWrite(_));
+        self.config.settings == config.settings && (has_same_batches || !makes_batches)
+    }
+}
+
+impl RunningSink {
+    /// Goes on with a sink of the same type; another cannot come here.
+    fn replace(&mut self, sink: NewSink) {
+        match (self, sink) {
+            (RunningSink::Operations(running), NewSink::Operations(sink)) => running.replace(sink),
+            (RunningSink::Loki(running), NewSink::Loki(sink)) => running.replace(sink),
+            (RunningSink::OpenSearch(running), NewSink::OpenSearch(sink)) => running.replace(sink),
+            (RunningSink::RemoteWrite(running), NewSink::RemoteWrite(sink)) => {
+                running.replace(*sink);
+            }
+            #[cfg(feature = "cql")]
+            (RunningSink::Cql(running), NewSink::Cql(sink)) => running.replace(*sink),
+            _ => {}
+        }
+    }
+
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        match self {
+            RunningSink::Operations(running) => running,
+            RunningSink::Loki(running) => running,
+            RunningSink::OpenSearch(running) => running,
+            RunningSink::RemoteWrite(running) => running,
+            #[cfg(feature = "cql")]
+            RunningSink::Cql(running) => running,
+        }
+    }
 }
 
 /// The time that a sink has at shutdown for what waits.
 pub fn drain_time(config: &Config) -> Duration {
     let grace = config.exporter.shutdown_timeout;
     grace - DRAIN_MARGIN.min(grace / 2)
+}
+
+/// The name of the queue of a sink.
+fn queue_name(name: &str, config: &SinkConfig) -> QueueName {
+    QueueName::new(config.settings.kind(), name)
+}
+
+/// Hands operations to a queue.
+fn line_sink(queue: QueueHandle<bytes::Bytes>) -> LineSink {
+    let lines = Lines::new(queue);
+    let push = move |chunk| {
+        lines.push(&chunk).map_err(|error| match error {
+            PushError::Full => SinkRejection::Full,
+            PushError::Stopped => SinkRejection::Stopped,
+        })
+    };
+    LineSink::new(Box::new(push))
 }
 
 /// Hands events to several sinks. They are accepted once one sink has room for them: its

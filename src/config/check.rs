@@ -428,6 +428,11 @@ fn one_destination(config: &Config, faults: &Faults) {
     let mut first = faults
         .place("operations.forward_to")
         .filter(|_| config.operations.forward_to.is_some());
+    if let (Some(_), Some(place)) = (&first, faults.place("sinks.operations")) {
+        let problem = "`sinks.operations`: `operations.forward_to` makes a sink of this name; give \
+                       this one another name";
+        faults.add(place, problem.to_owned());
+    }
     for (name, sink) in &config.sinks.0 {
         let SinkSettings::Operations(settings) = &sink.settings else {
             continue;

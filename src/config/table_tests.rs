@@ -107,6 +107,11 @@ fn sinks_are_tables_with_a_type() {
             "forwarded to one destination, and test.toml:2:14 has another",
         ),
         (
+            "[operations]\nforward_to = \"tcp://h:1\"\n\
+             [sinks.operations]\ntype = \"loki\"\nurl = \"http://h:2\"\n",
+            "makes a sink of this name",
+        ),
+        (
             "[operations]\ntcp = \"127.0.0.1:7\"\n\
              [sinks.a]\ntype = \"operations\"\nurl = \"tcp://127.0.0.1:7\"\n",
             "this program's own socket",

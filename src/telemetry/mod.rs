@@ -45,7 +45,7 @@ pub use reloads::ReloadStats;
 pub use remote_write::RemoteWriteStats;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
-pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats};
+pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats, UnconfiguredSink};
 pub use storage::{FlushCounts, StorageStats};
 pub use targets::TargetStats;
 pub use webhooks::{WebhookLabels, WebhookStats};
@@ -115,6 +115,8 @@ pub struct Telemetry {
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
     sinks: Mutex<Vec<Arc<SinkStats>>>,
+    /// What is stored of sinks that are not configured.
+    pub unconfigured_sinks: Live<Vec<UnconfiguredSink>>,
     certificates: Mutex<Vec<Weak<CertificateStats>>>,
 }
 
@@ -238,6 +240,7 @@ impl Telemetry {
             requests: Mutex::default(),
             targets: Mutex::default(),
             sinks: Mutex::default(),
+            unconfigured_sinks: Live::default(),
             certificates: Mutex::default(),
         }
     }
@@ -290,6 +293,12 @@ impl Telemetry {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let at = sinks.partition_point(|other| other.name <= stats.name);
         sinks.insert(at, Arc::clone(stats));
+    }
+
+    /// Removes the statistics of a sink that is no longer configured.
+    pub fn remove_sink(&self, stats: &Arc<SinkStats>) {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.retain(|other| !Arc::ptr_eq(other, stats));
     }
 
     /// The statistics of all sinks, sorted by name.

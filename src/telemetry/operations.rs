@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Counter, ResultCounts, SinkStats};
+use crate::live::Live;
 use crate::reason::Reason;
 
 /// The kind of socket that operations come from.
@@ -47,7 +48,7 @@ pub struct OperationStats {
     transports: [TransportStats; Transport::ALL.len()],
     udp_losses: Mutex<UdpLosses>,
     /// The sink that operations are forwarded to.
-    forwarded: OnceLock<Arc<SinkStats>>,
+    forwarded: Live<SinkStats>,
 }
 
 /// Datagrams that the kernel dropped at our UDP sockets.
@@ -134,15 +135,14 @@ impl OperationStats {
         self.of(transport).messages.count(Err(reason), 1);
     }
 
-    /// Notes that operations are forwarded to a sink.
-    pub fn forward_to(&self, sink: &Arc<SinkStats>) {
-        // The settings have one destination.
-        let _ = self.forwarded.set(Arc::clone(sink));
+    /// Notes that operations are forwarded to a sink, or to none.
+    pub fn forward_to(&self, sink: Option<&Arc<SinkStats>>) {
+        self.forwarded.set_shared(sink.cloned().unwrap_or_default());
     }
 
     /// The sink that operations are forwarded to; one that did nothing if there is none.
     pub fn forwarded(&self) -> Arc<SinkStats> {
-        self.forwarded.get().cloned().unwrap_or_default()
+        self.forwarded.load()
     }
 
     /// Whether any socket is configured.

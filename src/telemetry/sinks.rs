@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::remote_write::RemoteWriteStats;
-use super::{ResultCounts, UsageGauge, clip};
+use super::{Gauge, ResultCounts, UsageGauge, clip};
 use crate::clock::Now;
 use crate::reason::Reason;
 
@@ -17,7 +17,7 @@ pub struct SinkStats {
     /// The type of the sink.
     pub kind: &'static str,
     /// Limit of `queued`.
-    pub max_queued: usize,
+    pub max_queued: Gauge,
     /// Items by result: `ok` once delivered, or the reason they were dropped.
     pub items: ResultCounts,
     /// Bytes of the items that wait, including those being sent.
@@ -28,6 +28,19 @@ pub struct SinkStats {
     pub remote_write: RemoteWriteStats,
     oldest: Mutex<Option<Instant>>,
     health: Mutex<SinkHealth>,
+}
+
+/// What is stored of a sink that is not configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnconfiguredSink {
+    /// The name that it had.
+    pub name: String,
+    /// The type that it had.
+    pub kind: String,
+    /// Items that were not sent.
+    pub items: usize,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 /// Whether a sink works.
@@ -100,12 +113,13 @@ impl SinkStats {
     /// Statistics of a sink that has sent nothing yet. Its queue holds at most
     /// `max_queued` bytes.
     pub fn new(name: &str, kind: &'static str, max_queued: usize) -> Self {
-        SinkStats {
+        let stats = SinkStats {
             name: name.to_owned(),
             kind,
-            max_queued,
             ..SinkStats::default()
-        }
+        };
+        stats.max_queued.set(max_queued);
+        stats
     }
 
     /// Records that an item was queued at `now`, if none waits yet.

@@ -79,9 +79,12 @@ mod shutdown_pushes;
 mod signals;
 mod sinks;
 mod sinks_events;
+mod sinks_guarantees;
 #[cfg(feature = "cql")]
 mod sinks_raw;
+mod sinks_reload;
 mod sinks_remote_write;
+mod sinks_stored;
 mod slow_senders;
 mod storage;
 mod storage_faults;

@@ -41,6 +41,8 @@ const TIMES: Effect = Test("time_limits_apply_to_new_connections");
 const STOP: Effect = Test("an_operation_may_stop_the_program_after_the_delay_of_now");
 const SENDERS: Effect = Test("limits_of_senders_apply_at_once");
 const LOG: Effect = Test("the_format_and_the_level_of_the_log_change");
+const SINKS: Effect = Test("sinks_come_change_and_go_without_losing_items");
+const FORWARDING: Effect = Test("operations_are_kept_or_forwarded_as_the_settings_say_now");
 const REFUSED: Effect = Test("a_refused_reload_changes_nothing_and_tells_all_errors");
 
 const SETTINGS: &[(&str, Effect)] = &[
@@ -269,8 +271,8 @@ const SETTINGS: &[(&str, Effect)] = &[
     ),
     ("operations.allow_shutdown", STOP),
     ("operations.shutdown_delay", STOP),
-    ("operations.forward_to", Restart),
-    ("operations.forward_queue", Restart),
+    ("operations.forward_to", FORWARDING),
+    ("operations.forward_queue", FORWARDING),
     ("poll_external.poll_other_scrape_endpoints", TARGETS),
     ("poll_external.other_scrape_endpoints", TARGETS),
     ("poll_external.allow_invalid_certs", OF_ALL_TARGETS),
@@ -313,7 +315,7 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("web.config_file", TLS),
     ("web.access", ROLES),
     ("profiling", Restart),
-    ("sinks", Restart),
+    ("sinks", SINKS),
     ("storage.path", Restart),
     ("storage.sync", Restart),
     ("log.format", LOG),
@@ -413,6 +415,7 @@ fn every_setting_has_a_line_here() {
         include_str!("reload.rs"),
         include_str!("reload_listeners.rs"),
         include_str!("reload_settings.rs"),
+        include_str!("sinks_reload.rs"),
     ]
     .concat();
     for (key, effect) in SETTINGS {

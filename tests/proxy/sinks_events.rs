@@ -31,7 +31,7 @@ fn to_loki(address: &str, more: &str) -> Bench {
 }
 
 /// Events with these values.
-fn events(values: impl IntoIterator<Item = usize>) -> String {
+pub fn events(values: impl IntoIterator<Item = usize>) -> String {
     let mut text = String::new();
     for value in values {
         let _ = writeln!(
@@ -55,7 +55,7 @@ fn lines(request: &Request) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The values that were sent, in their order.
-fn values(server: &Upstream) -> Vec<usize> {
+pub fn values(server: &Upstream) -> Vec<usize> {
     let requests = server.requests();
     let lines = requests
         .iter()
@@ -63,12 +63,12 @@ fn values(server: &Upstream) -> Vec<usize> {
     lines.flatten().map(|line| line.parse().unwrap()).collect()
 }
 
-fn free_address() -> String {
+pub fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-fn no_content() -> Reply {
+pub fn no_content() -> Reply {
     reply("204 No Content", &[], b"")
 }
 
@@ -294,7 +294,7 @@ fn an_op_without_a_sink_is_rejected() {
 }
 
 /// Documents of a request by identity: the index and the document.
-fn documents(request: &Request) -> Vec<(String, String, Value)> {
+pub fn documents(request: &Request) -> Vec<(String, String, Value)> {
     let body = String::from_utf8(request.body.clone()).unwrap();
     let lines: Vec<Value> = body
         .lines()

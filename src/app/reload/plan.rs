@@ -28,7 +28,7 @@ macro_rules! restart_settings {
 
 /// All settings that take effect at the next start only. All others take effect with a
 /// reload.
-const RESTART: [RestartSetting; 13] = restart_settings![
+const RESTART: [RestartSetting; 10] = restart_settings![
     "exporter.worker_threads": exporter.worker_threads,
     "exporter.own_metrics": exporter.own_metrics,
     "exporter.app_metrics": exporter.app_metrics,
@@ -36,9 +36,6 @@ const RESTART: [RestartSetting; 13] = restart_settings![
     "receiver.unix_socket_group": receiver.unix_socket_group,
     "receiver.unix_socket_mode": receiver.unix_socket_mode,
     "exposition.mode": exposition.mode,
-    "operations.forward_to": operations.forward_to,
-    "operations.forward_queue": operations.forward_queue,
-    "sinks": sinks,
     "profiling": profiling,
     "storage.path": storage.path,
     "storage.sync": storage.sync,
@@ -99,6 +96,12 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
     }
     if one.proxy_url != other.proxy_url {
         changed.insert("poll_external.proxy_url".to_owned());
+    }
+    let (one, other) = (&before.sinks.0, &new.sinks.0);
+    for name in one.keys().chain(other.keys()) {
+        if one.get(name) != other.get(name) {
+            changed.insert(format!("sinks.{name}"));
+        }
     }
     changed
 }

@@ -40,10 +40,18 @@ pub type PushEvents = Box<dyn Fn(Vec<StoredEvent>) -> Result<(), SinkRejection> 
 pub struct EventSinks {
     sinks: [Option<PushEvents>; EventKind::ALL.len()],
     /// Gives each event its identity.
-    stamper: Stamper,
+    stamper: Arc<Stamper>,
 }
 
 impl EventSinks {
+    /// No sinks yet. All that come one after the other in a program share a stamper.
+    pub fn new(stamper: Arc<Stamper>) -> Self {
+        EventSinks {
+            sinks: Default::default(),
+            stamper,
+        }
+    }
+
     /// Hands events of a kind to `push`.
     pub fn add(&mut self, kind: EventKind, push: PushEvents) {
         self.sinks[kind as usize] = Some(push);

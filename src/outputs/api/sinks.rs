@@ -6,14 +6,25 @@ use crate::clock::Now;
 use crate::http::reply::{self, Reply};
 use crate::telemetry::{SinkStats, Telemetry, dates};
 
-/// The list of sinks, sorted by name.
+/// The list of sinks, sorted by name, and after them what is stored of others.
 pub fn list(telemetry: &Telemetry) -> Reply {
     let now = Now::read();
-    let sinks: Vec<Value> = telemetry
+    let mut sinks: Vec<Value> = telemetry
         .sinks()
         .iter()
         .map(|stats| sink(stats, now))
         .collect();
+    let unconfigured = telemetry.unconfigured_sinks.load();
+    let unconfigured = unconfigured.iter().map(|sink| {
+        json!({
+            "name": sink.name,
+            "type": sink.kind,
+            "state": "unconfigured",
+            "queued_items": sink.items,
+            "queued_bytes": sink.bytes,
+        })
+    });
+    sinks.extend(unconfigured);
     reply::json(&json!({ "status": "success", "data": sinks }))
 }
 
@@ -41,7 +52,7 @@ fn sink(stats: &SinkStats, now: Now) -> Value {
         "items": items,
         "queued_items": stats.queued_items.value(),
         "queued_bytes": stats.queued.value(),
-        "queued_max_bytes": stats.max_queued,
+        "queued_max_bytes": stats.max_queued.value(),
         "oldest_age_seconds": stats.oldest().map(age),
     })
 }

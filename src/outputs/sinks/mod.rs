@@ -13,6 +13,8 @@
 //!
 //! - [`queue`]: the one queue, bounded by bytes and by the age of its items;
 //! - [`worker`]: the task: batches, retries, draining at shutdown;
+//! - [`running`], [`control`]: a sink that runs, and how a reload changes it;
+//! - [`stored`]: what waits survives the end of the program, with storage;
 //! - [`backoff`]: the wait between two tries;
 //! - [`config`]: `[sinks.NAME]`, and the list of types;
 //! - [`http`]: settings of a server, requests, and what a status means;
@@ -26,16 +28,15 @@
 //! 1. Make a folder here with
 //!    - `config.rs`: `Settings`, and a `read` that takes them and a [`QueueConfig`] out of
 //!      its table. A sink over HTTP takes [`http::HttpSettings`] for URL, TLS and secrets;
-//!    - a type that implements [`Sink`]. Over HTTP, [`http::HttpClient::post_batch`] sends
+//!    - a type that implements [`Sink`], with a `new` that builds it. Over HTTP, [`http::HttpClient::post_batch`] sends
 //!      a batch and judges the answer;
-//!    - a `start` that builds the sink and calls [`start`](fn@start). The handle that this
-//!      returns is all a producer needs.
 //! 2. Add the type to [`config::SinkSettings`] and to the list of types beside it.
-//! 3. Add its arm to `app/sinks.rs`, and hand the handle to the producer.
+//! 3. Add its arm to `app/sinks.rs`: build the sink, [`start`](fn@start) it, and hand the
+//!    handle that this returns to the producer.
 //! 4. Describe its settings in `config.toml` and `docs/sinks.md`.
 //!
-//! Counting, health, `GET /api/v1/sinks`, retries, expiry and draining come from the
-//! worker and the queue. A sink returns a [`Report`]: verdicts for its items, and what
+//! Counting, health, `GET /api/v1/sinks`, retries, expiry, draining and storage come from
+//! the worker and the queue. [`Sink::STORED`] says how items are stored. A sink returns a [`Report`]: verdicts for its items, and what
 //! failed. If a request is refused as a whole, it says so in a [`Refusal`], and the worker
 //! finds the items to blame.
 //!
@@ -46,6 +47,7 @@
 
 mod backoff;
 pub mod config;
+mod control;
 pub mod cql;
 pub mod http;
 pub mod loki;
@@ -54,8 +56,12 @@ pub mod operations;
 pub mod pyroscope;
 mod queue;
 pub mod remote_write;
+mod running;
+pub mod stored;
 mod worker;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -67,15 +73,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use queue::{PushError, QueueConfig, QueueHandle, QueueLimits};
+pub use running::{Running, Setup, Store};
 
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::LogEvent;
+use stored::StoredForm;
 
 /// Sends batches of items to another system.
 pub trait Sink: Send + 'static {
     /// What the sink sends, one by one judged by the other system.
     type Item: Send + Sync + 'static;
+
+    /// How items are stored; `None` keeps them in memory only.
+    const STORED: Option<StoredForm<Self::Item>> = None;
 
     /// The kind of log line that reports failures.
     const LOG_EVENT: LogEvent;
@@ -164,7 +175,8 @@ impl Report {
     }
 }
 
-/// Starts the task of a sink, and returns the handle that producers push to.
+/// Starts the task of a sink whose items are in memory only, and returns the handle that
+/// producers push to. [`Running::start`] does the same for a sink that a reload can change.
 ///
 /// The task ends when every handle is dropped and the queue is empty. Once
 /// `stop` is cancelled, it has `drain` for that.
@@ -176,7 +188,12 @@ pub fn start<S: Sink>(
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> QueueHandle<S::Item> {
-    let (handle, queue) = queue::queue(limits, S::size, Arc::clone(&stats));
-    tasks.spawn(worker::run(sink, queue, stats, drain, stop.clone()));
-    handle
+    let setup = Setup {
+        limits,
+        drain,
+        stats,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+    Running::start(sink, setup, None).handle().clone()
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{self, Backoff};
+use super::control::Control;
 use super::queue::{Batch, Queue};
 use super::{Refusal, Sink, Verdict};
 use crate::clock::Now;
@@ -25,19 +26,20 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends until the queue is closed and empty.
 ///
-/// Once `stop` is cancelled, it has `drain` to send what waits, and gives up
-/// at the first failure. What is left then is counted and logged.
+/// Once `stop` is cancelled, it has the time to drain for what waits, and gives up
+/// at the first failure. What is left then is in storage, or counted and logged.
 pub(super) async fn run<S: Sink>(
     sink: S,
     queue: Queue<S::Item>,
     stats: Arc<SinkStats>,
-    drain: Duration,
+    control: Arc<Control<S>>,
     stop: CancellationToken,
 ) {
     let mut worker = Worker {
         sink,
         queue,
         stats,
+        control: Arc::clone(&control),
         batch: Batch::empty(),
         most_items: usize::MAX,
         refusals: 0,
@@ -47,19 +49,22 @@ pub(super) async fn run<S: Sink>(
     {
         let mut deadline = pin!(async {
             stop.cancelled().await;
-            sleep(drain).await;
+            sleep(*control.drain.load()).await;
         });
         tokio::select! {
             () = worker.send_all(&stop) => {}
             () = &mut deadline => {}
         }
     }
-    let (items, bytes) = worker.queue.stop(&worker.batch);
+    let left = worker.queue.stop();
     worker.stats.note_stop();
-    if items > 0 {
+    if left.items > 0 {
         let name = worker.sink.name();
-        let items = counted(items, "item", "items");
-        log::warn!("{items} of {name}, {bytes} bytes, were not sent before shutdown");
+        let (items, bytes) = (counted(left.items, "item", "items"), left.bytes);
+        match left.is_stored {
+            true => log::info!("{items} of {name}, {bytes} bytes, wait in storage"),
+            false => log::warn!("{items} of {name}, {bytes} bytes, were not sent before shutdown"),
+        }
     }
 }
 
@@ -67,6 +72,7 @@ struct Worker<S: Sink> {
     sink: S,
     queue: Queue<S::Item>,
     stats: Arc<SinkStats>,
+    control: Arc<Control<S>>,
     /// The items in hand: taken from the queue, and not settled.
     batch: Batch<S::Item>,
     /// Limit of the items of one request, while the worker looks for those to blame.
@@ -81,6 +87,9 @@ struct Worker<S: Sink> {
 impl<S: Sink> Worker<S> {
     async fn send_all(&mut self, stop: &CancellationToken) {
         loop {
+            if let Some(sink) = self.control.take() {
+                self.replace(sink).await;
+            }
             self.queue.expire_batch(&mut self.batch, Instant::now());
             let mut retry = false;
             let mut retry_after = None;
@@ -95,6 +104,7 @@ impl<S: Sink> Worker<S> {
                         None => return self.sink.close().await,
                     },
                     problem = self.sink.idle() => failure = Some(problem),
+                    () = self.control.changed() => continue,
                 }
             } else {
                 let count = self.most_items.min(self.batch.items().len());
@@ -132,9 +142,20 @@ impl<S: Sink> Worker<S> {
                 tokio::select! {
                     () = sleep(wait) => {}
                     () = stop.cancelled() => {}
+                    () = self.control.changed() => {}
                 }
             }
         }
+    }
+
+    /// Goes on with another sink.
+    async fn replace(&mut self, sink: S) {
+        self.sink.close().await;
+        self.sink = sink;
+        self.backoff.reset();
+        self.most_items = usize::MAX;
+        self.refusals = 0;
+        self.logged = None;
     }
 
     /// The verdicts for the first `count` items of the batch after the other system refused

@@ -39,7 +39,7 @@ const GAUGES: [SinkGauge; 6] = [
     (
         "exporter_proxy_sink_queued_max_bytes",
         "Limit of exporter_proxy_sink_queued_bytes: max_queue of the sink.",
-        |stats, _, _| stats.max_queued as f64,
+        |stats, _, _| stats.max_queued.value() as f64,
     ),
     (
         "exporter_proxy_sink_up",
@@ -57,6 +57,23 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
         .into_iter()
         .map(|stats| (stats.health(), stats))
         .collect();
+    if telemetry.storage.is_on.value() > 0 {
+        let unconfigured = telemetry.unconfigured_sinks.load();
+        let items: usize = unconfigured.iter().map(|it| it.items).sum();
+        let bytes: usize = unconfigured.iter().map(|it| it.bytes).sum();
+        out.family(
+            "exporter_proxy_sinks_unconfigured_bytes",
+            Kind::Gauge,
+            "Bytes of stored items of sinks that are not configured.",
+        )
+        .sample(&[], bytes as f64);
+        out.family(
+            "exporter_proxy_sinks_unconfigured_items",
+            Kind::Gauge,
+            "Stored items of sinks that are not configured.",
+        )
+        .sample(&[], items as f64);
+    }
     if sinks.is_empty() {
         return;
     }

@@ -11,6 +11,7 @@ use super::rows::{Planner, Row, decode};
 use super::session::Cluster;
 use super::slots::MAX_SHIFT;
 use crate::event::StoredEvent;
+use crate::outputs::sinks::stored::{STORED_EVENT, StoredForm};
 use crate::outputs::sinks::{Refusal, Report, Sink, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::sender_log::LogEvent;
@@ -29,6 +30,8 @@ pub struct CqlSink {
 
 impl Sink for CqlSink {
     type Item = StoredEvent;
+
+    const STORED: Option<StoredForm<StoredEvent>> = Some(STORED_EVENT);
 
     const LOG_EVENT: LogEvent = LogEvent::Sink;
 

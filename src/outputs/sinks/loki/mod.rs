@@ -11,20 +11,15 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use config::{Encoding, Settings, read};
 
 use super::http::{HttpClient, content_type};
-use super::{QueueConfig, QueueHandle, Report, Sink};
+use super::stored::{STORED_EVENT, StoredForm};
+use super::{Report, Sink};
 use crate::event::StoredEvent;
-use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::LogEvent;
 use request::RequestBuilder;
 
@@ -33,38 +28,27 @@ const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
 
 /// Sends entries.
 #[derive(Debug)]
-struct LokiSink {
+pub struct LokiSink {
     settings: Settings,
     client: HttpClient,
 }
 
-/// Starts a sink. `drain` is the time for sending what waits at shutdown.
-///
-/// # Errors
-///
-/// The client cannot be created from the settings.
-pub fn start(
-    settings: Settings,
-    queue: &QueueConfig,
-    drain: Duration,
-    stats: Arc<SinkStats>,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Result<QueueHandle<StoredEvent>, String> {
-    let client = HttpClient::new(&settings.server)?;
-    let sink = LokiSink { settings, client };
-    Ok(super::start(
-        sink,
-        queue.limits(),
-        drain,
-        stats,
-        stop,
-        tasks,
-    ))
+impl LokiSink {
+    /// A sink with these settings.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot be created from the settings.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let client = HttpClient::new(&settings.server)?;
+        Ok(LokiSink { settings, client })
+    }
 }
 
 impl Sink for LokiSink {
     type Item = StoredEvent;
+
+    const STORED: Option<StoredForm<StoredEvent>> = Some(STORED_EVENT);
 
     const LOG_EVENT: LogEvent = LogEvent::Sink;
 

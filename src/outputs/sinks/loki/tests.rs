@@ -2,8 +2,7 @@ use prost::Message;
 
 use super::*;
 use crate::event::{Content, Draft, EventKind, Stamp};
-use crate::settings::document;
-use crate::settings::reader::{Faults, Table};
+use crate::outputs::sinks::testing;
 
 /// `logproto.PushRequest`, as another reader has it.
 #[derive(Clone, PartialEq, Message)]
@@ -47,17 +46,7 @@ struct Label {
 }
 
 fn parse(text: &str) -> Result<Settings, String> {
-    let mut errors = Vec::new();
-    let text = format!("url = \"http://loki/\"\n{text}");
-    let entries = document::parse_toml("test", &text, &mut errors);
-    assert!(errors.is_empty());
-    let faults = Faults::default();
-    let read = read(Table::root(entries, &faults));
-    let (errors, _) = faults.into_inner();
-    match errors.first() {
-        Some(error) => Err(error.to_string()),
-        None => Ok(read.unwrap().0),
-    }
+    testing::parse(read, &format!("url = \"http://loki/\"\n{text}"))
 }
 
 /// Labels, value, and the time in nanoseconds.

@@ -14,22 +14,17 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use config::{Settings, Template, read};
 
 use super::http::{HttpClient, content_type};
-use super::{QueueConfig, QueueHandle, Report, Sink};
+use super::stored::{STORED_EVENT, StoredForm};
+use super::{Report, Sink};
 use crate::event::StoredEvent;
-use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::LogEvent;
 
 /// The parts of an answer that are used.
@@ -40,44 +35,17 @@ const MAX_ANSWER: usize = 64 << 20;
 
 /// Sends documents.
 #[derive(Debug)]
-struct OpenSearchSink {
+pub struct OpenSearchSink {
     settings: Settings,
     client: HttpClient,
     /// Whether the template is still to be made.
     needs_template: bool,
 }
 
-/// Starts a sink. `drain` is the time for sending what waits at shutdown.
-///
-/// # Errors
-///
-/// The client cannot be created from the settings.
-pub fn start(
-    settings: Settings,
-    queue: &QueueConfig,
-    drain: Duration,
-    stats: Arc<SinkStats>,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Result<QueueHandle<StoredEvent>, String> {
-    let client = HttpClient::new(&settings.server)?;
-    let sink = OpenSearchSink {
-        needs_template: settings.template.is_some(),
-        settings,
-        client,
-    };
-    Ok(super::start(
-        sink,
-        queue.limits(),
-        drain,
-        stats,
-        stop,
-        tasks,
-    ))
-}
-
 impl Sink for OpenSearchSink {
     type Item = StoredEvent;
+
+    const STORED: Option<StoredForm<StoredEvent>> = Some(STORED_EVENT);
 
     const LOG_EVENT: LogEvent = LogEvent::Sink;
 
@@ -112,6 +80,19 @@ impl Sink for OpenSearchSink {
 }
 
 impl OpenSearchSink {
+    /// A sink with these settings.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot be created from the settings.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        Ok(OpenSearchSink {
+            client: HttpClient::new(&settings.server)?,
+            needs_template: settings.template.is_some(),
+            settings,
+        })
+    }
+
     /// The URL of the server with more segments.
     fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.settings.server.url.0.clone();

@@ -2,23 +2,11 @@ use super::bulk::{body, judge};
 use super::index::{IndexPattern, is_index_name};
 use super::*;
 use crate::event::{Content, Draft, EventKind, Stamp};
-use crate::outputs::sinks::Verdict;
+use crate::outputs::sinks::{Verdict, testing};
 use crate::reason::Reason;
-use crate::settings::document;
-use crate::settings::reader::{Faults, Table};
 
 fn parse(text: &str) -> Result<Settings, String> {
-    let mut errors = Vec::new();
-    let text = format!("url = \"http://search:9200/base\"\n{text}");
-    let entries = document::parse_toml("test", &text, &mut errors);
-    assert!(errors.is_empty());
-    let faults = Faults::default();
-    let read = read(Table::root(entries, &faults));
-    let (errors, _) = faults.into_inner();
-    match errors.first() {
-        Some(error) => Err(error.to_string()),
-        None => Ok(read.unwrap().0),
-    }
+    testing::parse(read, &format!("url = \"http://search:9200/base\"\n{text}"))
 }
 
 /// 2026-01-31 12:00:00 UTC, in nanoseconds since 1970.

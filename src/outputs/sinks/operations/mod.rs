@@ -14,19 +14,17 @@ mod udp;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::future;
 
 use bytes::Bytes;
 use memchr::memchr_iter;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use config::{Settings, queue, read};
 
-use super::{PushError, QueueConfig, QueueHandle};
+use super::stored::{STORED_BYTES, StoredForm};
+use super::{PushError, QueueHandle, Report, Sink};
 use crate::settings::Destination;
-use crate::telemetry::SinkStats;
+use crate::telemetry::sender_log::LogEvent;
 use tcp::TcpSink;
 use udp::UdpSink;
 
@@ -35,6 +33,11 @@ use udp::UdpSink;
 pub struct Lines(QueueHandle<Bytes>);
 
 impl Lines {
+    /// Lines in this queue of an [`OperationsSink`].
+    pub fn new(queue: QueueHandle<Bytes>) -> Self {
+        Lines(queue)
+    }
+
     /// Appends operations, each a line with its newline, all or none.
     ///
     /// # Errors
@@ -51,22 +54,61 @@ impl Lines {
     }
 }
 
-/// Starts forwarding. `drain` is the time for sending what waits at shutdown.
-pub fn start(
-    settings: Settings,
-    queue: &QueueConfig,
-    drain: Duration,
-    stats: Arc<SinkStats>,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Lines {
-    let limits = queue.limits();
-    Lines(match settings.destination {
-        Destination::Tcp(address) => {
-            super::start(TcpSink::new(address), limits, drain, stats, stop, tasks)
+/// Sends operations over TCP or UDP.
+#[derive(Debug)]
+pub struct OperationsSink(Transport);
+
+#[derive(Debug)]
+enum Transport {
+    Tcp(TcpSink),
+    Udp(UdpSink),
+}
+
+impl OperationsSink {
+    /// A sink with these settings.
+    pub fn new(settings: Settings) -> Self {
+        OperationsSink(match settings.destination {
+            Destination::Tcp(address) => Transport::Tcp(TcpSink::new(address)),
+            Destination::Udp(address) => Transport::Udp(UdpSink::new(address)),
+        })
+    }
+}
+
+impl Sink for OperationsSink {
+    type Item = Bytes;
+
+    const STORED: Option<StoredForm<Bytes>> = Some(STORED_BYTES);
+
+    const LOG_EVENT: LogEvent = LogEvent::OperationTransport;
+
+    fn size(line: &Bytes) -> usize {
+        line.len()
+    }
+
+    fn name(&self) -> String {
+        match &self.0 {
+            Transport::Tcp(sink) => sink.name(),
+            Transport::Udp(sink) => sink.name(),
         }
-        Destination::Udp(address) => {
-            super::start(UdpSink::new(address), limits, drain, stats, stop, tasks)
+    }
+
+    async fn send(&mut self, lines: &[Bytes]) -> Report {
+        match &mut self.0 {
+            Transport::Tcp(sink) => sink.send(lines).await,
+            Transport::Udp(sink) => sink.send(lines).await,
         }
-    })
+    }
+
+    async fn idle(&mut self) -> String {
+        match &mut self.0 {
+            Transport::Tcp(sink) => sink.idle().await,
+            Transport::Udp(_) => future::pending().await,
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Transport::Tcp(sink) = &mut self.0 {
+            sink.close().await;
+        }
+    }
 }

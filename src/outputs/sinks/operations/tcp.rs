@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::outputs::sinks::{Report, Sink};
+use crate::outputs::sinks::Report;
 use crate::settings::Address;
 use crate::telemetry::clip;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -38,20 +38,12 @@ impl TcpSink {
     }
 }
 
-impl Sink for TcpSink {
-    type Item = Bytes;
-
-    const LOG_EVENT: LogEvent = LogEvent::OperationTransport;
-
-    fn size(line: &Bytes) -> usize {
-        line.len()
-    }
-
-    fn name(&self) -> String {
+impl TcpSink {
+    pub(super) fn name(&self) -> String {
         format!("operations to {}", self.address)
     }
 
-    async fn send(&mut self, lines: &[Bytes]) -> Report {
+    pub(super) async fn send(&mut self, lines: &[Bytes]) -> Report {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => match connect(&self.address).await {
@@ -66,7 +58,7 @@ impl Sink for TcpSink {
         report
     }
 
-    async fn idle(&mut self) -> String {
+    pub(super) async fn idle(&mut self) -> String {
         let Some(stream) = &mut self.stream else {
             return std::future::pending().await;
         };
@@ -75,7 +67,7 @@ impl Sink for TcpSink {
         failure.to_string()
     }
 
-    async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             stream.end().await;
         }

@@ -1,18 +1,45 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::Verdict;
 use super::tcp::LineStream;
 use super::udp::MAX_DATAGRAM;
 use super::*;
+use crate::outputs::sinks::{self, QueueConfig};
 use crate::settings::Address;
+use crate::telemetry::SinkStats;
 
 fn lines(texts: &[&'static str]) -> Vec<Bytes> {
     texts
         .iter()
         .map(|text| Bytes::from_static(text.as_bytes()))
         .collect()
+}
+
+/// Starts forwarding.
+fn start(
+    settings: Settings,
+    queue: &QueueConfig,
+    drain: Duration,
+    stats: Arc<SinkStats>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Lines {
+    let sink = OperationsSink::new(settings);
+    Lines::new(sinks::start(
+        sink,
+        queue.limits(),
+        drain,
+        stats,
+        stop,
+        tasks,
+    ))
 }
 
 fn settings(

@@ -6,10 +6,9 @@ use bytes::Bytes;
 use nix::errno::Errno;
 use tokio::net::{UdpSocket, lookup_host};
 
-use crate::outputs::sinks::{Report, Sink, Verdict};
+use crate::outputs::sinks::{Report, Verdict};
 use crate::reason::Reason;
 use crate::settings::Address;
-use crate::telemetry::sender_log::LogEvent;
 
 /// Bytes of the largest datagram over IPv4: 65,535 without the headers of IP
 /// and UDP.
@@ -33,20 +32,12 @@ impl UdpSink {
     }
 }
 
-impl Sink for UdpSink {
-    type Item = Bytes;
-
-    const LOG_EVENT: LogEvent = LogEvent::OperationTransport;
-
-    fn size(line: &Bytes) -> usize {
-        line.len()
-    }
-
-    fn name(&self) -> String {
+impl UdpSink {
+    pub(super) fn name(&self) -> String {
         format!("operations to {}", self.address)
     }
 
-    async fn send(&mut self, lines: &[Bytes]) -> Report {
+    pub(super) async fn send(&mut self, lines: &[Bytes]) -> Report {
         let socket = match &self.socket {
             Some(socket) => socket,
             None => match connect(&self.address).await {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
+use super::consumer::Left;
 use super::*;
+use crate::outputs::sinks::Verdict;
 use crate::reason::Reason;
 
 const AGE: Duration = Duration::from_secs(10);
@@ -28,6 +30,15 @@ fn limits(items: usize, bytes: usize) -> QueueLimits {
 
 fn items(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Items of one byte each that are dropped at the end.
+fn dropped(items: usize) -> Left {
+    Left {
+        items,
+        bytes: items,
+        is_stored: false,
+    }
 }
 
 /// The items of the next batch; nothing is settled.
@@ -185,8 +196,8 @@ fn a_stopped_queue_counts_what_it_drops_and_rejects_pushes() {
     handle
         .push_at(items(&["1", "2", "3", "4", "5"]), now)
         .unwrap();
-    let batch = next(&queue, now);
-    assert_eq!(queue.stop(&batch), (5, 5));
+    let _batch = next(&queue, now);
+    assert_eq!(queue.stop(), dropped(5));
     assert_eq!(stats.dropped(DropReason::Shutdown), 5);
     assert_eq!(handle.push_at(items(&["6"]), now), Err(PushError::Stopped));
     assert_eq!(stats.dropped(DropReason::Shutdown), 6);
@@ -236,7 +247,7 @@ proptest! {
                         batch = next.expect("a handle is left");
                     }
                     let fresh = |since: &Instant| now.duration_since(*since) <= AGE;
-                    prop_assert!(batch.since.iter().all(fresh));
+                    prop_assert!(batch.0.since.iter().all(fresh));
                 }
                 Step::Take => queue.expire_batch(&mut batch, now),
                 Step::Settle(numbers) => {
@@ -266,7 +277,7 @@ proptest! {
             prop_assert_eq!(counted as usize + held, pushed);
             prop_assert!(state.items.iter().is_sorted_by_key(|entry| entry.since));
         }
-        queue.stop(&batch);
+        queue.stop();
         let counted: u64 = stats.items.counts().iter().map(|(_, count)| count).sum();
         prop_assert_eq!((counted as usize, stats.queued.value()), (pushed, 0));
     }

@@ -46,6 +46,11 @@ impl WriteItem {
         Some(WriteItem(Bytes::copy_from_slice(&block[..HEAD + length])))
     }
 
+    /// The request with this block.
+    pub fn from_bytes(block: Bytes) -> Self {
+        WriteItem(block)
+    }
+
     /// The whole block.
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -11,6 +11,7 @@
 //! - [`labeller`]: which series are sent, with which labels;
 //! - [`batches`]: cuts requests;
 //! - [`request`], [`symbols`]: requests of both protocols;
+//! - [`running`]: how sink and collector start, change and end;
 //! - [`item`]: a compressed request in the queue;
 //! - [`convert`]: requests of protocol 2.0 as ones of 1.0.
 //!
@@ -26,6 +27,7 @@ mod labeller;
 mod outs;
 mod pages;
 mod request;
+mod running;
 mod symbols;
 
 #[cfg(test)]
@@ -37,22 +39,20 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use collector::Source;
 pub use config::{Settings, read};
 pub use request::Protocol;
+pub use running::{NewRemoteWrite, RunningRemoteWrite};
 
 use super::http::{Answer, HttpClient, content_type};
-use super::{QueueConfig, QueueLimits, Report, Sink, Verdict};
+use super::stored::StoredForm;
+use super::{Report, Sink, Verdict};
 use crate::clock::{self, Now};
 use crate::exposition::counted;
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::{self, About, LogEvent};
-use batches::BatchLimits;
-use collector::Collector;
 use item::{Counts, WriteItem};
 
 /// The header with the version of the protocol.
@@ -67,7 +67,7 @@ const WRITTEN: [&str; 3] = [
 
 /// Sends requests.
 #[derive(Debug)]
-struct RemoteWriteSink {
+pub struct RemoteWriteSink {
     settings: Settings,
     client: HttpClient,
     stats: Arc<SinkStats>,
@@ -82,49 +82,13 @@ struct RemoteWriteSink {
 /// A server that goes on refusing is logged again after this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Starts a sink and the task that collects for it. `drain` is the time for sending what
-/// waits at shutdown.
-///
-/// # Errors
-///
-/// The client cannot be created from the settings.
-pub fn start(
-    settings: Settings,
-    queue: &QueueConfig,
-    source: Source,
-    drain: Duration,
-    stats: Arc<SinkStats>,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Result<(), String> {
-    let client = HttpClient::new(&settings.server)?;
-    let fallen_back = Arc::new(AtomicBool::new(false));
-    let sink = RemoteWriteSink {
-        settings: settings.clone(),
-        client,
-        stats: Arc::clone(&stats),
-        fallen_back: Arc::clone(&fallen_back),
-        refusal_logged: None,
-        unwritten_logged: None,
-    };
-    let limits = QueueLimits {
-        batch_items: 1,
-        batch_wait: Duration::ZERO,
-        ..queue.limits()
-    };
-    let handle = super::start(sink, limits, drain, Arc::clone(&stats), stop, tasks);
-    let limits = BatchLimits {
-        samples: queue.batch_items,
-        bytes: queue.batch_bytes,
-    };
-    let push = Box::new(move |item| handle.push(vec![item]).is_ok());
-    let collector = Collector::new(settings, limits, source, stats, fallen_back, push)?;
-    tasks.spawn(collector.run(stop.clone()));
-    Ok(())
-}
-
 impl Sink for RemoteWriteSink {
     type Item = WriteItem;
+
+    const STORED: Option<StoredForm<WriteItem>> = Some(StoredForm {
+        bytes: WriteItem::bytes,
+        restore: WriteItem::from_bytes,
+    });
 
     const LOG_EVENT: LogEvent = LogEvent::Sink;
 
@@ -171,6 +135,27 @@ impl Sink for RemoteWriteSink {
 }
 
 impl RemoteWriteSink {
+    /// A sink with these settings. `fallen_back` is set once the server turns out not to know
+    /// protocol 2.0.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot be created from the settings.
+    fn new(
+        settings: Settings,
+        stats: Arc<SinkStats>,
+        fallen_back: Arc<AtomicBool>,
+    ) -> Result<Self, String> {
+        Ok(RemoteWriteSink {
+            client: HttpClient::new(&settings.server)?,
+            settings,
+            stats,
+            fallen_back,
+            refusal_logged: None,
+            unwritten_logged: None,
+        })
+    }
+
     fn has_fallen_back(&self) -> bool {
         self.fallen_back.load(Ordering::Relaxed)
     }

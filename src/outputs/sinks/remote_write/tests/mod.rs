@@ -8,12 +8,15 @@ use std::hash::RandomState;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::batches::BatchLimits;
+use super::collector::Collector;
 use super::outs::STALE;
 use super::*;
 use crate::clock::Now;
 use crate::exposition::{
     CanonicalOptions, Content, Text, TextLimits, TimestampPolicy, canonicalize,
 };
+use crate::outputs::sinks::QueueConfig;
 use crate::peer::Origin;
 use crate::registry::RegistryLimits;
 use crate::settings::document;

@@ -1,0 +1,196 @@
+//! The items of a queue, and what both of its ends do with them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::QueueLimits;
+use super::log::ChunkLog;
+use crate::live::Live;
+use crate::telemetry::{DropReason, SinkStats};
+
+/// A queue.
+pub(in super::super) struct Shared<T> {
+    pub(super) limits: Live<QueueLimits>,
+    pub(super) size: fn(&T) -> usize,
+    pub(super) stats: Arc<SinkStats>,
+    state: Mutex<State<T>>,
+    /// Notified when items arrive and when the queue closes.
+    pub(super) changed: Notify,
+}
+
+pub(super) struct State<T> {
+    /// Items that wait, in the order of their times.
+    pub(super) items: VecDeque<Entry<T>>,
+    /// The number of the first of `items`: each item has the number after that before.
+    pub(super) first: u64,
+    /// The sizes of `items` together.
+    pub(super) bytes: usize,
+    /// The items of the consumer's batch.
+    pub(super) hand: Arc<Hand<T>>,
+    /// What storage has of the items, if there is storage.
+    pub(super) log: Option<ChunkLog>,
+    /// No handle is left.
+    pub(super) closed: bool,
+    /// Batches do not wait to be filled.
+    pub(super) hurried: bool,
+    /// The consumer has ended.
+    pub(super) stopped: bool,
+}
+
+pub(super) struct Entry<T> {
+    pub(super) item: T,
+    pub(super) since: Instant,
+}
+
+/// Items that the consumer has taken, and has not settled.
+pub(super) struct Hand<T> {
+    pub(super) items: Vec<T>,
+    /// When each item was pushed.
+    pub(super) since: Vec<Instant>,
+    /// The number of each item.
+    pub(super) numbers: Vec<u64>,
+}
+
+impl<T> Hand<T> {
+    pub(super) fn empty() -> Self {
+        Hand {
+            items: Vec::new(),
+            since: Vec::new(),
+            numbers: Vec::new(),
+        }
+    }
+
+    /// Keeps the items at the positions for which `stays` holds.
+    pub(super) fn retain(&mut self, stays: impl Fn(usize) -> bool) {
+        let mut at = 0..;
+        self.items.retain(|_| at.next().is_some_and(&stays));
+        let mut at = 0..;
+        self.since.retain(|_| at.next().is_some_and(&stays));
+        let mut at = 0..;
+        self.numbers.retain(|_| at.next().is_some_and(&stays));
+    }
+}
+
+impl<T> State<T> {
+    /// Whether a batch can be filled from what waits.
+    pub(super) fn fills_batch(&self, limits: &QueueLimits) -> bool {
+        self.items.len() >= limits.batch_items || self.bytes >= limits.batch_bytes
+    }
+
+    /// Whether the next batch is to be sent now.
+    pub(super) fn is_due(&self, limits: &QueueLimits, now: Instant) -> bool {
+        let waited =
+            |oldest: &Entry<T>| now.saturating_duration_since(oldest.since) >= limits.batch_wait;
+        self.hurried
+            || self.closed
+            || self.fills_batch(limits)
+            || self.items.front().is_some_and(waited)
+    }
+
+    /// The number that the next pushed item gets.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.items.len() as u64
+    }
+
+    /// Notes that items are done with.
+    pub(super) fn settle(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        if let Some(log) = &mut self.log {
+            numbers.into_iter().for_each(|number| log.settle(number));
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    pub(super) fn new(limits: QueueLimits, size: fn(&T) -> usize, stats: Arc<SinkStats>) -> Self {
+        Shared {
+            limits: Live::new(limits),
+            size,
+            stats,
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                first: 0,
+                bytes: 0,
+                hand: Arc::new(Hand::empty()),
+                log: None,
+                closed: false,
+                hurried: false,
+                stopped: false,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn set_limits(&self, limits: QueueLimits) {
+        self.limits.set(limits);
+        self.stats.max_queued.set(limits.bytes);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// The bytes by which an item counts towards the limit.
+    pub(super) fn cost(&self, item: &T) -> usize {
+        (self.size)(item) + size_of::<Entry<T>>()
+    }
+
+    /// Records since when the oldest item waits: the first of the batch, if it has any.
+    pub(super) fn note_oldest(&self, state: &State<T>) {
+        let waiting = state.items.front().map(|entry| entry.since);
+        let oldest = state.hand.since.first().copied().or(waiting);
+        self.stats.note_oldest(oldest.map(Instant::into_std));
+    }
+
+    /// Reserves room for items. Expired items make room first.
+    pub(super) fn reserve(&self, bytes: usize, now: Instant) -> bool {
+        let limit = self.limits.load().bytes;
+        if self.stats.queued.try_add(bytes, limit) {
+            return true;
+        }
+        self.expire(&mut self.state(), now) && self.stats.queued.try_add(bytes, limit)
+    }
+
+    /// Drops items past the age limit. Returns whether there were any.
+    pub(super) fn expire(&self, state: &mut State<T>, now: Instant) -> bool {
+        let Some(age) = self.limits.load().age else {
+            return false;
+        };
+        let (mut bytes, mut count) = (0, 0);
+        while let Some(entry) = state.items.front()
+            && now.saturating_duration_since(entry.since) > age
+        {
+            bytes += self.cost(&entry.item);
+            state.bytes -= (self.size)(&entry.item);
+            count += 1;
+            let number = state.first;
+            state.first += 1;
+            state.items.pop_front();
+            state.settle([number]);
+        }
+        if count > 0 {
+            self.stats.count_dropped(DropReason::Expired, count);
+            self.stats.queued.subtract(bytes);
+            self.stats.queued_items.subtract(count);
+        }
+        count > 0
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("limits", &self.limits.load())
+            .field("queued", &self.stats.queued.value())
+            .finish_non_exhaustive()
+    }
+}
