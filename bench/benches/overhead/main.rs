@@ -1,8 +1,9 @@
-//! What storage and TLS cost: two proxies take turns, one with the feature and one without. Prints Markdown.
+//! What storage, TLS and dead sinks cost: two proxies take turns, one with the feature and one without. Prints Markdown.
 //!
 //! `cargo bench -p bench --bench overhead`, with `-- --help` for its options.
 
 mod rewriting;
+mod sinks;
 mod storage;
 mod tls;
 
@@ -19,7 +20,7 @@ use clap::{Parser, ValueEnum};
 const SERIES: usize = 100;
 
 #[derive(Parser, Debug)]
-#[command(about = "Measures what storage and TLS cost, and prints tables.")]
+#[command(about = "Measures what storage, TLS and dead sinks cost, and prints tables.")]
 struct Arguments {
     /// Only this part; can be repeated
     #[arg(long, value_enum, value_name = "PART")]
@@ -43,6 +44,8 @@ enum Part {
     Rewriting,
     /// Scrapes over TLS and without
     Tls,
+    /// Pushes and scrapes while all sinks are dead
+    Sinks,
 }
 
 fn main() -> Result<()> {
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
                 Part::Storage => storage::measure(&program, arguments.rounds)?,
                 Part::Rewriting => rewriting::measure(&program)?,
                 Part::Tls => tls::measure(&program, arguments.rounds)?,
+                Part::Sinks => sinks::measure(&program, arguments.rounds)?,
             }
         }
     }
