@@ -55,6 +55,16 @@ impl Now {
         }
     }
 
+    /// An earlier time on the monotonic clock, on both clocks.
+    #[must_use]
+    pub fn at_tick(self, tick: Instant) -> Self {
+        let passed = self.tick.saturating_duration_since(tick);
+        Now {
+            wall: self.wall.checked_sub(passed).unwrap_or(self.wall),
+            tick,
+        }
+    }
+
     /// Milliseconds since 1970; 0 for an earlier wall clock.
     pub fn unix_millis(self) -> u128 {
         self.wall

@@ -1,10 +1,14 @@
 //! The context that every input and output shares.
 
+mod polls;
+
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use polls::{NotPolled, PollRequest, Polls, TargetSettings};
 
 use crate::fairness::Fairness;
 use crate::ingest::Admission;
@@ -32,6 +36,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Requests reloads of the configuration.
     pub reloads: Reloads,
+    /// Polled targets, and requests for polls.
+    pub polls: Polls,
     /// Cancelled by a request or an operation to request shutdown.
     pub quit: CancellationToken,
     /// Cancelled when shutdown begins: readiness checks fail, and requests are still served.

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Now;
-    use crate::context::Reloads;
+    use crate::context::{Polls, Reloads};
     use crate::fairness::Fairness;
     use crate::http::router::{ANY_METHOD, ANY_PARAMETER, Listeners, Role};
     use crate::ingest::Admission;
@@ -116,6 +116,7 @@ mod tests {
             telemetry: Arc::new(Telemetry::new(Now::read(), ConfiguredLimits::default())),
             tasks: TaskTracker::new(),
             reloads: Reloads::new().0,
+            polls: Polls::default(),
             quit: CancellationToken::new(),
             leaving: CancellationToken::new(),
             stop: CancellationToken::new(),

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{StartError, limits};
 use crate::clock::Now;
 use crate::config::Config;
-use crate::context::{Context, ReloadRequest, Reloads};
+use crate::context::{Context, Polls, ReloadRequest, Reloads};
 use crate::fairness::Fairness;
 use crate::ingest::{Admission, IdempotencyKeys, text};
 use crate::security::{Access, Rules};
@@ -50,6 +50,7 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
         telemetry,
         tasks: TaskTracker::new(),
         reloads,
+        polls: Polls::default(),
         quit: CancellationToken::new(),
         leaving: CancellationToken::new(),
         stop: CancellationToken::new(),

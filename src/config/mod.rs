@@ -24,7 +24,7 @@ use crate::ingest::config::Exposition;
 use crate::inputs::{operations, poller, sockets};
 use crate::outputs::sinks;
 use crate::settings::reader::{Faults, Table};
-use crate::settings::{ConfigError, Diagnostic, Place, Warning, document, environment};
+use crate::settings::{ConfigError, Diagnostic, Place, Places, Warning, document, environment};
 use crate::storage;
 use crate::telemetry::logging;
 use lifecycle::Lifecycle;
@@ -61,6 +61,9 @@ pub struct Config {
     pub storage: storage::config::Config,
     /// `[log]`: what is logged, and how.
     pub log: logging::config::Config,
+    /// Where the settings are written.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// The file that is read if none is named and it exists.
@@ -142,7 +145,7 @@ pub fn settle(
 
     let faults = Faults::default();
     let mut root = Table::root(entries, &faults);
-    let config = Config {
+    let mut config = Config {
         exporter: exporter::read(root.table("exporter")),
         receiver: sockets::config::read(root.table("receiver")),
         exposition: exposition::read(root.table("exposition")),
@@ -156,9 +159,11 @@ pub fn settle(
         profiling: sinks::pyroscope::config::take(&mut root),
         storage: storage::config::read(root.table("storage"), state_directory.as_deref()),
         log: logging::config::read(root.table("log")),
+        places: Places::default(),
     };
     root.finish();
     check::check(&config, &faults);
+    config.places = faults.take_places();
 
     // On a line with a syntax error, only the first syntax error is reported: the others
     // follow from it.

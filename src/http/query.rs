@@ -60,6 +60,37 @@ pub fn wants_json(query: &str, headers: &HeaderMap) -> Result<bool, String> {
     Ok(asked.unwrap_or_else(|| accepted().is_some_and(|it| it.contains("application/json"))))
 }
 
+/// Whether the client prefers a page to text and JSON: `Accept` names HTML before both, and
+/// the query has no `format`. Other clients accept any type, which is no preference.
+pub fn wants_page(query: &str, headers: &HeaderMap) -> bool {
+    if value(query, "format").is_some() {
+        return false;
+    }
+    let accepted: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let accepted = accepted.join(",");
+    let weight = |media: &str| weight_of(&accepted, media);
+    weight("text/html") > weight("application/json").max(weight("text/plain"))
+}
+
+/// The weight of a media type in `Accept`, in thousandths; 0 if it is not named.
+fn weight_of(accepted: &str, media: &str) -> u32 {
+    let weight = |item: &str| {
+        let mut parts = item.split(';').map(str::trim);
+        let named = parts.next()?;
+        if !named.eq_ignore_ascii_case(media) {
+            return None;
+        }
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok())?;
+        Some((weight.clamp(0.0, 1.0) * 1000.0) as u32)
+    };
+    accepted.split(',').filter_map(weight).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +106,33 @@ mod tests {
         assert_eq!(names(query), ["name[]", "name[]", "app", "flag"]);
         assert_eq!(names("&=x&"), [""]);
         assert_eq!(value("&&=x&a=%ff%4", "a").as_deref(), Some("\u{fffd}%4"));
+    }
+
+    #[test]
+    fn browsers_prefer_pages() {
+        let wants = |query: &str, accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            wants_page(query, &headers)
+        };
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        assert!(wants("", browser));
+        assert!(wants("kind=app", "TEXT/HTML"));
+        assert!(wants("", "application/json;q=0.5, text/html; q=0.6"));
+        assert!(!wants("format=json", browser));
+        for other in [
+            "*/*",
+            "text/*",
+            "application/json",
+            "text/plain, text/html",
+            "text/html;q=0",
+            "text/html;q=x",
+            "text/html;q=0.5, application/json",
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+        ] {
+            assert!(!wants("", other), "{other}");
+        }
+        assert!(!wants_page("", &HeaderMap::new()));
     }
 
     #[test]

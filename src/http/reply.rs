@@ -37,12 +37,15 @@ pub async fn list(pool: &BlockingPool, short: bool, is_json: bool, chunks: Chunk
     let content_type = if is_json { JSON } else { PLAIN };
     match ReplyBody::streamed(pool, short, chunks).await {
         Ok(body) => reply(StatusCode::OK, content_type, body),
-        Err(problem) => {
-            sender_log::internal_error(format_args!("a list cannot be generated: {problem}"));
-            let problem = "the list cannot be generated; the log has the cause\n";
-            text(StatusCode::INTERNAL_SERVER_ERROR, problem)
-        }
+        Err(problem) => list_failed(&problem),
     }
+}
+
+/// The reply to a request for a list that cannot be generated. The log gets the cause.
+pub fn list_failed(problem: &dyn std::fmt::Display) -> Reply {
+    sender_log::internal_error(format_args!("a list cannot be generated: {problem}"));
+    let problem = "the list cannot be generated; the log has the cause\n";
+    text(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
 /// A reply in plain text.

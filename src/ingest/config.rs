@@ -86,6 +86,14 @@ pub enum Policy {
     Max,
 }
 
+impl Policy {
+    /// The word for this policy in the configuration.
+    pub fn as_str(self) -> &'static str {
+        let known = POLICIES.iter().find(|(_, policy)| *policy == self);
+        known.map_or("", |(word, _)| word)
+    }
+}
+
 /// The names of policies in the configuration.
 pub const POLICIES: &[(&str, Policy)] = &[
     ("last", Policy::Last),

@@ -5,6 +5,7 @@ pub mod api;
 pub mod apps;
 pub mod echo;
 mod kind;
+mod listing;
 pub mod metrics;
 pub mod own_metrics;
 #[cfg(feature = "profiling")]

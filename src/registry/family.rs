@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashTable;
 
@@ -69,6 +70,8 @@ pub struct Family {
     pub help: Option<Arc<str>>,
     /// Bounds of its first histogram, which new ones share.
     pub bounds: Option<Arc<[f64]>>,
+    /// When a batch last changed it; `None` since it was restored.
+    pub changed: Option<Instant>,
     /// Number of series with values that no counter can have, counted as long as
     /// the family is untyped.
     pub no_counters: usize,
@@ -91,6 +94,7 @@ impl Family {
             kind,
             help: None,
             bounds: None,
+            changed: None,
             no_counters: 0,
             index: HashTable::new(),
             blocks: Vec::new(),

@@ -3,9 +3,11 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::labels::LabelTexts;
 use super::{BlockId, Registry};
+use crate::exposition::Kind;
 
 /// The series of one block at one time. Their labels are shared with the
 /// registry, not copied.
@@ -24,7 +26,38 @@ impl BlockSeries {
     }
 }
 
+/// What is shown of a family in a list.
+#[derive(Debug, Clone)]
+pub struct FamilySummary {
+    /// Name of the family, escaped as in [`Update::family`](super::Update::family).
+    pub name: Arc<str>,
+    /// Its type.
+    pub kind: Kind,
+    /// Its help text.
+    pub help: Option<Arc<str>>,
+    /// Number of series.
+    pub series: usize,
+    /// When a batch last changed it; `None` if none has since the start.
+    pub changed: Option<Instant>,
+}
+
 impl Registry {
+    /// The families with ids from `from` on, in no order: those of at most `limit` ids, and
+    /// the id to continue with, unless the end is reached.
+    pub fn families_from(&self, from: u32, limit: usize) -> (Vec<FamilySummary>, Option<u32>) {
+        let ids = self.families.iter().skip(from as usize).take(limit);
+        let found = ids.flatten().map(|family| FamilySummary {
+            name: Arc::clone(&family.name),
+            kind: family.kind,
+            help: family.help.clone(),
+            series: family.len(),
+            changed: family.changed,
+        });
+        let next = from as usize + limit;
+        let more = (next < self.families.len()).then_some(next as u32);
+        (found.collect(), more)
+    }
+
     /// The series of at most `max_blocks` blocks, starting with block `from`, and
     /// the block to continue with, unless the end is reached.
     ///

@@ -60,7 +60,7 @@ pub use batch::{Batch, BoundsPolicy, Change, Update};
 pub use changeset::{Changeset, SeriesTotals};
 pub use dirty::DirtyBlocks;
 pub use limits::RegistryLimits;
-pub use listing::BlockSeries;
+pub use listing::{BlockSeries, FamilySummary};
 pub use rejection::{Rejection, family_text};
 pub use render::{DirtyBlock, LineValue, RenderBuffers};
 pub use reservation::{FamilyHead, Reservation};
@@ -203,6 +203,7 @@ impl Registry {
                 self.remove_all_but(id, &named[&index]);
             }
             if let Some(existing) = self.families[id as usize].as_deref_mut() {
+                existing.changed = Some(changeset.at);
                 if let Some(notes) = &mut self.notes
                     && (family.series_before == 0
                         || family.gets_help

@@ -9,11 +9,13 @@ pub mod error;
 pub mod listen;
 pub mod network;
 pub mod pattern;
+pub mod places;
 pub mod reader;
 pub mod value;
 
 pub use destination::Destination;
 pub use document::{Node, Place};
 pub use error::{ConfigError, Diagnostic, Warning};
+pub use places::Places;
 pub use reader::Table;
 pub use value::{Address, Secret, duration_of};

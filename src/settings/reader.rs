@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::document::{Entries, Entry, Node, Place, Value, parse_inline};
 use super::error::Diagnostic;
+use super::places::Places;
 
 /// The minimum similarity, from 0 to 1, of an unknown key to a known one that is
 /// suggested for it.
@@ -37,6 +38,11 @@ impl Faults {
     /// `operations.unix_sockets[0]` for an item of a list.
     pub fn place(&self, setting: &str) -> Option<Place> {
         self.places.borrow().get(setting).cloned()
+    }
+
+    /// Where all valid settings are written.
+    pub fn take_places(&self) -> Places {
+        Places::new(self.places.take())
     }
 
     /// The errors and the warnings.

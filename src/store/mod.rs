@@ -72,11 +72,13 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use crate::registry::FamilySummary;
 pub use aggregated::operate::AggregatedTotals;
 pub use inspect::inspection::{InspectionReport, InspectionRules, InspectionTotals};
 pub use limits::{MemoryBudget, ShareLimits, StoreLimits};
 pub use pages::deflate::Deflate;
 pub use rejection::{BatchRejection, Rejection, ShareOf};
+pub use sections::failures::FailureRun;
 pub use sections::findings::{Clash, Conflict, Findings, Suspect};
 pub use sections::holder::Holder;
 pub use sections::listing::{ShownFamily, StoreTotals};
@@ -84,5 +86,6 @@ pub use sections::natives::FamilyNatives;
 pub use sections::section::{LastFailure, Section, SectionState};
 pub use sections::section_id::{Producer, SectionId};
 pub use snapshot::{PageId, PageView, Snapshot, Texts};
+pub use sections::state_counts::StateCounts;
 pub use store::Store;
 pub use write::change::{Change, OtherFamilies, Write};

@@ -5,12 +5,17 @@ use std::sync::{Arc, PoisonError};
 use crate::exposition::{Escaping, Text, hash_series, sample_lines};
 use crate::store::limits::MemoryBudget;
 use crate::store::protobuf::Messages;
+use crate::store::sections::failures::FailureRun;
 use crate::store::sections::listing::{ShownFamily, StoreTotals};
 use crate::store::sections::natives::FamilyNatives;
 use crate::store::sections::section::Section;
 use crate::store::sections::section_id::SectionId;
 use crate::store::snapshot::Snapshot;
 use crate::store::store::Store;
+
+/// The number of sections that are visited under one lock. It takes less than a
+/// millisecond.
+const VISITED_AT_ONCE: usize = 1000;
 
 impl Store {
     /// The current text of all sections and aggregated families. Aggregated series that
@@ -46,6 +51,27 @@ impl Store {
     /// what is returned.
     pub fn sections(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
         self.read().page(after, limit)
+    }
+
+    /// Calls `visit` with all sections in order, without the proxy's own. Some are visited
+    /// under each lock, so `visit` must be quick, and sections can be of different moments.
+    pub fn visit(&self, mut visit: impl FnMut(&SectionId, &Section)) {
+        let mut last = None;
+        loop {
+            let next = self
+                .read()
+                .visit(last.as_ref(), VISITED_AT_ONCE, &mut visit);
+            if next.is_none() {
+                return;
+            }
+            last = next;
+        }
+    }
+
+    /// The last failures of a section, newest first. They are kept of a limited number of
+    /// sections.
+    pub fn failures(&self, id: &SectionId) -> Vec<FailureRun> {
+        self.read().failures.of(id)
     }
 
     /// Families of a section in order, those after `after`: at least one, and until they have

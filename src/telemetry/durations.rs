@@ -15,6 +15,8 @@ pub struct DurationHistogram {
     /// Counts by bucket, not cumulative. The last bucket has no bound.
     buckets: [Counter; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
+    /// The last duration; 0 before the first.
+    last_nanoseconds: AtomicU64,
 }
 
 impl DurationHistogram {
@@ -26,6 +28,12 @@ impl DurationHistogram {
         // 500 years fit.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.last_nanoseconds.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The duration that was recorded last; zero before the first.
+    pub fn last(&self) -> Duration {
+        Duration::from_nanos(self.last_nanoseconds.load(Ordering::Relaxed))
     }
 
     /// The cumulative counts of the buckets, the last of which is the total, and the
@@ -51,6 +59,7 @@ mod tests {
         for milliseconds in [1, 2, 60, 20_000] {
             durations.record(Duration::from_millis(milliseconds));
         }
+        assert_eq!(durations.last(), Duration::from_secs(20));
         let (counts, sum) = durations.read();
         assert_eq!(counts, [1, 2, 2, 3, 3, 3, 4]);
         assert_eq!(sum, 20.063);

@@ -16,6 +16,7 @@ pub mod own;
 mod process;
 mod pushes;
 mod rate_limit;
+pub mod rejections;
 mod reloads;
 mod remote_write;
 mod results;
@@ -47,11 +48,12 @@ pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats, UnconfiguredSink};
 pub use storage::{FlushCounts, StorageStats};
-pub use targets::TargetStats;
+pub use targets::{PollRecord, TargetStats};
 pub use webhooks::{WebhookLabels, WebhookStats};
 
 use crate::clock::Now;
 use crate::live::Live;
+use crate::peer::Peer;
 
 /// All counters of the process.
 #[derive(Debug)]
@@ -110,8 +112,7 @@ pub struct Telemetry {
     pub scrapes_gzip: ScrapeStats,
     /// Time from a scrape's request until its whole response is written.
     pub scrape_durations: Arc<DurationHistogram>,
-    /// Milliseconds since 1970; 0 before the first scrape.
-    last_scrape: AtomicU64,
+    last_scrape: Mutex<Option<LastScrape>>,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
     targets: Mutex<Vec<Arc<TargetStats>>>,
     sinks: Mutex<Vec<Arc<SinkStats>>>,
@@ -187,6 +188,17 @@ impl Gauge {
     }
 }
 
+/// The last answer of `/metrics`.
+#[derive(Debug, Clone, Copy)]
+pub struct LastScrape {
+    /// When it was answered.
+    pub at: Now,
+    /// Who asked.
+    pub peer: Peer,
+    /// Bytes of the body, as sent.
+    pub bytes: u64,
+}
+
 /// Responses of one HTTP handler.
 #[derive(Debug, Clone, Default)]
 pub struct RequestStats {
@@ -236,7 +248,7 @@ impl Telemetry {
             scrapes_identity: ScrapeStats::default(),
             scrapes_gzip: ScrapeStats::default(),
             scrape_durations: Arc::default(),
-            last_scrape: AtomicU64::new(0),
+            last_scrape: Mutex::default(),
             requests: Mutex::default(),
             targets: Mutex::default(),
             sinks: Mutex::default(),
@@ -267,15 +279,24 @@ impl Telemetry {
         stats.durations.record(duration);
     }
 
-    /// Records that `/metrics` was answered.
-    pub fn note_scrape(&self, now: Now) {
-        let millis = u64::try_from(now.unix_millis()).unwrap_or_default();
-        self.last_scrape.fetch_max(millis, Ordering::Relaxed);
+    /// Records that `/metrics` was answered with this many bytes.
+    pub fn note_scrape(&self, peer: Peer, bytes: u64, now: Now) {
+        let scrape = LastScrape {
+            at: now,
+            peer,
+            bytes,
+        };
+        *self.last_scrape_lock() = Some(scrape);
     }
 
-    /// When `/metrics` was last answered, in seconds since 1970; 0 if never.
-    fn last_scrape(&self) -> f64 {
-        self.last_scrape.load(Ordering::Relaxed) as f64 / 1000.0
+    /// The last answer of `/metrics`.
+    pub fn last_scrape(&self) -> Option<LastScrape> {
+        *self.last_scrape_lock()
+    }
+
+    fn last_scrape_lock(&self) -> MutexGuard<'_, Option<LastScrape>> {
+        let last = self.last_scrape.lock();
+        last.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the statistics of a polled target. The configuration limits the number
@@ -305,6 +326,13 @@ impl Telemetry {
     pub fn sinks(&self) -> Vec<Arc<SinkStats>> {
         let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         sinks.clone()
+    }
+
+    /// The last polls of a target, oldest first; none if it is not polled.
+    pub fn recent_polls(&self, name: &str) -> Vec<PollRecord> {
+        let targets = self.targets();
+        let target = targets.iter().rev().find(|stats| stats.name == name);
+        target.map_or_else(Vec::new, |stats| stats.polls().recent.into())
     }
 
     /// Removes the statistics of a target that is no longer polled.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::kv::{self, Key, Source, Value, VisitSource};
 use log::{Level, Record};
 
-use super::RateLimit;
+use super::{RateLimit, rejections};
 use crate::clock;
 use crate::peer::Peer;
 use crate::reason::Reason;
@@ -271,6 +271,7 @@ pub fn rejected(
 ) {
     let about = about.reason(reason);
     let public = without_excerpts(reason, message);
+    rejections::note(what, reason, &public);
     if write(
         event,
         about,

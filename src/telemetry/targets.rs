@@ -1,6 +1,6 @@
 //! Statistics of polled targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,23 @@ pub struct Polls {
     pub samples: usize,
     /// Polls by result: `ok`, or the reason for failure.
     pub results: BTreeMap<&'static str, u64>,
+    /// The last polls, oldest first.
+    pub recent: VecDeque<PollRecord>,
 }
+
+/// How one poll ended.
+#[derive(Debug, Clone, Copy)]
+pub struct PollRecord {
+    /// When it ended.
+    pub at: Now,
+    /// How long it took.
+    pub duration: Duration,
+    /// Why it failed, if it did.
+    pub result: Result<(), Reason>,
+}
+
+/// The number of polls of a target that are kept.
+const MAX_RECENT: usize = 10;
 
 impl TargetStats {
     /// Statistics without any polls.
@@ -48,6 +64,14 @@ impl TargetStats {
         if result.is_ok() {
             polls.last_success = Some(now);
         }
+        if polls.recent.len() == MAX_RECENT {
+            polls.recent.pop_front();
+        }
+        polls.recent.push_back(PollRecord {
+            at: now,
+            duration,
+            result,
+        });
         *polls.results.entry(results::label(result)).or_default() += 1;
     }
 

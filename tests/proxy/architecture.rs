@@ -93,6 +93,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
         &[
             "fairness",
             "ingest",
+            "reason",
             "security",
             "storage",
             "store",

@@ -168,20 +168,21 @@ impl Reloader {
                 Ok(Arc::from(report))
             }
             Err(error) => {
-                stats.failed();
                 let message = format!(
                     "the configuration was not reloaded, and the previous one stays in use:\n{error}"
                 );
                 for line in message.lines() {
                     log::error!("{line}");
                 }
-                Err(Arc::from(message))
+                let message = Arc::from(message);
+                stats.failed(&message);
+                Err(message)
             }
         }
     }
 
-    /// Reloads the configuration. Returns a report, and how many settings need a restart.
-    async fn try_reload(&mut self) -> Result<(String, usize), ReloadError> {
+    /// Reloads the configuration. Returns a report, and the settings that need a restart.
+    async fn try_reload(&mut self) -> Result<(String, Vec<&'static str>), ReloadError> {
         let source = self.source.as_ref().ok_or(ReloadError::NoSource)?;
         let load = Arc::clone(&source.load);
         let before = self.config.load();
@@ -201,7 +202,7 @@ impl Reloader {
         });
         let (plan, origin, rules) = planned.await??;
         let report = report(&plan, &origin);
-        let restart = plan.restart.len();
+        let restart = plan.restart;
         self.apply(plan.config, rules.map_err(AccessError::Files))
             .await?;
         Ok((report, restart))

@@ -439,8 +439,8 @@ impl Table {
     }
 
     /// The first resource whose pattern and condition match a request. For a preflight
-    /// request all conditions hold: it does not have the parameters of the request that
-    /// it announces.
+    /// request, the conditions of all resources that answer it hold: it does not have the
+    /// parameters of the request that it announces.
     ///
     /// # Errors
     ///
@@ -454,7 +454,9 @@ impl Table {
                 continue;
             };
             let holds = match &resource.routes[0].condition {
-                Some((_, condition)) => preflight || condition(head, &captured),
+                Some((_, condition)) => {
+                    (preflight && resource.answers_preflight()) || condition(head, &captured)
+                }
                 None => true,
             };
             if holds {

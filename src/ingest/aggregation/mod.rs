@@ -297,8 +297,7 @@ impl<'a> FamilyUpdates<'a> {
         config: &'a Aggregation,
         ttl: Option<Duration>,
     ) -> Self {
-        let mut rules = config.rules.iter();
-        let rule = rules.find(|rule| matches(&rule.pattern, name));
+        let rule = rule_for(name, config);
         FamilyUpdates {
             name,
             kind,
@@ -368,13 +367,23 @@ impl<'a> FamilyUpdates<'a> {
     }
 }
 
-fn default_combination(kind: Kind, rule: Option<&Rule>, config: &Aggregation) -> Combination {
-    let policy = match rule.and_then(|rule| rule.policy) {
+/// The first rule that matches the name of a family.
+pub fn rule_for<'c>(name: &str, config: &'c Aggregation) -> Option<&'c Rule> {
+    let mut rules = config.rules.iter();
+    rules.find(|rule| matches(&rule.pattern, name))
+}
+
+/// How values of a family combine, unless the sender says something else.
+pub fn policy(kind: Kind, rule: Option<&Rule>, config: &Aggregation) -> Policy {
+    match rule.and_then(|rule| rule.policy) {
         Some(policy) => policy,
         None if kind == Kind::Gauge => config.gauges,
         None => Policy::Sum,
-    };
-    match policy {
+    }
+}
+
+fn default_combination(kind: Kind, rule: Option<&Rule>, config: &Aggregation) -> Combination {
+    match policy(kind, rule, config) {
         Policy::Last => Combination::Replace,
         Policy::Sum => Combination::Add,
         Policy::Min => Combination::Min,

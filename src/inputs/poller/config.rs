@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use url::Url;
 
+use crate::context::TargetSettings;
 use crate::http_client::{CaFile, ClientTls, Credentials, ProxyUrl, ca_file, proxy_url, tls};
 use crate::redact::{redact_query, redact_url};
 use crate::settings::document::{Node, Place};
@@ -65,6 +67,12 @@ pub struct Target {
     /// Secrets and more headers of requests.
     #[serde(flatten)]
     pub credentials: Credentials,
+}
+
+impl TargetSettings for Target {
+    fn describe(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }
 
 /// The URL of a target.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use super::config::Target;
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
-use crate::context::Context;
+use crate::context::{Context, PollRequest, Polls, TargetSettings};
 use crate::exposition::{InputFormat, sample_lines};
 use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, INLINE_BYTES};
@@ -52,6 +52,9 @@ pub struct PolledTarget {
     pool: BlockingPool,
     id: SectionId,
     source: Arc<str>,
+    polls: Polls,
+    /// Requests for a poll out of turn.
+    requests: mpsc::Receiver<PollRequest>,
     /// The result of the last poll: only changes are logged.
     last: Option<Result<(), Reason>>,
     /// Cancelled when the program stops.
@@ -76,6 +79,8 @@ impl PolledTarget {
             pool,
             id: SectionId::new(&target.name, Producer::Target),
             source: source(target),
+            polls: context.polls.clone(),
+            requests: context.polls.add(&target.name, settings(&work)),
             work,
             changes,
             last: None,
@@ -107,6 +112,15 @@ impl PolledTarget {
             let interruption = tokio::select! {
                 biased;
                 it = interruption(&self.stop, &mut self.changes) => it,
+                Some(request) = self.requests.recv() => match Box::pin(self.poll()).await {
+                    // The request is dropped, which its sender notices.
+                    Some(interruption) => interruption,
+                    None => {
+                        // A client that left does not wait for it.
+                        let _ = request.send(self.last.unwrap_or(Ok(())));
+                        continue;
+                    }
+                },
                 _ = ticks.tick() => match Box::pin(self.poll()).await {
                     Some(interruption) => interruption,
                     None => continue,
@@ -118,11 +132,14 @@ impl PolledTarget {
                 Interruption::Changed => {
                     self.work = Arc::clone(&self.changes.borrow_and_update());
                     self.source = source(self.target());
+                    self.polls.set_settings(&self.id.name, settings(&self.work));
                     self.list();
                     ticks = self.ticks(Duration::ZERO);
                 }
             }
         };
+        drop(self.requests);
+        self.polls.remove_ended(&self.id.name);
         if removed {
             let remove = Change::Remove {
                 id: self.id.clone(),
@@ -269,6 +286,10 @@ async fn interruption(
             Err(_) => Interruption::Removed,
         },
     }
+}
+
+fn settings(work: &Work) -> Arc<dyn TargetSettings> {
+    Arc::<Target>::clone(&work.fetcher.target)
 }
 
 /// The source of the texts of a target.

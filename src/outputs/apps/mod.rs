@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::kind;
+use super::listing::{self, Chosen, Listing};
 use super::metrics::Metrics;
 use crate::clock::Now;
 use crate::context::Context;
@@ -54,7 +55,7 @@ impl Apps {
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const APP: &str = "/apps/{name}";
         vec![
-            Route::read("apps", "/apps", "wide format", self, |it, request| {
+            Route::read("apps", "/apps", listing::PARAMETERS, self, |it, request| {
                 Box::pin(it.list(request))
             }),
             Route::read("app", APP, "kind", self, |it, request| {
@@ -81,33 +82,48 @@ impl Apps {
     /// table count samples, which takes time in proportion to the text.
     async fn list(&self, request: &Request) -> Reply {
         let (query, headers) = (request.query(), request.headers());
-        let (json, wide) = match (
+        let asked = (
             query::wants_json(query, headers),
             query::flag(query, "wide"),
-        ) {
-            (Ok(json), Ok(wide)) => (json, wide),
-            (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
+            Listing::of_query(query),
+        );
+        let (json, wide, listing) = match asked {
+            (Ok(json), Ok(wide), Ok(listing)) => (json, wide, listing),
+            (Err(problem), ..) | (_, Err(problem), _) | (.., Err(problem)) => {
+                return reply::bad_value(&problem);
+            }
         };
         let store = Arc::clone(&self.store);
         let now = Now::read();
+        let chosen = match listing.is_all() {
+            true => None,
+            false => {
+                let store = Arc::clone(&store);
+                let choose = move || listing.choose(&store, now);
+                match request.server.pools.lists.run(choose).await {
+                    Ok(chosen) => Some(chosen),
+                    Err(problem) => return reply::list_failed(&problem),
+                }
+            }
+        };
+        let count = chosen.as_ref().map(|chosen| chosen.ids.len());
         let title = format!("Current time: {}", dates::utc(now.wall));
         let chunks: ChunkIterator = if json {
-            Box::new(json_chunks(store, now))
+            Box::new(json_chunks(store, chosen, now))
         } else if wide {
             let row = move |store: &Store, id: &SectionId, section: &Section| {
                 wide_row(store, id, section, now)
             };
-            let batches = SectionBatches::new(&store, MAX_BATCH_TEXT).rows(row);
+            let batches = SectionBatches::new(&store, chosen, MAX_BATCH_TEXT).rows(row);
             Box::new(TableWriter::new(Some(title), &WIDE, batches))
         } else {
             let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
-            let batches = SectionBatches::new(&store, usize::MAX).rows(row);
+            let batches = SectionBatches::new(&store, chosen, usize::MAX).rows(row);
             Box::new(TableWriter::new(Some(title), &NARROW, batches))
         };
         let totals = self.store.totals();
-        let short = totals.apps + totals.groups + totals.targets.iter().sum::<usize>()
-            <= PAGE_SECTIONS
-            && totals.bytes <= MAX_BATCH_TEXT;
+        let count = count.unwrap_or_else(|| totals.states.all());
+        let short = count <= PAGE_SECTIONS && totals.bytes <= MAX_BATCH_TEXT;
         reply::list(&request.server.pools.lists, short, json, chunks).await
     }
 
@@ -204,23 +220,39 @@ impl Apps {
     }
 }
 
-/// All sections in order, in batches of bounded size.
+/// All sections in order, or those that are chosen, in batches of bounded size.
 struct SectionBatches {
     store: Arc<Store>,
     /// The limit on text in a batch, in bytes. A larger section is a batch of its own.
     max_bytes: usize,
     page: Peekable<vec::IntoIter<(SectionId, Section)>>,
     last: Option<SectionId>,
+    /// The chosen sections that are not yet read; `None` for all.
+    chosen: Option<vec::IntoIter<SectionId>>,
 }
 
 impl SectionBatches {
-    fn new(store: &Arc<Store>, max_bytes: usize) -> Self {
+    fn new(store: &Arc<Store>, chosen: Option<Chosen>, max_bytes: usize) -> Self {
         SectionBatches {
             store: Arc::clone(store),
             max_bytes,
             page: Vec::new().into_iter().peekable(),
             last: None,
+            chosen: chosen.map(|chosen| chosen.ids.into_iter()),
         }
+    }
+
+    /// Reads more sections. None are left if it returns nothing.
+    fn read_page(&mut self) -> Vec<(SectionId, Section)> {
+        let Some(chosen) = &mut self.chosen else {
+            let page = self.store.sections(self.last.as_ref(), PAGE_SECTIONS);
+            self.last = page.last().map(|(id, _)| id.clone());
+            return page;
+        };
+        // Those that are gone are left out.
+        let found = chosen.filter_map(|id| Some((self.store.section_of(&id)?, id)));
+        let found = found.map(|(section, id)| (id, section));
+        found.take(PAGE_SECTIONS).collect()
     }
 
     /// Converts the batches to rows of a table.
@@ -243,9 +275,7 @@ impl Iterator for SectionBatches {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.peek().is_none() {
-            let page = self.store.sections(self.last.as_ref(), PAGE_SECTIONS);
-            self.last = page.last().map(|(id, _)| id.clone());
-            self.page = page.into_iter().peekable();
+            self.page = self.read_page().into_iter().peekable();
         }
         let mut batch = vec![self.page.next()?];
         let mut bytes = batch[0].1.bytes;
@@ -260,9 +290,15 @@ impl Iterator for SectionBatches {
 }
 
 /// Generates the list as JSON.
-fn json_chunks(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Send {
+fn json_chunks(
+    store: Arc<Store>,
+    chosen: Option<Chosen>,
+    now: Now,
+) -> impl Iterator<Item = Bytes> + Send {
     let mut first = true;
-    let items = SectionBatches::new(&store, MAX_BATCH_TEXT).map(move |sections| {
+    let total = chosen.as_ref().map(|chosen| chosen.total);
+    let total = total.map_or_else(String::new, |total| format!(",\"total\":{total}"));
+    let items = SectionBatches::new(&store, chosen, MAX_BATCH_TEXT).map(move |sections| {
         let mut chunk = Vec::new();
         for (id, section) in &sections {
             chunk.extend_from_slice(if first { b"" } else { b"," });
@@ -274,7 +310,7 @@ fn json_chunks(store: Arc<Store>, now: Now) -> impl Iterator<Item = Bytes> + Sen
     });
     let head = Bytes::from_static(b"{\"apps\":[");
     let end = Bytes::from(format!(
-        "],\"time\":{}}}\n",
+        "]{total},\"time\":{}}}\n",
         json!(dates::rfc3339(now.wall))
     ));
     [head].into_iter().chain(items).chain([end])

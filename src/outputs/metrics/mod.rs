@@ -182,8 +182,9 @@ impl Metrics {
         let body = match Arc::ptr_eq(&self.store, &self.own_metrics.described) {
             true => {
                 stats.count.add(1);
-                stats.bytes.add(body.content_length().unwrap_or_default());
-                self.telemetry.note_scrape(Now::read());
+                let bytes = body.content_length().unwrap_or_default();
+                stats.bytes.add(bytes);
+                self.telemetry.note_scrape(request.peer, bytes, Now::read());
                 let durations = Arc::clone(&self.telemetry.scrape_durations);
                 body.timed(start, durations)
             }

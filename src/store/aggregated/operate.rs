@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::clock::Now;
 use crate::exposition::Kind;
-use crate::registry::{Batch, BlockId, BlockSeries, Changeset, Update};
+use crate::registry::{Batch, BlockId, BlockSeries, Changeset, FamilySummary, Update};
 use crate::store::rejection::BatchRejection;
 use crate::store::store::Store;
 use crate::store::write::large::LargeWrite;
@@ -106,6 +106,18 @@ impl Store {
     /// [`Registry::series_from`](crate::registry::Registry::series_from).
     pub fn series_from(&self, from: BlockId, most: usize) -> (Vec<BlockSeries>, Option<BlockId>) {
         self.registry().series_from(from, most)
+    }
+
+    /// All aggregated families, in no order. Some are read under each lock.
+    pub fn aggregated_families(&self) -> Vec<FamilySummary> {
+        const AT_ONCE: usize = 1000;
+        let (mut found, mut from) = (Vec::new(), Some(0));
+        while let Some(id) = from {
+            let (some, next) = self.registry().families_from(id, AT_ONCE);
+            found.extend(some);
+            from = next;
+        }
+        found
     }
 
     /// Whether an aggregated series exists. Names are escaped as in a batch.

@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use crate::exposition::NativeHistogram;
 use crate::store::sections::key::{FamilyPart, OutputKey, samples_key};
-use crate::store::sections::section::{Section, SectionState};
+use crate::store::sections::section::Section;
 use crate::store::sections::section_id::{Producer, SectionId};
+use crate::store::sections::state_counts::StateCounts;
 use crate::store::sections::table::SectionTable;
 
 /// What a section exposes of one family.
@@ -34,8 +35,8 @@ pub struct StoreTotals {
     pub apps: usize,
     /// The number of pushed groups.
     pub groups: usize,
-    /// The number of targets by state, in the order of [`SectionState::ALL`].
-    pub targets: [usize; SectionState::ALL.len()],
+    /// The number of sections by producer and state.
+    pub states: StateCounts,
     /// Bytes of text that apps, groups and targets expose.
     pub bytes: usize,
     /// Memory in bytes of sections and aggregated families, as it counts against the
@@ -51,17 +52,10 @@ impl SectionTable {
     pub fn page(&self, after: Option<&SectionId>, limit: usize) -> Vec<(SectionId, Section)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let others = self.others.range::<SectionId, _>((from, Bound::Unbounded));
-        // A group follows an app and a target of the same name.
-        let from = match after {
-            None => Bound::Unbounded,
-            Some(after) if after.producer < Producer::Group => Bound::Included(&*after.name),
-            Some(after) => Bound::Excluded(&*after.name),
-        };
-        let groups = self.groups.range::<str, _>((from, Bound::Unbounded));
-        let groups = groups.map(|name| SectionId {
-            name: Arc::clone(name),
-            producer: Producer::Group,
-        });
+        let groups = self
+            .groups
+            .range::<str, _>((groups_after(after), Bound::Unbounded));
+        let groups = groups.map(group_id);
         let mut page: Vec<SectionId> = others.take(limit).cloned().collect();
         page.extend(groups.take(limit));
         page.sort_unstable();
@@ -71,6 +65,38 @@ impl SectionTable {
             Some((id, section))
         });
         found.collect()
+    }
+
+    /// Calls `visit` with up to `limit` sections in order, those after `after`, without the
+    /// proxy's own. Returns the last one; `None` after the end.
+    pub fn visit(
+        &self,
+        after: Option<&SectionId>,
+        limit: usize,
+        mut visit: impl FnMut(&SectionId, &Section),
+    ) -> Option<SectionId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let others = self.others.range::<SectionId, _>((from, Bound::Unbounded));
+        let groups = self
+            .groups
+            .range::<str, _>((groups_after(after), Bound::Unbounded));
+        let (mut others, mut groups) = (others.peekable(), groups.map(group_id).peekable());
+        let mut last = None;
+        for _ in 0..limit {
+            let is_group = match (others.peek(), groups.peek()) {
+                (Some(other), Some(group)) => group < *other,
+                (other, _) => other.is_none(),
+            };
+            let id = match is_group {
+                true => groups.next()?,
+                false => others.next()?.clone(),
+            };
+            if let Some(section) = self.by_id.get(&id) {
+                visit(&id, section);
+            }
+            last = Some(id);
+        }
+        last
     }
 
     pub fn section(&self, id: &SectionId) -> Option<Section> {
@@ -99,10 +125,7 @@ impl SectionTable {
         names
             .take(limit)
             .filter_map(|name| {
-                let id = SectionId {
-                    name: Arc::clone(name),
-                    producer: Producer::Group,
-                };
+                let id = group_id(name);
                 let section = self.by_id.get(&id)?.as_ref().clone();
                 Some((id, section))
             })
@@ -183,7 +206,7 @@ impl SectionTable {
         StoreTotals {
             apps: self.apps,
             groups: self.groups.len(),
-            targets: self.targets,
+            states: self.states,
             bytes: self.bytes,
             held: self.weight,
             series: match self.series_during_large_write {
@@ -191,5 +214,22 @@ impl SectionTable {
                 None => self.families.series(),
             },
         }
+    }
+}
+
+/// Where the groups after `after` begin: a group follows an app and a target of the same
+/// name.
+fn groups_after(after: Option<&SectionId>) -> Bound<&str> {
+    match after {
+        None => Bound::Unbounded,
+        Some(after) if after.producer < Producer::Group => Bound::Included(&*after.name),
+        Some(after) => Bound::Excluded(&*after.name),
+    }
+}
+
+fn group_id(name: &Arc<str>) -> SectionId {
+    SectionId {
+        name: Arc::clone(name),
+        producer: Producer::Group,
     }
 }

@@ -8,11 +8,13 @@
 //! | [`natives`] | native histograms, which text cannot show |
 //! | [`deadlines`] | which sections are withdrawn, and when |
 //! | [`inspection_queue`], [`findings`] | verbatim texts to inspect, and what was found |
-//! | [`listing`] | what is asked of all sections: pages of them, sums |
+//! | [`listing`], [`state_counts`] | what is asked of all sections: pages of them, sums |
+//! | [`failures`] | the last failures of sections, for people |
 //! | [`shares`] | what each sender holds |
 //! | [`holder`] | who else exposes a family, for messages |
 
 pub mod deadlines;
+pub mod failures;
 pub mod findings;
 pub mod holder;
 pub mod inspection_queue;
@@ -23,4 +25,5 @@ pub mod notes;
 pub mod section;
 pub mod section_id;
 pub mod shares;
+pub mod state_counts;
 pub mod table;

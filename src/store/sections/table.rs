@@ -13,6 +13,7 @@ use crate::store::families::family_name::FamilyName;
 use crate::store::families::index::FamilyIndex;
 use crate::store::pages::page_list::PageList;
 use crate::store::sections::deadlines::Deadlines;
+use crate::store::sections::failures::FailureHistories;
 use crate::store::sections::inspection_queue::InspectionQueue;
 use crate::store::sections::key::{FamilyPart, OutputKey, samples_key};
 use crate::store::sections::natives::NativeIndex;
@@ -20,6 +21,7 @@ use crate::store::sections::notes::SectionNotes;
 use crate::store::sections::section::{Section, SectionState};
 use crate::store::sections::section_id::{Producer, SectionId};
 use crate::store::sections::shares::Shares;
+use crate::store::sections::state_counts::StateCounts;
 
 /// All sections, the output that they make, the family index, and deadlines.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ pub struct SectionTable {
     /// The family of apps' update times, if it is exposed.
     pub stamps: Option<FamilyName>,
     pub apps: usize,
-    /// Targets by state, in the order of [`SectionState::ALL`].
-    pub targets: [usize; SectionState::ALL.len()],
+    /// Sections by producer and state.
+    pub states: StateCounts,
+    /// The last failures of some sections.
+    pub failures: FailureHistories,
     /// The names of all groups.
     pub groups: BTreeSet<Arc<str>>,
     /// All apps and targets.
@@ -71,7 +75,8 @@ impl SectionTable {
             inspection_queue: InspectionQueue::default(),
             stamps: None,
             apps: 0,
-            targets: Default::default(),
+            states: StateCounts::default(),
+            failures: FailureHistories::default(),
             groups: BTreeSet::new(),
             others: BTreeSet::new(),
             bytes: 0,
@@ -122,9 +127,7 @@ impl SectionTable {
             if let Some(shares) = &mut self.shares {
                 shares.subtract(id, &section);
             }
-            if id.producer == Producer::Target {
-                self.targets[section.state as usize] -= 1;
-            }
+            self.states.remove(id, section.state);
             return (section, true);
         }
         let serial = self.free_serials.pop().unwrap_or_else(|| {
@@ -145,9 +148,7 @@ impl SectionTable {
         if let Some(shares) = &mut self.shares {
             shares.add(&id, &section);
         }
-        if id.producer == Producer::Target {
-            self.targets[section.state as usize] += 1;
-        }
+        self.states.add(&id, section.state);
         match self.by_id.get_mut(&id).filter(|_| known) {
             Some(place) => **place = section,
             None => {
@@ -230,6 +231,8 @@ impl SectionTable {
             notes.note(id, &mut section);
         }
         self.free_serials.push(section.serial);
+        self.states.remove(id, section.state);
+        self.failures.forget(id);
         self.unlist(id);
         let by_id = &self.by_id;
         self.deadlines.drop_stale(by_id.len(), |due, id| {
@@ -243,8 +246,7 @@ impl SectionTable {
                     freed.push(self.page_list.remove(&samples_key(family, id)));
                 }
             }
-            Producer::Target => self.targets[section.state as usize] -= 1,
-            Producer::Group | Producer::Own => {}
+            Producer::Target | Producer::Group | Producer::Own => {}
         }
     }
 

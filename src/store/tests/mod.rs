@@ -60,6 +60,14 @@ fn store(apps: usize) -> Store {
     Store::new(limits, false)
 }
 
+/// The counts with this many apps, all of them fresh.
+fn fresh_apps(count: usize) -> StateCounts {
+    let mut counts = StateCounts::default();
+    let id = SectionId::new("", Producer::App);
+    (0..count).for_each(|_| counts.add(&id, SectionState::Fresh));
+    counts
+}
+
 #[test]
 fn output_is_ordered_by_name_and_the_newest_text_wins() {
     let store = store(10);
@@ -73,7 +81,7 @@ fn output_is_ordered_by_name_and_the_newest_text_wins() {
         StoreTotals {
             apps: 2,
             groups: 0,
-            targets: [0; 5],
+            states: fresh_apps(2),
             bytes: 8,
             held: 8,
             series: 0,
@@ -158,7 +166,7 @@ fn an_app_is_removed_after_its_lifetime() {
         StoreTotals {
             apps: 1,
             groups: 0,
-            targets: [0; 5],
+            states: fresh_apps(1),
             bytes: 4,
             held: 4,
             series: 0,

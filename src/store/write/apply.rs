@@ -63,6 +63,7 @@ impl SectionTable {
                         self.deadlines.note(&id, &mut section);
                     }
                     if let Some(reason) = problem {
+                        self.failures.note(&id, &reason, now);
                         section.problem = Some(LastFailure { reason, at: now });
                         section.state = section.state.after_failure();
                     } else {
@@ -99,6 +100,7 @@ impl SectionTable {
                     if section.updated.is_none() {
                         section.origin = origin;
                     }
+                    self.failures.note(&id, &problem, now);
                     section.problem = Some(LastFailure {
                         reason: problem,
                         at: now,

@@ -30,12 +30,14 @@ pub fn requests(out: &mut OwnFamilies, telemetry: &Telemetry) {
 }
 
 pub fn scrapes(out: &mut OwnFamilies, telemetry: &Telemetry) {
+    let last = telemetry.last_scrape();
+    let seconds = last.map_or(0.0, |last| last.at.unix_millis() as f64 / 1000.0);
     out.family(
         "exporter_proxy_last_scrape_timestamp_seconds",
         Kind::Gauge,
         "When /metrics was last answered before this scrape, in seconds since 1970; 0 if never.",
     )
-    .sample(&[], telemetry.last_scrape());
+    .sample(&[], seconds);
     let (counts, sum) = telemetry.scrape_durations.read();
     out.family(
         "exporter_proxy_scrape_duration_seconds",

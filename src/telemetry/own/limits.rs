@@ -6,20 +6,26 @@ use crate::store::Store;
 use crate::telemetry::Telemetry;
 
 /// A gauge of use and its limit.
-struct LimitedGauge {
+#[derive(Debug, Clone)]
+pub struct LimitedGauge {
     name: &'static str,
     help: &'static str,
-    value: usize,
+    /// What is used now.
+    pub value: usize,
     /// The name of the gauge of the limit.
     max_name: &'static str,
-    /// The setting of the limit.
-    setting: &'static str,
-    max: usize,
+    /// The setting of the limit, or `fixed`.
+    pub setting: &'static str,
+    /// The limit.
+    pub max: usize,
+    /// What is limited, in a few words for people.
+    pub title: &'static str,
+    /// Whether bytes are counted.
+    pub is_bytes: bool,
 }
 
-/// Writes all of them. Every value is a count that is kept up to date; nothing is
-/// counted here.
-pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
+/// All of them. Every value is a count that is kept up to date; nothing is counted here.
+pub fn all(telemetry: &Telemetry, store: &Store) -> Vec<LimitedGauge> {
     let limits = telemetry.limits.load();
     let totals = store.totals();
     let aggregated = store.aggregated_totals();
@@ -31,6 +37,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_aggregated_families_max",
             setting: "push.max_families",
             max: limits.aggregated_families,
+            title: "Aggregated families",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_aggregated_series",
@@ -39,6 +47,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_aggregated_series_max",
             setting: "push.max_series",
             max: limits.aggregated_series,
+            title: "Aggregated series",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_apps",
@@ -47,6 +57,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_apps_max",
             setting: "receiver.max_apps",
             max: limits.apps,
+            title: "Apps",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_groups",
@@ -55,6 +67,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_groups_max",
             setting: "push.max_groups",
             max: limits.groups,
+            title: "Pushed groups",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_held_bytes",
@@ -63,6 +77,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_held_max_bytes",
             setting: "exposition.max_total",
             max: limits.held,
+            title: "Memory of all metrics",
+            is_bytes: true,
         },
         LimitedGauge {
             name: "exporter_proxy_push_buffered_bytes",
@@ -71,6 +87,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_push_buffered_max_bytes",
             setting: "push.max_buffered",
             max: limits.pushed,
+            title: "Bodies being received",
+            is_bytes: true,
         },
         LimitedGauge {
             name: "exporter_proxy_push_keys",
@@ -79,6 +97,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_push_keys_max",
             setting: "push.idempotency_keys",
             max: limits.keys,
+            title: "Idempotency keys",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_receive_buffered_bytes",
@@ -87,6 +107,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_receive_buffered_max_bytes",
             setting: "receiver.max_buffered",
             max: limits.received,
+            title: "Unfinished messages of apps",
+            is_bytes: true,
         },
         LimitedGauge {
             name: "exporter_proxy_scrape_copied_bytes",
@@ -95,6 +117,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_scrape_copied_max_bytes",
             setting: "fixed",
             max: limits.copied,
+            title: "Partial scrapes being sent",
+            is_bytes: true,
         },
         LimitedGauge {
             name: "exporter_proxy_webhooks_kept",
@@ -103,6 +127,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_webhooks_kept_max",
             setting: "push.max_webhooks",
             max: limits.webhooks,
+            title: "Webhooks",
+            is_bytes: false,
         },
         LimitedGauge {
             name: "exporter_proxy_webhooks_kept_bytes",
@@ -111,6 +137,8 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_webhooks_kept_max_bytes",
             setting: "push.max_webhook_bytes",
             max: limits.webhook_bytes,
+            title: "Memory of webhooks",
+            is_bytes: true,
         },
     ];
     if telemetry.operations.is_used() {
@@ -121,9 +149,16 @@ pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
             max_name: "exporter_proxy_operations_forward_queued_max_bytes",
             setting: "operations.forward_queue",
             max: limits.forwarded,
+            title: "Operations to forward",
+            is_bytes: true,
         });
     }
-    for gauge in all {
+    all
+}
+
+/// Writes all of them.
+pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
+    for gauge in all(telemetry, store) {
         out.family(gauge.name, Kind::Gauge, gauge.help)
             .sample(&[], gauge.value as f64);
         let help = format!("Limit of {}: {}.", gauge.name, gauge.setting);

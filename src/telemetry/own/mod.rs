@@ -20,12 +20,13 @@ mod tls;
 use serde::Serialize;
 
 use self::families::OwnFamilies;
+pub use self::limits::{LimitedGauge, all as limited_gauges};
 use super::messages::MessageCount;
 use super::{Eviction, ListenerName, ListenerStats, MessageStats, Telemetry, WebhookStats};
 use crate::clock::Now;
 use crate::exposition::{Content, Kind};
 use crate::peer::Origin;
-use crate::store::{Change, SectionId, SectionState, Store, Write};
+use crate::store::{Change, Producer, SectionId, Store, Write};
 
 /// The prefix of the proxy's own metrics.
 pub const OWN_PREFIX: &str = "exporter_proxy_";
@@ -400,7 +401,8 @@ fn targets(out: &mut OwnFamilies, store: &Store) {
         Kind::Gauge,
         "Polled targets, by state.",
     );
-    for (state, count) in SectionState::ALL.into_iter().zip(store.totals().targets) {
+    let states = store.totals().states;
+    for (state, count) in states.of(Producer::Target) {
         family.sample(&[("state", state.as_str())], count as f64);
     }
 }

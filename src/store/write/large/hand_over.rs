@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::store::pages::page_list::PageList;
 use crate::store::sections::deadlines::Deadlines;
+use crate::store::sections::failures::FailureHistories;
 use crate::store::sections::inspection_queue::InspectionQueue;
 use crate::store::sections::natives::NativeChange;
 use crate::store::sections::notes::SectionNotes;
@@ -42,7 +43,8 @@ impl SectionTable {
             inspection_queue: InspectionQueue::default(),
             stamps: self.stamps.clone(),
             apps: self.apps,
-            targets: self.targets,
+            states: self.states,
+            failures: FailureHistories::default(),
             groups: BTreeSet::new(),
             others: BTreeSet::new(),
             bytes: self.bytes,
@@ -96,6 +98,7 @@ impl SectionTable {
                 }
                 None => {
                     freed.push(self.by_id.remove(&id));
+                    self.failures.forget(&id);
                     self.unlist(&id);
                     if let Some(notes) = self.notes.as_mut().filter(|_| id.producer.is_kept()) {
                         notes.note_id(&id);
@@ -115,7 +118,8 @@ impl SectionTable {
             self.inspection_queue.note(&id, section);
         }
         self.apps = large.apps;
-        self.targets = large.targets;
+        self.states = large.states;
+        self.failures.append(&mut large.failures);
         self.bytes = large.bytes;
         self.weight = large.weight;
         self.deadlines.append(&mut large.deadlines);
