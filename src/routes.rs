@@ -1,6 +1,8 @@
 //! The route table: every input and output that is served over HTTP. It matches
 //! `docs/http.md`, the document of the API; a test compares the two.
 
+mod page;
+
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -16,6 +18,7 @@ use crate::outputs::echo::Echo;
 use crate::outputs::metrics::Metrics;
 #[cfg(feature = "profiling")]
 use crate::outputs::profile::CpuProfile;
+use crate::outputs::page::TokenKey;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 
@@ -23,6 +26,8 @@ use crate::outputs::status::Status;
 #[derive(Debug)]
 pub struct Stateful {
     webhooks: Arc<Webhooks>,
+    /// The key of the tokens in pages.
+    token_key: Arc<TokenKey>,
 }
 
 impl Stateful {
@@ -30,6 +35,7 @@ impl Stateful {
     pub fn new(config: &Config, context: &Context) -> Self {
         Stateful {
             webhooks: Webhooks::new(&config.push.webhooks, context),
+            token_key: Arc::new(TokenKey::random()),
         }
     }
 
@@ -40,7 +46,7 @@ impl Stateful {
 }
 
 /// All routes. The first pattern that matches wins, so inputs come before the outputs
-/// that share their paths.
+/// that share their paths, and pages for browsers before both.
 ///
 /// Each line is one input or output. Its folder has the patterns, methods, parameters and
 /// roles.
@@ -48,6 +54,8 @@ pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, context);
     let routes = [
+    [
+        page::page(config, context, stateful).routes(),
         Aggregate::new(push.groups.mode, push.groups.enable_utf8_names, context).routes(),
         Push::new(&push.groups, context).routes(),
         Values::new(context).routes(),

@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod own_metrics;
 #[cfg(feature = "profiling")]
 pub mod profile;
+pub mod page;
 pub mod reload;
 pub mod sinks;
 pub mod status;

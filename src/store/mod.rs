@@ -85,7 +85,7 @@ pub use sections::listing::{ShownFamily, StoreTotals};
 pub use sections::natives::FamilyNatives;
 pub use sections::section::{LastFailure, Section, SectionState};
 pub use sections::section_id::{Producer, SectionId};
-pub use snapshot::{PageId, PageView, Snapshot, Texts};
 pub use sections::state_counts::StateCounts;
+pub use snapshot::{PageId, PageView, Snapshot, Texts};
 pub use store::Store;
 pub use write::change::{Change, OtherFamilies, Write};

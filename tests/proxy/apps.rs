@@ -152,8 +152,8 @@ fn apps_is_json_on_request() {
         assert!(b["last_update"].as_str().unwrap().ends_with('Z'));
         assert!(b["last_problem"].is_null());
     }
-    let browser = [("Accept", "text/html,*/*;q=0.8")];
-    let table = proxy.request("GET", "/apps", &browser);
+    let other = [("Accept", "text/*,*/*;q=0.8")];
+    let table = proxy.request("GET", "/apps", &other);
     assert_eq!(table.header("content-type"), Some(PLAIN));
 }
 

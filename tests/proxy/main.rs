@@ -46,6 +46,7 @@ mod operations_defects;
 mod operations_ending;
 mod operations_lines;
 mod own_metrics;
+mod page;
 mod pingpong;
 mod places;
 mod poll;

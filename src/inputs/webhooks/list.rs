@@ -24,16 +24,14 @@ const PIECE: usize = 64 << 10;
 
 /// Lists the webhooks that pass the filter, newest first.
 pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
-    let filter = match Filter::of(request.query()) {
-        Ok(filter) => filter,
+    let webhooks = match matching(history, request.query()) {
+        Ok(webhooks) => webhooks,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
     let json = match query::wants_json(request.query(), request.headers()) {
         Ok(json) => json,
         Err(problem) => return reply::bad_value(&problem),
     };
-    let mut webhooks = history.all();
-    webhooks.retain(|webhook| filter.lets_through(&webhook.notification));
     let short = webhooks.len() <= LOOKED_AT_A_STEP;
     let maker: ChunkIterator = if json {
         Box::new(as_json(webhooks))
@@ -42,6 +40,18 @@ pub async fn list(history: &WebhookHistory, request: &Request) -> Reply {
         Box::new(TableWriter::new(None, &HEADER, Rows(webhooks, 0)))
     };
     reply::list(&request.server.pools.lists, short, json, maker).await
+}
+
+/// The webhooks that pass the filter of a query, newest first.
+///
+/// # Errors
+///
+/// A value of a parameter is wrong.
+pub fn matching(history: &WebhookHistory, query: &str) -> Result<Vec<Arc<Webhook>>, String> {
+    let filter = Filter::of(query)?;
+    let mut webhooks = history.all();
+    webhooks.retain(|webhook| filter.lets_through(&webhook.notification));
+    Ok(webhooks)
 }
 
 /// The webhooks that a request asks for.

@@ -33,7 +33,9 @@ use crate::storage::Persistent;
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{Telemetry, WebhookLabels, clip_to};
-use history::{Webhook, WebhookHistory};
+pub use history::Webhook;
+use history::WebhookHistory;
+pub use list::names;
 use notification::{Notification, WebhookKind};
 pub use stored::READABLE as READABLE_WEBHOOKS;
 
@@ -90,6 +92,15 @@ impl Webhooks {
         let stats = &self.telemetry.webhooks;
         stats.kept.set(count);
         stats.kept_bytes.set(bytes);
+    }
+
+    /// The webhooks that a query asks for, newest first.
+    ///
+    /// # Errors
+    ///
+    /// A value of a parameter is wrong.
+    pub fn matching(&self, query: &str) -> Result<Vec<Arc<Webhook>>, String> {
+        list::matching(&self.history, query)
     }
 
     /// Its routes. Services have tokens in the addresses of their webhooks, so
@@ -334,7 +345,7 @@ fn summary(notification: &Notification) -> String {
         let _ = write!(summary, ", receiver {:?}", notification.receiver);
     }
     if !notification.alerts.is_empty() {
-        let _ = write!(summary, ", alerts {}", list::names(notification));
+        let _ = write!(summary, ", alerts {}", names(notification));
     }
     summary
 }

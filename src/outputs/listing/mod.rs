@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 
-use super::kind;
 use crate::clock::Now;
 use crate::http::query;
+use crate::outputs::kind;
 use crate::store::{Producer, Section, SectionId, SectionState, Store};
 
 /// The parameters of a list.
@@ -347,5 +347,4 @@ fn contains(text: &str, part: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "listing_tests.rs"]
 mod tests;
