@@ -54,7 +54,6 @@ pub fn all(config: &Config, context: &Context, stateful: &Stateful) -> Vec<Route
     let (exporter, push) = (&config.exporter, &config.push);
     let metrics = Metrics::new(exporter.own_metrics, context);
     let routes = [
-    [
         page::page(config, context, stateful).routes(),
         Aggregate::new(push.groups.mode, push.groups.enable_utf8_names, context).routes(),
         Push::new(&push.groups, context).routes(),
