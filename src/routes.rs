@@ -16,9 +16,9 @@ use crate::outputs::api::Api;
 use crate::outputs::apps::Apps;
 use crate::outputs::echo::Echo;
 use crate::outputs::metrics::Metrics;
+use crate::outputs::page::TokenKey;
 #[cfg(feature = "profiling")]
 use crate::outputs::profile::CpuProfile;
-use crate::outputs::page::TokenKey;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 

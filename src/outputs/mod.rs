@@ -8,9 +8,9 @@ mod kind;
 mod listing;
 pub mod metrics;
 pub mod own_metrics;
+pub mod page;
 #[cfg(feature = "profiling")]
 pub mod profile;
-pub mod page;
 pub mod reload;
 pub mod sinks;
 pub mod status;

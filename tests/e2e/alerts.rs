@@ -53,7 +53,7 @@ fn alerts_fire_when_they_should() {
     if !tools::here(&[Tool::Promtool]) {
         return;
     }
-    let dir = tempdir().unwrap();
+    let dir = tempdir().expect("a directory");
     fs::write(dir.path().join("alerts.yml"), ALERTS).unwrap();
     fs::write(dir.path().join("test.yml"), TESTS).unwrap();
     let is_job = |text: &str| text.contains("job_name: exporter-proxy-own");
@@ -74,10 +74,10 @@ fn alerts_fire_when_they_should() {
 /// good and something bad. The directory holds its files, the address is that of its listener
 /// for health checks.
 fn complete() -> (Proxy, TempDir, String) {
-    let dir = tempdir().unwrap();
+    let dir = tempdir().expect("a directory");
     let server = Authority::new(dir.path(), "ca").issue("server").settings();
     let web = dir.path().join("web.yml");
-    fs::write(&web, "http_server_config:\n  http2: true\n").unwrap();
+    fs::write(&web, "http_server_config:\n  http2: true\n").expect("it is written");
     let state = dir.path().join("state");
     let proxy = Proxy::start_with(
         &format!(
@@ -99,12 +99,15 @@ fn complete() -> (Proxy, TempDir, String) {
         let (_, rest) = log
             .split_once(words)
             .unwrap_or_else(|| panic!("{words}: {log}"));
-        rest.split_whitespace().next().unwrap().to_owned()
+        rest.split_whitespace()
+            .next()
+            .expect("an address")
+            .to_owned()
     };
     let own = address("health and own metrics on http://");
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     udp.send_to(b"nothing", address("operations on UDP socket "))
-        .unwrap();
+        .expect("it is sent");
     for (text, good) in [("pushed 1\n", true), ("pushed{", false)] {
         let status = proxy.push("PUT", "/metrics/job/backup", text).status;
         assert_eq!(status == 200, good, "{text}: {status}");
@@ -128,18 +131,18 @@ fn complete() -> (Proxy, TempDir, String) {
 
 /// The expressions of the dashboard, with Grafana's variables replaced.
 fn dashboard_queries() -> Vec<String> {
-    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("it is JSON");
     let mut found = Vec::new();
-    let variables = dashboard["templating"]["list"].as_array().unwrap();
-    let metric = Regex::new(r"^label_values\((.*), \w+\)$").unwrap();
+    let variables = dashboard["templating"]["list"].as_array().expect("a list");
+    let metric = Regex::new(r"^label_values\((.*), \w+\)$").expect("a pattern");
     for query in variables
         .iter()
         .filter_map(|it| it["query"]["query"].as_str())
     {
-        found.push(metric.captures(query).unwrap()[1].to_owned());
+        found.push(metric.captures(query).expect("label_values")[1].to_owned());
     }
     found.extend(texts(&dashboard["annotations"]));
-    for panel in dashboard["panels"].as_array().unwrap() {
+    for panel in dashboard["panels"].as_array().expect("a list") {
         found.extend(texts(panel));
     }
     assert!(found.len() > 40, "{found:?}");
@@ -172,12 +175,12 @@ fn texts(value: &Value) -> Vec<String> {
 /// The expressions of the rules, as Prometheus read them.
 fn rule_queries(prometheus: &Server) -> Vec<String> {
     let rules = http_request(&prometheus.address, "GET", "/api/v1/rules", &[]).json();
-    let groups = rules["data"]["groups"].as_array().unwrap();
+    let groups = rules["data"]["groups"].as_array().expect("a list");
     let rules = groups
         .iter()
-        .flat_map(|group| group["rules"].as_array().unwrap());
+        .flat_map(|group| group["rules"].as_array().expect("a list"));
     rules
-        .map(|rule| rule["query"].as_str().unwrap().to_owned())
+        .map(|rule| rule["query"].as_str().expect("it is there").to_owned())
         .collect()
 }
 

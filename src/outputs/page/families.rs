@@ -210,7 +210,8 @@ fn begin_of(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
         return text;
     }
-    let begin = text.floor_char_boundary(limit);
+    let is_boundary = |at: &usize| text.is_char_boundary(*at);
+    let begin = (0..=limit).rev().find(is_boundary).unwrap_or_default();
     let end = text[..begin].rfind('\n').map_or(begin, |at| at + 1);
     &text[..end]
 }

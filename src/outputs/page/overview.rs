@@ -189,7 +189,7 @@ impl Page {
             bounds.push(Bound {
                 title: format!("Queue of {}", sink.name),
                 used: sink.queued.value(),
-                limit: sink.max_queued,
+                limit: sink.max_queued.value(),
                 is_bytes: true,
                 setting: format!("sinks.{}.queue_bytes", sink.name),
             });
@@ -310,7 +310,7 @@ fn sink_row(sink: &SinkStats, now: Now) -> Markup {
                 td.number { (count(of(false))) }
                 td.queue {
                     span.measure { (count(sink.queued_items.value() as u64)) ", " (show::bytes(sink.queued.value())) }
-                    (show::bar(sink.queued.value(), sink.max_queued))
+                    (show::bar(sink.queued.value(), sink.max_queued.value()))
                 }
             }
             @if let Some((at, problem)) = &health.last_error {
