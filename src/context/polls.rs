@@ -13,7 +13,7 @@ use crate::reason::Reason;
 /// The limit on requests for a poll of one target that wait.
 const MAX_REQUESTS: usize = 4;
 
-/// Someone who waits for a poll. It is told whether the poll succeeded.
+/// Someone who waits for a poll, and learns whether it succeeded.
 pub type PollRequest = oneshot::Sender<Result<(), Reason>>;
 
 /// The settings of a target.

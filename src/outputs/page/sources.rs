@@ -239,7 +239,7 @@ fn sort_text(sort: Sort, is_descending: bool) -> String {
 fn read(store: &Store, ids: Vec<SectionId>) -> Vec<ListedSource> {
     let mut left = MAX_COUNTED;
     let listed = ids.into_iter().filter_map(|id| {
-        // It may be gone meanwhile.
+        // It can have been removed since.
         let section = store.section_of(&id)?;
         let is_counted = section.bytes <= left;
         let samples = is_counted.then(|| {
