@@ -8,7 +8,6 @@ mod encode;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
-use std::{env, fs};
 
 use bytes::Bytes;
 use pprof::{Frames, ProfilerGuard, ProfilerGuardBuilder};
@@ -124,7 +123,6 @@ async fn record(end: impl Future<Output = ()>) -> Result<Profile, ProfileError> 
         .blocklist(&BLOCKED)
         .build()
         .map_err(|problem| failed(&problem))?;
-    unlink_samples();
     end.await;
     // Looking for the names of functions takes a second or more for the first profile.
     let profile = spawn_blocking(move || finish(guard)).await;
@@ -136,7 +134,6 @@ async fn record(end: impl Future<Output = ()>) -> Result<Profile, ProfileError> 
 fn finish(guard: ProfilerGuard<'static>) -> pprof::Result<Profile> {
     let report = guard.report().build_unresolved()?;
     drop(guard);
-    unlink_samples();
     let (start, duration) = (report.timing.start_time, report.timing.duration);
     let samples = report.data.into_iter();
     let named = samples.map(|(frames, count)| (Frames::from(frames), count));
@@ -145,25 +142,6 @@ fn finish(guard: ProfilerGuard<'static>) -> pprof::Result<Profile> {
         duration,
         body: encode::encode(named, start, duration)?,
     })
-}
-
-/// Removes the name of the file in which the library keeps samples. The library would leave
-/// it in the temporary directory when the program ends; while it is open, it needs no name.
-fn unlink_samples() {
-    let directory = env::temp_dir().canonicalize();
-    let (Ok(directory), Ok(open)) = (directory, fs::read_dir("/proc/self/fd")) else {
-        return;
-    };
-    for descriptor in open.flatten() {
-        let Ok(path) = fs::read_link(descriptor.path()) else {
-            continue;
-        };
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        if path.parent() == Some(&directory) && name.starts_with(b".tmp") {
-            // Without a name already, or on a system that keeps it: nothing else depends on it.
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 #[cfg(test)]
