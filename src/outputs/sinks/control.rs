@@ -26,7 +26,7 @@ impl<S> Control<S> {
         }
     }
 
-    /// Puts another sink in the place of the current one, after the request in progress.
+    /// Replaces the current sink, after the request in progress.
     pub(super) fn replace(&self, sink: S) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
         self.changed.notify_one();
