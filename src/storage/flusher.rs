@@ -1,21 +1,25 @@
-//! Takes changes and writes them, on a thread of its own: each second, and whenever a
-//! push waits. All pushes that wait at one moment are written at once.
+//! Takes changes and writes them: each second on a thread of its own, and whenever a push
+//! waits. All pushes that wait at one moment are written at once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::config::Sync;
 use super::engine::Engine;
 use super::error::{DiskProblem, WriteError};
-use super::journal::{ReadAnswer, ReadRequest, Shared, Wake};
+use super::journal::{Progress, ReadAnswer, ReadRequest, Shared, Wake};
 use super::persistent::{Persistent, take_all};
 use crate::clock::{self, Now};
 use crate::record::Record;
 
 /// The longest time between two flushes, and between two syncs.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A flush that takes longer is not made on a thread that serves requests.
+const QUICK: Duration = Duration::from_millis(5);
 
 /// The time between two looks at the size on the disk.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,8 +45,24 @@ pub(super) struct Flusher {
     /// Whether changes were dropped, so that all records have to be written.
     is_incomplete: bool,
     failure: Option<WriteError>,
-    /// Whether something is written and not synced.
+    /// Whether something is written that no sync, ended or running, includes.
     is_dirty: bool,
+    /// A sync that runs on a thread of its own.
+    running: Option<RunningSync>,
+}
+
+/// A thread that syncs, and when it began.
+type RunningSync = (JoinHandle<Result<(), WriteError>>, Instant);
+
+/// What a round does about syncing, beside what `storage.sync` demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syncing {
+    /// Nothing.
+    No,
+    /// It begins a sync, unless one is running. Nobody waits for it.
+    Begin,
+    /// It waits until everything is synced.
+    Wait,
 }
 
 impl Flusher {
@@ -60,43 +80,19 @@ impl Flusher {
             is_incomplete: false,
             failure: None,
             is_dirty: false,
+            running: None,
         }
     }
 
-    /// Flushes until the last flush is asked for.
-    pub(super) fn run(mut self) {
-        let mut last = clock::tick();
-        let mut measured = None;
-        loop {
-            let wake = self.shared.wait(last + INTERVAL, clock::tick);
-            let reads = self.shared.take_reads();
-            let is_due = last + INTERVAL <= clock::tick();
-            if is_due {
-                last = clock::tick();
-                if measured.is_none_or(|at| last - at >= MEASURE_INTERVAL) {
-                    measured = Some(last);
-                    let bytes = usize::try_from(self.engine.size()).unwrap_or(usize::MAX);
-                    self.shared.stats.disk_bytes.set(bytes);
-                }
-            }
-            // While storage fails, a try each second is enough.
-            if self.failure.is_none() || is_due || wake == Wake::Close {
-                self.round(is_due || wake == Wake::Close, Now::read());
-            } else {
-                self.report();
-            }
-            for ReadRequest { prefix, answer } in reads {
-                // A reader that gave up needs no answer.
-                let _ = answer.send(self.read(&prefix));
-            }
-            if wake == Wake::Close {
-                break;
-            }
-        }
-        let shared = Arc::clone(&self.shared);
-        // Closing the engine can wait for its threads.
-        drop(self);
-        shared.close();
+    /// Whether storage fails. A try each second is enough then.
+    pub(super) fn fails(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Measures the size on the disk.
+    fn measure(&self) {
+        let bytes = usize::try_from(self.engine.size()).unwrap_or(usize::MAX);
+        self.shared.stats.disk_bytes.set(bytes);
     }
 
     /// The stored records whose keys begin with `prefix`. Nothing waits to be written.
@@ -113,20 +109,29 @@ impl Flusher {
         Ok(records)
     }
 
-    /// Flushes once, and syncs if `sync` says so or each write has to be synced.
-    pub(super) fn round(&mut self, sync: bool, now: Now) {
+    /// Flushes once. The caller reports the result once others can flush.
+    pub(super) fn round(&mut self, syncing: Syncing, now: Now) -> Progress {
         let begun = clock::tick();
-        self.shared.begun.fetch_add(1, Ordering::SeqCst);
+        let number = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let result = match self.failure {
-            None => self.flush(sync, now),
+            None => self.flush(syncing, now),
             Some(_) => self.retry(now),
         };
+        self.shared
+            .is_slow
+            .store(begun.elapsed() > QUICK, Ordering::Relaxed);
         self.note(result, begun);
-        self.report();
+        Progress {
+            ended: number,
+            kept: if self.fails() { 0 } else { number },
+            failure: self.failure.clone(),
+            closed: false,
+        }
     }
 
     /// Writes the changes since the last flush.
-    fn flush(&mut self, sync: bool, now: Now) -> Result<(), WriteError> {
+    fn flush(&mut self, syncing: Syncing, now: Now) -> Result<(), WriteError> {
+        self.note_sync_result(false)?;
         let records = match self.take(now) {
             (records, None) => records,
             (_, Some(failure)) => {
@@ -141,16 +146,77 @@ impl Flusher {
             }
             self.is_dirty = true;
         }
-        let must_sync = sync || self.shared.sync == Sync::Always;
-        if self.is_dirty && must_sync {
-            if let Err(failure) = self.engine.sync() {
-                // What was written since the last sync may be lost.
-                self.drop_pending();
-                return Err(failure);
-            }
-            self.is_dirty = false;
+        match syncing {
+            _ if self.shared.sync == Sync::Always => self.sync(),
+            Syncing::Wait => self.sync(),
+            Syncing::Begin => self.begin_sync(),
+            Syncing::No => Ok(()),
         }
+    }
+
+    /// Waits until everything written is on the disk.
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.note_sync_result(true)?;
+        if !self.is_dirty {
+            return Ok(());
+        }
+        let begun = clock::tick();
+        let result = self.engine.sync();
+        self.note_sync(result, begun)?;
+        self.is_dirty = false;
         Ok(())
+    }
+
+    /// Begins a sync on a thread of its own, so that pushes do not wait for the disk.
+    fn begin_sync(&mut self) -> Result<(), WriteError> {
+        if !self.is_dirty || self.running.is_some() {
+            return Ok(());
+        }
+        let task = match self.engine.begin_sync() {
+            Ok(task) => task,
+            Err(failure) => return self.note_sync(Err(failure), clock::tick()),
+        };
+        let thread = thread::Builder::new().name("storage-sync".to_owned());
+        match thread.spawn(task) {
+            Ok(thread) => {
+                self.is_dirty = false;
+                self.running = Some((thread, clock::tick()));
+                Ok(())
+            }
+            Err(_) => self.sync(),
+        }
+    }
+
+    /// Takes the result of the sync that runs, once it has ended. `wait` waits for that.
+    fn note_sync_result(&mut self, wait: bool) -> Result<(), WriteError> {
+        match self.running.take() {
+            Some((thread, begun)) if wait || thread.is_finished() => {
+                let result = thread.join().unwrap_or_else(|_| {
+                    Err(WriteError {
+                        reason: DiskProblem::Failed,
+                        message: "the thread that syncs stopped".to_owned(),
+                    })
+                });
+                self.note_sync(result, begun)
+            }
+            running => {
+                self.running = running;
+                Ok(())
+            }
+        }
+    }
+
+    fn note_sync(
+        &mut self,
+        result: Result<(), WriteError>,
+        begun: Instant,
+    ) -> Result<(), WriteError> {
+        self.shared.stats.sync_durations.record(begun.elapsed());
+        if result.is_err() {
+            // What was written since the last sync may be lost.
+            self.drop_pending();
+        }
+        result
     }
 
     /// Takes all changes. The error is that of reading which records are void.
@@ -194,6 +260,8 @@ impl Flusher {
 
     /// Tries to write what waits since storage fails.
     fn retry(&mut self, now: Now) -> Result<(), WriteError> {
+        // If it fails, everything is written anew.
+        let _ = self.note_sync_result(true);
         // States do not have to note changes for as long as storage fails.
         let mut taken = Vec::with_capacity(self.states.len());
         take_all(&self.states, now, &mut taken);
@@ -292,21 +360,43 @@ impl Flusher {
                 self.failure = Some(failure);
             }
         }
-        stats.is_failing.set(usize::from(self.failure.is_some()));
+        stats.is_failing.set(usize::from(self.fails()));
         stats.pending_bytes.set(self.pending_bytes);
     }
+}
 
-    /// Tells those who wait.
-    fn report(&self) {
-        let flush = self.shared.begun.load(Ordering::SeqCst);
-        let is_failing = self.failure.is_some();
-        self.shared.is_failing.store(is_failing, Ordering::Relaxed);
-        self.shared.report(|progress| {
-            progress.ended = flush;
-            if !is_failing {
-                progress.kept = flush;
+/// Flushes on this thread each second and on request, until the last flush is asked for.
+pub(super) fn run(shared: &Shared) {
+    let mut last = clock::tick();
+    let mut measured = None;
+    loop {
+        let wake = shared.wait(last + INTERVAL, clock::tick);
+        let reads = shared.take_reads();
+        let is_due = last + INTERVAL <= clock::tick();
+        let syncing = match wake {
+            Wake::Close => Syncing::Wait,
+            Wake::Flush if is_due => Syncing::Begin,
+            Wake::Flush => Syncing::No,
+        };
+        if is_due {
+            last = clock::tick();
+        }
+        shared.with_flusher(|flusher| {
+            if is_due && measured.is_none_or(|at| last - at >= MEASURE_INTERVAL) {
+                measured = Some(last);
+                flusher.measure();
             }
-            progress.failure.clone_from(&self.failure);
+            let is_useful = !flusher.fails() || syncing != Syncing::No;
+            let progress = is_useful.then(|| flusher.round(syncing, Now::read()));
+            for ReadRequest { prefix, answer } in reads {
+                // A reader that gave up needs no answer.
+                let _ = answer.send(flusher.read(&prefix));
+            }
+            progress
         });
+        if wake == Wake::Close {
+            break;
+        }
     }
+    shared.close();
 }

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::config::Sync;
 use super::error::WriteError;
+use super::flusher::{Flusher, Syncing};
 use super::setup::PendingSetup;
+use crate::clock::Now;
 use crate::telemetry::StorageStats;
 
 /// The longest wait for a slow disk. Past it, the push counts as kept in memory only.
@@ -38,13 +41,17 @@ pub(super) struct Shared {
     pub(super) is_failing: AtomicBool,
     /// Whether the flusher has stopped.
     is_closed: AtomicBool,
+    /// Whether the last flush took longer than a serving thread may wait.
+    pub(super) is_slow: AtomicBool,
     pub(super) setup: PendingSetup,
     progress: watch::Sender<Progress>,
     requests: Mutex<Requests>,
     requested: Condvar,
+    /// `None` before the start and after the end.
+    flusher: Mutex<Option<Flusher>>,
 }
 
-/// How far the flusher is.
+/// How far flushing is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     /// The last flush that ended, well or not.
@@ -135,12 +142,7 @@ impl Journal {
         }
         // A flush that begins from now on takes the changes made until now.
         let target = shared.begun.load(Ordering::SeqCst) + 1;
-        let mut progress = shared.progress.subscribe();
-        shared.request(|requests| requests.flush = true);
-        let ended = progress.wait_for(|progress| progress.ended >= target || progress.closed);
-        if let Ok(Ok(progress)) = timeout(LONGEST_WAIT, ended).await
-            && progress.kept >= target
-        {
+        if let Ok(true) = timeout(LONGEST_WAIT, shared.flushed(target)).await {
             return Ok(());
         }
         shared.stats.unkept.add(1);
@@ -220,11 +222,87 @@ impl Shared {
             begun: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
             setup: PendingSetup::default(),
             progress: watch::Sender::new(Progress::default()),
             requests: Mutex::default(),
             requested: Condvar::new(),
+            flusher: Mutex::default(),
         }
+    }
+
+    /// Begins to keep changes with `flusher`.
+    pub(super) fn put_flusher(&self, flusher: Flusher) {
+        *self.lock_flusher() = Some(flusher);
+    }
+
+    /// Calls `flush` once nobody else flushes, and reports the progress that it returns.
+    pub(super) fn with_flusher(&self, flush: impl FnOnce(&mut Flusher) -> Option<Progress>) {
+        let flusher = self.lock_flusher();
+        self.flush(flusher, flush);
+    }
+
+    /// Waits until the flush `target` has ended, and makes it if nobody else does. Returns
+    /// whether everything that was taken before is kept.
+    async fn flushed(&self, target: u64) -> bool {
+        let mut progress = self.progress.subscribe();
+        loop {
+            let Progress {
+                ended,
+                kept,
+                closed,
+                ..
+            } = *progress.borrow_and_update();
+            if ended >= target || closed {
+                return kept >= target;
+            }
+            self.flush_soon();
+            if progress.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Flushes on this thread if that was quick the last time, which saves the push two
+    /// changes of threads. Otherwise the flusher's thread does it. If somebody is flushing,
+    /// those who wait look again when that has ended.
+    fn flush_soon(&self) {
+        // If the disk stops, one serving thread waits for it, and another one goes on.
+        let may_wait = || Handle::current().metrics().num_workers() > 1;
+        if self.sync == Sync::Always || self.is_slow.load(Ordering::Relaxed) || !may_wait() {
+            self.request(|requests| requests.flush = true);
+            return;
+        }
+        let flusher = match self.flusher.try_lock() {
+            Ok(flusher) => flusher,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.flush(flusher, |flusher| {
+            (!flusher.fails()).then(|| flusher.round(Syncing::No, Now::read()))
+        });
+    }
+
+    fn flush(
+        &self,
+        mut flusher: MutexGuard<'_, Option<Flusher>>,
+        flush: impl FnOnce(&mut Flusher) -> Option<Progress>,
+    ) {
+        let progress = flusher.as_mut().and_then(flush);
+        // Those who learn of the progress may flush at once.
+        drop(flusher);
+        if let Some(progress) = progress {
+            self.report(progress);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.progress.receiver_count()
+    }
+
+    fn lock_flusher(&self) -> MutexGuard<'_, Option<Flusher>> {
+        self.flusher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a request, or until `deadline`.
@@ -250,12 +328,23 @@ impl Shared {
 
     /// Tells those who wait, and those who come later, that nothing is kept any more.
     pub(super) fn close(&self) {
+        // Closing the engine can wait for its threads.
+        drop(self.lock_flusher().take());
         self.is_closed.store(true, Ordering::Relaxed);
-        self.report(|progress| progress.closed = true);
+        self.progress.send_modify(|progress| progress.closed = true);
     }
 
-    pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {
-        self.progress.send_modify(change);
+    /// Tells those who wait how far flushing is. Two reports can overtake each other.
+    fn report(&self, new: Progress) {
+        self.progress.send_modify(|progress| {
+            progress.kept = progress.kept.max(new.kept);
+            if new.ended > progress.ended {
+                progress.ended = new.ended;
+                let is_failing = new.failure.is_some();
+                self.is_failing.store(is_failing, Ordering::Relaxed);
+                progress.failure = new.failure;
+            }
+        });
     }
 
     fn request(&self, change: impl FnOnce(&mut Requests)) {

@@ -1,10 +1,9 @@
 //! Storage: state that survives a restart.
 //!
 //! Each state that survives is [`Persistent`]: it notes what changes and gives it out as
-//! [records](crate::record). The flusher, a thread of its own, takes the changes of all
-//! states at one moment, each second and whenever a push waits, and writes them to an
-//! [`Engine`] as a whole. An input that acknowledges a push waits with
-//! [`Journal::kept`].
+//! [records](crate::record). The flusher takes the changes of all states at one moment,
+//! each second and whenever a push waits, and writes them to an [`Engine`] as a whole. An
+//! input that acknowledges a push waits with [`Journal::kept`].
 //!
 //! | Key | Value | State |
 //! | --- | --- | --- |

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::config::Config;
 use super::engine::{Engine, LocalEngine};
 use super::error::{OpenError, ReadError};
-use super::flusher::Flusher;
+use super::flusher::{self, Flusher};
 use super::journal::{Journal, Shared};
 use super::persistent::{Persistent, StoredRecords};
 use crate::clock::Now;
@@ -127,8 +127,10 @@ impl Journal {
         }
         setup.states.sort_by_key(|state| state.layer());
         let flusher = Flusher::new(setup.engine, setup.states, Arc::clone(shared));
+        shared.put_flusher(flusher);
         let thread = std::thread::Builder::new().name("storage".to_owned());
-        thread.spawn(move || flusher.run())?;
+        let shared = Arc::clone(shared);
+        thread.spawn(move || flusher::run(&shared))?;
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ pub struct StorageStats {
     pub flushes: FlushCounts,
     /// Durations of flushes.
     pub durations: DurationHistogram,
+    /// Durations of syncs.
+    pub sync_durations: DurationHistogram,
     /// Records written.
     pub written_records: Counter,
     /// Bytes of their keys and values.

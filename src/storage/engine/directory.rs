@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::storage::error::OpenError;
 
@@ -41,7 +42,7 @@ pub struct Directory {
     /// Unlocked when it is closed.
     _lock: File,
     /// `None` until the first sync, and if it cannot be created.
-    synced: Option<File>,
+    synced: Option<Arc<File>>,
 }
 
 impl Directory {
@@ -156,22 +157,28 @@ impl Directory {
         bytes.try_into().map_or(0, u64::from_be_bytes)
     }
 
-    /// Keeps the number of the last write that was synced. It is not synced itself: a
-    /// smaller number than the true one only makes the check at the next start weaker.
-    pub fn note_synced(&mut self, number: u64) {
+    /// The file for [`note_synced`], if it can be created.
+    pub fn synced_file(&mut self) -> Option<Arc<File>> {
         if self.synced.is_none() {
-            self.synced = private().open(self.path.join(SYNCED)).ok();
+            let file = private().open(self.path.join(SYNCED));
+            self.synced = file.ok().map(Arc::new);
         }
-        if let Some(file) = &self.synced
-            && let Err(problem) = file.write_all_at(&number.to_be_bytes(), 0)
-        {
-            log::debug!("the number of the last sync cannot be kept: {problem}");
-        }
+        self.synced.clone()
     }
 
     /// The bytes that all files take on the disk.
     pub fn size(&self) -> u64 {
         disk_usage(&self.path).unwrap_or_default()
+    }
+}
+
+/// Keeps the number of the last write that was synced. It is not synced itself: a
+/// smaller number than the true one only makes the check at the next start weaker.
+pub fn note_synced(file: Option<&File>, number: u64) {
+    if let Some(file) = file
+        && let Err(problem) = file.write_all_at(&number.to_be_bytes(), 0)
+    {
+        log::debug!("the number of the last sync cannot be kept: {problem}");
     }
 }
 

@@ -12,6 +12,7 @@
 //! The engine's own threads run at a lower priority than those that answer requests.
 
 use std::fmt;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::thread;
@@ -23,10 +24,11 @@ use fjall::{
 use rustix::process::setpriority_process;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::directory::Directory;
+use super::directory::{Directory, note_synced};
+use super::journal_file::open_newest;
 use super::original::Original;
 use super::packed::{pack, unpack};
-use super::{Engine, Visit};
+use super::{Engine, SyncTask, Visit};
 use crate::record::Record;
 use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
 
@@ -60,6 +62,9 @@ const LARGE_VALUE: u32 = 1 << 10;
 /// a third, the disk holds a third more.
 const GARBAGE: f32 = 0.25;
 
+/// The most memory for packing that is kept between writes.
+const LARGEST_SCRATCH: usize = 256 << 10;
+
 /// The priority of the engine's threads, from -20 (first) to 19 (last). They write and
 /// merge files in the background, which must not delay requests.
 const BACKGROUND_PRIORITY: i32 = 10;
@@ -78,6 +83,8 @@ pub struct LocalEngine {
     writes: u64,
     /// Until the first write.
     original: Option<Original>,
+    /// Where values are packed.
+    scratch: Vec<u8>,
 }
 
 impl fmt::Debug for LocalEngine {
@@ -119,6 +126,7 @@ impl LocalEngine {
             directory,
             open: None,
             writes: 0,
+            scratch: Vec::new(),
         };
         // The engine panics at some files that it cannot read.
         let data = engine.directory.data();
@@ -163,6 +171,8 @@ impl Engine for LocalEngine {
         }
         self.writes += 1;
         let number = self.writes.to_be_bytes();
+        // Kept from one write to the next, unless it was a large one.
+        let mut scratch = std::mem::take(&mut self.scratch);
         let (database, tree) = self.opened()?;
         let batch = OwnedWriteBatch::with_capacity(database.clone(), records.len() + 1);
         let mut batch = batch.durability(Some(PersistMode::Buffer));
@@ -170,22 +180,33 @@ impl Engine for LocalEngine {
         for Record { key, value } in records {
             match value {
                 Some(value) if key.len() <= LONGEST_KEY => {
-                    batch.insert(tree, key.as_slice(), &*pack(value));
+                    batch.insert(tree, key.as_slice(), pack(value, &mut scratch));
                 }
-                Some(value) => batch.insert(tree, cut(key), &*pack(&with_key(key, value))),
+                Some(value) => {
+                    let value = with_key(key, value);
+                    batch.insert(tree, cut(key), pack(&value, &mut scratch));
+                }
                 None if key.len() <= LONGEST_KEY => batch.remove(tree, key.as_slice()),
                 None => batch.remove(tree, cut(key)),
             }
         }
+        if scratch.len() <= LARGEST_SCRATCH {
+            self.scratch = scratch;
+        }
         batch.commit().map_err(|problem| write_error(&problem))
     }
 
-    fn sync(&mut self) -> Result<(), WriteError> {
-        let (database, _) = self.opened()?;
-        let synced = database.persist(PersistMode::SyncData);
-        synced.map_err(|problem| write_error(&problem))?;
-        self.directory.note_synced(self.writes);
-        Ok(())
+    fn begin_sync(&mut self) -> Result<SyncTask, WriteError> {
+        self.opened()?;
+        // The engine would lock its journal for as long as the disk takes.
+        let journal = open_newest(&self.directory.data()).map_err(|it| system_error(&it))?;
+        let synced = self.directory.synced_file();
+        let writes = self.writes;
+        Ok(Box::new(move || {
+            journal.sync_data().map_err(|it| system_error(&it))?;
+            note_synced(synced.as_deref(), writes);
+            Ok(())
+        }))
     }
 
     fn recover(&mut self) -> Result<(), WriteError> {
@@ -329,8 +350,15 @@ fn cannot_open(directory: &Path, problem: fjall::Error) -> OpenError {
 }
 
 /// Whether an error says something of the system and not of the files' content.
-fn is_of_the_system(problem: &std::io::Error) -> bool {
-    problem.raw_os_error().is_some() && problem.kind() != std::io::ErrorKind::NotFound
+fn is_of_the_system(problem: &io::Error) -> bool {
+    problem.raw_os_error().is_some() && problem.kind() != io::ErrorKind::NotFound
+}
+
+fn system_error(problem: &io::Error) -> WriteError {
+    WriteError {
+        reason: DiskProblem::of(problem),
+        message: problem.to_string(),
+    }
 }
 
 fn write_error(problem: &fjall::Error) -> WriteError {

@@ -1,6 +1,7 @@
 //! Where records are kept: the contract of an engine, and the one for a local directory.
 
 mod directory;
+mod journal_file;
 mod local;
 mod original;
 mod packed;
@@ -15,6 +16,9 @@ use crate::record::Record;
 /// Called with the key and the value of each record.
 pub type Visit<'v> = &'v mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), ReadError>;
 
+/// Waits until what was written before is on the disk.
+pub type SyncTask = Box<dyn FnOnce() -> Result<(), WriteError> + Send>;
+
 /// Keeps records beyond this process. All methods can wait for a disk.
 pub trait Engine: fmt::Debug + Send {
     /// Writes all records or none of them, in order, and hands them to the operating
@@ -26,13 +30,23 @@ pub trait Engine: fmt::Debug + Send {
     /// Later writes fail too, until [`Engine::recover`] succeeds.
     fn write(&mut self, records: &[Record]) -> Result<(), WriteError>;
 
-    /// Waits until everything written is on the disk: from then on it survives a loss of
-    /// power.
+    /// What has to run, on any thread, until everything written so far is on the disk:
+    /// from then on it survives a loss of power. Writes go on meanwhile. One such task may
+    /// exist at a time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Engine::write`]; those of the task, too.
+    fn begin_sync(&mut self) -> Result<SyncTask, WriteError>;
+
+    /// Waits until everything written is on the disk.
     ///
     /// # Errors
     ///
     /// As for [`Engine::write`].
-    fn sync(&mut self) -> Result<(), WriteError>;
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.begin_sync()?()
+    }
 
     /// Prepares for writing again after a failure.
     ///

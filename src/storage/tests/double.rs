@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::record::Record;
-use crate::storage::engine::{Engine, Visit};
+use crate::storage::engine::{Engine, SyncTask, Visit};
 use crate::storage::error::{DiskProblem, ReadError, WriteError};
 use crate::storage::persistent::{Changes, Layer, Persistent, StoredRecords};
 
@@ -20,6 +20,8 @@ pub struct EngineState {
     held: Mutex<Held>,
     /// Whether the disk does not answer.
     is_stuck: AtomicBool,
+    /// Whether syncs wait.
+    is_sync_stuck: AtomicBool,
     /// Writes that were begun.
     begun: AtomicUsize,
 }
@@ -42,6 +44,11 @@ impl EngineState {
     /// Lets every write wait, or go on.
     pub fn stick(&self, is_stuck: bool) {
         self.is_stuck.store(is_stuck, Ordering::SeqCst);
+    }
+
+    /// Lets every sync wait, or go on.
+    pub fn stick_sync(&self, is_stuck: bool) {
+        self.is_sync_stuck.store(is_stuck, Ordering::SeqCst);
     }
 
     /// Waits until a write has begun.
@@ -124,17 +131,24 @@ impl Engine for TestEngine {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), WriteError> {
-        let mut held = self.0.held();
-        if held.sync_fails {
-            held.is_broken = true;
-            return Err(WriteError {
-                reason: DiskProblem::Failed,
-                message: "fsync".to_owned(),
-            });
-        }
-        held.synced = held.written.clone();
-        Ok(())
+    fn begin_sync(&mut self) -> Result<SyncTask, WriteError> {
+        let state = Arc::clone(&self.0);
+        let written = state.held().written.clone();
+        Ok(Box::new(move || {
+            while state.is_sync_stuck.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut held = state.held();
+            if held.sync_fails {
+                held.is_broken = true;
+                return Err(WriteError {
+                    reason: DiskProblem::Failed,
+                    message: "fsync".to_owned(),
+                });
+            }
+            held.synced = written;
+            Ok(())
+        }))
     }
 
     fn recover(&mut self) -> Result<(), WriteError> {

@@ -2,6 +2,8 @@ mod double;
 mod engine;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use double::{EngineState, Names, TestEngine};
@@ -9,7 +11,7 @@ use double::{EngineState, Names, TestEngine};
 use super::config::Sync;
 use super::engine::Engine;
 use super::error::DiskProblem;
-use super::flusher::Flusher;
+use super::flusher::{self, Flusher, Syncing};
 use super::journal::{Journal, Shared};
 use super::persistent::{Persistent, StoredRecords};
 use crate::clock::Now;
@@ -49,9 +51,12 @@ pub fn moved(
 #[derive(Debug, Default)]
 pub struct Disk(Arc<EngineState>);
 
+/// A push that waits.
+type Waiter = tokio::task::JoinHandle<Result<(), super::NotKept>>;
+
 /// A flusher that a test drives itself.
 struct Bench {
-    flusher: Flusher,
+    shared: Arc<Shared>,
     disk: Arc<EngineState>,
     names: Arc<Names>,
     journal: Journal,
@@ -66,25 +71,40 @@ fn bench(sync: Sync) -> Bench {
     let shared = Arc::new(shared);
     let state: Arc<dyn Persistent> = Arc::<Names>::clone(&names);
     let engine = Box::new(TestEngine(Arc::clone(&disk)));
+    shared.put_flusher(Flusher::new(engine, vec![state], Arc::clone(&shared)));
     Bench {
-        flusher: Flusher::new(engine, vec![state], Arc::clone(&shared)),
         disk,
         names,
-        journal: Journal::new(shared),
+        journal: Journal::new(Arc::clone(&shared)),
+        shared,
         stats,
     }
 }
 
 impl Bench {
-    fn flush(&mut self, sync: bool) {
-        self.flusher.round(sync, Now::read());
+    fn flush(&self, sync: bool) {
+        let syncing = match sync {
+            true => Syncing::Wait,
+            false => Syncing::No,
+        };
+        round(&self.shared, syncing);
+    }
+
+    /// Starts the thread that flushes.
+    fn start(&self) -> JoinHandle<()> {
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || flusher::run(&shared))
     }
 
     /// Begins to wait for what was changed until now.
-    fn waiter(&self) -> tokio::task::JoinHandle<Result<(), super::NotKept>> {
+    fn waiter(&self) -> Waiter {
         let journal = self.journal.clone();
         tokio::spawn(async move { journal.kept().await })
     }
+}
+
+fn round(shared: &Shared, syncing: Syncing) {
+    shared.with_flusher(|flusher| Some(flusher.round(syncing, Now::read())));
 }
 
 /// Lets a spawned waiter run until it waits.
@@ -96,7 +116,7 @@ async fn settle() {
 
 #[tokio::test]
 async fn a_change_is_kept_once_a_flush_that_began_later_has_ended() {
-    let mut bench = bench(Sync::Write);
+    let bench = bench(Sync::Write);
     bench.names.set("a", "1");
     let waiter = bench.waiter();
     settle().await;
@@ -113,7 +133,7 @@ async fn a_change_is_kept_once_a_flush_that_began_later_has_ended() {
 
 #[tokio::test]
 async fn always_syncs_before_it_acknowledges() {
-    let mut bench = bench(Sync::Always);
+    let bench = bench(Sync::Always);
     bench.names.set("a", "1");
     let waiter = bench.waiter();
     settle().await;
@@ -124,7 +144,7 @@ async fn always_syncs_before_it_acknowledges() {
 
 #[tokio::test]
 async fn with_write_a_failing_disk_is_reported_and_recovers_by_itself() {
-    let mut bench = bench(Sync::Write);
+    let bench = bench(Sync::Write);
     bench.names.set("a", "1");
     bench.flush(true);
     bench.disk.fail(Some(DiskProblem::Full));
@@ -159,7 +179,7 @@ async fn with_write_a_failing_disk_is_reported_and_recovers_by_itself() {
 
 #[tokio::test]
 async fn with_always_a_push_that_cannot_be_stored_is_rejected() {
-    let mut bench = bench(Sync::Always);
+    let bench = bench(Sync::Always);
     bench.disk.fail(Some(DiskProblem::ReadOnly));
     bench.names.set("a", "1");
     let waiter = bench.waiter();
@@ -182,7 +202,7 @@ async fn with_always_a_push_that_cannot_be_stored_is_rejected() {
 
 #[tokio::test]
 async fn changes_that_wait_are_bounded_and_everything_is_written_anew() {
-    let mut bench = bench(Sync::Write);
+    let bench = bench(Sync::Write);
     bench.names.set("gone", "1");
     bench.names.set("stays", "1");
     bench.flush(true);
@@ -205,7 +225,7 @@ async fn changes_that_wait_are_bounded_and_everything_is_written_anew() {
 
 #[tokio::test]
 async fn after_a_failed_sync_what_was_written_before_is_written_again() {
-    let mut bench = bench(Sync::Write);
+    let bench = bench(Sync::Write);
     bench.names.set("a", "1");
     bench.flush(false);
     bench.disk.fail_sync(true);
@@ -224,7 +244,7 @@ async fn a_waiter_learns_that_the_flusher_has_stopped() {
     let bench = bench(Sync::Always);
     let waiter = bench.waiter();
     settle().await;
-    let flusher = std::thread::spawn(|| bench.flusher.run());
+    let flusher = bench.start();
     assert_eq!(waiter.await.unwrap(), Ok(()));
     bench.names.set("last", "1");
     assert!(bench.journal.close(Duration::from_secs(10)).await);
@@ -241,7 +261,7 @@ async fn after_the_last_flush_no_change_counts_as_kept() {
         (Sync::Always, false),
     ] {
         let bench = bench(sync);
-        let flusher = std::thread::spawn(|| bench.flusher.run());
+        let flusher = bench.start();
         if fails {
             bench.disk.fail(Some(DiskProblem::Full));
             bench.names.set("early", "1");
@@ -264,15 +284,13 @@ async fn after_the_last_flush_no_change_counts_as_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_disk_delays_pushes_up_to_a_limit_and_nothing_else() {
     for sync in [Sync::Write, Sync::Always] {
-        let mut bench = bench(sync);
+        let bench = bench(sync);
         bench.disk.stick(true);
         bench.names.set("a", "1");
         let waiter = bench.waiter();
         settle().await;
-        let flusher = std::thread::spawn(move || {
-            bench.flusher.round(true, Now::read());
-            bench.flusher
-        });
+        let shared = Arc::clone(&bench.shared);
+        let flusher = thread::spawn(move || round(&shared, Syncing::Wait));
         bench.disk.await_write();
         // The disk does not answer, and the state changes all the same.
         bench.names.set("b", "2");
@@ -288,10 +306,46 @@ async fn a_slow_disk_delays_pushes_up_to_a_limit_and_nothing_else() {
             }
         }
         bench.disk.stick(false);
-        bench.flusher = flusher.join().unwrap();
-        bench.flusher.round(true, Now::read());
+        flusher.join().unwrap();
+        bench.flush(true);
         assert_eq!(bench.disk.synced(), [("name/a", "1"), ("name/b", "2")]);
     }
+}
+
+#[tokio::test]
+async fn no_push_waits_for_a_slow_sync() {
+    let bench = bench(Sync::Write);
+    bench.names.set("a", "1");
+    bench.disk.stick_sync(true);
+    round(&bench.shared, Syncing::Begin);
+    bench.names.set("b", "2");
+    let waiter = bench.waiter();
+    settle().await;
+    // A second sync does not begin.
+    round(&bench.shared, Syncing::Begin);
+    assert_eq!(waiter.await.unwrap(), Ok(()));
+    assert_eq!(bench.disk.written(), [("name/a", "1"), ("name/b", "2")]);
+    assert_eq!(bench.disk.synced(), []);
+    bench.disk.stick_sync(false);
+    bench.flush(true);
+    assert_eq!(bench.disk.synced(), [("name/a", "1"), ("name/b", "2")]);
+    assert_eq!(bench.stats.sync_durations.read().0.last(), Some(&2));
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_beside_pushes_is_noticed_and_made_up_for() {
+    let bench = bench(Sync::Write);
+    bench.names.set("a", "1");
+    bench.disk.fail_sync(true);
+    round(&bench.shared, Syncing::Begin);
+    while bench.journal.failure().is_none() {
+        bench.flush(false);
+    }
+    bench.disk.lose_unsynced();
+    bench.disk.fail_sync(false);
+    bench.flush(false);
+    assert_eq!(bench.journal.failure(), None);
+    assert_eq!(bench.disk.synced(), [("name/a", "1")]);
 }
 
 #[tokio::test]
@@ -301,4 +355,57 @@ async fn without_storage_everything_counts_as_kept() {
     assert_eq!(journal.kept().await, Ok(()));
     assert!(journal.close(Duration::ZERO).await);
     assert_eq!(journal.failure(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_write_a_push_flushes_for_all_that_wait() {
+    let bench = bench(Sync::Write);
+    bench.disk.stick(true);
+    bench.names.set("first", "1");
+    let first = bench.waiter();
+    bench.disk.await_write();
+    // The first push holds one thread, and the others wait on the other one.
+    let others: Vec<Waiter> = (0..50)
+        .map(|number| {
+            bench.names.set(&format!("{number:02}"), "1");
+            bench.waiter()
+        })
+        .collect();
+    while bench.shared.waiting() <= others.len() {
+        tokio::task::yield_now().await;
+    }
+    bench.disk.stick(false);
+    let flusher = bench.start();
+    assert_eq!(first.await.unwrap(), Ok(()));
+    for other in others {
+        assert_eq!(other.await.unwrap(), Ok(()));
+    }
+    bench.journal.close(Duration::from_secs(10)).await;
+    flusher.join().unwrap();
+    assert_eq!(bench.stats.unkept.value(), 0);
+    assert_eq!(bench.disk.written().len(), 51);
+    let flushes = bench.stats.flushes.counts();
+    assert!(matches!(flushes[..], [("ok", 2..=50)]), "{flushes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_slow_flush_pushes_do_not_flush_themselves() {
+    let bench = bench(Sync::Write);
+    bench.disk.stick(true);
+    bench.names.set("slow", "1");
+    let slow = bench.waiter();
+    bench.disk.await_write();
+    thread::sleep(Duration::from_millis(20));
+    bench.disk.stick(false);
+    assert_eq!(slow.await.unwrap(), Ok(()));
+    bench.names.set("next", "1");
+    let next = bench.waiter();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(bench.disk.written(), [("name/slow", "1")]);
+    // The flusher's thread does, and finds that the disk is quick again.
+    let flusher = bench.start();
+    assert_eq!(next.await.unwrap(), Ok(()));
+    bench.journal.close(Duration::from_secs(10)).await;
+    flusher.join().unwrap();
+    assert!(!bench.shared.is_slow.load(Ordering::Relaxed));
 }

@@ -35,13 +35,23 @@ pub fn write(out: &mut OwnFamilies, stats: &StorageStats) {
         out.family(name, Kind::Gauge, help)
             .sample(&[], value as f64);
     }
-    let (counts, sum) = stats.durations.read();
-    out.family(
-        "exporter_proxy_storage_flush_duration_seconds",
-        Kind::Histogram,
-        "Time in seconds to take changes and to write them.",
-    )
-    .histogram(&[], &BOUNDS, &counts, sum);
+    let histograms = [
+        (
+            "exporter_proxy_storage_flush_duration_seconds",
+            "Time in seconds to take changes and to write them.",
+            &stats.durations,
+        ),
+        (
+            "exporter_proxy_storage_sync_duration_seconds",
+            "Time in seconds until the disk has what was written.",
+            &stats.sync_durations,
+        ),
+    ];
+    for (name, help, durations) in histograms {
+        let (counts, sum) = durations.read();
+        out.family(name, Kind::Histogram, help)
+            .histogram(&[], &BOUNDS, &counts, sum);
+    }
     let family = out.family(
         "exporter_proxy_storage_flushes_total",
         Kind::Counter,
