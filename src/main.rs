@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use exporter_proxy::app::reload::Source;
 use exporter_proxy::app::{App, READABLE_FORMS, StartError};
@@ -277,6 +277,12 @@ fn hash_password() -> anyhow::Result<String> {
     input
         .read_line(&mut line)
         .context("cannot read the password from standard input")?;
+    let mut more = Vec::new();
+    input.read_to_end(&mut more)?;
+    ensure!(
+        more.is_empty() || !line.ends_with('\n'),
+        "standard input has more than one line: a password is one line"
+    );
     let password = line.strip_suffix('\n').unwrap_or(&line);
     let password = password.strip_suffix('\r').unwrap_or(password);
     Ok(security::hash_password(password)?)

@@ -10,6 +10,7 @@ use hyper::http::uri::PathAndQuery;
 use serde::{Serialize, Serializer};
 
 use crate::peer::Peer;
+use crate::redact::redact_text;
 use crate::settings::Table;
 use crate::settings::document::Node;
 use crate::settings::network::Network;
@@ -81,8 +82,9 @@ fn external_url(node: &Node) -> Result<Option<ExternalUrl>, String> {
         return Ok(None);
     }
     let wrong = || {
+        let shown = redact_text(&written);
         format!(
-            "must be a URL such as \"https://example.com/proxy\" without a query, not {written:?}"
+            "must be a URL such as \"https://example.com/proxy\" without user and query, not {shown:?}"
         )
     };
     let uri: Uri = written.parse().map_err(|_| wrong())?;
@@ -292,6 +294,11 @@ mod tests {
         ] {
             assert!(front(wrong).is_err(), "{wrong}");
         }
+        let problem = front("external_url = \"https://me:s3cret@example.com/\"").unwrap_err();
+        assert!(
+            problem.contains("without user") && !problem.contains("s3cret"),
+            "{problem}"
+        );
     }
 
     #[test]

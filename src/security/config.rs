@@ -197,6 +197,16 @@ fn entry(mut table: Table<'_>, place: &Place) -> Option<Entry> {
              role, and not \"admin\"",
         );
     }
+    let takes_secrets = listeners.is_empty() || listeners.contains(&Door::Http);
+    if let Some(Who::TokenFile(_) | Who::User(_)) = whos.last()
+        && !takes_secrets
+    {
+        table.fault(
+            place.clone(),
+            "`web.access`: only HTTP carries tokens and passwords, and `listeners` of this entry \
+             leaves \"http\" out",
+        );
+    }
     table.finish();
     Some(Entry {
         roles: roles?,

@@ -162,7 +162,7 @@ impl Shared {
 }
 
 /// The stored number of starts.
-fn starts(engine: &dyn Engine) -> Result<u64, ReadError> {
+pub(super) fn starts(engine: &dyn Engine) -> Result<u64, ReadError> {
     let mut starts = 0;
     engine.each(STARTS, &mut |key, value| {
         let bytes = value.try_into().map_err(|_| ReadError::of_key(&key))?;

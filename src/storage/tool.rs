@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::engine::{Engine, IMPORTING, LocalEngine};
 use super::error::{OpenError, ReadError, WriteError};
 use super::readable::ReadableForm;
+use super::setup::starts;
 use crate::exposition::counted;
 use crate::record::Record;
 use crate::store::export::{RecordKey, Stored};
@@ -55,8 +56,8 @@ pub enum ToolError {
     )]
     Cut(usize),
     /// The directory to import into has records.
-    #[error("the directory has records already: import into a new or an empty directory")]
-    NotEmpty,
+    #[error("{} has records already: import into a new or an empty directory", .0.display())]
+    NotEmpty(PathBuf),
 }
 
 impl ToolError {
@@ -66,7 +67,7 @@ impl ToolError {
             ToolError::Open(problem) => problem.exit_code(),
             ToolError::Read(_) | ToolError::Line { .. } | ToolError::Cut(_) => 65, // EX_DATAERR
             ToolError::Write(_) | ToolError::Io(_) => 74,                          // EX_IOERR
-            ToolError::NotEmpty => 73,                                             // EX_CANTCREAT
+            ToolError::NotEmpty(_) => 73,                                          // EX_CANTCREAT
         }
     }
 }
@@ -96,6 +97,7 @@ struct LastLine {
 /// The directory cannot be opened, or a record cannot be read.
 pub fn check(directory: &Path, out: &mut dyn Write) -> Result<(), ToolError> {
     let engine = LocalEngine::open_existing(directory)?;
+    starts(&engine)?;
     let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     engine.each(b"", &mut |key, value| {
         let text = String::from_utf8_lossy(&key);
@@ -167,7 +169,7 @@ pub fn import(
         Ok(())
     })?;
     if !is_empty {
-        return Err(ToolError::NotEmpty);
+        return Err(ToolError::NotEmpty(directory.to_owned()));
     }
     let (mut count, mut bytes) = (0, 0);
     let mut records = Vec::new();

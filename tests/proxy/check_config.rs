@@ -83,11 +83,13 @@ fn entries_of_access_are_checked_with_the_files_that_they_name() {
          [[web.access]]\nrole = \"admin\"\nallow_from = \"::1\"\napps = [\"a\"]\nlisteners = [\"udp\"]\n\
          [[web.access]]\nrole = \"read\"\nallow_form = \"::1\"\n\
          [[web.access]]\nrole = []\nallow_from = \"::1\"\n\
+         [[web.access]]\nrole = \"write\"\ntoken_file = \"t\"\nlisteners = [\"receiver\"]\n\
          [[web.access]]\nrole = \"write\"\nallow_from = \"::1\"\napps = []\nlabels = {}\nlisteners = []\n",
     )
     .join("\n");
     for expected in [
         "`web.access.role` must not be empty",
+        "`web.access`: only HTTP carries tokens and passwords",
         "`web.access.apps` must not be empty",
         "`web.access.labels` must not be empty",
         "`web.access.listeners` must not be empty",

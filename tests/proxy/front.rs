@@ -21,6 +21,8 @@ fn every_path_begins_with_the_prefix() {
     let proxy = Proxy::start("[web]\nroute_prefix = \"/proxy/\"\n");
     let pushed = proxy.push("PUT", "/proxy/metrics/job/x", "m 1\n");
     assert_eq!(pushed.status, 200);
+    let status = proxy.push("GET", "/proxy/api/v1/status", "").json();
+    assert_eq!(status["data"]["flags"]["web.route-prefix"], "/proxy");
     for (path, status) in [
         ("/proxy/metrics", 200),
         ("/proxy/-/ready", 200),

@@ -139,7 +139,10 @@ impl Api {
         for (name, value) in [
             ("web.listen-address", request.server.source.to_string()),
             ("web.telemetry-path", "/metrics".to_owned()),
-            ("web.route-prefix", String::new()),
+            (
+                "web.route-prefix",
+                request.server.front.route_prefix.clone(),
+            ),
             ("web.enable-admin-api", setting("enable_admin_api")),
             ("web.enable-lifecycle", setting("enable_lifecycle")),
             ("push.disable-consistency-check", "false".to_owned()),

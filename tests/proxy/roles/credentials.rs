@@ -175,6 +175,9 @@ fn passwords_are_hashed_for_the_web_configuration() {
     let (code, hash, problem) = run(b"\n");
     assert_eq!((code, &*hash), (Some(1), ""));
     assert!(problem.contains("the password is empty"), "{problem}");
+    let (code, hash, problem) = run(b"correct horse\nbattery\n");
+    assert_eq!((code, &*hash), (Some(1), ""));
+    assert!(problem.contains("more than one line"), "{problem}");
     let (code, _, problem) = run("x".repeat(80).as_bytes());
     assert_eq!(code, Some(1));
     assert!(
