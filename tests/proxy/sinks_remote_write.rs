@@ -1,78 +1,33 @@
 //! Series to stand-ins for receivers of remote write, which decode and check what they get. The
 //! cases are those of the protocol's compliance tests for senders.
 
+#[path = "../../src/outputs/sinks/remote_write/tests/decoded.rs"]
+mod decoded;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use prost::Message;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::tempdir;
 
+use self::decoded::{Sample, decode_v1, decode_v2};
 use crate::harness::certificates::{Authority, Pair};
 use crate::harness::{Proxy, eventually};
 use crate::sinks::listed;
 use crate::support::logged;
 use crate::upstream::{Reply, Request, Upstream, reply};
 
-/// `prometheus.WriteRequest`.
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-/// `io.prometheus.write.v2.Request`.
-#[derive(Clone, PartialEq, Message)]
-struct SymbolRequest {
-    #[prost(string, repeated, tag = "4")]
-    symbols: Vec<String>,
-    #[prost(message, repeated, tag = "5")]
-    timeseries: Vec<SymbolSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SymbolSeries {
-    #[prost(uint32, repeated, tag = "1")]
-    labels_refs: Vec<u32>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// A sample that was sent.
 #[derive(Debug, Clone, PartialEq)]
 struct Point {
-    /// `name{a=b}`.
+    /// `name{a="b"}`, without escapes.
     series: String,
     value: f64,
     timestamp: i64,
@@ -89,56 +44,27 @@ fn points(request: &Request) -> Vec<Point> {
     assert_eq!(request.header("content-encoding"), Some("snappy"));
     let agent = request.header("user-agent").unwrap();
     assert!(agent.starts_with("exporter-proxy/"), "{agent}");
-    // The block format, not the one with frames.
-    let body = snap::raw::Decoder::new()
-        .decompress_vec(&request.body)
-        .unwrap();
-    let series: Vec<(Vec<Label>, Vec<Sample>)> = match request.header("content-type").unwrap() {
+    let version = request.header("x-prometheus-remote-write-version");
+    let series = match request.header("content-type").unwrap() {
         "application/x-protobuf" => {
-            let version = request.header("x-prometheus-remote-write-version");
             assert_eq!(version, Some("0.1.0"));
-            let series = WriteRequest::decode(&*body).unwrap().timeseries;
-            series
-                .into_iter()
-                .map(|it| (it.labels, it.samples))
-                .collect()
+            decode_v1(&request.body).0
         }
         "application/x-protobuf;proto=io.prometheus.write.v2.Request" => {
-            let version = request.header("x-prometheus-remote-write-version");
             assert_eq!(version, Some("2.0.0"));
-            let request = SymbolRequest::decode(&*body).unwrap();
-            assert_eq!(request.symbols[0], "");
-            let text = |at: u32| request.symbols[at as usize].clone();
-            let labels = |it: &SymbolSeries| {
-                let (pairs, rest) = it.labels_refs.as_chunks::<2>();
-                assert!(rest.is_empty());
-                let label = |[name, value]: &[u32; 2]| Label {
-                    name: text(*name),
-                    value: text(*value),
-                };
-                pairs.iter().map(label).collect()
-            };
-            let series = request.timeseries.iter();
-            series.map(|it| (labels(it), it.samples.clone())).collect()
+            decode_v2(&request.body)
         }
         other => panic!("the media type is {other}"),
     };
+    let series = series.into_iter();
     series
-        .into_iter()
-        .flat_map(|(labels, samples)| {
-            let names = labels.iter().map(|label| &label.name);
-            assert!(names.is_sorted_by(|one, other| one < other), "{labels:?}");
-            let (name, rest) = labels.split_first().unwrap();
-            assert_eq!(name.name, "__name__");
-            let rest = rest.iter().map(|it| format!("{}={}", it.name, it.value));
-            let rest = rest.collect::<Vec<_>>().join(",");
-            let series = format!("{}{{{rest}}}", name.value);
+        .flat_map(|it| {
             let point = move |sample: Sample| Point {
-                series: series.clone(),
+                series: it.series.clone(),
                 value: sample.value,
                 timestamp: sample.timestamp,
             };
-            samples.into_iter().map(point)
+            it.samples.into_iter().map(point)
         })
         .collect()
 }
@@ -214,14 +140,14 @@ fn both_protocols_send_all_series_on_the_interval() {
             &proxy,
             "# TYPE up gauge\nup{z=\"1\",b=\"é \\\"x\\\"\"} 1\nup 0\n",
         );
-        let series = "up{b=é \"x\",cluster=c,z=1}";
+        let series = r#"up{b="é "x"",cluster="c",z="1"}"#;
         eventually(|| values(&server, series).len(), |count| *count >= 3);
         push(
             &proxy,
             "# TYPE up gauge\nup{z=\"1\",b=\"é \\\"x\\\"\"} NaN\nup 5\n",
         );
         eventually(
-            || values(&server, "up{cluster=c}"),
+            || values(&server, r#"up{cluster="c"}"#),
             |it| it.last() == Some(&5.0),
         );
         eventually(|| values(&server, series), |it| it.last().unwrap().is_nan());
@@ -255,11 +181,11 @@ fn own_metrics_and_verbatim_apps_are_sent_too() {
         ""
     );
     eventually(
-        || values(&server, "orders_total{kind=new}").len(),
+        || values(&server, r#"orders_total{kind="new"}"#).len(),
         |count| *count > 0,
     );
     eventually(
-        || values(&server, "exporter_proxy_apps{}"),
+        || values(&server, "exporter_proxy_apps"),
         |it| it.last() == Some(&1.0),
     );
 }
@@ -270,7 +196,10 @@ fn a_series_that_goes_and_all_at_shutdown_get_a_marker() {
         let server = Upstream::start(|request| written(points(request).len()));
         let mut proxy = to(&http(&server), &format!("protocol = \"{protocol}\"\n"));
         push(&proxy, "a 1\nb 2\n");
-        eventually(|| values(&server, "a{job=a}").len(), |count| *count > 1);
+        eventually(
+            || values(&server, r#"a{job="a"}"#).len(),
+            |count| *count > 1,
+        );
         push(&proxy, "b 2\n");
         let stale = |series: &str| {
             let points = received(&server).into_iter();
@@ -278,16 +207,19 @@ fn a_series_that_goes_and_all_at_shutdown_get_a_marker() {
                 .filter(|it| it.is_stale() && it.series == series)
                 .count()
         };
-        eventually(|| stale("a{job=a}"), |count| *count == 1);
-        assert_eq!(stale("b{job=a}"), 0);
+        eventually(|| stale(r#"a{job="a"}"#), |count| *count == 1);
+        assert_eq!(stale(r#"b{job="a"}"#), 0);
         push(&proxy, "b 7\n");
         proxy.signal("TERM");
         assert!(proxy.wait().success());
         // What was pushed just before is sent, too.
-        assert_eq!(values(&server, "b{job=a}").last(), Some(&7.0));
+        assert_eq!(values(&server, r#"b{job="a"}"#).last(), Some(&7.0));
         let last = received(&server).pop().unwrap();
-        assert_eq!((last.series.as_str(), last.is_stale()), ("b{job=a}", true));
-        assert_eq!(stale("a{job=a}"), 1);
+        assert_eq!(
+            (last.series.as_str(), last.is_stale()),
+            (r#"b{job="a"}"#, true)
+        );
+        assert_eq!(stale(r#"a{job="a"}"#), 1);
         assert_in_order(&received(&server));
     }
 }
@@ -311,7 +243,10 @@ fn refused_requests_are_not_repeated() {
         });
         let proxy = to(&http(&server), "");
         push(&proxy, "a 1\n");
-        eventually(|| values(&server, "a{job=a}").len(), |count| *count >= 3);
+        eventually(
+            || values(&server, r#"a{job="a"}"#).len(),
+            |count| *count >= 3,
+        );
         // A repeated request would have the time of the first again.
         assert_in_order(&received(&server));
         let reason = if status.starts_with("413") {
@@ -344,7 +279,10 @@ fn failures_are_repeated_in_order() {
         let begun = Instant::now();
         let proxy = to(&http(&server), "");
         push(&proxy, "a 1\n");
-        eventually(|| values(&server, "a{job=a}").len(), |count| *count >= 5);
+        eventually(
+            || values(&server, r#"a{job="a"}"#).len(),
+            |count| *count >= 5,
+        );
         assert!(begun.elapsed() >= Duration::from_secs(1), "{status}");
         let requests = server.requests();
         assert_eq!(requests[0].body, requests[1].body, "{status}");
@@ -365,7 +303,10 @@ fn a_server_that_does_not_know_protocol_2_gets_1_and_loses_nothing() {
     });
     let proxy = to(&http(&server), "protocol = \"2.0\"\n");
     push(&proxy, "a 1\nb{c=\"d\"} 2\n");
-    eventually(|| values(&server, "a{job=a}").len(), |count| *count >= 5);
+    eventually(
+        || values(&server, r#"a{job="a"}"#).len(),
+        |count| *count >= 5,
+    );
     let requests = server.requests();
     let is_v2 =
         |request: &&Request| request.header("x-prometheus-remote-write-version") == Some("2.0.0");
@@ -380,7 +321,7 @@ fn a_server_that_does_not_know_protocol_2_gets_1_and_loses_nothing() {
         || {
             received(&server)
                 .into_iter()
-                .any(|it| it.is_stale() && it.series == "b{c=d,job=a}")
+                .any(|it| it.is_stale() && it.series == r#"b{c="d",job="a"}"#)
         },
         |seen| *seen,
     );
@@ -445,7 +386,10 @@ fn samples_wait_for_a_server_that_is_away() {
     let waiting = eventually(|| proxy.sample(queued), |it| it.is_some_and(|it| it >= 5.0));
     push(&proxy, "a 3\n");
     let server = Upstream::at(&address, |_| no_content());
-    let seen = eventually(|| values(&server, "a{job=a}"), |it| it.last() == Some(&3.0));
+    let seen = eventually(
+        || values(&server, r#"a{job="a"}"#),
+        |it| it.last() == Some(&3.0),
+    );
     assert!(seen.len() as f64 > waiting.unwrap(), "{seen:?}");
     assert!(seen.contains(&2.0) && seen.is_sorted(), "{seen:?}");
     assert_in_order(&received(&server));
@@ -471,13 +415,16 @@ fn a_full_queue_drops_new_requests_and_recovers() {
     assert!(proxy.sample(queued).unwrap() <= 2048.0);
     push(&proxy, "c 5\n");
     let server = Upstream::at(&address, |_| no_content());
-    eventually(|| values(&server, "c{job=a}").len(), |count| *count >= 1);
+    eventually(
+        || values(&server, r#"c{job="a"}"#).len(),
+        |count| *count >= 1,
+    );
     // The marker that found no room follows.
     let stale = || {
         let points = received(&server).into_iter().filter(Point::is_stale);
         points.map(|it| it.series).collect::<Vec<_>>()
     };
-    eventually(stale, |it| it.iter().any(|it| it == "a{job=a}"));
+    eventually(stale, |it| it.iter().any(|it| it == r#"a{job="a"}"#));
     assert_in_order(&received(&server));
 }
 
@@ -527,7 +474,10 @@ fn a_receiver_with_tls_is_verified() {
         ),
     );
     push(&known, "a 1\n");
-    eventually(|| values(&server, "a{job=a}").len(), |count| *count >= 1);
+    eventually(
+        || values(&server, r#"a{job="a"}"#).len(),
+        |count| *count >= 1,
+    );
     let authorization = server.requests()[0]
         .header("authorization")
         .map(str::to_owned);

@@ -1,9 +1,7 @@
-//! Requests as another reader has them, the same for both protocols.
+//! Reads requests of both protocols with another decoder, and checks them as a strict server
+//! would. `tests/proxy` has this file as a module too, so it imports nothing of the crate.
 
 use prost::{Message, Oneof};
-
-use crate::outputs::sinks::remote_write::item::WriteItem;
-use crate::outputs::sinks::remote_write::request::Protocol;
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
@@ -175,30 +173,9 @@ pub struct Sent {
     pub metadata: Option<(i32, String, String)>,
 }
 
-/// Checks an item as a strict server would, and decodes it.
-pub fn decode(item: &WriteItem) -> (Vec<Sent>, Vec<MetricMetadata>) {
-    let body = snap::raw::Decoder::new()
-        .decompress_vec(&item.body())
-        .unwrap();
-    let (sent, metadata) = match item.protocol() {
-        Protocol::V1 => decode_v1(&body),
-        Protocol::V2 => (decode_v2(&body), Vec::new()),
-    };
-    let sum = |count: fn(&Sent) -> usize| sent.iter().map(count).sum::<usize>() as u32;
-    assert_eq!(item.counts().samples, sum(|it| it.samples.len()));
-    assert_eq!(item.counts().histograms, sum(|it| it.histograms.len()));
-    assert_eq!(item.counts().exemplars, sum(|it| it.exemplars.len()));
-    for series in &sent {
-        assert!(
-            series.samples.is_empty() != series.histograms.is_empty(),
-            "{series:?} has either samples or histograms"
-        );
-    }
-    (sent, metadata)
-}
-
-fn decode_v1(body: &[u8]) -> (Vec<Sent>, Vec<MetricMetadata>) {
-    let request = WriteRequest::decode(body).unwrap();
+/// Decodes a request of protocol 1.0: its series, and the metadata beside them.
+pub fn decode_v1(compressed: &[u8]) -> (Vec<Sent>, Vec<MetricMetadata>) {
+    let request = WriteRequest::decode(&*decompress(compressed)).unwrap();
     let pairs = |labels: Vec<Label>| -> Vec<(String, String)> {
         labels.into_iter().map(|it| (it.name, it.value)).collect()
     };
@@ -214,11 +191,12 @@ fn decode_v1(body: &[u8]) -> (Vec<Sent>, Vec<MetricMetadata>) {
             .collect(),
         metadata: None,
     });
-    (sent.collect(), request.metadata)
+    (sent.map(checked).collect(), request.metadata)
 }
 
-fn decode_v2(body: &[u8]) -> Vec<Sent> {
-    let request = Request::decode(body).unwrap();
+/// Decodes a request of protocol 2.0.
+pub fn decode_v2(compressed: &[u8]) -> Vec<Sent> {
+    let request = Request::decode(&*decompress(compressed)).unwrap();
     let symbols = request.symbols;
     assert_eq!(symbols.first().map(String::as_str), Some(""));
     let text = |at: u32| symbols[at as usize].clone();
@@ -246,7 +224,21 @@ fn decode_v2(body: &[u8]) -> Vec<Sent> {
                 .as_ref()
                 .map(|it| (it.kind, text(it.help_ref), text(it.unit_ref))),
         })
+        .map(checked)
         .collect()
+}
+
+/// Bodies are in the block format of snappy, not in the one with frames.
+fn decompress(body: &[u8]) -> Vec<u8> {
+    snap::raw::Decoder::new().decompress_vec(body).unwrap()
+}
+
+fn checked(series: Sent) -> Sent {
+    assert!(
+        series.samples.is_empty() != series.histograms.is_empty(),
+        "{series:?} has either samples or histograms"
+    );
+    series
 }
 
 fn series_text(labels: Vec<(String, String)>) -> String {

@@ -22,7 +22,7 @@ use crate::registry::RegistryLimits;
 use crate::settings::document;
 use crate::settings::reader::{Faults, Table};
 use crate::store::{Change, Producer, SectionId, Store, StoreLimits, Write};
-use decoded::{MetricMetadata, Sent, decode};
+use decoded::{MetricMetadata, Sent, decode_v1, decode_v2};
 
 /// The settings in TOML, or the first error.
 fn parse(text: &str) -> Result<(Settings, QueueConfig), String> {
@@ -41,6 +41,19 @@ fn parse(text: &str) -> Result<(Settings, QueueConfig), String> {
         Some(error) => Err(error.to_string()),
         None => Ok(read_settings.unwrap()),
     }
+}
+
+/// What an item has, and that its counts say so.
+fn decode(item: &WriteItem) -> (Vec<Sent>, Vec<MetricMetadata>) {
+    let (sent, metadata) = match item.protocol() {
+        Protocol::V1 => decode_v1(&item.body()),
+        Protocol::V2 => (decode_v2(&item.body()), Vec::new()),
+    };
+    let sum = |count: fn(&Sent) -> usize| sent.iter().map(count).sum::<usize>() as u32;
+    assert_eq!(item.counts().samples, sum(|it| it.samples.len()));
+    assert_eq!(item.counts().histograms, sum(|it| it.histograms.len()));
+    assert_eq!(item.counts().exemplars, sum(|it| it.exemplars.len()));
+    (sent, metadata)
 }
 
 /// A store, and a collector whose requests are kept.
