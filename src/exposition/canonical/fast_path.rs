@@ -8,22 +8,36 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use memchr::memchr;
 
 use super::label_cache::LabelCache;
-use super::{CanonicalOptions, SampleText, TimestampPolicy, is_plain_label, write_hashed};
+use super::{
+    CanonicalOptions, LONGEST_SHARED, SampleText, TimestampPolicy, is_plain_label, write_hashed,
+};
 use crate::exposition::added::{AddedLabel, merge_added};
 use crate::exposition::families::{SampleRole, component_label, misfit, role_of};
 use crate::exposition::parse::{bare_name, offset};
 use crate::exposition::series::{SeriesHashes, hash_series};
-use crate::exposition::{FamilyText, InputFormat, Kind, Labels, ParsedLine, Parser};
+use crate::exposition::{FamilyText, InputFormat, Kind, Labels, ParsedLine, Parser, Text};
 
 /// The families of a text 0.0.4, or `None` for the other way.
 pub(super) fn read<H: BuildHasher>(
     text: &str,
     options: &CanonicalOptions<'_, H>,
 ) -> Option<Vec<FamilyText>> {
+    read_sharing(text, options, LONGEST_SHARED)
+}
+
+/// Like [`read`]. Families of a text of up to `longest_shared` bytes share one
+/// allocation.
+pub(super) fn read_sharing<H: BuildHasher>(
+    text: &str,
+    options: &CanonicalOptions<'_, H>,
+    longest_shared: usize,
+) -> Option<Vec<FamilyText>> {
     u32::try_from(text.len()).ok()?;
+    let is_long = text.len() > longest_shared;
     let mut reader = FastPath {
         options,
         left: options.limits.text.checked_sub(text.len())?,
@@ -34,10 +48,16 @@ pub(super) fn read<H: BuildHasher>(
         current: 0,
         sampled: None,
         labels: LabelCache::default(),
-        // Most texts fit, with the labels that are added.
-        out: String::with_capacity(text.len() + text.len() / 2),
+        out: match is_long {
+            true => String::new(),
+            // Most texts fit, with the labels that are added.
+            false => String::with_capacity(text.len() + text.len() / 2),
+        },
+        is_long,
+        longest_shared,
         full: String::new(),
-        seen: SeriesSet::new(text.len() / BYTES_A_LINE),
+        seen: SeriesSet::default(),
+        samples: 0,
         line: 0,
     };
     let mut labels = Labels::new();
@@ -52,9 +72,8 @@ pub(super) fn read<H: BuildHasher>(
     Some(reader.finish())
 }
 
-/// Typical size of short lines and families in large texts. Lists begin with
-/// room for that many and grow if there are more.
-const BYTES_A_LINE: usize = 48;
+/// Typical size of families in large texts. The list begins with room for that
+/// many and grows if there are more.
 const BYTES_A_FAMILY: usize = 160;
 
 /// A text while it is read.
@@ -73,10 +92,17 @@ struct FastPath<'t, 'n, H> {
     /// The family of the previous sample.
     sampled: Option<usize>,
     labels: LabelCache<'t>,
+    /// The samples of all families or, in a long text, those of the current one:
+    /// memory that is used again needs no new pages.
     out: String,
+    is_long: bool,
+    longest_shared: usize,
     /// Buffer for a series without its empty labels.
     full: String,
+    /// The series of the current family.
     seen: SeriesSet,
+    /// Samples of all families so far.
+    samples: usize,
     /// Line number, from 1.
     line: usize,
 }
@@ -93,8 +119,10 @@ struct PendingFamily<'t> {
     help: &'t str,
     /// The line of its first sample.
     line: usize,
+    /// Its samples in `out`, and in a long text, once they are complete.
     text: (usize, usize),
-    series: (usize, usize),
+    lines: Text,
+    series: SeriesHashes,
 }
 
 impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
@@ -311,7 +339,8 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             help: "",
             line: 0,
             text: (0, 0),
-            series: (0, 0),
+            lines: Text::default(),
+            series: SeriesHashes::default(),
         });
         Some((family, SampleRole::Value))
     }
@@ -319,19 +348,46 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     /// Begins a sample of a family. `None` if samples of other families came
     /// between those of this one.
     fn enter(&mut self, family: usize) -> Option<Kind> {
-        let it = &mut self.families[family];
         if self.sampled != Some(family) {
+            self.complete();
+            let it = &mut self.families[family];
             if it.line > 0 {
                 return None;
             }
             self.sampled = Some(family);
             it.line = self.line;
             it.text = (self.out.len(), self.out.len());
-            it.series = (self.seen.hashes.len(), self.seen.hashes.len());
         }
         self.left = self.left.checked_sub(self.added)?;
-        (self.seen.hashes.len() < self.options.limits.samples).then_some(())?;
+        (self.samples < self.options.limits.samples).then_some(())?;
+        self.samples += 1;
+        let it = &mut self.families[family];
         Some(*it.kind.get_or_insert(Kind::Untyped))
+    }
+
+    /// Takes what was read of the family whose samples end here.
+    fn complete(&mut self) {
+        let Some(family) = self.sampled.take() else {
+            return;
+        };
+        let family = &mut self.families[family];
+        family.series = self.seen.take();
+        if !self.is_long {
+            return;
+        }
+        let (start, end) = family.text;
+        // The next family begins with the labels of this one's last line.
+        let last_labels = self.labels.written_at();
+        if end - start > self.longest_shared {
+            let next = self.out[last_labels..].to_owned();
+            let mut lines = std::mem::replace(&mut self.out, next);
+            lines.shrink_to_fit();
+            family.lines = Text::of_lines(Bytes::from(lines).slice(start..end));
+        } else {
+            family.lines = Text::new(&self.out[start..end]);
+            self.out.drain(..last_labels);
+        }
+        self.labels.move_back(last_labels);
     }
 
     /// Writes the rest of a sample's line.
@@ -346,22 +402,24 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         self.seen.add(hash)?;
         let family = &mut self.families[family];
         family.text.1 = self.out.len();
-        family.series.1 += 1;
         Some(())
     }
 
-    fn finish(self) -> Vec<FamilyText> {
+    fn finish(mut self) -> Vec<FamilyText> {
+        self.complete();
         let samples = SampleText::new(self.out);
-        let hashes = &self.seen.hashes;
         let mut families = Vec::with_capacity(self.families.len() + MORE_FAMILIES);
-        let with_samples = self.families.iter().filter(|family| family.line > 0);
+        let with_samples = self.families.into_iter().filter(|family| family.line > 0);
         families.extend(with_samples.map(|family| FamilyText {
             name: Arc::from(family.name),
             kind: family.kind.unwrap_or(Kind::Untyped),
             help: (!family.help.is_empty()).then(|| family.help.to_owned()),
             line: family.line,
-            samples: samples.lines(family.text.0..family.text.1),
-            series: SeriesHashes::from(&hashes[family.series.0..family.series.1]),
+            samples: match self.is_long {
+                true => family.lines,
+                false => samples.lines(family.text.0..family.text.1),
+            },
+            series: family.series,
             natives: Vec::new(),
             open: None,
         }));
@@ -373,29 +431,33 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
 /// the push.
 const MORE_FAMILIES: usize = 2;
 
-/// A set of series hashes, which finds repeated series.
+/// The series hashes of one family, which finds repeated series. Those of different
+/// families differ by their names, and a small set stays in the processor's cache.
+#[derive(Default)]
 struct SeriesSet {
     /// In the order of the samples.
     hashes: Vec<u64>,
     /// An open-addressed table of the hashes; 0 is a free slot. The length is a
-    /// power of two.
+    /// power of two, or 0 for no hashes.
     slots: Vec<u64>,
 }
 
 impl SeriesSet {
-    fn new(expected: usize) -> Self {
-        let slots = (2 * expected).next_power_of_two().clamp(16, MOST_AT_FIRST);
-        SeriesSet {
-            hashes: Vec::with_capacity(slots / 2),
-            slots: vec![0; slots],
-        }
+    /// Empties the set.
+    fn take(&mut self) -> SeriesHashes {
+        let hashes = SeriesHashes::from(&self.hashes[..]);
+        self.hashes.clear();
+        self.slots.clear();
+        hashes
     }
 
     /// Adds a hash. `None` if the set has it or cannot hold it.
     fn add(&mut self, hash: u64) -> Option<()> {
         self.hashes.push(hash);
         if self.hashes.len() * 2 > self.slots.len() {
-            self.slots = vec![0; self.slots.len() * 2];
+            let slots = (self.slots.len() * 2).max(FEWEST_SLOTS);
+            self.slots.clear();
+            self.slots.resize(slots, 0);
             let (last, before) = self.hashes.split_last()?;
             debug_assert_eq!(*last, hash);
             for hash in before {
@@ -406,8 +468,8 @@ impl SeriesSet {
     }
 }
 
-/// Slots that are allocated at most before the number of series is known.
-const MOST_AT_FIRST: usize = 1 << 14;
+/// Slots of a family of few series.
+const FEWEST_SLOTS: usize = 16;
 
 fn put(slots: &mut [u64], hash: u64) -> Option<()> {
     if hash == 0 {

@@ -151,6 +151,17 @@ impl<'t> LabelCache<'t> {
         };
     }
 
+    /// Where the labels written last begin in the output.
+    pub(super) fn written_at(&self) -> usize {
+        self.written.start
+    }
+
+    /// The output lost its first `by` bytes, none of which are of the labels written last.
+    pub(super) fn move_back(&mut self, by: usize) {
+        self.written.start -= by;
+        self.written.end -= by;
+    }
+
     /// The identity of the series written last, whose name is at `start`:
     /// without the label that has no value. `full` is a buffer.
     pub(super) fn series<'s>(&self, out: &'s str, start: usize, full: &'s mut String) -> &'s str {

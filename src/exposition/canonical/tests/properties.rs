@@ -173,6 +173,7 @@ proptest! {
         conflict in prop_oneof![Just(LabelConflict::Rename), Just(LabelConflict::Override), Just(LabelConflict::Keep)],
         (labels, limit) in (0..4_usize, prop_oneof![Just(usize::MAX), Just(3)]),
         timestamps in prop_oneof![Just(TimestampPolicy::Keep), Just(TimestampPolicy::Strip), Just(TimestampPolicy::Refuse)],
+        longest_shared in prop_oneof![2 => Just(usize::MAX), 1 => 0..60_usize],
     ) {
         let added = [
             AddedLabel { name: "job", value: "j\\\\", conflict },
@@ -184,7 +185,7 @@ proptest! {
         settings.limits.labels = limit;
         settings.limits.label_value = limit;
         let other = general_path(&text, InputFormat::Text, &settings);
-        if let Some(short) = fast_path::read(&text, &settings) {
+        if let Some(short) = fast_path::read_sharing(&text, &settings, longest_shared) {
             prop_assert_eq!(Ok(short), other);
         }
     }
