@@ -1,6 +1,7 @@
 //! A sender's exposition text.
 
 use std::iter::once;
+use std::str::Utf8Error;
 
 use bytes::Bytes;
 use memchr::memchr_iter;
@@ -61,6 +62,20 @@ impl Text {
     pub fn from_bytes(bytes: Bytes) -> Option<Self> {
         let is_whole = bytes.last().is_none_or(|last| *last == b'\n');
         (is_whole && std::str::from_utf8(&bytes).is_ok()).then_some(Text(bytes))
+    }
+
+    /// A text that was received into memory of its exact size. It is copied only if it lacks
+    /// its last line feed.
+    ///
+    /// # Errors
+    ///
+    /// It is not UTF-8.
+    pub fn from_body(body: Bytes) -> Result<Self, Utf8Error> {
+        let text = std::str::from_utf8(&body)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Ok(Text::new(text));
+        }
+        Ok(Text(body))
     }
 
     /// Whole lines of a larger text.
@@ -124,6 +139,19 @@ mod tests {
         ] {
             assert_eq!(Text::new(given).bytes(), kept, "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_body_is_shared_if_it_is_whole() {
+        let body = Bytes::from_static(b"m 1\n");
+        let text = Text::from_body(body.clone()).unwrap();
+        assert_eq!(text.bytes().as_ptr(), body.as_ptr());
+        assert_eq!(text, Text::new("m 1"));
+        let partial = Text::from_body(body.slice(..3));
+        assert_eq!(partial, Ok(Text::new("m 1")));
+        assert_eq!(Text::from_body(Bytes::new()), Ok(Text::default()));
+        let problem = Text::from_body(Bytes::from_static(b"m\xff 1\n"));
+        assert_eq!(problem.unwrap_err().valid_up_to(), 1);
     }
 
     #[test]

@@ -50,19 +50,28 @@ pub fn explain(problem: &reqwest::Error) -> (Reason, String) {
     } else {
         Reason::Protocol
     };
+    let what = innermost(problem);
+    let what = what.strip_prefix(LOOKUP).unwrap_or(&what).to_owned();
+    (reason, what)
+}
+
+/// The innermost cause of a failed request or response of `hyper`.
+pub fn explain_http(problem: &hyper::Error) -> String {
+    innermost(problem)
+}
+
+fn innermost(problem: &(dyn Error + 'static)) -> String {
     let incomplete = causes(problem)
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_incomplete_message);
-    let what = match causes(problem).last() {
+    match causes(problem).last() {
         _ if incomplete || is_end(problem) => INCOMPLETE.to_owned(),
         Some(cause) => match cause.downcast_ref::<io::Error>() {
             Some(io) => text(io),
             None => cause.to_string(),
         },
         None => problem.to_string(),
-    };
-    let what = what.strip_prefix(LOOKUP).unwrap_or(&what).to_owned();
-    (reason, what)
+    }
 }
 
 /// The innermost cause of an I/O error, in one short line.
@@ -76,7 +85,7 @@ pub fn explain_io(problem: &io::Error) -> String {
 
 /// Whether a connection ended inside a response of known length, or without the
 /// `close_notify` of TLS.
-pub fn is_end(problem: &reqwest::Error) -> bool {
+pub fn is_end(problem: &(dyn Error + 'static)) -> bool {
     causes(problem)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|io| io.kind() == io::ErrorKind::UnexpectedEof)

@@ -14,7 +14,7 @@ pub mod tls;
 pub mod trust;
 
 pub use credentials::{CredentialError, Credentials};
-pub use failure::{causes, explain, explain_io, is_end};
+pub use failure::{causes, explain, explain_http, explain_io, is_end};
 pub use files::{CaFile, ca_file};
 pub use proxy::{ProxyChoice, ProxyUrl, proxy_url};
 pub use tls::ClientTls;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,13 +13,17 @@ use tower::util::MapResponseLayer;
 use url::Url;
 
 use super::config::{Config, Target, TargetUrl};
+use super::direct::{self, DirectClient};
 use crate::http_client::{ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
 /// The maximum age of a kept connection. The host name is resolved again after it, so
 /// that polls follow a change of address.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// The most targets whose connections are kept. A kept connection takes about 35 KB,
+/// What requests say of their sender.
+pub const AGENT: &str = concat!("exporter-proxy/", env!("CARGO_PKG_VERSION"));
+
+/// The most targets whose connections are kept, beside those of [`DirectClient`]. A kept connection takes about 35 KB,
 /// and opening one costs little compared with a poll.
 pub const MAX_KEPT_CONNECTIONS: usize = 100;
 
@@ -136,7 +141,7 @@ struct ClientSettings {
 impl ClientSettings {
     fn builder(&self) -> ClientBuilder {
         let builder = Client::builder()
-            .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(self.tls.clone());
         match &self.socket {
@@ -167,6 +172,7 @@ pub struct SharedClient {
     keeping: Mutex<Client>,
     /// Opens a connection for every request.
     opening: Client,
+    direct: DirectClient,
 }
 
 impl SharedClient {
@@ -174,6 +180,7 @@ impl SharedClient {
         Ok(SharedClient {
             keeping: Mutex::new(settings.keeping_client()?),
             opening: settings.builder().pool_max_idle_per_host(0).build()?,
+            direct: DirectClient::default(),
             settings,
         })
     }
@@ -181,6 +188,13 @@ impl SharedClient {
     /// Whether requests can go through a proxy.
     pub fn may_use_proxy(&self) -> bool {
         self.settings.socket.is_none() && self.settings.proxy.may_be_used()
+    }
+
+    /// The client and the server for a URL that needs nothing but a connection.
+    pub fn direct(&self, url: &Url) -> Option<(&DirectClient, SocketAddr)> {
+        let needs_more = self.settings.socket.is_some() || self.may_use_proxy();
+        let address = direct::address(url).filter(|_| !needs_more)?;
+        Some((&self.direct, address))
     }
 
     /// Begins a request, which [`SharedClient::send`] sends.
@@ -214,8 +228,10 @@ impl SharedClient {
         }
     }
 
-    /// Closes all kept connections once they are not in use.
+    /// Closes all kept connections once they are not in use. Those to an address, which
+    /// cannot change, are closed if they were not used.
     pub fn renew(&self) {
+        self.direct.close_unused(MAX_CONNECTION_AGE);
         match self.settings.keeping_client() {
             Ok(client) => *self.keeping() = client,
             Err(problem) => log::warn!("kept connections cannot be renewed: {problem}"),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::direct::DirectError;
 use crate::coding::CodingError;
-use crate::http_client::{CredentialError, explain};
+use crate::http_client::{CredentialError, explain, explain_http, explain_io};
 use crate::ingest::Rejection;
 use crate::reason::Reason;
 use crate::telemetry::clip;
@@ -65,6 +66,20 @@ impl ScrapeError {
     /// A failed request to `address`, or an incomplete response.
     pub fn request(problem: &reqwest::Error, address: &str) -> Self {
         let (reason, what) = explain(problem);
+        ScrapeError::new(reason, &format!("{address}: {what}"))
+    }
+
+    /// Like [`ScrapeError::request`], for a request without a client. `limit` is that of the
+    /// response.
+    pub fn direct(problem: &DirectError, address: &str, limit: usize) -> Self {
+        let (reason, what) = match problem {
+            DirectError::TooLarge => return ScrapeError::too_large(limit),
+            DirectError::Connect(problem) => (Reason::Connect, explain_io(problem)),
+            DirectError::Request(problem) | DirectError::Body(problem) => {
+                (Reason::Protocol, explain_http(problem))
+            }
+            DirectError::Url => (Reason::BadSetting, "the URL cannot be requested".to_owned()),
+        };
         ScrapeError::new(reason, &format!("{address}: {what}"))
     }
 }

@@ -1,5 +1,6 @@
 //! One poll: requests the text of a target over HTTP.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::clients::SharedClient;
+use super::clients::{MAX_CONNECTION_AGE, SharedClient};
 use super::config::{Target, TargetUrl};
 use super::error::ScrapeError;
 use crate::coding::{self, Coding, CodingError};
@@ -55,6 +56,21 @@ pub struct Fetched {
     pub peer: Peer,
 }
 
+/// A response whose body may be yet to come.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    peer: Peer,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Whole(Vec<u8>),
+    Coming(Response),
+}
+
 /// The result of one request.
 #[derive(Debug)]
 enum Followed {
@@ -89,10 +105,10 @@ impl Fetcher {
 
     /// Sends one request, and reads the response unless it redirects.
     async fn follow(&self, own: &Url, url: &Url) -> Result<Followed, ScrapeError> {
-        let response = self.request(own, url).await?;
-        Ok(match self.redirect(own, url, &response)? {
+        let answer = self.request(own, url).await?;
+        Ok(match self.redirect(own, url, &answer)? {
             Some(next) => Followed::Redirected(next),
-            None => Followed::Fetched(self.read(url, response).await?),
+            None => Followed::Fetched(self.read(url, answer).await?),
         })
     }
 
@@ -108,7 +124,7 @@ impl Fetcher {
         }
     }
 
-    async fn request(&self, own: &Url, url: &Url) -> Result<Response, ScrapeError> {
+    async fn request(&self, own: &Url, url: &Url) -> Result<Answer, ScrapeError> {
         let failed = |problem: reqwest::Error| ScrapeError::request(&problem, &self.address(url));
         let target = &self.target;
         let mut request = self
@@ -122,18 +138,34 @@ impl Fetcher {
             request = request.headers(headers);
         }
         let request = request.build().map_err(failed)?;
-        self.client.send(request, self.keep).await.map_err(failed)
+        if let Some((client, address)) = self.client.direct(url) {
+            let to = (address, request.url());
+            let keep = target.interval < MAX_CONNECTION_AGE;
+            let response = client.get(to, request.headers(), self.max_body, keep).await;
+            let response = response.map_err(|problem| {
+                ScrapeError::direct(&problem, &self.address(url), self.max_body)
+            })?;
+            return Ok(Answer {
+                status: response.status,
+                headers: response.headers,
+                peer: Peer::Tcp(address),
+                body: Body::Whole(response.body),
+            });
+        }
+        let sent = self.client.send(request, self.keep).await;
+        let mut response = sent.map_err(failed)?;
+        Ok(Answer {
+            status: response.status(),
+            headers: mem::take(response.headers_mut()),
+            peer: response.remote_addr().map_or(Peer::Unknown, Peer::Tcp),
+            body: Body::Coming(response),
+        })
     }
 
     /// The URL that a response redirects to, if it does.
-    fn redirect(
-        &self,
-        own: &Url,
-        url: &Url,
-        response: &Response,
-    ) -> Result<Option<Url>, ScrapeError> {
-        let status = response.status();
-        let location = response.headers().get(LOCATION);
+    fn redirect(&self, own: &Url, url: &Url, answer: &Answer) -> Result<Option<Url>, ScrapeError> {
+        let status = answer.status;
+        let location = answer.headers.get(LOCATION);
         let Some(location) = location.filter(|_| is_redirect(status)) else {
             return Ok(None);
         };
@@ -170,20 +202,28 @@ impl Fetcher {
         Ok(Some(next))
     }
 
-    async fn read(&self, url: &Url, mut response: Response) -> Result<Fetched, ScrapeError> {
-        let status = response.status();
+    async fn read(&self, url: &Url, answer: Answer) -> Result<Fetched, ScrapeError> {
+        let status = answer.status;
         if status != StatusCode::OK {
             return Err(ScrapeError::new(
                 Reason::Status,
                 &format!("answered {status}"),
             ));
         }
-        let format = format(response.headers())?;
-        let coding = coding(response.headers()).map_err(|it| self.undecodable(&it))?;
-        let peer = response.remote_addr().map_or(Peer::Unknown, Peer::Tcp);
-        let body = self.body(url, &mut response).await?;
+        let format = format(&answer.headers)?;
+        let coding = coding(&answer.headers).map_err(|it| self.undecodable(&it))?;
+        let mut body = match answer.body {
+            Body::Whole(body) => body,
+            Body::Coming(response) => self.body(url, &answer.headers, response).await?,
+        };
+        body.shrink_to_fit();
         let body = self.decompress(coding, Bytes::from(body)).await?;
-        let text = std::str::from_utf8(&body).map_err(|problem| {
+        let text = match coding {
+            Coding::Identity => Text::from_body(body),
+            // Decompression leaves memory unused, which a copy does not have.
+            _ => std::str::from_utf8(&body).map(Text::new),
+        };
+        let text = text.map_err(|problem| {
             let at = problem.valid_up_to();
             ScrapeError::new(
                 Reason::InvalidUtf8,
@@ -191,16 +231,20 @@ impl Fetcher {
             )
         })?;
         Ok(Fetched {
-            text: Text::new(text),
+            text,
             format,
-            peer,
+            peer: answer.peer,
         })
     }
 
-    async fn body(&self, url: &Url, response: &mut Response) -> Result<Vec<u8>, ScrapeError> {
+    async fn body(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        mut response: Response,
+    ) -> Result<Vec<u8>, ScrapeError> {
         // Without a length, the body ends with the connection, and many servers close
         // it without `close_notify`.
-        let headers = response.headers();
         let ends_with_connection =
             !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING);
         let mut body = Vec::new();

@@ -6,10 +6,12 @@
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`fetch`]: one poll over HTTP.
 //! - [`clients`]: HTTP clients with kept connections.
+//! - [`direct`]: polls of servers on an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
 
 mod clients;
 pub mod config;
+mod direct;
 mod error;
 mod fetch;
 mod target;

@@ -209,7 +209,7 @@ impl PolledTarget {
         let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
         let (id, origin) = (self.id.clone(), self.origin(peer));
         let store = move || {
-            let samples = sample_lines(text.as_str().as_bytes());
+            let samples = sample_lines(text.bytes());
             let replace = Change::Replace {
                 content: admission.admit(&id, text, format)?,
                 id,
