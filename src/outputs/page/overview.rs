@@ -86,7 +86,7 @@ impl Page {
         let configuration = html! {
             "loaded " (show::ago(loaded, now))
             @if !reloads.last_succeeded() { span.bad { ", the last reload was refused" } }
-            @if let Some(token) = token { (immediate(&self.shell, token, Action::Reload, "", "Reload")) }
+            @if let Some(token) = token { (immediate(&self.shell, token, Action::Reload, "", "Reload configuration")) }
         };
         let scrape = match telemetry.last_scrape() {
             Some(last) => html! {

@@ -8,10 +8,14 @@
   const search = () => document.querySelector(".filters input[type=search]");
   const rows = () => document.querySelectorAll("main table.sources > tbody, main table.aggregated > tbody > tr, main table.settings > tbody > tr");
 
+  // What the server searches: names, addresses of senders, values of settings.
+  const SEARCHED = "td.name > :first-child, td.from, td.value";
+  const searched = (row) => [...row.querySelectorAll(SEARCHED)].map((it) => it.textContent).join("\n").toLowerCase();
+
   const filter = (field) => {
     const text = field.value.trim().toLowerCase();
     for (const row of rows()) {
-      row.hidden = text !== field.defaultValue.toLowerCase() && !row.textContent.toLowerCase().includes(text);
+      row.hidden = text !== field.defaultValue.toLowerCase() && !searched(row).includes(text);
     }
   };
 
