@@ -1,0 +1,20 @@
+# An image with a static program and nothing else. scripts/release has built the program already, and replaces the first
+# stage by a build context of the same name.
+FROM rust:1-alpine AS build
+WORKDIR /source
+COPY . .
+RUN cargo build --release --locked --features cql-tls --bin exporter-proxy \
+    && scripts/image-root target/release/exporter-proxy /root-of-image
+
+FROM scratch
+COPY --from=build /root-of-image /
+# The user that the program runs as owns the directory of its state.
+COPY --from=build --chown=65532:65532 /root-of-image/var/lib/exporter-proxy /var/lib/exporter-proxy
+USER 65532:65532
+# Scrapes, pushes, apps.
+EXPOSE 6555 6556 6554
+VOLUME ["/var/lib/exporter-proxy"]
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+    CMD ["/usr/bin/exporter-proxy", "healthcheck", "--config", "/etc/exporter-proxy/config.toml"]
+ENTRYPOINT ["/usr/bin/exporter-proxy", "--config", "/etc/exporter-proxy/config.toml"]
