@@ -56,7 +56,7 @@ pub(super) fn read_sharing<H: BuildHasher>(
         is_long,
         longest_shared,
         full: String::new(),
-        seen: SeriesSet::default(),
+        seen: SeriesSet::new(text.len() / BYTES_A_LINE),
         samples: 0,
         line: 0,
     };
@@ -72,8 +72,9 @@ pub(super) fn read_sharing<H: BuildHasher>(
     Some(reader.finish())
 }
 
-/// Typical size of families in large texts. The list begins with room for that
-/// many and grows if there are more.
+/// Typical size of short lines and families in large texts. Lists begin with
+/// room for that many and grow if there are more.
+const BYTES_A_LINE: usize = 48;
 const BYTES_A_FAMILY: usize = 160;
 
 /// A text while it is read.
@@ -433,7 +434,6 @@ const MORE_FAMILIES: usize = 2;
 
 /// The series hashes of one family, which finds repeated series. Those of different
 /// families differ by their names, and a small set stays in the processor's cache.
-#[derive(Default)]
 struct SeriesSet {
     /// In the order of the samples.
     hashes: Vec<u64>,
@@ -443,7 +443,17 @@ struct SeriesSet {
 }
 
 impl SeriesSet {
-    /// Empties the set.
+    /// An empty set for a text of `expected` series.
+    fn new(expected: usize) -> Self {
+        let series = expected.min(USUAL_SERIES);
+        let slots = (2 * series).next_power_of_two();
+        SeriesSet {
+            hashes: Vec::with_capacity(series),
+            slots: Vec::with_capacity(slots.max(FEWEST_SLOTS)),
+        }
+    }
+
+    /// Empties the set. Its memory is used again.
     fn take(&mut self) -> SeriesHashes {
         let hashes = SeriesHashes::from(&self.hashes[..]);
         self.hashes.clear();
@@ -469,7 +479,10 @@ impl SeriesSet {
 }
 
 /// Slots of a family of few series.
-const FEWEST_SLOTS: usize = 16;
+const FEWEST_SLOTS: usize = 64;
+
+/// Series of a family for which there is room at first, if the text is long enough.
+const USUAL_SERIES: usize = 256;
 
 fn put(slots: &mut [u64], hash: u64) -> Option<()> {
     if hash == 0 {
