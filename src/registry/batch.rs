@@ -63,7 +63,7 @@ impl Update {
 /// | gauge | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max`; `Window` |
 /// | untyped | `Add`, of finite values to a finite sum; `Set`, `Min`, `Max` |
 /// | histogram | `Histogram`, `Observe` |
-/// | summary | `Summary` |
+/// | summary | `Summary`, or `ObserveQuantiles` |
 ///
 /// To replace a histogram or a summary, delete it first in the same batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,9 +125,34 @@ pub enum Change {
         /// Ignored.
         quantiles: Vec<(f64, f64)>,
     },
+    /// Add one observation to a summary that shows quantiles of recent observations.
+    /// It takes no [`Change::Summary`], and one that has taken these takes no observation.
+    ObserveQuantiles {
+        /// The observed value. It is finite.
+        value: f64,
+        /// The weight. It is finite and at least 0.
+        times: f64,
+        /// What the summary shows. Another one than before begins with no recent
+        /// observation.
+        spec: Arc<QuantileSpec>,
+    },
     /// Remove the series. A family is removed with its last series, and its
     /// name can have another type from the next batch on.
     Delete,
+}
+
+/// The most steps of a summary's window. Each has a sketch of up to 4 KB.
+pub const MAX_AGE_BUCKETS: u32 = 100;
+
+/// The quantiles that a summary shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantileSpec {
+    /// Each from 0 to 1, in ascending order.
+    pub quantiles: Box<[f64]>,
+    /// How long an observation counts.
+    pub max_age: Duration,
+    /// The steps in which observations are forgotten: 1 to [`MAX_AGE_BUCKETS`].
+    pub age_buckets: u32,
 }
 
 /// How to merge histograms whose bounds differ.

@@ -56,7 +56,7 @@ use hashbrown::HashTable;
 
 use crate::exposition::Kind;
 
-pub use batch::{Batch, BoundsPolicy, Change, Update};
+pub use batch::{Batch, BoundsPolicy, Change, MAX_AGE_BUCKETS, QuantileSpec, Update};
 pub use changeset::{Changeset, SeriesTotals};
 pub use dirty::DirtyBlocks;
 pub use limits::RegistryLimits;

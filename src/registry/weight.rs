@@ -12,7 +12,9 @@ pub fn series_weight(family: &str, labels: &str, state: &SeriesState) -> usize {
     let more = match state {
         SeriesState::Number(_) => 0,
         SeriesState::Window(_) => Window::WEIGHT,
-        SeriesState::Summary(_) => 32,
+        SeriesState::Summary(summary) => {
+            40 + summary.quantiles.as_ref().map_or(0, |it| it.weight())
+        }
         SeriesState::Histogram(histogram) => {
             let bounds = histogram.bounds.len();
             let fractions = histogram.fractions.as_ref().map_or(0, |_| 8 * (bounds + 1));

@@ -69,6 +69,17 @@ pub enum BlockValues {
     Summaries(Vec<Summary>),
 }
 
+impl BlockValues {
+    /// Gives back the memory of the value in a free slot.
+    pub fn clear(&mut self, slot: usize) {
+        match self {
+            BlockValues::Numbers(_) => {}
+            BlockValues::Histograms(histograms) => histograms[slot] = Histogram::default(),
+            BlockValues::Summaries(summaries) => summaries[slot] = Summary::default(),
+        }
+    }
+}
+
 /// What has changed in a block since it was last taken for rendering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dirty {
@@ -193,7 +204,7 @@ impl Block {
         match &self.values {
             BlockValues::Numbers(numbers) => SeriesState::Number(numbers[slot]),
             BlockValues::Histograms(histograms) => SeriesState::Histogram(histograms[slot].clone()),
-            BlockValues::Summaries(summaries) => SeriesState::Summary(summaries[slot]),
+            BlockValues::Summaries(summaries) => SeriesState::Summary(summaries[slot].clone()),
         }
     }
 
@@ -214,9 +225,7 @@ impl Block {
                     && (Arc::ptr_eq(&own.bounds, &other.bounds) || own.bounds == other.bounds)
             }
             (BlockValues::Summaries(summaries), SeriesState::Summary(other)) => {
-                let own = summaries[slot];
-                own.sum.is_some() == other.sum.is_some()
-                    && own.count.is_some() == other.count.is_some()
+                summaries[slot].has_same_shape(other)
             }
             _ => false,
         }
@@ -309,9 +318,7 @@ impl Block {
         if let Some(deadline) = self.deadlines.get_mut(slot) {
             *deadline = NEVER;
         }
-        if let BlockValues::Histograms(histograms) = &mut self.values {
-            histograms[slot] = Histogram::default();
-        }
+        self.values.clear(slot);
     }
 
     /// Number of lines that the series in a slot is shown in.
@@ -351,7 +358,7 @@ impl Block {
             }
             BlockValues::Summaries(summaries) => {
                 for slot in slots_of(self.occupied) {
-                    let summary = summaries[slot];
+                    let summary = &summaries[slot];
                     if slots & bit(slot) != 0 {
                         let values = (line..).zip(summary.values());
                         lines.extend(values.map(|(line, value)| LineValue { line, value }));
@@ -382,11 +389,26 @@ impl Block {
             .windows
             .values()
             .filter_map(|window| window.next_step());
-        steps.min().unwrap_or(NEVER)
+        let summaries = match &self.values {
+            BlockValues::Summaries(summaries) => summaries.as_slice(),
+            _ => &[],
+        };
+        steps
+            .chain(summaries.iter().map(Summary::next_step))
+            .min()
+            .unwrap_or(NEVER)
     }
 
-    /// Moves all windows on to `now`.
+    /// Moves all windows on to `now`, also those of quantiles.
     pub fn advance_windows(&mut self, now: Nanos) {
+        if let BlockValues::Summaries(summaries) = &mut self.values {
+            for (slot, summary) in summaries.iter_mut().enumerate() {
+                let quantiles = summary.quantiles.as_mut();
+                if quantiles.is_some_and(|quantiles| quantiles.advance(now)) {
+                    self.dirty.add(slot);
+                }
+            }
+        }
         let BlockValues::Numbers(numbers) = &mut self.values else {
             return;
         };

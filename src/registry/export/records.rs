@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
 use crate::exposition::Kind;
+use crate::registry::batch::{MAX_AGE_BUCKETS, QuantileSpec};
 use crate::registry::block::parts::BlockParts;
 use crate::registry::block::{BlockValues, SLOTS};
 use crate::registry::labels::LabelTexts;
 use crate::registry::series::histogram::{Fractions, Histogram};
+use crate::registry::series::quantiles::Quantiles;
 use crate::registry::series::summary::Summary;
 use crate::registry::series::window::Window;
 use crate::registry::time::NEVER;
@@ -100,6 +103,21 @@ pub enum ValueRecord {
         /// What the count leaves out, in units of 2^-64.
         fraction: u64,
     },
+    /// A summary with quantiles of recent observations, which are not stored.
+    Observed {
+        /// Sum of the observations.
+        sum: Option<Exact>,
+        /// Number of observations.
+        count: Option<Exact>,
+        /// What the count leaves out, in units of 2^-64.
+        fraction: u64,
+        /// The quantiles.
+        quantiles: Vec<Exact>,
+        /// How long an observation counts, in nanoseconds.
+        max_age: u64,
+        /// The steps in which observations are forgotten.
+        age_buckets: u32,
+    },
 }
 
 impl BlockRecord<'_> {
@@ -114,7 +132,7 @@ impl BlockRecord<'_> {
                     ValueRecord::of_histogram(&histograms[slot], &mut bounds)
                 }
                 (BlockValues::Summaries(summaries), None) => {
-                    ValueRecord::of_summary(summaries[slot])
+                    ValueRecord::of_summary(&summaries[slot])
                 }
             };
             SeriesRecord {
@@ -153,7 +171,7 @@ impl BlockRecord<'_> {
             Some(ValueRecord::Histogram { .. }) => {
                 BlockValues::Histograms(vec![Histogram::default(); slots])
             }
-            Some(ValueRecord::Summary { .. }) => {
+            Some(ValueRecord::Summary { .. } | ValueRecord::Observed { .. }) => {
                 BlockValues::Summaries(vec![Summary::default(); slots])
             }
             _ => BlockValues::Numbers(vec![0.0; slots]),
@@ -180,17 +198,9 @@ impl BlockRecord<'_> {
                 }
                 (
                     BlockValues::Summaries(summaries),
-                    ValueRecord::Summary {
-                        sum,
-                        count,
-                        fraction,
-                    },
+                    value @ (ValueRecord::Summary { .. } | ValueRecord::Observed { .. }),
                 ) => {
-                    summaries[slot] = Summary {
-                        sum: sum.map(|sum| sum.0),
-                        count: count.map(|count| count.0),
-                        fraction: *fraction,
-                    };
+                    summaries[slot] = value.to_summary()?;
                 }
                 _ => return Err("its series have values of several types"),
             }
@@ -243,11 +253,71 @@ impl ValueRecord {
         }
     }
 
-    fn of_summary(summary: Summary) -> Self {
-        ValueRecord::Summary {
-            sum: summary.sum.map(Exact),
-            count: summary.count.map(Exact),
-            fraction: summary.fraction,
+    fn of_summary(summary: &Summary) -> Self {
+        let (sum, count) = (summary.sum.map(Exact), summary.count.map(Exact));
+        let fraction = summary.fraction;
+        match &summary.quantiles {
+            None => ValueRecord::Summary {
+                sum,
+                count,
+                fraction,
+            },
+            Some(quantiles) => {
+                let spec = quantiles.spec();
+                ValueRecord::Observed {
+                    sum,
+                    count,
+                    fraction,
+                    quantiles: spec.quantiles.iter().copied().map(Exact).collect(),
+                    max_age: u64::try_from(spec.max_age.as_nanos()).unwrap_or(u64::MAX),
+                    age_buckets: spec.age_buckets,
+                }
+            }
+        }
+    }
+
+    fn to_summary(&self) -> Result<Summary, &'static str> {
+        match self {
+            ValueRecord::Summary {
+                sum,
+                count,
+                fraction,
+            } => Ok(Summary {
+                sum: sum.map(|sum| sum.0),
+                count: count.map(|count| count.0),
+                fraction: *fraction,
+                quantiles: None,
+            }),
+            ValueRecord::Observed {
+                sum,
+                count,
+                fraction,
+                quantiles,
+                max_age,
+                age_buckets,
+            } => {
+                let quantiles: Box<[f64]> = quantiles.iter().map(|quantile| quantile.0).collect();
+                let is_valid = quantiles.is_sorted_by(|a, b| a < b)
+                    && quantiles.iter().all(|it| (0.0..=1.0).contains(it))
+                    && (1..=MAX_AGE_BUCKETS).contains(age_buckets);
+                if !is_valid {
+                    return Err("a summary has impossible quantiles");
+                }
+                let spec = QuantileSpec {
+                    quantiles,
+                    max_age: Duration::from_nanos(*max_age),
+                    age_buckets: *age_buckets,
+                };
+                // Without observations it does not matter what the time is.
+                let quantiles = Quantiles::new(Arc::new(spec), 0);
+                Ok(Summary {
+                    sum: sum.map(|sum| sum.0),
+                    count: count.map(|count| count.0),
+                    fraction: *fraction,
+                    quantiles: Some(Box::new(quantiles)),
+                })
+            }
+            _ => Err("a series of a summary has another value"),
         }
     }
 
@@ -302,4 +372,58 @@ pub fn share(bounds: &[Exact], shared: &mut Vec<Arc<[f64]>>) -> Result<Arc<[f64]
         shared.push(Arc::clone(&new));
     }
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_stored_without_observations() {
+        let spec = Arc::new(QuantileSpec {
+            quantiles: [0.5, 0.9].into(),
+            max_age: Duration::from_secs(60),
+            age_buckets: 2,
+        });
+        let mut quantiles = Quantiles::new(Arc::clone(&spec), 7);
+        quantiles.observe(3.0, 1.0, 7);
+        let summary = Summary {
+            sum: Some(3.0),
+            count: Some(1.0),
+            fraction: 5,
+            quantiles: Some(Box::new(quantiles)),
+        };
+        let record = ValueRecord::of_summary(&summary);
+        let bytes = postcard::to_allocvec(&record).unwrap();
+        let restored: ValueRecord = postcard::from_bytes(&bytes).unwrap();
+        let restored = restored.to_summary().unwrap();
+        assert!(restored.has_same_shape(&summary));
+        assert_eq!(
+            (restored.sum, restored.count, restored.fraction),
+            (Some(3.0), Some(1.0), 5)
+        );
+        let values: Vec<f64> = restored.values().collect();
+        assert!(values[0].is_nan() && values[1].is_nan());
+    }
+
+    #[test]
+    fn damaged_quantiles_are_refused() {
+        for (quantiles, age_buckets) in [
+            (&[0.9, 0.5][..], 1),
+            (&[-0.1], 1),
+            (&[f64::NAN], 1),
+            (&[0.5], 0),
+            (&[0.5], MAX_AGE_BUCKETS + 1),
+        ] {
+            let record = ValueRecord::Observed {
+                sum: None,
+                count: None,
+                fraction: 0,
+                quantiles: quantiles.iter().copied().map(Exact).collect(),
+                max_age: 1,
+                age_buckets,
+            };
+            assert!(record.to_summary().is_err(), "{record:?}");
+        }
+    }
 }

@@ -11,7 +11,6 @@ use crate::registry::family::Family;
 use crate::registry::planner::each_line_hash;
 use crate::registry::rejection::SeriesName;
 use crate::registry::reservation::{FamilyHead, Reservation};
-use crate::registry::series::histogram::Histogram;
 use crate::registry::time::NEVER;
 use crate::registry::weight::{family_weight, series_weight};
 use crate::registry::{Registry, RegistryLimits};
@@ -249,9 +248,7 @@ fn expire(parts: &mut BlockParts, now: u64) -> usize {
         parts.labels.remove(*slot);
         parts.windows.remove(&(*slot as u8));
         parts.deadlines[*slot] = NEVER;
-        if let BlockValues::Histograms(histograms) = &mut parts.values {
-            histograms[*slot] = Histogram::default();
-        }
+        parts.values.clear(*slot);
     }
     due.len()
 }

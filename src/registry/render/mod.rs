@@ -127,7 +127,7 @@ impl DirtyBlock {
                 BlockValues::Histograms(histograms) => {
                     writer.histogram(out, labels, &histograms[slot], &mut le_labels);
                 }
-                BlockValues::Summaries(summaries) => writer.summary(out, labels, summaries[slot]),
+                BlockValues::Summaries(summaries) => writer.summary(out, labels, &summaries[slot]),
             }
         }
         // Of exact size, since the output keeps it until the block changes.
@@ -150,7 +150,7 @@ pub(super) fn each_line(
         SeriesState::Histogram(histogram) => {
             writer.histogram(buffer, labels, histogram, &mut LeLabels::default());
         }
-        SeriesState::Summary(summary) => writer.summary(buffer, labels, *summary),
+        SeriesState::Summary(summary) => writer.summary(buffer, labels, summary),
     }
     for line in buffer.lines() {
         // Values have no spaces.
@@ -207,7 +207,7 @@ impl<'n> SeriesWriter<'n> {
         histogram: &Histogram,
         le_labels: &mut LeLabels,
     ) {
-        let (before, after) = split_at_le(labels);
+        let (before, after) = split_at(labels, "le");
         let counts = histogram.counts.iter().chain([&histogram.count]);
         for (le, count) in le_labels.of(&histogram.bounds).iter().zip(counts) {
             self.line(out, "_bucket", [before, le, after], *count);
@@ -218,7 +218,18 @@ impl<'n> SeriesWriter<'n> {
         self.line(out, "_count", [labels, "", ""], histogram.count);
     }
 
-    fn summary(&self, out: &mut String, labels: &str, summary: Summary) {
+    fn summary(&self, out: &mut String, labels: &str, summary: &Summary) {
+        if let Some(quantiles) = &summary.quantiles {
+            let (before, after) = split_at(labels, "quantile");
+            let mut label = String::new();
+            for (quantile, value) in quantiles.spec().quantiles.iter().zip(quantiles.values()) {
+                label.clear();
+                label.push_str("quantile=\"");
+                write_bound(&mut label, *quantile);
+                label.push('"');
+                self.line(out, "", [before, &label, after], value);
+            }
+        }
         if let Some(sum) = summary.sum {
             self.line(out, "_sum", [labels, "", ""], sum);
         }
@@ -235,14 +246,14 @@ impl<'n> SeriesWriter<'n> {
     }
 }
 
-/// Splits labels, which are sorted by name, where `le` belongs. So a series has
-/// only one spelling, and one hash.
-fn split_at_le(labels: &str) -> (&str, &str) {
+/// Splits labels, which are sorted by name, where one of another name belongs. So a series
+/// has only one spelling, and one hash.
+fn split_at<'l>(labels: &'l str, name: &str) -> (&'l str, &'l str) {
     let mut pairs = label_pairs(labels);
     loop {
         let at = pairs.offset();
         match pairs.next() {
-            Some(label) if label.name < "le" => {}
+            Some(label) if label.name < name => {}
             _ => return (labels[..at].trim_end_matches(','), &labels[at..]),
         }
     }

@@ -9,7 +9,7 @@ fn le_is_sorted_among_the_labels() {
         ("a=\",\",b=\"2,\",m=\"3\"", "a=\",\",b=\"2,\"", "m=\"3\""),
         ("\"a.b\"=\"1\",lf=\"2\"", "\"a.b\"=\"1\"", "lf=\"2\""),
     ] {
-        assert_eq!(split_at_le(labels), (before, after), "{labels}");
+        assert_eq!(split_at(labels, "le"), (before, after), "{labels}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The exact state of one series, and how a change transforms it.
 
 pub mod histogram;
+pub mod quantiles;
 pub mod summary;
 #[cfg(test)]
 mod tests;
@@ -104,6 +105,16 @@ impl SeriesState {
                 histogram.observe(value, times, context.series)?;
                 within_bounds_limit(histogram, context)
             }
+            (Change::ObserveQuantiles { value, times, spec }, Kind::Summary) => {
+                let before = match before {
+                    Some(SeriesState::Summary(summary)) => Some(summary),
+                    _ => None,
+                };
+                let observation = (value, times);
+                let summary =
+                    Summary::observed(before, observation, &spec, context.now, context.series)?;
+                Ok(SeriesState::Summary(summary))
+            }
             (Change::Summary { sum, count, .. }, Kind::Summary) => {
                 let before = match before {
                     Some(SeriesState::Summary(summary)) => summary,
@@ -142,6 +153,7 @@ impl SeriesState {
     pub fn next_step(&self) -> Nanos {
         match self {
             SeriesState::Window(window) => window.next_step().unwrap_or(NEVER),
+            SeriesState::Summary(summary) => summary.next_step(),
             _ => NEVER,
         }
     }
@@ -232,7 +244,7 @@ fn unsupported(change: &Change, context: ChangeContext<'_>) -> Rejection {
         Change::Min(_) | Change::Max(_) => "reduced to a minimum or maximum",
         Change::Window { .. } => "shown over a window of time",
         Change::Histogram { .. } => "merged with a histogram",
-        Change::Observe { .. } => "given an observation",
+        Change::Observe { .. } | Change::ObserveQuantiles { .. } => "given an observation",
         Change::Summary { .. } => "merged with a summary",
         Change::Delete => "deleted",
     };

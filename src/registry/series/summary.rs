@@ -1,11 +1,20 @@
-//! Summaries: a sum and a count, without quantiles.
+//! Summaries: a sum and a count, with quantiles only of what was observed here.
+
+use std::sync::Arc;
 
 use super::histogram::{HALF, add_to_count, split_count};
+use super::quantiles::Quantiles;
 use super::sum_of;
+use crate::registry::batch::QuantileSpec;
 use crate::registry::rejection::{Rejection, SeriesName};
+use crate::registry::time::{NEVER, Nanos};
+
+/// Why pushed sums and counts are not added to observations, nor the other way round.
+const MIXED: &str =
+    "it shows either quantiles of observations or what is pushed, and they cannot be added up";
 
 /// The state of one summary. It has a sum, a count, or both.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     /// Sum of the observations.
     pub sum: Option<f64>,
@@ -14,6 +23,8 @@ pub struct Summary {
     /// The fraction of the count that is not shown yet, as in
     /// [`Fractions`](super::histogram::Fractions).
     pub fraction: u64,
+    /// Recent observations; `None` if sums and counts were pushed.
+    pub quantiles: Option<Box<Quantiles>>,
 }
 
 impl Default for Summary {
@@ -22,6 +33,7 @@ impl Default for Summary {
             sum: None,
             count: None,
             fraction: HALF,
+            quantiles: None,
         }
     }
 }
@@ -44,6 +56,9 @@ impl Summary {
                  added up",
             ));
         }
+        if self.quantiles.is_some() {
+            return Err(series.inconsistent(MIXED));
+        }
         series.check_count("the count", count.unwrap_or_default())?;
         series.check_finite("the sum", sum.unwrap_or_default())?;
         let mut merged = Summary {
@@ -59,13 +74,62 @@ impl Summary {
         Ok(merged)
     }
 
+    /// The summary with an observation added: a value, and how often it counts. `before` is
+    /// `None` for a new series.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] if a number is not valid, or if sums and counts were pushed before.
+    pub fn observed(
+        before: Option<Summary>,
+        (value, times): (f64, f64),
+        spec: &Arc<QuantileSpec>,
+        now: Nanos,
+        series: SeriesName<'_>,
+    ) -> Result<Summary, Rejection> {
+        series.check_finite("the observation", value)?;
+        let is_new = before.is_none();
+        let mut before = before.unwrap_or_default();
+        let quantiles = match before.quantiles.take() {
+            None if !is_new => return Err(series.inconsistent(MIXED)),
+            Some(own) if Arc::ptr_eq(own.spec(), spec) || own.spec() == spec => Some(own),
+            _ => None,
+        };
+        let sum = Some(value * times);
+        let mut summary = before.merged(sum, Some(times), series)?;
+        let mut quantiles =
+            quantiles.unwrap_or_else(|| Box::new(Quantiles::new(Arc::clone(spec), now)));
+        quantiles.observe(value, times, now);
+        summary.quantiles = Some(quantiles);
+        Ok(summary)
+    }
+
     /// Number of lines that the summary is shown in.
-    pub fn lines(self) -> usize {
-        usize::from(self.sum.is_some()) + usize::from(self.count.is_some())
+    pub fn lines(&self) -> usize {
+        let quantiles = self.quantiles.as_ref();
+        quantiles.map_or(0, |it| it.spec().quantiles.len())
+            + usize::from(self.sum.is_some())
+            + usize::from(self.count.is_some())
     }
 
     /// The values of these lines, in order.
-    pub fn values(self) -> impl Iterator<Item = f64> {
-        self.sum.into_iter().chain(self.count)
+    pub fn values(&self) -> impl Iterator<Item = f64> {
+        let quantiles = self.quantiles.as_ref().map(|it| it.values());
+        let quantiles = quantiles.into_iter().flatten();
+        quantiles.chain(self.sum).chain(self.count)
+    }
+
+    /// Whether it is shown in the same lines as another one.
+    pub fn has_same_shape(&self, other: &Summary) -> bool {
+        let specs = |summary: &Summary| summary.quantiles.as_ref().map(|it| Arc::clone(it.spec()));
+        self.sum.is_some() == other.sum.is_some()
+            && self.count.is_some() == other.count.is_some()
+            && specs(self) == specs(other)
+    }
+
+    /// When the shown values next change without an observation.
+    pub fn next_step(&self) -> Nanos {
+        let quantiles = self.quantiles.as_ref();
+        quantiles.and_then(|it| it.next_step()).unwrap_or(NEVER)
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::registry::QuantileSpec;
 
 fn after(
     before: Option<SeriesState>,
@@ -234,4 +235,44 @@ fn a_window_is_rejected_if_a_part_of_it_would_overflow() {
         matches!(rejected, Err(Rejection::InvalidValue { .. })),
         "{rejected:?}"
     );
+}
+
+#[test]
+fn a_summary_has_observations_or_pushed_sums() {
+    let observe = |before, quantiles: &[f64]| {
+        let change = Change::ObserveQuantiles {
+            value: 2.0,
+            times: 2.5,
+            spec: Arc::new(QuantileSpec {
+                quantiles: quantiles.into(),
+                max_age: Duration::from_secs(60),
+                age_buckets: 3,
+            }),
+        };
+        after(before, change, Kind::Summary)
+    };
+    let push = |before| {
+        let change = Change::Summary {
+            sum: Some(1.0),
+            count: Some(1.0),
+            quantiles: Vec::new(),
+        };
+        after(before, change, Kind::Summary)
+    };
+    let observed = observe(None, &[0.5, 1.0]).unwrap();
+    let pushed = push(None).unwrap();
+    assert!(push(Some(observed.clone())).is_err());
+    assert!(observe(Some(pushed), &[0.5]).is_err());
+    let SeriesState::Summary(again) = observe(Some(observed), &[0.5, 1.0]).unwrap() else {
+        panic!("not a summary");
+    };
+    assert_eq!(again.values().collect::<Vec<_>>(), [2.0, 2.0, 10.0, 5.0]);
+    assert!(again.next_step() < NEVER);
+    // Other quantiles begin without recent observations, and go on with sum and count.
+    let other = observe(Some(SeriesState::Summary(again.clone())), &[0.9]).unwrap();
+    let SeriesState::Summary(other) = other else {
+        panic!("not a summary");
+    };
+    assert_eq!((other.sum, other.lines()), (Some(15.0), 3));
+    assert!(!other.has_same_shape(&again));
 }
