@@ -16,6 +16,8 @@ use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
 use exporter_proxy::exposition::counted;
 use exporter_proxy::healthcheck::{self, Check};
+use exporter_proxy::inputs::operations::mapping::Mapping;
+use exporter_proxy::inputs::operations::mapping_tool;
 use exporter_proxy::net::passed;
 use exporter_proxy::relabel::{self, Rules};
 use exporter_proxy::security::{self, FileState};
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
         Some(Command::Relabel {
             rules: Some(file), ..
         }) => Some(rules_of_file(file).and_then(|rules| relabel(&rules))),
+        Some(Command::StatsdMap { file: Some(file) }) => {
+            let mapping = mapping_of_file(file);
+            Some(mapping.and_then(|mapping| statsd_map(&Config::default(), file, mapping)))
+        }
         Some(Command::Man) => Some(cli::manual(&mut io::stdout()).context(CANNOT_PRINT)),
         _ => None,
     };
@@ -116,6 +122,13 @@ fn main() -> ExitCode {
             let rules = rules.map_err(anyhow::Error::msg);
             rules.and_then(|rules| relabel(&rules))
         }
+        Command::StatsdMap { .. } => match &loaded.config.operations.statsd_mapping {
+            Some(file) => mapping_of_file(&file.path)
+                .and_then(|mapping| statsd_map(&loaded.config, &file.path, mapping)),
+            None => Err(anyhow::Error::msg(
+                "name a mapping file, or set operations.statsd_mapping",
+            )),
+        },
         Command::Storage { command, directory } => {
             let directory = directory.or_else(|| loaded.config.storage.directory());
             storage(command, directory.as_deref())
@@ -183,12 +196,43 @@ fn rules_of_file(file: &Path) -> anyhow::Result<Rules> {
     let name = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
     Rules::parse_yaml(&text).map_err(|problems| {
-        let lines = problems.into_iter().map(|problem| match problem.at {
-            Some((line, column)) => format!("{name}:{line}:{column}: {}", problem.message),
-            None => format!("{name}: {}", problem.message),
-        });
-        anyhow::Error::msg(lines.collect::<Vec<_>>().join("\n"))
+        let problems = problems.into_iter();
+        positioned(file, problems.map(|problem| (problem.at, problem.message)))
     })
+}
+
+/// The rules for StatsD names in a file.
+fn mapping_of_file(file: &Path) -> anyhow::Result<Mapping> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    Mapping::parse(&text).map_err(|problems| {
+        let problems = problems.into_iter();
+        positioned(file, problems.map(|problem| (problem.at, problem.message)))
+    })
+}
+
+/// Runs `exporter-proxy statsd-map`.
+fn statsd_map(config: &Config, file: &Path, mapping: Mapping) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut lines = io::stdin().lock();
+    let rejected = mapping_tool::show(&config.operations, file, mapping, &mut lines, &mut out)?;
+    out.flush()?;
+    let values = counted(rejected, "value is", "values are");
+    anyhow::ensure!(rejected == 0, "{values} rejected");
+    Ok(())
+}
+
+/// Errors in a file, with their lines and columns.
+fn positioned(
+    file: &Path,
+    problems: impl Iterator<Item = (Option<(usize, usize)>, String)>,
+) -> anyhow::Error {
+    let name = file.display();
+    let lines = problems.map(|(at, message)| match at {
+        Some((line, column)) => format!("{name}:{line}:{column}: {message}"),
+        None => format!("{name}: {message}"),
+    });
+    anyhow::Error::msg(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Runs `exporter-proxy relabel`.

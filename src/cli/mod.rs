@@ -78,6 +78,12 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         sink: Option<String>,
     },
+    /// Read StatsD lines from standard input and show what the rules of a mapping file make
+    /// of each
+    StatsdMap {
+        /// The file, in statsd_exporter's form [default: operations.statsd_mapping]
+        file: Option<PathBuf>,
+    },
     /// Look at stored state while no program uses it
     Storage {
         /// What to do.

@@ -21,7 +21,7 @@ pub mod go_syntax;
 mod labels;
 mod pattern;
 mod settings;
-mod template;
+pub mod template;
 pub mod tool;
 mod yaml;
 

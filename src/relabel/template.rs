@@ -51,19 +51,24 @@ impl Template {
 
     /// The text with the captures in it.
     pub fn expand<'a>(&'a self, captures: &Captures<'a>) -> Cow<'a, str> {
+        self.expand_with(|number| captures.get(number))
+    }
+
+    /// The text with the captures that `capture` gives by their numbers.
+    pub fn expand_with<'a>(&'a self, capture: impl Fn(usize) -> &'a str) -> Cow<'a, str> {
         match self.0.as_slice() {
             [] => Cow::Borrowed(""),
-            [one] => Cow::Borrowed(one.text(captures)),
-            pieces => Cow::Owned(pieces.iter().map(|piece| piece.text(captures)).collect()),
+            [one] => Cow::Borrowed(one.text(&capture)),
+            pieces => Cow::Owned(pieces.iter().map(|piece| piece.text(&capture)).collect()),
         }
     }
 }
 
 impl Piece {
-    fn text<'a>(&'a self, captures: &Captures<'a>) -> &'a str {
+    fn text<'a>(&'a self, capture: impl Fn(usize) -> &'a str) -> &'a str {
         match self {
             Piece::Text(text) => text,
-            Piece::Capture(number) => captures.get(*number),
+            Piece::Capture(number) => capture(*number),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use fairness::{FairnessStats, Limited, Resource};
 pub use limits::ConfiguredLimits;
 pub use listeners::{CertificateStats, Eviction, HandshakeFailure, ListenerName, ListenerStats};
 pub use messages::{MessageStats, WireFormat};
-pub use operations::{CountedUdpSocket, OperationStats, Transport};
+pub use operations::{CountedUdpSocket, LoadedMapping, MappingStats, OperationStats, Transport};
 pub use own::OWN_PREFIX;
 pub use pushes::{PushMethod, PushStats};
 pub use rate_limit::RateLimit;

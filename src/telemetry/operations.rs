@@ -1,7 +1,7 @@
 //! Counts of operations, by transport and result.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,55 @@ pub struct OperationStats {
     udp_losses: Mutex<UdpLosses>,
     /// The sink that operations are forwarded to.
     forwarded: Live<SinkStats>,
+    mapping: MappingStats,
+}
+
+/// What the rules for StatsD names made of lines.
+#[derive(Debug, Default)]
+pub struct MappingStats {
+    /// Lines that a rule gave a family.
+    pub mapped: Counter,
+    /// Lines that a rule dropped.
+    pub dropped: Counter,
+    /// Lines that no rule matched.
+    pub unmapped: Counter,
+    /// Names that were remembered.
+    pub cache_hits: Counter,
+    /// Names that were compared with the rules.
+    pub cache_misses: Counter,
+    loaded: Live<Option<Arc<LoadedMapping>>>,
+}
+
+impl MappingStats {
+    /// Notes which rules are used from now on.
+    pub fn load(&self, mapping: Option<Arc<LoadedMapping>>) {
+        self.loaded.set(mapping);
+    }
+
+    /// The rules in use.
+    pub(super) fn loaded(&self) -> Option<Arc<LoadedMapping>> {
+        Option::clone(&self.loaded.load())
+    }
+}
+
+/// Rules for StatsD names that are in use.
+#[derive(Debug)]
+pub struct LoadedMapping {
+    /// The number of rules.
+    pub(super) rules: usize,
+    cached: Arc<AtomicUsize>,
+}
+
+impl LoadedMapping {
+    /// Rules, and the number of names that their cache holds.
+    pub fn new(rules: usize, cached: Arc<AtomicUsize>) -> Self {
+        LoadedMapping { rules, cached }
+    }
+
+    /// The number of names in the cache.
+    pub(super) fn cached(&self) -> usize {
+        self.cached.load(Ordering::Relaxed)
+    }
 }
 
 /// Datagrams that the kernel dropped at our UDP sockets.
@@ -143,6 +192,11 @@ impl OperationStats {
     /// The sink that operations are forwarded to; one that did nothing if there is none.
     pub fn forwarded(&self) -> Arc<SinkStats> {
         self.forwarded.load()
+    }
+
+    /// What the rules for StatsD names made of lines.
+    pub fn mapping(&self) -> &MappingStats {
+        &self.mapping
     }
 
     /// Whether any socket is configured.

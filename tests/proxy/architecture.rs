@@ -143,6 +143,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "record",
             "redact",
             "registry",
+            "relabel",
             "security",
             "settings",
             "storage",

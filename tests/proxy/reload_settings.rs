@@ -43,6 +43,7 @@ const SENDERS: Effect = Test("limits_of_senders_apply_at_once");
 const LOG: Effect = Test("the_format_and_the_level_of_the_log_change");
 const SINKS: Effect = Test("sinks_come_change_and_go_without_losing_items");
 const FORWARDING: Effect = Test("operations_are_kept_or_forwarded_as_the_settings_say_now");
+const MAPPING: Effect = Test("a_mapping_is_reloaded_whole_or_not_at_all");
 const REFUSED: Effect = Test("a_refused_reload_changes_nothing_and_tells_all_errors");
 
 const SETTINGS: &[(&str, Effect)] = &[
@@ -261,6 +262,15 @@ const SETTINGS: &[(&str, Effect)] = &[
         }),
     ),
     (
+        "operations.statsd_tags",
+        Probe("[]", |proxy| {
+            let line = format!("{}:1|c|#tagged:yes", fresh());
+            operate(proxy, &line).contains("tagged").to_string()
+        }),
+    ),
+    ("operations.statsd_mapping", MAPPING),
+    ("operations.statsd_mapping_cache", MAPPING),
+    (
         "operations.max_set_values",
         Probe("1", |proxy| {
             let set = fresh();
@@ -416,6 +426,7 @@ fn every_setting_has_a_line_here() {
         include_str!("reload_listeners.rs"),
         include_str!("reload_settings.rs"),
         include_str!("sinks_reload.rs"),
+        include_str!("statsd_mapping.rs"),
     ]
     .concat();
     for (key, effect) in SETTINGS {

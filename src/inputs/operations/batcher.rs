@@ -4,6 +4,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::framing::Frame;
+use super::mapping::Tally;
 use super::permission::Permission;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
@@ -179,6 +180,19 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     /// Applies what is pending. Returns the number of the next message.
     pub(super) fn end(mut self) -> u64 {
         self.flush();
+        let Tally {
+            mapped,
+            dropped,
+            unmapped,
+            cache_hits,
+            cache_misses,
+        } = self.names.take_tally();
+        let stats = self.processor.stats.mapping();
+        stats.mapped.add(mapped);
+        stats.dropped.add(dropped);
+        stats.unmapped.add(unmapped);
+        stats.cache_hits.add(cache_hits);
+        stats.cache_misses.add(cache_misses);
         self.number
     }
 
@@ -269,9 +283,11 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         let Target::Store(store) = &processor.target else {
             return;
         };
+        // What rules make of the messages was counted before.
+        let mut again = NameCache::default();
         for (number, frame) in pending {
             let mut updates = Vec::new();
-            let (translator, names) = (&processor.translator, &mut self.names);
+            let (translator, names) = (&processor.translator, &mut again);
             let translated = translator.translate(&frame, &self.added, names, &mut updates);
             let result = translated.and_then(|_| apply(store, updates, &self.account));
             self.finish(number, result);

@@ -1,15 +1,20 @@
 //! The settings in `[operations]`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::mapping::Mapping;
+use super::statsd::TagStyles;
 use crate::net::tls::{self, TlsSettings};
 use crate::settings::Destination;
 use crate::settings::destination::{destination, write_destination};
-use crate::settings::document::{Node, Value, parse_inline};
+use crate::settings::document::{Node, Place, Value, parse_inline};
 use crate::settings::listen::LONGEST_SOCKET_PATH;
 use crate::settings::reader::Table;
 use crate::settings::value::{
@@ -58,6 +63,13 @@ pub struct Config {
     /// Bucket bounds of StatsD's timers, in seconds, and of its histograms and
     /// distributions, in their own unit.
     pub statsd_buckets: BucketBounds,
+    /// The tags that StatsD lines may have.
+    pub statsd_tags: StatsdTags,
+    /// Rules that give StatsD names families and labels, in statsd_exporter's form.
+    #[serde(serialize_with = "write_mapping")]
+    pub statsd_mapping: Option<MappingFile>,
+    /// Limit of the names whose rules are remembered; 0 remembers none.
+    pub statsd_mapping_cache: usize,
     /// Limit of the distinct values of a StatsD set.
     pub max_set_values: usize,
     /// Whether a sender on a Unix socket may stop the program.
@@ -89,6 +101,45 @@ impl Config {
             || !self.unix_datagram_sockets.is_empty()
     }
 }
+
+/// A file with rules for StatsD names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappingFile {
+    /// The path.
+    pub path: PathBuf,
+    /// What it holds.
+    pub mapping: Arc<Mapping>,
+}
+
+/// The tags that StatsD lines may have, a word for each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatsdTags(pub TagStyles);
+
+impl Serialize for StatsdTags {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut styles = self.0;
+        to.collect_seq(
+            TAG_STYLES
+                .iter()
+                .filter(|(_, style)| *style(&mut styles))
+                .map(|it| it.0),
+        )
+    }
+}
+
+/// The field of a kind of tags.
+type StyleField = fn(&mut TagStyles) -> &mut bool;
+
+/// The kinds of tags by their words.
+const TAG_STYLES: [(&str, StyleField); 4] = [
+    ("dogstatsd", |styles| &mut styles.dogstatsd),
+    ("influxdb", |styles| &mut styles.influxdb),
+    ("librato", |styles| &mut styles.librato),
+    ("signalfx", |styles| &mut styles.signalfx),
+];
+
+/// Limit of a mapping file, in bytes.
+const MAX_MAPPING: u64 = 4 << 20;
 
 /// Upper bounds of a histogram's buckets: finite and ascending.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -137,6 +188,9 @@ pub fn read(mut table: Table<'_>) -> Config {
             BucketBounds(DEFAULT_BOUNDS.to_vec()),
             bounds,
         ),
+        statsd_tags: table.take("statsd_tags", StatsdTags(TagStyles::ALL), tag_styles),
+        statsd_mapping: take_mapping(&mut table),
+        statsd_mapping_cache: table.take("statsd_mapping_cache", 10_000, integer(0, 10_000_000)),
         max_set_values: table.take("max_set_values", 10_000, integer(1, 1_000_000)),
         allow_shutdown: table.take("allow_shutdown", false, boolean),
         shutdown_delay: table.take("shutdown_delay", Duration::ZERO, duration),
@@ -232,6 +286,70 @@ fn socket_path(node: &Node) -> Result<PathBuf, String> {
             "is {length} bytes long; the limit for the path of a Unix socket is {LONGEST_SOCKET_PATH}"
         )),
     }
+}
+
+fn write_mapping<S: Serializer>(file: &Option<MappingFile>, to: S) -> Result<S::Ok, S::Error> {
+    match file {
+        Some(file) => to.collect_str(&file.path.display()),
+        None => to.serialize_str(""),
+    }
+}
+
+/// Reads the mapping file. Errors in it are reported at their places in the file.
+fn take_mapping(table: &mut Table<'_>) -> Option<MappingFile> {
+    let read = |node: &Node| {
+        let Some(path) = optional_path(node)? else {
+            return Ok(None);
+        };
+        let mut text = String::new();
+        let read =
+            File::open(&path).and_then(|file| file.take(MAX_MAPPING + 1).read_to_string(&mut text));
+        match read {
+            Ok(_) if text.len() as u64 > MAX_MAPPING => Err(format!(
+                "{} has more than {MAX_MAPPING} bytes",
+                path.display()
+            )),
+            Ok(_) => Ok(Some((path, text))),
+            Err(problem) => Err(format!("{} cannot be read: {problem}", path.display())),
+        }
+    };
+    let (path, text) = table.take("statsd_mapping", None, read)?;
+    match Mapping::parse(&text) {
+        Ok(mapping) => Some(MappingFile {
+            path,
+            mapping: Arc::new(mapping),
+        }),
+        Err(problems) => {
+            for problem in problems {
+                let (line, column) = problem.at.unwrap_or((1, 1));
+                let place = Place::File {
+                    name: Arc::from(path.to_string_lossy()),
+                    line,
+                    column,
+                };
+                table.fault(place, problem.message);
+            }
+            None
+        }
+    }
+}
+
+fn tag_styles(node: &Node) -> Result<StatsdTags, String> {
+    let mut styles = TagStyles {
+        dogstatsd: false,
+        influxdb: false,
+        librato: false,
+        signalfx: false,
+    };
+    for item in list(node.clone())? {
+        let word = text(&item)?;
+        let Some((_, style)) = TAG_STYLES.iter().find(|(own, _)| *own == word) else {
+            let words = TAG_STYLES.map(|it| it.0).join(", ");
+            return Err(format!("must be a list of {words}, not {word:?}"));
+        };
+        *style(&mut styles) = true;
+    }
+    Ok(StatsdTags(styles))
 }
 
 fn bounds(node: &Node) -> Result<BucketBounds, String> {

@@ -11,7 +11,7 @@ use super::framing::{Frame, Framer};
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
 use super::sets::Sets;
-use super::statsd::{TypedValue, parse, split_typed_values};
+use super::statsd::{TagStyles, TypedValue, parse, split_typed_values};
 use crate::exposition::{Families, InputFormat, TextLimits, is_plain_name};
 use crate::registry::RegistryLimits;
 use crate::settings::reader::defaults;
@@ -37,17 +37,22 @@ pub fn operations(data: &[u8]) {
 
 /// One StatsD line.
 ///
-/// Its typed values are read like lines of their own. The name of a line is one that
-/// Prometheus allows, and its values are numbers.
+/// Its typed values are read like lines of their own. The name of a family is one that
+/// Prometheus allows, and values are numbers.
 pub fn statsd(line: &[u8]) {
     if line.contains(&b'\n') {
         return;
     }
     let values = split_typed_values(line).unwrap_or_default();
     assert_ne!(values.len(), 1, "a line of one value is not split");
-    let lines = values.iter().map(TypedValue::parse);
-    for line in lines.chain([parse(line)]).flatten() {
-        assert!(is_plain_name(&line.name), "{:?}", line.name);
+    let styles = TagStyles::ALL;
+    let lines = values
+        .iter()
+        .map(|value: &TypedValue<'_>| value.parse(styles));
+    for line in lines.chain([parse(line, styles)]).flatten() {
+        if let Ok(name) = line.family_name() {
+            assert!(is_plain_name(&name), "{name:?}");
+        }
         assert!(line.rate > 0.0 && line.rate <= 1.0);
         assert!(line.numbers().flatten().all(f64::is_finite));
         line.tags().count();

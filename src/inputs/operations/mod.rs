@@ -7,7 +7,8 @@
 //! 2. [`framing`] cuts what was read into JSON objects and StatsD lines;
 //! 3. [`message`] and [`statsd`] parse one of them;
 //! 4. [`translate`] makes changes of aggregated families out of it, with the
-//!    labels that [`labels`] puts together and the bounds from [`buckets`];
+//!    labels that [`labels`] puts together, the bounds from [`buckets`], and for
+//!    StatsD lines what the rules of [`mapping`] say;
 //! 5. [`batcher`] applies the changes in batches. If a batch is rejected, it
 //!    applies each message alone, so that one bad message does not affect the
 //!    others.
@@ -15,7 +16,7 @@
 //! [`permission`] is what a sender may do. [`processor`] holds what all sockets share: settings, counters, the labels
 //! of [`extra_labels`], and the distinct values of StatsD's sets in [`sets`].
 //! With `operations.forward_to`, changes are encoded by [`sink`] and handed on
-//! instead of applied.
+//! instead of applied. [`mapping_tool`] shows what the rules make of lines.
 
 mod batcher;
 mod buckets;
@@ -27,6 +28,8 @@ mod framing;
 pub mod fuzzing;
 mod labels;
 mod listener;
+pub mod mapping;
+pub mod mapping_tool;
 mod message;
 mod permission;
 mod processor;

@@ -106,9 +106,14 @@ impl Processor {
         stats: &Arc<OperationStats>,
         quit: CancellationToken,
     ) -> Self {
+        let mut translator = Translator::new(config, own_metrics);
+        if matches!(target, Target::Sink(_)) {
+            translator = translator.forwarding();
+        }
+        stats.mapping().load(translator.loaded_mapping());
         Processor {
             config: config.clone(),
-            translator: Translator::new(config, own_metrics),
+            translator,
             target,
             events: Arc::default(),
             sets,

@@ -22,7 +22,9 @@ use serde::Serialize;
 use self::families::OwnFamilies;
 pub use self::limits::{LimitedGauge, all as limited_gauges};
 use super::messages::MessageCount;
-use super::{Eviction, ListenerName, ListenerStats, MessageStats, Telemetry, WebhookStats};
+use super::{
+    Eviction, ListenerName, ListenerStats, MessageStats, OperationStats, Telemetry, WebhookStats,
+};
 use crate::clock::Now;
 use crate::exposition::{Content, Kind};
 use crate::peer::Origin;
@@ -75,6 +77,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     exposition(&mut out, store);
     http::requests(&mut out, telemetry);
     operations(&mut out, telemetry, now);
+    statsd_mapping(&mut out, &telemetry.operations);
     polls(&mut out, telemetry);
     process::write(&mut out, telemetry.started, names, store);
     proxy_headers(&mut out, telemetry);
@@ -271,6 +274,49 @@ fn operations(out: &mut OwnFamilies, telemetry: &Telemetry, now: Now) {
     for (transport, result, count) in results {
         let labels = [("result", result), ("transport", transport.as_str())];
         total.sample(&labels, count as f64);
+    }
+}
+
+/// Without rules there is nothing to show.
+fn statsd_mapping(out: &mut OwnFamilies, stats: &OperationStats) {
+    let stats = stats.mapping();
+    let Some(loaded) = stats.loaded() else {
+        return;
+    };
+    let lines = out.family(
+        "exporter_proxy_statsd_mapping_lines_total",
+        Kind::Counter,
+        "Values of StatsD lines by what the rules of operations.statsd_mapping made of them: mapped, dropped or unmapped.",
+    );
+    for (result, count) in [
+        ("dropped", &stats.dropped),
+        ("mapped", &stats.mapped),
+        ("unmapped", &stats.unmapped),
+    ] {
+        lines.sample(&[("result", result)], count.value() as f64);
+    }
+    let lookups = out.family(
+        "exporter_proxy_statsd_mapping_cache_lookups_total",
+        Kind::Counter,
+        "Lookups of StatsD names in the cache of rules, by result: hit or miss.",
+    );
+    for (result, count) in [("hit", &stats.cache_hits), ("miss", &stats.cache_misses)] {
+        lookups.sample(&[("result", result)], count.value() as f64);
+    }
+    for (name, help, value) in [
+        (
+            "exporter_proxy_statsd_mapping_cached_names",
+            "StatsD names whose rules are remembered.",
+            loaded.cached(),
+        ),
+        (
+            "exporter_proxy_statsd_mapping_rules",
+            "Rules of operations.statsd_mapping.",
+            loaded.rules,
+        ),
+    ] {
+        out.family(name, Kind::Gauge, help)
+            .sample(&[], value as f64);
     }
 }
 

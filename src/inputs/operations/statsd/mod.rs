@@ -1,9 +1,12 @@
-//! Parses a StatsD line, with DogStatsD's extensions.
+//! Parses a StatsD line, with the extensions of DogStatsD and the tags of other servers.
 //!
 //! ```text
 //! name:value|type|@rate|#tag:value,tag
 //! name:value:value|type                     packed values, DogStatsD
 //! name:value|type:value|type|@rate          typed values, etsy's StatsD
+//! name,tag=value:value|type                 tags of InfluxDB
+//! name#tag=value:value|type                 tags of Librato
+//! name[tag=value]:value|type                tags of SignalFx, anywhere in the name
 //! ```
 //!
 //! Packed values share the type that follows them. A colon after a type or a
@@ -24,14 +27,35 @@ use crate::reason::Reason;
 /// A name with values of one type.
 #[derive(Debug, PartialEq)]
 pub(super) struct StatsdLine<'a> {
-    /// Characters that Prometheus does not allow are underscores.
+    /// As it was sent, without tags.
     pub(super) name: Cow<'a, str>,
+    /// The tags that were in the name.
+    name_tags: &'a str,
     pub(super) metric_type: MetricType,
     /// One value, or several separated by colons.
     values: &'a str,
     /// The part of the events that was sent: above 0, and at most 1.
     pub(super) rate: f64,
     tags: &'a str,
+}
+
+/// The tags that are read. The others stay part of the name, or are ignored after a `#`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagStyles {
+    pub(super) dogstatsd: bool,
+    pub(super) influxdb: bool,
+    pub(super) librato: bool,
+    pub(super) signalfx: bool,
+}
+
+impl TagStyles {
+    /// All of them.
+    pub(super) const ALL: Self = TagStyles {
+        dogstatsd: true,
+        influxdb: true,
+        librato: true,
+        signalfx: true,
+    };
 }
 
 /// The type of a line's values.
@@ -64,10 +88,10 @@ pub struct TypedValue<'a> {
 }
 
 impl<'a> TypedValue<'a> {
-    pub(super) fn parse(&self) -> Result<StatsdLine<'a>, Rejection> {
-        let mut line = parse_sections(self.name, self.text)?;
+    pub(super) fn parse(&self, styles: TagStyles) -> Result<StatsdLine<'a>, Rejection> {
+        let mut line = parse_sections(self.name, self.text, styles)?;
         line.tags = self.tags;
-        Ok(line)
+        line.check_tags(styles)
     }
 }
 
@@ -142,7 +166,7 @@ fn is_event_or_check(line: &[u8]) -> bool {
 ///
 /// The line is not UTF-8, has an unknown type, an invalid name or rate, or no
 /// metric at all.
-pub(super) fn parse(line: &[u8]) -> Result<StatsdLine<'_>, Rejection> {
+pub(super) fn parse(line: &[u8], styles: TagStyles) -> Result<StatsdLine<'_>, Rejection> {
     if is_event_or_check(line) {
         return Err(Rejection::new(
             Reason::Unsupported,
@@ -157,11 +181,15 @@ pub(super) fn parse(line: &[u8]) -> Result<StatsdLine<'_>, Rejection> {
             "expected a JSON object or a line such as name:1|c, not {line:?}"
         )));
     };
-    parse_sections(name, rest)
+    parse_sections(name, rest, styles)?.check_tags(styles)
 }
 
 /// Parses `values|type|@rate|#tags`.
-fn parse_sections<'a>(name: &'a str, rest: &'a str) -> Result<StatsdLine<'a>, Rejection> {
+fn parse_sections<'a>(
+    name: &'a str,
+    rest: &'a str,
+    styles: TagStyles,
+) -> Result<StatsdLine<'a>, Rejection> {
     let mut sections = rest.split('|');
     let values = sections.next().unwrap_or_default();
     let metric_type = match sections.next() {
@@ -181,8 +209,13 @@ fn parse_sections<'a>(name: &'a str, rest: &'a str) -> Result<StatsdLine<'a>, Re
             return Err(malformed(format!("expected `|` and a type in {line:?}")));
         }
     };
+    let (name, name_tags) = split_tags(name, styles);
+    if name.is_empty() {
+        return Err(Rejection::new(Reason::BadName, "the name is empty"));
+    }
     let mut line = StatsdLine {
-        name: metric_name(name)?,
+        name,
+        name_tags,
         metric_type,
         values,
         rate: 1.0,
@@ -212,7 +245,50 @@ fn malformed(problem: String) -> Rejection {
     Rejection::new(Reason::Malformed, problem)
 }
 
+/// Splits the tags off a name.
+fn split_tags(name: &str, styles: TagStyles) -> (Cow<'_, str>, &str) {
+    if styles.signalfx
+        && let (Some(start), Some(end)) =
+            (memchr(b'[', name.as_bytes()), memchr(b']', name.as_bytes()))
+        && start < end
+    {
+        let rest = &name[end + 1..];
+        let without = match rest {
+            "" => Cow::Borrowed(&name[..start]),
+            rest => Cow::Owned(format!("{}{rest}", &name[..start])),
+        };
+        return (without, &name[start + 1..end]);
+    }
+    let begins = |c: char| (c == ',' && styles.influxdb) || (c == '#' && styles.librato);
+    match name.split_once(begins) {
+        Some((name, tags)) => (Cow::Borrowed(name), tags),
+        None => (Cow::Borrowed(name), ""),
+    }
+}
+
 impl<'a> StatsdLine<'a> {
+    /// Rejects tags of two styles in one line, and ignores those of DogStatsD if they are off.
+    fn check_tags(mut self, styles: TagStyles) -> Result<Self, Rejection> {
+        if !self.name_tags.is_empty() && !self.tags.is_empty() {
+            return Err(malformed(
+                "tags in the name and tags after `#` exclude one another".to_owned(),
+            ));
+        }
+        if !styles.dogstatsd {
+            self.tags = "";
+        }
+        Ok(self)
+    }
+
+    /// The name of the family: characters that Prometheus does not allow become underscores.
+    ///
+    /// # Errors
+    ///
+    /// The text is no StatsD, or has tags that are not read.
+    pub(super) fn family_name(&self) -> Result<Cow<'_, str>, Rejection> {
+        metric_name(&self.name)
+    }
+
     /// The values as finite numbers. Durations are not negative.
     pub(super) fn numbers(&self) -> impl Iterator<Item = Result<f64, Rejection>> {
         self.values.split(':').map(|text| {
@@ -253,11 +329,14 @@ impl<'a> StatsdLine<'a> {
     /// PHP clients write `#` before each tag instead of the first only; others
     /// write a blank after each comma. Neither is part of a name.
     pub(super) fn tags(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-        self.tags
-            .split(',')
+        let (tags, separator) = match self.name_tags {
+            "" => (self.tags, ':'),
+            tags => (tags, '='),
+        };
+        tags.split(',')
             .map(|tag| tag.trim_start_matches([' ', '#']))
             .filter(|tag| !tag.is_empty())
-            .map(|tag| match tag.split_once(':') {
+            .map(move |tag| match tag.split_once(separator) {
                 Some((name, value)) => (sanitize(name, false), Cow::Borrowed(value)),
                 None => (sanitize(tag, false), Cow::Borrowed("true")),
             })
@@ -279,9 +358,6 @@ fn not_a_number(text: &str) -> Rejection {
 /// The name of a family. Characters that Prometheus does not allow become
 /// underscores.
 fn metric_name(name: &str) -> Result<Cow<'_, str>, Rejection> {
-    if name.is_empty() {
-        return Err(Rejection::new(Reason::BadName, "the name is empty"));
-    }
     // Other dialects write tags with these, or the text is no StatsD at all.
     let odd = |c: char| c.is_control() || ",;=#\"'[]{}<>()".contains(c);
     if name.contains(odd) {

@@ -4,7 +4,7 @@ use super::*;
 
 #[track_caller]
 fn parsed(line: &str) -> StatsdLine<'_> {
-    parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"))
+    parse(line.as_bytes(), TagStyles::ALL).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 fn numbers(line: &str) -> Vec<f64> {
@@ -179,7 +179,7 @@ fn characters_that_prometheus_does_not_allow_become_underscores() {
         ("1st:1|c", "_1st"),
         ("\u{e9}t\u{e9}:1|c", "_t_"),
     ] {
-        assert_eq!(parsed(line).name, name);
+        assert_eq!(parsed(line).family_name().unwrap(), name);
     }
 }
 
@@ -191,7 +191,8 @@ fn invalid_lines_are_rejected_with_a_reason() {
         ("a:1", Reason::Malformed),
         ("a:1|c|x", Reason::Malformed),
         (":1|c", Reason::BadName),
-        ("a,b=c:1|c", Reason::BadName),
+        (",b=c:1|c", Reason::BadName),
+        ("a,b=c:1|c|#d:e", Reason::Malformed),
         ("\"a\": \"b\",", Reason::Malformed),
         ("a:1|x", Reason::BadOperation),
         ("a:1|", Reason::BadOperation),
@@ -201,9 +202,10 @@ fn invalid_lines_are_rejected_with_a_reason() {
         ("_e{1,1}:a|b", Reason::Unsupported),
         ("_sc|a|0", Reason::Unsupported),
     ] {
-        assert_eq!(parse(line.as_bytes()).unwrap_err().reason, reason, "{line}");
+        let rejection = parse(line.as_bytes(), TagStyles::ALL).unwrap_err();
+        assert_eq!(rejection.reason, reason, "{line}");
     }
-    assert!(parse(b"a\xff:1|c").is_err());
+    assert!(parse(b"a\xff:1|c", TagStyles::ALL).is_err());
     for line in ["a:|c", "a:x|c", "a:NaN|c", "a:inf|c", "a:1:|c"] {
         assert!(
             parsed(line).numbers().any(|number| number.is_err()),
@@ -211,4 +213,61 @@ fn invalid_lines_are_rejected_with_a_reason() {
         );
     }
     assert!(parsed("a:|s").member().is_err());
+}
+
+/// The name and the tags of a line.
+fn tagged(line: &str, styles: TagStyles) -> String {
+    let line = parse(line.as_bytes(), styles).unwrap();
+    let tags = line.tags().map(|(name, value)| format!("{name}={value}"));
+    format!("{} {}", line.name, tags.collect::<Vec<_>>().join(","))
+}
+
+#[test]
+fn tags_of_each_style_are_read_unless_they_are_off() {
+    let none = TagStyles {
+        dogstatsd: false,
+        influxdb: false,
+        librato: false,
+        signalfx: false,
+    };
+    for (line, on, off) in [
+        ("a.b,k=v,l.m=x:1|c", "a.b k=v,l_m=x", "a.b,k=v,l.m=x "),
+        ("a.b#k=v,flag:1|c", "a.b k=v,flag=true", "a.b#k=v,flag "),
+        ("a.b[k=v,l=a:1|c", "a.b[k=v,l=a ", "a.b[k=v,l=a "),
+        ("a.[k=v]b:1|c", "a.b k=v", "a.[k=v]b "),
+        ("a.b[k=v,l=w=x]:1|c", "a.b k=v,l=w=x", "a.b[k=v,l=w=x] "),
+        ("a]b[:1|c", "a]b[ ", "a]b[ "),
+        ("a.b,:1|c", "a.b ", "a.b, "),
+        ("a.b:1|c|#k:v,l:x:y", "a.b k=v,l=x:y", "a.b "),
+        ("a.b:1|c|@0.5|#k:v", "a.b k=v", "a.b "),
+    ] {
+        let styles = TagStyles::ALL;
+        let signalfx = TagStyles {
+            signalfx: true,
+            ..none
+        };
+        let on_styles = match line.contains('[') {
+            true => signalfx,
+            false => styles,
+        };
+        assert_eq!(tagged(line, on_styles), on, "{line}");
+        assert_eq!(tagged(line, none), off, "{line}");
+    }
+}
+
+#[test]
+fn tags_of_two_styles_exclude_one_another() {
+    let both = parse(b"a,k=v:1|c|#l:w", TagStyles::ALL).unwrap_err();
+    assert!(both.message.contains("exclude"), "{both}");
+    let values = split_typed_values(b"a,k=v:1|c:2|c|#l:w").unwrap();
+    let both = values[0].parse(TagStyles::ALL).unwrap_err();
+    assert!(both.message.contains("exclude"), "{both}");
+}
+
+#[test]
+fn names_with_tags_that_are_not_read_are_no_names_of_families() {
+    for line in ["a b=c:1|c", "a]b[:1|c", "a\"b:1|c"] {
+        let name = parsed(line).family_name().map(Cow::into_owned);
+        assert_eq!(name.unwrap_err().reason, Reason::BadName, "{line}");
+    }
 }

@@ -2,20 +2,22 @@
 
 mod event;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
 use super::framing::Frame;
 use super::labels::{LabelLimits, LabelPairs, label_text};
+use super::mapping::{Mapped, Mapper, Observer, Outcome, RuleOptions, SourceType, Tally};
 use super::message::{self, Message};
 use super::rejection::Rejection;
-use super::statsd::{self, GaugeChange, MetricType, StatsdLine};
+use super::statsd::{self, GaugeChange, MetricType, StatsdLine, TagStyles};
 use crate::event::{Draft, EventKind};
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::reason::Reason;
 use crate::registry::{Change, Update};
-use crate::telemetry::OWN_PREFIX;
+use crate::telemetry::{LoadedMapping, OWN_PREFIX};
 
 /// Proxies that may forward an operation. One that was forwarded more often is
 /// taken to go round in a ring.
@@ -28,6 +30,11 @@ pub(super) struct Translator {
     limits: LabelLimits,
     /// Bucket bounds of StatsD timers, histograms and distributions.
     statsd_bounds: Arc<[f64]>,
+    styles: TagStyles,
+    /// Whether values are kept here.
+    keeps_summaries: bool,
+    /// Rules for the names of StatsD lines.
+    mapper: Option<Mapper>,
     /// Whether the proxy exposes its own metrics, whose names are reserved
     /// then.
     own_metrics: bool,
@@ -55,19 +62,29 @@ pub(super) struct SetMember<'b> {
     pub(super) family: Arc<str>,
     pub(super) labels: LabelText,
     pub(super) value: &'b str,
+    pub(super) ttl: Option<Duration>,
 }
 
 /// Valid family names seen lately. A name often comes again soon, and then
 /// needs neither a check nor an allocation.
 #[derive(Debug, Default)]
-pub(super) struct NameCache([Option<Arc<str>>; 8]);
+pub(super) struct NameCache {
+    names: [Option<Arc<str>>; 8],
+    /// What rules made of lines since it was last taken.
+    tally: Tally,
+}
 
 impl NameCache {
     /// The one entry that may hold a name.
     fn entry(&mut self, name: &str) -> &mut Option<Arc<str>> {
         let last = name.bytes().last().unwrap_or_default();
-        let index = (name.len() + usize::from(last)) % self.0.len();
-        &mut self.0[index]
+        let index = (name.len() + usize::from(last)) % self.names.len();
+        &mut self.names[index]
+    }
+
+    /// What rules made of lines since the last call.
+    pub(super) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 }
 
@@ -80,9 +97,42 @@ impl Translator {
                 length: config.max_label_length,
             },
             statsd_bounds: Arc::from(&*config.statsd_buckets.0),
+            styles: config.statsd_tags.0,
+            keeps_summaries: true,
+            mapper: config
+                .statsd_mapping
+                .as_ref()
+                .map(|file| Mapper::new(&file.mapping, config.statsd_mapping_cache)),
             own_metrics,
             events: [false; EventKind::ALL.len()],
         }
+    }
+
+    /// Makes histograms of what would be summaries: operations that are forwarded have none.
+    #[must_use]
+    pub(super) fn forwarding(self) -> Self {
+        Translator {
+            keeps_summaries: false,
+            ..self
+        }
+    }
+
+    /// The number of the rule that matches a line, from 1; `None` within if none does. `None` if it is no valid line.
+    pub(super) fn rule_of(&self, frame: &Frame<'_>) -> Option<Option<u32>> {
+        let line = match frame {
+            Frame::Line(line) => statsd::parse(line, self.styles),
+            Frame::Value(value) => value.parse(self.styles),
+            _ => return None,
+        };
+        let line = line.ok()?;
+        let mapper = self.mapper.as_ref()?;
+        let mapped = mapper.look_up(&line.name, source_type(&line), &mut Tally::default());
+        Some(mapped.rule_number())
+    }
+
+    /// What the metrics show of the rules for StatsD names.
+    pub(super) fn loaded_mapping(&self) -> Option<Arc<LoadedMapping>> {
+        self.mapper.as_ref().map(Mapper::loaded)
     }
 
     /// Accepts the kinds of events that go anywhere.
@@ -106,8 +156,10 @@ impl Translator {
     ) -> Result<Action<'b>, Rejection> {
         match frame {
             Frame::Object(object) => self.message(message::parse(object)?, added, names, updates),
-            Frame::Line(line) => self.line(&statsd::parse(line)?, added, names, updates),
-            Frame::Value(value) => self.line(&value.parse()?, added, names, updates),
+            Frame::Line(line) => {
+                self.line(&statsd::parse(line, self.styles)?, added, names, updates)
+            }
+            Frame::Value(value) => self.line(&value.parse(self.styles)?, added, names, updates),
             Frame::Invalid(rejection) => Err(rejection.clone()),
         }
     }
@@ -183,23 +235,39 @@ impl Translator {
         names: &mut NameCache,
         updates: &mut Vec<Update>,
     ) -> Result<Action<'b>, Rejection> {
-        let family = self.family(&line.name, names)?;
         let tags: LabelPairs<'_> = line.tags().collect();
-        let labels = label_text(tags, added, false, self.limits)?;
+        let mapped;
+        let (family, labels, options) = match &self.mapper {
+            None => {
+                let family = self.family(&line.family_name()?, names)?;
+                (family, label_text(tags, added, false, self.limits)?, None)
+            }
+            Some(mapper) => {
+                mapped = mapper.look_up(&line.name, source_type(line), &mut names.tally);
+                let options = mapper.options(&mapped);
+                let Some((family, labels)) = self.mapped_series(&mapped, options, tags, added)?
+                else {
+                    return Ok(Action::Update { hops: 0 });
+                };
+                (family, labels, Some(options))
+            }
+        };
+        let scale = options.and_then(|options| options.scale).unwrap_or(1.0);
+        let ttl = options.and_then(|options| options.ttl).or(self.ttl);
         let mut push = |kind, change| {
             updates.push(Update {
                 family: Arc::clone(&family),
                 kind,
-                help: None,
+                help: options.and_then(|options| options.help.clone()),
                 labels: labels.clone(),
-                ttl: self.ttl,
+                ttl,
                 change,
             });
         };
         match line.metric_type {
             MetricType::Counter => {
                 for value in line.numbers() {
-                    let value = value? / line.rate;
+                    let value = value? / line.rate * scale;
                     if value < 0.0 {
                         let problem = format!("a counter cannot go down, by {value}");
                         return Err(Rejection::new(Reason::BadValue, problem));
@@ -210,8 +278,8 @@ impl Translator {
             MetricType::Gauge => {
                 for value in line.gauge_changes() {
                     let change = match value? {
-                        GaugeChange::Set(value) => Change::Set(value),
-                        GaugeChange::Add(value) => Change::Add(value),
+                        GaugeChange::Set(value) => Change::Set(value * scale),
+                        GaugeChange::Add(value) => Change::Add(value * scale),
                     };
                     push(Kind::Gauge, change);
                 }
@@ -222,12 +290,25 @@ impl Translator {
                     _ => 1.0,
                 };
                 for value in line.numbers() {
-                    let observe = Change::Observe {
-                        value: value? / unit,
-                        times: 1.0 / line.rate,
-                        buckets: Arc::clone(&self.statsd_bounds),
-                    };
-                    push(Kind::Histogram, observe);
+                    let (value, times) = (value? / unit * scale, 1.0 / line.rate);
+                    match options.map(|options| &options.observer) {
+                        // Another program that keeps the values knows no summaries.
+                        Some(Observer::Summary(spec)) if self.keeps_summaries => push(
+                            Kind::Summary,
+                            Change::ObserveQuantiles {
+                                value,
+                                times,
+                                spec: Arc::clone(spec),
+                            },
+                        ),
+                        Some(Observer::Histogram(bounds)) => {
+                            push(Kind::Histogram, observation(value, times, bounds));
+                        }
+                        _ => push(
+                            Kind::Histogram,
+                            observation(value, times, &self.statsd_bounds),
+                        ),
+                    }
                 }
             }
             MetricType::Set => {
@@ -236,10 +317,48 @@ impl Translator {
                     family,
                     labels,
                     value,
+                    ttl,
                 }));
             }
         }
         Ok(Action::Update { hops: 0 })
+    }
+
+    /// The family and the labels that the rules give a line; `None` if they drop it.
+    fn mapped_series(
+        &self,
+        mapped: &Mapped,
+        options: &RuleOptions,
+        tags: LabelPairs<'_>,
+        added: &[(String, String)],
+    ) -> Result<Option<(Arc<str>, LabelText)>, Rejection> {
+        let Outcome::Series {
+            family,
+            labels,
+            label_text: text,
+        } = &mapped.outcome
+        else {
+            return Ok(None);
+        };
+        self.check_family(family)?;
+        if let Some(text) = text
+            && tags.is_empty()
+            && added.is_empty()
+            && labels.len() <= self.limits.count
+            && text.len() <= self.limits.length
+        {
+            return Ok(Some((Arc::clone(family), text.clone())));
+        }
+        let own = labels
+            .iter()
+            .map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
+        // Of several labels of one name the last one counts.
+        let all: LabelPairs<'_> = match options.honor_labels {
+            true => own.chain(tags).collect(),
+            false => tags.into_iter().chain(own).collect(),
+        };
+        let labels = label_text(all, added, false, self.limits)?;
+        Ok(Some((Arc::clone(family), labels)))
     }
 
     /// The change that sets the exposed size of a member's set.
@@ -249,7 +368,7 @@ impl Translator {
             kind: Kind::Gauge,
             help: None,
             labels: member.labels.clone(),
-            ttl: self.ttl,
+            ttl: member.ttl,
             change: Change::Set(count),
         }
     }
@@ -261,6 +380,12 @@ impl Translator {
         {
             return Ok(Arc::clone(known));
         }
+        self.check_family(name)?;
+        Ok(Arc::clone(entry.insert(Arc::from(name))))
+    }
+
+    /// Checks the name of a family.
+    fn check_family(&self, name: &str) -> Result<(), Rejection> {
         if !is_plain_name(name) {
             let problem = if name.is_empty() {
                 "the metric has no name".to_owned()
@@ -282,7 +407,7 @@ impl Translator {
                 format!("{name} is reserved for the proxy's own metrics (exporter.own_metrics)");
             return Err(Rejection::new(Reason::ReservedName, problem));
         }
-        Ok(Arc::clone(entry.insert(Arc::from(name))))
+        Ok(())
     }
 
     fn help(&self, help: &str) -> Result<Arc<str>, Rejection> {
@@ -295,6 +420,23 @@ impl Translator {
         let mut escaped = String::with_capacity(help.len());
         write_help(&mut escaped, help);
         Ok(Arc::from(escaped))
+    }
+}
+
+/// The type that rules match.
+fn source_type(line: &StatsdLine<'_>) -> SourceType {
+    match line.metric_type {
+        MetricType::Counter => SourceType::Counter,
+        MetricType::Gauge | MetricType::Set => SourceType::Gauge,
+        MetricType::Timer | MetricType::Histogram => SourceType::Observer,
+    }
+}
+
+fn observation(value: f64, times: f64, bounds: &Arc<[f64]>) -> Change {
+    Change::Observe {
+        value,
+        times,
+        buckets: Arc::clone(bounds),
     }
 }
 
