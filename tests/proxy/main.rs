@@ -87,6 +87,7 @@ mod sinks_reload;
 mod sinks_remote_write;
 mod sinks_stored;
 mod slow_senders;
+mod statsd_dialects;
 mod statsd_mapping;
 mod storage;
 mod storage_faults;

@@ -90,7 +90,7 @@ fn labels(line: &str) -> Vec<String> {
 fn busy() -> (Proxy, Upstream, String) {
     let upstream = Upstream::start(|_| ok("up_metric 1\n"));
     let bench = bench(&format!(
-        "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
+        "statsd_mapping = \"/dev/null\"\n[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
          other_scrape_endpoints = [\"http://{}/metrics\"]\n",
         upstream.address
     ));

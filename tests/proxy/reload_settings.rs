@@ -43,6 +43,7 @@ const SENDERS: Effect = Test("limits_of_senders_apply_at_once");
 const LOG: Effect = Test("the_format_and_the_level_of_the_log_change");
 const SINKS: Effect = Test("sinks_come_change_and_go_without_losing_items");
 const FORWARDING: Effect = Test("operations_are_kept_or_forwarded_as_the_settings_say_now");
+const COPIES: Effect = Test("operations_are_also_kept_and_lines_copied_as_the_settings_say_now");
 const MAPPING: Effect = Test("a_mapping_is_reloaded_whole_or_not_at_all");
 const REFUSED: Effect = Test("a_refused_reload_changes_nothing_and_tells_all_errors");
 
@@ -268,6 +269,19 @@ const SETTINGS: &[(&str, Effect)] = &[
             operate(proxy, &line).contains("tagged").to_string()
         }),
     ),
+    (
+        "operations.statsd_fields",
+        Probe("[\"container_id\"]", |proxy| {
+            let line = format!("{}:1|c|c:ci-1", fresh());
+            operate(proxy, &line).contains("container_id").to_string()
+        }),
+    ),
+    (
+        "operations.statsd_events",
+        Probe("true", |proxy| {
+            operate(proxy, "_sc|db|0").is_empty().to_string()
+        }),
+    ),
     ("operations.statsd_mapping", MAPPING),
     ("operations.statsd_mapping_cache", MAPPING),
     (
@@ -282,6 +296,8 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("operations.allow_shutdown", STOP),
     ("operations.shutdown_delay", STOP),
     ("operations.forward_to", FORWARDING),
+    ("operations.forward_keep", COPIES),
+    ("operations.forward_raw", COPIES),
     ("operations.forward_queue", FORWARDING),
     ("poll_external.poll_other_scrape_endpoints", TARGETS),
     ("poll_external.other_scrape_endpoints", TARGETS),
@@ -426,6 +442,7 @@ fn every_setting_has_a_line_here() {
         include_str!("reload_listeners.rs"),
         include_str!("reload_settings.rs"),
         include_str!("sinks_reload.rs"),
+        include_str!("statsd_dialects.rs"),
         include_str!("statsd_mapping.rs"),
     ]
     .concat();

@@ -8,6 +8,7 @@ use super::mapping::Tally;
 use super::permission::Permission;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
+use super::sink::LineSink;
 use super::statsd;
 use super::translate::{Action, NameCache, SetMember};
 use crate::clock::Now;
@@ -148,20 +149,24 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         });
         match translated {
             Ok(Action::Update { hops }) => {
-                if let Target::Sink(sink) = &self.processor.target {
-                    for update in self.updates.drain(before..) {
-                        sink.encode(&update, hops, &mut self.lines);
-                    }
+                let processor = self.processor;
+                if let Some(sink) = processor.target.sink() {
+                    let updates = &self.updates[before..];
+                    processor.encode(sink, &frame, updates, hops, &mut self.lines);
                 }
-                self.pending.push((number, frame));
-                if self.pending.len() >= MAX_BATCH || self.updates.len() >= MAX_BATCH {
-                    self.flush();
+                if processor.target.store().is_none() {
+                    self.updates.truncate(before);
                 }
+                self.keep_pending(number, frame);
+            }
+            Ok(Action::AddMember(_)) if self.processor.only_copies(&frame) => {
+                LineSink::copy(&frame, &mut self.lines);
+                self.keep_pending(number, frame);
             }
             Ok(Action::AddMember(member)) => {
                 // Earlier messages may concern the same set.
                 self.flush();
-                let result = self.add_member(&member);
+                let result = self.add_member(&member, &frame);
                 self.finish(number, result);
             }
             Ok(Action::Event { draft, hops }) => self.add_event(number, frame, draft, hops),
@@ -174,6 +179,14 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 self.updates.truncate(before);
                 self.finish(number, Err(rejection));
             }
+        }
+    }
+
+    /// Keeps a message whose changes or lines wait to be applied or handed on.
+    fn keep_pending(&mut self, number: u64, frame: Frame<'b>) {
+        self.pending.push((number, frame));
+        if self.pending.len() >= MAX_BATCH || self.updates.len() >= MAX_BATCH {
+            self.flush();
         }
     }
 
@@ -200,7 +213,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     fn add_event(&mut self, number: u64, frame: Frame<'b>, draft: Draft, hops: i64) {
         let processor = self.processor;
         match &processor.target {
-            Target::Sink(sink) if !processor.events.accepts(draft.kind) => {
+            Target::Sink(sink) | Target::Tee(_, sink) if !processor.events.accepts(draft.kind) => {
                 sink.encode_event(&draft, hops, &mut self.lines);
                 self.pending.push((number, frame));
             }
@@ -259,10 +272,14 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 }
                 Ok(())
             }
-            Target::Store(store) => {
-                let updates = take(&mut self.updates);
-                self.forget_deleted_sets(&updates);
-                apply(store, updates, &self.account)
+            Target::Store(store) => self.apply_pending(store),
+            Target::Tee(store, sink) => {
+                let lines = take(&mut self.lines);
+                let result = self.apply_pending(store);
+                if result.is_ok() {
+                    copy_to(sink, lines);
+                }
+                result
             }
         };
         match result {
@@ -275,12 +292,18 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
+    fn apply_pending(&mut self, store: &Store) -> Result<(), Rejection> {
+        let updates = take(&mut self.updates);
+        self.forget_deleted_sets(&updates);
+        apply(store, updates, &self.account)
+    }
+
     /// Applies each message alone, after the batch of them was rejected. They
     /// are translated again: that is rare, and keeping every message's changes
     /// apart would slow down all others.
     fn apply_each(&mut self, pending: Vec<(u64, Frame<'b>)>) {
         let processor = self.processor;
-        let Target::Store(store) = &processor.target else {
+        let Some(store) = processor.target.store() else {
             return;
         };
         // What rules make of the messages was counted before.
@@ -289,7 +312,18 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             let mut updates = Vec::new();
             let (translator, names) = (&processor.translator, &mut again);
             let translated = translator.translate(&frame, &self.added, names, &mut updates);
+            let mut lines = Vec::new();
+            if let (Some(sink), Ok(action)) = (processor.target.sink(), &translated) {
+                let hops = match action {
+                    Action::Update { hops } => *hops,
+                    _ => 0,
+                };
+                processor.encode(sink, &frame, &updates, hops, &mut lines);
+            }
             let result = translated.and_then(|_| apply(store, updates, &self.account));
+            if let (Some(sink), Ok(())) = (processor.target.sink(), &result) {
+                copy_to(sink, lines);
+            }
             self.finish(number, result);
         }
     }
@@ -317,18 +351,28 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         }
     }
 
-    fn add_member(&mut self, member: &SetMember<'_>) -> Result<(), Rejection> {
+    fn add_member(&mut self, member: &SetMember<'_>, frame: &Frame<'_>) -> Result<(), Rejection> {
         let processor = self.processor;
         let (family, labels) = (&member.family, &member.labels);
         let now = Now::read();
         let series_exists = || match &processor.target {
-            Target::Store(store) => store.has_series(family, labels.as_str()),
+            Target::Store(store) | Target::Tee(store, _) => {
+                store.has_series(family, labels.as_str())
+            }
             Target::Sink(_) => true,
         };
         let store_count = |count| {
             let update = processor.translator.set_size(member, count);
             match &processor.target {
                 Target::Store(store) => apply(store, vec![update], &self.account),
+                Target::Tee(store, sink) => {
+                    let mut line = Vec::new();
+                    let updates = std::slice::from_ref(&update);
+                    processor.encode(sink, frame, updates, 0, &mut line);
+                    apply(store, vec![update], &self.account)?;
+                    copy_to(sink, line);
+                    Ok(())
+                }
                 Target::Sink(sink) => {
                     let mut line = Vec::new();
                     sink.encode(&update, 0, &mut line);
@@ -362,6 +406,13 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         );
         processor.quit.cancel();
         Ok(())
+    }
+}
+
+/// Hands on what is also kept here. A sink without room counts what it misses.
+fn copy_to(sink: &LineSink, lines: Vec<u8>) {
+    if !lines.is_empty() {
+        let _ = sink.push(lines);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::mapping::Mapping;
-use super::statsd::TagStyles;
+use super::statsd::{Field, TagStyles};
 use crate::net::tls::{self, TlsSettings};
 use crate::settings::Destination;
 use crate::settings::destination::{destination, write_destination};
@@ -65,6 +65,10 @@ pub struct Config {
     pub statsd_buckets: BucketBounds,
     /// The tags that StatsD lines may have.
     pub statsd_tags: StatsdTags,
+    /// DogStatsD's fields that become labels.
+    pub statsd_fields: StatsdFields,
+    /// Whether DogStatsD's events and service checks become metrics.
+    pub statsd_events: bool,
     /// Rules that give StatsD names families and labels, in statsd_exporter's form.
     #[serde(serialize_with = "write_mapping")]
     pub statsd_mapping: Option<MappingFile>,
@@ -81,6 +85,10 @@ pub struct Config {
     /// Where operations are forwarded to; `None` to keep values here.
     #[serde(serialize_with = "write_destination")]
     pub forward_to: Option<Destination>,
+    /// Whether values are also kept here while operations are forwarded.
+    pub forward_keep: bool,
+    /// Whether StatsD lines are forwarded as they came.
+    pub forward_raw: bool,
     /// Limit of the operations that wait to be forwarded, in bytes.
     #[serde(serialize_with = "write_size")]
     pub forward_queue: usize,
@@ -138,6 +146,16 @@ const TAG_STYLES: [(&str, StyleField); 4] = [
     ("signalfx", |styles| &mut styles.signalfx),
 ];
 
+/// DogStatsD's fields that become labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatsdFields(pub Vec<Field>);
+
+impl Serialize for StatsdFields {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(|field| field.as_str()))
+    }
+}
+
 /// Limit of a mapping file, in bytes.
 const MAX_MAPPING: u64 = 4 << 20;
 
@@ -149,7 +167,7 @@ pub struct BucketBounds(pub Vec<f64>);
 impl Eq for BucketBounds {}
 
 /// The default buckets of Prometheus' client libraries.
-const DEFAULT_BOUNDS: [f64; 11] = [
+pub(super) const DEFAULT_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
@@ -189,12 +207,16 @@ pub fn read(mut table: Table<'_>) -> Config {
             bounds,
         ),
         statsd_tags: table.take("statsd_tags", StatsdTags(TagStyles::ALL), tag_styles),
+        statsd_fields: table.take("statsd_fields", StatsdFields::default(), fields),
+        statsd_events: table.take("statsd_events", false, boolean),
         statsd_mapping: take_mapping(&mut table),
         statsd_mapping_cache: table.take("statsd_mapping_cache", 10_000, integer(0, 10_000_000)),
         max_set_values: table.take("max_set_values", 10_000, integer(1, 1_000_000)),
         allow_shutdown: table.take("allow_shutdown", false, boolean),
         shutdown_delay: table.take("shutdown_delay", Duration::ZERO, duration),
         forward_to: table.take("forward_to", None, destination),
+        forward_keep: table.take("forward_keep", false, boolean),
+        forward_raw: table.take("forward_raw", false, boolean),
         forward_queue: table.take("forward_queue", 16 << 20, size),
         tls: tls::settings::take(&mut table, "tls"),
         extra_labels: table.take("extra_labels", BTreeMap::new(), labels),
@@ -350,6 +372,21 @@ fn tag_styles(node: &Node) -> Result<StatsdTags, String> {
         *style(&mut styles) = true;
     }
     Ok(StatsdTags(styles))
+}
+
+fn fields(node: &Node) -> Result<StatsdFields, String> {
+    let mut fields = Vec::new();
+    for item in list(node.clone())? {
+        let word = text(&item)?;
+        let Some(field) = Field::ALL.into_iter().find(|field| field.as_str() == word) else {
+            let words = Field::ALL.map(Field::as_str).join(", ");
+            return Err(format!("must be a list of {words}, not {word:?}"));
+        };
+        if !fields.contains(&field) {
+            fields.push(field);
+        }
+    }
+    Ok(StatsdFields(fields))
 }
 
 fn bounds(node: &Node) -> Result<BucketBounds, String> {

@@ -317,6 +317,9 @@ impl Operations {
             }
         };
         let target = match &self.sink {
+            Some(sink) if config.forward_keep => {
+                Target::Tee(Arc::clone(&context.store), Arc::clone(sink))
+            }
             Some(sink) => Target::Sink(Arc::clone(sink)),
             None => Target::Store(Arc::clone(&context.store)),
         };

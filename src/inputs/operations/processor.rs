@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::extra_labels::ExtraLabels;
+use super::framing::Frame;
 use super::labels;
 use super::rejection::Rejection;
 use super::sets::Sets;
@@ -14,6 +15,7 @@ use super::sink::{EventSinks, LineSink};
 use super::translate::Translator;
 use crate::fairness::Fairness;
 use crate::peer::Peer;
+use crate::registry::Update;
 use crate::security::{Access, Door};
 use crate::store::Store;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -48,6 +50,26 @@ pub(super) enum Target {
     Store(Arc<Store>),
     /// Another program keeps the values.
     Sink(Arc<LineSink>),
+    /// Both keep them.
+    Tee(Arc<Store>, Arc<LineSink>),
+}
+
+impl Target {
+    /// What keeps values here.
+    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+        match self {
+            Target::Store(store) | Target::Tee(store, _) => Some(store),
+            Target::Sink(_) => None,
+        }
+    }
+
+    /// What operations are forwarded to.
+    pub(super) fn sink(&self) -> Option<&Arc<LineSink>> {
+        match self {
+            Target::Sink(sink) | Target::Tee(_, sink) => Some(sink),
+            Target::Store(_) => None,
+        }
+    }
 }
 
 /// What the senders of one socket share.
@@ -106,10 +128,7 @@ impl Processor {
         stats: &Arc<OperationStats>,
         quit: CancellationToken,
     ) -> Self {
-        let mut translator = Translator::new(config, own_metrics);
-        if matches!(target, Target::Sink(_)) {
-            translator = translator.forwarding();
-        }
+        let translator = Translator::new(config, own_metrics);
         stats.mapping().load(translator.loaded_mapping());
         Processor {
             config: config.clone(),
@@ -129,7 +148,7 @@ impl Processor {
     /// Hands events to sinks. Where operations are forwarded, other events are, too.
     #[must_use]
     pub(super) fn sending_events(mut self, events: &Arc<EventSinks>) -> Self {
-        let forwards = matches!(self.target, Target::Sink(_));
+        let forwards = self.target.sink().is_some();
         let accepts = |kind| forwards || events.accepts(kind);
         self.translator.accept_events(accepts);
         self.events = Arc::clone(events);
@@ -157,6 +176,30 @@ impl Processor {
             Arc::make_mut(&mut added).extend(source.labels.iter().cloned());
         }
         added
+    }
+
+    /// Encodes the changes of a message for `sink`, or copies its line.
+    pub(super) fn encode(
+        &self,
+        sink: &LineSink,
+        frame: &Frame<'_>,
+        updates: &[Update],
+        hops: i64,
+        lines: &mut Vec<u8>,
+    ) {
+        if self.config.forward_raw && LineSink::copy(frame, lines) {
+            return;
+        }
+        for update in updates {
+            sink.encode(update, hops, lines);
+        }
+    }
+
+    /// Whether a message is only handed on as it came.
+    pub(super) fn only_copies(&self, frame: &Frame<'_>) -> bool {
+        self.config.forward_raw
+            && self.target.store().is_none()
+            && matches!(frame, Frame::Line(_) | Frame::Value(_))
     }
 
     /// Counts and logs a rejected message.

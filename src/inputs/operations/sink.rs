@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buckets;
+use super::config::DEFAULT_BOUNDS;
+use super::framing::Frame;
 use super::rejection::Rejection;
 use crate::clock::Now;
 use crate::event::{Draft, EventKind, Stamper, StoredEvent};
@@ -104,6 +106,8 @@ pub struct LineSink {
     /// The value of the label `instance` for operations that have none; empty
     /// for no label.
     instance: String,
+    /// The buckets of histograms that summaries are forwarded as.
+    summary_bounds: Arc<[f64]>,
 }
 
 impl LineSink {
@@ -113,6 +117,7 @@ impl LineSink {
         LineSink {
             push,
             instance: host_name(),
+            summary_bounds: Arc::from(DEFAULT_BOUNDS),
         }
     }
 
@@ -146,6 +151,10 @@ impl LineSink {
                 times,
                 buckets,
             } => ("obs", *value, *times, Some(buckets)),
+            // Operations have no quantiles.
+            Change::ObserveQuantiles { value, times, .. } => {
+                ("obs", *value, *times, Some(&self.summary_bounds))
+            }
             Change::Set(value) => ("set", *value, 1.0, None),
             _ => ("del", 0.0, 1.0, None),
         };
@@ -192,6 +201,18 @@ impl LineSink {
         // In place of the last brace.
         lines.pop();
         put(lines, format_args!(",\"hops\":{}}}\n", hops + 1));
+    }
+
+    /// Appends a StatsD line as it came to `lines`, or one of the typed values of such a line.
+    /// `false` if the message is none.
+    pub(super) fn copy(frame: &Frame<'_>, lines: &mut Vec<u8>) -> bool {
+        match frame {
+            Frame::Line(line) => lines.extend_from_slice(line),
+            Frame::Value(value) => value.write(lines),
+            Frame::Object(_) | Frame::Invalid(_) => return false,
+        }
+        lines.push(b'\n');
+        true
     }
 
     /// Hands lines to the sink, all or none.
@@ -257,6 +278,7 @@ mod tests {
         LineSink {
             push: Box::new(|_| Ok(())),
             instance: "here".to_owned(),
+            summary_bounds: Arc::from(DEFAULT_BOUNDS),
         }
     }
 

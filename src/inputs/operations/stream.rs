@@ -23,6 +23,7 @@ use crate::live::Live;
 use crate::net::{Connection, Progress, is_client_hello};
 use crate::reason::Reason;
 use crate::security::{Caller, Door};
+use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Bytes read at once. All connections of a thread share one buffer.
@@ -75,6 +76,10 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
         }
     };
     let stop = service.stop.clone();
+    let form = match service.source.transport {
+        Transport::Unix => StreamForm::Unknown,
+        _ => StreamForm::Text,
+    };
     let mut session = Session {
         framer: Framer::new(service.processor.config.max_message),
         live,
@@ -89,6 +94,7 @@ pub(super) async fn serve(live: Live<Service>, connection: Connection) {
         permission,
         account: Account::default(),
         turned_away: None,
+        form,
     };
     if let Some(closing) = session.run(&mut stream, &stop).await {
         drop(permit);
@@ -157,6 +163,32 @@ struct Session<'p> {
     account: Account,
     /// The last line for a sender from which nothing more is read.
     turned_away: Option<Vec<u8>>,
+    form: StreamForm,
+}
+
+/// How a stream is cut into messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StreamForm {
+    /// Too few bytes have come.
+    Unknown,
+    /// Messages follow one another.
+    Text,
+    /// Each packet has its length before it, in four bytes with the lowest first, as DogStatsD's
+    /// clients send on Unix sockets. A packet is like a datagram.
+    Packets,
+}
+
+/// The bytes of a packet's length.
+const LENGTH_BYTES: usize = 4;
+
+/// The form of a stream that begins with these bytes. No text has a zero byte, and no packet is so
+/// long that its length has none.
+fn stream_form(bytes: &[u8]) -> StreamForm {
+    match bytes {
+        [_, _, _, 0, ..] => StreamForm::Packets,
+        [_, _, _, _, ..] => StreamForm::Text,
+        _ => StreamForm::Unknown,
+    }
 }
 
 impl Session<'_> {
@@ -312,6 +344,22 @@ impl Session<'_> {
         let transport = self.service.source.transport;
         let stats = &self.service.processor.stats;
         stats.count_received(transport, bytes.len());
+        if self.form != StreamForm::Text {
+            let mut buffer = std::mem::take(&mut self.unfinished);
+            buffer.extend_from_slice(bytes);
+            if self.form == StreamForm::Unknown {
+                self.form = stream_form(&buffer);
+            }
+            match self.form {
+                StreamForm::Unknown => self.unfinished = buffer,
+                StreamForm::Packets => self.feed_packets(&buffer),
+                StreamForm::Text => {
+                    let used = self.process(&buffer, false);
+                    self.unfinished.extend_from_slice(&buffer[used..]);
+                }
+            }
+            return;
+        }
         if self.unfinished.is_empty() {
             let used = self.process(bytes, false);
             self.unfinished.extend_from_slice(&bytes[used..]);
@@ -326,6 +374,28 @@ impl Session<'_> {
             buffer.shrink_to(2 * buffer.len());
             self.unfinished = buffer;
         }
+    }
+
+    /// Processes the complete packets.
+    fn feed_packets(&mut self, mut bytes: &[u8]) {
+        while let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let limit = self.service.processor.config.max_message;
+            if length > limit {
+                let problem = format!(
+                    "the packet has {length} bytes, and the limit is {limit} (operations.max_message)"
+                );
+                self.reject(&problem, Reason::TooLarge);
+                self.abort = true;
+                return;
+            }
+            let Some((packet, rest)) = rest.split_at_checked(length) else {
+                break;
+            };
+            self.process(packet, true);
+            bytes = rest;
+        }
+        self.unfinished = bytes.to_vec();
     }
 
     /// Processes the complete messages, and returns their bytes. At the `end`
@@ -364,6 +434,12 @@ impl Session<'_> {
 
     /// Processes the rest after the end of the stream.
     fn end(&mut self) {
+        if self.form == StreamForm::Packets {
+            if !self.unfinished.is_empty() {
+                self.discard("the stream ends within a packet", Reason::Truncated);
+            }
+            return;
+        }
         let rest = std::mem::take(&mut self.unfinished);
         self.process(&rest, true);
     }
@@ -382,6 +458,7 @@ impl Session<'_> {
         self.unfinished = Vec::new();
         // Its rest may still come, and is no message.
         self.framer.skip_line();
+        self.abort |= self.form == StreamForm::Packets;
         self.reject(problem, reason);
     }
 

@@ -16,6 +16,8 @@
 //! Sources: <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>
 //! and <https://docs.datadoghq.com/developers/dogstatsd/datagram_shell>.
 
+pub(super) mod events;
+
 use std::borrow::Cow;
 use std::str;
 
@@ -37,6 +39,49 @@ pub(super) struct StatsdLine<'a> {
     /// The part of the events that was sent: above 0, and at most 1.
     pub(super) rate: f64,
     tags: &'a str,
+    /// The texts of DogStatsD's fields, in the order of [`Field::ALL`].
+    fields: [&'a str; Field::ALL.len()],
+}
+
+/// What DogStatsD's clients say of a line besides its tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// `c:`, of the container that sent it.
+    ContainerId,
+    /// `e:`, from which an agent finds the container.
+    ExternalData,
+    /// `card:`, how many tags an agent would add.
+    Cardinality,
+    /// `T`, in seconds since 1970.
+    Timestamp,
+}
+
+impl Field {
+    pub(super) const ALL: [Field; 4] = [
+        Field::ContainerId,
+        Field::ExternalData,
+        Field::Cardinality,
+        Field::Timestamp,
+    ];
+
+    /// The word in settings, and the name of the label.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Field::ContainerId => "container_id",
+            Field::ExternalData => "external_data",
+            Field::Cardinality => "cardinality",
+            Field::Timestamp => "timestamp",
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Field::ContainerId => "c:",
+            Field::ExternalData => "e:",
+            Field::Cardinality => "card:",
+            Field::Timestamp => "T",
+        }
+    }
 }
 
 /// The tags that are read. The others stay part of the name, or are ignored after a `#`.
@@ -88,6 +133,18 @@ pub struct TypedValue<'a> {
 }
 
 impl<'a> TypedValue<'a> {
+    /// Appends the value as a line of its own.
+    pub(super) fn write(&self, line: &mut Vec<u8>) {
+        for text in [self.name, ":", self.text] {
+            line.extend_from_slice(text.as_bytes());
+        }
+        // The last value has the tags in its text.
+        if !self.tags.is_empty() && !self.text.ends_with(self.tags) {
+            line.extend_from_slice(b"|#");
+            line.extend_from_slice(self.tags.as_bytes());
+        }
+    }
+
     pub(super) fn parse(&self, styles: TagStyles) -> Result<StatsdLine<'a>, Rejection> {
         let mut line = parse_sections(self.name, self.text, styles)?;
         line.tags = self.tags;
@@ -170,7 +227,7 @@ pub(super) fn parse(line: &[u8], styles: TagStyles) -> Result<StatsdLine<'_>, Re
     if is_event_or_check(line) {
         return Err(Rejection::new(
             Reason::Unsupported,
-            "DogStatsD events and service checks are not supported: they are no metrics",
+            "DogStatsD events and service checks are no metrics (operations.statsd_events counts them)",
         ));
     }
     let line = str::from_utf8(line)
@@ -220,6 +277,7 @@ fn parse_sections<'a>(
         values,
         rate: 1.0,
         tags: "",
+        fields: [""; Field::ALL.len()],
     };
     for section in sections {
         match section.as_bytes().first() {
@@ -233,8 +291,14 @@ fn parse_sections<'a>(
                     })?;
             }
             Some(b'#') => line.tags = &section[1..],
-            // Container, time, external data and cardinality are ignored.
-            Some(b'c' | b'T' | b'e') | None => {}
+            Some(b'c' | b'T' | b'e') => {
+                for field in Field::ALL {
+                    if let Some(text) = section.strip_prefix(field.prefix()) {
+                        line.fields[field as usize] = text;
+                    }
+                }
+            }
+            None => {}
             Some(_) => return Err(malformed(format!("unexpected {section:?} after the type"))),
         }
     }
@@ -333,14 +397,24 @@ impl<'a> StatsdLine<'a> {
             "" => (self.tags, ':'),
             tags => (tags, '='),
         };
-        tags.split(',')
-            .map(|tag| tag.trim_start_matches([' ', '#']))
-            .filter(|tag| !tag.is_empty())
-            .map(move |tag| match tag.split_once(separator) {
-                Some((name, value)) => (sanitize(name, false), Cow::Borrowed(value)),
-                None => (sanitize(tag, false), Cow::Borrowed("true")),
-            })
+        self::tags(tags, separator)
     }
+
+    /// One of DogStatsD's fields; empty if the line has none.
+    pub(super) fn field(&self, field: Field) -> &'a str {
+        self.fields[field as usize]
+    }
+}
+
+/// Names and values of tags that are separated by commas.
+fn tags(text: &str, separator: char) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    text.split(',')
+        .map(|tag| tag.trim_start_matches([' ', '#']))
+        .filter(|tag| !tag.is_empty())
+        .map(move |tag| match tag.split_once(separator) {
+            Some((name, value)) => (sanitize(name, false), Cow::Borrowed(value)),
+            None => (sanitize(tag, false), Cow::Borrowed("true")),
+        })
 }
 
 /// Parses a finite number. Blanks around it are ignored.

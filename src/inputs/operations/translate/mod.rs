@@ -12,7 +12,8 @@ use super::labels::{LabelLimits, LabelPairs, label_text};
 use super::mapping::{Mapped, Mapper, Observer, Outcome, RuleOptions, SourceType, Tally};
 use super::message::{self, Message};
 use super::rejection::Rejection;
-use super::statsd::{self, GaugeChange, MetricType, StatsdLine, TagStyles};
+use super::statsd::events::{Notice, NoticeKind};
+use super::statsd::{self, Field, GaugeChange, MetricType, StatsdLine, TagStyles};
 use crate::event::{Draft, EventKind};
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::reason::Reason;
@@ -31,8 +32,10 @@ pub(super) struct Translator {
     /// Bucket bounds of StatsD timers, histograms and distributions.
     statsd_bounds: Arc<[f64]>,
     styles: TagStyles,
-    /// Whether values are kept here.
-    keeps_summaries: bool,
+    /// DogStatsD's fields that become labels.
+    fields: Box<[Field]>,
+    /// Whether DogStatsD's events and service checks become metrics.
+    counts_notices: bool,
     /// Rules for the names of StatsD lines.
     mapper: Option<Mapper>,
     /// Whether the proxy exposes its own metrics, whose names are reserved
@@ -98,22 +101,14 @@ impl Translator {
             },
             statsd_bounds: Arc::from(&*config.statsd_buckets.0),
             styles: config.statsd_tags.0,
-            keeps_summaries: true,
+            fields: config.statsd_fields.0.as_slice().into(),
+            counts_notices: config.statsd_events,
             mapper: config
                 .statsd_mapping
                 .as_ref()
                 .map(|file| Mapper::new(&file.mapping, config.statsd_mapping_cache)),
             own_metrics,
             events: [false; EventKind::ALL.len()],
-        }
-    }
-
-    /// Makes histograms of what would be summaries: operations that are forwarded have none.
-    #[must_use]
-    pub(super) fn forwarding(self) -> Self {
-        Translator {
-            keeps_summaries: false,
-            ..self
         }
     }
 
@@ -157,6 +152,11 @@ impl Translator {
         match frame {
             Frame::Object(object) => self.message(message::parse(object)?, added, names, updates),
             Frame::Line(line) => {
+                if self.counts_notices
+                    && let Some(notice) = Notice::parse(line)
+                {
+                    return self.notice(notice?, added, names, updates);
+                }
                 self.line(&statsd::parse(line, self.styles)?, added, names, updates)
             }
             Frame::Value(value) => self.line(&value.parse(self.styles)?, added, names, updates),
@@ -235,7 +235,13 @@ impl Translator {
         names: &mut NameCache,
         updates: &mut Vec<Update>,
     ) -> Result<Action<'b>, Rejection> {
-        let tags: LabelPairs<'_> = line.tags().collect();
+        let mut tags: LabelPairs<'_> = line.tags().collect();
+        for field in &*self.fields {
+            let text = line.field(*field);
+            if !text.is_empty() {
+                tags.push((Cow::Borrowed(field.as_str()), Cow::Borrowed(text)));
+            }
+        }
         let mapped;
         let (family, labels, options) = match &self.mapper {
             None => {
@@ -292,8 +298,7 @@ impl Translator {
                 for value in line.numbers() {
                     let (value, times) = (value? / unit * scale, 1.0 / line.rate);
                     match options.map(|options| &options.observer) {
-                        // Another program that keeps the values knows no summaries.
-                        Some(Observer::Summary(spec)) if self.keeps_summaries => push(
+                        Some(Observer::Summary(spec)) => push(
                             Kind::Summary,
                             Change::ObserveQuantiles {
                                 value,
@@ -304,7 +309,7 @@ impl Translator {
                         Some(Observer::Histogram(bounds)) => {
                             push(Kind::Histogram, observation(value, times, bounds));
                         }
-                        _ => push(
+                        None => push(
                             Kind::Histogram,
                             observation(value, times, &self.statsd_bounds),
                         ),
@@ -321,6 +326,39 @@ impl Translator {
                 }));
             }
         }
+        Ok(Action::Update { hops: 0 })
+    }
+
+    /// Counts an event, or sets the status of a check.
+    fn notice(
+        &self,
+        notice: Notice<'_>,
+        added: &[(String, String)],
+        names: &mut NameCache,
+        updates: &mut Vec<Update>,
+    ) -> Result<Action<'static>, Rejection> {
+        let (name, help, kind, change) = match notice.kind {
+            NoticeKind::Event => (
+                "dogstatsd_events_total",
+                "Events of DogStatsD.",
+                Kind::Counter,
+                Change::Add(1.0),
+            ),
+            NoticeKind::Check(status) => (
+                "dogstatsd_service_check_status",
+                "Service checks of DogStatsD: 0 is good, 1 a warning, 2 critical, 3 unknown.",
+                Kind::Gauge,
+                Change::Set(f64::from(status)),
+            ),
+        };
+        updates.push(Update {
+            family: self.family(name, names)?,
+            kind,
+            help: Some(Arc::from(help)),
+            labels: label_text(notice.labels, added, false, self.limits)?,
+            ttl: self.ttl,
+            change,
+        });
         Ok(Action::Update { hops: 0 })
     }
 
