@@ -38,6 +38,9 @@ mod pushing_docs;
 /// Operations, by the tools and libraries that people send them with.
 mod operations;
 
+/// Lines of StatsD libraries, with rules for their names.
+mod statsd_clients;
+
 /// Lines of StatsD, as etsy's own server reads them.
 mod statsd_oracle;
 
