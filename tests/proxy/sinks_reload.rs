@@ -1,12 +1,16 @@
 //! Reloads that add, change and remove sinks.
 
+use std::io::Read as _;
+use std::net::TcpListener;
+
 use tempfile::tempdir;
 
-use crate::harness::{Proxy, eventually};
+use crate::harness::{PATIENCE, Proxy, eventually};
 use crate::operations::{Bench, bench};
 use crate::reload::reload;
 use crate::sinks::listed;
 use crate::sinks_events::{events, free_address, no_content, values};
+use crate::sinks_remote_write::{self as remote_write, assert_in_order, received};
 use crate::support::logged;
 use crate::upstream::Upstream;
 
@@ -179,4 +183,88 @@ fn a_refused_reload_leaves_sinks_as_they_are() {
     assert_eq!(near.send(events(0..10).as_bytes()), "");
     let seen = eventually(|| values(&server), |seen| seen.len() >= 10);
     assert!(seen.into_iter().eq(0..10));
+}
+
+/// A changed sink of the type `remote_write` ends the series that it sent, and sends those of
+/// the new settings to the new address.
+#[test]
+fn a_changed_sink_for_remote_write_ends_its_series_and_begins_new_ones() {
+    let servers = [(); 2].map(|()| Upstream::start(|_| no_content()));
+    let settings = |server: &Upstream, cluster: &str| {
+        format!(
+            "[sinks.to]\ntype = \"remote_write\"\nurl = \"http://{}/\"\ninterval = \"100ms\"\n\
+             match = [\"jobs\"]\nexternal_labels = {{ cluster = \"{cluster}\" }}\n",
+            server.address
+        )
+    };
+    let [before, after] =
+        ["one", "two"].map(|cluster| format!("jobs{{cluster=\"{cluster}\",job=\"a\"}}"));
+    let push = |proxy: &Proxy, value: u32| {
+        let answer = proxy.push("PUT", "/metrics/job/a", format!("jobs {value}\n"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let markers = |series: &str| {
+        let points = servers.iter().flat_map(received);
+        points
+            .filter(|point| point.is_stale() && point.series == series)
+            .count()
+    };
+    let proxy = Proxy::start(&settings(&servers[0], "one"));
+    push(&proxy, 1);
+    let sent = || remote_write::values(&servers[0], &before).len();
+    eventually(sent, |sent| *sent > 1);
+    let report = reload(&proxy, &settings(&servers[1], "two"));
+    assert!(report.contains("changed sinks.to"), "{report}");
+    push(&proxy, 2);
+    let new = || remote_write::values(&servers[1], &after);
+    eventually(new, |new| new.last() == Some(&2.0));
+    assert_eq!((markers(&before), markers(&after)), (1, 0));
+    assert!(
+        !received(&servers[0])
+            .iter()
+            .any(|point| point.series == after)
+    );
+    // A removed one ends its series, too.
+    reload(&proxy, "");
+    eventually(|| markers(&after), |markers| *markers == 1);
+    assert_eq!(sinks(&proxy), serde_json::json!([]));
+    for server in &servers {
+        assert_in_order(&received(server));
+    }
+}
+
+/// A changed sink of the type `cql` keeps what waits, and connects to the new node.
+#[cfg(feature = "cql")]
+#[test]
+fn a_changed_sink_for_cql_keeps_what_waits_and_connects_to_the_new_node() {
+    /// The first bytes of a request of protocol 4 that asks a node for its options.
+    const OPTIONS: [u8; 5] = [4, 0, 0, 0, 5];
+
+    let settings = |address: &str| {
+        format!(
+            "[sinks.raw]\ntype = \"cql\"\nhosts = [\"{address}\"]\nbatch_wait = 0\n\
+             timeout = \"5s\"\n"
+        )
+    };
+    let near = bench(&settings(&free_address()));
+    let value = b"{\"name\":\"v\",\"op\":\"raw\",\"value\":1}\n";
+    assert_eq!(near.send(&value.repeat(10)), "");
+    eventually(
+        || listed(&near.proxy, "raw")["state"].clone(),
+        |state| state == "failing",
+    );
+    let node = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = node.local_addr().unwrap().to_string();
+    let report = reload(&near.proxy, &config(&near, &settings(&address)));
+    assert!(report.contains("changed sinks.raw"), "{report}");
+    let (mut connection, _) = node.accept().unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = [0; 5];
+    connection.read_exact(&mut request).unwrap();
+    // Bytes 2 and 3 are the number of the request.
+    assert_eq!((request[0], request[4]), (OPTIONS[0], OPTIONS[4]));
+    assert_eq!(listed(&near.proxy, "raw")["queued_items"], 10);
+    reload(&near.proxy, &config(&near, ""));
+    logged(&near.proxy, "10 items of rows to", 1);
+    assert!(near.send(value).contains("cql"));
 }

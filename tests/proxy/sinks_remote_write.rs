@@ -26,15 +26,15 @@ const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// A sample that was sent.
 #[derive(Debug, Clone, PartialEq)]
-struct Point {
+pub struct Point {
     /// `name{a="b"}`, without escapes.
-    series: String,
+    pub series: String,
     value: f64,
     timestamp: i64,
 }
 
 impl Point {
-    fn is_stale(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.value.to_bits() == STALE
     }
 }
@@ -70,12 +70,12 @@ fn points(request: &Request) -> Vec<Point> {
 }
 
 /// All samples of a server, in the order in which they came.
-fn received(server: &Upstream) -> Vec<Point> {
+pub fn received(server: &Upstream) -> Vec<Point> {
     server.requests().iter().flat_map(points).collect()
 }
 
 /// Values of a series, in the order in which they came.
-fn values(server: &Upstream, series: &str) -> Vec<f64> {
+pub fn values(server: &Upstream, series: &str) -> Vec<f64> {
     let points = received(server).into_iter();
     let points = points.filter(|point| point.series == series && !point.is_stale());
     points.map(|point| point.value).collect()
@@ -83,7 +83,7 @@ fn values(server: &Upstream, series: &str) -> Vec<f64> {
 
 /// Each series has each time once, and times ascend.
 #[track_caller]
-fn assert_in_order(points: &[Point]) {
+pub fn assert_in_order(points: &[Point]) {
     let mut last = BTreeMap::new();
     for point in points {
         if let Some(before) = last.insert(&point.series, point.timestamp) {

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 
 use crate::cassandra::{Cassandra, Client};
 use crate::harness::{Proxy, eventually};
-use crate::{messages, proxy, send};
+use crate::{free_address, messages, proxy, reload, send};
 
 /// Nodes take almost a gigabyte each: one at a time.
 static NODE: Mutex<()> = Mutex::new(());
@@ -53,6 +53,7 @@ fn raw_values_reach_cassandra() {
     tables_of_metrics_server_have_every_value(&server, &client);
     values_that_are_refused_do_not_spoil_others(&server, &client);
     wrong_tables_are_mended_while_values_wait(&server, &client);
+    a_reload_changes_the_node_and_the_table(&server, &client);
     a_node_is_restarted_under_load(&mut server, &client);
 }
 
@@ -175,6 +176,29 @@ fn wrong_tables_are_mended_while_values_wait(server: &Cassandra, client: &Client
     eventually(|| items(&proxy, "ok"), |sent| *sent == Some(200.0));
     assert_eq!(client.values("made.later"), all(100..200));
     assert_eq!(items(&proxy, "refused").unwrap_or_default(), 0.0);
+}
+
+/// What waits is sent to the node and the table of the new settings.
+fn a_reload_changes_the_node_and_the_table(server: &Cassandra, client: &Client) {
+    let created = |address: &str, table: &str| {
+        sink(
+            address,
+            &format!("table = \"made.{table}\"\ncreate = true\n"),
+        )
+    };
+    let (proxy, operations) = proxy(&created(&free_address(), "before"));
+    assert_eq!(send(&operations, &messages("raw", "shop", 0..500)), "");
+    failure(&proxy, "connection refused");
+    reload(&proxy, &created(&server.address, "before"));
+    eventually(|| items(&proxy, "ok"), |sent| *sent == Some(500.0));
+    reload(&proxy, &created(&server.address, "after"));
+    assert_eq!(send(&operations, &messages("raw", "shop", 500..900)), "");
+    eventually(|| items(&proxy, "ok"), |sent| *sent == Some(900.0));
+    assert_eq!(client.values("made.before"), all(0..500));
+    assert_eq!(client.values("made.after"), all(500..900));
+    reload(&proxy, "");
+    let answer = send(&operations, &messages("raw", "shop", 0..1));
+    assert!(answer.contains("cql"), "{answer}");
 }
 
 fn a_node_is_restarted_under_load(server: &mut Cassandra, client: &Client) {

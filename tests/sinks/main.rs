@@ -31,13 +31,26 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
+/// The configuration of a proxy with a socket for operations.
+fn config(sinks: &str) -> String {
+    format!("[operations]\ntcp = \"127.0.0.1:0\"\n{sinks}")
+}
+
 /// A proxy with a socket for operations, and that socket.
 fn proxy(sinks: &str) -> (Proxy, String) {
-    let proxy = Proxy::start(&format!("[operations]\ntcp = \"127.0.0.1:0\"\n{sinks}"));
+    let proxy = Proxy::start(&config(sinks));
     let log = proxy.log();
     let (_, rest) = log.split_once("operations on TCP socket ").unwrap();
     let address = rest.lines().next().unwrap().to_owned();
     (proxy, address)
+}
+
+/// Reloads a proxy with other sinks.
+#[cfg(feature = "cql")]
+fn reload(proxy: &Proxy, sinks: &str) {
+    std::fs::write(proxy.dir.path().join("config.toml"), config(sinks)).unwrap();
+    let answer = proxy.push("POST", "/-/reload", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// Sends messages, and returns the answer.
