@@ -115,6 +115,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "net",
             "peer",
             "reason",
+            "redact",
             "security",
             "settings",
             "storage",
