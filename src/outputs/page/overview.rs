@@ -306,8 +306,8 @@ fn sink_row(sink: &SinkStats, now: Now) -> Markup {
                         None => "never",
                     }
                 }
-                td.number { (count(of(true))) }
-                td.number { (count(of(false))) }
+                td.number.sent { (count(of(true))) }
+                td.number.dropped { (count(of(false))) }
                 td.queue {
                     span.measure { (count(sink.queued_items.value() as u64)) ", " (show::bytes(sink.queued.value())) }
                     (show::bar(sink.queued.value(), sink.max_queued.value()))
