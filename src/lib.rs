@@ -30,6 +30,7 @@ pub mod record;
 pub mod coding;
 mod redact;
 pub mod settings;
+pub mod watched;
 
 // Messages that other systems keep.
 pub mod event;

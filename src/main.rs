@@ -20,12 +20,13 @@ use exporter_proxy::inputs::operations::mapping::Mapping;
 use exporter_proxy::inputs::operations::mapping_tool;
 use exporter_proxy::net::passed;
 use exporter_proxy::relabel::{self, Rules};
-use exporter_proxy::security::{self, FileState};
+use exporter_proxy::security;
 use exporter_proxy::service;
 use exporter_proxy::settings::ConfigError;
 use exporter_proxy::shutdown::{Asked, Signals};
 use exporter_proxy::storage::tool::{self, ToolError};
 use exporter_proxy::telemetry::logging;
+use exporter_proxy::watched::FileState;
 use tokio::runtime::{Builder, Runtime};
 
 /// The longest line with a password, in bytes. bcrypt takes passwords of up to 72 bytes.

@@ -1,12 +1,10 @@
 //! The rules of access: the settings of `[web]` with the files that they name.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use hyper::header::{HeaderName, HeaderValue};
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
@@ -23,6 +21,7 @@ use crate::peer::Peer;
 use crate::settings::listen::SocketOwner;
 use crate::settings::network::Network;
 use crate::settings::pattern::Pattern;
+use crate::watched::FileState;
 
 /// The cost of the hash that unknown users are compared with, if there are no users.
 const DEFAULT_COST: u32 = 10;
@@ -433,22 +432,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
 }
 
-/// What a file looks like from outside: if it is the same, so is the text. Without a file,
-/// it is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileState(Option<(u64, u64, u64, SystemTime)>);
-
 impl FileState {
-    /// The state of a file, or of the one that a symbolic link names.
-    pub fn of(path: &Path) -> Self {
-        let state = || {
-            let metadata = fs::metadata(path).ok()?;
-            let modified = metadata.modified().ok()?;
-            Some((metadata.dev(), metadata.ino(), metadata.len(), modified))
-        };
-        FileState(state())
-    }
-
     /// The states of all files that the settings name.
     pub fn of_web(web: &Web) -> Vec<FileState> {
         let tokens = web.access.iter().filter_map(|entry| match &entry.who {

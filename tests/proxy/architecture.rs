@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::Sources;
 
 /// The modules, lowest first, each with those that it can import.
-const MAY_IMPORT: [(&str, &[&str]); 26] = [
+const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("clock", &[]),
     ("live", &[]),
     ("peer", &[]),
@@ -15,6 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("record", &[]),
     ("coding", &["reason"]),
     ("redact", &[]),
+    ("watched", &[]),
     ("event", &["clock"]),
     ("settings", &["redact"]),
     ("relabel", &["exposition", "settings"]),
@@ -57,6 +58,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "reason",
             "settings",
             "telemetry",
+            "watched",
         ],
     ),
     (
@@ -150,6 +152,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "storage",
             "store",
             "telemetry",
+            "watched",
         ],
     ),
     (

@@ -11,7 +11,6 @@
 
 mod plan;
 mod source;
-mod watch;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,10 +26,10 @@ use crate::clock::{self, Now};
 use crate::config::{Config, Loaded};
 use crate::context::{Context, ReloadOutcome, ReloadRequest};
 use crate::live::Live;
-use crate::security::{AccessError, FileState, Rules};
+use crate::security::{AccessError, Rules};
 use crate::settings::ConfigError;
+use crate::watched::{FileState, Watched};
 use plan::Plan;
-use watch::Watched;
 
 pub use plan::restart_settings;
 pub use source::Source;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Loaded;
-use crate::security::FileState;
 use crate::settings::ConfigError;
+use crate::watched::FileState;
 
 /// Reads the configuration.
 type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;

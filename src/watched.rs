@@ -1,4 +1,27 @@
-//! Notices that files have changed.
+//! Notices that files have changed, by looking at their metadata again and again. So changes
+//! behind links and on network file systems are seen too.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What a file looks like from outside: if it is the same, so is the text. Without a file,
+/// it is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileState(Option<(u64, u64, u64, SystemTime)>);
+
+impl FileState {
+    /// The state of a file, or of the one that a symbolic link names.
+    pub fn of(path: &Path) -> Self {
+        let state = || {
+            let metadata = fs::metadata(path).ok()?;
+            let modified = metadata.modified().ok()?;
+            Some((metadata.dev(), metadata.ino(), metadata.len(), modified))
+        };
+        FileState(state())
+    }
+}
 
 /// What was seen of some files. A change counts once two looks in a row see the same, so that
 /// a file that is being written is left alone.
