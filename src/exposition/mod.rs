@@ -17,7 +17,8 @@
 //! - [`LabelText`]: the labels of one series as one canonical text.
 //! - [`Metrics`]: the samples of a family as whole histograms, summaries and
 //!   values.
-//! - [`AddedLabel`]: a label that is added to every sample.
+//! - [`AddedLabel`]: a label that is added to every sample; [`SampleLabels`]: those of a
+//!   producer, whether its text is parsed or not.
 //! - [`protobuf`]: decodes protobuf to text and encodes canonical text as
 //!   protobuf.
 //!
@@ -52,6 +53,7 @@ mod metric;
 mod output_format;
 mod parse;
 pub mod protobuf;
+mod sample_labels;
 mod series;
 mod text;
 mod write;
@@ -79,6 +81,7 @@ pub use parse::{
     InputFormat, Label, Labels, LimitKind, ParseError, ParseProblem, ParsedLine, Parser, Sample,
     Timestamp, unescape, unescape_help,
 };
+pub use sample_labels::SampleLabels;
 pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};
 pub use text::{Text, sample_lines};
 pub use write::{number_text, write_bound, write_help, write_label_value, write_number};

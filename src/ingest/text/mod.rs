@@ -4,8 +4,8 @@ use super::config::{self, Exposition, Mode};
 use super::{Admission, MAX_FAMILY_BYTES, Rejection, reserved_name, text_limits};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat,
-    LabelConflict, OutputFormat, ParseError, Text, TimestampPolicy, canonicalize_as, detect_format,
-    write_label_value,
+    LabelConflict, OutputFormat, ParseError, SampleLabels, Text, TimestampPolicy, canonicalize_as,
+    detect_format, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::{InspectionRules, SectionId};
@@ -30,10 +30,31 @@ impl Admission {
         text: Text,
         format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
+        self.admit_with(&SampleLabels::default(), id, text, format)
+    }
+
+    /// Like [`admit`](Self::admit), with `labels` on each sample.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`admit`](Self::admit).
+    pub fn admit_with(
+        &self,
+        labels: &SampleLabels,
+        id: &SectionId,
+        text: Text,
+        format: Option<InputFormat>,
+    ) -> Result<Content, Rejection> {
+        let verbatim = |text: Text| {
+            Ok(Content::Verbatim(match labels.is_empty() {
+                true => text,
+                false => labels.add_to(&text),
+            }))
+        };
         match (self.exposition.mode, format) {
             // OpenMetrics within the text output would make all of it invalid.
-            (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text),
-            (Mode::Verbatim, _) if !self.exposition.validate => Ok(Content::Verbatim(text)),
+            (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text, labels),
+            (Mode::Verbatim, _) if !self.exposition.validate => verbatim(text),
             // Verbatim text is served as text 0.0.4, so it is validated as that.
             (Mode::Verbatim, _) => {
                 let (limits, hash) = (self.text_limits(), &self.hash);
@@ -42,10 +63,10 @@ impl Admission {
                         .map_err(|error| invalid(id, &error))?;
                 match families.verbatim_problem() {
                     Some(error) => Err(invalid(id, error)),
-                    None => Ok(Content::Verbatim(text)),
+                    None => verbatim(text),
                 }
             }
-            (Mode::Merged, _) => self.families_of_text(id, &text, format),
+            (Mode::Merged, _) => self.families_of_text(id, &text, format, labels),
         }
     }
 
@@ -58,10 +79,16 @@ impl Admission {
     }
 
     /// Converts OpenMetrics to text format 0.0.4.
-    fn convert(&self, id: &SectionId, text: &Text) -> Result<Content, Rejection> {
+    fn convert(
+        &self,
+        id: &SectionId,
+        text: &Text,
+        labels: &SampleLabels,
+    ) -> Result<Content, Rejection> {
+        let added: Vec<AddedLabel<'_>> = labels.added().collect();
         let options = CanonicalOptions {
             limits: self.text_limits(),
-            added: &[],
+            added: &added,
             timestamps: TimestampPolicy::Keep,
             hash: &self.hash,
         };
@@ -84,18 +111,23 @@ impl Admission {
         id: &SectionId,
         text: &Text,
         format: Option<InputFormat>,
+        labels: &SampleLabels,
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
         let label = &self.exposition.app_label;
-        let added = [AddedLabel {
-            name: label,
-            value: &app,
-            conflict: LabelConflict::Rename,
-        }];
+        let mut added: Vec<AddedLabel<'_>> = labels.added().collect();
+        // A label of the settings of a target comes before the one of all apps.
+        if !label.is_empty() && added.iter().all(|added| added.name != label) {
+            added.push(AddedLabel {
+                name: label,
+                value: &app,
+                conflict: LabelConflict::Rename,
+            });
+        }
         let options = CanonicalOptions {
             limits: self.text_limits(),
-            added: if label.is_empty() { &[] } else { &added },
+            added: &added,
             timestamps: match self.exposition.timestamps {
                 config::Timestamps::Keep => TimestampPolicy::Keep,
                 config::Timestamps::Strip => TimestampPolicy::Strip,
