@@ -38,6 +38,7 @@ pub fn shown(config: &Config) -> ConfiguredLimits {
     ConfiguredLimits {
         apps: config.receiver.max_apps,
         groups: config.push.groups.max_groups,
+        targets: config.poll_external.max_targets,
         aggregated_families: config.push.aggregation.max_families,
         aggregated_series: config.push.aggregation.max_series,
         held: config.exposition.max_total,

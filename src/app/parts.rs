@@ -50,7 +50,7 @@ impl Parts {
             servers: Servers::new(config, context),
             sockets: Sockets::new(&config.receiver, context),
             operations: Operations::new(&config.operations, context),
-            poller: Poller::default(),
+            poller: Poller::new(context),
             sinks: Sinks::new(config, context),
             stateful: Stateful::new(config, context),
             more_routes: Vec::new(),

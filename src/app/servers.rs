@@ -151,6 +151,7 @@ impl Servers {
                 budget: Arc::clone(&self.budget),
                 pools: Arc::clone(&self.pools),
                 source: Arc::from(listener.address()),
+                is_secure: ready.has_tls(),
                 push_location: (!accepts_pushes).then(|| push_location.clone()),
                 hosts: Hosts::of(listener.ip(), &hosts),
                 front: front.clone(),

@@ -468,7 +468,8 @@ fn one_destination(config: &Config, faults: &Faults) {
 fn no_input(config: &Config, faults: &Faults) {
     let receives = config.receiver.receive_on_tcp_socket || config.receiver.receive_on_unix_socket;
     let poll = &config.poll_external;
-    let polls = poll.poll_other_scrape_endpoints && !poll.targets.is_empty();
+    let has_targets = !poll.targets.is_empty() || poll.discoveries.all().next().is_some();
+    let polls = poll.poll_other_scrape_endpoints && has_targets;
     if receives || polls || config.operations.is_on() || !config.push.listen.is_empty() {
         return;
     }

@@ -46,17 +46,72 @@ fn two_targets_with_one_name_are_rejected() {
 }
 
 #[test]
+fn discoveries_say_where_targets_are_and_how_they_are_polled() {
+    let config = read(
+        "[poll_external]\npoll_interval = \"15s\"\nmax_targets = 7\n\
+         file_sd = [\"targets/*.json\", { files = [\"/etc/a.yml\"], targets = { interval = \"1m\", \
+         scheme = \"https\", labels = { env = \"prod\" }, honor_labels = true } }]\n\
+         http_sd = [{ url = \"https://me:pw@sd/list?token=hush\", refresh_interval = \"2m\", \
+         basic_auth = { username = \"u\", password = \"hush\" } }]\n\
+         dns_sd = [{ names = [\"_m._tcp.example.com\"] }, { names = [\"a.b\"], type = \"AAAA\", \
+         port = 9100, server = \"[::1]:53\", refresh_interval = 5 }]\n",
+    );
+    let poll = &config.poll_external;
+    let found = &poll.discoveries;
+    assert_eq!(poll.max_targets, 7);
+    let intervals = found.file_sd.iter().map(|it| it.targets.settings.interval);
+    assert!(intervals.eq([15, 60].map(Duration::from_secs)));
+    let names: Vec<(String, String)> = found
+        .all()
+        .map(|(name, discovery)| (name, discovery.source()))
+        .collect();
+    let names = names.iter().map(|(name, source)| (&**name, &**source));
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            ("file_sd[0]", "targets/*.json"),
+            ("file_sd[1]", "/etc/a.yml"),
+            ("http_sd[0]", "https://***@sd/list?token=***"),
+            ("dns_sd[0]", "_m._tcp.example.com"),
+            ("dns_sd[1]", "a.b"),
+        ]
+    );
+    assert_eq!(found.http_sd[0].timeout, Duration::from_secs(10));
+    assert_eq!(found.dns_sd[1].refresh_interval, Duration::from_secs(5));
+    let printed = config.to_toml();
+    assert!(
+        !printed.contains("hush") && !printed.contains("pw@"),
+        "{printed}"
+    );
+    // What has no secrets is read back as it is.
+    let plain = read(
+        "[poll_external]\nfile_sd = \"a/*.yaml\"\ndns_sd = [{ names = [\"a\"], type = \"A\", port = 1 }]\n\
+         targets = [{ url = \"http://a/\", labels = { b = \"c\\\"d\" } }]\n",
+    );
+    assert_eq!(read(&plain.to_toml()), plain);
+    let found = faults(
+        "[poll_external]\nmax_targets = 1\ntargets = [{ url = \"http://a/\" }, { url = \"http://b/\" }]\n",
+    );
+    assert_eq!(
+        found,
+        ["test.toml:3:11: 2 targets are configured; `poll_external.max_targets` is 1"]
+    );
+}
+
+#[test]
 fn a_target_has_its_own_settings() {
     let config = read(
         "[[poll_external.targets]]\nurl = \"http://me:pw@h:1/a\"\nname = \"db\"\ninterval = \"1m\"\ntimeout = 1.5\nstale_after = 0\nheaders = { X-Scope = \"t\" }\nbasic_auth = { username = \"u\", password = \"secret\" }\n",
     );
     let target = &config.poll_external.targets[0];
     assert_eq!(target.name, "db");
-    assert_eq!(target.interval, Duration::from_secs(60));
-    assert_eq!(target.timeout, Duration::from_millis(1500));
-    assert_eq!(target.stale_after, Duration::ZERO);
+    assert_eq!(target.settings.interval, Duration::from_secs(60));
+    assert_eq!(target.settings.timeout, Duration::from_millis(1500));
+    assert_eq!(target.settings.stale_after, Duration::ZERO);
     assert_eq!(
         target
+            .settings
+            .requests
             .credentials
             .basic_auth
             .as_ref()

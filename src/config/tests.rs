@@ -75,9 +75,9 @@ fn the_configuration_of_the_original_program_is_valid() {
             "external_poll: 127.0.0.1:1027"
         ]
     );
-    assert_eq!(poll.targets[0].interval, Duration::from_secs(5));
-    assert_eq!(poll.targets[0].timeout, Duration::from_secs(2));
-    assert!(poll.targets[0].allow_invalid_certs);
+    assert_eq!(poll.targets[0].settings.interval, Duration::from_secs(5));
+    assert_eq!(poll.targets[0].settings.timeout, Duration::from_secs(2));
+    assert!(poll.targets[0].settings.requests.allow_invalid_certs);
 }
 
 #[test]
@@ -280,6 +280,65 @@ fn each_key_rejects_a_bad_value() {
         ("poll_external", "client_timeout", "0"),
         ("poll_external", "stale_after", "\"never\""),
         ("poll_external", "max_body", "-1"),
+        ("poll_external", "max_targets", "0"),
+        ("poll_external", "file_sd", "[3]"),
+        ("poll_external", "file_sd", "\"targets/*\""),
+        ("poll_external", "file_sd", "[\"targets/.json\"]"),
+        ("poll_external", "file_sd", "[\"*/a.json\"]"),
+        ("poll_external", "file_sd", "[{ files = [] }]"),
+        (
+            "poll_external",
+            "file_sd",
+            "[{ files = [\"a.yml\"], targets = { metrics_path = \"m\" } }]",
+        ),
+        (
+            "poll_external",
+            "file_sd",
+            "[{ files = [\"a.yml\"], targets = { scheme = \"ftp\" } }]",
+        ),
+        (
+            "poll_external",
+            "http_sd",
+            "[{ refresh_interval = \"1m\" }]",
+        ),
+        ("poll_external", "http_sd", "[{ url = \"ftp://a/\" }]"),
+        (
+            "poll_external",
+            "http_sd",
+            "[{ url = \"http://a/\", refresh_interval = 0 }]",
+        ),
+        ("poll_external", "dns_sd", "[{ type = \"SRV\" }]"),
+        ("poll_external", "dns_sd", "[{ names = [\"a b\"] }]"),
+        (
+            "poll_external",
+            "dns_sd",
+            "[{ names = [\"a\"], type = \"MX\" }]",
+        ),
+        (
+            "poll_external",
+            "dns_sd",
+            "[{ names = [\"a\"], type = \"A\" }]",
+        ),
+        (
+            "poll_external",
+            "dns_sd",
+            "[{ names = [\"a\"], port = 70000 }]",
+        ),
+        (
+            "poll_external",
+            "dns_sd",
+            "[{ names = [\"a\"], server = \"localhost\" }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", labels = { le = \"1\" } }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", labels = { \"a b\" = \"1\" } }]",
+        ),
         ("poll_external", "targets", "[3]"),
         (
             "poll_external",
@@ -372,7 +431,7 @@ fn variables_override_the_file() {
         .collect();
     assert_eq!(names, ["external_poll: a:1", "external_poll: b:2", "c"]);
     assert_eq!(
-        config.poll_external.targets[2].interval,
+        config.poll_external.targets[2].settings.interval,
         Duration::from_millis(500)
     );
 }

@@ -193,8 +193,8 @@ mod tests {
             ("{\"m.x\"} 1", format!("{{\"m.x\",{both}}} 1")),
             (" m 1", format!("m{{{both}}} 1")),
             (
-                "m{env=\"x\",z=\"instance\"} 1e3 -7",
-                format!("m{{{both},exported_env=\"x\",z=\"instance\"}} 1e3 -7"),
+                "m{env=\"x\",z=\"instance\"} 1e3 7",
+                format!("m{{{both},exported_env=\"x\",z=\"instance\"}} 1e3 7"),
             ),
             (
                 "m{exported_env=\"y\",env=\"x\"} 1",

@@ -327,6 +327,7 @@ mod tests {
             budget: Arc::new(MemoryBudget::new(1 << 20, Arc::default())),
             pools: Arc::new(WorkPools::new(&Arc::default())),
             source: Arc::from("test"),
+            is_secure: false,
             push_location: (!accepts_pushes).then(|| PushLocation::At("there".to_owned())),
             front: Front::default(),
             hosts: Hosts::Loopback(Vec::new()),

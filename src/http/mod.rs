@@ -88,6 +88,8 @@ pub struct Server {
     pub pools: Arc<WorkPools>,
     /// The address of this listener, recorded as the source of each push.
     pub source: Arc<str>,
+    /// Whether this listener has TLS.
+    pub is_secure: bool,
     /// Where pushes are accepted; `None` if this listener accepts them.
     pub push_location: Option<PushLocation>,
     /// Reverse proxies in front.

@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod apps;
+mod base64_name;
+mod batches;
 pub mod echo;
 mod kind;
 mod listing;

@@ -6,10 +6,12 @@ use hyper::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Now;
 use crate::context::Context;
 use crate::http::reply::{self, Reply};
 use crate::http::router::{ANY_PARAMETER, HandlerFn, Route};
 use crate::storage::Journal;
+use crate::telemetry::Telemetry;
 
 /// The text of `/`, without a prefix of paths.
 const INDEX: &str = concat!(
@@ -25,8 +27,8 @@ const INDEX: &str = concat!(
 /apps/{name}          one app, target or group as JSON
 /apps/{name}/metrics  its metrics only
 /-/healthy            200 while the process runs
-/-/ready              200, or 503 during shutdown and while storage rejects pushes
-/health               the same without text
+/-/ready              200, or 503 during start and shutdown and while storage rejects pushes
+/health               200, or 503 during shutdown, without text
 /ping                 PONG and the time
 
 On the listener that accepts pushes (push.listen):
@@ -48,6 +50,7 @@ pub struct Status {
     /// The text of `/`.
     index: String,
     journal: Journal,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Status {
@@ -63,6 +66,7 @@ impl Status {
             index,
             leaving: context.leaving.clone(),
             journal: context.journal.clone(),
+            telemetry: Arc::clone(&context.telemetry),
         })
     }
 
@@ -113,23 +117,27 @@ impl Status {
         Route::read(name, pattern, ANY_PARAMETER, self, handle)
     }
 
-    /// `/-/ready`: 200, or 503 during shutdown and while pushes are rejected because they
-    /// cannot be stored.
+    /// `/-/ready`: 200, or 503 during shutdown, while pushes are rejected because they cannot
+    /// be stored, and after the start until each target has been polled once. Storage is
+    /// restored before anything is served.
     fn ready(&self) -> Reply {
-        match (self.leaving.is_cancelled(), self.journal.failure()) {
-            (true, _) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
-            (false, None) => reply::text(StatusCode::OK, "OK\n"),
-            (false, Some(failure)) => {
-                let status = match self.journal.rejects() {
-                    true => StatusCode::SERVICE_UNAVAILABLE,
-                    false => StatusCode::OK,
-                };
-                reply::text(status, format!("{failure}\n"))
-            }
+        let unready = |text: String| reply::text(StatusCode::SERVICE_UNAVAILABLE, text + "\n");
+        if self.leaving.is_cancelled() {
+            return unready("shutting down".to_owned());
         }
+        let failure = self.journal.failure();
+        if let Some(failure) = failure.as_ref().filter(|_| self.journal.rejects()) {
+            return unready(failure.to_string());
+        }
+        let telemetry = &self.telemetry;
+        if let Some(waiting) = telemetry.targets.untried(telemetry.started, Now::read()) {
+            return unready(waiting);
+        }
+        let text = failure.map_or_else(|| "OK".to_owned(), |failure| failure.to_string());
+        reply::text(StatusCode::OK, text + "\n")
     }
 
-    /// `/health`: the same with an empty body, as in metrics-server.
+    /// `/health`: 200, or 503 during shutdown, with an empty body, as in metrics-server.
     fn health(&self) -> Reply {
         reply::text(self.status(), "")
     }

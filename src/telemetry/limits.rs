@@ -7,6 +7,8 @@ pub struct ConfiguredLimits {
     pub apps: usize,
     /// Pushed groups.
     pub groups: usize,
+    /// Polled targets.
+    pub targets: usize,
     /// Aggregated families.
     pub aggregated_families: usize,
     /// Aggregated series.

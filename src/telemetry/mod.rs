@@ -48,7 +48,7 @@ pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
 pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats, UnconfiguredSink};
 pub use storage::{FlushCounts, StorageStats};
-pub use targets::{PollRecord, TargetStats};
+pub use targets::{DiscoveryState, DiscoveryStats, PollRecord, TargetInfo, TargetStats, Targets};
 pub use webhooks::{WebhookLabels, WebhookStats};
 
 use crate::clock::Now;
@@ -64,6 +64,8 @@ pub struct Telemetry {
     pub limits: Live<ConfiguredLimits>,
     /// What the metrics of the process are called.
     pub process_names: Live<own::ProcessNames>,
+    /// Polled targets.
+    pub targets: Targets,
     /// The receivers' TCP listener.
     pub tcp: Arc<ListenerStats>,
     /// The receivers' Unix listener.
@@ -114,7 +116,6 @@ pub struct Telemetry {
     pub scrape_durations: Arc<DurationHistogram>,
     last_scrape: Mutex<Option<LastScrape>>,
     requests: Mutex<BTreeMap<&'static str, RequestStats>>,
-    targets: Mutex<Vec<Arc<TargetStats>>>,
     sinks: Mutex<Vec<Arc<SinkStats>>>,
     /// What is stored of sinks that are not configured.
     pub unconfigured_sinks: Live<Vec<UnconfiguredSink>>,
@@ -250,7 +251,7 @@ impl Telemetry {
             scrape_durations: Arc::default(),
             last_scrape: Mutex::default(),
             requests: Mutex::default(),
-            targets: Mutex::default(),
+            targets: Targets::default(),
             sinks: Mutex::default(),
             unconfigured_sinks: Live::default(),
             certificates: Mutex::default(),
@@ -299,15 +300,6 @@ impl Telemetry {
         last.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the statistics of a polled target. The configuration limits the number
-    /// of targets.
-    pub fn add_target(&self, name: &str) -> Arc<TargetStats> {
-        let stats = Arc::new(TargetStats::new(name));
-        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        targets.push(Arc::clone(&stats));
-        stats
-    }
-
     /// Adds the statistics of a sink, in the order of their names. The configuration
     /// limits the number of sinks.
     pub fn add_sink(&self, stats: &Arc<SinkStats>) {
@@ -330,15 +322,8 @@ impl Telemetry {
 
     /// The last polls of a target, oldest first; none if it is not polled.
     pub fn recent_polls(&self, name: &str) -> Vec<PollRecord> {
-        let targets = self.targets();
-        let target = targets.iter().rev().find(|stats| stats.name == name);
+        let target = self.targets.get(name);
         target.map_or_else(Vec::new, |stats| stats.polls().recent.into())
-    }
-
-    /// Removes the statistics of a target that is no longer polled.
-    pub fn remove_target(&self, stats: &Arc<TargetStats>) {
-        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        targets.retain(|other| !Arc::ptr_eq(other, stats));
     }
 
     /// Adds the counts of a certificate, which are shown until they are dropped. The
@@ -369,10 +354,5 @@ impl Telemetry {
     fn requests(&self) -> BTreeMap<&'static str, RequestStats> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.clone()
-    }
-
-    fn targets(&self) -> Vec<Arc<TargetStats>> {
-        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        targets.clone()
     }
 }

@@ -60,6 +60,9 @@ mod profiles;
 /// Upstream exporters that are polled.
 mod upstreams;
 
+/// What Prometheus discovers in the proxy.
+mod discovery;
+
 /// What reads `/metrics`: Prometheus, `promtool`, `curl`.
 mod readers;
 

@@ -65,7 +65,9 @@ impl Tool {
             Tool::NodeExporter => "prometheus-node-exporter".into(),
             Tool::Openssl => "openssl".into(),
             Tool::Php | Tool::PhpSockets => "php".into(),
-            Tool::Prometheus => "prometheus".into(),
+            // Another version than that of the system.
+            Tool::Prometheus => std::env::var_os("EXPORTER_PROXY_PROMETHEUS")
+                .map_or_else(|| "prometheus".into(), PathBuf::from),
             Tool::Promtool => "promtool".into(),
             Tool::PushClient => Path::new(env!("CARGO_TARGET_TMPDIR")).join("push-client"),
             Tool::Pushgateway => "prometheus-pushgateway".into(),

@@ -33,6 +33,7 @@ use Effect::{Limit, Probe, Push, Restart, Test};
 const LISTENERS: Effect = Test("listeners_come_and_go_and_their_connections_finish");
 const SOCKETS: Effect = Test("sockets_of_receivers_and_operations_come_and_go");
 const TARGETS: Effect = Test("targets_come_change_and_go_and_the_others_are_not_disturbed");
+const DISCOVERIES: Effect = Test("a_reload_keeps_what_was_found");
 const OF_ALL_TARGETS: Effect = Test("settings_of_all_targets_are_those_of_each");
 const TLS: Effect = Test("tls_comes_changes_and_goes_on_an_open_port");
 const ROLES: Effect = Test("roles_change_for_open_connections_too");
@@ -310,6 +311,13 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("poll_external.proxy_url", OF_ALL_TARGETS),
     ("poll_external.proxy_from_environment", OF_ALL_TARGETS),
     ("poll_external.targets", TARGETS),
+    (
+        "poll_external.max_targets",
+        Limit("7", "exporter_proxy_targets_max"),
+    ),
+    ("poll_external.file_sd", DISCOVERIES),
+    ("poll_external.http_sd", DISCOVERIES),
+    ("poll_external.dns_sd", DISCOVERIES),
     ("lifecycle.listen", LISTENERS),
     (
         "web.external_url",
@@ -438,6 +446,7 @@ fn every_setting_has_a_line_here() {
     let names = row.unwrap().split('`').skip(1).step_by(2);
     assert_eq!(names.collect::<BTreeSet<&str>>(), restart);
     let tests = [
+        include_str!("discovery.rs"),
         include_str!("reload.rs"),
         include_str!("reload_listeners.rs"),
         include_str!("reload_settings.rs"),

@@ -91,9 +91,10 @@ pub fn app_path(name: &str) -> String {
     format!("/apps/{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
 }
 
-/// What is exposed of one app or target; `None` where it is not known.
+/// What is exposed of one app or target, even if its last poll failed; `None` where it is not
+/// known.
 pub fn text_of(proxy: &Proxy, name: &str) -> Option<String> {
-    let answer = proxy.get(&format!("{}/metrics", app_path(name)));
+    let answer = proxy.get(&format!("{}/metrics?stale=1", app_path(name)));
     (answer.status == 200).then(|| answer.text())
 }
 

@@ -94,6 +94,16 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
     if one.targets != other.targets {
         changed.insert("poll_external.targets".to_owned());
     }
+    let (discoveries, others) = (&one.discoveries, &other.discoveries);
+    for (key, differs) in [
+        ("file_sd", discoveries.file_sd != others.file_sd),
+        ("http_sd", discoveries.http_sd != others.http_sd),
+        ("dns_sd", discoveries.dns_sd != others.dns_sd),
+    ] {
+        if differs {
+            changed.insert(format!("poll_external.{key}"));
+        }
+    }
     if one.proxy_url != other.proxy_url {
         changed.insert("poll_external.proxy_url".to_owned());
     }
@@ -152,6 +162,11 @@ mod tests {
         };
         let changed = plan(&target("one"), &target("two")).changed;
         assert!(changed.iter().eq(["poll_external.targets"]));
+        let list = |token: &str| {
+            format!("[poll_external]\nhttp_sd = [{{ url = \"http://a/?token={token}\" }}]\n")
+        };
+        let changed = plan(&list("one"), &list("two")).changed;
+        assert!(changed.iter().eq(["poll_external.http_sd"]));
         let proxy = |user: &str| format!("[poll_external]\nproxy_url = \"http://{user}:x@p/\"\n");
         let changed = plan(&proxy("one"), &proxy("two")).changed;
         assert!(changed.iter().eq(["poll_external.proxy_url"]));

@@ -12,7 +12,8 @@ use rustls::ClientConfig;
 use tower::util::MapResponseLayer;
 use url::Url;
 
-use super::config::{Config, Target, TargetUrl};
+use super::config::Config;
+use super::config::target::{RequestSettings, TargetUrl};
 use super::direct::{self, DirectClient};
 use crate::http_client::{ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
@@ -32,11 +33,11 @@ tokio::task_local! {
     static OPENED: Cell<bool>;
 }
 
-/// A target for which no HTTP client can be created.
+/// A target or a discovery for which no HTTP client can be created.
 #[derive(Debug, thiserror::Error)]
-#[error("target {target}: cannot create its HTTP client: {problem}")]
+#[error("{user}: cannot create its HTTP client: {problem}")]
 pub struct ClientError {
-    target: String,
+    user: String,
     problem: String,
 }
 
@@ -75,25 +76,27 @@ impl Clients {
         }
     }
 
-    /// The client of a target. It is taken from `before`, with its connections, if it has
-    /// the same settings there.
+    /// The client for requests with these settings, to the Unix socket of `url` if it names
+    /// one. It is taken from `before`, with its connections, if it has the same settings there.
+    /// `user` is what needs it, for errors.
     ///
     /// # Errors
     ///
     /// The client cannot be created.
     pub fn get(
         &mut self,
-        target: &Target,
+        user: &str,
+        (requests, url): (&RequestSettings, Option<&TargetUrl>),
         config: &Config,
         before: &Clients,
     ) -> Result<Arc<SharedClient>, ClientError> {
         let key = ClientKey {
-            allow_invalid_certs: target.allow_invalid_certs,
-            ca: target.ca_file.as_ref().map(|ca| ca.pem.clone()),
-            tls: target.tls.clone(),
-            socket: match &target.url {
-                TargetUrl::Unix { socket, .. } => Some(socket.clone()),
-                TargetUrl::Http(_) => None,
+            allow_invalid_certs: requests.allow_invalid_certs,
+            ca: requests.ca_file.as_ref().map(|ca| ca.pem.clone()),
+            tls: requests.tls.clone(),
+            socket: match url {
+                Some(TargetUrl::Unix { socket, .. }) => Some(socket.clone()),
+                Some(TargetUrl::Http(_)) | None => None,
             },
         };
         if let Some(client) = self.shared.get(&key) {
@@ -105,7 +108,7 @@ impl Clients {
             None => {
                 let created = create(&key, config);
                 Arc::new(created.map_err(|problem| ClientError {
-                    target: target.name.clone(),
+                    user: user.to_owned(),
                     problem,
                 })?)
             }
@@ -295,15 +298,21 @@ mod tests {
         let same = config(false);
         let mut clients = Clients::new(&same);
         let none = Clients::default();
-        let client = clients.get(&same.targets[0], &same, &none).unwrap();
-        let other = clients.get(&same.targets[1], &same, &none).unwrap();
+        let get = |clients: &mut Clients, config: &Config, at: usize, before: &Clients| {
+            let requests = &config.targets[at].settings.requests;
+            clients
+                .get("test", (requests, None), config, before)
+                .unwrap()
+        };
+        let client = get(&mut clients, &same, 0, &none);
+        let other = get(&mut clients, &same, 1, &none);
         assert!(Arc::ptr_eq(&client, &other));
         let changed = config(true);
         let mut later = Clients::new(&changed);
-        let other = later.get(&changed.targets[0], &changed, &clients).unwrap();
+        let other = get(&mut later, &changed, 0, &clients);
         assert!(!Arc::ptr_eq(&client, &other));
         // A client that is needed again is the one before.
-        let kept = later.get(&changed.targets[1], &changed, &clients).unwrap();
+        let kept = get(&mut later, &changed, 1, &clients);
         assert!(Arc::ptr_eq(&client, &kept));
 
         let (url, connections) = server();

@@ -2,7 +2,6 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -13,7 +12,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::clients::{MAX_CONNECTION_AGE, SharedClient};
-use super::config::{Target, TargetUrl};
+use super::config::target::{Target, TargetUrl};
 use super::error::ScrapeError;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
@@ -43,6 +42,17 @@ pub struct Fetcher {
     pub max_body: usize,
     /// Threads on which large responses are decompressed.
     pub pool: BlockingPool,
+    /// What is requested.
+    pub purpose: Purpose,
+}
+
+/// What is requested from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Metrics.
+    Scrape,
+    /// A list of targets.
+    List,
 }
 
 /// The response of a target.
@@ -127,20 +137,17 @@ impl Fetcher {
     async fn request(&self, own: &Url, url: &Url) -> Result<Answer, ScrapeError> {
         let failed = |problem: reqwest::Error| ScrapeError::request(&problem, &self.address(url));
         let target = &self.target;
-        let mut request = self
-            .client
-            .get(url.clone())
-            .headers(request_headers(target.timeout));
+        let mut request = self.client.get(url.clone()).headers(self.request_headers());
         // Configured credentials and headers are only for the target's own server, not
         // for others that it redirects to.
         if is_same_server(own, url) {
-            let headers = target.credentials.headers().await?;
+            let headers = target.settings.requests.credentials.headers().await?;
             request = request.headers(headers);
         }
         let request = request.build().map_err(failed)?;
         if let Some((client, address)) = self.client.direct(url) {
             let to = (address, request.url());
-            let keep = target.interval < MAX_CONNECTION_AGE;
+            let keep = target.settings.interval < MAX_CONNECTION_AGE;
             let response = client.get(to, request.headers(), self.max_body, keep).await;
             let response = response.map_err(|problem| {
                 ScrapeError::direct(&problem, &self.address(url), self.max_body)
@@ -177,7 +184,7 @@ impl Fetcher {
             ))
         })?;
         let shown = redact_url(&next);
-        if !self.target.follow_redirects {
+        if !self.target.settings.requests.follow_redirects {
             let message =
                 format!("redirected ({status}) to {shown}, and follow_redirects is false");
             return Err(failed(message));
@@ -281,6 +288,30 @@ impl Fetcher {
         ScrapeError::undecodable(problem, self.max_body)
     }
 
+    /// The headers of every request.
+    fn request_headers(&self) -> HeaderMap {
+        let settings = &self.target.settings;
+        let (accept, name, time) = match self.purpose {
+            Purpose::Scrape => (
+                ACCEPT_TEXT,
+                "X-Prometheus-Scrape-Timeout-Seconds",
+                settings.timeout,
+            ),
+            Purpose::List => (
+                "application/json",
+                "X-Prometheus-Refresh-Interval-Seconds",
+                settings.interval,
+            ),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Ok(time) = HeaderValue::from_str(&time.as_secs_f64().to_string()) {
+            headers.insert(name, time);
+        }
+        headers
+    }
+
     /// The server, for error messages.
     fn address(&self, url: &Url) -> String {
         let address = match &self.target.url {
@@ -292,17 +323,6 @@ impl Fetcher {
             false => address,
         }
     }
-}
-
-/// The headers of every request.
-fn request_headers(timeout: Duration) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(ACCEPT_TEXT));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    if let Ok(timeout) = HeaderValue::from_str(&timeout.as_secs_f64().to_string()) {
-        headers.insert("X-Prometheus-Scrape-Timeout-Seconds", timeout);
-    }
-    headers
 }
 
 fn is_redirect(status: StatusCode) -> bool {

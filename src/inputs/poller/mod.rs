@@ -1,9 +1,11 @@
-//! Polls the configured exporters, each at its own interval.
+//! Polls exporters, each at its own interval: those of the configuration, and those that
+//! discoveries find.
 //!
 //! Every target has a task of its own, so a slow one does not delay others. A poll
 //! ends before the next one of its target begins.
 //!
 //! - [`target`]: the task of one target, which stores what it polls.
+//! - [`set`]: all targets; [`discovery`]: where more of them are found.
 //! - [`fetch`]: one poll over HTTP.
 //! - [`clients`]: HTTP clients with kept connections.
 //! - [`direct`]: polls of servers on an IP address, over plain HTTP.
@@ -12,73 +14,80 @@
 mod clients;
 pub mod config;
 mod direct;
+mod discovery;
 mod error;
 mod fetch;
+mod set;
 mod target;
 
-use std::collections::HashMap;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
 
-use self::clients::{Clients, MAX_CONNECTION_AGE, MAX_KEPT_CONNECTIONS};
-use self::config::{Config, Target};
-use self::fetch::Fetcher;
-use self::target::{PolledTarget, Work};
+use self::clients::{Clients, MAX_CONNECTION_AGE};
+use self::config::Config;
+use self::config::discovery::Discovery;
+use self::discovery::found::Findings;
+use self::discovery::{ListFetcher, Source};
+use self::error::ScrapeError;
+use self::set::{DiscoveryClients, Limits, RunningDiscovery, TargetSet, Wanted};
+use crate::clock::Now;
 use crate::context::Context;
 use crate::exposition::counted;
 use crate::live::Live;
 use crate::net::BlockingPool;
+use crate::telemetry::{DiscoveryStats, sender_log};
 
 pub use clients::ClientError;
 
 /// Large responses that are decompressed or parsed at the same time.
 const LARGE_RESPONSES: usize = 2;
 
-/// The targets that are polled, each by a task of its own.
+/// The targets that are polled, and the discoveries that find more.
 #[derive(Debug)]
 pub struct Poller {
-    targets: HashMap<String, PollTask>,
-    /// Tasks of targets that were removed, until they have ended.
-    ending: HashMap<String, JoinHandle<()>>,
+    set: Arc<Mutex<TargetSet>>,
     clients: Live<Clients>,
     /// Threads for large responses of all targets.
     pool: BlockingPool,
-}
-
-/// The task of a target. Dropping it ends the task, which withdraws the target.
-#[derive(Debug)]
-struct PollTask {
-    work: watch::Sender<Arc<Work>>,
-    handle: JoinHandle<()>,
+    /// The number of the next discovery.
+    next: u64,
 }
 
 /// What new settings ask of the poller.
 #[derive(Debug)]
 pub struct ReadyPoller {
-    /// How each target is fetched.
-    fetchers: Vec<Fetcher>,
+    targets: Vec<Wanted>,
+    discoveries: Vec<ReadyDiscovery>,
+    limits: Limits,
     clients: Clients,
-    /// Targets in the settings, which are not polled if polling is off.
-    configured: usize,
+    /// Targets and discoveries in the settings, which are not used if polling is off.
+    configured: (usize, usize),
 }
 
-impl Default for Poller {
-    /// No targets yet.
-    fn default() -> Self {
-        Poller {
-            targets: HashMap::new(),
-            ending: HashMap::new(),
-            clients: Live::default(),
-            pool: BlockingPool::new(LARGE_RESPONSES),
-        }
-    }
+/// A discovery with the clients that it needs.
+#[derive(Debug)]
+struct ReadyDiscovery {
+    name: String,
+    discovery: Discovery,
+    clients: DiscoveryClients,
 }
 
 impl Poller {
+    /// No targets yet.
+    pub fn new(context: &Context) -> Self {
+        let pool = BlockingPool::new(LARGE_RESPONSES);
+        Poller {
+            set: Arc::new(Mutex::new(TargetSet::new(pool.clone(), context))),
+            clients: Live::default(),
+            pool,
+            next: 0,
+        }
+    }
+
     /// Starts the task that closes kept connections before they are too old.
     pub fn start(&self, context: &Context) {
         let (stop, clients) = (context.stop.clone(), self.clients.clone());
@@ -90,101 +99,230 @@ impl Poller {
         });
     }
 
-    /// Prepares every target. Nothing is sent or changed yet.
+    /// Prepares every target and discovery. Nothing is sent or changed yet.
     ///
     /// # Errors
     ///
-    /// The HTTP client of a target cannot be created.
+    /// An HTTP client cannot be created.
     pub fn prepare(&self, config: &Config) -> Result<ReadyPoller, ClientError> {
         let before = self.clients.load();
-        let mut ready = ReadyPoller {
-            fetchers: Vec::new(),
-            clients: Clients::new(config),
-            configured: config.targets.len(),
-        };
-        if !config.poll_other_scrape_endpoints {
-            return Ok(ready);
+        let mut clients = Clients::new(config);
+        let (mut targets, mut discoveries) = (Vec::new(), Vec::new());
+        let configured = (config.targets.len(), config.discoveries.all().count());
+        if config.poll_other_scrape_endpoints {
+            let found_in: Arc<str> = Arc::from("poll_external.targets");
+            for target in &config.targets {
+                let (user, requests) = (
+                    format!("target {}", target.name),
+                    (&target.settings.requests, Some(&target.url)),
+                );
+                targets.push(Wanted {
+                    target: Arc::clone(target),
+                    client: clients.get(&user, requests, config, &before)?,
+                    found_in: Arc::clone(&found_in),
+                });
+            }
+            for (name, discovery) in config.discoveries.all() {
+                let user = format!("poll_external.{name}");
+                let mut client = |of| clients.get(&user, of, config, &before);
+                let targets = client((&discovery.template().settings.requests, None))?;
+                let list = match &discovery {
+                    Discovery::Http(it) => client((&it.requests, Some(&it.url)))?,
+                    Discovery::File(_) | Discovery::Dns(_) => Arc::clone(&targets),
+                };
+                discoveries.push(ReadyDiscovery {
+                    name,
+                    discovery,
+                    clients: DiscoveryClients { targets, list },
+                });
+            }
         }
-        for (target, keep) in config.targets.iter().zip(keeps(&config.targets)) {
-            ready.fetchers.push(Fetcher {
-                target: Arc::clone(target),
-                client: ready.clients.get(target, config, &before)?,
-                keep,
-                max_body: config.max_body,
-                pool: self.pool.clone(),
-            });
-        }
-        Ok(ready)
+        Ok(ReadyPoller {
+            targets,
+            discoveries,
+            limits: Limits {
+                body: config.max_body,
+                targets: config.max_targets,
+            },
+            clients,
+            configured,
+        })
     }
 
     /// Polls the targets from now on.
     ///
-    /// A target whose settings are as before keeps its schedule and its text. One whose
-    /// settings changed keeps its text until the next poll, which begins at once. One that
-    /// is gone is withdrawn. The first polls of new targets are spread over their interval,
-    /// and the first of them is polled at once.
+    /// Discoveries whose settings are as before go on. One whose settings changed keeps its
+    /// targets until it has found them again, if it finds them in the same place.
     pub fn apply(&mut self, ready: ReadyPoller, context: &Context) {
-        let mut before = mem::take(&mut self.targets);
-        let mut new = Vec::new();
-        for fetcher in ready.fetchers {
-            let name = &fetcher.target.name;
-            let Some((name, task)) = before.remove_entry(name) else {
-                new.push(fetcher);
+        let mut set = lock(&self.set);
+        let is_same_limit = set.limits().body == ready.limits.body;
+        let mut before = mem::take(&mut set.discoveries);
+        let mut started = Vec::new();
+        for ready_discovery in ready.discoveries {
+            let mut running = before.iter();
+            let same = running.position(|(_, it)| is_same_limit && ready_discovery.is(it));
+            if let Some(same) = same {
+                set.discoveries.push(before.swap_remove(same));
                 continue;
+            }
+            let ReadyDiscovery {
+                name,
+                discovery,
+                clients,
+            } = ready_discovery;
+            let list = ListFetcher {
+                client: Arc::clone(&clients.list),
+                pool: self.pool.clone(),
             };
-            task.work.send_if_modified(|work| {
-                let is_changed = work.fetcher.target != fetcher.target;
-                *work = Arc::new(Work::new(fetcher, context));
-                is_changed
+            let source = Source::new(&name, &discovery, list, ready.limits.body);
+            let end = CancellationToken::new();
+            let stats = DiscoveryStats::new(name.clone(), discovery.source());
+            let stats = Arc::new(stats);
+            let mut running = before.iter().map(|(_, running)| running);
+            let known = running.find(|it| it.discovery.has_source_of(&discovery));
+            let findings = known.map(|it| it.findings.clone()).unwrap_or_default();
+            let id = self.next;
+            self.next += 1;
+            started.push(DiscoveryTask {
+                id,
+                source,
+                stats: Arc::clone(&stats),
+                set: Arc::clone(&self.set),
+                stop: context.stop.clone(),
+                end: end.clone(),
             });
-            self.targets.insert(name, task);
+            let running = RunningDiscovery {
+                name,
+                discovery,
+                clients,
+                stats,
+                findings,
+                _end: end.drop_guard(),
+            };
+            set.discoveries.push((id, running));
         }
-        self.ending.retain(|_, task| !task.is_finished());
-        let gone = before.into_iter().map(|(name, task)| (name, task.handle));
-        self.ending.extend(gone);
-        let count = new.len();
-        for (index, fetcher) in new.into_iter().enumerate() {
-            let offset = fetcher.target.interval.mul_f64(index as f64 / count as f64);
-            let name = fetcher.target.name.clone();
-            let before = self.ending.remove(&name);
-            let (work, changes) = watch::channel(Arc::new(Work::new(fetcher, context)));
-            let target = PolledTarget::new(changes, self.pool.clone(), context);
-            target.list();
-            let handle = context.tasks.spawn(target.run(before, offset));
-            self.targets.insert(name, PollTask { work, handle });
+        // Their tasks end.
+        drop(before);
+        let stats = set.discoveries.iter();
+        let stats = stats.map(|(_, running)| Arc::clone(&running.stats));
+        context.telemetry.targets.set_discoveries(stats.collect());
+        set.apply(ready.targets, ready.limits, context);
+        drop(set);
+        for task in started {
+            context.tasks.spawn(task.run());
         }
         self.clients.set(ready.clients);
+    }
+}
+
+impl ReadyDiscovery {
+    /// Whether a discovery that is running is this one.
+    fn is(&self, running: &RunningDiscovery) -> bool {
+        let (one, other) = (&self.clients, &running.clients);
+        self.name == running.name
+            && self.discovery == running.discovery
+            && Arc::ptr_eq(&one.targets, &other.targets)
+            && Arc::ptr_eq(&one.list, &other.list)
     }
 }
 
 impl ReadyPoller {
     /// Logs how many targets are polled.
     pub fn announce(&self) {
-        let targets = self.configured;
-        if !self.fetchers.is_empty() {
-            log::info!("polling {}", counted(targets, "target", "targets"));
-        } else if targets > 0 {
+        let (targets, discoveries) = self.configured;
+        let more = match discoveries {
+            0 => String::new(),
+            count => {
+                let discoveries = counted(count, "discovery", "discoveries");
+                format!(", and those of {discoveries}")
+            }
+        };
+        if !self.targets.is_empty() || !self.discoveries.is_empty() {
+            let targets = counted(targets, "target", "targets");
+            log::info!("polling {targets}{more}");
+        } else if self.configured != (0, 0) {
             log::info!(
-                "{} configured, not polled: poll_external.poll_other_scrape_endpoints is false",
+                "{} configured{more}, not polled: poll_external.poll_other_scrape_endpoints is \
+                 false",
                 counted(targets, "target is", "targets are")
             );
         }
     }
 }
 
-/// For each target, whether its connection is kept between polls. Connections are kept
-/// for the most frequently polled targets, if they are used again before they are too
-/// old.
-fn keeps(targets: &[Arc<Target>]) -> Vec<bool> {
-    let mut frequent: Vec<usize> = (0..targets.len())
-        .filter(|index| targets[*index].interval < MAX_CONNECTION_AGE)
-        .collect();
-    frequent.sort_by_key(|index| targets[*index].interval);
-    let mut keeps = vec![false; targets.len()];
-    for index in frequent.into_iter().take(MAX_KEPT_CONNECTIONS) {
-        keeps[index] = true;
+/// The task of a discovery.
+#[derive(Debug)]
+struct DiscoveryTask {
+    id: u64,
+    source: Source,
+    stats: Arc<DiscoveryStats>,
+    set: Arc<Mutex<TargetSet>>,
+    /// Cancelled when the program stops.
+    stop: CancellationToken,
+    /// Cancelled when the discovery is removed.
+    end: CancellationToken,
+}
+
+impl DiscoveryTask {
+    /// Finds targets until the program stops or the discovery is removed.
+    async fn run(mut self) {
+        let mut ticks = self.source.ticks();
+        loop {
+            let source = &mut self.source;
+            let look = async {
+                ticks.tick().await;
+                source.look().await
+            };
+            let look = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.end.cancelled() => return,
+                look = look => look,
+            };
+            if let Some(findings) = look.findings {
+                self.update(findings).await;
+            }
+            if let Some(result) = look.result {
+                self.note(result);
+            }
+        }
     }
-    keeps
+
+    /// Polls what was found. It takes a look at each target, so it is done off the serving
+    /// threads.
+    async fn update(&self, findings: Findings) {
+        let (set, id) = (Arc::clone(&self.set), self.id);
+        let update = spawn_blocking(move || lock(&set).update(id, findings));
+        if let Err(error) = update.await {
+            sender_log::internal_error(format_args!(
+                "the targets of {} cannot be polled: {error}",
+                self.stats.name
+            ));
+        }
+    }
+
+    /// Counts an update, and logs it if it begins to fail, fails in another way, or succeeds
+    /// again.
+    fn note(&self, result: Result<(), ScrapeError>) {
+        let (name, source) = (&self.stats.name, &self.stats.source);
+        let problem = result.map_err(|error| (error.reason, error.message));
+        let now = problem.as_ref().err().cloned();
+        let before = self.stats.record(problem, Now::read());
+        match (now, before) {
+            (Some((reason, message)), before) if before.as_ref() != Some(&message) => {
+                log::warn!(
+                    "{name} ({source}): {reason}: {message}; the targets that were found last \
+                     are polled"
+                );
+            }
+            (None, Some(_)) => log::info!("{name} ({source}) works again"),
+            _ => {}
+        }
+    }
+}
+
+fn lock(set: &Mutex<TargetSet>) -> MutexGuard<'_, TargetSet> {
+    set.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closes kept connections before they are too old.
@@ -194,33 +332,5 @@ async fn renew(clients: &Live<Clients>) {
     loop {
         ticks.tick().await;
         clients.load().all().for_each(|client| client.renew());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::settle;
-
-    #[test]
-    fn connections_are_kept_for_the_most_frequently_polled_targets() {
-        let target = |number: usize, interval: &str| {
-            format!(
-                "[[poll_external.targets]]\nurl = \"http://h{number}/\"\ninterval = \"{interval}\"\n"
-            )
-        };
-        let mut config = target(0, "30s") + &target(1, "60s");
-        config.extend((2..MAX_KEPT_CONNECTIONS + 1).map(|number| target(number, "15s")));
-        let few = settle("test", &config, []).unwrap().0;
-        let few = keeps(&few.poll_external.targets);
-        assert!(few[0] && !few[1] && few[2..].iter().all(|keep| *keep));
-        config.push_str(&target(MAX_KEPT_CONNECTIONS + 1, "5s"));
-        let many = settle("test", &config, []).unwrap().0;
-        let many = keeps(&many.poll_external.targets);
-        assert!(!many[0] && many[MAX_KEPT_CONNECTIONS + 1]);
-        assert_eq!(
-            many.iter().filter(|keep| **keep).count(),
-            MAX_KEPT_CONNECTIONS
-        );
     }
 }

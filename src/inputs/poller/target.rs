@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::config::Target;
+use super::config::target::Target;
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
@@ -20,22 +20,44 @@ use crate::peer::{Origin, Peer};
 use crate::reason::Reason;
 use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, About, LogEvent};
-use crate::telemetry::{TargetStats, Telemetry};
+use crate::telemetry::{TargetInfo, TargetStats, Telemetry};
 
 /// How a target is polled. New settings replace it.
 #[derive(Debug)]
 pub struct Work {
     /// Fetches its text.
     pub fetcher: Fetcher,
+    /// What is shown of it.
+    pub info: Arc<TargetInfo>,
     admission: Arc<Admission>,
 }
 
 impl Work {
-    pub fn new(fetcher: Fetcher, context: &Context) -> Self {
+    /// `found_in` is the setting or the list that names the target.
+    pub fn new(fetcher: Fetcher, found_in: Arc<str>, context: &Context) -> Self {
+        let target = &fetcher.target;
+        let info = Arc::new(TargetInfo {
+            url: Arc::from(target.url.to_string()),
+            labels: target.labels.labels().clone(),
+            found_in,
+            interval: target.settings.interval,
+            timeout: target.settings.timeout,
+        });
         Work {
             fetcher,
+            info,
             admission: Arc::clone(&context.admission),
         }
+    }
+
+    /// Whether both are one.
+    pub fn is(&self, other: &Work) -> bool {
+        let (one, another) = (&self.fetcher, &other.fetcher);
+        one.target == another.target
+            && Arc::ptr_eq(&one.client, &another.client)
+            && (one.keep, one.max_body) == (another.keep, another.max_body)
+            && self.info.found_in == other.info.found_in
+            && Arc::ptr_eq(&self.admission, &other.admission)
     }
 }
 
@@ -73,7 +95,10 @@ impl PolledTarget {
         let work = Arc::clone(&changes.borrow());
         let target = &work.fetcher.target;
         PolledTarget {
-            stats: context.telemetry.add_target(&target.name),
+            stats: context
+                .telemetry
+                .targets
+                .add(&target.name, Arc::clone(&work.info)),
             telemetry: Arc::clone(&context.telemetry),
             store: Arc::clone(&context.store),
             pool,
@@ -88,12 +113,17 @@ impl PolledTarget {
         }
     }
 
+    /// Its statistics.
+    pub fn stats(&self) -> &Arc<TargetStats> {
+        &self.stats
+    }
+
     /// Lists the target in the store before its first response.
     pub fn list(&self) {
         let expect = Change::Expect {
             id: self.id.clone(),
             origin: self.origin(Peer::Unknown),
-            url: Arc::from(self.target().url.to_string()),
+            url: Arc::clone(&self.work.info.url),
         };
         // The store never rejects a change without text.
         let _ = self.store.apply(Write::one(expect), Now::read());
@@ -147,13 +177,13 @@ impl PolledTarget {
             };
             // The store never rejects a removal.
             let _ = self.store.apply(Write::one(remove), Now::read());
-            self.telemetry.remove_target(&self.stats);
+            self.telemetry.targets.remove(&self.stats);
         }
     }
 
     /// When to poll, first after `offset`.
     fn ticks(&self, offset: Duration) -> Interval {
-        let mut ticks = interval_at(Instant::now() + offset, self.target().interval);
+        let mut ticks = interval_at(Instant::now() + offset, self.target().settings.interval);
         // After a poll that took longer than the interval, polls stay on schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks
@@ -169,7 +199,7 @@ impl PolledTarget {
         // Settings that leave the schedule as it is.
         self.work = Arc::clone(&self.changes.borrow());
         let started = Instant::now();
-        let limit = self.target().timeout;
+        let limit = self.target().settings.timeout;
         let work = Arc::clone(&self.work);
         let fetched = tokio::select! {
             biased;
@@ -188,7 +218,7 @@ impl PolledTarget {
                 id: self.id.clone(),
                 origin: self.origin(Peer::Unknown),
                 problem: error.to_string(),
-                keep: Some(self.target().stale_after),
+                keep: Some(self.target().settings.stale_after),
             };
             // The store never rejects a failure.
             let _ = self.store.apply(Write::one(fail), now);
@@ -207,11 +237,12 @@ impl PolledTarget {
         let is_parsed = admission.parses_texts() || format == Some(InputFormat::OpenMetrics);
         let is_large = text.len() > INLINE_BYTES;
         let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
+        let target = Arc::clone(&self.work.fetcher.target);
         let (id, origin) = (self.id.clone(), self.origin(peer));
         let store = move || {
             let samples = sample_lines(text.bytes());
             let replace = Change::Replace {
-                content: admission.admit(&id, text, format)?,
+                content: admission.admit_with(&target.labels, &id, text, format)?,
                 id,
                 origin,
                 lifetime: None,

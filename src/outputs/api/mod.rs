@@ -5,11 +5,15 @@
 //! - [`metrics`]: lists groups with their metrics, as Pushgateway does.
 //! - [`series`]: removes aggregated series.
 //! - [`sinks`]: lists sinks and whether they work.
+//! - [`targets`]: lists polled targets, as Prometheus does; [`discovery`]: lists everything for
+//!   Prometheus to discover.
 
+mod discovery;
 mod groups;
 mod metrics;
 mod series;
 mod sinks;
+mod targets;
 
 use std::sync::Arc;
 
@@ -75,6 +79,18 @@ impl Api {
             Route::read("api_sinks", "/api/v1/sinks", "", self, |api, _| {
                 Box::pin(async { sinks::list(&api.telemetry) })
             })
+            .errors(Errors::Api),
+            Route::read("api_sd", "/api/v1/sd", "kind*", self, |api, request| {
+                Box::pin(discovery::list(&api.store, request))
+            })
+            .errors(Errors::Api),
+            Route::read(
+                "api_targets",
+                "/api/v1/targets",
+                "",
+                self,
+                |api, request| Box::pin(targets::list(&api.store, request)),
+            )
             .errors(Errors::Api),
             read(Route::read(
                 "api_groups",

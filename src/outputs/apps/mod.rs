@@ -1,13 +1,13 @@
 //! `/apps`: the apps, targets and groups, and the metrics of each.
 
-use std::iter::Peekable;
 use std::sync::Arc;
-use std::vec;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::base64_name;
+use super::batches::{PAGE_SECTIONS, SectionBatches};
 use super::kind;
 use super::listing::{self, Chosen, Listing};
 use super::metrics::Metrics;
@@ -17,16 +17,15 @@ use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::reply_body::ChunkIterator;
 use crate::http::request::Request;
-use crate::http::router::Route;
+use crate::http::router::{HandlerFn, Route};
 use crate::http::table::{Row, TableWriter};
 use crate::ingest::Rejection;
 use crate::reason::Reason;
-use crate::store::{Change, Conflict, Producer, Section, SectionId, Store, Suspect, Write};
+use crate::store::{
+    Change, Conflict, Producer, Section, SectionId, SectionState, Store, Suspect, Write,
+};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{PushMethod, clip, dates, escaped};
-
-/// The number of sections that are read from the store at once.
-const PAGE_SECTIONS: usize = 256;
 
 /// The limit on text in one batch of sections, in bytes. Counting samples takes time in
 /// proportion to the text.
@@ -54,6 +53,9 @@ impl Apps {
     /// The routes of the output.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         const APP: &str = "/apps/{name}";
+        let metrics = |pattern, handle: HandlerFn<Self>| {
+            Route::read("app_metrics", pattern, "kind stale", self, handle).progress(true)
+        };
         vec![
             Route::read("apps", "/apps", listing::PARAMETERS, self, |it, request| {
                 Box::pin(it.list(request))
@@ -66,14 +68,12 @@ impl Apps {
             })
             .counted(PushMethod::DeleteApp)
             .checks_scope(),
-            Route::read(
-                "app_metrics",
-                "/apps/{name}/metrics",
-                "kind",
-                self,
-                |it, request| Box::pin(it.text(request)),
-            )
-            .progress(true),
+            metrics("/apps/{name}/metrics", |it, request| {
+                Box::pin(it.text(request, &request.captured))
+            }),
+            metrics("/apps@base64/{name}/metrics", |it, request| {
+                Box::pin(it.encoded_text(request))
+            }),
         ]
     }
 
@@ -114,11 +114,11 @@ impl Apps {
             let row = move |store: &Store, id: &SectionId, section: &Section| {
                 wide_row(store, id, section, now)
             };
-            let batches = SectionBatches::new(&store, chosen, MAX_BATCH_TEXT).rows(row);
+            let batches = rows(&store, chosen, MAX_BATCH_TEXT, row);
             Box::new(TableWriter::new(Some(title), &WIDE, batches))
         } else {
             let row = |_: &Store, id: &SectionId, section: &Section| narrow_row(id, section);
-            let batches = SectionBatches::new(&store, chosen, usize::MAX).rows(row);
+            let batches = rows(&store, chosen, usize::MAX, row);
             Box::new(TableWriter::new(Some(title), &NARROW, batches))
         };
         let totals = self.store.totals();
@@ -127,15 +127,17 @@ impl Apps {
         reply::list(&request.server.pools.lists, short, json, chunks).await
     }
 
-    /// The section that the path and `kind` name, if there is one.
+    /// The section of this name, of the kind that `kind` asks for, if there is one.
     ///
     /// # Errors
     ///
     /// `kind` is not valid.
-    fn section(&self, request: &Request) -> Result<Option<(SectionId, Section)>, String> {
-        const KINDS: [Producer; 3] = [Producer::App, Producer::Target, Producer::Group];
-        let name = &*request.captured;
-        Ok(match kind::of_query(request.query(), &KINDS)? {
+    fn section(
+        &self,
+        request: &Request,
+        name: &str,
+    ) -> Result<Option<(SectionId, Section)>, String> {
+        Ok(match kind::of_query(request.query(), &kind::ALL)? {
             Some(kind) => {
                 let id = SectionId::new(name, kind);
                 self.store.section_of(&id).map(|section| (id, section))
@@ -146,7 +148,7 @@ impl Apps {
 
     /// One app, target or group as JSON.
     async fn detail(&self, request: &Request) -> Reply {
-        let (id, section) = match self.section(request) {
+        let (id, section) = match self.section(request, &request.captured) {
             Ok(Some(found)) => found,
             Ok(None) => return unknown(&request.captured),
             Err(problem) => return reply::bad_value(&problem),
@@ -167,12 +169,28 @@ impl Apps {
         }
     }
 
-    /// The metrics of one app, target or group.
-    async fn text(&self, request: &Request) -> Reply {
-        match self.section(request) {
-            Ok(Some((id, _))) => self.metrics.one(request, &id).await,
-            Ok(None) => unknown(&request.captured),
-            Err(problem) => reply::bad_value(&problem),
+    /// The metrics of one app, target or group. A target whose last poll failed is an error, as
+    /// it is for a reader of the target itself, unless `stale` asks for its last text.
+    async fn text(&self, request: &Request, name: &str) -> Reply {
+        let stale = query::flag(request.query(), "stale");
+        let (found, stale) = match (self.section(request, name), stale) {
+            (Ok(found), Ok(stale)) => (found, stale),
+            (Err(problem), _) | (_, Err(problem)) => return reply::bad_value(&problem),
+        };
+        let Some((id, section)) = found else {
+            return unknown(name);
+        };
+        match failure(&id, &section) {
+            Some(failure) if !stale => failure,
+            _ => self.metrics.one(request, &id).await,
+        }
+    }
+
+    /// The same for a name in base64, as Pushgateway has it in URLs.
+    async fn encoded_text(&self, request: &Request) -> Reply {
+        match base64_name::decoded(&request.captured) {
+            Some(name) => self.text(request, &name).await,
+            None => reply::bad_value("the name is not base64 of UTF-8 with the URL-safe alphabet"),
         }
     }
 
@@ -220,72 +238,31 @@ impl Apps {
     }
 }
 
-/// All sections in order, or those that are chosen, in batches of bounded size.
-struct SectionBatches {
-    store: Arc<Store>,
-    /// The limit on text in a batch, in bytes. A larger section is a batch of its own.
+/// All sections as rows of a table, or those that are chosen, with up to `max_bytes` bytes of
+/// text in a batch.
+fn rows<R>(
+    store: &Arc<Store>,
+    chosen: Option<Chosen>,
     max_bytes: usize,
-    page: Peekable<vec::IntoIter<(SectionId, Section)>>,
-    last: Option<SectionId>,
-    /// The chosen sections that are not yet read; `None` for all.
-    chosen: Option<vec::IntoIter<SectionId>>,
+    row: R,
+) -> impl Iterator<Item = Vec<Row>> + Send + use<R>
+where
+    R: Fn(&Store, &SectionId, &Section) -> Row + Send,
+{
+    let batches = batches(store, chosen, max_bytes);
+    let store = Arc::clone(store);
+    batches.map(move |sections| {
+        let sections = sections.iter();
+        sections
+            .map(|(id, section)| row(&store, id, section))
+            .collect()
+    })
 }
 
-impl SectionBatches {
-    fn new(store: &Arc<Store>, chosen: Option<Chosen>, max_bytes: usize) -> Self {
-        SectionBatches {
-            store: Arc::clone(store),
-            max_bytes,
-            page: Vec::new().into_iter().peekable(),
-            last: None,
-            chosen: chosen.map(|chosen| chosen.ids.into_iter()),
-        }
-    }
-
-    /// Reads more sections. None are left if it returns nothing.
-    fn read_page(&mut self) -> Vec<(SectionId, Section)> {
-        let Some(chosen) = &mut self.chosen else {
-            let page = self.store.sections(self.last.as_ref(), PAGE_SECTIONS);
-            self.last = page.last().map(|(id, _)| id.clone());
-            return page;
-        };
-        // Those that are gone are left out.
-        let found = chosen.filter_map(|id| Some((self.store.section_of(&id)?, id)));
-        let found = found.map(|(section, id)| (id, section));
-        found.take(PAGE_SECTIONS).collect()
-    }
-
-    /// Converts the batches to rows of a table.
-    fn rows<R>(self, row: R) -> impl Iterator<Item = Vec<Row>> + Send
-    where
-        R: Fn(&Store, &SectionId, &Section) -> Row + Send,
-    {
-        let store = Arc::clone(&self.store);
-        self.map(move |sections| {
-            let sections = sections.iter();
-            sections
-                .map(|(id, section)| row(&store, id, section))
-                .collect()
-        })
-    }
-}
-
-impl Iterator for SectionBatches {
-    type Item = Vec<(SectionId, Section)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.page.peek().is_none() {
-            self.page = self.read_page().into_iter().peekable();
-        }
-        let mut batch = vec![self.page.next()?];
-        let mut bytes = batch[0].1.bytes;
-        while let Some(next) = self.page.next_if(|(_, section)| {
-            bytes = bytes.saturating_add(section.bytes);
-            bytes <= self.max_bytes
-        }) {
-            batch.push(next);
-        }
-        Some(batch)
+fn batches(store: &Arc<Store>, chosen: Option<Chosen>, max_bytes: usize) -> SectionBatches {
+    match chosen {
+        Some(chosen) => SectionBatches::of(store, chosen.ids, max_bytes),
+        None => SectionBatches::new(store, max_bytes),
     }
 }
 
@@ -298,7 +275,7 @@ fn json_chunks(
     let mut first = true;
     let total = chosen.as_ref().map(|chosen| chosen.total);
     let total = total.map_or_else(String::new, |total| format!(",\"total\":{total}"));
-    let items = SectionBatches::new(&store, chosen, MAX_BATCH_TEXT).map(move |sections| {
+    let items = batches(&store, chosen, MAX_BATCH_TEXT).map(move |sections| {
         let mut chunk = Vec::new();
         for (id, section) in &sections {
             chunk.extend_from_slice(if first { b"" } else { b"," });
@@ -314,6 +291,29 @@ fn json_chunks(
         json!(dates::rfc3339(now.wall))
     ));
     [head].into_iter().chain(items).chain([end])
+}
+
+/// The reply with which a target fails whose last poll failed or has not ended; `None` for
+/// other sections.
+fn failure(id: &SectionId, section: &Section) -> Option<Reply> {
+    if id.producer != Producer::Target || section.state == SectionState::Fresh {
+        return None;
+    }
+    let name = clip(&id.name);
+    Some(match &section.problem {
+        Some(problem) => {
+            let reason = clip(&problem.reason);
+            let text = format!(
+                "the last poll of target \"{name}\" failed: {reason}\n\
+                 (?stale=1 shows its last text)\n"
+            );
+            reply::text(StatusCode::BAD_GATEWAY, text)
+        }
+        None => {
+            let text = format!("target \"{name}\" has not been polled yet\n");
+            reply::text(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    })
 }
 
 /// The reply to an unknown name.

@@ -15,6 +15,7 @@ mod remote_write;
 mod security;
 mod sinks;
 mod storage;
+mod targets;
 mod tls;
 
 use serde::Serialize;
@@ -28,7 +29,7 @@ use super::{
 use crate::clock::Now;
 use crate::exposition::{Content, Kind};
 use crate::peer::Origin;
-use crate::store::{Change, Producer, SectionId, Store, Write};
+use crate::store::{Change, SectionId, Store, Write};
 
 /// The prefix of the proxy's own metrics.
 pub const OWN_PREFIX: &str = "exporter_proxy_";
@@ -78,7 +79,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     http::requests(&mut out, telemetry);
     operations(&mut out, telemetry, now);
     statsd_mapping(&mut out, &telemetry.operations);
-    polls(&mut out, telemetry);
+    targets::write(&mut out, telemetry, store);
     process::write(&mut out, telemetry.started, names, store);
     proxy_headers(&mut out, telemetry);
     pushes(&mut out, telemetry);
@@ -89,7 +90,6 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     fairness::write(&mut out, &telemetry.fairness, store);
     sinks::write(&mut out, telemetry, now);
     storage::write(&mut out, &telemetry.storage);
-    targets(&mut out, store);
     tls::write(&mut out, telemetry);
     webhooks(&mut out, &telemetry.webhooks);
     Write::one(Change::Replace {
@@ -320,64 +320,6 @@ fn statsd_mapping(out: &mut OwnFamilies, stats: &OperationStats) {
     }
 }
 
-fn polls(out: &mut OwnFamilies, telemetry: &Telemetry) {
-    let targets: Vec<_> = telemetry
-        .targets()
-        .into_iter()
-        .map(|stats| (stats.name.clone(), stats.polls()))
-        .collect();
-    if targets.is_empty() {
-        return;
-    }
-    let family = out.family(
-        "exporter_proxy_poll_duration_seconds",
-        Kind::Gauge,
-        "Duration of the last poll in seconds.",
-    );
-    for (name, polls) in &targets {
-        if polls.success.is_some() {
-            family.sample(&[("target", name)], polls.duration.as_secs_f64());
-        }
-    }
-    let family = out.family(
-        "exporter_proxy_poll_last_success_timestamp_seconds",
-        Kind::Gauge,
-        "When a poll last succeeded, in seconds since 1970; 0 if never.",
-    );
-    for (name, polls) in &targets {
-        let at = polls.last_success.map_or(0.0, Now::unix_seconds);
-        family.sample(&[("target", name)], at);
-    }
-    let family = out.family(
-        "exporter_proxy_poll_samples",
-        Kind::Gauge,
-        "Samples in the target's last text.",
-    );
-    for (name, polls) in &targets {
-        family.sample(&[("target", name)], polls.samples as f64);
-    }
-    let family = out.family(
-        "exporter_proxy_poll_success",
-        Kind::Gauge,
-        "1 if the last poll succeeded, 0 otherwise.",
-    );
-    for (name, polls) in &targets {
-        if let Some(success) = polls.success {
-            family.sample(&[("target", name)], f64::from(u8::from(success)));
-        }
-    }
-    let family = out.family(
-        "exporter_proxy_polls_total",
-        Kind::Counter,
-        "Polls, by target and by result: ok, or the reason for failure.",
-    );
-    for (name, polls) in &targets {
-        for (result, count) in &polls.results {
-            family.sample(&[("result", result), ("target", name)], *count as f64);
-        }
-    }
-}
-
 fn pushes(out: &mut OwnFamilies, telemetry: &Telemetry) {
     let family = out.family(
         "exporter_proxy_push_body_bytes_total",
@@ -438,18 +380,6 @@ fn received(out: &mut OwnFamilies, telemetry: &Telemetry) {
                 family.sample(&labels, count as f64);
             }
         }
-    }
-}
-
-fn targets(out: &mut OwnFamilies, store: &Store) {
-    let family = out.family(
-        "exporter_proxy_targets",
-        Kind::Gauge,
-        "Polled targets, by state.",
-    );
-    let states = store.totals().states;
-    for (state, count) in states.of(Producer::Target) {
-        family.sample(&[("state", state.as_str())], count as f64);
     }
 }
 

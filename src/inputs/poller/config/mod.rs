@@ -1,0 +1,201 @@
+//! `[poll_external]`: the exporters to poll.
+//!
+//! - [`target`]: the settings of one target.
+//! - [`discovery`]: where more targets are found.
+
+pub mod discovery;
+pub mod target;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use self::discovery::Discoveries;
+use self::target::{Defaults, PollSettings, Target, late, name, url};
+use crate::exposition::SampleLabels;
+use crate::http_client::{ProxyUrl, proxy_url};
+use crate::settings::document::Place;
+use crate::settings::reader::Table;
+use crate::settings::value::{
+    boolean, buffer_size, duration, integer, positive_duration, write_size,
+};
+
+/// The settings of the poller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Whether targets are polled.
+    pub poll_other_scrape_endpoints: bool,
+    /// The limit of bytes of one response, after decompression.
+    #[serde(serialize_with = "write_size")]
+    pub max_body: usize,
+    /// The HTTP proxy of all polls, except to hosts in `NO_PROXY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are used.
+    pub proxy_from_environment: bool,
+    /// The limit of targets, discovered ones included.
+    pub max_targets: usize,
+    /// All targets: first those of `other_scrape_endpoints`, then those of `targets`.
+    pub targets: Vec<Arc<Target>>,
+    /// Where more targets are found.
+    #[serde(flatten)]
+    pub discoveries: Discoveries,
+}
+
+/// A target as it is written, before default names are given.
+struct WrittenTarget {
+    name: Option<String>,
+    place: Place,
+    target: Target,
+}
+
+/// Reads the table.
+pub fn read(mut table: Table<'_>) -> Config {
+    let poll = table.take("poll_other_scrape_endpoints", true, boolean);
+    let times_place = table
+        .place("client_timeout")
+        .or(table.place("poll_interval"));
+    let defaults = Defaults {
+        interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
+        timeout: table.take("client_timeout", Duration::from_secs(2), positive_duration),
+        stale_after: table.take("stale_after", Duration::from_secs(300), duration),
+        follow_redirects: table.take("follow_redirects", true, boolean),
+        allow_invalid_certs: table.take("allow_invalid_certs", false, boolean),
+    };
+    let max_body = table.take("max_body", 16 << 20, buffer_size);
+    let proxy_place = table.place("proxy_url");
+    let proxy_url = table.take_option("proxy_url", proxy_url);
+    let proxy_from_environment = table.take("proxy_from_environment", false, boolean);
+    if let Some(place) = proxy_place.filter(|_| proxy_from_environment) {
+        table.fault(
+            place,
+            "`poll_external.proxy_url` and `poll_external.proxy_from_environment` exclude each \
+             other; set one of them",
+        );
+    }
+
+    let max_targets = table.take("max_targets", 20_000, integer(1, 1_000_000));
+    let targets_place = table
+        .place("targets")
+        .or(table.place("other_scrape_endpoints"));
+    let plain = Arc::new(defaults.settings());
+    let mut written = table.take_list("other_scrape_endpoints", |node| {
+        Ok(WrittenTarget {
+            name: None,
+            place: node.place.clone(),
+            target: Target {
+                name: String::new(),
+                url: url(node)?,
+                labels: SampleLabels::default(),
+                settings: Arc::clone(&plain),
+            },
+        })
+    });
+    written.extend(table.take_tables("targets", |table, place| {
+        read_target(table, place, &defaults)
+    }));
+    if let Some(place) = times_place
+        && defaults.timeout > defaults.interval
+    {
+        table.warn(
+            place,
+            late(
+                (
+                    "poll_external.client_timeout",
+                    "poll_external.poll_interval",
+                ),
+                defaults.timeout,
+                defaults.interval,
+            ),
+        );
+    }
+    let targets = name_all(written, &table);
+    if let Some(place) = targets_place
+        && targets.len() > max_targets
+    {
+        let count = targets.len();
+        table.fault(
+            place,
+            format!("{count} targets are configured; `poll_external.max_targets` is {max_targets}"),
+        );
+    }
+    let discoveries = Discoveries::take(&mut table, &defaults);
+    table.finish();
+
+    Config {
+        poll_other_scrape_endpoints: poll,
+        max_body,
+        proxy_url,
+        proxy_from_environment,
+        max_targets,
+        targets,
+        discoveries,
+    }
+}
+
+fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Option<WrittenTarget> {
+    let url_place = table.place("url");
+    let url = table.take_option("url", url);
+    let name = table.take_option("name", name);
+    let settings = PollSettings::take(&mut table, defaults);
+    let labels = target::take_labels(&mut table);
+    if url_place.is_none() {
+        table.fault(
+            place.clone(),
+            "an entry of `poll_external.targets` needs a `url`",
+        );
+    }
+    table.finish();
+
+    Some(WrittenTarget {
+        name,
+        place: place.clone(),
+        target: Target {
+            name: String::new(),
+            url: url?,
+            // `take_labels` has checked them.
+            labels: target::sample_labels(&labels, settings.honor_labels).unwrap_or_default(),
+            settings: Arc::new(settings),
+        },
+    })
+}
+
+/// Gives every target its name, and reports duplicate names.
+fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Arc<Target>> {
+    let mut authorities: HashMap<String, usize> = HashMap::new();
+    for one in written.iter().filter(|one| one.name.is_none()) {
+        *authorities.entry(one.target.url.authority()).or_default() += 1;
+    }
+    let mut taken: HashMap<String, Place> = HashMap::with_capacity(written.len());
+    let mut targets = Vec::with_capacity(written.len());
+    for WrittenTarget {
+        name,
+        place,
+        mut target,
+    } in written
+    {
+        target.name = name.unwrap_or_else(|| {
+            let authority = target.url.authority();
+            if authorities.get(&authority) == Some(&1) {
+                format!("external_poll: {authority}")
+            } else {
+                format!("external_poll: {}", target.url.with_path())
+            }
+        });
+        if let Some(first) = taken.get(&target.name) {
+            table.fault(
+                place,
+                format!(
+                    "duplicate target name {:?}, first used at {first}; set another `name`",
+                    target.name
+                ),
+            );
+            continue;
+        }
+        taken.insert(target.name.clone(), place);
+        targets.push(Arc::new(target));
+    }
+    targets
+}

@@ -1,0 +1,384 @@
+//! One target: its URL, its labels and how it is polled.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use url::Url;
+
+use crate::context::TargetSettings;
+use crate::exposition::{LabelText, SampleLabels, unescape};
+use crate::http_client::{CaFile, ClientTls, Credentials, ca_file, tls};
+use crate::redact::{redact_query, redact_url};
+use crate::settings::document::Node;
+use crate::settings::reader::Table;
+use crate::settings::value::{boolean, duration, positive_duration, text, write_duration};
+
+/// One exporter to poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// The name of the target. By default it is `external_poll: host:port`, followed by
+    /// the path if several targets have that host and port.
+    pub name: String,
+    /// The URL to poll.
+    pub url: TargetUrl,
+    /// The labels of its samples.
+    #[serde(
+        skip_serializing_if = "SampleLabels::is_empty",
+        serialize_with = "write_labels"
+    )]
+    pub labels: SampleLabels,
+    /// How it is polled.
+    #[serde(flatten)]
+    pub settings: Arc<PollSettings>,
+}
+
+impl TargetSettings for Target {
+    fn describe(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// How a target is polled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PollSettings {
+    /// From the start of one poll to the start of the next.
+    #[serde(serialize_with = "write_duration")]
+    pub interval: Duration,
+    /// The timeout of a whole poll: connection, redirects, response head and body.
+    #[serde(serialize_with = "write_duration")]
+    pub timeout: Duration,
+    /// How long the last text is exposed after polls begin to fail.
+    #[serde(serialize_with = "write_duration")]
+    pub stale_after: Duration,
+    /// Whether a label of a sample wins over a label of the target.
+    pub honor_labels: bool,
+    /// How requests are sent.
+    #[serde(flatten)]
+    pub requests: RequestSettings,
+}
+
+/// How requests to an HTTP server are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RequestSettings {
+    /// Whether redirects are followed.
+    pub follow_redirects: bool,
+    /// Whether every TLS certificate is accepted.
+    pub allow_invalid_certs: bool,
+    /// Certificates to trust.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<CaFile>,
+    /// The certificate of the proxy, and the name of the target.
+    #[serde(skip_serializing_if = "ClientTls::is_empty")]
+    pub tls: ClientTls,
+    /// Secrets and more headers of requests.
+    #[serde(flatten)]
+    pub credentials: Credentials,
+}
+
+/// The URL of a target.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TargetUrl {
+    /// `http://` or `https://`.
+    Http(Url),
+    /// `unix:///path/to.sock:/metrics`: HTTP over a Unix socket.
+    Unix {
+        /// The path of the socket.
+        socket: PathBuf,
+        /// The path of the request.
+        path: String,
+    },
+}
+
+impl TargetUrl {
+    /// Host and port, or the path of the socket.
+    pub fn authority(&self) -> String {
+        match self {
+            TargetUrl::Http(url) => {
+                let host = url.host_str().unwrap_or_default();
+                match url.port_or_known_default() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host.to_owned(),
+                }
+            }
+            TargetUrl::Unix { socket, .. } => socket.display().to_string(),
+        }
+    }
+
+    /// The authority with path and query.
+    pub fn with_path(&self) -> String {
+        match self {
+            TargetUrl::Http(url) => {
+                let query = url.query().map(redact_query);
+                let query = query.map(|query| format!("?{query}"));
+                format!(
+                    "{}{}{}",
+                    self.authority(),
+                    url.path(),
+                    query.unwrap_or_default()
+                )
+            }
+            TargetUrl::Unix { path, .. } => format!("{}:{}", self.authority(), redact_path(path)),
+        }
+    }
+}
+
+/// The path and query without secrets.
+fn redact_path(path: &str) -> Cow<'_, str> {
+    match path.split_once('?') {
+        Some((path, query)) => Cow::Owned(format!("{path}?{}", redact_query(query))),
+        None => Cow::Borrowed(path),
+    }
+}
+
+/// The URL without secrets.
+impl fmt::Display for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetUrl::Http(url) => f.write_str(&redact_url(url)),
+            TargetUrl::Unix { socket, path } => {
+                write!(f, "unix://{}:{}", socket.display(), redact_path(path))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for TargetUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Writes labels as a table.
+fn write_labels<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S::Error> {
+    let plain = |text: &str| unescape(text).into_owned();
+    to.collect_map(
+        labels
+            .labels()
+            .iter()
+            .map(|label| (plain(label.name), plain(label.value))),
+    )
+}
+
+/// The settings of targets that do not have their own.
+#[derive(Debug)]
+pub struct Defaults {
+    /// `poll_interval`.
+    pub interval: Duration,
+    /// `client_timeout`.
+    pub timeout: Duration,
+    /// `stale_after`.
+    pub stale_after: Duration,
+    /// `follow_redirects`.
+    pub follow_redirects: bool,
+    /// `allow_invalid_certs`.
+    pub allow_invalid_certs: bool,
+}
+
+impl Defaults {
+    /// The settings of a target that has none of its own.
+    pub fn settings(&self) -> PollSettings {
+        PollSettings {
+            interval: self.interval,
+            timeout: self.timeout,
+            stale_after: self.stale_after,
+            honor_labels: false,
+            requests: RequestSettings {
+                follow_redirects: self.follow_redirects,
+                allow_invalid_certs: self.allow_invalid_certs,
+                ca_file: None,
+                tls: ClientTls::default(),
+                credentials: Credentials::default(),
+            },
+        }
+    }
+}
+
+impl PollSettings {
+    /// Takes the settings out of a table.
+    pub fn take(table: &mut Table<'_>, defaults: &Defaults) -> Self {
+        let times_place = table.place("timeout").or(table.place("interval"));
+        let interval = table.take("interval", defaults.interval, positive_duration);
+        let timeout = table.take("timeout", defaults.timeout, positive_duration);
+        if let Some(place) = times_place
+            && timeout > interval
+        {
+            let name = table.name();
+            let names = (&*format!("{name}.timeout"), &*format!("{name}.interval"));
+            table.warn(place, late(names, timeout, interval));
+        }
+        PollSettings {
+            interval,
+            timeout,
+            stale_after: table.take("stale_after", defaults.stale_after, duration),
+            honor_labels: table.take("honor_labels", false, boolean),
+            requests: RequestSettings::take(table, defaults),
+        }
+    }
+}
+
+impl RequestSettings {
+    /// Takes the settings out of a table.
+    pub fn take(table: &mut Table<'_>, defaults: &Defaults) -> Self {
+        let follow_redirects = table.take("follow_redirects", defaults.follow_redirects, boolean);
+        let trust_places = ["allow_invalid_certs", "ca_file"].map(|key| table.place(key));
+        let allow_invalid_certs =
+            table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
+        let ca_file = table.take_option("ca_file", ca_file);
+        let (tls, trust) = tls::take(table);
+        let twice = [
+            trust.insecure_skip_verify.is_some(),
+            trust.ca_file.is_some(),
+        ];
+        let keys = [
+            ("allow_invalid_certs", "insecure_skip_verify"),
+            ("ca_file", "ca_file"),
+        ];
+        for (((key, other), place), twice) in keys.into_iter().zip(trust_places).zip(twice) {
+            if let Some(place) = place.filter(|_| twice) {
+                let name = table.name();
+                let problem = format!(
+                    "`{name}.{key}` and `{name}.tls.{other}` are one setting; set one of them"
+                );
+                table.fault(place, problem);
+            }
+        }
+        RequestSettings {
+            follow_redirects,
+            allow_invalid_certs: trust.insecure_skip_verify.unwrap_or(allow_invalid_certs),
+            ca_file: trust.ca_file.or(ca_file),
+            tls,
+            credentials: Credentials::take(table),
+        }
+    }
+}
+
+/// The most labels of a target.
+const MAX_LABELS: usize = 64;
+
+/// The longest value of a label of a target, in bytes.
+const MAX_LABEL_VALUE: usize = 1024;
+
+/// The longest name of a label of a target, in bytes.
+const MAX_LABEL_NAME: usize = 256;
+
+/// Takes the table `labels`.
+pub fn take_labels(table: &mut Table<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let name = format!("{}.labels", table.name());
+    for (label, value, place) in table.take_texts("labels") {
+        match check_label(&label, &value) {
+            Ok(()) if labels.len() == MAX_LABELS => {
+                table.fault(place, format!("`{name}` has more than {MAX_LABELS} labels"));
+                break;
+            }
+            Ok(()) => drop(labels.insert(label, value)),
+            Err(problem) => table.fault(place, format!("`{name}`: {problem}")),
+        }
+    }
+    labels
+}
+
+/// Checks a label that samples get.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check_label(name: &str, value: &str) -> Result<(), String> {
+    let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let is_name = name.starts_with(begins)
+        && name.chars().all(|c| begins(c) || c.is_ascii_digit())
+        && name.len() <= MAX_LABEL_NAME;
+    if !is_name {
+        return Err(format!(
+            "{name:?} is not a label name: letters, digits and underscores, at most \
+             {MAX_LABEL_NAME} bytes"
+        ));
+    }
+    if ["le", "quantile"].contains(&name) || name.starts_with("__") {
+        return Err(format!("samples cannot get a label {name:?}"));
+    }
+    if value.len() > MAX_LABEL_VALUE {
+        return Err(format!(
+            "the value of label {name:?} has more than {MAX_LABEL_VALUE} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// Labels for samples. Labels without a value are none.
+///
+/// # Errors
+///
+/// There are too many.
+pub fn sample_labels(
+    labels: &BTreeMap<String, String>,
+    honor: bool,
+) -> Result<SampleLabels, String> {
+    let labels = labels.iter().filter(|(_, value)| !value.is_empty());
+    if labels.clone().count() > MAX_LABELS {
+        return Err(format!("more than {MAX_LABELS} labels"));
+    }
+    let labels = labels.map(|(name, value)| (&**name, &**value));
+    let labels = LabelText::from_plain(labels).map_err(|problem| problem.to_string())?;
+    Ok(SampleLabels::new(labels, honor))
+}
+
+/// The URL of a target.
+pub fn url(node: &Node) -> Result<TargetUrl, String> {
+    let written = text(node)?;
+    if let Some(rest) = written.strip_prefix("unix://") {
+        let (socket, path) = rest
+            .split_once(":/")
+            .ok_or("must have the form \"unix:///path/to.sock:/metrics\"")?;
+        if !Path::new(socket).is_absolute() {
+            return Err(format!(
+                "must have an absolute path to the socket, not {socket:?}"
+            ));
+        }
+        return Ok(TargetUrl::Unix {
+            socket: PathBuf::from(socket),
+            path: format!("/{path}"),
+        });
+    }
+    let url = Url::parse(&written).map_err(|problem| format!("is not a URL: {problem}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(TargetUrl::Http(url)),
+        scheme => Err(format!(
+            "must start with http://, https:// or unix://, not {scheme}:"
+        )),
+    }
+}
+
+/// The maximum length of a target's name in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// The name of a target.
+pub fn name(node: &Node) -> Result<String, String> {
+    let name = text(node)?;
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(format!(
+            "must have 1 to {MAX_NAME} bytes and no control characters, not {name:?}"
+        ));
+    }
+    Ok(name)
+}
+
+/// The warning about a timeout that is longer than its interval, by the names of both.
+pub fn late((timeout, interval): (&str, &str), long: Duration, short: Duration) -> String {
+    format!(
+        "`{timeout}` ({long:?}) is longer than `{interval}` ({short:?}): a slow response delays \
+         the next poll"
+    )
+}

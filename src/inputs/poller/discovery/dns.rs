@@ -1,0 +1,173 @@
+//! `dns_sd`: the addresses of DNS names.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType as WireType};
+use tokio::task::JoinSet;
+
+use super::Look;
+use super::found::{Findings, FoundReader};
+use crate::inputs::poller::config::discovery::{DnsSd, RecordType};
+use crate::inputs::poller::error::ScrapeError;
+use crate::reason::Reason;
+
+/// The time for one request to a server, and the number of attempts.
+const REQUEST: (Duration, usize) = (Duration::from_secs(5), 2);
+
+/// The names of a discovery, as they were looked up last.
+#[derive(Debug)]
+pub struct DnsNames {
+    config: Arc<DnsSd>,
+    name: String,
+    /// What each name had last.
+    found: BTreeMap<String, Findings>,
+    /// Whether all were looked up.
+    is_looked_up: bool,
+}
+
+impl DnsNames {
+    pub fn new(name: &str, config: &Arc<DnsSd>) -> Self {
+        DnsNames {
+            config: Arc::clone(config),
+            name: name.to_owned(),
+            found: BTreeMap::new(),
+            is_looked_up: false,
+        }
+    }
+
+    /// From one look-up to the next.
+    pub fn interval(&self) -> Duration {
+        self.config.refresh_interval
+    }
+
+    /// Looks all names up. One that cannot be looked up keeps its targets; one that does not
+    /// exist has none.
+    pub async fn look(&mut self) -> Look {
+        // The servers of the system may have changed.
+        let resolver = match resolver(self.config.server) {
+            Ok(resolver) => Arc::new(resolver),
+            Err(problem) => return Look::failed(ScrapeError::new(Reason::Dns, &problem)),
+        };
+        let kind = self.config.kind;
+        let mut lookups = JoinSet::new();
+        for name in &self.config.names {
+            let (name, resolver) = (name.clone(), Arc::clone(&resolver));
+            lookups.spawn(async move {
+                let addresses = addresses(&resolver, &name, kind).await;
+                (name, addresses)
+            });
+        }
+        let mut is_changed = !std::mem::replace(&mut self.is_looked_up, true);
+        let mut result = Ok(());
+        while let Some(looked_up) = lookups.join_next().await {
+            match looked_up {
+                Ok((name, Ok(addresses))) => {
+                    let findings = self.findings(&name, &addresses);
+                    is_changed |= self.found.get(&name) != Some(&findings);
+                    self.found.insert(name, findings);
+                }
+                Ok((name, Err(problem))) => {
+                    result = Err(ScrapeError::new(Reason::Dns, &format!("{name}: {problem}")));
+                }
+                Err(error) => {
+                    let message = format!("a name cannot be looked up: {error}");
+                    result = Err(ScrapeError::new(Reason::Closed, &message));
+                }
+            }
+        }
+        let findings = is_changed.then(|| {
+            let mut all = Findings::default();
+            self.found.values().for_each(|found| all.extend(found));
+            all
+        });
+        Look {
+            findings,
+            result: Some(result),
+        }
+    }
+
+    /// The targets at the addresses of a name.
+    fn findings(&self, name: &str, addresses: &[Address]) -> Findings {
+        let reader = FoundReader::new(&self.config.targets);
+        let found_in = Arc::from(format!("{}: {name}", self.name));
+        let mut findings = Findings::default();
+        for address in addresses {
+            let found = match (address, self.config.port) {
+                (Address::Service(host, port), _) => Ok(format!("{host}:{port}")),
+                (Address::Ip(ip), Some(port)) => Ok(SocketAddr::new(*ip, port).to_string()),
+                (Address::Ip(ip), None) => Err(format!("{ip} has no port")),
+            };
+            findings.add(found.and_then(|it| reader.found(&it, &BTreeMap::new(), &found_in)));
+        }
+        findings
+    }
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Address {
+    Ip(IpAddr),
+    /// A host and its port.
+    Service(String, u16),
+}
+
+/// The addresses of a name in order, since servers rotate them. A name that does not exist has
+/// none.
+async fn addresses(
+    resolver: &TokioResolver,
+    name: &str,
+    kind: RecordType,
+) -> Result<Vec<Address>, String> {
+    let wire = match kind {
+        RecordType::A => WireType::A,
+        RecordType::Aaaa => WireType::AAAA,
+        RecordType::Srv => WireType::SRV,
+    };
+    let lookup = match resolver.lookup(name, wire).await {
+        Ok(lookup) => lookup,
+        Err(problem) if problem.is_no_records_found() => return Ok(Vec::new()),
+        Err(problem) => return Err(problem.to_string()),
+    };
+    let records = lookup.answers().iter();
+    let addresses = records.filter_map(|record| match &record.data {
+        RData::A(ip) => Some(Address::Ip(IpAddr::V4(ip.0))),
+        RData::AAAA(ip) => Some(Address::Ip(IpAddr::V6(ip.0))),
+        RData::SRV(service) => {
+            let host = service.target.to_ascii();
+            let host = host.strip_suffix('.').unwrap_or(&host);
+            Some(Address::Service(host.to_owned(), service.port))
+        }
+        // The name is an alias.
+        _ => None,
+    });
+    let mut addresses: Vec<Address> = addresses.collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// A resolver that asks `server`, or the servers of the system, and caches nothing.
+fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
+    let mut builder = match server {
+        None => TokioResolver::builder_tokio().map_err(|problem| problem.to_string())?,
+        Some(server) => {
+            let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            for connection in &mut connections {
+                connection.port = server.port();
+            }
+            let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
+            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        }
+    };
+    let options = builder.options_mut();
+    (options.timeout, options.attempts) = REQUEST;
+    options.cache_size = 0;
+    builder.build().map_err(|problem| problem.to_string())
+}

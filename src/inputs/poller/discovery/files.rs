@@ -1,0 +1,252 @@
+//! `file_sd`: lists in files, which are read again when they change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use super::Look;
+use super::found::{Findings, FoundReader};
+use super::lists::{self, ListFormat};
+use crate::clock;
+use crate::inputs::poller::config::discovery::{FilePattern, FileSd};
+use crate::inputs::poller::error::ScrapeError;
+use crate::reason::Reason;
+use crate::watched::{FileState, Watched};
+
+/// The most files of one discovery.
+const MAX_FILES: usize = 1000;
+
+/// Files are read again after this time even if they look the same.
+const READ_AGAIN: Duration = Duration::from_secs(300);
+
+/// The files of a discovery, as they were read last.
+#[derive(Debug)]
+pub struct FileLists {
+    /// Away while a look is in progress.
+    files: Option<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
+    name: String,
+    config: Arc<FileSd>,
+    max_bytes: usize,
+    lists: BTreeMap<PathBuf, FileList>,
+    /// Why the files could not be listed at the last look.
+    problem: Option<String>,
+    /// When all files were read.
+    read: Option<Instant>,
+}
+
+/// A file.
+#[derive(Debug)]
+struct FileList {
+    state: Watched<FileState>,
+    /// Whether it was there at the last look. It is gone once two looks miss it, so that a file
+    /// that is being replaced keeps its targets.
+    is_there: bool,
+    /// What was read last.
+    findings: Findings,
+    /// Why it could not be read since.
+    problem: Option<(Reason, String)>,
+}
+
+impl FileLists {
+    /// The files of a discovery, not read yet.
+    pub fn new(name: &str, config: &Arc<FileSd>, max_bytes: usize) -> Self {
+        FileLists {
+            files: Some(Files {
+                name: name.to_owned(),
+                config: Arc::clone(config),
+                max_bytes,
+                lists: BTreeMap::new(),
+                problem: None,
+                read: None,
+            }),
+        }
+    }
+
+    /// Looks at the files, and reads those that have changed.
+    pub async fn look(&mut self) -> Look {
+        let Some(mut files) = self.files.take() else {
+            return Look::default();
+        };
+        // A file on a network can take long.
+        let look = spawn_blocking(move || {
+            let look = files.look(clock::tick());
+            (files, look)
+        });
+        match look.await {
+            Ok((files, look)) => {
+                self.files = Some(files);
+                look
+            }
+            Err(error) => {
+                let message = format!("the files cannot be read: {error}");
+                Look::failed(ScrapeError::new(Reason::Closed, &message))
+            }
+        }
+    }
+}
+
+impl Files {
+    fn look(&mut self, now: Instant) -> Look {
+        let paths = match self.paths() {
+            Ok(paths) => paths,
+            Err(problem) if self.problem.as_ref() == Some(&problem) => return Look::default(),
+            Err(problem) => {
+                let error = ScrapeError::new(Reason::BadSetting, &problem);
+                self.problem = Some(problem);
+                return Look::failed(error);
+            }
+        };
+        let is_first = self.read.is_none();
+        let mut is_read = self.problem.take().is_some() || is_first;
+        let all = self.read.is_none_or(|read| now - read >= READ_AGAIN);
+        if all {
+            self.read = Some(now);
+        }
+        let before = self.lists.len();
+        self.lists.retain(|path, list| {
+            let was_there = std::mem::replace(&mut list.is_there, paths.contains(path));
+            was_there || list.is_there
+        });
+        let mut is_changed = self.lists.len() != before || is_first;
+        for path in paths {
+            let state = FileState::of(&path);
+            match self.lists.get_mut(&path) {
+                Some(list) => {
+                    if !list.state.look(state) && !all {
+                        continue;
+                    }
+                }
+                None => {
+                    let list = FileList {
+                        state: Watched::new(state),
+                        is_there: true,
+                        findings: Findings::default(),
+                        problem: None,
+                    };
+                    self.lists.insert(path.clone(), list);
+                }
+            }
+            let read = self.read(&path);
+            is_read = true;
+            let Some(list) = self.lists.get_mut(&path) else {
+                continue;
+            };
+            match read {
+                Ok(findings) => {
+                    is_changed |= findings != list.findings;
+                    list.findings = findings;
+                    list.problem = None;
+                }
+                Err(problem) => list.problem = Some(problem),
+            }
+        }
+        let findings = is_changed.then(|| {
+            let mut all = Findings::default();
+            self.lists
+                .values()
+                .for_each(|list| all.extend(&list.findings));
+            all
+        });
+        let problem = || {
+            let problems = self.lists.values().filter_map(|list| list.problem.as_ref());
+            let (reason, message) = problems.clone().next()?;
+            let message = match problems.count() {
+                1 => message.clone(),
+                count => format!("{message} (and {} more files)", count - 1),
+            };
+            Some(ScrapeError::new(*reason, &message))
+        };
+        Look {
+            findings,
+            result: (is_read || is_changed).then(|| problem().map_or(Ok(()), Err)),
+        }
+    }
+
+    /// The files that match.
+    fn paths(&self) -> Result<BTreeSet<PathBuf>, String> {
+        let mut paths = BTreeSet::new();
+        for pattern in &self.config.files {
+            let failed = |problem: io::Error| format!("{pattern}: {problem}");
+            for path in matching(pattern).map_err(failed)? {
+                paths.insert(path);
+            }
+            if paths.len() > MAX_FILES {
+                return Err(format!("{pattern}: more than {MAX_FILES} files"));
+            }
+        }
+        Ok(paths)
+    }
+
+    fn read(&self, path: &Path) -> Result<Findings, (Reason, String)> {
+        let shown = path.display();
+        let unreadable = |problem: io::Error| (Reason::BadSetting, format!("{shown}: {problem}"));
+        let limit = self.max_bytes;
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file
+            .take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        if length > limit {
+            let message = format!("{shown}: more than {limit} bytes (poll_external.max_body)");
+            return Err((Reason::TooLarge, message));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| (Reason::InvalidUtf8, format!("{shown}: not UTF-8")))?;
+        let extension = path.extension().unwrap_or_default();
+        let format = match extension.eq_ignore_ascii_case("json") {
+            true => ListFormat::Json,
+            false => ListFormat::Yaml,
+        };
+        let reader = FoundReader::new(&self.config.targets);
+        let found_in = Arc::from(format!("{}: {shown}", self.name));
+        lists::read(&text, format, &reader, &found_in).map_err(|problem| {
+            (
+                Reason::Malformed,
+                format!("{shown}: no list of targets: {problem}"),
+            )
+        })
+    }
+}
+
+/// The files that match a pattern, at most one more than the limit.
+fn matching(pattern: &FilePattern) -> io::Result<Vec<PathBuf>> {
+    let directory = Path::new(&pattern.directory);
+    let name = pattern.name.as_str();
+    if !name.contains('*') {
+        let path = directory.join(name);
+        return match fs::metadata(&path) {
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(problem),
+            Err(_) => Ok(Vec::new()),
+            Ok(_) => Ok(vec![path]),
+        };
+    }
+    let listed = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(listed)? {
+        let file_name = entry?.file_name();
+        let matches = file_name
+            .to_str()
+            .is_some_and(|it| pattern.name.matches(it));
+        let path = directory.join(&file_name);
+        if matches && !path.is_dir() {
+            found.push(path);
+        }
+        if found.len() > MAX_FILES {
+            break;
+        }
+    }
+    Ok(found)
+}

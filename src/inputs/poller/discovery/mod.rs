@@ -1,0 +1,125 @@
+//! Finds targets to poll: in files, in lists of HTTP servers, and in DNS.
+//!
+//! Each discovery has a task. Its targets are those that it found last: if an update fails,
+//! they stay.
+//!
+//! - [`lists`]: lists of targets as JSON and YAML; [`found`]: what the labels of an entry mean.
+//! - [`files`], [`http`]: where lists come from; [`dns`]: addresses of names.
+//! - [`names`]: the names of found targets.
+
+mod dns;
+mod files;
+pub mod found;
+mod http;
+mod lists;
+pub mod names;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use self::dns::DnsNames;
+use self::files::FileLists;
+use self::found::Findings;
+use self::http::HttpList;
+use super::clients::SharedClient;
+use super::config::discovery::Discovery;
+use super::config::target::Target;
+use super::error::ScrapeError;
+use super::fetch::{Fetcher, Purpose};
+use crate::net::BlockingPool;
+
+/// How often files are looked at.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where a discovery finds its targets.
+#[derive(Debug)]
+pub enum Source {
+    /// Files.
+    Files(Box<FileLists>),
+    /// The list of an HTTP server.
+    Http(Box<HttpList>),
+    /// DNS names.
+    Dns(Box<DnsNames>),
+}
+
+/// The outcome of a look.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// What was found, if it is not what was found before.
+    pub findings: Option<Findings>,
+    /// Whether the update succeeded; `None` if there was nothing to read.
+    pub result: Option<Result<(), ScrapeError>>,
+}
+
+impl Look {
+    /// A failed update. What was found before stays.
+    fn failed(error: ScrapeError) -> Self {
+        Look {
+            findings: None,
+            result: Some(Err(error)),
+        }
+    }
+}
+
+/// How lists of HTTP servers are fetched.
+#[derive(Debug)]
+pub struct ListFetcher {
+    pub client: Arc<SharedClient>,
+    /// Threads for large lists.
+    pub pool: BlockingPool,
+}
+
+impl ListFetcher {
+    fn fetcher(self, list: Target, max_body: usize) -> Fetcher {
+        Fetcher {
+            target: Arc::new(list),
+            client: self.client,
+            keep: false,
+            max_body,
+            pool: self.pool,
+            purpose: Purpose::List,
+        }
+    }
+}
+
+impl Source {
+    /// The source of a discovery, whose setting has this name. `list` is how the list of an
+    /// HTTP server is fetched; files may have `max_body` bytes.
+    pub fn new(name: &str, discovery: &Discovery, list: ListFetcher, max_body: usize) -> Self {
+        match discovery {
+            Discovery::File(file_sd) => {
+                Source::Files(Box::new(FileLists::new(name, file_sd, max_body)))
+            }
+            Discovery::Http(http_sd) => {
+                let fetcher = list.fetcher(http_sd.as_target(name), max_body);
+                Source::Http(Box::new(HttpList::new(name, http_sd, fetcher)))
+            }
+            Discovery::Dns(dns_sd) => Source::Dns(Box::new(DnsNames::new(name, dns_sd))),
+        }
+    }
+
+    /// When to look, first at once.
+    pub fn ticks(&self) -> Interval {
+        let interval = match self {
+            Source::Files(_) => FILE_INTERVAL,
+            Source::Http(list) => list.interval(),
+            Source::Dns(names) => names.interval(),
+        };
+        let mut ticks = interval_at(Instant::now(), interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    }
+
+    /// Looks for targets.
+    pub async fn look(&mut self) -> Look {
+        match self {
+            Source::Files(files) => files.look().await,
+            Source::Http(list) => list.look().await,
+            Source::Dns(names) => names.look().await,
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! Targets that are found: in files, in lists of HTTP servers, and in DNS.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record};
+use serde_json::{Value, json};
+
+use crate::harness::{PATIENCE, Proxy, eventually};
+use crate::reload::reload;
+use crate::support::{detail, names, text_of};
+use crate::upstream::{Upstream, ok, reply};
+
+/// Replaces a file, as tools that write such lists do.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+fn value(proxy: &Proxy, series: &str) -> f64 {
+    proxy.sample(series).unwrap_or(-1.0)
+}
+
+fn polls(proxy: &Proxy, name: &str) -> f64 {
+    let series = format!("exporter_proxy_polls_total{{result=\"ok\",target=\"{name}\"}}");
+    proxy.sample(&series).unwrap_or_default()
+}
+
+/// The targets and discoveries of `/api/v1/targets`.
+fn listed(proxy: &Proxy) -> (Vec<Value>, Vec<Value>) {
+    let answer = proxy.get("/api/v1/targets").json();
+    assert_eq!(answer["status"], "success");
+    let list = |key: &str| answer["data"][key].as_array().unwrap().clone();
+    (list("activeTargets"), list("discoveries"))
+}
+
+/// A server whose metrics name the path.
+fn exporter() -> Upstream {
+    Upstream::start(|request| ok(&format!("m{{path=\"{}\"}} 1\n", request.path)))
+}
+
+#[test]
+fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
+    let upstream = exporter();
+    let address = &upstream.address;
+    let dir = tempfile::tempdir().unwrap();
+    let (json, yaml) = (dir.path().join("a.json"), dir.path().join("b.yml"));
+    let entry = |path: &str| {
+        json!({
+            "targets": [address],
+            "labels": { "env": "prod", "__metrics_path__": path, "__param_q": "a b", "__meta_x": "y" },
+        })
+    };
+    write(&json, &json!([entry("/gone"), entry("/kept")]).to_string());
+    // The first one is polled at the start, and what is new later at once. Nothing else is, so a
+    // target that is disturbed would show.
+    let config = format!(
+        "[poll_external]\npoll_interval = \"1h\"\nfile_sd = [\"{0}/*.json\", \"{0}/b.yml\"]\n",
+        dir.path().display()
+    );
+    let proxy = Proxy::start(&config);
+    let name = |path: &str| format!("{address}{path}?q=a+b");
+    let (kept, gone, new) = (name("/kept"), name("/gone"), name("/new"));
+    eventually(|| names(&proxy), |names| names.len() == 2);
+    eventually(
+        || polls(&proxy, &gone) + polls(&proxy, &kept),
+        |polls| *polls >= 1.0,
+    );
+    eventually(
+        || detail(&proxy, &gone).unwrap(),
+        |it| it["state"] == "fresh",
+    );
+    let labels = format!("env=\"prod\",instance=\"{address}\"");
+    assert_eq!(
+        text_of(&proxy, &gone).unwrap(),
+        format!("m{{{labels},path=\"/gone?q=a+b\"}} 1\n")
+    );
+    let (targets, discoveries) = listed(&proxy);
+    let target = targets.iter().find(|it| it["name"] == *gone).unwrap();
+    assert_eq!(target["scrapeUrl"], format!("http://{gone}"));
+    assert_eq!(
+        target["labels"],
+        json!({ "env": "prod", "instance": address })
+    );
+    assert_eq!(
+        target["scrapePool"],
+        format!("file_sd[0]: {}", json_path(&json))
+    );
+    assert_eq!(
+        (&target["health"], &target["lastError"]),
+        (&json!("up"), &json!(""))
+    );
+    assert_eq!(target["scrapeInterval"], "3600s");
+    assert_eq!(discoveries[0]["targets"], 2);
+    assert_eq!(discoveries[1]["targets"], 0);
+
+    // The second file comes, and the first one changes. Its first target stays.
+    let polled = polls(&proxy, &kept);
+    write(
+        &yaml,
+        &format!(
+            "- targets: ['{address}']\n  labels: {{__metrics_path__: /new, __param_q: a b}}\n"
+        ),
+    );
+    write(&json, &json!([entry("/kept")]).to_string());
+    eventually(|| names(&proxy), |names| *names == [&*kept, &*new]);
+    eventually(|| polls(&proxy, &new), |polls| *polls == 1.0);
+    assert_eq!(polls(&proxy, &kept), polled);
+    assert!(!proxy.metrics().contains(&format!("target=\"{gone}\"")));
+
+    // A list that is wrong changes nothing, and says so.
+    let ok_updates =
+        "exporter_proxy_discovery_updates_total{discovery=\"file_sd[0]\",result=\"ok\"}";
+    let bad = ok_updates.replace("\"ok\"", "\"malformed\"");
+    write(&json, "[{\"targets\": [");
+    eventually(|| value(&proxy, &bad), |count| *count >= 1.0);
+    assert_eq!(names(&proxy), [&*kept, &*new]);
+    let (_, discoveries) = listed(&proxy);
+    let reason = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
+    let expected = format!("{}: no list of targets: ", json_path(&json));
+    assert!(reason.starts_with(&expected), "{reason}");
+    assert!(proxy.log().contains(&expected), "{}", proxy.log());
+    let updates = value(&proxy, ok_updates);
+
+    // Once it is right, it counts again; wrong entries are left out alone.
+    write(
+        &json,
+        &json!([entry("/kept"), { "targets": ["h/x", "h:1"], "labels": { "le": "1" } }])
+            .to_string(),
+    );
+    eventually(|| value(&proxy, ok_updates), |count| *count > updates);
+    let rejected = "exporter_proxy_discovery_rejected_entries{discovery=\"file_sd[0]\"}";
+    assert_eq!(value(&proxy, rejected), 2.0);
+    let (_, discoveries) = listed(&proxy);
+    assert_eq!(
+        discoveries[0]["rejections"][0],
+        "target \"h/x\": must be a host, with or without a port"
+    );
+    assert!(discoveries[0]["lastProblem"].is_null());
+
+    // A file that goes takes its targets with it.
+    fs::remove_file(&yaml).unwrap();
+    eventually(|| names(&proxy), |names| *names == [&*kept]);
+    assert_eq!(polls(&proxy, &kept), polled);
+    assert_eq!(
+        value(
+            &proxy,
+            "exporter_proxy_discovery_targets{discovery=\"file_sd[1]\"}"
+        ),
+        0.0
+    );
+}
+
+fn json_path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn labels_are_on_samples_in_merged_mode_too() {
+    let upstream = Upstream::start(|_| {
+        ok(
+            "# TYPE m gauge\nm{env=\"own\"} 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n",
+        )
+    });
+    let address = &upstream.address;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yaml");
+    let group = |name: &str, instance: &str| {
+        format!(
+            "- targets: ['{address}']\n  labels: {{env: prod, instance: {instance}, __metrics_path__: /{name}}}\n"
+        )
+    };
+    write(&file, &(group("a", "one") + &group("b", "two")));
+    let proxy = Proxy::start(&format!(
+        "[exposition]\nmode = \"merged\"\napp_label = \"app\"\n[exporter]\nown_metrics = false\n\
+         [poll_external]\npoll_interval = \"50ms\"\nfile_sd = [{{ files = [\"{}\"] }}]\n\
+         [[poll_external.targets]]\nname = \"configured\"\nurl = \"http://{address}/c\"\n\
+         labels = {{ app = \"mine\", env = \"test\" }}\nhonor_labels = true\n",
+        file.display()
+    ));
+    let all = eventually(
+        || proxy.metrics(),
+        |text| text.matches("h_count").count() == 3,
+    );
+    let app = |name: &str| format!("app=\"{address}/{name}\"");
+    for expected in [
+        format!(
+            "m{{{},env=\"prod\",exported_env=\"own\",instance=\"one\"}} 1\n",
+            app("a")
+        ),
+        format!(
+            "m{{{},env=\"prod\",exported_env=\"own\",instance=\"two\"}} 1\n",
+            app("b")
+        ),
+        "m{app=\"mine\",env=\"own\"} 1\n".to_owned(),
+        format!(
+            "h_bucket{{{},env=\"prod\",instance=\"one\",le=\"+Inf\"}} 2\n",
+            app("a")
+        ),
+        "h_count{app=\"mine\",env=\"test\"} 2\n".to_owned(),
+    ] {
+        assert!(all.contains(&expected), "{expected} in {all}");
+    }
+    assert_eq!(all.matches("# TYPE m gauge").count(), 1);
+}
+
+#[test]
+fn lists_of_servers_are_requested_with_credentials_and_the_last_good_one_stays() {
+    let upstream = exporter();
+    let address = upstream.address.clone();
+    let list = move |paths: &[&str]| {
+        let groups: Vec<Value> = paths
+            .iter()
+            .map(|path| json!({ "targets": [address], "labels": { "__metrics_path__": path } }))
+            .collect();
+        json!(groups).to_string()
+    };
+    let one = list(&["/one"]);
+    let lists = Upstream::start(move |request| {
+        let is_known = request.header("authorization") == Some("Basic dTpodXNo");
+        let is_asked = request.header("accept") == Some("application/json")
+            && request.header("x-prometheus-refresh-interval-seconds") == Some("0.05");
+        match is_known && is_asked && request.path == "/sd?token=hush" {
+            true => ok(&one),
+            false => reply("403 Forbidden", &[], b""),
+        }
+    });
+    let config = |more: &str| {
+        format!(
+            "[poll_external]\npoll_interval = \"1h\"\n{more}\n[[poll_external.http_sd]]\n\
+             url = \"http://{}/sd?token=hush\"\nrefresh_interval = \"50ms\"\n\
+             basic_auth = {{ username = \"u\", password = \"hush\" }}\n",
+            lists.address
+        )
+    };
+    let proxy = Proxy::start(&config(""));
+    let (one, two) = (
+        format!("{}/one", upstream.address),
+        format!("{}/two", upstream.address),
+    );
+    eventually(|| polls(&proxy, &one), |polls| *polls == 1.0);
+    assert_eq!(names(&proxy), [&*one]);
+
+    for (behaviour, result) in [
+        ("500 Internal Server Error", "status"),
+        ("200 OK", "malformed"),
+    ] {
+        lists.change(move |_| reply(behaviour, &[], b"no list"));
+        let series = format!(
+            "exporter_proxy_discovery_updates_total{{discovery=\"http_sd[0]\",result=\"{result}\"}}"
+        );
+        eventually(|| value(&proxy, &series), |count| *count >= 2.0);
+        assert_eq!(names(&proxy), [&*one]);
+    }
+    let (_, discoveries) = listed(&proxy);
+    assert!(discoveries[0]["lastProblem"]["reason"].is_string());
+
+    let both = list(&["/two", "/one"]);
+    lists.change(move |_| ok(&both));
+    eventually(|| polls(&proxy, &two), |polls| *polls == 1.0);
+    assert_eq!(names(&proxy), [&*one, &*two]);
+    assert_eq!(polls(&proxy, &one), 1.0);
+
+    // More than the limit are left out, in the order of the list.
+    reload(&proxy, &config("max_targets = 1"));
+    eventually(|| names(&proxy), |names| *names == [&*two]);
+    let rejected = "exporter_proxy_discovery_rejected_entries{discovery=\"http_sd[0]\"}";
+    assert_eq!(value(&proxy, rejected), 1.0);
+    assert_eq!(value(&proxy, "exporter_proxy_targets_max"), 1.0);
+    let (_, discoveries) = listed(&proxy);
+    assert_eq!(
+        discoveries[0]["rejections"][0],
+        "1 target is beyond the limit of 1 (poll_external.max_targets)"
+    );
+    assert!(
+        discoveries[0]["source"]
+            .as_str()
+            .unwrap()
+            .contains("token=***")
+    );
+    let shown = proxy.log() + &proxy.metrics() + &proxy.get("/api/v1/targets").text();
+    assert!(!shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn a_reload_keeps_what_was_found() {
+    let upstream = exporter();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.json");
+    let list = json!([{ "targets": [upstream.address] }]).to_string();
+    write(&file, &list);
+    let config = |more: &str| {
+        format!(
+            "[poll_external]\npoll_interval = \"1h\"\n\
+             file_sd = [{{ files = [\"{}\"], targets = {{ {more} }} }}]\n",
+            file.display()
+        )
+    };
+    let proxy = Proxy::start(&config(""));
+    let name = &upstream.address;
+    eventually(|| polls(&proxy, name), |polls| *polls == 1.0);
+    // The same discovery goes on, and so does its target.
+    let report = reload(&proxy, &(config("") + "max_body = 100\n"));
+    assert!(
+        report.contains("changed poll_external.max_body"),
+        "{report}"
+    );
+    reload(&proxy, &config(""));
+    assert_eq!(polls(&proxy, name), 1.0);
+    // Found targets are polled in another way: at once, since their settings have changed.
+    let report = reload(&proxy, &config("labels = { env = \"prod\" }"));
+    assert!(report.contains("changed poll_external.file_sd"), "{report}");
+    let labels = format!("m{{env=\"prod\",instance=\"{name}\",path=\"/metrics\"}} 1\n");
+    eventually(
+        || text_of(&proxy, name),
+        |text| text.as_deref() == Some(&*labels),
+    );
+    // Without the discovery nothing is left of it.
+    reload(&proxy, "");
+    eventually(|| names(&proxy), Vec::is_empty);
+    assert!(!proxy.metrics().contains("exporter_proxy_discovery"));
+    reload(&proxy, &config(""));
+    eventually(|| names(&proxy), |names| *names == [&**name]);
+    reload(
+        &proxy,
+        &config("").replace(
+            "[poll_external]",
+            "[poll_external]\npoll_other_scrape_endpoints = false",
+        ),
+    );
+    eventually(|| names(&proxy), Vec::is_empty);
+}
+
+/// A DNS server that knows these records. It runs until the test ends.
+struct Dns {
+    address: String,
+    records: Arc<Mutex<Vec<(&'static str, RData)>>>,
+}
+
+impl Dns {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE * 4)).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::clone(&records);
+        thread::spawn(move || {
+            let mut request = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut request) {
+                let request = Message::from_vec(&request[..length]).expect("a request");
+                let answer = answer(&request, &known.lock().unwrap());
+                if let Some(answer) = answer {
+                    socket.send_to(&answer.to_vec().unwrap(), client).unwrap();
+                }
+            }
+        });
+        Dns { address, records }
+    }
+
+    fn set(&self, records: Vec<(&'static str, RData)>) {
+        *self.records.lock().unwrap() = records;
+    }
+}
+
+/// The answer to a request; none for `silent.test`, and an error for `broken.test`.
+fn answer(request: &Message, records: &[(&str, RData)]) -> Option<Message> {
+    let query = request.queries[0].clone();
+    let name = query.name().to_ascii();
+    let mut answer = Message::response(request.id, request.op_code);
+    answer.add_query(query.clone());
+    match name.trim_end_matches('.') {
+        "silent.test" => return None,
+        "broken.test" => answer.metadata.response_code = ResponseCode::ServFail,
+        name => {
+            let found = records
+                .iter()
+                .filter(|(other, data)| *other == name && data.record_type() == query.query_type());
+            for (_, data) in found {
+                answer.add_answer(Record::from_rdata(query.name().clone(), 60, data.clone()));
+            }
+            if records.iter().all(|(other, _)| *other != name) {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+        }
+    }
+    Some(answer)
+}
+
+#[test]
+fn names_are_looked_up_again_and_again() {
+    let upstream = exporter();
+    let port = upstream.address.rsplit_once(':').unwrap().1.to_owned();
+    let dns = Dns::start();
+    let service = |host: &str, port: &str| {
+        let host = Name::from_ascii(host).unwrap();
+        RData::SRV(SRV::new(1, 1, port.parse().unwrap(), host))
+    };
+    dns.set(vec![
+        ("_m._tcp.test", service("127.0.0.1.", &port)),
+        ("four.test", RData::A(A::new(127, 0, 0, 1))),
+        ("six.test", RData::AAAA(AAAA::new(0, 0, 0, 0, 0, 0, 0, 1))),
+    ]);
+    let entry = |settings: &str| {
+        format!(
+            "[[poll_external.dns_sd]]\nserver = \"{}\"\nrefresh_interval = \"50ms\"\n{settings}\n",
+            dns.address
+        )
+    };
+    let proxy = Proxy::start(&format!(
+        "[poll_external]\npoll_interval = \"1h\"\n{}{}{}",
+        entry("names = [\"_m._tcp.test\", \"missing.test\"]"),
+        entry(&format!(
+            "names = [\"four.test.\"]\ntype = \"A\"\nport = {port}\n\
+             targets = {{ metrics_path = \"/four\", labels = {{ dns = \"four\" }} }}"
+        )),
+        entry(&format!(
+            "names = [\"six.test\"]\ntype = \"AAAA\"\nport = {port}\ntargets = {{ scheme = \"https\" }}"
+        )),
+    ));
+    let (srv, four) = (
+        format!("127.0.0.1:{port}"),
+        format!("127.0.0.1:{port}/four"),
+    );
+    let six = format!("https://[::1]:{port}");
+    eventually(|| names(&proxy), |names| *names == [&*srv, &*four, &*six]);
+    let text = eventually(|| text_of(&proxy, &four), Option::is_some);
+    let expected = format!("m{{dns=\"four\",instance=\"127.0.0.1:{port}\",path=\"/four\"}} 1\n");
+    assert_eq!(text.unwrap(), expected);
+    let polled = eventually(|| polls(&proxy, &srv), |polls| *polls == 1.0);
+
+    // A name that does not exist has no targets.
+    dns.set(vec![
+        ("_m._tcp.test", service("127.0.0.1.", &port)),
+        ("four.test", RData::A(A::new(127, 0, 0, 1))),
+        ("four.test", RData::A(A::new(127, 0, 0, 2))),
+    ]);
+    let second = format!("127.0.0.2:{port}/four");
+    eventually(
+        || names(&proxy),
+        |names| *names == [&*srv, &*four, &*second],
+    );
+    assert_eq!(polls(&proxy, &srv), polled);
+}
+
+#[test]
+fn a_name_that_cannot_be_looked_up_keeps_its_targets() {
+    let dns = Dns::start();
+    let address = RData::A(A::new(127, 0, 0, 1));
+    dns.set(vec![("a.test", address)]);
+    let config = |names: &str| {
+        format!(
+            "[[poll_external.dns_sd]]\nnames = [{names}]\ntype = \"A\"\nport = 1\n\
+             server = \"{}\"\nrefresh_interval = \"50ms\"\n",
+            dns.address
+        )
+    };
+    let proxy = Proxy::start(&config("\"a.test\", \"broken.test\""));
+    eventually(|| names(&proxy), |names| *names == ["127.0.0.1:1"]);
+    let failed = "exporter_proxy_discovery_updates_total{discovery=\"dns_sd[0]\",result=\"dns\"}";
+    eventually(|| value(&proxy, failed), |count| *count >= 2.0);
+    let (_, discoveries) = listed(&proxy);
+    let reason = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("broken.test: "), "{reason}");
+    assert_eq!(discoveries[0]["targets"], 1);
+}
