@@ -16,15 +16,20 @@ use exporter_proxy::config::{self, Config, DEFAULT_FILE, Loaded};
 use exporter_proxy::context::Reloads;
 use exporter_proxy::exposition::counted;
 use exporter_proxy::healthcheck::{self, Check};
+use exporter_proxy::ingest::Group;
+use exporter_proxy::ingest::shaping::Shaping;
+use exporter_proxy::ingest::shaping::config::Shape;
 use exporter_proxy::inputs::operations::mapping::Mapping;
 use exporter_proxy::inputs::operations::mapping_tool;
 use exporter_proxy::net::passed;
+use exporter_proxy::relabel::tool::Stage;
 use exporter_proxy::relabel::{self, Rules};
 use exporter_proxy::security;
 use exporter_proxy::service;
 use exporter_proxy::settings::ConfigError;
 use exporter_proxy::shutdown::{Asked, Signals};
 use exporter_proxy::storage::tool::{self, ToolError};
+use exporter_proxy::store::{Producer, SectionId};
 use exporter_proxy::telemetry::logging;
 use exporter_proxy::watched::FileState;
 use tokio::runtime::{Builder, Runtime};
@@ -48,7 +53,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Relabel {
             rules: Some(file), ..
-        }) => Some(rules_of_file(file).and_then(|rules| relabel(&rules))),
+        }) => {
+            Some(rules_of_file(file).and_then(|rules| relabel(&relabel::tool::stages(&rules, ""))))
+        }
         Some(Command::StatsdMap { file: Some(file) }) => {
             let mapping = mapping_of_file(file);
             Some(mapping.and_then(|mapping| statsd_map(&Config::default(), file, mapping)))
@@ -118,10 +125,28 @@ fn main() -> ExitCode {
         Command::HashPassword | Command::Completions { .. } | Command::Man => {
             unreachable!("they are answered above")
         }
-        Command::Relabel { sink, .. } => {
-            let rules = loaded.config.sinks.rules_of(sink.as_deref());
-            let rules = rules.map_err(anyhow::Error::msg);
-            rules.and_then(|rules| relabel(&rules))
+        Command::Relabel {
+            sink,
+            app,
+            target,
+            group,
+            ..
+        } => {
+            let shapes = &loaded.config.shape;
+            let of_section = |name: &str, producer| {
+                let shaping = Shaping::of_section(shapes, &SectionId::new(name, producer));
+                relabel(&shaping.stages(shapes, &[]))
+            };
+            match (app, target, group) {
+                (Some(app), ..) => of_section(&app, Producer::App),
+                (_, Some(target), _) => of_section(&target, Producer::Target),
+                (.., Some(group)) => shape_group(shapes, &group),
+                _ => {
+                    let rules = loaded.config.sinks.rules_of(sink.as_deref());
+                    let rules = rules.map_err(anyhow::Error::msg);
+                    rules.and_then(|rules| relabel(&relabel::tool::stages(&rules, "")))
+                }
+            }
         }
         Command::StatsdMap { .. } => match &loaded.config.operations.statsd_mapping {
             Some(file) => mapping_of_file(&file.path)
@@ -236,10 +261,20 @@ fn positioned(
     anyhow::Error::msg(lines.collect::<Vec<_>>().join("\n"))
 }
 
+/// Runs `exporter-proxy relabel` for the labels of a group.
+fn shape_group(shapes: &[Shape], labels: &str) -> anyhow::Result<()> {
+    let group = Group::from_key(labels);
+    let group = group.with_context(|| {
+        format!("--group must be labels such as {{job=\"backup\"}}, not {labels:?}")
+    })?;
+    let pairs: Vec<(&str, &str)> = group.pairs().collect();
+    relabel(&Shaping::of_group(shapes, &group).stages(shapes, &pairs))
+}
+
 /// Runs `exporter-proxy relabel`.
-fn relabel(rules: &Rules) -> anyhow::Result<()> {
+fn relabel(stages: &[Stage<'_>]) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let problems = relabel::tool::show(rules, &mut io::stdin().lock(), &mut out)?;
+    let problems = relabel::tool::show(stages, &mut io::stdin().lock(), &mut out)?;
     out.flush()?;
     for (line, problem) in &problems {
         eprintln!("line {line} of the text: {problem}");

@@ -55,6 +55,8 @@ reasons! {
     TooManyApps "too_many_apps" "the limit of apps is reached" false;
     /// A new group would exceed the limit of groups.
     TooManyGroups "too_many_groups" "the limit of groups is reached" false;
+    /// Relabelling leaves a series without a valid name.
+    BadSeries "bad_series" "relabelling leaves a series without a valid name" true;
     /// The text breaks the exposition format.
     InvalidText "invalid_text" "the text breaks the exposition format" true;
     /// The text has too many families, samples or labels, or labels that are too long.

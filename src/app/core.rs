@@ -11,6 +11,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::context::{Context, Polls, ReloadRequest, Reloads};
 use crate::fairness::Fairness;
+use crate::ingest::shaping::Shapes;
 use crate::ingest::{Admission, IdempotencyKeys, text};
 use crate::security::{Access, Rules};
 use crate::storage::{Journal, StoredCore};
@@ -31,6 +32,7 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
     );
     let now = Now::read();
     let telemetry = Arc::new(Telemetry::new(now, limits::shown(config)));
+    let admission = admission.with_shapes(shapes(config, &telemetry));
     let process_names = config.exporter.process_metrics;
     telemetry.process_names.set(process_names);
     let access = Access::new(&config.web.security, &telemetry.security)?;
@@ -82,9 +84,17 @@ pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) 
     context.admission.keys().set_limits(keys, time);
     let admission = context
         .admission
-        .with_settings(config.exposition.clone(), aggregation.clone());
+        .with_settings(config.exposition.clone(), aggregation.clone())
+        .with_shapes(shapes(config, &context.telemetry));
     Context {
         admission: Arc::new(admission),
         ..context.clone()
+    }
+}
+
+fn shapes(config: &Config, telemetry: &Telemetry) -> Shapes {
+    Shapes {
+        list: config.shape.clone(),
+        stats: Arc::clone(&telemetry.shaping),
     }
 }

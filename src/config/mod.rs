@@ -21,6 +21,8 @@ pub use self::exporter::Exporter;
 use crate::fairness;
 use crate::ingest::config as exposition;
 use crate::ingest::config::Exposition;
+use crate::ingest::shaping;
+use crate::ingest::shaping::config::Shape;
 use crate::inputs::{operations, poller, sockets};
 use crate::outputs::sinks;
 use crate::settings::reader::{Faults, Table};
@@ -50,6 +52,9 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     /// `[web]`: users and roles, and what is in front of the HTTP listeners.
     pub web: Web,
+    /// `[[shape]]`: what is done to metrics before they are stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<Shape>,
     /// `[limits]`: what one sender may send and hold.
     pub limits: fairness::Limits,
     /// `[sinks.NAME]`: other systems that the proxy sends to.
@@ -154,6 +159,7 @@ pub fn settle(
         poll_external: poller::config::read(root.table("poll_external")),
         lifecycle: lifecycle::read(root.table("lifecycle")),
         web: web::read(root.table("web")),
+        shape: shaping::config::take(&mut root),
         limits: fairness::config::read(root.table("limits")),
         sinks: sinks::config::take(&mut root),
         profiling: sinks::pyroscope::config::take(&mut root),

@@ -69,7 +69,7 @@ pub use canonical::{
 pub use canonical::{is_plain_label, is_plain_name};
 pub use counted::counted;
 pub use escaping::{Escaping, aliases};
-pub use families::{Families, FamilyView, Samples, TextLimits};
+pub use families::{Families, FamilyView, Mistakes, Samples, TextLimits, is_component};
 pub use family::{Content, FamilyText, NativeHistogram, OpenMetricsHead};
 pub use filter::keep_families;
 pub use head::{CanonicalSample, FamilyHead};
@@ -79,7 +79,7 @@ pub use metric::{Metric, MetricValue, Metrics, labels_text, parse_labels};
 pub use output_format::{OutputFormat, is_plain, plain_name};
 pub use parse::{
     InputFormat, Label, Labels, LimitKind, ParseError, ParseProblem, ParsedLine, Parser, Sample,
-    Timestamp, unescape, unescape_help,
+    Timestamp, bare_name, unescape, unescape_help,
 };
 pub use sample_labels::SampleLabels;
 pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};

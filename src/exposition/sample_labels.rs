@@ -55,6 +55,18 @@ impl SampleLabels {
         if self.is_empty() {
             return text.clone();
         }
+        let mut lines = self.lines_with(text.as_str());
+        lines.shrink_to_fit();
+        Text::of_lines(Bytes::from(lines))
+    }
+
+    /// Like [`add_to`](Self::add_to), for a text whose last line may lack its line feed, which
+    /// the result has.
+    pub fn add_to_lines(&self, text: &str) -> String {
+        String::from_utf8(self.lines_with(text)).expect("pieces of text are joined")
+    }
+
+    fn lines_with(&self, text: &str) -> Vec<u8> {
         let added: Vec<AddedLabel<'_>> = self.added().collect();
         let mut writer = LineWriter {
             labels: self.labels.as_str(),
@@ -62,19 +74,19 @@ impl SampleLabels {
             // Where no line has the name of an added label, no labels need to be read.
             may_clash: added
                 .iter()
-                .any(|label| Finder::new(label.name).find(text.bytes()).is_some()),
+                .any(|label| Finder::new(label.name).find(text.as_bytes()).is_some()),
             out: Vec::with_capacity(text.len() + text.len() / 2),
         };
         let mut read = Labels::new();
-        let text = text.as_str();
         let mut start = 0;
         for end in memchr_iter(b'\n', text.as_bytes()) {
             writer.line(&text[start..end], &mut read);
             start = end + 1;
         }
-        let mut out = writer.out;
-        out.shrink_to_fit();
-        Text::of_lines(Bytes::from(out))
+        if start < text.len() {
+            writer.line(&text[start..], &mut read);
+        }
+        writer.out
     }
 }
 

@@ -57,6 +57,15 @@ impl Text {
         }
     }
 
+    /// A text that was just written. It gets a line feed if it lacks the last one.
+    pub fn of_string(mut text: String) -> Self {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.shrink_to_fit();
+        Text(Bytes::from(text))
+    }
+
     /// Bytes of an earlier text, shared; `None` if they are not UTF-8 that is empty or
     /// ends in a line feed.
     pub fn from_bytes(bytes: Bytes) -> Option<Self> {

@@ -3,11 +3,15 @@
 use bytes::Bytes;
 use memchr::memchr_iter;
 
+use super::config::PushTimestamps;
 use super::media::MediaType;
+use super::reading::{ReadError, Reading};
+use super::shaping::config::Input;
+use super::shaping::{SenderLabels, Shaping};
 use super::{Admission, Group, MAX_FAMILY_BYTES, Rejection, reject_family, reserved_name};
 use crate::exposition::{
-    AddedLabel, CanonicalOptions, FamilyText, InputFormat, Kind, LabelConflict, ParseError,
-    ParseProblem, TimestampPolicy, canonicalize_as, protobuf, write_label_value,
+    AddedLabel, FamilyText, InputFormat, Kind, LabelConflict, ParseProblem, TimestampPolicy,
+    protobuf, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::MemoryBudget;
@@ -76,20 +80,26 @@ impl EscapedLabels {
 }
 
 impl Admission {
-    /// Parses the families that a body pushes into a group, which must have no
-    /// timestamps. [`Admission::check_family`] checks whether the group can have
+    /// Parses the families that a body adds to aggregated ones. [`Admission::check_family`] checks whether the group can have
     /// them, and the store whether they fit beside others.
     ///
     /// # Errors
     ///
     /// The body cannot be parsed, or exceeds a limit of `[exposition]`.
     pub fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Rejection> {
-        self.families_with(group, body, TimestampPolicy::Refuse, || {
+        let timestamps = match self.aggregation.timestamps {
+            PushTimestamps::Reject => TimestampPolicy::Refuse,
+            // An aggregated value has none.
+            PushTimestamps::Strip | PushTimestamps::Keep => TimestampPolicy::Strip,
+        };
+        let shaping = Shaping::of_input(&self.shapes.list, Input::Aggregate);
+        self.families_with(group, body, (timestamps, shaping), || {
             MemoryBudget::UNLIMITED
         })
     }
 
-    /// Like [`Admission::families`], with an explicit policy for timestamps. `budget`
+    /// Like [`Admission::families`], with an explicit policy for timestamps, and what is done
+    /// to the text before. `budget`
     /// returns the memory left for the text. It is called only if the text can be
     /// large, since the store checks the actual size again.
     ///
@@ -100,7 +110,7 @@ impl Admission {
         &self,
         group: &Group,
         body: Body<'_>,
-        timestamps: TimestampPolicy,
+        (timestamps, shaping): (TimestampPolicy, Shaping<'_>),
         budget: impl FnOnce() -> MemoryBudget,
     ) -> Result<Vec<FamilyText>, Rejection> {
         let media_type = MediaType::parse(body.content_type)?;
@@ -124,8 +134,13 @@ impl Admission {
                 };
                 Rejection::new(reason, &format!("{group}, {error}"))
             })?;
-            let mut families = self.decoded_families(group, &decoded.text, timestamps)?;
-            protobuf::attach_native_histograms(&mut families, decoded.natives, |labels| {
+            let mut natives = decoded.natives;
+            if !shaping.is_empty() {
+                natives.retain_mut(|native| shaping.apply_to_native(group, native));
+            }
+            let text = &decoded.text;
+            let mut families = self.decoded_families(group, text, timestamps, shaping)?;
+            protobuf::attach_native_histograms(&mut families, natives, |labels| {
                 override_labels(group, labels);
             });
             return Ok(families);
@@ -140,7 +155,7 @@ impl Admission {
         })?;
         let (text, format) = media_type.read(text);
         let format_note = media_type.format_note(format);
-        self.text_families(group, (&text, format, format_note), timestamps)
+        self.text_families(group, (&text, format, format_note), timestamps, shaping)
     }
 
     /// A lower bound on the bytes of text that a body becomes, including `labels` on
@@ -186,11 +201,12 @@ impl Admission {
         group: &Group,
         (text, format, format_note): (&str, InputFormat, &str),
         timestamps: TimestampPolicy,
+        shaping: Shaping<'_>,
     ) -> Result<Vec<FamilyText>, Rejection> {
-        let mut families = self
-            .canonicalize(&EscapedLabels::of(group), (text, format), timestamps)
-            .map_err(|error| {
-                let reason = Reason::from(&error);
+        let read = self.read_group(group, (text, format), timestamps, shaping);
+        let mut families = read.map_err(|error| {
+            error.reject(group, |error| {
+                let reason = Reason::from(error);
                 let format_note = match reason {
                     Reason::InvalidText => format_note,
                     _ => "",
@@ -206,7 +222,8 @@ impl Admission {
                     Reason::Timestamp | Reason::DuplicateSeries => rejection.recorded(),
                     _ => rejection,
                 }
-            })?;
+            })
+        })?;
         families.retain(|family| !PUSH_TIME_FAMILIES.contains(&&*family.name));
         Ok(families)
     }
@@ -218,10 +235,18 @@ impl Admission {
         group: &Group,
         text: &str,
         timestamps: TimestampPolicy,
+        shaping: Shaping<'_>,
     ) -> Result<Vec<FamilyText>, Rejection> {
-        let labels = EscapedLabels::of(group);
-        let canonical = self.canonicalize(&labels, (text, InputFormat::Text), timestamps);
-        let mut families = canonical.map_err(|error| {
+        let read = self.read_group(group, (text, InputFormat::Text), timestamps, shaping);
+        let mut families = read.map_err(|error| {
+            let error = match error {
+                ReadError::Sent(error) | ReadError::Shaped(error) => error,
+                ReadError::Shaping(problem) => {
+                    let family = family_at(text, problem.line);
+                    let message = format!("{group}, family {family}: {}", problem.message);
+                    return Rejection::new(problem.reason, &message);
+                }
+            };
             let reason = Reason::from(&error);
             let family = family_at(text, error.line);
             let problem = match error.problem {
@@ -242,24 +267,26 @@ impl Admission {
         Ok(families)
     }
 
-    /// Brings a text into canonical form, with `labels` on every sample.
-    ///
-    /// # Errors
-    ///
-    /// The text cannot be parsed, or exceeds a limit of `[exposition]`.
-    pub fn canonicalize(
+    /// Reads a text with the labels of a group on every sample.
+    fn read_group(
         &self,
-        labels: &EscapedLabels,
+        group: &Group,
         (text, format): (&str, InputFormat),
         timestamps: TimestampPolicy,
-    ) -> Result<Vec<FamilyText>, ParseError> {
-        let options = CanonicalOptions {
-            limits: self.text_limits(),
-            added: &labels.added(),
-            timestamps,
-            hash: &self.hash,
+        shaping: Shaping<'_>,
+    ) -> Result<Vec<FamilyText>, ReadError> {
+        let escaped = EscapedLabels::of(group);
+        let labels: Vec<(&str, &str)> = match shaping.is_empty() {
+            true => Vec::new(),
+            false => group.pairs().collect(),
         };
-        canonicalize_as(text, format, &options)
+        let reading = Reading {
+            shaping,
+            labels: SenderLabels::Group(&labels),
+            added: &escaped.added(),
+            timestamps,
+        };
+        self.read_families(group, text, format, &reading)
     }
 
     /// Checks whether a group can have a family.

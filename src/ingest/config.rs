@@ -62,6 +62,19 @@ pub enum Timestamps {
     Strip,
 }
 
+/// What is done with timestamps in pushes over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PushTimestamps {
+    /// The push is rejected, as in Pushgateway.
+    #[serde(rename = "refuse")]
+    Reject,
+    /// They are removed.
+    Strip,
+    /// They are exposed. Values that are added up have none.
+    Keep,
+}
+
 /// How a push combines with earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -168,9 +181,11 @@ pub fn read(mut table: Table<'_>) -> Exposition {
     exposition
 }
 
-/// Settings of `[push]` for aggregated families.
+/// The settings of `[push]` for timestamps and aggregated families.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Aggregation {
+    /// What is done with timestamps in pushes to groups and in aggregating pushes.
+    pub timestamps: PushTimestamps,
     /// How pushed gauges are combined.
     pub gauges: Policy,
     /// How histograms with different bucket bounds are combined.
@@ -206,9 +221,18 @@ impl Default for Aggregation {
     }
 }
 
-/// Reads the settings of aggregated families from `[push]`.
+/// Reads the settings of timestamps and aggregated families from `[push]`.
 pub fn read_aggregation(table: &mut Table<'_>) -> Aggregation {
     Aggregation {
+        timestamps: table.take(
+            "timestamps",
+            PushTimestamps::Reject,
+            choice(&[
+                ("refuse", PushTimestamps::Reject),
+                ("strip", PushTimestamps::Strip),
+                ("keep", PushTimestamps::Keep),
+            ]),
+        ),
         gauges: table.take("gauges", Policy::Last, choice(POLICIES)),
         bucket_conflict: table.take(
             "bucket_conflict",

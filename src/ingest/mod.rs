@@ -10,6 +10,7 @@
 //! - [`aggregation`]: pushed families as updates of aggregated ones. A policy, a
 //!   [rule](rules) or the sender's `clearmode` label says how values combine.
 //! - [`idempotency`]: pushes that are sent twice but count once.
+//! - [`shaping`]: labels and rules of `[[shape]]`; [`reading`] applies them.
 //! - [`selector`]: label selectors for groups and series; [`removal`] removes the
 //!   aggregated series that they select.
 //! - [`bounds`]: what a sender may write.
@@ -27,10 +28,12 @@ pub mod config;
 pub mod group;
 pub mod idempotency;
 pub mod media;
+pub mod reading;
 pub mod rejection;
 pub mod removal;
 pub mod rules;
 pub mod selector;
+pub mod shaping;
 pub mod text;
 
 use std::hash::RandomState;
@@ -49,6 +52,7 @@ use crate::reason::Reason;
 use crate::settings::duration_of;
 use crate::telemetry::OWN_PREFIX;
 use config::{Aggregation, Exposition};
+use shaping::Shapes;
 
 /// The most bytes of one family in one section, with added labels. The store's
 /// pages hold no longer piece.
@@ -65,6 +69,8 @@ pub struct Admission {
     pub own_metrics: bool,
     /// Hasher for series identity, shared with the store.
     pub hash: RandomState,
+    /// What is done to metrics before.
+    pub shapes: Arc<Shapes>,
     /// Idempotency keys of recent pushes.
     keys: Arc<IdempotencyKeys>,
 }
@@ -85,11 +91,22 @@ impl Admission {
             aggregation,
             own_metrics,
             hash,
+            shapes: Arc::default(),
             keys,
         }
     }
 
-    /// Admission with other settings. It remembers the same idempotency keys.
+    /// Admission that shapes metrics first.
+    #[must_use]
+    pub fn with_shapes(self, shapes: Shapes) -> Self {
+        Admission {
+            shapes: Arc::new(shapes),
+            ..self
+        }
+    }
+
+    /// Admission with other settings, and without shapes. It remembers the same idempotency
+    /// keys.
     #[must_use]
     pub fn with_settings(&self, exposition: Exposition, aggregation: Aggregation) -> Self {
         Admission {
@@ -97,6 +114,7 @@ impl Admission {
             aggregation,
             own_metrics: self.own_metrics,
             hash: self.hash.clone(),
+            shapes: Arc::default(),
             keys: Arc::clone(&self.keys),
         }
     }

@@ -12,6 +12,7 @@
 //! - [`pattern`]: regular expressions, and what captures they find;
 //! - [`go_syntax`]: translates regular expressions of Go;
 //! - [`template`]: replacements with `$1` and `${name}`;
+//! - [`touch`]: what rules can do to the series of a metric;
 //! - [`tool`]: what each rule does, for people.
 //!
 //! Source of the behaviour:
@@ -23,6 +24,7 @@ mod pattern;
 mod settings;
 pub mod template;
 pub mod tool;
+mod touch;
 mod yaml;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use serde::{Serialize, Serializer};
 
 pub use labels::LabelSet;
 pub use settings::{Action, MAX_RULES, RuleSettings, RulesFile, take, take_file};
+pub use touch::{Screen, Touch};
 pub use yaml::YamlError;
 
 use pattern::Pattern;
@@ -78,6 +81,9 @@ impl FromIterator<Rule> for Rules {
 }
 
 impl Rules {
+    /// No rules.
+    pub const NONE: Rules = Rules(Vec::new());
+
     /// These rules and then others.
     #[must_use]
     pub fn followed_by(&self, others: &Rules) -> Rules {
@@ -100,10 +106,19 @@ impl Rules {
         self.0.iter().all(|rule| rule.apply(labels))
     }
 
-    /// Whether a rule may change or drop a series of the metric `name`. `false` is certain
-    /// for all series of that name, so their other labels need not be read.
-    pub fn may_touch(&self, name: &str) -> bool {
-        self.0.iter().any(|rule| rule.may_touch(name))
+    /// Whether a rule can change the name of a metric.
+    pub fn may_rename(&self) -> bool {
+        self.0.iter().any(|rule| {
+            let target = &rule.settings.target_label;
+            let is_name = target == NAME_LABEL || target.contains('$');
+            match rule.settings.action {
+                Action::Keep | Action::Drop | Action::KeepEqual | Action::DropEqual => false,
+                Action::LabelMap => true,
+                Action::LabelDrop => rule.pattern.is_match(NAME_LABEL),
+                Action::LabelKeep => !rule.pattern.is_match(NAME_LABEL),
+                _ => is_name,
+            }
+        })
     }
 }
 
@@ -198,16 +213,6 @@ impl Rule {
             if !name.is_empty() {
                 labels.set(name, value);
             }
-        }
-    }
-
-    /// See [`Rules::may_touch`].
-    fn may_touch(&self, name: &str) -> bool {
-        let by_name = matches!(self.settings.source_labels.as_slice(), [one] if one == NAME_LABEL);
-        match self.settings.action {
-            Action::Keep if by_name => !self.pattern.is_match(name),
-            Action::Drop | Action::Replace if by_name => self.pattern.is_match(name),
-            _ => true,
         }
     }
 }

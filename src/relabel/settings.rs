@@ -133,6 +133,14 @@ impl Action {
         }
     }
 
+    /// Whether the values of labels decide, and not their names.
+    pub(super) fn has_sources(self) -> bool {
+        !matches!(
+            self,
+            Action::LabelMap | Action::LabelDrop | Action::LabelKeep
+        )
+    }
+
     /// The action of a word, in any case.
     ///
     /// # Errors

@@ -324,20 +324,6 @@ fn errors_in_toml_have_a_position_and_name_the_setting() {
 }
 
 #[test]
-fn names_that_no_rule_touches_are_known_beforehand() {
-    let rules = "- {source_labels: [__name__], regex: 'go_.*', action: drop}\n\
-                 - {source_labels: [__name__], regex: 'a|go_b|c', action: keep}\n\
-                 - {source_labels: [__name__], regex: 'c', target_label: x, replacement: y}\n";
-    let rules = Rules::parse_yaml(rules).unwrap();
-    for (name, expected) in [("go_b", true), ("a", false), ("b", true), ("c", true)] {
-        assert_eq!(rules.may_touch(name), expected, "{name}");
-    }
-    let other = Rules::parse_yaml("[{source_labels: [a], action: drop}]").unwrap();
-    assert!(other.may_touch("a"));
-    assert!(!Rules::default().may_touch("a"));
-}
-
-#[test]
 fn rules_are_read_from_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.yml");

@@ -1,26 +1,64 @@
 //! Shows what rules do with the series of a text, for `exporter-proxy relabel`.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, BufRead, Read as _, Write};
 
-use super::{LabelSet, NAME_LABEL, Rules};
-use crate::exposition::{InputFormat, Labels, ParsedLine, Parser, labels_text, unescape};
+use super::{LabelSet, NAME_LABEL, Rule, Rules};
+use crate::exposition::{
+    InputFormat, Kind, Labels, ParsedLine, Parser, is_component, labels_text, unescape,
+};
 
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Reads a text of Prometheus' format, and writes each series with what each rule makes of it.
-/// Rules that change nothing are left out. Returns the lines that cannot be read: their
+/// The most families of which the kind is remembered.
+const MAX_FAMILIES: usize = 1_000_000;
+
+/// What a stage does to a series of a family. Returns whether the series is kept.
+pub type Apply<'r> = Box<dyn Fn(&str, &mut LabelSet<'_>) -> bool + 'r>;
+
+/// Something that is done to each series.
+pub struct Stage<'r> {
+    /// What it is called.
+    pub name: String,
+    /// Does it.
+    pub apply: Apply<'r>,
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// The rules in order, as stages. `prefix` comes before their names.
+pub fn stages<'r>(rules: &'r Rules, prefix: &str) -> Vec<Stage<'r>> {
+    let stage = |(place, rule): (usize, &'r Rule)| Stage {
+        name: format!(
+            "{prefix}rule {} ({})",
+            place + 1,
+            rule.settings().action.as_str()
+        ),
+        apply: Box::new(move |_, labels| rule.apply(labels)),
+    };
+    rules.iter().enumerate().map(stage).collect()
+}
+
+/// Reads a text of Prometheus' format, and writes each series with what each stage makes of it.
+/// Stages that change nothing are left out. Returns the lines that cannot be read: their
 /// numbers, and what is wrong.
 ///
 /// # Errors
 ///
 /// The text cannot be read, or the result not written.
 pub fn show(
-    rules: &Rules,
+    stages: &[Stage<'_>],
     text: &mut impl BufRead,
     out: &mut impl Write,
 ) -> io::Result<Vec<(usize, String)>> {
     let mut problems = Vec::new();
+    let mut kinds: HashMap<String, Kind> = HashMap::new();
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
@@ -35,7 +73,11 @@ pub fn show(
                 let pairs = [(NAME_LABEL, sample.name)].into_iter().chain(pairs);
                 let pairs = pairs.map(|(name, value)| (unescape(name), unescape(value)));
                 writeln!(out, "{}", line.trim_end())?;
-                show_series(rules, pairs.collect(), out)?;
+                let family = unescape(family_of(&kinds, sample.name));
+                show_series(stages, &family, pairs.collect(), out)?;
+            }
+            Ok(Some(ParsedLine::Type { name, kind })) if kinds.len() < MAX_FAMILIES => {
+                kinds.insert(name.to_owned(), kind);
             }
             Ok(_) => {}
             Err(problem) => problems.push((number, problem.to_string())),
@@ -44,19 +86,34 @@ pub fn show(
     Ok(problems)
 }
 
-fn show_series(rules: &Rules, mut labels: LabelSet<'_>, out: &mut impl Write) -> io::Result<()> {
+/// The family of a sample.
+fn family_of<'n>(kinds: &HashMap<String, Kind>, name: &'n str) -> &'n str {
+    let at = name.rfind('_').unwrap_or_default();
+    let (base, suffix) = name.split_at(at);
+    let kind = kinds.get(base).filter(|_| !kinds.contains_key(name));
+    match kind.is_some_and(|kind| is_component(InputFormat::Text, *kind, suffix)) {
+        true => base,
+        false => name,
+    }
+}
+
+fn show_series(
+    stages: &[Stage<'_>],
+    family: &str,
+    mut labels: LabelSet<'_>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     labels.sort();
-    for (place, rule) in rules.iter().enumerate() {
+    for stage in stages {
         let before = labels.clone();
-        let kept = rule.apply(&mut labels);
+        let kept = (stage.apply)(family, &mut labels);
         labels.sort();
         let result = match kept {
             false => "dropped".to_owned(),
             true if labels != before => shown(&labels),
             true => continue,
         };
-        let action = rule.settings().action.as_str();
-        writeln!(out, "  rule {} ({action}): {result}", place + 1)?;
+        writeln!(out, "  {}: {result}", stage.name)?;
         if !kept {
             break;
         }
@@ -89,7 +146,7 @@ mod tests {
         let rules = Rules::parse_yaml(rules).unwrap();
         let text = "# TYPE m gauge\nm{a=\"1\",c=\"2\"} 1\n\nbad line here\ngone 5 7\n";
         let mut out = Vec::new();
-        let problems = show(&rules, &mut text.as_bytes(), &mut out).unwrap();
+        let problems = show(&stages(&rules, ""), &mut text.as_bytes(), &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "m{a=\"1\",c=\"2\"} 1\n  rule 1 (labeldrop): m{c=\"2\"}\n  rule 3 (replace): m{b=\"x \\\"m\\\"\",c=\"2\"}\n  \

@@ -22,6 +22,7 @@ mod remote_write;
 mod results;
 mod security;
 pub mod sender_log;
+mod shaping;
 mod sinks;
 mod storage;
 mod targets;
@@ -46,6 +47,7 @@ pub use reloads::ReloadStats;
 pub use remote_write::RemoteWriteStats;
 pub use results::ResultCounts;
 pub use security::{Credential, SecurityStats};
+pub use shaping::ShapingStats;
 pub use sinks::{DropReason, SinkHealth, SinkState, SinkStats, UnconfiguredSink};
 pub use storage::{FlushCounts, StorageStats};
 pub use targets::{DiscoveryState, DiscoveryStats, PollRecord, TargetInfo, TargetStats, Targets};
@@ -102,6 +104,8 @@ pub struct Telemetry {
     pub security: Arc<SecurityStats>,
     /// Limits on senders.
     pub fairness: Arc<FairnessStats>,
+    /// Shaping.
+    pub shaping: Arc<ShapingStats>,
     /// Inspected verbatim texts: `ok`, or the reason why the text is suspect.
     pub inspections: ResultCounts,
     /// Sections that expired.
@@ -243,6 +247,7 @@ impl Telemetry {
             webhooks: WebhookStats::default(),
             security: Arc::default(),
             fairness: Arc::default(),
+            shaping: Arc::default(),
             inspections: ResultCounts::default(),
             expired: Counter::default(),
             expired_series: Counter::default(),

@@ -45,6 +45,8 @@ pub enum LogEvent {
     Handshake,
     /// A section was withdrawn.
     Withdrawal,
+    /// Lines of a text were left out, since they cannot be read.
+    SkippedLines,
     /// The inspection of a text found something.
     Finding,
     /// The program itself failed while it served a request.
@@ -52,7 +54,7 @@ pub enum LogEvent {
 }
 
 impl LogEvent {
-    const ALL: [LogEvent; 14] = [
+    const ALL: [LogEvent; 15] = [
         LogEvent::MessageRejected,
         LogEvent::RequestRejected,
         LogEvent::Removal,
@@ -65,6 +67,7 @@ impl LogEvent {
         LogEvent::Connection,
         LogEvent::Handshake,
         LogEvent::Withdrawal,
+        LogEvent::SkippedLines,
         LogEvent::Finding,
         LogEvent::InternalError,
     ];
@@ -84,6 +87,7 @@ impl LogEvent {
             LogEvent::TargetFailure | LogEvent::TargetRecovery => "exporter_proxy::poller",
             LogEvent::Connection | LogEvent::Handshake => "exporter_proxy::net",
             LogEvent::Withdrawal => "exporter_proxy::store",
+            LogEvent::SkippedLines => "exporter_proxy::ingest",
             LogEvent::Finding => "exporter_proxy::inspector",
         }
     }
@@ -97,6 +101,7 @@ impl LogEvent {
             | LogEvent::Sink
             | LogEvent::TargetFailure
             | LogEvent::Handshake
+            | LogEvent::SkippedLines
             | LogEvent::Finding => Level::Warn,
             LogEvent::Removal
             | LogEvent::Webhook
@@ -122,6 +127,7 @@ impl LogEvent {
             LogEvent::Connection => "closed connections",
             LogEvent::Handshake => "failed TLS handshakes",
             LogEvent::Withdrawal => "withdrawals",
+            LogEvent::SkippedLines => "texts with lines that cannot be read",
             LogEvent::Finding => "findings in texts",
             LogEvent::InternalError => "internal errors",
         }

@@ -78,6 +78,7 @@ mod roles;
 mod sender_log;
 mod service;
 mod service_discovery;
+mod shaping;
 mod shutdown;
 mod shutdown_pushes;
 mod signals;

@@ -94,3 +94,26 @@ fn mistakes_in_rules_and_in_the_text_have_their_lines() {
     assert!(text_of(&output.stderr).starts_with("line 2 of the text: "));
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn what_entries_of_shape_do_is_shown() {
+    let dir = tempdir().unwrap();
+    let config = "[[shape]]\napps = [\"other\"]\nlenient = true\n[[shape]]\nlabels = { env = \"us\" }\n\
+                  drop = [\"go_*\"]\nmetric_relabel = [{ source_labels = [\"job\"], target_label = \"from\" }]\n";
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    let output = run(dir.path(), &["--app", "shop"], TEXT);
+    assert_eq!(
+        text_of(&output.stdout),
+        "go_goroutines 9\n  shape 2, labels: go_goroutines{env=\"us\"}\n  shape 2, keep and drop: dropped\n\
+         orders{app=\"shop\",env=\"eu\"} 3\n  shape 2, labels: orders{app=\"shop\",env=\"us\",exported_env=\"eu\"}\n\
+         up 1\n  shape 2, labels: up{env=\"us\"}\n"
+    );
+    let output = run(dir.path(), &["--group", "{job=\"j\"}"], "up 1\n");
+    assert_eq!(
+        text_of(&output.stdout),
+        "up 1\n  labels of the group: up{job=\"j\"}\n  shape 2, labels: up{env=\"us\",job=\"j\"}\n  \
+         shape 2, rule 1 (replace): up{env=\"us\",from=\"j\",job=\"j\"}\n"
+    );
+    let output = run(dir.path(), &["--group", "job=j"], "up 1\n");
+    assert!(!output.status.success());
+}

@@ -41,6 +41,7 @@ const LIFETIMES: Effect = Test("lifetimes_rules_and_labels_apply_from_now_on");
 const TIMES: Effect = Test("time_limits_apply_to_new_connections");
 const STOP: Effect = Test("an_operation_may_stop_the_program_after_the_delay_of_now");
 const SENDERS: Effect = Test("limits_of_senders_apply_at_once");
+const SHAPES: Effect = Test("a_reload_applies_entries_and_files_of_rules");
 const LOG: Effect = Test("the_format_and_the_level_of_the_log_change");
 const SINKS: Effect = Test("sinks_come_change_and_go_without_losing_items");
 const FORWARDING: Effect = Test("operations_are_kept_or_forwarded_as_the_settings_say_now");
@@ -165,6 +166,7 @@ const SETTINGS: &[(&str, Effect)] = &[
             status(proxy, "PUT", "/metrics/x/y")
         }),
     ),
+    ("push.timestamps", Push("\"strip\"")),
     ("push.gauges", Push("\"max\"")),
     ("push.bucket_conflict", Push("\"union\"")),
     ("push.series_ttl", Push("\"7s\"")),
@@ -341,6 +343,7 @@ const SETTINGS: &[(&str, Effect)] = &[
                 .to_string()
         }),
     ),
+    ("shape", SHAPES),
     ("limits.burst", SENDERS),
     ("limits.loopback", SENDERS),
     ("limits.address", SENDERS),
@@ -419,8 +422,8 @@ fn sample_keys() -> BTreeSet<String> {
             // A table in a table, such as `receiver.tls`, is one setting; so are all sinks.
             match table.split_once('.') {
                 Some(("sinks", _)) => keys.insert("sinks".to_owned()),
-                // So is all of `[profiling]`.
-                None if table == "profiling" => keys.insert(table.clone()),
+                // So is all of `[profiling]`, and of `[[shape]]`.
+                None if ["profiling", "shape"].contains(&&*table) => keys.insert(table.clone()),
                 Some(_) => keys.insert(table.clone()),
                 None => keys.insert(format!("{table}.{key}")),
             };
@@ -453,6 +456,7 @@ fn every_setting_has_a_line_here() {
         include_str!("sinks_reload.rs"),
         include_str!("statsd_dialects.rs"),
         include_str!("statsd_mapping.rs"),
+        include_str!("shaping.rs"),
     ]
     .concat();
     for (key, effect) in SETTINGS {

@@ -5,6 +5,7 @@
 //! needed, which costs less than keeping them. The cost is linear in the size
 //! of the text, for any text.
 
+mod mistakes;
 mod point_set;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use super::parse::{
     Sample,
 };
 
+pub use self::mistakes::Mistakes;
 pub use self::text_limits::TextLimits;
 
 /// The families of one text, in the order in which the text first names them.
@@ -90,22 +92,7 @@ impl<'t> Families<'t> {
         hash: &impl BuildHasher,
     ) -> Result<Self, ParseError> {
         let mut parser = Parser::new(text, format);
-        if u32::try_from(text.len()).is_err() {
-            return Err(parser.error(&exceeded(0, LimitKind::TextBytes, u32::MAX as usize)));
-        }
-        let mut collector = FamilyCollector {
-            families: Families {
-                text,
-                format,
-                entries: Vec::new(),
-                lines: Vec::new(),
-                verbatim_problem: None,
-            },
-            by_name: HashMap::new(),
-            last: None,
-            seen: PointSet::new(hash),
-            limits,
-        };
+        let mut collector = FamilyCollector::new(text, format, limits, hash)?;
         let mut labels = Labels::new();
         while let Some(entry) = parser.next(&mut labels)? {
             collector
@@ -239,7 +226,33 @@ struct FamilyCollector<'t, 'a, H> {
     limits: &'a TextLimits,
 }
 
-impl<'t, H: BuildHasher> FamilyCollector<'t, '_, H> {
+impl<'t, 'a, H: BuildHasher> FamilyCollector<'t, 'a, H> {
+    /// A collector without families. The text must be shorter than 4 GiB.
+    fn new(
+        text: &'t str,
+        format: InputFormat,
+        limits: &'a TextLimits,
+        hash: &'a H,
+    ) -> Result<Self, ParseError> {
+        if u32::try_from(text.len()).is_err() {
+            let limit = exceeded(0, LimitKind::TextBytes, u32::MAX as usize);
+            return Err(Parser::new(text, format).error(&limit));
+        }
+        Ok(FamilyCollector {
+            families: Families {
+                text,
+                format,
+                entries: Vec::new(),
+                lines: Vec::new(),
+                verbatim_problem: None,
+            },
+            by_name: HashMap::new(),
+            last: None,
+            seen: PointSet::new(hash),
+            limits,
+        })
+    }
+
     fn add(
         &mut self,
         entry: &ParsedLine<'t>,
@@ -409,6 +422,12 @@ pub(super) fn role_of(format: InputFormat, kind: Kind, suffix: &str) -> Option<S
         }
         _ => None,
     }
+}
+
+/// Whether a sample named like a family of that kind with `suffix` belongs to the family, such
+/// as `m_sum` to a summary `m`.
+pub fn is_component(format: InputFormat, kind: Kind, suffix: &str) -> bool {
+    role_of(format, kind, suffix).is_some()
 }
 
 /// Checks what Prometheus requires of each sample of a histogram or summary.

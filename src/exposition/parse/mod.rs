@@ -233,7 +233,7 @@ pub(super) fn sample<'t>(
 
 /// The unquoted metric name that a line begins with.
 #[inline]
-pub(super) fn bare_name(line: &str) -> Option<&str> {
+pub fn bare_name(line: &str) -> Option<&str> {
     Cursor::new(line, InputFormat::Text).metric_name()
 }
 

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 
+use super::config::PushTimestamps;
 use super::{Admission, Group, Rejection, reject_family};
 use crate::exposition::{
     FamilyText, Kind, MetricValue, Metrics, Text, hash_series, labels_text, needs_quotes,
@@ -29,6 +30,11 @@ impl Admission {
     ///
     /// No sample is part of the kind, or two lines become one series.
     pub fn complete_family(&self, group: &Group, family: &mut FamilyText) -> Result<(), Rejection> {
+        // The components of a metric have one time here. With times of their own, lines are
+        // kept as they are.
+        if self.aggregation.timestamps == PushTimestamps::Keep && has_timestamps(family) {
+            return Ok(());
+        }
         complete(family, &self.hash)
             .map_err(|(reason, problem)| reject_family(group, family, reason, &problem))
     }
@@ -77,6 +83,15 @@ fn complete(family: &mut FamilyText, hash: &impl BuildHasher) -> Result<(), (Rea
     family.samples = Text::new(&text);
     family.series = series.into();
     Ok(())
+}
+
+/// Whether a sample has a timestamp.
+fn has_timestamps(family: &FamilyText) -> bool {
+    family.samples.as_str().lines().any(|line| {
+        let labels_end = memchr::memrchr(b'}', line.as_bytes()).map_or(0, |brace| brace + 1);
+        line[labels_end..].trim_start().contains(' ')
+            && (labels_end > 0 || line.split(' ').count() > 2)
+    })
 }
 
 /// The label that distinguishes the components of a metric.

@@ -161,6 +161,12 @@ impl Group {
         &self.labels
     }
 
+    /// Names and values of the labels.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let labels = self.labels.iter();
+        labels.map(|(name, value)| (&**name, &**value))
+    }
+
     /// The labels as one text, such as `{a="b",job="x"}`, sorted by name and escaped
     /// as in the text format. Equal labels give equal keys.
     pub fn key(&self) -> String {

@@ -1,11 +1,14 @@
 //! Admission of the texts of apps and targets, verbatim or as families.
 
+use std::borrow::Cow;
+
 use super::config::{self, Exposition, Mode};
+use super::reading::{ReadError, Reading};
+use super::shaping::{Layout, SenderLabels, Shaping, lenient};
 use super::{Admission, MAX_FAMILY_BYTES, Rejection, reserved_name, text_limits};
 use crate::exposition::{
-    AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat,
-    LabelConflict, OutputFormat, ParseError, SampleLabels, Text, TimestampPolicy, canonicalize_as,
-    detect_format, write_label_value,
+    AddedLabel, Content, Escaping, Families, FamilyText, InputFormat, LabelConflict, OutputFormat,
+    ParseError, SampleLabels, Text, TimestampPolicy, detect_format, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::{InspectionRules, SectionId};
@@ -14,7 +17,8 @@ use crate::telemetry::OWN_PREFIX;
 impl Admission {
     /// Whether admission parses texts, which takes long for large ones.
     pub fn parses_texts(&self) -> bool {
-        self.exposition.mode == Mode::Merged || self.exposition.validate
+        let shapes = !self.shapes.list.is_empty();
+        self.exposition.mode == Mode::Merged || self.exposition.validate || shapes
     }
 
     /// Checks the text of an app or a target, and returns the content to store.
@@ -45,26 +49,21 @@ impl Admission {
         text: Text,
         format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
-        let verbatim = |text: Text| {
-            Ok(Content::Verbatim(match labels.is_empty() {
-                true => text,
-                false => labels.add_to(&text),
-            }))
+        let shaping = Shaping::of_section(&self.shapes.list, id);
+        let verbatim = |text: Text| match (shaping.is_empty(), labels.is_empty()) {
+            (true, true) => Ok(Content::Verbatim(text)),
+            (true, false) => Ok(Content::Verbatim(labels.add_to(&text))),
+            (false, _) => self.shape_verbatim(id, &text, labels, &shaping),
         };
         match (self.exposition.mode, format) {
             // OpenMetrics within the text output would make all of it invalid.
             (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text, labels),
-            (Mode::Verbatim, _) if !self.exposition.validate => verbatim(text),
-            // Verbatim text is served as text 0.0.4, so it is validated as that.
             (Mode::Verbatim, _) => {
-                let (limits, hash) = (self.text_limits(), &self.hash);
-                let families =
-                    Families::parse_with(text.as_str(), InputFormat::Text, &limits, hash)
+                if self.exposition.validate && !shaping.is_lenient() {
+                    self.validate(text.as_str())
                         .map_err(|error| invalid(id, &error))?;
-                match families.verbatim_problem() {
-                    Some(error) => Err(invalid(id, error)),
-                    None => verbatim(text),
                 }
+                verbatim(text)
             }
             (Mode::Merged, _) => self.families_of_text(id, &text, format, labels),
         }
@@ -74,8 +73,56 @@ impl Admission {
     pub fn message_budget(&self) -> MessageBudget<'_> {
         MessageBudget {
             config: &self.exposition,
+            counts_verbatim: !self.shapes.list.is_empty(),
             used: 0,
         }
+    }
+
+    /// Checks a verbatim text. It is served as text 0.0.4, so it is read as that.
+    fn validate(&self, text: &str) -> Result<(), ParseError> {
+        let (limits, hash) = (self.text_limits(), &self.hash);
+        let families = Families::parse_with(text, InputFormat::Text, &limits, hash)?;
+        families
+            .verbatim_problem()
+            .map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Shapes a text that is passed through.
+    fn shape_verbatim(
+        &self,
+        id: &SectionId,
+        text: &Text,
+        labels: &SampleLabels,
+        shaping: &Shaping<'_>,
+    ) -> Result<Content, Rejection> {
+        let sent = match shaping.is_lenient() {
+            true => lenient::tidy(text.as_str()),
+            false => text.as_str().into(),
+        };
+        let (format, max_text) = (InputFormat::Text, self.exposition.max_text);
+        let labels = SenderLabels::Target(labels);
+        let mut shaped = shaping
+            .apply(&sent, format, labels, (Layout::Compact, max_text))
+            .map_err(|problem| problem.reject(id))?;
+        if shaping.is_lenient() {
+            let (limits, keep) = (self.text_limits(), TimestampPolicy::Keep);
+            let text = &shaped.text;
+            let cleaned = lenient::clean(text, format, &limits, keep, &self.hash, Layout::Compact)
+                .map_err(|error| invalid(id, &error))?;
+            if let Some((text, skipped)) = cleaned {
+                self.note_skipped(id, &skipped);
+                shaped.text = text.into();
+            }
+        } else if self.exposition.validate && shaped.is_changed() {
+            self.validate(&shaped.text)
+                .map_err(|error| ReadError::Shaped(error).reject(id, |error| invalid(id, error)))?;
+        }
+        shaped.count(&self.shapes.stats);
+        let is_changed = shaped.is_changed() || matches!(sent, Cow::Owned(_));
+        Ok(Content::Verbatim(match is_changed {
+            true => Text::of_string(shaped.text.into_owned()),
+            false => text.clone(),
+        }))
     }
 
     /// Converts OpenMetrics to text format 0.0.4.
@@ -86,14 +133,9 @@ impl Admission {
         labels: &SampleLabels,
     ) -> Result<Content, Rejection> {
         let added: Vec<AddedLabel<'_>> = labels.added().collect();
-        let options = CanonicalOptions {
-            limits: self.text_limits(),
-            added: &added,
-            timestamps: TimestampPolicy::Keep,
-            hash: &self.hash,
-        };
-        let families = canonicalize_as(text.as_str(), InputFormat::OpenMetrics, &options)
-            .map_err(|error| invalid(id, &error))?;
+        let format = InputFormat::OpenMetrics;
+        let families =
+            self.read_section(id, text, format, (labels, &added), TimestampPolicy::Keep)?;
         let mut converted = Vec::with_capacity(text.len());
         for family in families {
             converted.extend_from_slice(&family.head());
@@ -125,18 +167,12 @@ impl Admission {
                 conflict: LabelConflict::Rename,
             });
         }
-        let options = CanonicalOptions {
-            limits: self.text_limits(),
-            added: &added,
-            timestamps: match self.exposition.timestamps {
-                config::Timestamps::Keep => TimestampPolicy::Keep,
-                config::Timestamps::Strip => TimestampPolicy::Strip,
-            },
-            hash: &self.hash,
+        let timestamps = match self.exposition.timestamps {
+            config::Timestamps::Keep => TimestampPolicy::Keep,
+            config::Timestamps::Strip => TimestampPolicy::Strip,
         };
         let format = format.unwrap_or_else(|| detect_format(text.as_str()));
-        let families = canonicalize_as(text.as_str(), format, &options)
-            .map_err(|error| invalid(id, &error))?;
+        let families = self.read_section(id, text, format, (labels, &added), timestamps)?;
         if let Some(family) = families.iter().find(|it| self.is_reserved(&it.name)) {
             let (line, problem) = (family.line, reserved_name(&family.name));
             let message = format!("{id}, line {line}: {problem}");
@@ -148,6 +184,34 @@ impl Admission {
             return Err(Rejection::new(Reason::TooManyBytes, &message));
         }
         Ok(Content::Families(families))
+    }
+}
+
+impl Admission {
+    /// Reads the families of a text. `added` are all labels that samples get, the `labels` of
+    /// a target first.
+    fn read_section(
+        &self,
+        id: &SectionId,
+        text: &Text,
+        format: InputFormat,
+        (labels, added): (&SampleLabels, &[AddedLabel<'_>]),
+        timestamps: TimestampPolicy,
+    ) -> Result<Vec<FamilyText>, Rejection> {
+        let shaping = Shaping::of_section(&self.shapes.list, id);
+        // Rules find the labels of a target in the text.
+        let in_text = match shaping.is_empty() {
+            true => 0,
+            false => labels.added().count(),
+        };
+        let reading = Reading {
+            shaping,
+            labels: SenderLabels::Target(labels),
+            added: &added[in_text..],
+            timestamps,
+        };
+        self.read_families(id, text.as_str(), format, &reading)
+            .map_err(|error| error.reject(id, |error| invalid(id, error)))
     }
 }
 
@@ -164,24 +228,28 @@ pub fn inspection_rules(config: &Exposition, own_metrics: bool) -> InspectionRul
 #[derive(Debug)]
 pub struct MessageBudget<'d> {
     config: &'d Exposition,
+    /// Whether verbatim texts can be longer than the message, with labels.
+    counts_verbatim: bool,
     /// Bytes of the texts so far.
     used: usize,
 }
 
 impl MessageBudget<'_> {
-    /// Counts the text of one more app. Verbatim text is not counted, since it is no
-    /// longer than the message itself.
+    /// Counts the text of one more app. Verbatim text that is not shaped is no longer than the
+    /// message itself, and not counted.
     ///
     /// # Errors
     ///
     /// The message has more text than the limit (`exposition.max_text`).
     pub fn take(&mut self, id: &SectionId, content: Content) -> Result<Content, Rejection> {
-        if let Content::Families(families) = &content {
-            self.used += families
-                .iter()
-                .map(|family| family.samples.len())
-                .sum::<usize>();
-        }
+        self.used += match &content {
+            Content::Families(families) => {
+                let samples = families.iter().map(|family| family.samples.len());
+                samples.sum::<usize>()
+            }
+            Content::Verbatim(text) if self.counts_verbatim => text.len(),
+            Content::Verbatim(_) => 0,
+        };
         let limit = self.config.max_text;
         if self.used > limit {
             let message = format!(

@@ -13,7 +13,10 @@ use super::statsd;
 use super::translate::{Action, NameCache, SetMember};
 use crate::clock::Now;
 use crate::event::{Draft, EventKind, StoredEvent};
+use crate::exposition::LabelText;
 use crate::fairness::Account;
+use crate::ingest::shaping::config::Input;
+use crate::ingest::shaping::{Series, Shaping};
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Changeset, Update};
@@ -35,6 +38,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     source: &'b Source,
     /// Labels that are added to every series.
     added: Arc<Vec<(String, String)>>,
+    /// What is done to changes after that.
+    shaping: Shaping<'p>,
     /// The number of the next message.
     number: u64,
     /// Messages to reserve memory for.
@@ -72,6 +77,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             processor,
             source,
             added: processor.added_labels(source),
+            shaping: Shaping::of_input(&processor.shapes.list, Input::Operations),
             number,
             expected: (bytes / TYPICAL_MESSAGE).clamp(1, MAX_BATCH),
             names: NameCache::default(),
@@ -147,6 +153,10 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             }
             Ok(action)
         });
+        let translated = translated.and_then(|action| {
+            self.shape(before)?;
+            Ok(action)
+        });
         match translated {
             Ok(Action::Update { hops }) => {
                 let processor = self.processor;
@@ -163,10 +173,13 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 LineSink::copy(&frame, &mut self.lines);
                 self.keep_pending(number, frame);
             }
-            Ok(Action::AddMember(member)) => {
+            Ok(Action::AddMember(mut member)) => {
                 // Earlier messages may concern the same set.
                 self.flush();
-                let result = self.add_member(&member, &frame);
+                let result = match self.keeps(&mut member.family, &mut member.labels) {
+                    Ok(true) => self.add_member(&member, &frame),
+                    kept => kept.map(|_| ()),
+                };
                 self.finish(number, result);
             }
             Ok(Action::Event { draft, hops }) => self.add_event(number, frame, draft, hops),
@@ -188,6 +201,46 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         if self.pending.len() >= MAX_BATCH || self.updates.len() >= MAX_BATCH {
             self.flush();
         }
+    }
+
+    /// Shapes the updates from a place on.
+    fn shape(&mut self, from: usize) -> Result<(), Rejection> {
+        if self.shaping.is_empty() {
+            return Ok(());
+        }
+        let mut updates = self.updates.split_off(from);
+        let result = self.shape_updates(&mut updates);
+        self.updates.append(&mut updates);
+        result
+    }
+
+    fn shape_updates(&self, updates: &mut Vec<Update>) -> Result<(), Rejection> {
+        let mut result = Ok(());
+        updates.retain_mut(|update| {
+            let kept = self.keeps(&mut update.family, &mut update.labels);
+            kept.unwrap_or_else(|rejection| {
+                result = Err(rejection);
+                true
+            })
+        });
+        result
+    }
+
+    /// Shapes a series. Returns whether it is kept.
+    fn keeps(&self, family: &mut Arc<str>, labels: &mut LabelText) -> Result<bool, Rejection> {
+        if self.shaping.is_empty() {
+            return Ok(true);
+        }
+        let mut series = Series { family, labels };
+        let stats = &self.processor.shapes.stats;
+        let kept = self.shaping.apply_to_series(&mut series, stats);
+        let kept = kept.map_err(|problem| Rejection::new(Reason::BadSeries, problem))?;
+        if kept && self.processor.translator.is_reserved(family) {
+            let problem =
+                format!("{family} is a name of the proxy's own metrics (shape.metric_relabel)");
+            return Err(Rejection::new(Reason::ReservedName, problem));
+        }
+        Ok(kept)
     }
 
     /// Applies what is pending. Returns the number of the next message.
@@ -312,6 +365,10 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             let mut updates = Vec::new();
             let (translator, names) = (&processor.translator, &mut again);
             let translated = translator.translate(&frame, &self.added, names, &mut updates);
+            let translated = translated.and_then(|action| {
+                self.shape_updates(&mut updates)?;
+                Ok(action)
+            });
             let mut lines = Vec::new();
             if let (Some(sink), Ok(action)) = (processor.target.sink(), &translated) {
                 let hops = match action {

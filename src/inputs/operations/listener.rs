@@ -329,7 +329,8 @@ impl Operations {
         let processor = Processor::new(config, own_metrics, state, &labels, stats, quit);
         let processor = processor
             .sending_events(&self.events)
-            .guarded_by(&context.access);
+            .guarded_by(&context.access)
+            .shaped_by(&context.admission.shapes);
         Arc::new(processor.limited_by(&context.fairness))
     }
 }

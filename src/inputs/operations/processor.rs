@@ -14,6 +14,7 @@ use super::sets::Sets;
 use super::sink::{EventSinks, LineSink};
 use super::translate::Translator;
 use crate::fairness::Fairness;
+use crate::ingest::shaping::Shapes;
 use crate::peer::Peer;
 use crate::registry::Update;
 use crate::security::{Access, Door};
@@ -36,6 +37,8 @@ pub(super) struct Processor {
     pub(super) access: Option<Arc<Access>>,
     /// Decides how much each sender may send.
     pub(super) fairness: Arc<Fairness>,
+    /// What is done to changes before they are applied.
+    pub(super) shapes: Arc<Shapes>,
     /// Permits for connections that the proxy has ended and still reads: as
     /// many as may be open on one socket.
     pub(super) closing: Semaphore,
@@ -140,6 +143,7 @@ impl Processor {
             stats: Arc::clone(stats),
             access: None,
             fairness: Arc::new(Fairness::unlimited()),
+            shapes: Arc::default(),
             closing: Semaphore::new(config.concurrent_connections.min(Semaphore::MAX_PERMITS)),
             quit,
         }
@@ -166,6 +170,13 @@ impl Processor {
     #[must_use]
     pub(super) fn limited_by(mut self, fairness: &Arc<Fairness>) -> Self {
         self.fairness = Arc::clone(fairness);
+        self
+    }
+
+    /// Changes labels, and drops changes, as `[[shape]]` says.
+    #[must_use]
+    pub(super) fn shaped_by(mut self, shapes: &Arc<Shapes>) -> Self {
+        self.shapes = Arc::clone(shapes);
         self
     }
 

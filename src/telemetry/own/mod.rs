@@ -13,6 +13,7 @@ mod limits;
 mod process;
 mod remote_write;
 mod security;
+mod shaping;
 mod sinks;
 mod storage;
 mod targets;
@@ -88,6 +89,7 @@ pub fn write(telemetry: &Telemetry, store: &Store, names: ProcessNames, now: Now
     http::scrapes(&mut out, telemetry);
     security::write(&mut out, &telemetry.security);
     fairness::write(&mut out, &telemetry.fairness, store);
+    shaping::write(&mut out, &telemetry.shaping);
     sinks::write(&mut out, telemetry, now);
     storage::write(&mut out, &telemetry.storage);
     tls::write(&mut out, telemetry);

@@ -130,6 +130,11 @@ impl Translator {
         self.mapper.as_ref().map(Mapper::loaded)
     }
 
+    /// Whether a name is one of the proxy's own metrics.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        self.own_metrics && name.starts_with(OWN_PREFIX)
+    }
+
     /// Accepts the kinds of events that go anywhere.
     pub(super) fn accept_events(&mut self, accepts: impl Fn(EventKind) -> bool) {
         self.events = EventKind::ALL.map(accepts);
@@ -440,7 +445,7 @@ impl Translator {
                 format!("the name has more than {limit} bytes (operations.max_label_length)");
             return Err(Rejection::new(Reason::BadName, problem));
         }
-        if self.own_metrics && name.starts_with(OWN_PREFIX) {
+        if self.is_reserved(name) {
             let problem =
                 format!("{name} is reserved for the proxy's own metrics (exporter.own_metrics)");
             return Err(Rejection::new(Reason::ReservedName, problem));

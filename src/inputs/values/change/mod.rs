@@ -25,6 +25,7 @@ use crate::exposition::{
 };
 use crate::ingest::aggregation::{FamilyUpdates, empty_batch};
 use crate::ingest::bounds::check_batch;
+use crate::ingest::shaping::Shaping;
 use crate::ingest::{Addition, Admission, Body, Group, KeyOutcome, Rejection};
 use crate::reason::Reason;
 use crate::registry::{Batch, Changeset, SeriesTotals};
@@ -178,7 +179,7 @@ impl Changer {
                 families = self.admission.families_with(
                     &Group::default(),
                     text,
-                    TimestampPolicy::Strip,
+                    (TimestampPolicy::Strip, Shaping::default()),
                     || MemoryBudget::UNLIMITED,
                 )?;
                 of_text(&families)?

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::Config;
-use crate::exposition::{Content, InputFormat, TimestampPolicy};
+use crate::exposition::Content;
 use crate::store::StoreLimits;
 
 fn groups(change: impl FnOnce(&mut Config)) -> Groups {
@@ -309,11 +309,7 @@ fn an_empty_instance_is_the_same_as_none() {
     let families = fixture
         .groups
         .admission
-        .canonicalize(
-            &EscapedLabels::of(&group("job/x")),
-            ("m 1\n", InputFormat::Text),
-            TimestampPolicy::Refuse,
-        )
+        .families(&group("job/x"), text_body(&Bytes::from("m 1\n")))
         .unwrap();
     let app = Change::Replace {
         id: SectionId::new("app", Producer::App),

@@ -1,0 +1,155 @@
+//! Texts as families: shaped, parsed, and read tolerantly where the settings say so.
+
+use super::shaping::{Layout, SenderLabels, Shaping, ShapingProblem, Skipped, lenient};
+use super::{Admission, Rejection};
+use crate::exposition::{
+    AddedLabel, CanonicalOptions, FamilyText, InputFormat, ParseError, TimestampPolicy,
+    canonicalize_as, counted,
+};
+use crate::reason::Reason;
+use crate::telemetry::sender_log::{self, About, LogEvent};
+
+/// How a text is read.
+#[derive(Debug)]
+pub struct Reading<'r> {
+    /// What is done to it before.
+    pub shaping: Shaping<'r>,
+    /// The labels of its sender, for shaping.
+    pub labels: SenderLabels<'r>,
+    /// Labels that samples get while they are parsed.
+    pub added: &'r [AddedLabel<'r>],
+    /// What is done with timestamps.
+    pub timestamps: TimestampPolicy,
+}
+
+/// Why a text cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// A mistake in the text as it was sent.
+    Sent(ParseError),
+    /// A mistake in the text after shaping.
+    Shaped(ParseError),
+    /// The text cannot be shaped.
+    Shaping(ShapingProblem),
+}
+
+impl ReadError {
+    /// The rejection. `describe` makes one for a mistake in the text.
+    pub fn reject(
+        &self,
+        sender: &impl std::fmt::Display,
+        describe: impl FnOnce(&ParseError) -> Rejection,
+    ) -> Rejection {
+        match self {
+            ReadError::Sent(error) => describe(error),
+            ReadError::Shaped(error) => {
+                let message = format!("{sender}, after shaping ([[shape]]), {error}");
+                Rejection::new(Reason::from(error), &message).at(error.line, Some(error.column))
+            }
+            ReadError::Shaping(problem) => problem.reject(sender),
+        }
+    }
+}
+
+impl Admission {
+    /// Reads the families of a text. Without entries in `[[shape]]` that concern it, this is
+    /// [`canonicalize_as`].
+    ///
+    /// # Errors
+    ///
+    /// The text cannot be shaped or parsed, or exceeds a limit of `[exposition]`.
+    pub fn read_families(
+        &self,
+        sender: &impl std::fmt::Display,
+        text: &str,
+        format: InputFormat,
+        reading: &Reading<'_>,
+    ) -> Result<Vec<FamilyText>, ReadError> {
+        let options = CanonicalOptions {
+            limits: self.text_limits(),
+            added: reading.added,
+            timestamps: reading.timestamps,
+            hash: &self.hash,
+        };
+        let parse = |text: &str| canonicalize_as(text, format, &options);
+        let shaping = &reading.shaping;
+        if shaping.is_empty() {
+            return parse(text).map_err(ReadError::Sent);
+        }
+        let is_lenient = shaping.is_lenient();
+        let sent = match is_lenient {
+            true => lenient::tidy(text),
+            false => text.into(),
+        };
+        let limits = (Layout::Lines, self.exposition.max_text);
+        let shaped = shaping
+            .apply(&sent, format, reading.labels, limits)
+            .map_err(ReadError::Shaping)?;
+        let read = parse(&shaped.text).or_else(|error| {
+            if is_lenient {
+                let (families, skipped) = self
+                    .read_leniently(&shaped.text, format, &options)
+                    .map_err(ReadError::Sent)?;
+                self.note_skipped(sender, &skipped);
+                return Ok(families);
+            }
+            // A mistake of the sender has its place in what was sent.
+            Err(match shaped.is_changed().then(|| parse(&sent)) {
+                Some(Ok(_)) => ReadError::Shaped(error),
+                Some(Err(error)) => ReadError::Sent(error),
+                None => ReadError::Sent(error),
+            })
+        });
+        if read.is_ok() {
+            shaped.count(&self.shapes.stats);
+        }
+        read
+    }
+
+    /// Reads the lines of a text that can be read, after the whole could not be.
+    fn read_leniently(
+        &self,
+        text: &str,
+        format: InputFormat,
+        options: &CanonicalOptions<'_, impl std::hash::BuildHasher>,
+    ) -> Result<(Vec<FamilyText>, Skipped), ParseError> {
+        let (limits, timestamps) = (&options.limits, options.timestamps);
+        let layout = match format {
+            InputFormat::Text => Layout::Lines,
+            InputFormat::OpenMetrics => Layout::Compact,
+        };
+        let cleaned = lenient::clean(text, format, limits, timestamps, options.hash, layout)?;
+        let (mut text, mut skipped) =
+            cleaned.unwrap_or_else(|| (text.to_owned(), Skipped::default()));
+        for _ in 0..lenient::MAX_ROUNDS {
+            match canonicalize_as(&text, format, options) {
+                Ok(families) => return Ok((families, skipped)),
+                Err(error) => {
+                    text = lenient::without(&text, &[error.line], layout);
+                    skipped.lines += 1;
+                    skipped.first.get_or_insert(error);
+                }
+            }
+        }
+        canonicalize_as(&text, format, options).map(|families| (families, skipped))
+    }
+
+    /// Counts and logs lines that were left out of a text.
+    pub(super) fn note_skipped(&self, sender: &impl std::fmt::Display, skipped: &Skipped) {
+        let Some(first) = &skipped.first else {
+            return;
+        };
+        self.shapes.stats.skipped.add(skipped.lines as u64);
+        let reason = Reason::from(first);
+        let message = format!("{sender}, {first}");
+        let lines = counted(skipped.lines, "line was", "lines were");
+        let public = sender_log::without_excerpts(reason, &message);
+        let about = About::NOTHING.reason(reason);
+        let event = LogEvent::SkippedLines;
+        let write = format_args!("{lines} left out (shape.lenient), first {public}");
+        if sender_log::write(event, about, write) && *public != *message {
+            let details = format_args!("{lines} left out (shape.lenient), first {message}");
+            sender_log::write_details(event, about, details);
+        }
+    }
+}

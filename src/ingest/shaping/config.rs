@@ -1,0 +1,249 @@
+//! `[[shape]]`: how metrics are changed before they are stored.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::exposition::{LabelText, SampleLabels, unescape};
+use crate::ingest::selector::Selectors;
+use crate::relabel::{self, Rules, RulesFile, Screen};
+use crate::settings::document::Node;
+use crate::settings::pattern::{Pattern, pattern};
+use crate::settings::reader::Table;
+use crate::settings::value::{boolean, choice, text};
+
+/// The most entries, since each is looked at for each push.
+pub const MAX_SHAPES: usize = 100;
+
+/// The most labels of one entry.
+const MAX_LABELS: usize = 64;
+
+/// The longest name or value of a label of an entry, in bytes.
+const MAX_LABEL_LENGTH: usize = 1024;
+
+/// What is done to some of the metrics that arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Which metrics it concerns; all if nothing is given.
+    #[serde(flatten)]
+    pub selection: Selection,
+    /// Labels that samples get.
+    #[serde(
+        skip_serializing_if = "SampleLabels::is_empty",
+        serialize_with = "write_labels"
+    )]
+    pub labels: SampleLabels,
+    /// Whether a label of a sample wins over one of `labels`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub honor_labels: bool,
+    /// Patterns of the families that are kept; all if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<Pattern>,
+    /// Patterns of families that are dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop: Vec<Pattern>,
+    /// Rules in a file, which come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_relabel_file: Option<RulesFile>,
+    /// Rules for the labels of samples.
+    #[serde(skip_serializing_if = "Rules::is_empty")]
+    pub metric_relabel: Rules,
+    /// Whether the lines of a text that can be read are kept if others cannot.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lenient: bool,
+    /// The rules of the file and the others.
+    #[serde(skip)]
+    pub rules: Rules,
+    /// What is known of the rules beforehand.
+    #[serde(skip)]
+    pub screen: Screen,
+}
+
+/// Which metrics an entry concerns: those that one of the conditions names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Selection {
+    /// All metrics of these inputs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// Patterns of the names of apps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<Pattern>,
+    /// Patterns of the names of targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Pattern>,
+    /// Selectors of pushed groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSelector>,
+}
+
+/// Where metrics come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// Texts of apps, over sockets.
+    Apps,
+    /// Texts of targets that are polled.
+    Targets,
+    /// Pushes to groups.
+    Groups,
+    /// Pushes that are added up.
+    Aggregate,
+    /// Operations and StatsD lines.
+    Operations,
+}
+
+/// A selector of groups by their labels.
+#[derive(Debug, Clone)]
+pub struct GroupSelector {
+    text: String,
+    /// The compiled selector.
+    pub selectors: Selectors,
+}
+
+impl PartialEq for GroupSelector {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for GroupSelector {}
+
+impl Serialize for GroupSelector {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn write_labels<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S::Error> {
+    let plain = |text: &str| unescape(text).into_owned();
+    let labels = labels.labels().iter();
+    to.collect_map(labels.map(|label| (plain(label.name), plain(label.value))))
+}
+
+/// Takes `[[shape]]` out of the whole document.
+pub fn take(root: &mut Table<'_>) -> Vec<Shape> {
+    let place = root.place("shape");
+    let shapes = root.take_tables("shape", |table, _| Some(read(table)));
+    if let Some(place) = place.filter(|_| shapes.len() > MAX_SHAPES) {
+        let count = shapes.len();
+        let problem = format!("`shape` has {count} entries; the limit is {MAX_SHAPES}");
+        root.fault(place, problem);
+    }
+    shapes
+}
+
+fn read(mut table: Table<'_>) -> Shape {
+    const EFFECTS: [&str; 6] = [
+        "labels",
+        "keep",
+        "drop",
+        "metric_relabel",
+        "metric_relabel_file",
+        "lenient",
+    ];
+    let own = table.own_place().cloned();
+    let has_effect = EFFECTS.iter().any(|key| table.place(key).is_some());
+    let [honor_place, lenient_place] = ["honor_labels", "lenient"].map(|key| table.place(key));
+    let inputs = &[
+        ("apps", Input::Apps),
+        ("targets", Input::Targets),
+        ("groups", Input::Groups),
+        ("aggregate", Input::Aggregate),
+        ("operations", Input::Operations),
+    ];
+    let selection = Selection {
+        inputs: table.take_list("inputs", choice(inputs)),
+        apps: table.take_list("apps", pattern),
+        targets: table.take_list("targets", pattern),
+        groups: table.take_list("groups", group),
+    };
+    let labels = take_labels(&mut table);
+    let honor_labels = table.take("honor_labels", false, boolean);
+    let keep = table.take_list("keep", pattern);
+    let drop = table.take_list("drop", pattern);
+    let metric_relabel_file = relabel::take_file(&mut table, "metric_relabel_file");
+    let metric_relabel = relabel::take(&mut table, "metric_relabel");
+    let lenient = table.take("lenient", false, boolean);
+    if let Some(place) = own.filter(|_| !has_effect) {
+        let problem = "an entry of `shape` needs `labels`, `keep`, `drop`, `metric_relabel`, \
+                       `metric_relabel_file` or `lenient`";
+        table.fault(place, problem);
+    }
+    if let Some(place) = honor_place.filter(|_| honor_labels && labels.is_empty()) {
+        table.fault(place, "`shape.honor_labels` requires `shape.labels`");
+    }
+    let is_sent_as_text = |input: &Input| !matches!(input, Input::Aggregate | Input::Operations);
+    let named = &selection;
+    let has_texts = named.inputs.is_empty() || named.inputs.iter().any(is_sent_as_text);
+    let has_texts = has_texts
+        || !(named.apps.is_empty() && named.targets.is_empty() && named.groups.is_empty());
+    if let Some(place) = lenient_place.filter(|_| lenient && !has_texts) {
+        let problem = "`shape.lenient` is for apps, targets and groups; a message with values \
+                       that are added up counts as a whole or not at all";
+        table.fault(place, problem);
+    }
+    table.finish();
+    let rules = match &metric_relabel_file {
+        Some(file) => file.rules.followed_by(&metric_relabel),
+        None => metric_relabel.clone(),
+    };
+    let labels = SampleLabels::new(labels, honor_labels);
+    Shape {
+        selection,
+        labels,
+        honor_labels,
+        keep,
+        drop,
+        metric_relabel_file,
+        metric_relabel,
+        lenient,
+        screen: Screen::new(&rules),
+        rules,
+    }
+}
+
+/// Takes the table `labels`. Labels without a value are none.
+fn take_labels(table: &mut Table<'_>) -> LabelText {
+    let mut labels = BTreeMap::new();
+    let place = table.place("labels");
+    for (name, value, place) in table.take_texts("labels") {
+        let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+        let is_name =
+            name.starts_with(begins) && name.chars().all(|c| begins(c) || c.is_ascii_digit());
+        let problem = match &*name {
+            _ if name.len() > MAX_LABEL_LENGTH || value.len() > MAX_LABEL_LENGTH => {
+                format!("has more than {MAX_LABEL_LENGTH} bytes")
+            }
+            _ if !is_name => "is not a label name: use letters, digits and underscores".to_owned(),
+            "le" | "quantile" => "belongs to histograms and summaries".to_owned(),
+            name if name.starts_with("__") => "is reserved".to_owned(),
+            _ if value.is_empty() => continue,
+            _ => {
+                labels.insert(name, value);
+                continue;
+            }
+        };
+        table.fault(
+            place,
+            format!("`shape.labels`: the label {name:?} {problem}"),
+        );
+    }
+    if let Some(place) = place.filter(|_| labels.len() > MAX_LABELS) {
+        let count = labels.len();
+        let problem = format!("`shape.labels` has {count} labels; the limit is {MAX_LABELS}");
+        table.fault(place, problem);
+    }
+    let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
+    // Names were checked.
+    LabelText::from_plain(pairs).unwrap_or_default()
+}
+
+fn group(node: &Node) -> Result<GroupSelector, String> {
+    let text = text(node)?;
+    let selectors = Selectors::for_setting(&text)?;
+    Ok(GroupSelector { text, selectors })
+}

@@ -1,0 +1,295 @@
+//! Shaping: what the settings (`[[shape]]`) do to metrics before they are stored.
+//!
+//! A text is shaped as text, before it is parsed or passed through, so that merged and
+//! verbatim mode, groups and targets have one implementation, and all checks and limits apply
+//! to the result. Updates of aggregated families are shaped one by one.
+//!
+//! - [`config`]: the settings;
+//! - [`rewrite`]: one step for a whole text; [`heads`]: the metadata of renamed families;
+//! - [`updates`]: the same for one update of an aggregated series;
+//! - [`lenient`]: removes the lines that cannot be read.
+
+pub mod config;
+mod heads;
+pub mod lenient;
+mod rewrite;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Group, Rejection};
+use crate::exposition::{AddedLabel, InputFormat, SampleLabels};
+use crate::reason::Reason;
+use crate::relabel::tool::{self, Stage};
+use crate::settings::pattern::Pattern;
+use crate::store::{Producer, SectionId};
+use crate::telemetry::ShapingStats;
+use config::{Input, Shape};
+use rewrite::Step;
+
+pub use heads::Layout;
+pub use lenient::Skipped;
+pub use updates::Series;
+
+/// Why a text cannot be shaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapingProblem {
+    /// The line, from 1.
+    pub line: usize,
+    /// The word for the log and the metrics.
+    pub reason: Reason,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl ShapingProblem {
+    /// The rejection of the text of a sender.
+    pub fn reject(&self, sender: &impl std::fmt::Display) -> Rejection {
+        let ShapingProblem {
+            line,
+            reason,
+            message,
+        } = self;
+        let message = format!("{sender}, line {line}: {message}");
+        Rejection::new(*reason, &message).at(*line, None)
+    }
+}
+
+/// All entries, and what they have done.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    /// The entries, in order.
+    pub list: Vec<Shape>,
+    /// The counters.
+    pub stats: Arc<ShapingStats>,
+}
+
+/// The entries that concern one sender, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Shaping<'s> {
+    shapes: Vec<&'s Shape>,
+}
+
+/// The labels that a sender has besides those of its samples.
+#[derive(Debug, Clone, Copy)]
+pub enum SenderLabels<'l> {
+    /// Those of a target, which its samples get first.
+    Target(&'l SampleLabels),
+    /// Those of a group or of a path, unescaped. Samples get them later, and they override
+    /// theirs. Rules find them, and cannot change them.
+    Group(&'l [(&'l str, &'l str)]),
+}
+
+/// A text after shaping.
+#[derive(Debug)]
+pub struct Shaped<'t> {
+    /// The text.
+    pub text: Cow<'t, str>,
+    dropped: u64,
+    changed: u64,
+}
+
+impl Shaped<'_> {
+    /// Whether the text is another than before.
+    pub fn is_changed(&self) -> bool {
+        matches!(self.text, Cow::Owned(_))
+    }
+
+    /// Counts what was done.
+    pub fn count(&self, stats: &ShapingStats) {
+        stats.dropped.add(self.dropped);
+        stats.changed.add(self.changed);
+    }
+}
+
+impl<'s> Shaping<'s> {
+    /// The entries for an app or a target.
+    pub fn of_section(shapes: &'s [Shape], id: &SectionId) -> Self {
+        let is_named = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(&id.name));
+        match id.producer {
+            Producer::Target => Shaping::of(shapes, Input::Targets, |shape| {
+                is_named(&shape.selection.targets)
+            }),
+            _ => Shaping::of(shapes, Input::Apps, |shape| is_named(&shape.selection.apps)),
+        }
+    }
+
+    /// The entries for a pushed group.
+    pub fn of_group(shapes: &'s [Shape], group: &Group) -> Self {
+        Shaping::of(shapes, Input::Groups, |shape| {
+            let mut groups = shape.selection.groups.iter();
+            groups.any(|it| it.selectors.matches(group))
+        })
+    }
+
+    /// The entries for all metrics of an input.
+    pub fn of_input(shapes: &'s [Shape], input: Input) -> Self {
+        Shaping::of(shapes, input, |_| false)
+    }
+
+    fn of(shapes: &'s [Shape], input: Input, is_named: impl Fn(&Shape) -> bool) -> Self {
+        let concerns = |shape: &&Shape| {
+            let it = &shape.selection;
+            let is_for_all = it.inputs.is_empty()
+                && it.apps.is_empty()
+                && it.targets.is_empty()
+                && it.groups.is_empty();
+            is_for_all || it.inputs.contains(&input) || is_named(shape)
+        };
+        Shaping {
+            shapes: shapes.iter().filter(concerns).collect(),
+        }
+    }
+
+    /// Whether nothing is done.
+    pub fn is_empty(&self) -> bool {
+        self.shapes.is_empty()
+    }
+
+    /// Whether lines that cannot be read are left out.
+    pub fn is_lenient(&self) -> bool {
+        self.shapes.iter().any(|shape| shape.lenient)
+    }
+
+    /// What is done to each series, for people. `all` are all entries, and `group` the labels
+    /// of a group.
+    pub fn stages(&self, all: &[Shape], group: &'s [(&'s str, &'s str)]) -> Vec<Stage<'s>> {
+        let mut stages = Vec::new();
+        if !group.is_empty() {
+            stages.push(Stage {
+                name: "labels of the group".to_owned(),
+                apply: Box::new(move |_, labels| {
+                    for (name, value) in group {
+                        labels.set((*name).to_owned(), (*value).to_owned());
+                    }
+                    true
+                }),
+            });
+        }
+        for shape in &self.shapes {
+            let shape = *shape;
+            let place = all.iter().position(|it| std::ptr::eq(it, shape));
+            let prefix = format!("shape {}, ", place.unwrap_or_default() + 1);
+            if !shape.labels.is_empty() {
+                stages.push(Stage {
+                    name: format!("{prefix}labels"),
+                    apply: Box::new(move |family, labels| {
+                        let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
+                        let step = Step {
+                            added: &added,
+                            ..Step::default()
+                        };
+                        step.apply_to_labels(family, labels)
+                    }),
+                });
+            }
+            stages.push(Stage {
+                name: format!("{prefix}keep and drop"),
+                apply: Box::new(move |family, _| {
+                    let step = Step {
+                        keep: &shape.keep,
+                        drop: &shape.drop,
+                        ..Step::default()
+                    };
+                    step.keeps(family)
+                }),
+            });
+            stages.extend(tool::stages(&shape.rules, &prefix));
+        }
+        stages
+    }
+
+    /// Shapes a text, which has the `labels` of its sender before that.
+    ///
+    /// # Errors
+    ///
+    /// A rule leaves a sample without a valid name, or the text becomes too long.
+    pub fn apply<'t>(
+        &self,
+        text: &'t str,
+        format: InputFormat,
+        labels: SenderLabels<'_>,
+        (layout, max_size): (Layout, usize),
+    ) -> Result<Shaped<'t>, ShapingProblem> {
+        let mut shaped = Shaped {
+            text: Cow::Borrowed(text),
+            dropped: 0,
+            changed: 0,
+        };
+        let group = match labels {
+            SenderLabels::Group(group) => group,
+            SenderLabels::Target(_) => &[],
+        };
+        if let SenderLabels::Target(labels) = labels
+            && !labels.is_empty()
+        {
+            add_labels(&mut shaped, labels, format, max_size)?;
+        }
+        for shape in &self.shapes {
+            let drops = !(shape.keep.is_empty() && shape.drop.is_empty());
+            if !shape.labels.is_empty() {
+                add_labels(&mut shaped, &shape.labels, format, max_size)?;
+            }
+            if !drops && shape.rules.is_empty() {
+                continue;
+            }
+            let step = Step {
+                added: &[],
+                keep: &shape.keep,
+                drop: &shape.drop,
+                rules: &shape.rules,
+                screen: &shape.screen,
+                group,
+            };
+            if let Some(rewritten) = step.apply(&shaped.text, format, layout)? {
+                shaped.dropped += rewritten.dropped;
+                shaped.changed += rewritten.changed;
+                shaped.text = Cow::Owned(rewritten.text);
+            }
+        }
+        Ok(shaped)
+    }
+}
+
+/// Adds labels to all samples of a text.
+fn add_labels(
+    shaped: &mut Shaped<'_>,
+    labels: &SampleLabels,
+    format: InputFormat,
+    max_size: usize,
+) -> Result<(), ShapingProblem> {
+    // Checked before the memory is taken.
+    let lines = memchr::memchr_iter(b'\n', shaped.text.as_bytes()).count() + 1;
+    let more = lines.saturating_mul(labels.labels().len() + 3);
+    if shaped.text.len().saturating_add(more) > max_size {
+        return Err(ShapingProblem {
+            line: 1,
+            reason: Reason::TooLarge,
+            message: format!(
+                "the text can become longer than {max_size} bytes with the labels that are added \
+                 (exposition.max_text)"
+            ),
+        });
+    }
+    let text = match format {
+        // Most lines need not be parsed.
+        InputFormat::Text => Some(labels.add_to_lines(&shaped.text)),
+        InputFormat::OpenMetrics => {
+            let added: Vec<AddedLabel<'_>> = labels.added().collect();
+            let step = Step {
+                added: &added,
+                ..Step::default()
+            };
+            let rewritten = step.apply(&shaped.text, format, Layout::Lines)?;
+            rewritten.map(|it| it.text)
+        }
+    };
+    if let Some(text) = text {
+        shaped.text = Cow::Owned(text);
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Shapes updates of aggregated series.
+
+use std::sync::Arc;
+
+use super::Shaping;
+use super::rewrite::{Step, escaped};
+use crate::exposition::protobuf::DecodedNative;
+use crate::exposition::{AddedLabel, LabelText, labels_text, parse_labels, unescape};
+use crate::ingest::Group;
+use crate::relabel::{LabelSet, NAME_LABEL, Touch};
+use crate::telemetry::ShapingStats;
+
+/// A series that is updated.
+#[derive(Debug)]
+pub struct Series<'u> {
+    /// The family, escaped.
+    pub family: &'u mut Arc<str>,
+    /// The labels.
+    pub labels: &'u mut LabelText,
+}
+
+impl Shaping<'_> {
+    /// Shapes a native histogram, as a series that is named like its family. Returns whether it
+    /// is kept. What is left of its family's text is shaped apart from it.
+    pub fn apply_to_native(&self, group: &Group, native: &mut DecodedNative) -> bool {
+        let Some(labels) = parse_labels(&native.native.labels) else {
+            return true;
+        };
+        let group: Vec<(&str, &str)> = group.pairs().collect();
+        let mut set: LabelSet<'_> = labels.into_iter().collect();
+        set.set(NAME_LABEL, unescape(&native.family).into_owned());
+        for shape in &self.shapes {
+            let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
+            let step = Step {
+                added: &added,
+                keep: &shape.keep,
+                drop: &shape.drop,
+                rules: &shape.rules,
+                screen: &shape.screen,
+                group: &group,
+            };
+            let name = set.get(NAME_LABEL).to_owned();
+            if !step.apply_to_labels(&name, &mut set) {
+                return false;
+            }
+        }
+        set.sort();
+        let family = escaped(set.get(NAME_LABEL)).into_owned();
+        let labels = set.iter().filter(|(name, _)| *name != NAME_LABEL);
+        let labels: Vec<(&str, &str)> = labels.collect();
+        let labels = labels_text(&labels);
+        native.family = family;
+        native.native.labels = labels.into();
+        true
+    }
+
+    /// Shapes the series of an update. Returns whether it is kept.
+    ///
+    /// # Errors
+    ///
+    /// Rules leave the series without a valid name or labels.
+    pub fn apply_to_series(
+        &self,
+        series: &mut Series<'_>,
+        stats: &ShapingStats,
+    ) -> Result<bool, String> {
+        for shape in &self.shapes {
+            let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
+            let step = Step {
+                added: &added,
+                keep: &shape.keep,
+                drop: &shape.drop,
+                rules: &shape.rules,
+                screen: &shape.screen,
+                group: &[],
+            };
+            let name = unescape(series.family).into_owned();
+            if !step.keeps(&name) {
+                stats.dropped.add(1);
+                return Ok(false);
+            }
+            if added.is_empty() && step.screen.touch(step.rules, &name) == Touch::Never {
+                continue;
+            }
+            let mut set = LabelSet::new();
+            set.set(NAME_LABEL, &*name);
+            for label in series.labels.iter() {
+                let (name, value) = (unescape(label.name), unescape(label.value));
+                set.set(name.into_owned(), value.into_owned());
+            }
+            let before = set.clone();
+            if !step.apply_to_labels(&name, &mut set) {
+                stats.dropped.add(1);
+                return Ok(false);
+            }
+            if set == before {
+                continue;
+            }
+            stats.changed.add(1);
+            let problem = |what: &str| {
+                let (family, labels) = (&series.family, &series.labels);
+                format!("relabelling leaves {family}{{{labels}}} {what} (shape.metric_relabel)")
+            };
+            let new = set.get(NAME_LABEL);
+            if new.is_empty() {
+                return Err(problem("without a name"));
+            }
+            if new.contains('\0') {
+                return Err(problem("with NUL in its name"));
+            }
+            let pairs = set.iter().filter(|(name, _)| *name != NAME_LABEL);
+            let labels = LabelText::from_plain(pairs)
+                .map_err(|error| problem(&format!("with wrong labels: {error}")))?;
+            if new != name {
+                *series.family = Arc::from(&*escaped(new));
+            }
+            *series.labels = labels;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,387 @@
+//! What rules can do to the series of a metric, decided by its name alone.
+
+use regex::Regex;
+
+use super::pattern::Pattern;
+use super::{Action, LabelSet, NAME_LABEL, Rule, Rules};
+
+/// What rules can do to the series of a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touch {
+    /// Nothing.
+    Never,
+    /// They drop all of them.
+    Drop,
+    /// They may change or drop those that have a label whose name contains one of these texts,
+    /// which have no characters that are escaped.
+    IfPresent(Vec<String>),
+    /// They may change or drop each of them.
+    Always,
+}
+
+impl Rules {
+    /// What the rules can do to the series of the metric `name`, so that the labels of most
+    /// series need not be read.
+    pub fn touch(&self, name: &str) -> Touch {
+        Screen::new(self).touch(self, name)
+    }
+}
+
+/// What is known of rules before any name: most of them ask for labels alone.
+#[derive(Debug, Clone, Default)]
+pub struct Screen {
+    /// For each rule, what it can do to series of any name; `None` if the name decides.
+    of_any: Vec<Option<Touch>>,
+    /// Finds labels that rules ask for in a text; `None` if they ask for none, or if it is not
+    /// known for which.
+    labels: Option<Regex>,
+}
+
+/// What is derived of equal rules is equal.
+impl PartialEq for Screen {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Screen {}
+
+impl Screen {
+    /// Looks at rules.
+    pub fn new(rules: &Rules) -> Self {
+        let asks_for_name = |rule: &Rule| {
+            let settings = &rule.settings;
+            let mut sources = settings.source_labels.iter();
+            sources.any(|label| label == NAME_LABEL) || settings.target_label == NAME_LABEL
+        };
+        let of_any = |rule: &Rule| (!asks_for_name(rule)).then(|| rule.touch("m"));
+        let of_any: Vec<Option<Touch>> = rules.iter().map(of_any).collect();
+        // Series of other names can ask for no more labels than these.
+        let mut parts: Vec<&str> = Vec::new();
+        for rule in rules.iter() {
+            let settings = &rule.settings;
+            let sources = settings.source_labels.iter().map(String::as_str);
+            parts.extend(sources.chain([&*settings.target_label]));
+            match &rule.pattern {
+                Pattern::OneOf(names) if !settings.action.has_sources() => {
+                    parts.extend(names.iter().map(|name| &**name));
+                }
+                Pattern::Prefix(begin) if !settings.action.has_sources() => parts.push(begin),
+                _ => {}
+            }
+        }
+        parts.retain(|part| !part.is_empty() && *part != NAME_LABEL);
+        // The value decides which label such a rule asks for.
+        let is_open = parts.iter().any(|part| part.contains('$'));
+        let parts: Vec<String> = parts.into_iter().map(regex::escape).collect();
+        let labels = (!parts.is_empty() && !is_open).then(|| Regex::new(&parts.join("|")).ok());
+        Screen {
+            of_any,
+            labels: labels.flatten(),
+        }
+    }
+
+    /// Whether a text can have a label that [`Touch::IfPresent`] asks for.
+    pub fn may_have_labels(&self, text: &str) -> bool {
+        self.labels
+            .as_ref()
+            .is_none_or(|labels| labels.is_match(text))
+    }
+
+    /// [`Rules::touch`] for the rules that this was made of.
+    pub fn touch(&self, rules: &Rules, name: &str) -> Touch {
+        let mut parts = Vec::new();
+        for (rule, of_any) in rules.iter().zip(&self.of_any) {
+            let touch = match of_any {
+                Some(touch) => touch.clone(),
+                None => rule.touch(name),
+            };
+            match touch {
+                Touch::Never => {}
+                Touch::IfPresent(more) => parts.extend(more),
+                Touch::Drop if parts.is_empty() => return Touch::Drop,
+                Touch::Drop | Touch::Always => return Touch::Always,
+            }
+        }
+        parts.sort_unstable();
+        parts.dedup();
+        match parts.is_empty() {
+            true => Touch::Never,
+            false => Touch::IfPresent(parts),
+        }
+    }
+}
+
+impl Rule {
+    /// What this rule alone can do. All rules together do nothing to a series to which each
+    /// of them does nothing, since none finds a series that another has changed.
+    fn touch(&self, name: &str) -> Touch {
+        let settings = &self.settings;
+        if let [source] = settings.source_labels.as_slice()
+            && source == NAME_LABEL
+            && !self.pattern.is_match(name)
+        {
+            // The usual case needs no set of labels.
+            match settings.action {
+                Action::Drop | Action::Replace => return Touch::Never,
+                Action::Keep => return Touch::Drop,
+                _ => {}
+            }
+        }
+        let mut bare = LabelSet::new();
+        bare.set(NAME_LABEL, name);
+        let sources = settings.source_labels.iter();
+        let mut others: Vec<&str> = sources
+            .map(String::as_str)
+            .filter(|it| *it != NAME_LABEL)
+            .collect();
+        let of_all = others.is_empty();
+        let target = settings.target_label.as_str();
+        // Whether a series without the other labels is changed or dropped. If not, a series
+        // needs one of them.
+        let changes_bare = match settings.action {
+            Action::Keep | Action::Drop => {
+                let drops = !self.apply(&mut bare);
+                if drops && of_all {
+                    return Touch::Drop;
+                }
+                drops
+            }
+            Action::Replace => {
+                let value = self.value(&bare).into_owned();
+                match self.pattern.captures(&value) {
+                    None => false,
+                    Some(captures) => {
+                        // The target is removed, if the series has it.
+                        let target = self.target.expand(&captures).into_owned();
+                        let removes = self.replacement.expand(&captures).is_empty();
+                        if !removes || target == NAME_LABEL {
+                            return Touch::Always;
+                        }
+                        if !target.is_empty() {
+                            return if_present(others.into_iter().chain([&*target]));
+                        }
+                        false
+                    }
+                }
+            }
+            Action::Lowercase | Action::Uppercase | Action::KeepEqual | Action::DropEqual => {
+                let before = bare.clone();
+                others.push(target);
+                !self.apply(&mut bare) || bare != before
+            }
+            Action::LabelDrop | Action::LabelMap => {
+                let parts = match &self.pattern {
+                    _ if self.pattern.is_match(NAME_LABEL) => return Touch::Always,
+                    Pattern::OneOf(names) => names.iter().map(|name| &**name).collect(),
+                    Pattern::Prefix(begin) => vec![&**begin],
+                    _ => return Touch::Always,
+                };
+                return if_present(parts.into_iter().filter(|part| !part.is_empty()));
+            }
+            Action::HashMod | Action::LabelKeep => true,
+        };
+        match changes_bare {
+            true => Touch::Always,
+            false => if_present(others.into_iter()),
+        }
+    }
+}
+
+fn if_present<'n>(parts: impl Iterator<Item = &'n str>) -> Touch {
+    let parts: Vec<String> = parts.map(str::to_owned).collect();
+    let is_escaped = |c| matches!(c, '"' | '\\' | '\n');
+    // Each series has a name.
+    if parts
+        .iter()
+        .any(|part| part.contains(is_escaped) || part == NAME_LABEL)
+    {
+        return Touch::Always;
+    }
+    match parts.is_empty() {
+        true => Touch::Never,
+        false => Touch::IfPresent(parts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(rules: &str, name: &str) -> Touch {
+        Rules::parse_yaml(rules).unwrap().touch(name)
+    }
+
+    fn present(parts: &[&str]) -> Touch {
+        Touch::IfPresent(parts.iter().map(|part| (*part).to_owned()).collect())
+    }
+
+    #[test]
+    fn names_decide_what_rules_can_do() {
+        for (rule, expected) in [
+            (
+                "{action: drop, source_labels: [__name__], regex: go_.*}",
+                Touch::Never,
+            ),
+            (
+                "{action: drop, source_labels: [__name__], regex: m}",
+                Touch::Drop,
+            ),
+            (
+                "{action: keep, source_labels: [__name__], regex: m}",
+                Touch::Never,
+            ),
+            (
+                "{action: keep, source_labels: [__name__], regex: n}",
+                Touch::Drop,
+            ),
+            (
+                "{action: drop, source_labels: [a], regex: x}",
+                present(&["a"]),
+            ),
+            (
+                "{action: drop, source_labels: [a], regex: x?}",
+                Touch::Always,
+            ),
+            (
+                "{action: keep, source_labels: [a], regex: x}",
+                Touch::Always,
+            ),
+            (
+                "{action: keep, source_labels: [a], regex: x?}",
+                present(&["a"]),
+            ),
+            (
+                "{action: drop, source_labels: [__name__, le], regex: m;5}",
+                present(&["le"]),
+            ),
+            (
+                "{action: drop, source_labels: [__name__, le], regex: m;.*}",
+                Touch::Always,
+            ),
+            (
+                "{action: drop, source_labels: [__name__, le], regex: n;5}",
+                present(&["le"]),
+            ),
+            (
+                "{source_labels: [a], target_label: b}",
+                present(&["a", "b"]),
+            ),
+            (
+                "{source_labels: [a], regex: (.+), target_label: b}",
+                present(&["a"]),
+            ),
+            (
+                "{source_labels: [__name__], target_label: b}",
+                Touch::Always,
+            ),
+            (
+                "{source_labels: [__name__], regex: n, target_label: b}",
+                Touch::Never,
+            ),
+            ("{target_label: b, replacement: x}", Touch::Always),
+            ("{target_label: b, replacement: ''}", present(&["b"])),
+            ("{target_label: __name__, replacement: ''}", Touch::Always),
+            ("{action: labeldrop, regex: a|b}", present(&["a", "b"])),
+            ("{action: labeldrop, regex: pod_.*}", present(&["pod_"])),
+            ("{action: labeldrop, regex: .*x}", Touch::Always),
+            ("{action: labeldrop, regex: __name__}", Touch::Always),
+            ("{action: labelkeep, regex: a|__name__}", Touch::Always),
+            (
+                "{action: labelmap, regex: a, replacement: b}",
+                present(&["a"]),
+            ),
+            (
+                "{action: lowercase, source_labels: [a], target_label: b}",
+                present(&["a", "b"]),
+            ),
+            (
+                "{action: lowercase, source_labels: [__name__], target_label: b}",
+                Touch::Always,
+            ),
+            (
+                "{action: dropequal, source_labels: [a], target_label: b}",
+                Touch::Always,
+            ),
+            (
+                "{action: keepequal, source_labels: [a], target_label: b}",
+                present(&["a", "b"]),
+            ),
+            (
+                "{action: hashmod, source_labels: [a], target_label: b, modulus: 2}",
+                Touch::Always,
+            ),
+            ("{action: labeldrop, regex: 'a\"'}", Touch::Always),
+        ] {
+            assert_eq!(touch(&format!("- {rule}"), "m"), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn several_rules_together_are_the_most_that_one_can_do() {
+        let drop = "- {action: drop, source_labels: [__name__], regex: m}\n";
+        let label = "- {action: labeldrop, regex: a}\n";
+        let other = "- {action: labeldrop, regex: b}\n";
+        assert_eq!(touch(&[drop, label].concat(), "m"), Touch::Drop);
+        assert_eq!(touch(&[label, drop].concat(), "m"), Touch::Always);
+        assert_eq!(touch(&[label, drop].concat(), "n"), present(&["a"]));
+        assert_eq!(
+            touch(&[other, label, label].concat(), "n"),
+            present(&["a", "b"])
+        );
+        assert_eq!(Rules::default().touch("m"), Touch::Never);
+    }
+
+    /// A series that the rules are said to leave alone is left alone.
+    #[test]
+    fn series_that_are_not_touched_stay_the_same() {
+        let rules = [
+            "{action: drop, source_labels: [__name__, a], regex: 'm;.*'}",
+            "{action: keep, source_labels: [a], regex: '1?'}",
+            "{source_labels: [a], target_label: b}",
+            "{source_labels: [a, b], separator: '', target_label: c}",
+            "{source_labels: [__name__], regex: (.)(.*), target_label: '$2', replacement: $1}",
+            "{action: lowercase, source_labels: [a], target_label: c}",
+            "{action: keepequal, source_labels: [a], target_label: b}",
+            "{action: dropequal, source_labels: [__name__], target_label: b}",
+            "{action: labelmap, regex: a.*, replacement: x}",
+            "{action: labeldrop, regex: c}",
+        ];
+        let series = |set: usize| {
+            let mut labels = LabelSet::new();
+            labels.set(NAME_LABEL, if set & 1 == 0 { "m" } else { "n" });
+            for (bit, name) in [(2, "a"), (4, "b"), (8, "c")] {
+                if set & bit != 0 {
+                    labels.set(name, if set & 16 == 0 { "1" } else { "A" });
+                }
+            }
+            labels
+        };
+        let mut left_alone = 0;
+        for first in rules {
+            for second in rules {
+                let rules = Rules::parse_yaml(&format!("- {first}\n- {second}\n")).unwrap();
+                for set in 0..32 {
+                    let before = series(set);
+                    let mut after = before.clone();
+                    let kept = rules.apply(&mut after);
+                    let is_same = kept && after == before;
+                    let has = |part: &String| {
+                        let mut labels = before.iter();
+                        labels.any(|(name, _)| name != NAME_LABEL && name.contains(&**part))
+                    };
+                    match rules.touch(before.get(NAME_LABEL)) {
+                        Touch::Never => assert!(is_same, "{first} {second} {before:?}"),
+                        Touch::Drop => assert!(!kept, "{first} {second} {before:?}"),
+                        Touch::IfPresent(parts) if !parts.iter().any(has) => {
+                            assert!(is_same, "{first} {second} {before:?}");
+                            left_alone += 1;
+                        }
+                        Touch::IfPresent(_) | Touch::Always => {}
+                    }
+                }
+            }
+        }
+        assert!(left_alone > 100, "{left_alone}");
+    }
+}

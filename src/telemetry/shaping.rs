@@ -1,0 +1,14 @@
+//! Counters of shaping (`[[shape]]`).
+
+use super::Counter;
+
+/// What shaping has done to the metrics that arrived.
+#[derive(Debug, Default)]
+pub struct ShapingStats {
+    /// Samples and updates that were dropped.
+    pub dropped: Counter,
+    /// Samples and updates whose name or labels rules have changed.
+    pub changed: Counter,
+    /// Lines that were left out because they cannot be read.
+    pub skipped: Counter,
+}

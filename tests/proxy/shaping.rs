@@ -1,0 +1,259 @@
+//! `[[shape]]` and `push.timestamps`: labels, rules and tolerant reading, for each input and mode.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{Proxy, eventually};
+use crate::reload::{reload, try_reload};
+use crate::support::logged;
+use crate::upstream::{Upstream, ok};
+
+const RULES: &str = r#"
+[[shape]]
+labels = { env = "eu" }
+drop = ["go_*"]
+metric_relabel = [
+  { source_labels = ["__name__"], regex = "old_(.*)", target_label = "__name__", replacement = "new_$1" },
+  { action = "labeldrop", regex = "pod" },
+  { action = "drop", source_labels = ["path"], regex = "/health" },
+]
+"#;
+
+const TEXT: &str = "# TYPE old_total counter\nold_total{pod=\"p\"} 1\n# TYPE go_x gauge\ngo_x 2\n\
+                    # TYPE hits gauge\nhits{path=\"/health\"} 3\nhits{path=\"/\"} 4\n";
+
+/// What becomes of [`TEXT`], without more labels.
+const SHAPED: [&str; 2] = ["new_total{env=\"eu\"} 1", "hits{env=\"eu\",path=\"/\"} 4"];
+
+fn start(mode: &str, more: &str) -> Proxy {
+    let own = "[exporter]\nown_metrics = true\n";
+    Proxy::start(&format!(
+        "{own}[exposition]\nmode = \"{mode}\"\n{RULES}{more}"
+    ))
+}
+
+fn shaped(proxy: &Proxy, result: &str) -> Option<f64> {
+    proxy.sample(&format!(
+        "exporter_proxy_shaped_samples_total{{result=\"{result}\"}}"
+    ))
+}
+
+/// The lines of the output that are not about the proxy itself.
+fn lines(proxy: &Proxy) -> Vec<String> {
+    let metrics = proxy.metrics();
+    let lines = metrics
+        .lines()
+        .filter(|line| !line.contains("exporter_proxy_"));
+    lines.map(str::to_owned).collect()
+}
+
+fn json(name: &str, text: &str) -> String {
+    serde_json::json!({ name: text }).to_string()
+}
+
+#[test]
+fn texts_of_apps_are_shaped_in_both_modes() {
+    for mode in ["verbatim", "merged"] {
+        let proxy = start(mode, "");
+        assert_eq!(proxy.push_tcp(json("app", TEXT).as_bytes()), "", "{mode}");
+        let lines = eventually(|| lines(&proxy), |lines| !lines.is_empty());
+        let total = ["# TYPE new_total counter", SHAPED[0]];
+        let hits = ["# TYPE hits gauge", SHAPED[1]];
+        let expected = match mode {
+            "verbatim" => [total, hits],
+            _ => [hits, total],
+        };
+        assert_eq!(lines, expected.concat(), "{mode}");
+        assert_eq!(shaped(&proxy, "dropped"), Some(2.0), "{mode}");
+        assert_eq!(shaped(&proxy, "changed"), Some(1.0), "{mode}");
+    }
+}
+
+#[test]
+fn targets_are_shaped() {
+    for mode in ["verbatim", "merged"] {
+        let upstream = Upstream::start(|_| ok(TEXT));
+        let rule = "[[shape]]\ntargets = [\"one\"]\nlabels = { zone = \"z\" }\n\
+                    metric_relabel = [{ source_labels = [\"zone\"], target_label = \"area\" }]\n";
+        let target = format!(
+            "[[poll_external.targets]]\nurl = \"http://{}/\"\nname = \"one\"\n",
+            upstream.address
+        );
+        let proxy = start(mode, &[rule, &target].concat());
+        let series = "hits{area=\"z\",env=\"eu\",path=\"/\",zone=\"z\"}";
+        eventually(|| proxy.sample(series), |value| *value == Some(4.0));
+        let sum = proxy.sample("new_total{area=\"z\",env=\"eu\",zone=\"z\"}");
+        assert_eq!(sum, Some(1.0), "{mode}");
+    }
+}
+
+#[test]
+fn groups_are_shaped_and_keep_their_labels() {
+    let rule = "[[shape]]\ngroups = ['{job=~\"b.*\"}']\nmetric_relabel = [{ source_labels = [\"job\"], target_label = \"from\" }, { action = \"labeldrop\", regex = \"job\" }]\n";
+    let proxy = start("verbatim", rule);
+    for job in ["batch", "other"] {
+        let answer = proxy.push("PUT", &format!("/metrics/job/{job}"), TEXT);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let hits = |labels: &str| proxy.sample(&format!("hits{{env=\"eu\",{labels},path=\"/\"}}"));
+    assert_eq!(
+        hits("from=\"batch\",instance=\"\",job=\"batch\""),
+        Some(4.0)
+    );
+    assert_eq!(hits("instance=\"\",job=\"other\""), Some(4.0));
+    let metrics = proxy.metrics();
+    assert!(metrics.contains("# TYPE new_total counter\n"), "{metrics}");
+    assert!(!metrics.contains("go_x"), "{metrics}");
+    assert!(!metrics.contains("/health"), "{metrics}");
+    // Mistakes of the sender have their line in what was sent.
+    let bad = "go_a 1\ngo_b 2\nold_x{pod=\"a\"} wrong\n";
+    let answer = proxy.push("PUT", "/metrics/job/batch", bad);
+    assert_eq!(answer.status, 400);
+    let text = answer.text();
+    assert!(
+        text.contains("line 3, column 16: expected a number"),
+        "{text}"
+    );
+    // What the rules themselves break is told apart.
+    let twice = "m{pod=\"a\"} 1\nm{pod=\"b\"} 2\n";
+    let answer = proxy.push("PUT", "/metrics/job/batch", twice);
+    assert_eq!(answer.status, 400);
+    let text = answer.text();
+    let expected = "after shaping ([[shape]]), line 2, column 1: expected each series once";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn added_values_are_shaped() {
+    let proxy = start("verbatim", "");
+    for _ in 0..2 {
+        let answer = proxy.push("POST", "/metrics?mode=aggregate", TEXT);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    assert_eq!(proxy.sample("new_total{env=\"eu\"}"), Some(2.0));
+    assert!(!proxy.metrics().contains("go_x"));
+}
+
+#[test]
+fn operations_are_shaped() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ops.sock");
+    let more = format!("[operations]\nunix_sockets = [{socket:?}]\n");
+    let proxy = start("verbatim", &more);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream
+        .write_all(b"old_ops:2|c|#pod:x\ngo_ops:1|c\nhits_ops:1|g|#path:/health\nmembers:a|s|#pod:x\nold_ops:3|c|#pod:y\n")
+        .unwrap();
+    eventually(
+        || proxy.sample("new_ops{env=\"eu\"}"),
+        |value| *value == Some(5.0),
+    );
+    assert_eq!(proxy.sample("members{env=\"eu\"}"), Some(1.0));
+    let metrics = proxy.metrics();
+    assert!(!metrics.contains("go_ops"), "{metrics}");
+    assert!(!metrics.contains("hits_ops"), "{metrics}");
+}
+
+#[test]
+fn a_reload_applies_entries_and_files_of_rules() {
+    let proxy = Proxy::start("");
+    let push = || {
+        assert_eq!(proxy.push("PUT", "/metrics/job/j", TEXT).status, 200);
+        proxy.metrics()
+    };
+    assert!(push().contains("go_x"));
+    reload(&proxy, RULES);
+    assert!(!push().contains("go_x"));
+    let rules = proxy.dir.path().join("rules.yml");
+    let entry = format!("[[shape]]\nmetric_relabel_file = {rules:?}\n");
+    fs::write(
+        &rules,
+        "- {action: drop, source_labels: [__name__], regex: hits}\n",
+    )
+    .unwrap();
+    reload(&proxy, &entry);
+    let metrics = push();
+    assert!(
+        metrics.contains("go_x") && !metrics.contains("hits"),
+        "{metrics}"
+    );
+    fs::write(&rules, "- {action: drop, regex: '('}\n").unwrap();
+    let answer = try_reload(&proxy, &entry);
+    assert_eq!(answer.status, 500);
+    let text = answer.text();
+    assert!(text.contains("rules.yml:1:25"), "{text}");
+    assert!(!push().contains("hits"), "the rules before still apply");
+}
+
+const BAD: &str =
+    "\u{feff}# TYPE good gauge\r\ngood 1\r\nbad{ 2\r\nalso_good{a=\"b\"} 3\r\ngood 4\r\n";
+
+#[test]
+fn good_lines_of_bad_texts_are_kept_if_the_settings_say_so() {
+    for mode in ["verbatim", "merged"] {
+        let config = format!(
+            "[exposition]\nmode = \"{mode}\"\n[[shape]]\nlenient = true\ninputs = [\"apps\"]\ngroups = ['{{job=\"l\"}}']\n"
+        );
+        let proxy = Proxy::start(&config);
+        assert_eq!(proxy.push_tcp(json("app", BAD).as_bytes()), "", "{mode}");
+        eventually(|| proxy.sample("good"), |value| *value == Some(1.0));
+        assert_eq!(proxy.sample("also_good{a=\"b\"}"), Some(3.0), "{mode}");
+        let skipped = || proxy.sample("exporter_proxy_skipped_lines_total");
+        assert_eq!(skipped(), Some(2.0), "{mode}");
+        let line = "2 lines were left out (shape.lenient), first app \"app\", line 3, column ";
+        logged(&proxy, line, 1);
+
+        let answer = proxy.push("PUT", "/metrics/job/l", BAD);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(proxy.sample("good{instance=\"\",job=\"l\"}"), Some(1.0));
+        assert_eq!(skipped(), Some(4.0), "{mode}");
+        // Without one good sample, and for all others, a bad text is rejected.
+        assert_eq!(proxy.push("PUT", "/metrics/job/l", "<html>\n").status, 400);
+        assert_eq!(proxy.push("PUT", "/metrics/job/strict", BAD).status, 400);
+    }
+}
+
+#[test]
+fn timestamps_of_pushes_are_rejected_stripped_or_kept() {
+    let text = "# TYPE g gauge\ng 1 1500\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2 1500\nh_sum 3 1500\nh_count 2 1500\n";
+    for (setting, expected) in [
+        ("refuse", None),
+        (
+            "strip",
+            Some([
+                "g{instance=\"\",job=\"j\"} 1",
+                "h_sum{instance=\"\",job=\"j\"} 3",
+            ]),
+        ),
+        (
+            "keep",
+            Some([
+                "g{instance=\"\",job=\"j\"} 1 1500",
+                "h_sum{instance=\"\",job=\"j\"} 3 1500",
+            ]),
+        ),
+    ] {
+        let proxy = Proxy::start(&format!("[push]\ntimestamps = \"{setting}\"\n"));
+        let answer = proxy.push("PUT", "/metrics/job/j", text);
+        let added = proxy.push(
+            "POST",
+            "/metrics?mode=aggregate",
+            "# TYPE a counter\na 1 1500\n",
+        );
+        let Some(expected) = expected else {
+            assert_eq!((answer.status, added.status), (400, 400));
+            continue;
+        };
+        assert_eq!(
+            (answer.status, added.status),
+            (200, 202),
+            "{}",
+            answer.text()
+        );
+        let metrics = proxy.metrics();
+        for line in expected.into_iter().chain(["a 1"]) {
+            assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+        }
+    }
+}
