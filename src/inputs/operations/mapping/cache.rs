@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{Mapped, SourceType};
 
 /// Parts with a lock each, so that connections on several threads seldom wait.
@@ -96,15 +98,9 @@ impl Cache {
         }
     }
 
-    /// The shard of a name. Names mostly differ at the end.
     fn shard(&self, name: &str) -> &Mutex<Shard> {
-        let last = name
-            .as_bytes()
-            .last_chunk::<2>()
-            .copied()
-            .unwrap_or_default();
-        let sum = name.len() + usize::from(last[0]) * 7 + usize::from(last[1]);
-        &self.shards[sum % self.shards.len()]
+        let hash = xxh3_64(name.as_bytes());
+        &self.shards[(hash % self.shards.len() as u64) as usize]
     }
 }
 
@@ -147,6 +143,18 @@ mod tests {
             })
             .sum();
         assert_eq!(cache.entries().load(Ordering::Relaxed), held);
+    }
+
+    #[test]
+    fn names_that_begin_and_end_alike_have_room_too() {
+        let cache = Cache::new(4000);
+        let names: Vec<String> = (0..1500)
+            .map(|number| format!("web.{number:04}.hits.200"))
+            .collect();
+        for name in &names {
+            cache.insert(name, SourceType::Counter, &mapped());
+        }
+        assert_eq!(cache.entries().load(Ordering::Relaxed), names.len());
     }
 
     #[test]
