@@ -206,11 +206,13 @@ mod tests {
             (" m 1", format!("m{{{both}}} 1")),
             (
                 "m{env=\"x\",z=\"instance\"} 1e3 7",
-                format!("m{{{both},exported_env=\"x\",z=\"instance\"}} 1e3 7"),
+                format!("m{{{env},exported_env=\"x\",instance=\"h:1\",z=\"instance\"}} 1e3 7"),
             ),
             (
                 "m{exported_env=\"y\",env=\"x\"} 1",
-                format!("m{{{both},exported_env=\"y\",exported_exported_env=\"x\"}} 1"),
+                format!(
+                    "m{{{env},exported_env=\"y\",exported_exported_env=\"x\",instance=\"h:1\"}} 1"
+                ),
             ),
             ("environment 1", format!("environment{{{both}}} 1")),
             ("# HELP m instance", "# HELP m instance".to_owned()),

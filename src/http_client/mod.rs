@@ -18,3 +18,6 @@ pub use failure::{causes, explain, explain_http, explain_io, is_end};
 pub use files::{CaFile, ca_file};
 pub use proxy::{ProxyChoice, ProxyUrl, proxy_url};
 pub use tls::ClientTls;
+
+/// What requests say of their sender.
+pub const AGENT: &str = concat!("exporter-proxy/", env!("CARGO_PKG_VERSION"));

@@ -15,17 +15,14 @@ use url::Url;
 use super::config::Config;
 use super::config::target::{RequestSettings, TargetUrl};
 use super::direct::{self, DirectClient};
-use crate::http_client::{ClientTls, ProxyChoice, ProxyUrl, causes, trust};
+use crate::http_client::{AGENT, ClientTls, ProxyChoice, ProxyUrl, causes, trust};
 
 /// The maximum age of a kept connection. The host name is resolved again after it, so
 /// that polls follow a change of address.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// What requests say of their sender.
-pub const AGENT: &str = concat!("exporter-proxy/", env!("CARGO_PKG_VERSION"));
-
-/// The most targets whose connections are kept, beside those of [`DirectClient`]. A kept connection takes about 35 KB,
-/// and opening one costs little compared with a poll.
+/// The most targets whose connections are kept, beside those of [`DirectClient`]. A kept
+/// connection takes about 35 KB, and opening one costs little compared with a poll.
 pub const MAX_KEPT_CONNECTIONS: usize = 100;
 
 tokio::task_local! {

@@ -27,14 +27,14 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use url::{Host, Position, Url};
 
-use super::clients::AGENT;
 use crate::clock::tick;
+use crate::http_client::AGENT;
 
 /// The share of file descriptors that kept connections may use: one of this many. The others
 /// are for senders and scrapers.
 const DESCRIPTOR_SHARE: u64 = 2;
 
-/// The most connections that are kept whatever the limit of file descriptors is. The kernel
+/// The most connections that are kept, even if more file descriptors are allowed. The kernel
 /// takes a few KB for each.
 const MAX_KEPT: usize = 16_384;
 

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::config::HttpSettings;
 use crate::clock;
-use crate::http_client::{Credentials, ProxyChoice, explain, trust};
+use crate::http_client::{AGENT, Credentials, ProxyChoice, explain, trust};
 use crate::outputs::sinks::{Refusal, Report, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::clip_to;
@@ -61,7 +61,7 @@ impl HttpClient {
         let config = trust::config(tls.insecure_skip_verify, ca, &tls.client)?;
         let proxy = ProxyChoice::new(settings.proxy_url.as_ref(), settings.proxy_from_environment)?;
         let builder = Client::builder()
-            .user_agent(concat!("exporter-proxy/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(config)
             .pool_max_idle_per_host(KEPT_CONNECTIONS)
