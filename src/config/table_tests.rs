@@ -59,8 +59,11 @@ fn discoveries_say_where_targets_are_and_how_they_are_polled() {
     let poll = &config.poll_external;
     let found = &poll.discoveries;
     assert_eq!(poll.max_targets, 7);
-    let intervals = found.file_sd.iter().map(|it| it.targets.settings.interval);
-    assert!(intervals.eq([15, 60].map(Duration::from_secs)));
+    let intervals = found
+        .file_sd
+        .iter()
+        .map(|it| it.targets.settings.interval.every());
+    assert!(intervals.eq([15, 60].map(|it| Some(Duration::from_secs(it)))));
     let names: Vec<(String, String)> = found
         .all()
         .map(|(name, discovery)| (name, discovery.source()))
@@ -86,7 +89,9 @@ fn discoveries_say_where_targets_are_and_how_they_are_polled() {
     // What has no secrets is read back as it is.
     let plain = read(
         "[poll_external]\nfile_sd = \"a/*.yaml\"\ndns_sd = [{ names = [\"a\"], type = \"A\", port = 1 }]\n\
-         targets = [{ url = \"http://a/\", labels = { b = \"c\\\"d\" } }]\n",
+         textfile = [\"/a\", { directories = [\"/b\"], targets = { interval = \"scrape\", sample_limit = 5 } }]\n\
+         targets = [{ url = \"http://a/\", labels = { b = \"c\\\"d\" }, params = { x = [\"1\", \"2\"] }, \
+         interval = \"scrape\", label_limit = 3, body_size_limit = \"1KiB\" }]\n",
     );
     assert_eq!(read(&plain.to_toml()), plain);
     let found = faults(
@@ -105,7 +110,8 @@ fn a_target_has_its_own_settings() {
     );
     let target = &config.poll_external.targets[0];
     assert_eq!(target.name, "db");
-    assert_eq!(target.settings.interval, Duration::from_secs(60));
+    let every = target.settings.interval.every();
+    assert_eq!(every, Some(Duration::from_secs(60)));
     assert_eq!(target.settings.timeout, Duration::from_millis(1500));
     assert_eq!(target.settings.stale_after, Duration::ZERO);
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::inputs::poller::config::schedule::Schedule;
 use crate::inputs::sockets::config::Format;
 use crate::settings::listen::{SocketMode, SocketPath};
 
@@ -75,7 +76,8 @@ fn the_configuration_of_the_original_program_is_valid() {
             "external_poll: 127.0.0.1:1027"
         ]
     );
-    assert_eq!(poll.targets[0].settings.interval, Duration::from_secs(5));
+    let every = Schedule::Every(Duration::from_secs(5));
+    assert_eq!(poll.targets[0].settings.interval, every);
     assert_eq!(poll.targets[0].settings.timeout, Duration::from_secs(2));
     assert!(poll.targets[0].settings.requests.allow_invalid_certs);
 }
@@ -281,6 +283,39 @@ fn each_key_rejects_a_bad_value() {
         ("poll_external", "stale_after", "\"never\""),
         ("poll_external", "max_body", "-1"),
         ("poll_external", "max_targets", "0"),
+        ("poll_external", "sample_limit", "-1"),
+        ("poll_external", "label_limit", "\"many\""),
+        ("poll_external", "label_name_length_limit", "1.5"),
+        ("poll_external", "label_value_length_limit", "true"),
+        ("poll_external", "textfile", "3"),
+        ("poll_external", "textfile", "\"\""),
+        ("poll_external", "textfile", "[{ directories = [] }]"),
+        (
+            "poll_external",
+            "textfile",
+            "[{ directories = [\"a\"], targets = { scheme = \"https\" } }]",
+        ),
+        ("poll_external", "poll_interval", "\"scrapes\""),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", params = { a = [] } }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", params = { a = 1 } }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", proxy_url = \"socks5://a\" }]",
+        ),
+        (
+            "poll_external",
+            "targets",
+            "[{ url = \"http://a\", body_size_limit = \"2GiB\" }]",
+        ),
         ("poll_external", "file_sd", "[3]"),
         ("poll_external", "file_sd", "\"targets/*\""),
         ("poll_external", "file_sd", "[\"targets/.json\"]"),
@@ -432,7 +467,7 @@ fn variables_override_the_file() {
     assert_eq!(names, ["external_poll: a:1", "external_poll: b:2", "c"]);
     assert_eq!(
         config.poll_external.targets[2].settings.interval,
-        Duration::from_millis(500)
+        Schedule::Every(Duration::from_millis(500))
     );
 }
 

@@ -1,35 +1,64 @@
-//! Polled targets for those who are no part of the poller: their settings, and polls out
-//! of turn.
+//! Polled targets for those who are no part of the poller: their settings, and polls on request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::reason::Reason;
 
-/// The limit on requests for a poll of one target that wait.
-const MAX_REQUESTS: usize = 4;
+/// The limit on polls on request at the same time. Others wait for them.
+pub const MAX_REQUESTED_POLLS: usize = 100;
 
-/// Someone who waits for a poll, and learns whether it succeeded.
-pub type PollRequest = oneshot::Sender<Result<(), Reason>>;
+/// The extra time for which a scrape waits for polls whose time is over, so that it shows that
+/// they failed.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// How a poll ended.
+pub type PollResult = Result<(), Reason>;
+
+/// A request for a poll. All who want one while it waits or is answered share it.
+#[derive(Debug)]
+pub struct PollRequest {
+    /// When the poll must have ended; its target's own limit holds too.
+    pub deadline: Option<Instant>,
+    /// The result. It is dropped if there is none.
+    pub outcome: watch::Sender<Option<PollResult>>,
+}
 
 /// The settings of a target.
 pub trait TargetSettings: fmt::Debug + Send + Sync {
     /// The settings by name, without secrets.
     fn describe(&self) -> Value;
+
+    /// Whether the target is polled by each scrape, and by nothing else.
+    fn is_polled_by_scrapes(&self) -> bool;
 }
 
 /// The targets that are polled now.
-#[derive(Debug, Clone, Default)]
-pub struct Polls(Arc<Mutex<HashMap<Arc<str>, PolledEntry>>>);
+#[derive(Debug, Clone)]
+pub struct Polls {
+    entries: Arc<Mutex<Entries>>,
+    /// Held by each poll on request.
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_name: HashMap<Arc<str>, PolledEntry>,
+    /// The names of those that scrapes poll.
+    of_scrapes: BTreeSet<Arc<str>>,
+}
 
 #[derive(Debug)]
 struct PolledEntry {
     requests: mpsc::Sender<PollRequest>,
     settings: Arc<dyn TargetSettings>,
+    /// The outcome of the last request.
+    outcome: watch::Receiver<Option<PollResult>>,
 }
 
 /// Why a target was not polled on request.
@@ -38,15 +67,24 @@ pub enum NotPolled {
     /// No target has the name.
     #[error("no such target is polled")]
     Unknown,
-    /// Enough requests wait.
-    #[error("polls of this target have been requested already, and wait for the one before")]
-    Busy,
     /// The target changed or was removed meanwhile, or the program stops.
     #[error("the target is no longer polled in this way")]
     Interrupted,
+    /// The poll has not ended in time.
+    #[error("the poll takes too long")]
+    Late,
     /// The poll failed.
     #[error("the poll failed: {}", .0.describe())]
     Failed(Reason),
+}
+
+impl Default for Polls {
+    fn default() -> Self {
+        Polls {
+            entries: Arc::default(),
+            permits: Arc::new(Semaphore::new(MAX_REQUESTED_POLLS)),
+        }
+    }
 }
 
 impl Polls {
@@ -57,56 +95,148 @@ impl Polls {
         name: &str,
         settings: Arc<dyn TargetSettings>,
     ) -> mpsc::Receiver<PollRequest> {
-        let (requests, receiver) = mpsc::channel(MAX_REQUESTS);
-        let entry = PolledEntry { requests, settings };
+        // One request waits at most: others share it.
+        let (requests, receiver) = mpsc::channel(1);
+        let (_, outcome) = watch::channel(None);
+        let entry = PolledEntry {
+            requests,
+            settings,
+            outcome,
+        };
         self.lock().insert(Arc::from(name), entry);
         receiver
     }
 
     /// Replaces the settings of a target.
     pub fn set_settings(&self, name: &str, settings: Arc<dyn TargetSettings>) {
-        if let Some(entry) = self.lock().get_mut(name) {
+        let mut entries = self.lock();
+        if let Some((name, mut entry)) = entries.by_name.remove_entry(name) {
             entry.settings = settings;
+            entries.insert(name, entry);
         }
     }
 
     /// Removes a target whose task has ended, unless another one has its name now.
     pub fn remove_ended(&self, name: &str) {
         let mut entries = self.lock();
-        if entries.get(name).is_some_and(|it| it.requests.is_closed()) {
-            entries.remove(name);
+        let entry = entries.by_name.get(name);
+        if entry.is_some_and(|it| it.requests.is_closed()) {
+            entries.by_name.remove(name);
+            entries.of_scrapes.remove(name);
         }
     }
 
     /// The settings of a target, without secrets; `None` if none has the name.
     pub fn settings(&self, name: &str) -> Option<Value> {
-        let settings = Arc::clone(&self.lock().get(name)?.settings);
+        let settings = Arc::clone(&self.lock().by_name.get(name)?.settings);
         Some(settings.describe())
     }
 
-    /// Polls a target out of turn, and waits for the result: the time limit is that of its
-    /// polls. Its schedule stays as it is.
+    /// Whether the target of this name is polled by scrapes.
+    pub fn is_polled_by_scrapes(&self, name: &str) -> bool {
+        self.lock().of_scrapes.contains(name)
+    }
+
+    /// The permits for polls on request.
+    pub fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
+    }
+
+    /// Polls a target now, and waits for the result until the deadline, or for the time limit of
+    /// its polls. The poll of another request that is in progress is shared. The schedule of the
+    /// target stays as it is.
     ///
     /// # Errors
     ///
     /// It was not polled, or the poll failed.
-    pub async fn poll(&self, name: &str) -> Result<(), NotPolled> {
-        let requests = self.lock().get(name).map(|it| it.requests.clone());
-        let requests = requests.ok_or(NotPolled::Unknown)?;
-        let (request, outcome) = oneshot::channel();
-        requests.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotPolled::Busy,
-            mpsc::error::TrySendError::Closed(_) => NotPolled::Unknown,
-        })?;
-        match outcome.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(NotPolled::Failed(reason)),
-            Err(_) => Err(NotPolled::Interrupted),
+    pub async fn poll(&self, name: &str, deadline: Option<Instant>) -> PollOutcome {
+        let outcome = self.lock().request(name, deadline)?;
+        wait(outcome, deadline).await
+    }
+
+    /// Polls those of the targets that scrapes poll, or all of these, until the deadline.
+    /// Targets fail alone: what each shows then is in the store.
+    pub async fn poll_for_scrape(&self, names: Option<&[&str]>, deadline: Instant) {
+        let requested: Vec<_> = {
+            let mut entries = self.lock();
+            if entries.of_scrapes.is_empty() {
+                return;
+            }
+            let wanted: Vec<Arc<str>> = match names {
+                None => entries.of_scrapes.iter().cloned().collect(),
+                Some(names) => {
+                    let known = names
+                        .iter()
+                        .filter_map(|name| entries.of_scrapes.get(*name));
+                    known.cloned().collect()
+                }
+            };
+            let wanted = wanted.iter();
+            wanted
+                .filter_map(|name| entries.request(name, Some(deadline)).ok())
+                .collect()
+        };
+        for outcome in requested {
+            let _ = wait(outcome, Some(deadline)).await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, PolledEntry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of a requested poll.
+pub type PollOutcome = Result<(), NotPolled>;
+
+async fn wait(
+    mut outcome: watch::Receiver<Option<PollResult>>,
+    deadline: Option<Instant>,
+) -> PollOutcome {
+    let ended = outcome.wait_for(Option::is_some);
+    let ended = match deadline {
+        Some(deadline) => timeout_at(deadline + GRACE, ended).await,
+        None => Ok(ended.await),
+    };
+    match ended.map_err(|_| NotPolled::Late)?.as_deref() {
+        Ok(Some(result)) => result.map_err(NotPolled::Failed),
+        _ => Err(NotPolled::Interrupted),
+    }
+}
+
+impl Entries {
+    fn insert(&mut self, name: Arc<str>, entry: PolledEntry) {
+        match entry.settings.is_polled_by_scrapes() {
+            true => self.of_scrapes.insert(Arc::clone(&name)),
+            false => self.of_scrapes.remove(&name),
+        };
+        self.by_name.insert(name, entry);
+    }
+
+    /// Asks for a poll, unless one is asked for already. Returns its outcome to come.
+    fn request(
+        &mut self,
+        name: &str,
+        deadline: Option<Instant>,
+    ) -> Result<watch::Receiver<Option<PollResult>>, NotPolled> {
+        let entry = self.by_name.get_mut(name).ok_or(NotPolled::Unknown)?;
+        // Its sender is there until the poll has ended.
+        let outcome = &entry.outcome;
+        if outcome.borrow().is_none() && outcome.has_changed().is_ok() {
+            return Ok(outcome.clone());
+        }
+        let (outcome, receiver) = watch::channel(None);
+        let request = PollRequest { deadline, outcome };
+        // The last request was received, so there is room.
+        entry
+            .requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => NotPolled::Interrupted,
+                mpsc::error::TrySendError::Closed(_) => NotPolled::Unknown,
+            })?;
+        entry.outcome = receiver.clone();
+        Ok(receiver)
     }
 }
 
@@ -117,52 +247,94 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Named(&'static str);
+    struct Named(&'static str, bool);
 
     impl TargetSettings for Named {
         fn describe(&self) -> Value {
             json!({ "url": self.0 })
         }
+
+        fn is_polled_by_scrapes(&self) -> bool {
+            self.1
+        }
+    }
+
+    fn add(polls: &Polls, name: &str, by_scrapes: bool) -> mpsc::Receiver<PollRequest> {
+        polls.add(name, Arc::new(Named("one", by_scrapes)))
     }
 
     #[tokio::test]
     async fn a_poll_is_requested_of_the_task_and_waited_for() {
         let polls = Polls::default();
-        assert_eq!(polls.poll("a").await, Err(NotPolled::Unknown));
-        let mut requests = polls.add("a", Arc::new(Named("one")));
+        assert_eq!(polls.poll("a", None).await, Err(NotPolled::Unknown));
+        let mut requests = add(&polls, "a", false);
         let task = tokio::spawn(async move {
-            for outcome in [Ok(()), Err(Reason::Timeout)] {
+            for result in [Ok(()), Err(Reason::Timeout)] {
                 let request = requests.recv().await.unwrap();
-                request.send(outcome).unwrap();
+                request.outcome.send(Some(result)).unwrap();
             }
             drop(requests.recv().await);
         });
-        assert_eq!(polls.poll("a").await, Ok(()));
+        assert_eq!(polls.poll("a", None).await, Ok(()));
         let failed = NotPolled::Failed(Reason::Timeout);
-        assert_eq!(polls.poll("a").await, Err(failed));
-        assert_eq!(polls.poll("a").await, Err(NotPolled::Interrupted));
+        assert_eq!(polls.poll("a", None).await, Err(failed));
+        assert_eq!(polls.poll("a", None).await, Err(NotPolled::Interrupted));
         task.await.unwrap();
-        assert_eq!(polls.poll("a").await, Err(NotPolled::Unknown));
+        assert_eq!(polls.poll("a", None).await, Err(NotPolled::Unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_at_one_time_share_a_poll() {
+        let polls = Polls::default();
+        let mut requests = add(&polls, "a", true);
+        let _quiet = add(&polls, "b", false);
+        let far = Instant::now() + Duration::from_secs(60);
+        let ask = || {
+            let polls = polls.clone();
+            tokio::spawn(async move { polls.poll("a", Some(far)).await })
+        };
+        let scrape = {
+            let polls = polls.clone();
+            tokio::spawn(async move { polls.poll_for_scrape(None, far).await })
+        };
+        let first = requests.recv().await.unwrap();
+        assert_eq!(first.deadline, Some(far));
+        // Others come while it is answered. One of them has less time.
+        let others = [ask(), ask()];
+        let near = Instant::now() + Duration::from_secs(1);
+        assert_eq!(polls.poll("a", Some(near)).await, Err(NotPolled::Late));
+        assert!(requests.try_recv().is_err());
+        first.outcome.send(Some(Ok(()))).unwrap();
+        scrape.await.unwrap();
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(()));
+        }
+        // A later one polls again.
+        let other = ask();
+        let second = requests.recv().await.unwrap();
+        second.outcome.send(Some(Err(Reason::Connect))).unwrap();
+        let failed = NotPolled::Failed(Reason::Connect);
+        assert_eq!(other.await.unwrap(), Err(failed));
+        // Only what scrapes poll, and of these only what is named.
+        polls.poll_for_scrape(Some(&["b", "c"]), far).await;
+        assert!(requests.try_recv().is_err());
     }
 
     #[tokio::test]
-    async fn requests_are_limited_and_a_target_that_came_back_stays() {
+    async fn a_target_that_came_back_stays() {
         let polls = Polls::default();
-        let first = polls.add("a", Arc::new(Named("one")));
-        for _ in 0..MAX_REQUESTS {
-            let polls = polls.clone();
-            tokio::spawn(async move { polls.poll("a").await });
-        }
-        tokio::task::yield_now().await;
-        assert_eq!(polls.poll("a").await, Err(NotPolled::Busy));
-        let _second = polls.add("a", Arc::new(Named("two")));
+        let first = add(&polls, "a", true);
+        assert!(polls.is_polled_by_scrapes("a"));
+        let second = add(&polls, "a", false);
+        assert!(!polls.is_polled_by_scrapes("a"));
         drop(first);
         polls.remove_ended("a");
-        assert_eq!(polls.settings("a"), Some(json!({ "url": "two" })));
-        polls.set_settings("a", Arc::new(Named("three")));
+        polls.set_settings("a", Arc::new(Named("three", true)));
         assert_eq!(polls.settings("a"), Some(json!({ "url": "three" })));
-        drop(_second);
+        assert!(polls.is_polled_by_scrapes("a"));
+        drop(second);
         polls.remove_ended("a");
         assert_eq!(polls.settings("a"), None);
+        assert!(!polls.is_polled_by_scrapes("a"));
     }
 }

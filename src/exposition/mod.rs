@@ -18,7 +18,8 @@
 //! - [`Metrics`]: the samples of a family as whole histograms, summaries and
 //!   values.
 //! - [`AddedLabel`]: a label that is added to every sample; [`SampleLabels`]: those of a
-//!   producer, whether its text is parsed or not.
+//!   producer, whether its text is parsed or not; [`SampleLimits`]: limits on their number and
+//!   length.
 //! - [`protobuf`]: decodes protobuf to text and encodes canonical text as
 //!   protobuf.
 //!
@@ -54,6 +55,7 @@ mod output_format;
 mod parse;
 pub mod protobuf;
 mod sample_labels;
+mod sample_limits;
 mod series;
 mod text;
 mod write;
@@ -82,6 +84,7 @@ pub use parse::{
     Timestamp, bare_name, unescape, unescape_help,
 };
 pub use sample_labels::SampleLabels;
+pub use sample_limits::{LimitExceeded, SampleLimits};
 pub use series::{SeriesHashes, hash_series, is_family_name, needs_quotes, write_series};
 pub use text::{Text, sample_lines};
 pub use write::{number_text, write_bound, write_help, write_label_value, write_number};

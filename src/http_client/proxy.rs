@@ -11,7 +11,7 @@ use crate::settings::document::Node;
 use crate::settings::value::text;
 
 /// An `http://` or `https://` URL, which can contain a user and a password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ProxyUrl(pub Url);
 
 impl fmt::Debug for ProxyUrl {

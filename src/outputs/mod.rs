@@ -14,5 +14,6 @@ pub mod page;
 #[cfg(feature = "profiling")]
 pub mod profile;
 pub mod reload;
+mod scrape_timeout;
 pub mod sinks;
 pub mod status;

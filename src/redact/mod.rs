@@ -20,7 +20,7 @@ use url::Url;
 use self::value::{skipped_back, value_at, word_at};
 
 /// Replacement for a secret.
-const REDACTED: &str = "***";
+pub const REDACTED: &str = "***";
 
 /// Parts of names of secrets. Only the letters and digits of a name are
 /// compared.
@@ -214,13 +214,18 @@ pub fn redact_url(url: &Url) -> String {
     redacted.into()
 }
 
+/// Whether the values of a query parameter of this name are secret.
+pub fn is_secret_parameter(name: &str) -> bool {
+    is_secret_name(name) || name.eq_ignore_ascii_case("key")
+}
+
 /// A query without the values of parameters with secret names. A parameter
 /// `key` counts as secret here, since many services call their tokens so.
 pub fn redact_query(query: &str) -> Cow<'_, str> {
     let is_secret = |parameter: &str| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
-        !value.is_empty() && (is_secret_name(&name) || name.eq_ignore_ascii_case("key"))
+        !value.is_empty() && is_secret_parameter(&name)
     };
     if !query.split('&').any(is_secret) {
         return Cow::Borrowed(query);

@@ -365,12 +365,21 @@ impl<'f> Table<'f> {
 
     /// The table under `key`, as names, texts and their places.
     pub fn take_texts(&mut self, key: &'static str) -> Vec<(String, String, Place)> {
+        self.take_values(key, super::value::text)
+    }
+
+    /// The table under `key`, as names, values and their places.
+    pub fn take_values<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&Node) -> Result<T, String>,
+    ) -> Vec<(String, T, Place)> {
         let mut table = self.table(key);
         let entries = std::mem::take(&mut table.entries);
         entries
             .into_iter()
-            .filter_map(|(name, entry)| match super::value::text(&entry.node) {
-                Ok(text) => Some((name, text, entry.node.place)),
+            .filter_map(|(name, entry)| match parse(&entry.node) {
+                Ok(value) => Some((name, value, entry.node.place)),
                 Err(problem) => {
                     self.faults.add(
                         entry.node.place,

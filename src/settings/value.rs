@@ -184,6 +184,14 @@ pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok
     to.serialize_str(&text)
 }
 
+/// Writes an optional size.
+pub fn write_size_option<S: Serializer>(bytes: &Option<usize>, to: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => write_size(bytes, to),
+        None => to.serialize_none(),
+    }
+}
+
 /// Writes an optional duration.
 pub fn write_duration_option<S: Serializer>(
     duration: &Option<Duration>,

@@ -96,7 +96,10 @@ impl Targets {
             return Some(format!("waiting for the first targets of {name}"));
         }
         let targets = self.by_name();
-        let untried = || targets.values().filter(|it| it.polls().success.is_none());
+        // Those that scrapes poll wait for these.
+        let is_untried =
+            |it: &&Arc<TargetStats>| it.polls().success.is_none() && it.info().interval.is_some();
+        let untried = || targets.values().filter(is_untried);
         let count = untried().count();
         if count == 0 || is_over {
             self.are_tried.store(true, Ordering::Relaxed);
@@ -139,8 +142,8 @@ pub struct TargetInfo {
     pub labels: LabelText,
     /// The setting that names the target, or the discovery and list that it was found in.
     pub found_in: Arc<str>,
-    /// From the start of one poll to the start of the next.
-    pub interval: Duration,
+    /// From the start of one poll to the start of the next; `None` if scrapes poll it.
+    pub interval: Option<Duration>,
     /// The timeout of a poll.
     pub timeout: Duration,
 }
@@ -158,6 +161,8 @@ pub struct Polls {
     pub last_success: Option<Now>,
     /// Samples in the last text that was stored.
     pub samples: usize,
+    /// When the file of that text was modified, in seconds since 1970; `None` for other targets.
+    pub modified: Option<f64>,
     /// Polls by result: `ok`, or the reason for failure.
     pub results: BTreeMap<&'static str, u64>,
     /// The last polls, oldest first.
@@ -220,10 +225,12 @@ impl TargetStats {
         *polls.results.entry(results::label(result)).or_default() += 1;
     }
 
-    /// Records the number of samples in a stored text.
-    pub fn record_samples(&self, samples: usize) {
+    /// Records the number of samples in a stored text, and when its file was modified, in seconds
+    /// since 1970.
+    pub fn record_samples(&self, samples: usize, modified: Option<f64>) {
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         polls.samples = samples;
+        polls.modified = modified;
     }
 
     /// The polls so far.
@@ -324,7 +331,7 @@ mod tests {
             url: Arc::from("http://a/"),
             labels: LabelText::default(),
             found_in: Arc::from("poll_external.targets"),
-            interval: Duration::from_secs(1),
+            interval: Some(Duration::from_secs(1)),
             timeout: Duration::from_secs(1),
         })
     }

@@ -146,9 +146,16 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let stored = Proxy::start(&format!("[storage]\npath = {state:?}\n"));
     let list = dir.path().join("list.json");
     std::fs::write(&list, "[{\"targets\": [\"127.0.0.1:1\"]}]").unwrap();
-    let finding = Proxy::start(&format!("[poll_external]\nfile_sd = {list:?}\n"));
+    let files = dir.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("a.prom"), "a 1\n").unwrap();
+    let finding = Proxy::start(&format!(
+        "[poll_external]\nfile_sd = {list:?}\ntextfile = {files:?}\n"
+    ));
     let success = "exporter_proxy_discovery_success{discovery=\"file_sd[0]\"}";
     eventually(|| finding.sample(success), |it| *it == Some(1.0));
+    let is_read = |text: &String| text.contains("exporter_proxy_textfile_mtime_seconds{");
+    eventually(|| finding.metrics(), is_read);
     let mut found = exposed(&forwarding.metrics());
     found.extend(exposed(&finding.metrics()));
     found.extend(exposed(&stored.metrics()));

@@ -138,6 +138,10 @@ fn settings_of_all_targets_are_those_of_each() {
         ("stale_after = \"7s\"", "targets"),
         ("follow_redirects = false", "targets"),
         ("allow_invalid_certs = true", "targets"),
+        ("sample_limit = 7", "targets"),
+        ("label_limit = 7", "targets"),
+        ("label_name_length_limit = 7", "targets"),
+        ("label_value_length_limit = 7", "targets"),
         ("proxy_from_environment = true", "proxy_from_environment"),
         ("proxy_url = \"http://127.0.0.1:1\"", "proxy_url"),
     ] {

@@ -99,6 +99,7 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
         ("file_sd", discoveries.file_sd != others.file_sd),
         ("http_sd", discoveries.http_sd != others.http_sd),
         ("dns_sd", discoveries.dns_sd != others.dns_sd),
+        ("textfile", discoveries.textfile != others.textfile),
     ] {
         if differs {
             changed.insert(format!("poll_external.{key}"));

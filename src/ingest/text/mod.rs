@@ -7,8 +7,9 @@ use super::reading::{ReadError, Reading};
 use super::shaping::{Layout, SenderLabels, Shaping, lenient};
 use super::{Admission, MAX_FAMILY_BYTES, Rejection, reserved_name, text_limits};
 use crate::exposition::{
-    AddedLabel, Content, Escaping, Families, FamilyText, InputFormat, LabelConflict, OutputFormat,
-    ParseError, SampleLabels, Text, TimestampPolicy, detect_format, write_label_value,
+    AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat,
+    LabelConflict, OutputFormat, ParseError, SampleLabels, Text, TimestampPolicy, canonicalize_as,
+    detect_format, write_label_value,
 };
 use crate::reason::Reason;
 use crate::store::{InspectionRules, SectionId};
@@ -67,6 +68,23 @@ impl Admission {
             }
             (Mode::Merged, _) => self.families_of_text(id, &text, format, labels),
         }
+    }
+
+    /// Checks the text of a file as node_exporter's textfile collector does: it must be valid, and
+    /// have no timestamps.
+    ///
+    /// # Errors
+    ///
+    /// The text is not valid, exceeds a limit of `[exposition]`, or has a timestamp.
+    pub fn check_file(&self, id: &SectionId, text: &Text) -> Result<(), Rejection> {
+        let options = CanonicalOptions {
+            limits: self.text_limits(),
+            added: &[],
+            timestamps: TimestampPolicy::Refuse,
+            hash: &self.hash,
+        };
+        let checked = canonicalize_as(text.as_str(), InputFormat::Text, &options);
+        checked.map(drop).map_err(|error| invalid(id, &error))
     }
 
     /// The budget for the texts of one message.

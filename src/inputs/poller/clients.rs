@@ -59,6 +59,8 @@ struct ClientKey {
     ca: Option<Vec<u8>>,
     tls: ClientTls,
     socket: Option<PathBuf>,
+    /// The proxy of this target, in place of that of all targets.
+    proxy: Option<ProxyUrl>,
 }
 
 impl Clients {
@@ -93,8 +95,9 @@ impl Clients {
             tls: requests.tls.clone(),
             socket: match url {
                 Some(TargetUrl::Unix { socket, .. }) => Some(socket.clone()),
-                Some(TargetUrl::Http(_)) | None => None,
+                Some(TargetUrl::Http(_) | TargetUrl::File(_)) | None => None,
             },
+            proxy: requests.proxy_url.clone(),
         };
         if let Some(client) = self.shared.get(&key) {
             return Ok(Arc::clone(client));
@@ -121,11 +124,15 @@ impl Clients {
 }
 
 fn create(key: &ClientKey, config: &Config) -> Result<SharedClient, String> {
-    let proxy = ProxyChoice::new(config.proxy_url.as_ref(), config.proxy_from_environment);
+    let proxy = match &key.proxy {
+        Some(proxy) => ProxyChoice::new(Some(proxy), false),
+        None => ProxyChoice::new(config.proxy_url.as_ref(), config.proxy_from_environment)
+            .map_err(|problem| format!("poll_external.{problem}")),
+    };
     let settings = ClientSettings {
         tls: trust::config(key.allow_invalid_certs, key.ca.as_deref(), &key.tls)?,
         socket: key.socket.clone(),
-        proxy: proxy.map_err(|problem| format!("poll_external.{problem}"))?,
+        proxy: proxy?,
     };
     SharedClient::new(settings).map_err(|error| error.to_string())
 }

@@ -48,17 +48,29 @@ impl ScrapeError {
         ScrapeError::new(Reason::Timeout, &message)
     }
 
-    /// A response beyond the limit of bytes.
-    pub fn too_large(limit: usize) -> Self {
-        let message =
-            format!("the response exceeds the limit of {limit} bytes (poll_external.max_body)");
+    /// A poll for a scrape that did not end in time for it.
+    pub fn late_for_scrape(limit: Duration) -> Self {
+        let message = format!(
+            "no complete response within {limit:?}, which the scrape of the proxy leaves \
+             (X-Prometheus-Scrape-Timeout-Seconds)"
+        );
+        ScrapeError::new(Reason::Timeout, &message)
+    }
+
+    /// A response beyond the limit of bytes, which is that of the target if `is_own`.
+    pub fn too_large(limit: usize, is_own: bool) -> Self {
+        let setting = match is_own {
+            true => "body_size_limit of the target",
+            false => "poll_external.max_body",
+        };
+        let message = format!("the response exceeds the limit of {limit} bytes ({setting})");
         ScrapeError::new(Reason::TooLarge, &message)
     }
 
     /// A response that cannot be decompressed.
-    pub fn undecodable(problem: &CodingError, limit: usize) -> Self {
+    pub fn undecodable(problem: &CodingError, limit: usize, is_own: bool) -> Self {
         match problem {
-            CodingError::TooLarge { .. } => ScrapeError::too_large(limit),
+            CodingError::TooLarge { .. } => ScrapeError::too_large(limit, is_own),
             other => ScrapeError::new(Reason::from(other), &other.to_string()),
         }
     }
@@ -71,9 +83,9 @@ impl ScrapeError {
 
     /// Like [`ScrapeError::request`], for a request without a client. `limit` is that of the
     /// response.
-    pub fn direct(problem: &DirectError, address: &str, limit: usize) -> Self {
+    pub fn direct(problem: &DirectError, address: &str, limit: usize, is_own: bool) -> Self {
         let (reason, what) = match problem {
-            DirectError::TooLarge => return ScrapeError::too_large(limit),
+            DirectError::TooLarge => return ScrapeError::too_large(limit, is_own),
             DirectError::Connect(problem) => (Reason::Connect, explain_io(problem)),
             DirectError::Request(problem) | DirectError::Body(problem) => {
                 (Reason::Protocol, explain_http(problem))

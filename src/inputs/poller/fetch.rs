@@ -14,6 +14,7 @@ use url::Url;
 use super::clients::{MAX_CONNECTION_AGE, SharedClient};
 use super::config::target::{Target, TargetUrl};
 use super::error::ScrapeError;
+use super::file;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
 use crate::http_client::is_end;
@@ -64,6 +65,8 @@ pub struct Fetched {
     pub format: Option<InputFormat>,
     /// The server that responded.
     pub peer: Peer,
+    /// When a file was last modified, in seconds since 1970.
+    pub modified: Option<f64>,
 }
 
 /// A response whose body may be yet to come.
@@ -97,6 +100,9 @@ impl Fetcher {
     ///
     /// The request failed, or the response is not a valid text.
     pub async fn fetch(&self) -> Result<Fetched, ScrapeError> {
+        if let TargetUrl::File(path) = &self.target.url {
+            return file::read(path, self.max_body, self.has_own_limit()).await;
+        }
         let own = self.url()?;
         let mut url = own.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -126,6 +132,7 @@ impl Fetcher {
     fn url(&self) -> Result<Url, ScrapeError> {
         match &self.target.url {
             TargetUrl::Http(url) => Ok(url.clone()),
+            TargetUrl::File(_) => Err(ScrapeError::new(Reason::BadSetting, "a file has no URL")),
             TargetUrl::Unix { path, .. } => {
                 Url::parse(&format!("http://localhost{path}")).map_err(|problem| {
                     ScrapeError::new(Reason::BadSetting, &format!("url: {problem}"))
@@ -147,10 +154,16 @@ impl Fetcher {
         let request = request.build().map_err(failed)?;
         if let Some((client, address)) = self.client.direct(url) {
             let to = (address, request.url());
-            let keep = target.settings.interval < MAX_CONNECTION_AGE;
+            let interval = target.settings.interval.every();
+            let keep = interval.is_none_or(|interval| interval < MAX_CONNECTION_AGE);
             let response = client.get(to, request.headers(), self.max_body, keep).await;
             let response = response.map_err(|problem| {
-                ScrapeError::direct(&problem, &self.address(url), self.max_body)
+                ScrapeError::direct(
+                    &problem,
+                    &self.address(url),
+                    self.max_body,
+                    self.has_own_limit(),
+                )
             })?;
             return Ok(Answer {
                 status: response.status,
@@ -241,6 +254,7 @@ impl Fetcher {
             text,
             format,
             peer: answer.peer,
+            modified: None,
         })
     }
 
@@ -263,7 +277,7 @@ impl Fetcher {
                 Err(problem) => return Err(ScrapeError::request(&problem, &self.address(url))),
             };
             if body.len() + chunk.len() > self.max_body {
-                return Err(ScrapeError::too_large(self.max_body));
+                return Err(ScrapeError::too_large(self.max_body, self.has_own_limit()));
             }
             body.extend_from_slice(&chunk);
         }
@@ -285,7 +299,12 @@ impl Fetcher {
     }
 
     fn undecodable(&self, problem: &CodingError) -> ScrapeError {
-        ScrapeError::undecodable(problem, self.max_body)
+        ScrapeError::undecodable(problem, self.max_body, self.has_own_limit())
+    }
+
+    /// Whether the limit of bytes is the target's own.
+    fn has_own_limit(&self) -> bool {
+        self.target.settings.body_size_limit.is_some()
     }
 
     /// The headers of every request.
@@ -300,7 +319,7 @@ impl Fetcher {
             Purpose::List => (
                 "application/json",
                 "X-Prometheus-Refresh-Interval-Seconds",
-                settings.interval,
+                settings.interval.every().unwrap_or_default(),
             ),
         };
         let mut headers = HeaderMap::new();
@@ -315,7 +334,7 @@ impl Fetcher {
     /// The server, for error messages.
     fn address(&self, url: &Url) -> String {
         let address = match &self.target.url {
-            TargetUrl::Unix { .. } => self.target.url.authority(),
+            TargetUrl::Unix { .. } | TargetUrl::File(_) => self.target.url.authority(),
             TargetUrl::Http(_) => TargetUrl::Http(url.clone()).authority(),
         };
         match self.client.may_use_proxy() {

@@ -6,7 +6,7 @@
 //!
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`set`]: all targets; [`discovery`]: where more of them are found.
-//! - [`fetch`]: one poll over HTTP.
+//! - [`fetch`]: one poll over HTTP; [`file`]: one poll of a file.
 //! - [`clients`]: HTTP clients with kept connections.
 //! - [`direct`]: polls of servers on an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
@@ -17,6 +17,7 @@ mod direct;
 mod discovery;
 mod error;
 mod fetch;
+mod file;
 mod set;
 mod target;
 
@@ -128,7 +129,9 @@ impl Poller {
                 let targets = client((&discovery.template().settings.requests, None))?;
                 let list = match &discovery {
                     Discovery::Http(it) => client((&it.requests, Some(&it.url)))?,
-                    Discovery::File(_) | Discovery::Dns(_) => Arc::clone(&targets),
+                    Discovery::File(_) | Discovery::Textfile(_) | Discovery::Dns(_) => {
+                        Arc::clone(&targets)
+                    }
                 };
                 discoveries.push(ReadyDiscovery {
                     name,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -163,6 +164,8 @@ impl TargetSet {
             let offset = target
                 .settings
                 .interval
+                .every()
+                .unwrap_or_default()
                 .mul_f64(index as f64 / count as f64);
             let name = target.name.clone();
             let before = self.ending.remove(&name);
@@ -182,10 +185,14 @@ impl TargetSet {
 
     fn work(&self, wanted: Wanted, keep: bool) -> Work {
         let fetcher = Fetcher {
-            target: wanted.target,
             client: wanted.client,
             keep,
-            max_body: self.limits.body,
+            max_body: wanted
+                .target
+                .settings
+                .body_size_limit
+                .unwrap_or(self.limits.body),
+            target: wanted.target,
             pool: self.pool.clone(),
             purpose: Purpose::Scrape,
         };
@@ -310,7 +317,10 @@ impl PollTask {
 /// for the most frequently polled targets, if they are used again before they are too
 /// old.
 fn keeps(targets: &[Wanted]) -> Vec<bool> {
-    let interval = |index: usize| targets[index].target.settings.interval;
+    let interval = |index: usize| {
+        let every = targets[index].target.settings.interval.every();
+        every.unwrap_or(Duration::MAX)
+    };
     let mut frequent: Vec<usize> = (0..targets.len())
         .filter(|index| interval(*index) < MAX_CONNECTION_AGE)
         .collect();

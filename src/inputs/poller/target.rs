@@ -1,14 +1,15 @@
 //! The task of one target: polls, stores, and logs changes.
 
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::config::target::Target;
+use super::config::target::{Limits, Target};
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
@@ -40,7 +41,7 @@ impl Work {
             url: Arc::from(target.url.to_string()),
             labels: target.labels.labels().clone(),
             found_in,
-            interval: target.settings.interval,
+            interval: target.settings.interval.every(),
             timeout: target.settings.timeout,
         });
         Work {
@@ -88,6 +89,14 @@ enum Interruption {
     Stopped,
     Changed,
     Removed,
+}
+
+/// Who asks for a poll.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    ByInterval,
+    /// It must have ended at this time, if there is one.
+    ByRequest(Option<Instant>),
 }
 
 impl PolledTarget {
@@ -142,16 +151,23 @@ impl PolledTarget {
             let interruption = tokio::select! {
                 biased;
                 it = interruption(&self.stop, &mut self.changes) => it,
-                Some(request) = self.requests.recv() => match Box::pin(self.poll()).await {
-                    // The request is dropped, which its sender notices.
-                    Some(interruption) => interruption,
-                    None => {
-                        // A client that left does not wait for it.
-                        let _ = request.send(self.last.unwrap_or(Ok(())));
+                Some(request) = self.requests.recv() => {
+                    if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        // The poll before has taken its time.
                         continue;
                     }
-                },
-                _ = ticks.tick() => match Box::pin(self.poll()).await {
+                    let asked = Asked::ByRequest(request.deadline);
+                    match Box::pin(self.poll(asked)).await {
+                        // The request is dropped, which those who wait notice.
+                        Some(interruption) => interruption,
+                        None => {
+                            // Nobody may wait any longer.
+                            let _ = request.outcome.send(self.last);
+                            continue;
+                        }
+                    }
+                }
+                () = next(&mut ticks) => match Box::pin(self.poll(Asked::ByInterval)).await {
                     Some(interruption) => interruption,
                     None => continue,
                 },
@@ -181,12 +197,13 @@ impl PolledTarget {
         }
     }
 
-    /// When to poll, first after `offset`.
-    fn ticks(&self, offset: Duration) -> Interval {
-        let mut ticks = interval_at(Instant::now() + offset, self.target().settings.interval);
+    /// When to poll, first after `offset`; `None` if only scrapes do.
+    fn ticks(&self, offset: Duration) -> Option<Interval> {
+        let interval = self.target().settings.interval.every()?;
+        let mut ticks = interval_at(Instant::now() + offset, interval);
         // After a poll that took longer than the interval, polls stay on schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        ticks
+        Some(ticks)
     }
 
     fn target(&self) -> &Target {
@@ -195,18 +212,39 @@ impl PolledTarget {
 
     /// Polls once. An interruption ends the wait for a response; a response that arrived is
     /// stored.
-    async fn poll(&mut self) -> Option<Interruption> {
+    async fn poll(&mut self, asked: Asked) -> Option<Interruption> {
         // Settings that leave the schedule as it is.
         self.work = Arc::clone(&self.changes.borrow());
         let started = Instant::now();
         let limit = self.target().settings.timeout;
+        let deadline = match asked {
+            Asked::ByRequest(Some(deadline)) => deadline.min(started + limit),
+            Asked::ByRequest(None) | Asked::ByInterval => started + limit,
+        };
         let work = Arc::clone(&self.work);
+        let permits = match asked {
+            Asked::ByRequest(_) => Some(Arc::clone(self.polls.permits())),
+            Asked::ByInterval => None,
+        };
+        let fetch = async {
+            let _permit = match &permits {
+                // It is never closed.
+                Some(permits) => permits.acquire().await.ok(),
+                None => None,
+            };
+            work.fetcher.fetch().await
+        };
         let fetched = tokio::select! {
             biased;
             it = interruption(&self.stop, &mut self.changes) => return Some(it),
-            fetched = timeout(limit, work.fetcher.fetch()) => fetched,
+            fetched = timeout_at(deadline, fetch) => fetched,
         };
-        let fetched = fetched.unwrap_or_else(|_| Err(ScrapeError::timed_out(limit)));
+        let fetched = fetched.unwrap_or_else(|_| {
+            Err(match deadline < started + limit {
+                true => ScrapeError::late_for_scrape(deadline - started),
+                false => ScrapeError::timed_out(limit),
+            })
+        });
         let now = Now::read();
         let stored = match fetched {
             Ok(fetched) => self.store(fetched, now).await,
@@ -232,17 +270,34 @@ impl PolledTarget {
     /// Admits and stores a text. A large text that must be parsed is parsed off the
     /// serving threads.
     async fn store(&self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
-        let Fetched { text, format, peer } = fetched;
+        let Fetched {
+            text,
+            format,
+            peer,
+            modified,
+        } = fetched;
         let admission = &self.work.admission;
-        let is_parsed = admission.parses_texts() || format == Some(InputFormat::OpenMetrics);
+        let (target, limits) = (self.target(), self.target().settings.limits);
+        let is_parsed = admission.parses_texts()
+            || format == Some(InputFormat::OpenMetrics)
+            || modified.is_some()
+            || !target.labels.is_empty()
+            || limits != Limits::default();
         let is_large = text.len() > INLINE_BYTES;
         let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
         let target = Arc::clone(&self.work.fetcher.target);
         let (id, origin) = (self.id.clone(), self.origin(peer));
         let store = move || {
             let samples = sample_lines(text.bytes());
+            if modified.is_some() {
+                admission.check_file(&id, &text)?;
+            }
+            let content = admission.admit_with(&target.labels, &id, text, format)?;
+            limits.of_text().check(&content).map_err(|problem| {
+                Rejection::new(Reason::TooManySamples, &format!("{id}: {problem}"))
+            })?;
             let replace = Change::Replace {
-                content: admission.admit_with(&target.labels, &id, text, format)?,
+                content,
                 id,
                 origin,
                 lifetime: None,
@@ -258,7 +313,7 @@ impl PolledTarget {
         } else {
             store()
         };
-        self.stats.record_samples(stored?);
+        self.stats.record_samples(stored?, modified);
         Ok(())
     }
 
@@ -301,6 +356,14 @@ impl PolledTarget {
             }
             Ok(()) => log::debug!("target {name} answered"),
         }
+    }
+}
+
+/// Waits until it is time; forever if there are no times.
+async fn next(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => future::pending().await,
     }
 }
 

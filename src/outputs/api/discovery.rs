@@ -28,7 +28,8 @@ struct Place {
     prefix: String,
 }
 
-/// Lists what can be scraped alone. Targets that have not been polled yet are left out.
+/// Lists what can be scraped alone. Targets that have not been polled yet are left out, but for
+/// those that are polled by the scrape.
 pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let kinds = match kind::all_of_query(request.query()) {
         Ok(kinds) => kinds,
@@ -43,7 +44,9 @@ pub async fn list(store: &Arc<Store>, request: &Request) -> Reply {
     let items = SectionBatches::new(store, usize::MAX).map(move |sections| {
         let mut chunk = Vec::new();
         for (id, section) in &sections {
-            if !kinds.contains(&id.producer) || section.state == SectionState::Waiting {
+            let is_early =
+                section.state == SectionState::Waiting && !entries.is_polled_by_scrapes(id);
+            if !kinds.contains(&id.producer) || is_early {
                 continue;
             }
             chunk.extend_from_slice(if first { b"" } else { b"," });
@@ -88,6 +91,11 @@ struct Entries {
 impl Entries {
     fn new(telemetry: Arc<Telemetry>, place: Place) -> Self {
         Entries { telemetry, place }
+    }
+
+    fn is_polled_by_scrapes(&self, id: &SectionId) -> bool {
+        let stats = self.telemetry.targets.get(&id.name);
+        stats.is_some_and(|stats| stats.info().interval.is_none())
     }
 
     fn entry(&mut self, id: &SectionId, section: &Section) -> Value {

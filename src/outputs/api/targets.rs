@@ -89,7 +89,8 @@ fn add_info(target: &mut Value, stats: &TargetStats) {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs_f64());
     target["labels"] = Value::Object(labels);
     target["scrapePool"] = json!(&*info.found_in);
-    target["scrapeInterval"] = json!(seconds(info.interval));
+    let interval = info.interval.map_or_else(|| "scrape".to_owned(), seconds);
+    target["scrapeInterval"] = json!(interval);
     target["scrapeTimeout"] = json!(seconds(info.timeout));
 }
 

@@ -1,4 +1,6 @@
-//! `/apps`: the apps, targets and groups, and the metrics of each.
+//! `/apps`: the apps, targets and groups, and the metrics of each; `/probe`: a poll of one target.
+
+mod probe;
 
 use std::sync::Arc;
 
@@ -11,8 +13,9 @@ use super::batches::{PAGE_SECTIONS, SectionBatches};
 use super::kind;
 use super::listing::{self, Chosen, Listing};
 use super::metrics::Metrics;
+use super::scrape_timeout;
 use crate::clock::Now;
-use crate::context::Context;
+use crate::context::{Context, Polls};
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::reply_body::ChunkIterator;
@@ -39,6 +42,7 @@ const MAX_INLINE_COUNT: usize = 1 << 20;
 pub struct Apps {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
+    polls: Polls,
 }
 
 impl Apps {
@@ -47,6 +51,7 @@ impl Apps {
         Arc::new(Apps {
             store: Arc::clone(&context.store),
             metrics: Arc::clone(metrics),
+            polls: context.polls.clone(),
         })
     }
 
@@ -74,6 +79,10 @@ impl Apps {
             metrics("/apps@base64/{name}/metrics", |it, request| {
                 Box::pin(it.encoded_text(request))
             }),
+            Route::read("probe", "/probe", "target", self, |it, request| {
+                Box::pin(it.probe(request))
+            })
+            .progress(true),
         ]
     }
 
@@ -180,6 +189,12 @@ impl Apps {
         let Some((id, section)) = found else {
             return unknown(name);
         };
+        if id.producer == Producer::Target {
+            let deadline = scrape_timeout::deadline(request.headers());
+            self.polls.poll_for_scrape(Some(&[name]), deadline).await;
+        }
+        // It may have been polled.
+        let section = self.store.section_of(&id).unwrap_or(section);
         match failure(&id, &section) {
             Some(failure) if !stale => failure,
             _ => self.metrics.one(request, &id).await,

@@ -12,8 +12,9 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::kind;
 use super::own_metrics::OwnMetrics;
+use super::scrape_timeout;
 use crate::clock::{self, Now};
-use crate::context::Context;
+use crate::context::{Context, Polls};
 use crate::exposition::{Escaping, Text, keep_families};
 use crate::http::pools::MAX_COPIES;
 use crate::http::query;
@@ -43,22 +44,25 @@ pub struct Metrics {
     own_metrics: OwnMetrics,
     /// Whether they are included.
     has_own: bool,
+    /// Targets that scrapes poll; none for an output of the proxy's own metrics alone.
+    polls: Option<Polls>,
 }
 
 impl Metrics {
     /// Creates the output.
     pub fn new(own_metrics: bool, context: &Context) -> Arc<Self> {
-        Self::of(Arc::clone(&context.store), own_metrics, context)
+        let polls = Some(context.polls.clone());
+        Self::of(Arc::clone(&context.store), own_metrics, polls, context)
     }
 
     /// Creates an output of the proxy's own metrics alone. They are in a store of their own,
     /// without the update times of apps.
     pub fn of_own(context: &Context) -> Arc<Self> {
         let store = Store::new(StoreLimits::own_metrics_only(), false);
-        Self::of(Arc::new(store), true, context)
+        Self::of(Arc::new(store), true, None, context)
     }
 
-    fn of(store: Arc<Store>, has_own: bool, context: &Context) -> Arc<Self> {
+    fn of(store: Arc<Store>, has_own: bool, polls: Option<Polls>, context: &Context) -> Arc<Self> {
         let own_metrics = OwnMetrics {
             store: Arc::clone(&store),
             described: Arc::clone(&context.store),
@@ -70,6 +74,7 @@ impl Metrics {
             mode: context.admission.exposition.mode,
             own_metrics,
             has_own,
+            polls,
         })
     }
 
@@ -92,14 +97,21 @@ impl Metrics {
     /// All metrics, or those that the query selects.
     async fn all(&self, request: &Request) -> Reply {
         let start = clock::tick();
-        if self.has_own {
-            self.own_metrics.update();
-        }
         let representation = Representation::from_headers(self.mode, request.headers());
         let ids = match ids_of_query(request.query()) {
             Ok(ids) => ids,
             Err(problem) => return reply::bad_value(&problem),
         };
+        if let Some(polls) = &self.polls {
+            let targets = ids.iter().filter(|id| id.producer == Producer::Target);
+            let targets: Vec<&str> = targets.map(|id| &*id.name).collect();
+            let targets = (!ids.is_empty()).then_some(&*targets);
+            let deadline = scrape_timeout::deadline(request.headers());
+            polls.poll_for_scrape(targets, deadline).await;
+        }
+        if self.has_own {
+            self.own_metrics.update();
+        }
         let answer = async {
             let (snapshot, scope) = self.select(request, ids, &representation).await?;
             self.answer(request, &representation, snapshot, scope, start)

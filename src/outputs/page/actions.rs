@@ -171,14 +171,11 @@ impl Page {
     async fn poll(&self, name: &str) -> Result<String, (StatusCode, String)> {
         let id = SectionId::new(name, Producer::Target);
         let path = show::source_path(&id, "");
-        match self.context.polls.poll(name).await {
+        match self.context.polls.poll(name, None).await {
             // The page shows why a poll failed.
             Ok(()) | Err(NotPolled::Failed(_)) => Ok(path),
             Err(problem @ NotPolled::Unknown) => Err((StatusCode::NOT_FOUND, sentence(&problem))),
-            Err(problem @ NotPolled::Busy) => {
-                Err((StatusCode::TOO_MANY_REQUESTS, sentence(&problem)))
-            }
-            Err(problem @ NotPolled::Interrupted) => {
+            Err(problem @ (NotPolled::Interrupted | NotPolled::Late)) => {
                 Err((StatusCode::CONFLICT, sentence(&problem)))
             }
         }

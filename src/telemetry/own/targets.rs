@@ -1,10 +1,13 @@
 //! The metrics of polled targets, and of discoveries.
 
+use std::sync::Arc;
+
 use super::families::OwnFamilies;
 use crate::clock::Now;
 use crate::exposition::Kind;
 use crate::store::{Producer, Store};
 use crate::telemetry::Telemetry;
+use crate::telemetry::targets::Polls;
 
 /// Adds the families.
 pub fn write(out: &mut OwnFamilies, telemetry: &Telemetry, store: &Store) {
@@ -118,6 +121,25 @@ fn polls(out: &mut OwnFamilies, telemetry: &Telemetry) {
         for (result, count) in &polls.results {
             family.sample(&[("result", result), ("target", name)], *count as f64);
         }
+    }
+    files(out, &targets);
+}
+
+fn files(out: &mut OwnFamilies, targets: &[(Arc<str>, Polls)]) {
+    let files = targets.iter();
+    let mut files = files
+        .filter_map(|(name, polls)| Some((name, polls.modified?)))
+        .peekable();
+    if files.peek().is_none() {
+        return;
+    }
+    let family = out.family(
+        "exporter_proxy_textfile_mtime_seconds",
+        Kind::Gauge,
+        "When a file with metrics was modified, in seconds since 1970, as of the last text that was taken.",
+    );
+    for (name, modified) in files {
+        family.sample(&[("file", name)], modified);
     }
 }
 

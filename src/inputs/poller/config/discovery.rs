@@ -1,4 +1,4 @@
-//! Where targets are found: `file_sd`, `http_sd` and `dns_sd`.
+//! Where targets are found: `file_sd`, `http_sd`, `dns_sd` and `textfile`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,9 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
 
-use super::target::{Defaults, PollSettings, RequestSettings, Target, TargetUrl, take_labels, url};
+use super::params::Params;
+use super::schedule::Schedule;
+use super::target::{
+    Defaults, Limits, PollSettings, RequestSettings, Target, TargetUrl, take_labels, url,
+};
 use crate::exposition::SampleLabels;
 use crate::settings::document::{Node, Place};
 use crate::settings::pattern::Pattern;
@@ -31,6 +36,9 @@ pub struct Discoveries {
     /// DNS names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_sd: Vec<Arc<DnsSd>>,
+    /// Directories of files with metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub textfile: Vec<Arc<Textfile>>,
 }
 
 /// One of them.
@@ -42,6 +50,8 @@ pub enum Discovery {
     Http(Arc<HttpSd>),
     /// DNS names.
     Dns(Arc<DnsSd>),
+    /// Files with metrics.
+    Textfile(Arc<Textfile>),
 }
 
 /// Lists of targets in files, in the format of Prometheus' `file_sd_configs`.
@@ -101,6 +111,16 @@ pub struct DnsSd {
     pub targets: Template,
 }
 
+/// Directories of files with metrics, each of which is a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Textfile {
+    /// The directories.
+    pub directories: Vec<String>,
+    /// How the files are polled.
+    #[serde(serialize_with = "write_file_targets")]
+    pub targets: Template,
+}
+
 /// The type of a DNS record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum RecordType {
@@ -121,6 +141,9 @@ pub struct Template {
     pub scheme: Scheme,
     /// The path of their URLs.
     pub metrics_path: String,
+    /// Parameters of their URLs.
+    #[serde(skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
     /// Labels of their samples.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -157,7 +180,7 @@ impl fmt::Display for FilePattern {
 }
 
 impl Serialize for FilePattern {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
@@ -165,7 +188,7 @@ impl Serialize for FilePattern {
 impl Discoveries {
     /// Takes the settings out of `[poll_external]`.
     pub fn take(table: &mut Table<'_>, defaults: &Defaults) -> Self {
-        let place = ["file_sd", "http_sd", "dns_sd"]
+        let place = ["file_sd", "http_sd", "dns_sd", "textfile"]
             .iter()
             .find_map(|key| table.place(key));
         let found = Discoveries {
@@ -176,12 +199,15 @@ impl Discoveries {
                 read_http_sd(table, place, defaults)
             }),
             dns_sd: table.take_tables("dns_sd", |table, place| read_dns_sd(table, place, defaults)),
+            textfile: table
+                .take_items("textfile", |item| read_textfile(item, defaults))
+                .unwrap_or_default(),
         };
         let count = found.all().count();
         if let Some(place) = place.filter(|_| count > MAX_DISCOVERIES) {
             let problem = format!(
-                "`poll_external` has {count} entries in `file_sd`, `http_sd` and `dns_sd`; the \
-                 limit is {MAX_DISCOVERIES}"
+                "`poll_external` has {count} entries in `file_sd`, `http_sd`, `dns_sd` and `textfile`; \
+                 the limit is {MAX_DISCOVERIES}"
             );
             table.fault(place, problem);
         }
@@ -200,11 +226,14 @@ impl Discoveries {
             .iter()
             .map(|it| Discovery::Http(Arc::clone(it)));
         let dns = self.dns_sd.iter().map(|it| Discovery::Dns(Arc::clone(it)));
+        let textfiles = self.textfile.iter();
+        let textfiles = textfiles.map(|it| Discovery::Textfile(Arc::clone(it)));
         let names = |key| (0..).map(named(key));
         names("file_sd")
             .zip(files)
             .chain(names("http_sd").zip(http))
             .chain(names("dns_sd").zip(dns))
+            .chain(names("textfile").zip(textfiles))
     }
 }
 
@@ -215,6 +244,7 @@ impl Discovery {
             Discovery::File(it) => &it.targets,
             Discovery::Http(it) => &it.targets,
             Discovery::Dns(it) => &it.targets,
+            Discovery::Textfile(it) => &it.targets,
         }
     }
 
@@ -227,6 +257,7 @@ impl Discovery {
             }
             Discovery::Http(it) => it.url.to_string(),
             Discovery::Dns(it) => it.names.join(", "),
+            Discovery::Textfile(it) => it.directories.join(", "),
         }
     }
 
@@ -237,6 +268,9 @@ impl Discovery {
             (Discovery::Http(one), Discovery::Http(other)) => one.url == other.url,
             (Discovery::Dns(one), Discovery::Dns(other)) => {
                 (&one.names, one.kind, one.port) == (&other.names, other.kind, other.port)
+            }
+            (Discovery::Textfile(one), Discovery::Textfile(other)) => {
+                one.directories == other.directories
             }
             _ => false,
         }
@@ -251,10 +285,12 @@ impl HttpSd {
             url: self.url.clone(),
             labels: SampleLabels::default(),
             settings: Arc::new(PollSettings {
-                interval: self.refresh_interval,
+                interval: Schedule::Every(self.refresh_interval),
                 timeout: self.timeout,
                 stale_after: Duration::ZERO,
                 honor_labels: false,
+                body_size_limit: None,
+                limits: Limits::default(),
                 requests: self.requests.clone(),
             }),
         }
@@ -271,6 +307,7 @@ fn read_template(table: &mut Table<'_>, defaults: &Defaults) -> Template {
             choice(&[("http", Scheme::Http), ("https", Scheme::Https)]),
         ),
         metrics_path: table.take("metrics_path", "/metrics".to_owned(), metrics_path),
+        params: Params::take(&mut table),
         labels: take_labels(&mut table),
         settings: Arc::new(PollSettings::take(&mut table, defaults)),
     };
@@ -284,6 +321,7 @@ fn read_file_sd(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<FileSd
             let template = Template {
                 scheme: Scheme::Http,
                 metrics_path: "/metrics".to_owned(),
+                params: Params::default(),
                 labels: BTreeMap::new(),
                 settings: Arc::new(defaults.settings()),
             };
@@ -365,6 +403,67 @@ fn read_dns_sd(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     };
     table.finish();
     (!dns_sd.names.is_empty()).then(|| Arc::new(dns_sd))
+}
+
+fn read_textfile(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<Textfile>>, String> {
+    let template = |labels, settings| Template {
+        scheme: Scheme::Http,
+        metrics_path: String::new(),
+        params: Params::default(),
+        labels,
+        settings: Arc::new(settings),
+    };
+    let (directories, targets) = match item {
+        Item::Value(node) => {
+            let targets = template(BTreeMap::new(), defaults.settings());
+            (vec![directory(&node)?], targets)
+        }
+        Item::Table(mut table, place) => {
+            let directories = table.take_list("directories", directory);
+            if directories.is_empty() {
+                table.fault(place, format!("`{}` needs `directories`", table.name()));
+            }
+            let mut targets = table.table("targets");
+            let labels = take_labels(&mut targets);
+            let settings = PollSettings::take_of_files(&mut targets, defaults);
+            targets.finish();
+            table.finish();
+            (directories, template(labels, settings))
+        }
+    };
+    let textfile = Textfile {
+        directories,
+        targets,
+    };
+    Ok((!textfile.directories.is_empty()).then(|| Arc::new(textfile)))
+}
+
+/// Writes what can be set of files.
+fn write_file_targets<S: Serializer>(targets: &Template, to: S) -> Result<S::Ok, S::Error> {
+    const KEYS: [&str; 9] = [
+        "interval",
+        "stale_after",
+        "honor_labels",
+        "body_size_limit",
+        "sample_limit",
+        "label_limit",
+        "label_name_length_limit",
+        "label_value_length_limit",
+        "labels",
+    ];
+    let mut written = serde_json::to_value(targets).map_err(S::Error::custom)?;
+    if let Some(written) = written.as_object_mut() {
+        written.retain(|key, _| KEYS.contains(&key.as_str()));
+    }
+    written.serialize(to)
+}
+
+fn directory(node: &Node) -> Result<String, String> {
+    let path = text(node)?;
+    match path.is_empty() {
+        false => Ok(path),
+        true => Err("must be the path of a directory".to_owned()),
+    }
 }
 
 /// The path of files with lists. Only the name of the file may have a star, as in

@@ -1,9 +1,12 @@
 //! `[poll_external]`: the exporters to poll.
 //!
-//! - [`target`]: the settings of one target.
+//! - [`target`]: the settings of one target; [`schedule`]: when it is polled; [`params`]: what its
+//!   URL has after the path.
 //! - [`discovery`]: where more targets are found.
 
 pub mod discovery;
+pub mod params;
+pub mod schedule;
 pub mod target;
 
 use std::collections::HashMap;
@@ -13,7 +16,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::discovery::Discoveries;
-use self::target::{Defaults, PollSettings, Target, late, name, url};
+use self::params::Params;
+use self::schedule::Schedule;
+use self::target::{Defaults, Limits, PollSettings, Target, late, name, url};
 use crate::exposition::SampleLabels;
 use crate::http_client::{ProxyUrl, proxy_url};
 use crate::settings::document::Place;
@@ -58,11 +63,16 @@ pub fn read(mut table: Table<'_>) -> Config {
         .place("client_timeout")
         .or(table.place("poll_interval"));
     let defaults = Defaults {
-        interval: table.take("poll_interval", Duration::from_secs(5), positive_duration),
+        interval: table.take(
+            "poll_interval",
+            Schedule::Every(Duration::from_secs(5)),
+            Schedule::read,
+        ),
         timeout: table.take("client_timeout", Duration::from_secs(2), positive_duration),
         stale_after: table.take("stale_after", Duration::from_secs(300), duration),
         follow_redirects: table.take("follow_redirects", true, boolean),
         allow_invalid_certs: table.take("allow_invalid_certs", false, boolean),
+        limits: Limits::take(&mut table, Limits::default()),
     };
     let max_body = table.take("max_body", 16 << 20, buffer_size);
     let proxy_place = table.place("proxy_url");
@@ -97,7 +107,8 @@ pub fn read(mut table: Table<'_>) -> Config {
         read_target(table, place, &defaults)
     }));
     if let Some(place) = times_place
-        && defaults.timeout > defaults.interval
+        && let Schedule::Every(interval) = defaults.interval
+        && defaults.timeout > interval
     {
         table.warn(
             place,
@@ -107,7 +118,7 @@ pub fn read(mut table: Table<'_>) -> Config {
                     "poll_external.poll_interval",
                 ),
                 defaults.timeout,
-                defaults.interval,
+                interval,
             ),
         );
     }
@@ -139,6 +150,8 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
     let url_place = table.place("url");
     let url = table.take_option("url", url);
     let name = table.take_option("name", name);
+    let params = Params::take(&mut table);
+    let url = url.map(|url| params.add_to(url));
     let settings = PollSettings::take(&mut table, defaults);
     let labels = target::take_labels(&mut table);
     if url_place.is_none() {

@@ -11,13 +11,17 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use url::Url;
 
+use super::schedule::Schedule;
 use crate::context::TargetSettings;
-use crate::exposition::{LabelText, SampleLabels, unescape};
-use crate::http_client::{CaFile, ClientTls, Credentials, ca_file, tls};
+use crate::exposition::{LabelText, SampleLabels, SampleLimits, unescape};
+use crate::http_client::{CaFile, ClientTls, Credentials, ProxyUrl, ca_file, proxy_url, tls};
 use crate::redact::{redact_query, redact_url};
 use crate::settings::document::Node;
 use crate::settings::reader::Table;
-use crate::settings::value::{boolean, duration, positive_duration, text, write_duration};
+use crate::settings::value::{
+    boolean, buffer_size, duration, integer, positive_duration, text, write_duration,
+    write_size_option,
+};
 
 /// One exporter to poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,14 +46,17 @@ impl TargetSettings for Target {
     fn describe(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
+
+    fn is_polled_by_scrapes(&self) -> bool {
+        self.settings.interval == Schedule::Scrapes
+    }
 }
 
 /// How a target is polled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PollSettings {
-    /// From the start of one poll to the start of the next.
-    #[serde(serialize_with = "write_duration")]
-    pub interval: Duration,
+    /// When it is polled.
+    pub interval: Schedule,
     /// The timeout of a whole poll: connection, redirects, response head and body.
     #[serde(serialize_with = "write_duration")]
     pub timeout: Duration,
@@ -58,9 +65,31 @@ pub struct PollSettings {
     pub stale_after: Duration,
     /// Whether a label of a sample wins over a label of the target.
     pub honor_labels: bool,
+    /// The limit of bytes of a response, in place of that of all targets.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_size_option"
+    )]
+    pub body_size_limit: Option<usize>,
+    /// Limits on its samples.
+    #[serde(flatten)]
+    pub limits: Limits,
     /// How requests are sent.
     #[serde(flatten)]
     pub requests: RequestSettings,
+}
+
+/// Limits on the samples of a target, as Prometheus calls them. 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Samples.
+    pub sample_limit: usize,
+    /// Labels of a sample.
+    pub label_limit: usize,
+    /// Bytes of a label's name.
+    pub label_name_length_limit: usize,
+    /// Bytes of a label's value.
+    pub label_value_length_limit: usize,
 }
 
 /// How requests to an HTTP server are sent.
@@ -70,6 +99,9 @@ pub struct RequestSettings {
     pub follow_redirects: bool,
     /// Whether every TLS certificate is accepted.
     pub allow_invalid_certs: bool,
+    /// The HTTP proxy, in place of that of all targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
     /// Certificates to trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<CaFile>,
@@ -93,6 +125,8 @@ pub enum TargetUrl {
         /// The path of the request.
         path: String,
     },
+    /// `file:///path/to/file.prom`, which discoveries alone find.
+    File(PathBuf),
 }
 
 impl TargetUrl {
@@ -107,6 +141,7 @@ impl TargetUrl {
                 }
             }
             TargetUrl::Unix { socket, .. } => socket.display().to_string(),
+            TargetUrl::File(path) => path.display().to_string(),
         }
     }
 
@@ -124,6 +159,7 @@ impl TargetUrl {
                 )
             }
             TargetUrl::Unix { path, .. } => format!("{}:{}", self.authority(), redact_path(path)),
+            TargetUrl::File(_) => self.authority(),
         }
     }
 }
@@ -144,6 +180,7 @@ impl fmt::Display for TargetUrl {
             TargetUrl::Unix { socket, path } => {
                 write!(f, "unix://{}:{}", socket.display(), redact_path(path))
             }
+            TargetUrl::File(path) => write!(f, "file://{}", path.display()),
         }
     }
 }
@@ -175,7 +212,7 @@ fn write_labels<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S:
 #[derive(Debug)]
 pub struct Defaults {
     /// `poll_interval`.
-    pub interval: Duration,
+    pub interval: Schedule,
     /// `client_timeout`.
     pub timeout: Duration,
     /// `stale_after`.
@@ -184,6 +221,8 @@ pub struct Defaults {
     pub follow_redirects: bool,
     /// `allow_invalid_certs`.
     pub allow_invalid_certs: bool,
+    /// `sample_limit` and the like.
+    pub limits: Limits,
 }
 
 impl Defaults {
@@ -194,9 +233,12 @@ impl Defaults {
             timeout: self.timeout,
             stale_after: self.stale_after,
             honor_labels: false,
+            body_size_limit: None,
+            limits: self.limits,
             requests: RequestSettings {
                 follow_redirects: self.follow_redirects,
                 allow_invalid_certs: self.allow_invalid_certs,
+                proxy_url: None,
                 ca_file: None,
                 tls: ClientTls::default(),
                 credentials: Credentials::default(),
@@ -209,9 +251,10 @@ impl PollSettings {
     /// Takes the settings out of a table.
     pub fn take(table: &mut Table<'_>, defaults: &Defaults) -> Self {
         let times_place = table.place("timeout").or(table.place("interval"));
-        let interval = table.take("interval", defaults.interval, positive_duration);
+        let interval = table.take("interval", defaults.interval, Schedule::read);
         let timeout = table.take("timeout", defaults.timeout, positive_duration);
         if let Some(place) = times_place
+            && let Schedule::Every(interval) = interval
             && timeout > interval
         {
             let name = table.name();
@@ -223,7 +266,52 @@ impl PollSettings {
             timeout,
             stale_after: table.take("stale_after", defaults.stale_after, duration),
             honor_labels: table.take("honor_labels", false, boolean),
+            body_size_limit: table.take_option("body_size_limit", buffer_size),
+            limits: Limits::take(table, defaults.limits),
             requests: RequestSettings::take(table, defaults),
+        }
+    }
+}
+
+impl PollSettings {
+    /// Takes the settings of files out of a table.
+    pub fn take_of_files(table: &mut Table<'_>, defaults: &Defaults) -> Self {
+        PollSettings {
+            interval: table.take("interval", defaults.interval, Schedule::read),
+            stale_after: table.take("stale_after", defaults.stale_after, duration),
+            honor_labels: table.take("honor_labels", false, boolean),
+            body_size_limit: table.take_option("body_size_limit", buffer_size),
+            limits: Limits::take(table, defaults.limits),
+            ..defaults.settings()
+        }
+    }
+}
+
+impl Limits {
+    /// Takes the limits out of a table.
+    pub fn take(table: &mut Table<'_>, defaults: Limits) -> Self {
+        let mut limit = |key, default| table.take(key, default, integer(0, usize::MAX >> 1));
+        Limits {
+            sample_limit: limit("sample_limit", defaults.sample_limit),
+            label_limit: limit("label_limit", defaults.label_limit),
+            label_name_length_limit: limit(
+                "label_name_length_limit",
+                defaults.label_name_length_limit,
+            ),
+            label_value_length_limit: limit(
+                "label_value_length_limit",
+                defaults.label_value_length_limit,
+            ),
+        }
+    }
+
+    /// The limits for a text.
+    pub fn of_text(&self) -> SampleLimits {
+        SampleLimits {
+            samples: self.sample_limit,
+            labels: self.label_limit,
+            label_name: self.label_name_length_limit,
+            label_value: self.label_value_length_limit,
         }
     }
 }
@@ -235,6 +323,7 @@ impl RequestSettings {
         let trust_places = ["allow_invalid_certs", "ca_file"].map(|key| table.place(key));
         let allow_invalid_certs =
             table.take("allow_invalid_certs", defaults.allow_invalid_certs, boolean);
+        let proxy_url = table.take_option("proxy_url", proxy_url);
         let ca_file = table.take_option("ca_file", ca_file);
         let (tls, trust) = tls::take(table);
         let twice = [
@@ -257,6 +346,7 @@ impl RequestSettings {
         RequestSettings {
             follow_redirects,
             allow_invalid_certs: trust.insecure_skip_verify.unwrap_or(allow_invalid_certs),
+            proxy_url,
             ca_file: trust.ca_file.or(ca_file),
             tls,
             credentials: Credentials::take(table),

@@ -19,7 +19,7 @@ use crate::reason::Reason;
 use crate::watched::{FileState, Watched};
 
 /// The most files of one discovery.
-const MAX_FILES: usize = 1000;
+pub const MAX_FILES: usize = 1000;
 
 /// Files are read again after this time even if they look the same.
 const READ_AGAIN: Duration = Duration::from_secs(300);
@@ -219,7 +219,7 @@ impl Files {
 }
 
 /// The files that match a pattern, at most one more than the limit.
-fn matching(pattern: &FilePattern) -> io::Result<Vec<PathBuf>> {
+pub fn matching(pattern: &FilePattern) -> io::Result<Vec<PathBuf>> {
     let directory = Path::new(&pattern.directory);
     let name = pattern.name.as_str();
     if !name.contains('*') {

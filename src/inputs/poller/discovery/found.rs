@@ -1,8 +1,10 @@
 //! A found target: its address and labels become a URL, labels of samples and settings, by
 //! the rules of Prometheus' service discovery.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use url::Url;
 
 use crate::exposition::SampleLabels;
 use crate::inputs::poller::config::discovery::Template;
+use crate::inputs::poller::config::schedule::Schedule;
 use crate::inputs::poller::config::target::{PollSettings, TargetUrl, check_label, sample_labels};
 use crate::settings::duration_of;
 
@@ -75,7 +78,7 @@ impl Findings {
 pub struct FoundReader<'t> {
     template: &'t Template,
     /// Settings of targets with an interval or timeout of their own, which they share.
-    others: RefCell<HashMap<(Duration, Duration), Arc<PollSettings>>>,
+    others: RefCell<HashMap<(Schedule, Duration), Arc<PollSettings>>>,
 }
 
 impl<'t> FoundReader<'t> {
@@ -113,6 +116,21 @@ impl<'t> FoundReader<'t> {
         found().map_err(|problem: String| format!("target {address:?}: {problem}"))
     }
 
+    /// The target of a file with metrics.
+    ///
+    /// # Errors
+    ///
+    /// There are too many labels.
+    pub fn file(&self, path: PathBuf, found_in: &Arc<str>) -> Result<Found, String> {
+        let settings = Arc::clone(&self.template.settings);
+        Ok(Found {
+            url: TargetUrl::File(path),
+            labels: sample_labels(&self.template.labels, settings.honor_labels)?,
+            settings,
+            found_in: Arc::clone(found_in),
+        })
+    }
+
     fn url(&self, address: &str, labels: &BTreeMap<String, String>) -> Result<TargetUrl, String> {
         let scheme = match value(labels, "__scheme__") {
             None => self.template.scheme.as_str(),
@@ -128,12 +146,14 @@ impl<'t> FoundReader<'t> {
         let path = value(labels, "__metrics_path__").unwrap_or(&self.template.metrics_path);
         // The label has the path itself, not encoded.
         url.set_path(&path.replace('%', "%25"));
-        let params = labels
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix("__param_")?, value)))
-            .filter(|(name, _)| !name.is_empty());
-        if params.clone().next().is_some() {
-            url.query_pairs_mut().extend_pairs(params);
+        let mut params = Cow::Borrowed(&self.template.params);
+        for (name, value) in labels {
+            if let Some(name) = name.strip_prefix("__param_").filter(|it| !it.is_empty()) {
+                params.to_mut().set(name, value);
+            }
+        }
+        if !params.is_empty() {
+            url.query_pairs_mut().extend_pairs(params.pairs());
         }
         if url.as_str().len() > MAX_URL {
             return Err(format!("its URL has more than {MAX_URL} bytes"));
@@ -157,13 +177,15 @@ impl<'t> FoundReader<'t> {
             return Ok(Arc::clone(settings));
         }
         let times = (
-            interval.unwrap_or(settings.interval),
+            interval.map_or(settings.interval, Schedule::Every),
             timeout.unwrap_or(settings.timeout),
         );
-        if times.1 > times.0 {
+        if let Schedule::Every(interval) = times.0
+            && times.1 > interval
+        {
             return Err(format!(
-                "its timeout of {:?} is longer than its interval of {:?}",
-                times.1, times.0
+                "its timeout of {:?} is longer than its interval of {interval:?}",
+                times.1
             ));
         }
         let mut others = self.others.borrow_mut();
@@ -281,9 +303,9 @@ mod tests {
         assert!(Arc::ptr_eq(&of(""), &template.settings));
         let minute = of("1m");
         assert!(Arc::ptr_eq(&minute, &of("60s")));
-        let seconds =
-            |settings: &PollSettings| (settings.interval.as_secs(), settings.timeout.as_secs());
-        assert_eq!(seconds(&minute), (60, 3));
+        let seconds = |settings: &PollSettings| (settings.interval, settings.timeout.as_secs());
+        let every = Schedule::Every(Duration::from_secs(60));
+        assert_eq!(seconds(&minute), (every, 3));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! they stay.
 //!
 //! - [`lists`]: lists of targets as JSON and YAML; [`found`]: what the labels of an entry mean.
-//! - [`files`], [`http`]: where lists come from; [`dns`]: addresses of names.
+//! - [`files`], [`http`]: where lists come from; [`dns`]: addresses of names; [`textfiles`]: files
+//!   with metrics.
 //! - [`names`]: the names of found targets.
 
 mod dns;
@@ -15,6 +16,7 @@ mod lists;
 pub mod names;
 #[cfg(test)]
 mod tests;
+mod textfiles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use self::dns::DnsNames;
 use self::files::FileLists;
 use self::found::Findings;
 use self::http::HttpList;
+use self::textfiles::Textfiles;
 use super::clients::SharedClient;
 use super::config::discovery::Discovery;
 use super::config::target::Target;
@@ -44,6 +47,8 @@ pub enum Source {
     Http(Box<HttpList>),
     /// DNS names.
     Dns(Box<DnsNames>),
+    /// Files with metrics.
+    Textfiles(Box<Textfiles>),
 }
 
 /// The outcome of a look.
@@ -99,13 +104,16 @@ impl Source {
                 Source::Http(Box::new(HttpList::new(name, http_sd, fetcher)))
             }
             Discovery::Dns(dns_sd) => Source::Dns(Box::new(DnsNames::new(name, dns_sd))),
+            Discovery::Textfile(config) => {
+                Source::Textfiles(Box::new(Textfiles::new(name, config)))
+            }
         }
     }
 
     /// When to look, first at once.
     pub fn ticks(&self) -> Interval {
         let interval = match self {
-            Source::Files(_) => FILE_INTERVAL,
+            Source::Files(_) | Source::Textfiles(_) => FILE_INTERVAL,
             Source::Http(list) => list.interval(),
             Source::Dns(names) => names.interval(),
         };
@@ -120,6 +128,7 @@ impl Source {
             Source::Files(files) => files.look().await,
             Source::Http(list) => list.look().await,
             Source::Dns(names) => names.look().await,
+            Source::Textfiles(files) => files.look().await,
         }
     }
 }

@@ -70,7 +70,7 @@ fn plain_name(url: &TargetUrl) -> String {
                 false => format!("{scheme}{}", url.with_path()),
             }
         }
-        TargetUrl::Unix { .. } => url.with_path(),
+        TargetUrl::Unix { .. } | TargetUrl::File(_) => url.with_path(),
     };
     match name.len() <= MAX_NAME {
         true => name,
@@ -82,7 +82,7 @@ fn plain_name(url: &TargetUrl) -> String {
 fn identity(found: &Found) -> String {
     let url = match &found.url {
         TargetUrl::Http(url) => Url::to_string(url),
-        TargetUrl::Unix { .. } => found.url.with_path(),
+        TargetUrl::Unix { .. } | TargetUrl::File(_) => found.url.with_path(),
     };
     format!("{url} {}", found.labels.labels())
 }

@@ -1,0 +1,142 @@
+//! Targets that are polled when the proxy is scraped, and `/probe`.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Proxy, eventually};
+use crate::reload::reload;
+use crate::support::detail;
+use crate::upstream::{Reply, Upstream, ok, reply};
+
+/// A server that counts its requests in what it answers.
+fn counting() -> Upstream {
+    let count = AtomicUsize::new(0);
+    Upstream::start(move |_| ok(&format!("m {}\n", 1 + count.fetch_add(1, Ordering::SeqCst))))
+}
+
+fn target(name: &str, address: &str, more: &str) -> String {
+    format!("[[poll_external.targets]]\nname = \"{name}\"\nurl = \"http://{address}/\"\n{more}\n")
+}
+
+const BY_SCRAPES: &str = "interval = \"scrape\"";
+
+#[test]
+fn a_scrape_polls_its_targets_and_shows_what_they_answer() {
+    let (upstream, other) = (counting(), counting());
+    let proxy = Proxy::start(
+        &(target("t", &upstream.address, BY_SCRAPES) + &target("u", &other.address, BY_SCRAPES)),
+    );
+    // It does not wait for what only scrapes poll.
+    assert_eq!(proxy.get("/-/ready").status, 200);
+    assert_eq!(detail(&proxy, "t").unwrap()["state"], "waiting");
+    let listed = proxy.get("/api/v1/sd").json();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(upstream.requests().len() + other.requests().len(), 0);
+
+    let text = proxy.metrics();
+    assert!(text.ends_with("\nm 1\nm 1\n"), "{text}");
+    assert!(text.contains("exporter_proxy_poll_success{target=\"t\"} 1\n"));
+    assert_eq!(detail(&proxy, "t").unwrap()["state"], "fresh");
+    // Only those that a scrape selects.
+    assert_eq!(proxy.get("/metrics?app=t").text(), "m 2\n");
+    assert_eq!(proxy.get("/apps/t/metrics").text(), "m 3\n");
+    assert_eq!(proxy.get("/apps/t/metrics?kind=target").text(), "m 4\n");
+    assert_eq!(proxy.get("/metrics?app=t&kind=app").status, 200);
+    assert_eq!((upstream.requests().len(), other.requests().len()), (4, 1));
+    let targets = proxy.get("/api/v1/targets").json();
+    assert_eq!(
+        targets["data"]["activeTargets"][0]["scrapeInterval"],
+        "scrape"
+    );
+
+    // A reload changes how it is polled.
+    reload(
+        &proxy,
+        &target("t", &upstream.address, "interval = \"50ms\""),
+    );
+    eventually(|| upstream.requests().len(), |count| *count > 6);
+    reload(&proxy, &target("t", &upstream.address, BY_SCRAPES));
+    let before = upstream.requests().len();
+    proxy.metrics();
+    assert!((before..=before + 2).contains(&upstream.requests().len()));
+}
+
+#[test]
+fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_time() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let upstream = Upstream::start(move |_| {
+        // It ends with the sender, too.
+        let _ = gate.lock().unwrap().recv();
+        ok("slow 1\n")
+    });
+    let fast = counting();
+    let proxy = Proxy::start(
+        &(target(
+            "slow",
+            &upstream.address,
+            "interval = \"scrape\"\ntimeout = \"1m\"",
+        ) + &target("fast", &fast.address, BY_SCRAPES)),
+    );
+    thread::scope(|scope| {
+        let scrapes: Vec<_> = (0..5).map(|_| scope.spawn(|| proxy.metrics())).collect();
+        eventually(|| upstream.requests().len(), |count| *count == 1);
+        go.send(()).unwrap();
+        for scrape in scrapes {
+            assert!(scrape.join().unwrap().contains("\nslow 1\n"));
+        }
+    });
+    drop(go);
+
+    upstream.change(|_| Reply::Hang(Vec::new()));
+    let begin = Instant::now();
+    let timeout = [("X-Prometheus-Scrape-Timeout-Seconds", "0.4")];
+    let text = proxy.request("GET", "/metrics", &timeout).text();
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    assert!(
+        text.contains("exporter_proxy_poll_success{target=\"slow\"} 0\n"),
+        "{text}"
+    );
+    assert!(text.contains("exporter_proxy_poll_success{target=\"fast\"} 1\n"));
+    // The last text stays for a while, as after any failure.
+    assert!(text.contains("\nslow 1\n"), "{text}");
+    let problem = detail(&proxy, "slow").unwrap()["last_problem"]["reason"].to_string();
+    assert!(
+        problem.contains("no complete response within "),
+        "{problem}"
+    );
+    assert!(
+        problem.contains("X-Prometheus-Scrape-Timeout-Seconds"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_probe_polls_one_configured_target_and_nothing_else() {
+    let upstream = counting();
+    let proxy = Proxy::start(&target("a target", &upstream.address, "interval = \"1h\""));
+    eventually(|| upstream.requests().len(), |count| *count == 1);
+    let probe = |query: &str| {
+        let answer = proxy.get(&format!("/probe{query}"));
+        (answer.status, answer.text())
+    };
+    assert_eq!(probe("?target=a%20target"), (200, "m 2\n".to_owned()));
+    for unknown in [
+        format!("?target={}", upstream.address),
+        format!("?target=http://{}/", upstream.address),
+        "?target=".to_owned(),
+    ] {
+        let (status, text) = probe(&unknown);
+        assert_eq!(status, 404, "{text}");
+        assert!(text.contains("no target is called \""), "{text}");
+    }
+    assert_eq!(probe("").0, 400);
+    assert_eq!(upstream.requests().len(), 2);
+    upstream.change(|_| reply("500 Internal Server Error", &[], b""));
+    let (status, text) = probe("?target=a%20target");
+    assert_eq!(status, 502);
+    assert!(text.contains("failed: status: answered 500"), "{text}");
+}
