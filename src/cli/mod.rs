@@ -77,13 +77,13 @@ pub enum Command {
         /// rules]
         #[arg(long, value_name = "NAME")]
         sink: Option<String>,
-        /// Show what [[shape]] does with the text of this app
+        /// Show what shaping does with the text of this app
         #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink"])]
         app: Option<String>,
-        /// Show what [[shape]] does with the text of this target
+        /// Show what shaping does with the text of this target
         #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app"])]
         target: Option<String>,
-        /// Show what [[shape]] does with a push to this group, such as '{job="backup"}'
+        /// Show what shaping does with a push to this group, such as '{job="backup"}'
         #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
         group: Option<String>,
     },

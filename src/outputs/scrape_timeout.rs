@@ -11,7 +11,7 @@ const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 /// The time without the header: the default of Prometheus.
 const DEFAULT: Duration = Duration::from_secs(10);
 
-/// The longest time, whatever a header says.
+/// The longest time, even if a header allows more.
 const MAX: Duration = Duration::from_secs(300);
 
 /// What is left for the response itself; less for short times.

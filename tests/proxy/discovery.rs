@@ -429,9 +429,11 @@ fn names_are_looked_up_again_and_again() {
     );
     let six = format!("https://[::1]:{port}");
     eventually(|| names(&proxy), |names| *names == [&*srv, &*four, &*six]);
-    let text = eventually(|| text_of(&proxy, &four), Option::is_some);
     let expected = format!("m{{dns=\"four\",instance=\"127.0.0.1:{port}\",path=\"/four\"}} 1\n");
-    assert_eq!(text.unwrap(), expected);
+    eventually(
+        || text_of(&proxy, &four),
+        |text| text.as_deref() == Some(&*expected),
+    );
     let polled = eventually(|| polls(&proxy, &srv), |polls| *polls == 1.0);
 
     // A name that does not exist has no targets.

@@ -2,7 +2,7 @@
 //!
 //! Lines that no rule touches are copied byte for byte, and whole runs of them at once. What a
 //! rule can do is decided once for each name, so most lines are not parsed. A line that cannot
-//! be read stays as it is: whoever parses the text reports it.
+//! be read stays as it is: the parser of the text reports it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

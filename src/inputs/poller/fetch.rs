@@ -101,7 +101,13 @@ impl Fetcher {
     /// The request failed, or the response is not a valid text.
     pub async fn fetch(&self) -> Result<Fetched, ScrapeError> {
         if let TargetUrl::File(path) = &self.target.url {
-            return file::read(path, self.max_body, self.has_own_limit()).await;
+            let (text, modified) = file::read(path, self.max_body, self.has_own_limit()).await?;
+            return Ok(Fetched {
+                text,
+                format: Some(InputFormat::Text),
+                peer: Peer::Unknown,
+                modified: Some(modified),
+            });
         }
         let own = self.url()?;
         let mut url = own.clone();

@@ -8,14 +8,12 @@ use std::time::UNIX_EPOCH;
 use tokio::task::spawn_blocking;
 
 use super::error::ScrapeError;
-use super::fetch::Fetched;
-use crate::exposition::{InputFormat, Text};
-use crate::peer::Peer;
+use crate::exposition::Text;
 use crate::reason::Reason;
 
-/// Reads a file of at most `max_body` bytes. A file on a network can take long, so it is read on
-/// a thread for blocking work.
-pub async fn read(path: &Path, max_body: usize, is_own: bool) -> Result<Fetched, ScrapeError> {
+/// Reads a file of at most `max_body` bytes: its text, and when it was modified, in seconds since
+/// 1970. A file on a network can take long, so it is read on a thread for blocking work.
+pub async fn read(path: &Path, max_body: usize, is_own: bool) -> Result<(Text, f64), ScrapeError> {
     let path = PathBuf::from(path);
     let read = spawn_blocking(move || read_now(&path, max_body, is_own));
     read.await.unwrap_or_else(|error| {
@@ -24,7 +22,7 @@ pub async fn read(path: &Path, max_body: usize, is_own: bool) -> Result<Fetched,
     })
 }
 
-fn read_now(path: &Path, max_body: usize, is_own: bool) -> Result<Fetched, ScrapeError> {
+fn read_now(path: &Path, max_body: usize, is_own: bool) -> Result<(Text, f64), ScrapeError> {
     let failed = |problem: io::Error| {
         ScrapeError::new(
             Reason::BadSetting,
@@ -49,10 +47,5 @@ fn read_now(path: &Path, max_body: usize, is_own: bool) -> Result<Fetched, Scrap
         ScrapeError::new(Reason::InvalidUtf8, &message)
     })?;
     let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Fetched {
-        text: Text::new(text),
-        format: Some(InputFormat::Text),
-        peer: Peer::Unknown,
-        modified: Some(modified.as_secs_f64()),
-    })
+    Ok((Text::new(text), modified.as_secs_f64()))
 }

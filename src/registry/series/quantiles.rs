@@ -71,7 +71,7 @@ impl Quantiles {
         if times == 1 {
             return sketch.add(value);
         }
-        // The sketch takes values one by one, and merges in one pass whatever their number.
+        // The sketch takes values one by one, and merges many in one pass.
         let mut power = empty();
         power.add(value);
         loop {
