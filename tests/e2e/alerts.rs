@@ -79,6 +79,9 @@ fn complete() -> (Proxy, TempDir, String) {
     let web = dir.path().join("web.yml");
     fs::write(&web, "http_server_config:\n  http2: true\n").expect("it is written");
     let state = dir.path().join("state");
+    // The second entry is wrong.
+    let list = dir.path().join("list.json");
+    fs::write(&list, "[{\"targets\": [\"127.0.0.1:1\", \"a/b\"]}]").expect("it is written");
     let proxy = Proxy::start_with(
         &format!(
             "[storage]\npath = \"{}\"\n[web]\nconfig_file = \"{}\"\n\
@@ -86,7 +89,7 @@ fn complete() -> (Proxy, TempDir, String) {
              [receiver]\ntls = {{ {server} }}\n\
              [operations]\ntcp = \"127.0.0.1:0\"\nudp = \"127.0.0.1:0\"\n\
              [limits]\nloopback = true\naddress = {{ messages_per_second = 1000000 }}\n\
-             [poll_external]\npoll_interval = \"500ms\"\nclient_timeout = \"100ms\"\n\
+             [poll_external]\npoll_interval = \"500ms\"\nclient_timeout = \"100ms\"\nfile_sd = {list:?}\n\
              [[poll_external.targets]]\nname = \"gone\"\nurl = \"http://127.0.0.1:1/\"\n\
              [sinks.central]\ntype = \"operations\"\nurl = \"tcp://127.0.0.1:1\"\n",
             state.display(),

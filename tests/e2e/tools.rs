@@ -320,8 +320,10 @@ impl Drop for Server {
 /// `127.0.0.1:port` after the last `Listening on`, as Prometheus and its
 /// exporters log it.
 pub fn logged_address(log: &str) -> Option<String> {
-    let (_, line) = log.rsplit_once("Listening on\" address=")?;
+    let (_, line) = log.rsplit_once("Listening on\"")?;
     // The line may be still on its way.
-    let (address, _) = line.split_once('\n')?;
+    let (line, _) = line.split_once('\n')?;
+    // Newer programs say before it which part listens.
+    let (_, address) = line.split_once(" address=")?;
     address.split_whitespace().next().map(str::to_owned)
 }
