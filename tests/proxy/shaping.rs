@@ -115,7 +115,7 @@ fn groups_are_shaped_and_keep_their_labels() {
         text.contains("line 3, column 16: expected a number"),
         "{text}"
     );
-    // What the rules themselves break is told apart.
+    // An error that only shaping causes says so.
     let twice = "m{pod=\"a\"} 1\nm{pod=\"b\"} 2\n";
     let answer = proxy.push("PUT", "/metrics/job/batch", twice);
     assert_eq!(answer.status, 400);

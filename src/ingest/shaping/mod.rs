@@ -237,14 +237,7 @@ impl<'s> Shaping<'s> {
             if !drops && shape.rules.is_empty() {
                 continue;
             }
-            let step = Step {
-                added: &[],
-                keep: &shape.keep,
-                drop: &shape.drop,
-                rules: &shape.rules,
-                screen: &shape.screen,
-                group,
-            };
+            let step = shape.step(&[], group);
             if let Some(rewritten) = step.apply(&shaped.text, format, layout)? {
                 shaped.dropped += rewritten.dropped;
                 shaped.changed += rewritten.changed;
@@ -252,6 +245,24 @@ impl<'s> Shaping<'s> {
             }
         }
         Ok(shaped)
+    }
+}
+
+impl Shape {
+    /// What it does with samples that get the labels `added`, in a group with the labels `group`.
+    fn step<'s>(
+        &'s self,
+        added: &'s [AddedLabel<'s>],
+        group: &'s [(&'s str, &'s str)],
+    ) -> Step<'s> {
+        Step {
+            added,
+            keep: &self.keep,
+            drop: &self.drop,
+            rules: &self.rules,
+            screen: &self.screen,
+            group,
+        }
     }
 }
 

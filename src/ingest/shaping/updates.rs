@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shaping;
-use super::rewrite::{Step, escaped};
+use super::rewrite::escaped;
 use crate::exposition::protobuf::DecodedNative;
 use crate::exposition::{AddedLabel, LabelText, labels_text, parse_labels, unescape};
 use crate::ingest::Group;
@@ -31,14 +31,7 @@ impl Shaping<'_> {
         set.set(NAME_LABEL, unescape(&native.family).into_owned());
         for shape in &self.shapes {
             let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
-            let step = Step {
-                added: &added,
-                keep: &shape.keep,
-                drop: &shape.drop,
-                rules: &shape.rules,
-                screen: &shape.screen,
-                group: &group,
-            };
+            let step = shape.step(&added, &group);
             let name = set.get(NAME_LABEL).to_owned();
             if !step.apply_to_labels(&name, &mut set) {
                 return false;
@@ -66,14 +59,7 @@ impl Shaping<'_> {
     ) -> Result<bool, String> {
         for shape in &self.shapes {
             let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
-            let step = Step {
-                added: &added,
-                keep: &shape.keep,
-                drop: &shape.drop,
-                rules: &shape.rules,
-                screen: &shape.screen,
-                group: &[],
-            };
+            let step = shape.step(&added, &[]);
             let name = unescape(series.family).into_owned();
             if !step.keeps(&name) {
                 stats.dropped.add(1);
