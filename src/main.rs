@@ -32,6 +32,7 @@ use exporter_proxy::storage::tool::{self, ToolError};
 use exporter_proxy::store::{Producer, SectionId};
 use exporter_proxy::telemetry::logging;
 use exporter_proxy::watched::FileState;
+use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
 
 /// The longest line with a password, in bytes. bcrypt takes passwords of up to 72 bytes.
@@ -41,6 +42,9 @@ const MAX_PASSWORD_LINE: u64 = 1024;
 const BAD_CONFIGURATION: u8 = 78;
 
 const CANNOT_PRINT: &str = "cannot write to standard output";
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

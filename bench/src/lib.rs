@@ -5,10 +5,16 @@
 //! - [`proxy`]: starts the proxy on free ports
 //! - [`figures`]: statistics of measured times, and of processes
 
+use mimalloc::MiMalloc;
+
 pub mod client;
 pub mod figures;
 pub mod payload;
 pub mod proxy;
+
+/// That of the program, so that a benchmark without a process of its own measures the same.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Whether this run measures: only under `cargo bench`, which passes `--bench`.
 /// `cargo test` also runs benchmarks, unoptimized, to see that they start.
