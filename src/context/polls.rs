@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::reason::Reason;
@@ -27,6 +27,39 @@ pub struct PollRequest {
     pub deadline: Option<Instant>,
     /// The result. It is dropped if there is none.
     pub outcome: watch::Sender<Option<PollResult>>,
+}
+
+/// The requests for polls of one target, of which one waits at most. It is smaller than a channel
+/// by a kilobyte, of which there would be one for each target.
+#[derive(Debug, Default)]
+pub struct PollRequests {
+    waiting: Mutex<Option<PollRequest>>,
+    arrived: Notify,
+}
+
+impl PollRequests {
+    /// Waits for a request and takes it.
+    pub async fn next(&self) -> PollRequest {
+        loop {
+            if let Some(request) = self.take() {
+                return request;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<PollRequest> {
+        self.lock().take()
+    }
+
+    fn put(&self, request: PollRequest) {
+        *self.lock() = Some(request);
+        self.arrived.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PollRequest>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The settings of a target.
@@ -55,10 +88,11 @@ struct Entries {
 
 #[derive(Debug)]
 struct PolledEntry {
-    requests: mpsc::Sender<PollRequest>,
+    /// The task of the target owns them.
+    requests: Weak<PollRequests>,
     settings: Arc<dyn TargetSettings>,
     /// The outcome of the last request.
-    outcome: watch::Receiver<Option<PollResult>>,
+    outcome: Option<watch::Receiver<Option<PollResult>>>,
 }
 
 /// Why a target was not polled on request.
@@ -89,22 +123,16 @@ impl Default for Polls {
 
 impl Polls {
     /// Adds a target, in place of one of the same name. Its task receives the requests, and
-    /// calls [`Polls::remove_ended`] after it has dropped their receiver.
-    pub fn add(
-        &self,
-        name: &str,
-        settings: Arc<dyn TargetSettings>,
-    ) -> mpsc::Receiver<PollRequest> {
-        // One request waits at most: others share it.
-        let (requests, receiver) = mpsc::channel(1);
-        let (_, outcome) = watch::channel(None);
+    /// calls [`Polls::remove_ended`] after it has dropped them.
+    pub fn add(&self, name: &str, settings: Arc<dyn TargetSettings>) -> Arc<PollRequests> {
+        let requests = Arc::new(PollRequests::default());
         let entry = PolledEntry {
-            requests,
+            requests: Arc::downgrade(&requests),
             settings,
-            outcome,
+            outcome: None,
         };
         self.lock().insert(Arc::from(name), entry);
-        receiver
+        requests
     }
 
     /// Replaces the settings of a target.
@@ -120,7 +148,7 @@ impl Polls {
     pub fn remove_ended(&self, name: &str) {
         let mut entries = self.lock();
         let entry = entries.by_name.get(name);
-        if entry.is_some_and(|it| it.requests.is_closed()) {
+        if entry.is_some_and(|it| it.requests.strong_count() == 0) {
             entries.by_name.remove(name);
             entries.of_scrapes.remove(name);
         }
@@ -220,22 +248,17 @@ impl Entries {
         deadline: Option<Instant>,
     ) -> Result<watch::Receiver<Option<PollResult>>, NotPolled> {
         let entry = self.by_name.get_mut(name).ok_or(NotPolled::Unknown)?;
-        // Its sender is there until the poll has ended.
-        let outcome = &entry.outcome;
-        if outcome.borrow().is_none() && outcome.has_changed().is_ok() {
+        if let Some(outcome) = &entry.outcome
+            && outcome.borrow().is_none()
+            // Its sender is there until the poll has ended.
+            && outcome.has_changed().is_ok()
+        {
             return Ok(outcome.clone());
         }
+        let requests = entry.requests.upgrade().ok_or(NotPolled::Unknown)?;
         let (outcome, receiver) = watch::channel(None);
-        let request = PollRequest { deadline, outcome };
-        // The last request was received, so there is room.
-        entry
-            .requests
-            .try_send(request)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => NotPolled::Interrupted,
-                mpsc::error::TrySendError::Closed(_) => NotPolled::Unknown,
-            })?;
-        entry.outcome = receiver.clone();
+        requests.put(PollRequest { deadline, outcome });
+        entry.outcome = Some(receiver.clone());
         Ok(receiver)
     }
 }
@@ -259,7 +282,7 @@ mod tests {
         }
     }
 
-    fn add(polls: &Polls, name: &str, by_scrapes: bool) -> mpsc::Receiver<PollRequest> {
+    fn add(polls: &Polls, name: &str, by_scrapes: bool) -> Arc<PollRequests> {
         polls.add(name, Arc::new(Named("one", by_scrapes)))
     }
 
@@ -267,13 +290,13 @@ mod tests {
     async fn a_poll_is_requested_of_the_task_and_waited_for() {
         let polls = Polls::default();
         assert_eq!(polls.poll("a", None).await, Err(NotPolled::Unknown));
-        let mut requests = add(&polls, "a", false);
+        let requests = add(&polls, "a", false);
         let task = tokio::spawn(async move {
             for result in [Ok(()), Err(Reason::Timeout)] {
-                let request = requests.recv().await.unwrap();
+                let request = requests.next().await;
                 request.outcome.send(Some(result)).unwrap();
             }
-            drop(requests.recv().await);
+            drop(requests.next().await);
         });
         assert_eq!(polls.poll("a", None).await, Ok(()));
         let failed = NotPolled::Failed(Reason::Timeout);
@@ -286,7 +309,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_at_one_time_share_a_poll() {
         let polls = Polls::default();
-        let mut requests = add(&polls, "a", true);
+        let requests = add(&polls, "a", true);
         let _quiet = add(&polls, "b", false);
         let far = Instant::now() + Duration::from_secs(60);
         let ask = || {
@@ -297,13 +320,13 @@ mod tests {
             let polls = polls.clone();
             tokio::spawn(async move { polls.poll_for_scrape(None, far).await })
         };
-        let first = requests.recv().await.unwrap();
+        let first = requests.next().await;
         assert_eq!(first.deadline, Some(far));
         // Others come while it is answered. One of them has less time.
         let others = [ask(), ask()];
         let near = Instant::now() + Duration::from_secs(1);
         assert_eq!(polls.poll("a", Some(near)).await, Err(NotPolled::Late));
-        assert!(requests.try_recv().is_err());
+        assert!(requests.take().is_none());
         first.outcome.send(Some(Ok(()))).unwrap();
         scrape.await.unwrap();
         for other in others {
@@ -311,13 +334,13 @@ mod tests {
         }
         // A later one polls again.
         let other = ask();
-        let second = requests.recv().await.unwrap();
+        let second = requests.next().await;
         second.outcome.send(Some(Err(Reason::Connect))).unwrap();
         let failed = NotPolled::Failed(Reason::Connect);
         assert_eq!(other.await.unwrap(), Err(failed));
         // Only what scrapes poll, and of these only what is named.
         polls.poll_for_scrape(Some(&["b", "c"]), far).await;
-        assert!(requests.try_recv().is_err());
+        assert!(requests.take().is_none());
     }
 
     #[tokio::test]

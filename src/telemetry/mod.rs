@@ -328,7 +328,7 @@ impl Telemetry {
     /// The last polls of a target, oldest first; none if it is not polled.
     pub fn recent_polls(&self, name: &str) -> Vec<PollRecord> {
         let target = self.targets.get(name);
-        target.map_or_else(Vec::new, |stats| stats.polls().recent.into())
+        target.map_or_else(Vec::new, |stats| stats.recent())
     }
 
     /// Adds the counts of a certificate, which are shown until they are dropped. The

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::results;
 use crate::clock::Now;
@@ -131,6 +131,8 @@ pub struct TargetStats {
     /// What it is polled as.
     info: Mutex<Arc<TargetInfo>>,
     polls: Mutex<Polls>,
+    /// The last polls, oldest first.
+    recent: Mutex<VecDeque<PollRecord>>,
 }
 
 /// What a target is polled as.
@@ -163,17 +165,16 @@ pub struct Polls {
     pub samples: usize,
     /// When the file of that text was modified, in seconds since 1970; `None` for other targets.
     pub modified: Option<f64>,
-    /// Polls by result: `ok`, or the reason for failure.
-    pub results: BTreeMap<&'static str, u64>,
-    /// The last polls, oldest first.
-    pub recent: VecDeque<PollRecord>,
+    /// Polls by result, sorted: `ok`, or the reason for failure. Most targets have one, for which a
+    /// map would take a multiple of the memory.
+    pub results: Vec<(&'static str, u64)>,
 }
 
 /// How one poll ended.
 #[derive(Debug, Clone, Copy)]
 pub struct PollRecord {
     /// When it ended.
-    pub at: Now,
+    pub at: Instant,
     /// How long it took.
     pub duration: Duration,
     /// Why it failed, if it did.
@@ -191,6 +192,7 @@ impl TargetStats {
             serial,
             info: Mutex::new(info),
             polls: Mutex::default(),
+            recent: Mutex::default(),
         }
     }
 
@@ -214,15 +216,26 @@ impl TargetStats {
         if result.is_ok() {
             polls.last_success = Some(now);
         }
-        if polls.recent.len() == MAX_RECENT {
-            polls.recent.pop_front();
+        let label = results::label(result);
+        match polls
+            .results
+            .binary_search_by_key(&label, |(other, _)| other)
+        {
+            Ok(index) => polls.results[index].1 += 1,
+            Err(index) => polls.results.insert(index, (label, 1)),
         }
-        polls.recent.push_back(PollRecord {
-            at: now,
+        drop(polls);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == MAX_RECENT {
+            recent.pop_front();
+        } else if recent.is_empty() {
+            recent.reserve_exact(MAX_RECENT);
+        }
+        recent.push_back(PollRecord {
+            at: now.tick,
             duration,
             result,
         });
-        *polls.results.entry(results::label(result)).or_default() += 1;
     }
 
     /// Records the number of samples in a stored text, and when its file was modified, in seconds
@@ -239,6 +252,12 @@ impl TargetStats {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The last polls, oldest first.
+    pub fn recent(&self) -> Vec<PollRecord> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().copied().collect()
     }
 }
 

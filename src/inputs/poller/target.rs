@@ -4,7 +4,7 @@ use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use super::config::target::{Limits, Target};
 use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
-use crate::context::{Context, PollRequest, Polls, TargetSettings};
+use crate::context::{Context, PollRequests, Polls, TargetSettings};
 use crate::exposition::{InputFormat, sample_lines};
 use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, INLINE_BYTES};
@@ -77,7 +77,7 @@ pub struct PolledTarget {
     source: Arc<str>,
     polls: Polls,
     /// Requests for a poll out of turn.
-    requests: mpsc::Receiver<PollRequest>,
+    requests: Arc<PollRequests>,
     /// The result of the last poll: only changes are logged.
     last: Option<Result<(), Reason>>,
     /// Cancelled when the program stops.
@@ -151,7 +151,7 @@ impl PolledTarget {
             let interruption = tokio::select! {
                 biased;
                 it = interruption(&self.stop, &mut self.changes) => it,
-                Some(request) = self.requests.recv() => {
+                request = self.requests.next() => {
                     if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                         // The poll before has taken its time.
                         continue;

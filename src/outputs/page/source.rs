@@ -185,7 +185,7 @@ fn polls(polls: &[PollRecord], now: Now) -> Markup {
                     tbody {
                         @for poll in polls.iter().rev() {
                             tr {
-                                td { (show::ago(poll.at, now)) }
+                                td { (show::ago(now.at_tick(poll.at), now)) }
                                 td.wide {
                                     span.measure { (show::duration(poll.duration)) }
                                     (plain_bar(poll.duration.as_micros() as usize, longest))

@@ -90,7 +90,7 @@ pub fn read(mut table: Table<'_>) -> Config {
     let targets_place = table
         .place("targets")
         .or(table.place("other_scrape_endpoints"));
-    let plain = Arc::new(defaults.settings());
+    let mut shared = SharedSettings::new(&defaults);
     let mut written = table.take_list("other_scrape_endpoints", |node| {
         Ok(WrittenTarget {
             name: None,
@@ -99,12 +99,12 @@ pub fn read(mut table: Table<'_>) -> Config {
                 name: String::new(),
                 url: url(node)?,
                 labels: SampleLabels::default(),
-                settings: Arc::clone(&plain),
+                settings: Arc::clone(&shared.plain),
             },
         })
     });
     written.extend(table.take_tables("targets", |table, place| {
-        read_target(table, place, &defaults)
+        read_target(table, place, &defaults, &mut shared)
     }));
     if let Some(place) = times_place
         && let Schedule::Every(interval) = defaults.interval
@@ -146,7 +146,38 @@ pub fn read(mut table: Table<'_>) -> Config {
     }
 }
 
-fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Option<WrittenTarget> {
+/// Settings in memory once, though many targets have them.
+struct SharedSettings {
+    /// Those of targets without their own.
+    plain: Arc<PollSettings>,
+    /// Those of the target before, which its neighbours often have too.
+    last: Arc<PollSettings>,
+}
+
+impl SharedSettings {
+    fn new(defaults: &Defaults) -> Self {
+        let plain = Arc::new(defaults.settings());
+        let last = Arc::clone(&plain);
+        SharedSettings { plain, last }
+    }
+
+    fn share(&mut self, settings: PollSettings) -> Arc<PollSettings> {
+        if settings == *self.plain {
+            return Arc::clone(&self.plain);
+        }
+        if settings != *self.last {
+            self.last = Arc::new(settings);
+        }
+        Arc::clone(&self.last)
+    }
+}
+
+fn read_target(
+    mut table: Table<'_>,
+    place: &Place,
+    defaults: &Defaults,
+    shared: &mut SharedSettings,
+) -> Option<WrittenTarget> {
     let url_place = table.place("url");
     let url = table.take_option("url", url);
     let name = table.take_option("name", name);
@@ -170,7 +201,7 @@ fn read_target(mut table: Table<'_>, place: &Place, defaults: &Defaults) -> Opti
             url: url?,
             // `take_labels` has checked them.
             labels: target::sample_labels(&labels, settings.honor_labels).unwrap_or_default(),
-            settings: Arc::new(settings),
+            settings: shared.share(settings),
         },
     })
 }
