@@ -4,12 +4,13 @@ FROM rust:1-alpine AS build
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked --features cql-tls --bin exporter-proxy \
-    && scripts/image-root target/release/exporter-proxy /root-of-image
+    && scripts/image-root target/release/exporter-proxy /image
 
 FROM scratch
-COPY --from=build /root-of-image /
-# The user that the program runs as owns the directory of its state.
-COPY --from=build --chown=65532:65532 /root-of-image/var/lib/exporter-proxy /var/lib/exporter-proxy
+COPY --from=build /image/root /
+# The user that the program runs as owns the directory of its state. Only what a copy makes gets an owner, so the directory is
+# not in the root directory.
+COPY --from=build --chown=65532:65532 /image/state /var/lib
 USER 65532:65532
 # Scrapes, pushes, apps.
 EXPOSE 6555 6556 6554
