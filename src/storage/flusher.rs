@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::config::Sync;
-use super::engine::Engine;
+use super::engine::{Engine, Recovered};
 use super::error::{DiskProblem, WriteError};
 use super::journal::{Progress, ReadAnswer, ReadRequest, Shared, Wake};
 use super::persistent::{Persistent, take_all};
@@ -272,7 +272,9 @@ impl Flusher {
                 self.hold_back(records);
             }
         }
-        self.engine.recover()?;
+        if self.engine.recover()? == Recovered::Nothing {
+            self.drop_pending();
+        }
         let probe = Record::set(PROBE, now.unix_nanos().to_be_bytes());
         self.engine.write(&[probe])?;
         self.engine.sync()?;

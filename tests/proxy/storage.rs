@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -280,6 +280,14 @@ fn a_directory_that_cannot_be_used_stops_the_start_and_is_left_alone() {
     let file = path.join("file");
     fs::write(&file, "").unwrap();
     fails(&run(&[], &file, b""), 73, "the directory cannot be used");
+
+    let link = path.join("link");
+    symlink("nowhere", &link).unwrap();
+    fails(
+        &run(&[], &link, b""),
+        73,
+        "a link to nowhere, which does not exist",
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Storage on a disk that fails: full, read-only, without permission or descriptors. The
+//! Storage on a disk that fails: full, read-only, without permission or descriptors, removed. The
 //! proxy goes on, says what is wrong, and recovers by itself.
 
 use std::fs;
@@ -133,6 +133,25 @@ fn with_write_a_full_disk_stops_nothing_and_is_caught_up_with() {
     disk.empty();
     recovers(&proxy);
     let before = exposed(&proxy);
+    kill_9(proxy);
+    assert_eq!(exposed(&stored_in(&state, "write")), before);
+}
+
+#[test]
+fn a_removed_directory_is_reported_created_again_and_complete() {
+    let parent = tempfile::tempdir().unwrap();
+    let state = parent.path().join("state");
+    let proxy = stored_in(&state, "write");
+    ok(&proxy.push("PUT", "/metrics/job/first", "first 1\n"));
+    fs::remove_dir_all(&state).unwrap();
+    ok(&proxy.push("PUT", "/metrics/job/second", "second 1\n"));
+    logged(&proxy, "the directory was removed or replaced", 1);
+    recovers(&proxy);
+    let before = exposed(&proxy);
+    assert!(
+        before.contains("first{") && before.contains("second{"),
+        "{before}"
+    );
     kill_9(proxy);
     assert_eq!(exposed(&stored_in(&state, "write")), before);
 }

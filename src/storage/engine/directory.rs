@@ -11,7 +11,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,12 +35,23 @@ const NEW_DATA: &str = "data.new";
 /// of an empty file system.
 const NAMES_WHEN_EMPTY: [&str; 3] = [NEW_MARKER, LOCK, "lost+found"];
 
+/// What is at the path of a directory that is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// The directory.
+    There,
+    /// Nothing, or an empty directory.
+    Removed,
+    /// Something else.
+    Replaced,
+}
+
 /// A directory that this process has locked, with a marker that it can read.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     /// Unlocked when it is closed.
-    _lock: File,
+    lock: File,
     /// `None` until the first sync, and if it cannot be created.
     synced: Option<Arc<File>>,
 }
@@ -109,7 +120,7 @@ impl Directory {
         }
         Ok(Directory {
             path: path.into(),
-            _lock: lock,
+            lock,
             synced: None,
         })
     }
@@ -117,6 +128,29 @@ impl Directory {
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is at its path now. A removed directory lives on in the files that are open, so that
+    /// writing to these would not fail.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not say.
+    pub fn presence(&self) -> io::Result<Presence> {
+        let identity = |file: &fs::Metadata| (file.dev(), file.ino());
+        match fs::metadata(self.path.join(LOCK)) {
+            Ok(found) if identity(&found) == identity(&self.lock.metadata()?) => {
+                return Ok(Presence::There);
+            }
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
+            _ => {}
+        }
+        match is_empty(&self.path) {
+            Ok(true) => Ok(Presence::Removed),
+            Ok(false) => Ok(Presence::Replaced),
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(Presence::Removed),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// The directory of the engine.
@@ -184,6 +218,12 @@ pub fn note_synced(file: Option<&File>, number: u64) {
 
 /// Creates the directory and those above it, for this user only.
 fn create(path: &Path) -> io::Result<()> {
+    if let Ok(target) = fs::read_link(path)
+        && !path.try_exists()?
+    {
+        let problem = format!("it is a link to {}, which does not exist", target.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, problem));
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -223,8 +263,6 @@ fn write_marker(path: &Path) -> io::Result<()> {
 
 /// Files can vanish meanwhile: the engine removes what it has merged.
 fn disk_usage(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-
     const BLOCK: u64 = 512;
     let mut bytes = 0;
     for entry in fs::read_dir(path)? {

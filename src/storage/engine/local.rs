@@ -24,11 +24,11 @@ use fjall::{
 use rustix::process::setpriority_process;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::directory::{Directory, note_synced};
+use super::directory::{Directory, Presence, note_synced};
 use super::journal_file::open_newest;
 use super::original::Original;
 use super::packed::{pack, unpack};
-use super::{Engine, SyncTask, Visit};
+use super::{Engine, Recovered, SyncTask, Visit};
 use crate::record::Record;
 use crate::storage::error::{DiskProblem, OpenError, ReadError, WriteError};
 
@@ -157,10 +157,26 @@ impl LocalEngine {
     }
 
     fn opened(&self) -> Result<&(Database, Keyspace), WriteError> {
-        self.open.as_ref().ok_or_else(|| WriteError {
-            reason: DiskProblem::Failed,
-            message: "storage is not open".to_owned(),
-        })
+        self.open
+            .as_ref()
+            .ok_or_else(|| failed("storage is not open"))
+    }
+
+    fn presence(&self) -> Result<Presence, WriteError> {
+        self.directory.presence().map_err(|it| system_error(&it))
+    }
+
+    /// Creates the directory that was removed.
+    fn create_again(&mut self) -> Result<(), WriteError> {
+        self.original = None;
+        let path = self.directory.path();
+        let problem = |problem: OpenError| match &problem {
+            OpenError::Unusable { problem, .. } => system_error(problem),
+            other => failed(&other.to_string()),
+        };
+        self.directory = Directory::open(path).map_err(problem)?;
+        let created = self.directory.create_data(create);
+        created.map_err(|problem| write_error(&problem))
     }
 }
 
@@ -198,6 +214,9 @@ impl Engine for LocalEngine {
 
     fn begin_sync(&mut self) -> Result<SyncTask, WriteError> {
         self.opened()?;
+        if self.presence()? != Presence::There {
+            return Err(failed("the directory was removed or replaced"));
+        }
         // The engine would lock its journal for as long as the disk takes.
         let journal = open_newest(&self.directory.data()).map_err(|it| system_error(&it))?;
         let synced = self.directory.synced_file();
@@ -209,21 +228,28 @@ impl Engine for LocalEngine {
         }))
     }
 
-    fn recover(&mut self) -> Result<(), WriteError> {
+    fn recover(&mut self) -> Result<Recovered, WriteError> {
         // The engine rejects all writes after one failed. It has to be closed and opened.
         self.open = None;
+        let recovered = match self.presence()? {
+            Presence::There => Recovered::Records,
+            Presence::Removed => {
+                self.create_again()?;
+                Recovered::Nothing
+            }
+            Presence::Replaced => {
+                let problem =
+                    "another directory took the place of the one in use; restart to use it";
+                return Err(failed(problem));
+            }
+        };
         let data = self.directory.data();
         let opened = panic::catch_unwind(AssertUnwindSafe(|| tree(&data)));
         self.open = match opened {
             Ok(opened) => Some(opened.map_err(|problem| write_error(&problem))?),
-            Err(_) => {
-                return Err(WriteError {
-                    reason: DiskProblem::Failed,
-                    message: "the engine stopped while it read its files".to_owned(),
-                });
-            }
+            Err(_) => return Err(failed("the engine stopped while it read its files")),
         };
-        Ok(())
+        Ok(recovered)
     }
 
     fn each(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), ReadError> {
@@ -352,6 +378,13 @@ fn cannot_open(directory: &Path, problem: fjall::Error) -> OpenError {
 /// Whether an error says something of the system and not of the files' content.
 fn is_of_the_system(problem: &io::Error) -> bool {
     problem.raw_os_error().is_some() && problem.kind() != io::ErrorKind::NotFound
+}
+
+fn failed(message: &str) -> WriteError {
+    WriteError {
+        reason: DiskProblem::Failed,
+        message: message.to_owned(),
+    }
 }
 
 fn system_error(problem: &io::Error) -> WriteError {

@@ -19,6 +19,15 @@ pub type Visit<'v> = &'v mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), ReadError
 /// Waits until what was written before is on the disk.
 pub type SyncTask = Box<dyn FnOnce() -> Result<(), WriteError> + Send>;
 
+/// What an engine has after it recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// The records that were written before.
+    Records,
+    /// None: what had them was removed.
+    Nothing,
+}
+
 /// Keeps records beyond this process. All methods can wait for a disk.
 pub trait Engine: fmt::Debug + Send {
     /// Writes all records or none of them, in order, and hands them to the operating
@@ -53,7 +62,7 @@ pub trait Engine: fmt::Debug + Send {
     /// # Errors
     ///
     /// It is not possible yet.
-    fn recover(&mut self) -> Result<(), WriteError>;
+    fn recover(&mut self) -> Result<Recovered, WriteError>;
 
     /// Visits the records whose keys begin with `prefix`, in the order of their keys.
     ///

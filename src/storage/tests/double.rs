@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::record::Record;
-use crate::storage::engine::{Engine, SyncTask, Visit};
+use crate::storage::engine::{Engine, Recovered, SyncTask, Visit};
 use crate::storage::error::{DiskProblem, ReadError, WriteError};
 use crate::storage::persistent::{Changes, Layer, Persistent, StoredRecords};
 
@@ -151,11 +151,11 @@ impl Engine for TestEngine {
         }))
     }
 
-    fn recover(&mut self) -> Result<(), WriteError> {
+    fn recover(&mut self) -> Result<Recovered, WriteError> {
         let mut held = self.0.held();
         Self::failure(&held)?;
         held.is_broken = false;
-        Ok(())
+        Ok(Recovered::Records)
     }
 
     fn each(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), ReadError> {

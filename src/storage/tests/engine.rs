@@ -2,7 +2,7 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use crate::record::Record;
-use crate::storage::engine::{Engine, LocalEngine};
+use crate::storage::engine::{Engine, LocalEngine, Recovered};
 use crate::storage::error::OpenError;
 
 fn contents(engine: &LocalEngine, prefix: &str) -> Vec<(String, Vec<u8>)> {
@@ -50,9 +50,47 @@ fn records_are_there_after_opening_again() {
     assert!(b.contains(&(long_key.clone(), b"three".to_vec())));
     assert!(b.contains(&(other_long_key, b"four".to_vec())));
     engine.write(&[Record::removed(long_key)]).unwrap();
-    engine.recover().unwrap();
+    assert_eq!(engine.recover().unwrap(), Recovered::Records);
     assert_eq!(contents(&engine, "b/").len(), 2);
     assert!(engine.size() > 0);
+}
+
+#[test]
+fn a_removed_directory_is_noticed_and_created_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("state");
+    let mut engine = LocalEngine::open(&path).unwrap();
+    engine.write(&[Record::set("a", "one")]).unwrap();
+    engine.sync().unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    // The engine has its files open.
+    engine.write(&[Record::set("b", "two")]).unwrap();
+    let problem = engine.sync().unwrap_err();
+    assert_eq!(problem.message, "the directory was removed or replaced");
+    assert_eq!(engine.recover().unwrap(), Recovered::Nothing);
+    engine.write(&[Record::set("c", "three")]).unwrap();
+    engine.sync().unwrap();
+    drop(engine);
+    let mut engine = LocalEngine::open(&path).unwrap();
+    assert_eq!(contents(&engine, ""), [("c".to_owned(), b"three".to_vec())]);
+
+    // What somebody else put there is left alone.
+    let (away, other) = (parent.path().join("away"), path.join("notes"));
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(&other, "mine").unwrap();
+    engine.write(&[Record::set("d", "four")]).unwrap();
+    assert!(engine.sync().is_err());
+    for _ in 0..2 {
+        let problem = engine.recover().unwrap_err().message;
+        assert!(problem.contains("restart to use it"), "{problem}");
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    // It came back.
+    fs::remove_dir_all(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(engine.recover().unwrap(), Recovered::Records);
+    engine.sync().unwrap();
 }
 
 #[test]
