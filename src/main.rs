@@ -134,17 +134,23 @@ fn main() -> ExitCode {
             app,
             target,
             group,
+            listener,
             ..
         } => {
             let shapes = &loaded.config.shape;
+            let listener = listener.as_deref();
             let of_section = |name: &str, producer| {
-                let shaping = Shaping::of_section(shapes, &SectionId::new(name, producer));
+                let id = SectionId::new(name, producer);
+                let shaping = Shaping::of_section(shapes, &id, listener);
                 relabel(&shaping.stages(shapes, &[]))
             };
             match (app, target, group) {
                 (Some(app), ..) => of_section(&app, Producer::App),
                 (_, Some(target), _) => of_section(&target, Producer::Target),
-                (.., Some(group)) => shape_group(shapes, &group),
+                (.., Some(group)) => shape_group(shapes, &group, listener),
+                _ if listener.is_some() => Err(anyhow::Error::msg(
+                    "--listener goes with --app or --group: the text that arrives there",
+                )),
                 _ => {
                     let rules = loaded.config.sinks.rules_of(sink.as_deref());
                     let rules = rules.map_err(anyhow::Error::msg);
@@ -266,13 +272,13 @@ fn positioned(
 }
 
 /// Runs `exporter-proxy relabel` for the labels of a group.
-fn shape_group(shapes: &[Shape], labels: &str) -> anyhow::Result<()> {
+fn shape_group(shapes: &[Shape], labels: &str, listener: Option<&str>) -> anyhow::Result<()> {
     let group = Group::from_key(labels);
     let group = group.with_context(|| {
         format!("--group must be labels such as {{job=\"backup\"}}, not {labels:?}")
     })?;
     let pairs: Vec<(&str, &str)> = group.pairs().collect();
-    relabel(&Shaping::of_group(shapes, &group).stages(shapes, &pairs))
+    relabel(&Shaping::of_group(shapes, &group, listener).stages(shapes, &pairs))
 }
 
 /// Runs `exporter-proxy relabel`.

@@ -86,6 +86,9 @@ pub enum Command {
         /// Show what shaping does with a push to this group, such as '{job="backup"}'
         #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
         group: Option<String>,
+        /// The address or path of the listener that the text arrives at
+        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["rules", "sink", "target"])]
+        listener: Option<String>,
     },
     /// Read StatsD lines from standard input and show what the rules of a mapping file make
     /// of each

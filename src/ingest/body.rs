@@ -80,19 +80,25 @@ impl EscapedLabels {
 }
 
 impl Admission {
-    /// Parses the families that a body adds to aggregated ones. [`Admission::check_family`] checks whether the group can have
+    /// Parses the families that a body, sent to a listener, adds to aggregated ones.
+    /// [`Admission::check_family`] checks whether the group can have
     /// them, and the store whether they fit beside others.
     ///
     /// # Errors
     ///
     /// The body cannot be parsed, or exceeds a limit of `[exposition]`.
-    pub fn families(&self, group: &Group, body: Body<'_>) -> Result<Vec<FamilyText>, Rejection> {
+    pub fn families(
+        &self,
+        group: &Group,
+        body: Body<'_>,
+        listener: Option<&str>,
+    ) -> Result<Vec<FamilyText>, Rejection> {
         let timestamps = match self.aggregation.timestamps {
             PushTimestamps::Reject => TimestampPolicy::Refuse,
             // An aggregated value has none.
             PushTimestamps::Strip | PushTimestamps::Keep => TimestampPolicy::Strip,
         };
-        let shaping = Shaping::of_input(&self.shapes.list, Input::Aggregate);
+        let shaping = Shaping::of_input(&self.shapes.list, Input::Aggregate, listener);
         self.families_with(group, body, (timestamps, shaping), || {
             MemoryBudget::UNLIMITED
         })

@@ -85,6 +85,7 @@ pub fn addition(request: &Request) -> Result<Addition, Rejection> {
         key,
         scope: request.scope.clone(),
         account: request.account().clone(),
+        listener: Some(Arc::clone(&request.server.source)),
     })
 }
 

@@ -1,34 +1,20 @@
 //! `exporter-proxy relabel`.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use tempfile::tempdir;
 
-use crate::harness::program;
+use crate::harness::{output_of, program};
 
 const TEXT: &str =
     "# TYPE go_goroutines gauge\ngo_goroutines 9\norders{app=\"shop\",env=\"eu\"} 3\nup 1\n";
 
 fn run(directory: &Path, arguments: &[&str], text: &str) -> Output {
-    let mut child = program()
-        .current_dir(directory)
-        .arg("relabel")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
+    let mut command = program();
+    command.current_dir(directory).arg("relabel");
+    output_of(command.args(arguments), text)
 }
 
 fn text_of(bytes: &[u8]) -> &str {
@@ -116,4 +102,23 @@ fn what_entries_of_shape_do_is_shown() {
     );
     let output = run(dir.path(), &["--group", "job=j"], "up 1\n");
     assert!(!output.status.success());
+    let config = "[[shape]]\nlisteners = [\"*:6556\"]\nlabels = { door = \"push\" }\n";
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    for (listener, expected) in [
+        ("[::]:6556", "up 1\n  shape 1, labels: up{door=\"push\"}\n"),
+        ("[::]:6555", "up 1\n"),
+    ] {
+        let output = run(
+            dir.path(),
+            &["--app", "shop", "--listener", listener],
+            "up 1\n",
+        );
+        assert_eq!(text_of(&output.stdout), expected);
+    }
+    let output = run(dir.path(), &["--listener", "[::]:6556"], "up 1\n");
+    let problem = text_of(&output.stderr);
+    assert!(
+        problem.contains("--listener goes with --app or --group"),
+        "{problem}"
+    );
 }

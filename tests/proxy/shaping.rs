@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::net::UnixStream;
+use std::net::UdpSocket;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use crate::harness::{Proxy, eventually};
+use crate::operations::bench;
 use crate::reload::{reload, try_reload};
 use crate::support::logged;
 use crate::upstream::{Upstream, ok};
@@ -153,6 +155,49 @@ fn operations_are_shaped() {
     let metrics = proxy.metrics();
     assert!(!metrics.contains("go_ops"), "{metrics}");
     assert!(!metrics.contains("hits_ops"), "{metrics}");
+}
+
+#[test]
+fn listeners_have_entries_of_their_own() {
+    let bench = bench("");
+    let proxy = &bench.proxy;
+    let lists = fs::read_to_string(proxy.dir.path().join("config.toml")).unwrap();
+    let entry = |listener: &str, door: &str| {
+        format!("[[shape]]\nlisteners = [{listener:?}]\nlabels = {{ door = {door:?} }}\n")
+    };
+    let unix = proxy.unix.display().to_string();
+    let datagrams = bench.datagrams.display().to_string();
+    let entries = [
+        (&*proxy.tcp, "tcp"),
+        (&unix, "unix"),
+        (&proxy.push, "push"),
+        (&bench.udp, "udp"),
+        (&datagrams, "datagrams"),
+    ];
+    let entries: String = entries.map(|(at, door)| entry(at, door)).concat();
+    reload(proxy, &format!("{lists}\n{entries}"));
+    assert_eq!(proxy.push_tcp(json("one", "m 1\n").as_bytes()), "");
+    assert_eq!(proxy.push_unix(json("two", "m 2\n").as_bytes()), "");
+    let answer = proxy.push("PUT", "/metrics/job/j", "m 3\n");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = proxy.push("POST", "/metrics?mode=aggregate", "n 4\n");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"ops:5|c", &bench.udp).unwrap();
+    let datagram = UnixDatagram::unbound().unwrap();
+    datagram.send_to(b"ops:6|c", &bench.datagrams).unwrap();
+    assert_eq!(bench.send(b"ops:7|c\n"), "", "its stream has no entry");
+    for (series, value) in [
+        ("m{door=\"tcp\"}", 1.0),
+        ("m{door=\"unix\"}", 2.0),
+        ("m{door=\"push\",instance=\"\",job=\"j\"}", 3.0),
+        ("n{door=\"push\"}", 4.0),
+        ("ops{door=\"udp\"}", 5.0),
+        ("ops{door=\"datagrams\"}", 6.0),
+        ("ops", 7.0),
+    ] {
+        eventually(|| proxy.sample(series), |seen| *seen == Some(value));
+    }
 }
 
 #[test]

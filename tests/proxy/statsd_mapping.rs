@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use tempfile::tempdir;
 
-use crate::harness::{Proxy, program};
+use crate::harness::{Proxy, output_of, program};
 use crate::operations::bench;
 use crate::reload::{reload, try_reload};
 
@@ -243,20 +243,9 @@ fn a_mapping_is_reloaded_whole_or_not_at_all() {
 }
 
 fn statsd_map(directory: &Path, arguments: &[&str], lines: &str) -> Output {
-    let mut child = program()
-        .current_dir(directory)
-        .arg("statsd-map")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    // It may end before it reads.
-    let _ = input.write_all(lines.as_bytes());
-    drop(input);
-    child.wait_with_output().unwrap()
+    let mut command = program();
+    command.current_dir(directory).arg("statsd-map");
+    output_of(command.args(arguments), lines)
 }
 
 #[test]

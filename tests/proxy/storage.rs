@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
-use crate::harness::{Answer, Proxy, eventually, http_request, program};
+use crate::harness::{Answer, Proxy, eventually, http_request, output_of, program};
 
 /// A proxy that stores its state in `directory`.
 pub fn stored_in(directory: &Path, sync: &str) -> Proxy {
@@ -196,7 +196,8 @@ fn systemd_names_the_directory_and_memory_is_the_default() {
 
 /// Runs the program to its end, which has to come by itself.
 pub fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
-    let mut child = program()
+    let mut command = program();
+    command
         .args(arguments)
         .env("EXPORTER_PROXY_STORAGE_PATH", directory)
         .env(
@@ -205,14 +206,8 @@ pub fn run(arguments: &[&str], directory: &Path, input: &[u8]) -> Output {
         )
         .env("EXPORTER_PROXY_PUSH_LISTEN", "127.0.0.1:0")
         .env("EXPORTER_PROXY_RECEIVER_RECEIVER_TCP_SOCKET", "127.0.0.1:0")
-        .env("EXPORTER_PROXY_RECEIVER_RECEIVE_ON_UNIX_SOCKET", "false")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
+        .env("EXPORTER_PROXY_RECEIVER_RECEIVE_ON_UNIX_SOCKET", "false");
+    output_of(&mut command, input)
 }
 
 #[track_caller]

@@ -38,6 +38,8 @@ pub struct Addition {
     pub scope: Scope,
     /// Whom new series are charged to.
     pub account: Account,
+    /// The address or path of the listener that it arrived at.
+    pub listener: Option<Arc<str>>,
 }
 
 impl Admission {
@@ -55,7 +57,7 @@ impl Admission {
         addition: &Addition,
         now: Now,
     ) -> Result<KeyOutcome, Rejection> {
-        let families = self.added_families(store, labels, body)?;
+        let families = self.added_families(store, labels, body, addition)?;
         let ttl = self.series_ttl(addition);
         let batch = batch(&families, &self.aggregation, ttl)?;
         check_batch(&addition.scope, &batch)?;
@@ -113,7 +115,7 @@ impl Admission {
         addition: &Addition,
         now: Now,
     ) -> Result<(usize, usize), Rejection> {
-        let families = self.added_families(store, labels, body)?;
+        let families = self.added_families(store, labels, body, addition)?;
         let batch = batch(&families, &self.aggregation, self.series_ttl(addition))?;
         check_batch(&addition.scope, &batch)?;
         store.check_batch(batch, now)?;
@@ -126,8 +128,9 @@ impl Admission {
         store: &Store,
         labels: &Group,
         body: Body<'_>,
+        addition: &Addition,
     ) -> Result<Vec<FamilyText>, Rejection> {
-        let mut families = self.families(labels, body)?;
+        let mut families = self.families(labels, body, addition.listener.as_deref())?;
         for family in &families {
             self.check_family(labels, family)?;
         }

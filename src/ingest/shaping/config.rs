@@ -1,6 +1,7 @@
 //! `[[shape]]`: how metrics are changed before they are stored.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
@@ -74,6 +75,9 @@ pub struct Selection {
     /// Selectors of pushed groups.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupSelector>,
+    /// Patterns of the addresses and paths of listeners.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Pattern>,
 }
 
 /// Where metrics come from.
@@ -160,6 +164,7 @@ fn read(mut table: Table<'_>) -> Shape {
         apps: table.take_list("apps", pattern),
         targets: table.take_list("targets", pattern),
         groups: table.take_list("groups", group),
+        listeners: table.take_list("listeners", listener),
     };
     let labels = take_labels(&mut table);
     let honor_labels = table.take("honor_labels", false, boolean);
@@ -176,11 +181,13 @@ fn read(mut table: Table<'_>) -> Shape {
     if let Some(place) = honor_place.filter(|_| honor_labels && labels.is_empty()) {
         table.fault(place, "`shape.honor_labels` requires `shape.labels`");
     }
-    let is_sent_as_text = |input: &Input| !matches!(input, Input::Aggregate | Input::Operations);
-    let named = &selection;
-    let has_texts = named.inputs.is_empty() || named.inputs.iter().any(is_sent_as_text);
-    let has_texts = has_texts
-        || !(named.apps.is_empty() && named.targets.is_empty() && named.groups.is_empty());
+    let is_added_up = |input: &Input| matches!(input, Input::Aggregate | Input::Operations);
+    let it = &selection;
+    let has_names = !(it.apps.is_empty()
+        && it.targets.is_empty()
+        && it.groups.is_empty()
+        && it.listeners.is_empty());
+    let has_texts = has_names || it.inputs.is_empty() || !it.inputs.iter().all(is_added_up);
     if let Some(place) = lenient_place.filter(|_| lenient && !has_texts) {
         let problem = "`shape.lenient` is for apps, targets and groups; a message with values \
                        that are added up counts as a whole or not at all";
@@ -240,6 +247,19 @@ fn take_labels(table: &mut Table<'_>) -> LabelText {
     let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
     // Names were checked.
     LabelText::from_plain(pairs).unwrap_or_default()
+}
+
+/// A pattern of addresses as listeners are bound, and of paths.
+fn listener(node: &Node) -> Result<Pattern, String> {
+    let written = text(node)?;
+    let is_bound = |text: &str| text.contains(['/', '*']) || text.parse::<SocketAddr>().is_ok();
+    match written.contains(':') && !is_bound(&written) || written.is_empty() {
+        false => Ok(Pattern::new(written)),
+        true => Err(format!(
+            "must be the address that a listener is bound to, such as \"127.0.0.1:6556\" or \
+             \"*:6556\", or the path of a Unix socket, not {written:?}"
+        )),
+    }
 }
 
 fn group(node: &Node) -> Result<GroupSelector, String> {

@@ -28,7 +28,7 @@ use crate::relabel::tool::{self, Stage};
 use crate::settings::pattern::Pattern;
 use crate::store::{Producer, SectionId};
 use crate::telemetry::ShapingStats;
-use config::{Input, Shape};
+use config::{Input, Selection, Shape};
 use rewrite::Step;
 
 pub use heads::Layout;
@@ -107,38 +107,45 @@ impl Shaped<'_> {
 }
 
 impl<'s> Shaping<'s> {
-    /// The entries for an app or a target.
-    pub fn of_section(shapes: &'s [Shape], id: &SectionId) -> Self {
+    /// The entries for an app or a target. `listener` is the address or path of the listener
+    /// that its text arrived at.
+    pub fn of_section(shapes: &'s [Shape], id: &SectionId, listener: Option<&str>) -> Self {
         let is_named = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(&id.name));
         match id.producer {
-            Producer::Target => Shaping::of(shapes, Input::Targets, |shape| {
+            Producer::Target => Shaping::of(shapes, (Input::Targets, listener), |shape| {
                 is_named(&shape.selection.targets)
             }),
-            _ => Shaping::of(shapes, Input::Apps, |shape| is_named(&shape.selection.apps)),
+            _ => Shaping::of(shapes, (Input::Apps, listener), |shape| {
+                is_named(&shape.selection.apps)
+            }),
         }
     }
 
-    /// The entries for a pushed group.
-    pub fn of_group(shapes: &'s [Shape], group: &Group) -> Self {
-        Shaping::of(shapes, Input::Groups, |shape| {
+    /// The entries for a group that is pushed to a listener.
+    pub fn of_group(shapes: &'s [Shape], group: &Group, listener: Option<&str>) -> Self {
+        Shaping::of(shapes, (Input::Groups, listener), |shape| {
             let mut groups = shape.selection.groups.iter();
             groups.any(|it| it.selectors.matches(group))
         })
     }
 
-    /// The entries for all metrics of an input.
-    pub fn of_input(shapes: &'s [Shape], input: Input) -> Self {
-        Shaping::of(shapes, input, |_| false)
+    /// The entries for metrics of an input that arrive at a listener.
+    pub fn of_input(shapes: &'s [Shape], input: Input, listener: Option<&str>) -> Self {
+        Shaping::of(shapes, (input, listener), |_| false)
     }
 
-    fn of(shapes: &'s [Shape], input: Input, is_named: impl Fn(&Shape) -> bool) -> Self {
+    fn of(
+        shapes: &'s [Shape],
+        (input, listener): (Input, Option<&str>),
+        is_named: impl Fn(&Shape) -> bool,
+    ) -> Self {
         let concerns = |shape: &&Shape| {
             let it = &shape.selection;
-            let is_for_all = it.inputs.is_empty()
-                && it.apps.is_empty()
-                && it.targets.is_empty()
-                && it.groups.is_empty();
-            is_for_all || it.inputs.contains(&input) || is_named(shape)
+            let mut listeners = it.listeners.iter();
+            *it == Selection::default()
+                || it.inputs.contains(&input)
+                || listener.is_some_and(|at| listeners.any(|pattern| pattern.matches(at)))
+                || is_named(shape)
         };
         Shaping {
             shapes: shapes.iter().filter(concerns).collect(),

@@ -30,7 +30,7 @@ fn shape(
 ) -> Result<String, ShapingProblem> {
     let group = [("job", "j")];
     let labels = SenderLabels::Group(&group);
-    let shaping = Shaping::of_input(shapes, Input::Groups);
+    let shaping = Shaping::of_input(shapes, Input::Groups, None);
     let shaped = shaping.apply(text, format, labels, (layout, 1 << 20))?;
     Ok(shaped.text.into_owned())
 }
@@ -42,7 +42,7 @@ const DROP_GO: &str =
 fn lines_that_no_rule_touches_stay_as_they_are() {
     let text = "# HELP a  help\n# TYPE a gauge\na  1.50  7\n\n a{ x = \"1\", } 2\nbad line\nlast 1";
     let all = shapes(DROP_GO);
-    let shaping = Shaping::of_input(&all, Input::Groups);
+    let shaping = Shaping::of_input(&all, Input::Groups, None);
     let labels = SenderLabels::Group(&[]);
     let limits = (Layout::Compact, 1 << 20);
     let shaped = shaping.apply(text, InputFormat::Text, labels, limits);
@@ -195,22 +195,45 @@ fn entries_concern_what_they_name() {
         "[[shape]]\nlenient = true\n[[shape]]\napps = [\"a*\"]\nlenient = true\n\
          [[shape]]\ninputs = [\"apps\"]\ngroups = ['{job=\"x\"}']\nlenient = true\n\
          [[shape]]\ntargets = [\"a*\"]\nlenient = true\n\
-         [[shape]]\ninputs = [\"operations\", \"aggregate\"]\ndrop = [\"x\"]\n",
+         [[shape]]\ninputs = [\"operations\", \"aggregate\"]\ndrop = [\"x\"]\n\
+         [[shape]]\nlisteners = [\"*:6556\", \"/run/a.sock\"]\ndrop = [\"x\"]\n",
     )
     .unwrap();
     let places = |shaping: Shaping<'_>| -> Vec<usize> {
         let place = |shape: &&Shape| all.iter().position(|it| std::ptr::eq(it, *shape)).unwrap();
         shaping.shapes.iter().map(place).collect()
     };
-    let of = |name, producer| places(Shaping::of_section(&all, &SectionId::new(name, producer)));
+    let of = |name, producer| {
+        places(Shaping::of_section(
+            &all,
+            &SectionId::new(name, producer),
+            None,
+        ))
+    };
     assert_eq!(of("ab", Producer::App), [0, 1, 2]);
     assert_eq!(of("b", Producer::App), [0, 2]);
     assert_eq!(of("ab", Producer::Target), [0, 3]);
     let group = |path| Group::from_path(path, false).unwrap();
-    assert_eq!(places(Shaping::of_group(&all, &group("job/x/a/b"))), [0, 2]);
-    assert_eq!(places(Shaping::of_group(&all, &group("job/y"))), [0]);
-    assert_eq!(places(Shaping::of_input(&all, Input::Operations)), [0, 4]);
-    assert_eq!(places(Shaping::of_input(&all, Input::Aggregate)), [0, 4]);
+    let of_group = |path, listener| places(Shaping::of_group(&all, &group(path), listener));
+    assert_eq!(of_group("job/x/a/b", None), [0, 2]);
+    assert_eq!(of_group("job/y", None), [0]);
+    assert_eq!(of_group("job/y", Some("[::]:6556")), [0, 5]);
+    assert_eq!(of_group("job/y", Some("[::]:6555")), [0]);
+    let app = SectionId::new("b", Producer::App);
+    let at = Some("/run/a.sock");
+    assert_eq!(places(Shaping::of_section(&all, &app, at)), [0, 2, 5]);
+    assert_eq!(
+        places(Shaping::of_input(&all, Input::Operations, at)),
+        [0, 4, 5]
+    );
+    assert_eq!(
+        places(Shaping::of_input(&all, Input::Operations, None)),
+        [0, 4]
+    );
+    assert_eq!(
+        places(Shaping::of_input(&all, Input::Aggregate, None)),
+        [0, 4]
+    );
 }
 
 #[test]
@@ -221,7 +244,7 @@ fn updates_are_shaped_like_samples() {
          { source_labels = [\"__name__\"], regex = \"old_(.*)\", target_label = \"__name__\" },\
          { source_labels = [\"gone\"], regex = \"1\", target_label = \"__name__\", replacement = \"\" }]",
     );
-    let shaping = Shaping::of_input(&all, Input::Operations);
+    let shaping = Shaping::of_input(&all, Input::Operations, None);
     let stats = ShapingStats::default();
     let shaped = |family: &str, labels: &[(&str, &str)]| {
         let mut family = Arc::from(family);
@@ -270,6 +293,10 @@ fn wrong_entries_are_errors() {
         (
             "inputs = [\"operations\"]\nlenient = true",
             "test.toml:3:11: `shape.lenient` is for apps, targets and groups; a message with values that are added up counts as a whole or not at all",
+        ),
+        (
+            "listeners = [\"localhost:6556\"]\nlenient = true",
+            "test.toml:2:14: `shape.listeners` must be the address that a listener is bound to, such as \"127.0.0.1:6556\" or \"*:6556\", or the path of a Unix socket, not \"localhost:6556\"",
         ),
         (
             "drops = [\"a\"]\nlenient = true",

@@ -38,6 +38,21 @@ impl Admission {
         self.admit_with(&SampleLabels::default(), id, text, format)
     }
 
+    /// Like [`admit`](Self::admit), for a text that an app sent to a listener.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`admit`](Self::admit).
+    pub fn admit_from(
+        &self,
+        listener: &str,
+        id: &SectionId,
+        text: Text,
+    ) -> Result<Content, Rejection> {
+        let shaping = Shaping::of_section(&self.shapes.list, id, Some(listener));
+        self.admit_shaped(&SampleLabels::default(), id, (text, None), shaping)
+    }
+
     /// Like [`admit`](Self::admit), with `labels` on each sample.
     ///
     /// # Errors
@@ -50,7 +65,17 @@ impl Admission {
         text: Text,
         format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
-        let shaping = Shaping::of_section(&self.shapes.list, id);
+        let shaping = Shaping::of_section(&self.shapes.list, id, None);
+        self.admit_shaped(labels, id, (text, format), shaping)
+    }
+
+    fn admit_shaped(
+        &self,
+        labels: &SampleLabels,
+        id: &SectionId,
+        (text, format): (Text, Option<InputFormat>),
+        shaping: Shaping<'_>,
+    ) -> Result<Content, Rejection> {
         let verbatim = |text: Text| match (shaping.is_empty(), labels.is_empty()) {
             (true, true) => Ok(Content::Verbatim(text)),
             (true, false) => Ok(Content::Verbatim(labels.add_to(&text))),
@@ -58,7 +83,9 @@ impl Admission {
         };
         match (self.exposition.mode, format) {
             // OpenMetrics within the text output would make all of it invalid.
-            (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => self.convert(id, &text, labels),
+            (Mode::Verbatim, Some(InputFormat::OpenMetrics)) => {
+                self.convert(id, &text, labels, shaping)
+            }
             (Mode::Verbatim, _) => {
                 if self.exposition.validate && !shaping.is_lenient() {
                     self.validate(text.as_str())
@@ -66,7 +93,7 @@ impl Admission {
                 }
                 verbatim(text)
             }
-            (Mode::Merged, _) => self.families_of_text(id, &text, format, labels),
+            (Mode::Merged, _) => self.families_of_text(id, (&text, format), labels, shaping),
         }
     }
 
@@ -149,11 +176,11 @@ impl Admission {
         id: &SectionId,
         text: &Text,
         labels: &SampleLabels,
+        shaping: Shaping<'_>,
     ) -> Result<Content, Rejection> {
         let added: Vec<AddedLabel<'_>> = labels.added().collect();
-        let format = InputFormat::OpenMetrics;
-        let families =
-            self.read_section(id, text, format, (labels, &added), TimestampPolicy::Keep)?;
+        let reading = reading_of(shaping, (labels, &added), TimestampPolicy::Keep);
+        let families = self.read_section(id, text, InputFormat::OpenMetrics, &reading)?;
         let mut converted = Vec::with_capacity(text.len());
         for family in families {
             converted.extend_from_slice(&family.head());
@@ -169,9 +196,9 @@ impl Admission {
     fn families_of_text(
         &self,
         id: &SectionId,
-        text: &Text,
-        format: Option<InputFormat>,
+        (text, format): (&Text, Option<InputFormat>),
         labels: &SampleLabels,
+        shaping: Shaping<'_>,
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
@@ -190,7 +217,8 @@ impl Admission {
             config::Timestamps::Strip => TimestampPolicy::Strip,
         };
         let format = format.unwrap_or_else(|| detect_format(text.as_str()));
-        let families = self.read_section(id, text, format, (labels, &added), timestamps)?;
+        let reading = reading_of(shaping, (labels, &added), timestamps);
+        let families = self.read_section(id, text, format, &reading)?;
         if let Some(family) = families.iter().find(|it| self.is_reserved(&it.name)) {
             let (line, problem) = (family.line, reserved_name(&family.name));
             let message = format!("{id}, line {line}: {problem}");
@@ -206,30 +234,35 @@ impl Admission {
 }
 
 impl Admission {
-    /// Reads the families of a text. `added` are all labels that samples get, the `labels` of
-    /// a target first.
     fn read_section(
         &self,
         id: &SectionId,
         text: &Text,
         format: InputFormat,
-        (labels, added): (&SampleLabels, &[AddedLabel<'_>]),
-        timestamps: TimestampPolicy,
+        reading: &Reading<'_>,
     ) -> Result<Vec<FamilyText>, Rejection> {
-        let shaping = Shaping::of_section(&self.shapes.list, id);
-        // Rules find the labels of a target in the text.
-        let in_text = match shaping.is_empty() {
-            true => 0,
-            false => labels.added().count(),
-        };
-        let reading = Reading {
-            shaping,
-            labels: SenderLabels::Target(labels),
-            added: &added[in_text..],
-            timestamps,
-        };
-        self.read_families(id, text.as_str(), format, &reading)
+        self.read_families(id, text.as_str(), format, reading)
             .map_err(|error| error.reject(id, |error| invalid(id, error)))
+    }
+}
+
+/// How the text of an app or a target is read. `added` are all labels that samples get, the
+/// `labels` of a target first.
+fn reading_of<'r>(
+    shaping: Shaping<'r>,
+    (labels, added): (&'r SampleLabels, &'r [AddedLabel<'r>]),
+    timestamps: TimestampPolicy,
+) -> Reading<'r> {
+    // Rules find the labels of a target in the text.
+    let in_text = match shaping.is_empty() {
+        true => 0,
+        false => labels.added().count(),
+    };
+    Reading {
+        shaping,
+        labels: SenderLabels::Target(labels),
+        added: &added[in_text..],
+        timestamps,
     }
 }
 

@@ -77,7 +77,11 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             processor,
             source,
             added: processor.added_labels(source),
-            shaping: Shaping::of_input(&processor.shapes.list, Input::Operations),
+            shaping: Shaping::of_input(
+                &processor.shapes.list,
+                Input::Operations,
+                Some(&source.name),
+            ),
             number,
             expected: (bytes / TYPICAL_MESSAGE).clamp(1, MAX_BATCH),
             names: NameCache::default(),

@@ -193,7 +193,7 @@ impl Push {
 
     /// Checks a push without applying it. Replies with its size or with the rejection.
     async fn validate(&self, request: &mut Request) -> Reply {
-        let (group, addition) = match self.validated(request) {
+        let (group, sender, addition) = match self.validated(request) {
             Ok(validated) => validated,
             Err(rejection) => {
                 request.count(Err(rejection.reason), 0);
@@ -216,7 +216,7 @@ impl Push {
                         let admission = &groups.admission;
                         admission.validate_addition(&store, &group, body, addition, now)
                     }
-                    None => groups.validate(&store, &group, body, now),
+                    None => groups.validate(&store, &group, body, &sender, now),
                 }
             }
         };
@@ -235,16 +235,17 @@ impl Push {
         }
     }
 
-    /// The group of a push to validate, which can be empty, and the options of an
-    /// aggregating push.
-    fn validated(&self, request: &Request) -> Result<(Group, Option<Addition>), Rejection> {
+    /// The group of a push to validate, which can be empty, its sender, and the
+    /// options of an aggregating push.
+    fn validated(&self, request: &Request) -> Result<(Group, Sender, Option<Addition>), Rejection> {
         let config = &self.groups.config;
         let (labels, utf8_names) = (&*request.captured, config.enable_utf8_names);
+        let sender = self.sender(request)?;
         if parameters::mode(request.query(), config.mode)? == PushMode::Aggregate {
             let group = Group::from_labels_path(labels, utf8_names)?;
-            return Ok((group, Some(parameters::addition(request)?)));
+            let addition = parameters::addition(request)?;
+            return Ok((group, sender, Some(addition)));
         }
-        self.sender(request)?;
         let group = match labels {
             "" => Group::default(),
             labels => {
@@ -253,7 +254,7 @@ impl Push {
                 group
             }
         };
-        Ok((group, None))
+        Ok((group, sender, None))
     }
 
     /// Handles `/-/quit`: stops the program, if that is enabled.

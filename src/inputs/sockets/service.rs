@@ -70,7 +70,7 @@ impl Service {
                 }
             }
             let id = SectionId::new(&name, Producer::App);
-            let admitted = self.admission.admit(&id, text, None);
+            let admitted = self.admission.admit_from(&self.source, &id, text);
             match admitted.and_then(|content| budget.take(&id, content)) {
                 Ok(content) => changes.push(Change::Replace {
                     id,

@@ -105,6 +105,7 @@ impl Ping {
             key: None,
             scope: request.scope.clone(),
             account: request.account().clone(),
+            listener: None,
         };
         let body = Body {
             content_type: "",

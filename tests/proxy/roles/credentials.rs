@@ -1,13 +1,12 @@
 //! Passwords, tokens and certificates: guessing, files that change, the web configuration.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{ask, basic, files, hash, metric, start};
 use crate::harness::certificates::{Authority, Pair};
-use crate::harness::{eventually, program};
+use crate::harness::{eventually, output_of, program};
 
 #[test]
 fn guessing_is_slowed_and_unknown_users_cost_as_much_as_known_ones() {
@@ -150,15 +149,7 @@ fn the_web_configuration_turns_on_tls_and_certificates_have_roles() {
 #[test]
 fn passwords_are_hashed_for_the_web_configuration() {
     let run = |input: &[u8]| {
-        let mut child = program()
-            .arg("hash-password")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = output_of(program().arg("hash-password"), input);
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (
             output.status.code(),

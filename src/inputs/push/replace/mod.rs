@@ -131,7 +131,11 @@ impl Groups {
             PushTimestamps::Strip => TimestampPolicy::Strip,
             PushTimestamps::Keep => TimestampPolicy::Keep,
         };
-        let shaping = Shaping::of_group(&self.admission.shapes.list, group);
+        let shaping = Shaping::of_group(
+            &self.admission.shapes.list,
+            group,
+            Some(&sender.origin.source),
+        );
         let mut families =
             self.admission
                 .families_with(group, body, (timestamps, shaping), || budget(&id))?;
@@ -245,13 +249,10 @@ impl Groups {
         store: &Store,
         group: &Group,
         body: Body<'_>,
+        sender: &Sender,
         now: Now,
     ) -> Result<(usize, usize), Rejection> {
-        let sender = Sender {
-            origin: Origin::default(),
-            ttl: None,
-        };
-        let mut change = self.change(Method::Put, group, body, &sender, now, |id| {
+        let mut change = self.change(Method::Put, group, body, sender, now, |id| {
             store.memory_budget(id)
         })?;
         let counts = match &mut change {

@@ -309,7 +309,7 @@ fn an_empty_instance_is_the_same_as_none() {
     let families = fixture
         .groups
         .admission
-        .families(&group("job/x"), text_body(&Bytes::from("m 1\n")))
+        .families(&group("job/x"), text_body(&Bytes::from("m 1\n")), None)
         .unwrap();
     let app = Change::Replace {
         id: SectionId::new("app", Producer::App),
@@ -334,7 +334,10 @@ fn the_content_type_decides_the_format() {
             content_type,
             bytes: &bytes,
         };
-        fixture.groups.admission.families(&group("job/x"), body)
+        fixture
+            .groups
+            .admission
+            .families(&group("job/x"), body, None)
     };
     let open = "# TYPE c counter\nc_total 1\n# EOF\n";
     assert_eq!(&*families("", open).unwrap()[0].name, "c_total");
@@ -401,6 +404,7 @@ fn validation_reports_as_a_push_and_changes_nothing() {
             &fixture.store,
             &group("job/x"),
             text_body(&bytes),
+            &sender(),
             fixture.now,
         )
     };
