@@ -297,6 +297,15 @@ impl DiscoveryState {
             (None, None) => None,
         }
     }
+
+    /// The word for that: `waiting`, `working` or `failing`.
+    pub fn word(&self) -> &'static str {
+        match self.success() {
+            None => "waiting",
+            Some(true) => "working",
+            Some(false) => "failing",
+        }
+    }
 }
 
 impl DiscoveryStats {

@@ -108,12 +108,21 @@ class Proxy:
                 f'interval = "{"2s" if number < 30 else "1h"}"\ntimeout = "2s"\n'
                 'basic_auth = { username = "prober", password = "S3CR3T" }\n'
             )
+        # Discoveries: one works, one leaves an entry out, one fails.
+        os.mkdir(os.path.join(directory, "textfile"))
+        for job in ("backup", "cleanup"):
+            with open(os.path.join(directory, "textfile", f"{job}.prom"), "w", encoding="utf-8") as file:
+                file.write(f"{job}_last_run_seconds 12\n")
+        with open(os.path.join(directory, "list.json"), "w", encoding="utf-8") as file:
+            json.dump([{"targets": ["<b>no host</b>"]}], file)
         return (
             '[exporter]\nscrape_expose_endpoint = "127.0.0.1:0"\n'
             f'[receiver]\nreceiver_tcp_socket = "127.0.0.1:0"\nreceiver_unix_socket = "{directory}/r.sock"\nmax_apps = 350\n'
             '[push]\nlisten = "127.0.0.1:0"\ngroup_ttl = "2h"\ngauges = "last"\n'
             '[[push.rules]]\nmatch = "jobs_*"\npolicy = "max"\ndrop_labels = ["pod"]\n'
             '[poll_external]\npoll_other_scrape_endpoints = true\n'
+            f'textfile = ["{directory}/textfile"]\nfile_sd = ["{directory}/list.json"]\nmax_targets = 64\n'
+            f'[[poll_external.http_sd]]\nurl = "http://127.0.0.1:{upstream}/500"\n'
             f'[storage]\npath = "{directory}/state"\n'
             f'[sinks.logs]\ntype = "loki"\nurl = "http://127.0.0.1:{free_port()}"\n' + "".join(targets)
         )
@@ -141,7 +150,7 @@ class Proxy:
             return answer.code, answer.headers, answer.read().decode()
 
     def fill(self):
-        """300 apps, 150 groups and 50 targets, 20 of which fail; aggregated families, webhooks."""
+        """300 apps, 150 groups and 52 targets, 20 of which fail; aggregated families, webhooks."""
         apps = {
             f"shop-{number:03}": "# HELP orders_total Orders by state.\n# TYPE orders_total counter\n"
             + "".join(

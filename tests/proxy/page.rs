@@ -313,6 +313,59 @@ fn targets_have_settings_and_are_polled_on_request() {
 }
 
 #[test]
+fn discoveries_are_shown_with_what_they_leave_out_and_why_they_fail() {
+    let upstream = Upstream::start(|_| ok("m 1\n"));
+    let lists = Upstream::start(|_| reply("500 Internal Server Error", &[], b""));
+    let dir = tempfile::tempdir().unwrap();
+    let list = serde_json::json!([{ "targets": [upstream.address, "127.0.0.1:1", "<i>/x"] }]);
+    std::fs::write(dir.path().join("a.json"), list.to_string()).unwrap();
+    let proxy = Proxy::start(&format!(
+        "[poll_external]\nmax_targets = 2\nfile_sd = [\"{}/*.json\"]\n\
+         [[poll_external.http_sd]]\nurl = \"http://{}/list?token=hush\"\n",
+        dir.path().display(),
+        lists.address
+    ));
+    let states = || {
+        let answer = proxy.get("/api/v1/targets").json();
+        let list = answer["data"]["discoveries"].as_array().unwrap().clone();
+        list.iter()
+            .map(|it| it["state"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    eventually(states, |states| *states == ["working", "failing"]);
+    let status = text(&proxy, "/");
+    let bound = between(&status, "poll_external.max_targets\">", "</li>");
+    assert!(
+        bound.contains("Polled targets") && bound.contains("2 of 2") && bound.contains("bar full"),
+        "{bound}"
+    );
+    let shown = between(&status, "id=\"discoveries\"", "</table>");
+    let (files, server) = shown.split_once("http_sd[0]").unwrap();
+    for part in [
+        "<span class=\"state fresh\">working</span>",
+        "file_sd[0]",
+        "/*.json</td>",
+        " ago</td>",
+        "<td class=\"number found\">2</td><td class=\"number left-out\">1</td>",
+        "&lt;i&gt;/x",
+        "<span class=\"state failing\">failing</span>",
+    ] {
+        assert!(files.contains(part), "{part}: {files}");
+    }
+    for part in ["token=***", "never", "<tr class=\"why\">", "500"] {
+        assert!(server.contains(part), "{part}: {server}");
+    }
+    assert!(!status.contains("hush") && !status.contains("<i>/x"));
+    let issues = between(&status, "<ul class=\"issues\"", "</ul>");
+    for issue in [
+        "<li class=\"bad\"><a href=\"#discoveries\">Discovery http_sd[0]</a> fails: ",
+        "<li class=\"warn\"><a href=\"#discoveries\">Discovery file_sd[0]</a> leaves out 1 entry, ",
+    ] {
+        assert!(issues.contains(issue), "{issue}: {issues}");
+    }
+}
+
+#[test]
 fn aggregated_families_are_listed_and_deleted() {
     let proxy = Proxy::start(
         "[[push.rules]]\nmatch = \"jobs_*\"\npolicy = \"max\"\ndrop_labels = [\"pod\"]\n",

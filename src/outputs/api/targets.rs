@@ -99,6 +99,7 @@ fn discovery(stats: &DiscoveryStats) -> Value {
     json!({
         "name": stats.name,
         "source": stats.source,
+        "state": state.word(),
         "targets": state.targets,
         "rejected": state.rejected,
         "rejections": state.rejections.iter().map(|it| clip(it)).collect::<Vec<_>>(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::Page;
 use super::show::{self, count};
+use super::{Page, discoveries};
 use crate::clock::Now;
 use crate::store::{Producer, SectionState};
 use crate::telemetry::{SinkState, clip, rejections};
@@ -14,7 +14,7 @@ use crate::telemetry::{SinkState, clip, rejections};
 const REJECTION_SHOWN: Duration = Duration::from_secs(15 * 60);
 
 /// A count with its noun.
-fn counted(number: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     let noun = if number == 1 { one } else { many };
     format!("{} {noun}", count(number as u64))
 }
@@ -36,7 +36,8 @@ pub struct Issue {
 }
 
 impl Issue {
-    fn new(level: Level, text: Markup) -> Self {
+    /// Creates one.
+    pub fn new(level: Level, text: Markup) -> Self {
         Issue { level, text }
     }
 }
@@ -64,6 +65,7 @@ impl Page {
         let mut issues = Vec::new();
         self.storage_issues(&mut issues);
         self.source_issues(&mut issues);
+        discoveries::issues(&self.context.telemetry.targets.discoveries(), &mut issues);
         self.sink_issues(&mut issues);
         self.reload_issues(&mut issues);
         self.finding_issues(&mut issues);

@@ -11,6 +11,7 @@
 //! | [`show`] | times, sizes, counts, states, bars |
 //! | [`overview`] | `/`: state, inputs, limits, sinks, rejections |
 //! | [`attention`] | what is wrong now |
+//! | [`discoveries`] | where targets are found, on `/` |
 //! | [`sources`] | `/apps`: apps, targets and groups |
 //! | [`source`], [`families`] | `/apps/{name}`: one of them, and what it exposes |
 //! | [`aggregated`] | `/aggregated`: aggregated families |
@@ -24,6 +25,7 @@
 mod actions;
 mod aggregated;
 mod attention;
+mod discoveries;
 mod families;
 mod overview;
 mod settings;

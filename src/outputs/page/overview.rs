@@ -1,4 +1,4 @@
-//! `/`: the state of the proxy: what is wrong, inputs, limits, sinks, rejected senders.
+//! `/`: the state of the proxy: what is wrong, inputs, limits, discoveries, sinks, rejected senders.
 
 use hyper::StatusCode;
 use maud::{Markup, html};
@@ -8,7 +8,7 @@ use super::attention;
 use super::shell::Tab;
 use super::show::{self, count};
 use super::token::Token;
-use super::{Page, PageResult, ShownInput};
+use super::{Page, PageResult, ShownInput, discoveries};
 use crate::clock::Now;
 use crate::http::request::Request;
 use crate::ingest::config::Mode;
@@ -48,6 +48,7 @@ impl Page {
                 (self.inputs())
                 (bounds(self.bounds()))
             }
+            (discoveries::section(&self.context.telemetry.targets.discoveries(), now))
             (self.sinks(now))
             (rejected(now))
         };
@@ -173,6 +174,13 @@ impl Page {
                 setting: gauge.setting.to_owned(),
             })
             .collect();
+        bounds.push(Bound {
+            title: "Polled targets".to_owned(),
+            used: self.context.store.totals().states.total(Producer::Target),
+            limit: telemetry.limits.load().targets,
+            is_bytes: false,
+            setting: "poll_external.max_targets".to_owned(),
+        });
         for name in ListenerName::ALL {
             let stats = telemetry.listener(name);
             if stats.max() > 0 {
