@@ -359,7 +359,7 @@ fn discoveries_are_shown_with_what_they_leave_out_and_why_they_fail() {
     let issues = between(&status, "<ul class=\"issues\"", "</ul>");
     for issue in [
         "<li class=\"bad\"><a href=\"#discoveries\">Discovery http_sd[0]</a> fails: ",
-        "<li class=\"warn\"><a href=\"#discoveries\">Discovery file_sd[0]</a> leaves out 1 entry, ",
+        "<li class=\"warn\"><a href=\"#discoveries\">Discovery file_sd[0]</a> leaves out 1 entry.</li>",
     ] {
         assert!(issues.contains(issue), "{issue}: {issues}");
     }

@@ -78,7 +78,7 @@ pub fn issues(discoveries: &[Arc<DiscoveryStats>], issues: &mut Vec<Issue>) {
         }
         if state.rejected > 0 {
             let entries = counted(state.rejected, "entry", "entries");
-            let text = html! { (link) " leaves out " (entries) ", which are not polled." };
+            let text = html! { (link) " leaves out " (entries) "." };
             issues.push(Issue::new(Level::Warn, text));
         }
     }
