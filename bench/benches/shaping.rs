@@ -25,6 +25,9 @@ use bench::figures::median;
 const FAMILIES: usize = 20;
 const SERIES: usize = 50;
 
+/// Values of the label that rules look at.
+const CODES: [&str; 3] = ["200", "404", "500"];
+
 /// Pushes of one variant in a round.
 const PUSHES: usize = 20;
 
@@ -47,7 +50,7 @@ const IDLE: &[&str] = &[
 /// Two families of twenty are dropped, and two get another name.
 const SOME: &[&str] = &[
     "{action: drop, source_labels: [__name__], regex: 'load_00[01]_total'}",
-    "{source_labels: [__name__], regex: 'load_01([01])_total', target_label: __name__, replacement: 'renamed_$1_total'}",
+    "{source_labels: [__name__], regex: 'load_01([01])_total', target_label: __name__, replacement: 'renamed_${1}_total'}",
 ];
 
 /// Each sample loses a label and gets another.
@@ -149,9 +152,10 @@ fn text(version: usize) -> String {
         let _ = write!(text, "# HELP {name} Requests.\n# TYPE {name} counter\n");
         for series in 0..SERIES {
             let value = version * 1000 + series;
+            let code = CODES[series % CODES.len()];
             let _ = writeln!(
                 text,
-                "{name}{{code=\"200\",handler=\"/api/v1/items/{series}\",zone=\"z1\"}} {value}"
+                "{name}{{code=\"{code}\",handler=\"/api/v1/items/{series}\",zone=\"z1\"}} {value}"
             );
         }
     }

@@ -31,6 +31,20 @@ impl<'t> LabelSet<'t> {
         }
     }
 
+    /// Adds a label that does not exist yet. An empty value adds none.
+    pub fn add(&mut self, name: impl Into<Cow<'t, str>>, value: impl Into<Cow<'t, str>>) {
+        let value = value.into();
+        if !value.is_empty() {
+            self.0.push((name.into(), value));
+        }
+    }
+
+    /// Becomes a copy of other labels, in the memory that it has.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.0.clear();
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// Removes a label, if it exists.
     pub fn remove(&mut self, name: &str) {
         self.retain(|known| known != name);

@@ -12,7 +12,7 @@
 //! - [`pattern`]: regular expressions, and what captures they find;
 //! - [`go_syntax`]: translates regular expressions of Go;
 //! - [`template`]: replacements with `$1` and `${name}`;
-//! - [`touch`]: what rules can do to the series of a metric;
+//! - [`touch`]: what rules can do to the series of a metric; [`plan`]: those that can matter;
 //! - [`tool`]: what each rule does, for people.
 //!
 //! Source of the behaviour:
@@ -21,6 +21,7 @@
 pub mod go_syntax;
 mod labels;
 mod pattern;
+mod plan;
 mod settings;
 pub mod template;
 pub mod tool;
@@ -36,8 +37,9 @@ use md5::{Digest, Md5};
 use serde::{Serialize, Serializer};
 
 pub use labels::LabelSet;
+pub use plan::Plan;
 pub use settings::{Action, MAX_RULES, RuleSettings, RulesFile, take, take_file};
-pub use touch::{Screen, Touch};
+pub use touch::{NameScreen, Screen, Touch};
 pub use yaml::YamlError;
 
 use pattern::Pattern;
@@ -108,17 +110,7 @@ impl Rules {
 
     /// Whether a rule can change the name of a metric.
     pub fn may_rename(&self) -> bool {
-        self.0.iter().any(|rule| {
-            let target = &rule.settings.target_label;
-            let is_name = target == NAME_LABEL || target.contains('$');
-            match rule.settings.action {
-                Action::Keep | Action::Drop | Action::KeepEqual | Action::DropEqual => false,
-                Action::LabelMap => true,
-                Action::LabelDrop => rule.pattern.is_match(NAME_LABEL),
-                Action::LabelKeep => !rule.pattern.is_match(NAME_LABEL),
-                _ => is_name,
-            }
-        })
+        self.0.iter().any(Rule::may_rename)
     }
 }
 
@@ -139,6 +131,19 @@ impl Rule {
             pattern,
             settings,
         })
+    }
+
+    /// Whether it can change the name of a metric.
+    fn may_rename(&self) -> bool {
+        let target = &self.settings.target_label;
+        let is_name = target == NAME_LABEL || target.contains('$');
+        match self.settings.action {
+            Action::Keep | Action::Drop | Action::KeepEqual | Action::DropEqual => false,
+            Action::LabelMap => true,
+            Action::LabelDrop => self.pattern.is_match(NAME_LABEL),
+            Action::LabelKeep => !self.pattern.is_match(NAME_LABEL),
+            _ => is_name,
+        }
     }
 
     /// The rule as it is written.
@@ -188,17 +193,31 @@ impl Rule {
 
     fn replace(&self, labels: &mut LabelSet<'_>) {
         let value = self.value(labels);
-        let Some(captures) = self.pattern.captures(&value) else {
-            return;
+        let (target, result) = match (self.target.literal(), self.replacement.literal()) {
+            // Captures cost more than a match.
+            (Some(target), Some(result)) if self.pattern.is_match(&value) => {
+                (Cow::Borrowed(target), Cow::Borrowed(result))
+            }
+            (Some(_), Some(_)) => return,
+            _ => {
+                let Some(captures) = self.pattern.captures(&value) else {
+                    return;
+                };
+                let result = self.replacement.expand(&captures);
+                (self.target.expand(&captures), result)
+            }
         };
-        let target = self.target.expand(&captures).into_owned();
-        let result = self.replacement.expand(&captures).into_owned();
-        if !target.is_empty() {
-            labels.set(target, result);
+        if target.is_empty() || labels.get(&target) == result {
+            return;
         }
+        let (target, result) = (target.into_owned(), result.into_owned());
+        labels.set(target, result);
     }
 
     fn map_labels(&self, labels: &mut LabelSet<'_>) {
+        if !labels.iter().any(|(name, _)| self.pattern.is_match(name)) {
+            return;
+        }
         // Of several labels with one new name, the last in the order of names counts.
         labels.sort();
         let mapped: Vec<(String, String)> = labels

@@ -20,7 +20,15 @@ pub enum Pattern {
     /// `begin.*`: values that begin with this text.
     Prefix(Box<str>),
     /// Anything else.
-    Regex(Box<Regex>),
+    Regex(Box<Compiled>),
+}
+
+/// A regular expression in the engine.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    regex: Regex,
+    /// Whether it matches the empty value, which labels have that do not exist.
+    matches_empty: bool,
 }
 
 /// The captures of a value. Number 0 is the whole value.
@@ -91,7 +99,12 @@ impl Pattern {
             Err(error) => return Err(describe(error)),
         }
         let regex = build(&go_syntax::anchored(&translated), MAX_COMPILED_SIZE);
-        Ok(Pattern::Regex(Box::new(regex.map_err(describe)?)))
+        let regex = regex.map_err(describe)?;
+        let matches_empty = regex.is_match("");
+        Ok(Pattern::Regex(Box::new(Compiled {
+            regex,
+            matches_empty,
+        })))
     }
 
     /// Whether the whole value matches.
@@ -100,14 +113,18 @@ impl Pattern {
             Pattern::All { .. } => true,
             Pattern::OneOf(values) => values.iter().any(|it| **it == *value),
             Pattern::Prefix(begin) => value.starts_with(&**begin),
-            Pattern::Regex(regex) => regex.is_match(value),
+            Pattern::Regex(compiled) => match value {
+                "" => compiled.matches_empty,
+                value => compiled.regex.is_match(value),
+            },
         }
     }
 
     /// The captures of a value that matches.
     pub fn captures<'v>(&self, value: &'v str) -> Option<Captures<'v>> {
         match self {
-            Pattern::Regex(regex) => regex.captures(value).map(Captures::Found),
+            Pattern::Regex(compiled) if value.is_empty() && !compiled.matches_empty => None,
+            Pattern::Regex(compiled) => compiled.regex.captures(value).map(Captures::Found),
             Pattern::All { captures: first } => Some(Captures::Whole {
                 value,
                 first: *first,
@@ -122,7 +139,10 @@ impl Pattern {
     /// The number of the capture of a name.
     pub fn group(&self, name: &str) -> Option<usize> {
         match self {
-            Pattern::Regex(regex) => regex.capture_names().position(|it| it == Some(name)),
+            Pattern::Regex(compiled) => {
+                let mut names = compiled.regex.capture_names();
+                names.position(|it| it == Some(name))
+            }
             _ => None,
         }
     }

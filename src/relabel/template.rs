@@ -49,6 +49,15 @@ impl Template {
         Template(pieces)
     }
 
+    /// The text, if it refers to no captures.
+    pub fn literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// The text with the captures in it.
     pub fn expand<'a>(&'a self, captures: &Captures<'a>) -> Cow<'a, str> {
         self.expand_with(|number| captures.get(number))

@@ -1,9 +1,19 @@
 //! What rules can do to the series of a metric, decided by its name alone.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::pattern::Pattern;
-use super::{Action, LabelSet, NAME_LABEL, Rule, Rules};
+use super::{Action, LabelSet, NAME_LABEL, Plan, Rule, Rules};
+
+/// The most names of which it is remembered what rules can do.
+const MAX_NAMES: usize = 4096;
+
+/// The longest name that is remembered, in bytes.
+const MAX_NAME: usize = 200;
 
 /// What rules can do to the series of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +45,40 @@ pub struct Screen {
     /// Finds labels that rules ask for in a text; `None` if they ask for none, or if it is not
     /// known for which.
     labels: Option<Regex>,
+    /// What was found out about names, of which most come again with the next text.
+    names: Arc<RwLock<HashMap<Box<str>, Arc<NameScreen>>>>,
+}
+
+/// What rules can do to the series of one name.
+#[derive(Debug)]
+pub struct NameScreen {
+    /// What they can do.
+    pub touch: Touch,
+    /// Those that can matter.
+    pub plan: Plan,
+    /// Finds the texts of [`Touch::IfPresent`].
+    finders: Vec<Finder<'static>>,
+}
+
+impl NameScreen {
+    fn new(touch: Touch, plan: Plan) -> Self {
+        let parts = match &touch {
+            Touch::IfPresent(parts) => parts.as_slice(),
+            _ => &[],
+        };
+        let finders = parts.iter().map(|part| Finder::new(part).into_owned());
+        NameScreen {
+            finders: finders.collect(),
+            touch,
+            plan,
+        }
+    }
+
+    /// Whether a line has one of the texts of [`Touch::IfPresent`].
+    pub fn is_present(&self, line: &str) -> bool {
+        let mut finders = self.finders.iter();
+        finders.any(|finder| finder.find(line.as_bytes()).is_some())
+    }
 }
 
 /// What is derived of equal rules is equal.
@@ -78,7 +122,35 @@ impl Screen {
         Screen {
             of_any,
             labels: labels.flatten(),
+            names: Arc::default(),
         }
+    }
+
+    /// What the rules that this was made of can do to series of the metric `name`. It is found out
+    /// once for most names.
+    pub fn of_name(&self, rules: &Rules, name: &str) -> Arc<NameScreen> {
+        static NONE: LazyLock<Arc<NameScreen>> = LazyLock::new(|| {
+            let plan = Rules::NONE.plan("");
+            Arc::new(NameScreen::new(Touch::Never, plan))
+        });
+        if rules.is_empty() {
+            return Arc::clone(&NONE);
+        }
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(name) {
+            return Arc::clone(known);
+        }
+        drop(known);
+        let new = NameScreen::new(self.touch(rules, name), rules.plan(name));
+        let new = Arc::new(new);
+        if name.len() <= MAX_NAME {
+            let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+            if names.len() >= MAX_NAMES {
+                names.clear();
+            }
+            names.insert(Box::from(name), Arc::clone(&new));
+        }
+        new
     }
 
     /// Whether a text can have a label that [`Touch::IfPresent`] asks for.
@@ -115,7 +187,7 @@ impl Screen {
 impl Rule {
     /// What this rule alone can do. All rules together do nothing to a series to which each
     /// of them does nothing, since none finds a series that another has changed.
-    fn touch(&self, name: &str) -> Touch {
+    pub(super) fn touch(&self, name: &str) -> Touch {
         let settings = &self.settings;
         if let [source] = settings.source_labels.as_slice()
             && source == NAME_LABEL

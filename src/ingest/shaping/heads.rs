@@ -1,6 +1,7 @@
 //! The metadata of families, while rules rename or drop their samples.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::exposition::{is_plain_name, unescape};
 
@@ -36,6 +37,8 @@ struct Head<'t> {
     lines: Vec<&'t str>,
     /// Where the metadata begins in the output.
     start: usize,
+    /// Where the last dropped sample was in the output.
+    end: usize,
     /// What the metadata in the output is for, if it is not the family itself.
     renamed: bool,
     kept: usize,
@@ -89,6 +92,7 @@ impl<'t> Heads<'t> {
                     family,
                     lines: vec![line],
                     start,
+                    end: start,
                     renamed: false,
                     kept: 0,
                     dropped: 0,
@@ -99,12 +103,25 @@ impl<'t> Heads<'t> {
         }
     }
 
-    /// Ends the family. Returns the length to which the output is cut if nothing of the family
-    /// is left.
-    pub fn end(&mut self) -> Option<usize> {
+    /// Ends the family. Returns what is cut out of the output if nothing of the family is left.
+    pub fn end(&mut self) -> Option<Range<usize>> {
         let head = self.current.take()?;
         let is_gone = head.kept + head.others == 0 && head.dropped > 0;
-        (is_gone && self.layout == Layout::Compact).then_some(head.start)
+        (is_gone && self.layout == Layout::Compact).then_some(head.start..head.end)
+    }
+
+    /// Notes that the output ends where a dropped sample was.
+    pub fn note_end(&mut self, end: usize) {
+        if let Some(head) = &mut self.current {
+            head.end = end;
+        }
+    }
+
+    /// Notes a line that cannot be read.
+    pub fn note_unread(&mut self) {
+        if let Some(head) = &mut self.current {
+            head.others += 1;
+        }
     }
 
     /// Notes a sample that keeps its name. Returns whether its family needs its metadata again.

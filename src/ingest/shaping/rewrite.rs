@@ -6,10 +6,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use memchr::memchr;
-use memchr::memmem::Finder;
 
 use super::ShapingProblem;
 use super::heads::{Heads, Layout};
@@ -18,7 +17,7 @@ use crate::exposition::{
     is_component, is_plain_label, is_plain_name, unescape, write_label_value,
 };
 use crate::reason::Reason;
-use crate::relabel::{LabelSet, NAME_LABEL, Rules, Screen, Touch};
+use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Rules, Screen, Touch};
 use crate::settings::pattern::Pattern;
 
 /// What is done to each sample of a text.
@@ -89,6 +88,7 @@ impl Step<'_> {
             kinds: HashMap::new(),
             heads: Heads::new(layout, self.rules.may_rename()),
             labels: Labels::new(),
+            sets: Default::default(),
             may_have_labels: None,
             dropped: 0,
             changed: 0,
@@ -124,12 +124,12 @@ impl Step<'_> {
     }
 
     /// What the step can do to samples of that name.
-    fn touch(&self, family: &str, name: &str) -> Touch {
+    fn touch(&self, family: &str, screen: &NameScreen) -> VerdictTouch {
         if !self.keeps(&unescape(family)) {
-            return Touch::Drop;
+            return VerdictTouch::Drop;
         }
-        match self.screen.touch(self.rules, &unescape(name)) {
-            Touch::Never | Touch::IfPresent(_) if !self.added.is_empty() => Touch::Always,
+        match &screen.touch {
+            Touch::Never | Touch::IfPresent(_) if !self.added.is_empty() => VerdictTouch::Always,
             // Each sample has the labels of the group.
             Touch::IfPresent(parts)
                 if self
@@ -137,9 +137,12 @@ impl Step<'_> {
                     .iter()
                     .any(|(name, _)| parts.iter().any(|part| name.contains(&**part))) =>
             {
-                Touch::Always
+                VerdictTouch::Always
             }
-            touch => touch,
+            Touch::Never => VerdictTouch::Never,
+            Touch::Drop => VerdictTouch::Drop,
+            Touch::IfPresent(_) => VerdictTouch::IfPresent,
+            Touch::Always => VerdictTouch::Always,
         }
     }
 
@@ -182,38 +185,36 @@ impl Step<'_> {
     }
 }
 
+impl<'s> Step<'s> {
+    /// Adds the labels of the step and of the group.
+    fn add_sender_labels(&self, set: &mut LabelSet<'s>) {
+        self.add_labels(set);
+        for (name, value) in self.group {
+            set.set(*name, *value);
+        }
+    }
+}
+
 /// What happens to the samples of one name.
 struct Verdict<'t> {
     name: &'t str,
     /// The family, as far as the text has named it.
     family: &'t str,
     touch: VerdictTouch,
+    screen: Arc<NameScreen>,
 }
 
-/// A [`Touch`] that is quick to look up.
+/// A [`Touch`] for the labels that samples of a text have.
+#[derive(Clone, Copy)]
 enum VerdictTouch {
     Never,
     Drop,
-    IfPresent(Vec<Finder<'static>>),
+    IfPresent,
     Always,
 }
 
-impl From<Touch> for VerdictTouch {
-    fn from(touch: Touch) -> Self {
-        match touch {
-            Touch::Never => VerdictTouch::Never,
-            Touch::Drop => VerdictTouch::Drop,
-            Touch::Always => VerdictTouch::Always,
-            Touch::IfPresent(parts) => {
-                let finders = parts.iter().map(|part| Finder::new(part).into_owned());
-                VerdictTouch::IfPresent(finders.collect())
-            }
-        }
-    }
-}
-
-struct Rewriter<'t, 's> {
-    step: &'s Step<'s>,
+struct Rewriter<'t> {
+    step: &'t Step<'t>,
     format: InputFormat,
     text: &'t str,
     out: String,
@@ -227,12 +228,14 @@ struct Rewriter<'t, 's> {
     kinds: HashMap<&'t str, Kind>,
     heads: Heads<'t>,
     labels: Labels<'t>,
+    /// The labels of a sample after the step and before it, in memory that is used again.
+    sets: [LabelSet<'t>; 2],
     may_have_labels: Option<bool>,
     dropped: u64,
     changed: u64,
 }
 
-impl<'t> Rewriter<'t, '_> {
+impl<'t> Rewriter<'t> {
     /// Passes the lines from an offset on that have the name of the one before, if samples of
     /// that name stay as they are. Returns their number, and where the next line begins.
     fn pass(&mut self, start: usize) -> (usize, usize) {
@@ -240,6 +243,7 @@ impl<'t> Rewriter<'t, '_> {
             name,
             family,
             touch: VerdictTouch::Never,
+            ..
         }) = self.current.map(|current| &self.verdicts[current])
         else {
             return (0, start);
@@ -281,6 +285,7 @@ impl<'t> Rewriter<'t, '_> {
             name,
             family,
             touch,
+            screen,
         } = &self.verdicts[verdict];
         let is_touched = match touch {
             VerdictTouch::Never => false,
@@ -289,15 +294,12 @@ impl<'t> Rewriter<'t, '_> {
                 self.drop_line(start, end, family);
                 return Ok(());
             }
-            VerdictTouch::IfPresent(finders) => {
-                let rest = &line.as_bytes()[name.len()..];
-                finders.iter().any(|finder| finder.find(rest).is_some())
-            }
+            VerdictTouch::IfPresent => screen.is_present(&line[name.len()..]),
             VerdictTouch::Always => true,
         };
         let family = *family;
         match is_touched {
-            true => self.read(start, end, Some(family)),
+            true => self.read(start, end, Some(verdict)),
             false => {
                 self.keep_line(start, family);
                 Ok(())
@@ -319,14 +321,16 @@ impl<'t> Rewriter<'t, '_> {
             return Some(*known);
         }
         let family = self.family_of(name);
-        let touch = match self.step.touch(family, name) {
-            Touch::IfPresent(_) if !self.may_have_labels() => VerdictTouch::Never,
-            touch => touch.into(),
+        let screen = self.step.screen.of_name(self.step.rules, name);
+        let touch = match self.step.touch(family, &screen) {
+            VerdictTouch::IfPresent if !self.may_have_labels() => VerdictTouch::Never,
+            touch => touch,
         };
         self.verdicts.push(Verdict {
             name,
             family,
             touch,
+            screen,
         });
         self.by_name.insert(name, self.verdicts.len() - 1);
         Some(self.verdicts.len() - 1)
@@ -393,7 +397,7 @@ impl<'t> Rewriter<'t, '_> {
         }
         if let Some(cut) = self.heads.end() {
             self.copy_until(start);
-            self.out.truncate(cut);
+            self.out.replace_range(cut, "");
         }
     }
 
@@ -409,6 +413,7 @@ impl<'t> Rewriter<'t, '_> {
         self.dropped += 1;
         self.heads.note_dropped(family);
         self.blank(start, end);
+        self.heads.note_end(self.out.len());
     }
 
     /// Leaves a line out.
@@ -430,33 +435,59 @@ impl<'t> Rewriter<'t, '_> {
     }
 
     /// Reads a sample and applies the step to it.
-    fn read(&mut self, start: usize, end: usize, family: Option<&'t str>) -> Result<(), String> {
+    fn read(&mut self, start: usize, end: usize, verdict: Option<usize>) -> Result<(), String> {
+        let [mut set, mut before] = std::mem::take(&mut self.sets);
+        let result = self.read_into(start, end, verdict, (&mut set, &mut before));
+        set.clear();
+        before.clear();
+        self.sets = [set, before];
+        result
+    }
+
+    fn read_into(
+        &mut self,
+        start: usize,
+        end: usize,
+        verdict: Option<usize>,
+        (set, before): (&mut LabelSet<'t>, &mut LabelSet<'t>),
+    ) -> Result<(), String> {
         let line = &self.text[start..end];
         let Ok(Some(ParsedLine::Sample(sample))) =
             Parser::new(line, self.format).next(&mut self.labels)
         else {
+            self.heads.note_unread();
             return Ok(());
         };
-        let family = family.unwrap_or_else(|| self.family_of(sample.name));
-        let mut set = LabelSet::new();
-        set.set(NAME_LABEL, unescape(sample.name));
+        set.add(NAME_LABEL, unescape(sample.name));
         for label in &self.labels {
-            set.set(unescape(label.name), unescape(label.value));
+            // The parser has found that each name comes once.
+            set.add(unescape(label.name), unescape(label.value));
         }
-        let before = set.clone();
-        if !self.step.apply_to_labels(&unescape(family), &mut set) {
+        before.copy_from(set);
+        let step = self.step;
+        let (family, kept) = match verdict.map(|verdict| &self.verdicts[verdict]) {
+            Some(verdict) => {
+                step.add_sender_labels(set);
+                let (plan, name) = (&verdict.screen.plan, verdict.name);
+                let kept = step.rules.apply_planned(plan, name, set);
+                (verdict.family, kept)
+            }
+            None => {
+                let family = self.family_of(sample.name);
+                (family, step.apply_to_labels(&unescape(family), set))
+            }
+        };
+        if !kept {
             self.drop_line(start, end, family);
             return Ok(());
         }
         // The labels of the group come later.
-        for (name, _) in self.step.group {
-            match before.get(name) {
-                "" => set.remove(name),
-                own => set.set((*name).to_owned(), own.to_owned()),
-            }
+        for (name, _) in step.group {
+            set.set(*name, before.get(name).to_owned());
         }
-        let is_same =
-            set.len() == before.len() && before.iter().all(|(name, value)| set.get(name) == value);
+        let is_same = set == before
+            || set.len() == before.len()
+                && before.iter().all(|(name, value)| set.get(name) == value);
         if is_same {
             self.keep_line(start, family);
             return Ok(());
@@ -464,7 +495,7 @@ impl<'t> Rewriter<'t, '_> {
         self.changed += 1;
         set.sort();
         let name = set.get(NAME_LABEL);
-        check(&before, &set)?;
+        check(before, set)?;
         self.copy_until(start);
         if name == before.get(NAME_LABEL) {
             if self.heads.note_kept(family) {
@@ -475,7 +506,7 @@ impl<'t> Rewriter<'t, '_> {
             self.heads
                 .note_renamed(family, sample.name, &name, &mut self.out);
         }
-        write_series(&mut self.out, &set);
+        write_series(&mut self.out, set);
         self.out.push(' ');
         let value = sample.value_text.as_ptr() as usize - line.as_ptr() as usize;
         self.out.push_str(&line[value..]);

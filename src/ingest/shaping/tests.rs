@@ -71,6 +71,21 @@ fn families_that_lose_all_samples_lose_their_metadata() {
     let lines = shape(&shapes(DROP_GO), text, InputFormat::Text, Layout::Lines).unwrap();
     assert_eq!(lines.lines().count(), text.lines().count());
     assert_eq!(lines.lines().nth(8), Some("b 2"));
+    // What is not of the family stays: comments after its samples, and lines that cannot be read.
+    for (text, expected) in [
+        (
+            "# TYPE go_x gauge\ngo_x 1\n# about b\n# TYPE b gauge\nb 2\n",
+            "# about b\n# TYPE b gauge\nb 2\n",
+        ),
+        ("# TYPE go_x gauge\ngo_x 1\n# EOF\n", "# EOF\n"),
+        (
+            "# TYPE go_x gauge\ngo_x 1\n{{ bad\n",
+            "# TYPE go_x gauge\n{{ bad\n",
+        ),
+    ] {
+        let result = shape(&shapes(DROP_GO), text, InputFormat::Text, Layout::Compact);
+        assert_eq!(result.unwrap(), expected);
+    }
     // Metadata of a family that keeps a sample stays.
     let some = "metric_relabel = [{ action = \"drop\", source_labels = [\"x\"], regex = \"1\" }]";
     let text = "# TYPE m gauge\nm{x=\"1\"} 1\nm{x=\"2\"} 2\nm{x=\"1\",y=\"2\"} 2\n";
@@ -284,11 +299,11 @@ fn wrong_entries_are_errors() {
         ),
         (
             "labels = { le = \"1\" }",
-            "test.toml:2:17: `shape.labels`: the label \"le\" belongs to histograms and summaries",
+            "test.toml:2:17: `shape.labels`: samples cannot get a label \"le\"",
         ),
         (
             "labels = { \"a.b\" = \"1\" }",
-            "test.toml:2:20: `shape.labels`: the label \"a.b\" is not a label name: use letters, digits and underscores",
+            "test.toml:2:20: `shape.labels`: \"a.b\" is not a label name: letters, digits and underscores, at most 256 bytes",
         ),
         (
             "inputs = [\"operations\"]\nlenient = true",
