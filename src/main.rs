@@ -21,6 +21,7 @@ use exporter_proxy::ingest::shaping::Shaping;
 use exporter_proxy::ingest::shaping::config::Shape;
 use exporter_proxy::inputs::operations::mapping::Mapping;
 use exporter_proxy::inputs::operations::mapping_tool;
+use exporter_proxy::inputs::poller;
 use exporter_proxy::net::passed;
 use exporter_proxy::relabel::tool::Stage;
 use exporter_proxy::relabel::{self, Rules};
@@ -134,6 +135,7 @@ fn main() -> ExitCode {
             app,
             target,
             group,
+            discovery,
             listener,
             ..
         } => {
@@ -144,10 +146,20 @@ fn main() -> ExitCode {
                 let shaping = Shaping::of_section(shapes, &id, listener);
                 relabel(&shaping.stages(shapes, &[]))
             };
-            match (app, target, group) {
+            let polls = &loaded.config.poll_external;
+            match (app, target, group, discovery) {
                 (Some(app), ..) => of_section(&app, Producer::App),
-                (_, Some(target), _) => of_section(&target, Producer::Target),
-                (.., Some(group)) => shape_group(shapes, &group, listener),
+                (_, Some(target), ..) => {
+                    let is_polled = poller::tool::show_target(polls, &target, &mut io::stdout());
+                    is_polled
+                        .map_err(anyhow::Error::from)
+                        .and_then(|is_polled| match is_polled {
+                            true => of_section(&target, Producer::Target),
+                            false => Ok(()),
+                        })
+                }
+                (_, _, Some(group), _) => shape_group(shapes, &group, listener),
+                (.., Some(discovery)) => relabel_list(polls, &discovery),
                 _ if listener.is_some() => Err(anyhow::Error::msg(
                     "--listener goes with --app or --group: the text that arrives there",
                 )),
@@ -279,6 +291,17 @@ fn shape_group(shapes: &[Shape], labels: &str, listener: Option<&str>) -> anyhow
     })?;
     let pairs: Vec<(&str, &str)> = group.pairs().collect();
     relabel(&Shaping::of_group(shapes, &group, listener).stages(shapes, &pairs))
+}
+
+/// Runs `exporter-proxy relabel --discovery`.
+fn relabel_list(config: &poller::config::Config, discovery: &str) -> anyhow::Result<()> {
+    let list = io::read_to_string(io::stdin().lock()).context("the list cannot be read")?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let wrong = poller::tool::show_list(config, discovery, &list, &mut out)?;
+    out.flush()?;
+    let entries = counted(wrong, "entry is", "entries are");
+    anyhow::ensure!(wrong == 0, "{entries} wrong");
+    Ok(())
 }
 
 /// Runs `exporter-proxy relabel`.

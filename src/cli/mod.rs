@@ -80,14 +80,18 @@ pub enum Command {
         /// Show what shaping does with the text of this app
         #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink"])]
         app: Option<String>,
-        /// Show what shaping does with the text of this target
+        /// Show what relabelling does with this target, and shaping with its text
         #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app"])]
         target: Option<String>,
         /// Show what shaping does with a push to this group, such as '{job="backup"}'
         #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
         group: Option<String>,
+        /// Read a list of targets in the format of file_sd, and show what the rules of this
+        /// discovery do with each entry, such as 'file_sd[0]'
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app", "target", "group"])]
+        discovery: Option<String>,
         /// The address or path of the listener that the text arrives at
-        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["rules", "sink", "target"])]
+        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["rules", "sink", "target", "discovery"])]
         listener: Option<String>,
     },
     /// Read StatsD lines from standard input and show what the rules of a mapping file make

@@ -102,6 +102,7 @@ fn the_shipped_file_has_the_defaults() {
     poll.poll_other_scrape_endpoints = defaults.poll_external.poll_other_scrape_endpoints;
     let target = poll.targets.swap_remove(0);
     poll.targets.clear();
+    poll.relabelled.clear();
     assert_eq!(shipped, defaults);
     // So are those of a target that says nothing of its own.
     let url = target.url.to_string();

@@ -11,6 +11,7 @@
 //!   [rule](rules) or the sender's `clearmode` label says how values combine.
 //! - [`idempotency`]: pushes that are sent twice but count once.
 //! - [`shaping`]: labels and rules of `[[shape]]`; [`reading`] applies them.
+//! - [`added_labels`]: labels that settings add to samples.
 //! - [`selector`]: label selectors for groups and series; [`removal`] removes the
 //!   aggregated series that they select.
 //! - [`bounds`]: what a sender may write.
@@ -19,6 +20,7 @@
 //!
 //! Nothing here does I/O.
 
+pub mod added_labels;
 pub mod aggregation;
 pub mod body;
 pub mod bounds;

@@ -74,7 +74,8 @@ pub fn show(
                 let pairs = pairs.map(|(name, value)| (unescape(name), unescape(value)));
                 writeln!(out, "{}", line.trim_end())?;
                 let family = unescape(family_of(&kinds, sample.name));
-                show_series(stages, &family, pairs.collect(), out)?;
+                let mut labels = pairs.collect();
+                show_steps(stages, &family, &mut labels, out, series_text)?;
             }
             Ok(Some(ParsedLine::Type { name, kind })) if kinds.len() < MAX_FAMILIES => {
                 kinds.insert(name.to_owned(), kind);
@@ -97,32 +98,39 @@ fn family_of<'n>(kinds: &HashMap<String, Kind>, name: &'n str) -> &'n str {
     }
 }
 
-fn show_series(
+/// Applies stages to labels, and writes what each changes, as `text` has it. Returns whether
+/// they are kept.
+///
+/// # Errors
+///
+/// The result cannot be written.
+pub fn show_steps(
     stages: &[Stage<'_>],
     family: &str,
-    mut labels: LabelSet<'_>,
+    labels: &mut LabelSet<'_>,
     out: &mut impl Write,
-) -> io::Result<()> {
+    text: impl Fn(&LabelSet<'_>) -> String,
+) -> io::Result<bool> {
     labels.sort();
     for stage in stages {
         let before = labels.clone();
-        let kept = (stage.apply)(family, &mut labels);
+        let kept = (stage.apply)(family, labels);
         labels.sort();
         let result = match kept {
             false => "dropped".to_owned(),
-            true if labels != before => shown(&labels),
+            true if *labels != before => text(labels),
             true => continue,
         };
         writeln!(out, "  {}: {result}", stage.name)?;
         if !kept {
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The series as text, with all labels in braces if its name is not a usual one.
-fn shown(labels: &LabelSet<'_>) -> String {
+fn series_text(labels: &LabelSet<'_>) -> String {
     let name = labels.get(NAME_LABEL);
     let others: Vec<(&str, &str)> = labels.iter().filter(|(it, _)| *it != NAME_LABEL).collect();
     let others = labels_text(&others);

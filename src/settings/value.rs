@@ -166,10 +166,15 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Writes a duration such that [`duration`] reads the same one.
 pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    let mut rest = duration.as_millis();
-    if u128::from(duration.subsec_nanos()) % 1_000_000 != 0 {
-        return to.serialize_f64(duration.as_secs_f64());
+    match u128::from(duration.subsec_nanos()) % 1_000_000 {
+        0 => to.serialize_str(&duration_text(*duration)),
+        _ => to.serialize_f64(duration.as_secs_f64()),
     }
+}
+
+/// A duration in Prometheus' notation, in whole milliseconds: `1h30m`.
+pub fn duration_text(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
     let mut text = String::new();
     for (unit, scale) in UNITS.iter().skip(2) {
         let scale = u128::from(*scale);
@@ -181,7 +186,7 @@ pub fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok
     if text.is_empty() {
         text.push_str("0s");
     }
-    to.serialize_str(&text)
+    text
 }
 
 /// Writes an optional size.

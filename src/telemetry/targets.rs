@@ -280,6 +280,8 @@ pub struct DiscoveryState {
     pub rejected: usize,
     /// Why, for the first of these.
     pub rejections: Vec<String>,
+    /// Entries that `relabel` drops.
+    pub dropped: usize,
     /// When an update last succeeded.
     pub last_success: Option<Now>,
     /// Why the last update failed, and when; `None` if it succeeded.
@@ -333,9 +335,14 @@ impl DiscoveryStats {
     }
 
     /// Records what is polled, and what is not.
-    pub fn record_targets(&self, targets: usize, rejected: usize, rejections: Vec<String>) {
+    pub fn record_targets(
+        &self,
+        (targets, dropped): (usize, usize),
+        rejected: usize,
+        rejections: Vec<String>,
+    ) {
         let mut state = self.lock();
-        state.targets = targets;
+        (state.targets, state.dropped) = (targets, dropped);
         state.rejected = rejected;
         state.rejections = rejections;
     }

@@ -12,7 +12,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record};
 use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Proxy, eventually};
-use crate::reload::reload;
+use crate::reload::{reload, try_reload};
 use crate::support::{detail, names, text_of};
 use crate::upstream::{Upstream, ok, reply};
 
@@ -470,4 +470,67 @@ fn a_name_that_cannot_be_looked_up_keeps_its_targets() {
     let reason = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("broken.test: "), "{reason}");
     assert_eq!(discoveries[0]["targets"], 1);
+}
+
+/// The rules for targets in a file, which keep targets with `env="prod"`.
+const TARGET_RULES: &str = "- {action: keep, source_labels: [env], regex: prod}\n\
+    - {source_labels: [__meta_filepath], regex: '.*/([^/]+)', target_label: list}\n\
+    - {source_labels: [__param_q], target_label: __metrics_path__, replacement: /$1}\n\
+    - {action: labelmap, regex: __meta_(zone)}\n";
+
+#[test]
+fn rules_of_targets_are_reloaded() {
+    let upstream = exporter();
+    let address = &upstream.address;
+    let dir = tempfile::tempdir().unwrap();
+    let (list, rules) = (dir.path().join("a.json"), dir.path().join("rules.yml"));
+    let entry = |env: &str, q: &str| {
+        let labels = json!({ "env": env, "__param_q": q, "__meta_zone": "z", "extra": "x" });
+        json!({ "targets": [address], "labels": labels })
+    };
+    let lists = json!([entry("prod", "one"), entry("test", "two")]);
+    write(&list, &lists.to_string());
+    fs::write(&rules, TARGET_RULES).unwrap();
+    let config = |own: &str, of_all: &str| {
+        format!(
+            "[poll_external]\n{of_all}\nfile_sd = [{{ files = [{list:?}], targets = {{ {own} }} }}]\n\
+             [[poll_external.targets]]\nname = \"static\"\nurl = \"http://{address}/static\"\n\
+             labels = {{ env = \"prod\" }}\n"
+        )
+    };
+    let own = format!("relabel_file = {rules:?}");
+    let of_all = "relabel = [{ action = \"labeldrop\", regex = \"extra\" }, \
+                  { source_labels = [\"__address__\"], target_label = \"at\" }]";
+    let proxy = Proxy::start(&config(&own, of_all));
+    let one = format!(
+        "m{{at=\"{address}\",env=\"prod\",instance=\"{address}\",list=\"a.json\",path=\"/one?q=one\",zone=\"z\"}}"
+    );
+    let configured = format!("m{{at=\"{address}\",env=\"prod\",path=\"/static\"}}");
+    eventually(|| proxy.sample(&one), |value| *value == Some(1.0));
+    eventually(|| proxy.sample(&configured), |value| *value == Some(1.0));
+    let count = |what: &str| {
+        let series = format!("exporter_proxy_discovery_{what}{{discovery=\"file_sd[0]\"}}");
+        value(&proxy, &series)
+    };
+    assert_eq!((count("targets"), count("dropped_entries")), (1.0, 1.0));
+    assert_eq!(listed(&proxy).1[0]["dropped"], 1);
+
+    // Rules for all targets drop those of the configuration, too.
+    let drop = "relabel = [{ action = \"drop\", source_labels = [\"env\"], regex = \"prod\" }]";
+    reload(&proxy, &config("", drop));
+    let path = "path=\"/metrics?q=two\"";
+    let two = format!("m{{env=\"test\",extra=\"x\",instance=\"{address}\",{path}}}");
+    eventually(|| proxy.sample(&two), |value| *value == Some(1.0));
+    let only = [format!("{address}/metrics?q=two")];
+    eventually(|| names(&proxy), |names| *names == only);
+
+    // Mistakes are found when the settings are read.
+    let wrong = "relabel = [{ target_label = \"__scheme__\", replacement = \"ftp\" }]";
+    let answer = try_reload(&proxy, &config("", wrong));
+    assert_eq!(answer.status, 500);
+    let text = answer.text();
+    let problem =
+        "target \"static\" after `poll_external.relabel`: __scheme__ must be http or https";
+    assert!(text.contains(problem), "{text}");
+    assert_eq!(proxy.sample(&two), Some(1.0));
 }

@@ -122,3 +122,53 @@ fn what_entries_of_shape_do_is_shown() {
         "{problem}"
     );
 }
+
+#[test]
+fn what_rules_make_of_targets_is_shown() {
+    let dir = tempdir().unwrap();
+    let config = "[poll_external]\nfile_sd = [{ files = [\"a.yml\"], targets = { relabel = [\
+                  { action = \"drop\", source_labels = [\"env\"], regex = \"test\" }] } }]\n\
+                  relabel = [{ source_labels = [\"__address__\"], regex = \"(.*):.*\", target_label = \"host\" }, \
+                  { target_label = \"__scheme__\", replacement = \"https\" }]\n\
+                  [[poll_external.targets]]\nname = \"db\"\nurl = \"http://db:1/m\"\n\
+                  [[shape]]\nlabels = { zone = \"z\" }\n";
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    let list = "- targets: ['a:1', 'b/c']\n- targets: ['t:2']\n  labels: {env: test}\n";
+    let output = run(dir.path(), &["--discovery", "file_sd[0]"], list);
+    let times = "__scrape_interval__=\"5s\",__scrape_timeout__=\"2s\"";
+    let labels = |address: &str, scheme: &str, more: &str| {
+        format!(
+            "{{__address__=\"{address}\",__metrics_path__=\"/metrics\",__scheme__=\"{scheme}\",{times}{more}}}"
+        )
+    };
+    let (host, test) = (",host=\"a\"", ",env=\"test\"");
+    let expected = [
+        labels("a:1", "http", ""),
+        format!("  rule 2 (replace): {}", labels("a:1", "http", host)),
+        format!("  rule 3 (replace): {}", labels("a:1", "https", host)),
+        "  polled: https://a:1/metrics {host=\"a\",instance=\"a:1\"}".to_owned(),
+        labels("b/c", "http", ""),
+        format!("  rule 3 (replace): {}", labels("b/c", "https", "")),
+        "  rejected: target \"b/c\": must be a host, with or without a port".to_owned(),
+        labels("t:2", "http", test),
+        "  rule 1 (drop): dropped".to_owned(),
+    ];
+    let shown: Vec<&str> = text_of(&output.stdout).lines().collect();
+    assert_eq!(shown, expected);
+    assert_eq!(output.status.code(), Some(1), "an entry is wrong");
+
+    let output = run(dir.path(), &["--target", "db"], "up 1\n");
+    let shown = text_of(&output.stdout);
+    let end = "  polled: https://db:1/m {host=\"db\"}\nup 1\n  shape 1, labels: up{zone=\"z\"}\n";
+    assert!(shown.ends_with(end), "{shown}");
+    assert!(
+        shown.starts_with("{__address__=\"db:1\",__meta_exporter_proxy_name=\"db\","),
+        "{shown}"
+    );
+    let output = run(dir.path(), &["--discovery", "dns_sd[0]"], "");
+    let problem = text_of(&output.stderr);
+    assert!(
+        problem.contains("there is no discovery \"dns_sd[0]\""),
+        "{problem}"
+    );
+}

@@ -35,6 +35,7 @@ const SOCKETS: Effect = Test("sockets_of_receivers_and_operations_come_and_go");
 const TARGETS: Effect = Test("targets_come_change_and_go_and_the_others_are_not_disturbed");
 const DISCOVERIES: Effect = Test("a_reload_keeps_what_was_found");
 const OF_ALL_TARGETS: Effect = Test("settings_of_all_targets_are_those_of_each");
+const TARGET_RULES: Effect = Test("rules_of_targets_are_reloaded");
 const TLS: Effect = Test("tls_comes_changes_and_goes_on_an_open_port");
 const ROLES: Effect = Test("roles_change_for_open_connections_too");
 const LIFETIMES: Effect = Test("lifetimes_rules_and_labels_apply_from_now_on");
@@ -321,6 +322,8 @@ const SETTINGS: &[(&str, Effect)] = &[
     ("poll_external.label_limit", OF_ALL_TARGETS),
     ("poll_external.label_name_length_limit", OF_ALL_TARGETS),
     ("poll_external.label_value_length_limit", OF_ALL_TARGETS),
+    ("poll_external.relabel", TARGET_RULES),
+    ("poll_external.relabel_file", TARGET_RULES),
     ("poll_external.textfile", DISCOVERIES),
     ("poll_external.file_sd", DISCOVERIES),
     ("poll_external.http_sd", DISCOVERIES),

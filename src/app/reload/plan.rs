@@ -121,6 +121,7 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
 fn tables(config: &Config) -> Table {
     let mut config = config.clone();
     config.poll_external.targets.clear();
+    config.poll_external.relabelled.clear();
     Table::try_from(config).expect("settings are plain tables of text, numbers and lists")
 }
 

@@ -1,11 +1,11 @@
 //! `[[shape]]`: how metrics are changed before they are stored.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
-use crate::exposition::{LabelText, SampleLabels, unescape};
+use crate::exposition::SampleLabels;
+use crate::ingest::added_labels;
 use crate::ingest::selector::Selectors;
 use crate::relabel::{self, Rules, RulesFile, Screen};
 use crate::settings::document::Node;
@@ -16,12 +16,6 @@ use crate::settings::value::{boolean, choice, text};
 /// The most entries, since each is looked at for each push.
 pub const MAX_SHAPES: usize = 100;
 
-/// The most labels of one entry.
-const MAX_LABELS: usize = 64;
-
-/// The longest name or value of a label of an entry, in bytes.
-const MAX_LABEL_LENGTH: usize = 1024;
-
 /// What is done to some of the metrics that arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shape {
@@ -31,7 +25,7 @@ pub struct Shape {
     /// Labels that samples get.
     #[serde(
         skip_serializing_if = "SampleLabels::is_empty",
-        serialize_with = "write_labels"
+        serialize_with = "added_labels::write"
     )]
     pub labels: SampleLabels,
     /// Whether a label of a sample wins over one of `labels`.
@@ -122,12 +116,6 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn write_labels<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S::Error> {
-    let plain = |text: &str| unescape(text).into_owned();
-    let labels = labels.labels().iter();
-    to.collect_map(labels.map(|label| (plain(label.name), plain(label.value))))
-}
-
 /// Takes `[[shape]]` out of the whole document.
 pub fn take(root: &mut Table<'_>) -> Vec<Shape> {
     let place = root.place("shape");
@@ -166,8 +154,10 @@ fn read(mut table: Table<'_>) -> Shape {
         groups: table.take_list("groups", group),
         listeners: table.take_list("listeners", listener),
     };
-    let labels = take_labels(&mut table);
+    let labels = added_labels::take(&mut table);
     let honor_labels = table.take("honor_labels", false, boolean);
+    // `take` has checked them.
+    let labels = added_labels::sample_labels(&labels, honor_labels).unwrap_or_default();
     let keep = table.take_list("keep", pattern);
     let drop = table.take_list("drop", pattern);
     let metric_relabel_file = relabel::take_file(&mut table, "metric_relabel_file");
@@ -198,7 +188,6 @@ fn read(mut table: Table<'_>) -> Shape {
         Some(file) => file.rules.followed_by(&metric_relabel),
         None => metric_relabel.clone(),
     };
-    let labels = SampleLabels::new(labels, honor_labels);
     Shape {
         selection,
         labels,
@@ -211,42 +200,6 @@ fn read(mut table: Table<'_>) -> Shape {
         screen: Screen::new(&rules),
         rules,
     }
-}
-
-/// Takes the table `labels`. Labels without a value are none.
-fn take_labels(table: &mut Table<'_>) -> LabelText {
-    let mut labels = BTreeMap::new();
-    let place = table.place("labels");
-    for (name, value, place) in table.take_texts("labels") {
-        let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
-        let is_name =
-            name.starts_with(begins) && name.chars().all(|c| begins(c) || c.is_ascii_digit());
-        let problem = match &*name {
-            _ if name.len() > MAX_LABEL_LENGTH || value.len() > MAX_LABEL_LENGTH => {
-                format!("has more than {MAX_LABEL_LENGTH} bytes")
-            }
-            _ if !is_name => "is not a label name: use letters, digits and underscores".to_owned(),
-            "le" | "quantile" => "belongs to histograms and summaries".to_owned(),
-            name if name.starts_with("__") => "is reserved".to_owned(),
-            _ if value.is_empty() => continue,
-            _ => {
-                labels.insert(name, value);
-                continue;
-            }
-        };
-        table.fault(
-            place,
-            format!("`shape.labels`: the label {name:?} {problem}"),
-        );
-    }
-    if let Some(place) = place.filter(|_| labels.len() > MAX_LABELS) {
-        let count = labels.len();
-        let problem = format!("`shape.labels` has {count} labels; the limit is {MAX_LABELS}");
-        table.fault(place, problem);
-    }
-    let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
-    // Names were checked.
-    LabelText::from_plain(pairs).unwrap_or_default()
 }
 
 /// A pattern of addresses as listeners are bound, and of paths.

@@ -10,6 +10,7 @@
 //! - [`clients`]: HTTP clients with kept connections.
 //! - [`direct`]: polls of servers on an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
+//! - [`tool`]: what rules make of targets, for people.
 
 mod clients;
 pub mod config;
@@ -20,6 +21,7 @@ mod fetch;
 mod file;
 mod set;
 mod target;
+pub mod tool;
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,10 +111,10 @@ impl Poller {
         let before = self.clients.load();
         let mut clients = Clients::new(config);
         let (mut targets, mut discoveries) = (Vec::new(), Vec::new());
-        let configured = (config.targets.len(), config.discoveries.all().count());
+        let configured = (config.relabelled.len(), config.discoveries.all().count());
         if config.poll_other_scrape_endpoints {
             let found_in: Arc<str> = Arc::from("poll_external.targets");
-            for target in &config.targets {
+            for target in &config.relabelled {
                 let (user, requests) = (
                     format!("target {}", target.name),
                     (&target.settings.requests, Some(&target.url)),

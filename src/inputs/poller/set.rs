@@ -294,7 +294,8 @@ impl RunningDiscovery {
                 rejections.first().map_or("", String::as_str)
             );
         }
-        self.stats.record_targets(polled, rejected, rejections);
+        let counts = (polled, self.findings.dropped);
+        self.stats.record_targets(counts, rejected, rejections);
     }
 }
 

@@ -101,6 +101,7 @@ fn discovery(stats: &DiscoveryStats) -> Value {
         "source": stats.source,
         "state": state.word(),
         "targets": state.targets,
+        "dropped": state.dropped,
         "rejected": state.rejected,
         "rejections": state.rejections.iter().map(|it| clip(it)).collect::<Vec<_>>(),
         "lastSuccess": state.last_success.map(|at| dates::rfc3339(at.wall)),

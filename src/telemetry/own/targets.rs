@@ -23,6 +23,14 @@ fn discoveries(out: &mut OwnFamilies, telemetry: &Telemetry) {
         .map(|stats| (&*stats.name, stats.state()));
     let discoveries: Vec<_> = discoveries.collect();
     let family = out.family(
+        "exporter_proxy_discovery_dropped_entries",
+        Kind::Gauge,
+        "Found entries that rules drop (relabel).",
+    );
+    for (name, state) in &discoveries {
+        family.sample(&[("discovery", name)], state.dropped as f64);
+    }
+    let family = out.family(
         "exporter_proxy_discovery_last_success_timestamp_seconds",
         Kind::Gauge,
         "When targets were last found without a problem, in seconds since 1970; 0 if never.",

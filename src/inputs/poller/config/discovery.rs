@@ -11,11 +11,11 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 
 use super::params::Params;
+use super::relabel::TargetRules;
 use super::schedule::Schedule;
-use super::target::{
-    Defaults, Limits, PollSettings, RequestSettings, Target, TargetUrl, take_labels, url,
-};
+use super::target::{Defaults, Limits, PollSettings, RequestSettings, Target, TargetUrl, url};
 use crate::exposition::SampleLabels;
+use crate::ingest::added_labels;
 use crate::settings::document::{Node, Place};
 use crate::settings::pattern::Pattern;
 use crate::settings::reader::{Item, Table};
@@ -147,6 +147,9 @@ pub struct Template {
     /// Labels of their samples.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Rules for their labels.
+    #[serde(flatten)]
+    pub rules: TargetRules,
     /// How they are polled.
     #[serde(flatten)]
     pub settings: Arc<PollSettings>,
@@ -308,7 +311,8 @@ fn read_template(table: &mut Table<'_>, defaults: &Defaults) -> Template {
         ),
         metrics_path: table.take("metrics_path", "/metrics".to_owned(), metrics_path),
         params: Params::take(&mut table),
-        labels: take_labels(&mut table),
+        labels: added_labels::take(&mut table),
+        rules: TargetRules::take(&mut table, &defaults.rules),
         settings: Arc::new(PollSettings::take(&mut table, defaults)),
     };
     table.finish();
@@ -323,6 +327,7 @@ fn read_file_sd(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<FileSd
                 metrics_path: "/metrics".to_owned(),
                 params: Params::default(),
                 labels: BTreeMap::new(),
+                rules: TargetRules::only(&defaults.rules),
                 settings: Arc::new(defaults.settings()),
             };
             (vec![file_pattern(&node)?], template)
@@ -411,6 +416,7 @@ fn read_textfile(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<Textf
         metrics_path: String::new(),
         params: Params::default(),
         labels,
+        rules: TargetRules::default(),
         settings: Arc::new(settings),
     };
     let (directories, targets) = match item {
@@ -424,7 +430,7 @@ fn read_textfile(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<Textf
                 table.fault(place, format!("`{}` needs `directories`", table.name()));
             }
             let mut targets = table.table("targets");
-            let labels = take_labels(&mut targets);
+            let labels = added_labels::take(&mut targets);
             let settings = PollSettings::take_of_files(&mut targets, defaults);
             targets.finish();
             table.finish();

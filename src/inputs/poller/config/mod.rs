@@ -3,9 +3,11 @@
 //! - [`target`]: the settings of one target; [`schedule`]: when it is polled; [`params`]: what its
 //!   URL has after the path.
 //! - [`discovery`]: where more targets are found.
+//! - [`relabel`]: rules for the labels of targets.
 
 pub mod discovery;
 pub mod params;
+pub mod relabel;
 pub mod schedule;
 pub mod target;
 
@@ -17,10 +19,13 @@ use serde::Serialize;
 
 use self::discovery::Discoveries;
 use self::params::Params;
+use self::relabel::{RelabelledTarget, TargetRules};
 use self::schedule::Schedule;
 use self::target::{Defaults, Limits, PollSettings, Target, late, name, url};
 use crate::exposition::SampleLabels;
 use crate::http_client::{ProxyUrl, proxy_url};
+use crate::ingest::added_labels;
+use crate::relabel::Rules;
 use crate::settings::document::Place;
 use crate::settings::reader::Table;
 use crate::settings::value::{
@@ -44,6 +49,12 @@ pub struct Config {
     pub max_targets: usize,
     /// All targets: first those of `other_scrape_endpoints`, then those of `targets`.
     pub targets: Vec<Arc<Target>>,
+    /// The same after the rules, without those that they drop.
+    #[serde(skip)]
+    pub relabelled: Vec<Arc<Target>>,
+    /// Rules for the labels of all targets.
+    #[serde(flatten)]
+    pub rules: TargetRules,
     /// Where more targets are found.
     #[serde(flatten)]
     pub discoveries: Discoveries,
@@ -62,7 +73,9 @@ pub fn read(mut table: Table<'_>) -> Config {
     let times_place = table
         .place("client_timeout")
         .or(table.place("poll_interval"));
+    let rules = TargetRules::take(&mut table, &Rules::NONE);
     let defaults = Defaults {
+        rules: rules.all.clone(),
         interval: table.take(
             "poll_interval",
             Schedule::Every(Duration::from_secs(5)),
@@ -122,7 +135,7 @@ pub fn read(mut table: Table<'_>) -> Config {
             ),
         );
     }
-    let targets = name_all(written, &table);
+    let (targets, relabelled) = name_all(written, &rules.all, &table);
     if let Some(place) = targets_place
         && targets.len() > max_targets
     {
@@ -142,6 +155,8 @@ pub fn read(mut table: Table<'_>) -> Config {
         proxy_from_environment,
         max_targets,
         targets,
+        relabelled,
+        rules,
         discoveries,
     }
 }
@@ -184,7 +199,7 @@ fn read_target(
     let params = Params::take(&mut table);
     let url = url.map(|url| params.add_to(url));
     let settings = PollSettings::take(&mut table, defaults);
-    let labels = target::take_labels(&mut table);
+    let labels = added_labels::take(&mut table);
     if url_place.is_none() {
         table.fault(
             place.clone(),
@@ -199,21 +214,27 @@ fn read_target(
         target: Target {
             name: String::new(),
             url: url?,
-            // `take_labels` has checked them.
-            labels: target::sample_labels(&labels, settings.honor_labels).unwrap_or_default(),
+            // `take` has checked them.
+            labels: added_labels::sample_labels(&labels, settings.honor_labels).unwrap_or_default(),
             settings: shared.share(settings),
         },
     })
 }
 
-/// Gives every target its name, and reports duplicate names.
-fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Arc<Target>> {
+/// Gives every target its name, and reports duplicate names. Returns the targets, and what the
+/// rules make of them.
+fn name_all(
+    written: Vec<WrittenTarget>,
+    rules: &Rules,
+    table: &Table<'_>,
+) -> (Vec<Arc<Target>>, Vec<Arc<Target>>) {
     let mut authorities: HashMap<String, usize> = HashMap::new();
     for one in written.iter().filter(|one| one.name.is_none()) {
         *authorities.entry(one.target.url.authority()).or_default() += 1;
     }
     let mut taken: HashMap<String, Place> = HashMap::with_capacity(written.len());
     let mut targets = Vec::with_capacity(written.len());
+    let mut relabelled = Vec::with_capacity(written.len());
     for WrittenTarget {
         name,
         place,
@@ -238,8 +259,18 @@ fn name_all(written: Vec<WrittenTarget>, table: &Table<'_>) -> Vec<Arc<Target>> 
             );
             continue;
         }
+        let target = Arc::new(target);
+        match RelabelledTarget::of(&target, rules) {
+            Ok(RelabelledTarget::Kept(target)) => relabelled.push(target),
+            Ok(RelabelledTarget::Dropped) => {}
+            Err(problem) => {
+                let name = &target.name;
+                let message = format!("target {name:?} after `poll_external.relabel`: {problem}");
+                table.fault(place.clone(), message);
+            }
+        }
         taken.insert(target.name.clone(), place);
-        targets.push(Arc::new(target));
+        targets.push(target);
     }
-    targets
+    (targets, relabelled)
 }

@@ -44,6 +44,18 @@ impl Params {
         named.flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
     }
 
+    /// Adds a value.
+    pub fn add(&mut self, name: &str, value: &str) {
+        let values = self.0.entry(name.to_owned()).or_default();
+        values.push(value.to_owned());
+    }
+
+    /// Names, each with the first of its values.
+    pub fn first_values(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.0.iter();
+        named.filter_map(|(name, values)| Some((&**name, &**values.first()?)))
+    }
+
     /// The URL with the parameters after those that it has.
     pub fn add_to(&self, url: TargetUrl) -> TargetUrl {
         if self.is_empty() {

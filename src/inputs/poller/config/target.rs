@@ -1,7 +1,6 @@
 //! One target: its URL, its labels and how it is polled.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +12,11 @@ use url::Url;
 
 use super::schedule::Schedule;
 use crate::context::TargetSettings;
-use crate::exposition::{LabelText, SampleLabels, SampleLimits, unescape};
+use crate::exposition::{SampleLabels, SampleLimits};
 use crate::http_client::{CaFile, ClientTls, Credentials, ProxyUrl, ca_file, proxy_url, tls};
+use crate::ingest::added_labels;
 use crate::redact::{redact_query, redact_url};
+use crate::relabel::Rules;
 use crate::settings::document::Node;
 use crate::settings::reader::Table;
 use crate::settings::value::{
@@ -34,7 +35,7 @@ pub struct Target {
     /// The labels of its samples.
     #[serde(
         skip_serializing_if = "SampleLabels::is_empty",
-        serialize_with = "write_labels"
+        serialize_with = "added_labels::write"
     )]
     pub labels: SampleLabels,
     /// How it is polled.
@@ -197,17 +198,6 @@ impl Serialize for TargetUrl {
     }
 }
 
-/// Writes labels as a table.
-fn write_labels<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S::Error> {
-    let plain = |text: &str| unescape(text).into_owned();
-    to.collect_map(
-        labels
-            .labels()
-            .iter()
-            .map(|label| (plain(label.name), plain(label.value))),
-    )
-}
-
 /// The settings of targets that do not have their own.
 #[derive(Debug)]
 pub struct Defaults {
@@ -223,6 +213,8 @@ pub struct Defaults {
     pub allow_invalid_certs: bool,
     /// `sample_limit` and the like.
     pub limits: Limits,
+    /// `relabel_file` and `relabel`.
+    pub rules: Rules,
 }
 
 impl Defaults {
@@ -352,77 +344,6 @@ impl RequestSettings {
             credentials: Credentials::take(table),
         }
     }
-}
-
-/// The most labels of a target.
-const MAX_LABELS: usize = 64;
-
-/// The longest value of a label of a target, in bytes.
-const MAX_LABEL_VALUE: usize = 1024;
-
-/// The longest name of a label of a target, in bytes.
-const MAX_LABEL_NAME: usize = 256;
-
-/// Takes the table `labels`.
-pub fn take_labels(table: &mut Table<'_>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    let name = format!("{}.labels", table.name());
-    for (label, value, place) in table.take_texts("labels") {
-        match check_label(&label, &value) {
-            Ok(()) if labels.len() == MAX_LABELS => {
-                table.fault(place, format!("`{name}` has more than {MAX_LABELS} labels"));
-                break;
-            }
-            Ok(()) => drop(labels.insert(label, value)),
-            Err(problem) => table.fault(place, format!("`{name}`: {problem}")),
-        }
-    }
-    labels
-}
-
-/// Checks a label that samples get.
-///
-/// # Errors
-///
-/// What is wrong.
-pub fn check_label(name: &str, value: &str) -> Result<(), String> {
-    let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let is_name = name.starts_with(begins)
-        && name.chars().all(|c| begins(c) || c.is_ascii_digit())
-        && name.len() <= MAX_LABEL_NAME;
-    if !is_name {
-        return Err(format!(
-            "{name:?} is not a label name: letters, digits and underscores, at most \
-             {MAX_LABEL_NAME} bytes"
-        ));
-    }
-    if ["le", "quantile"].contains(&name) || name.starts_with("__") {
-        return Err(format!("samples cannot get a label {name:?}"));
-    }
-    if value.len() > MAX_LABEL_VALUE {
-        return Err(format!(
-            "the value of label {name:?} has more than {MAX_LABEL_VALUE} bytes"
-        ));
-    }
-    Ok(())
-}
-
-/// Labels for samples. Labels without a value are none.
-///
-/// # Errors
-///
-/// There are too many.
-pub fn sample_labels(
-    labels: &BTreeMap<String, String>,
-    honor: bool,
-) -> Result<SampleLabels, String> {
-    let labels = labels.iter().filter(|(_, value)| !value.is_empty());
-    if labels.clone().count() > MAX_LABELS {
-        return Err(format!("more than {MAX_LABELS} labels"));
-    }
-    let labels = labels.map(|(name, value)| (&**name, &**value));
-    let labels = LabelText::from_plain(labels).map_err(|problem| problem.to_string())?;
-    Ok(SampleLabels::new(labels, honor))
 }
 
 /// The URL of a target.

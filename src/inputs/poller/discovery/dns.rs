@@ -98,12 +98,13 @@ impl DnsNames {
         let found_in = Arc::from(format!("{}: {name}", self.name));
         let mut findings = Findings::default();
         for address in addresses {
+            let meta = meta_labels(name, address);
             let found = match (address, self.config.port) {
                 (Address::Service(host, port), _) => Ok(format!("{host}:{port}")),
                 (Address::Ip(ip), Some(port)) => Ok(SocketAddr::new(*ip, port).to_string()),
                 (Address::Ip(ip), None) => Err(format!("{ip} has no port")),
             };
-            findings.add(found.and_then(|it| reader.found(&it, &BTreeMap::new(), &found_in)));
+            findings.add(found.and_then(|it| reader.found(&it, &meta, &found_in)));
         }
         findings
     }
@@ -115,6 +116,19 @@ enum Address {
     Ip(IpAddr),
     /// A host and its port.
     Service(String, u16),
+}
+
+/// The labels for rules, as Prometheus has them.
+fn meta_labels(name: &str, address: &Address) -> BTreeMap<String, String> {
+    let label = |key: &str, value: String| (format!("__meta_dns_{key}"), value);
+    let mut labels = BTreeMap::from([label("name", name.to_owned())]);
+    if let Address::Service(host, port) = address {
+        labels.extend([
+            label("srv_record_target", format!("{host}.")),
+            label("srv_record_port", port.to_string()),
+        ]);
+    }
+    labels
 }
 
 /// The addresses of a name in order, since servers rotate them. A name that does not exist has

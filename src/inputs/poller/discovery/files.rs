@@ -207,7 +207,8 @@ impl Files {
             true => ListFormat::Json,
             false => ListFormat::Yaml,
         };
-        let reader = FoundReader::new(&self.config.targets);
+        let reader =
+            FoundReader::with_meta(&self.config.targets, "__meta_filepath", shown.to_string());
         let found_in = Arc::from(format!("{}: {shown}", self.name));
         lists::read(&text, format, &reader, &found_in).map_err(|problem| {
             (

@@ -8,16 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
-
 use crate::exposition::SampleLabels;
+use crate::ingest::added_labels::{check, sample_labels};
 use crate::inputs::poller::config::discovery::Template;
+use crate::inputs::poller::config::relabel::{ADDRESS, param_labels, set_times, target_url, times};
 use crate::inputs::poller::config::schedule::Schedule;
-use crate::inputs::poller::config::target::{PollSettings, TargetUrl, check_label, sample_labels};
-use crate::settings::duration_of;
-
-/// The longest URL of a found target, in bytes.
-const MAX_URL: usize = 4096;
+use crate::inputs::poller::config::target::{PollSettings, TargetUrl};
+use crate::relabel::LabelSet;
 
 /// The most rejections whose messages are kept.
 const MAX_REJECTIONS: usize = 5;
@@ -40,6 +37,8 @@ pub struct Found {
 pub struct Findings {
     /// The targets, in the order of the list.
     pub found: Vec<Found>,
+    /// The number of entries that rules drop.
+    pub dropped: usize,
     /// The number of entries that are wrong.
     pub rejected: usize,
     /// Why, for the first of these.
@@ -48,9 +47,10 @@ pub struct Findings {
 
 impl Findings {
     /// Adds an entry.
-    pub fn add(&mut self, found: Result<Found, String>) {
+    pub fn add(&mut self, found: Result<Option<Found>, String>) {
         match found {
-            Ok(found) => self.found.push(found),
+            Ok(Some(found)) => self.found.push(found),
+            Ok(None) => self.dropped += 1,
             Err(problem) => self.reject(problem),
         }
     }
@@ -58,6 +58,7 @@ impl Findings {
     /// Adds the entries of another list.
     pub fn extend(&mut self, other: &Findings) {
         self.found.extend_from_slice(&other.found);
+        self.dropped += other.dropped;
         self.rejected += other.rejected;
         let room = MAX_REJECTIONS - self.rejections.len();
         let more = other.rejections.iter().take(room);
@@ -79,6 +80,8 @@ pub struct FoundReader<'t> {
     template: &'t Template,
     /// Settings of targets with an interval or timeout of their own, which they share.
     others: RefCell<HashMap<(Schedule, Duration), Arc<PollSettings>>>,
+    /// A label of all targets for rules: where they were found.
+    meta: Option<(&'static str, String)>,
 }
 
 impl<'t> FoundReader<'t> {
@@ -88,10 +91,19 @@ impl<'t> FoundReader<'t> {
         FoundReader {
             template,
             others: RefCell::default(),
+            meta: None,
         }
     }
 
-    /// The target of an entry.
+    /// Like [`new`](Self::new), for targets that have one more label for rules.
+    pub fn with_meta(template: &'t Template, name: &'static str, value: String) -> Self {
+        FoundReader {
+            meta: Some((name, value)),
+            ..FoundReader::new(template)
+        }
+    }
+
+    /// The target of an entry; `None` if the rules drop it.
     ///
     /// # Errors
     ///
@@ -101,19 +113,46 @@ impl<'t> FoundReader<'t> {
         address: &str,
         labels: &BTreeMap<String, String>,
         found_in: &Arc<str>,
-    ) -> Result<Found, String> {
+    ) -> Result<Option<Found>, String> {
+        let rules = &self.template.rules.all;
         let found = || {
-            let url = self.url(address, labels)?;
-            let settings = self.settings(labels)?;
-            let labels = self.labels(address, labels, settings.honor_labels)?;
-            Ok(Found {
-                url,
-                labels,
-                settings,
-                found_in: Arc::clone(found_in),
-            })
+            if rules.is_empty() {
+                let base = self.template.labels.clone();
+                return self.read(address, (base, labels), found_in).map(Some);
+            }
+            let mut set = found_labels(self.template, address, labels);
+            if let Some((name, value)) = &self.meta {
+                set.set(*name, value.clone());
+            }
+            if !rules.apply(&mut set) {
+                return Ok(None);
+            }
+            let address = set.get(ADDRESS).to_owned();
+            let pairs = set.iter();
+            let labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let base = BTreeMap::new();
+            self.read(&address, (base, &labels.collect()), found_in)
+                .map(Some)
         };
         found().map_err(|problem: String| format!("target {address:?}: {problem}"))
+    }
+
+    /// Reads the labels of an entry, which count before those of `base`.
+    fn read(
+        &self,
+        address: &str,
+        (base, labels): (BTreeMap<String, String>, &BTreeMap<String, String>),
+        found_in: &Arc<str>,
+    ) -> Result<Found, String> {
+        let url = self.url(address, labels)?;
+        let settings = self.settings(labels)?;
+        let labels = self.labels(address, (base, labels), settings.honor_labels)?;
+        Ok(Found {
+            url,
+            labels,
+            settings,
+            found_in: Arc::clone(found_in),
+        })
     }
 
     /// The target of a file with metrics.
@@ -132,61 +171,20 @@ impl<'t> FoundReader<'t> {
     }
 
     fn url(&self, address: &str, labels: &BTreeMap<String, String>) -> Result<TargetUrl, String> {
-        let scheme = match value(labels, "__scheme__") {
-            None => self.template.scheme.as_str(),
-            Some(scheme @ ("http" | "https")) => scheme,
-            Some(other) => return Err(format!("__scheme__ must be http or https, not {other:?}")),
-        };
-        let is_host = |c: char| !c.is_whitespace() && !c.is_control() && !"/?#@\\".contains(c);
-        if address.is_empty() || !address.chars().all(is_host) {
-            return Err("must be a host, with or without a port".to_owned());
-        }
-        let mut url = Url::parse(&format!("{scheme}://{address}"))
-            .map_err(|problem| format!("must be a host, with or without a port: {problem}"))?;
+        let scheme = value(labels, "__scheme__").unwrap_or(self.template.scheme.as_str());
         let path = value(labels, "__metrics_path__").unwrap_or(&self.template.metrics_path);
-        // The label has the path itself, not encoded.
-        url.set_path(&path.replace('%', "%25"));
         let mut params = Cow::Borrowed(&self.template.params);
-        for (name, value) in labels {
-            if let Some(name) = name.strip_prefix("__param_").filter(|it| !it.is_empty()) {
-                params.to_mut().set(name, value);
-            }
+        for (name, value) in param_labels(labels.iter().map(|(name, value)| (&**name, &**value))) {
+            params.to_mut().set(name, value);
         }
-        if !params.is_empty() {
-            url.query_pairs_mut().extend_pairs(params.pairs());
-        }
-        if url.as_str().len() > MAX_URL {
-            return Err(format!("its URL has more than {MAX_URL} bytes"));
-        }
-        Ok(TargetUrl::Http(url))
+        target_url(scheme, address, path, params.pairs()).map(TargetUrl::Http)
     }
 
     fn settings(&self, labels: &BTreeMap<String, String>) -> Result<Arc<PollSettings>, String> {
-        let time = |name| match value(labels, name) {
-            None => Ok(None),
-            Some(written) => match duration_of(written).filter(|time| !time.is_zero()) {
-                Some(time) => Ok(Some(time)),
-                None => Err(format!(
-                    "{name} must be a duration such as \"15s\", not {written:?}"
-                )),
-            },
-        };
         let settings = &self.template.settings;
-        let (interval, timeout) = (time("__scrape_interval__")?, time("__scrape_timeout__")?);
-        if interval.is_none() && timeout.is_none() {
+        let times = times(|name| value(labels, name), settings)?;
+        if times == (settings.interval, settings.timeout) {
             return Ok(Arc::clone(settings));
-        }
-        let times = (
-            interval.map_or(settings.interval, Schedule::Every),
-            timeout.unwrap_or(settings.timeout),
-        );
-        if let Schedule::Every(interval) = times.0
-            && times.1 > interval
-        {
-            return Err(format!(
-                "its timeout of {:?} is longer than its interval of {interval:?}",
-                times.1
-            ));
         }
         let mut others = self.others.borrow_mut();
         let shared = others.entry(times).or_insert_with(|| {
@@ -204,22 +202,49 @@ impl<'t> FoundReader<'t> {
     fn labels(
         &self,
         address: &str,
-        labels: &BTreeMap<String, String>,
+        (mut all, labels): (BTreeMap<String, String>, &BTreeMap<String, String>),
         honor: bool,
     ) -> Result<SampleLabels, String> {
-        let mut all = self.template.labels.clone();
         let own = labels.iter().filter(|(name, _)| !name.starts_with("__"));
         for (name, value) in own {
-            check_label(name, value)?;
+            check(name, value)?;
             all.insert(name.clone(), value.clone());
         }
         let instance = all.entry("instance".to_owned()).or_default();
         if instance.is_empty() {
             address.clone_into(instance);
-            check_label("instance", instance)?;
+            check("instance", instance)?;
         }
         sample_labels(&all, honor)
     }
+}
+
+/// The labels of a found target before its rules: those of its entry, and what the settings say
+/// where the entry says nothing.
+pub fn found_labels(
+    template: &Template,
+    address: &str,
+    labels: &BTreeMap<String, String>,
+) -> LabelSet<'static> {
+    let mut set = LabelSet::new();
+    for (name, value) in &template.labels {
+        set.set(name.clone(), value.clone());
+    }
+    for (name, value) in template.params.first_values() {
+        set.set(format!("__param_{name}"), value.to_owned());
+    }
+    set.set("__scheme__", template.scheme.as_str());
+    set.set("__metrics_path__", template.metrics_path.clone());
+    let settings = &template.settings;
+    set_times(&mut set, settings.interval, settings.timeout);
+    for (name, value) in labels {
+        // As in Prometheus, settings count where the entry has nothing.
+        if !(name.starts_with("__") && value.is_empty()) {
+            set.set(name.clone(), value.clone());
+        }
+    }
+    set.set(ADDRESS, address.to_owned());
+    set
 }
 
 /// The value of a label; `None` if it is empty, as in Prometheus.
@@ -236,7 +261,9 @@ mod tests {
     fn found(template: &Template, address: &str, labels: &[(&str, &str)]) -> Result<Found, String> {
         let pairs = labels.iter().copied();
         let labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        FoundReader::new(template).found(address, &labels.collect(), &Arc::from("here"))
+        let reader = FoundReader::new(template);
+        let found = reader.found(address, &labels.collect(), &Arc::from("here"));
+        found.map(|found| found.expect("no rule drops it"))
     }
 
     #[test]
@@ -293,12 +320,45 @@ mod tests {
     }
 
     #[test]
+    fn rules_find_all_labels_and_decide_what_is_polled() {
+        let template = template(
+            "interval = \"30s\", params = { module = [\"a\", \"b\"] }, labels = { env = \"t\", z = \"1\" }, relabel = [\
+             { action = \"drop\", source_labels = [\"__meta_zone\"], regex = \"off\" },\
+             { source_labels = [\"__address__\"], target_label = \"__param_target\" },\
+             { source_labels = [\"__param_target\"], target_label = \"instance\" },\
+             { source_labels = [\"__scheme__\", \"__metrics_path__\", \"__param_module\", \"__scrape_interval__\", \"__scrape_timeout__\"], target_label = \"all\" },\
+             { target_label = \"__address__\", replacement = \"snmp:9116\" },\
+             { action = \"labeldrop\", regex = \"z|__param_module\" }]",
+        );
+        let reader = FoundReader::with_meta(&template, "__meta_filepath", "a.json".to_owned());
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            let labels = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            reader.found("switch:1", &labels.collect(), &Arc::from(""))
+        };
+        assert_eq!(of(&[("__meta_zone", "off")]), Ok(None));
+        let target = of(&[("env", ""), ("__metrics_path__", "/snmp")])
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            target.url.to_string(),
+            "http://snmp:9116/snmp?module=a&module=b&target=switch%3A1"
+        );
+        assert_eq!(
+            target.labels.labels().as_str(),
+            "all=\"http;/snmp;a;30s;2s\",instance=\"switch:1\""
+        );
+        assert!(Arc::ptr_eq(&target.settings, &template.settings));
+    }
+
+    #[test]
     fn intervals_come_from_labels_and_are_shared() {
         let template = template("interval = \"30s\", timeout = \"3s\"");
         let reader = FoundReader::new(&template);
         let of = |interval: &str| {
             let labels = BTreeMap::from([("__scrape_interval__".to_owned(), interval.to_owned())]);
-            reader.found("h", &labels, &Arc::from("")).unwrap().settings
+            let found = reader.found("h", &labels, &Arc::from("")).unwrap();
+            found.unwrap().settings
         };
         assert!(Arc::ptr_eq(&of(""), &template.settings));
         let minute = of("1m");

@@ -73,7 +73,8 @@ impl HttpList {
         let is_large = text.len() > INLINE_BYTES;
         let (config, found_in) = (Arc::clone(&self.config), Arc::clone(&self.found_in));
         let read = move || {
-            let reader = FoundReader::new(&config.targets);
+            let reader =
+                FoundReader::with_meta(&config.targets, "__meta_url", config.url.to_string());
             lists::read(text.as_str(), ListFormat::Json, &reader, &found_in)
         };
         let list = match is_large {

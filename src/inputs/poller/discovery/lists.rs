@@ -19,10 +19,12 @@ pub enum ListFormat {
 /// Targets with the same labels.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-struct Group {
-    targets: Vec<String>,
+pub struct Group {
+    /// Their addresses.
+    pub targets: Vec<String>,
+    /// Their labels.
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The targets of a list. `found_in` names the list.
@@ -36,20 +38,28 @@ pub fn read(
     reader: &FoundReader<'_>,
     found_in: &Arc<str>,
 ) -> Result<Findings, String> {
-    let groups: Vec<Group> = match format {
-        ListFormat::Json => serde_json::from_str(text).map_err(|problem| problem.to_string())?,
-        // An empty document is an empty list.
-        ListFormat::Yaml => serde_saphyr::from_str::<Option<_>>(text)
-            .map_err(|problem| problem.without_snippet().to_string())?
-            .unwrap_or_default(),
-    };
     let mut findings = Findings::default();
-    for group in groups {
+    for group in parse(text, format)? {
         for address in &group.targets {
             findings.add(reader.found(address, &group.labels, found_in));
         }
     }
     Ok(findings)
+}
+
+/// The entries of a list.
+///
+/// # Errors
+///
+/// The text is not such a list.
+pub fn parse(text: &str, format: ListFormat) -> Result<Vec<Group>, String> {
+    match format {
+        ListFormat::Json => serde_json::from_str(text).map_err(|problem| problem.to_string()),
+        // An empty document is an empty list.
+        ListFormat::Yaml => serde_saphyr::from_str::<Option<_>>(text)
+            .map_err(|problem| problem.without_snippet().to_string())
+            .map(Option::unwrap_or_default),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod dns;
 mod files;
 pub mod found;
 mod http;
-mod lists;
+pub mod lists;
 pub mod names;
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,10 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let reader = FoundReader::new(&template);
-        reader.found(address, &labels, &Arc::from("")).unwrap()
+        reader
+            .found(address, &labels, &Arc::from(""))
+            .unwrap()
+            .unwrap()
     }
 
     fn names(found: &[&Found], taken: &[&str], holder: Option<&Found>) -> Vec<Option<String>> {

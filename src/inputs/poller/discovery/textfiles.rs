@@ -68,7 +68,7 @@ impl Textfiles {
         for path in paths {
             let found_in = path.parent().unwrap_or(path).display();
             let found_in = Arc::from(format!("{}: {found_in}", self.name));
-            findings.add(reader.file(path.clone(), &found_in));
+            findings.add(reader.file(path.clone(), &found_in).map(Some));
         }
         findings
     }
