@@ -149,7 +149,7 @@ impl Pattern {
 }
 
 /// Whether a character means more than itself in a regular expression.
-fn is_special(c: char) -> bool {
+pub fn is_special(c: char) -> bool {
     matches!(
         c,
         '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$'

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
-use memchr::memmem::Finder;
 use regex::Regex;
 
-use super::pattern::Pattern;
+use super::pattern::{Pattern, is_special};
 use super::{Action, LabelSet, NAME_LABEL, Plan, Rule, Rules};
 
 /// The most names of which it is remembered what rules can do.
@@ -42,8 +41,8 @@ impl Rules {
 pub struct Screen {
     /// For each rule, what it can do to series of any name; `None` if the name decides.
     of_any: Vec<Option<Touch>>,
-    /// Finds labels that rules ask for in a text; `None` if they ask for none, or if it is not
-    /// known for which.
+    /// Finds labels that rules ask for in a text or a line; `None` if they ask for none, or if it
+    /// is not known for which.
     labels: Option<Regex>,
     /// What was found out about names, of which most come again with the next text.
     names: Arc<RwLock<HashMap<Box<str>, Arc<NameScreen>>>>,
@@ -56,29 +55,6 @@ pub struct NameScreen {
     pub touch: Touch,
     /// Those that can matter.
     pub plan: Plan,
-    /// Finds the texts of [`Touch::IfPresent`].
-    finders: Vec<Finder<'static>>,
-}
-
-impl NameScreen {
-    fn new(touch: Touch, plan: Plan) -> Self {
-        let parts = match &touch {
-            Touch::IfPresent(parts) => parts.as_slice(),
-            _ => &[],
-        };
-        let finders = parts.iter().map(|part| Finder::new(part).into_owned());
-        NameScreen {
-            finders: finders.collect(),
-            touch,
-            plan,
-        }
-    }
-
-    /// Whether a line has one of the texts of [`Touch::IfPresent`].
-    pub fn is_present(&self, line: &str) -> bool {
-        let mut finders = self.finders.iter();
-        finders.any(|finder| finder.find(line.as_bytes()).is_some())
-    }
 }
 
 /// What is derived of equal rules is equal.
@@ -101,24 +77,32 @@ impl Screen {
         let of_any = |rule: &Rule| (!asks_for_name(rule)).then(|| rule.touch("m"));
         let of_any: Vec<Option<Touch>> = rules.iter().map(of_any).collect();
         // Series of other names can ask for no more labels than these.
-        let mut parts: Vec<&str> = Vec::new();
+        let mut needles: Vec<String> = Vec::new();
+        let mut is_open = false;
         for rule in rules.iter() {
             let settings = &rule.settings;
-            let sources = settings.source_labels.iter().map(String::as_str);
-            parts.extend(sources.chain([&*settings.target_label]));
+            let names = settings.source_labels.iter().map(String::as_str);
+            let names = names.chain([&*settings.target_label]);
+            let names = names.filter(|name| !name.is_empty() && *name != NAME_LABEL);
+            // The value decides which label `$1` is.
+            is_open |= settings.target_label.contains('$');
+            needles.extend(names.map(|name| format!("{name}=")));
             match &rule.pattern {
                 Pattern::OneOf(names) if !settings.action.has_sources() => {
-                    parts.extend(names.iter().map(|name| &**name));
+                    needles.extend(names.iter().map(|name| format!("{name}=")));
                 }
-                Pattern::Prefix(begin) if !settings.action.has_sources() => parts.push(begin),
+                Pattern::Prefix(begin) if !settings.action.has_sources() => {
+                    needles.push(begin.to_string());
+                }
                 _ => {}
             }
         }
-        parts.retain(|part| !part.is_empty() && *part != NAME_LABEL);
-        // The value decides which label such a rule asks for.
-        let is_open = parts.iter().any(|part| part.contains('$'));
-        let parts: Vec<String> = parts.into_iter().map(regex::escape).collect();
-        let labels = (!parts.is_empty() && !is_open).then(|| Regex::new(&parts.join("|")).ok());
+        needles.retain(|needle| !["", "="].contains(&&**needle));
+        let asks_for_labels = !needles.is_empty() && !is_open;
+        // Before the sign there is the name, or one of these.
+        needles.extend([" =", "\t=", "\"="].map(str::to_owned));
+        let needles: Vec<String> = needles.iter().map(|needle| regex::escape(needle)).collect();
+        let labels = asks_for_labels.then(|| Regex::new(&needles.join("|")).ok());
         Screen {
             of_any,
             labels: labels.flatten(),
@@ -131,7 +115,8 @@ impl Screen {
     pub fn of_name(&self, rules: &Rules, name: &str) -> Arc<NameScreen> {
         static NONE: LazyLock<Arc<NameScreen>> = LazyLock::new(|| {
             let plan = Rules::NONE.plan("");
-            Arc::new(NameScreen::new(Touch::Never, plan))
+            let touch = Touch::Never;
+            Arc::new(NameScreen { touch, plan })
         });
         if rules.is_empty() {
             return Arc::clone(&NONE);
@@ -141,8 +126,10 @@ impl Screen {
             return Arc::clone(known);
         }
         drop(known);
-        let new = NameScreen::new(self.touch(rules, name), rules.plan(name));
-        let new = Arc::new(new);
+        let new = Arc::new(NameScreen {
+            touch: self.touch(rules, name),
+            plan: rules.plan(name),
+        });
         if name.len() <= MAX_NAME {
             let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
             if names.len() >= MAX_NAMES {
@@ -153,7 +140,7 @@ impl Screen {
         new
     }
 
-    /// Whether a text can have a label that [`Touch::IfPresent`] asks for.
+    /// Whether a text or a line can have a label that [`Touch::IfPresent`] asks for.
     pub fn may_have_labels(&self, text: &str) -> bool {
         self.labels
             .as_ref()
@@ -199,6 +186,9 @@ impl Rule {
                 Action::Keep => return Touch::Drop,
                 _ => {}
             }
+        }
+        if self.needs_other_name(name) {
+            return Touch::Never;
         }
         let mut bare = LabelSet::new();
         bare.set(NAME_LABEL, name);
@@ -257,6 +247,40 @@ impl Rule {
             true => Touch::Always,
             false => if_present(others.into_iter()),
         }
+    }
+}
+
+impl Rule {
+    /// Whether the regular expression begins with the name of another metric, as in
+    /// `other_bucket;5`, and values that do not match are left alone.
+    fn needs_other_name(&self, name: &str) -> bool {
+        let settings = &self.settings;
+        let is_first = settings
+            .source_labels
+            .first()
+            .is_some_and(|it| it == NAME_LABEL);
+        let leaves_others = matches!(settings.action, Action::Drop | Action::Replace);
+        if !is_first || !leaves_others || settings.source_labels.len() < 2 {
+            return false;
+        }
+        let begin = literal_begin(&settings.regex).as_bytes();
+        let value = [name.as_bytes(), settings.separator.as_bytes()].concat();
+        let length = begin.len().min(value.len());
+        begin[..length] != value[..length]
+    }
+}
+
+/// The text that each value begins with that matches a regular expression, as far as it is plain.
+fn literal_begin(regex: &str) -> &str {
+    if regex.contains('|') {
+        return "";
+    }
+    let end = regex.find(is_special).unwrap_or(regex.len());
+    let is_repeated = regex[end..].starts_with(['*', '?', '{', '+']);
+    match regex[..end].char_indices().next_back() {
+        // It may be left out.
+        Some((last, _)) if is_repeated => &regex[..last],
+        _ => &regex[..end],
     }
 }
 
@@ -333,6 +357,26 @@ mod tests {
             ),
             (
                 "{action: drop, source_labels: [__name__, le], regex: n;5}",
+                Touch::Never,
+            ),
+            (
+                "{action: keep, source_labels: [__name__, le], regex: n;5}",
+                Touch::Always,
+            ),
+            (
+                "{action: drop, source_labels: [__name__, le], regex: n*m;5}",
+                present(&["le"]),
+            ),
+            (
+                "{action: drop, source_labels: [__name__, le], regex: n;5|m;5}",
+                present(&["le"]),
+            ),
+            (
+                "{source_labels: [__name__, le], regex: 'mn.*', target_label: x}",
+                Touch::Never,
+            ),
+            (
+                "{source_labels: [__name__, le], regex: 'm;7.*', target_label: x}",
                 present(&["le"]),
             ),
             (
@@ -387,6 +431,28 @@ mod tests {
         ] {
             assert_eq!(touch(&format!("- {rule}"), "m"), expected, "{rule}");
         }
+    }
+
+    #[test]
+    fn texts_are_searched_for_labels_that_rules_ask_for() {
+        let rules = "- {action: drop, source_labels: [le], regex: '5'}\n\
+                     - {action: labeldrop, regex: pod|}\n- {action: labeldrop, regex: kube_.*}\n";
+        let rules = Rules::parse_yaml(rules).unwrap();
+        let screen = Screen::new(&rules);
+        for (text, has_one) in [
+            ("m{handler=\"le\",sole_x=\"pod\"} 1\n", false),
+            ("m{a=\"1\",le=\"5\"} 1\n", true),
+            ("m{pod=\"5\"} 1\n", true),
+            ("m{ pod = \"5\"} 1\n", true),
+            ("m{\"pod\"=\"5\"} 1\n", true),
+            ("m{pod\t=\"5\"} 1\n", true),
+            ("m{my_kube_x=\"5\"} 1\n", true),
+        ] {
+            assert_eq!(screen.may_have_labels(text), has_one, "{text}");
+        }
+        let open = "- {source_labels: [a], target_label: '$1'}";
+        let open = Screen::new(&Rules::parse_yaml(open).unwrap());
+        assert!(open.may_have_labels("m{b=\"1\"} 1\n"));
     }
 
     #[test]

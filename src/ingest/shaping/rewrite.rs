@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::ShapingProblem;
 use super::heads::{Heads, Layout};
@@ -251,10 +251,11 @@ impl<'t> Rewriter<'t> {
         let (name, family) = (name.as_bytes(), *family);
         let bytes = self.text.as_bytes();
         let (mut number, mut at) = (0, start);
+        let mut ends = memchr_iter(b'\n', &bytes[start..]);
         while bytes[at..].starts_with(name)
             && matches!(bytes.get(at + name.len()), Some(b'{' | b' '))
         {
-            at = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |length| at + length + 1);
+            at = ends.next().map_or(bytes.len(), |end| start + end + 1);
             number += 1;
         }
         if number > 0 && self.heads.note_kept_lines(family, number) {
@@ -285,7 +286,7 @@ impl<'t> Rewriter<'t> {
             name,
             family,
             touch,
-            screen,
+            ..
         } = &self.verdicts[verdict];
         let is_touched = match touch {
             VerdictTouch::Never => false,
@@ -294,7 +295,7 @@ impl<'t> Rewriter<'t> {
                 self.drop_line(start, end, family);
                 return Ok(());
             }
-            VerdictTouch::IfPresent => screen.is_present(&line[name.len()..]),
+            VerdictTouch::IfPresent => self.step.screen.may_have_labels(&line[name.len()..]),
             VerdictTouch::Always => true,
         };
         let family = *family;
