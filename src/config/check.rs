@@ -15,7 +15,6 @@ use crate::net::tls::{self, Protocols};
 use crate::outputs::sinks::config::SinkSettings;
 use crate::security::Rules;
 use crate::security::config::Who;
-use crate::settings::Destination;
 use crate::settings::document::Place;
 use crate::settings::listen::{Listen, SocketOwner};
 use crate::settings::reader::Faults;
@@ -440,11 +439,11 @@ fn one_destination(config: &Config, faults: &Faults) {
         let Some(place) = faults.place(&format!("sinks.{name}")) else {
             continue;
         };
-        let own = match &settings.destination {
-            Destination::Tcp(to) => config.operations.tcp.as_ref() == Some(to),
-            Destination::Udp(to) => config.operations.udp.as_ref() == Some(to),
-        };
-        if own {
+        if config
+            .operations
+            .own_socket(&settings.destination)
+            .is_some()
+        {
             let problem = format!(
                 "`sinks.{name}.url` = {} is this program's own socket for operations; forward to \
                  another address",

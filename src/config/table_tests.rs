@@ -243,9 +243,21 @@ fn operations_settings_come_from_file_and_environment() {
 
 #[test]
 fn operations_are_not_forwarded_to_their_own_listener() {
-    let found = faults("[operations]\ntcp = \"a:1\"\nforward_to = \"tcp://a:1\"\n");
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("own `operations.tcp`"), "{found:?}");
+    for (own, to, key) in [
+        ("tcp = \"a:1\"", "tcp://a:1", "tcp"),
+        ("udp = \"a:1\"", "udp://a:1", "udp"),
+        ("unix_sockets = [\"/a\"]", "unix:///a", "unix_sockets"),
+        (
+            "unix_datagram_sockets = [\"/a\"]",
+            "unixgram:///a",
+            "unix_datagram_sockets",
+        ),
+    ] {
+        let found = faults(&format!("[operations]\n{own}\nforward_to = {to:?}\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let words = format!("own `operations.{key}`");
+        assert!(found[0].contains(&words), "{found:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! Where lines are forwarded to: `tcp://host:port` or `udp://host:port`.
+//! Where lines are forwarded to: a host and a port, or a Unix socket.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serializer;
 
 use super::document::Node;
+use super::listen::LONGEST_SOCKET_PATH;
 use super::value::{Address, parse_address, text};
 
 /// Transport and address of another program that takes lines.
@@ -14,13 +16,23 @@ pub enum Destination {
     Tcp(Address),
     /// One datagram for each line.
     Udp(Address),
+    /// A stream of lines to a Unix socket.
+    Unix(PathBuf),
+    /// One datagram for each line, to a Unix datagram socket.
+    UnixDatagram(PathBuf),
 }
+
+/// How destinations are written.
+pub const FORMS: &str =
+    r#""tcp://host:port", "udp://host:port", "unix:///path" or "unixgram:///path""#;
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Destination::Tcp(address) => write!(f, "tcp://{address}"),
             Destination::Udp(address) => write!(f, "udp://{address}"),
+            Destination::Unix(path) => write!(f, "unix://{}", path.display()),
+            Destination::UnixDatagram(path) => write!(f, "unixgram://{}", path.display()),
         }
     }
 }
@@ -35,17 +47,24 @@ pub fn destination(node: &Node) -> Result<Option<Destination>, String> {
     if written.is_empty() {
         return Ok(None);
     }
-    let parsed = written.split_once("://").and_then(|(scheme, rest)| {
-        let address = parse_address(rest)?;
-        match scheme {
-            "tcp" => Some(Destination::Tcp(address)),
-            "udp" => Some(Destination::Udp(address)),
+    let parsed = written
+        .split_once("://")
+        .and_then(|(scheme, rest)| match scheme {
+            "tcp" => parse_address(rest).map(Destination::Tcp),
+            "udp" => parse_address(rest).map(Destination::Udp),
+            "unix" => socket_path(rest).map(Destination::Unix),
+            "unixgram" => socket_path(rest).map(Destination::UnixDatagram),
             _ => None,
-        }
-    });
-    parsed.map(Some).ok_or_else(|| {
-        format!("must be \"tcp://host:port\", \"udp://host:port\" or \"\" (off), not {written:?}")
-    })
+        });
+    parsed
+        .map(Some)
+        .ok_or_else(|| format!("must be {FORMS}, or \"\" (off), not {written:?}"))
+}
+
+/// An absolute path, as long as that of a Unix socket may be.
+fn socket_path(written: &str) -> Option<PathBuf> {
+    let fits = written.starts_with('/') && written.len() <= LONGEST_SOCKET_PATH;
+    fits.then(|| PathBuf::from(written))
 }
 
 /// Writes what [`destination`] reads.
@@ -78,17 +97,34 @@ mod tests {
     #[test]
     fn a_destination_has_a_transport_and_an_address() {
         let address = || Address::new("far", 9999);
+        let path = || PathBuf::from("/run/a.sock");
         for (written, expected) in [
             ("", None),
             ("tcp://far:9999", Some(Destination::Tcp(address()))),
             ("udp://far:9999", Some(Destination::Udp(address()))),
+            ("unix:///run/a.sock", Some(Destination::Unix(path()))),
+            (
+                "unixgram:///run/a.sock",
+                Some(Destination::UnixDatagram(path())),
+            ),
         ] {
             let shown = expected.as_ref().map(ToString::to_string);
             assert_eq!(shown.unwrap_or_default(), written);
             assert_eq!(parse(written), Ok(expected), "{written}");
         }
-        for wrong in ["far:9999", "http://far:9999", "tcp://far", "tcp:far:1"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+        let long = format!("unix:///{}", "a".repeat(LONGEST_SOCKET_PATH));
+        for wrong in [
+            "far:9999",
+            "http://far:9999",
+            "tcp://far",
+            "tcp:far:1",
+            "unix://",
+            "unix://a.sock",
+            "unix:/a",
+            &long,
+        ] {
+            let problem = parse(wrong).unwrap_err();
+            assert!(problem.contains("unixgram:///path"), "{wrong}: {problem}");
         }
     }
 }

@@ -73,6 +73,16 @@ impl Bench {
         socket.send_to(bytes, &self.udp).unwrap();
     }
 
+    /// Its sockets, as `forward_to` names them.
+    fn destinations(&self) -> [String; 4] {
+        [
+            format!("tcp://{}", self.tcp),
+            format!("udp://{}", self.udp),
+            format!("unix://{}", self.unix.display()),
+            format!("unixgram://{}", self.datagrams.display()),
+        ]
+    }
+
     #[track_caller]
     pub fn comes_to(&self, series: &str, value: f64) {
         eventually(|| self.proxy.sample(series), |seen| *seen == Some(value));
@@ -390,11 +400,11 @@ fn datagrams_dropped_by_the_kernel_are_counted() {
 #[test]
 fn forwarded_operations_keep_their_labels() {
     let far = bench("extra_labels = { site = \"far\" }\n");
-    for to in [format!("tcp://{}", far.tcp), format!("udp://{}", far.udp)] {
+    for (number, to) in (1..).zip(far.destinations()) {
         let near = bench(&format!(
             "forward_to = \"{to}\"\nextra_labels = {{ site = \"near\" }}\n"
         ));
-        let sort = &to[..3];
+        let (sort, _) = to.split_once(':').unwrap();
         let text = format!(
             "{sort}:1|c|#instance:own\n{{\"name\":\"{sort}\",\"op\":\"inc\",\"value\":2,\"labels\":{{\"instance\":\"own\"}}}}\n"
         );
@@ -408,7 +418,7 @@ fn forwarded_operations_keep_their_labels() {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         far.comes_to(
             &format!("h_count{{instance=\"{}\",site=\"near\"}}", host.trim()),
-            if sort == "tcp" { 2.0 } else { 4.0 },
+            2.0 * f64::from(number),
         );
         assert_eq!(
             near.proxy.sample("h_count"),
@@ -417,6 +427,18 @@ fn forwarded_operations_keep_their_labels() {
         );
         let rejected = near.send(b"{\"name\":\"c\",\"op\":\"inc\",\"value\":-1}");
         assert!(rejected.contains("cannot go down"), "{rejected}");
+    }
+}
+
+#[test]
+fn lines_are_forwarded_as_they_came_over_every_socket() {
+    let far = bench("");
+    for (number, to) in (1..).zip(far.destinations()) {
+        let near = bench(&format!("forward_to = \"{to}\"\nforward_raw = true\n"));
+        assert_eq!(near.send(b"c:1|c|@0.5|#k:v\nu:ann|s\nt:1|c:5|ms\n"), "");
+        far.comes_to("c{k=\"v\"}", 2.0 * f64::from(number));
+        far.comes_to("t_count", f64::from(number));
+        far.comes_to("u", 1.0);
     }
 }
 

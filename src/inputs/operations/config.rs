@@ -101,6 +101,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// The setting of the socket that a destination is, if it is one of these settings.
+    pub fn own_socket(&self, destination: &Destination) -> Option<&'static str> {
+        let (own, key) = match destination {
+            Destination::Tcp(to) => (self.tcp.as_ref() == Some(to), "tcp"),
+            Destination::Udp(to) => (self.udp.as_ref() == Some(to), "udp"),
+            Destination::Unix(to) => (self.unix_sockets.contains(to), "unix_sockets"),
+            Destination::UnixDatagram(to) => {
+                let own = self.unix_datagram_sockets.contains(to);
+                (own, "unix_datagram_sockets")
+            }
+        };
+        own.then_some(key)
+    }
+
     /// Whether any socket is configured.
     pub fn is_on(&self) -> bool {
         self.udp.is_some()
@@ -179,14 +193,8 @@ const MAX_SOCKETS: usize = 1000;
 
 /// Reads the table. Errors are collected in it.
 pub fn read(mut table: Table<'_>) -> Config {
-    let places = [
-        "tcp",
-        "udp",
-        "unix_sockets",
-        "unix_datagram_sockets",
-        "forward_to",
-    ]
-    .map(|key| table.place(key));
+    let places = ["unix_sockets", "unix_datagram_sockets", "forward_to"];
+    let places = places.map(|key| table.place(key));
     let tls_place = table.place("tls");
     let operations = Config {
         udp: table.take("udp", None, optional_address),
@@ -228,7 +236,7 @@ pub fn read(mut table: Table<'_>) -> Config {
         let problem = "`operations.tls` has no effect: `operations.tcp` is off; set an address";
         table.fault(place, problem);
     }
-    let [tcp, udp, streams, datagrams, forward] = places;
+    let [streams, datagrams, forward] = places;
     for (key, place, sockets) in [
         ("unix_sockets", &streams, &operations.unix_sockets),
         (
@@ -247,20 +255,11 @@ pub fn read(mut table: Table<'_>) -> Config {
             table.fault(place.clone(), problem);
         }
     }
-    let own = match &operations.forward_to {
-        Some(Destination::Tcp(to)) if tcp.is_some() && operations.tcp.as_ref() == Some(to) => {
-            Some(("tcp", to))
-        }
-        Some(Destination::Udp(to)) if udp.is_some() && operations.udp.as_ref() == Some(to) => {
-            Some(("udp", to))
-        }
-        _ => None,
-    };
-    if let Some(place) = forward
-        && let Some((key, to)) = own
+    if let (Some(place), Some(to)) = (forward, &operations.forward_to)
+        && let Some(key) = operations.own_socket(to)
     {
         let problem = format!(
-            "`operations.forward_to` = {key}://{to} is this program's own `operations.{key}`; \
+            "`operations.forward_to` = {to} is this program's own `operations.{key}`; \
              forward to another address"
         );
         table.fault(place, problem);

@@ -6,11 +6,11 @@ use serde::{Serialize, Serializer};
 
 use crate::outputs::sinks::QueueConfig;
 use crate::settings::Destination;
-use crate::settings::destination::destination;
+use crate::settings::destination::{FORMS, destination};
 use crate::settings::document::Node;
 use crate::settings::reader::Table;
 
-/// Operations of one batch. UDP needs a system call for each.
+/// Operations of one batch. Datagrams need a system call each.
 const BATCH_ITEMS: usize = 4096;
 
 /// Bytes of one batch: the size of one write to the connection.
@@ -53,7 +53,7 @@ pub fn queue(max_queue: usize) -> QueueConfig {
 
 fn required_destination(node: &Node) -> Result<Destination, String> {
     let found = destination(node)?;
-    found.ok_or_else(|| "must be \"tcp://host:port\" or \"udp://host:port\"".to_owned())
+    found.ok_or_else(|| format!("must be {FORMS}"))
 }
 
 fn write_destination<S: Serializer>(destination: &Destination, to: S) -> Result<S::Ok, S::Error> {

@@ -2,14 +2,14 @@
 //!
 //! An item is one operation: a JSON object on a line, with its newline.
 //!
-//! - [`tcp`]: a stream of lines. Lines that the kernel took are delivered;
+//! - [`stream`]: a stream of lines. Lines that the kernel took are delivered;
 //!   after a broken connection, a line that was cut is sent again, whole.
-//! - [`udp`]: a datagram for each line, without the newline, as metrics-server
+//! - [`datagrams`]: a datagram for each line, without the newline, as metrics-server
 //!   expects it. A datagram that is lost is not sent again.
 
 mod config;
-mod tcp;
-mod udp;
+mod datagrams;
+mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ use super::stored::{STORED_BYTES, StoredForm};
 use super::{PushError, QueueHandle, Report, Sink};
 use crate::settings::Destination;
 use crate::telemetry::sender_log::LogEvent;
-use tcp::TcpSink;
-use udp::UdpSink;
+use datagrams::{DatagramReceiver, DatagramSink};
+use stream::{StreamReceiver, StreamSink};
 
 /// The queue of operations to forward.
 #[derive(Debug, Clone)]
@@ -54,22 +54,26 @@ impl Lines {
     }
 }
 
-/// Sends operations over TCP or UDP.
+/// Sends operations as a stream of lines or as datagrams.
 #[derive(Debug)]
 pub struct OperationsSink(Transport);
 
 #[derive(Debug)]
 enum Transport {
-    Tcp(TcpSink),
-    Udp(UdpSink),
+    Stream(StreamSink),
+    Datagrams(DatagramSink),
 }
 
 impl OperationsSink {
     /// A sink with these settings.
     pub fn new(settings: Settings) -> Self {
+        let stream = |receiver| Transport::Stream(StreamSink::new(receiver));
+        let datagrams = |receiver| Transport::Datagrams(DatagramSink::new(receiver));
         OperationsSink(match settings.destination {
-            Destination::Tcp(address) => Transport::Tcp(TcpSink::new(address)),
-            Destination::Udp(address) => Transport::Udp(UdpSink::new(address)),
+            Destination::Tcp(address) => stream(StreamReceiver::Tcp(address)),
+            Destination::Unix(path) => stream(StreamReceiver::Unix(path)),
+            Destination::Udp(address) => datagrams(DatagramReceiver::Udp(address)),
+            Destination::UnixDatagram(path) => datagrams(DatagramReceiver::Unix(path)),
         })
     }
 }
@@ -87,27 +91,27 @@ impl Sink for OperationsSink {
 
     fn name(&self) -> String {
         match &self.0 {
-            Transport::Tcp(sink) => sink.name(),
-            Transport::Udp(sink) => sink.name(),
+            Transport::Stream(sink) => sink.name(),
+            Transport::Datagrams(sink) => sink.name(),
         }
     }
 
     async fn send(&mut self, lines: &[Bytes]) -> Report {
         match &mut self.0 {
-            Transport::Tcp(sink) => sink.send(lines).await,
-            Transport::Udp(sink) => sink.send(lines).await,
+            Transport::Stream(sink) => sink.send(lines).await,
+            Transport::Datagrams(sink) => sink.send(lines).await,
         }
     }
 
     async fn idle(&mut self) -> String {
         match &mut self.0 {
-            Transport::Tcp(sink) => sink.idle().await,
-            Transport::Udp(_) => future::pending().await,
+            Transport::Stream(sink) => sink.idle().await,
+            Transport::Datagrams(_) => future::pending().await,
         }
     }
 
     async fn close(&mut self) {
-        if let Transport::Tcp(sink) = &mut self.0 {
+        if let Transport::Stream(sink) = &mut self.0 {
             sink.close().await;
         }
     }

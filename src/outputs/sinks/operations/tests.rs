@@ -2,16 +2,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket, UnixDatagram};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::Verdict;
-use super::tcp::LineStream;
-use super::udp::MAX_DATAGRAM;
+use super::datagrams::MAX_DATAGRAM;
+use super::stream::LineStream;
 use super::*;
 use crate::outputs::sinks::{self, QueueConfig};
+use crate::reason::Reason;
 use crate::settings::Address;
 use crate::telemetry::SinkStats;
 
@@ -106,6 +107,38 @@ async fn a_datagram_holds_one_line_without_its_newline() {
     }
     assert_eq!(stats.items.counts(), [("ok", 3), ("too_large", 1)]);
     assert_eq!(stats.queued.value(), 0);
+}
+
+#[tokio::test]
+async fn a_unix_socket_takes_datagrams_when_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d.sock");
+    let (settings, queue, drain) = settings(
+        Destination::UnixDatagram(path.clone()),
+        1 << 20,
+        Duration::from_secs(20),
+    );
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let stats = Arc::new(SinkStats::default());
+    let sink = start(settings, &queue, drain, Arc::clone(&stats), &stop, &tasks);
+    sink.push(&Bytes::from_static(b"first\nsecond\n")).unwrap();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut datagram = [0; 100];
+    for expected in ["first", "second"] {
+        let length = socket.recv(&mut datagram).await.unwrap();
+        assert_eq!(&datagram[..length], expected.as_bytes());
+    }
+    // More than the buffer of the sender's socket has room for.
+    let long = [&vec![b'x'; 8 << 20][..], b"\n"].concat();
+    let (settings, _, _) = self::settings(Destination::UnixDatagram(path), 0, drain);
+    let report = OperationsSink::new(settings)
+        .send(&[Bytes::from(long)])
+        .await;
+    assert_eq!(report.verdicts, [Verdict::Refused(Reason::TooLarge)]);
+    drop(sink);
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(stats.items.counts(), [("ok", 2)]);
 }
 
 #[tokio::test]

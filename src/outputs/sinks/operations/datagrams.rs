@@ -1,10 +1,14 @@
-//! Forwards operations over UDP, one datagram each.
+//! Forwards operations over UDP or a Unix datagram socket, one datagram each.
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
+use tokio::time::timeout;
 
 use crate::outputs::sinks::{Report, Verdict};
 use crate::reason::Reason;
@@ -14,33 +18,78 @@ use crate::settings::Address;
 /// and UDP.
 pub(super) const MAX_DATAGRAM: usize = 65_507;
 
+/// Time for the receiver to take one of the datagrams that wait at its Unix socket.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Sends a datagram for each line. If nothing listens at the receiver's address, its
 /// machine reports that for an earlier datagram, and the next send fails. The datagram
 /// at hand was not sent then, and comes again.
 #[derive(Debug)]
-pub(super) struct UdpSink {
-    address: Address,
-    socket: Option<UdpSocket>,
+pub(super) struct DatagramSink {
+    receiver: DatagramReceiver,
+    socket: Option<Socket>,
 }
 
-impl UdpSink {
-    pub(super) fn new(address: Address) -> Self {
-        UdpSink {
-            address,
-            socket: None,
+/// Where the datagrams go.
+#[derive(Debug)]
+pub(super) enum DatagramReceiver {
+    Udp(Address),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for DatagramReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DatagramReceiver::Udp(address) => address.fmt(f),
+            DatagramReceiver::Unix(path) => path.display().fmt(f),
         }
     }
 }
 
-impl UdpSink {
+/// A connected socket.
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+impl Socket {
+    async fn connect(receiver: &DatagramReceiver) -> io::Result<Self> {
+        match receiver {
+            DatagramReceiver::Udp(address) => connect_udp(address).await.map(Socket::Udp),
+            DatagramReceiver::Unix(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                Ok(Socket::Unix(socket))
+            }
+        }
+    }
+
+    async fn send(&self, datagram: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Udp(socket) => socket.send(datagram).await,
+            // A full receiver makes the sender wait.
+            Socket::Unix(socket) => timeout(SEND_TIMEOUT, socket.send(datagram)).await?,
+        }
+    }
+}
+
+impl DatagramSink {
+    pub(super) fn new(receiver: DatagramReceiver) -> Self {
+        DatagramSink {
+            receiver,
+            socket: None,
+        }
+    }
+
     pub(super) fn name(&self) -> String {
-        format!("operations to {}", self.address)
+        format!("operations to {}", self.receiver)
     }
 
     pub(super) async fn send(&mut self, lines: &[Bytes]) -> Report {
         let socket = match &self.socket {
             Some(socket) => socket,
-            None => match connect(&self.address).await {
+            None => match Socket::connect(&self.receiver).await {
                 Ok(socket) => self.socket.insert(socket),
                 Err(error) => return Report::failed(0, error.to_string()),
             },
@@ -70,7 +119,7 @@ impl UdpSink {
 
 /// Binds a socket that sends to the first address of the name that has a
 /// route.
-async fn connect(address: &Address) -> io::Result<UdpSocket> {
+async fn connect_udp(address: &Address) -> io::Result<UdpSocket> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for to in lookup_host((address.host(), address.port)).await? {
         let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

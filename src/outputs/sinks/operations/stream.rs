@@ -1,12 +1,15 @@
-//! Forwards operations over TCP, as a stream of lines.
+//! Forwards operations over TCP or a Unix socket, as a stream of lines.
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use crate::outputs::sinks::Report;
 use crate::settings::Address;
@@ -24,29 +27,45 @@ const ANSWER_SIZE: usize = 1024;
 
 /// Sends lines over one connection, and connects again after it breaks.
 #[derive(Debug)]
-pub(super) struct TcpSink {
-    address: Address,
-    stream: Option<LineStream<TcpStream>>,
+pub(super) struct StreamSink {
+    receiver: StreamReceiver,
+    stream: Option<LineStream<Connection>>,
 }
 
-impl TcpSink {
-    pub(super) fn new(address: Address) -> Self {
-        TcpSink {
-            address,
-            stream: None,
+/// Where the lines go.
+#[derive(Debug)]
+pub(super) enum StreamReceiver {
+    Tcp(Address),
+    Unix(PathBuf),
+}
+
+type Connection = Either<TcpStream, UnixStream>;
+
+impl fmt::Display for StreamReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamReceiver::Tcp(address) => address.fmt(f),
+            StreamReceiver::Unix(path) => path.display().fmt(f),
         }
     }
 }
 
-impl TcpSink {
+impl StreamSink {
+    pub(super) fn new(receiver: StreamReceiver) -> Self {
+        StreamSink {
+            receiver,
+            stream: None,
+        }
+    }
+
     pub(super) fn name(&self) -> String {
-        format!("operations to {}", self.address)
+        format!("operations to {}", self.receiver)
     }
 
     pub(super) async fn send(&mut self, lines: &[Bytes]) -> Report {
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => match connect(&self.address).await {
+            none => match connect(&self.receiver).await {
                 Ok(stream) => none.insert(stream),
                 Err(error) => return Report::failed(0, error.to_string()),
             },
@@ -74,10 +93,19 @@ impl TcpSink {
     }
 }
 
-async fn connect(address: &Address) -> io::Result<LineStream<TcpStream>> {
-    let to = (address.host(), address.port);
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await??;
-    Ok(LineStream::new(stream))
+async fn connect(receiver: &StreamReceiver) -> io::Result<LineStream<Connection>> {
+    let connection = async {
+        match receiver {
+            StreamReceiver::Tcp(address) => {
+                let to = (address.host(), address.port);
+                TcpStream::connect(to).await.map(Either::Left)
+            }
+            StreamReceiver::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+        }
+    };
+    Ok(LineStream::new(
+        timeout(CONNECT_TIMEOUT, connection).await??,
+    ))
 }
 
 /// A connection that lines are written to. The receiver answers only what it
