@@ -88,7 +88,7 @@ impl Counting {
 
 /// Runs a program of Python, told of the sockets by its arguments: TCP, UDP,
 /// the stream socket, the datagram socket.
-fn python(tool: Tool, program: &str, counting: &Counting) {
+pub fn python(tool: Tool, program: &str, counting: &Counting) {
     run(command(tool)
         .args(["-c", program])
         .args([&counting.tcp, &counting.udp])

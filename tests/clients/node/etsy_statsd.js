@@ -1,12 +1,13 @@
 // Prints what etsy's StatsD makes of lines.
 //
-// node etsy_statsd.js < lines.json
+// node etsy_statsd.js [HOST:PORT] < lines.json
 //
 // Standard input is a JSON list of lines, whose names should differ. Standard
 // output is a JSON object: `bad` lists how many values of each line were
 // refused, and `counters`, `gauges`, `timers`, `timer_counters` and `sets` map
 // names to what they came to. The server is StatsD's own; this file is its
-// input and its backend, so no port is taken.
+// input and its backend, so no port is taken. With HOST:PORT, StatsD's backend
+// `repeater` also sends the lines there, over UDP.
 'use strict';
 
 const fs = require('fs');
@@ -17,10 +18,13 @@ const bad = [];
 
 // StatsD loads this file as its server ...
 exports.start = (config, receive) => {
-    for (const line of JSON.parse(fs.readFileSync(0, 'utf8'))) {
-        bad.push(0);
-        receive(Buffer.from(line), {});
-    }
+    // Backends are loaded after servers.
+    setImmediate(() => {
+        for (const line of JSON.parse(fs.readFileSync(0, 'utf8'))) {
+            bad.push(0);
+            receive(Buffer.from(line), {});
+        }
+    });
     return true;
 };
 
@@ -43,6 +47,11 @@ if (require.main === module) {
     process.on('exit', () => fs.rmSync(directory, { recursive: true }));
     const file = path.join(directory, 'config.js');
     const settings = { server: __filename, backends: [__filename], flushInterval: 100 };
+    if (process.argv[2]) {
+        const [host, port] = process.argv[2].split(':');
+        settings.backends.push('./backends/repeater');
+        settings.repeater = [{ host, port: Number(port) }];
+    }
     fs.writeFileSync(file, JSON.stringify(settings));
     // It says there what it refuses.
     require('util').log = (text) => {
