@@ -12,7 +12,7 @@ pub type Property = fn(&[u8]);
 
 /// All targets by name. Each has a program in `fuzz/fuzz_targets`, for cargo-fuzz, and a
 /// folder in `fuzz/corpus`. The program `any` has all of them, for `scripts/fuzz`.
-pub const TARGETS: [(&str, Property); 15] = [
+pub const TARGETS: [(&str, Property); 16] = [
     ("capnp", sockets::fuzzing::capnp),
     ("compressed", coding::fuzzing::compressed),
     ("config", config::fuzzing::config),
@@ -24,6 +24,7 @@ pub const TARGETS: [(&str, Property); 15] = [
     ("proxy_header", net::fuzzing::proxy_header),
     ("records", storage::fuzzing::records),
     ("statsd", operations::fuzzing::statsd),
+    ("statsd_mapping", operations::fuzzing::statsd_mapping),
     ("text", exposition::fuzzing::text),
     ("values", values::fuzzing::values),
     ("web_file", security::fuzzing::web_file),

@@ -9,6 +9,7 @@
 //! - [`reservation`]: the names, series and memory that the changeset takes. The
 //!   store checks them against those of all other producers.
 //! - [`Registry::commit`] carries out the changeset as a whole.
+//! - [`known`]: changes that only change values take a shorter way.
 //! - [`family`], [`block`], [`labels`], [`series`]: how series are kept. Series
 //!   are grouped in blocks of up to 32; a change marks what has changed of its
 //!   block and renders nothing.
@@ -34,6 +35,7 @@ mod dirty;
 mod expiry;
 pub mod export;
 mod family;
+mod known;
 mod labels;
 mod limits;
 mod listing;
@@ -59,6 +61,7 @@ use crate::exposition::Kind;
 pub use batch::{Batch, BoundsPolicy, Change, MAX_AGE_BUCKETS, QuantileSpec, Update};
 pub use changeset::{Changeset, SeriesTotals};
 pub use dirty::DirtyBlocks;
+pub use known::{KnownSeries, ValueChange};
 pub use limits::RegistryLimits;
 pub use listing::{BlockSeries, FamilySummary};
 pub use rejection::{Rejection, family_text};
@@ -106,6 +109,8 @@ pub struct Registry {
     /// Blocks with windows, in the same way, by the time when one shows another
     /// value.
     window_queue: BTreeSet<(Nanos, BlockId)>,
+    /// Changes when a series is removed, since its place may then be another one's.
+    layout: u64,
     /// What storage has to be told. `None` unless changes are tracked.
     notes: Option<ChangeNotes>,
 }
@@ -142,6 +147,7 @@ impl Registry {
             removed_blocks: BTreeSet::new(),
             expiry_queue: BTreeSet::new(),
             window_queue: BTreeSet::new(),
+            layout: 0,
             notes: None,
         }
     }
@@ -391,6 +397,7 @@ impl Registry {
             return;
         };
         self.series -= 1;
+        self.layout += 1;
         let block_id = (id, address.block());
         let Some(block) = family.remove(&self.hasher, address) else {
             self.note_change(block_id, NEVER, NEVER);

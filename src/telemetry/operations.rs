@@ -212,7 +212,7 @@ impl OperationStats {
     }
 
     /// Messages by transport and result.
-    pub(super) fn results(&self) -> Vec<(Transport, &'static str, u64)> {
+    pub fn results(&self) -> Vec<(Transport, &'static str, u64)> {
         self.used()
             .flat_map(|(transport, stats)| {
                 let counts = stats.messages.counts().into_iter();

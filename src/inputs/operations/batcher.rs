@@ -1,9 +1,10 @@
 //! Applies messages in batches, or hands them to the sink.
 
 use std::mem::take;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::framing::Frame;
+use super::known_lines::{Found, KnownLines};
 use super::mapping::Tally;
 use super::permission::Permission;
 use super::processor::{Processor, Source, Target};
@@ -19,7 +20,7 @@ use crate::ingest::shaping::config::Input;
 use crate::ingest::shaping::{Series, Shaping};
 use crate::peer::Peer;
 use crate::reason::Reason;
-use crate::registry::{Batch, Change, Changeset, Update};
+use crate::registry::{Batch, Change, Changeset, Update, ValueChange};
 use crate::store::Store;
 use crate::telemetry::Transport;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -51,6 +52,11 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     /// The messages that `updates` or `lines` were made of, with their
     /// numbers.
     pending: Vec<(u64, Frame<'b>)>,
+    /// Lines that are known. `None` where a line may do more than to change a value.
+    known: Option<MutexGuard<'b, KnownLines>>,
+    /// Changes of known lines. While there are any, nothing else is pending, so
+    /// that the order of messages is kept.
+    known_changes: Vec<KnownChange<'b>>,
     /// Events for sinks, with the numbers of their messages.
     events: Vec<(u64, EventKind, StoredEvent)>,
     /// What the sender of the next message may do.
@@ -60,6 +66,15 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     /// Whom the series are charged to that its messages create.
     account: Account,
     on_rejection: R,
+}
+
+/// A known line, with the number of its message.
+#[derive(Debug)]
+struct KnownChange<'b> {
+    number: u64,
+    line: &'b [u8],
+    known: u32,
+    change: ValueChange,
 }
 
 impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
@@ -73,21 +88,36 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         number: u64,
         on_rejection: R,
     ) -> Self {
+        let added = processor.added_labels(source);
+        let shaping = Shaping::of_input(
+            &processor.shapes.list,
+            Input::Operations,
+            Some(&source.name),
+        );
+        let only_changes = matches!(processor.target, Target::Store(_))
+            && processor.access.is_none()
+            && shaping.is_empty();
+        let mut known = if only_changes {
+            source.known_lines()
+        } else {
+            None
+        };
+        if let Some(known) = &mut known {
+            known.expect_labels(&added);
+        }
         Batcher {
             processor,
             source,
-            added: processor.added_labels(source),
-            shaping: Shaping::of_input(
-                &processor.shapes.list,
-                Input::Operations,
-                Some(&source.name),
-            ),
+            added,
+            shaping,
             number,
             expected: (bytes / TYPICAL_MESSAGE).clamp(1, MAX_BATCH),
             names: NameCache::default(),
             updates: Vec::new(),
             lines: Vec::new(),
             pending: Vec::new(),
+            known,
+            known_changes: Vec::new(),
             events: Vec::new(),
             permission: Permission::ALL,
             peer: Peer::Unknown,
@@ -122,20 +152,57 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
 
     /// Adds a frame: one message, or a line of several.
     pub(super) fn add(&mut self, frame: Frame<'b>) {
-        if let Frame::Line(line) = &frame
-            && let Some(values) = statsd::split_typed_values(line)
-        {
-            for value in values {
-                self.add_message(Frame::Value(Box::new(value)));
+        if let Frame::Line(line) = &frame {
+            if self.add_known(line) {
+                return;
             }
-            return;
+            if let Some(values) = statsd::split_typed_values(line) {
+                for value in values {
+                    self.add_message(Frame::Value(Box::new(value)));
+                }
+                return;
+            }
         }
         self.add_message(frame);
     }
 
+    /// Adds a line if it is known.
+    fn add_known(&mut self, line: &'b [u8]) -> bool {
+        let found = self.known.as_ref().and_then(|known| known.find(line));
+        match found {
+            None => return false,
+            Some(Found::Dropped(matched)) => {
+                self.names.count_known(matched);
+                self.finish(self.number, Ok(()));
+            }
+            Some(Found::Change(known, change)) => {
+                self.flush_unknown();
+                if self.known_changes.is_empty() {
+                    self.known_changes.reserve(self.expected);
+                }
+                self.known_changes.push(KnownChange {
+                    number: self.number,
+                    line,
+                    known,
+                    change,
+                });
+            }
+        }
+        self.number += 1;
+        if self.known_changes.len() >= MAX_BATCH {
+            self.flush_known();
+        }
+        true
+    }
+
     fn add_message(&mut self, frame: Frame<'b>) {
+        self.flush_known();
         let number = self.number;
         self.number += 1;
+        self.translate(number, frame);
+    }
+
+    fn translate(&mut self, number: u64, frame: Frame<'b>) {
         if self.pending.is_empty() {
             self.pending.reserve(self.expected);
             self.updates.reserve(self.expected);
@@ -150,7 +217,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                     permission.check_series(&member.family, &member.labels)?;
                 }
                 Action::Event { draft, .. } => permission.check_event(draft)?,
-                Action::Update { .. } | Action::Shutdown => {}
+                Action::Update { .. } | Action::Line { .. } | Action::Shutdown => {}
             }
             for update in &self.updates[before..] {
                 permission.check_series(&update.family, &update.labels)?;
@@ -162,7 +229,9 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             Ok(action)
         });
         match translated {
-            Ok(Action::Update { hops }) => {
+            Ok(action @ (Action::Update { .. } | Action::Line { .. })) => {
+                let hops = action.hops();
+                self.learn(&frame, &action, before);
                 let processor = self.processor;
                 if let Some(sink) = processor.target.sink() {
                     let updates = &self.updates[before..];
@@ -196,6 +265,32 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 self.updates.truncate(before);
                 self.finish(number, Err(rejection));
             }
+        }
+    }
+
+    /// Remembers what became of a line. Its changes begin at a place.
+    fn learn(&mut self, frame: &Frame<'b>, action: &Action<'b>, from: usize) {
+        let (Some(known), Frame::Line(line)) = (&mut self.known, frame) else {
+            return;
+        };
+        match (action, &self.updates[from..]) {
+            (
+                Action::Line {
+                    matched,
+                    reader: Some(reader),
+                },
+                [update],
+            ) => {
+                known.learn(line, *matched, Some((update, *reader)));
+            }
+            (
+                Action::Line {
+                    matched,
+                    reader: None,
+                },
+                [],
+            ) => known.learn(line, *matched, None),
+            _ => {}
         }
     }
 
@@ -311,6 +406,37 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     }
 
     fn flush(&mut self) {
+        self.flush_known();
+        self.flush_unknown();
+    }
+
+    /// Changes the values of known lines. Where one does more than that, it and those
+    /// after it are messages like others.
+    fn flush_known(&mut self) {
+        let changes = take(&mut self.known_changes);
+        let (Some(known), Some(store)) = (&self.known, self.processor.target.store()) else {
+            return;
+        };
+        if changes.is_empty() {
+            return;
+        }
+        let series = changes.iter().filter_map(|change| {
+            let (series, _) = known.line(change.known).series.as_ref()?;
+            Some((series, change.change))
+        });
+        let made = store.change_known(series, Now::read());
+        for change in &changes[..made] {
+            self.names.count_known(known.line(change.known).matched);
+        }
+        let transport = self.source.transport;
+        self.processor.stats.count_applied(transport, made);
+        for change in &changes[made..] {
+            self.translate(change.number, Frame::Line(change.line));
+        }
+    }
+
+    /// Applies or hands on what is pending besides known lines.
+    fn flush_unknown(&mut self) {
         if !self.events.is_empty() {
             self.flush_events();
         }
@@ -375,11 +501,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             });
             let mut lines = Vec::new();
             if let (Some(sink), Ok(action)) = (processor.target.sink(), &translated) {
-                let hops = match action {
-                    Action::Update { hops } => *hops,
-                    _ => 0,
-                };
-                processor.encode(sink, &frame, &updates, hops, &mut lines);
+                processor.encode(sink, &frame, &updates, action.hops(), &mut lines);
             }
             let result = translated.and_then(|_| apply(store, updates, &self.account));
             if let (Some(sink), Ok(())) = (processor.target.sink(), &result) {

@@ -1,24 +1,31 @@
 //! Properties of operations, for tests and `fuzz/`.
 
+use std::collections::BTreeSet;
+use std::str;
 use std::sync::Arc;
 
+use memchr::memmem;
 use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
-use super::config;
+use super::config::{self, Config, MappingFile};
 use super::extra_labels::ExtraLabels;
 use super::framing::{Frame, Framer};
+use super::mapping::Mapping;
 use super::processor::{Processor, Source, Target};
 use super::rejection::Rejection;
 use super::sets::Sets;
 use super::statsd::{TagStyles, TypedValue, parse, split_typed_values};
 use crate::exposition::{Families, InputFormat, TextLimits, is_plain_name};
-use crate::registry::RegistryLimits;
+use crate::registry::{RegistryLimits, ValueChange};
 use crate::settings::reader::defaults;
 use crate::store::{Store, StoreLimits};
 use crate::telemetry::Transport;
 
 const MAX_MESSAGE: usize = 200;
+
+/// Between a mapping file and lines.
+const SEPARATOR: &[u8] = b"\n====\n";
 
 /// JSON messages and StatsD lines. The first byte is the length of the pieces in which
 /// they arrive.
@@ -32,7 +39,7 @@ pub fn operations(data: &[u8]) {
     let whole = frames(messages, messages.len().max(1), MAX_MESSAGE);
     let pieces = frames(messages, usize::from(*piece).max(1), MAX_MESSAGE);
     assert_eq!(pieces, whole);
-    apply(messages);
+    apply(messages, &defaults(config::read));
 }
 
 /// One StatsD line.
@@ -54,10 +61,49 @@ pub fn statsd(line: &[u8]) {
             assert!(is_plain_name(&name), "{name:?}");
         }
         assert!(line.rate > 0.0 && line.rate <= 1.0);
-        assert!(line.numbers().flatten().all(f64::is_finite));
+        for change in line
+            .reader(1.0)
+            .iter()
+            .flat_map(|reader| line.values().map(|it| reader.read(it)))
+        {
+            if let Ok(
+                ValueChange::Add(value)
+                | ValueChange::Set(value)
+                | ValueChange::Observe { value, .. },
+            ) = change
+            {
+                assert!(value.is_finite() || line.rate < 1.0);
+            }
+        }
         line.tags().count();
     }
-    apply(line);
+    apply(line, &defaults(config::read));
+}
+
+/// A mapping file, and after a line of `====` lines of StatsD whose names it maps.
+///
+/// A file that is refused has errors with places in it. What the lines expose is valid.
+pub fn statsd_mapping(data: &[u8]) {
+    let end = memmem::find(data, SEPARATOR);
+    let (file, lines) = end.map_or((data, &[][..]), |end| {
+        (&data[..end], &data[end + SEPARATOR.len()..])
+    });
+    let Ok(file) = str::from_utf8(file) else {
+        return;
+    };
+    let mapping = match Mapping::parse(file) {
+        Ok(mapping) => mapping,
+        Err(problems) => {
+            assert!(!problems.is_empty(), "{file}");
+            return;
+        }
+    };
+    let mut config = defaults(config::read);
+    config.statsd_mapping = Some(MappingFile {
+        path: "mapping.yml".into(),
+        mapping: Arc::new(mapping),
+    });
+    apply(lines, &config);
 }
 
 /// The frames in bytes that arrive in pieces of `piece` bytes.
@@ -83,9 +129,23 @@ pub(super) fn frames(bytes: &[u8], piece: usize, max_message: usize) -> Vec<Stri
     all
 }
 
-/// Applies messages to a store, and reads what it exposes.
-fn apply(messages: &[u8]) {
-    let config = defaults(config::read);
+/// Applies messages twice, and reads what is exposed. It is the same without known lines.
+fn apply(messages: &[u8], config: &Config) {
+    let text = exposed(messages, config, true);
+    if let Err(error) = Families::parse(&text, InputFormat::Text, &TextLimits::default()) {
+        panic!("{error}\n{text}");
+    }
+    // Quantiles are of the last moments only, and the place of a series in its family depends on what was added at once.
+    let lasting = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter(|line| !line.contains("quantile="));
+        lines.map(str::to_owned).collect()
+    };
+    let long = exposed(messages, config, false);
+    assert_eq!(lasting(&text), lasting(&long));
+}
+
+/// What is exposed after messages came twice.
+fn exposed(messages: &[u8], config: &Config, knows_lines: bool) -> String {
     let limits = StoreLimits {
         apps: 10,
         groups: 10,
@@ -100,26 +160,27 @@ fn apply(messages: &[u8]) {
     };
     let store = Arc::new(Store::new(limits, false));
     let processor = Processor::new(
-        &config,
+        config,
         true,
         (
             Target::Store(Arc::clone(&store)),
-            Arc::new(Sets::of(&config)),
+            Arc::new(Sets::of(config)),
         ),
-        &Arc::new(ExtraLabels::new(&config)),
+        &Arc::new(ExtraLabels::new(config)),
         &Arc::default(),
         CancellationToken::new(),
     );
-    let source = Source::new(&config, Transport::Tcp, "socket", "name".to_owned());
-    let on_rejection = |_, rejection: &Rejection| {
-        assert!(!rejection.message.is_empty() && rejection.message.len() < 500);
-    };
-    let mut batcher = Batcher::new(&processor, &source, messages.len(), 1, on_rejection);
-    let mut framer = Framer::new(MAX_MESSAGE);
-    framer.feed(messages, true, |frame| batcher.add(frame));
-    batcher.end();
-    let text = String::from_utf8(store.snapshot().text()).expect("the output is UTF-8");
-    if let Err(error) = Families::parse(&text, InputFormat::Text, &TextLimits::default()) {
-        panic!("{error}\n{text}");
+    let source = Source::new(config, Transport::Tcp, "socket", "name".to_owned());
+    // A batcher that cannot have them does without.
+    let _held = (!knows_lines).then(|| source.known_lines());
+    for _ in 0..2 {
+        let on_rejection = |_, rejection: &Rejection| {
+            assert!(!rejection.message.is_empty() && rejection.message.len() < 500);
+        };
+        let mut batcher = Batcher::new(&processor, &source, messages.len(), 1, on_rejection);
+        let mut framer = Framer::new(MAX_MESSAGE);
+        framer.feed(messages, true, |frame| batcher.add(frame));
+        batcher.end();
     }
+    String::from_utf8(store.snapshot().text()).expect("the output is UTF-8")
 }

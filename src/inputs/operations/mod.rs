@@ -9,7 +9,8 @@
 //! 4. [`translate`] makes changes of aggregated families out of it, with the
 //!    labels that [`labels`] puts together, the bounds from [`buckets`], and for
 //!    StatsD lines what the rules of [`mapping`] say;
-//! 5. [`batcher`] applies the changes in batches. If a batch is rejected, it
+//! 5. [`known_lines`] spares most StatsD lines the steps 3 and 4;
+//! 6. [`batcher`] applies the changes in batches. If a batch is rejected, it
 //!    applies each message alone, so that one bad message does not affect the
 //!    others.
 //!
@@ -26,6 +27,7 @@ mod extra_labels;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod known_lines;
 mod labels;
 mod listener;
 pub mod mapping;

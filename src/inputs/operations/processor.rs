@@ -1,6 +1,6 @@
 //! What all sockets for operations share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::extra_labels::ExtraLabels;
 use super::framing::Frame;
+use super::known_lines::KnownLines;
 use super::labels;
 use super::rejection::Rejection;
 use super::sets::Sets;
@@ -92,6 +93,8 @@ pub(super) struct Source {
     pub(super) name: String,
     /// `data_source` and `source_app`, if `operations.source_labels` is set.
     labels: Vec<(String, String)>,
+    /// Lines that were read from it lately.
+    known_lines: Mutex<KnownLines>,
 }
 
 impl Source {
@@ -116,6 +119,16 @@ impl Source {
             transport,
             name,
             labels,
+            known_lines: Mutex::default(),
+        }
+    }
+
+    /// The lines that are known, unless another connection uses them: that one is not waited for.
+    pub(super) fn known_lines(&self) -> Option<MutexGuard<'_, KnownLines>> {
+        match self.known_lines.try_lock() {
+            Ok(lines) => Some(lines),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 }

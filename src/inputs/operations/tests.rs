@@ -1,3 +1,5 @@
+mod known_lines;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,9 +138,9 @@ fn one_bad_message_does_not_affect_the_others() {
     assert_eq!(
         rejected,
         [
+            (2, Reason::KindConflict),
             (4, Reason::BadValue),
-            (6, Reason::BadValue),
-            (2, Reason::KindConflict)
+            (6, Reason::BadValue)
         ]
     );
     assert_eq!(bench.samples(), ["c 4"]);

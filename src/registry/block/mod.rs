@@ -1,5 +1,6 @@
 //! A block: a few series of one family, rendered together.
 
+mod change;
 pub mod parts;
 #[cfg(test)]
 mod tests;
@@ -300,6 +301,10 @@ impl Block {
             // The type of a family decides which of these its series are.
             (_, state) => debug_assert!(false, "a series of another type: {state:?}"),
         }
+        self.set_deadline(slot, deadline);
+    }
+
+    fn set_deadline(&mut self, slot: usize, deadline: Nanos) {
         if deadline != NEVER && self.deadlines.len() <= slot {
             self.deadlines.resize(slot + 1, NEVER);
         }

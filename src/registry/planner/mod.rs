@@ -21,7 +21,7 @@ use super::changeset::{Changeset, PlannedFamily, PlannedSeries};
 use super::limits::RegistryLimits;
 use super::rejection::{Rejection, SeriesName, family_text};
 use super::series::{ChangeContext, SeriesState};
-use super::time::{NEVER, Nanos};
+use super::time::{NEVER, Nanos, deadline};
 use crate::exposition::{Kind, LabelText, is_family_name};
 
 /// Up to this many families are searched one by one.
@@ -262,10 +262,7 @@ impl<'r> Planner<'r> {
             family.first_new.get_or_insert(index);
         }
         series.state = Some(state);
-        series.deadline = update.ttl.map_or(NEVER, |ttl| {
-            let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(NEVER);
-            self.now.saturating_add(ttl)
-        });
+        series.deadline = deadline(self.now, update.ttl);
         Ok(())
     }
 

@@ -164,7 +164,12 @@ impl SeriesState {
     }
 }
 
-fn changed_number(
+/// A number after a change. `None` for a new series.
+///
+/// # Errors
+///
+/// See [`SeriesState::changed`].
+pub fn changed_number(
     before: Option<f64>,
     change: &Change,
     context: ChangeContext<'_>,

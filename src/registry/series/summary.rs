@@ -104,6 +104,29 @@ impl Summary {
         Ok(summary)
     }
 
+    /// Like [`observed`](Self::observed), but changes nothing and returns `None` where that would fail, or where the summary
+    /// would get other lines or lose its recent observations.
+    pub fn observe_in_place(
+        &mut self,
+        (value, times): (f64, f64),
+        spec: &Arc<QuantileSpec>,
+        now: Nanos,
+        series: SeriesName<'_>,
+    ) -> Option<()> {
+        let own = self.quantiles.as_ref()?.spec();
+        let is_same = Arc::ptr_eq(own, spec) || own == spec;
+        let is_valid = value.is_finite() && times >= 0.0;
+        // The fraction may add one to the count.
+        let is_finite =
+            (self.sum? + value * times).is_finite() && (self.count? + times + 1.0).is_finite();
+        if !(is_same && is_valid && is_finite) {
+            return None;
+        }
+        let before = std::mem::take(self);
+        *self = Summary::observed(Some(before), (value, times), spec, now, series).ok()?;
+        Some(())
+    }
+
     /// Number of lines that the summary is shown in.
     pub fn lines(&self) -> usize {
         let quantiles = self.quantiles.as_ref();

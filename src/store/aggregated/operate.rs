@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use crate::clock::Now;
 use crate::exposition::Kind;
-use crate::registry::{Batch, BlockId, BlockSeries, Changeset, FamilySummary, Update};
+use crate::registry::{
+    Batch, BlockId, BlockSeries, Changeset, FamilySummary, KnownSeries, Update, ValueChange,
+};
 use crate::store::rejection::BatchRejection;
 use crate::store::store::Store;
 use crate::store::write::large::LargeWrite;
@@ -80,6 +82,16 @@ impl Store {
         drop(registry);
         drop(freed);
         Ok(seen)
+    }
+
+    /// Changes values of aggregated series that exist, in order, and returns how many; see
+    /// [`Registry::change_known`](crate::registry::Registry::change_known).
+    pub fn change_known<'k>(
+        &self,
+        changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)>,
+        now: Now,
+    ) -> usize {
+        self.registry().change_known(changes, now.tick)
     }
 
     /// The kinds of the aggregated families with these names, escaped as in a batch.

@@ -116,6 +116,17 @@ pub(super) enum Outcome {
     },
 }
 
+/// How a lookup ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matched {
+    /// A rule named a family.
+    Mapped,
+    /// A rule drops the line.
+    Dropped,
+    /// No rule matched.
+    Unmapped,
+}
+
 /// How lookups ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
@@ -124,6 +135,22 @@ pub(super) struct Tally {
     pub(super) unmapped: u64,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
+}
+
+impl Tally {
+    fn count(&mut self, matched: Matched) {
+        match matched {
+            Matched::Dropped => self.dropped += 1,
+            Matched::Mapped => self.mapped += 1,
+            Matched::Unmapped => self.unmapped += 1,
+        }
+    }
+
+    /// Counts a line whose result was remembered with the whole line.
+    pub(super) fn count_known(&mut self, matched: Matched) {
+        self.cache_hits += 1;
+        self.count(matched);
+    }
 }
 
 impl Mapping {
@@ -235,11 +262,7 @@ impl Mapper {
                 mapped
             }
         };
-        match (&mapped.outcome, mapped.rule) {
-            (Outcome::Dropped, _) => tally.dropped += 1,
-            (_, Some(_)) => tally.mapped += 1,
-            (_, None) => tally.unmapped += 1,
-        }
+        tally.count(mapped.matched());
         mapped
     }
 
@@ -253,6 +276,14 @@ impl Mapper {
 }
 
 impl Mapped {
+    pub(super) fn matched(&self) -> Matched {
+        match (&self.outcome, self.rule) {
+            (Outcome::Dropped, _) => Matched::Dropped,
+            (_, Some(_)) => Matched::Mapped,
+            (_, None) => Matched::Unmapped,
+        }
+    }
+
     /// The number of the rule that matched, from 1.
     pub(super) fn rule_number(&self) -> Option<u32> {
         self.rule.map(|rule| rule + 1)

@@ -17,11 +17,14 @@
 //! and <https://docs.datadoghq.com/developers/dogstatsd/datagram_shell>.
 
 pub(super) mod events;
+mod value;
 
 use std::borrow::Cow;
 use std::str;
 
 use memchr::memchr;
+
+pub(super) use value::ValueReader;
 
 use super::rejection::Rejection;
 use crate::reason::Reason;
@@ -113,13 +116,6 @@ pub(super) enum MetricType {
     /// A histogram or a distribution, of any unit.
     Histogram,
     Set,
-}
-
-/// How a value changes a gauge.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum GaugeChange {
-    Set(f64),
-    Add(f64),
 }
 
 /// One of several typed values of a line, not parsed yet.
@@ -351,30 +347,6 @@ impl<'a> StatsdLine<'a> {
     /// The text is no StatsD, or has tags that are not read.
     pub(super) fn family_name(&self) -> Result<Cow<'_, str>, Rejection> {
         metric_name(&self.name)
-    }
-
-    /// The values as finite numbers. Durations are not negative.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = Result<f64, Rejection>> {
-        self.values.split(':').map(|text| {
-            let value = number(text).ok_or_else(|| not_a_number(text))?;
-            if self.metric_type == MetricType::Timer && value < 0.0 {
-                let problem = format!("a duration cannot be negative: {text:?}");
-                return Err(Rejection::new(Reason::BadValue, problem));
-            }
-            Ok(value)
-        })
-    }
-
-    /// The values as changes of a gauge. A value with a sign is added.
-    pub(super) fn gauge_changes(&self) -> impl Iterator<Item = Result<GaugeChange, Rejection>> {
-        self.values.split(':').map(|text| {
-            let value = number(text).ok_or_else(|| not_a_number(text))?;
-            if text.trim_start().starts_with(['+', '-']) {
-                Ok(GaugeChange::Add(value))
-            } else {
-                Ok(GaugeChange::Set(value))
-            }
-        })
     }
 
     /// The value to add to a set: any text, colons included.

@@ -1,14 +1,25 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::registry::ValueChange;
 
 #[track_caller]
 fn parsed(line: &str) -> StatsdLine<'_> {
     parse(line.as_bytes(), TagStyles::ALL).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-fn numbers(line: &str) -> Vec<f64> {
-    parsed(line).numbers().map(Result::unwrap).collect()
+fn changes(line: &str) -> Result<Vec<ValueChange>, Rejection> {
+    let line = parsed(line);
+    let reader = line.reader(1.0).unwrap();
+    line.values().map(|text| reader.read(text)).collect()
+}
+
+fn observations(values: &[f64]) -> Vec<ValueChange> {
+    let observed = |value: &f64| ValueChange::Observe {
+        value: *value,
+        times: 1.0,
+    };
+    values.iter().map(observed).collect()
 }
 
 #[test]
@@ -24,22 +35,19 @@ fn all_types_are_parsed() {
         assert_eq!(parsed(line).metric_type, kind, "{line}");
         assert_eq!(parsed(line).rate, 1.0);
     }
-    assert_eq!(numbers("a:1.5:2:1e3|ms"), [1.5, 2.0, 1000.0]);
+    let seconds = observations(&[0.0015, 0.002, 1.0]);
+    assert_eq!(changes("a:1.5:2:1e3|ms").unwrap(), seconds);
     assert_eq!(parsed("a:x:y|s").member(), Ok("x:y"));
 }
 
 #[test]
 fn a_gauge_value_with_a_sign_is_added() {
-    let changes: Vec<GaugeChange> = parsed("a:3:+1:-2.5|g")
-        .gauge_changes()
-        .map(Result::unwrap)
-        .collect();
     let expected = [
-        GaugeChange::Set(3.0),
-        GaugeChange::Add(1.0),
-        GaugeChange::Add(-2.5),
+        ValueChange::Set(3.0),
+        ValueChange::Add(1.0),
+        ValueChange::Add(-2.5),
     ];
-    assert_eq!(changes, expected);
+    assert_eq!(changes("a:3:+1:-2.5|g").unwrap(), expected);
 }
 
 #[test]
@@ -150,9 +158,9 @@ fn a_hash_before_each_tag_is_no_part_of_its_name() {
 
 #[test]
 fn durations_are_not_negative() {
-    let error = parsed("a:1:-2|ms").numbers().find_map(Result::err).unwrap();
+    let error = changes("a:1:-2|ms").unwrap_err();
     assert_eq!(error.reason, Reason::BadValue);
-    assert_eq!(numbers("a:1:-2|h"), [1.0, -2.0]);
+    assert_eq!(changes("a:1:-2|h").unwrap(), observations(&[1.0, -2.0]));
 }
 
 proptest! {
@@ -207,10 +215,7 @@ fn invalid_lines_are_rejected_with_a_reason() {
     }
     assert!(parse(b"a\xff:1|c", TagStyles::ALL).is_err());
     for line in ["a:|c", "a:x|c", "a:NaN|c", "a:inf|c", "a:1:|c"] {
-        assert!(
-            parsed(line).numbers().any(|number| number.is_err()),
-            "{line}"
-        );
+        assert!(changes(line).is_err(), "{line}");
     }
     assert!(parsed("a:|s").member().is_err());
 }

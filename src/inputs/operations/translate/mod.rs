@@ -9,15 +9,15 @@ use std::time::Duration;
 use super::config::Config;
 use super::framing::Frame;
 use super::labels::{LabelLimits, LabelPairs, label_text};
-use super::mapping::{Mapped, Mapper, Observer, Outcome, RuleOptions, SourceType, Tally};
+use super::mapping::{Mapped, Mapper, Matched, Observer, Outcome, RuleOptions, SourceType, Tally};
 use super::message::{self, Message};
 use super::rejection::Rejection;
 use super::statsd::events::{Notice, NoticeKind};
-use super::statsd::{self, Field, GaugeChange, MetricType, StatsdLine, TagStyles};
+use super::statsd::{self, Field, MetricType, StatsdLine, TagStyles, ValueReader};
 use crate::event::{Draft, EventKind};
 use crate::exposition::{Kind, LabelText, is_plain_name, write_help};
 use crate::reason::Reason;
-use crate::registry::{Change, Update};
+use crate::registry::{Change, Update, ValueChange};
 use crate::telemetry::{LoadedMapping, OWN_PREFIX};
 
 /// Proxies that may forward an operation. One that was forwarded more often is
@@ -51,12 +51,29 @@ pub(super) enum Action<'b> {
     /// Apply the changes, which were appended to the list. `hops` is how often
     /// the message was forwarded.
     Update { hops: i64 },
+    /// Apply the changes of a StatsD line, in the same way.
+    Line {
+        /// What rules made of the name.
+        matched: Option<Matched>,
+        /// How the values were read; `None` if a rule drops the line.
+        reader: Option<ValueReader>,
+    },
     /// Add a value to a set.
     AddMember(SetMember<'b>),
     /// Hand an event to sinks. `hops` is how often the message was forwarded.
     Event { draft: Draft, hops: i64 },
     /// Stop the program.
     Shutdown,
+}
+
+impl Action<'_> {
+    /// How often the message was forwarded.
+    pub(super) fn hops(&self) -> i64 {
+        match self {
+            Action::Update { hops } | Action::Event { hops, .. } => *hops,
+            Action::Line { .. } | Action::AddMember(_) | Action::Shutdown => 0,
+        }
+    }
 }
 
 /// A value of a StatsD set.
@@ -88,6 +105,13 @@ impl NameCache {
     /// What rules made of lines since the last call.
     pub(super) fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
+    }
+
+    /// Counts a line that was known.
+    pub(super) fn count_known(&mut self, matched: Option<Matched>) {
+        if let Some(matched) = matched {
+            self.tally.count_known(matched);
+        }
     }
 }
 
@@ -248,6 +272,7 @@ impl Translator {
             }
         }
         let mapped;
+        let mut matched = None;
         let (family, labels, options) = match &self.mapper {
             None => {
                 let family = self.family(&line.family_name()?, names)?;
@@ -255,17 +280,29 @@ impl Translator {
             }
             Some(mapper) => {
                 mapped = mapper.look_up(&line.name, source_type(line), &mut names.tally);
+                matched = Some(mapped.matched());
                 let options = mapper.options(&mapped);
                 let Some((family, labels)) = self.mapped_series(&mapped, options, tags, added)?
                 else {
-                    return Ok(Action::Update { hops: 0 });
+                    let reader = None;
+                    return Ok(Action::Line { matched, reader });
                 };
                 (family, labels, Some(options))
             }
         };
-        let scale = options.and_then(|options| options.scale).unwrap_or(1.0);
         let ttl = options.and_then(|options| options.ttl).or(self.ttl);
-        let mut push = |kind, change| {
+        let scale = options.and_then(|options| options.scale).unwrap_or(1.0);
+        let Some(reader) = line.reader(scale) else {
+            let value = line.member()?;
+            return Ok(Action::AddMember(SetMember {
+                family,
+                labels,
+                value,
+                ttl,
+            }));
+        };
+        for text in line.values() {
+            let (kind, change) = self.change(line, reader.read(text)?, options);
             updates.push(Update {
                 family: Arc::clone(&family),
                 kind,
@@ -274,64 +311,56 @@ impl Translator {
                 ttl,
                 change,
             });
-        };
-        match line.metric_type {
-            MetricType::Counter => {
-                for value in line.numbers() {
-                    let value = value? / line.rate * scale;
-                    if value < 0.0 {
-                        let problem = format!("a counter cannot go down, by {value}");
-                        return Err(Rejection::new(Reason::BadValue, problem));
-                    }
-                    push(Kind::Counter, Change::Add(value));
-                }
+        }
+        Ok(Action::Line {
+            matched,
+            reader: Some(reader),
+        })
+    }
+
+    /// The change of a value of a line, and the type of its family.
+    fn change(
+        &self,
+        line: &StatsdLine<'_>,
+        change: ValueChange,
+        options: Option<&RuleOptions>,
+    ) -> (Kind, Change) {
+        match (change, options.map(|options| &options.observer)) {
+            (ValueChange::Add(value), _) if line.metric_type == MetricType::Counter => {
+                (Kind::Counter, Change::Add(value))
             }
-            MetricType::Gauge => {
-                for value in line.gauge_changes() {
-                    let change = match value? {
-                        GaugeChange::Set(value) => Change::Set(value * scale),
-                        GaugeChange::Add(value) => Change::Add(value * scale),
-                    };
-                    push(Kind::Gauge, change);
-                }
+            (ValueChange::Add(value), _) => (Kind::Gauge, Change::Add(value)),
+            (ValueChange::Set(value), _) => (Kind::Gauge, Change::Set(value)),
+            (ValueChange::Observe { value, times }, Some(Observer::Summary(spec))) => {
+                let spec = Arc::clone(spec);
+                (
+                    Kind::Summary,
+                    Change::ObserveQuantiles { value, times, spec },
+                )
             }
-            MetricType::Timer | MetricType::Histogram => {
-                let unit = match line.metric_type {
-                    MetricType::Timer => 1000.0,
-                    _ => 1.0,
-                };
-                for value in line.numbers() {
-                    let (value, times) = (value? / unit * scale, 1.0 / line.rate);
-                    match options.map(|options| &options.observer) {
-                        Some(Observer::Summary(spec)) => push(
-                            Kind::Summary,
-                            Change::ObserveQuantiles {
-                                value,
-                                times,
-                                spec: Arc::clone(spec),
-                            },
-                        ),
-                        Some(Observer::Histogram(bounds)) => {
-                            push(Kind::Histogram, observation(value, times, bounds));
-                        }
-                        None => push(
-                            Kind::Histogram,
-                            observation(value, times, &self.statsd_bounds),
-                        ),
-                    }
-                }
+            (ValueChange::Observe { value, times }, Some(Observer::Histogram(bounds))) => {
+                let buckets = Arc::clone(bounds);
+                (
+                    Kind::Histogram,
+                    Change::Observe {
+                        value,
+                        times,
+                        buckets,
+                    },
+                )
             }
-            MetricType::Set => {
-                let value = line.member()?;
-                return Ok(Action::AddMember(SetMember {
-                    family,
-                    labels,
-                    value,
-                    ttl,
-                }));
+            (ValueChange::Observe { value, times }, None) => {
+                let buckets = Arc::clone(&self.statsd_bounds);
+                (
+                    Kind::Histogram,
+                    Change::Observe {
+                        value,
+                        times,
+                        buckets,
+                    },
+                )
             }
         }
-        Ok(Action::Update { hops: 0 })
     }
 
     /// Counts an event, or sets the status of a check.
@@ -472,14 +501,6 @@ fn source_type(line: &StatsdLine<'_>) -> SourceType {
         MetricType::Counter => SourceType::Counter,
         MetricType::Gauge | MetricType::Set => SourceType::Gauge,
         MetricType::Timer | MetricType::Histogram => SourceType::Observer,
-    }
-}
-
-fn observation(value: f64, times: f64, bounds: &Arc<[f64]>) -> Change {
-    Change::Observe {
-        value,
-        times,
-        buckets: Arc::clone(bounds),
     }
 }
 

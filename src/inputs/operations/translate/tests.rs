@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<(Vec<Update>, Option<String>), Rejection> {
         let names = &mut NameCache::default();
         let action = translator.translate(&frame, &[], names, &mut updates);
         result = Some(action.map(|action| match action {
-            Action::Update { .. } => None,
+            Action::Update { .. } | Action::Line { .. } => None,
             Action::AddMember(member) => Some(member.value.to_owned()),
             Action::Event { draft, .. } => Some(draft.kind.as_str().to_owned()),
             Action::Shutdown => Some("shutdown".to_owned()),

@@ -325,6 +325,25 @@ impl Histogram {
         self.check_finite(series)
     }
 
+    /// Like [`observe`](Self::observe), but changes nothing and returns `None` where that would fail, or where the histogram
+    /// would get other lines or take more memory.
+    pub fn observe_in_place(
+        &mut self,
+        value: f64,
+        times: f64,
+        series: SeriesName<'_>,
+    ) -> Option<()> {
+        let sum = self.sum? + value * times;
+        let has_room = times.fract() == 0.0 || self.fractions.is_some();
+        let is_valid = value.is_finite() && times >= 0.0;
+        // The fractions may add one to the count.
+        let is_finite = sum.is_finite() && (self.count + times + 1.0).is_finite();
+        if !(has_room && is_valid && is_finite) {
+            return None;
+        }
+        self.observe(value, times, series).ok()
+    }
+
     /// Bounds that both have; `None` if these would be none, but the histogram
     /// has some.
     fn common_bounds(&self, pushed: &PushedHistogram) -> Option<Vec<f64>> {
