@@ -45,6 +45,45 @@ pub fn resident_bytes(pid: u32) -> Result<f64> {
     Ok(kilobytes * 1024.0)
 }
 
+/// Processor time of a process, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessTime {
+    /// In its own code.
+    pub user: f64,
+    /// In the kernel.
+    pub system: f64,
+}
+
+impl ProcessTime {
+    /// Both.
+    pub fn total(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// Processor time of a process so far.
+///
+/// # Errors
+///
+/// If the process is gone.
+pub fn process_time(pid: u32) -> Result<ProcessTime> {
+    /// Unit of times in `/proc/PID/stat`.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold anything and ends with the last bracket. User and system time are
+    // fields 14 and 15, see proc(5).
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks: Vec<f64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
+    let [user, system] = ticks[..] else {
+        bail!("the process has no times");
+    };
+    Ok(ProcessTime {
+        user: user / TICKS_A_SECOND,
+        system: system / TICKS_A_SECOND,
+    })
+}
+
 /// How long [`wait_for_quiet`] waits at most.
 const LOUD: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,7 @@
 //! Shared parts of the load generators (`src/bin/`) and the benchmarks (`benches/`).
 //!
 //! - [`client`]: the HTTP client that scrapes and pushes
+//! - [`datagrams`]: sends them at a rate
 //! - [`payload`]: what they push
 //! - [`proxy`]: starts the proxy on free ports
 //! - [`figures`]: statistics of measured times, and of processes
@@ -8,6 +9,7 @@
 use mimalloc::MiMalloc;
 
 pub mod client;
+pub mod datagrams;
 pub mod figures;
 pub mod payload;
 pub mod proxy;

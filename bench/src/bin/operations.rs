@@ -12,9 +12,8 @@
 //! `--to` it uses a running proxy, whose counts before the run are subtracted.
 
 use std::fs;
-use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -22,10 +21,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use tempfile::TempDir;
 
-use bench::figures::{percentile, resident_bytes};
+use bench::datagrams::send_until;
+use bench::figures::{percentile, process_time, resident_bytes};
 use bench::proxy::{self, Proxy};
 
 #[derive(Parser)]
@@ -92,10 +91,6 @@ enum Mode {
 /// Operations per write on a stream.
 const AT_ONCE: usize = 100;
 
-/// Interval at which due datagrams are sent, and datagrams per system call.
-const PACE: Duration = Duration::from_millis(1);
-const CALL: usize = 64;
-
 /// Rate of operations that create the series before UDP is measured.
 const WARM_UP: usize = 50_000;
 
@@ -145,16 +140,8 @@ struct Target {
 impl Target {
     /// Processor time of the proxy so far, if it was started here.
     fn cpu_seconds(&self) -> Option<f64> {
-        /// Unit of times in `/proc/PID/stat`.
-        const TICKS_A_SECOND: f64 = 100.0;
         let (proxy, _) = self.started.as_ref()?;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).ok()?;
-        // The name may hold anything and ends with the last bracket. User and system time are
-        // fields 14 and 15, see proc(5).
-        let (_, fields) = stat.rsplit_once(')')?;
-        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
-        let ticks: Vec<f64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
-        Some(ticks.iter().sum::<f64>() / TICKS_A_SECOND)
+        Some(process_time(proxy.pid()).ok()?.total())
     }
 }
 
@@ -333,53 +320,6 @@ fn udp(measured: &Target, arguments: &Arguments, messages: &[Vec<u8>]) -> Result
     }
     tell_cpu(busy, measured.cpu_seconds(), counted);
     Ok(())
-}
-
-/// Sends the datagrams repeatedly at `rate` per second (0: full speed), until `most` are sent or
-/// until `end`. Each [`PACE`] it sends what is due with few system calls, so that the sender does
-/// not limit the rate. Returns the number sent.
-fn send_until(
-    socket: &UdpSocket,
-    datagrams: &[Vec<u8>],
-    most: usize,
-    rate: usize,
-    end: Option<Instant>,
-) -> Result<usize> {
-    let slices: Vec<[IoSlice<'_>; 1]> = datagrams
-        .iter()
-        .map(|datagram| [IoSlice::new(datagram)])
-        .collect();
-    let mut headers = MultiHeaders::<()>::preallocate(CALL, None);
-    let connected = [None::<()>; CALL];
-    let begun = Instant::now();
-    let mut sent = 0;
-    while sent < most && end.is_none_or(|end| Instant::now() < end) {
-        let due = match rate {
-            0 => CALL,
-            rate => {
-                // Each interval's datagrams are sent at its start.
-                let passed = (begun.elapsed() + PACE).as_secs_f64();
-                ((passed * rate as f64) as usize).saturating_sub(sent)
-            }
-        };
-        let mut left = due.min(most - sent);
-        while left > 0 {
-            let at = sent % slices.len();
-            let now = left.min(CALL).min(slices.len() - at);
-            let some = &slices[at..at + now];
-            let flags = MsgFlags::empty();
-            let fd = socket.as_raw_fd();
-            let went = sendmmsg(fd, &mut headers, some, connected, [], flags)?.count();
-            sent += went;
-            left -= went;
-        }
-        if rate > 0 {
-            let ticks = begun.elapsed().as_nanos() / PACE.as_nanos();
-            let next = PACE * (ticks as u32 + 1);
-            sleep(next.saturating_sub(begun.elapsed()));
-        }
-    }
-    Ok(sent)
 }
 
 /// Waits until the counts no longer change.
