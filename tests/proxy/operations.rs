@@ -435,9 +435,9 @@ fn lines_are_forwarded_as_they_came_over_every_socket() {
     let far = bench("");
     for (number, to) in (1..).zip(far.destinations()) {
         let near = bench(&format!("forward_to = \"{to}\"\nforward_raw = true\n"));
-        assert_eq!(near.send(b"c:1|c|@0.5|#k:v\nu:ann|s\nt:1|c:5|ms\n"), "");
+        assert_eq!(near.send(b"c:1|c|@0.5|#k:v\nu:ann|s\nt:1|ms:5|ms\n"), "");
         far.comes_to("c{k=\"v\"}", 2.0 * f64::from(number));
-        far.comes_to("t_count", f64::from(number));
+        far.comes_to("t_count", 2.0 * f64::from(number));
         far.comes_to("u", 1.0);
     }
 }

@@ -7,6 +7,7 @@ use crate::inputs::operations::config::MappingFile;
 use crate::inputs::operations::known_lines::Found;
 use crate::inputs::operations::mapping::Mapping;
 use crate::registry::ValueChange;
+use crate::telemetry::Counter;
 
 const MAPPING: &str = r"
 defaults: {observer_type: histogram, histogram_options: {buckets: [0.01, 1]}}
@@ -117,7 +118,7 @@ proptest! {
         prop_assert_eq!(results(&short), results(&long));
         let lines = |bench: &Bench| {
             let stats = bench.processor.stats.mapping();
-            [&stats.mapped, &stats.dropped, &stats.unmapped].map(|count| count.value())
+            [&stats.mapped, &stats.dropped, &stats.unmapped].map(Counter::value)
         };
         prop_assert_eq!(lines(&short), lines(&long));
     }
