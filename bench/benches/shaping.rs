@@ -53,7 +53,7 @@ const SOME: &[&str] = &[
     "{source_labels: [__name__], regex: 'load_01([01])_total', target_label: __name__, replacement: 'renamed_${1}_total'}",
 ];
 
-/// Each sample loses a label and gets another.
+/// Each sample loses a label, and two of three get another.
 const ALL: &[&str] = &[
     "{action: labeldrop, regex: zone}",
     "{source_labels: [code], regex: (.)00, target_label: class, replacement: '${1}xx'}",
