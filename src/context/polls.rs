@@ -5,46 +5,45 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::reason::Reason;
 
 /// The limit on polls on request at the same time. Others wait for them.
 pub const MAX_REQUESTED_POLLS: usize = 100;
 
-/// The extra time for which a scrape waits for polls whose time is over, so that it shows that
-/// they failed.
-const GRACE: Duration = Duration::from_millis(100);
-
 /// How a poll ended.
 pub type PollResult = Result<(), Reason>;
 
-/// A request for a poll. All who want one while it waits or is answered share it.
-#[derive(Debug)]
-pub struct PollRequest {
-    /// When the poll must have ended; its target's own limit holds too.
-    pub deadline: Option<Instant>,
-    /// The result. It is dropped if there is none.
-    pub outcome: watch::Sender<Option<PollResult>>,
-}
+/// A request for a poll: takes the result, and is dropped if there is none. All who want a poll
+/// while it waits or is answered share it. It does not say how long they wait: the poll has the
+/// time of its target, so that a reader with little time does not make it fail for others.
+pub type PollRequest = watch::Sender<Option<PollResult>>;
 
 /// The requests for polls of one target, of which one waits at most. It is smaller than a channel
 /// by a kilobyte, of which there would be one for each target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PollRequests {
     waiting: Mutex<Option<PollRequest>>,
     arrived: Notify,
+    /// Those of all targets.
+    permits: Arc<Semaphore>,
 }
 
 impl PollRequests {
-    /// Waits for a request and takes it.
-    pub async fn next(&self) -> PollRequest {
+    /// Waits for a request, and for the permit that its poll holds. The request stays if this is
+    /// dropped.
+    pub async fn next(&self) -> (PollRequest, Option<OwnedSemaphorePermit>) {
         loop {
-            if let Some(request) = self.take() {
-                return request;
+            while self.lock().is_none() {
+                self.arrived.notified().await;
             }
-            self.arrived.notified().await;
+            let permit = Box::pin(Arc::clone(&self.permits).acquire_owned()).await;
+            if let Some(request) = self.take() {
+                // They never close.
+                return (request, permit.ok());
+            }
         }
     }
 
@@ -125,7 +124,11 @@ impl Polls {
     /// Adds a target, in place of one of the same name. Its task receives the requests, and
     /// calls [`Polls::remove_ended`] after it has dropped them.
     pub fn add(&self, name: &str, settings: Arc<dyn TargetSettings>) -> Arc<PollRequests> {
-        let requests = Arc::new(PollRequests::default());
+        let requests = Arc::new(PollRequests {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            permits: Arc::clone(&self.permits),
+        });
         let entry = PolledEntry {
             requests: Arc::downgrade(&requests),
             settings,
@@ -165,11 +168,6 @@ impl Polls {
         self.lock().of_scrapes.contains(name)
     }
 
-    /// The permits for polls on request.
-    pub fn permits(&self) -> &Arc<Semaphore> {
-        &self.permits
-    }
-
     /// Polls a target now, and waits for the result until the deadline, or for the time limit of
     /// its polls. The poll of another request that is in progress is shared. The schedule of the
     /// target stays as it is.
@@ -178,12 +176,12 @@ impl Polls {
     ///
     /// It was not polled, or the poll failed.
     pub async fn poll(&self, name: &str, deadline: Option<Instant>) -> PollOutcome {
-        let outcome = self.lock().request(name, deadline)?;
+        let outcome = self.lock().request(name)?;
         wait(outcome, deadline).await
     }
 
-    /// Polls those of the targets that scrapes poll, or all of these, until the deadline.
-    /// Targets fail alone: what each shows then is in the store.
+    /// Polls those of the targets that scrapes poll, or all of these, and waits for them until the
+    /// deadline. Targets fail alone: what each shows then is in the store.
     pub async fn poll_for_scrape(&self, names: Option<&[&str]>, deadline: Instant) {
         let requested: Vec<_> = {
             let mut entries = self.lock();
@@ -201,7 +199,7 @@ impl Polls {
             };
             let wanted = wanted.iter();
             wanted
-                .filter_map(|name| entries.request(name, Some(deadline)).ok())
+                .filter_map(|name| entries.request(name).ok())
                 .collect()
         };
         for outcome in requested {
@@ -223,7 +221,7 @@ async fn wait(
 ) -> PollOutcome {
     let ended = outcome.wait_for(Option::is_some);
     let ended = match deadline {
-        Some(deadline) => timeout_at(deadline + GRACE, ended).await,
+        Some(deadline) => timeout_at(deadline, ended).await,
         None => Ok(ended.await),
     };
     match ended.map_err(|_| NotPolled::Late)?.as_deref() {
@@ -242,11 +240,7 @@ impl Entries {
     }
 
     /// Asks for a poll, unless one is asked for already. Returns its outcome to come.
-    fn request(
-        &mut self,
-        name: &str,
-        deadline: Option<Instant>,
-    ) -> Result<watch::Receiver<Option<PollResult>>, NotPolled> {
+    fn request(&mut self, name: &str) -> Result<watch::Receiver<Option<PollResult>>, NotPolled> {
         let entry = self.by_name.get_mut(name).ok_or(NotPolled::Unknown)?;
         if let Some(outcome) = &entry.outcome
             && outcome.borrow().is_none()
@@ -257,7 +251,7 @@ impl Entries {
         }
         let requests = entry.requests.upgrade().ok_or(NotPolled::Unknown)?;
         let (outcome, receiver) = watch::channel(None);
-        requests.put(PollRequest { deadline, outcome });
+        requests.put(outcome);
         entry.outcome = Some(receiver.clone());
         Ok(receiver)
     }
@@ -266,6 +260,7 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::time::Duration;
 
     use super::*;
 
@@ -293,8 +288,8 @@ mod tests {
         let requests = add(&polls, "a", false);
         let task = tokio::spawn(async move {
             for result in [Ok(()), Err(Reason::Timeout)] {
-                let request = requests.next().await;
-                request.outcome.send(Some(result)).unwrap();
+                let (request, _) = requests.next().await;
+                request.send(Some(result)).unwrap();
             }
             drop(requests.next().await);
         });
@@ -320,22 +315,21 @@ mod tests {
             let polls = polls.clone();
             tokio::spawn(async move { polls.poll_for_scrape(None, far).await })
         };
-        let first = requests.next().await;
-        assert_eq!(first.deadline, Some(far));
+        let (first, _) = requests.next().await;
         // Others come while it is answered. One of them has less time.
         let others = [ask(), ask()];
         let near = Instant::now() + Duration::from_secs(1);
         assert_eq!(polls.poll("a", Some(near)).await, Err(NotPolled::Late));
         assert!(requests.take().is_none());
-        first.outcome.send(Some(Ok(()))).unwrap();
+        first.send(Some(Ok(()))).unwrap();
         scrape.await.unwrap();
         for other in others {
             assert_eq!(other.await.unwrap(), Ok(()));
         }
         // A later one polls again.
         let other = ask();
-        let second = requests.next().await;
-        second.outcome.send(Some(Err(Reason::Connect))).unwrap();
+        let (second, _) = requests.next().await;
+        second.send(Some(Err(Reason::Connect))).unwrap();
         let failed = NotPolled::Failed(Reason::Connect);
         assert_eq!(other.await.unwrap(), Err(failed));
         // Only what scrapes poll, and of these only what is named.

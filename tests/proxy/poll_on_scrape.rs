@@ -6,6 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::harness::{Proxy, eventually};
 use crate::reload::reload;
 use crate::support::detail;
@@ -89,29 +91,55 @@ fn scrapes_at_one_time_share_a_poll_and_a_slow_target_costs_no_more_than_their_t
             assert!(scrape.join().unwrap().contains("\nslow 1\n"));
         }
     });
-    drop(go);
 
-    upstream.change(|_| Reply::Hang(Vec::new()));
+    // A reader with little time gets what there is, and does not make the target fail for others.
     let begin = Instant::now();
     let timeout = [("X-Prometheus-Scrape-Timeout-Seconds", "0.4")];
-    let text = proxy.request("GET", "/metrics", &timeout).text();
-    assert!(begin.elapsed() < Duration::from_secs(20));
-    assert!(
-        text.contains("exporter_proxy_poll_success{target=\"slow\"} 0\n"),
-        "{text}"
-    );
-    assert!(text.contains("exporter_proxy_poll_success{target=\"fast\"} 1\n"));
-    // The last text stays for a while, as after any failure.
+    let hasty = |path: &str| proxy.request("GET", path, &timeout);
+    let text = hasty("/metrics").text();
     assert!(text.contains("\nslow 1\n"), "{text}");
-    let problem = detail(&proxy, "slow").unwrap()["last_problem"]["reason"].to_string();
-    assert!(
-        problem.contains("no complete response within "),
-        "{problem}"
-    );
-    assert!(
-        problem.contains("X-Prometheus-Scrape-Timeout-Seconds"),
-        "{problem}"
-    );
+    for success in ["slow", "fast"].map(success) {
+        assert!(text.contains(&success), "{text}");
+    }
+    for path in ["/apps/slow/metrics", "/probe?target=slow"] {
+        let late = hasty(path);
+        assert_eq!(late.status, 504, "{path}");
+        assert_eq!(late.text(), "target \"slow\" has not answered in time\n");
+    }
+    assert_eq!(hasty("/apps/slow/metrics?stale=1").text(), "slow 1\n");
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    let shown = detail(&proxy, "slow").unwrap();
+    assert_eq!(shown["state"], "fresh");
+    assert_eq!(shown["last_problem"], json!(null));
+    // They waited for one poll, which goes on.
+    assert_eq!(upstream.requests().len(), 2);
+    drop(go);
+    assert_eq!(proxy.get("/apps/slow/metrics").text(), "slow 1\n");
+}
+
+#[test]
+fn targets_that_hang_make_no_other_fail() {
+    // As many as are polled on request at one time.
+    let hanging = Upstream::start(|_| Reply::Hang(Vec::new()));
+    let good = counting();
+    let names: Vec<String> = (0..100).map(|number| format!("hanging-{number}")).collect();
+    let settings = |timeout: &str| format!("{BY_SCRAPES}\ntimeout = \"{timeout}\"");
+    let targets = names
+        .iter()
+        .map(|name| target(name, &hanging.address, &settings("2s")));
+    let targets: String = targets.collect();
+    // It waits for longer than its own time.
+    let proxy = Proxy::start(&(targets + &target("good", &good.address, &settings("500ms"))));
+    thread::scope(|scope| {
+        scope.spawn(|| proxy.get(&format!("/metrics?app={}", names.join("&app="))));
+        eventually(|| hanging.requests().len(), |count| *count == 100);
+        assert_eq!(proxy.get("/apps/good/metrics").text(), "m 1\n");
+    });
+    assert_eq!(detail(&proxy, "good").unwrap()["state"], "fresh");
+}
+
+fn success(target: &str) -> String {
+    format!("exporter_proxy_poll_success{{target=\"{target}\"}} 1\n")
 }
 
 #[test]
@@ -138,5 +166,8 @@ fn a_probe_polls_one_configured_target_and_nothing_else() {
     upstream.change(|_| reply("500 Internal Server Error", &[], b""));
     let (status, text) = probe("?target=a%20target");
     assert_eq!(status, 502);
-    assert!(text.contains("failed: status: answered 500"), "{text}");
+    assert_eq!(
+        text,
+        "the last poll of target \"a target\" failed: status: answered 500 Internal Server Error\n"
+    );
 }

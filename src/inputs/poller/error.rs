@@ -48,15 +48,6 @@ impl ScrapeError {
         ScrapeError::new(Reason::Timeout, &message)
     }
 
-    /// A poll for a scrape that did not end in time for it.
-    pub fn late_for_scrape(limit: Duration) -> Self {
-        let message = format!(
-            "no complete response within {limit:?}, which the scrape of the proxy leaves \
-             (X-Prometheus-Scrape-Timeout-Seconds)"
-        );
-        ScrapeError::new(Reason::Timeout, &message)
-    }
-
     /// A response beyond the limit of bytes, which is that of the target if `is_own`.
     pub fn too_large(limit: usize, is_own: bool) -> Self {
         let setting = match is_own {

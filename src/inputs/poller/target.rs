@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::config::target::{Limits, Target};
@@ -91,14 +91,6 @@ enum Interruption {
     Removed,
 }
 
-/// Who asks for a poll.
-#[derive(Debug, Clone, Copy)]
-enum Asked {
-    ByInterval,
-    /// It must have ended at this time, if there is one.
-    ByRequest(Option<Instant>),
-}
-
 impl PolledTarget {
     pub fn new(changes: watch::Receiver<Arc<Work>>, pool: BlockingPool, context: &Context) -> Self {
         let work = Arc::clone(&changes.borrow());
@@ -151,23 +143,16 @@ impl PolledTarget {
             let interruption = tokio::select! {
                 biased;
                 it = interruption(&self.stop, &mut self.changes) => it,
-                request = self.requests.next() => {
-                    if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                        // The poll before has taken its time.
+                (request, _permit) = self.requests.next() => match Box::pin(self.poll()).await {
+                    // The request is dropped, which those who wait notice.
+                    Some(interruption) => interruption,
+                    None => {
+                        // Nobody may wait any longer.
+                        let _ = request.send(self.last);
                         continue;
                     }
-                    let asked = Asked::ByRequest(request.deadline);
-                    match Box::pin(self.poll(asked)).await {
-                        // The request is dropped, which those who wait notice.
-                        Some(interruption) => interruption,
-                        None => {
-                            // Nobody may wait any longer.
-                            let _ = request.outcome.send(self.last);
-                            continue;
-                        }
-                    }
-                }
-                () = next(&mut ticks) => match Box::pin(self.poll(Asked::ByInterval)).await {
+                },
+                () = next(&mut ticks) => match Box::pin(self.poll()).await {
                     Some(interruption) => interruption,
                     None => continue,
                 },
@@ -212,39 +197,18 @@ impl PolledTarget {
 
     /// Polls once. An interruption ends the wait for a response; a response that arrived is
     /// stored.
-    async fn poll(&mut self, asked: Asked) -> Option<Interruption> {
+    async fn poll(&mut self) -> Option<Interruption> {
         // Settings that leave the schedule as it is.
         self.work = Arc::clone(&self.changes.borrow());
         let started = Instant::now();
         let limit = self.target().settings.timeout;
-        let deadline = match asked {
-            Asked::ByRequest(Some(deadline)) => deadline.min(started + limit),
-            Asked::ByRequest(None) | Asked::ByInterval => started + limit,
-        };
         let work = Arc::clone(&self.work);
-        let permits = match asked {
-            Asked::ByRequest(_) => Some(Arc::clone(self.polls.permits())),
-            Asked::ByInterval => None,
-        };
-        let fetch = async {
-            let _permit = match &permits {
-                // It is never closed.
-                Some(permits) => permits.acquire().await.ok(),
-                None => None,
-            };
-            work.fetcher.fetch().await
-        };
         let fetched = tokio::select! {
             biased;
             it = interruption(&self.stop, &mut self.changes) => return Some(it),
-            fetched = timeout_at(deadline, fetch) => fetched,
+            fetched = timeout(limit, work.fetcher.fetch()) => fetched,
         };
-        let fetched = fetched.unwrap_or_else(|_| {
-            Err(match deadline < started + limit {
-                true => ScrapeError::late_for_scrape(deadline - started),
-                false => ScrapeError::timed_out(limit),
-            })
-        });
+        let fetched = fetched.unwrap_or_else(|_| Err(ScrapeError::timed_out(limit)));
         let now = Now::read();
         let stored = match fetched {
             Ok(fetched) => self.store(fetched, now).await,

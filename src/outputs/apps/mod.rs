@@ -15,7 +15,7 @@ use super::listing::{self, Chosen, Listing};
 use super::metrics::Metrics;
 use super::scrape_timeout;
 use crate::clock::Now;
-use crate::context::{Context, Polls};
+use crate::context::{Context, NotPolled, Polls};
 use crate::http::query;
 use crate::http::reply::{self, Reply};
 use crate::http::reply_body::ChunkIterator;
@@ -189,13 +189,16 @@ impl Apps {
         let Some((id, section)) = found else {
             return unknown(name);
         };
-        if id.producer == Producer::Target {
+        if id.producer == Producer::Target && self.polls.is_polled_by_scrapes(name) {
             let deadline = scrape_timeout::deadline(request.headers());
-            self.polls.poll_for_scrape(Some(&[name]), deadline).await;
+            let polled = self.polls.poll(name, Some(deadline)).await;
+            if polled == Err(NotPolled::Late) && !stale {
+                return late(name);
+            }
         }
         // It may have been polled.
         let section = self.store.section_of(&id).unwrap_or(section);
-        match failure(&id, &section) {
+        match failure(&id, &section, STALE_HINT) {
             Some(failure) if !stale => failure,
             _ => self.metrics.one(request, &id).await,
         }
@@ -308,9 +311,12 @@ fn json_chunks(
     [head].into_iter().chain(items).chain([end])
 }
 
+/// What can be asked for instead of the error of a target.
+const STALE_HINT: &str = "(?stale=1 shows its last text)\n";
+
 /// The reply with which a target fails whose last poll failed or has not ended; `None` for
-/// other sections.
-fn failure(id: &SectionId, section: &Section) -> Option<Reply> {
+/// other sections. `hint` is its second line.
+fn failure(id: &SectionId, section: &Section, hint: &str) -> Option<Reply> {
     if id.producer != Producer::Target || section.state == SectionState::Fresh {
         return None;
     }
@@ -318,10 +324,7 @@ fn failure(id: &SectionId, section: &Section) -> Option<Reply> {
     Some(match &section.problem {
         Some(problem) => {
             let reason = clip(&problem.reason);
-            let text = format!(
-                "the last poll of target \"{name}\" failed: {reason}\n\
-                 (?stale=1 shows its last text)\n"
-            );
+            let text = format!("the last poll of target \"{name}\" failed: {reason}\n{hint}");
             reply::text(StatusCode::BAD_GATEWAY, text)
         }
         None => {
@@ -329,6 +332,13 @@ fn failure(id: &SectionId, section: &Section) -> Option<Reply> {
             reply::text(StatusCode::SERVICE_UNAVAILABLE, text)
         }
     })
+}
+
+/// The reply for a target that does not answer in the time of the reader.
+fn late(name: &str) -> Reply {
+    let name = clip(name);
+    let text = format!("target \"{name}\" has not answered in time\n");
+    reply::text(StatusCode::GATEWAY_TIMEOUT, text)
 }
 
 /// The reply to an unknown name.

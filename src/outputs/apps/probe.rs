@@ -3,7 +3,7 @@
 
 use hyper::StatusCode;
 
-use super::{Apps, failure, scrape_timeout};
+use super::{Apps, failure, late, scrape_timeout};
 use crate::context::NotPolled;
 use crate::http::query;
 use crate::http::reply::{self, Reply};
@@ -27,16 +27,15 @@ impl Apps {
             }
             Err(NotPolled::Failed(_)) => {
                 let section = self.store.section_of(&id);
-                if let Some(failure) = section.and_then(|section| failure(&id, &section)) {
+                if let Some(failure) = section.and_then(|section| failure(&id, &section, "")) {
                     return failure;
                 }
                 StatusCode::BAD_GATEWAY
             }
-            Err(NotPolled::Late) => StatusCode::GATEWAY_TIMEOUT,
+            Err(NotPolled::Late) => return late(&name),
             Err(NotPolled::Interrupted) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let problem = match status {
-            StatusCode::GATEWAY_TIMEOUT => "has not answered in time",
             StatusCode::SERVICE_UNAVAILABLE => "has changed meanwhile, or the proxy stops",
             _ => "cannot be polled",
         };
