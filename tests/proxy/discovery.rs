@@ -9,6 +9,8 @@ use std::thread;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Proxy, eventually};
@@ -155,6 +157,50 @@ fn files_are_followed_and_targets_that_stay_are_not_disturbed() {
         ),
         0.0
     );
+}
+
+#[test]
+fn lists_that_are_no_files_and_lists_beyond_the_limit_leave_the_others_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    mkfifo(&path("a.json"), Mode::S_IRWXU).unwrap();
+    let addresses: Vec<String> = (1..=9).map(|host| format!("127.0.0.1:{host}")).collect();
+    write(
+        &path("b.json"),
+        &json!([{ "targets": addresses }]).to_string(),
+    );
+    let proxy = Proxy::start(&format!(
+        "[poll_external]\npoll_interval = \"1h\"\nmax_targets = 3\nfile_sd = [\"{}/*.json\"]\n",
+        dir.path().display()
+    ));
+    let found = eventually(|| names(&proxy), |names| names.len() == 3);
+    assert_eq!(found, addresses[..3]);
+    let state = || listed(&proxy).1.remove(0);
+    assert_eq!(state()["rejected"], 6);
+    assert_eq!(
+        state()["rejections"],
+        json!(["6 targets are beyond the limit of 3 (poll_external.max_targets)"])
+    );
+    let problem = format!("{}: not a regular file", path("a.json").display());
+    eventually(state, |state| state["lastProblem"]["reason"] == *problem);
+    // The look at the pipe has ended, so changes are still seen. There is room for more now.
+    write(
+        &path("b.json"),
+        &json!([{ "targets": addresses[7..] }]).to_string(),
+    );
+    write(
+        &path("c.json"),
+        &json!([{ "targets": ["127.0.0.1:90"] }]).to_string(),
+    );
+    fs::remove_file(path("a.json")).unwrap();
+    let found = eventually(
+        || names(&proxy),
+        |names| names.contains(&"127.0.0.1:90".to_owned()) && !names.contains(&addresses[0]),
+    );
+    assert_eq!(found, ["127.0.0.1:8", "127.0.0.1:9", "127.0.0.1:90"]);
+    eventually(state, |state| {
+        state["rejected"] == 0 && state["lastProblem"].is_null()
+    });
 }
 
 fn json_path(path: &Path) -> String {

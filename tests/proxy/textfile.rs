@@ -1,8 +1,12 @@
 //! Directories of files with metrics.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::harness::{Proxy, eventually};
 use crate::support::{detail, names, text_of};
@@ -54,12 +58,36 @@ fn files_in_a_directory_are_targets_by_the_rules_of_the_textfile_collector() {
     write(&path("times.prom"), "m 1 1700000000000\n");
     write(&path("wrong.prom"), "m{\n");
     fs::write(path("bytes.prom"), b"m \xff\n").unwrap();
+    mkfifo(&path("pipe.prom"), Mode::S_IRWXU).unwrap();
+    symlink("/dev/zero", path("zero.prom")).unwrap();
+    symlink("loop.prom", path("loop.prom")).unwrap();
+    let large = fs::File::create(path("large.prom")).unwrap();
+    large.set_len(1 << 30).unwrap();
     for (name, reason) in [
         ("times.prom", "timestamp: "),
         ("wrong.prom", "invalid_text: "),
         (
             "bytes.prom",
             "invalid_utf8: the file is not UTF-8 at byte 2",
+        ),
+        (
+            "pipe.prom",
+            &format!("bad_setting: {}: not a regular file", named("pipe.prom")),
+        ),
+        (
+            "zero.prom",
+            &format!("bad_setting: {}: not a regular file", named("zero.prom")),
+        ),
+        (
+            "loop.prom",
+            &format!(
+                "bad_setting: {}: Too many levels of symbolic links",
+                named("loop.prom")
+            ),
+        ),
+        (
+            "large.prom",
+            "too_large: the response exceeds the limit of 16777216 bytes",
         ),
     ] {
         let shown = eventually(

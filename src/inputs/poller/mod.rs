@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::clients::{Clients, MAX_CONNECTION_AGE};
 use self::config::Config;
 use self::config::discovery::Discovery;
-use self::discovery::found::Findings;
+use self::discovery::found::{Findings, Room};
 use self::discovery::{ListFetcher, Source};
 use self::error::ScrapeError;
 use self::set::{DiscoveryClients, Limits, RunningDiscovery, TargetSet, Wanted};
@@ -160,7 +160,8 @@ impl Poller {
     /// targets until it has found them again, if it finds them in the same place.
     pub fn apply(&mut self, ready: ReadyPoller, context: &Context) {
         let mut set = lock(&self.set);
-        let is_same_limit = set.limits().body == ready.limits.body;
+        let limits = ready.limits;
+        let is_same_limit = set.limits() == limits;
         let mut before = mem::take(&mut set.discoveries);
         let mut started = Vec::new();
         for ready_discovery in ready.discoveries {
@@ -179,7 +180,13 @@ impl Poller {
                 client: Arc::clone(&clients.list),
                 pool: self.pool.clone(),
             };
-            let source = Source::new(&name, &discovery, list, ready.limits.body);
+            let source = Source::new(
+                &name,
+                &discovery,
+                list,
+                limits.body,
+                Room::new(limits.targets),
+            );
             let end = CancellationToken::new();
             let stats = DiscoveryStats::new(name.clone(), discovery.source());
             let stats = Arc::new(stats);
@@ -211,7 +218,7 @@ impl Poller {
         let stats = set.discoveries.iter();
         let stats = stats.map(|(_, running)| Arc::clone(&running.stats));
         context.telemetry.targets.set_discoveries(stats.collect());
-        set.apply(ready.targets, ready.limits, context);
+        set.apply(ready.targets, limits, context);
         drop(set);
         for task in started {
             context.tasks.spawn(task.run());

@@ -71,7 +71,7 @@ pub struct TargetSet {
 }
 
 /// The limits of all targets.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a response, after decompression.
     pub body: usize,
@@ -219,7 +219,7 @@ impl TargetSet {
             let findings = &running.findings;
             let before = wanted.len();
             let mut rejections = findings.rejections.clone();
-            let mut beyond = 0;
+            let mut beyond = findings.beyond;
             for (found, name) in findings.found.iter().zip(names.by_ref()) {
                 let Some(name) = name else { continue };
                 if wanted.len() >= self.limits.targets {

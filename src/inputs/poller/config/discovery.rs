@@ -425,8 +425,10 @@ fn read_textfile(item: Item<'_>, defaults: &Defaults) -> Result<Option<Arc<Textf
             (vec![directory(&node)?], targets)
         }
         Item::Table(mut table, place) => {
+            let is_missing =
+                table.place("directories").is_none() || table.is_empty_list("directories");
             let directories = table.take_list("directories", directory);
-            if directories.is_empty() {
+            if is_missing {
                 table.fault(place, format!("`{}` needs `directories`", table.name()));
             }
             let mut targets = table.table("targets");

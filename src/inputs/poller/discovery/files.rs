@@ -1,8 +1,8 @@
 //! `file_sd`: lists in files, which are read again when they change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
 use super::Look;
-use super::found::{Findings, FoundReader};
+use super::found::{Findings, FoundReader, Room};
 use super::lists::{self, ListFormat};
 use crate::clock;
+use crate::exposition::counted;
 use crate::inputs::poller::config::discovery::{FilePattern, FileSd};
 use crate::inputs::poller::error::ScrapeError;
+use crate::inputs::poller::file;
 use crate::reason::Reason;
 use crate::watched::{FileState, Watched};
 
@@ -36,11 +38,14 @@ struct Files {
     name: String,
     config: Arc<FileSd>,
     max_bytes: usize,
+    room: Room,
     lists: BTreeMap<PathBuf, FileList>,
     /// Why the files could not be listed at the last look.
     problem: Option<String>,
     /// When all files were read.
     read: Option<Instant>,
+    /// Whether targets were left out for want of room while lists changed: there may be room now.
+    is_crowded: bool,
 }
 
 /// A file.
@@ -58,15 +63,17 @@ struct FileList {
 
 impl FileLists {
     /// The files of a discovery, not read yet.
-    pub fn new(name: &str, config: &Arc<FileSd>, max_bytes: usize) -> Self {
+    pub fn new(name: &str, config: &Arc<FileSd>, max_bytes: usize, room: Room) -> Self {
         FileLists {
             files: Some(Files {
                 name: name.to_owned(),
                 config: Arc::clone(config),
                 max_bytes,
+                room,
                 lists: BTreeMap::new(),
                 problem: None,
                 read: None,
+                is_crowded: false,
             }),
         }
     }
@@ -107,7 +114,8 @@ impl Files {
         };
         let is_first = self.read.is_none();
         let mut is_read = self.problem.take().is_some() || is_first;
-        let all = self.read.is_none_or(|read| now - read >= READ_AGAIN);
+        let is_old = self.read.is_none_or(|read| now - read >= READ_AGAIN);
+        let all = is_old || self.is_crowded;
         if all {
             self.read = Some(now);
         }
@@ -149,6 +157,7 @@ impl Files {
                 Err(problem) => list.problem = Some(problem),
             }
         }
+        self.is_crowded = is_changed && self.lists.values().any(|it| it.findings.beyond > 0);
         let findings = is_changed.then(|| {
             let mut all = Findings::default();
             self.lists
@@ -161,7 +170,10 @@ impl Files {
             let (reason, message) = problems.clone().next()?;
             let message = match problems.count() {
                 1 => message.clone(),
-                count => format!("{message} (and {} more files)", count - 1),
+                count => {
+                    let more = counted(count - 1, "more file", "more files");
+                    format!("{message} (and {more})")
+                }
             };
             Some(ScrapeError::new(*reason, &message))
         };
@@ -190,16 +202,10 @@ impl Files {
         let shown = path.display();
         let unreadable = |problem: io::Error| (Reason::BadSetting, format!("{shown}: {problem}"));
         let limit = self.max_bytes;
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(unreadable)?;
-        let length = file
-            .take(limit as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if length > limit {
+        let Some((bytes, _)) = file::read_whole(path, limit).map_err(unreadable)? else {
             let message = format!("{shown}: more than {limit} bytes (poll_external.max_body)");
             return Err((Reason::TooLarge, message));
-        }
+        };
         let text = String::from_utf8(bytes)
             .map_err(|_| (Reason::InvalidUtf8, format!("{shown}: not UTF-8")))?;
         let extension = path.extension().unwrap_or_default();
@@ -210,7 +216,9 @@ impl Files {
         let reader =
             FoundReader::with_meta(&self.config.targets, "__meta_filepath", shown.to_string());
         let found_in = Arc::from(format!("{}: {shown}", self.name));
-        lists::read(&text, format, &reader, &found_in).map_err(|problem| {
+        let others = self.lists.iter().filter(|(other, _)| *other != path);
+        let room = self.room.beside(others.map(|(_, list)| &list.findings));
+        lists::read(&text, format, &reader, &found_in, room).map_err(|problem| {
             (
                 Reason::Malformed,
                 format!("{shown}: no list of targets: {problem}"),

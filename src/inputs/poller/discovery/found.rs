@@ -19,6 +19,17 @@ use crate::relabel::LabelSet;
 /// The most rejections whose messages are kept.
 const MAX_REJECTIONS: usize = 5;
 
+/// The most bytes that the labels of the targets of a discovery have together.
+const MAX_LABEL_BYTES: usize = 64 << 20;
+
+/// How much a list may add to a discovery. A list of a few bytes for each target, or with many
+/// labels for all of them, would otherwise take many times its size.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    targets: usize,
+    label_bytes: usize,
+}
+
 /// A found target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -39,13 +50,64 @@ pub struct Findings {
     pub found: Vec<Found>,
     /// The number of entries that rules drop.
     pub dropped: usize,
+    /// The number of targets that are left out, since there are too many.
+    pub beyond: usize,
     /// The number of entries that are wrong.
     pub rejected: usize,
     /// Why, for the first of these.
     pub rejections: Vec<String>,
 }
 
+impl Room {
+    /// Room for an empty discovery, if `max_targets` are polled. It is twice that, since a target
+    /// that is found twice is polled once.
+    pub fn new(max_targets: usize) -> Self {
+        Room {
+            targets: max_targets.saturating_mul(2),
+            label_bytes: MAX_LABEL_BYTES,
+        }
+    }
+
+    /// What is left beside the findings of other lists.
+    pub fn beside<'f>(mut self, others: impl IntoIterator<Item = &'f Findings>) -> Self {
+        for found in others.into_iter().flat_map(|others| &others.found) {
+            self.targets = self.targets.saturating_sub(1);
+            self.label_bytes = self.label_bytes.saturating_sub(found.label_bytes());
+        }
+        self
+    }
+}
+
+impl Found {
+    fn label_bytes(&self) -> usize {
+        self.labels.labels().as_str().len()
+    }
+}
+
 impl Findings {
+    /// Adds an entry, if there is room.
+    pub fn add_within(&mut self, room: &mut Room, found: Result<Option<Found>, String>) {
+        let Ok(Some(target)) = &found else {
+            return self.add(found);
+        };
+        if room.targets == 0 {
+            self.beyond += 1;
+            return;
+        }
+        match room.label_bytes.checked_sub(target.label_bytes()) {
+            Some(left) => {
+                room.label_bytes = left;
+                room.targets -= 1;
+                self.add(found);
+            }
+            None => {
+                let limit = MAX_LABEL_BYTES >> 20;
+                let problem = format!("the labels of all targets would have more than {limit} MiB");
+                self.reject(format!("target {}: {problem}", target.url));
+            }
+        }
+    }
+
     /// Adds an entry.
     pub fn add(&mut self, found: Result<Option<Found>, String>) {
         match found {
@@ -59,6 +121,7 @@ impl Findings {
     pub fn extend(&mut self, other: &Findings) {
         self.found.extend_from_slice(&other.found);
         self.dropped += other.dropped;
+        self.beyond += other.beyond;
         self.rejected += other.rejected;
         let room = MAX_REJECTIONS - self.rejections.len();
         let more = other.rejections.iter().take(room);
@@ -409,6 +472,46 @@ mod tests {
             );
             assert!(error.contains(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn there_is_room_for_some_targets_and_labels() {
+        let template = template("");
+        let target = |address: &str| {
+            let labels = BTreeMap::from([("a".to_owned(), "x".repeat(1000))]);
+            FoundReader::new(&template).found(address, &labels, &Arc::from("here"))
+        };
+        // The length of: a="x...",instance="h:1"
+        let bytes = 1000 + "a=\"\",instance=\"h:1\"".len();
+        let mut room = Room {
+            targets: 3,
+            label_bytes: 2 * bytes + 1,
+        };
+        let mut findings = Findings::default();
+        for address in ["h:1", "h x", "h:2", "h:3"] {
+            findings.add_within(&mut room, target(address));
+        }
+        assert_eq!((findings.found.len(), findings.rejected), (2, 2));
+        assert_eq!(
+            findings.rejections[1],
+            "target http://h:3/metrics: the labels of all targets would have more than 64 MiB"
+        );
+        assert_eq!((room.targets, room.label_bytes), (1, 1));
+        let beside = Room::new(2).beside([&findings]);
+        assert_eq!(
+            (beside.targets, beside.label_bytes),
+            (2, MAX_LABEL_BYTES - 2 * bytes)
+        );
+
+        let mut room = Room::new(1);
+        let mut findings = Findings::default();
+        for address in ["h:1", "h:2", "h:3", "h x", "h:4"] {
+            findings.add_within(&mut room, target(address));
+        }
+        let counts = (findings.found.len(), findings.beyond, findings.rejected);
+        assert_eq!(counts, (2, 2, 1));
+        findings.extend(&findings.clone());
+        assert_eq!((findings.found.len(), findings.beyond), (4, 4));
     }
 
     #[test]

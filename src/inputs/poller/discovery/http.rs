@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Look;
-use super::found::{Findings, FoundReader};
+use super::found::{Findings, FoundReader, Room};
 use super::lists::{self, ListFormat};
 use crate::exposition::Text;
 use crate::inputs::poller::config::discovery::HttpSd;
@@ -21,16 +21,18 @@ use crate::reason::Reason;
 pub struct HttpList {
     config: Arc<HttpSd>,
     fetcher: Fetcher,
+    room: Room,
     found_in: Arc<str>,
     /// The hash of the last list.
     last: Option<u128>,
 }
 
 impl HttpList {
-    pub fn new(name: &str, config: &Arc<HttpSd>, fetcher: Fetcher) -> Self {
+    pub fn new(name: &str, config: &Arc<HttpSd>, fetcher: Fetcher, room: Room) -> Self {
         HttpList {
             config: Arc::clone(config),
             fetcher,
+            room,
             found_in: Arc::from(format!("{name}: {}", config.url)),
             last: None,
         }
@@ -70,12 +72,12 @@ impl HttpList {
     }
 
     async fn read(&self, text: Text) -> Result<Findings, ScrapeError> {
-        let is_large = text.len() > INLINE_BYTES;
+        let (is_large, room) = (text.len() > INLINE_BYTES, self.room);
         let (config, found_in) = (Arc::clone(&self.config), Arc::clone(&self.found_in));
         let read = move || {
             let reader =
                 FoundReader::with_meta(&config.targets, "__meta_url", config.url.to_string());
-            lists::read(text.as_str(), ListFormat::Json, &reader, &found_in)
+            lists::read(text.as_str(), ListFormat::Json, &reader, &found_in, room)
         };
         let list = match is_large {
             true => self.fetcher.pool.run(read).await.map_err(|error| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::found::{Findings, FoundReader};
+use super::found::{Findings, FoundReader, Room};
 
 /// The format of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Group {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The targets of a list. `found_in` names the list.
+/// The targets of a list, as many as there is room for. `found_in` names the list.
 ///
 /// # Errors
 ///
@@ -37,11 +37,13 @@ pub fn read(
     format: ListFormat,
     reader: &FoundReader<'_>,
     found_in: &Arc<str>,
+    mut room: Room,
 ) -> Result<Findings, String> {
     let mut findings = Findings::default();
     for group in parse(text, format)? {
         for address in &group.targets {
-            findings.add(reader.found(address, &group.labels, found_in));
+            let found = reader.found(address, &group.labels, found_in);
+            findings.add_within(&mut room, found);
         }
     }
     Ok(findings)
@@ -70,7 +72,7 @@ mod tests {
     fn urls(text: &str, format: ListFormat) -> Result<Vec<String>, String> {
         let template = template("");
         let reader = FoundReader::new(&template);
-        let findings = read(text, format, &reader, &Arc::from("list"))?;
+        let findings = read(text, format, &reader, &Arc::from("list"), Room::new(10))?;
         assert_eq!(findings.rejected, 0, "{:?}", findings.rejections);
         let labels = |labels: &str| labels.to_owned();
         Ok(findings

@@ -25,7 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use self::dns::DnsNames;
 use self::files::FileLists;
-use self::found::Findings;
+use self::found::{Findings, Room};
 use self::http::HttpList;
 use self::textfiles::Textfiles;
 use super::clients::SharedClient;
@@ -93,15 +93,22 @@ impl ListFetcher {
 
 impl Source {
     /// The source of a discovery, whose setting has this name. `list` is how the list of an
-    /// HTTP server is fetched; files may have `max_body` bytes.
-    pub fn new(name: &str, discovery: &Discovery, list: ListFetcher, max_body: usize) -> Self {
+    /// HTTP server is fetched; lists may have `max_body` bytes, and there is `room` for their
+    /// targets.
+    pub fn new(
+        name: &str,
+        discovery: &Discovery,
+        list: ListFetcher,
+        max_body: usize,
+        room: Room,
+    ) -> Self {
         match discovery {
             Discovery::File(file_sd) => {
-                Source::Files(Box::new(FileLists::new(name, file_sd, max_body)))
+                Source::Files(Box::new(FileLists::new(name, file_sd, max_body, room)))
             }
             Discovery::Http(http_sd) => {
                 let fetcher = list.fetcher(http_sd.as_target(name), max_body);
-                Source::Http(Box::new(HttpList::new(name, http_sd, fetcher)))
+                Source::Http(Box::new(HttpList::new(name, http_sd, fetcher, room)))
             }
             Discovery::Dns(dns_sd) => Source::Dns(Box::new(DnsNames::new(name, dns_sd))),
             Discovery::Textfile(config) => {
