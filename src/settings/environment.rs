@@ -5,11 +5,12 @@ use super::document::{Entries, Entry, Node, Place, Value};
 const PREFIX: &str = "EXPORTER_PROXY_";
 
 /// The tables that variables can name.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "exporter",
     "exposition",
     "lifecycle",
     "limits",
+    "log",
     "operations",
     "poll_external",
     "profiling",
@@ -87,5 +88,24 @@ fn put(entries: &mut Entries, table: &str, key: &str, place: Place, text: String
                 },
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_can_name_each_table_of_the_shipped_file() {
+        let shipped = include_str!("../../config.toml");
+        let tables = shipped.lines();
+        let tables = tables.filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'));
+        let tables: Vec<&str> = tables.collect();
+        assert!(tables.contains(&"log"), "{tables:?}");
+        for table in tables {
+            let variable = format!("{PREFIX}{}_KEY", table.to_ascii_uppercase());
+            let warnings = overlay(&mut Entries::default(), [(variable, "x".to_owned())]);
+            assert_eq!(warnings, [""; 0], "{table}");
+        }
     }
 }
