@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::body::{BodyLimit, MAX_RECEIVED};
 use super::direct::DirectError;
 use crate::coding::CodingError;
 use crate::http_client::{CredentialError, explain, explain_http, explain_io};
@@ -58,6 +59,21 @@ impl ScrapeError {
         ScrapeError::new(Reason::TooLarge, &message)
     }
 
+    /// A response beyond a limit, as [`ScrapeError::too_large`].
+    pub fn beyond(exceeded: BodyLimit, limit: usize, is_own: bool) -> Self {
+        match exceeded {
+            BodyLimit::Own => ScrapeError::too_large(limit, is_own),
+            BodyLimit::All => {
+                let message = format!(
+                    "the responses of all targets that are being received would take more than \
+                     {} MiB",
+                    MAX_RECEIVED >> 20
+                );
+                ScrapeError::new(Reason::NoBuffer, &message)
+            }
+        }
+    }
+
     /// A response that cannot be decompressed.
     pub fn undecodable(problem: &CodingError, limit: usize, is_own: bool) -> Self {
         match problem {
@@ -76,7 +92,9 @@ impl ScrapeError {
     /// response.
     pub fn direct(problem: &DirectError, address: &str, limit: usize, is_own: bool) -> Self {
         let (reason, what) = match problem {
-            DirectError::TooLarge => return ScrapeError::too_large(limit, is_own),
+            DirectError::TooLarge(exceeded) => {
+                return ScrapeError::beyond(*exceeded, limit, is_own);
+            }
             DirectError::Connect(problem) => (Reason::Connect, explain_io(problem)),
             DirectError::Request(problem) | DirectError::Body(problem) => {
                 (Reason::Protocol, explain_http(problem))
@@ -100,5 +118,34 @@ impl From<Rejection> for ScrapeError {
 impl From<CredentialError> for ScrapeError {
     fn from(error: CredentialError) -> Self {
         ScrapeError::new(Reason::BadSetting, &error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_beyond_a_limit_names_the_limit() {
+        for (exceeded, is_own, expected) in [
+            (
+                BodyLimit::Own,
+                true,
+                "too_large: the response exceeds the limit of 9 bytes (body_size_limit of the target)",
+            ),
+            (
+                BodyLimit::Own,
+                false,
+                "too_large: the response exceeds the limit of 9 bytes (poll_external.max_body)",
+            ),
+            (
+                BodyLimit::All,
+                true,
+                "no_buffer: the responses of all targets that are being received would take more than 512 MiB",
+            ),
+        ] {
+            let error = ScrapeError::beyond(exceeded, 9, is_own);
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

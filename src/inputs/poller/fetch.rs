@@ -11,6 +11,7 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use super::body::{BodyLimit, ReceivedBody};
 use super::clients::{MAX_CONNECTION_AGE, SharedClient};
 use super::config::target::{Target, TargetUrl};
 use super::error::ScrapeError;
@@ -18,7 +19,7 @@ use super::file;
 use crate::coding::{self, Coding, CodingError};
 use crate::exposition::{InputFormat, Text};
 use crate::http_client::is_end;
-use crate::net::BlockingPool;
+use crate::net::{BlockingPool, BudgetShare};
 use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::redact::redact_url;
@@ -67,6 +68,8 @@ pub struct Fetched {
     pub peer: Peer,
     /// When a file was last modified, in seconds since 1970.
     pub modified: Option<f64>,
+    /// What the text takes of the limit of all responses, until it is dropped; none for a file.
+    pub share: Option<BudgetShare>,
 }
 
 /// A response whose body may be yet to come.
@@ -80,7 +83,7 @@ struct Answer {
 
 #[derive(Debug)]
 enum Body {
-    Whole(Vec<u8>),
+    Whole(ReceivedBody),
     Coming(Response),
 }
 
@@ -107,6 +110,7 @@ impl Fetcher {
                 format: Some(InputFormat::Text),
                 peer: Peer::Unknown,
                 modified: Some(modified),
+                share: None,
             });
         }
         let own = self.url()?;
@@ -238,12 +242,15 @@ impl Fetcher {
         }
         let format = format(&answer.headers)?;
         let coding = coding(&answer.headers).map_err(|it| self.undecodable(&it))?;
-        let mut body = match answer.body {
+        let body = match answer.body {
             Body::Whole(body) => body,
             Body::Coming(response) => self.body(url, &answer.headers, response).await?,
         };
-        body.shrink_to_fit();
+        let (body, mut share) = body.finish();
         let body = self.decompress(coding, Bytes::from(body)).await?;
+        if !share.grow(body.len().saturating_sub(share.bytes())) {
+            return Err(self.beyond(BodyLimit::All));
+        }
         let text = match coding {
             Coding::Identity => Text::from_body(body),
             // Decompression leaves memory unused, which a copy does not have.
@@ -261,6 +268,7 @@ impl Fetcher {
             format,
             peer: answer.peer,
             modified: None,
+            share: Some(share),
         })
     }
 
@@ -269,12 +277,12 @@ impl Fetcher {
         url: &Url,
         headers: &HeaderMap,
         mut response: Response,
-    ) -> Result<Vec<u8>, ScrapeError> {
+    ) -> Result<ReceivedBody, ScrapeError> {
         // Without a length, the body ends with the connection, and many servers close
         // it without `close_notify`.
         let ends_with_connection =
             !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING);
-        let mut body = Vec::new();
+        let mut body = ReceivedBody::new(self.max_body);
         loop {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
@@ -282,10 +290,7 @@ impl Fetcher {
                 Err(problem) if ends_with_connection && is_end(&problem) => return Ok(body),
                 Err(problem) => return Err(ScrapeError::request(&problem, &self.address(url))),
             };
-            if body.len() + chunk.len() > self.max_body {
-                return Err(ScrapeError::too_large(self.max_body, self.has_own_limit()));
-            }
-            body.extend_from_slice(&chunk);
+            body.extend(&chunk).map_err(|limit| self.beyond(limit))?;
         }
     }
 
@@ -306,6 +311,10 @@ impl Fetcher {
 
     fn undecodable(&self, problem: &CodingError) -> ScrapeError {
         ScrapeError::undecodable(problem, self.max_body, self.has_own_limit())
+    }
+
+    fn beyond(&self, exceeded: BodyLimit) -> ScrapeError {
+        ScrapeError::beyond(exceeded, self.max_body, self.has_own_limit())
     }
 
     /// Whether the limit of bytes is the target's own.

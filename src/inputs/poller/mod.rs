@@ -6,12 +6,13 @@
 //!
 //! - [`target`]: the task of one target, which stores what it polls.
 //! - [`set`]: all targets; [`discovery`]: where more of them are found.
-//! - [`fetch`]: one poll over HTTP; [`file`]: one poll of a file.
+//! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a file.
 //! - [`clients`]: HTTP clients with kept connections.
 //! - [`direct`]: polls of servers on an IP address, over plain HTTP.
 //! - [`error`]: why a poll failed.
 //! - [`tool`]: what rules make of targets, for people.
 
+mod body;
 mod clients;
 pub mod config;
 mod direct;

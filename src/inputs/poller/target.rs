@@ -239,6 +239,7 @@ impl PolledTarget {
             format,
             peer,
             modified,
+            share: _share,
         } = fetched;
         let admission = &self.work.admission;
         let (target, limits) = (self.target(), self.target().settings.limits);

@@ -27,6 +27,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use url::{Host, Position, Url};
 
+use super::body::{BodyLimit, ReceivedBody};
 use crate::clock::tick;
 use crate::http_client::AGENT;
 
@@ -58,7 +59,7 @@ struct Kept {
 pub struct DirectResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Vec<u8>,
+    pub body: ReceivedBody,
 }
 
 /// Why there is no response.
@@ -70,8 +71,8 @@ pub enum DirectError {
     Request(hyper::Error),
     /// The response is not complete.
     Body(hyper::Error),
-    /// The body exceeds the limit.
-    TooLarge,
+    /// The body exceeds a limit.
+    TooLarge(BodyLimit),
     /// The URL or the host cannot be sent.
     Url,
 }
@@ -197,20 +198,15 @@ async fn exchange(
         let response = sender.send_request(request).await;
         let (head, mut incoming) = response.map_err(DirectError::Request)?.into_parts();
         let is_read = head.status == StatusCode::OK;
-        let mut body = Vec::new();
+        let mut body = ReceivedBody::new(max_body);
         if is_read {
-            // Memory that is not filled takes no place.
-            let length = length(&head.headers).min(max_body);
-            body.reserve_exact(length);
+            body.reserve(length(&head.headers));
         }
         while is_read && let Some(frame) = incoming.frame().await {
             let Ok(data) = frame.map_err(DirectError::Body)?.into_data() else {
                 continue;
             };
-            if body.len() + data.len() > max_body {
-                return Err(DirectError::TooLarge);
-            }
-            body.extend_from_slice(&data);
+            body.extend(&data).map_err(DirectError::TooLarge)?;
         }
         drop(sender);
         Ok((head, body))

@@ -73,7 +73,7 @@ impl Server {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("text"))]);
         let to = (self.address, &self.url);
         let response = client.get(to, &headers, 100, keep).await?;
-        let body = String::from_utf8(response.body).unwrap();
+        let body = String::from_utf8(response.body.finish().0).unwrap();
         Ok(format!("{} {body}", response.status.as_u16()))
     }
 
@@ -147,7 +147,10 @@ async fn responses_that_are_not_whole_are_errors() {
     assert_eq!(server.connections(), 1, "a part of a response is one");
     let server = Server::start(&[Act::Answer(LONG)]).await;
     let problem = server.get(&client, true).await.unwrap_err();
-    assert!(matches!(problem, DirectError::TooLarge), "{problem:?}");
+    assert!(
+        matches!(problem, DirectError::TooLarge(BodyLimit::Own)),
+        "{problem:?}"
+    );
     let server = Server::start(&[Act::Answer(KEPT), Act::Answer("nonsense\r\n\r\n")]).await;
     server.get(&client, true).await.unwrap();
     let problem = server.get(&client, true).await.unwrap_err();
