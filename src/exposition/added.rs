@@ -45,7 +45,7 @@ pub(super) fn merge_added<'l>(
         let taken = added.iter().find(|added| added.name == label.name);
         let name = match taken.map(|added| added.conflict) {
             Some(LabelConflict::Override) => continue,
-            Some(LabelConflict::Rename) => Cow::Owned(renamed(label.name, labels, added)),
+            Some(LabelConflict::Rename) => Cow::Owned(renamed(label.name, labels, added, out)),
             Some(LabelConflict::Keep) | None => Cow::Borrowed(label.name),
         };
         out.push((name, label.value));
@@ -61,11 +61,56 @@ pub(super) fn merge_added<'l>(
 }
 
 /// A free name for a label: `exported_` is prefixed until the name is not
-/// taken, as Prometheus does for labels of a target.
-fn renamed(name: &str, labels: &Labels<'_>, added: &[AddedLabel<'_>]) -> String {
+/// taken, as Prometheus does for labels of a target. Labels in `out` may have been renamed.
+fn renamed(
+    name: &str,
+    labels: &Labels<'_>,
+    added: &[AddedLabel<'_>],
+    out: &[(Cow<'_, str>, &str)],
+) -> String {
     let mut name = format!("exported_{name}");
-    while labels.value(&name).is_some() || added.iter().any(|added| added.name == name) {
+    while labels.value(&name).is_some()
+        || added.iter().any(|added| added.name == name)
+        || out.iter().any(|(taken, _)| *taken == name)
+    {
         name.insert_str(0, "exported_");
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::{InputFormat, Parser};
+
+    #[test]
+    fn labels_that_are_renamed_differ() {
+        let line = "m{a=\"1\",exported_a=\"2\",exported_exported_a=\"3\"} 1\n";
+        let mut labels = Labels::new();
+        Parser::new(line, InputFormat::Text)
+            .next(&mut labels)
+            .unwrap();
+        let added = [("a", "x"), ("exported_a", "y")].map(|(name, value)| AddedLabel {
+            name,
+            value,
+            conflict: LabelConflict::Rename,
+        });
+        let mut out = Vec::new();
+        merge_added(&mut out, &labels, &added);
+        let named: Vec<(String, &str)> = out
+            .iter()
+            .map(|(name, value)| (name.replace("exported_", "e_"), *value))
+            .collect();
+        let expected = [
+            ("a", "x"),
+            ("e_a", "y"),
+            ("e_e_a", "3"),
+            ("e_e_e_a", "1"),
+            ("e_e_e_e_a", "2"),
+        ];
+        assert_eq!(
+            named,
+            expected.map(|(name, value)| (name.to_owned(), value))
+        );
+    }
 }
