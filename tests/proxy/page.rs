@@ -317,10 +317,12 @@ fn discoveries_are_shown_with_what_they_leave_out_and_why_they_fail() {
     let upstream = Upstream::start(|_| ok("m 1\n"));
     let lists = Upstream::start(|_| reply("500 Internal Server Error", &[], b""));
     let dir = tempfile::tempdir().unwrap();
-    let list = serde_json::json!([{ "targets": [upstream.address, "127.0.0.1:1", "<i>/x"] }]);
+    let list =
+        serde_json::json!([{ "targets": [upstream.address, "127.0.0.1:1", "<i>/x", "test:1"] }]);
     std::fs::write(dir.path().join("a.json"), list.to_string()).unwrap();
     let proxy = Proxy::start(&format!(
         "[poll_external]\nmax_targets = 2\nfile_sd = [\"{}/*.json\"]\n\
+         relabel = [{{ action = \"drop\", source_labels = [\"__address__\"], regex = \"test:.*\" }}]\n\
          [[poll_external.http_sd]]\nurl = \"http://{}/list?token=hush\"\n",
         dir.path().display(),
         lists.address
@@ -346,7 +348,8 @@ fn discoveries_are_shown_with_what_they_leave_out_and_why_they_fail() {
         "file_sd[0]",
         "/*.json</td>",
         " ago</td>",
-        "<td class=\"number found\">2</td><td class=\"number left-out\">1</td>",
+        "<td class=\"number found\">2</td><td class=\"number by-rules\">1</td>",
+        "<td class=\"number left-out\">1</td>",
         "&lt;i&gt;/x",
         "<span class=\"state failing\">failing</span>",
     ] {

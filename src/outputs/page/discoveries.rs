@@ -22,6 +22,7 @@ pub fn section(discoveries: &[Arc<DiscoveryStats>], now: Now) -> Markup {
                         th.from scope="col" { "Source" }
                         th.age scope="col" { "Last success" }
                         th.number scope="col" { "Targets" }
+                        th.number scope="col" { "Dropped" }
                         th.number scope="col" { "Left out" }
                     } }
                     @for stats in discoveries { (row(stats, now)) }
@@ -51,15 +52,16 @@ fn row(stats: &DiscoveryStats, now: Now) -> Markup {
                     }
                 }
                 td.number.found { (count(state.targets as u64)) }
+                td.number.by-rules { (count(state.dropped as u64)) }
                 td.number.left-out { (count(state.rejected as u64)) }
             }
             @if let Some((problem, at)) = &state.problem {
-                tr.why { td {} td colspan="5" {
+                tr.why { td {} td colspan="6" {
                     (clip(problem)) " " span.when { "(" (show::ago(*at, now)) ")" }
                 } }
             }
             @for rejection in &state.rejections {
-                tr.why.warn { td {} td colspan="5" { (clip(rejection)) } }
+                tr.why.warn { td {} td colspan="6" { (clip(rejection)) } }
             }
         }
     }
