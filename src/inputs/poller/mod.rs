@@ -4,7 +4,7 @@
 //! Every target has a task of its own, so a slow one does not delay others. A poll
 //! ends before the next one of its target begins.
 //!
-//! - [`target`]: the task of one target, which stores what it polls.
+//! - [`target`]: the task of one target, which stores what it polls; [`threads`]: where these run.
 //! - [`set`]: all targets; [`discovery`]: where more of them are found.
 //! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a file.
 //! - [`clients`]: HTTP clients with kept connections.
@@ -22,6 +22,7 @@ mod fetch;
 mod file;
 mod set;
 mod target;
+mod threads;
 pub mod tool;
 
 use std::mem;

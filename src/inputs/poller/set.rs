@@ -16,6 +16,7 @@ use super::discovery::found::{Findings, Found};
 use super::discovery::names;
 use super::fetch::{Fetcher, Purpose};
 use super::target::{PolledTarget, Work};
+use super::threads::PollThreads;
 use crate::context::Context;
 use crate::exposition::counted;
 use crate::net::BlockingPool;
@@ -66,6 +67,7 @@ pub struct TargetSet {
     limits: Limits,
     /// Threads for large responses of all targets.
     pool: BlockingPool,
+    threads: PollThreads,
     /// As of the last reload.
     context: Context,
 }
@@ -97,6 +99,7 @@ impl TargetSet {
             discoveries: Vec::new(),
             limits: Limits::default(),
             pool,
+            threads: PollThreads::new(context.stop.clone(), context.tasks.clone()),
             context: context.clone(),
         }
     }
@@ -173,7 +176,7 @@ impl TargetSet {
             let target = PolledTarget::new(changes, self.pool.clone(), &self.context);
             let stats = Arc::clone(target.stats());
             target.list();
-            let handle = self.context.tasks.spawn(target.run(before, offset));
+            let handle = self.threads.spawn(target.run(before, offset));
             let task = PollTask {
                 work,
                 handle,

@@ -1,7 +1,7 @@
 //! The task of one target: polls, stores, and logs changes.
 
 use std::future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -185,7 +185,7 @@ impl PolledTarget {
     /// When to poll, first after `offset`; `None` if only scrapes do.
     fn ticks(&self, offset: Duration) -> Option<Interval> {
         let interval = self.target().settings.interval.every()?;
-        let mut ticks = interval_at(Instant::now() + offset, interval);
+        let mut ticks = interval_at(slot(Instant::now() + offset), interval);
         // After a poll that took longer than the interval, polls stay on schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Some(ticks)
@@ -334,6 +334,19 @@ async fn next(ticks: &mut Option<Interval>) {
 
 /// Waits until the program stops, or the target changes or is removed.
 async fn interruption(
+/// Polls begin at multiples of this time, so that many targets share the wake-ups of their
+/// thread.
+const SLOT: Duration = Duration::from_millis(50);
+
+/// The first slot that is not before `at`.
+fn slot(at: Instant) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(Instant::now);
+    let nanos = at.saturating_duration_since(first).as_nanos();
+    let over = nanos.next_multiple_of(SLOT.as_nanos()) - nanos;
+    at + Duration::from_nanos(over as u64)
+}
+
     stop: &CancellationToken,
     changes: &mut watch::Receiver<Arc<Work>>,
 ) -> Interruption {
@@ -354,4 +367,20 @@ fn settings(work: &Work) -> Arc<dyn TargetSettings> {
 /// The source of the texts of a target.
 fn source(target: &Target) -> Arc<str> {
     Arc::from(format!("external_poll: {}", target.url.authority()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_begin_together() {
+        let one = slot(Instant::now() + SLOT);
+        assert_eq!(slot(one), one);
+        for early in [SLOT / 3, SLOT - Duration::from_nanos(1)] {
+            assert_eq!(slot(one - early), one, "{early:?}");
+        }
+        assert_eq!(slot(one - SLOT), one - SLOT);
+        assert_eq!(slot(one + Duration::from_nanos(1)), one + SLOT);
+    }
 }
