@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::canonical::{is_plain_name, write_sample_start};
 use super::output_format::OutputFormat;
@@ -25,13 +26,13 @@ pub fn hash_series(hash: &impl BuildHasher, series: &str, plain: bool) -> u64 {
 pub enum SeriesHashes {
     /// One series.
     One(u64),
-    /// Any number of series other than one.
-    Several(Box<[u64]>),
+    /// Any number of series other than one. Texts with the same series share them.
+    Several(Arc<[u64]>),
 }
 
 impl Default for SeriesHashes {
     fn default() -> Self {
-        SeriesHashes::Several(Box::default())
+        SeriesHashes::Several(Arc::default())
     }
 }
 
@@ -39,7 +40,7 @@ impl From<Vec<u64>> for SeriesHashes {
     fn from(series: Vec<u64>) -> Self {
         match series.as_slice() {
             [one] => SeriesHashes::One(*one),
-            _ => SeriesHashes::Several(series.into_boxed_slice()),
+            several => SeriesHashes::Several(several.into()),
         }
     }
 }

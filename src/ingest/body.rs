@@ -292,7 +292,7 @@ impl Admission {
             added: &escaped.added(),
             timestamps,
         };
-        self.read_families(group, text, format, &reading)
+        self.read_families(group, text, format, &reading, None)
     }
 
     /// Checks whether a group can have a family.

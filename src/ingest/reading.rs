@@ -3,7 +3,7 @@
 use super::shaping::{Layout, SenderLabels, Shaping, ShapingProblem, Skipped, lenient};
 use super::{Admission, Rejection};
 use crate::exposition::{
-    AddedLabel, CanonicalOptions, FamilyText, InputFormat, ParseError, TimestampPolicy,
+    AddedLabel, CanonicalOptions, FamilyText, InputFormat, KnownText, ParseError, TimestampPolicy,
     canonicalize_as, counted,
 };
 use crate::reason::Reason;
@@ -52,7 +52,7 @@ impl ReadError {
 }
 
 impl Admission {
-    /// Reads the families of a text. Without entries in `[[shape]]` that concern it, this is
+    /// Reads the families of a text; `known` are the lines of the one before. Without entries in `[[shape]]` that concern it, this is
     /// [`canonicalize_as`].
     ///
     /// # Errors
@@ -64,6 +64,7 @@ impl Admission {
         text: &str,
         format: InputFormat,
         reading: &Reading<'_>,
+        known: Option<&mut KnownText>,
     ) -> Result<Vec<FamilyText>, ReadError> {
         let options = CanonicalOptions {
             limits: self.text_limits(),
@@ -72,9 +73,13 @@ impl Admission {
             hash: &self.hash,
         };
         let parse = |text: &str| canonicalize_as(text, format, &options);
+        let parse_known = |text: &str| match known {
+            Some(known) => known.canonicalize(text, format, &options),
+            None => parse(text),
+        };
         let shaping = &reading.shaping;
         if shaping.is_empty() {
-            return parse(text).map_err(ReadError::Sent);
+            return parse_known(text).map_err(ReadError::Sent);
         }
         let is_lenient = shaping.is_lenient();
         let sent = match is_lenient {
@@ -85,7 +90,7 @@ impl Admission {
         let shaped = shaping
             .apply(&sent, format, reading.labels, limits)
             .map_err(ReadError::Shaping)?;
-        let read = parse(&shaped.text).or_else(|error| {
+        let read = parse_known(&shaped.text).or_else(|error| {
             if is_lenient {
                 let (families, skipped) = self
                     .read_leniently(&shaped.text, format, &options)

@@ -430,7 +430,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
 
 /// Room for the families that are added to a pushed text later: the times of
 /// the push.
-const MORE_FAMILIES: usize = 2;
+pub(super) const MORE_FAMILIES: usize = 2;
 
 /// The series hashes of one family, which finds repeated series. Those of different
 /// families differ by their names, and a small set stays in the processor's cache.

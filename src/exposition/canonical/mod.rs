@@ -3,11 +3,12 @@
 //!
 //! This file handles every text, by way of its [`Families`]. `fast_path`
 //! handles most texts in one pass, with the labels of the previous line from
-//! `label_cache`.
+//! `label_cache`. `known` handles texts that differ from the one before in values alone.
 
 mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod known;
 mod label_cache;
 mod times;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::known::KnownText;
 use self::times::Point;
 use super::added::{AddedLabel, merge_added};
 use super::escaping::shared_label;

@@ -7,7 +7,7 @@ use super::reading::{ReadError, Reading};
 use super::shaping::{Layout, SenderLabels, Shaping, lenient};
 use super::{Admission, MAX_FAMILY_BYTES, Rejection, reserved_name, text_limits};
 use crate::exposition::{
-    AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat,
+    AddedLabel, CanonicalOptions, Content, Escaping, Families, FamilyText, InputFormat, KnownText,
     LabelConflict, OutputFormat, ParseError, SampleLabels, Text, TimestampPolicy, canonicalize_as,
     detect_format, write_label_value,
 };
@@ -35,7 +35,7 @@ impl Admission {
         text: Text,
         format: Option<InputFormat>,
     ) -> Result<Content, Rejection> {
-        self.admit_with(&SampleLabels::default(), id, text, format)
+        self.admit_with(&SampleLabels::default(), id, text, format, None)
     }
 
     /// Like [`admit`](Self::admit), for a text that an app sent to a listener.
@@ -50,10 +50,11 @@ impl Admission {
         text: Text,
     ) -> Result<Content, Rejection> {
         let shaping = Shaping::of_section(&self.shapes.list, id, Some(listener));
-        self.admit_shaped(&SampleLabels::default(), id, (text, None), shaping)
+        self.admit_shaped(&SampleLabels::default(), id, (text, None), shaping, None)
     }
 
-    /// Like [`admit`](Self::admit), with `labels` on each sample.
+    /// Like [`admit`](Self::admit), with `labels` on each sample. `known` remembers the lines of
+    /// the sender's texts, which makes them faster to parse.
     ///
     /// # Errors
     ///
@@ -64,9 +65,10 @@ impl Admission {
         id: &SectionId,
         text: Text,
         format: Option<InputFormat>,
+        known: Option<&mut KnownText>,
     ) -> Result<Content, Rejection> {
         let shaping = Shaping::of_section(&self.shapes.list, id, None);
-        self.admit_shaped(labels, id, (text, format), shaping)
+        self.admit_shaped(labels, id, (text, format), shaping, known)
     }
 
     fn admit_shaped(
@@ -75,6 +77,7 @@ impl Admission {
         id: &SectionId,
         (text, format): (Text, Option<InputFormat>),
         shaping: Shaping<'_>,
+        known: Option<&mut KnownText>,
     ) -> Result<Content, Rejection> {
         let verbatim = |text: Text| match (shaping.is_empty(), labels.is_empty()) {
             (true, true) => Ok(Content::Verbatim(text)),
@@ -93,7 +96,7 @@ impl Admission {
                 }
                 verbatim(text)
             }
-            (Mode::Merged, _) => self.families_of_text(id, (&text, format), labels, shaping),
+            (Mode::Merged, _) => self.families_of_text(id, (&text, format), labels, shaping, known),
         }
     }
 
@@ -180,7 +183,7 @@ impl Admission {
     ) -> Result<Content, Rejection> {
         let added: Vec<AddedLabel<'_>> = labels.added().collect();
         let reading = reading_of(shaping, (labels, &added), TimestampPolicy::Keep);
-        let families = self.read_section(id, text, InputFormat::OpenMetrics, &reading)?;
+        let families = self.read_section(id, text, InputFormat::OpenMetrics, &reading, None)?;
         let mut converted = Vec::with_capacity(text.len());
         for family in families {
             converted.extend_from_slice(&family.head());
@@ -199,6 +202,7 @@ impl Admission {
         (text, format): (&Text, Option<InputFormat>),
         labels: &SampleLabels,
         shaping: Shaping<'_>,
+        known: Option<&mut KnownText>,
     ) -> Result<Content, Rejection> {
         let mut app = String::new();
         write_label_value(&mut app, &id.name);
@@ -218,7 +222,7 @@ impl Admission {
         };
         let format = format.unwrap_or_else(|| detect_format(text.as_str()));
         let reading = reading_of(shaping, (labels, &added), timestamps);
-        let families = self.read_section(id, text, format, &reading)?;
+        let families = self.read_section(id, text, format, &reading, known)?;
         if let Some(family) = families.iter().find(|it| self.is_reserved(&it.name)) {
             let (line, problem) = (family.line, reserved_name(&family.name));
             let message = format!("{id}, line {line}: {problem}");
@@ -240,8 +244,9 @@ impl Admission {
         text: &Text,
         format: InputFormat,
         reading: &Reading<'_>,
+        known: Option<&mut KnownText>,
     ) -> Result<Vec<FamilyText>, Rejection> {
-        self.read_families(id, text.as_str(), format, reading)
+        self.read_families(id, text.as_str(), format, reading, known)
             .map_err(|error| error.reject(id, |error| invalid(id, error)))
     }
 }

@@ -1,6 +1,7 @@
 //! The task of one target: polls, stores, and logs changes.
 
 use std::future;
+use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::error::ScrapeError;
 use super::fetch::{Fetched, Fetcher};
 use crate::clock::Now;
 use crate::context::{Context, PollRequests, Polls, TargetSettings};
-use crate::exposition::{InputFormat, sample_lines};
+use crate::exposition::{InputFormat, KnownText, sample_lines};
 use crate::ingest::{Admission, Rejection};
 use crate::net::{BlockingPool, INLINE_BYTES};
 use crate::peer::{Origin, Peer};
@@ -80,6 +81,8 @@ pub struct PolledTarget {
     requests: Arc<PollRequests>,
     /// The result of the last poll: only changes are logged.
     last: Option<Result<(), Reason>>,
+    /// The lines of the last text, if it was parsed.
+    known: KnownText,
     /// Cancelled when the program stops.
     stop: CancellationToken,
 }
@@ -110,6 +113,7 @@ impl PolledTarget {
             work,
             changes,
             last: None,
+            known: KnownText::default(),
             stop: context.stop.clone(),
         }
     }
@@ -233,7 +237,7 @@ impl PolledTarget {
 
     /// Admits and stores a text. A large text that must be parsed is parsed off the
     /// serving threads.
-    async fn store(&self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
+    async fn store(&mut self, fetched: Fetched, now: Now) -> Result<(), ScrapeError> {
         let Fetched {
             text,
             format,
@@ -252,12 +256,13 @@ impl PolledTarget {
         let (admission, store) = (Arc::clone(admission), Arc::clone(&self.store));
         let target = Arc::clone(&self.work.fetcher.target);
         let (id, origin) = (self.id.clone(), self.origin(peer));
-        let store = move || {
+        let mut known = mem::take(&mut self.known);
+        let store_text = move |known: &mut KnownText| {
             let samples = sample_lines(text.bytes());
             if modified.is_some() {
                 admission.check_file(&id, &text)?;
             }
-            let content = admission.admit_with(&target.labels, &id, text, format)?;
+            let content = admission.admit_with(&target.labels, &id, text, format, Some(known))?;
             limits.of_text().check(&content).map_err(|problem| {
                 Rejection::new(Reason::TooManySamples, &format!("{id}: {problem}"))
             })?;
@@ -270,7 +275,11 @@ impl PolledTarget {
             store.apply(Write::one(replace), now)?;
             Ok(samples)
         };
-        let stored: Result<usize, Rejection> = if is_parsed && is_large {
+        let store = move || {
+            let stored = store_text(&mut known);
+            (stored, known)
+        };
+        let (stored, known): (Result<usize, Rejection>, _) = if is_parsed && is_large {
             self.pool.run(store).await.map_err(|error| {
                 let message = format!("the response cannot be processed: {error}");
                 ScrapeError::new(Reason::Closed, &message)
@@ -278,6 +287,7 @@ impl PolledTarget {
         } else {
             store()
         };
+        self.known = known;
         self.stats.record_samples(stored?, modified);
         Ok(())
     }
@@ -324,16 +334,6 @@ impl PolledTarget {
     }
 }
 
-/// Waits until it is time; forever if there are no times.
-async fn next(ticks: &mut Option<Interval>) {
-    match ticks {
-        Some(ticks) => drop(ticks.tick().await),
-        None => future::pending().await,
-    }
-}
-
-/// Waits until the program stops, or the target changes or is removed.
-async fn interruption(
 /// Polls begin at multiples of this time, so that many targets share the wake-ups of their
 /// thread.
 const SLOT: Duration = Duration::from_millis(50);
@@ -347,6 +347,16 @@ fn slot(at: Instant) -> Instant {
     at + Duration::from_nanos(over as u64)
 }
 
+/// Waits until it is time; forever if there are no times.
+async fn next(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => future::pending().await,
+    }
+}
+
+/// Waits until the program stops, or the target changes or is removed.
+async fn interruption(
     stop: &CancellationToken,
     changes: &mut watch::Receiver<Arc<Work>>,
 ) -> Interruption {

@@ -1,3 +1,4 @@
+mod known;
 mod properties;
 
 use std::hash::{BuildHasherDefault, DefaultHasher};

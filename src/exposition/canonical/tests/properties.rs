@@ -95,7 +95,7 @@ proptest! {
 }
 
 /// Usual texts: few families, similar lines, with an occasional mistake.
-fn any_plain_text() -> impl Strategy<Value = String> {
+pub(super) fn any_plain_text() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         6 => "[ab]",
         2 => "[ab](_sum|_count|_bucket)",
