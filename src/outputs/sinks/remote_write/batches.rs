@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::item::{Counts, WriteItem};
+use super::item::{Compressor, Counts, WriteItem};
 use super::request::{Metadata, Point, Protocol, RequestBuilder, SeriesLabels};
 use super::symbols::Symbols;
 use crate::exposition::FamilyHead;
@@ -27,7 +27,7 @@ pub struct Batches {
     entries: usize,
     limits: BatchLimits,
     push: Push,
-    request: Vec<u8>,
+    compressor: Compressor,
     /// Whether a request found no room since this was last asked.
     lost: bool,
 }
@@ -50,7 +50,7 @@ impl Batches {
             entries: 0,
             limits,
             push,
-            request: Vec::new(),
+            compressor: Compressor::new(),
             lost: false,
         }
     }
@@ -108,11 +108,10 @@ impl Batches {
         if self.entries == 0 {
             return;
         }
-        self.request.clear();
-        self.builder.copy_to(&mut self.request);
         let counts = std::mem::take(&mut self.counts);
         self.entries = 0;
-        let item = WriteItem::new(self.builder.protocol(), counts, &self.request);
+        let (protocol, request) = (self.builder.protocol(), self.builder.request());
+        let item = self.compressor.compress(protocol, counts, request);
         self.lost |= !item.is_some_and(|item| (self.push)(item));
     }
 

@@ -68,6 +68,8 @@ pub struct Pages {
     native_heads: HashMap<Arc<str>, Option<Arc<FamilyHead>>>,
     /// The key of the hashes.
     seed: u64,
+    /// Memory for the entries of a page that is read.
+    entries: Vec<Entry>,
 }
 
 /// Lines of the last round that none of this one has taken over yet, in order.
@@ -129,6 +131,7 @@ impl Pages {
             natives: Vec::new(),
             native_heads: HashMap::new(),
             seed: RandomState::new().hash_one(()),
+            entries: Vec::new(),
         }
     }
 
@@ -182,7 +185,9 @@ impl Pages {
             .page_views()
             .map(|view| (view.address(), None))
             .collect();
-        let mut leftovers = Vec::new();
+        // Memory that is not filled takes no place.
+        let entries = self.pages.iter().map(|page| page.entries.len());
+        let mut leftovers = Vec::with_capacity(entries.sum());
         for page in self.pages.drain(..) {
             match same.get_mut(&page.id.address()) {
                 Some(place) => *place = Some(page),
@@ -224,7 +229,8 @@ impl Pages {
         leftovers: &mut Leftovers,
         new_lines: &mut Vec<NewLine>,
     ) -> KnownPage {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
         let mut sent = vec![false];
         let mut page = KnownPage {
             id: view.id(),
@@ -297,7 +303,8 @@ impl Pages {
                 }
             }
         }
-        page.entries = entries.into();
+        page.entries = entries.as_slice().into();
+        self.entries = entries;
         page.sent = sent.into();
         page
     }

@@ -181,12 +181,16 @@ impl RequestBuilder {
         self.body.len() + self.table.encoded().len()
     }
 
-    /// Appends the request to `out`.
-    pub fn copy_to(&self, out: &mut Vec<u8>) {
-        if self.protocol == Protocol::V2 {
-            out.extend_from_slice(self.table.encoded());
+    /// The request. Nothing more can be added to it.
+    pub fn request(&mut self) -> &[u8] {
+        if self.protocol == Protocol::V1 {
+            return &self.body;
         }
-        out.extend_from_slice(&self.body);
+        // The symbols come before what refers to them.
+        self.series.clear();
+        self.series.extend_from_slice(self.table.encoded());
+        self.series.extend_from_slice(&self.body);
+        &self.series
     }
 
     /// Adds a series with one point.
