@@ -4,7 +4,8 @@
 //! Every target has a task of its own, so a slow one does not delay others. A poll
 //! ends before the next one of its target begins.
 //!
-//! - [`target`]: the task of one target, which stores what it polls; [`threads`]: where these run.
+//! - [`target`]: the task of one target, which stores what it polls.
+//! - [`threads`]: the threads on which these tasks run.
 //! - [`set`]: all targets; [`discovery`]: where more of them are found.
 //! - [`fetch`]: one poll over HTTP; [`body`]: the response to it; [`file`]: one poll of a file.
 //! - [`clients`]: HTTP clients with kept connections.
