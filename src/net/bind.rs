@@ -61,18 +61,25 @@ pub enum BindError {
 ///
 /// The name cannot be resolved, or none of its addresses can be bound.
 pub async fn tcp(address: &Address, setting: &'static str) -> Result<Listener, BindError> {
+    first(address, setting, listen).await.map(Listener::Tcp)
+}
+
+/// What `bind` makes of the first address of the name that it can bind.
+async fn first<T>(
+    address: &Address,
+    setting: &'static str,
+    bind: fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, BindError> {
     let failed = |problem| BindError::Address {
         address: address.to_string(),
         setting,
         problem,
     };
     let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for resolved in lookup_host((address.host(), address.port))
-        .await
-        .map_err(failed)?
-    {
-        match listen(resolved) {
-            Ok(listener) => return Ok(Listener::Tcp(listener)),
+    let resolved = lookup_host((address.host(), address.port)).await;
+    for resolved in resolved.map_err(failed)? {
+        match bind(resolved) {
+            Ok(bound) => return Ok(bound),
             Err(error) => problem = error,
         }
     }
@@ -108,28 +115,12 @@ const DATAGRAM_BUFFER: usize = 8 << 20;
 ///
 /// The name cannot be resolved, or none of its addresses can be bound.
 pub async fn udp(address: &Address, setting: &'static str) -> Result<UdpSocket, BindError> {
-    let failed = |problem| BindError::Address {
-        address: address.to_string(),
-        setting,
-        problem,
-    };
-    let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for resolved in lookup_host((address.host(), address.port))
-        .await
-        .map_err(failed)?
-    {
-        match bind_udp(resolved) {
-            Ok(socket) => {
-                // A smaller buffer loses more datagrams, but is no error.
-                if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
-                    let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
-                }
-                return Ok(socket);
-            }
-            Err(error) => problem = error,
-        }
+    let socket = first(address, setting, bind_udp).await?;
+    // A smaller buffer loses more datagrams, but is no error.
+    if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_BUFFER).is_err() {
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &DATAGRAM_BUFFER);
     }
-    Err(failed(problem))
+    Ok(socket)
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
