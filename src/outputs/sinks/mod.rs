@@ -75,6 +75,7 @@ use tokio_util::task::TaskTracker;
 pub use queue::{PushError, QueueConfig, QueueHandle, QueueLimits};
 pub use running::{Running, Setup, Store};
 
+use crate::event::{Event, StoredEvent};
 use crate::reason::Reason;
 use crate::telemetry::SinkStats;
 use crate::telemetry::sender_log::LogEvent;
@@ -173,6 +174,33 @@ impl Report {
             ..Report::taken(taken)
         }
     }
+}
+
+/// Reads the events of a batch.
+///
+/// # Errors
+///
+/// Some are damaged, or were stored by a version with another format. The report refuses these;
+/// the others are for the next request.
+fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Report> {
+    let events: Vec<Option<Event<'_>>> = batch.iter().map(StoredEvent::decode).collect();
+    if events.iter().all(Option::is_some) {
+        return Ok(events.into_iter().flatten().collect());
+    }
+    let verdict = |event: &Option<Event<'_>>| match event {
+        Some(_) => Verdict::Again,
+        None => Verdict::Refused(Reason::Malformed),
+    };
+    Err(Report {
+        verdicts: events.iter().map(verdict).collect(),
+        refusal: Some(Refusal {
+            reason: Reason::Malformed,
+            message: "an item is damaged".to_owned(),
+            answer: String::new(),
+            whole: false,
+        }),
+        ..Report::default()
+    })
 }
 
 /// Starts the task of a sink whose items are in memory only, and returns the handle that

@@ -18,7 +18,7 @@ pub use config::{Encoding, Settings, read};
 
 use super::http::{HttpClient, content_type};
 use super::stored::{STORED_EVENT, StoredForm};
-use super::{Report, Sink};
+use super::{Report, Sink, read_events};
 use crate::event::StoredEvent;
 use crate::telemetry::sender_log::LogEvent;
 use request::RequestBuilder;
@@ -61,10 +61,12 @@ impl Sink for LokiSink {
     }
 
     async fn send(&mut self, batch: &[StoredEvent]) -> Report {
+        let events = match read_events(batch) {
+            Ok(events) => events,
+            Err(report) => return report,
+        };
         let mut builder = RequestBuilder::new(&self.settings);
-        for event in batch.iter().filter_map(StoredEvent::decode) {
-            builder.add(&event);
-        }
+        events.iter().for_each(|event| builder.add(event));
         let (media, body) = builder.finish();
         let mut headers = content_type(media);
         if let Some(tenant) = &self.settings.tenant

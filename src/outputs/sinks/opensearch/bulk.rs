@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::config::Settings;
 use super::index::is_index_name;
-use crate::event::{StoredEvent, write_string};
+use crate::event::{Event, write_string};
 use crate::outputs::sinks::{Refusal, Report, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::clip_to;
@@ -18,14 +18,18 @@ use crate::telemetry::clip_to;
 /// The status of a document that exists already: an earlier request made it.
 const CONFLICT: u16 = 409;
 
+/// The end of the types of errors with which an index or the cluster takes no documents for
+/// now. A full disk is the usual cause: then no index of the next day can be made.
+const BLOCKED: &str = "_block_exception";
+
 /// Bytes of the words of the server that are shown.
 const SHOWN: usize = 300;
 
 /// The body of a request: two lines for each document.
-pub fn body(settings: &Settings, batch: &[StoredEvent]) -> Vec<u8> {
+pub fn body(settings: &Settings, events: &[Event<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     let mut name = String::new();
-    for event in batch.iter().filter_map(StoredEvent::decode) {
+    for event in events {
         let time = event.time();
         let index = match event.content.index {
             index if is_index_name(index) => index,
@@ -89,13 +93,7 @@ pub fn judge(body: &[u8], items: usize) -> Report {
             format!("the answer has {found} results for {items} documents"),
         );
     }
-    let verdicts: Vec<Verdict> = results
-        .iter()
-        .map(|result| match result.status {
-            CONFLICT => Verdict::Taken,
-            status => Verdict::of_status(status),
-        })
-        .collect();
+    let verdicts: Vec<Verdict> = results.iter().map(Outcome::verdict).collect();
     let of = |wanted: fn(&Verdict) -> bool| {
         let mut all = verdicts.iter().zip(&results);
         all.find(|(verdict, _)| wanted(verdict))
@@ -121,6 +119,15 @@ pub fn judge(body: &[u8], items: usize) -> Report {
 }
 
 impl Outcome {
+    fn verdict(&self) -> Verdict {
+        let kind = self.error.as_ref().map_or("", |problem| &problem.kind);
+        match self.status {
+            CONFLICT => Verdict::Taken,
+            _ if kind.ends_with(BLOCKED) => Verdict::Again,
+            status => Verdict::of_status(status),
+        }
+    }
+
     /// The status and the type of the error. They quote nothing of the document.
     fn describe(&self) -> String {
         match &self.error {

@@ -23,7 +23,7 @@ pub use config::{Settings, Template, read};
 
 use super::http::{HttpClient, content_type};
 use super::stored::{STORED_EVENT, StoredForm};
-use super::{Report, Sink};
+use super::{Report, Sink, read_events};
 use crate::event::StoredEvent;
 use crate::telemetry::sender_log::LogEvent;
 
@@ -58,13 +58,17 @@ impl Sink for OpenSearchSink {
     }
 
     async fn send(&mut self, batch: &[StoredEvent]) -> Report {
+        let events = match read_events(batch) {
+            Ok(events) => events,
+            Err(report) => return report,
+        };
         if self.needs_template {
             if let Err(problem) = self.put_template().await {
                 return Report::failed(0, problem);
             }
             self.needs_template = false;
         }
-        let body = bulk::body(&self.settings, batch);
+        let body = bulk::body(&self.settings, &events);
         let mut url = self.url(&["_bulk"]);
         url.query_pairs_mut().append_pair("filter_path", FILTER);
         let headers = content_type("application/x-ndjson");

@@ -34,6 +34,7 @@ fn a_document_has_an_index_by_its_date_and_an_identity() {
     let settings = parse("").unwrap();
     let day = 24 * 60 * 60 * 1_000_000_000;
     let events = [event("", None), event("views", Some(NOON - day))];
+    let events = read_events(&events).unwrap();
     let body = String::from_utf8(body(&settings, &events)).unwrap();
     let lines: Vec<&str> = body.lines().collect();
     let id = "000000000000000000000000000000ab";
@@ -73,6 +74,17 @@ fn each_document_gets_its_own_verdict() {
     let failure = report.failure.unwrap();
     assert!(failure.contains("429 (rejected"), "{failure}");
 
+    // A full disk is mended while documents wait; a role that may not write is not.
+    for (kind, expected) in [
+        ("index_create_block_exception", Verdict::Again),
+        ("cluster_block_exception", Verdict::Again),
+        ("security_exception", Verdict::Refused(Reason::Refused)),
+    ] {
+        let item = format!(r#"{{"create":{{"status":403,"error":{{"type":"{kind}"}}}}}}"#);
+        let answer = format!(r#"{{"errors":true,"items":[{item}]}}"#);
+        assert_eq!(judge(answer.as_bytes(), 1).verdicts, [expected]);
+    }
+
     assert_eq!(judge(br#"{"errors":false}"#, 2).verdicts.len(), 2);
     for (answer, words) in [
         (&b"OK"[..], "not that of _bulk"),
@@ -85,6 +97,17 @@ fn each_document_gets_its_own_verdict() {
         assert_eq!(report.verdicts, []);
         assert!(report.failure.unwrap().contains(words));
     }
+}
+
+#[test]
+fn damaged_items_are_refused_alone() {
+    let damaged = StoredEvent::from_bytes(Bytes::from_static(b"damaged"));
+    let report = read_events(&[event("", None), damaged, event("", None)]).unwrap_err();
+    let refused = Verdict::Refused(Reason::Malformed);
+    assert_eq!(report.verdicts, [Verdict::Again, refused, Verdict::Again]);
+    let refusal = report.refusal.unwrap();
+    assert_eq!(refusal.message, "an item is damaged");
+    assert!(!refusal.whole);
 }
 
 #[test]
