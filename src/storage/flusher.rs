@@ -89,6 +89,14 @@ impl Flusher {
         self.failure.is_some()
     }
 
+    /// Whether a sync runs on a thread of its own.
+    #[cfg(test)]
+    pub(super) fn is_syncing(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|(thread, _)| !thread.is_finished())
+    }
+
     /// Measures the size on the disk.
     fn measure(&self) {
         let bytes = usize::try_from(self.engine.size()).unwrap_or(usize::MAX);
@@ -388,8 +396,13 @@ pub(super) fn run(shared: &Shared) {
                 measured = Some(last);
                 flusher.measure();
             }
-            let is_useful = !flusher.fails() || syncing != Syncing::No;
-            let progress = is_useful.then(|| flusher.round(syncing, Now::read()));
+            let failed_before = flusher.fails();
+            let is_useful = !failed_before || syncing != Syncing::No;
+            let mut progress = is_useful.then(|| flusher.round(syncing, Now::read()));
+            if wake == Wake::Close && flusher.fails() && !failed_before {
+                // An earlier sync may have failed. There is no next second in which to recover.
+                progress = Some(flusher.round(syncing, Now::read()));
+            }
             for ReadRequest { prefix, answer } in reads {
                 // A reader that gave up needs no answer.
                 let _ = answer.send(flusher.read(&prefix));

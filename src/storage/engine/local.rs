@@ -166,15 +166,24 @@ impl LocalEngine {
         self.directory.presence().map_err(|it| system_error(&it))
     }
 
-    /// Creates the directory that was removed.
-    fn create_again(&mut self) -> Result<(), WriteError> {
-        self.original = None;
-        let path = self.directory.path();
-        let problem = |problem: OpenError| match &problem {
-            OpenError::Unusable { problem, .. } => system_error(problem),
-            other => failed(&other.to_string()),
-        };
-        self.directory = Directory::open(path).map_err(problem)?;
+    /// Creates what was removed: the directory, or the engine's files in it.
+    fn create_missing(&mut self) -> Result<(), WriteError> {
+        match self.presence()? {
+            Presence::There => {}
+            Presence::Removed => {
+                self.original = None;
+                let problem = |problem: OpenError| match &problem {
+                    OpenError::Unusable { problem, .. } => system_error(problem),
+                    other => failed(&other.to_string()),
+                };
+                self.directory = Directory::open(self.directory.path()).map_err(problem)?;
+            }
+            Presence::Replaced => {
+                return Err(failed(
+                    "another directory took the place of the one in use; restart to use it",
+                ));
+            }
+        }
         let created = self.directory.create_data(create);
         created.map_err(|problem| write_error(&problem))
     }
@@ -231,25 +240,20 @@ impl Engine for LocalEngine {
     fn recover(&mut self) -> Result<Recovered, WriteError> {
         // The engine rejects all writes after one failed. It has to be closed and opened.
         self.open = None;
-        let recovered = match self.presence()? {
-            Presence::There => Recovered::Records,
-            Presence::Removed => {
-                self.create_again()?;
-                Recovered::Nothing
-            }
-            Presence::Replaced => {
-                let problem =
-                    "another directory took the place of the one in use; restart to use it";
-                return Err(failed(problem));
-            }
-        };
+        self.create_missing()?;
         let data = self.directory.data();
         let opened = panic::catch_unwind(AssertUnwindSafe(|| tree(&data)));
-        self.open = match opened {
-            Ok(opened) => Some(opened.map_err(|problem| write_error(&problem))?),
-            Err(_) => return Err(failed("the engine stopped while it read its files")),
+        let Ok(opened) = opened else {
+            return Err(failed("the engine stopped while it read its files"));
         };
-        Ok(recovered)
+        let opened = opened.map_err(|problem| write_error(&problem))?;
+        let (_, tree) = self.open.insert(opened);
+        // Each write leaves its number.
+        match tree.contains_key(WRITES) {
+            Ok(true) => Ok(Recovered::Records),
+            Ok(false) => Ok(Recovered::Nothing),
+            Err(problem) => Err(write_error(&problem)),
+        }
     }
 
     fn each(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), ReadError> {

@@ -74,6 +74,16 @@ fn a_removed_directory_is_noticed_and_created_again() {
     let mut engine = LocalEngine::open(&path).unwrap();
     assert_eq!(contents(&engine, ""), [("c".to_owned(), b"three".to_vec())]);
 
+    // The same with its files alone.
+    fs::remove_dir_all(path.join("data")).unwrap();
+    assert!(engine.sync().is_err());
+    assert_eq!(engine.recover().unwrap(), Recovered::Nothing);
+    engine.write(&[Record::set("e", "five")]).unwrap();
+    engine.sync().unwrap();
+    drop(engine);
+    let mut engine = LocalEngine::open(&path).unwrap();
+    assert_eq!(contents(&engine, ""), [("e".to_owned(), b"five".to_vec())]);
+
     // What somebody else put there is left alone.
     let (away, other) = (parent.path().join("away"), path.join("notes"));
     fs::rename(&path, &away).unwrap();

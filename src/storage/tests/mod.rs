@@ -349,6 +349,28 @@ async fn a_sync_that_fails_beside_pushes_is_noticed_and_made_up_for() {
 }
 
 #[tokio::test]
+async fn the_last_changes_are_kept_although_the_sync_before_failed() {
+    let bench = bench(Sync::Write);
+    bench.names.set("a", "1");
+    bench.disk.fail_sync(true);
+    round(&bench.shared, Syncing::Begin);
+    let mut is_syncing = true;
+    while is_syncing {
+        bench.shared.with_flusher(|flusher| {
+            is_syncing = flusher.is_syncing();
+            None
+        });
+    }
+    bench.disk.fail_sync(false);
+    bench.disk.lose_unsynced();
+    bench.names.set("b", "2");
+    let flusher = bench.start();
+    assert!(bench.journal.close(Duration::from_secs(10)).await);
+    flusher.join().unwrap();
+    assert_eq!(bench.disk.synced(), [("name/a", "1"), ("name/b", "2")]);
+}
+
+#[tokio::test]
 async fn without_storage_everything_counts_as_kept() {
     let journal = Journal::off();
     assert_eq!(journal.admit(), Ok(()));
