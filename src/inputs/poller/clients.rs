@@ -41,6 +41,8 @@ pub struct ClientError {
 /// The clients of all targets.
 #[derive(Debug, Default)]
 pub struct Clients {
+    /// Kept connections of all of them.
+    direct: Arc<DirectClient>,
     proxy: ProxySettings,
     shared: HashMap<ClientKey, Arc<SharedClient>>,
 }
@@ -64,9 +66,10 @@ struct ClientKey {
 }
 
 impl Clients {
-    /// No clients yet.
-    pub fn new(config: &Config) -> Self {
+    /// No clients yet. They go on with the connections of `before` that need no client.
+    pub fn new(config: &Config, before: &Clients) -> Self {
         Clients {
+            direct: Arc::clone(&before.direct),
             proxy: ProxySettings {
                 url: config.proxy_url.clone(),
                 from_environment: config.proxy_from_environment,
@@ -106,7 +109,7 @@ impl Clients {
         let client = match same.filter(|_| before.proxy == self.proxy) {
             Some(client) => Arc::clone(client),
             None => {
-                let created = create(&key, config);
+                let created = create(&key, config, Arc::clone(&self.direct));
                 Arc::new(created.map_err(|problem| ClientError {
                     user: user.to_owned(),
                     problem,
@@ -117,13 +120,19 @@ impl Clients {
         Ok(client)
     }
 
-    /// All clients.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<SharedClient>> {
-        self.shared.values()
+    /// Closes all kept connections once they are not in use. Those to an address, which
+    /// cannot change, are closed if they were not used.
+    pub fn renew(&self) {
+        self.direct.close_unused(MAX_CONNECTION_AGE);
+        self.shared.values().for_each(|client| client.renew());
     }
 }
 
-fn create(key: &ClientKey, config: &Config) -> Result<SharedClient, String> {
+fn create(
+    key: &ClientKey,
+    config: &Config,
+    direct: Arc<DirectClient>,
+) -> Result<SharedClient, String> {
     let proxy = match &key.proxy {
         Some(proxy) => ProxyChoice::new(Some(proxy), false),
         None => ProxyChoice::new(config.proxy_url.as_ref(), config.proxy_from_environment)
@@ -134,7 +143,7 @@ fn create(key: &ClientKey, config: &Config) -> Result<SharedClient, String> {
         socket: key.socket.clone(),
         proxy: proxy?,
     };
-    SharedClient::new(settings).map_err(|error| error.to_string())
+    SharedClient::new(settings, direct).map_err(|error| error.to_string())
 }
 
 /// The settings of a client.
@@ -179,15 +188,15 @@ pub struct SharedClient {
     keeping: Mutex<Client>,
     /// Opens a connection for every request.
     opening: Client,
-    direct: DirectClient,
+    direct: Arc<DirectClient>,
 }
 
 impl SharedClient {
-    fn new(settings: ClientSettings) -> reqwest::Result<Self> {
+    fn new(settings: ClientSettings, direct: Arc<DirectClient>) -> reqwest::Result<Self> {
         Ok(SharedClient {
             keeping: Mutex::new(settings.keeping_client()?),
             opening: settings.builder().pool_max_idle_per_host(0).build()?,
-            direct: DirectClient::default(),
+            direct,
             settings,
         })
     }
@@ -235,10 +244,8 @@ impl SharedClient {
         }
     }
 
-    /// Closes all kept connections once they are not in use. Those to an address, which
-    /// cannot change, are closed if they were not used.
-    pub fn renew(&self) {
-        self.direct.close_unused(MAX_CONNECTION_AGE);
+    /// Closes the kept connections of this client once they are not in use.
+    fn renew(&self) {
         match self.settings.keeping_client() {
             Ok(client) => *self.keeping() = client,
             Err(problem) => log::warn!("kept connections cannot be renewed: {problem}"),
@@ -300,8 +307,8 @@ mod tests {
             settle("test", &text, []).unwrap().0.poll_external
         };
         let same = config(false);
-        let mut clients = Clients::new(&same);
         let none = Clients::default();
+        let mut clients = Clients::new(&same, &none);
         let get = |clients: &mut Clients, config: &Config, at: usize, before: &Clients| {
             let requests = &config.targets[at].settings.requests;
             clients
@@ -312,9 +319,16 @@ mod tests {
         let other = get(&mut clients, &same, 1, &none);
         assert!(Arc::ptr_eq(&client, &other));
         let changed = config(true);
-        let mut later = Clients::new(&changed);
+        let mut later = Clients::new(&changed, &clients);
         let other = get(&mut later, &changed, 0, &clients);
         assert!(!Arc::ptr_eq(&client, &other));
+        // The limit of connections that need no client is that of all clients together.
+        let address: Url = "http://127.0.0.1:1/".parse().unwrap();
+        let direct = |client: &SharedClient| {
+            let (direct, _) = client.direct(&address).unwrap();
+            std::ptr::from_ref(direct)
+        };
+        assert_eq!(direct(&client), direct(&other));
         // A client that is needed again is the one before.
         let kept = get(&mut later, &changed, 1, &clients);
         assert!(Arc::ptr_eq(&client, &kept));

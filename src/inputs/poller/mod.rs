@@ -112,7 +112,7 @@ impl Poller {
     /// An HTTP client cannot be created.
     pub fn prepare(&self, config: &Config) -> Result<ReadyPoller, ClientError> {
         let before = self.clients.load();
-        let mut clients = Clients::new(config);
+        let mut clients = Clients::new(config, &before);
         let (mut targets, mut discoveries) = (Vec::new(), Vec::new());
         let configured = (config.relabelled.len(), config.discoveries.all().count());
         if config.poll_other_scrape_endpoints {
@@ -346,6 +346,6 @@ async fn renew(clients: &Live<Clients>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        clients.load().all().for_each(|client| client.renew());
+        clients.load().renew();
     }
 }

@@ -345,7 +345,8 @@ mod tests {
     /// Whether the connection of each target is kept.
     fn kept(config: &Config) -> Vec<bool> {
         let config = &config.poll_external;
-        let (mut clients, none) = (Clients::new(config), Clients::default());
+        let none = Clients::default();
+        let mut clients = Clients::new(config, &none);
         let wanted = config.targets.iter().map(|target| {
             let requests = (&target.settings.requests, None);
             Wanted {
