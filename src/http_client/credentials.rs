@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::files::secret_file;
@@ -14,6 +15,10 @@ use crate::settings::Secret;
 use crate::settings::document::{Node, Value};
 use crate::settings::reader::Table;
 use crate::settings::value::text;
+
+/// Files that are read at the same time. A pipe without a writer, or a network file system that
+/// does not answer, keeps its thread, of which the runtime has 512 for everything.
+static READERS: Semaphore = Semaphore::const_new(64);
 
 /// Secrets and more headers of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -168,7 +173,12 @@ async fn secret(setting: &'static str, file: &Path) -> Result<String, Credential
         problem,
     };
     let path = file.to_owned();
-    let secret = spawn_blocking(move || std::fs::read_to_string(path))
+    let reader = READERS.acquire().await;
+    let read = move || {
+        let _reader = reader;
+        std::fs::read_to_string(path)
+    };
+    let secret = spawn_blocking(read)
         .await
         .map_err(|problem| failed(problem.to_string()))?
         .map_err(|problem| failed(problem.to_string()))?;
