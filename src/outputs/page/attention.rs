@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use maud::{Markup, html};
+use maud::html;
 
-use super::show::{self, count};
+use super::issue::{Issue, Level, counted};
+use super::show;
 use super::{Page, discoveries};
 use crate::clock::Now;
 use crate::store::{Producer, SectionState};
@@ -12,52 +13,6 @@ use crate::telemetry::{SinkState, clip, rejections};
 
 /// How long a rejected sender is shown after its last message.
 const REJECTION_SHOWN: Duration = Duration::from_secs(15 * 60);
-
-/// A count with its noun.
-pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
-    let noun = if number == 1 { one } else { many };
-    format!("{} {noun}", count(number as u64))
-}
-
-/// How bad something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Metrics are missing or changes are lost.
-    Bad,
-    /// Something may be missing soon, or is not as it should be.
-    Warn,
-}
-
-/// Something that is wrong.
-#[derive(Debug)]
-pub struct Issue {
-    level: Level,
-    text: Markup,
-}
-
-impl Issue {
-    /// Creates one.
-    pub fn new(level: Level, text: Markup) -> Self {
-        Issue { level, text }
-    }
-}
-
-/// All that is wrong, as a list; one line if nothing is.
-pub fn list(issues: &[Issue]) -> Markup {
-    html! {
-        @if issues.is_empty() {
-            p.all-well { "Nothing needs attention." }
-        } @else {
-            ul.issues aria-label="Needs attention" {
-                @for issue in issues {
-                    li class=(match issue.level { Level::Bad => "bad", Level::Warn => "warn" }) {
-                        (issue.text)
-                    }
-                }
-            }
-        }
-    }
-}
 
 impl Page {
     /// What is wrong now, the worst first.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::attention::{Issue, Level, counted};
+use super::issue::{Issue, Level, counted};
 use super::show::{self, count};
 use crate::clock::Now;
 use crate::telemetry::{DiscoveryStats, clip};

@@ -10,7 +10,7 @@
 //! | [`shell`] | what all pages share: head, navigation, policy, style, script |
 //! | [`show`] | times, sizes, counts, states, bars |
 //! | [`overview`] | `/`: state, inputs, limits, sinks, rejections |
-//! | [`attention`] | what is wrong now |
+//! | [`attention`], [`issue`] | what is wrong now |
 //! | [`discoveries`] | where targets are found, on `/` |
 //! | [`sources`] | `/apps`: apps, targets and groups |
 //! | [`source`], [`families`] | `/apps/{name}`: one of them, and what it exposes |
@@ -27,6 +27,7 @@ mod aggregated;
 mod attention;
 mod discoveries;
 mod families;
+mod issue;
 mod overview;
 mod settings;
 mod shell;

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use maud::{Markup, html};
 
 use super::actions::{Action, immediate};
-use super::attention;
+use super::issue;
 use super::shell::Tab;
 use super::show::{self, count};
 use super::token::Token;
@@ -42,7 +42,7 @@ impl Page {
         let content = html! {
             (self.shell.done(request))
             h1.hidden { "Status" }
-            (attention::list(&self.issues(now)))
+            (issue::list(&self.issues(now)))
             (self.state(has_actions.then_some(&token), now))
             div.columns {
                 (self.inputs())
