@@ -22,8 +22,6 @@ use crate::peer::Peer;
 use crate::reason::Reason;
 use crate::registry::{Batch, Change, Changeset, Update, ValueChange};
 use crate::store::Store;
-use crate::telemetry::Transport;
-use crate::telemetry::sender_log::{self, About, LogEvent};
 
 /// Changes of one batch. It bounds how long the registry is locked: a
 /// millisecond at most.
@@ -258,7 +256,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             Ok(Action::Event { draft, hops }) => self.add_event(number, frame, draft, hops),
             Ok(Action::Shutdown) => {
                 self.flush();
-                let result = self.shut_down();
+                let result = self.processor.shut_down(self.source, &self.permission);
                 self.finish(number, result);
             }
             Err(rejection) => {
@@ -565,30 +563,6 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         };
         let (sets, value) = (&processor.sets, member.value);
         sets.add(family, labels, value, now, series_exists, store_count)
-    }
-
-    fn shut_down(&self) -> Result<(), Rejection> {
-        let (processor, source) = (self.processor, self.source);
-        let transport = source.transport;
-        if !matches!(transport, Transport::Unix | Transport::UnixDatagram) {
-            let problem = "op shutdown is accepted on Unix sockets only";
-            return Err(Rejection::new(Reason::NotAllowed, problem));
-        }
-        if !processor.config.allow_shutdown {
-            let problem = "op shutdown is not allowed (operations.allow_shutdown)";
-            return Err(Rejection::new(Reason::NotAllowed, problem));
-        }
-        self.permission.check_stop()?;
-        sender_log::write(
-            LogEvent::Removal,
-            About::NOTHING,
-            format_args!(
-                "operations {}: shutdown requested by op shutdown",
-                source.name
-            ),
-        );
-        processor.quit.cancel();
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use super::extra_labels::ExtraLabels;
 use super::framing::Frame;
 use super::known_lines::KnownLines;
 use super::labels;
+use super::permission::Permission;
 use super::rejection::Rejection;
 use super::sets::Sets;
 use super::sink::{EventSinks, LineSink};
@@ -17,6 +18,7 @@ use super::translate::Translator;
 use crate::fairness::Fairness;
 use crate::ingest::shaping::Shapes;
 use crate::peer::Peer;
+use crate::reason::Reason;
 use crate::registry::Update;
 use crate::security::{Access, Door};
 use crate::store::Store;
@@ -224,6 +226,38 @@ impl Processor {
         self.config.forward_raw
             && self.target.store().is_none()
             && matches!(frame, Frame::Line(_) | Frame::Value(_))
+    }
+
+    /// Stops the program, if that is allowed.
+    ///
+    /// # Errors
+    ///
+    /// It is not, or not there, or not to the sender.
+    pub(super) fn shut_down(
+        &self,
+        source: &Source,
+        permission: &Permission,
+    ) -> Result<(), Rejection> {
+        let is_local = matches!(source.transport, Transport::Unix | Transport::UnixDatagram);
+        if !is_local {
+            let problem = "op shutdown is accepted on Unix sockets only";
+            return Err(Rejection::new(Reason::NotAllowed, problem));
+        }
+        if !self.config.allow_shutdown {
+            let problem = "op shutdown is not allowed (operations.allow_shutdown)";
+            return Err(Rejection::new(Reason::NotAllowed, problem));
+        }
+        permission.check_stop()?;
+        sender_log::write(
+            LogEvent::Removal,
+            About::NOTHING,
+            format_args!(
+                "operations {}: shutdown requested by op shutdown",
+                source.name
+            ),
+        );
+        self.quit.cancel();
+        Ok(())
     }
 
     /// Counts and logs a rejected message.
