@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 /// What a file looks like from outside: if it is the same, so is the text. Without a file,
 /// it is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileState(Option<(u64, u64, u64, SystemTime)>);
 
 impl FileState {

@@ -383,6 +383,51 @@ fn a_reload_keeps_what_was_found() {
     eventually(|| names(&proxy), Vec::is_empty);
 }
 
+#[test]
+fn a_reload_keeps_the_targets_of_a_list_that_cannot_be_read() {
+    let upstream = exporter();
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("a.json"), dir.path().join("b.json"));
+    let list = |path: &str| {
+        let labels = json!({ "__metrics_path__": path });
+        json!([{ "targets": [upstream.address], "labels": labels }]).to_string()
+    };
+    write(&good, &list("/good"));
+    write(&bad, &list("/bad"));
+    let config = |targets: &str| {
+        format!(
+            "[poll_external]\npoll_interval = \"50ms\"\n\
+             file_sd = [{{ files = [\"{}/*.json\"], targets = {{ {targets} }} }}]\n",
+            dir.path().display()
+        )
+    };
+    let proxy = Proxy::start(&config(""));
+    let name = |path: &str| format!("{}{path}", upstream.address);
+    let await_text = |path: &str, label: &str| {
+        let address = &upstream.address;
+        let text = format!("m{{{label}instance=\"{address}\",path=\"{path}\"}} 1\n");
+        eventually(
+            || text_of(&proxy, &name(path)),
+            |found| found.as_deref() == Some(&*text),
+        );
+    };
+    await_text("/good", "");
+    await_text("/bad", "");
+    write(&bad, "[");
+    let failed =
+        "exporter_proxy_discovery_updates_total{discovery=\"file_sd[0]\",result=\"malformed\"}";
+    eventually(|| value(&proxy, failed), |count| *count >= 1.0);
+    // What can be read is polled in the new way, and the rest as before.
+    reload(&proxy, &config("labels = { env = \"prod\" }"));
+    await_text("/good", "env=\"prod\",");
+    await_text("/bad", "");
+    assert_eq!(names(&proxy), [name("/bad"), name("/good")]);
+    write(&bad, &list("/bad"));
+    await_text("/bad", "env=\"prod\",");
+    fs::remove_file(&bad).unwrap();
+    eventually(|| names(&proxy), |names| *names == [name("/good")]);
+}
+
 /// A DNS server that knows these records. It runs until the test ends.
 struct Dns {
     address: String,
@@ -501,14 +546,13 @@ fn a_name_that_cannot_be_looked_up_keeps_its_targets() {
     let dns = Dns::start();
     let address = RData::A(A::new(127, 0, 0, 1));
     dns.set(vec![("a.test", address)]);
-    let config = |names: &str| {
+    let config = |server: &str| {
         format!(
-            "[[poll_external.dns_sd]]\nnames = [{names}]\ntype = \"A\"\nport = 1\n\
-             server = \"{}\"\nrefresh_interval = \"50ms\"\n",
-            dns.address
+            "[[poll_external.dns_sd]]\nnames = [\"a.test\", \"broken.test\"]\ntype = \"A\"\nport = 1\n\
+             server = \"{server}\"\nrefresh_interval = \"50ms\"\n",
         )
     };
-    let proxy = Proxy::start(&config("\"a.test\", \"broken.test\""));
+    let proxy = Proxy::start(&config(&dns.address));
     eventually(|| names(&proxy), |names| *names == ["127.0.0.1:1"]);
     let failed = "exporter_proxy_discovery_updates_total{discovery=\"dns_sd[0]\",result=\"dns\"}";
     eventually(|| value(&proxy, failed), |count| *count >= 2.0);
@@ -516,6 +560,11 @@ fn a_name_that_cannot_be_looked_up_keeps_its_targets() {
     let reason = discoveries[0]["lastProblem"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("broken.test: "), "{reason}");
     assert_eq!(discoveries[0]["targets"], 1);
+
+    // Nor does it lose them with a server that knows none of the names.
+    reload(&proxy, &config("127.0.0.1:1"));
+    eventually(|| value(&proxy, failed), |count| *count >= 1.0);
+    assert_eq!(names(&proxy), ["127.0.0.1:1"]);
 }
 
 /// The rules for targets in a file, which keep targets with `env="prod"`.

@@ -183,19 +183,16 @@ impl Poller {
                 client: Arc::clone(&clients.list),
                 pool: self.pool.clone(),
             };
-            let source = Source::new(
-                &name,
-                &discovery,
-                list,
-                limits.body,
-                Room::new(limits.targets),
-            );
+            let running = before.iter().map(|(_, running)| running);
+            let alike = running.filter(|it| it.discovery.has_source_of(&discovery));
+            // Several can have one place.
+            let known = alike.max_by_key(|it| it.name == name);
+            let findings = known.map(|it| it.findings.clone()).unwrap_or_default();
+            let room = Room::new(limits.targets);
+            let source = Source::new(&name, &discovery, list, limits.body, room, &findings);
             let end = CancellationToken::new();
             let stats = DiscoveryStats::new(name.clone(), discovery.source());
             let stats = Arc::new(stats);
-            let mut running = before.iter().map(|(_, running)| running);
-            let known = running.find(|it| it.discovery.has_source_of(&discovery));
-            let findings = known.map(|it| it.findings.clone()).unwrap_or_default();
             let id = self.next;
             self.next += 1;
             started.push(DiscoveryTask {

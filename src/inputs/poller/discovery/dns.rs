@@ -12,7 +12,7 @@ use hickory_resolver::proto::rr::{RData, RecordType as WireType};
 use tokio::task::JoinSet;
 
 use super::Look;
-use super::found::{Findings, FoundReader};
+use super::found::{Findings, FoundReader, found_in};
 use crate::inputs::poller::config::discovery::{DnsSd, RecordType};
 use crate::inputs::poller::error::ScrapeError;
 use crate::reason::Reason;
@@ -32,11 +32,13 @@ pub struct DnsNames {
 }
 
 impl DnsNames {
-    pub fn new(name: &str, config: &Arc<DnsSd>) -> Self {
+    /// The names of a discovery, not looked up yet. `before` is what one in the same place found.
+    pub fn new(name: &str, config: &Arc<DnsSd>, before: &Findings) -> Self {
+        let lists = before.by_list().into_iter();
         DnsNames {
             config: Arc::clone(config),
             name: name.to_owned(),
-            found: BTreeMap::new(),
+            found: lists.map(|(name, it)| (name.to_owned(), it)).collect(),
             is_looked_up: false,
         }
     }
@@ -95,7 +97,7 @@ impl DnsNames {
     /// The targets at the addresses of a name.
     fn findings(&self, name: &str, addresses: &[Address]) -> Findings {
         let reader = FoundReader::new(&self.config.targets);
-        let found_in = Arc::from(format!("{}: {name}", self.name));
+        let found_in = found_in(&self.name, name);
         let mut findings = Findings::default();
         for address in addresses {
             let meta = meta_labels(name, address);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
 use super::Look;
-use super::found::{Findings, FoundReader, Room};
+use super::found::{Findings, FoundReader, Room, found_in};
 use super::lists::{self, ListFormat};
 use crate::clock;
 use crate::exposition::counted;
@@ -62,15 +62,31 @@ struct FileList {
 }
 
 impl FileLists {
-    /// The files of a discovery, not read yet.
-    pub fn new(name: &str, config: &Arc<FileSd>, max_bytes: usize, room: Room) -> Self {
+    /// The files of a discovery, not read yet. `before` is what one in the same place found.
+    pub fn new(
+        name: &str,
+        config: &Arc<FileSd>,
+        max_bytes: usize,
+        room: Room,
+        before: &Findings,
+    ) -> Self {
+        let lists = before.by_list().into_iter();
+        let lists = lists.map(|(path, findings)| {
+            let list = FileList {
+                state: Watched::new(FileState::default()),
+                is_there: true,
+                findings,
+                problem: None,
+            };
+            (PathBuf::from(path), list)
+        });
         FileLists {
             files: Some(Files {
                 name: name.to_owned(),
                 config: Arc::clone(config),
                 max_bytes,
                 room,
-                lists: BTreeMap::new(),
+                lists: lists.collect(),
                 problem: None,
                 read: None,
                 is_crowded: false,
@@ -215,7 +231,7 @@ impl Files {
         };
         let reader =
             FoundReader::with_meta(&self.config.targets, "__meta_filepath", shown.to_string());
-        let found_in = Arc::from(format!("{}: {shown}", self.name));
+        let found_in = found_in(&self.name, &shown);
         let others = self.lists.iter().filter(|(other, _)| *other != path);
         let room = self.room.beside(others.map(|(_, list)| &list.findings));
         lists::read(&text, format, &reader, &found_in, room).map_err(|problem| {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +118,16 @@ impl Findings {
         }
     }
 
+    /// The targets of each list, by its name.
+    pub fn by_list(&self) -> BTreeMap<&str, Findings> {
+        let mut lists: BTreeMap<&str, Findings> = BTreeMap::new();
+        for found in &self.found {
+            let (_, list) = found.found_in.split_once(": ").unwrap_or_default();
+            lists.entry(list).or_default().found.push(found.clone());
+        }
+        lists
+    }
+
     /// Adds the entries of another list.
     pub fn extend(&mut self, other: &Findings) {
         self.found.extend_from_slice(&other.found);
@@ -135,6 +146,11 @@ impl Findings {
             self.rejections.push(problem);
         }
     }
+}
+
+/// Where a target was found: the discovery, and the name of the list.
+pub fn found_in(discovery: &str, list: impl Display) -> Arc<str> {
+    Arc::from(format!("{discovery}: {list}"))
 }
 
 /// Makes found targets of addresses and labels.
@@ -524,5 +540,19 @@ mod tests {
             (all.rejected, all.rejections.join("")),
             (8, "01230".to_owned())
         );
+    }
+
+    #[test]
+    fn findings_of_several_lists_can_be_told_apart() {
+        let template = template("");
+        let reader = FoundReader::new(&template);
+        let mut all = Findings::default();
+        for (address, list) in [("a", "/x: y"), ("b", "/z"), ("c", "/x: y")] {
+            let found_in = found_in("file_sd[0]", list);
+            all.add(reader.found(address, &BTreeMap::new(), &found_in));
+        }
+        let lists = all.by_list().into_iter();
+        let lists = lists.map(|(list, it)| (list, it.found.len()));
+        assert_eq!(lists.collect::<Vec<_>>(), [("/x: y", 2), ("/z", 1)]);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Look;
-use super::found::{Findings, FoundReader, Room};
+use super::found::{Findings, FoundReader, Room, found_in};
 use super::lists::{self, ListFormat};
 use crate::exposition::Text;
 use crate::inputs::poller::config::discovery::HttpSd;
@@ -33,7 +33,7 @@ impl HttpList {
             config: Arc::clone(config),
             fetcher,
             room,
-            found_in: Arc::from(format!("{name}: {}", config.url)),
+            found_in: found_in(name, &config.url),
             last: None,
         }
     }

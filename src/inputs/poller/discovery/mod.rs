@@ -94,23 +94,26 @@ impl ListFetcher {
 impl Source {
     /// The source of a discovery, whose setting has this name. `list` is how the list of an
     /// HTTP server is fetched; lists may have `max_body` bytes, and there is `room` for their
-    /// targets.
+    /// targets. `before` is what was found in the same place with other settings: it stays until
+    /// it is found again.
     pub fn new(
         name: &str,
         discovery: &Discovery,
         list: ListFetcher,
         max_body: usize,
         room: Room,
+        before: &Findings,
     ) -> Self {
         match discovery {
             Discovery::File(file_sd) => {
-                Source::Files(Box::new(FileLists::new(name, file_sd, max_body, room)))
+                let files = FileLists::new(name, file_sd, max_body, room, before);
+                Source::Files(Box::new(files))
             }
             Discovery::Http(http_sd) => {
                 let fetcher = list.fetcher(http_sd.as_target(name), max_body);
                 Source::Http(Box::new(HttpList::new(name, http_sd, fetcher, room)))
             }
-            Discovery::Dns(dns_sd) => Source::Dns(Box::new(DnsNames::new(name, dns_sd))),
+            Discovery::Dns(dns_sd) => Source::Dns(Box::new(DnsNames::new(name, dns_sd, before))),
             Discovery::Textfile(config) => {
                 Source::Textfiles(Box::new(Textfiles::new(name, config)))
             }

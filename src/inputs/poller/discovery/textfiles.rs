@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::Look;
 use super::files::{MAX_FILES, matching};
-use super::found::{Findings, FoundReader};
+use super::found::{Findings, FoundReader, found_in};
 use crate::inputs::poller::config::discovery::{FilePattern, Textfile};
 use crate::inputs::poller::error::ScrapeError;
 use crate::reason::Reason;
@@ -66,8 +66,7 @@ impl Textfiles {
         let reader = FoundReader::new(&self.config.targets);
         let mut findings = Findings::default();
         for path in paths {
-            let found_in = path.parent().unwrap_or(path).display();
-            let found_in = Arc::from(format!("{}: {found_in}", self.name));
+            let found_in = found_in(&self.name, path.parent().unwrap_or(path).display());
             findings.add(reader.file(path.clone(), &found_in).map(Some));
         }
         findings
