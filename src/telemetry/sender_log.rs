@@ -112,25 +112,32 @@ impl LogEvent {
         }
     }
 
-    /// The plural, for the count of suppressed lines.
-    fn plural(self) -> &'static str {
-        match self {
-            LogEvent::MessageRejected => "rejected messages",
-            LogEvent::RequestRejected => "rejected requests",
-            LogEvent::Removal => "removals",
-            LogEvent::Webhook => "webhooks",
-            LogEvent::OperationRejected => "rejected operations",
-            LogEvent::OperationTransport => "failures to receive or forward operations",
-            LogEvent::Sink => "failures of sinks",
-            LogEvent::TargetFailure => "failures of targets",
-            LogEvent::TargetRecovery => "recoveries of targets",
-            LogEvent::Connection => "closed connections",
-            LogEvent::Handshake => "failed TLS handshakes",
-            LogEvent::Withdrawal => "withdrawals",
-            LogEvent::SkippedLines => "texts with lines that cannot be read",
-            LogEvent::Finding => "findings in texts",
-            LogEvent::InternalError => "internal errors",
-        }
+    /// What a number of its lines is called.
+    fn name(self, count: u64) -> &'static str {
+        let (one, several) = match self {
+            LogEvent::MessageRejected => ("rejected message", "rejected messages"),
+            LogEvent::RequestRejected => ("rejected request", "rejected requests"),
+            LogEvent::Removal => ("removal", "removals"),
+            LogEvent::Webhook => ("webhook", "webhooks"),
+            LogEvent::OperationRejected => ("rejected operation", "rejected operations"),
+            LogEvent::OperationTransport => (
+                "failure to receive or forward operations",
+                "failures to receive or forward operations",
+            ),
+            LogEvent::Sink => ("failure of a sink", "failures of sinks"),
+            LogEvent::TargetFailure => ("failure of a target", "failures of targets"),
+            LogEvent::TargetRecovery => ("recovery of a target", "recoveries of targets"),
+            LogEvent::Connection => ("closed connection", "closed connections"),
+            LogEvent::Handshake => ("failed TLS handshake", "failed TLS handshakes"),
+            LogEvent::Withdrawal => ("withdrawal", "withdrawals"),
+            LogEvent::SkippedLines => (
+                "text with lines that cannot be read",
+                "texts with lines that cannot be read",
+            ),
+            LogEvent::Finding => ("finding in a text", "findings in texts"),
+            LogEvent::InternalError => ("internal error", "internal errors"),
+        };
+        if count == 1 { one } else { several }
     }
 }
 
@@ -238,8 +245,8 @@ pub fn write(event: LogEvent, about: About<'_>, message: Arguments<'_>) -> bool 
     if suppressed == 0 {
         write_line(event, level, &fields, message);
     } else {
-        let plural = event.plural();
-        let message = format_args!("{message} ({suppressed} more {plural} not logged)");
+        let name = event.name(suppressed);
+        let message = format_args!("{message} ({suppressed} more {name} not logged)");
         write_line(event, level, &fields, message);
     }
     true
@@ -304,7 +311,7 @@ pub fn report_suppressed(force: bool) {
                 about: About::NOTHING,
                 suppressed,
             };
-            let message = format_args!("{suppressed} {} not logged", event.plural());
+            let message = format_args!("{suppressed} {} not logged", event.name(suppressed));
             write_line(event, event.level(), &fields, message);
         }
     }
@@ -347,6 +354,13 @@ fn place(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_is_counted_in_the_singular() {
+        for (count, name) in [(1, "failure of a sink"), (2, "failures of sinks")] {
+            assert_eq!(LogEvent::Sink.name(count), name);
+        }
+    }
 
     #[test]
     fn events_index_their_own_limit() {
