@@ -87,7 +87,7 @@ pub enum Command {
         #[arg(long, value_name = "LABELS", conflicts_with_all = ["rules", "sink", "app", "target"])]
         group: Option<String>,
         /// Read a list of targets in the format of file_sd, and show what the rules of this
-        /// discovery do with each entry, such as 'file_sd[0]'
+        /// discovery, named as in /api/v1/targets, do with each entry
         #[arg(long, value_name = "NAME", conflicts_with_all = ["rules", "sink", "app", "target", "group"])]
         discovery: Option<String>,
         /// The address or path of the listener that the text arrives at

@@ -36,11 +36,11 @@
 //! 4. Describe its settings in `config.toml` and `docs/sinks.md`.
 //!
 //! Counting, health, `GET /api/v1/sinks`, retries, expiry, draining and storage come from
-//! the worker and the queue. [`Sink::STORED`] says how items are stored. A sink returns a [`Report`]: verdicts for its items, and what
-//! failed. If a request is refused as a whole, it says so in a [`Refusal`], and the worker
-//! finds the items to blame.
+//! the worker and the queue. [`Sink::STORED`] says how items are stored. A sink returns a
+//! [`Report`]: verdicts for its items, and what failed. If a request is refused as a whole, it
+//! says so in a [`Refusal`], and the worker finds the items to blame.
 //!
-//! An item is one block of bytes where it can be: see [`StoredEvent`](crate::event::StoredEvent).
+//! An item is one block of bytes where it can be: see [`StoredEvent`].
 //!
 //! Inputs and outputs do not import one another: an input takes a closure or a
 //! small type of its own around the handle.
