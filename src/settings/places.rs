@@ -11,9 +11,8 @@ use super::document::Place;
 pub struct Places(Arc<HashMap<String, Place>>);
 
 impl Places {
-    /// Keeps the places of settings that are no items of lists.
-    pub fn new(mut places: HashMap<String, Place>) -> Self {
-        places.retain(|setting, _| !setting.contains('['));
+    /// Places by setting.
+    pub fn new(places: HashMap<String, Place>) -> Self {
         Places(Arc::new(places))
     }
 

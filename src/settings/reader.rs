@@ -12,6 +12,9 @@ use super::places::Places;
 /// suggested for it.
 const SUGGESTION_THRESHOLD: f64 = 0.7;
 
+/// The keys that a table in a list usually has, for which its list of them has room from the start.
+const KEYS_OF_ITEMS: usize = 32;
+
 /// The results of reading, shared by all tables of a document: errors, warnings, and
 /// where each setting is written.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Faults {
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
     places: RefCell<HashMap<String, Place>>,
+    /// The places of the items of each list, of which there can be thousands.
+    items: RefCell<HashMap<String, Vec<Place>>>,
 }
 
 impl Faults {
@@ -37,7 +42,14 @@ impl Faults {
     /// Where a valid setting is written, such as `push.listen`, or
     /// `operations.unix_sockets[0]` for an item of a list.
     pub fn place(&self, setting: &str) -> Option<Place> {
-        self.places.borrow().get(setting).cloned()
+        let item = setting.strip_suffix(']').and_then(|it| it.rsplit_once('['));
+        match item {
+            Some((list, index)) => {
+                let items = self.items.borrow();
+                items.get(list)?.get(index.parse::<usize>().ok()?).cloned()
+            }
+            None => self.places.borrow().get(setting).cloned(),
+        }
     }
 
     /// Where all valid settings are written.
@@ -291,7 +303,7 @@ impl<'f> Table<'f> {
             let place = item.place.clone();
             match parse(item) {
                 Ok(value) => {
-                    self.found(format_args!("{setting}[{}]", right.len()), &place);
+                    self.found_item(&setting, &place);
                     right.push(value);
                 }
                 Err(problem) => self.faults.add(place, format!("`{setting}` {problem}")),
@@ -326,7 +338,7 @@ impl<'f> Table<'f> {
             };
             match read {
                 Ok(Some(value)) => {
-                    self.found(format_args!("{setting}[{}]", right.len()), &place);
+                    self.found_item(&setting, &place);
                     right.push(value);
                 }
                 Ok(None) => {}
@@ -351,7 +363,7 @@ impl<'f> Table<'f> {
                     place: Some(place.clone()),
                     is_item: true,
                     entries,
-                    known: Vec::new(),
+                    known: Vec::with_capacity(KEYS_OF_ITEMS),
                     faults,
                 };
                 Ok(read(table, &place))
@@ -443,6 +455,18 @@ impl<'f> Table<'f> {
         if !self.is_item {
             let mut places = self.faults.places.borrow_mut();
             places.insert(setting.to_string(), place.clone());
+        }
+    }
+
+    /// Notes where the next valid item of a list is written.
+    fn found_item(&self, list: &str, place: &Place) {
+        if self.is_item {
+            return;
+        }
+        let mut items = self.faults.items.borrow_mut();
+        match items.get_mut(list) {
+            Some(places) => places.push(place.clone()),
+            None => drop(items.insert(list.to_owned(), vec![place.clone()])),
         }
     }
 
