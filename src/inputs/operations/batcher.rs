@@ -164,7 +164,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
         self.add_message(frame);
     }
 
-    /// Adds a line if it is known.
+    /// Adds the change of a known line. Returns false for a line that has to be parsed.
     fn add_known(&mut self, line: &'b [u8]) -> bool {
         let found = self.known.as_ref().and_then(|known| known.find(line));
         match found {
