@@ -10,10 +10,11 @@ pub mod certificates;
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -430,6 +431,19 @@ fn after(text: &str, marker: &str) -> Option<String> {
     // A log as JSON ends the message with a quote.
     let mut words = line.split(|c: char| c.is_whitespace() || c == '"');
     words.next().map(str::to_owned)
+}
+
+/// An address that nothing listens on, and that no other call returns.
+///
+/// Other tests and outgoing connections use ports of 127.0.0.1, so one that was
+/// free a moment ago may be taken. Each call has a loopback host of its own.
+pub fn free_address() -> String {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let host = Ipv4Addr::new(127, high.max(1), low, call);
+    let listener = TcpListener::bind((host, 0)).expect("a free port");
+    listener.local_addr().expect("its address").to_string()
 }
 
 /// Looks at `seen` until `holds`, and returns what was seen then.

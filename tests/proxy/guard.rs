@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::harness::{Answer, PATIENCE, Proxy, http_request, http_send};
+use crate::harness::{Answer, PATIENCE, Proxy, free_address, http_request, http_send};
 use crate::support::{logged, names, read_answer};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -409,9 +409,7 @@ fn the_scrape_port_names_the_push_listener() {
 
 #[test]
 fn one_port_can_serve_scrapes_and_pushes() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = free_address();
     let settings = [
         ("PUSH_LISTEN", &*address),
         ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", &*address),

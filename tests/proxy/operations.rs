@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Proxy, eventually};
+use crate::harness::{PATIENCE, Proxy, eventually, free_address};
 
 /// A proxy with a socket of each kind.
 pub struct Bench {
@@ -444,10 +444,7 @@ fn lines_are_forwarded_as_they_came_over_every_socket() {
 
 #[test]
 fn operations_that_cannot_be_forwarded_wait_until_the_queue_is_full() {
-    // A port that nothing listens on any more.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
+    let address = free_address();
     let near = bench(&format!(
         "forward_to = \"tcp://{address}\"\nforward_queue = 1000\n"
     ));

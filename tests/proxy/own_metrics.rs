@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 
 use crate::harness::certificates::Authority;
-use crate::harness::{Proxy, capnp_message, eventually};
+use crate::harness::{Proxy, capnp_message, eventually, free_address};
 use crate::operations::bench;
 use crate::upstream::{Upstream, ok};
 use exporter_proxy::reason::Reason;
@@ -317,10 +317,7 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
 #[test]
 fn targets_and_their_samples_are_counted_by_state() {
     let upstream = Upstream::start(|_| ok("# HELP m h\nm{a=\"1\"} 1\n\nm{a=\"2\"} 1\n"));
-    // Nobody is there.
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = refusing.local_addr().unwrap();
-    drop(refusing);
+    let nobody = free_address();
     let proxy = Proxy::start(&format!(
         "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
          stale_after = 0\n\

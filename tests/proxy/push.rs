@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::harness::{PATIENCE, Proxy, http_request, http_send};
+use crate::harness::{PATIENCE, Proxy, free_address, http_request, http_send};
 use crate::support::{logged, read_answer};
 
 pub const QUIET: &str = "[exporter]\nown_metrics = false\n";
@@ -295,10 +295,7 @@ fn only_the_push_address_takes_pushes_and_it_serves_all_reads() {
 
 #[test]
 fn one_port_serves_scrapes_and_pushes_where_both_name_it() {
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = free_address();
     let settings = [
         ("EXPORTER_SCRAPE_EXPOSE_ENDPOINT", &*address),
         ("PUSH_LISTEN", &*address),

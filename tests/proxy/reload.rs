@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::harness::{Answer, PATIENCE, Proxy, eventually};
+use crate::harness::{Answer, PATIENCE, Proxy, eventually, free_address};
 use crate::support::{Sender, detail, logged, names, read_answer, text_of};
 use crate::upstream::{Upstream, ok};
 
@@ -31,12 +31,6 @@ pub fn reload(proxy: &Proxy, config: &str) -> String {
     let answer = try_reload(proxy, config);
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.text()
-}
-
-/// A free port of the loopback.
-pub fn free() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 pub fn succeeded(proxy: &Proxy) -> Option<f64> {
@@ -130,7 +124,7 @@ fn settings_of_all_targets_are_those_of_each() {
     let config =
         |more: &str| format!("[poll_external]\npoll_interval = \"50ms\"\n{more}\n{target}");
     let proxy = Proxy::launch(&config(""), &[], |command| {
-        command.env("http_proxy", format!("http://{}", free()))
+        command.env("http_proxy", format!("http://{}", free_address()))
     });
     eventually(|| polls(&proxy, "t"), |polls| *polls >= 1.0);
     for (setting, changed) in [
@@ -191,7 +185,7 @@ fn a_refused_reload_changes_nothing_and_tells_all_errors() {
     assert!(log.contains(words), "{log}");
 
     // Ports that cannot be bound are found before anything is changed.
-    let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), free());
+    let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_address());
     let taken = one.local_addr().unwrap().to_string();
     let config =
         format!("[push]\nmax_groups = 8\n[operations]\ntcp = \"{taken}\"\nudp = \"{other}\"\n");
@@ -249,7 +243,7 @@ fn settings_that_need_a_restart_are_named_and_the_others_apply() {
 
 #[test]
 fn roles_change_for_open_connections_too() {
-    let ops = free();
+    let ops = free_address();
     let sockets = format!("[operations]\ntcp = \"{ops}\"\n");
     let proxy = Proxy::start(&sockets);
     let mut app = Sender::connect(&proxy);

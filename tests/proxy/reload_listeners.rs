@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::certificates::{Authority, connect};
-use crate::harness::{PATIENCE, Proxy, eventually, http_request, http_send};
-use crate::reload::{free, reload, write_config};
+use crate::harness::{PATIENCE, Proxy, eventually, free_address, http_request, http_send};
+use crate::reload::{reload, write_config};
 use crate::support::{Sender, logged, read_answer, text_of};
 
 /// A proxy that takes these addresses from its file.
@@ -83,7 +83,12 @@ fn values_connections_and_long_scrapes_survive() {
 
 #[test]
 fn listeners_come_and_go_and_their_connections_finish() {
-    let [first, second, third, health] = [free(), free(), free(), free()];
+    let [first, second, third, health] = [
+        free_address(),
+        free_address(),
+        free_address(),
+        free_address(),
+    ];
     let config = |listen: &[&String]| format!("[push]\nlisten = {listen:?}\n");
     let proxy = with_own(&config(&[&first]), &["PUSH_LISTEN"]);
     let mut kept = TcpStream::connect(&first).unwrap();
@@ -127,7 +132,7 @@ fn listeners_come_and_go_and_their_connections_finish() {
 
 #[test]
 fn a_port_can_serve_pushes_scrapes_or_both_in_turn() {
-    let [first, second] = [free(), free()];
+    let [first, second] = [free_address(), free_address()];
     let config = |scrapes: &[&String], pushes: &[&String]| {
         format!("[exporter]\nscrape_expose_endpoint = {scrapes:?}\n[push]\nlisten = {pushes:?}\n")
     };
@@ -177,7 +182,7 @@ fn sockets_of_receivers_and_operations_come_and_go() {
         ],
     );
     let dir = proxy.dir.path().to_owned();
-    let [tcp, operations, udp] = [free(), free(), free()];
+    let [tcp, operations, udp] = [free_address(), free_address(), free_address()];
     let path = |name: &str| dir.join(name);
     let receivers = format!(
         "[receiver]\nreceiver_tcp_socket = \"{tcp}\"\nreceiver_unix_socket = {:?}\n",
@@ -237,7 +242,7 @@ fn sockets_of_receivers_and_operations_come_and_go() {
 
 #[test]
 fn what_a_closed_udp_socket_lost_still_counts() {
-    let addresses = [free(), free()];
+    let addresses = [free_address(), free_address()];
     let config = |udp: &String| format!("[operations]\nudp = \"{udp}\"\n");
     let proxy = Proxy::start(&config(&addresses[0]));
     let lost = || {

@@ -1,8 +1,6 @@
 //! What all sinks share: settings, retries, health.
 
-use std::net::TcpListener;
-
-use crate::harness::{Proxy, eventually};
+use crate::harness::{Proxy, eventually, free_address};
 use crate::operations::bench;
 
 /// The sink in the list of the proxy.
@@ -16,9 +14,7 @@ pub fn listed(proxy: &Proxy, name: &str) -> serde_json::Value {
 /// A sink of the type `operations` is `operations.forward_to` with another spelling.
 #[test]
 fn operations_are_forwarded_by_a_sink_whose_health_is_shown() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
+    let address = free_address();
     let near = bench(&format!(
         "[sinks.central]\ntype = \"operations\"\nurl = \"tcp://{address}\"\nmax_queue = \"1MiB\"\n"
     ));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::harness::certificates::Authority;
-use crate::harness::eventually;
+use crate::harness::{eventually, free_address};
 use crate::operations::{Bench, bench};
 use crate::sinks::listed;
 use crate::support::logged;
@@ -61,11 +60,6 @@ pub fn values(server: &Upstream) -> Vec<usize> {
         .iter()
         .flat_map(|request| lines(request).into_values());
     lines.flatten().map(|line| line.parse().unwrap()).collect()
-}
-
-pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 pub fn no_content() -> Reply {

@@ -1,18 +1,14 @@
 //! Raw values to Cassandra, without one: settings, and a server that is away. Tests with a
 //! real one are in `tests/sinks`.
 
-use std::net::TcpListener;
-
-use crate::harness::eventually;
+use crate::harness::{eventually, free_address};
 use crate::operations::bench;
 use crate::sinks::listed;
 
 /// A cluster that is away stops no start, and values wait for it.
 #[test]
 fn raw_values_wait_for_a_cluster_that_is_away() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
+    let address = free_address();
     let near = bench(&format!(
         "[sinks.raw]\ntype = \"cql\"\nhosts = [\"{address}\"]\nbatch_wait = 0\n"
     ));

@@ -5,11 +5,11 @@ use std::net::TcpListener;
 
 use tempfile::tempdir;
 
-use crate::harness::{PATIENCE, Proxy, eventually};
+use crate::harness::{PATIENCE, Proxy, eventually, free_address};
 use crate::operations::{Bench, bench};
 use crate::reload::reload;
 use crate::sinks::listed;
-use crate::sinks_events::{events, free_address, no_content, values};
+use crate::sinks_events::{events, no_content, values};
 use crate::sinks_remote_write::{self as remote_write, assert_in_order, received};
 use crate::support::logged;
 use crate::upstream::Upstream;

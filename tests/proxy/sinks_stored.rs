@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::tempdir;
 
-use crate::harness::eventually;
+use crate::harness::{eventually, free_address};
 use crate::operations::{Bench, bench};
 use crate::sinks::listed;
-use crate::sinks_events::{documents, events, free_address, no_content, values};
+use crate::sinks_events::{documents, events, no_content, values};
 use crate::storage::{kill_9, ok};
 use crate::support::logged;
 use crate::upstream::{self, Upstream, reply};

@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::{TempDir, tempdir};
 
 use crate::harness::certificates::{Authority, Pair, TlsConnection, connect};
-use crate::harness::{Proxy, eventually, http_request};
+use crate::harness::{Proxy, eventually, free_address, http_request};
 use crate::support::{logged, read_answer, resident};
 
 /// A proxy with plain HTTP and HTTPS for scrapes and for pushes.
@@ -433,10 +433,7 @@ fn one_port_serves_scrapes_and_pushes_over_tls() {
     let dir = tempdir().unwrap();
     let authority = Authority::new(dir.path(), "ca");
     let tls = authority.issue("server").settings();
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = free_address();
     let shared = format!("{{ address = \"{address}\", tls = {{ {tls} }} }}");
     let settings = [
         (

@@ -8,8 +8,8 @@ use scylla::value::CqlTimestamp;
 use tempfile::tempdir;
 
 use crate::cassandra::{Cassandra, Client};
-use crate::harness::{Proxy, eventually};
-use crate::{free_address, messages, proxy, reload, send};
+use crate::harness::{Proxy, eventually, free_address};
+use crate::{messages, proxy, reload, send};
 
 /// Nodes take almost a gigabyte each: one at a time.
 static NODE: Mutex<()> = Mutex::new(());

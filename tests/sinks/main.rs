@@ -22,14 +22,9 @@ mod remote_write;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 
 use harness::{PATIENCE, Proxy};
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
 
 /// The configuration of a proxy with a socket for operations.
 fn config(sinks: &str) -> String {

@@ -10,8 +10,8 @@ use nix::unistd::{Pid, Uid, chown};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::harness::{Proxy, eventually, http_request, http_send};
-use crate::{free_address, proxy, send};
+use crate::harness::{Proxy, eventually, free_address, http_request, http_send};
+use crate::{proxy, send};
 
 /// The ordinary user that OpenSearch runs as, which it does not do as root.
 const NOBODY: u32 = 65534;

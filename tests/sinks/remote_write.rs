@@ -15,9 +15,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::free_address;
 use crate::harness::certificates::Authority;
-use crate::harness::{Proxy, eventually, http_request, program};
+use crate::harness::{Proxy, eventually, free_address, http_request, program};
 
 #[allow(dead_code, reason = "tests of formats use more of it")]
 #[path = "../proxy/natives.rs"]

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use tempfile::tempdir;
 
 use crate::harness::certificates::Authority;
-use crate::harness::{Proxy, eventually, http_request};
-use crate::{free_address, messages, proxy, send};
+use crate::harness::{Proxy, eventually, free_address, http_request};
+use crate::{messages, proxy, send};
 
 /// How long a server is away under load.
 const OUTAGE: Duration = Duration::from_secs(30);
