@@ -14,6 +14,7 @@
 //! [`http`] through the table of [routes] to [`outputs::metrics`]. `ARCHITECTURE.md`
 //! says where to add what.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "tests read clocks and wait")

@@ -1,5 +1,7 @@
 //! Parses the command line, starts logging, runs the program, and sets the exit code.
 
+mod allocator;
+
 use std::env;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::panic::resume_unwind;
@@ -33,7 +35,6 @@ use exporter_proxy::storage::tool::{self, ToolError};
 use exporter_proxy::store::{Producer, SectionId};
 use exporter_proxy::telemetry::logging;
 use exporter_proxy::watched::FileState;
-use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
 
 /// The longest line with a password, in bytes. bcrypt takes passwords of up to 72 bytes.
@@ -44,10 +45,8 @@ const BAD_CONFIGURATION: u8 = 78;
 
 const CANNOT_PRINT: &str = "cannot write to standard output";
 
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::give_memory_back_soon();
     let cli = Cli::parse();
 
     // They need no configuration, and must work while that is not complete.
