@@ -1,5 +1,6 @@
 //! Properties of stored records, for tests and `fuzz/`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::tool::record_of;
@@ -27,6 +28,9 @@ pub fn records(data: &[u8]) {
         .lines()
         .filter_map(|line| record_of(line, &[]).ok())
         .collect();
+    // As in an engine, a key is there once.
+    let mut keys = HashSet::new();
+    records.retain(|record| keys.insert(record.key.clone()));
     for change in changes.get(1..).unwrap_or_default().chunks_exact(3) {
         let number = usize::from(change[0]);
         if let Some(Record { value, .. }) = records.get_mut(number)

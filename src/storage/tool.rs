@@ -6,7 +6,7 @@
 //! records, `{"records":…}`: without it the export was cut. An import reads the same.
 //! Records that are not the store's are shown by a [`ReadableForm`] of their state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
@@ -173,6 +173,7 @@ pub fn import(
     }
     let (mut count, mut bytes) = (0, 0);
     let mut records = Vec::new();
+    let mut keys = HashSet::new();
     let mut last = None;
     for (index, line) in input.lines().enumerate() {
         let line = line?;
@@ -195,6 +196,10 @@ pub fn import(
             continue;
         }
         let record = record_of(&line, forms).map_err(wrong)?;
+        if !keys.insert(record.key.clone()) {
+            let key = String::from_utf8_lossy(&record.key);
+            return Err(wrong(format!("key {key:?} is in a line before, too")));
+        }
         bytes += record.size();
         count += 1;
         records.push(record);

@@ -402,10 +402,12 @@ fn an_export_can_be_imported() {
     // An export that was cut, at a line or within one, or that lacks a record.
     let cut = records.join("\n") + "\n";
     let missing = records[1..].join("\n") + "\n" + last;
+    let repeated = format!("{}\n{}", records[0], lines);
     for (wrong, problem) in [
         (&*cut, "the export is not complete: it ends after "),
         (&lines[..lines.len() - 5], "line "),
         (&missing, " records, and "),
+        (&repeated, " is in a line before, too"),
         (&format!("{lines}{lines}"), "more follows"),
     ] {
         fails(

@@ -84,7 +84,7 @@ impl<'s> Restoration<'s> {
         }
     }
 
-    /// Reads a record, in any order. Returns whether it is one of the store's; others
+    /// Reads a record, in any order, each key once. Returns whether it is one of the store's; others
     /// are ignored, as are removals.
     ///
     /// # Errors
