@@ -82,6 +82,13 @@ pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) 
     let aggregation = &config.push.aggregation;
     let (keys, time) = (aggregation.idempotency_keys, aggregation.idempotency_time);
     context.admission.keys().set_limits(keys, time);
+    let is_same = config.exposition == before.exposition
+        && *aggregation == before.push.aggregation
+        && config.shape == before.shape;
+    if is_same {
+        // Every target would have to take a new admission over.
+        return context.clone();
+    }
     let admission = context
         .admission
         .with_settings(config.exposition.clone(), aggregation.clone())

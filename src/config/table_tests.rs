@@ -1,8 +1,9 @@
 //! Settings of single tables: targets, sinks, pushes, operations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::tests::{faults, read, read_with};
+use super::tests::{faults, faults_with, read, read_with};
 use super::*;
 use crate::http::listen::HttpListeners;
 use crate::ingest::config::{Policy, PushMode};
@@ -43,6 +44,28 @@ fn two_targets_with_one_name_are_rejected() {
         ),
         "{found:?}"
     );
+    // All items of a variable are in one place.
+    let urls = "http://h:1/a,http://h:1/a";
+    let found = faults_with(
+        "",
+        &[("EXPORTER_PROXY_POLL_EXTERNAL_OTHER_SCRAPE_ENDPOINTS", urls)],
+    );
+    assert!(found[0].contains("duplicate target name"), "{found:?}");
+}
+
+#[test]
+fn a_target_without_settings_has_those_of_a_target_that_sets_the_defaults() {
+    let config = read(
+        "[poll_external]\npoll_interval = 7\n\
+         [[poll_external.targets]]\nname = \"a\"\nurl = \"http://h/\"\n\
+         [[poll_external.targets]]\nname = \"b\"\nurl = \"http://h/\"\ninterval = 7\nparams = {}\n\
+         labels = {}\nhonor_labels = false\n",
+    );
+    let [plain, set] = &config.poll_external.targets[..] else {
+        panic!("there are two targets");
+    };
+    assert_eq!((&plain.url, &plain.labels), (&set.url, &set.labels));
+    assert!(Arc::ptr_eq(&plain.settings, &set.settings));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) fn faults(text: &str) -> Vec<String> {
     faults_with(text, &[])
 }
 
-fn faults_with(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+pub fn faults_with(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
     let pairs = environment
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));

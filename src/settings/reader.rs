@@ -298,7 +298,7 @@ impl<'f> Table<'f> {
                 return Vec::new();
             }
         };
-        let mut right = Vec::new();
+        let mut right = Vec::with_capacity(items.len());
         for item in items {
             let place = item.place.clone();
             match parse(item) {
@@ -407,6 +407,11 @@ impl<'f> Table<'f> {
     /// before the key is taken.
     pub fn place(&self, key: &str) -> Option<Place> {
         self.entries.get(key).map(|entry| entry.node.place.clone())
+    }
+
+    /// Whether all keys have been taken.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Whether `key` has a list without items. It must be called before the key is taken.

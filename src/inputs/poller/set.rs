@@ -149,13 +149,12 @@ impl TargetSet {
         self.targets.reserve(wanted.len());
         let mut new = Vec::new();
         for (wanted, keep) in wanted.into_iter().zip(keeps) {
-            let work = self.work(wanted, keep);
-            let name = &work.fetcher.target.name;
-            let Some((name, task)) = before.remove_entry(name) else {
-                new.push(work);
+            let (fetcher, found_in) = self.fetcher(wanted, keep);
+            let Some((name, task)) = before.remove_entry(&fetcher.target.name) else {
+                new.push(Work::new(fetcher, found_in, &self.context));
                 continue;
             };
-            task.change(work);
+            task.change(fetcher, found_in, &self.context);
             self.targets.insert(name, task);
         }
         self.ending.retain(|_, task| !task.is_finished());
@@ -186,7 +185,8 @@ impl TargetSet {
         }
     }
 
-    fn work(&self, wanted: Wanted, keep: bool) -> Work {
+    /// How a target is polled, and the setting or list that it comes from.
+    fn fetcher(&self, wanted: Wanted, keep: bool) -> (Fetcher, Arc<str>) {
         let fetcher = Fetcher {
             client: wanted.client,
             keep,
@@ -199,7 +199,7 @@ impl TargetSet {
             pool: self.pool.clone(),
             purpose: Purpose::Scrape,
         };
-        Work::new(fetcher, wanted.found_in, &self.context)
+        (fetcher, wanted.found_in)
     }
 
     /// All targets that are to be polled: those of the configuration, then those that were
@@ -304,10 +304,11 @@ impl RunningDiscovery {
 
 impl PollTask {
     /// Continues with other work. Only other settings of the target interrupt it.
-    fn change(&self, new: Work) {
-        if self.work.borrow().is(&new) {
+    fn change(&self, fetcher: Fetcher, found_in: Arc<str>, context: &Context) {
+        if self.work.borrow().is(&fetcher, &found_in, context) {
             return;
         }
+        let new = Work::new(fetcher, found_in, context);
         self.stats.set_info(Arc::clone(&new.info));
         self.work.send_if_modified(|work| {
             let is_changed = work.fetcher.target != new.fetcher.target;

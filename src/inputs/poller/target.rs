@@ -52,14 +52,14 @@ impl Work {
         }
     }
 
-    /// Whether both are one.
-    pub fn is(&self, other: &Work) -> bool {
-        let (one, another) = (&self.fetcher, &other.fetcher);
-        one.target == another.target
-            && Arc::ptr_eq(&one.client, &another.client)
-            && (one.keep, one.max_body) == (another.keep, another.max_body)
-            && self.info.found_in == other.info.found_in
-            && Arc::ptr_eq(&self.admission, &other.admission)
+    /// Whether [`Work::new`] would make the same of these.
+    pub fn is(&self, fetcher: &Fetcher, found_in: &str, context: &Context) -> bool {
+        let own = &self.fetcher;
+        own.target == fetcher.target
+            && Arc::ptr_eq(&own.client, &fetcher.client)
+            && (own.keep, own.max_body) == (fetcher.keep, fetcher.max_body)
+            && *self.info.found_in == *found_in
+            && Arc::ptr_eq(&self.admission, &context.admission)
     }
 }
 

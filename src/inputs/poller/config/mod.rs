@@ -12,6 +12,7 @@ pub mod schedule;
 pub mod target;
 
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,10 +197,18 @@ fn read_target(
     let url_place = table.place("url");
     let url = table.take_option("url", url);
     let name = table.take_option("name", name);
-    let params = Params::take(&mut table);
-    let url = url.map(|url| params.add_to(url));
-    let settings = PollSettings::take(&mut table, defaults);
-    let labels = added_labels::take(&mut table);
+    let mut labels = SampleLabels::default();
+    let mut settings = Arc::clone(&shared.plain);
+    let mut params = Params::default();
+    // Of thousands of targets, most have no more than a URL and a name.
+    if !table.is_empty() {
+        params = Params::take(&mut table);
+        let own = PollSettings::take(&mut table, defaults);
+        let written = added_labels::take(&mut table);
+        // `take` has checked them.
+        labels = added_labels::sample_labels(&written, own.honor_labels).unwrap_or_default();
+        settings = shared.share(own);
+    }
     if url_place.is_none() {
         table.fault(
             place.clone(),
@@ -213,10 +222,9 @@ fn read_target(
         place: place.clone(),
         target: Target {
             name: String::new(),
-            url: url?,
-            // `take` has checked them.
-            labels: added_labels::sample_labels(&labels, settings.honor_labels).unwrap_or_default(),
-            settings: shared.share(settings),
+            url: params.add_to(url?),
+            labels,
+            settings,
         },
     })
 }
@@ -224,7 +232,7 @@ fn read_target(
 /// Gives every target its name, and reports duplicate names. Returns the targets, and what the
 /// rules make of them.
 fn name_all(
-    written: Vec<WrittenTarget>,
+    mut written: Vec<WrittenTarget>,
     rules: &Rules,
     table: &Table<'_>,
 ) -> (Vec<Arc<Target>>, Vec<Arc<Target>>) {
@@ -232,16 +240,8 @@ fn name_all(
     for one in written.iter().filter(|one| one.name.is_none()) {
         *authorities.entry(one.target.url.authority()).or_default() += 1;
     }
-    let mut taken: HashMap<String, Place> = HashMap::with_capacity(written.len());
-    let mut targets = Vec::with_capacity(written.len());
-    let mut relabelled = Vec::with_capacity(written.len());
-    for WrittenTarget {
-        name,
-        place,
-        mut target,
-    } in written
-    {
-        target.name = name.unwrap_or_else(|| {
+    for WrittenTarget { name, target, .. } in &mut written {
+        target.name = name.take().unwrap_or_else(|| {
             let authority = target.url.authority();
             if authorities.get(&authority) == Some(&1) {
                 format!("external_poll: {authority}")
@@ -249,16 +249,21 @@ fn name_all(
                 format!("external_poll: {}", target.url.with_path())
             }
         });
-        if let Some(first) = taken.get(&target.name) {
-            table.fault(
-                place,
-                format!(
-                    "duplicate target name {:?}, first used at {first}; set another `name`",
-                    target.name
-                ),
+    }
+    let mut taken: HashMap<&str, &Place> = HashMap::with_capacity(written.len());
+    for WrittenTarget { place, target, .. } in &written {
+        let name = &*target.name;
+        let first = *taken.entry(name).or_insert(place);
+        if !ptr::eq(first, place) {
+            let problem = format!(
+                "duplicate target name {name:?}, first used at {first}; set another `name`"
             );
-            continue;
+            table.fault(place.clone(), problem);
         }
+    }
+    let mut targets = Vec::with_capacity(written.len());
+    let mut relabelled = Vec::with_capacity(written.len());
+    for WrittenTarget { place, target, .. } in written {
         let target = Arc::new(target);
         match RelabelledTarget::of(&target, rules) {
             Ok(RelabelledTarget::Kept(target)) => relabelled.push(target),
@@ -266,10 +271,9 @@ fn name_all(
             Err(problem) => {
                 let name = &target.name;
                 let message = format!("target {name:?} after `poll_external.relabel`: {problem}");
-                table.fault(place.clone(), message);
+                table.fault(place, message);
             }
         }
-        taken.insert(target.name.clone(), place);
         targets.push(target);
     }
     (targets, relabelled)
