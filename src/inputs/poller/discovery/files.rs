@@ -262,9 +262,7 @@ pub fn matching(pattern: &FilePattern) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(listed)? {
         let file_name = entry?.file_name();
-        let matches = file_name
-            .to_str()
-            .is_some_and(|it| pattern.name.matches(it));
+        let matches = pattern.name.matches(&file_name.to_string_lossy());
         let path = directory.join(&file_name);
         if matches && !path.is_dir() {
             found.push(path);

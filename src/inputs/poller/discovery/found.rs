@@ -86,15 +86,20 @@ impl Found {
 }
 
 impl Findings {
-    /// Adds an entry, if there is room.
-    pub fn add_within(&mut self, room: &mut Room, found: Result<Option<Found>, String>) {
-        let Ok(Some(target)) = &found else {
-            return self.add(found);
-        };
+    /// Adds an entry, if there is room. If there is none, the entry is not looked at.
+    pub fn add_within(
+        &mut self,
+        room: &mut Room,
+        found: impl FnOnce() -> Result<Option<Found>, String>,
+    ) {
         if room.targets == 0 {
             self.beyond += 1;
             return;
         }
+        let found = found();
+        let Ok(Some(target)) = &found else {
+            return self.add(found);
+        };
         match room.label_bytes.checked_sub(target.label_bytes()) {
             Some(left) => {
                 room.label_bytes = left;
@@ -240,6 +245,9 @@ impl<'t> FoundReader<'t> {
     ///
     /// There are too many labels.
     pub fn file(&self, path: PathBuf, found_in: &Arc<str>) -> Result<Found, String> {
+        if path.to_str().is_none() {
+            return Err(format!("{}: its name is not UTF-8", path.display()));
+        }
         let settings = Arc::clone(&self.template.settings);
         Ok(Found {
             url: TargetUrl::File(path),
@@ -505,7 +513,7 @@ mod tests {
         };
         let mut findings = Findings::default();
         for address in ["h:1", "h x", "h:2", "h:3"] {
-            findings.add_within(&mut room, target(address));
+            findings.add_within(&mut room, || target(address));
         }
         assert_eq!((findings.found.len(), findings.rejected), (2, 2));
         assert_eq!(
@@ -521,8 +529,8 @@ mod tests {
 
         let mut room = Room::new(1);
         let mut findings = Findings::default();
-        for address in ["h:1", "h:2", "h:3", "h x", "h:4"] {
-            findings.add_within(&mut room, target(address));
+        for address in ["h:1", "h x", "h:2", "h:3", "h x"] {
+            findings.add_within(&mut room, || target(address));
         }
         let counts = (findings.found.len(), findings.beyond, findings.rejected);
         assert_eq!(counts, (2, 2, 1));

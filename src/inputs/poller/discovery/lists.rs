@@ -42,8 +42,7 @@ pub fn read(
     let mut findings = Findings::default();
     for group in parse(text, format)? {
         for address in &group.targets {
-            let found = reader.found(address, &group.labels, found_in);
-            findings.add_within(&mut room, found);
+            findings.add_within(&mut room, || reader.found(address, &group.labels, found_in));
         }
     }
     Ok(findings)

@@ -94,3 +94,34 @@ fn paths(config: &Textfile) -> Result<Vec<PathBuf>, String> {
     paths.dedup();
     Ok(paths)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+    use crate::config::settle;
+
+    #[tokio::test]
+    async fn a_file_whose_name_is_not_utf_8_is_rejected() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [&b"a.prom"[..], b"\xff.prom", b"b.txt"] {
+            std::fs::write(directory.path().join(OsStr::from_bytes(name)), "m 1\n").unwrap();
+        }
+        let config = format!(
+            "[poll_external]\ntextfile = [{{ directories = [{:?}] }}]\n",
+            directory.path()
+        );
+        let config = settle("test", &config, []).unwrap().0;
+        let discovery = &config.poll_external.discoveries.textfile[0];
+        let look = Textfiles::new("textfile", discovery).look().await;
+        let findings = look.findings.unwrap();
+        assert_eq!((findings.found.len(), findings.rejected), (1, 1));
+        let problem = &findings.rejections[0];
+        assert!(
+            problem.ends_with("/\u{fffd}.prom: its name is not UTF-8"),
+            "{problem}"
+        );
+    }
+}
