@@ -111,6 +111,9 @@ pub enum Change {
         /// Bounds for a new family, in ascending order, finite except for an
         /// optional last `+Inf`. An existing family keeps its own.
         buckets: Arc<[f64]>,
+        /// Whether a new series has native buckets besides. An existing series
+        /// keeps what it has.
+        native: Option<NativeSpec>,
     },
     /// Add the sum and count of a summary.
     ///
@@ -153,6 +156,17 @@ pub struct QuantileSpec {
     pub max_age: Duration,
     /// The steps in which observations are forgotten: 1 to [`MAX_AGE_BUCKETS`].
     pub age_buckets: u32,
+}
+
+/// The native buckets of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NativeSpec {
+    /// The schema, from -4 to 8: schema `n` has 2^n buckets between a power of
+    /// two and the next.
+    pub schema: i8,
+    /// The most buckets. Past it the next coarser schema is taken, down to -4,
+    /// in which all numbers are in 266 buckets at most.
+    pub max_buckets: u32,
 }
 
 /// How to merge histograms whose bounds differ.

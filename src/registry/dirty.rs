@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::render::{DirtyBlock, LineValue};
+use super::render::{ChangedNatives, DirtyBlock, LineValue};
 use super::time::NEVER;
 use super::{BlockId, Registry};
 
@@ -16,6 +16,9 @@ pub struct DirtyBlocks {
     pub blocks: Vec<DirtyBlock>,
     /// New values of blocks whose lines stay the same.
     pub lines: Vec<LineValue>,
+    /// Blocks whose native histograms have changed since
+    /// [`Registry::take_changed_natives`], which are in no text.
+    pub natives: Vec<ChangedNatives>,
 }
 
 impl Registry {
@@ -58,11 +61,39 @@ impl Registry {
             removed: removed.into_iter().collect(),
             blocks,
             lines,
+            natives: Vec::new(),
         }
     }
 
-    /// Makes the next [`Registry::take_dirty`] return the whole block. Does
-    /// nothing if the block no longer exists.
+    /// Takes copies of the native histograms of all blocks in which they have
+    /// changed. Nothing is copied until this is called, since many readers ask only
+    /// for text.
+    ///
+    /// A caller that loses one calls [`Registry::mark_dirty`].
+    pub fn take_changed_natives(&mut self) -> Vec<ChangedNatives> {
+        let mut changed = Vec::with_capacity(self.changed_natives.len());
+        for block_id in std::mem::take(&mut self.changed_natives) {
+            let (id, number) = block_id;
+            let Some(family) = self.families[id as usize].as_deref_mut() else {
+                continue;
+            };
+            let name = Arc::clone(&family.name);
+            if let Some(block) = family.block_mut(number) {
+                changed.push(ChangedNatives::new(block_id, &name, block));
+                block.mark_natives_taken();
+            }
+        }
+        changed
+    }
+
+    /// Number of blocks whose native histograms have changed.
+    pub fn changed_natives(&self) -> usize {
+        self.changed_natives.len()
+    }
+
+    /// Makes the next [`Registry::take_dirty`] return the whole block, and
+    /// [`Registry::take_changed_natives`] its native histograms. Does nothing if the
+    /// block no longer exists.
     pub fn mark_dirty(&mut self, id: BlockId) {
         if let Some(block) = self.block_mut(id) {
             block.mark_dirty();
@@ -107,6 +138,10 @@ impl Registry {
         let Some(block) = family.and_then(|family| family.block_mut(number)) else {
             return;
         };
+        if !block.natives_changed && block.has_natives() {
+            block.natives_changed = true;
+            self.changed_natives.insert(block_id);
+        }
         let dirty = block.dirty().series();
         if dirty > block.counted_dirty {
             self.dirty_series += usize::from(dirty - block.counted_dirty);

@@ -58,14 +58,14 @@ use hashbrown::HashTable;
 
 use crate::exposition::Kind;
 
-pub use batch::{Batch, BoundsPolicy, Change, MAX_AGE_BUCKETS, QuantileSpec, Update};
+pub use batch::{Batch, BoundsPolicy, Change, MAX_AGE_BUCKETS, NativeSpec, QuantileSpec, Update};
 pub use changeset::{Changeset, SeriesTotals};
 pub use dirty::DirtyBlocks;
 pub use known::{KnownSeries, ValueChange};
 pub use limits::RegistryLimits;
 pub use listing::{BlockSeries, FamilySummary};
 pub use rejection::{Rejection, family_text};
-pub use render::{DirtyBlock, LineValue, RenderBuffers};
+pub use render::{ChangedNatives, DirtyBlock, LineValue, RenderBuffers};
 pub use reservation::{FamilyHead, Reservation};
 
 use block::Block;
@@ -102,6 +102,8 @@ pub struct Registry {
     dirty_series: usize,
     /// Blocks that were taken before and no longer exist.
     removed_blocks: BTreeSet<(Arc<str>, u32)>,
+    /// Blocks whose native histograms have changed since they were last taken.
+    changed_natives: BTreeSet<BlockId>,
     /// Blocks with series that expire, each once, by the time to look at them.
     /// The time may be too early, since an update postpones the deadline of its
     /// series, but never too late.
@@ -145,6 +147,7 @@ impl Registry {
             dirty: BTreeSet::new(),
             dirty_series: 0,
             removed_blocks: BTreeSet::new(),
+            changed_natives: BTreeSet::new(),
             expiry_queue: BTreeSet::new(),
             window_queue: BTreeSet::new(),
             layout: 0,
@@ -256,7 +259,7 @@ impl Registry {
     /// If the registry is not consistent.
     pub fn assert_consistent(&self) {
         let (mut families, mut series, mut dirty_series) = (0, 0, 0);
-        let (mut dirty, mut expiring, mut windows) = (0, 0, 0);
+        let (mut dirty, mut natives, mut expiring, mut windows) = (0, 0, 0, 0);
         for (id, family) in (0..).zip(&self.families) {
             let Some(family) = family.as_deref() else {
                 continue;
@@ -273,6 +276,7 @@ impl Registry {
                 assert_eq!(self.dirty.contains(&(id, number)), count > 0);
                 dirty_series += usize::from(count);
                 dirty += usize::from(count > 0);
+                natives += usize::from(block.natives_changed);
                 expiring += usize::from(block.expiry != NEVER);
                 windows += usize::from(block.window_step != NEVER);
             }
@@ -280,6 +284,7 @@ impl Registry {
         assert_eq!(self.families(), families);
         assert_eq!(self.series, series);
         assert_eq!((self.dirty.len(), self.dirty_series), (dirty, dirty_series));
+        assert_eq!(self.changed_natives.len(), natives);
         assert_eq!(self.expiry_queue.len(), expiring);
         assert_eq!(self.window_queue.len(), windows);
     }
@@ -376,7 +381,7 @@ impl Registry {
                 .remove(&(Arc::clone(&family.name), address.block()))
             && let Some(block) = family.block_mut(address.block())
         {
-            block.is_shown = true;
+            block.mark_shown();
         }
         self.series += 1;
         self.note_change((id, address.block()), deadline, step);
@@ -408,6 +413,7 @@ impl Registry {
         }
         self.dirty.remove(&block_id);
         self.dirty_series -= usize::from(block.counted_dirty);
+        self.changed_natives.remove(&block_id);
         self.expiry_queue.remove(&(block.expiry, block_id));
         self.window_queue.remove(&(block.window_step, block_id));
         if block.is_shown {

@@ -18,7 +18,8 @@ pub fn series_weight(family: &str, labels: &str, state: &SeriesState) -> usize {
         SeriesState::Histogram(histogram) => {
             let bounds = histogram.bounds.len();
             let fractions = histogram.fractions.as_ref().map_or(0, |_| 8 * (bounds + 1));
-            104 + bounds * (size_of::<f64>() + 12) + fractions
+            let classic = 104 + bounds * (size_of::<f64>() + 12) + fractions;
+            classic + histogram.native_weight()
         }
     };
     let line = family.len() + labels.len() + LINE;

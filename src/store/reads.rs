@@ -29,9 +29,9 @@ impl Store {
         self.rendered_snapshot(true)
     }
 
-    /// All native histograms, for a snapshot of a part of the text.
+    /// The native histograms of all sections, for a snapshot of some of them.
     pub fn natives(&self) -> Vec<FamilyNatives> {
-        self.read().natives.all()
+        self.read().natives.of_sections()
     }
 
     /// A snapshot of the whole output as protobuf. Only what changed since the last call is

@@ -1,12 +1,16 @@
 //! Native histograms of every sort, as they are pushed and as they come out.
 
+use std::fs;
+
 use serde_json::json;
+use tempfile::tempdir;
 
 use crate::harness::Proxy;
 use crate::natives::{
     Bucket, GAUGE_HISTOGRAM, HISTOGRAM, Histogram, Span, family, five_observations, histogram_of,
     push, push_with, scrape,
 };
+use crate::operations::bench;
 
 const QUIET: &str = "[exporter]\nown_metrics = false\n";
 
@@ -181,4 +185,63 @@ fn native_buckets_alone_are_rejected_where_histograms_are_added_up() {
     assert!(line("h4_bucket{job=\"j\",le=\"1\"} 6"), "{text}");
     // A gauge histogram is what was pushed last, as gauges are.
     assert!(line("h5_bucket{job=\"j\",le=\"1\"} 3"), "{text}");
+}
+
+#[test]
+fn statsd_histograms_have_native_buckets_by_mapping() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("mapping.yml");
+    let mapping = "
+defaults: {observer_type: histogram}
+mappings:
+- {match: coarse, name: coarse, histogram_options: {buckets: [1], native_histogram_bucket_factor: 4}}
+- {match: none, name: none, histogram_options: {native_histogram_bucket_factor: 1}}
+";
+    fs::write(&file, mapping).unwrap();
+    let bench = bench(&format!("statsd_mapping = {file:?}\n"));
+    let lines = b"coarse:0|h\ncoarse:1|h\ncoarse:16|h|@0.5\nnone:1|h\nusual:2|h\n";
+    assert_eq!(bench.send(lines), "");
+    let text = bench.proxy.metrics();
+    for line in [
+        "coarse_bucket{le=\"1\"} 2",
+        "coarse_bucket{le=\"+Inf\"} 4",
+        "coarse_sum 33",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{text}");
+    }
+    let families = scrape(&bench.proxy, "/metrics");
+    let coarse = Histogram {
+        count: Some(4),
+        sum: Some(33.0),
+        bucket: vec![Bucket {
+            count: 2,
+            bound: 1.0,
+        }],
+        schema: Some(-1),
+        zero_threshold: Some(2_f64.powi(-128)),
+        zero_count: Some(1),
+        positive_span: vec![Span {
+            offset: 0,
+            length: 3,
+        }],
+        positive_delta: vec![1, -1, 2],
+        ..Histogram::default()
+    };
+    assert_eq!(histogram_of(&families, "coarse"), coarse);
+    assert_eq!(histogram_of(&families, "none").schema, None);
+    // As statsd_exporter has it.
+    let usual = histogram_of(&families, "usual");
+    assert_eq!((usual.schema, usual.bucket.len()), (Some(3), 11));
+    assert_eq!(
+        usual.positive_span,
+        [Span {
+            offset: 8,
+            length: 1
+        }]
+    );
+    // Families that are chosen by name are the same.
+    assert_eq!(
+        histogram_of(&scrape(&bench.proxy, "/metrics?name[]=coarse"), "coarse"),
+        coarse
+    );
 }

@@ -259,7 +259,7 @@ fn the_command_shows_what_becomes_of_each_line() {
     .unwrap();
     let lines = "shop.paris.orders:2|c|@0.5|#size:big\nshop.a.time:20|ms|@0.1\ndebug.a:1|c\n\nx.y:+1|g\nusers.web:ann|s\nbad\n";
     let expected = "shop.paris.orders:2|c|@0.5|#size:big\n  rule 1: counter shop_orders_total{kind=\"rule\",shop=\"paris\",size=\"big\"}: add 4, ttl 3600s, help \"Orders by shop.\"\n\
-        shop.a.time:20|ms|@0.1\n  rule 2: histogram shop_seconds{shop=\"a\"}: observe 0.2 10 times, buckets [1.0, 5.0], ttl 3600s\n\
+        shop.a.time:20|ms|@0.1\n  rule 2: histogram shop_seconds{shop=\"a\"}: observe 0.2 10 times, buckets [1.0, 5.0], native buckets of schema 3, at most 256, ttl 3600s\n\
         debug.a:1|c\n  rule 4: dropped\n\
         x.y:+1|g\n  no rule: gauge x_y: add 1, ttl 3600s\n\
         users.web:ann|s\n  no rule: gauge users_web: distinct values, with \"ann\"\n\

@@ -239,6 +239,7 @@ impl Step {
                 value: f64::from(*value),
                 times: 1.0,
                 buckets: bounds.iter().map(|bound| f64::from(*bound)).collect(),
+                native: None,
             },
             StepChange::Delete => Change::Delete,
         };

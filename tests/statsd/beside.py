@@ -9,10 +9,12 @@ a difference must exist. Only the loopback and free ports are used.
 """
 
 import contextlib
+import itertools
 import pathlib
 import random
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,18 @@ mappings:
   observer_type: histogram
   histogram_options: {buckets: [0.1, 0.15, 0.2]}
   labels: {shop: $1}
+- match: native.fine
+  name: native_fine
+  observer_type: histogram
+  histogram_options: {native_histogram_bucket_factor: 1.01, native_histogram_max_buckets: 40}
+- match: native.coarse
+  name: native_coarse
+  observer_type: histogram
+  histogram_options: {native_histogram_bucket_factor: 5}
+- match: native.none
+  name: native_none
+  observer_type: histogram
+  histogram_options: {native_histogram_bucket_factor: 1}
 - match: shop.*.wait
   name: ${1}_wait_seconds
   scale: 2
@@ -130,6 +144,8 @@ def generated(rng):
             f"9plain/{rng.choice(['a', 'b'])}:1|g",
             f"many.values:1|c:2|c|@0.5:3|c",
             f"un.timed:{millis}|ms",
+            f"native.fine:{1.5 ** rng.randint(-60, 60)}|h",
+            f"native.{rng.choice(['coarse', 'none'])}:{rng.choice([0, 1, 2, millis])}|h|@0.5",
             "bad line",
             "bad.type:1|q",
             "bad.value:x|c",
@@ -160,6 +176,97 @@ def free_port():
 def scraped(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         return answer.read().decode()
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+
+
+def fields(data):
+    """The fields of a message of protobuf: numbers, and varints, doubles or bytes."""
+    at, found = 0, []
+    while at < len(data):
+        tag, at = varint(data, at)
+        if tag & 7 == 0:
+            value, at = varint(data, at)
+        elif tag & 7 == 1:
+            (value,) = struct.unpack_from("<d", data, at)
+            at += 8
+        elif tag & 7 == 2:
+            length, at = varint(data, at)
+            value = data[at : at + length]
+            at += length
+        else:
+            sys.exit(f"a field of wire type {tag & 7}")
+        found.append((tag >> 3, value))
+    return found
+
+
+def zigzag(value):
+    return value >> 1 ^ -(value & 1)
+
+
+def native_side(message, spans, deltas):
+    """The counts of the buckets of one side, by number."""
+    numbers, following = [], 0
+    for number, span in message:
+        if number == spans:
+            span = dict(fields(span))
+            first = following + zigzag(span.get(1, 0))
+            following = first + span.get(2, 0)
+            numbers.extend(range(first, following))
+    changes = []
+    for number, value in message:
+        if number != deltas:
+            continue
+        if isinstance(value, int):
+            changes.append(zigzag(value))
+            continue
+        at = 0
+        while at < len(value):
+            change, at = varint(value, at)
+            changes.append(zigzag(change))
+    if len(changes) != len(numbers):
+        sys.exit("spans and counts of native buckets differ")
+    counts = itertools.accumulate(changes)
+    return {number: count for number, count in zip(numbers, counts) if count}
+
+
+def natives(port):
+    """The native histograms by series: schema, zero bucket and buckets."""
+    accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        body = answer.read()
+    found, at = {}, 0
+    while at < len(body):
+        length, at = varint(body, at)
+        family = fields(body[at : at + length])
+        at += length
+        name = next(value.decode() for number, value in family if number == 1)
+        for metric in (fields(value) for number, value in family if number == 4):
+            labels = [dict(fields(value)) for number, value in metric if number == 1]
+            labels = {it[1].decode(): it.get(2, b"").decode() for it in labels}
+            for histogram in (fields(value) for number, value in metric if number == 7):
+                single = dict(histogram)
+                if 5 in single and not name.startswith(("exporter_proxy_", "go_", "promhttp_", "statsd_")):
+                    labels = tuple(sorted((key, value) for key, value in labels.items() if value))
+                    found[name, labels] = {
+                        "count": single.get(1, 0),
+                        "classic": [dict(fields(value)) for number, value in histogram if number == 3],
+                        "schema": zigzag(single[5]),
+                        "zero": (single.get(6), single.get(7, 0)),
+                        "negative": native_side(histogram, 9, 10),
+                        "positive": native_side(histogram, 12, 13),
+                    }
+    return found
 
 
 def has_ended(process):
@@ -259,7 +366,7 @@ statsd_mapping = "{mapping}"
         last = re.compile(r"^last_line\S* 1$", re.M)
         for port in (ours, theirs):
             wait_for("the last line", lambda port=port: last.search(scraped(port)))
-        return samples(scraped(ours)), samples(scraped(theirs))
+        return [samples(scraped(port)) + (natives(port),) for port in (ours, theirs)]
     finally:
         for process in running:
             process.terminate()
@@ -273,7 +380,8 @@ def main():
     rng = random.Random(SEED)
     lines = [generated(rng) for _ in range(count)] + DIFFERENT + ["last.line:1|c"]
     with tempfile.TemporaryDirectory() as directory:
-        (ours, our_types), (theirs, their_types) = expose(program, exporter, lines, directory)
+        both = expose(program, exporter, lines, directory)
+    (ours, our_types, our_natives), (theirs, their_types, their_natives) = both
     reasons = {beginning: [] for beginning in REASONS}
     unexpected = []
     for series in sorted(ours.keys() | theirs.keys()):
@@ -286,11 +394,18 @@ def main():
     for family in sorted(our_types.keys() & their_types.keys()):
         if our_types[family] != their_types[family]:
             unexpected.append(f"{family}: here a {our_types[family]}, there a {their_types[family]}")
+    for series in sorted(our_natives.keys() | their_natives.keys()):
+        here, there = our_natives.get(series), their_natives.get(series)
+        if here != there:
+            unexpected.append(f"native {series}: here {here}, there {there}")
     for beginning, found in reasons.items():
         print(f"{REASONS[beginning]}: {len(found)} series")
         if not found:
             unexpected.append(f"no difference of {beginning}: {REASONS[beginning]}")
     same = len(ours.keys() & theirs.keys())
+    print(f"{len(our_natives)} native histograms, {len(their_natives)} there")
+    if not our_natives:
+        unexpected.append("no native histograms")
     print(f"{len(lines)} lines; {len(ours)} series here, {len(theirs)} there, {same} of both")
     for line in unexpected:
         print(f"DIFFERENT {line}")

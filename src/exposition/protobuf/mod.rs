@@ -9,6 +9,7 @@
 //! - [`attach_native_histograms`]: attaches the native histograms to the parsed
 //!   families.
 //! - [`encode`]: encodes canonical text and its native histograms.
+//! - [`native_message`]: encodes one native histogram.
 //!
 //! Bodies are read in place, field by field (`wire`). Messages decoded to
 //! structures would take up to a hundred times a body's size, and their errors
@@ -26,6 +27,7 @@ mod family_writer;
 pub mod fuzzing;
 mod measure;
 mod native;
+mod native_writer;
 mod remote;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ pub use decode::{DecodeLimits, DecodedBody, DecodedNative, attach_native_histogr
 pub use encode::{NativeHistograms, encode};
 pub use error::DecodeError;
 pub use measure::{Measured, measure};
+pub use native_writer::{ClassicPart, NativeParts, native_message};
 pub use remote::{RemoteExemplar, RemoteHistogram};
 pub(crate) use wire::{Payload, Reader};
 pub use wire::{put_bytes, put_double, put_unsigned, put_varint};

@@ -11,7 +11,7 @@ use super::statsd;
 use super::translate::{Action, NameCache, Translator};
 use crate::exposition::unescape_help;
 use crate::exposition::{InputFormat, Kind};
-use crate::registry::{Change, Update};
+use crate::registry::{Change, NativeSpec, Update};
 
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 64 << 10;
@@ -122,7 +122,22 @@ fn shown(update: &Update) -> String {
             value,
             times,
             buckets,
-        } => format!("observe {value}{}, buckets {buckets:?}", weight(*times)),
+            native,
+        } => {
+            let native = native.map(
+                |NativeSpec {
+                     schema,
+                     max_buckets,
+                 }| {
+                    format!(", native buckets of schema {schema}, at most {max_buckets}")
+                },
+            );
+            format!(
+                "observe {value}{}, buckets {buckets:?}{}",
+                weight(*times),
+                native.unwrap_or_default()
+            )
+        }
         Change::ObserveQuantiles { value, times, spec } => format!(
             "observe {value}{}, quantiles {:?} of {:?}",
             weight(*times),

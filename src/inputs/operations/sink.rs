@@ -150,6 +150,7 @@ impl LineSink {
                 value,
                 times,
                 buckets,
+                ..
             } => ("obs", *value, *times, Some(buckets)),
             // Operations have no quantiles.
             Change::ObserveQuantiles { value, times, .. } => {

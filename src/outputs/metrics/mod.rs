@@ -249,7 +249,7 @@ impl Metrics {
                 true => store.snapshot_with_natives(),
                 false => store.snapshot(),
             };
-            let snapshot = if store.is_snapshot_slow() {
+            let snapshot = if store.is_snapshot_slow(natives) {
                 let representation = representation.clone();
                 let taken = spawn_blocking(move || {
                     let snapshot = take(&store);
@@ -272,19 +272,30 @@ impl Metrics {
         let merged = representation.mode == Mode::Merged;
         let as_families = representation.as_families;
         let choose = move || {
-            let (families, verbatim) = match ids.as_slice() {
-                [] if as_families => store.families_snapshot(false, Now::read()).parts(),
-                [] => store.snapshot().parts(),
-                ids if as_families => (store.texts_as_families(ids, Now::read()), Text::default()),
-                ids if merged => (store.texts(ids), Text::default()),
+            let whole = match ids.as_slice() {
+                [] if as_families => Some(store.families_snapshot(natives, Now::read())),
+                [] if natives => Some(store.snapshot_with_natives()),
+                [] => Some(store.snapshot()),
+                _ => None,
+            };
+            let (families, verbatim) = match (&whole, ids.as_slice()) {
+                (Some(whole), _) => whole.clone().parts(),
+                (_, ids) if as_families => {
+                    (store.texts_as_families(ids, Now::read()), Text::default())
+                }
+                (_, ids) if merged => (store.texts(ids), Text::default()),
                 // The query cannot select groups, so all text here is verbatim.
-                ids => (Text::default(), store.texts(ids)),
+                (_, ids) => (Text::default(), store.texts(ids)),
             };
             let kept = |text: Text| match names.is_empty() {
                 true => text.into_bytes(),
                 false => Bytes::from(keep_families(text.as_str(), &names)),
             };
-            let natives = if natives { store.natives() } else { Vec::new() };
+            let natives = match &whole {
+                Some(whole) => whole.natives().to_vec(),
+                None if natives => store.natives(),
+                None => Vec::new(),
+            };
             let chosen = Snapshot::of(kept(families), kept(verbatim));
             (chosen.with_natives(natives), Scope::Selection)
         };

@@ -56,6 +56,12 @@ pub struct Block {
     pub counted_dirty: u8,
     /// Whether the output has a text of the block.
     pub is_shown: bool,
+    /// The series with native buckets; a bit for each slot.
+    native_slots: u32,
+    /// Whether the output may have native histograms of the block.
+    shows_natives: bool,
+    /// Whether the block is in the registry's list of changed native histograms.
+    pub natives_changed: bool,
     /// Whether the block waits to be copied for storage.
     pub is_noted: bool,
     /// See [`Registry::set_hint`](super::Registry::set_hint).
@@ -138,6 +144,9 @@ impl Block {
             window_step: NEVER,
             counted_dirty: 0,
             is_shown: false,
+            native_slots: 0,
+            shows_natives: false,
+            natives_changed: false,
             is_noted: false,
             hint: 0,
         }
@@ -170,6 +179,24 @@ impl Block {
         self.dirty = Dirty::Values(0);
         self.counted_dirty = 0;
         self.is_shown = true;
+    }
+
+    /// Records that the output has a text of the block, and perhaps native
+    /// histograms, which are of an earlier one.
+    pub fn mark_shown(&mut self) {
+        self.is_shown = true;
+        self.shows_natives = true;
+    }
+
+    /// Whether native histograms of the block are shown, or are to be shown.
+    pub fn has_natives(&self) -> bool {
+        self.native_slots != 0 || self.shows_natives
+    }
+
+    /// Records that the native histograms of the block have been taken.
+    pub fn mark_natives_taken(&mut self) {
+        self.natives_changed = false;
+        self.shows_natives = self.native_slots != 0;
     }
 
     /// Reads memory that changing the series in a slot reads, and returns a sum of
@@ -223,6 +250,7 @@ impl Block {
                 let own = &histograms[slot];
                 own.sum.is_some() == other.sum.is_some()
                     && own.fractions.is_some() == other.fractions.is_some()
+                    && own.native_weight() == other.native_weight()
                     && (Arc::ptr_eq(&own.bounds, &other.bounds) || own.bounds == other.bounds)
             }
             (BlockValues::Summaries(summaries), SeriesState::Summary(other)) => {
@@ -293,6 +321,8 @@ impl Block {
                 self.windows.insert(slot as u8, window);
             }
             (BlockValues::Histograms(histograms), SeriesState::Histogram(histogram)) => {
+                self.native_slots &= !bit(slot);
+                self.native_slots |= u32::from(histogram.native.is_some()) << slot;
                 put(histograms, slot, histogram);
             }
             (BlockValues::Summaries(summaries), SeriesState::Summary(summary)) => {
@@ -317,6 +347,7 @@ impl Block {
     pub fn remove(&mut self, slot: usize) {
         self.lines -= self.lines_of(slot);
         self.occupied &= !bit(slot);
+        self.native_slots &= !bit(slot);
         self.dirty = Dirty::Whole;
         self.labels.remove(slot);
         self.windows.remove(&(slot as u8));

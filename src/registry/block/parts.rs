@@ -57,6 +57,11 @@ impl Block {
                 numbers[usize::from(*slot)] = window.value();
             }
         }
+        if let BlockValues::Histograms(histograms) = &block.values {
+            let natives =
+                super::slots_of(block.occupied).filter(|slot| histograms[*slot].native.is_some());
+            block.native_slots = natives.map(bit).sum();
+        }
         block.dirty = Dirty::Whole;
         block
     }

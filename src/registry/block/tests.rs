@@ -39,6 +39,7 @@ fn a_block_of_histograms_holds_fewer_series() {
         count: 0.0,
         sum: Some(0.0),
         fractions: None,
+        native: None,
     };
     let mut series = 0;
     while block.has_room() {

@@ -10,6 +10,7 @@
 
 pub mod changes;
 pub mod exact;
+pub mod histograms;
 pub mod records;
 pub mod restore;
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
+use super::histograms::{HistogramRecord, NativeRecord};
 use crate::exposition::Kind;
 use crate::registry::batch::{MAX_AGE_BUCKETS, QuantileSpec};
 use crate::registry::block::parts::BlockParts;
 use crate::registry::block::{BlockValues, SLOTS};
 use crate::registry::labels::LabelTexts;
-use crate::registry::series::histogram::{Fractions, Histogram};
+use crate::registry::series::histogram::Histogram;
 use crate::registry::series::quantiles::Quantiles;
 use crate::registry::series::summary::Summary;
 use crate::registry::series::window::Window;
@@ -80,20 +81,8 @@ pub enum ValueRecord {
         /// Steps with values: number since time 0, sum and count.
         steps: Vec<(u64, Exact, u64)>,
     },
-    /// A classic histogram.
-    Histogram {
-        /// Index of its bounds in [`BlockRecord::bounds`].
-        bounds: u32,
-        /// The cumulative count at each bound.
-        counts: Vec<Exact>,
-        /// Number of all observations.
-        count: Exact,
-        /// Sum of the observations.
-        sum: Option<Exact>,
-        /// What the counts leave out, in units of 2^-64: for each bound, and then
-        /// for the number of all.
-        fractions: Option<Vec<u64>>,
-    },
+    /// A histogram without native buckets.
+    Histogram(HistogramRecord),
     /// A summary without quantiles.
     Summary {
         /// Sum of the observations.
@@ -118,6 +107,8 @@ pub enum ValueRecord {
         /// The steps in which observations are forgotten.
         age_buckets: u32,
     },
+    /// A histogram with native buckets.
+    Native(HistogramRecord, NativeRecord),
 }
 
 impl BlockRecord<'_> {
@@ -168,7 +159,7 @@ impl BlockRecord<'_> {
         let bounds = self.bounds.iter().map(|bounds| share(bounds, shared));
         let bounds: Vec<Arc<[f64]>> = bounds.collect::<Result<_, _>>()?;
         let mut values = match self.series.first().map(|first| &first.value) {
-            Some(ValueRecord::Histogram { .. }) => {
+            Some(ValueRecord::Histogram(_) | ValueRecord::Native(..)) => {
                 BlockValues::Histograms(vec![Histogram::default(); slots])
             }
             Some(ValueRecord::Summary { .. } | ValueRecord::Observed { .. }) => {
@@ -193,13 +184,10 @@ impl BlockRecord<'_> {
                     let window = window.ok_or("a window has impossible values")?;
                     windows.insert(series.slot, Box::new(window));
                 }
-                (BlockValues::Histograms(histograms), ValueRecord::Histogram { .. }) => {
-                    histograms[slot] = series.value.to_histogram(&bounds)?;
+                (BlockValues::Histograms(histograms), value) => {
+                    histograms[slot] = value.to_histogram(&bounds)?;
                 }
-                (
-                    BlockValues::Summaries(summaries),
-                    value @ (ValueRecord::Summary { .. } | ValueRecord::Observed { .. }),
-                ) => {
+                (BlockValues::Summaries(summaries), value) => {
                     summaries[slot] = value.to_summary()?;
                 }
                 _ => return Err("its series have values of several types"),
@@ -232,24 +220,11 @@ impl ValueRecord {
         }
     }
 
-    /// The record of a histogram. Its bounds are added to `bounds` unless they are
-    /// there.
     fn of_histogram<'b>(histogram: &'b Histogram, bounds: &mut Vec<&'b Arc<[f64]>>) -> Self {
-        let own = &histogram.bounds;
-        let is_own = |other: &&Arc<[f64]>| Arc::ptr_eq(other, own) || ***other == **own;
-        let index = bounds.iter().position(is_own).unwrap_or_else(|| {
-            bounds.push(own);
-            bounds.len() - 1
-        });
-        ValueRecord::Histogram {
-            bounds: index as u32,
-            counts: histogram.counts.iter().copied().map(Exact).collect(),
-            count: Exact(histogram.count),
-            sum: histogram.sum.map(Exact),
-            fractions: histogram
-                .fractions
-                .as_ref()
-                .map(|fractions| fractions.as_slice().to_vec()),
+        let classic = HistogramRecord::of(histogram, bounds);
+        match &histogram.native {
+            None => ValueRecord::Histogram(classic),
+            Some(native) => ValueRecord::Native(classic, NativeRecord::of(native)),
         }
     }
 
@@ -322,29 +297,14 @@ impl ValueRecord {
     }
 
     fn to_histogram(&self, all_bounds: &[Arc<[f64]>]) -> Result<Histogram, &'static str> {
-        let ValueRecord::Histogram {
-            bounds,
-            counts,
-            count,
-            sum,
-            fractions,
-        } = self
-        else {
-            return Err("a series of a histogram has another value");
-        };
-        let bounds = all_bounds.get(*bounds as usize);
-        let bounds = bounds.ok_or("a histogram has no bounds")?;
-        let lengths = fractions.as_ref().map_or(bounds.len() + 1, Vec::len);
-        if counts.len() != bounds.len() || lengths != bounds.len() + 1 {
-            return Err("a histogram has not one count for each bound");
+        match self {
+            ValueRecord::Histogram(classic) => classic.to_histogram(all_bounds),
+            ValueRecord::Native(classic, native) => Ok(Histogram {
+                native: Some(Box::new(native.to_native()?)),
+                ..classic.to_histogram(all_bounds)?
+            }),
+            _ => Err("a series of a histogram has another value"),
         }
-        Ok(Histogram {
-            bounds: Arc::clone(bounds),
-            counts: counts.iter().map(|count| count.0).collect(),
-            count: count.0,
-            sum: sum.map(|sum| sum.0),
-            fractions: fractions.clone().map(Fractions::from),
-        })
     }
 }
 

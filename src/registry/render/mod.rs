@@ -16,7 +16,9 @@ use super::labels::LabelTexts;
 use super::series::SeriesState;
 use super::series::histogram::Histogram;
 use super::series::summary::Summary;
-use crate::exposition::{label_pairs, needs_quotes, write_bound, write_number, write_series};
+use crate::exposition::{
+    NativeHistogram, label_pairs, needs_quotes, write_bound, write_number, write_series,
+};
 
 /// A copy of what has changed in a block. It is rendered while the registry
 /// goes on.
@@ -132,6 +134,43 @@ impl DirtyBlock {
         }
         // Of exact size, since the output keeps it until the block changes.
         Bytes::copy_from_slice(out.as_bytes())
+    }
+}
+
+/// A copy of a block whose native histograms have changed.
+#[derive(Debug)]
+pub struct ChangedNatives {
+    /// The block.
+    pub id: BlockId,
+    /// Name of the family, escaped as in [`Update::family`](super::Update::family).
+    pub family: Arc<str>,
+    labels: LabelTexts,
+    values: BlockValues,
+}
+
+impl ChangedNatives {
+    pub(super) fn new(id: BlockId, family: &Arc<str>, block: &Block) -> Self {
+        ChangedNatives {
+            id,
+            family: Arc::clone(family),
+            labels: block.labels().clone(),
+            values: block.values().clone(),
+        }
+    }
+
+    /// All native histograms of the block.
+    pub fn encode(&self) -> Vec<NativeHistogram> {
+        let BlockValues::Histograms(histograms) = &self.values else {
+            return Vec::new();
+        };
+        let natives = self.labels.iter().filter_map(|(slot, labels)| {
+            Some(NativeHistogram {
+                labels: Box::from(labels),
+                histogram: Bytes::from(histograms[slot].native_message()?),
+                gauge: false,
+            })
+        });
+        natives.collect()
     }
 }
 

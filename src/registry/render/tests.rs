@@ -21,6 +21,7 @@ fn each_line_of_a_histogram_is_a_series() {
         count: 3.0,
         sum: Some(2.5),
         fractions: None,
+        native: None,
     };
     let mut lines = Vec::new();
     let state = SeriesState::Histogram(histogram);

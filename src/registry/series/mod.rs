@@ -1,6 +1,7 @@
 //! The exact state of one series, and how a change transforms it.
 
 pub mod histogram;
+pub mod native;
 pub mod quantiles;
 pub mod summary;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::histogram::{Histogram, PushedHistogram};
+use self::native::Native;
 use self::summary::Summary;
 use self::window::Window;
 use super::batch::{BoundsPolicy, Change};
@@ -92,6 +94,7 @@ impl SeriesState {
                     value,
                     times,
                     buckets,
+                    native,
                 },
                 Kind::Histogram,
             ) => {
@@ -99,7 +102,11 @@ impl SeriesState {
                     Some(SeriesState::Histogram(histogram)) => histogram,
                     _ => {
                         let bounds = context.bounds.unwrap_or(&buckets);
-                        PushedHistogram::empty(bounds, context.series)?.into_histogram(Some(bounds))
+                        let empty = PushedHistogram::empty(bounds, context.series)?;
+                        Histogram {
+                            native: native.map(|spec| Box::new(Native::new(spec))),
+                            ..empty.into_histogram(Some(bounds))
+                        }
                     }
                 };
                 histogram.observe(value, times, context.series)?;

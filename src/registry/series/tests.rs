@@ -75,6 +75,7 @@ fn each_type_accepts_its_own_changes() {
         value: 1.0,
         times: 1.0,
         buckets: Arc::from([1.0]),
+        native: None,
     };
     let summary = || Change::Summary {
         sum: None,
@@ -157,6 +158,7 @@ fn the_first_bounds_hold_and_are_limited() {
             value: 1.5,
             times: 1.0,
             buckets: Arc::from(buckets),
+            native: None,
         };
         after(before, change, Kind::Histogram)
     };

@@ -297,6 +297,7 @@ fn labels_that_a_type_uses_itself_are_rejected() {
         value: 1.0,
         times: 1.0,
         buckets: Arc::from([1.0]),
+        native: None,
     };
     let summary = Change::Summary {
         sum: None,
@@ -351,6 +352,7 @@ fn names_labels_and_bounds_are_limited() {
         value: 1.0,
         times: 1.0,
         buckets: Arc::from([1.0, 2.0, 3.0]),
+        native: None,
     };
     let rejected = apply(
         &mut registry,

@@ -18,6 +18,8 @@ mod render;
 pub mod reserve;
 
 #[cfg(test)]
+mod natives;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

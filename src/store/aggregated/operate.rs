@@ -180,14 +180,20 @@ impl Store {
         }
     }
 
-    /// Whether a snapshot may take too long for a thread that serves others, because
-    /// much has changed or is being rendered.
-    pub fn is_snapshot_slow(&self) -> bool {
+    /// Whether a snapshot, with native histograms if `natives`, may take too long for a
+    /// thread that serves others, because much has changed or is being rendered.
+    pub fn is_snapshot_slow(&self, natives: bool) -> bool {
         if self.rendering.try_lock().is_err() {
             return true;
         }
         let registry = self.registry();
-        registry.dirty_series() + SERIES_PER_BLOCK_COPY * registry.dirty_blocks() > MANY_SERIES
+        let natives = if natives {
+            registry.changed_natives()
+        } else {
+            0
+        };
+        let copies = registry.dirty_blocks() + natives;
+        registry.dirty_series() + SERIES_PER_BLOCK_COPY * copies > MANY_SERIES
     }
 
     /// Checks and enters a large reservation. The caller holds the writers' turn.

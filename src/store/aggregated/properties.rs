@@ -91,6 +91,7 @@ fn section_text(samples: &[(u8, u8, u8)]) -> String {
 
 fn op(name: u8, label: u8, what: u8, ttl: bool) -> Update {
     let observe = Op::Observe {
+        native: None,
         value: f64::from(label),
         times: 1.0,
         buckets: Arc::from([1.0, 2.0]),

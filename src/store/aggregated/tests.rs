@@ -203,6 +203,7 @@ fn a_batch_that_clashes_with_sections_changes_nothing() {
                 value: 0.5,
                 times: 1.0,
                 buckets,
+                native: None,
             },
         )
     };
@@ -266,6 +267,7 @@ fn a_batch_that_clashes_with_sections_changes_nothing() {
 fn a_write_that_clashes_with_aggregated_families_is_rejected() {
     let store = store();
     let observe = Op::Observe {
+        native: None,
         value: 0.5,
         times: 1.0,
         buckets: Arc::from([1.0]),
@@ -406,9 +408,9 @@ fn a_snapshot_without_changes_shares_all_pages() {
     let store = store_of(1 << 30, registry::RegistryLimits::default());
     let many = (0..6000).map(|n| add("m", &[("n", &*n.to_string())], 1.0));
     operate(&store, many.collect()).unwrap();
-    assert!(store.is_snapshot_slow());
+    assert!(store.is_snapshot_slow(false));
     store.snapshot().gzip();
-    assert!(!store.is_snapshot_slow());
+    assert!(!store.is_snapshot_slow(false));
     assert_eq!(store.snapshot().pending_bytes(true), 0);
     // Setting the same value changes nothing either.
     operate(&store, vec![add("m", &[("n", "7")], 0.0)]).unwrap();

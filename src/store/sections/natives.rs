@@ -1,5 +1,5 @@
-//! Native histograms of all sections. Text cannot show them, so they are kept beside
-//! it.
+//! Native histograms of all sections and aggregated families. Text cannot show them, so
+//! they are kept beside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +9,24 @@ use bytes::Bytes;
 use crate::exposition::NativeHistogram;
 use crate::store::sections::section_id::SectionId;
 
-/// A family's name and the native histograms that one section has in it.
+/// A family's name and native histograms that one section, or one block of aggregated
+/// series, has in it.
 pub type FamilyNatives = (Arc<str>, Arc<Vec<NativeHistogram>>);
 
-/// Native histograms by family and section, in the order of the output. An empty index
-/// costs nothing.
+/// Native histograms by family and owner. An empty index costs nothing.
 #[derive(Debug, Default)]
 pub struct NativeIndex {
-    by_place: BTreeMap<(Arc<str>, SectionId), Arc<Vec<NativeHistogram>>>,
+    by_place: BTreeMap<(Arc<str>, Owner), Arc<Vec<NativeHistogram>>>,
     /// In an index that only notes changes: the changes.
     noted: Option<Noted>,
+}
+
+/// Who has native histograms in a family.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Section(SectionId),
+    /// A block of aggregated series.
+    Block(u32),
 }
 
 #[derive(Debug)]
@@ -47,19 +55,37 @@ impl NativeIndex {
                     .push((Arc::clone(family), id.clone(), natives));
             }
             None
-        } else if natives.is_empty() && self.by_place.is_empty() {
-            None
         } else {
-            let place = (Arc::clone(family), id.clone());
-            if natives.is_empty() {
-                self.by_place.remove(&place)
-            } else {
-                self.by_place.insert(place, Arc::new(natives))
-            }
+            self.set_owned(family, || Owner::Section(id.clone()), natives)
         };
-        // If a reader still has them, the reader frees them.
-        let old = old.and_then(Arc::into_inner).unwrap_or_default();
-        old.into_iter().map(|native| native.histogram)
+        freed(old)
+    }
+
+    /// Sets what a block of aggregated series has in a family, in the same way.
+    pub fn set_block(
+        &mut self,
+        family: &Arc<str>,
+        number: u32,
+        natives: Vec<NativeHistogram>,
+    ) -> impl Iterator<Item = Bytes> + use<> {
+        freed(self.set_owned(family, || Owner::Block(number), natives))
+    }
+
+    fn set_owned(
+        &mut self,
+        family: &Arc<str>,
+        owner: impl FnOnce() -> Owner,
+        natives: Vec<NativeHistogram>,
+    ) -> Option<Arc<Vec<NativeHistogram>>> {
+        if natives.is_empty() && self.by_place.is_empty() {
+            return None;
+        }
+        let place = (Arc::clone(family), owner());
+        if natives.is_empty() {
+            self.by_place.remove(&place)
+        } else {
+            self.by_place.insert(place, Arc::new(natives))
+        }
     }
 
     /// The native histograms of one section in a family.
@@ -67,7 +93,7 @@ impl NativeIndex {
         if self.by_place.is_empty() {
             return None;
         }
-        let place = (Arc::clone(family), id.clone());
+        let place = (Arc::clone(family), Owner::Section(id.clone()));
         self.by_place.get(&place).cloned()
     }
 
@@ -89,9 +115,26 @@ impl NativeIndex {
 
     /// All native histograms, by family.
     pub fn all(&self) -> Vec<FamilyNatives> {
-        self.by_place
-            .iter()
+        self.chosen(|_| true)
+    }
+
+    /// Those of sections, by family. Those of aggregated series are only those of the
+    /// moment at which a snapshot with native histograms is taken.
+    pub fn of_sections(&self) -> Vec<FamilyNatives> {
+        self.chosen(|owner| matches!(owner, Owner::Section(_)))
+    }
+
+    fn chosen(&self, is_chosen: impl Fn(&Owner) -> bool) -> Vec<FamilyNatives> {
+        let natives = self.by_place.iter();
+        natives
+            .filter(|((_, owner), _)| is_chosen(owner))
             .map(|((family, _), natives)| (Arc::clone(family), Arc::clone(natives)))
             .collect()
     }
+}
+
+/// Memory of replaced histograms. If a reader still has them, the reader frees them.
+fn freed(old: Option<Arc<Vec<NativeHistogram>>>) -> impl Iterator<Item = Bytes> {
+    let old = old.and_then(Arc::into_inner).unwrap_or_default();
+    old.into_iter().map(|native| native.histogram)
 }

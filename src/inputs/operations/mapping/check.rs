@@ -11,7 +11,7 @@ use super::yaml::{
 };
 use super::{Mapping, Observer, Rule, RuleOptions, SourceType};
 use crate::exposition::write_help;
-use crate::registry::{MAX_AGE_BUCKETS, QuantileSpec};
+use crate::registry::{MAX_AGE_BUCKETS, NativeSpec, QuantileSpec};
 use crate::relabel::template::Template;
 
 /// The most rules.
@@ -34,6 +34,23 @@ const DEFAULT_QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(600);
 const DEFAULT_AGE_BUCKETS: u32 = 5;
 
+/// The most native buckets of a histogram.
+const MAX_NATIVE_BUCKETS: u32 = 10_000;
+
+/// The defaults of statsd_exporter.
+const DEFAULT_NATIVE: NativeOptions = NativeOptions {
+    factor: 1.1,
+    max_buckets: 256,
+};
+
+/// The native buckets of histograms.
+#[derive(Clone, Copy)]
+struct NativeOptions {
+    /// How much wider each bucket is than the one before; 1 or less for no native buckets.
+    factor: f64,
+    max_buckets: u32,
+}
+
 /// What rules have that do not say otherwise.
 struct Defaults {
     /// Whether observations become histograms, if that is said.
@@ -41,6 +58,7 @@ struct Defaults {
     matches_regex: bool,
     ttl: Option<Duration>,
     buckets: Arc<[f64]>,
+    native: NativeOptions,
     quantiles: Box<[f64]>,
     max_age: Duration,
     age_buckets: u32,
@@ -82,7 +100,9 @@ pub(super) fn mapping(text: &str) -> Result<Mapping, Vec<MappingError>> {
             ttl: defaults.ttl,
             help: None,
             observer: match defaults.is_histogram {
-                Some(true) => Observer::Histogram(Arc::clone(&defaults.buckets)),
+                Some(true) => {
+                    Observer::Histogram(Arc::clone(&defaults.buckets), defaults.native.spec())
+                }
                 _ => Observer::Summary(defaults.summary(None)),
             },
         },
@@ -106,7 +126,6 @@ pub(super) fn mapping(text: &str) -> Result<Mapping, Vec<MappingError>> {
 impl Defaults {
     fn new(written: &WrittenDefaults) -> Result<Self, String> {
         let histogram = written.histogram_options.clone().unwrap_or_default();
-        check_native(&histogram)?;
         let summary = written.summary_options.clone().unwrap_or_default();
         let own = buckets(histogram.buckets.as_deref(), written.buckets.as_deref())?;
         let quantiles = quantiles(summary.quantiles.as_deref(), written.quantiles.as_deref())?;
@@ -115,6 +134,7 @@ impl Defaults {
             matches_regex: match_type(&written.match_type)?.unwrap_or_default(),
             ttl: positive(written.ttl),
             buckets: own.unwrap_or_else(|| Arc::from(DEFAULT_BUCKETS)),
+            native: DEFAULT_NATIVE.with(&histogram)?,
             quantiles: quantiles.unwrap_or_else(|| Box::from(DEFAULT_QUANTILES)),
             max_age: positive(summary.max_age).unwrap_or(DEFAULT_MAX_AGE),
             age_buckets: age_buckets(&summary)?.unwrap_or(DEFAULT_AGE_BUCKETS),
@@ -127,6 +147,38 @@ impl Defaults {
             quantiles: quantiles.unwrap_or_else(|| self.quantiles.clone()),
             max_age: self.max_age,
             age_buckets: self.age_buckets,
+        })
+    }
+}
+
+impl NativeOptions {
+    /// These options, where others do not say otherwise. 0 says nothing.
+    fn with(self, written: &WrittenHistogram) -> Result<Self, String> {
+        let factor = written.native_histogram_bucket_factor;
+        let max_buckets = written.native_histogram_max_buckets;
+        let options = NativeOptions {
+            factor: factor.filter(|it| *it != 0.0).unwrap_or(self.factor),
+            max_buckets: max_buckets.filter(|it| *it > 0).unwrap_or(self.max_buckets),
+        };
+        if !options.factor.is_finite() || options.factor < 0.0 {
+            return Err(format!(
+                "native_histogram_bucket_factor must be finite and not negative, not {}",
+                options.factor
+            ));
+        }
+        if options.max_buckets > MAX_NATIVE_BUCKETS {
+            return Err(format!(
+                "native_histogram_max_buckets must be at most {MAX_NATIVE_BUCKETS}, not {}",
+                options.max_buckets
+            ));
+        }
+        Ok(options)
+    }
+
+    fn spec(self) -> Option<NativeSpec> {
+        Some(NativeSpec {
+            schema: NativeSpec::schema_of(self.factor)?,
+            max_buckets: self.max_buckets,
         })
     }
 }
@@ -216,11 +268,8 @@ fn settle(
 
 fn observer(written: &WrittenRule, defaults: &Defaults) -> Result<Observer, String> {
     let (histogram, summary) = (&written.histogram_options, &written.summary_options);
-    if let Some(histogram) = histogram {
-        check_native(histogram)?;
-        if histogram.buckets.is_some() && written.buckets.is_some() {
-            return Err("buckets and histogram_options.buckets exclude one another".to_owned());
-        }
+    if histogram.as_ref().is_some_and(|own| own.buckets.is_some()) && written.buckets.is_some() {
+        return Err("buckets and histogram_options.buckets exclude one another".to_owned());
     }
     if summary.as_ref().is_some_and(|own| own.quantiles.is_some()) && written.quantiles.is_some() {
         return Err("quantiles and summary_options.quantiles exclude one another".to_owned());
@@ -234,7 +283,11 @@ fn observer(written: &WrittenRule, defaults: &Defaults) -> Result<Observer, Stri
         let own = histogram.as_ref().and_then(|own| own.buckets.as_deref());
         let own = buckets(own, written.buckets.as_deref())?;
         let bounds = own.unwrap_or_else(|| Arc::clone(&defaults.buckets));
-        return Ok(Observer::Histogram(bounds));
+        let native = match histogram {
+            Some(histogram) => defaults.native.with(histogram)?,
+            None => defaults.native,
+        };
+        return Ok(Observer::Histogram(bounds, native.spec()));
     }
     // Without a type it is a summary too, and options of the other type are ignored.
     if histogram.is_some() && is_histogram.is_some() {
@@ -336,17 +389,6 @@ fn age_buckets(summary: &WrittenSummary) -> Result<Option<u32>, String> {
         Some(count) => Err(format!(
             "has {count} age_buckets; the limit is {MAX_AGE_BUCKETS}"
         )),
-    }
-}
-
-/// Native buckets are read and not kept: the classic ones are.
-fn check_native(histogram: &WrittenHistogram) -> Result<(), String> {
-    let _ = histogram.native_histogram_max_buckets;
-    match histogram.native_histogram_bucket_factor {
-        Some(factor) if !factor.is_finite() || factor < 0.0 => Err(format!(
-            "native_histogram_bucket_factor must be finite and not negative, not {factor}"
-        )),
-        _ => Ok(()),
     }
 }
 

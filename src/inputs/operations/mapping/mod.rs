@@ -21,7 +21,7 @@ use self::cache::Cache;
 use self::globs::Globs;
 use self::regexes::Regexes;
 use crate::exposition::LabelText;
-use crate::registry::QuantileSpec;
+use crate::registry::{NativeSpec, QuantileSpec};
 use crate::relabel::template::Template;
 use crate::telemetry::LoadedMapping;
 
@@ -88,8 +88,8 @@ pub(super) struct RuleOptions {
 /// What timers, histograms and distributions become.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Observer {
-    /// A histogram with these bounds.
-    Histogram(Arc<[f64]>),
+    /// A histogram with these bounds, and perhaps native buckets.
+    Histogram(Arc<[f64]>, Option<NativeSpec>),
     /// A summary with quantiles.
     Summary(Arc<QuantileSpec>),
 }

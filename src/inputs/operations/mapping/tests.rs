@@ -189,14 +189,23 @@ fn rules_have_the_options_of_the_defaults_unless_they_have_their_own() {
     let usual: [f64; 11] = [
         0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ];
-    let bounds = |bounds: &[f64]| Observer::Histogram(Arc::from(bounds));
+    let native = |bounds: &[f64], schema, max_buckets| {
+        let native = NativeSpec {
+            schema,
+            max_buckets,
+        };
+        Observer::Histogram(Arc::from(bounds), Some(native))
+    };
+    let bounds = |bounds: &[f64]| native(bounds, 3, 256);
+    let classic = |bounds: &[f64]| Observer::Histogram(Arc::from(bounds), None);
     let none = Arc::new(mapping("
 mappings:
 - {match: plain, name: m}
 - {match: h, name: m, observer_type: histogram}
 - {match: old, name: m, timer_type: histogram, buckets: [1, 2]}
 - {match: both, name: m, observer_type: summary, timer_type: histogram}
-- {match: new, name: m, observer_type: histogram, histogram_options: {buckets: [1, 2.5, .inf], native_histogram_bucket_factor: 1.1, native_histogram_max_buckets: 256}}
+- {match: new, name: m, observer_type: histogram, histogram_options: {buckets: [1, 2.5, .inf], native_histogram_bucket_factor: 1.5, native_histogram_max_buckets: 160}}
+- {match: none, name: m, observer_type: histogram, histogram_options: {native_histogram_bucket_factor: 1}}
 - {match: ignored, name: m, histogram_options: {buckets: [1]}}
 - {match: q, name: m, quantiles: [{quantile: 0.9, error: 0.01}, {quantile: 0.42, error: 0.04}]}
 - match: s
@@ -214,7 +223,8 @@ mappings:
         ("h", bounds(&usual)),
         ("old", bounds(&[1.0, 2.0])),
         ("both", summary(&[0.5, 0.9, 0.99], 600, 5)),
-        ("new", bounds(&[1.0, 2.5])),
+        ("new", native(&[1.0, 2.5], 1, 160)),
+        ("none", classic(&usual)),
         ("ignored", summary(&[0.5, 0.9, 0.99], 600, 5)),
         ("q", summary(&[0.42, 0.9], 600, 5)),
         ("s", summary(&[0.7], 300, 2)),
@@ -242,20 +252,22 @@ defaults:
   observer_type: histogram
   ttl: 1m2s
   buckets: [7]
-  histogram_options: {buckets: [3, 4]}
+  histogram_options: {buckets: [3, 4], native_histogram_bucket_factor: 1, native_histogram_max_buckets: 9}
   quantiles: [{quantile: 0.1, error: 0}]
   summary_options: {max_age: 15m, age_buckets: 3}
 mappings:
 - {match: h, name: m}
 - {match: own, name: m, ttl: 5s, histogram_options: {buckets: [5]}}
+- {match: native, name: m, histogram_options: {native_histogram_bucket_factor: 2}}
 - {match: s, name: m, observer_type: summary}
 - {match: age, name: m, observer_type: summary, summary_options: {max_age: 5m}}
 ",
     ));
     for (name, observer, ttl) in [
-        ("h", bounds(&[3.0, 4.0]), 62),
-        ("unmapped", bounds(&[3.0, 4.0]), 62),
-        ("own", bounds(&[5.0]), 5),
+        ("h", classic(&[3.0, 4.0]), 62),
+        ("unmapped", classic(&[3.0, 4.0]), 62),
+        ("own", classic(&[5.0]), 5),
+        ("native", native(&[3.0, 4.0], 0, 9), 62),
         ("s", summary(&[0.1], 900, 3), 62),
         ("age", summary(&[0.1], 300, 3), 62),
     ] {

@@ -223,6 +223,7 @@ impl Translator {
                         message.times
                     },
                     buckets,
+                    native: None,
                 };
                 (Kind::Histogram, observe)
             }
@@ -338,27 +339,18 @@ impl Translator {
                     Change::ObserveQuantiles { value, times, spec },
                 )
             }
-            (ValueChange::Observe { value, times }, Some(Observer::Histogram(bounds))) => {
-                let buckets = Arc::clone(bounds);
-                (
-                    Kind::Histogram,
-                    Change::Observe {
-                        value,
-                        times,
-                        buckets,
-                    },
-                )
-            }
-            (ValueChange::Observe { value, times }, None) => {
-                let buckets = Arc::clone(&self.statsd_bounds);
-                (
-                    Kind::Histogram,
-                    Change::Observe {
-                        value,
-                        times,
-                        buckets,
-                    },
-                )
+            (ValueChange::Observe { value, times }, observer) => {
+                let (bounds, native) = match observer {
+                    Some(Observer::Histogram(bounds, native)) => (bounds, *native),
+                    _ => (&self.statsd_bounds, None),
+                };
+                let observe = Change::Observe {
+                    value,
+                    times,
+                    buckets: Arc::clone(bounds),
+                    native,
+                };
+                (Kind::Histogram, observe)
             }
         }
     }

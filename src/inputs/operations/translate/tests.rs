@@ -49,6 +49,7 @@ fn each_op_makes_a_change() {
                 value,
                 times,
                 buckets,
+                native: None,
             },
         ),
     ] = &message("obs")[..]
@@ -87,6 +88,7 @@ fn each_value_of_a_line_makes_a_change() {
                     value,
                     times,
                     buckets,
+                    native: None,
                 },
             ),
         ] = &changes(line)[..]

@@ -5,7 +5,9 @@ mod tests;
 
 use std::sync::Arc;
 
+use super::native::Native;
 use super::sum_of;
+use crate::exposition::protobuf::ClassicPart;
 use crate::registry::batch::BoundsPolicy;
 use crate::registry::rejection::{Rejection, SeriesName};
 
@@ -24,6 +26,8 @@ pub struct Histogram {
     pub sum: Option<f64>,
     /// Fractions of the counts; `None` until a count with a fraction is added.
     pub fractions: Option<Fractions>,
+    /// The same observations in native buckets, if the first one asked for them.
+    pub native: Option<Box<Native>>,
 }
 
 /// Fractions of counts that are not shown yet.
@@ -169,6 +173,7 @@ impl PushedHistogram {
             count: 0.0,
             sum: self.sum,
             fractions: None,
+            native: None,
         };
         if is_whole {
             histogram.counts = self.counts.into_boxed_slice();
@@ -213,6 +218,23 @@ impl Histogram {
         self.bounds.len() + 2 + usize::from(self.sum.is_some())
     }
 
+    /// The encoded message with the native buckets; `None` without any.
+    pub fn native_message(&self) -> Option<Vec<u8>> {
+        self.native.as_ref()?.message(&ClassicPart {
+            count: self.count,
+            sum: self.sum,
+            bounds: &self.bounds,
+            counts: &self.counts,
+        })
+    }
+
+    /// What the native buckets add to the memory, in bytes.
+    pub fn native_weight(&self) -> usize {
+        let native = self.native.as_ref();
+        // The message has the classic buckets too.
+        native.map_or(0, |native| native.weight() + 16 * self.bounds.len())
+    }
+
     /// The values of these lines, in order.
     pub fn values(&self) -> impl Iterator<Item = f64> {
         let buckets = self.counts.iter().copied().chain([self.count]);
@@ -223,14 +245,20 @@ impl Histogram {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if the policy does not allow the pushed bounds, or if a
-    /// sum becomes infinite. The histogram is then in no defined state.
+    /// A [`Rejection`] if the policy does not allow the pushed bounds, if the
+    /// histogram has native buckets, or if a sum becomes infinite. The histogram
+    /// is then in no defined state.
     pub fn merge(
         &mut self,
         pushed: &PushedHistogram,
         policy: BoundsPolicy,
         series: SeriesName<'_>,
     ) -> Result<(), Rejection> {
+        if self.native.is_some() {
+            return Err(series.inconsistent(
+                "it has native buckets of observations, and pushed counts have none",
+            ));
+        }
         if *self.bounds == *pushed.bounds {
             self.add_counts(pushed);
         } else {
@@ -321,6 +349,9 @@ impl Histogram {
                 add_to_count(count, fraction, more);
             }
         }
+        if let Some(native) = &mut self.native {
+            native.observe(value, times);
+        }
         self.sum = sum_of(self.sum, Some(value * times));
         self.check_finite(series)
     }
@@ -335,7 +366,10 @@ impl Histogram {
     ) -> Option<()> {
         let sum = self.sum? + value * times;
         let has_room = times.fract() == 0.0 || self.fractions.is_some();
-        let is_valid = value.is_finite() && times >= 0.0;
+        let native = self.native.as_ref();
+        let is_valid = value.is_finite()
+            && times >= 0.0
+            && native.is_none_or(|native| native.has_room_for(value, times));
         // The fractions may add one to the count.
         let is_finite = sum.is_finite() && (self.count + times + 1.0).is_finite();
         if !(has_room && is_valid && is_finite) {

@@ -12,7 +12,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use crate::registry::{BlockId, DirtyBlock, DirtyBlocks, LineValue, Registry, RenderBuffers};
+use crate::exposition::NativeHistogram;
+use crate::registry::{
+    BlockId, ChangedNatives, DirtyBlock, DirtyBlocks, LineValue, Registry, RenderBuffers,
+};
 use crate::store::aggregated::pending::PendingBlocks;
 use crate::store::families::family_name::FamilyName;
 use crate::store::families::index::FamilyIndex;
@@ -72,16 +75,23 @@ impl Store {
         let (mut registry, changed) = loop {
             let mut registry = self.registry();
             let mut changed = work.take_changed(&mut registry, &mut pending);
+            if natives {
+                changed.natives = registry.take_changed_natives();
+                let ids = changed.natives.iter().map(|block| block.id);
+                pending.taken.extend(ids);
+            }
             gone.append(&mut changed.removed);
             changed.removed = std::mem::take(&mut gone);
-            if changed.blocks.len() + changed.removed.len() <= FEW_BLOCKS || round == ROUNDS {
+            let blocks = changed.blocks.len() + changed.removed.len() + changed.natives.len();
+            if blocks <= FEW_BLOCKS || round == ROUNDS {
                 break (registry, changed);
             }
             drop(registry);
             self.set_all(changed, &mut work);
             round += 1;
         };
-        let snapshot = if changed.removed.is_empty() && changed.blocks.is_empty() {
+        let is_unchanged = changed.removed.is_empty() && changed.blocks.is_empty();
+        let snapshot = if is_unchanged && changed.natives.is_empty() {
             self.pages_of(&self.read(), natives)
         } else {
             let mut sections = self.write();
@@ -102,6 +112,16 @@ impl Store {
     fn set_all(&self, changed: DirtyBlocks, work: &mut BlockRenderer) {
         for gone in changed.removed.chunks(BLOCKS_AT_ONCE) {
             work.remove(&mut self.write(), gone);
+            work.freed.clear();
+        }
+        let mut natives = changed.natives.into_iter();
+        loop {
+            let some: Vec<_> = natives.by_ref().take(BLOCKS_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            let encoded = encode(&some);
+            work.set_natives(&mut self.write(), &some, encoded);
             work.freed.clear();
         }
         let mut blocks = changed.blocks.into_iter();
@@ -157,6 +177,7 @@ impl BlockRenderer {
 
     fn set_all(&mut self, sections: &mut SectionTable, changed: &DirtyBlocks) {
         self.remove(sections, &changed.removed);
+        self.set_natives(sections, &changed.natives, encode(&changed.natives));
         let texts = self.render(&changed.blocks);
         self.set(sections, &changed.blocks, texts, &changed.lines);
     }
@@ -166,6 +187,24 @@ impl BlockRenderer {
         for (family, number) in gone {
             let key = names.key(family, *number);
             self.freed.push(sections.page_list.remove(&key));
+            let natives = &mut sections.natives;
+            self.freed
+                .extend(natives.set_block(family, *number, Vec::new()));
+        }
+    }
+
+    /// Sets the native histograms of blocks.
+    fn set_natives(
+        &mut self,
+        sections: &mut SectionTable,
+        blocks: &[ChangedNatives],
+        encoded: Vec<Vec<NativeHistogram>>,
+    ) {
+        for (block, encoded) in blocks.iter().zip(encoded) {
+            let (_, number) = block.id;
+            let natives = &mut sections.natives;
+            self.freed
+                .extend(natives.set_block(&block.family, number, encoded));
         }
     }
 
@@ -203,6 +242,10 @@ impl BlockRenderer {
             }
         }
     }
+}
+
+fn encode(blocks: &[ChangedNatives]) -> Vec<Vec<NativeHistogram>> {
+    blocks.iter().map(ChangedNatives::encode).collect()
 }
 
 impl<'f> NameCache<'f> {

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::registry::NativeSpec;
 
 /// One step of a random history. All names are few, so that they meet.
 #[derive(Debug, Clone)]
@@ -14,7 +15,7 @@ enum Step {
     Operate(Vec<(u8, u8, u8, u8)>, Option<u8>),
     Many(u8, u8),
     Later(u64),
-    Snapshot,
+    Snapshot(bool),
     Take,
 }
 
@@ -37,7 +38,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (vec(op, 0..5), replaced).prop_map(|(ops, replace)| Step::Operate(ops, replace)),
         1 => (0..8_u8, 0..9_u8).prop_map(|(name, what)| Step::Many(name, what)),
         2 => (1..30_000_u64).prop_map(Step::Later),
-        1 => Just(Step::Snapshot),
+        1 => any::<bool>().prop_map(Step::Snapshot),
         2 => Just(Step::Take),
     ]
 }
@@ -116,11 +117,15 @@ fn families(store: &Store, samples: &[Sample]) -> Vec<FamilyText> {
 }
 
 fn op((name, label, what, more): (u8, u8, u8, u8)) -> Update {
-    let number = f64::from(label) + 0.1;
+    let number = f64::from(label) - 0.9;
     let observe = |times| Op::Observe {
         value: number,
         times,
         buckets: Arc::from([1.0, 2.0]),
+        native: (what == 7).then_some(NativeSpec {
+            schema: 3,
+            max_buckets: 2,
+        }),
     };
     let counts = Op::Histogram {
         buckets: vec![(1.0, 1.0), (3.0, 1.3)],
@@ -228,8 +233,11 @@ fn run(store: &Store, step: &Step, now: Now, large: bool) -> bool {
             while store.expire_series(now) > 0 {}
             true
         }
-        Step::Snapshot => {
-            store.snapshot();
+        Step::Snapshot(natives) => {
+            match natives {
+                true => store.snapshot_with_natives(),
+                false => store.snapshot(),
+            };
             true
         }
         Step::Take => true,
