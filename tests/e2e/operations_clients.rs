@@ -117,8 +117,8 @@ for address in sys.argv[1:]:
     ]);
 }
 
-/// A mistake in the settings is told at once; a value that is no number is not
-/// worth a failed job.
+/// The client reports a wrong address at once. It drops a value that is no number:
+/// that is not worth a failed job.
 #[test]
 fn pythons_client_tells_wrong_addresses_and_drops_wrong_values() {
     if !tools::here(&[Tool::Python]) {
@@ -270,7 +270,7 @@ bash operations.sh inc commands_total kind=$kind
             ),
         ]);
     }
-    // Many on one connection, and what is refused is told.
+    // Many on one connection, with answers for those that are refused.
     let script = "
 . operations.sh
 for i in {1..50}; do OPS_TO=- ops_inc looped_total; done | ops_send

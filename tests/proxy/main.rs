@@ -21,6 +21,7 @@ mod check_config;
 mod clocks;
 mod delete_series;
 mod discovery;
+mod discovery_dns;
 mod echo;
 mod fairness;
 mod faults;

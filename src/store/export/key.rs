@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_back_whatever_the_names_are() {
+    fn keys_with_any_name_are_read_back() {
         for name in [
             "m",
             "a/b",
