@@ -114,11 +114,13 @@ impl Native {
         FIXED + self.places.len().next_multiple_of(WEIGHT_STEP) * (BUCKET + fraction)
     }
 
-    /// Whether an observation takes no more memory.
+    /// Whether an observation leaves the weight as it is: it needs no other bucket where
+    /// that would begin a step or exceed the limit.
     pub fn has_room_for(&self, value: f64, times: f64) -> bool {
         let has_fractions = times.fract() == 0.0 || !self.fractions.is_empty();
-        let is_full = self.places.len().is_multiple_of(WEIGHT_STEP);
-        has_fractions && (!is_full || self.places.binary_search(&self.place_of(value)).is_ok())
+        let buckets = self.places.len();
+        let has_room = !buckets.is_multiple_of(WEIGHT_STEP) && buckets < self.max_buckets as usize;
+        has_fractions && (has_room || self.places.binary_search(&self.place_of(value)).is_ok())
     }
 
     /// Adds a finite observation that counts `times`, which is finite and not negative.
