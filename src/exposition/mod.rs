@@ -65,7 +65,8 @@ pub use build::{BuildError, FamilyBuilder};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use canonical::fuzzing;
 pub use canonical::{
-    CanonicalOptions, KnownText, TimestampPolicy, canonicalize, canonicalize_as, detect_format,
+    CanonicalOptions, KnownText, SampleShaper, ShapedCounts, ShapedSample, ShapedSeries,
+    TimestampPolicy, canonicalize, canonicalize_as, canonicalize_shaped, detect_format,
     single_sample_family,
 };
 pub use canonical::{is_plain_label, is_plain_name};

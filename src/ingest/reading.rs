@@ -4,7 +4,7 @@ use super::shaping::{Layout, SenderLabels, Shaping, ShapingProblem, Skipped, len
 use super::{Admission, Rejection};
 use crate::exposition::{
     AddedLabel, CanonicalOptions, FamilyText, InputFormat, KnownText, ParseError, TimestampPolicy,
-    canonicalize_as, counted,
+    canonicalize_as, canonicalize_shaped, counted,
 };
 use crate::reason::Reason;
 use crate::telemetry::sender_log::{self, About, LogEvent};
@@ -73,6 +73,7 @@ impl Admission {
             hash: &self.hash,
         };
         let parse = |text: &str| canonicalize_as(text, format, &options);
+        let remembers = known.is_some();
         let parse_known = |text: &str| match known {
             Some(known) => known.canonicalize(text, format, &options),
             None => parse(text),
@@ -86,6 +87,13 @@ impl Admission {
             true => lenient::tidy(text),
             false => text.into(),
         };
+        if format == InputFormat::Text && !remembers {
+            let mut samples = shaping.samples(reading.labels);
+            if let Some((families, counts)) = canonicalize_shaped(&sent, &options, &mut samples) {
+                self.shapes.count(counts);
+                return Ok(families);
+            }
+        }
         let limits = (Layout::Lines, self.exposition.max_text);
         let shaped = shaping
             .apply(&sent, format, reading.labels, limits)
@@ -106,7 +114,7 @@ impl Admission {
             })
         });
         if read.is_ok() {
-            shaped.count(&self.shapes.stats);
+            self.shapes.count(shaped.counts);
         }
         read
     }

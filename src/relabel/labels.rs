@@ -75,9 +75,24 @@ impl<'t> LabelSet<'t> {
         self.0.sort_unstable();
     }
 
+    /// Whether other labels are the same, in any order.
+    pub fn has_same(&self, other: &Self) -> bool {
+        let mut labels = other.iter();
+        self.len() == other.len() && labels.all(|(name, value)| self.get(name) == value)
+    }
+
     /// Names and values, in the order of the last [`sort`](Self::sort) or of being set.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl<'t> IntoIterator for LabelSet<'t> {
+    type Item = (Cow<'t, str>, Cow<'t, str>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

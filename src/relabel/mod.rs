@@ -112,6 +112,12 @@ impl Rules {
     pub fn may_rename(&self) -> bool {
         self.0.iter().any(Rule::may_rename)
     }
+
+    /// Whether the value of a label can decide what a rule does, or become the value of another
+    /// label. Rules keep, remove or replace any other label, whatever its value is.
+    pub fn reads(&self, label: &str) -> bool {
+        self.0.iter().any(|rule| rule.reads(label))
+    }
 }
 
 impl Rule {
@@ -144,6 +150,17 @@ impl Rule {
             Action::LabelKeep => !self.pattern.is_match(NAME_LABEL),
             _ => is_name,
         }
+    }
+
+    /// Like [`Rules::reads`].
+    fn reads(&self, label: &str) -> bool {
+        let settings = &self.settings;
+        let mut sources = settings.source_labels.iter();
+        // The value of a target is compared with the new one.
+        sources.any(|source| source == label)
+            || settings.target_label == label
+            || settings.target_label.contains('$')
+            || settings.action == Action::LabelMap && self.pattern.is_match(label)
     }
 
     /// The rule as it is written.

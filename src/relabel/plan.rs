@@ -4,10 +4,10 @@ use super::{LabelSet, NAME_LABEL, Rules, Touch};
 
 /// The rules of a list that can do something to the series of one name, most of which look at few
 /// labels.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Plan(Vec<Planned>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Planned {
     /// The place of the rule in the list.
     place: usize,
@@ -15,6 +15,15 @@ struct Planned {
     needs: Vec<String>,
     /// Whether it can change the name.
     renames: bool,
+    /// Whether the name decides what it does.
+    reads_name: bool,
+}
+
+impl Plan {
+    /// Whether series of two names that differ in their names alone are changed alike.
+    pub fn is_alike(&self, other: &Plan) -> bool {
+        self == other && !self.0.iter().any(|planned| planned.reads_name)
+    }
 }
 
 impl Rules {
@@ -32,6 +41,7 @@ impl Rules {
                 place,
                 needs,
                 renames,
+                reads_name: rule.reads(NAME_LABEL),
             })
         });
         Plan(planned.collect())
@@ -60,6 +70,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relabel::tests::series;
 
     /// Rules that ask for names, values and names of labels, and rename.
     const RULES: &[&str] = &[
@@ -81,16 +92,6 @@ mod tests {
 
     #[test]
     fn planned_rules_do_what_all_rules_do() {
-        let series = |set: usize| {
-            let mut labels = LabelSet::new();
-            labels.set(NAME_LABEL, if set & 1 == 0 { "m" } else { "n" });
-            for (bit, name) in [(2, "a"), (4, "b"), (8, "c")] {
-                if set & bit != 0 {
-                    labels.set(name, if set & 16 == 0 { "1" } else { "A" });
-                }
-            }
-            labels
-        };
         let mut skipped = 0;
         for first in RULES {
             for second in RULES {

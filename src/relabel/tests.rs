@@ -9,6 +9,18 @@ fn labels(text: &str) -> LabelSet<'_> {
         .collect()
 }
 
+/// One of 32 series of two metrics, with up to three labels.
+pub fn series(number: usize) -> LabelSet<'static> {
+    let mut labels = LabelSet::new();
+    labels.set(NAME_LABEL, if number & 1 == 0 { "m" } else { "n" });
+    for (bit, name) in [(2, "a"), (4, "b"), (8, "c")] {
+        if number & bit != 0 {
+            labels.set(name, if number & 16 == 0 { "1" } else { "A" });
+        }
+    }
+    labels
+}
+
 /// What the rules in YAML make of labels; `None` if they drop the series.
 fn relabelled(rules: &str, before: &LabelSet<'_>) -> Option<Vec<(String, String)>> {
     let rules = Rules::parse_yaml(rules).unwrap();

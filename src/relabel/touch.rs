@@ -303,6 +303,7 @@ fn if_present<'n>(parts: impl Iterator<Item = &'n str>) -> Touch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relabel::tests::series;
 
     fn touch(rules: &str, name: &str) -> Touch {
         Rules::parse_yaml(rules).unwrap().touch(name)
@@ -485,16 +486,6 @@ mod tests {
             "{action: labelmap, regex: a.*, replacement: x}",
             "{action: labeldrop, regex: c}",
         ];
-        let series = |set: usize| {
-            let mut labels = LabelSet::new();
-            labels.set(NAME_LABEL, if set & 1 == 0 { "m" } else { "n" });
-            for (bit, name) in [(2, "a"), (4, "b"), (8, "c")] {
-                if set & bit != 0 {
-                    labels.set(name, if set & 16 == 0 { "1" } else { "A" });
-                }
-            }
-            labels
-        };
         let mut left_alone = 0;
         for first in rules {
             for second in rules {

@@ -4,14 +4,16 @@
 //! [`Families`](crate::exposition::Families), which knows every case and
 //! reports mistakes. What is returned equals the result of that way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use memchr::memchr;
 
-use super::label_cache::LabelCache;
+use super::label_cache::{LabelCache, PLAIN};
+use super::series_set::SeriesSet;
+use super::shaped::{Memory, SampleShaper, ShapedCounts};
 use super::{
     CanonicalOptions, LONGEST_SHARED, SampleText, TimestampPolicy, is_plain_label, write_hashed,
 };
@@ -26,16 +28,18 @@ pub(super) fn read<H: BuildHasher>(
     text: &str,
     options: &CanonicalOptions<'_, H>,
 ) -> Option<Vec<FamilyText>> {
-    read_sharing(text, options, LONGEST_SHARED)
+    let (families, _) = read_sharing(text, options, LONGEST_SHARED, None)?;
+    Some(families)
 }
 
 /// Like [`read`]. Families of a text of up to `longest_shared` bytes share one
-/// allocation.
-pub(super) fn read_sharing<H: BuildHasher>(
+/// allocation. `shaper` changes or drops samples.
+pub(super) fn read_sharing<'n, H: BuildHasher>(
     text: &str,
-    options: &CanonicalOptions<'_, H>,
+    options: &'n CanonicalOptions<'n, H>,
     longest_shared: usize,
-) -> Option<Vec<FamilyText>> {
+    shaper: Option<&'n mut (dyn SampleShaper + 'n)>,
+) -> Option<(Vec<FamilyText>, ShapedCounts)> {
     u32::try_from(text.len()).ok()?;
     let is_long = text.len() > longest_shared;
     let mut reader = FastPath {
@@ -47,7 +51,7 @@ pub(super) fn read_sharing<H: BuildHasher>(
         is_sorted: true,
         current: 0,
         sampled: None,
-        labels: LabelCache::default(),
+        labels: LabelCache::new(),
         out: match is_long {
             true => String::new(),
             // Most texts fit, with the labels that are added.
@@ -59,6 +63,9 @@ pub(super) fn read_sharing<H: BuildHasher>(
         seen: SeriesSet::new(text.len() / BYTES_A_LINE),
         samples: 0,
         line: 0,
+        shaped: shaper.map(Memory::new),
+        head: None,
+        renamed: HashSet::new(),
     };
     let mut labels = Labels::new();
     let mut rest = text;
@@ -69,7 +76,8 @@ pub(super) fn read_sharing<H: BuildHasher>(
         reader.line += 1;
         reader.line(line, &mut labels)?;
     }
-    Some(reader.finish())
+    let counts = reader.shaped.as_ref().map(|shaped| shaped.counts);
+    Some((reader.finish(), counts.unwrap_or_default()))
 }
 
 /// Typical size of short lines and families in large texts. Lists begin with
@@ -106,6 +114,13 @@ struct FastPath<'t, 'n, H> {
     samples: usize,
     /// Line number, from 1.
     line: usize,
+    /// What is done to samples.
+    shaped: Option<Memory<'t, 'n>>,
+    /// The family of the last metadata, and the samples before it: those that were kept, and
+    /// those that were dropped.
+    head: Option<(usize, usize, u64)>,
+    /// Names that families have got instead of theirs.
+    renamed: HashSet<Arc<str>>,
 }
 
 /// A name, and whether it belongs to the current family.
@@ -124,6 +139,11 @@ struct PendingFamily<'t> {
     text: (usize, usize),
     lines: Text,
     series: SeriesHashes,
+    /// Its name after shaping, if it is another.
+    new_name: Option<Arc<str>>,
+    has_head: bool,
+    /// Whether its metadata is in several places.
+    is_split: bool,
 }
 
 impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
@@ -143,6 +163,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             return self.other_line(line, labels);
         };
         let (family, role) = self.family_of(named)?;
+        let Some(form) = self.form(family, name)? else {
+            return Some(());
+        };
         let kind = self.enter(family)?;
         if component_label(kind).is_some()
             && misfit(kind, role, self.labels.component(kind), read.value).is_some()
@@ -150,8 +173,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             return None;
         }
         let start = self.out.len();
-        self.out.push_str(name);
-        self.labels.write(&mut self.out, &read);
+        self.write_series(name, form, read.changed)?;
         let series = self.labels.series(&self.out, start, &mut self.full);
         let hash = hash_series(self.options.hash, series, true);
         self.leave(family, hash, read.value_text, None)
@@ -193,12 +215,6 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             return None;
         }
         let (family, role) = self.family(sample.name)?;
-        let kind = self.enter(family)?;
-        if let Some((label, _)) = component_label(kind)
-            && misfit(kind, role, labels.value(label), sample.value).is_some()
-        {
-            return None;
-        }
         let timestamp = match options.timestamps {
             TimestampPolicy::Keep => sample.timestamp,
             TimestampPolicy::Strip => None,
@@ -213,17 +229,32 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         if !shown.iter().all(|(name, _)| is_plain_label(name)) {
             return None;
         }
+        self.labels.finish(&shown);
+        if let Some(shaped) = &mut self.shaped {
+            shaped.note_other_labels();
+        }
+        let Some(form) = self.form(family, sample.name)? else {
+            return Some(());
+        };
+        let kind = self.enter(family)?;
+        if let Some((label, _)) = component_label(kind)
+            && misfit(kind, role, labels.value(label), sample.value).is_some()
+        {
+            return None;
+        }
         let start = self.out.len();
-        let plain = true;
-        let hash = write_hashed(
-            (&mut self.out, &mut self.full),
-            (sample.name, &shown),
-            plain,
-            options.hash,
-        );
-        let labels_at = start + sample.name.len();
-        self.labels
-            .finish(&shown, options.added, (&self.out, labels_at));
+        let hash = if form == PLAIN {
+            let plain = true;
+            let series = (sample.name, &*shown);
+            let out = (&mut self.out, &mut self.full);
+            let hash = write_hashed(out, series, plain, options.hash);
+            self.labels.note_plain(&self.out, start + sample.name.len());
+            hash
+        } else {
+            self.write_series(sample.name, form, 0)?;
+            let series = self.labels.series(&self.out, start, &mut self.full);
+            hash_series(options.hash, series, true)
+        };
         let milliseconds = timestamp.map(|timestamp| timestamp.milliseconds);
         self.leave(family, hash, sample.value_text, milliseconds)
     }
@@ -237,6 +268,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             None => {}
             Some(ParsedLine::Help { name, help }) => {
                 let (family, _) = self.family(name)?;
+                self.note_head(family)?;
                 let family = &mut self.families[family];
                 if !help.is_empty() {
                     if !family.help.is_empty() {
@@ -247,6 +279,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             }
             Some(ParsedLine::Type { name, kind }) => {
                 let (family, _) = self.family(name)?;
+                self.note_head(family)?;
                 let before = self.families[family].kind.replace(kind);
                 if before.is_some() {
                     return None;
@@ -293,6 +326,8 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let comes_last = self.is_sorted && self.families.last().is_none_or(|it| it.name < name);
         let known = (!comes_last).then(|| self.named(name)).flatten();
         let (family, role) = match known {
+            // Rules see it as a component.
+            Some(_) if self.shaped.is_some() && self.whole(name).is_some() => return None,
             Some(family) => (family, SampleRole::Value),
             None => match self.whole(name) {
                 Some(whole) => whole,
@@ -305,8 +340,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
 
     /// The family that the name is a component of.
     fn whole(&self, name: &str) -> Option<(usize, SampleRole)> {
-        let suffixes = ["_bucket", "_count", "_sum"].into_iter();
-        let mut cut = suffixes.filter_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)));
+        let mut cut = COMPONENTS
+            .into_iter()
+            .filter_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)));
         let (base, suffix) = cut.next()?;
         let family = self.named(base)?;
         let kind = self.families[family].kind?;
@@ -326,6 +362,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     fn add(&mut self, name: &'t str, comes_last: bool) -> Option<(usize, SampleRole)> {
         let family = self.families.len();
         (family < self.options.limits.families).then_some(())?;
+        if !self.renamed.is_empty() && self.clashes(name, |name| self.renamed.contains(name)) {
+            return None;
+        }
         if self.is_sorted && !comes_last {
             self.is_sorted = false;
             let names = self.families.iter().map(|family| family.name);
@@ -342,8 +381,92 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
             text: (0, 0),
             lines: Text::default(),
             series: SeriesHashes::default(),
+            new_name: None,
+            has_head: false,
+            is_split: false,
         });
         Some((family, SampleRole::Value))
+    }
+
+    /// The form in which a sample is written whose labels are in the cache; the inner `None` if it
+    /// is dropped.
+    #[inline]
+    fn form(&mut self, family: usize, name: &'t str) -> Option<Option<usize>> {
+        let Some(shaped) = &mut self.shaped else {
+            return Some(Some(PLAIN));
+        };
+        let it = &self.families[family];
+        let (added, limits) = (self.options.added, &self.options.limits);
+        let form = shaped.form(&mut self.labels, (it.name, name), added, limits)?;
+        if let Some(form) = form {
+            match self.labels.name(form) {
+                None if it.new_name.is_some() => return None,
+                None => {}
+                Some(new) => {
+                    let new = Arc::clone(new);
+                    self.rename(family, name, &new)?;
+                }
+            }
+        }
+        Some(form)
+    }
+
+    /// Notes that a sample of a family gets another name. If it is the first, the family gets
+    /// another name with it. `None` if its samples are not all renamed alike, if its metadata is
+    /// elsewhere, or if another family has the name.
+    fn rename(&mut self, family: usize, name: &str, new: &str) -> Option<()> {
+        let it = &self.families[family];
+        let new = new.strip_suffix(name.strip_prefix(it.name)?)?;
+        if let Some(known) = &it.new_name {
+            return (**known == *new).then_some(());
+        }
+        let is_headed = !it.is_split
+            && self
+                .head
+                .is_some_and(|(head, samples, _)| head == family && samples == self.samples);
+        let is_free = !self.clashes(new, |name| {
+            self.named(name).is_some() || self.renamed.contains(name)
+        });
+        let is_first = it.line == 0 && (!it.has_head || is_headed);
+        (is_first && is_free && !new.is_empty()).then_some(())?;
+        let new = Arc::from(new);
+        self.renamed.insert(Arc::clone(&new));
+        self.families[family].new_name = Some(new);
+        Some(())
+    }
+
+    /// Whether a family of that name would share samples with one whose name is taken.
+    fn clashes(&self, name: &str, is_taken: impl Fn(&str) -> bool) -> bool {
+        let mut parts = COMPONENTS.into_iter();
+        let is_part = |part| name.strip_suffix(part).is_some_and(&is_taken);
+        is_taken(name) || parts.any(|part| is_part(part) || is_taken(&format!("{name}{part}")))
+    }
+
+    /// Notes metadata of a family. `None` if it comes after renamed samples.
+    fn note_head(&mut self, family: usize) -> Option<()> {
+        let Some(shaped) = &self.shaped else {
+            return Some(());
+        };
+        let head = Some((family, self.samples, shaped.counts.dropped));
+        let it = &mut self.families[family];
+        it.is_split |= it.has_head && self.head != head;
+        it.has_head = true;
+        self.head = head;
+        it.new_name.is_none().then_some(())
+    }
+
+    /// Writes the name and the labels of a sample in a form.
+    #[inline]
+    fn write_series(&mut self, name: &str, form: usize, changed: usize) -> Option<()> {
+        let start = self.out.len();
+        let new = self.labels.name(form);
+        self.out.push_str(new.map_or(name, |new| new));
+        self.labels.write(&mut self.out, form, changed);
+        if form != PLAIN {
+            // The text may become longer.
+            self.left = self.left.checked_sub(self.out.len() - start)?;
+        }
+        Some(())
     }
 
     /// Begins a sample of a family. `None` if samples of other families came
@@ -412,7 +535,7 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
         let mut families = Vec::with_capacity(self.families.len() + MORE_FAMILIES);
         let with_samples = self.families.into_iter().filter(|family| family.line > 0);
         families.extend(with_samples.map(|family| FamilyText {
-            name: Arc::from(family.name),
+            name: family.new_name.unwrap_or_else(|| Arc::from(family.name)),
             kind: family.kind.unwrap_or(Kind::Untyped),
             help: (!family.help.is_empty()).then(|| family.help.to_owned()),
             line: family.line,
@@ -428,74 +551,9 @@ impl<'t, H: BuildHasher> FastPath<'t, '_, H> {
     }
 }
 
+/// The endings of the names of components.
+pub(super) const COMPONENTS: [&str; 3] = ["_bucket", "_count", "_sum"];
+
 /// Room for the families that are added to a pushed text later: the times of
 /// the push.
 pub(super) const MORE_FAMILIES: usize = 2;
-
-/// The series hashes of one family, which finds repeated series. Those of different
-/// families differ by their names, and a small set stays in the processor's cache.
-struct SeriesSet {
-    /// In the order of the samples.
-    hashes: Vec<u64>,
-    /// An open-addressed table of the hashes; 0 is a free slot. The length is a
-    /// power of two, or 0 for no hashes.
-    slots: Vec<u64>,
-}
-
-impl SeriesSet {
-    /// An empty set for a text of `expected` series.
-    fn new(expected: usize) -> Self {
-        let series = expected.min(USUAL_SERIES);
-        let slots = (2 * series).next_power_of_two();
-        SeriesSet {
-            hashes: Vec::with_capacity(series),
-            slots: Vec::with_capacity(slots.max(FEWEST_SLOTS)),
-        }
-    }
-
-    /// Empties the set. Its memory is used again.
-    fn take(&mut self) -> SeriesHashes {
-        let hashes = SeriesHashes::from(&self.hashes[..]);
-        self.hashes.clear();
-        self.slots.clear();
-        hashes
-    }
-
-    /// Adds a hash. `None` if the set has it or cannot hold it.
-    fn add(&mut self, hash: u64) -> Option<()> {
-        self.hashes.push(hash);
-        if self.hashes.len() * 2 > self.slots.len() {
-            let slots = (self.slots.len() * 2).max(FEWEST_SLOTS);
-            self.slots.clear();
-            self.slots.resize(slots, 0);
-            let (last, before) = self.hashes.split_last()?;
-            debug_assert_eq!(*last, hash);
-            for hash in before {
-                put(&mut self.slots, *hash)?;
-            }
-        }
-        put(&mut self.slots, hash)
-    }
-}
-
-/// Slots of a family of few series.
-const FEWEST_SLOTS: usize = 64;
-
-/// Series of a family for which there is room at first, if the text is long enough.
-const USUAL_SERIES: usize = 256;
-
-fn put(slots: &mut [u64], hash: u64) -> Option<()> {
-    if hash == 0 {
-        return None;
-    }
-    let mask = slots.len() - 1;
-    let mut at = hash as usize & mask;
-    while slots[at] != 0 {
-        if slots[at] == hash {
-            return None;
-        }
-        at = (at + 1) & mask;
-    }
-    slots[at] = hash;
-    Some(())
-}

@@ -5,17 +5,18 @@
 //! values that differ.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::exposition::families::component_label;
 use crate::exposition::parse::{self, offset};
-use crate::exposition::{AddedLabel, Kind, LabelConflict, Labels, Sample};
+use crate::exposition::{Kind, Label, Labels, Sample};
 
 /// How the labels of a line are written by the sender and in canonical text.
 ///
 /// The labels of a line are everything between its name and the blanks before
 /// its value, with the braces. Positions are counted from their beginning, so
 /// the name may change from line to line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LabelCache<'t> {
     /// Whether the cache holds the labels of a line.
     is_filled: bool,
@@ -25,14 +26,31 @@ pub(super) struct LabelCache<'t> {
     names: Vec<&'t str>,
     /// Positions of the values in `sent`.
     values: Vec<Span>,
+    /// How the labels are written: as they are ([`PLAIN`]), and as shaping leaves them.
+    forms: Vec<Form>,
+    /// The form of the previous line; `None` if it was not written.
+    last: Option<usize>,
+    /// The previous line's labels in the output.
+    written: Span,
+}
+
+/// The form of labels that nothing but added labels changes.
+pub(super) const PLAIN: usize = 0;
+
+/// A form for one line alone.
+const ONCE: usize = 1;
+
+/// How labels are written: canonical text, and values between it.
+#[derive(Debug, Default)]
+struct Form {
+    /// The name of the metric, if shaping changes it.
+    name: Option<Arc<str>>,
     /// The canonical text before each value, and after the last one, as
     /// positions in `pieces_text`.
     pieces: Vec<Span>,
     pieces_text: String,
     /// The values in the order of canonical text.
     slots: Vec<ValuePlace>,
-    /// The previous line's labels in the output.
-    written: Span,
     /// An added label that has no value and so is none to a reader.
     empty: Option<EmptyLabel>,
 }
@@ -72,12 +90,25 @@ struct EmptyLabel {
 pub(super) struct CachedLine<'t> {
     pub value: f64,
     pub value_text: &'t str,
-    /// Index of the first value in canonical order that may differ from the
+    /// Index of the first value, in the order of the sender, that may differ from the
     /// previous line.
-    changed: usize,
+    pub changed: usize,
 }
 
 impl<'t> LabelCache<'t> {
+    /// An empty cache.
+    pub(super) fn new() -> Self {
+        LabelCache {
+            is_filled: false,
+            sent: "",
+            names: Vec::new(),
+            values: Vec::new(),
+            forms: vec![Form::default(), Form::default()],
+            last: None,
+            written: Span::default(),
+        }
+    }
+
     /// Reads what follows a name. `None` if the cache does not match the line,
     /// or the line has a timestamp or a mistake; the cache is then filled anew
     /// from that line.
@@ -88,7 +119,7 @@ impl<'t> LabelCache<'t> {
         let bytes = rest.as_bytes();
         let same = common(bytes, self.sent.as_bytes());
         let mut at = self.sent.len();
-        let mut changed = self.slots.len();
+        let mut changed = self.values.len();
         if same < at {
             // The first value whose end differs.
             let first = self.values.iter().position(|value| value.end >= same)?;
@@ -96,9 +127,7 @@ impl<'t> LabelCache<'t> {
             if same < at {
                 return None;
             }
-            let slots = self.slots.iter();
-            let first_changed = slots.clone().position(|slot| slot.value >= first);
-            changed = first_changed.unwrap_or(changed);
+            changed = first;
             let mut before = self.values[first].end;
             for place in first..self.values.len() {
                 let end = parse::quote_or_backslash(bytes, at);
@@ -131,24 +160,65 @@ impl<'t> LabelCache<'t> {
         })
     }
 
-    /// Writes the labels that were read, in canonical form.
-    pub(super) fn write(&mut self, out: &mut String, read: &CachedLine<'_>) {
+    /// Writes the labels in a form. Values before the one numbered `changed` are those of the
+    /// previous line.
+    pub(super) fn write(&mut self, out: &mut String, form: usize, changed: usize) {
         let start = out.len();
-        let kept = self
-            .slots
-            .get(read.changed)
-            .map_or(self.written.end, |slot| self.written.start + slot.at);
-        out.extend_from_within(self.written.start..kept);
-        let pieces = self.pieces.iter().skip(read.changed + 1);
-        for (slot, piece) in self.slots.iter_mut().skip(read.changed).zip(pieces) {
+        let is_last = self.last == Some(form);
+        let it = &mut self.forms[form];
+        let mut place = 0;
+        if is_last {
+            let mut slots = it.slots.iter();
+            let first = slots.position(|slot| slot.value >= changed);
+            place = first.unwrap_or(it.slots.len());
+            let kept = it
+                .slots
+                .get(place)
+                .map_or(self.written.end, |slot| self.written.start + slot.at);
+            out.extend_from_within(self.written.start..kept);
+        } else {
+            out.push_str(it.pieces[0].of(&it.pieces_text));
+        }
+        let pieces = it.pieces.iter().skip(place + 1);
+        for (slot, piece) in it.slots.iter_mut().skip(place).zip(pieces) {
             slot.at = out.len() - start;
             out.push_str(self.values[slot.value].of(self.sent));
-            out.push_str(piece.of(&self.pieces_text));
+            out.push_str(piece.of(&it.pieces_text));
         }
-        self.written = Span {
-            start,
-            end: out.len(),
-        };
+        self.note_written(form, (start, out.len()));
+    }
+
+    /// Notes where labels were written in a form.
+    fn note_written(&mut self, form: usize, (start, end): (usize, usize)) {
+        self.last = Some(form);
+        self.written = Span { start, end };
+    }
+
+    /// Notes that the labels that were read are not written.
+    pub(super) fn skip(&mut self) {
+        self.last = None;
+    }
+
+    /// The name that a metric gets with a form.
+    pub(super) fn name(&self, form: usize) -> Option<&Arc<str>> {
+        self.forms.get(form)?.name.as_ref()
+    }
+
+    /// The names of the labels, in the order of the sender.
+    pub(super) fn names(&self) -> &[&'t str] {
+        &self.names
+    }
+
+    /// The value of the label with that index.
+    pub(super) fn value(&self, place: usize) -> &'t str {
+        self.values[place].of(self.sent)
+    }
+
+    /// The labels that were read.
+    pub(super) fn labels(&self) -> Labels<'t> {
+        let values = (0..self.values.len()).map(|place| self.value(place));
+        let labels = self.names.iter().zip(values);
+        labels.map(|(name, value)| Label { name, value }).collect()
     }
 
     /// Where the labels written last begin in the output.
@@ -165,10 +235,11 @@ impl<'t> LabelCache<'t> {
     /// The identity of the series written last, whose name is at `start`:
     /// without the label that has no value. `full` is a buffer.
     pub(super) fn series<'s>(&self, out: &'s str, start: usize, full: &'s mut String) -> &'s str {
-        let Some(empty) = self.empty else {
+        let form = self.last.map(|last| &self.forms[last]);
+        let Some((form, empty)) = form.and_then(|form| Some((form, form.empty?))) else {
             return &out[start..];
         };
-        let slot = self.slots.get(empty.piece);
+        let slot = form.slots.get(empty.piece);
         let end = slot.map_or(self.written.end, |slot| self.written.start + slot.at);
         let cut = end - empty.back;
         full.clear();
@@ -190,6 +261,7 @@ impl<'t> LabelCache<'t> {
     /// before [`LabelCache::finish`].
     pub(super) fn begin(&mut self, rest: &'t str, sample: &Sample<'t>, labels: &Labels<'t>) {
         self.is_filled = false;
+        self.last = None;
         let end = offset(rest, sample.value_text);
         self.sent = rest[..end].trim_end_matches([' ', '\t']);
         self.names.clear();
@@ -202,55 +274,68 @@ impl<'t> LabelCache<'t> {
         }
     }
 
-    /// Finishes filling the cache. `shown` are the sample's and the `added`
-    /// labels in canonical order; `start` is their position in `out`.
-    ///
-    /// The cache stays unusable if labels were renamed, if one of the sample's
-    /// has no value, or if several of the added ones have none.
-    pub(super) fn finish(
-        &mut self,
-        shown: &[(Cow<'_, str>, &str)],
-        added: &[AddedLabel<'_>],
-        (out, start): (&str, usize),
-    ) {
-        self.written = Span {
-            start,
-            end: out.len(),
-        };
-        self.is_filled = self.cut(shown, added).is_some();
-        debug_assert!(
-            !self.is_filled || {
-                let mut again = String::new();
-                let mut pieces = self.pieces.iter().map(|piece| piece.of(&self.pieces_text));
-                again.extend(pieces.next());
-                for (slot, piece) in self.slots.iter().zip(pieces) {
-                    assert_eq!(again.len(), slot.at);
-                    again += self.values[slot.value].of(self.sent);
-                    again += piece;
-                }
-                again == out[start..]
-            }
-        );
+    /// Finishes filling the cache. `shown` are the sample's and the added labels in canonical
+    /// order. The cache stays unusable if one of the sample's labels has no value, or if several
+    /// of the added ones have none.
+    pub(super) fn finish(&mut self, shown: &[(Cow<'_, str>, &str)]) {
+        self.is_filled = self.fill(PLAIN, shown).is_some();
     }
 
-    /// Cuts the labels into values and the text between them.
-    fn cut(&mut self, shown: &[(Cow<'_, str>, &str)], added: &[AddedLabel<'_>]) -> Option<()> {
-        let conflict = |conflict, name: &str| {
-            let mut added = added.iter();
-            added.any(|added| added.conflict == conflict && added.name == name)
-        };
-        if self
-            .names
-            .iter()
-            .any(|name| conflict(LabelConflict::Rename, name))
-        {
-            return None;
+    /// Notes that the labels were written as they are, from an offset of the output on.
+    pub(super) fn note_plain(&mut self, out: &str, start: usize) {
+        if !self.is_filled {
+            return;
         }
-        let text = &mut self.pieces_text;
+        self.note_written(PLAIN, (start, out.len()));
+        debug_assert!({
+            let form = &self.forms[PLAIN];
+            let mut again = String::new();
+            let mut pieces = form.pieces.iter().map(|piece| piece.of(&form.pieces_text));
+            again.extend(pieces.next());
+            for (slot, piece) in form.slots.iter().zip(pieces) {
+                assert_eq!(again.len(), slot.at);
+                again += self.value(slot.value);
+                again += piece;
+            }
+            again == out[start..]
+        });
+    }
+
+    /// A form for the labels that were read, which become `shown`, and for the metric's name if
+    /// it changes. Values that are slices of the line come from it, and all else is the same in
+    /// each line of that form. The form is kept for other lines if it is used `again`.
+    pub(super) fn add_form(
+        &mut self,
+        name: Option<Arc<str>>,
+        shown: &[(Cow<'_, str>, &str)],
+        again: bool,
+    ) -> Option<usize> {
+        let mut form = ONCE;
+        if again {
+            form = self.forms.len();
+            self.forms.push(Form::default());
+        }
+        self.fill(form, shown)?;
+        self.forms[form].name = name;
+        Some(form)
+    }
+
+    /// Cuts labels into values and the text between them.
+    fn fill(&mut self, form: usize, shown: &[(Cow<'_, str>, &str)]) -> Option<()> {
+        if self.last == Some(form) {
+            self.last = None;
+        }
+        let Form {
+            name: _,
+            pieces,
+            pieces_text: text,
+            slots,
+            empty,
+        } = &mut self.forms[form];
         text.clear();
-        self.pieces.clear();
-        self.slots.clear();
-        self.empty = None;
+        pieces.clear();
+        slots.clear();
+        *empty = None;
         let mut start = 0;
         let mut values = 0;
         // Position of the label without a value.
@@ -261,17 +346,17 @@ impl<'t> LabelCache<'t> {
             text.push(if first { '{' } else { ',' });
             text.push_str(name);
             text.push_str("=\"");
-            let sent = self.names.iter().position(|sent| sent == name);
-            if let Some(sent) = sent.filter(|_| !conflict(LabelConflict::Override, name)) {
+            let mut sent = self.values.iter().map(|sent| sent.of(self.sent));
+            if let Some(sent) = sent.position(|sent| std::ptr::eq(sent, *value)) {
                 if value.is_empty() {
                     return None;
                 }
-                self.slots.push(ValuePlace {
+                slots.push(ValuePlace {
                     value: sent,
                     at: text.len() + values,
                 });
                 values += value.len();
-                self.pieces.push(Span {
+                pieces.push(Span {
                     start,
                     end: text.len(),
                 });
@@ -282,14 +367,14 @@ impl<'t> LabelCache<'t> {
             text.push_str(value);
             text.push('"');
             if value.is_empty() {
-                if self.empty.is_some() {
+                if empty.is_some() {
                     return None;
                 }
                 let alone = shown.len() == 1;
                 // With the comma on one of its sides, or with both braces.
                 empty_at = label_at + usize::from(first && !alone);
-                self.empty = Some(EmptyLabel {
-                    piece: self.slots.len(),
+                *empty = Some(EmptyLabel {
+                    piece: slots.len(),
                     back: 0,
                     len: text.len() - label_at + usize::from(alone),
                 });
@@ -298,12 +383,12 @@ impl<'t> LabelCache<'t> {
         if !shown.is_empty() {
             text.push('}');
         }
-        self.pieces.push(Span {
+        pieces.push(Span {
             start,
             end: text.len(),
         });
-        if let Some(empty) = &mut self.empty {
-            empty.back = self.pieces[empty.piece].end - empty_at;
+        if let Some(empty) = empty {
+            empty.back = pieces[empty.piece].end - empty_at;
         }
         Some(())
     }

@@ -10,6 +10,8 @@ mod fast_path;
 pub mod fuzzing;
 mod known;
 mod label_cache;
+mod series_set;
+mod shaped;
 mod times;
 
 use std::borrow::Cow;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::known::KnownText;
+pub use self::shaped::{SampleShaper, ShapedCounts, ShapedSample, ShapedSeries};
 use self::times::Point;
 use super::added::{AddedLabel, merge_added};
 use super::escaping::shared_label;
@@ -100,6 +103,16 @@ pub fn canonicalize_as<H: BuildHasher>(
         Some(families) => Ok(families),
         None => general_path(text, format, options),
     }
+}
+
+/// Like [`canonicalize_as`] for text 0.0.4 whose samples are changed or dropped by `shaper`. `None`
+/// for an unusual text, or one with a mistake: it is to be shaped first and parsed then.
+pub fn canonicalize_shaped<H: BuildHasher>(
+    text: &str,
+    options: &CanonicalOptions<'_, H>,
+    shaper: &mut dyn SampleShaper,
+) -> Option<(Vec<FamilyText>, ShapedCounts)> {
+    fast_path::read_sharing(text, options, LONGEST_SHARED, Some(shaper))
 }
 
 /// Like [`canonicalize_as`], in two passes, for any text.

@@ -103,6 +103,15 @@ impl<'t> Index<usize> for Labels<'t> {
     }
 }
 
+impl<'t> FromIterator<Label<'t>> for Labels<'t> {
+    fn from_iter<I: IntoIterator<Item = Label<'t>>>(labels: I) -> Self {
+        Labels {
+            labels: labels.into_iter().collect(),
+            names: Vec::new(),
+        }
+    }
+}
+
 impl<'a, 't> IntoIterator for &'a Labels<'t> {
     type Item = &'a Label<'t>;
     type IntoIter = std::slice::Iter<'a, Label<'t>>;

@@ -1,10 +1,12 @@
 //! Shaping: what the settings (`[[shape]]`) do to metrics before they are stored.
 //!
-//! A text is shaped as text, before it is parsed or passed through, so that merged and
-//! verbatim mode, groups and targets have one implementation, and all checks and limits apply
-//! to the result. Updates of aggregated families are shaped one by one.
+//! A usual text that is parsed is shaped on the way, one sample at a time. Any other text is
+//! shaped as text, before it is parsed or passed through, with the same result. All checks and
+//! limits apply to it. Updates of aggregated families are shaped one by one.
 //!
 //! - [`config`]: the settings;
+//! - [`step`]: one step, which adds labels or applies rules;
+//! - [`samples`]: all steps for a sample that is parsed;
 //! - [`rewrite`]: one step for a whole text; [`heads`]: the metadata of renamed families;
 //! - [`updates`]: the same for one update of an aggregated series;
 //! - [`lenient`]: removes the lines that cannot be read.
@@ -13,6 +15,8 @@ pub mod config;
 mod heads;
 pub mod lenient;
 mod rewrite;
+mod samples;
+mod step;
 mod updates;
 
 #[cfg(test)]
@@ -22,17 +26,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Group, Rejection};
-use crate::exposition::{AddedLabel, InputFormat, SampleLabels};
+use crate::exposition::{InputFormat, SampleLabels, ShapedCounts};
 use crate::reason::Reason;
 use crate::relabel::tool::{self, Stage};
 use crate::settings::pattern::Pattern;
 use crate::store::{Producer, SectionId};
 use crate::telemetry::ShapingStats;
 use config::{Input, Selection, Shape};
-use rewrite::Step;
+use step::Step;
 
 pub use heads::Layout;
 pub use lenient::Skipped;
+pub use samples::Samples;
 pub use updates::Series;
 
 /// Why a text cannot be shaped.
@@ -68,6 +73,14 @@ pub struct Shapes {
     pub stats: Arc<ShapingStats>,
 }
 
+impl Shapes {
+    /// Counts what was done to a text.
+    pub fn count(&self, counts: ShapedCounts) {
+        self.stats.dropped.add(counts.dropped);
+        self.stats.changed.add(counts.changed);
+    }
+}
+
 /// The entries that concern one sender, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Shaping<'s> {
@@ -89,20 +102,14 @@ pub enum SenderLabels<'l> {
 pub struct Shaped<'t> {
     /// The text.
     pub text: Cow<'t, str>,
-    dropped: u64,
-    changed: u64,
+    /// What was done.
+    pub counts: ShapedCounts,
 }
 
 impl Shaped<'_> {
     /// Whether the text is another than before.
     pub fn is_changed(&self) -> bool {
         matches!(self.text, Cow::Owned(_))
-    }
-
-    /// Counts what was done.
-    pub fn count(&self, stats: &ShapingStats) {
-        stats.dropped.add(self.dropped);
-        stats.changed.add(self.changed);
     }
 }
 
@@ -185,9 +192,8 @@ impl<'s> Shaping<'s> {
                 stages.push(Stage {
                     name: format!("{prefix}labels"),
                     apply: Box::new(move |family, labels| {
-                        let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
                         let step = Step {
-                            added: &added,
+                            added: &shape.labels,
                             ..Step::default()
                         };
                         step.apply_to_labels(family, labels)
@@ -224,46 +230,57 @@ impl<'s> Shaping<'s> {
     ) -> Result<Shaped<'t>, ShapingProblem> {
         let mut shaped = Shaped {
             text: Cow::Borrowed(text),
-            dropped: 0,
-            changed: 0,
+            counts: ShapedCounts::default(),
         };
-        let group = match labels {
-            SenderLabels::Group(group) => group,
-            SenderLabels::Target(_) => &[],
-        };
-        if let SenderLabels::Target(labels) = labels
-            && !labels.is_empty()
-        {
-            add_labels(&mut shaped, labels, format, max_size)?;
-        }
-        for shape in &self.shapes {
-            let drops = !(shape.keep.is_empty() && shape.drop.is_empty());
-            if !shape.labels.is_empty() {
-                add_labels(&mut shaped, &shape.labels, format, max_size)?;
-            }
-            if !drops && shape.rules.is_empty() {
-                continue;
-            }
-            let step = shape.step(&[], group);
-            if let Some(rewritten) = step.apply(&shaped.text, format, layout)? {
-                shaped.dropped += rewritten.dropped;
-                shaped.changed += rewritten.changed;
+        for step in self.steps(labels) {
+            if !step.added.is_empty() {
+                add_labels(&mut shaped, &step, format, max_size)?;
+            } else if let Some(rewritten) = step.apply(&shaped.text, format, layout)? {
+                shaped.counts.dropped += rewritten.dropped;
+                shaped.counts.changed += rewritten.changed;
                 shaped.text = Cow::Owned(rewritten.text);
             }
         }
         Ok(shaped)
     }
+
+    /// What is done to samples of text 0.0.4 while they are parsed. The result is that of
+    /// [`apply`](Self::apply).
+    pub fn samples<'l>(&'l self, labels: SenderLabels<'l>) -> Samples<'l> {
+        Samples::new(self.steps(labels))
+    }
+
+    /// The steps in order. Each adds labels or applies rules.
+    fn steps<'l>(&self, labels: SenderLabels<'l>) -> Vec<Step<'l>>
+    where
+        's: 'l,
+    {
+        let adding = |added: &'l SampleLabels| {
+            (!added.is_empty()).then(|| Step {
+                added,
+                ..Step::default()
+            })
+        };
+        let (group, of_target): (&[(&str, &str)], _) = match labels {
+            SenderLabels::Group(group) => (group, None),
+            SenderLabels::Target(labels) => (&[], adding(labels)),
+        };
+        let of_shapes = self.shapes.iter().flat_map(|shape| {
+            let rest = Step {
+                added: Step::default().added,
+                ..shape.step(group)
+            };
+            [adding(&shape.labels), rest.does_more().then_some(rest)]
+        });
+        of_target.into_iter().chain(of_shapes.flatten()).collect()
+    }
 }
 
 impl Shape {
-    /// What it does with samples that get the labels `added`, in a group with the labels `group`.
-    fn step<'s>(
-        &'s self,
-        added: &'s [AddedLabel<'s>],
-        group: &'s [(&'s str, &'s str)],
-    ) -> Step<'s> {
+    /// What it does with samples in a group with the labels `group`.
+    fn step<'s>(&'s self, group: &'s [(&'s str, &'s str)]) -> Step<'s> {
         Step {
-            added,
+            added: &self.labels,
             keep: &self.keep,
             drop: &self.drop,
             rules: &self.rules,
@@ -276,10 +293,11 @@ impl Shape {
 /// Adds labels to all samples of a text.
 fn add_labels(
     shaped: &mut Shaped<'_>,
-    labels: &SampleLabels,
+    step: &Step<'_>,
     format: InputFormat,
     max_size: usize,
 ) -> Result<(), ShapingProblem> {
+    let labels = step.added;
     // Checked before the memory is taken.
     let lines = memchr::memchr_iter(b'\n', shaped.text.as_bytes()).count() + 1;
     let more = lines.saturating_mul(labels.labels().len() + 3);
@@ -297,11 +315,6 @@ fn add_labels(
         // Most lines need not be parsed.
         InputFormat::Text => Some(labels.add_to_lines(&shaped.text)),
         InputFormat::OpenMetrics => {
-            let added: Vec<AddedLabel<'_>> = labels.added().collect();
-            let step = Step {
-                added: &added,
-                ..Step::default()
-            };
             let rewritten = step.apply(&shaped.text, format, Layout::Lines)?;
             rewritten.map(|it| it.text)
         }

@@ -4,54 +4,19 @@
 //! rule can do is decided once for each name, so most lines are not parsed. A line that cannot
 //! be read stays as it is: the parser of the text reports it.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter};
 
 use super::ShapingProblem;
 use super::heads::{Heads, Layout};
+use super::step::{Outcome, Step, VerdictTouch, check, escaped, write_series};
 use crate::exposition::{
-    AddedLabel, InputFormat, Kind, LabelConflict, Labels, ParsedLine, Parser, bare_name,
-    is_component, is_plain_label, is_plain_name, unescape, write_label_value,
+    InputFormat, Kind, Labels, ParsedLine, Parser, bare_name, is_component, unescape,
 };
 use crate::reason::Reason;
-use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Rules, Screen, Touch};
-use crate::settings::pattern::Pattern;
-
-/// What is done to each sample of a text.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'s> {
-    /// Labels that samples get.
-    pub added: &'s [AddedLabel<'s>],
-    /// Patterns of families, of which one must match; empty for all families.
-    pub keep: &'s [Pattern],
-    /// Patterns of families that are dropped.
-    pub drop: &'s [Pattern],
-    /// Rules that are applied after that.
-    pub rules: &'s Rules,
-    /// What is known of them beforehand.
-    pub screen: &'s Screen,
-    /// Labels that samples get later and that override theirs, unescaped. Rules find them, and
-    /// cannot change them.
-    pub group: &'s [(&'s str, &'s str)],
-}
-
-impl Default for Step<'_> {
-    fn default() -> Self {
-        static NONE: Rules = Rules::NONE;
-        static SCREEN: LazyLock<Screen> = LazyLock::new(|| Screen::new(&NONE));
-        Step {
-            added: &[],
-            keep: &[],
-            drop: &[],
-            rules: &NONE,
-            screen: &SCREEN,
-            group: &[],
-        }
-    }
-}
+use crate::relabel::{LabelSet, NAME_LABEL, NameScreen};
 
 /// A text that a step has changed.
 #[derive(Debug)]
@@ -116,83 +81,6 @@ impl Step<'_> {
         }
         Ok(rewriter.finish())
     }
-
-    /// Whether samples of a family are kept.
-    pub fn keeps(&self, family: &str) -> bool {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(family));
-        (self.keep.is_empty() || matches(self.keep)) && !matches(self.drop)
-    }
-
-    /// What the step can do to samples of that name.
-    fn touch(&self, family: &str, screen: &NameScreen) -> VerdictTouch {
-        if !self.keeps(&unescape(family)) {
-            return VerdictTouch::Drop;
-        }
-        match &screen.touch {
-            Touch::Never | Touch::IfPresent(_) if !self.added.is_empty() => VerdictTouch::Always,
-            // Each sample has the labels of the group.
-            Touch::IfPresent(parts)
-                if self
-                    .group
-                    .iter()
-                    .any(|(name, _)| parts.iter().any(|part| name.contains(&**part))) =>
-            {
-                VerdictTouch::Always
-            }
-            Touch::Never => VerdictTouch::Never,
-            Touch::Drop => VerdictTouch::Drop,
-            Touch::IfPresent(_) => VerdictTouch::IfPresent,
-            Touch::Always => VerdictTouch::Always,
-        }
-    }
-
-    /// Adds labels to a set, which has none of the group.
-    fn add_labels(&self, set: &mut LabelSet<'_>) {
-        for label in self.added {
-            let name = unescape(label.name);
-            let value = unescape(label.value).into_owned();
-            let own = set.get(&name).to_owned();
-            match (own.is_empty(), label.conflict) {
-                (false, LabelConflict::Keep) => continue,
-                (false, LabelConflict::Rename) => {
-                    let is_taken = |set: &LabelSet<'_>, exported: &str| {
-                        let is_added = |label: &&AddedLabel<'_>| unescape(label.name) == exported;
-                        !set.get(exported).is_empty() || self.added.iter().any(|it| is_added(&it))
-                    };
-                    let mut exported = format!("exported_{name}");
-                    while is_taken(set, &exported) {
-                        exported.insert_str(0, "exported_");
-                    }
-                    set.set(exported, own);
-                }
-                _ => {}
-            }
-            set.set(name.into_owned(), value);
-        }
-    }
-
-    /// Applies the step to the labels of one series, with its name. Returns whether it is
-    /// kept.
-    pub fn apply_to_labels(&self, family: &str, set: &mut LabelSet<'_>) -> bool {
-        if !self.keeps(family) {
-            return false;
-        }
-        self.add_labels(set);
-        for (name, value) in self.group {
-            set.set((*name).to_owned(), (*value).to_owned());
-        }
-        self.rules.apply(set)
-    }
-}
-
-impl<'s> Step<'s> {
-    /// Adds the labels of the step and of the group.
-    fn add_sender_labels(&self, set: &mut LabelSet<'s>) {
-        self.add_labels(set);
-        for (name, value) in self.group {
-            set.set(*name, *value);
-        }
-    }
 }
 
 /// What happens to the samples of one name.
@@ -202,15 +90,6 @@ struct Verdict<'t> {
     family: &'t str,
     touch: VerdictTouch,
     screen: Arc<NameScreen>,
-}
-
-/// A [`Touch`] for the labels that samples of a text have.
-#[derive(Clone, Copy)]
-enum VerdictTouch {
-    Never,
-    Drop,
-    IfPresent,
-    Always,
 }
 
 struct Rewriter<'t> {
@@ -464,34 +343,22 @@ impl<'t> Rewriter<'t> {
             // The parser has found that each name comes once.
             set.add(unescape(label.name), unescape(label.value));
         }
-        before.copy_from(set);
-        let step = self.step;
-        let (family, kept) = match verdict.map(|verdict| &self.verdicts[verdict]) {
-            Some(verdict) => {
-                step.add_sender_labels(set);
-                let (plan, name) = (&verdict.screen.plan, verdict.name);
-                let kept = step.rules.apply_planned(plan, name, set);
-                (verdict.family, kept)
-            }
-            None => {
-                let family = self.family_of(sample.name);
-                (family, step.apply_to_labels(&unescape(family), set))
-            }
+        let verdict = verdict.map(|verdict| &self.verdicts[verdict]);
+        let (family, screen) = match verdict {
+            Some(verdict) => (verdict.family, Some(&*verdict.screen)),
+            None => (self.family_of(sample.name), None),
         };
-        if !kept {
-            self.drop_line(start, end, family);
-            return Ok(());
-        }
-        // The labels of the group come later.
-        for (name, _) in step.group {
-            set.set(*name, before.get(name).to_owned());
-        }
-        let is_same = set == before
-            || set.len() == before.len()
-                && before.iter().all(|(name, value)| set.get(name) == value);
-        if is_same {
-            self.keep_line(start, family);
-            return Ok(());
+        let series = (family, sample.name);
+        match self.step.apply_to_sample(series, screen, (set, before)) {
+            Outcome::Dropped => {
+                self.drop_line(start, end, family);
+                return Ok(());
+            }
+            Outcome::Same => {
+                self.keep_line(start, family);
+                return Ok(());
+            }
+            Outcome::Changed => {}
         }
         self.changed += 1;
         set.sort();
@@ -530,67 +397,5 @@ impl<'t> Rewriter<'t> {
             dropped: self.dropped,
             changed: self.changed,
         })
-    }
-}
-
-/// Checks that a series can be exposed.
-fn check(before: &LabelSet<'_>, set: &LabelSet<'_>) -> Result<(), String> {
-    let problem = |what: &str| {
-        let mut series = String::new();
-        let mut before = before.clone();
-        before.sort();
-        write_series(&mut series, &before);
-        Err(format!(
-            "relabelling leaves {series} {what} (shape.metric_relabel)"
-        ))
-    };
-    if set.get(NAME_LABEL).is_empty() {
-        return problem("without a name");
-    }
-    if set.iter().any(|(name, _)| name.contains('\0')) || set.get(NAME_LABEL).contains('\0') {
-        return problem("with NUL in a name");
-    }
-    Ok(())
-}
-
-/// A name as it is written between quotes.
-pub(super) fn escaped(name: &str) -> Cow<'_, str> {
-    if is_plain_name(name) {
-        return Cow::Borrowed(name);
-    }
-    let mut out = String::with_capacity(name.len() + 4);
-    write_label_value(&mut out, name);
-    Cow::Owned(out)
-}
-
-/// Writes name and labels. The labels are sorted.
-fn write_series(out: &mut String, set: &LabelSet<'_>) {
-    let name = set.get(NAME_LABEL);
-    let quoted = !is_plain_name(name);
-    let mut before = "{";
-    if quoted {
-        out.push_str("{\"");
-        write_label_value(out, name);
-        out.push('"');
-        before = ",";
-    } else {
-        out.push_str(name);
-    }
-    for (name, value) in set.iter().filter(|(name, _)| *name != NAME_LABEL) {
-        out.push_str(before);
-        if is_plain_label(name) {
-            out.push_str(name);
-        } else {
-            out.push('"');
-            write_label_value(out, name);
-            out.push('"');
-        }
-        out.push_str("=\"");
-        write_label_value(out, value);
-        out.push('"');
-        before = ",";
-    }
-    if before == "," {
-        out.push('}');
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Shaping;
-use super::rewrite::escaped;
+use super::step::escaped;
 use crate::exposition::protobuf::DecodedNative;
-use crate::exposition::{AddedLabel, LabelText, labels_text, parse_labels, unescape};
+use crate::exposition::{LabelText, labels_text, parse_labels, unescape};
 use crate::ingest::Group;
 use crate::relabel::{LabelSet, NAME_LABEL, Touch};
 use crate::telemetry::ShapingStats;
@@ -30,8 +30,7 @@ impl Shaping<'_> {
         let mut set: LabelSet<'_> = labels.into_iter().collect();
         set.set(NAME_LABEL, unescape(&native.family).into_owned());
         for shape in &self.shapes {
-            let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
-            let step = shape.step(&added, &group);
+            let step = shape.step(&group);
             let name = set.get(NAME_LABEL).to_owned();
             if !step.apply_to_labels(&name, &mut set) {
                 return false;
@@ -58,14 +57,13 @@ impl Shaping<'_> {
         stats: &ShapingStats,
     ) -> Result<bool, String> {
         for shape in &self.shapes {
-            let added: Vec<AddedLabel<'_>> = shape.labels.added().collect();
-            let step = shape.step(&added, &[]);
+            let step = shape.step(&[]);
             let name = unescape(series.family).into_owned();
             if !step.keeps(&name) {
                 stats.dropped.add(1);
                 return Ok(false);
             }
-            if added.is_empty() && step.screen.touch(step.rules, &name) == Touch::Never {
+            if step.added.is_empty() && step.screen.touch(step.rules, &name) == Touch::Never {
                 continue;
             }
             let mut set = LabelSet::new();

@@ -165,7 +165,7 @@ impl Admission {
             self.validate(&shaped.text)
                 .map_err(|error| ReadError::Shaped(error).reject(id, |error| invalid(id, error)))?;
         }
-        shaped.count(&self.shapes.stats);
+        self.shapes.count(shaped.counts);
         let is_changed = shaped.is_changed() || matches!(sent, Cow::Owned(_));
         Ok(Content::Verbatim(match is_changed {
             true => Text::of_string(shaped.text.into_owned()),

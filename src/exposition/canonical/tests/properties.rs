@@ -185,7 +185,7 @@ proptest! {
         settings.limits.labels = limit;
         settings.limits.label_value = limit;
         let other = general_path(&text, InputFormat::Text, &settings);
-        if let Some(short) = fast_path::read_sharing(&text, &settings, longest_shared) {
+        if let Some((short, _)) = fast_path::read_sharing(&text, &settings, longest_shared, None) {
             prop_assert_eq!(Ok(short), other);
         }
     }

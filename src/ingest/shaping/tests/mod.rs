@@ -1,3 +1,5 @@
+mod samples;
+
 use super::*;
 use crate::exposition::LabelText;
 use crate::settings::document;

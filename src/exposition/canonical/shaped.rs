@@ -1,0 +1,263 @@
+//! Samples that settings change or drop while their text is read.
+//!
+//! What happens to a sample depends on its name, on the names of its labels, and on the values of
+//! few of them. It is found out once for the samples that are alike in these; the others are
+//! written in the [form](LabelCache) that was found. A sample that cannot be touched costs the
+//! comparison of its name with the one before.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::label_cache::{LabelCache, PLAIN};
+use super::{is_plain_label, is_plain_name};
+use crate::exposition::added::{AddedLabel, merge_added};
+use crate::exposition::{Label, Labels, TextLimits};
+
+/// What settings do to samples. Names and values are escaped.
+pub trait SampleShaper {
+    /// The class of the samples of a metric in a family. What happens to those of one class
+    /// depends on their labels alone.
+    fn class(&mut self, family: &str, name: &str) -> usize;
+
+    /// Whether anything can happen to samples of a class with labels of these names.
+    fn can_touch(&self, class: usize, labels: &[&str]) -> bool;
+
+    /// Whether the value of a label decides what happens, or is found in another label after that.
+    /// All other labels keep their values, lose them, or get values that do not depend on them.
+    fn reads(&self, label: &str) -> bool;
+
+    /// What becomes of a sample of a class. `None` if it cannot be told from the sample alone.
+    fn shape<'l>(
+        &'l self,
+        class: usize,
+        name: &'l str,
+        labels: &Labels<'l>,
+    ) -> Option<ShapedSample<'l>>;
+}
+
+/// What becomes of a sample.
+#[derive(Debug)]
+pub struct ShapedSample<'l> {
+    /// How often rules have changed it.
+    pub changed: u64,
+    /// The sample after that; `None` if it is dropped.
+    pub kept: Option<ShapedSeries<'l>>,
+}
+
+/// The series of a sample.
+#[derive(Debug)]
+pub struct ShapedSeries<'l> {
+    /// The name, if it is another than before.
+    pub name: Option<String>,
+    /// The labels, sorted by name. A value that stays as it is refers to the text.
+    pub labels: Vec<(Cow<'l, str>, Cow<'l, str>)>,
+}
+
+/// Numbers of samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShapedCounts {
+    /// Those that were dropped.
+    pub dropped: u64,
+    /// Those that rules have changed, once for each entry of the settings.
+    pub changed: u64,
+}
+
+/// The most sets of names of labels, with classes, in one text.
+const MAX_KINDS: usize = 4096;
+
+/// The most combinations of a kind and values of which it is remembered what happens.
+const MAX_FATES: usize = 512;
+
+/// What was found out about the samples of a text.
+pub(super) struct Memory<'t, 's> {
+    shaper: &'s mut (dyn SampleShaper + 's),
+    classes: HashMap<&'t str, usize>,
+    /// Places in `kinds` by class and names of labels.
+    by_names: HashMap<Box<[u8]>, usize>,
+    kinds: Vec<SampleKind>,
+    /// The name of the last sample and its kind, unless other labels came since.
+    current: Option<(&'t str, usize)>,
+    /// By kind, and the values that decide.
+    fates: HashMap<Box<[u8]>, Fate>,
+    key: Vec<u8>,
+    /// The samples so far.
+    pub counts: ShapedCounts,
+}
+
+/// Samples of one class, with labels of the same names.
+struct SampleKind {
+    class: usize,
+    is_touched: bool,
+    /// The places of the labels whose values decide.
+    reads: Vec<usize>,
+}
+
+/// What happens to samples.
+#[derive(Clone, Copy)]
+struct Fate {
+    changed: u64,
+    /// The form in which they are written; `None` if they are dropped.
+    form: Option<usize>,
+}
+
+impl<'t, 's> Memory<'t, 's> {
+    pub(super) fn new(shaper: &'s mut (dyn SampleShaper + 's)) -> Self {
+        Memory {
+            shaper,
+            classes: HashMap::new(),
+            by_names: HashMap::new(),
+            kinds: Vec::new(),
+            current: None,
+            fates: HashMap::new(),
+            key: Vec::new(),
+            counts: ShapedCounts::default(),
+        }
+    }
+
+    /// Notes that the cache was filled with labels that can have other names.
+    pub(super) fn note_other_labels(&mut self) {
+        self.current = None;
+    }
+
+    /// The form in which a sample is written whose labels are in the cache. The inner `None` is
+    /// for a sample that is dropped, and the outer one for one that needs the other way.
+    #[inline]
+    pub(super) fn form(
+        &mut self,
+        cache: &mut LabelCache<'t>,
+        series: (&str, &'t str),
+        added: &[AddedLabel<'_>],
+        limits: &TextLimits,
+    ) -> Option<Option<usize>> {
+        let kind = match self.current {
+            Some((name, kind)) if name == series.1 => kind,
+            _ => self.kind(cache, series)?,
+        };
+        let SampleKind {
+            is_touched, reads, ..
+        } = &self.kinds[kind];
+        if !is_touched {
+            return Some(Some(PLAIN));
+        }
+        self.key.clear();
+        self.key.extend_from_slice(&kind.to_ne_bytes());
+        for place in reads {
+            self.key.extend_from_slice(cache.value(*place).as_bytes());
+            // No value has one that is not escaped.
+            self.key.push(b'"');
+        }
+        let fate = match self.fates.get(&*self.key) {
+            Some(known) => *known,
+            None => self.find_out(cache, kind, series.1, added, limits)?,
+        };
+        self.counts.changed += fate.changed;
+        if fate.form.is_none() {
+            self.counts.dropped += 1;
+            cache.skip();
+        }
+        Some(fate.form)
+    }
+
+    /// The kind of a sample whose name or whose labels' names differ from those before.
+    fn kind(&mut self, cache: &LabelCache<'t>, (family, name): (&str, &'t str)) -> Option<usize> {
+        let class = match self.classes.get(name) {
+            Some(known) => *known,
+            None => {
+                let class = self.shaper.class(family, name);
+                self.classes.insert(name, class);
+                class
+            }
+        };
+        self.key.clear();
+        self.key.extend_from_slice(&class.to_ne_bytes());
+        for label in cache.names() {
+            self.key.extend_from_slice(label.as_bytes());
+            self.key.push(b'"');
+        }
+        let kind = match self.by_names.get(&*self.key) {
+            Some(known) => *known,
+            None => {
+                (self.kinds.len() < MAX_KINDS).then_some(())?;
+                let names = cache.names();
+                let reads = |place: &usize| self.shaper.reads(names[*place]);
+                self.kinds.push(SampleKind {
+                    class,
+                    is_touched: self.shaper.can_touch(class, names),
+                    reads: (0..names.len()).filter(reads).collect(),
+                });
+                let kind = self.kinds.len() - 1;
+                self.by_names.insert(Box::from(&*self.key), kind);
+                kind
+            }
+        };
+        // A label without a value is none, so the names do not tell what happens.
+        let has_none = |place: usize| cache.value(place).is_empty();
+        if self.kinds[kind].is_touched && (0..cache.names().len()).any(has_none) {
+            return None;
+        }
+        self.current = Some((name, kind));
+        Some(kind)
+    }
+
+    /// Finds out what happens to a sample, and remembers it under the key if that holds for others.
+    #[cold]
+    fn find_out(
+        &mut self,
+        cache: &mut LabelCache<'t>,
+        kind: usize,
+        name: &'t str,
+        added: &[AddedLabel<'_>],
+        limits: &TextLimits,
+    ) -> Option<Fate> {
+        let sent = cache.labels();
+        let shaped = self.shaper.shape(self.kinds[kind].class, name, &sent)?;
+        // An escaped value is not a part of the text once it is shaped.
+        let is_plain = |label: &Label<'_>| !label.value.contains('\\');
+        let again = self.fates.len() < MAX_FATES && sent.iter().all(is_plain);
+        let changed = shaped.changed;
+        let form = match &shaped.kept {
+            None => None,
+            Some(series) => {
+                let labels = checked(series, &sent, limits)?;
+                let mut shown = Vec::with_capacity(labels.len() + added.len());
+                merge_added(&mut shown, &labels, added);
+                let name = series.name.as_deref().map(Arc::from);
+                Some(cache.add_form(name, &shown, again)?)
+            }
+        };
+        let fate = Fate { changed, form };
+        if again {
+            self.fates.insert(Box::from(&*self.key), fate);
+        }
+        Some(fate)
+    }
+}
+
+/// The labels of a shaped series, if they are usual and within the limits.
+fn checked<'l>(
+    series: &'l ShapedSeries<'_>,
+    sent: &Labels<'_>,
+    limits: &TextLimits,
+) -> Option<Labels<'l>> {
+    let labels = series.labels.iter();
+    let labels: Labels<'l> = labels.map(|(name, value)| Label { name, value }).collect();
+    let is_within = |label: &Label<'_>| {
+        label.name.len() <= limits.label_name && label.value.len() <= limits.label_value
+    };
+    let is_usual = labels.len() <= limits.labels
+        && labels
+            .iter()
+            .all(|label| is_plain_label(label.name) && is_within(label))
+        && series
+            .name
+            .as_ref()
+            .is_none_or(|name| is_plain_name(name) && name.len() <= limits.label_value);
+    // The parts of histograms and summaries are checked as they were sent.
+    let is_kept = |name: &str| match (sent.value(name), labels.value(name)) {
+        (None, None) => true,
+        (Some(sent), Some(value)) => std::ptr::eq(sent, value),
+        _ => false,
+    };
+    (is_usual && is_kept("le") && is_kept("quantile")).then_some(labels)
+}

@@ -1,0 +1,137 @@
+//! Applies all steps to samples while their text is parsed.
+
+use std::sync::Arc;
+
+use super::step::{Outcome, Step, VerdictTouch, check, escaped};
+use crate::exposition::{Labels, SampleShaper, ShapedSample, ShapedSeries, unescape};
+use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Touch};
+
+/// The steps for the samples of one text, and what is known of its names.
+#[derive(Debug)]
+pub struct Samples<'s> {
+    steps: Vec<Step<'s>>,
+    classes: Vec<Class>,
+}
+
+/// What the steps do to the samples of some names.
+#[derive(Debug)]
+struct Class {
+    touch: VerdictTouch,
+    /// The first step that drops the family.
+    drops_at: Option<usize>,
+    /// What the rules of each step can do.
+    screens: Vec<Arc<NameScreen>>,
+}
+
+/// Names that are compared with a new one. Most names are like one of the first.
+const COMPARED: usize = 16;
+
+impl<'s> Samples<'s> {
+    pub(super) fn new(steps: Vec<Step<'s>>) -> Self {
+        Samples {
+            steps,
+            classes: Vec::new(),
+        }
+    }
+}
+
+impl Class {
+    fn is_alike(&self, other: &Class) -> bool {
+        let mut screens = self.screens.iter().zip(&other.screens);
+        (self.touch, self.drops_at) == (other.touch, other.drops_at)
+            && screens.all(|(one, other)| one.plan.is_alike(&other.plan))
+    }
+}
+
+impl SampleShaper for Samples<'_> {
+    fn class(&mut self, family: &str, name: &str) -> usize {
+        let steps = self.steps.iter();
+        let screens = steps
+            .clone()
+            .map(|step| step.screen.of_name(step.rules, name));
+        let screens: Vec<Arc<NameScreen>> = screens.collect();
+        let touches = steps.clone().zip(&screens);
+        let touch = touches.map(|(step, screen)| step.touch(family, screen));
+        let class = Class {
+            touch: touch.max().unwrap_or(VerdictTouch::Never),
+            drops_at: steps
+                .clone()
+                .position(|step| !step.keeps(&unescape(family))),
+            screens,
+        };
+        let mut known = self.classes.iter().take(COMPARED);
+        known
+            .position(|known| known.is_alike(&class))
+            .unwrap_or_else(|| {
+                self.classes.push(class);
+                self.classes.len() - 1
+            })
+    }
+
+    fn can_touch(&self, class: usize, labels: &[&str]) -> bool {
+        let class = &self.classes[class];
+        let has_part = |part: &String| labels.iter().any(|label| label.contains(&**part));
+        match class.touch {
+            VerdictTouch::Never => false,
+            VerdictTouch::Drop | VerdictTouch::Always => true,
+            VerdictTouch::IfPresent => class.screens.iter().any(|screen| match &screen.touch {
+                Touch::IfPresent(parts) => parts.iter().any(has_part),
+                _ => false,
+            }),
+        }
+    }
+
+    fn reads(&self, label: &str) -> bool {
+        self.steps.iter().any(|step| {
+            step.rules.reads(label)
+                || step.added.labels().iter().any(|added| added.name == label)
+                || step.group.iter().any(|(name, _)| *name == label)
+        })
+    }
+
+    fn shape<'l>(
+        &'l self,
+        class: usize,
+        name: &'l str,
+        labels: &Labels<'l>,
+    ) -> Option<ShapedSample<'l>> {
+        let class = &self.classes[class];
+        let (mut set, mut before) = (LabelSet::new(), LabelSet::new());
+        set.add(NAME_LABEL, unescape(name));
+        for label in labels {
+            set.add(unescape(label.name), unescape(label.value));
+        }
+        let mut changed = 0;
+        let dropped = |changed| {
+            let kept = None;
+            Some(ShapedSample { changed, kept })
+        };
+        for (at, (step, screen)) in self.steps.iter().zip(&class.screens).enumerate() {
+            // With another name it can be of another family.
+            if step.does_more() && set.get(NAME_LABEL) != unescape(name) {
+                return None;
+            }
+            if class.drops_at == Some(at) {
+                return dropped(changed);
+            }
+            let sets = (&mut set, &mut before);
+            match step.apply_to_sample(("", name), Some(screen), sets) {
+                Outcome::Dropped => return dropped(changed),
+                Outcome::Changed if step.does_more() => {
+                    check(&before, &set).ok()?;
+                    changed += 1;
+                }
+                Outcome::Changed | Outcome::Same => {}
+            }
+        }
+        set.sort();
+        let new = set.get(NAME_LABEL);
+        let new_name = (new != unescape(name)).then(|| new.to_owned());
+        let labels = set.into_iter().filter(|(name, _)| name != NAME_LABEL);
+        let kept = Some(ShapedSeries {
+            name: new_name,
+            labels: labels.map(|(name, value)| (name, escaped(value))).collect(),
+        });
+        Some(ShapedSample { changed, kept })
+    }
+}
