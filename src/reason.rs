@@ -102,7 +102,7 @@ reasons! {
     /// The request has no credentials, or wrong ones.
     Unauthorized "unauthorized" "no credentials, or wrong ones" false;
     /// The sender does not have the role, or may not write this app or series.
-    Forbidden "forbidden" "the sender may not do this" true;
+    Forbidden "forbidden" "the sender may not do this (web.access)" true;
     /// The sender has to wait after too many failed attempts.
     Throttled "throttled" "too many failed attempts" false;
     /// The sender exceeds its rate of messages or bytes.

@@ -208,7 +208,7 @@ impl ReadyServers {
         self.pushes().next().map(|ready| ready.listener.address())
     }
 
-    /// Logs where the program is scraped and pushed to from now on. `prefix` is the begin of
+    /// Logs where the program is scraped and pushed to from now on. `prefix` is the start of
     /// paths.
     pub fn announce(&self, prefix: &str) {
         for ready in self.scrapes().filter(|ready| ready.is_new) {

@@ -11,7 +11,7 @@ use nix::unistd::{Group, User};
 
 use super::Config;
 use crate::http::listen::HttpListener;
-use crate::net::tls::{self, Protocols};
+use crate::net::tls::{self, Protocols, TlsSettings};
 use crate::outputs::sinks::config::SinkSettings;
 use crate::security::Rules;
 use crate::security::config::Who;
@@ -309,9 +309,21 @@ fn tls_files(config: &Config, faults: &Faults) {
     for (setting, settings) in tables.into_iter().chain(http) {
         if let Some(settings) = settings
             && let Some(place) = faults.place(&setting)
-            && let Err(problem) = tls::load(settings, Protocols::Other)
         {
-            faults.add(place, format!("`{}`: {problem}", key(&setting)));
+            let what = format!("`{}`", key(&setting));
+            tls_table(&what, settings, place, faults);
+        }
+    }
+}
+
+/// Reports a `tls` table whose files cannot be used, and warns about an expired certificate.
+fn tls_table(what: &str, settings: &TlsSettings, place: Place, faults: &Faults) {
+    match tls::load(settings, Protocols::Other) {
+        Err(problem) => faults.add(place, format!("{what}: {problem}")),
+        Ok(loaded) => {
+            if let Some(warning) = loaded.warning(settings) {
+                faults.warn(place, format!("{what}: {warning}"));
+            }
         }
     }
 }
@@ -338,11 +350,9 @@ fn labels_file(config: &Config, faults: &Faults) {
 /// certificates that no listener verifies.
 fn web_tls(config: &Config, rules: &Rules, faults: &Faults) {
     if let Some(tls) = &rules.tls
-        && let Err(problem) = tls::load(tls, Protocols::Other)
         && let Some(place) = faults.place("web.config_file")
     {
-        let problem = format!("`web.config_file`: tls_server_config: {problem}");
-        faults.add(place, problem);
+        tls_table("`web.config_file`: tls_server_config", tls, place, faults);
     }
     let http = config.exporter.scrape_expose_endpoint.iter();
     let http = http.chain(config.push.listen.iter());

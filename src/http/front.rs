@@ -27,7 +27,7 @@ pub struct Front {
     /// The URL of the proxy for clients and in links.
     #[serde(serialize_with = "write_url")]
     pub external_url: Option<ExternalUrl>,
-    /// The begin of each path, without a slash at the end: `/proxy`. Empty for none.
+    /// The start of each path, without a slash at the end: `/proxy`. Empty for none.
     pub route_prefix: String,
     /// The reverse proxies whose `X-Forwarded-For` names the client.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -147,7 +147,7 @@ fn write_url<S: Serializer>(url: &Option<ExternalUrl>, to: S) -> Result<S::Ok, S
 }
 
 impl Front {
-    /// The begin of paths in links: that of `external_url`, else the route prefix.
+    /// The start of paths in links: that of `external_url`, else the route prefix.
     pub fn link_prefix(&self) -> &str {
         let url = self.external_url.as_ref();
         url.map_or(&*self.route_prefix, |url| &*url.path)

@@ -54,7 +54,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Creates the output. `prefix` is the begin of paths in links.
+    /// Creates the output. `prefix` is the start of paths in links.
     pub fn new(prefix: &str, context: &Context) -> Arc<Self> {
         let index = ["\n/", ", /", "; /"]
             .iter()

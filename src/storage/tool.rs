@@ -255,7 +255,18 @@ fn encoded(json: &Value) -> Result<Vec<u8>, String> {
 }
 
 pub(super) fn record_of(line: &str, forms: &[ReadableForm]) -> Result<Record, String> {
-    let Line { key, value, base64 } = serde_json::from_str(line).map_err(|it| it.to_string())?;
+    let parsed = serde_json::from_str(line);
+    let Line { key, value, base64 } = parsed.map_err(|problem| {
+        let text = problem.to_string();
+        // The caller names the line of the input.
+        let what = text
+            .rsplit_once(" at line ")
+            .map_or(&*text, |(what, _)| what);
+        format!(
+            "no record of an export: {what}, at column {}",
+            problem.column()
+        )
+    })?;
     if key.is_empty() {
         return Err("the key is empty".to_owned());
     }

@@ -44,7 +44,7 @@ impl Resource {
     /// Sorted by label.
     pub const ALL: [Resource; 3] = [Resource::Bytes, Resource::Messages, Resource::NewSeries];
 
-    /// The label value, and the begin of the setting.
+    /// The label value, and the start of the setting.
     pub fn as_str(self) -> &'static str {
         match self {
             Resource::Bytes => "bytes",

@@ -41,7 +41,7 @@ pub enum LogEvent {
     TargetRecovery,
     /// A connection was closed or broke.
     Connection,
-    /// A TLS handshake failed.
+    /// A TLS handshake failed, or a load balancer sent no PROXY header.
     Handshake,
     /// A section was withdrawn.
     Withdrawal,
@@ -128,7 +128,7 @@ impl LogEvent {
             LogEvent::TargetFailure => ("failure of a target", "failures of targets"),
             LogEvent::TargetRecovery => ("recovery of a target", "recoveries of targets"),
             LogEvent::Connection => ("closed connection", "closed connections"),
-            LogEvent::Handshake => ("failed TLS handshake", "failed TLS handshakes"),
+            LogEvent::Handshake => ("failed handshake", "failed handshakes"),
             LogEvent::Withdrawal => ("withdrawal", "withdrawals"),
             LogEvent::SkippedLines => (
                 "text with lines that cannot be read",

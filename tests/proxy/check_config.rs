@@ -283,6 +283,24 @@ fn a_timeout_above_its_interval_is_a_warning() {
 }
 
 #[test]
+fn an_expired_certificate_is_a_warning() {
+    let dir = tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let (cert_file, key_file) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+    fs::write(&cert_file, certificate.pem()).unwrap();
+    fs::write(&key_file, key.serialize_pem()).unwrap();
+    let tls = format!("{{ cert_file = {cert_file:?}, key_file = {key_file:?} }}");
+    let found = warnings(&format!("[receiver]\ntls = {tls}\n"));
+    let expired = "has a certificate that expired at 2020-01-02";
+    assert!(found[0].contains("`receiver.tls`: "), "{found:?}");
+    assert!(found[0].contains(expired), "{found:?}");
+}
+
+#[test]
 fn the_origin_null_is_a_warning() {
     let found = warnings("[push]\ncors_origins = [\"https://a.example\", \"null\"]\n");
     assert_eq!(found.len(), 1, "{found:?}");

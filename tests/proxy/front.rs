@@ -108,6 +108,9 @@ fn a_load_balancer_names_the_client() {
     let answer = proxy.push_tcp(b"{\"b\":\"m 1\"}");
     assert!(answer.starts_with("error: "), "{answer}");
     assert!(answer.contains("(receiver.proxy_protocol)"), "{answer}");
+    let log = proxy.log();
+    assert!(log.contains("connection of 127.0.0.1:"), "{log}");
+    assert!(log.contains(" rejected (malformed)"), "{log}");
     // The Unix socket has no balancer.
     assert_eq!(proxy.push_unix(b"{\"c\":\"m 1\"}"), "");
     for (result, count) in [("ok", 1.0), ("malformed", 1.0)] {

@@ -38,3 +38,23 @@ fn the_proxy_is_ready_once_each_target_has_been_polled() {
     eventually(ready, |answer| answer.status == 200);
     assert_eq!(ready().text(), "OK\n");
 }
+
+/// The polls of three targets each hour are spread over the hour, but not the first ones.
+#[test]
+fn targets_with_long_intervals_are_polled_at_once() {
+    let upstream = Upstream::start(|request| ok(&format!("m{{path=\"{}\"}} 1\n", request.path)));
+    let target = |name: &str| {
+        format!(
+            "[[poll_external.targets]]\nname = \"{name}\"\nurl = \"http://{}/{name}\"\n",
+            upstream.address
+        )
+    };
+    let proxy = Proxy::start(&format!(
+        "[poll_external]\npoll_interval = \"1h\"\n{}{}{}",
+        target("a"),
+        target("b"),
+        target("c")
+    ));
+    let count = || proxy.metrics().matches("m{path=").count();
+    eventually(count, |count| *count == 3);
+}

@@ -259,7 +259,8 @@ impl Session<'_> {
 
     /// Rejects what a sender has not sent yet, since it exceeds its rate.
     fn turn_away(&mut self, excess: &Excess) {
-        let rejection = Rejection::new(Reason::RateLimited, excess.to_string());
+        let problem = format!("{excess}; what was complete is taken, the rest is not read");
+        let rejection = Rejection::new(Reason::RateLimited, problem);
         let service = &self.service;
         service
             .processor

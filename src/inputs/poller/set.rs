@@ -15,7 +15,7 @@ use super::config::target::Target;
 use super::discovery::found::{Findings, Found};
 use super::discovery::names;
 use super::fetch::{Fetcher, Purpose};
-use super::target::{PolledTarget, Work};
+use super::target::{Begin, PolledTarget, Work};
 use super::threads::PollThreads;
 use crate::context::Context;
 use crate::exposition::counted;
@@ -140,8 +140,8 @@ impl TargetSet {
     ///
     /// A target whose settings are as before keeps its schedule and its text. One whose
     /// settings changed keeps its text until the next poll, which begins at once. One that
-    /// is gone is withdrawn. The first polls of new targets are spread over their interval,
-    /// and the first of them is polled at once.
+    /// is gone is withdrawn. New targets are polled within seconds, and then on schedules that
+    /// are spread over their interval.
     fn refresh(&mut self) {
         let wanted = self.wanted();
         let keeps = keeps(&wanted);
@@ -163,19 +163,14 @@ impl TargetSet {
         let count = new.len();
         for (index, work) in new.into_iter().enumerate() {
             let target = &work.fetcher.target;
-            let offset = target
-                .settings
-                .interval
-                .every()
-                .unwrap_or_default()
-                .mul_f64(index as f64 / count as f64);
+            let begin = Begin::of(index, count, target.settings.interval.every());
             let name = target.name.clone();
             let before = self.ending.remove(&name);
             let (work, changes) = watch::channel(Arc::new(work));
             let target = PolledTarget::new(changes, self.pool.clone(), &self.context);
             let stats = Arc::clone(target.stats());
             target.list();
-            let handle = self.threads.spawn(target.run(before, offset));
+            let handle = self.threads.spawn(target.run(before, begin));
             let task = PollTask {
                 work,
                 handle,

@@ -24,6 +24,13 @@ use crate::store::{Change, Producer, SectionId, Store, Write};
 use crate::telemetry::sender_log::{self, About, LogEvent};
 use crate::telemetry::{TargetInfo, TargetStats, Telemetry};
 
+/// The time between the first polls of two new targets, if they are few.
+const FIRST_POLL_AFTER: Duration = Duration::from_millis(5);
+
+/// The time within which all new targets are polled first. The program is not ready before
+/// that, for at most twice this time.
+const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a target is polled. New settings replace it.
 #[derive(Debug)]
 pub struct Work {
@@ -60,6 +67,31 @@ impl Work {
             && (own.keep, own.max_body) == (fetcher.keep, fetcher.max_body)
             && *self.info.found_in == *found_in
             && Arc::ptr_eq(&self.admission, &context.admission)
+    }
+}
+
+/// When the polls of a new target begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Begin {
+    /// The time to the first poll.
+    pub first: Duration,
+    /// The time to the first poll of the schedule, which is spread over the interval. It is
+    /// the first poll itself, or follows it.
+    pub schedule: Duration,
+}
+
+impl Begin {
+    /// That of one of `count` targets which are new together.
+    pub fn of(index: usize, count: usize, interval: Option<Duration>) -> Self {
+        let part = index as f64 / count as f64;
+        let schedule = interval.unwrap_or_default().mul_f64(part);
+        let first = FIRST_POLLS_WITHIN.mul_f64(part);
+        let first =
+            first.min(FIRST_POLL_AFTER.saturating_mul(index.try_into().unwrap_or(u32::MAX)));
+        Begin {
+            first: first.min(schedule),
+            schedule,
+        }
     }
 }
 
@@ -134,15 +166,17 @@ impl PolledTarget {
         let _ = self.store.apply(Write::one(expect), Now::read());
     }
 
-    /// Polls the target until the program stops or the target is removed, first after
-    /// `offset`. A task `before` of the same name ends first.
-    pub async fn run(mut self, before: Option<JoinHandle<()>>, offset: Duration) {
+    /// Polls the target until the program stops or the target is removed, as `begin` says.
+    /// A task `before` of the same name ends first.
+    pub async fn run(mut self, before: Option<JoinHandle<()>>, begin: Begin) {
         if let Some(before) = before {
             // It may have withdrawn what is listed.
             let _ = before.await;
             self.list();
         }
-        let mut ticks = self.ticks(offset);
+        let mut ticks = self.ticks(begin.first);
+        let mut schedule =
+            (begin.first < begin.schedule).then(|| slot(Instant::now() + begin.schedule));
         let removed = loop {
             let interruption = tokio::select! {
                 biased;
@@ -156,9 +190,14 @@ impl PolledTarget {
                         continue;
                     }
                 },
-                () = next(&mut ticks) => match Box::pin(self.poll()).await {
-                    Some(interruption) => interruption,
-                    None => continue,
+                () = next(&mut ticks) => {
+                    if let (Some(ticks), Some(schedule)) = (&mut ticks, schedule.take()) {
+                        ticks.reset_at(schedule);
+                    }
+                    match Box::pin(self.poll()).await {
+                        Some(interruption) => interruption,
+                        None => continue,
+                    }
                 },
             };
             match interruption {
@@ -170,6 +209,7 @@ impl PolledTarget {
                     self.polls.set_settings(&self.id.name, settings(&self.work));
                     self.list();
                     ticks = self.ticks(Duration::ZERO);
+                    schedule = None;
                 }
             }
         };
@@ -186,10 +226,10 @@ impl PolledTarget {
         }
     }
 
-    /// When to poll, first after `offset`; `None` if only scrapes do.
-    fn ticks(&self, offset: Duration) -> Option<Interval> {
+    /// When to poll, `first` from now; `None` if only scrapes do.
+    fn ticks(&self, first: Duration) -> Option<Interval> {
         let interval = self.target().settings.interval.every()?;
-        let mut ticks = interval_at(slot(Instant::now() + offset), interval);
+        let mut ticks = interval_at(slot(Instant::now() + first), interval);
         // After a poll that took longer than the interval, polls stay on schedule.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Some(ticks)
@@ -382,6 +422,23 @@ fn source(target: &Target) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_polls_come_soon_and_schedules_are_spread() {
+        let milliseconds = Duration::from_millis;
+        let of = |index, count, interval| {
+            let begin = Begin::of(index, count, Some(milliseconds(interval)));
+            (begin.first.as_millis(), begin.schedule.as_millis())
+        };
+        // Few targets.
+        assert_eq!(of(0, 3, 60_000), (0, 0));
+        assert_eq!(of(2, 3, 60_000), (10, 40_000));
+        // Many: the last begins within five seconds.
+        assert_eq!(of(9_999, 10_000, 60_000), (4_999, 59_994));
+        // A short interval.
+        assert_eq!(of(5_000, 10_000, 1000), (500, 500));
+        assert_eq!(Begin::of(7, 10, None).schedule, Duration::ZERO);
+    }
 
     #[test]
     fn polls_begin_together() {

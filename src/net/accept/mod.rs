@@ -107,7 +107,7 @@ async fn client_of(
             let reason = problem.reason();
             stats.proxy_headers.count(Err(reason), 1);
             sender_log::rejected(
-                LogEvent::Connection,
+                LogEvent::Handshake,
                 About::peer(balancer),
                 format_args!("{}: connection of {balancer}", name.as_str()),
                 reason,

@@ -137,7 +137,7 @@ impl Handshake<'_> {
     }
 }
 
-/// Whether the first byte of a connection is not the begin of a handshake.
+/// Whether the first byte of a connection is not the start of a handshake.
 async fn is_plain(stream: &PlainStream) -> Result<bool, Failed> {
     let mut first = [0];
     match stream.peek(&mut first).await {

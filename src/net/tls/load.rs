@@ -1,6 +1,7 @@
 //! Builds the configuration of a server from settings and their files.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
@@ -11,6 +12,8 @@ use super::client_auth;
 use super::error::TlsError;
 use super::files;
 use super::settings::{ClientAuth, TlsSettings};
+use crate::clock;
+use crate::telemetry::dates::utc;
 
 /// The protocols that a server offers to clients by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,17 @@ pub struct Loaded {
     pub config: Arc<ServerConfig>,
     /// When the certificate expires, in seconds since 1970.
     pub expiry: u64,
+}
+
+impl Loaded {
+    /// A warning if the certificate of these settings has expired.
+    pub fn warning(&self, settings: &TlsSettings) -> Option<String> {
+        let expiry = UNIX_EPOCH + Duration::from_secs(self.expiry);
+        (expiry < clock::wall()).then(|| {
+            let (source, expiry) = (settings.cert_source(), utc(expiry));
+            format!("{source} has a certificate that expired at {expiry}: clients reject it")
+        })
+    }
 }
 
 /// Reads the files of the settings and builds the configuration of a server.

@@ -38,6 +38,15 @@ struct Files {
     problem: Option<String>,
 }
 
+/// Reads the files, and logs a warning about an expired certificate.
+fn loaded(settings: &TlsSettings, setting: &str, protocols: Protocols) -> Result<Loaded, TlsError> {
+    let loaded = load(settings, protocols)?;
+    if let Some(warning) = loaded.warning(settings) {
+        log::warn!("{setting}: {warning}");
+    }
+    Ok(loaded)
+}
+
 impl TlsServer {
     /// Reads the files of `settings`, which are the value of `setting`, such as
     /// `receiver.tls`.
@@ -52,7 +61,7 @@ impl TlsServer {
     ) -> Result<Self, TlsError> {
         // Before the files are read: a change meanwhile is then noticed.
         let stamps = Stamps::take(settings);
-        let Loaded { config, expiry } = load(settings, protocols)?;
+        let Loaded { config, expiry } = loaded(settings, setting, protocols)?;
         Ok(TlsServer {
             settings: settings.clone(),
             protocols,
@@ -127,7 +136,7 @@ impl TlsServer {
             return;
         }
         let setting = self.setting();
-        match load(&self.settings, self.protocols) {
+        match loaded(&self.settings, setting, self.protocols) {
             Ok(Loaded { config, expiry }) => {
                 files.problem = None;
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;

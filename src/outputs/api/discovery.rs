@@ -24,7 +24,7 @@ struct Place {
     /// `host:port` as the client reaches it.
     address: String,
     scheme: &'static str,
-    /// The begin of paths.
+    /// The start of paths.
     prefix: String,
 }
 

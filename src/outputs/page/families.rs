@@ -45,7 +45,7 @@ pub struct Exposed {
     next: Option<String>,
     /// Why the text cannot be read as families.
     problem: Option<String>,
-    /// The begin of the text.
+    /// The start of the text.
     raw: String,
     /// Whether the text is longer than what was read of it.
     is_cut: bool,
@@ -204,7 +204,7 @@ fn sent_lines(text: &str) -> Markup {
     }
 }
 
-/// The begin of a text up to the end of a line, at most `limit` bytes. A longer line is
+/// The start of a text up to the end of a line, at most `limit` bytes. A longer line is
 /// divided.
 fn begin_of(text: &str, limit: usize) -> &str {
     if text.len() <= limit {

@@ -75,7 +75,7 @@ impl Tab {
 /// The frame of the pages.
 #[derive(Debug, Clone)]
 pub struct Shell {
-    /// The begin of paths in links, without a slash at the end.
+    /// The start of paths in links, without a slash at the end.
     prefix: Arc<str>,
     /// Whether browsers reach the pages by HTTPS.
     is_secure: bool,

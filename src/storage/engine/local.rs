@@ -410,11 +410,24 @@ fn write_error(problem: &fjall::Error) -> WriteError {
     }
 }
 
+/// Errors of the engine's tables.
+fn describe_tree(problem: &fjall::LsmError) -> String {
+    match problem {
+        fjall::LsmError::Io(problem) => problem.to_string(),
+        fjall::LsmError::ChecksumMismatch { .. } => {
+            "a checksum does not match: the content of a file has changed".to_owned()
+        }
+        fjall::LsmError::Unrecoverable => "files are missing".to_owned(),
+        fjall::LsmError::InvalidVersion(_) => "its files are in an unknown format".to_owned(),
+        other => format!("a file is damaged: {other:?}"),
+    }
+}
+
 /// The engine's errors are shown as Rust values; those of the system have a text.
 fn describe(problem: &fjall::Error) -> String {
     match problem {
         fjall::Error::Io(problem) => problem.to_string(),
-        fjall::Error::Storage(problem) => problem.to_string(),
+        fjall::Error::Storage(problem) => describe_tree(problem),
         fjall::Error::JournalRecovery(problem) => format!("the journal: {problem}"),
         fjall::Error::InvalidVersion(_) => "its files are in an unknown format".to_owned(),
         fjall::Error::Poisoned => "an earlier write failed".to_owned(),
