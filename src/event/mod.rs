@@ -99,6 +99,9 @@ impl Event<'_> {
     }
 }
 
+/// Bytes of what a content has beside its texts, usually: value, time, lengths.
+const NUMBERS: usize = 32;
+
 /// An encoded event without its stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -111,8 +114,15 @@ pub struct Draft {
 impl Draft {
     /// Encodes the content of an event.
     pub fn new(content: &Content<'_>) -> Self {
+        let labels = content.labels.iter();
+        let labels: usize = labels
+            .map(|(name, value)| name.len() + value.len() + 2)
+            .sum();
+        let texts = content.name.len() + content.help.len() + content.index.len() + labels;
+        let mut bytes = Vec::with_capacity(Stamp::SIZE + texts + NUMBERS);
+        bytes.resize(Stamp::SIZE, 0);
         // Writing to memory fails only for sequences of unknown length.
-        let bytes = postcard::to_extend(content, vec![0; Stamp::SIZE]).unwrap_or_default();
+        let bytes = postcard::to_extend(content, bytes).unwrap_or_default();
         Draft {
             kind: content.kind,
             bytes,

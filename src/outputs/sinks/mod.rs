@@ -65,8 +65,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::{self, Future};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -103,6 +106,9 @@ pub trait Sink: Send + 'static {
     /// The batch has at least one item, the oldest first. Items that were not
     /// taken come again in the next batch, in the same order and before newer
     /// ones. At shutdown the future is dropped when the time to drain is over.
+    ///
+    /// A report with a [`rest`](Report::rest) says that all requests have begun and some are
+    /// under way. The next batch is sent meanwhile: of two batches at most, requests overlap.
     fn send(&mut self, batch: &[Self::Item]) -> impl Future<Output = Report> + Send;
 
     /// Runs while nothing waits to be sent, and is dropped as soon as
@@ -140,6 +146,25 @@ pub struct Report {
     pub retry_after: Option<Duration>,
     /// Why items were refused, if any were.
     pub refusal: Option<Refusal>,
+    /// Gives the report of the batch, instead of this one.
+    pub rest: Option<Rest>,
+}
+
+/// The end of a batch whose requests have all begun.
+pub struct Rest(Pin<Box<dyn Future<Output = Report> + Send>>);
+
+impl Future for Rest {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Report> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
 }
 
 /// Items that the other system will never take, and why.
@@ -163,6 +188,14 @@ impl Report {
     pub fn taken(items: usize) -> Self {
         Report {
             verdicts: vec![Verdict::Taken; items],
+            ..Report::default()
+        }
+    }
+
+    /// Some requests are under way; `rest` waits for them.
+    pub fn under_way(rest: impl Future<Output = Report> + Send + 'static) -> Self {
+        Report {
+            rest: Some(Rest(Box::pin(rest))),
             ..Report::default()
         }
     }

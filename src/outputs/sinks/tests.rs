@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -21,6 +22,11 @@ enum Answer {
     Busy(Duration),
     /// Takes all, after a while.
     Slow(Duration),
+    /// Has begun all requests, and gives the verdicts after a while. It fails if some are
+    /// `Again`.
+    UnderWay(Duration, Vec<Verdict>),
+    /// Has begun all requests, and takes all once the batch after it has ended.
+    AfterNext,
     Never,
 }
 
@@ -50,6 +56,8 @@ struct Script {
 struct Scripted {
     script: Arc<Mutex<Script>>,
     started: Instant,
+    /// Notified when a batch has ended that was under way.
+    ended: Arc<Notify>,
 }
 
 impl Scripted {
@@ -103,6 +111,26 @@ impl Sink for Scripted {
                 sleep(time).await;
                 Report::taken(batch.len())
             }
+            Some(Answer::AfterNext) => {
+                let (ended, count) = (Arc::clone(&self.ended), batch.len());
+                Report::under_way(async move {
+                    ended.notified().await;
+                    Report::taken(count)
+                })
+            }
+            Some(Answer::UnderWay(time, verdicts)) => Report::under_way({
+                let ended = Arc::clone(&self.ended);
+                async move {
+                    sleep(time).await;
+                    ended.notify_one();
+                    let fails = verdicts.contains(&Verdict::Again);
+                    Report {
+                        verdicts,
+                        failure: fails.then(|| "no connection".to_owned()),
+                        ..Report::default()
+                    }
+                }
+            }),
             Some(Answer::Never) => future::pending().await,
         }
     }
@@ -139,6 +167,7 @@ fn bench(limits: QueueLimits, answers: impl Into<VecDeque<Answer>>) -> Bench {
     let sink = Scripted {
         script: Arc::clone(&script),
         started: Instant::now(),
+        ended: Arc::default(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let stats = Arc::new(SinkStats::default());
@@ -362,4 +391,90 @@ async fn a_busy_system_is_left_alone_for_the_time_it_asks_for() {
     assert!(begun.elapsed() >= pause && begun.elapsed() < pause * 2);
     assert_eq!(stats.health().last_error.unwrap().1, "busy");
     assert!(stats.health().last_success.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_is_sent_while_requests_of_the_last_are_under_way() {
+    let time = Duration::from_secs(10);
+    let answers = [1, 3, 1, 1].map(|times| Answer::UnderWay(times * time, vec![Verdict::Taken; 3]));
+    let bench = bench(LIMITS, answers);
+    let (stats, script) = (Arc::clone(&bench.stats), Arc::clone(&bench.script));
+    bench.handle.push((1..=12).collect()).unwrap();
+    bench.batches(2).await;
+    sleep(time / 2).await;
+    assert_eq!(script.lock().unwrap().batches.len(), 2, "two at most");
+    assert_eq!(stats.queued_items.value(), 12, "none is settled");
+    bench.batches(3).await;
+    assert_eq!(stats.items.ok(), 3, "the oldest batch is settled first");
+    let (batches, closed) = bench.end().await;
+    let expected = [
+        vec![1, 2, 3],
+        vec![4, 5, 6],
+        vec![7, 8, 9],
+        vec![10, 11, 12],
+    ];
+    assert_eq!(batches, expected);
+    assert!(closed);
+    assert_eq!((stats.items.ok(), stats.queued.value()), (12, 0));
+    let script = script.lock().unwrap();
+    let times = script.batches.iter().map(|(at, _)| at.as_secs());
+    assert_eq!(times.collect::<Vec<_>>(), [0, 0, 10, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_overlap_fail_apart_and_come_again_in_order() {
+    use Verdict::{Again, Taken};
+    let time = Duration::from_secs(10);
+    let answers = [
+        Answer::UnderWay(time, vec![Taken, Again, Taken]),
+        Answer::UnderWay(2 * time, vec![Again, Taken, Again]),
+        Answer::Fails,
+    ];
+    let bench = bench(LIMITS, answers);
+    let stats = Arc::clone(&bench.stats);
+    bench.handle.push((1..=7).collect()).unwrap();
+    let (batches, _) = bench.end().await;
+    let expected = [
+        vec![1, 2, 3],
+        vec![4, 5, 6],
+        vec![2],
+        vec![2],
+        vec![4, 6],
+        vec![7],
+    ];
+    assert_eq!(batches, expected);
+    assert_eq!(stats.items.counts(), [("ok", 7)]);
+    assert_eq!(stats.queued.value(), 0);
+}
+
+/// Both share room for requests, so the older can need what the newer has.
+#[tokio::test(start_paused = true)]
+async fn a_batch_goes_on_while_the_one_before_waits_for_it() {
+    let time = Duration::from_secs(1);
+    let answers = [
+        Answer::AfterNext,
+        Answer::UnderWay(time, vec![Verdict::Taken; 3]),
+    ];
+    let bench = bench(LIMITS, answers);
+    let stats = Arc::clone(&bench.stats);
+    bench.handle.push((1..=7).collect()).unwrap();
+    bench.batches(2).await;
+    // What does not go on is dropped at the deadline.
+    bench.stop.cancel();
+    let (batches, closed) = bench.end().await;
+    assert_eq!((batches.len(), closed), (3, true));
+    assert_eq!(stats.items.counts(), [("ok", 7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_overlap_are_dropped_at_the_deadline() {
+    let answers = vec![Answer::UnderWay(2 * DRAIN, vec![Verdict::Taken; 3]); 2];
+    let bench = bench(LIMITS, answers);
+    bench.handle.push((1..=7).collect()).unwrap();
+    bench.batches(2).await;
+    bench.stop.cancel();
+    let stats = Arc::clone(&bench.stats);
+    let (batches, closed) = bench.end().await;
+    assert_eq!((batches.len(), closed), (2, false));
+    assert_eq!(stats.dropped(DropReason::Shutdown), 7);
 }

@@ -1,5 +1,6 @@
 //! The task of a sink: takes batches from its queue, sends them, retries.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{self, Backoff};
 use super::control::Control;
 use super::queue::{Batch, Queue};
-use super::{Refusal, Sink, Verdict};
+use super::{Refusal, Report, Rest, Sink, Verdict};
 use crate::clock::Now;
 use crate::exposition::counted;
 use crate::telemetry::SinkStats;
@@ -40,7 +41,8 @@ pub(super) async fn run<S: Sink>(
         queue,
         stats,
         control: Arc::clone(&control),
-        batch: Batch::empty(),
+        batches: Vec::new(),
+        under_way: None,
         most_items: usize::MAX,
         refusals: 0,
         backoff: Backoff::new(),
@@ -73,8 +75,11 @@ struct Worker<S: Sink> {
     queue: Queue<S::Item>,
     stats: Arc<SinkStats>,
     control: Arc<Control<S>>,
-    /// The items in hand: taken from the queue, and not settled.
-    batch: Batch<S::Item>,
+    /// Batches to send, the oldest first. There are several only after requests of two that
+    /// overlapped have failed.
+    batches: Vec<Batch<S::Item>>,
+    /// The batch whose last requests are under way while the next one is sent.
+    under_way: Option<UnderWay<S::Item>>,
     /// Limit of the items of one request, while the worker looks for those to blame.
     most_items: usize,
     /// Requests in a row that were refused as a whole.
@@ -84,61 +89,70 @@ struct Worker<S: Sink> {
     logged: Option<Instant>,
 }
 
+/// A batch with requests under way.
+struct UnderWay<T> {
+    batch: Batch<T>,
+    /// How many of its items were sent.
+    count: usize,
+    rest: Rest,
+    /// What `rest` gave.
+    report: Option<Report>,
+}
+
+impl<T> UnderWay<T> {
+    /// Waits for the report. Cancel-safe.
+    async fn wait(&mut self) {
+        if self.report.is_none() {
+            self.report = Some((&mut self.rest).await);
+        }
+    }
+}
+
+/// Why the next try has to wait.
+#[derive(Debug, Default)]
+struct Trouble {
+    failure: Option<String>,
+    /// Whether items are to be sent again.
+    retry: bool,
+    retry_after: Option<Duration>,
+}
+
+impl Trouble {
+    fn and(self, later: Trouble) -> Self {
+        Trouble {
+            failure: self.failure.or(later.failure),
+            retry: self.retry || later.retry,
+            retry_after: self.retry_after.max(later.retry_after),
+        }
+    }
+}
+
 impl<S: Sink> Worker<S> {
     async fn send_all(&mut self, stop: &CancellationToken) {
         loop {
             if let Some(sink) = self.control.take() {
                 self.replace(sink).await;
             }
-            self.queue.expire_batch(&mut self.batch, Instant::now());
-            let mut retry = false;
-            let mut retry_after = None;
-            let failure;
-            if self.batch.items().is_empty() {
-                tokio::select! {
-                    next = next_batch(&self.queue, stop) => match next {
-                        Some(next) => {
-                            self.batch = next;
-                            failure = None;
-                        }
-                        None => return self.sink.close().await,
-                    },
-                    problem = self.sink.idle() => failure = Some(problem),
-                    () = self.control.changed() => continue,
-                }
-            } else {
-                let count = self.most_items.min(self.batch.items().len());
-                let report = self.sink.send(&self.batch.items()[..count]).await;
-                let verdicts = match &report.refusal {
-                    Some(refusal) => self.refuse(refusal, report.verdicts, count),
-                    None => report.verdicts,
-                };
-                // The rest of a batch that was refused as a whole need not wait.
-                let is_split = report.refusal.is_some_and(|refusal| refusal.whole);
-                retry = verdicts.contains(&Verdict::Again) || (verdicts.len() < count && !is_split);
-                let taken = verdicts.contains(&Verdict::Taken);
-                if taken {
-                    self.refusals = 0;
-                    self.most_items = self.most_items.saturating_mul(2);
-                }
-                // A server that accepts connections and then breaks them takes some items
-                // each time.
-                if report.failure.is_none() && taken {
-                    self.backoff.reset();
-                    self.succeed();
-                }
-                self.queue.settle(&mut self.batch, &verdicts);
-                failure = report.failure;
-                retry_after = report.retry_after;
+            for batch in &mut self.batches {
+                self.queue.expire_batch(batch, Instant::now());
             }
-            if let Some(failure) = &failure {
+            self.batches.retain(|batch| !batch.items().is_empty());
+            let trouble = match self.batches.is_empty() {
+                true => match self.wait(stop).await {
+                    Some(trouble) => trouble,
+                    None => return self.sink.close().await,
+                },
+                false => self.send().await,
+            };
+            if let Some(failure) = &trouble.failure {
                 self.fail(failure);
             }
-            if failure.is_some() || retry {
+            if trouble.failure.is_some() || trouble.retry {
                 if stop.is_cancelled() {
+                    self.finish_all().await;
                     return;
                 }
-                let wait = self.backoff.wait(backoff::random(), retry_after);
+                let wait = self.backoff.wait(backoff::random(), trouble.retry_after);
                 tokio::select! {
                     () = sleep(wait) => {}
                     () = stop.cancelled() => {}
@@ -148,8 +162,108 @@ impl<S: Sink> Worker<S> {
         }
     }
 
+    /// Waits for the next batch, or for something else to do. `None` once the queue is closed
+    /// and everything is sent.
+    async fn wait(&mut self, stop: &CancellationToken) -> Option<Trouble> {
+        let mut trouble = Trouble::default();
+        tokio::select! {
+            () = done(&mut self.under_way) => trouble = self.finish_all().await,
+            next = next_batch(&self.queue, stop) => match next {
+                Some(next) => self.batches.push(next),
+                None if self.under_way.is_some() => trouble = self.finish_all().await,
+                None => return None,
+            },
+            problem = self.sink.idle() => trouble.failure = Some(problem),
+            () = self.control.changed() => {}
+        }
+        Some(trouble)
+    }
+
+    /// Sends the oldest batch, while the last requests of the one before go on.
+    async fn send(&mut self) -> Trouble {
+        let batch = self.batches.remove(0);
+        let count = self.most_items.min(batch.items().len());
+        let report = {
+            let mut send = pin!(self.sink.send(&batch.items()[..count]));
+            tokio::select! {
+                biased;
+                report = &mut send => report,
+                () = done(&mut self.under_way) => send.await,
+            }
+        };
+        let before = self.under_way.take();
+        match report {
+            Report {
+                rest: Some(rest), ..
+            } => {
+                self.under_way = Some(UnderWay {
+                    batch,
+                    count,
+                    rest,
+                    report: None,
+                });
+                self.finish(before).await
+            }
+            report => {
+                let trouble = self.finish(before).await;
+                trouble.and(self.judge(batch, count, report))
+            }
+        }
+    }
+
+    /// Waits for a batch. The one that is under way goes on meanwhile: it may have the room for
+    /// requests that the other waits for.
+    async fn finish(&mut self, batch: Option<UnderWay<S::Item>>) -> Trouble {
+        let Some(mut it) = batch else {
+            return Trouble::default();
+        };
+        tokio::select! {
+            () = it.wait() => {}
+            () = done(&mut self.under_way) => it.wait().await,
+        }
+        self.judge(it.batch, it.count, it.report.unwrap_or_default())
+    }
+
+    /// Waits for the batch that is under way, if there is one.
+    async fn finish_all(&mut self) -> Trouble {
+        let last = self.under_way.take();
+        self.finish(last).await
+    }
+
+    /// Settles the first `count` items of a batch, as their report says.
+    fn judge(&mut self, mut batch: Batch<S::Item>, count: usize, report: Report) -> Trouble {
+        let verdicts = match &report.refusal {
+            Some(refusal) => self.refuse(refusal, report.verdicts, count, batch.items().len()),
+            None => report.verdicts,
+        };
+        // The rest of a batch that was refused as a whole need not wait.
+        let is_split = report.refusal.is_some_and(|refusal| refusal.whole);
+        let retry = verdicts.contains(&Verdict::Again) || (verdicts.len() < count && !is_split);
+        let taken = verdicts.contains(&Verdict::Taken);
+        if taken {
+            self.refusals = 0;
+            self.most_items = self.most_items.saturating_mul(2);
+        }
+        // A server that accepts connections and then breaks them takes some items each time.
+        if report.failure.is_none() && taken {
+            self.backoff.reset();
+            self.succeed();
+        }
+        self.queue.settle(&mut batch, &verdicts);
+        if !batch.items().is_empty() {
+            self.batches.push(batch);
+            self.batches.sort_by_key(Batch::first);
+        }
+        Trouble {
+            failure: report.failure,
+            retry,
+            retry_after: report.retry_after,
+        }
+    }
+
     /// Goes on with another sink.
     async fn replace(&mut self, sink: S) {
+        self.finish_all().await;
         self.sink.close().await;
         self.sink = sink;
         self.backoff.reset();
@@ -158,9 +272,15 @@ impl<S: Sink> Worker<S> {
         self.logged = None;
     }
 
-    /// The verdicts for the first `count` items of the batch after the other system refused
-    /// some. If it refused them together, only one item alone is known to be to blame.
-    fn refuse(&mut self, refusal: &Refusal, verdicts: Vec<Verdict>, count: usize) -> Vec<Verdict> {
+    /// The verdicts for the first `count` of `all` items of a batch after the other system
+    /// refused some. If it refused them together, only one item alone is known to be to blame.
+    fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        verdicts: Vec<Verdict>,
+        count: usize,
+        all: usize,
+    ) -> Vec<Verdict> {
         let name = self.sink.name();
         let Refusal {
             reason,
@@ -185,7 +305,7 @@ impl<S: Sink> Worker<S> {
         } else {
             self.refusals = 0;
             self.most_items = usize::MAX;
-            vec![Verdict::Refused(*reason); self.batch.items().len()]
+            vec![Verdict::Refused(*reason); all]
         };
         let refused = verdicts
             .iter()
@@ -224,6 +344,14 @@ impl<S: Sink> Worker<S> {
         if let Some(failed) = failed {
             log::info!("sending {} again after {failed:.1?}", self.sink.name());
         }
+    }
+}
+
+/// Waits until the report of the batch that is under way is there.
+async fn done<T>(under_way: &mut Option<UnderWay<T>>) {
+    match under_way {
+        Some(under_way) => under_way.wait().await,
+        None => pending().await,
     }
 }
 

@@ -1,14 +1,12 @@
 //! Events as rows, and the rows of one partition as a request.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use scylla::cluster::metadata::ColumnType;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
 use scylla::errors::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
-use scylla::serialize::value::SerializeValue;
-use scylla::serialize::writers::{CellWriter, RowWriter, WrittenCellProof};
-use scylla::value::CqlTimestamp;
+use scylla::serialize::writers::RowWriter;
 
 use super::slots::Slots;
 use super::table::{Layout, Shape};
@@ -19,27 +17,81 @@ use crate::event::{Event, StoredEvent};
 pub const MAX_ROWS: usize = 100;
 const MAX_BYTES: usize = 64 << 10;
 
-/// Bytes of a row beside its texts: lengths, time, value, identity.
-const ROW_BYTES: usize = 64;
+/// Memory that a request begins with: some rows of usual length.
+const FIRST_BYTES: usize = 1 << 10;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// A row of an event.
+/// Rows of one partition, as they are sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The cells of all rows.
+    cells: Vec<u8>,
+    /// For each row, the place of its event in the batch, and the end of its cells.
+    rows: Vec<(usize, usize)>,
+}
+
+impl Request {
+    /// The places of the events in their batch.
+    pub fn items(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.rows.iter().map(|(item, _)| *item)
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let starts = std::iter::once(0).chain(self.rows.iter().map(|(_, end)| *end));
+        let ends = starts.zip(&self.rows);
+        ends.map(|(start, (_, end))| Row(&self.cells[start..*end]))
+    }
+
+    /// A request for each row.
+    pub fn split(&self) -> impl Iterator<Item = Request> {
+        self.items().zip(self.rows()).map(|(item, row)| Request {
+            cells: row.0.to_vec(),
+            rows: vec![(item, row.0.len())],
+        })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.rows.len() < MAX_ROWS && self.cells.len() + bytes <= MAX_BYTES
+    }
+
+    fn push(&mut self, item: usize, row: &[u8]) {
+        self.cells.extend_from_slice(row);
+        self.rows.push((item, self.cells.len()));
+    }
+}
+
+/// The cells of a row, each after its length.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'e> {
-    /// The place of the event in its batch.
-    pub item: usize,
-    event: &'e Event<'e>,
-    /// The time in milliseconds since 1970.
-    milli: i64,
-    has_id: bool,
+pub struct Row<'r>(&'r [u8]);
+
+impl SerializeRow for Row<'_> {
+    fn serialize(
+        &self,
+        _: &RowSerializationContext<'_>,
+        to: &mut RowWriter<'_>,
+    ) -> Result<(), SerializationError> {
+        let mut rest = self.0;
+        while let Some((length, cells)) = rest.split_first_chunk() {
+            let (cell, cells) = cells.split_at(u32::from_be_bytes(*length) as usize);
+            let written = to.make_cell_writer().set_value(cell);
+            written.map_err(SerializationError::new)?;
+            rest = cells;
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
 }
 
 /// What becomes of a batch.
 #[derive(Debug, Default)]
-pub struct Plan<'e> {
-    /// The requests, each with rows of one partition.
-    pub requests: Vec<Vec<Row<'e>>>,
+pub struct Plan {
+    /// The requests.
+    pub requests: Vec<Request>,
     /// Items that are no events.
     pub unreadable: Vec<usize>,
     /// Events for which there is no millisecond left.
@@ -54,134 +106,95 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// The requests for a batch; `None` stands for an item that is no event.
-    pub fn plan<'e>(&mut self, events: &'e [Option<Event<'e>>], shape: Shape) -> Plan<'e> {
+    /// The requests for a batch.
+    pub fn plan(&mut self, batch: &[StoredEvent], shape: Shape) -> Plan {
         let mut plan = Plan::default();
-        self.slots.remember(events.len());
-        // The request of each partition that still has room, and its bytes.
-        let mut open: HashMap<_, (usize, usize)> = HashMap::new();
-        for (item, event) in events.iter().enumerate() {
-            let Some(event) = event else {
+        // This batch and the one before can be sent again.
+        self.slots.remember(2 * batch.len());
+        // The request of each partition that still has room, by a hash of the partition.
+        let mut open: HashTable<(u64, usize)> = HashTable::new();
+        let mut row = Vec::new();
+        for (item, event) in batch.iter().enumerate() {
+            let Some(event) = event.decode() else {
                 plan.unreadable.push(item);
                 continue;
             };
-            let Some(milli) = self.milli(event, shape) else {
+            row.clear();
+            write_cell(event.content.name.as_bytes(), &mut row);
+            let name = row.len();
+            write_labels(&event.content.labels, &mut row);
+            let partition = match shape.layout {
+                Layout::Series => row.len(),
+                Layout::Name => name,
+            };
+            let Some(milli) = self.milli(&event, &row, name, shape) else {
                 plan.crowded.push(item);
                 continue;
             };
-            let row = Row {
-                item,
-                event,
-                milli,
-                has_id: shape.has_id,
+            write_cell(&milli.to_be_bytes(), &mut row);
+            write_cell(&event.content.value.to_be_bytes(), &mut row);
+            if shape.has_id {
+                write_cell(&event.stamp.id.to_be_bytes(), &mut row);
+            }
+            let partition = &row[..partition];
+            let hash = self.hasher.hash_one(partition);
+            let requests = &mut plan.requests;
+            let is_same = |(other, request): &(u64, usize)| {
+                *other == hash && requests[*request].cells.starts_with(partition)
             };
-            let name = event.content.name;
-            let labels = (shape.layout == Layout::Series).then_some(&event.content.labels);
-            let bytes = size(event);
-            let end = plan.requests.len();
-            let (request, used) = open.entry((name, labels)).or_insert((end, 0));
-            let is_full = plan
-                .requests
-                .get(*request)
-                .is_some_and(|rows| rows.len() >= MAX_ROWS || *used + bytes > MAX_BYTES);
-            if is_full {
-                (*request, *used) = (end, 0);
+            let end = requests.len();
+            let (_, request) = open
+                .entry(hash, is_same, |(hash, _)| *hash)
+                .or_insert((hash, end))
+                .into_mut();
+            if *request < end && !requests[*request].has_room(row.len()) {
+                *request = end;
             }
-            *used += bytes;
-            match plan.requests.get_mut(*request) {
-                Some(rows) => rows.push(row),
-                None => plan.requests.push(vec![row]),
+            if *request == end {
+                requests.push(Request {
+                    cells: Vec::with_capacity(FIRST_BYTES.max(row.len())),
+                    rows: Vec::new(),
+                });
             }
+            requests[*request].push(item, &row);
         }
         plan
     }
 
-    /// The millisecond of a row.
-    fn milli(&mut self, event: &Event<'_>, shape: Shape) -> Option<i64> {
+    /// The millisecond of a row, which begins with a name of `name` bytes and labels.
+    fn milli(&mut self, event: &Event<'_>, row: &[u8], name: usize, shape: Shape) -> Option<i64> {
         let milli = event.time().div_euclid(NANOS_PER_MILLI);
         if shape.has_id {
             return Some(milli);
         }
-        let labels = shape.has_labels_in_key.then_some(&event.content.labels);
-        let key = self.hasher.hash_one((event.content.name, labels));
+        let key = match shape.has_labels_in_key {
+            true => row,
+            false => &row[..name],
+        };
+        let key = self.hasher.hash_one(key);
         self.slots.take(key, milli, event.stamp.id)
     }
 }
 
-/// Reads the events of a batch.
-pub fn decode(batch: &[StoredEvent]) -> Vec<Option<Event<'_>>> {
-    batch.iter().map(StoredEvent::decode).collect()
+/// Appends a cell with its length. An event is far smaller than the largest cell, 2 GiB.
+fn write_cell(bytes: &[u8], to: &mut Vec<u8>) {
+    to.extend_from_slice(&length(bytes.len()));
+    to.extend_from_slice(bytes);
 }
 
-/// About the bytes of a row in a request.
-fn size(event: &Event<'_>) -> usize {
-    let labels = event.content.labels.iter();
-    let labels: usize = labels
-        .map(|(name, value)| name.len() + value.len() + 8)
-        .sum();
-    event.content.name.len() + labels + ROW_BYTES
+/// Appends labels as a map. They are sorted by name, as the server sorts a frozen map.
+fn write_labels(labels: &[(&str, &str)], to: &mut Vec<u8>) {
+    let start = to.len();
+    to.extend_from_slice(&[0; 4]);
+    to.extend_from_slice(&length(labels.len()));
+    for (name, value) in labels {
+        write_cell(name.as_bytes(), to);
+        write_cell(value.as_bytes(), to);
+    }
+    let cell = length(to.len() - start - 4);
+    to[start..start + 4].copy_from_slice(&cell);
 }
 
-impl SerializeRow for Row<'_> {
-    fn serialize(
-        &self,
-        columns: &RowSerializationContext<'_>,
-        to: &mut RowWriter<'_>,
-    ) -> Result<(), SerializationError> {
-        let content = &self.event.content;
-        let labels = Labels(&content.labels);
-        let time = CqlTimestamp(self.milli);
-        match self.has_id {
-            true => {
-                let id = Id(self.event.stamp.id);
-                let row = (content.name, labels, time, content.value, id);
-                SerializeRow::serialize(&row, columns, to)
-            }
-            false => {
-                let row = (content.name, labels, time, content.value);
-                SerializeRow::serialize(&row, columns, to)
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        false
-    }
-}
-
-/// Labels as a map. They are sorted by name, as the server sorts a frozen map.
-#[derive(Debug, Clone, Copy)]
-pub struct Labels<'e>(pub &'e [(&'e str, &'e str)]);
-
-impl SerializeValue for Labels<'_> {
-    fn serialize<'b>(
-        &self,
-        _: &ColumnType<'_>,
-        writer: CellWriter<'b>,
-    ) -> Result<WrittenCellProof<'b>, SerializationError> {
-        let mut map = writer.into_value_builder();
-        let count = i32::try_from(self.0.len()).map_err(SerializationError::new)?;
-        map.append_bytes(&count.to_be_bytes());
-        for (name, value) in self.0 {
-            for text in [name, value] {
-                let written = map.make_sub_writer().set_value(text.as_bytes());
-                written.map_err(SerializationError::new)?;
-            }
-        }
-        map.finish().map_err(SerializationError::new)
-    }
-}
-
-/// The identity of an event as a UUID.
-struct Id(u128);
-
-impl SerializeValue for Id {
-    fn serialize<'b>(
-        &self,
-        _: &ColumnType<'_>,
-        writer: CellWriter<'b>,
-    ) -> Result<WrittenCellProof<'b>, SerializationError> {
-        let written = writer.set_value(&self.0.to_be_bytes());
-        written.map_err(SerializationError::new)
-    }
+fn length(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }

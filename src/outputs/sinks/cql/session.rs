@@ -1,5 +1,9 @@
 //! Connections to a cluster, and the statement that writes rows.
 
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -12,7 +16,7 @@ use tokio::time::timeout;
 
 use super::config::{Level, Settings};
 use super::failure::{Failure, of_prepare, of_request, of_session, of_statement};
-use super::rows::Row;
+use super::rows::{MAX_ROWS, Request, Row};
 use super::table::{self, Column, Shape};
 
 /// The columns of a table.
@@ -20,10 +24,13 @@ const COLUMNS: &str = "SELECT column_name, kind, type FROM system_schema.columns
                        WHERE keyspace_name = ? AND table_name = ?";
 
 /// A cluster that rows can be written to.
-#[derive(Debug)]
 pub struct Cluster {
     session: Session,
     insert: PreparedStatement,
+    /// Statements for several rows, by their number. Each is made when it is first needed.
+    batches: [OnceLock<Batch>; MAX_ROWS + 1],
+    /// Whether a new connection to the cluster is needed.
+    broken: AtomicBool,
     /// How rows are written to the table.
     pub shape: Shape,
 }
@@ -41,6 +48,8 @@ impl Cluster {
             Ok(Cluster {
                 session,
                 insert,
+                batches: [const { OnceLock::new() }; MAX_ROWS + 1],
+                broken: AtomicBool::new(false),
                 shape,
             })
         });
@@ -61,18 +70,41 @@ impl Cluster {
     }
 
     /// Writes rows of one partition.
-    pub async fn write(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
-        let written: Result<_, ExecutionError> = match rows {
+    pub async fn write(&self, request: &Request) -> Result<(), Failure> {
+        let rows: Vec<Row<'_>> = request.rows().collect();
+        let written: Result<_, ExecutionError> = match rows[..] {
             [row] => self.session.execute_unpaged(&self.insert, row).await,
-            rows => {
-                let statement = BatchStatement::PreparedStatement(self.insert.clone());
-                let statements = vec![statement; rows.len()];
-                let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
-                batch.set_is_idempotent(true);
-                self.session.batch(&batch, rows).await
-            }
+            _ => self.session.batch(self.batch(rows.len()), rows).await,
         };
         written.map(drop).map_err(|problem| of_request(&problem))
+    }
+
+    fn batch(&self, rows: usize) -> &Batch {
+        self.batches[rows.min(MAX_ROWS)].get_or_init(|| {
+            let statement = BatchStatement::PreparedStatement(self.insert.clone());
+            let statements = vec![statement; rows];
+            let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+            batch.set_is_idempotent(true);
+            batch
+        })
+    }
+
+    /// Notes that the next batch needs a new connection.
+    pub fn note_broken(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a new connection is needed.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,9 +171,8 @@ async fn prepare(
 
 async fn columns(session: &Session, settings: &Settings) -> Result<Vec<Column>, String> {
     let name = &settings.table;
-    let failed = |problem: &dyn std::fmt::Display| {
-        format!("the columns of {name} cannot be read: {problem}")
-    };
+    let failed =
+        |problem: &dyn fmt::Display| format!("the columns of {name} cannot be read: {problem}");
     let found = session.query_unpaged(COLUMNS, (&name.keyspace, &name.table));
     let found = found.await.map_err(|problem| of_statement(&problem))?;
     let rows = found

@@ -1,13 +1,16 @@
 //! The sink: a batch becomes requests, and their results become verdicts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 
 use super::config::Settings;
 use super::failure::Failure;
-use super::rows::{Planner, Row, decode};
+use super::rows::{Planner, Request};
 use super::session::Cluster;
 use super::slots::MAX_SHIFT;
 use crate::event::StoredEvent;
@@ -16,16 +19,19 @@ use crate::outputs::sinks::{Refusal, Report, Sink, Verdict};
 use crate::reason::Reason;
 use crate::telemetry::sender_log::LogEvent;
 
-/// Requests under way at once. A node needs some dozens to be busy.
+/// Requests under way at once, of both batches that can overlap. A node needs some dozens to
+/// be busy.
 const IN_FLIGHT: usize = 256;
 
 /// Writes rows.
 #[derive(Debug)]
 pub struct CqlSink {
-    settings: Settings,
+    settings: Arc<Settings>,
     planner: Planner,
     /// The cluster, once a connection succeeded.
-    cluster: Option<Cluster>,
+    cluster: Option<Arc<Cluster>>,
+    /// Room for requests.
+    room: Arc<Semaphore>,
 }
 
 impl Sink for CqlSink {
@@ -44,32 +50,43 @@ impl Sink for CqlSink {
     }
 
     async fn send(&mut self, batch: &[StoredEvent]) -> Report {
-        let cluster = match self.cluster.take() {
+        let cluster = match self.cluster.take().filter(|cluster| !cluster.is_broken()) {
             Some(cluster) => cluster,
             None => match Cluster::connect(&self.settings).await {
-                Ok(cluster) => cluster,
+                Ok(cluster) => Arc::new(cluster),
                 Err(problem) => return Report::failed(0, problem),
             },
         };
-        let events = decode(batch);
-        let plan = self.planner.plan(&events, cluster.shape);
-        let mut outcome = Outcome::new(batch.len());
+        self.cluster = Some(Arc::clone(&cluster));
+        let plan = self.planner.plan(batch, cluster.shape);
+        let mut writing = Writing {
+            cluster,
+            settings: Arc::clone(&self.settings),
+            room: Arc::clone(&self.room),
+            waiting: plan.requests.into(),
+            running: FuturesUnordered::new(),
+            is_checked: false,
+            report: Report {
+                verdicts: vec![Verdict::Again; batch.len()],
+                ..Report::default()
+            },
+        };
         for item in plan.unreadable {
             let message = "an item is damaged".to_owned();
-            outcome.refuse(item, Reason::Malformed, message, String::new());
+            writing.refuse(item, Reason::Malformed, message, String::new());
         }
         for item in plan.crowded {
             let message = format!(
                 "more values of a series than milliseconds, for a table without the column id: one \
                  would be moved by more than {MAX_SHIFT} ms"
             );
-            outcome.refuse(item, Reason::Refused, message, String::new());
+            writing.refuse(item, Reason::Refused, message, String::new());
         }
-        write_all(&cluster, &self.settings, plan.requests, &mut outcome).await;
-        if !outcome.reconnect {
-            self.cluster = Some(cluster);
+        writing.begin().await;
+        match writing.report.failure.is_some() || writing.running.is_empty() {
+            true => writing.finish().await,
+            false => Report::under_way(writing.finish()),
         }
-        outcome.report
     }
 }
 
@@ -77,29 +94,91 @@ impl CqlSink {
     /// A sink with these settings. It connects with its first batch.
     pub fn new(settings: Settings) -> Self {
         CqlSink {
-            settings,
+            settings: Arc::new(settings),
             planner: Planner::default(),
             cluster: None,
+            room: Arc::new(Semaphore::new(IN_FLIGHT)),
         }
     }
 }
 
-/// The report in the making.
-#[derive(Debug)]
-struct Outcome {
+/// A batch whose requests are being sent, many at once.
+struct Writing {
+    cluster: Arc<Cluster>,
+    settings: Arc<Settings>,
+    room: Arc<Semaphore>,
+    waiting: VecDeque<Request>,
+    running: FuturesUnordered<BoxFuture<'static, (Request, Result<(), Failure>)>>,
+    /// Whether the table was found to be what it was, after a row was refused.
+    is_checked: bool,
     report: Report,
-    /// Whether the next batch needs a new connection to the cluster.
-    reconnect: bool,
 }
 
-impl Outcome {
-    fn new(items: usize) -> Self {
-        Outcome {
-            report: Report {
-                verdicts: vec![Verdict::Again; items],
-                ..Report::default()
-            },
-            reconnect: false,
+impl Writing {
+    /// Begins all requests that wait, as there is room, and notes what ends meanwhile. After a
+    /// failure it begins no more of them.
+    async fn begin(&mut self) {
+        while self.report.failure.is_none() && !self.waiting.is_empty() {
+            tokio::select! {
+                biased;
+                Some((request, result)) = self.running.next() => self.note(request, result).await,
+                room = Arc::clone(&self.room).acquire_owned() => {
+                    let Some(request) = self.waiting.pop_front() else {
+                        break;
+                    };
+                    let cluster = Arc::clone(&self.cluster);
+                    self.running.push(Box::pin(async move {
+                        let result = cluster.write(&request).await;
+                        drop(room);
+                        (request, result)
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Waits for all requests, and gives the report of the batch.
+    async fn finish(mut self) -> Report {
+        loop {
+            self.begin().await;
+            let Some((request, result)) = self.running.next().await else {
+                return self.report;
+            };
+            self.note(request, result).await;
+        }
+    }
+
+    /// Notes the result of a request.
+    async fn note(&mut self, request: Request, result: Result<(), Failure>) {
+        match result {
+            Ok(()) => {
+                for item in request.items() {
+                    self.set(item, Verdict::Taken);
+                }
+            }
+            Err(Failure::Later { message, reconnect }) => self.fail(message, reconnect),
+            Err(Failure::Refused { .. }) if self.report.failure.is_some() => {}
+            Err(Failure::Refused { message, answer }) => {
+                if !self.is_checked {
+                    match self.cluster.check(&self.settings).await {
+                        Ok(true) => self.is_checked = true,
+                        Ok(false) => {
+                            let table = &self.settings.table;
+                            return self.fail(format!("the table {table} has changed"), true);
+                        }
+                        Err(problem) => return self.fail(problem, true),
+                    }
+                }
+                match request.items().len() {
+                    1 => {
+                        for item in request.items() {
+                            self.refuse(item, Reason::Refused, message.clone(), answer.clone());
+                        }
+                    }
+                    // Only the row to blame is refused.
+                    _ => self.waiting.extend(request.split()),
+                }
+            }
         }
     }
 
@@ -119,69 +198,10 @@ impl Outcome {
         });
     }
 
-    fn fail(&mut self, message: String) {
+    fn fail(&mut self, message: String, reconnect: bool) {
         self.report.failure.get_or_insert(message);
-    }
-}
-
-/// Sends requests, many at once, and notes the verdicts of their rows. After a failure it
-/// begins no more of them.
-async fn write_all(
-    cluster: &Cluster,
-    settings: &Settings,
-    requests: Vec<Vec<Row<'_>>>,
-    outcome: &mut Outcome,
-) {
-    let mut waiting = VecDeque::from(requests);
-    let mut running = FuturesUnordered::new();
-    // Whether the table is what it was, once a row was refused.
-    let mut checked = false;
-    loop {
-        while outcome.report.failure.is_none() && running.len() < IN_FLIGHT {
-            let Some(rows) = waiting.pop_front() else {
-                break;
-            };
-            running.push(async move {
-                let result = cluster.write(&rows).await;
-                (rows, result)
-            });
-        }
-        let Some((rows, result)) = running.next().await else {
-            break;
-        };
-        match result {
-            Ok(()) => {
-                for row in rows {
-                    outcome.set(row.item, Verdict::Taken);
-                }
-            }
-            Err(Failure::Later { message, reconnect }) => {
-                outcome.fail(message);
-                outcome.reconnect |= reconnect;
-            }
-            Err(Failure::Refused { .. }) if outcome.report.failure.is_some() => {}
-            Err(Failure::Refused { message, answer }) => {
-                if !checked {
-                    match cluster.check(settings).await {
-                        Ok(true) => checked = true,
-                        Ok(false) => {
-                            outcome.fail(format!("the table {} has changed", settings.table));
-                            outcome.reconnect = true;
-                            continue;
-                        }
-                        Err(problem) => {
-                            outcome.fail(problem);
-                            outcome.reconnect = true;
-                            continue;
-                        }
-                    }
-                }
-                match rows[..] {
-                    [row] => outcome.refuse(row.item, Reason::Refused, message, answer),
-                    // Only the row to blame is refused.
-                    _ => waiting.extend(rows.into_iter().map(|row| vec![row])),
-                }
-            }
+        if reconnect {
+            self.cluster.note_broken();
         }
     }
 }

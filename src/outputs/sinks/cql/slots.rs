@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::mem::take;
+use std::mem::swap;
+
+use foldhash::quality::RandomState;
 
 /// The least number of rows that are remembered, in about 15 MB. It is enough for some seconds.
 const REMEMBERED: usize = 100_000;
@@ -56,8 +58,10 @@ impl Slots {
         }
         let next = milli.saturating_add(1);
         self.next.insert((key, milli), next);
-        // The next value with this time need not look at those in between.
-        self.next.insert((key, wanted), next);
+        if milli != wanted {
+            // The next value with this time need not look at those in between.
+            self.next.insert((key, wanted), next);
+        }
         self.of_event.insert(id, milli);
         Some(milli)
     }
@@ -67,16 +71,16 @@ impl Slots {
 #[derive(Debug)]
 struct Recent<K, V> {
     limit: usize,
-    newer: HashMap<K, V>,
-    older: HashMap<K, V>,
+    newer: HashMap<K, V, RandomState>,
+    older: HashMap<K, V, RandomState>,
 }
 
 impl<K: Eq + Hash, V: Copy> Recent<K, V> {
     fn new() -> Self {
         Recent {
             limit: REMEMBERED,
-            newer: HashMap::new(),
-            older: HashMap::new(),
+            newer: HashMap::default(),
+            older: HashMap::default(),
         }
     }
 
@@ -86,7 +90,8 @@ impl<K: Eq + Hash, V: Copy> Recent<K, V> {
 
     fn insert(&mut self, key: K, value: V) {
         if self.newer.len() >= self.limit {
-            self.older = take(&mut self.newer);
+            swap(&mut self.newer, &mut self.older);
+            self.newer.clear();
         }
         self.newer.insert(key, value);
     }

@@ -200,13 +200,15 @@ fn a_table_that_cannot_have_rows_is_explained() {
 
 #[cfg(feature = "cql")]
 mod rows {
+    use std::collections::BTreeSet;
+
     use scylla::frame::response::result::{
         CollectionType, ColumnSpec, ColumnType, NativeType, TableSpec,
     };
     use scylla::serialize::row::{RowSerializationContext, SerializeRow};
     use scylla::serialize::writers::RowWriter;
 
-    use super::super::rows::{MAX_ROWS, Planner, decode};
+    use super::super::rows::{MAX_ROWS, Planner, Request};
     use super::super::slots::MAX_SHIFT;
     use super::super::table::{self, Layout, Shape, TableName};
     use super::parse;
@@ -270,8 +272,7 @@ mod rows {
     #[test]
     fn a_row_is_encoded_as_cql_has_it() {
         let batch = [event("m", &[("a", "xyz"), ("b", "")], 0xab, -1)];
-        let events = decode(&batch);
-        let plan = Planner::default().plan(&events, NAME_AND_ID);
+        let plan = Planner::default().plan(&batch, NAME_AND_ID);
         let mut expected = Vec::new();
         let mut cell = |bytes: &[u8]| {
             expected.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
@@ -282,7 +283,8 @@ mod rows {
         cell(&(-1_i64).to_be_bytes());
         cell(&1.5_f64.to_be_bytes());
         cell(&0xab_u128.to_be_bytes());
-        assert_eq!(written(&plan.requests[0][0], true), expected);
+        let row = plan.requests[0].rows().next().unwrap();
+        assert_eq!(written(&row, true), expected);
     }
 
     #[test]
@@ -294,28 +296,36 @@ mod rows {
             event(name, &label, number as u128, 1_000_000 * number as i64)
         };
         let batch: Vec<StoredEvent> = (0..900).map(of).collect();
-        let events = decode(&batch);
         for (shape, partitions, requests) in [(NAME_AND_ID, 2, 6 + 3), (SERIES, 4, 3 + 3 + 2 + 2)] {
-            let plan = Planner::default().plan(&events, shape);
+            let plan = Planner::default().plan(&batch, shape);
             assert_eq!(plan.requests.len(), requests);
-            let mut items: Vec<usize> =
-                plan.requests.iter().flatten().map(|row| row.item).collect();
+            let items = plan.requests.iter().flat_map(Request::items);
+            let mut items: Vec<usize> = items.collect();
             items.sort_unstable();
             assert!(items.into_iter().eq(0..900));
-            let mut seen = std::collections::BTreeSet::new();
-            for rows in &plan.requests {
-                assert!(rows.len() <= MAX_ROWS);
+            let mut seen = BTreeSet::new();
+            for request in &plan.requests {
+                assert!(request.items().len() <= MAX_ROWS);
                 let of = |item: usize| {
-                    let content = &events[item].as_ref().unwrap().content;
+                    let content = batch[item].decode().unwrap().content;
                     let labels = match shape.layout {
-                        Layout::Series => content.labels.clone(),
+                        Layout::Series => content.labels,
                         Layout::Name => Vec::new(),
                     };
                     (content.name, labels)
                 };
-                let partition = of(rows[0].item);
-                assert!(rows.iter().all(|row| of(row.item) == partition));
-                seen.insert(partition);
+                let partitions: BTreeSet<_> = request.items().map(of).collect();
+                assert_eq!(partitions.len(), 1);
+                seen.extend(partitions);
+                for (item, alone) in request.items().zip(request.split()) {
+                    assert!(alone.items().eq([item]));
+                }
+                let rows = |request: &Request| -> Vec<_> {
+                    let rows = request.rows();
+                    rows.map(|row| written(&row, shape.has_id)).collect()
+                };
+                let split: Vec<_> = request.split().flat_map(|alone| rows(&alone)).collect();
+                assert_eq!(split, rows(request));
             }
             assert_eq!(seen.len(), partitions);
         }
@@ -325,8 +335,7 @@ mod rows {
     fn long_rows_have_requests_of_their_own() {
         let long = "x".repeat(40_000);
         let batch: Vec<StoredEvent> = (0..3).map(|id| event(&long, &[], id, 0)).collect();
-        let events = decode(&batch);
-        let plan = Planner::default().plan(&events, NAME_AND_ID);
+        let plan = Planner::default().plan(&batch, NAME_AND_ID);
         assert_eq!(plan.requests.len(), 3);
     }
 
@@ -338,13 +347,12 @@ mod rows {
             i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
         };
         let batch: Vec<StoredEvent> = (0..3).map(|id| event("m", &[], id, 5_999_999)).collect();
-        let events = decode(&batch);
         for (shape, expected) in [(SERIES, [5, 6, 7]), (NAME_AND_ID, [5, 5, 5])] {
             let mut planner = Planner::default();
             for _ in 0..2 {
-                let plan = planner.plan(&events, shape);
-                let rows = plan.requests.iter().flatten();
-                let times: Vec<i64> = rows.map(|row| time(&written(row, shape.has_id))).collect();
+                let plan = planner.plan(&batch, shape);
+                let rows = plan.requests.iter().flat_map(Request::rows);
+                let times: Vec<i64> = rows.map(|row| time(&written(&row, shape.has_id))).collect();
                 assert_eq!(times, expected);
             }
         }
@@ -356,13 +364,15 @@ mod rows {
         let of = |id: usize| event("m", &[], id as u128, 0);
         let mut batch: Vec<StoredEvent> = (0..fitting + 2).map(of).collect();
         batch[1] = StoredEvent::from_bytes(bytes::Bytes::from_static(b"damaged"));
-        let events = decode(&batch);
-        let plan = Planner::default().plan(&events, SERIES);
+        let plan = Planner::default().plan(&batch, SERIES);
         assert_eq!(
             (plan.unreadable, plan.crowded),
             (vec![1], vec![fitting + 1])
         );
-        assert_eq!(plan.requests.iter().flatten().count(), fitting);
+        assert_eq!(
+            plan.requests.iter().flat_map(Request::items).count(),
+            fitting
+        );
     }
 
     #[test]

@@ -59,8 +59,7 @@ impl<T> Queue<T> {
         Some(oldest + wait)
     }
 
-    /// The next batch; `Some(None)` at the end, `None` if nothing is due yet. The batch
-    /// before has no items left.
+    /// The next batch; `Some(None)` at the end, `None` if nothing is due yet.
     pub(super) fn try_next_batch(&self, now: Instant) -> Option<Option<Batch<T>>> {
         let shared = &*self.0;
         let limits = shared.limits.load();
@@ -94,8 +93,9 @@ impl<T> Queue<T> {
             // The memory that a burst took is not kept.
             state.items.shrink_to(KEPT_CAPACITY);
         }
-        state.hand = Arc::new(hand);
-        Some(Some(Batch(Arc::clone(&state.hand))))
+        let hand = Arc::new(hand);
+        state.hands.push(Arc::clone(&hand));
+        Some(Some(Batch(hand)))
     }
 
     /// Removes the items that are done with, as the verdicts say, and counts
@@ -150,21 +150,24 @@ impl<T> Queue<T> {
     /// `done`.
     fn remove(&self, batch: &mut Batch<T>, done: Vec<u64>, stays: impl Fn(usize) -> bool) {
         let mut state = self.0.state();
-        if done.len() == batch.items().len() {
-            batch.0 = Arc::new(Hand::empty());
-        } else if !done.is_empty() {
+        let place = state.hands.iter().position(|it| Arc::ptr_eq(it, &batch.0));
+        if let Some(place) = place
+            && !done.is_empty()
+        {
             // Both have the same hand, which nobody else keeps beyond the lock.
-            state.hand = Arc::new(Hand::empty());
+            state.hands.remove(place);
             if let Some(hand) = Arc::get_mut(&mut batch.0) {
                 hand.retain(stays);
             }
+            if !batch.items().is_empty() {
+                state.hands.insert(place, Arc::clone(&batch.0));
+            }
         }
-        state.hand = Arc::clone(&batch.0);
         state.settle(done);
         self.0.note_oldest(&state);
     }
 
-    /// Ends the queue. Later pushes are rejected. What waits, with the rest of the batch, is
+    /// Ends the queue. Later pushes are rejected. What waits, with the rest of the batches, is
     /// dropped and counted, unless it is in storage.
     pub(in super::super) fn stop(&self) -> Left {
         let shared = &*self.0;
@@ -184,10 +187,10 @@ impl<T> Queue<T> {
         }
         if !is_stored {
             let waiting = take(&mut state.items);
-            state.hand = Arc::new(Hand::empty());
+            let hands = take(&mut state.hands);
             state.bytes = 0;
             drop(state);
-            drop(waiting);
+            drop((waiting, hands));
             shared.stats.count_dropped(DropReason::Shutdown, left.items);
             shared.stats.queued.subtract(cost);
             shared.stats.queued_items.subtract(left.items);
@@ -200,18 +203,25 @@ impl<T> Queue<T> {
 /// All items of a queue, the oldest first.
 fn items<T>(state: &State<T>) -> impl Iterator<Item = &T> {
     let waiting = state.items.iter().map(|entry| &entry.item);
-    state.hand.items.iter().chain(waiting)
+    let in_hand = state.hands.iter().flat_map(|hand| &hand.items);
+    in_hand.chain(waiting)
 }
 
 /// Items taken from a queue. They count as waiting until they are settled.
 pub(in super::super) struct Batch<T>(pub(super) Arc<Hand<T>>);
 
 impl<T> Batch<T> {
-    pub(in super::super) fn empty() -> Self {
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
         Batch(Arc::new(Hand::empty()))
     }
 
     pub(in super::super) fn items(&self) -> &[T] {
         &self.0.items
+    }
+
+    /// The number of its oldest item. Batches are in the order of these.
+    pub(in super::super) fn first(&self) -> Option<u64> {
+        self.0.numbers.first().copied()
     }
 }

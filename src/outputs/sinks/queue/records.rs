@@ -165,10 +165,7 @@ impl<T> Iterator for QueueRecords<T> {
 
 /// The items from a number on: with their numbers, and when they were pushed.
 fn live<T>(state: &State<T>, from: u64) -> impl Iterator<Item = (u64, Instant, &T)> {
-    let hand = &*state.hand;
-    let start = hand.numbers.partition_point(|number| *number < from);
-    let in_hand =
-        (start..hand.items.len()).map(|at| (hand.numbers[at], hand.since[at], &hand.items[at]));
+    let in_hand = state.hands.iter().flat_map(move |hand| hand.since(from));
     let skipped = usize::try_from(from.saturating_sub(state.first)).unwrap_or(usize::MAX);
     let skipped = skipped.min(state.items.len());
     let waiting = (state.first + skipped as u64..)

@@ -29,8 +29,8 @@ pub(super) struct State<T> {
     pub(super) first: u64,
     /// The sizes of `items` together.
     pub(super) bytes: usize,
-    /// The items of the consumer's batch.
-    pub(super) hand: Arc<Hand<T>>,
+    /// The items of the consumer's batches that have any, the oldest first.
+    pub(super) hands: Vec<Arc<Hand<T>>>,
     /// What storage has of the items, if there is storage.
     pub(super) log: Option<ChunkLog>,
     /// No handle is left.
@@ -62,6 +62,12 @@ impl<T> Hand<T> {
             since: Vec::new(),
             numbers: Vec::new(),
         }
+    }
+
+    /// The items with their numbers, and when they were pushed, from a number on.
+    pub(super) fn since(&self, from: u64) -> impl Iterator<Item = (u64, Instant, &T)> {
+        let start = self.numbers.partition_point(|number| *number < from);
+        (start..self.items.len()).map(|at| (self.numbers[at], self.since[at], &self.items[at]))
     }
 
     /// Keeps the items at the positions for which `stays` holds.
@@ -114,7 +120,7 @@ impl<T> Shared<T> {
                 items: VecDeque::new(),
                 first: 0,
                 bytes: 0,
-                hand: Arc::new(Hand::empty()),
+                hands: Vec::new(),
                 log: None,
                 closed: false,
                 hurried: false,
@@ -140,10 +146,11 @@ impl<T> Shared<T> {
         (self.size)(item) + size_of::<Entry<T>>()
     }
 
-    /// Records since when the oldest item waits: the first of the batch, if it has any.
+    /// Records since when the oldest item waits: the first of the batches, if there are any.
     pub(super) fn note_oldest(&self, state: &State<T>) {
         let waiting = state.items.front().map(|entry| entry.since);
-        let oldest = state.hand.since.first().copied().or(waiting);
+        let in_hand = state.hands.first().and_then(|hand| hand.since.first());
+        let oldest = in_hand.copied().or(waiting);
         self.stats.note_oldest(oldest.map(Instant::into_std));
     }
 

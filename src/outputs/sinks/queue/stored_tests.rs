@@ -1,6 +1,6 @@
 //! Queues in storage: what comes back after the program ended at any moment.
 
-use std::mem::replace;
+use std::mem::{replace, swap};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -48,6 +48,8 @@ struct Bench {
     queue: Queue<String>,
     stats: Arc<SinkStats>,
     batch: Batch<String>,
+    /// Another batch that is not settled.
+    other: Batch<String>,
 }
 
 impl Bench {
@@ -69,6 +71,7 @@ impl Bench {
             queue,
             stats,
             batch: Batch::empty(),
+            other: Batch::empty(),
         }
     }
 
@@ -95,11 +98,14 @@ impl Bench {
         keys
     }
 
-    /// The items that wait, and those of the batch.
+    /// The items that wait, and those of the batches.
     fn live(&self) -> Vec<String> {
         let state = self.queue.0.state();
         let waiting = state.items.iter().map(|entry| &entry.item);
-        self.batch.items().iter().chain(waiting).cloned().collect()
+        let mut batches = [&self.batch, &self.other];
+        batches.sort_by_key(|batch| batch.first());
+        let in_hand = batches.into_iter().flat_map(Batch::items);
+        in_hand.chain(waiting).cloned().collect()
     }
 
     /// Ends the program without a flush, and starts it again.
@@ -284,6 +290,8 @@ fn a_queue_that_is_released_leaves_its_records() {
 enum Step {
     Push(usize),
     Take,
+    /// Goes on with the other batch.
+    Swap,
     Settle(Vec<bool>),
     Flush,
     LoseChanges,
@@ -294,6 +302,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (1_usize..9).prop_map(Step::Push),
         3 => Just(Step::Take),
+        2 => Just(Step::Swap),
         3 => prop::collection::vec(any::<bool>(), 0..5).prop_map(Step::Settle),
         2 => Just(Step::Flush),
         1 => Just(Step::LoseChanges),
@@ -325,6 +334,7 @@ proptest! {
                 }
                 Step::Take if bench.batch.items().is_empty() => drop(bench.take()),
                 Step::Take => {}
+                Step::Swap => swap(&mut bench.batch, &mut bench.other),
                 Step::Settle(taken) => {
                     let verdicts = taken.into_iter().map(|it| if it { Taken } else { Again });
                     bench.settle(&verdicts.collect::<Vec<_>>());

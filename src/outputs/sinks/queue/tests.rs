@@ -1,3 +1,5 @@
+use std::mem::swap;
+
 use proptest::prelude::*;
 
 use super::consumer::Left;
@@ -162,19 +164,25 @@ async fn a_batch_waits_to_be_filled_but_not_for_ever() {
         handle.push(items(&["2", "3"])).unwrap();
     };
     let (batch, ()) = tokio::join!(queue.next_batch(), push);
-    assert_eq!(batch.unwrap().items(), ["1", "2", "3"], "as many as fit");
+    let mut first = batch.unwrap();
+    assert_eq!(first.items(), ["1", "2", "3"], "as many as fit");
     assert_eq!(begun.elapsed(), Duration::from_secs(1));
 
     handle.push(items(&["4"])).unwrap();
-    let mut batch = queue.next_batch().await.unwrap();
-    assert_eq!(batch.items(), ["4"]);
+    let mut second = queue.next_batch().await.unwrap();
+    assert_eq!(second.items(), ["4"]);
     assert_eq!(begun.elapsed(), Duration::from_secs(1) + wait);
 
     handle.push(items(&["5"])).unwrap();
     queue.hurry();
-    assert_eq!(queue.next_batch().await.unwrap().items(), ["5"]);
+    let mut third = queue.next_batch().await.unwrap();
+    assert_eq!(third.items(), ["5"]);
     assert_eq!(begun.elapsed(), Duration::from_secs(1) + wait);
-    queue.settle(&mut batch, &[Verdict::Taken]);
+    queue.settle(&mut second, &[Verdict::Taken]);
+    assert_eq!(stats.oldest(), Some(begun.into_std()), "of all batches");
+    queue.settle(&mut first, &[Verdict::Taken; 3]);
+    assert_eq!(stats.oldest(), Some(Instant::now().into_std()));
+    queue.settle(&mut third, &[Verdict::Taken]);
     assert_eq!(stats.oldest(), None);
 }
 
@@ -209,6 +217,8 @@ fn a_stopped_queue_counts_what_it_drops_and_rejects_pushes() {
 enum Step {
     Push(Vec<usize>),
     Take,
+    /// Goes on with the other batch.
+    Swap,
     /// Verdicts for the batch in hand, by number.
     Settle(Vec<u8>),
     Wait(u64),
@@ -218,6 +228,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         prop::collection::vec(1_usize..8, 1..5).prop_map(Step::Push),
         Just(Step::Take),
+        Just(Step::Swap),
         prop::collection::vec(0_u8..3, 0..4).prop_map(Step::Settle),
         (1_u64..15).prop_map(Step::Wait),
     ]
@@ -233,7 +244,7 @@ proptest! {
         let limits = limits(5, 25);
         let (handle, queue, stats) = texts(limits);
         let mut now = Instant::now();
-        let mut batch = Batch::empty();
+        let (mut batch, mut other) = (Batch::empty(), Batch::empty());
         let mut pushed = 0;
         for step in steps {
             match step {
@@ -250,6 +261,7 @@ proptest! {
                     prop_assert!(batch.0.since.iter().all(fresh));
                 }
                 Step::Take => queue.expire_batch(&mut batch, now),
+                Step::Swap => swap(&mut batch, &mut other),
                 Step::Settle(numbers) => {
                     let verdicts = [
                         Verdict::Taken,
@@ -264,7 +276,7 @@ proptest! {
             }
             let state = queue.0.state();
             let waiting = state.items.iter().map(|entry| &entry.item);
-            let waiting = waiting.chain(batch.items());
+            let waiting = waiting.chain(batch.items()).chain(other.items());
             let bytes = waiting.map(|item| item.len() + ENTRY).sum::<usize>();
             prop_assert_eq!(stats.queued.value(), bytes);
             let sizes: usize = state.items.iter().map(|entry| entry.item.len()).sum();
@@ -272,7 +284,7 @@ proptest! {
             prop_assert!(bytes <= limits.bytes);
             prop_assert!(batch.items().len() <= 3);
             let counted: u64 = stats.items.counts().iter().map(|(_, count)| count).sum();
-            let held = state.items.len() + batch.items().len();
+            let held = state.items.len() + batch.items().len() + other.items().len();
             prop_assert_eq!(stats.queued_items.value(), held);
             prop_assert_eq!(counted as usize + held, pushed);
             prop_assert!(state.items.iter().is_sorted_by_key(|entry| entry.since));
