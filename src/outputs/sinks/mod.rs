@@ -215,7 +215,7 @@ impl Report {
 ///
 /// Some are damaged, or were stored by a version with another format. The report refuses these;
 /// the others are for the next request.
-fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Report> {
+fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Box<Report>> {
     let events: Vec<Option<Event<'_>>> = batch.iter().map(StoredEvent::decode).collect();
     if events.iter().all(Option::is_some) {
         return Ok(events.into_iter().flatten().collect());
@@ -224,7 +224,7 @@ fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Report> {
         Some(_) => Verdict::Again,
         None => Verdict::Refused(Reason::Malformed),
     };
-    Err(Report {
+    Err(Box::new(Report {
         verdicts: events.iter().map(verdict).collect(),
         refusal: Some(Refusal {
             reason: Reason::Malformed,
@@ -233,7 +233,7 @@ fn read_events(batch: &[StoredEvent]) -> Result<Vec<Event<'_>>, Report> {
             whole: false,
         }),
         ..Report::default()
-    })
+    }))
 }
 
 /// Starts the task of a sink whose items are in memory only, and returns the handle that

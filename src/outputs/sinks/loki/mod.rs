@@ -63,7 +63,7 @@ impl Sink for LokiSink {
     async fn send(&mut self, batch: &[StoredEvent]) -> Report {
         let events = match read_events(batch) {
             Ok(events) => events,
-            Err(report) => return report,
+            Err(report) => return *report,
         };
         let mut builder = RequestBuilder::new(&self.settings);
         events.iter().for_each(|event| builder.add(event));

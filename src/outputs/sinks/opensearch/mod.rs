@@ -60,7 +60,7 @@ impl Sink for OpenSearchSink {
     async fn send(&mut self, batch: &[StoredEvent]) -> Report {
         let events = match read_events(batch) {
             Ok(events) => events,
-            Err(report) => return report,
+            Err(report) => return *report,
         };
         if self.needs_template {
             if let Err(problem) = self.put_template().await {
