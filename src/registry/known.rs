@@ -5,6 +5,7 @@
 //! state and has nothing to reserve. What else an update may do is left to [`Registry::check`].
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,11 @@ impl KnownSeries {
         }
     }
 
+    /// Reads what [`Registry::change_known`] reads of it, and returns a sum of that.
+    pub fn prefetch(&self) -> u64 {
+        self.place.get().map_or(0, |place| place.layout)
+    }
+
     /// What a summary shows; `None` if the series is none.
     pub(super) fn spec(&self) -> Option<&Arc<QuantileSpec>> {
         self.spec.as_ref()
@@ -81,10 +87,17 @@ impl Registry {
     /// does more than to change a value, or that would be rejected: [`Registry::check`] knows.
     pub fn change_known<'k>(
         &mut self,
-        changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)>,
+        changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)> + Clone,
         at: Instant,
     ) -> usize {
         let now = self.time(at);
+        // As in the planner: the reads of different series do not wait for one another.
+        let read = |(known, _): (&KnownSeries, ValueChange)| {
+            let place = known.place.get()?;
+            let block = self.family(place.family)?.block(place.address.block())?;
+            Some(block.prefetch_value(place.address.slot()))
+        };
+        black_box(changes.clone().filter_map(read).fold(0, u64::wrapping_add));
         let mut made = 0;
         for (known, change) in changes {
             if self.change_one(known, change, (at, now)).is_none() {

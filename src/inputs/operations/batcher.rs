@@ -4,7 +4,7 @@ use std::mem::take;
 use std::sync::{Arc, MutexGuard};
 
 use super::framing::Frame;
-use super::known_lines::{Found, KnownLines};
+use super::known_lines::{Found, KnownLines, Lookup};
 use super::mapping::Tally;
 use super::permission::Permission;
 use super::processor::{Processor, Source, Target};
@@ -26,6 +26,9 @@ use crate::store::Store;
 /// Changes of one batch. It bounds how long the registry is locked: a
 /// millisecond at most.
 const MAX_BATCH: usize = 512;
+
+/// Lines that are looked up together.
+const LOOKUPS: usize = 32;
 
 /// Bytes of an ordinary message, to estimate the initial capacity of a batch.
 const TYPICAL_MESSAGE: usize = 64;
@@ -50,6 +53,8 @@ pub(super) struct Batcher<'p, 'b, R: FnMut(u64, &Rejection)> {
     /// The messages that `updates` or `lines` were made of, with their
     /// numbers.
     pending: Vec<(u64, Frame<'b>)>,
+    /// Lines that are looked up together. Everything else waits for them, so that the order of messages is kept.
+    lookups: Vec<Lookup<'b>>,
     /// Lines that are known. `None` where a line may do more than to change a value.
     known: Option<MutexGuard<'b, KnownLines>>,
     /// Changes of known lines. While there are any, nothing else is pending, so
@@ -114,6 +119,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
             updates: Vec::new(),
             lines: Vec::new(),
             pending: Vec::new(),
+            lookups: Vec::new(),
             known,
             known_changes: Vec::new(),
             events: Vec::new(),
@@ -130,7 +136,8 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     }
 
     /// The number of the next message.
-    pub(super) fn number(&self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
+        self.add_looked_up();
         self.number
     }
 
@@ -143,6 +150,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
     pub(super) fn charge_to(&mut self, account: &Account) {
         if !self.account.charges_series_like(account) {
             // The series of a batch are charged to one sender.
+            self.add_looked_up();
             self.flush();
         }
         self.account = account.clone();
@@ -150,23 +158,50 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
 
     /// Adds a frame: one message, or a line of several.
     pub(super) fn add(&mut self, frame: Frame<'b>) {
-        if let Frame::Line(line) = &frame {
-            if self.add_known(line) {
-                return;
+        match (frame, &self.known) {
+            (Frame::Line(line), Some(known)) => {
+                self.lookups.push(known.lookup(line));
+                if self.lookups.len() >= LOOKUPS {
+                    self.add_looked_up();
+                }
             }
-            if let Some(values) = statsd::split_typed_values(line) {
+            (Frame::Line(line), None) => self.add_line(line),
+            (frame, _) => {
+                self.add_looked_up();
+                self.add_message(frame);
+            }
+        }
+    }
+
+    /// Adds the lines that are looked up together.
+    fn add_looked_up(&mut self) {
+        let mut lookups = take(&mut self.lookups);
+        if let Some(known) = &self.known {
+            known.prefetch(&mut lookups);
+        }
+        for lookup in &lookups {
+            if !self.add_known(lookup) {
+                self.add_line(lookup.line);
+            }
+        }
+        lookups.clear();
+        self.lookups = lookups;
+    }
+
+    fn add_line(&mut self, line: &'b [u8]) {
+        match statsd::split_typed_values(line) {
+            None => self.add_message(Frame::Line(line)),
+            Some(values) => {
                 for value in values {
                     self.add_message(Frame::Value(Box::new(value)));
                 }
-                return;
             }
         }
-        self.add_message(frame);
     }
 
     /// Adds the change of a known line. Returns false for a line that has to be parsed.
-    fn add_known(&mut self, line: &'b [u8]) -> bool {
-        let found = self.known.as_ref().and_then(|known| known.find(line));
+    fn add_known(&mut self, lookup: &Lookup<'b>) -> bool {
+        let found = self.known.as_ref().and_then(|known| known.find(lookup));
         match found {
             None => return false,
             Some(Found::Dropped(matched)) => {
@@ -180,7 +215,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
                 }
                 self.known_changes.push(KnownChange {
                     number: self.number,
-                    line,
+                    line: lookup.line,
                     known,
                     change,
                 });
@@ -342,6 +377,7 @@ impl<'p, 'b, R: FnMut(u64, &Rejection)> Batcher<'p, 'b, R> {
 
     /// Applies what is pending. Returns the number of the next message.
     pub(super) fn end(mut self) -> u64 {
+        self.add_looked_up();
         self.flush();
         let Tally {
             mapped,

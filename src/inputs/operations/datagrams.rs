@@ -416,7 +416,8 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
             continue;
         }
         batcher.charge_to(&account);
-        let before = batcher.number();
+        // Without limits of senders there is nothing to charge.
+        let before = buffer.with_senders.then(|| batcher.number());
         if let Some(access) = &processor.access {
             let (peer, gid) = datagram.sender;
             let caller = Caller {
@@ -441,7 +442,9 @@ fn process(service: &Service, buffer: &DatagramBuffer, first: usize, cost: &mut 
         } else {
             framer.feed(bytes, true, |frame| batcher.add(frame));
         }
-        account.charge(batcher.number() - before, datagram.length, now);
+        if let Some(before) = before {
+            account.charge(batcher.number() - before, datagram.length, now);
+        }
     }
     batcher.end();
     count

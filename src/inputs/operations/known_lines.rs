@@ -6,6 +6,7 @@
 //! rejected, and each line the first time.
 
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::str;
 use std::sync::Arc;
 
@@ -29,8 +30,26 @@ pub(super) struct KnownLines {
     /// The labels that are added to every series; with others, lines have other series.
     added: Arc<Vec<(String, String)>>,
     seed: u64,
-    places: HashTable<u32>,
+    places: HashTable<Place>,
     lines: Vec<KnownLine>,
+}
+
+/// An entry of the table. Its part of the hash nearly always tells a line from others, without a look at their texts.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    part: u32,
+    index: u32,
+}
+
+/// A line that is looked up together with others.
+#[derive(Debug)]
+pub(super) struct Lookup<'b> {
+    pub(super) line: &'b [u8],
+    /// `None` for a line with several values.
+    parts: Option<Parts<'b>>,
+    hash: u64,
+    /// The number of the line that has its hash.
+    index: Option<u32>,
 }
 
 /// What is known of lines that differ only in their values.
@@ -85,7 +104,7 @@ impl<'b> Parts<'b> {
         Some(Parts { head, value, tail })
     }
 
-    fn hash(&self, seed: u64) -> u64 {
+    fn hash(self, seed: u64) -> u64 {
         xxh3_64_with_seed(self.tail, xxh3_64_with_seed(self.head, seed))
     }
 
@@ -104,10 +123,48 @@ impl KnownLines {
         }
     }
 
+    /// Begins to look up a line.
+    pub(super) fn lookup<'b>(&self, line: &'b [u8]) -> Lookup<'b> {
+        let parts = Parts::of(line);
+        Lookup {
+            line,
+            parts,
+            hash: parts.map_or(0, |parts| parts.hash(self.seed)),
+            index: None,
+        }
+    }
+
+    /// Reads the memory that [`find`](Self::find) reads for these lines, so that it is in the cache then.
+    ///
+    /// Finding a line takes several reads that each wait for the one before. Here the reads of different lines do not wait
+    /// for one another.
+    pub(super) fn prefetch(&self, lookups: &mut [Lookup<'_>]) {
+        for lookup in &mut *lookups {
+            if lookup.parts.is_some() {
+                let part = lookup.hash as u32;
+                let found = self.places.find(lookup.hash, |place| place.part == part);
+                lookup.index = found.map(|place| place.index);
+            }
+        }
+        let read = |lookup: &Lookup<'_>| {
+            let known = self.lines.get(lookup.index? as usize)?;
+            let (series, _) = known.series.as_ref()?;
+            Some(known.hash ^ series.prefetch() ^ u64::from(*known.text.first()?))
+        };
+        // The sum has no meaning, but without it the reads would be removed.
+        black_box(lookups.iter().filter_map(read).fold(0, u64::wrapping_add));
+    }
+
     /// A line with its value; `None` if it has to go the long way.
-    pub(super) fn find(&self, line: &[u8]) -> Option<Found> {
-        let parts = Parts::of(line)?;
-        let index = self.place(&parts, parts.hash(self.seed))?;
+    pub(super) fn find(&self, lookup: &Lookup<'_>) -> Option<Found> {
+        let parts = lookup.parts?;
+        // Lines may have been learned or forgotten since.
+        let is_same = |index: &u32| {
+            let known = self.lines.get(*index as usize);
+            known.is_some_and(|known| known.hash == lookup.hash && parts.is_of(known))
+        };
+        let index = lookup.index.filter(is_same);
+        let index = index.or_else(|| self.place(&parts, lookup.hash))?;
         let known = &self.lines[index as usize];
         let Some((_, reader)) = &known.series else {
             return Some(Found::Dropped(known.matched));
@@ -146,8 +203,12 @@ impl KnownLines {
             series: series.map(|(update, reader)| (KnownSeries::of(update), reader)),
         });
         let lines = &self.lines;
+        let place = Place {
+            part: hash as u32,
+            index,
+        };
         self.places
-            .insert_unique(hash, index, |index| lines[*index as usize].hash);
+            .insert_unique(hash, place, |place| lines[place.index as usize].hash);
     }
 
     /// The number of lines.
@@ -157,11 +218,11 @@ impl KnownLines {
     }
 
     fn place(&self, parts: &Parts<'_>, hash: u64) -> Option<u32> {
-        let is_same = |index: &u32| {
-            let known = &self.lines[*index as usize];
+        let is_same = |place: &Place| {
+            let known = &self.lines[place.index as usize];
             known.hash == hash && parts.is_of(known)
         };
-        self.places.find(hash, is_same).copied()
+        self.places.find(hash, is_same).map(|place| place.index)
     }
 
     fn forget(&mut self) {

@@ -204,6 +204,11 @@ impl Block {
     pub fn prefetch(&self, slot: usize) -> u64 {
         let labels = self.labels.bytes(slot).unwrap_or_default();
         let ends = [labels.first(), labels.last()].map(|end| u64::from(*end.unwrap_or(&0)));
+        self.prefetch_value(slot) ^ ends[0] ^ ends[1]
+    }
+
+    /// The same without the labels, for a series whose place is known.
+    pub fn prefetch_value(&self, slot: usize) -> u64 {
         let value = match &self.values {
             BlockValues::Numbers(numbers) => numbers.get(slot).map(|number| number.to_bits()),
             BlockValues::Histograms(histograms) => {
@@ -214,7 +219,7 @@ impl Block {
                 .get(slot)
                 .and_then(|summary| Some(summary.sum?.to_bits())),
         };
-        self.expiry ^ ends[0] ^ ends[1] ^ value.unwrap_or_default()
+        self.expiry ^ value.unwrap_or_default()
     }
 
     /// Whether the block takes another series.

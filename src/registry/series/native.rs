@@ -126,7 +126,9 @@ impl Native {
     /// Adds a finite observation that counts `times`, which is finite and not negative.
     pub fn observe(&mut self, value: f64, times: f64) {
         let place = self.place_of(value);
-        let at = self.places.binary_search(&place).unwrap_or_else(|at| {
+        let found = self.places.binary_search(&place);
+        let is_new = found.is_err();
+        let at = found.unwrap_or_else(|at| {
             self.places.insert(at, place);
             self.counts.insert(at, 0.0);
             if !self.fractions.is_empty() {
@@ -142,8 +144,10 @@ impl Native {
             Some(fraction) => add_to_count(&mut self.counts[at], fraction, more),
             None => self.counts[at] += more.0,
         }
-        while self.populated() > self.max_buckets as usize && self.schema > COARSEST {
-            self.halve();
+        if is_new {
+            while self.populated() > self.max_buckets as usize && self.schema > COARSEST {
+                self.halve();
+            }
         }
     }
 

@@ -88,7 +88,7 @@ impl Store {
     /// [`Registry::change_known`](crate::registry::Registry::change_known).
     pub fn change_known<'k>(
         &self,
-        changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)>,
+        changes: impl Iterator<Item = (&'k KnownSeries, ValueChange)> + Clone,
         now: Now,
     ) -> usize {
         self.registry().change_known(changes, now.tick)

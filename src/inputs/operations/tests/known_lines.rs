@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::inputs::operations::config::MappingFile;
-use crate::inputs::operations::known_lines::Found;
+use crate::inputs::operations::known_lines::{Found, KnownLines};
 use crate::inputs::operations::mapping::Mapping;
 use crate::registry::ValueChange;
 use crate::telemetry::Counter;
@@ -57,7 +57,7 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let line = (0..LINES.len(), 0..VALUES.len());
     prop_oneof![
-        6 => proptest::collection::vec(line, 1..12).prop_map(Step::Lines),
+        6 => proptest::collection::vec(line, 1..80).prop_map(Step::Lines),
         1 => Just(Step::Expiry),
         1 => Just(Step::Scrape),
     ]
@@ -125,7 +125,16 @@ proptest! {
 }
 
 fn found(bench: &Bench, line: &str) -> Option<Found> {
-    bench.source.known_lines().unwrap().find(line.as_bytes())
+    find(&bench.source.known_lines().unwrap(), line)
+}
+
+/// The line is found whether it was looked up together with others or not.
+fn find(known: &KnownLines, line: &str) -> Option<Found> {
+    let mut lookups = [known.lookup(line.as_bytes())];
+    let alone = known.find(&lookups[0]);
+    known.prefetch(&mut lookups);
+    assert_eq!(known.find(&lookups[0]), alone);
+    alone
 }
 
 #[test]
@@ -185,9 +194,16 @@ fn known_lines_are_bounded() {
         known.learn(format!("a.{number}:1|c").as_bytes(), None, None);
         assert!(known.len() <= 32 << 10);
     }
-    assert!(known.find(b"a.69999:1|c").is_some());
-    assert!(known.find(b"a.0:1|c").is_none());
+    assert!(find(&known, "a.69999:1|c").is_some());
+    assert!(find(&known, "a.0:1|c").is_none());
     let long = format!("{}:1|c", "a".repeat(300));
     known.learn(long.as_bytes(), None, None);
-    assert!(known.find(long.as_bytes()).is_none());
+    assert!(find(&known, &long).is_none());
+    // What was looked up may have been forgotten before it is found.
+    let mut before = [known.lookup(b"a.69999:1|c")];
+    known.prefetch(&mut before);
+    known.expect_labels(&Arc::new(vec![("site".to_owned(), "a".to_owned())]));
+    assert!(known.find(&before[0]).is_none());
+    known.learn(b"b:1|c", None, None);
+    assert!(known.find(&before[0]).is_none());
 }
