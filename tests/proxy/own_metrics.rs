@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 
 use crate::harness::certificates::Authority;
@@ -318,12 +318,15 @@ fn an_apps_own_process_metrics_are_never_hidden_where_texts_are_read() {
 fn targets_and_their_samples_are_counted_by_state() {
     let upstream = Upstream::start(|_| ok("# HELP m h\nm{a=\"1\"} 1\n\nm{a=\"2\"} 1\n"));
     let nobody = free_address();
+    // It accepts no connection, so the first poll does not end.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let never = silent.local_addr().unwrap();
     let proxy = Proxy::start(&format!(
         "[poll_external]\npoll_interval = \"50ms\"\nclient_timeout = \"50ms\"\n\
          stale_after = 0\n\
          [[poll_external.targets]]\nname = \"good\"\nurl = \"http://{}/\"\n\
          [[poll_external.targets]]\nname = \"bad\"\nurl = \"http://{nobody}/\"\n\
-         [[poll_external.targets]]\nname = \"late\"\nurl = \"http://{nobody}/\"\ninterval = \"1h\"\n",
+         [[poll_external.targets]]\nname = \"late\"\nurl = \"http://{never}/\"\ntimeout = \"1h\"\n",
         upstream.address
     ));
     let states = || {
