@@ -114,7 +114,7 @@ impl Rules {
     }
 
     /// Whether the value of a label can decide what a rule does, or become the value of another
-    /// label. Rules keep, remove or replace any other label, whatever its value is.
+    /// label. Rules keep, remove or replace any other label, and do not look at its value.
     pub fn reads(&self, label: &str) -> bool {
         self.0.iter().any(|rule| rule.reads(label))
     }

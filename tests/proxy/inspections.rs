@@ -158,7 +158,7 @@ fn families_of_two_apps_that_lose_samples_are_counted_logged_and_shown() {
 }
 
 #[test]
-fn native_histograms_stay_native_whatever_apps_send() {
+fn native_histograms_stay_native_beside_texts_of_apps() {
     let proxy = Proxy::start(QUIET);
     let histogram = five_observations();
     let pushed = push_natives(

@@ -1,5 +1,5 @@
-//! Many datagrams at once: each is processed and counted on its own, however
-//! many one system call returns, and whatever their neighbours hold.
+//! Many datagrams at once: each is processed and counted on its own, also if one
+//! system call returns many, of which some are wrong.
 
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;

@@ -344,7 +344,7 @@ fn each_series_expires_on_its_own() {
 }
 
 /// In metrics-server, the receiver overwrites the source labels, and the sender
-/// overwrites `instance`, whatever the settings say.
+/// overwrites `instance`, with all settings.
 #[test]
 fn source_labels_are_kept_along_a_chain() {
     let far = bench("source_labels = true\nextra_labels = { instance = \"far\" }\n");

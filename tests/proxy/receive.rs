@@ -350,7 +350,7 @@ fn the_error_comes_at_once_and_arrives_though_the_sender_sends_a_mebibyte_more()
     );
     // What is sent on is taken, and the connection ends without a reset, which
     // could cost a sender that reads late the line. A request in between shows
-    // that the proxy has come to whatever it does after the line.
+    // that the proxy has come to what it does after the line.
     for _ in 0..4 {
         proxy.get("/ping");
         sender.send(&[b' '; 256 << 10]);

@@ -31,7 +31,7 @@ pub struct NativeParts<'h> {
     pub positive: &'h [(i32, u64)],
 }
 
-/// Up to so many missing buckets are written as empty ones rather than begin another span.
+/// The most missing buckets in a row that are written as empty ones, instead of a new span.
 const MAX_GAP: i32 = 2;
 
 /// An encoded message `io.prometheus.client.Histogram`.

@@ -27,8 +27,8 @@ use crate::telemetry::{TargetInfo, TargetStats, Telemetry};
 /// The time between the first polls of two new targets, if they are few.
 const FIRST_POLL_AFTER: Duration = Duration::from_millis(5);
 
-/// The time within which all new targets are polled first. The program is not ready before
-/// that, for at most twice this time.
+/// The time within which all new targets have their first poll. It is well within the time
+/// that readiness waits for these.
 const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a target is polled. New settings replace it.

@@ -239,7 +239,7 @@ impl Native {
     }
 }
 
-/// The number that a bucket has in a schema that is coarser by so many steps.
+/// The number that a bucket has in a schema that is coarser by `steps`.
 fn coarser(number: i32, steps: u32) -> i32 {
     (number + (1 << steps) - 1) >> steps
 }

@@ -515,7 +515,7 @@ proptest! {
     /// With any conflicts, the merged output is valid and has everything that groups
     /// expose.
     #[test]
-    fn a_merged_output_is_valid_whatever_clashes(
+    fn a_merged_output_is_valid_with_any_clash(
         texts in vec((0..4_u8, any_text(), any::<bool>()), 1..12),
     ) {
         let store = store();

@@ -59,7 +59,7 @@ fn routes() -> Vec<Documented> {
     routes
 }
 
-/// 401, 403 or 429 if access was denied; otherwise 200, whatever the handler replied.
+/// 401, 403 or 429 if access was denied; otherwise 200, also if the handler failed.
 fn access(answer: &Answer) -> u16 {
     match answer.status {
         401 | 429 => answer.status,

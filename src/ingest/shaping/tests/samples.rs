@@ -219,7 +219,7 @@ proptest! {
     }
 }
 
-/// Usual texts are parsed once, whatever rules do to them.
+/// Usual texts are parsed once, with any rules.
 #[test]
 fn usual_texts_are_not_parsed_again() {
     let text = "# HELP a Of a.\n# TYPE a counter\na{x=\"1\",y=\"u\"} 1\na{x=\"2\",y=\"v\"} 2\na{x=\"1\",y=\"w\"} 3\n\
