@@ -60,6 +60,12 @@ impl Authority {
         self.issue_for(file, &["localhost", "127.0.0.1"], |_| {})
     }
 
+    /// A certificate for the host of an address.
+    pub fn issue_for_address(&self, file: &str, address: &str) -> Pair {
+        let (host, _) = address.rsplit_once(':').unwrap();
+        self.issue_for(file, &[host], |_| {})
+    }
+
     /// A certificate for names and addresses, with a last change.
     pub fn issue_for(
         &self,

@@ -317,7 +317,8 @@ fn hash(password: &str) -> String {
 fn prometheus_with_tls_and_a_password() {
     let data = tempdir().unwrap();
     let authority = Authority::new(data.path(), "ca");
-    let pair = authority.issue("server");
+    let address = free_address();
+    let pair = authority.issue_for_address("server", &address);
     let web = data.path().join("web.yml");
     fs::write(
         &web,
@@ -329,7 +330,6 @@ fn prometheus_with_tls_and_a_password() {
         ),
     )
     .unwrap();
-    let address = free_address();
     let more = format!("--web.config.file={}", web.display());
     let _server = Program::Prometheus.start(&address, data.path(), &[more]);
     let sent = "exporter_proxy_sink_items_total{result=\"ok\",sink=\"to\"}";

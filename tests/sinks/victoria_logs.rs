@@ -284,7 +284,7 @@ fn events_reach_a_server_with_tls_that_is_trusted() {
     let data = tempdir().unwrap();
     let address = free_address();
     let authority = Authority::new(data.path(), "ca");
-    let own = authority.issue("server");
+    let own = authority.issue_for_address("server", &address);
     let flags = [
         "-tls".to_owned(),
         format!("-tlsCertFile={}", own.cert.display()),
