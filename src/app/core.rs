@@ -1,4 +1,4 @@
-//! The core: the store, admission, access and counters.
+//! Builds the core (store, admission, access and counters) and applies new settings to it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::storage::{Journal, StoredCore};
 use crate::store::Store;
 use crate::telemetry::{Telemetry, logging};
 
-/// Builds the core. Requests for reloads come from the receiver.
+/// Builds the core. The receiver gets requests for reloads.
 pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>), StartError> {
     let own_metrics = config.exporter.own_metrics;
     let rules = text::inspection_rules(&config.exposition, own_metrics);
@@ -60,15 +60,15 @@ pub fn build(config: &Config) -> Result<(Context, mpsc::Receiver<ReloadRequest>)
     Ok((context, requests))
 }
 
-/// Gives the core new settings, in place of those `before`, and rules of access. Returns the context for the parts that
-/// are built of these settings.
+/// Applies new settings and access rules to the core; `before` are the settings used so far.
+/// Returns the context for parts that are built with the new settings.
 pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) -> Context {
     if config.log != before.log {
         logging::apply(&config.log);
     }
     context.access.set_rules(rules);
     context.store.set_limits(limits::of_store(config));
-    // It costs a look at each section.
+    // This visits every section.
     if limits::of_senders(config) != limits::of_senders(before) {
         context.store.set_shares(limits::of_senders(config));
     }
@@ -86,7 +86,7 @@ pub fn apply(context: &Context, config: &Config, before: &Config, rules: Rules) 
         && *aggregation == before.push.aggregation
         && config.shape == before.shape;
     if is_same {
-        // Every target would have to take a new admission over.
+        // A new admission would have to be handed to every target.
         return context.clone();
     }
     let admission = context

@@ -10,10 +10,10 @@ use crate::context::Context;
 use crate::telemetry::clip;
 use crate::telemetry::sender_log::{self, About, LogEvent};
 
-/// The time between two looks.
+/// Time between two checks.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// How many looks in a row are skipped while large writes are applied.
+/// How many checks in a row are skipped while large writes are applied.
 const MAX_SKIPPED: u32 = 20;
 
 /// Runs until the program stops.

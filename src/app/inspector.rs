@@ -1,7 +1,7 @@
 //! Inspects verbatim texts in the background, and logs the findings.
 //!
-//! The store does the inspection. This module decides when: a text at most once per
-//! round, and little at a time, so that pushes and scrapes do not notice.
+//! The store does the inspection. This module decides when: each text at most once per round, and a
+//! little at a time, so that pushes and scrapes do not notice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,18 +17,17 @@ use crate::store::{InspectionReport, Store};
 use crate::telemetry::sender_log::{self, About, LogEvent, without_excerpts};
 use crate::telemetry::{Telemetry, clip};
 
-/// The least time between the beginnings of two rounds. A round inspects each changed
-/// text once.
+/// Minimum time between the starts of two rounds. A round inspects each changed text once.
 const ROUND: Duration = Duration::from_secs(3);
 
-/// The bytes of text that are inspected at a time.
+/// Bytes of text inspected at a time.
 const SLICE: usize = 256 * 1024;
 
-/// It pauses for this many times as long as it worked, so it uses at most 1/20 of a
-/// core.
+/// After each slice, the task pauses this many times as long as it worked, so it uses at most 1/20
+/// of a core.
 const PAUSE_FACTOR: u32 = 19;
 
-/// The most families that are warned of, each once. Conflicts of further families are
+/// Maximum number of families that are warned about, once each. Conflicts of further families are
 /// only counted.
 const MAX_WARNED: usize = 10_000;
 

@@ -1,4 +1,4 @@
-//! The limits of the store, and those that the own metrics show beside what is used.
+//! The limits of the store, and the limits that the proxy's own metrics show.
 
 use crate::config::Config;
 use crate::http;
@@ -22,7 +22,7 @@ pub fn of_store(config: &Config) -> StoreLimits {
     }
 }
 
-/// The shares of memory of senders.
+/// The memory shares of senders.
 pub fn of_senders(config: &Config) -> ShareLimits {
     let limits = &config.limits;
     ShareLimits {
@@ -33,7 +33,7 @@ pub fn of_senders(config: &Config) -> ShareLimits {
     }
 }
 
-/// The limits that are metrics.
+/// The limits that are shown as metrics.
 pub fn shown(config: &Config) -> ConfiguredLimits {
     ConfiguredLimits {
         apps: config.receiver.max_apps,
@@ -52,7 +52,7 @@ pub fn shown(config: &Config) -> ConfiguredLimits {
     }
 }
 
-/// Limit of the bytes of operations that wait to be forwarded.
+/// Limit on the bytes of operations that wait to be forwarded.
 fn forward_queue(config: &Config) -> usize {
     let mut sinks = config.sinks.0.values();
     let sink = sinks.find(|sink| matches!(sink.settings, SinkSettings::Operations(_)));

@@ -1,5 +1,5 @@
-//! The composition root: builds the core, binds every listener, runs until a request to
-//! stop, and drains.
+//! The composition root: builds the core, binds every listener, runs until asked to stop, and
+//! drains.
 //!
 //! - [`core`] is what all parts share. [`parts`], [`sinks`] and [`routes`](crate::routes) are
 //!   the lists of the program's parts.
@@ -49,7 +49,7 @@ use reload::{Reloader, Source};
 /// standard streams, and polls.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// The time for the last flush of storage, if connections used up the grace period.
+/// Minimum time for the last flush of storage, in case connections used up the grace period.
 const LEAST_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The program with every listener bound and nothing served yet.
@@ -58,11 +58,11 @@ pub struct App {
     context: Context,
     ready: ReadyParts,
     reloader: Reloader,
-    /// Inputs of another crate.
+    /// Inputs from another crate.
     inputs: Vec<Box<dyn Input>>,
 }
 
-/// Parts of another crate, beside the program's own.
+/// Parts from another crate, beside the program's own.
 #[derive(Debug, Default)]
 pub struct Extensions {
     /// Inputs with listeners of their own.
@@ -83,7 +83,7 @@ pub enum StartError {
     /// A target's HTTP client cannot be built.
     #[error(transparent)]
     Poller(#[from] ClientError),
-    /// A sink cannot be used as it is configured.
+    /// A sink cannot be used as configured.
     #[error("sinks.{name}: {problem}")]
     Sink {
         /// The name of the sink.
@@ -91,7 +91,7 @@ pub enum StartError {
         /// What is wrong.
         problem: String,
     },
-    /// The profiles cannot be sent as it is configured.
+    /// Profiles cannot be sent as configured.
     #[error("profiling: {0}")]
     Profiling(String),
     /// Stored state cannot be used.
@@ -100,8 +100,7 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds every listener, so that a port in use is known before anything is
-    /// accepted anywhere.
+    /// Binds every listener, so that a port in use is found before anything is accepted anywhere.
     ///
     /// # Errors
     ///
@@ -110,7 +109,7 @@ impl App {
         App::bind_with(config, |_| Extensions::default()).await
     }
 
-    /// Like [`App::bind`], with parts of another crate.
+    /// Like [`App::bind`], with parts from another crate.
     ///
     /// # Errors
     ///
@@ -122,7 +121,7 @@ impl App {
         // Fails only if the embedding program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (context, requests) = core::build(&config)?;
-        // What was stored is back before anything is bound.
+        // Stored state is restored before anything is bound.
         context.journal.check()?;
         let mut parts = Parts::new(&config, &context);
         let rules = context.access.rules();
@@ -177,7 +176,7 @@ impl App {
         self.context.leaving.clone()
     }
 
-    /// A check that returns if the program works, and blocks while its store is stuck.
+    /// Returns a check for a watchdog. It returns at once, or blocks while the store is stuck.
     pub fn probe(&self) -> impl Fn() + Send + use<> {
         let store = Arc::clone(&self.context.store);
         move || {
@@ -185,7 +184,7 @@ impl App {
         }
     }
 
-    /// Serves until `stop` is ready, then lets what has begun finish.
+    /// Serves until `stop` completes, then lets work in progress finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let live = self.reloader.config();
         self.ready.announce(&live.load());
@@ -215,7 +214,7 @@ impl App {
             log::info!("stopping in {delay:?} (operations.shutdown_delay)");
             tokio::select! {
                 () = sleep(delay) => {}
-                // A signal after a request to stop ends the delay.
+                // After a request to stop, a signal ends the delay early.
                 () = &mut stop, if !by_signal => {}
             }
         }
@@ -224,7 +223,7 @@ impl App {
         context.tasks.close();
         let stopping = clock::tick();
         let finished = timeout(grace, context.tasks.wait()).await;
-        // What the last connections changed is stored too, with at least some time for it.
+        // Changes by the last connections are stored too, so the flush gets a minimum of time.
         let left = grace
             .saturating_sub(stopping.elapsed())
             .max(LEAST_FLUSH_TIME);
@@ -244,7 +243,7 @@ impl App {
         }
     }
 
-    /// Starts everything that runs until the stop.
+    /// Starts everything that runs until shutdown.
     fn start(mut self) {
         let context = &self.context;
         context.tasks.spawn(expiry::run(context.clone()));
@@ -261,11 +260,11 @@ impl App {
     }
 }
 
-/// How `exporter-proxy storage export` shows what the store does not hold.
+/// How `exporter-proxy storage export` prints the records that are not the store's.
 pub const READABLE_FORMS: [ReadableForm; 3] = [READABLE_KEYS, READABLE_SETS, READABLE_WEBHOOKS];
 
-/// Raises the limit of file descriptors to what the settings need, with `more` connections
-/// beside those of the parts.
+/// Raises the limit on file descriptors as far as possible, and warns if it is below what the
+/// settings need. `more` are connections beside those of the parts.
 fn raise_file_limit(ready: &ReadyParts, more: usize) {
     let wanted = (ready.connections() + more) as u64 + SPARE_DESCRIPTORS;
     if let Some(limit) = net::raise_file_limit()

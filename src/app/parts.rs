@@ -1,9 +1,9 @@
-//! The parts of the program that serve: HTTP listeners, inputs with listeners of their own,
-//! and polls.
+//! The parts of the program that serve: HTTP listeners, inputs with listeners of their own, polls
+//! and sinks.
 //!
-//! They change in two steps, at the start as in a reload: [`Parts::prepare`] binds and builds
-//! what new settings ask for, which can fail and changes nothing, and [`Parts::apply`]
-//! puts it into use, which cannot fail.
+//! They change in two steps, at the start as on a reload. [`Parts::prepare`] binds and builds what
+//! new settings require; it can fail, and changes nothing. [`Parts::apply`] puts the result into
+//! use and cannot fail.
 
 use super::StartError;
 use super::servers::{ReadyServers, Servers};
@@ -19,7 +19,7 @@ use crate::net::accept::ListenerLimits;
 use crate::routes::{self, Stateful};
 use crate::security::Rules;
 
-/// The parts.
+/// All parts that serve.
 #[derive(Debug)]
 pub struct Parts {
     servers: Servers,
@@ -28,11 +28,11 @@ pub struct Parts {
     poller: Poller,
     sinks: Sinks,
     stateful: Stateful,
-    /// Routes of another crate, before the program's own.
+    /// Routes from another crate, which come before the program's own.
     more_routes: Vec<Route>,
 }
 
-/// What new settings ask of the parts, bound and built.
+/// What new settings require, bound and built but not yet in use.
 #[derive(Debug)]
 pub struct ReadyParts {
     /// The HTTP listeners.
@@ -44,7 +44,7 @@ pub struct ReadyParts {
 }
 
 impl Parts {
-    /// The parts with what was stored of them, without listeners and targets yet.
+    /// The parts with their stored state, without listeners and targets yet.
     pub fn new(config: &Config, context: &Context) -> Self {
         Parts {
             servers: Servers::new(config, context),
@@ -57,12 +57,12 @@ impl Parts {
         }
     }
 
-    /// Adds routes of another crate.
+    /// Adds routes from another crate.
     pub fn add_routes(&mut self, routes: Vec<Route>) {
         self.more_routes.extend(routes);
     }
 
-    /// Binds listeners and builds clients for new settings. Nothing is changed.
+    /// Binds listeners and builds clients for new settings, and changes nothing.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Parts {
         rules: &Rules,
     ) -> Result<ReadyParts, Vec<StartError>> {
         let mut errors = Vec::new();
-        // It binds nothing, and a bad target is reported before a port in use.
+        // This comes first: it binds nothing, and a bad target is reported before a port in use.
         let poller = self.poller.prepare(&config.poll_external);
         let poller = taken(poller.map_err(|error| vec![error]), &mut errors);
         let sinks = taken(self.sinks.prepare(config).await, &mut errors);
@@ -126,7 +126,7 @@ impl Parts {
             sinks,
         } = ready;
         self.stateful.apply(config);
-        // What was stored is back in its queue before anything new comes.
+        // Stored items are back in their queues before new ones arrive.
         let producers = self.sinks.apply(sinks, context);
         self.operations
             .send_to(producers.operations, producers.events);
@@ -142,7 +142,7 @@ impl Parts {
 }
 
 impl ReadyParts {
-    /// Logs where the program listens from now on; ports may have been chosen just now.
+    /// Logs the addresses of new listeners, including ports that the system chose.
     pub fn announce(&self, config: &Config) {
         self.servers.announce(&config.web.front.route_prefix);
         self.sockets.announce();
@@ -150,14 +150,14 @@ impl ReadyParts {
         self.poller.announce();
     }
 
-    /// The most connections that can be open.
+    /// Maximum number of open connections.
     pub fn connections(&self) -> usize {
         let inputs = self.sockets.connections() + self.operations.connections();
         self.servers.connections() + inputs
     }
 }
 
-/// The value, unless there are errors, which go to the others.
+/// Returns the value of a result, or moves its errors to `errors`.
 fn taken<T, E: Into<StartError>>(
     result: Result<T, Vec<E>>,
     errors: &mut Vec<StartError>,

@@ -13,11 +13,11 @@ use crate::telemetry::SinkStats;
 /// The name of the sink in metrics and lists.
 const NAME: &str = "profiling";
 
-/// Starts recording and sending, if it is configured.
+/// Starts recording and sending, if configured.
 ///
 /// # Errors
 ///
-/// The sink cannot be used as it is configured.
+/// The sink cannot be used as configured.
 pub fn start(settings: &Config, context: &Context) -> Result<(), StartError> {
     let Some(profiling) = &settings.profiling else {
         return Ok(());

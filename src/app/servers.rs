@@ -1,5 +1,5 @@
-//! The HTTP listeners: those for scrapes, those for pushes unless both share a port, and
-//! those for health checks and own metrics.
+//! The HTTP listeners: for scrapes, for pushes unless they share a port with scrapes, and for
+//! health checks and own metrics.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub struct Servers {
 #[derive(Debug)]
 pub struct ReadyServers(Vec<ReadyServer>);
 
-/// One of them.
+/// A bound listener.
 #[derive(Debug)]
 struct ReadyServer {
     ready: Ready,
@@ -54,8 +54,8 @@ impl Servers {
         }
     }
 
-    /// Binds the listeners that are not open yet. Those with one address in both settings
-    /// are one. `rules` have the TLS of listeners without a table of their own.
+    /// Binds the listeners that are not open yet. An address in both settings is one listener.
+    /// `rules` hold the TLS settings of listeners without a table of their own.
     ///
     /// # Errors
     ///
@@ -106,8 +106,8 @@ impl Servers {
         Ok(ReadyServers(servers.map(server).collect()))
     }
 
-    /// Serves the listeners that are ready, and closes the others. `lifecycle` are the routes
-    /// of those for health checks and own metrics, and `routes` those of the others.
+    /// Serves the listeners that are ready, and closes the others. `lifecycle` are the routes of
+    /// listeners for health checks and own metrics, `routes` those of all others.
     pub fn apply(
         &mut self,
         ready: ReadyServers,
@@ -195,7 +195,7 @@ impl ReadyServers {
         self.scrapes().next().map(Ready::url).unwrap_or_default()
     }
 
-    /// The address of `/metrics`: the first one.
+    /// The address of the first listener for scrapes.
     pub fn scrape_address(&self) -> String {
         let first = self.scrapes().next();
         first
@@ -208,8 +208,7 @@ impl ReadyServers {
         self.pushes().next().map(|ready| ready.listener.address())
     }
 
-    /// Logs where the program is scraped and pushed to from now on. `prefix` is the start of
-    /// paths.
+    /// Logs the addresses of new listeners. Paths begin with `prefix`.
     pub fn announce(&self, prefix: &str) {
         for ready in self.scrapes().filter(|ready| ready.is_new) {
             let url = ready.url();
@@ -228,15 +227,15 @@ impl ReadyServers {
         }
     }
 
-    /// Connections that can be open at once, with those that wait to be accepted.
+    /// Maximum number of connections, including those that wait to be accepted.
     pub fn connections(&self) -> usize {
         let all = self.0.iter();
         all.map(|server| server.ready.connections()).sum()
     }
 }
 
-/// What the settings ask of a listener; `None` if it is off. `item` names its place in the
-/// list of `setting`.
+/// A listener as the settings require it; `None` if it is off. `item` names its place in the list
+/// of `setting`.
 fn wanted(
     config: &Config,
     rules: &Rules,

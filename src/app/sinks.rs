@@ -1,10 +1,8 @@
-//! The sinks. Inputs and outputs do not know one another, so a sink is handed to its input
-//! as a closure.
+//! The sinks. Inputs and outputs do not know one another, so an input gets its sink as a closure.
 //!
-//! As with other parts, new settings are applied in two steps: [`Sinks::prepare`] builds what
-//! they ask for and can fail, and [`Sinks::apply`] cannot. A sink that stays keeps its queue:
-//! what waits in it is sent with the new settings. One that is removed sends what waits in
-//! the time that a shutdown has for it.
+//! As with other parts, new settings are applied in two steps: [`Sinks::prepare`] builds what they
+//! require and can fail, and [`Sinks::apply`] cannot. A sink that stays keeps its queue and sends
+//! it with the new settings. A removed sink has as long to send its queue as it would at shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,10 +38,10 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 /// The name of the sink of `operations.forward_to`.
 const FORWARD_NAME: &str = "operations";
 
-/// How often it is tried to let go of the records of a removed sink, while storage fails.
+/// How often to retry releasing the records of a removed sink while storage fails.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The sinks that run.
+/// The running sinks.
 #[derive(Debug)]
 pub struct Sinks {
     running: BTreeMap<String, Active>,
@@ -56,34 +54,34 @@ pub struct Sinks {
     stamper: Arc<Stamper>,
 }
 
-/// What producers push to.
+/// The sinks that producers push to.
 #[derive(Debug, Default)]
 pub struct Producers {
-    /// The sink that operations are forwarded to, instead of keeping values here.
+    /// The sink that operations are forwarded to. With it, the proxy keeps no values of them.
     pub operations: Option<LineSink>,
     /// The sinks of events.
     pub events: EventSinks,
 }
 
-/// Sinks that are built for new settings.
+/// Sinks built for new settings.
 #[derive(Debug)]
 pub struct ReadySinks {
     steps: BTreeMap<String, (SinkConfig, Step)>,
     drain: Duration,
 }
 
-/// What becomes of a sink.
+/// What happens to a sink.
 #[derive(Debug)]
 enum Step {
     /// It stays as it is.
     Keep,
     /// It stays, with other settings.
     Change(Box<NewSink>),
-    /// It starts, with its statistics and what is stored of it.
+    /// It starts, with its statistics and its stored items.
     Start(Box<NewSink>, Arc<SinkStats>, Vec<StoredChunk>),
 }
 
-/// A sink that was built.
+/// A sink that is built and not yet running.
 #[derive(Debug)]
 enum NewSink {
     Operations(OperationsSink),
@@ -94,7 +92,7 @@ enum NewSink {
     Cql(Box<CqlSink>),
 }
 
-/// A sink that runs, with its settings.
+/// A running sink and its settings.
 #[derive(Debug)]
 struct Active {
     config: SinkConfig,
@@ -112,7 +110,7 @@ enum RunningSink {
     Cql(Running<CqlSink>),
 }
 
-/// What all types of sinks have.
+/// What all types of sinks have in common.
 trait Lifecycle {
     fn set_limits(&self, limits: QueueLimits, drain: Duration);
 
@@ -139,11 +137,11 @@ impl Lifecycle for RunningRemoteWrite {
     }
 }
 
-/// The queues of the sinks of each kind of events.
+/// The queues of the sinks, by kind of event.
 type EventQueues = BTreeMap<EventKind, Vec<QueueHandle<StoredEvent>>>;
 
 impl Sinks {
-    /// No sinks yet, with what was stored of the configured ones.
+    /// No running sinks yet, and the stored items of the configured ones.
     pub fn new(config: &Config, context: &Context) -> Self {
         let names = all(config).map(|(name, sink)| queue_name(&name, &sink));
         let shown = context.telemetry.unconfigured_sinks.clone();
@@ -162,11 +160,11 @@ impl Sinks {
         }
     }
 
-    /// Builds what new settings ask for. Nothing is changed.
+    /// Builds what new settings require, and changes nothing.
     ///
     /// # Errors
     ///
-    /// All sinks that cannot be used as they are configured.
+    /// All sinks that cannot be used as configured.
     pub async fn prepare(&self, config: &Config) -> Result<ReadySinks, Vec<StartError>> {
         let (mut steps, mut errors) = (BTreeMap::new(), Vec::new());
         for (name, sink) in all(config) {
@@ -237,7 +235,7 @@ impl Sinks {
         self.producers(context)
     }
 
-    /// What becomes of a sink with these settings.
+    /// Decides what happens to a sink with these settings, and builds it if needed.
     async fn step(
         &self,
         name: &str,
@@ -260,7 +258,7 @@ impl Sinks {
         let stats = Arc::new(SinkStats::new(name, kind, max_queue));
         let sink = new(&stats)?;
         let queue = queue_name(name, config);
-        // The same records are not those of two sinks.
+        // Two sinks must not own the same records.
         if let Some(left) = self.leaving.get(&queue) {
             left.cancelled().await;
         }
@@ -276,7 +274,7 @@ impl Sinks {
         Ok(Step::Start(Box::new(sink), stats, chunks))
     }
 
-    /// What sinks of the type `remote_write` collect.
+    /// The data that sinks of the type `remote_write` collect.
     fn source(&self, own_metrics: bool) -> Source {
         Source {
             store: Arc::clone(&self.store),
@@ -302,7 +300,7 @@ impl Sinks {
         context.tasks.spawn(async move {
             let _left = left.drop_guard();
             ended.cancelled().await;
-            // Its last changes have to be stored before it is let go.
+            // Its last changes have to be stored before its records are released.
             while queues.is_on() && !stop.is_cancelled() {
                 if journal.kept().await.is_ok() && journal.failure().is_none() {
                     queues.release(&queue, Now::read());
@@ -316,7 +314,7 @@ impl Sinks {
         });
     }
 
-    /// What producers push to now.
+    /// The current sinks, for producers.
     fn producers(&self, context: &Context) -> Producers {
         let mut operations = None;
         let mut queues = EventQueues::new();
@@ -397,7 +395,7 @@ impl NewSink {
 }
 
 impl Active {
-    /// Whether it is built of these settings. What only the queue needs can differ.
+    /// Whether the sink was built with these settings. Settings of the queue alone can differ.
     fn is_of(&self, config: &SinkConfig) -> bool {
         let has_same_batches = self.config.queue.batch_items == config.queue.batch_items
             && self.config.queue.batch_bytes == config.queue.batch_bytes;
@@ -407,7 +405,7 @@ impl Active {
 }
 
 impl RunningSink {
-    /// Goes on with a sink of the same type; another cannot come here.
+    /// Continues with a sink of the same type. [`Step::Change`] never has another type.
     fn replace(&mut self, sink: NewSink) {
         match (self, sink) {
             (RunningSink::Operations(running), NewSink::Operations(sink)) => running.replace(sink),
@@ -434,7 +432,7 @@ impl RunningSink {
     }
 }
 
-/// The time that a sink has at shutdown for what waits.
+/// How long a sink has at shutdown to send its queue.
 pub fn drain_time(config: &Config) -> Duration {
     let grace = config.exporter.shutdown_timeout;
     grace - DRAIN_MARGIN.min(grace / 2)
@@ -457,9 +455,9 @@ fn line_sink(queue: QueueHandle<bytes::Bytes>) -> LineSink {
     LineSink::new(Box::new(push))
 }
 
-/// Hands events to several sinks. They are accepted once one sink has room for them: its
-/// sender would repeat what one of several rejects, and the others would have it twice. The
-/// sinks without room count what they miss.
+/// Hands events to several sinks, and accepts them once one sink has room: otherwise the sender
+/// would repeat them, and the sinks that took them would have them twice. Sinks without room count
+/// what they miss.
 fn push_to_all(
     queues: &[QueueHandle<StoredEvent>],
     events: Vec<StoredEvent>,
@@ -470,7 +468,7 @@ fn push_to_all(
         (Err(PushError::Full), Err(_)) => result = Err(SinkRejection::Full),
         (Err(_), _) => {}
     };
-    // Events that are shared take more memory, so the last sink gets them as they are.
+    // Shared events take more memory, so the last sink gets the originals.
     if let Some((last, others)) = queues.split_last() {
         for queue in others {
             note(queue.push(events.clone()));
@@ -480,7 +478,7 @@ fn push_to_all(
     result
 }
 
-/// The sinks of the settings by name, with that of `operations.forward_to`.
+/// The configured sinks by name, including that of `operations.forward_to`.
 fn all(config: &Config) -> impl Iterator<Item = (String, SinkConfig)> {
     let forward = config.operations.forward_to.clone().map(|destination| {
         let sink = SinkConfig {

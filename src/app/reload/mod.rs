@@ -1,8 +1,7 @@
 //! Reloads the configuration while the program runs.
 //!
-//! One task does it, so reloads never overlap. It waits for requests (`SIGHUP` and
-//! `/-/reload`), and looks at files for changes. A reload goes through these steps, of which
-//! only the last changes anything:
+//! One task does this, so reloads never overlap. It waits for requests (`SIGHUP` and `/-/reload`)
+//! and checks files for changes. A reload has these steps, of which only the last changes anything:
 //!
 //! 1. the [`source`] reads and settles the new configuration, as at the start;
 //! 2. [`plan`] finds what changes now, and what needs a restart;
@@ -34,7 +33,7 @@ use plan::Plan;
 pub use plan::restart_settings;
 pub use source::Source;
 
-/// How often files are looked at.
+/// How often files are checked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the parts, and changes them.
@@ -61,7 +60,7 @@ enum ReloadError {
     Failed(#[from] JoinError),
 }
 
-/// What is looked at for changes.
+/// States of the watched files.
 #[derive(Debug, Clone, PartialEq)]
 struct Files {
     config: Option<FileState>,
@@ -120,7 +119,7 @@ impl Reloader {
                 Some(request) = self.requests.recv() => Some(request),
                 _ = ticks.tick() => None,
             };
-            // Taken before they are read: a change meanwhile is seen later.
+            // Taken before the files are read, so a change during the read is seen later.
             let files = self.files().await;
             if let Some(request) = request {
                 self.answer(request).await;
@@ -136,7 +135,7 @@ impl Reloader {
         }
     }
 
-    /// Reloads once for all who wait: what they changed is on the disk already.
+    /// Reloads once for all waiting requests: what they changed is on the disk already.
     async fn answer(&mut self, first: ReloadRequest) {
         let mut waiting = vec![first];
         while let Ok(another) = self.requests.try_recv() {
@@ -144,12 +143,12 @@ impl Reloader {
         }
         let outcome = self.reload().await;
         for request in waiting {
-            // A client that left does not wait for it.
+            // Fails if the client has left.
             let _ = request.send(outcome.clone());
         }
     }
 
-    /// Reloads the configuration. The outcome is for people, and is logged.
+    /// Reloads the configuration. Logs the outcome and returns it as text.
     async fn reload(&mut self) -> ReloadOutcome {
         if let Some(source) = &self.source {
             (source.on_begin)();
@@ -207,7 +206,7 @@ impl Reloader {
         Ok((report, restart))
     }
 
-    /// Puts a configuration into use with the rules of its files.
+    /// Puts a configuration into use, with the rules from its files.
     async fn apply(
         &mut self,
         config: Config,
@@ -225,7 +224,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Takes over changed files of `[web]`. Wrong ones leave everything as it is.
+    /// Applies changed files of `[web]`. Invalid ones change nothing.
     async fn reload_web_files(&mut self) {
         let config = self.config.load();
         let web = config.web.security.clone();
@@ -244,12 +243,12 @@ impl Reloader {
         }
     }
 
-    /// The files as they are now.
+    /// The current states of the watched files.
     async fn files(&self) -> Files {
         let web = self.config.load();
         let source = self.source.as_ref();
         let watched = source.and_then(|it| Some(it.watched.as_ref()?.0.clone()));
-        // A file on a network can take long.
+        // Network file systems can be slow.
         let look = spawn_blocking(move || Files {
             config: watched.as_deref().map(FileState::of),
             web: FileState::of_web(&web.web.security),
@@ -261,7 +260,7 @@ impl Reloader {
     }
 }
 
-/// What a reload does, for people.
+/// Describes for people what a reload does.
 fn report(plan: &Plan, origin: &str) -> String {
     let mut report = format!("{origin} reloaded: ");
     match plan.changed.is_empty() {

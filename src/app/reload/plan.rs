@@ -1,4 +1,4 @@
-//! What a new configuration changes, and what of it waits for a restart.
+//! Finds what a new configuration changes now, and what waits for a restart.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ struct RestartSetting {
     keep: fn(&Config, &mut Config),
 }
 
-/// The settings at these paths in the configuration. A flattened table is named without its
-/// field.
+/// The settings at these paths in the configuration. The name of a setting leaves out the field of
+/// a flattened table.
 macro_rules! restart_settings {
     ($($name:literal: $($field:ident).+,)+) => {
         [$(RestartSetting {
@@ -26,8 +26,7 @@ macro_rules! restart_settings {
     };
 }
 
-/// All settings that take effect at the next start only. All others take effect with a
-/// reload.
+/// All settings that take effect only at the next start. All others take effect on reload.
 const RESTART: [RestartSetting; 10] = restart_settings![
     "exporter.worker_threads": exporter.worker_threads,
     "exporter.own_metrics": exporter.own_metrics,
@@ -41,7 +40,7 @@ const RESTART: [RestartSetting; 10] = restart_settings![
     "storage.sync": storage.sync,
 ];
 
-/// The names of the settings that take effect at the next start only.
+/// The names of the settings that take effect only at the next start.
 pub fn restart_settings() -> impl Iterator<Item = &'static str> {
     RESTART.iter().map(|setting| setting.name)
 }
@@ -49,8 +48,8 @@ pub fn restart_settings() -> impl Iterator<Item = &'static str> {
 /// What a new configuration changes.
 #[derive(Debug)]
 pub struct Plan {
-    /// The configuration to use from now on: the new one, with the settings before where they
-    /// need a restart.
+    /// The configuration to use from now on: the new one, except that settings which need a restart
+    /// keep their values.
     pub config: Config,
     /// The names of the settings that change now, such as `push.max_groups`.
     pub changed: BTreeSet<String>,
@@ -89,7 +88,7 @@ fn changed(before: &Config, new: &Config) -> BTreeSet<String> {
             }
         }
     }
-    // Their secrets are not shown, so they are compared themselves.
+    // Secrets are not serialized, so tables with secrets are compared directly.
     let (one, other) = (&before.poll_external, &new.poll_external);
     if one.targets != other.targets {
         changed.insert("poll_external.targets".to_owned());

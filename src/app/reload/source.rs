@@ -17,14 +17,14 @@ type Notify = Box<dyn Fn() + Send + Sync>;
 /// Where a reload takes the configuration from.
 pub struct Source {
     pub(super) load: Load,
-    /// The file that is watched, and its state before it was read at the start.
+    /// The watched file, and its state before it was read at the start.
     pub(super) watched: Option<(PathBuf, FileState)>,
     pub(super) on_begin: Notify,
     pub(super) on_end: Notify,
 }
 
 impl Source {
-    /// A source that `load` reads, as at the start. It can block.
+    /// A source that reads the configuration with `load`, which can block.
     pub fn new(load: impl Fn() -> Result<Loaded, ConfigError> + Send + Sync + 'static) -> Self {
         Source {
             load: Arc::new(load),
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    /// Reloads when this file is not in the state in which it was read at the start.
+    /// Also reloads when this file changes. `state` is its state before it was read at the start.
     #[must_use]
     pub fn watching(self, file: PathBuf, state: FileState) -> Self {
         Source {
