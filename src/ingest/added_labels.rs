@@ -1,4 +1,4 @@
-//! Labels that settings add to samples: of targets and of `[[shape]]`.
+//! Labels that settings of targets and of `[[shape]]` add to samples.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serializer;
 use crate::exposition::{LabelText, SampleLabels, unescape};
 use crate::settings::reader::Table;
 
-/// The most labels of one setting.
+/// Maximum number of labels in one setting.
 const MAX_LABELS: usize = 64;
 
 /// The longest value of a label, in bytes.
@@ -33,7 +33,7 @@ pub fn take(table: &mut Table<'_>) -> BTreeMap<String, String> {
     labels
 }
 
-/// Checks a label that samples get.
+/// Checks a label that a setting adds to samples.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub fn check(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Labels for samples. Labels without a value are none.
+/// The labels to add to samples. Those with an empty value are left out.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub fn sample_labels(
 ///
 /// # Errors
 ///
-/// Those of the serializer.
+/// An error of the serializer.
 pub fn write<S: Serializer>(labels: &SampleLabels, to: S) -> Result<S::Ok, S::Error> {
     let plain = |text: &str| unescape(text).into_owned();
     to.collect_map(

@@ -80,9 +80,9 @@ impl EscapedLabels {
 }
 
 impl Admission {
-    /// Parses the families that a body, sent to a listener, adds to aggregated ones.
-    /// [`Admission::check_family`] checks whether the group can have
-    /// them, and the store whether they fit beside others.
+    /// Parses a body that is added to aggregated families. `listener` is the address or path where
+    /// it arrived. [`Admission::check_family`] checks whether the group can have the families, and
+    /// the store whether they fit beside others.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Admission {
     ) -> Result<Vec<FamilyText>, Rejection> {
         let timestamps = match self.aggregation.timestamps {
             PushTimestamps::Reject => TimestampPolicy::Refuse,
-            // An aggregated value has none.
+            // Aggregated values have no timestamps.
             PushTimestamps::Strip | PushTimestamps::Keep => TimestampPolicy::Strip,
         };
         let shaping = Shaping::of_input(&self.shapes.list, Input::Aggregate, listener);
@@ -104,10 +104,9 @@ impl Admission {
         })
     }
 
-    /// Like [`Admission::families`], with an explicit policy for timestamps, and what is done
-    /// to the text before. `budget`
-    /// returns the memory left for the text. It is called only if the text can be
-    /// large, since the store checks the actual size again.
+    /// Like [`Admission::families`], with an explicit policy for timestamps and explicit shaping.
+    /// `budget` returns the memory left for the text. It is called only if the text can be large,
+    /// since the store checks the actual size again.
     ///
     /// # Errors
     ///
@@ -336,9 +335,9 @@ fn max_text_size(group: &Group, media_type: MediaType, bytes: &[u8]) -> usize {
     bytes.len().saturating_add(labels)
 }
 
-/// A lower bound on the bytes of text that a body becomes, with the labels of its
-/// group on each sample. Samples are counted only if the text can exceed `threshold`
-/// bytes; otherwise the result is 0.
+/// A lower bound on the bytes of text that a body becomes, with the labels of its group on each
+/// sample. Samples are counted only if the text can exceed `threshold` bytes; otherwise the result
+/// is 0.
 fn min_text_size(group: &Group, media_type: MediaType, bytes: &[u8], threshold: usize) -> usize {
     let labels = label_bytes(group);
     if media_type == MediaType::Protobuf {
@@ -397,8 +396,7 @@ fn lacks_line_feeds(text: &str) -> bool {
     line.starts_with("# TYPE ") && !line.contains('\n')
 }
 
-/// Adds the labels of a group to labels, as [`EscapedLabels::added`] adds them to
-/// samples.
+/// Adds the labels of a group to `labels`, as [`EscapedLabels::added`] adds them to samples.
 fn override_labels(group: &Group, labels: &mut Vec<(String, String)>) {
     labels.retain(|(name, _)| !group.labels().contains_key(name));
     for (name, value) in group.labels() {

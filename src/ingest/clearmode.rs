@@ -1,5 +1,5 @@
-//! The label `clearmode` of the Gravel gateway: by it, a sender says how a value
-//! combines with its series.
+//! The label `clearmode` of the Gravel gateway, with which a sender says how a value combines with
+//! its series.
 
 use std::time::Duration;
 

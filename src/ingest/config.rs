@@ -71,7 +71,7 @@ pub enum PushTimestamps {
     Reject,
     /// They are removed.
     Strip,
-    /// They are exposed. Values that are added up have none.
+    /// They are exposed. Aggregated values have none.
     Keep,
 }
 

@@ -1,7 +1,7 @@
 //! Idempotency keys: a push that is sent twice with one key counts once.
 //!
-//! They are stored together with what they guard: a key is never there without its push,
-//! nor a push without its key.
+//! Keys are stored together with the pushes that they guard, so neither is stored without the
+//! other.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,10 +33,10 @@ struct State {
     time: Duration,
     /// The fingerprint of the push that used each key, and when it did.
     used: HashMap<Arc<str>, (u64, Now)>,
-    /// The keys with the times they were used, oldest first.
+    /// The keys and when they were used, oldest first.
     order: VecDeque<(Now, Arc<str>)>,
     forgotten_early: u64,
-    /// The keys that changed since changes were taken, if they are stored.
+    /// The keys changed since changes were last taken; `None` if keys are not stored.
     changed: Option<HashSet<Arc<str>>>,
 }
 
@@ -219,7 +219,7 @@ impl Persistent for IdempotencyKeys {
                 (key, value)
             })
             .collect();
-        // No push with a key is half done while the lock is held.
+        // While the lock is held, no push with a key is half done.
         beneath();
         drop(state);
         let record = |(key, value): (Arc<str>, Option<Value>)| Record {
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(moved(&keys, &disk, &first, now).1, 2);
         assert_eq!(push(&first, "old", 1, now), KeyOutcome::Repeated);
         assert_eq!(push(&first, "new", 1, now), KeyOutcome::Conflict);
-        // Only what changed is written: one is forgotten for the other.
+        // Only changes are written: one key is added, and one is forgotten to make room.
         push(&keys, "newest", 3, now);
         let later = start.after(TIME);
         let (mut written, restored) = moved(&keys, &disk, &second, later);

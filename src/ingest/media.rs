@@ -1,4 +1,4 @@
-//! MediaType types of pushed bodies.
+//! Media types of pushed bodies.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,7 @@ use crate::reason::Reason;
 pub enum MediaType {
     /// Text format 0.0.4: plain text with a version.
     Text,
-    /// Text of either format. Most pushes by hand name no type, and `curl` sends the
-    /// type of a form.
+    /// Text in either format. Most manual pushes name no type, and `curl` names that of a form.
     Unspecified,
     /// OpenMetrics text.
     OpenMetrics,

@@ -56,8 +56,8 @@ use crate::telemetry::OWN_PREFIX;
 use config::{Aggregation, Exposition};
 use shaping::Shapes;
 
-/// The most bytes of one family in one section, with added labels. The store's
-/// pages hold no longer piece.
+/// The most bytes of one family in one section, with added labels. A page of the store cannot hold
+/// a longer piece.
 const MAX_FAMILY_BYTES: usize = 1 << 30;
 
 /// Checks what inputs receive and brings it into the form that the store keeps.
@@ -71,7 +71,7 @@ pub struct Admission {
     pub own_metrics: bool,
     /// Hasher for series identity, shared with the store.
     pub hash: RandomState,
-    /// What is done to metrics before.
+    /// The `[[shape]]` entries, applied before all checks.
     pub shapes: Arc<Shapes>,
     /// Idempotency keys of recent pushes.
     keys: Arc<IdempotencyKeys>,
@@ -98,7 +98,7 @@ impl Admission {
         }
     }
 
-    /// Admission that shapes metrics first.
+    /// Adds the `[[shape]]` entries.
     #[must_use]
     pub fn with_shapes(self, shapes: Shapes) -> Self {
         Admission {
@@ -107,8 +107,7 @@ impl Admission {
         }
     }
 
-    /// Admission with other settings, and without shapes. It remembers the same idempotency
-    /// keys.
+    /// Admission with other settings and without shapes. It shares the idempotency keys.
     #[must_use]
     pub fn with_settings(&self, exposition: Exposition, aggregation: Aggregation) -> Self {
         Admission {

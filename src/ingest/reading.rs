@@ -1,4 +1,4 @@
-//! Texts as families: shaped, parsed, and read tolerantly where the settings say so.
+//! Reads texts as families: shapes and parses them, tolerantly where the settings say so.
 
 use super::shaping::{Layout, SenderLabels, Shaping, ShapingProblem, Skipped, lenient};
 use super::{Admission, Rejection};
@@ -12,13 +12,13 @@ use crate::telemetry::sender_log::{self, About, LogEvent};
 /// How a text is read.
 #[derive(Debug)]
 pub struct Reading<'r> {
-    /// What is done to it before.
+    /// The shaping to apply before the text is parsed.
     pub shaping: Shaping<'r>,
     /// The labels of its sender, for shaping.
     pub labels: SenderLabels<'r>,
     /// Labels that samples get while they are parsed.
     pub added: &'r [AddedLabel<'r>],
-    /// What is done with timestamps.
+    /// What to do with timestamps.
     pub timestamps: TimestampPolicy,
 }
 
@@ -52,8 +52,8 @@ impl ReadError {
 }
 
 impl Admission {
-    /// Reads the families of a text; `known` are the lines of the one before. Without entries in `[[shape]]` that concern it, this is
-    /// [`canonicalize_as`].
+    /// Reads the families of a text. `known` holds the lines of the sender's previous text. If no
+    /// entry of `[[shape]]` applies, this is [`canonicalize_as`].
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Admission {
                 self.note_skipped(sender, &skipped);
                 return Ok(families);
             }
-            // A mistake of the sender has its place in what was sent.
+            // Report a mistake of the sender at its place in the text as sent.
             Err(match shaped.is_changed().then(|| parse(&sent)) {
                 Some(Ok(_)) => ReadError::Shaped(error),
                 Some(Err(error)) => ReadError::Sent(error),
@@ -119,7 +119,7 @@ impl Admission {
         read
     }
 
-    /// Reads the lines of a text that can be read, after the whole could not be.
+    /// Reads the lines that can be read, after reading the whole text failed.
     fn read_leniently(
         &self,
         text: &str,
@@ -147,7 +147,7 @@ impl Admission {
         canonicalize_as(&text, format, options).map(|families| (families, skipped))
     }
 
-    /// Counts and logs lines that were left out of a text.
+    /// Counts and logs lines left out of a text.
     pub(super) fn note_skipped(&self, sender: &impl std::fmt::Display, skipped: &Skipped) {
         let Some(first) = &skipped.first else {
             return;

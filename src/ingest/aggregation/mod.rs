@@ -36,9 +36,9 @@ pub struct Addition {
     pub key: Option<String>,
     /// The series that the sender may change.
     pub scope: Scope,
-    /// Whom new series are charged to.
+    /// The account that new series are charged to.
     pub account: Account,
-    /// The address or path of the listener that it arrived at.
+    /// The address or path of the listener that received the push.
     pub listener: Option<Arc<str>>,
 }
 

@@ -30,8 +30,8 @@ impl Admission {
     ///
     /// No sample is part of the kind, or two lines become one series.
     pub fn complete_family(&self, group: &Group, family: &mut FamilyText) -> Result<(), Rejection> {
-        // The components of a metric have one time here. With times of their own, lines are
-        // kept as they are.
+        // A completed metric has one timestamp for all its components. Lines with timestamps of
+        // their own are kept as they are.
         if self.aggregation.timestamps == PushTimestamps::Keep && has_timestamps(family) {
             return Ok(());
         }
@@ -106,8 +106,7 @@ fn component_label(kind: Kind) -> &'static str {
 struct SplitLabels {
     /// The labels as exposed.
     exposed: [String; 2],
-    /// The labels that identify the series, which are those that are not empty. `None`
-    /// if that is all of them.
+    /// The labels that identify the series: those that are not empty. `None` if none is empty.
     identifying: Option<[String; 2]>,
     /// Whether no name needs quotes.
     plain: bool,

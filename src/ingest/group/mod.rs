@@ -23,7 +23,7 @@ pub struct Group {
     instance: bool,
 }
 
-/// The most labels of one group.
+/// Maximum number of labels of one group.
 const MAX_LABELS: usize = 64;
 
 /// The suffix of a label name whose value is base64, for values that a path cannot
@@ -100,7 +100,7 @@ impl Group {
         })
     }
 
-    /// The group with these labels. The rules are those of a path.
+    /// The group with these labels, under the same rules as for a path.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ const BLOCKS_PER_READ: usize = 256;
 /// The number of series that are removed under one lock.
 const SERIES_PER_WRITE: usize = 512;
 
-/// The most removed series that are listed. All are counted.
+/// Maximum number of removed series that are listed. All are counted.
 const MAX_LISTED: usize = 1000;
 
 /// The label by which selectors match the name of the family.

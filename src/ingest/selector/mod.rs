@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::Group;
 use pattern::{Pattern, TimeBudget};
 
-/// Selectors, of which any can match.
+/// Selectors, one of which must match.
 #[derive(Debug, Clone, Default)]
 pub struct Selectors {
     selectors: Vec<Selector>,
@@ -34,10 +34,10 @@ enum Test {
     Match(Pattern),
 }
 
-/// The most selectors of one request.
+/// Maximum number of selectors in one request.
 const MAX_SELECTORS: usize = 64;
 
-/// The most matchers of one request.
+/// Maximum number of matchers in one request.
 const MAX_MATCHERS: usize = 64;
 
 /// The most bytes of all selectors of one request.
@@ -67,7 +67,7 @@ impl Selectors {
         Selectors::parse(texts, true)
     }
 
-    /// A selector for series that a setting has, without a limit on the time that it takes.
+    /// Parses a selector for series from a setting, without a limit on its matching time.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl Selector {
     }
 }
 
-/// A matcher before its regular expression is compiled. The size limit of each depends
-/// on the number of all.
+/// A matcher before its regular expression is compiled. The size limit of each expression depends
+/// on how many there are.
 #[derive(Debug)]
 struct ParsedMatcher {
     label: String,
@@ -187,8 +187,8 @@ impl ParsedMatcher {
     }
 }
 
-/// Parses a selector with at most `max_matchers` matchers. If it can be `named`, the
-/// name of the metric is before the braces, without braces, or quoted within them.
+/// Parses a selector with at most `max_matchers` matchers. If it can be `named`, the name of the
+/// metric comes before the braces, without braces, or quoted within them.
 fn parse_selector(
     text: &str,
     max_matchers: usize,

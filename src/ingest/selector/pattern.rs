@@ -24,8 +24,7 @@ const CACHE_FACTOR: usize = 4;
 /// milliseconds for a hundred thousand groups.
 const MAX_TIME: Duration = Duration::from_secs(2);
 
-/// The time that matching the patterns of one request has taken, in nanoseconds.
-/// Without one, it is not limited.
+/// The time spent on matching the patterns of one request, in nanoseconds. `None` sets no limit.
 #[derive(Debug, Clone)]
 pub struct TimeBudget(Option<Arc<AtomicU64>>);
 

@@ -1,4 +1,4 @@
-//! `[[shape]]`: how metrics are changed before they are stored.
+//! `[[shape]]`: changes to metrics before they are stored.
 
 use std::net::SocketAddr;
 
@@ -13,16 +13,16 @@ use crate::settings::pattern::{Pattern, pattern};
 use crate::settings::reader::Table;
 use crate::settings::value::{boolean, choice, text};
 
-/// The most entries, since each is looked at for each push.
+/// Maximum number of entries, since each push checks every entry.
 pub const MAX_SHAPES: usize = 100;
 
-/// What is done to some of the metrics that arrive.
+/// An entry of `[[shape]]`: changes to some of the incoming metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shape {
-    /// Which metrics it concerns; all if nothing is given.
+    /// The metrics that it applies to; all if nothing is given.
     #[serde(flatten)]
     pub selection: Selection,
-    /// Labels that samples get.
+    /// Labels to add to samples.
     #[serde(
         skip_serializing_if = "SampleLabels::is_empty",
         serialize_with = "added_labels::write"
@@ -31,30 +31,30 @@ pub struct Shape {
     /// Whether a label of a sample wins over one of `labels`.
     #[serde(skip_serializing_if = "is_false")]
     pub honor_labels: bool,
-    /// Patterns of the families that are kept; all if empty.
+    /// Patterns of families to keep; all if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<Pattern>,
-    /// Patterns of families that are dropped.
+    /// Patterns of families to drop.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drop: Vec<Pattern>,
-    /// Rules in a file, which come first.
+    /// A file with rules, which are applied first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric_relabel_file: Option<RulesFile>,
     /// Rules for the labels of samples.
     #[serde(skip_serializing_if = "Rules::is_empty")]
     pub metric_relabel: Rules,
-    /// Whether the lines of a text that can be read are kept if others cannot.
+    /// Whether to keep the readable lines of a text if others cannot be read.
     #[serde(skip_serializing_if = "is_false")]
     pub lenient: bool,
-    /// The rules of the file and the others.
+    /// All rules: those of the file, then `metric_relabel`.
     #[serde(skip)]
     pub rules: Rules,
-    /// What is known of the rules beforehand.
+    /// What the rules can do, by the name of a metric.
     #[serde(skip)]
     pub screen: Screen,
 }
 
-/// Which metrics an entry concerns: those that one of the conditions names.
+/// The metrics that an entry applies to: those that meet any of the conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Selection {
     /// All metrics of these inputs.

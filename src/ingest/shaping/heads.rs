@@ -1,33 +1,33 @@
-//! The metadata of families, while rules rename or drop their samples.
+//! Keeps the metadata of families in step with rules that rename or drop their samples.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::exposition::{is_plain_name, unescape};
 
-/// What becomes of dropped samples.
+/// What takes the place of dropped samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// Blank lines, so that errors have the line of the sender's text. OpenMetrics has no blank
-    /// lines, so there they are removed.
+    /// lines, so there the samples are removed.
     Lines,
-    /// Nothing, and the metadata of families that lose all samples is removed.
+    /// Nothing. Families that lose all samples lose their metadata too.
     Compact,
 }
 
-/// The metadata of the family that the text is at.
+/// The metadata of the current family.
 ///
-/// If rules rename all samples of a family alike, its `HELP` and `TYPE` get the new name. If
-/// they rename some of them, the metadata is repeated under the new name.
+/// If rules rename all samples of a family alike, its `HELP` and `TYPE` get the new name. If they
+/// rename only some, the metadata is repeated under the new name.
 #[derive(Debug)]
 pub struct Heads<'t> {
     layout: Layout,
     /// Whether samples can be renamed.
     renames: bool,
     current: Option<Head<'t>>,
-    /// Families that have metadata in the text.
+    /// Families with metadata in the text.
     own: HashSet<&'t str>,
-    /// Families that have got the metadata of others.
+    /// New names that have got the metadata of renamed families.
     replaced: HashSet<String>,
 }
 
@@ -35,22 +35,22 @@ pub struct Heads<'t> {
 struct Head<'t> {
     family: &'t str,
     lines: Vec<&'t str>,
-    /// Where the metadata begins in the output.
+    /// Offset of the metadata in the output.
     start: usize,
-    /// Where the last dropped sample was in the output.
+    /// Offset after the last dropped sample in the output.
     end: usize,
-    /// What the metadata in the output is for, if it is not the family itself.
+    /// Whether the metadata in the output has the new name instead of the family's.
     renamed: bool,
     kept: usize,
     dropped: usize,
-    /// Samples of other families that came since and are kept.
+    /// Lines kept since the metadata that are not samples of this family.
     others: usize,
-    /// Samples of other families that came since and are dropped.
+    /// Samples of other families dropped since the metadata.
     foreign: usize,
 }
 
 impl<'t> Heads<'t> {
-    /// No metadata so far.
+    /// No metadata yet.
     pub fn new(layout: Layout, renames: bool) -> Self {
         Heads {
             layout,
@@ -61,7 +61,7 @@ impl<'t> Heads<'t> {
         }
     }
 
-    /// What becomes of dropped lines.
+    /// What takes the place of dropped samples.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -71,7 +71,7 @@ impl<'t> Heads<'t> {
         self.renames && self.replaced.contains(family)
     }
 
-    /// Whether metadata of a family continues what came before.
+    /// Whether metadata of `family` continues the current metadata.
     pub fn goes_on(&self, family: Option<&str>) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|it| {
@@ -80,7 +80,7 @@ impl<'t> Heads<'t> {
         })
     }
 
-    /// Adds a line of metadata, which begins at an offset of the output.
+    /// Adds a line of metadata that begins at the offset `start` of the output.
     pub fn add(&mut self, family: &'t str, line: &'t str, start: usize) {
         if self.renames {
             self.own.insert(family);
@@ -103,14 +103,15 @@ impl<'t> Heads<'t> {
         }
     }
 
-    /// Ends the family. Returns what is cut out of the output if nothing of the family is left.
+    /// Ends the current family. Returns the range to cut out of the output if nothing of it is
+    /// left.
     pub fn end(&mut self) -> Option<Range<usize>> {
         let head = self.current.take()?;
         let is_gone = head.kept + head.others == 0 && head.dropped > 0;
         (is_gone && self.layout == Layout::Compact).then_some(head.start..head.end)
     }
 
-    /// Notes that the output ends where a dropped sample was.
+    /// Notes where the output ends after a dropped sample.
     pub fn note_end(&mut self, end: usize) {
         if let Some(head) = &mut self.current {
             head.end = end;
@@ -124,7 +125,8 @@ impl<'t> Heads<'t> {
         }
     }
 
-    /// Notes a sample that keeps its name. Returns whether its family needs its metadata again.
+    /// Notes a sample that keeps its name. Returns whether its family's metadata must be written
+    /// again.
     pub fn note_kept(&mut self, family: &str) -> bool {
         self.note_kept_lines(family, 1)
     }
@@ -151,15 +153,15 @@ impl<'t> Heads<'t> {
         }
     }
 
-    /// Writes the metadata of the family.
+    /// Writes the metadata of the family again.
     pub fn repeat(&mut self, family: &str, out: &mut String) {
         if let Some(head) = self.current.as_ref().filter(|head| head.family == family) {
             write_lines(out, head, head.family);
         }
     }
 
-    /// Notes a sample of a family whose name is changed, before it is written. Names are
-    /// escaped.
+    /// Notes a sample that is about to be written under a new name, and gives the new family the
+    /// metadata. Names are escaped.
     pub fn note_renamed(&mut self, family: &str, name: &str, new: &str, out: &mut String) {
         let Some(head) = &mut self.current else {
             return;
@@ -199,8 +201,8 @@ fn write_lines(out: &mut String, head: &Head<'_>, name: &str) {
     }
 }
 
-/// Writes a line of metadata for another family. The unit stays behind, since the name ends in
-/// it.
+/// Writes a line of metadata for another family. `UNIT` is left out, since a family's name ends in
+/// its unit.
 fn write_line(out: &mut String, line: &str, family: &str, name: &str) {
     let words = line.trim_start_matches(['#', ' ', '\t']);
     let keyword = line.len() - words.len() + "TYPE".len();

@@ -1,4 +1,4 @@
-//! Tolerant reading: the lines of a text that can be read are kept.
+//! Tolerant reading: keeps the lines of a text that can be read.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -6,13 +6,13 @@ use std::hash::BuildHasher;
 use super::Layout;
 use crate::exposition::{InputFormat, Mistakes, ParseError, TextLimits, TimestampPolicy};
 
-/// Mistakes that show only when whole families are put together, such as two bounds that are
-/// one number. The text is read again for each, so there is a limit.
+/// Limit on mistakes that show only when whole families are put together, such as two bounds that
+/// are the same number. The text is read again after each.
 pub const MAX_ROUNDS: usize = 8;
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// Lines that were left out of a text.
+/// Lines left out of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Their number.
@@ -22,7 +22,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// Lines of which the `first` is wrong in this way.
+    /// Skipped lines, with the error of the first.
     pub fn new(lines: usize, first: ParseError) -> Self {
         Skipped {
             lines,
@@ -46,7 +46,7 @@ pub fn tidy(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Leaves out the lines of a text that cannot be read. `None` if there are none.
+/// Leaves out the lines of a text that cannot be read. `None` if all can be read.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub fn clean(
     Ok(Some((without(text, &mistakes.lines, layout), skipped)))
 }
 
-/// The text without some of its lines, whose numbers ascend.
+/// The text without the lines of these numbers, which ascend.
 pub fn without(text: &str, lines: &[usize], layout: Layout) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     let mut left_out = lines.iter().peekable();

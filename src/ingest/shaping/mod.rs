@@ -1,8 +1,8 @@
-//! Shaping: what the settings (`[[shape]]`) do to metrics before they are stored.
+//! Shaping: changes metrics as `[[shape]]` says, before they are stored.
 //!
-//! A usual text that is parsed is shaped on the way, one sample at a time. Any other text is
-//! shaped as text, before it is parsed or passed through, with the same result. All checks and
-//! limits apply to it. Updates of aggregated families are shaped one by one.
+//! A text in the usual form is shaped while it is parsed, one sample at a time. Any other text is
+//! shaped as text, before it is parsed or passed through; the result is the same. All checks and
+//! limits apply to the result. Updates of aggregated families are shaped one by one.
 //!
 //! - [`config`]: the settings;
 //! - [`step`]: one step, which adds labels or applies rules;
@@ -52,7 +52,7 @@ pub struct ShapingProblem {
 }
 
 impl ShapingProblem {
-    /// The rejection of the text of a sender.
+    /// The rejection of a sender's text.
     pub fn reject(&self, sender: &impl std::fmt::Display) -> Rejection {
         let ShapingProblem {
             line,
@@ -64,7 +64,7 @@ impl ShapingProblem {
     }
 }
 
-/// All entries, and what they have done.
+/// All `[[shape]]` entries, and counters of what they did.
 #[derive(Debug, Default)]
 pub struct Shapes {
     /// The entries, in order.
@@ -81,19 +81,19 @@ impl Shapes {
     }
 }
 
-/// The entries that concern one sender, in order.
+/// The entries that apply to one sender, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Shaping<'s> {
     shapes: Vec<&'s Shape>,
 }
 
-/// The labels that a sender has besides those of its samples.
+/// Labels of a sender, besides those of its samples.
 #[derive(Debug, Clone, Copy)]
 pub enum SenderLabels<'l> {
-    /// Those of a target, which its samples get first.
+    /// Labels of a target, which its samples get first.
     Target(&'l SampleLabels),
-    /// Those of a group or of a path, unescaped. Samples get them later, and they override
-    /// theirs. Rules find them, and cannot change them.
+    /// Labels of a group or of a path, unescaped. Samples get them later, and they override the
+    /// samples' own. Rules can match them but not change them.
     Group(&'l [(&'l str, &'l str)]),
 }
 
@@ -102,20 +102,20 @@ pub enum SenderLabels<'l> {
 pub struct Shaped<'t> {
     /// The text.
     pub text: Cow<'t, str>,
-    /// What was done.
+    /// Counts of dropped and changed samples.
     pub counts: ShapedCounts,
 }
 
 impl Shaped<'_> {
-    /// Whether the text is another than before.
+    /// Whether shaping changed the text.
     pub fn is_changed(&self) -> bool {
         matches!(self.text, Cow::Owned(_))
     }
 }
 
 impl<'s> Shaping<'s> {
-    /// The entries for an app or a target. `listener` is the address or path of the listener
-    /// that its text arrived at.
+    /// The entries for an app or a target. `listener` is the address or path where its text
+    /// arrived.
     pub fn of_section(shapes: &'s [Shape], id: &SectionId, listener: Option<&str>) -> Self {
         let is_named = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(&id.name));
         match id.producer {
@@ -159,7 +159,7 @@ impl<'s> Shaping<'s> {
         }
     }
 
-    /// Whether nothing is done.
+    /// Whether no entry applies.
     pub fn is_empty(&self) -> bool {
         self.shapes.is_empty()
     }
@@ -169,8 +169,8 @@ impl<'s> Shaping<'s> {
         self.shapes.iter().any(|shape| shape.lenient)
     }
 
-    /// What is done to each series, for people. `all` are all entries, and `group` the labels
-    /// of a group.
+    /// The stages that each series goes through, to show to people. `all` are all entries, and
+    /// `group` the labels of a group.
     pub fn stages(&self, all: &[Shape], group: &'s [(&'s str, &'s str)]) -> Vec<Stage<'s>> {
         let mut stages = Vec::new();
         if !group.is_empty() {
@@ -216,7 +216,7 @@ impl<'s> Shaping<'s> {
         stages
     }
 
-    /// Shapes a text, which has the `labels` of its sender before that.
+    /// Shapes a text from a sender with these `labels`.
     ///
     /// # Errors
     ///
@@ -244,13 +244,13 @@ impl<'s> Shaping<'s> {
         Ok(shaped)
     }
 
-    /// What is done to samples of text 0.0.4 while they are parsed. The result is that of
+    /// Shapes samples of text 0.0.4 while they are parsed, with the same result as
     /// [`apply`](Self::apply).
     pub fn samples<'l>(&'l self, labels: SenderLabels<'l>) -> Samples<'l> {
         Samples::new(self.steps(labels))
     }
 
-    /// The steps in order. Each adds labels or applies rules.
+    /// The steps in order, each of which adds labels or applies rules.
     fn steps<'l>(&self, labels: SenderLabels<'l>) -> Vec<Step<'l>>
     where
         's: 'l,
@@ -277,7 +277,7 @@ impl<'s> Shaping<'s> {
 }
 
 impl Shape {
-    /// What it does with samples in a group with the labels `group`.
+    /// The step for samples of a group with the labels `group`.
     fn step<'s>(&'s self, group: &'s [(&'s str, &'s str)]) -> Step<'s> {
         Step {
             added: &self.labels,
@@ -298,7 +298,7 @@ fn add_labels(
     max_size: usize,
 ) -> Result<(), ShapingProblem> {
     let labels = step.added;
-    // Checked before the memory is taken.
+    // Check the size before allocating.
     let lines = memchr::memchr_iter(b'\n', shaped.text.as_bytes()).count() + 1;
     let more = lines.saturating_mul(labels.labels().len() + 3);
     if shaped.text.len().saturating_add(more) > max_size {
@@ -312,7 +312,7 @@ fn add_labels(
         });
     }
     let text = match format {
-        // Most lines need not be parsed.
+        // Most lines get labels without being parsed.
         InputFormat::Text => Some(labels.add_to_lines(&shaped.text)),
         InputFormat::OpenMetrics => {
             let rewritten = step.apply(&shaped.text, format, Layout::Lines)?;

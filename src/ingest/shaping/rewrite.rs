@@ -1,8 +1,8 @@
 //! Applies labels and rules to a text, line by line.
 //!
-//! Lines that no rule touches are copied byte for byte, and whole runs of them at once. What a
-//! rule can do is decided once for each name, so most lines are not parsed. A line that cannot
-//! be read stays as it is: the parser of the text reports it.
+//! Lines that no rule touches are copied byte for byte, in whole runs. Whether rules can touch a
+//! sample is decided once per name, so most lines are not parsed. A line that cannot be read stays
+//! as it is, for the parser to report.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,10 +83,10 @@ impl Step<'_> {
     }
 }
 
-/// What happens to the samples of one name.
+/// What a step can do to the samples of one name.
 struct Verdict<'t> {
     name: &'t str,
-    /// The family, as far as the text has named it.
+    /// The family, according to the metadata so far.
     family: &'t str,
     touch: VerdictTouch,
     screen: Arc<NameScreen>,
@@ -97,17 +97,17 @@ struct Rewriter<'t> {
     format: InputFormat,
     text: &'t str,
     out: String,
-    /// Bytes of the text that are done: in `out`, or dropped.
+    /// Bytes of the text already handled: copied to `out`, or dropped.
     copied: usize,
     verdicts: Vec<Verdict<'t>>,
     by_name: HashMap<&'t str, usize>,
-    /// The verdict on the sample before.
+    /// The verdict on the previous sample.
     current: Option<usize>,
-    /// Kinds of families, of which samples can have other names.
+    /// Kinds of families, by which samples with a suffix find their family.
     kinds: HashMap<&'t str, Kind>,
     heads: Heads<'t>,
     labels: Labels<'t>,
-    /// The labels of a sample after the step and before it, in memory that is used again.
+    /// The labels of a sample after the step and before it; the memory is reused.
     sets: [LabelSet<'t>; 2],
     may_have_labels: Option<bool>,
     dropped: u64,
@@ -115,7 +115,7 @@ struct Rewriter<'t> {
 }
 
 impl<'t> Rewriter<'t> {
-    /// Passes the lines from an offset on that have the name of the one before, if samples of
+    /// Passes over lines from an offset on that have the name of the previous sample, if samples of
     /// that name stay as they are. Returns their number, and where the next line begins.
     fn pass(&mut self, start: usize) -> (usize, usize) {
         let Some(Verdict {
@@ -187,7 +187,7 @@ impl<'t> Rewriter<'t> {
         }
     }
 
-    /// The verdict on a line with a usual name.
+    /// The verdict on a line with an unquoted name.
     fn verdict(&mut self, line: &'t str) -> Option<usize> {
         if let Some(current) = self.current {
             let name = self.verdicts[current].name;
@@ -216,7 +216,7 @@ impl<'t> Rewriter<'t> {
         Some(self.verdicts.len() - 1)
     }
 
-    /// Whether the text can have labels that rules ask for.
+    /// Whether the text can have labels that rules look at.
     fn may_have_labels(&mut self) -> bool {
         let (screen, text) = (self.step.screen, self.text);
         *self
@@ -224,7 +224,7 @@ impl<'t> Rewriter<'t> {
             .get_or_insert_with(|| screen.may_have_labels(text))
     }
 
-    /// The family that a sample of that name belongs to.
+    /// The family of a sample with this name.
     fn family_of(&self, name: &'t str) -> &'t str {
         if self.kinds.contains_key(name) {
             return name;
@@ -245,7 +245,7 @@ impl<'t> Rewriter<'t> {
             Ok(Some(ParsedLine::Help { name, .. } | ParsedLine::Unit { name, .. })) => name,
             Ok(Some(ParsedLine::Type { name, kind })) => {
                 if self.kinds.insert(name, kind).is_none() {
-                    // A sample may have been seen before.
+                    // Samples of the family may have come before its type.
                     self.forget(name);
                 }
                 name
@@ -270,7 +270,7 @@ impl<'t> Rewriter<'t> {
         }
     }
 
-    /// Ends what is known of the metadata before, unless it is of the family that goes on.
+    /// Ends the current metadata, unless the family `next` continues it.
     fn end_family(&mut self, start: usize, next: Option<&str>) {
         if next.is_some() && self.heads.goes_on(next) {
             return;
@@ -283,7 +283,7 @@ impl<'t> Rewriter<'t> {
 
     fn keep_line(&mut self, start: usize, family: &'t str) {
         if self.heads.note_kept(family) {
-            // The family's metadata has got another name.
+            // The metadata in the output has another name now.
             self.copy_until(start);
             self.heads.repeat(family, &mut self.out);
         }
@@ -305,7 +305,7 @@ impl<'t> Rewriter<'t> {
         self.copied = (end + 1).min(self.text.len());
     }
 
-    /// Copies what comes before a line.
+    /// Copies the text before a line.
     fn copy_until(&mut self, start: usize) {
         if self.out.capacity() == 0 {
             self.out.reserve(self.text.len() + self.text.len() / 4);
@@ -314,7 +314,7 @@ impl<'t> Rewriter<'t> {
         self.copied = start;
     }
 
-    /// Reads a sample and applies the step to it.
+    /// Parses a sample and applies the step to it.
     fn read(&mut self, start: usize, end: usize, verdict: Option<usize>) -> Result<(), String> {
         let [mut set, mut before] = std::mem::take(&mut self.sets);
         let result = self.read_into(start, end, verdict, (&mut set, &mut before));
@@ -340,7 +340,7 @@ impl<'t> Rewriter<'t> {
         };
         set.add(NAME_LABEL, unescape(sample.name));
         for label in &self.labels {
-            // The parser has found that each name comes once.
+            // The parser has checked that names are unique.
             set.add(unescape(label.name), unescape(label.value));
         }
         let verdict = verdict.map(|verdict| &self.verdicts[verdict]);

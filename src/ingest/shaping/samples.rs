@@ -6,24 +6,24 @@ use super::step::{Outcome, Step, VerdictTouch, check, escaped};
 use crate::exposition::{Labels, SampleShaper, ShapedSample, ShapedSeries, unescape};
 use crate::relabel::{LabelSet, NAME_LABEL, NameScreen, Touch};
 
-/// The steps for the samples of one text, and what is known of its names.
+/// The steps for the samples of one text, with the classes of its names.
 #[derive(Debug)]
 pub struct Samples<'s> {
     steps: Vec<Step<'s>>,
     classes: Vec<Class>,
 }
 
-/// What the steps do to the samples of some names.
+/// What the steps do to samples with names of one class.
 #[derive(Debug)]
 struct Class {
     touch: VerdictTouch,
     /// The first step that drops the family.
     drops_at: Option<usize>,
-    /// What the rules of each step can do.
+    /// What the rules of each step can do to them.
     screens: Vec<Arc<NameScreen>>,
 }
 
-/// Names that are compared with a new one. Most names are like one of the first.
+/// How many classes a new name is compared with. Most names belong to one of the first.
 const COMPARED: usize = 16;
 
 impl<'s> Samples<'s> {
@@ -107,7 +107,7 @@ impl SampleShaper for Samples<'_> {
             Some(ShapedSample { changed, kept })
         };
         for (at, (step, screen)) in self.steps.iter().zip(&class.screens).enumerate() {
-            // With another name it can be of another family.
+            // Under a new name, the sample can belong to another family.
             if step.does_more() && set.get(NAME_LABEL) != unescape(name) {
                 return None;
             }

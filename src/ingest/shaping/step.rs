@@ -12,18 +12,18 @@ use crate::settings::pattern::Pattern;
 /// What is done to each sample of a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'s> {
-    /// Labels that samples get.
+    /// Labels to add.
     pub added: &'s SampleLabels,
-    /// Patterns of families, of which one must match; empty for all families.
+    /// Patterns of families to keep; empty keeps all.
     pub keep: &'s [Pattern],
-    /// Patterns of families that are dropped.
+    /// Patterns of families to drop.
     pub drop: &'s [Pattern],
-    /// Rules that are applied after that.
+    /// Rules to apply after that.
     pub rules: &'s Rules,
-    /// What is known of them beforehand.
+    /// What the rules can do, by the name of a metric.
     pub screen: &'s Screen,
-    /// Labels that samples get later and that override theirs, unescaped. Rules find them, and
-    /// cannot change them.
+    /// Labels that samples get later and that override their own, unescaped. Rules can match them
+    /// but not change them.
     pub group: &'s [(&'s str, &'s str)],
 }
 
@@ -43,16 +43,16 @@ impl Default for Step<'_> {
     }
 }
 
-/// A [`Touch`] for the labels that samples of a text have.
+/// What a step can do to the samples of one name; like [`Touch`], in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VerdictTouch {
-    /// Nothing happens to them.
+    /// It leaves all of them alone.
     Never,
-    /// Something happens to those that have some label.
+    /// It can change or drop those that have certain labels.
     IfPresent,
-    /// All are dropped.
+    /// It drops all of them.
     Drop,
-    /// Something can happen to each of them.
+    /// It can change or drop each of them.
     Always,
 }
 
@@ -79,14 +79,14 @@ impl Step<'_> {
         (self.keep.is_empty() || matches(self.keep)) && !matches(self.drop)
     }
 
-    /// What the step can do to samples of that name.
+    /// What the step can do to the samples of one name.
     pub fn touch(&self, family: &str, screen: &NameScreen) -> VerdictTouch {
         if !self.keeps(&unescape(family)) {
             return VerdictTouch::Drop;
         }
         match &screen.touch {
             Touch::Never | Touch::IfPresent(_) if !self.added.is_empty() => VerdictTouch::Always,
-            // Each sample has the labels of the group.
+            // Each sample will have the labels of the group.
             Touch::IfPresent(parts)
                 if self
                     .group
@@ -102,7 +102,7 @@ impl Step<'_> {
         }
     }
 
-    /// Adds labels to a set, which has none of the group.
+    /// Adds the step's labels to a set, which has no labels of the group yet.
     fn add_labels(&self, set: &mut LabelSet<'_>) {
         for label in self.added.added() {
             let name = unescape(label.name);
@@ -128,8 +128,7 @@ impl Step<'_> {
         }
     }
 
-    /// Applies the step to the labels of one series, with its name. Returns whether it is
-    /// kept.
+    /// Applies the step to one series, whose labels include its name. Returns whether to keep it.
     pub fn apply_to_labels(&self, family: &str, set: &mut LabelSet<'_>) -> bool {
         if !self.keeps(family) {
             return false;
@@ -143,8 +142,8 @@ impl Step<'_> {
 }
 
 impl<'s> Step<'s> {
-    /// Applies the step to a sample with the labels `set`, which become others. `screen` is for
-    /// its name, if that is known.
+    /// Applies the step to a sample with the labels `set`, which it changes; `before` gets the
+    /// original ones. `screen` is that of the sample's name, if known.
     pub fn apply_to_sample(
         &self,
         (family, name): (&str, &str),
@@ -165,7 +164,7 @@ impl<'s> Step<'s> {
         if !kept {
             return Outcome::Dropped;
         }
-        // The labels of the group come later.
+        // The group's labels are added later.
         for (name, _) in self.group {
             set.set(*name, before.get(name).to_owned());
         }
@@ -196,7 +195,7 @@ pub fn check(before: &LabelSet<'_>, set: &LabelSet<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A name or a value as it is written between quotes.
+/// A name or a value as written between quotes.
 pub fn escaped<'t>(text: impl Into<Cow<'t, str>>) -> Cow<'t, str> {
     let text = text.into();
     if !text.contains(['\\', '"', '\n']) {
@@ -207,7 +206,7 @@ pub fn escaped<'t>(text: impl Into<Cow<'t, str>>) -> Cow<'t, str> {
     Cow::Owned(out)
 }
 
-/// Writes name and labels. The labels are sorted.
+/// Writes a name and its sorted labels.
 pub fn write_series(out: &mut String, set: &LabelSet<'_>) {
     let name = set.get(NAME_LABEL);
     let quoted = !is_plain_name(name);

@@ -10,7 +10,7 @@ use crate::ingest::Group;
 use crate::relabel::{LabelSet, NAME_LABEL, Touch};
 use crate::telemetry::ShapingStats;
 
-/// A series that is updated.
+/// The series of an update.
 #[derive(Debug)]
 pub struct Series<'u> {
     /// The family, escaped.
@@ -20,8 +20,8 @@ pub struct Series<'u> {
 }
 
 impl Shaping<'_> {
-    /// Shapes a native histogram, as a series that is named like its family. Returns whether it
-    /// is kept. What is left of its family's text is shaped apart from it.
+    /// Shapes a native histogram, as a series with the name of its family. Returns whether to keep
+    /// it. The text of its family is shaped separately.
     pub fn apply_to_native(&self, group: &Group, native: &mut DecodedNative) -> bool {
         let Some(labels) = parse_labels(&native.native.labels) else {
             return true;
@@ -46,7 +46,7 @@ impl Shaping<'_> {
         true
     }
 
-    /// Shapes the series of an update. Returns whether it is kept.
+    /// Shapes the series of an update. Returns whether to keep it.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use crate::store::{InspectionRules, SectionId};
 use crate::telemetry::OWN_PREFIX;
 
 impl Admission {
-    /// Whether admission parses texts, which takes long for large ones.
+    /// Whether admission parses texts, which is slow for large ones.
     pub fn parses_texts(&self) -> bool {
         let shapes = !self.shapes.list.is_empty();
         self.exposition.mode == Mode::Merged || self.exposition.validate || shapes
@@ -38,7 +38,7 @@ impl Admission {
         self.admit_with(&SampleLabels::default(), id, text, format, None)
     }
 
-    /// Like [`admit`](Self::admit), for a text that an app sent to a listener.
+    /// Like [`admit`](Self::admit), for a text that an app sent to `listener`.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Admission {
     }
 
     /// Like [`admit`](Self::admit), with `labels` on each sample. `known` remembers the lines of
-    /// the sender's texts, which makes them faster to parse.
+    /// the sender's texts, so that they are parsed faster.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Admission {
         }
     }
 
-    /// Checks a verbatim text. It is served as text 0.0.4, so it is read as that.
+    /// Checks a verbatim text as text 0.0.4, since it is served as that.
     fn validate(&self, text: &str) -> Result<(), ParseError> {
         let (limits, hash) = (self.text_limits(), &self.hash);
         let families = Families::parse_with(text, InputFormat::Text, &limits, hash)?;
@@ -189,7 +189,7 @@ impl Admission {
             converted.extend_from_slice(&family.head());
             converted.extend_from_slice(&family.samples.into_bytes());
         }
-        // These are whole lines of UTF-8, so nothing is lost.
+        // The text consists of whole lines of UTF-8, so nothing is lost.
         let converted = String::from_utf8_lossy(&converted);
         let text = OutputFormat::Text(Escaping::AllowUtf8).convert(&converted, None);
         let text = text.as_deref().unwrap_or(&converted);
@@ -208,7 +208,7 @@ impl Admission {
         write_label_value(&mut app, &id.name);
         let label = &self.exposition.app_label;
         let mut added: Vec<AddedLabel<'_>> = labels.added().collect();
-        // A label of the settings of a target comes before the one of all apps.
+        // A label from the settings of a target overrides the app label.
         if !label.is_empty() && added.iter().all(|added| added.name != label) {
             added.push(AddedLabel {
                 name: label,
@@ -251,14 +251,14 @@ impl Admission {
     }
 }
 
-/// How the text of an app or a target is read. `added` are all labels that samples get, the
-/// `labels` of a target first.
+/// How to read the text of an app or a target. `added` are all labels for its samples, beginning
+/// with the target's `labels`.
 fn reading_of<'r>(
     shaping: Shaping<'r>,
     (labels, added): (&'r SampleLabels, &'r [AddedLabel<'r>]),
     timestamps: TimestampPolicy,
 ) -> Reading<'r> {
-    // Rules find the labels of a target in the text.
+    // Shaping adds the target's labels, so that rules find them.
     let in_text = match shaping.is_empty() {
         true => 0,
         false => labels.added().count(),
@@ -280,11 +280,11 @@ pub fn inspection_rules(config: &Exposition, own_metrics: bool) -> InspectionRul
     }
 }
 
-/// Limits the text of one message that has the texts of several apps.
+/// Limits the text of one message with the texts of several apps.
 #[derive(Debug)]
 pub struct MessageBudget<'d> {
     config: &'d Exposition,
-    /// Whether verbatim texts can be longer than the message, with labels.
+    /// Whether verbatim texts can become longer than the message, by added labels.
     counts_verbatim: bool,
     /// Bytes of the texts so far.
     used: usize,
@@ -292,7 +292,7 @@ pub struct MessageBudget<'d> {
 
 impl MessageBudget<'_> {
     /// Counts the text of one more app. Verbatim text that is not shaped is no longer than the
-    /// message itself, and not counted.
+    /// message, and not counted.
     ///
     /// # Errors
     ///

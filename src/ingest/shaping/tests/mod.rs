@@ -51,7 +51,7 @@ fn lines_that_no_rule_touches_stay_as_they_are() {
     let shaped = shaped.unwrap();
     assert!(!shaped.is_changed());
     assert_eq!(shaped.text, text);
-    // Between lines that are changed, they are copied.
+    // Unchanged lines between changed ones are copied.
     let rename =
         "metric_relabel = [{ source_labels = [\"x\"], regex = \"2\", target_label = \"y\" }]";
     let text = "a  1.50  7\n a{ x = \"1\", } 2\nbad line\na{x=\"2\"}\t 3.0\nlast 1";
@@ -73,7 +73,7 @@ fn families_that_lose_all_samples_lose_their_metadata() {
     let lines = shape(&shapes(DROP_GO), text, InputFormat::Text, Layout::Lines).unwrap();
     assert_eq!(lines.lines().count(), text.lines().count());
     assert_eq!(lines.lines().nth(8), Some("b 2"));
-    // What is not of the family stays: comments after its samples, and lines that cannot be read.
+    // Lines outside the family stay: comments after its samples, and lines that cannot be read.
     for (text, expected) in [
         (
             "# TYPE go_x gauge\ngo_x 1\n# about b\n# TYPE b gauge\nb 2\n",
@@ -88,7 +88,7 @@ fn families_that_lose_all_samples_lose_their_metadata() {
         let result = shape(&shapes(DROP_GO), text, InputFormat::Text, Layout::Compact);
         assert_eq!(result.unwrap(), expected);
     }
-    // Metadata of a family that keeps a sample stays.
+    // A family that keeps a sample keeps its metadata.
     let some = "metric_relabel = [{ action = \"drop\", source_labels = [\"x\"], regex = \"1\" }]";
     let text = "# TYPE m gauge\nm{x=\"1\"} 1\nm{x=\"2\"} 2\nm{x=\"1\",y=\"2\"} 2\n";
     let result = shape(&shapes(some), text, InputFormat::Text, Layout::Compact);
@@ -105,7 +105,7 @@ fn metadata_follows_renamed_samples() {
         result.unwrap(),
         "# HELP new_h is old_h\n# TYPE new_h histogram\nnew_h_bucket{le=\"+Inf\"} 1\nnew_h_sum 2\nnew_h_count 1\nother 1\n"
     );
-    // Names in quotes.
+    // Quoted names.
     let quoted = "# TYPE old_x gauge\nold_x 1\n";
     let dotted = prefix.replace("new_", "new.");
     let result = shape(&rename(&dotted), quoted, InputFormat::Text, Layout::Lines);
@@ -114,7 +114,7 @@ fn metadata_follows_renamed_samples() {
     let text = "# TYPE \"new.x\" gauge\n{\"new.x\",a=\"b\"} 1\n";
     let result = shape(&rename(back), text, InputFormat::Text, Layout::Lines);
     assert_eq!(result.unwrap(), "# TYPE E gauge\nE{a=\"b\"} 1\n");
-    // Several names from one, and one from several.
+    // One name becomes several, and several become one.
     let split = "source_labels = [\"__name__\", \"k\"], separator = \"_\", regex = \"(m_[ab])\", target_label = \"__name__\"";
     let text = "# TYPE m counter\nm{k=\"a\"} 1\nm{k=\"b\"} 2\nm 3\nm{k=\"a\",z=\"1\"} 4\n# TYPE m_b counter\n# HELP m_b own\nm_b 5\n";
     let result = shape(&rename(split), text, InputFormat::Text, Layout::Compact);
@@ -122,7 +122,7 @@ fn metadata_follows_renamed_samples() {
         result.unwrap(),
         "# TYPE m_a counter\nm_a{k=\"a\"} 1\n# TYPE m_b counter\nm_b{k=\"b\"} 2\n# TYPE m counter\nm 3\nm_a{k=\"a\",z=\"1\"} 4\nm_b 5\n"
     );
-    // Counters of OpenMetrics, whose family has another name than their samples.
+    // A counter of OpenMetrics, whose family has another name than its samples.
     let text = "# TYPE old_seconds counter\n# UNIT old_seconds seconds\nold_seconds_total 1 # {a=\"b\"} 1\n# EOF\n";
     let result = shape(
         &rename(prefix),
@@ -148,7 +148,7 @@ fn labels_come_before_rules_and_group_labels_stay() {
     let honored = [labels, "honor_labels = true\n"].concat();
     let added = shape(&shapes(&honored), text, InputFormat::Text, Layout::Lines);
     assert_eq!(added.unwrap(), "m{env=\"own\"} 1\nn{env=\"eu\"} 2\n");
-    // The label of the group is found, and neither written nor removed.
+    // Rules match the group's label, which is neither written nor removed.
     let both = shapes(&[labels, rule].concat());
     let result = shape(&both, text, InputFormat::Text, Layout::Lines);
     assert_eq!(

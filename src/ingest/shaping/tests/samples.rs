@@ -1,4 +1,4 @@
-//! Samples that are shaped while their text is parsed are those of the text that is shaped first.
+//! Shaping samples while they are parsed gives the same result as shaping the text first.
 
 use std::hash::RandomState;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use crate::exposition::{
     canonicalize_as, canonicalize_shaped,
 };
 
-/// Entries that change, drop, rename and add, alone and together.
+/// Entries that change, drop, rename and add, alone and combined.
 static ENTRIES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
     let rules = [
         "action = \"drop\", source_labels = [\"__name__\"], regex = \"a|go_.*\"",
@@ -157,7 +157,7 @@ fn sorted(mut families: Vec<FamilyText>) -> Vec<FamilyText> {
     families
 }
 
-/// Shapes a text in both ways. Returns whether it needs to be parsed only once.
+/// Shapes a text both ways. Returns whether it needs to be parsed only once.
 fn check(
     text: &str,
     shaping: &Shaping<'_>,
@@ -256,7 +256,7 @@ fn usual_texts_are_not_parsed_again() {
             rule("action = \"labelkeep\", regex = \"__name__|le|x\""),
             false,
         ),
-        // The metadata has to be repeated.
+        // The metadata must be repeated.
         (
             rule(
                 "source_labels = [\"x\"], regex = \"1\", target_label = \"__name__\", replacement = \"one\"",
