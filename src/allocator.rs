@@ -1,4 +1,4 @@
-//! The allocator of the program, and how long it keeps free memory.
+//! The program's allocator, and how long it keeps free memory.
 
 use std::ffi::c_long;
 
@@ -17,7 +17,7 @@ const DELAY: c_long = 10;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// To be called before memory is freed. `MIMALLOC_PURGE_DELAY` has precedence.
+/// Call this before memory is freed. `MIMALLOC_PURGE_DELAY` has precedence.
 #[expect(unsafe_code, reason = "the crate has no safe function for options")]
 pub fn give_memory_back_soon() {
     // SAFETY: the allocator checks the option, and no other thread runs yet.

@@ -38,21 +38,21 @@ pub struct Context {
     pub reloads: Reloads,
     /// Polled targets, and requests for polls.
     pub polls: Polls,
-    /// Cancelled by a request or an operation to request shutdown.
+    /// Cancelled when a request or an operation asks for shutdown.
     pub quit: CancellationToken,
-    /// Cancelled when shutdown begins: readiness checks fail, and requests are still served.
+    /// Cancelled when shutdown begins. Readiness checks then fail, and requests are still served.
     pub leaving: CancellationToken,
-    /// Cancelled to stop: work in progress is completed, and no new work is accepted.
+    /// Cancelled to stop: work in progress is finished, and no new work is accepted.
     pub stop: CancellationToken,
 }
 
 /// What a reload of the configuration did, or why it is refused, for people.
 pub type ReloadOutcome = Result<Arc<str>, Arc<str>>;
 
-/// Someone who waits for a reload.
+/// A caller that waits for a reload.
 pub type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 
-/// The limit on requests for a reload that wait in the queue. Others wait before it.
+/// The limit on queued requests for a reload. Further callers wait for room in the queue.
 const MAX_REQUESTS: usize = 64;
 
 /// Requests reloads of the configuration.
@@ -60,7 +60,7 @@ const MAX_REQUESTS: usize = 64;
 pub struct Reloads(mpsc::Sender<ReloadRequest>);
 
 impl Reloads {
-    /// A queue of requests, and its other end.
+    /// A queue of requests, and its receiving end.
     pub fn new() -> (Self, mpsc::Receiver<ReloadRequest>) {
         let (sender, receiver) = mpsc::channel(MAX_REQUESTS);
         (Reloads(sender), receiver)

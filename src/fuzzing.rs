@@ -1,4 +1,4 @@
-//! The fuzz targets: what holds for each input that a sender, an operator or a disk can give.
+//! The fuzz targets: properties that hold for every input from a sender, an operator or a disk.
 //!
 //! `fuzz/` searches for inputs that break a property, and a test here runs every input of
 //! `fuzz/corpus`. The properties are beside the parsers.

@@ -1,5 +1,5 @@
-//! `exporter-proxy healthcheck`: asks the running program for its state over HTTP, as its own
-//! configuration says where, for supervisors that run a command.
+//! `exporter-proxy healthcheck`, for supervisors that run a command: asks the running program for
+//! its state over HTTP, at an address from its configuration.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -21,22 +21,22 @@ use crate::settings::Address;
 use crate::settings::listen::Listen;
 use crate::telemetry::clip;
 
-/// The most bytes of an answer. The text of a check is short.
+/// Maximum length of an answer, in bytes. Answers to checks are short.
 const MAX_ANSWER: u64 = 16 << 10;
 
 /// The host of requests, which every listener accepts.
 const HOST: &str = "localhost";
 
-/// What is asked.
+/// The question to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// Whether the program serves.
     Healthy,
-    /// Whether it also takes pushes, and is not about to stop.
+    /// Whether it also accepts pushes and is not about to stop.
     Ready,
 }
 
-/// Why the program is not healthy or not ready, as far as can be seen.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// No listener can be asked.
@@ -45,22 +45,22 @@ pub enum CheckError {
     /// The files of `[web]` cannot be read.
     #[error("{0}")]
     Web(String),
-    /// It does not answer.
+    /// The program does not answer.
     #[error("{place} ({setting}): {problem}")]
     NoAnswer {
         /// The address or path.
         place: String,
-        /// Where it is from.
+        /// The setting that it comes from.
         setting: String,
         /// What went wrong.
         problem: String,
     },
-    /// It answers that it is not.
+    /// The program answers that it is not healthy or not ready.
     #[error("{place} ({setting}) answers {status}: {text}")]
     Refused {
         /// The address or path.
         place: String,
-        /// Where it is from.
+        /// The setting that it comes from.
         setting: String,
         /// The status code.
         status: u16,
@@ -69,12 +69,12 @@ pub enum CheckError {
     },
 }
 
-/// Asks the program that runs with this configuration, and waits for the answer until `timeout`.
-/// Returns what it answers.
+/// Asks the program that runs with this configuration, and waits up to `timeout` for the answer.
+/// Returns the answer.
 ///
 /// # Errors
 ///
-/// It is not healthy or not ready, or does not answer.
+/// The program is not healthy or not ready, or does not answer.
 pub fn run(config: &Config, check: Check, timeout: Duration) -> Result<String, CheckError> {
     let rules = Rules::load(&config.web.security).map_err(|problems| {
         let problems = problems.iter().map(ToString::to_string);
@@ -111,7 +111,7 @@ pub fn run(config: &Config, check: Check, timeout: Duration) -> Result<String, C
     })?;
     match (status, check) {
         (200, _) => Ok(text),
-        // It serves, and has no role for this machine.
+        // The program serves, but gives this machine no role.
         (401 | 403, Check::Healthy) => Ok(format!("{status}: {text}")),
         _ => Err(CheckError::Refused {
             place,
@@ -128,8 +128,8 @@ enum Asked<'c> {
     Unix(&'c Path),
 }
 
-/// The first listener that can be asked, with the name of its setting and its TLS: one for
-/// health checks if there is any, otherwise one for scrapes.
+/// The first listener that can be asked, with the name of its setting and its TLS: one for health
+/// checks if possible, otherwise one for scrapes.
 fn listener<'c>(
     config: &'c Config,
     shared: Option<&'c TlsSettings>,
@@ -186,7 +186,8 @@ fn ask_tcp(
     if tls.is_none() {
         return ask(stream, request, set_timeout);
     }
-    // The certificate is for the names that others use, and the answer is no secret.
+    // The certificate has the names that other clients use, and the answer is no secret, so the
+    // certificate is not verified.
     let settings = trust::config(true, None, &ClientTls::default()).map_err(io::Error::other)?;
     let name = ServerName::try_from(HOST).expect("a valid name");
     let client = ClientConnection::new(Arc::new(settings), name).map_err(io::Error::other)?;
@@ -202,7 +203,7 @@ fn ask_unix(path: &Path, request: &str, deadline: Instant) -> io::Result<(u16, S
     })
 }
 
-/// The address to connect to for one that is bound: for all addresses of the machine, the
+/// The address to connect to. For a listener bound to all addresses of the machine, this is the
 /// loopback.
 fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
@@ -221,8 +222,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     Ok(left)
 }
 
-/// Sends the request, and reads the status and the first line of the body. `set_timeout` is
-/// called before each read, so all of them end at the deadline.
+/// Sends the request, and reads the status and the first line of the body. `set_timeout` is called
+/// before each read, so that all reads end by the deadline.
 fn ask<S: Read + Write>(
     mut stream: S,
     request: &str,
@@ -239,7 +240,7 @@ fn ask<S: Read + Write>(
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&chunk[..read]),
             Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
-            // Without the end of TLS, which some servers omit.
+            // The server closed without ending TLS, as some do.
             Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(problem) => return Err(problem),
         }

@@ -1,7 +1,7 @@
 //! `exporter-proxy`: many apps, one port.
 //!
-//! It accepts metrics in many protocols, keeps the newest of each app, and serves them
-//! all on one `/metrics`.
+//! It accepts metrics over many protocols, keeps the latest from each app, and serves them all on
+//! one `/metrics`.
 //!
 //! ```text
 //! inputs/  sockets, poller, push      ─ Write ─▶ Store ─ snapshot ─▶  outputs/
@@ -9,10 +9,10 @@
 //!          operations                 ─ Batch ─▶ Registry
 //! ```
 //!
-//! Begin with [`store`], where everything meets. Then follow one push: from
-//! [`inputs::sockets`] through [`ingest`] into the store; and one scrape: from
-//! [`http`] through the table of [routes] to [`outputs::metrics`]. `ARCHITECTURE.md`
-//! says where to add what.
+//! Begin with [`store`], where everything meets. Then follow one push, from [`inputs::sockets`]
+//! through [`ingest`] into the store, and one scrape, from [`http`] through the route table
+//! ([routes]) to [`outputs::metrics`]. `ARCHITECTURE.md` says where to add an input, an output, a
+//! sink or a setting.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -20,23 +20,23 @@
     allow(clippy::disallowed_methods, reason = "tests read clocks and wait")
 )]
 
-// Small values that everything shares.
+// Small types that every module shares.
 pub mod clock;
 pub mod live;
 pub mod peer;
 pub mod reason;
 pub mod record;
 
-// Pure helpers at the edges.
+// Helpers: decompression, redaction, reading of settings, changed files.
 pub mod coding;
 mod redact;
 pub mod settings;
 pub mod watched;
 
-// Messages that other systems keep.
+// Events: messages that sinks pass on to other systems.
 pub mod event;
 
-// Rules that change the labels of series.
+// Relabelling rules, as in Prometheus.
 pub mod relabel;
 
 // The core: no I/O, no tasks, time as a parameter.
@@ -44,42 +44,42 @@ pub mod exposition;
 pub mod registry;
 pub mod store;
 
-// Counters, and the log of what senders cause.
+// Counters, logging, and the proxy's own metrics.
 pub mod telemetry;
 
 // CPU profiles of this process.
 #[cfg(feature = "profiling")]
 pub mod profiler;
 
-// Beneath admission: who may do what, and how much.
+// Beneath admission: rate limits and access control.
 pub mod fairness;
 pub mod security;
-// Keeps state beyond this process.
+// State that outlives this process.
 pub mod storage;
 
 // Admission: checks metrics before they are stored.
 pub mod ingest;
 
-// Beneath inputs and outputs.
+// Plumbing of inputs and outputs.
 pub mod context;
 pub mod http;
 mod http_client;
 pub mod net;
 
-// What receives, and what gives out.
+// Inputs receive metrics; outputs serve or forward them.
 pub mod inputs;
 pub mod outputs;
 
-// All settings, and the lists of parts.
+// The composition root, all settings, and the route table.
 pub mod app;
 pub mod config;
 mod routes;
 
-// What must hold for every input.
+// Fuzz targets.
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
-// The program around them.
+// The binary: command line, health check, service manager, signals.
 pub mod cli;
 pub mod healthcheck;
 pub mod service;

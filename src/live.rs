@@ -28,7 +28,7 @@ impl<T> Live<T> {
         self.0.load_full()
     }
 
-    /// Whether `value` is the current one. It costs less than to load it.
+    /// Whether `value` is the current one. This costs less than loading it.
     pub fn is_current(&self, value: &Arc<T>) -> bool {
         Arc::ptr_eq(&self.0.load(), value)
     }
@@ -38,7 +38,7 @@ impl<T> Live<T> {
         self.set_shared(Arc::new(value));
     }
 
-    /// Replaces the value by a shared one.
+    /// Replaces the value with a shared one.
     pub fn set_shared(&self, value: Arc<T>) {
         self.0.store(value);
     }

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     allocator::give_memory_back_soon();
     let cli = Cli::parse();
 
-    // They need no configuration, and must work while that is not complete.
+    // These commands need no configuration, and must work while it is incomplete.
     let done = match &cli.command {
         Some(Command::HashPassword) => Some(hash_password().map(|hash| println!("{hash}"))),
         Some(Command::Completions { shell }) => {
@@ -92,10 +92,10 @@ fn main() -> ExitCode {
     let command = cli.command.unwrap_or(Command::Run);
     match command {
         Command::Run => logging::init(&loaded.config.log),
-        // People read what the others print.
+        // Other commands are run by people, so they log in the default format.
         _ => logging::init(&logging::config::Config::default()),
     }
-    // A probe that runs every few seconds does not repeat them.
+    // A health check runs every few seconds and would repeat the warnings.
     if !matches!(command, Command::Healthcheck { .. }) {
         for warning in &loaded.warnings {
             log::warn!("{warning}");
@@ -186,7 +186,7 @@ fn main() -> ExitCode {
                 env!("CARGO_PKG_VERSION"),
                 loaded.origin
             );
-            // A file that was read at the start must be there at a reload.
+            // A file that was read at the start must exist on a reload.
             let file = cli.config.or(loaded.file);
             run(loaded.config, source(file, watched))
         }
@@ -200,9 +200,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the settings on a thread that ends. The allocator gives the memory of that thread to the
-/// next one, which serves. On the main thread, which allocates little later, what parsing frees
-/// would stay unused: 4 MB for 1,000 targets.
+/// Reads the settings on a thread of its own. When it ends, the allocator gives its memory to the
+/// next thread, which serves. On the main thread, which allocates little later, memory freed by
+/// parsing would stay unused: 4 MB for 1,000 targets.
 fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     thread::scope(|scope| {
         let loading = scope.spawn(|| config::load(file, environment()));
@@ -361,8 +361,8 @@ fn run(config: Config, source: Source) -> anyhow::Result<()> {
     result
 }
 
-/// Waits for a signal to stop, and returns its name. Signals to reload are handed on, or
-/// ignored once the program stops.
+/// Waits for a signal to stop, and returns its name. Requests a reload for each signal to reload,
+/// or ignores it once the program stops.
 async fn stop_signal(signals: &mut Signals, reloads: Option<&Reloads>) -> &'static str {
     loop {
         match (signals.next().await, reloads) {
@@ -384,7 +384,7 @@ fn hash_password() -> anyhow::Result<String> {
     if io::stdin().is_terminal() {
         eprintln!("password (it is shown as you type): ");
     }
-    // One byte more than a password has, so that a longer one is noticed.
+    // A limit well above that of passwords, so that a password which is too long is noticed.
     let mut input = io::stdin().lock().take(MAX_PASSWORD_LINE);
     input
         .read_line(&mut line)

@@ -12,8 +12,8 @@ pub struct Origin {
     pub source: Arc<str>,
     /// The sender.
     pub peer: Peer,
-    /// The user that the sender authenticated as: a user, a token or a client
-    /// certificate. For limits, not for people.
+    /// The user that the sender authenticated as: a user, a token or a client certificate. For
+    /// limits only, not shown to people.
     pub user: Option<Arc<str>>,
 }
 
@@ -39,7 +39,7 @@ pub enum Peer {
         /// The user that the process runs as.
         uid: u32,
     },
-    /// A client that a trusted reverse proxy names.
+    /// A client named by a trusted reverse proxy.
     Forwarded(IpAddr),
     /// The transport names no sender.
     Unknown,
@@ -71,7 +71,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whom limits count as one sender.
+/// A sender as limits count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sender {
     /// An IPv4 address, or the /64 network of an IPv6 subscriber.

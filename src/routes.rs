@@ -22,7 +22,7 @@ use crate::outputs::profile::CpuProfile;
 use crate::outputs::reload::Reload;
 use crate::outputs::status::Status;
 
-/// Inputs over HTTP with a state of their own, which stays when settings change.
+/// HTTP inputs with state of their own, which stays when settings change.
 #[derive(Debug)]
 pub struct Stateful {
     webhooks: Arc<Webhooks>,
@@ -31,7 +31,7 @@ pub struct Stateful {
 }
 
 impl Stateful {
-    /// The inputs with what was stored of them.
+    /// The inputs with their stored state.
     pub fn new(config: &Config, context: &Context) -> Self {
         Stateful {
             webhooks: Webhooks::new(&config.push.webhooks, context),
@@ -39,7 +39,7 @@ impl Stateful {
         }
     }
 
-    /// Takes over new settings.
+    /// Applies new settings.
     pub fn apply(&self, config: &Config) {
         self.webhooks.set_limits(&config.push.webhooks);
     }

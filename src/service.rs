@@ -9,13 +9,12 @@ use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Signs of life within the time limit of the watchdog. systemd recommends two.
+/// Signs of life within the time limit of the watchdog; systemd recommends two.
 const SIGNS_IN_TIME: u32 = 2;
 
-/// Notifies that the program is ready, with a `status` for people. Starts a task that
-/// notifies when it begins to stop (`leaving`) and, if the manager has a watchdog for the
-/// program, that it lives. `probe` is called before each sign of life. It must block
-/// while the program hangs.
+/// Notifies that the program is ready, with a `status` for people. Starts a task that notifies when
+/// the program begins to stop (`leaving`) and, if the manager has a watchdog for it, sends signs of
+/// life. Before each, it calls `probe`, which must block while the program hangs.
 pub fn start(status: &str, leaving: CancellationToken, probe: impl Fn() + Send + 'static) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     tokio::spawn(async move {

@@ -1,5 +1,4 @@
-//! Signals: those that stop the program, that which reloads the configuration, and those
-//! that are ignored.
+//! Signals: which ones stop the program, reload the configuration, or are ignored.
 
 use std::io;
 
@@ -46,7 +45,7 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks for something. The others are logged and ignored.
+    /// Waits for a signal to stop or to reload. The others are logged and ignored.
     pub async fn next(&mut self) -> Asked {
         let [user1, user2] = &mut self.ignored;
         loop {

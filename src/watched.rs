@@ -1,18 +1,17 @@
-//! Notices that files have changed, by looking at their metadata again and again. So changes
-//! behind links and on network file systems are seen too.
+//! Notices changed files by checking their metadata periodically. This also sees changes behind
+//! links and on network file systems.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What a file looks like from outside: if it is the same, so is the text. Without a file,
-/// it is none.
+/// Metadata of a file. While it is the same, so is the text. `None` if there is no file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileState(Option<(u64, u64, u64, SystemTime)>);
 
 impl FileState {
-    /// The state of a file, or of the one that a symbolic link names.
+    /// The state of a file. Symbolic links are followed.
     pub fn of(path: &Path) -> Self {
         let state = || {
             let metadata = fs::metadata(path).ok()?;
@@ -23,18 +22,18 @@ impl FileState {
     }
 }
 
-/// What was seen of some files. A change counts once two looks in a row see the same, so that
-/// a file that is being written is left alone.
+/// The last states of some files. A change counts once two looks in a row see the same state, so
+/// that a file that is being written is left alone.
 #[derive(Debug)]
 pub struct Watched<S> {
-    /// What is in use.
+    /// The state in use.
     used: S,
-    /// What the last look saw.
+    /// The state that the last look saw.
     seen: S,
 }
 
 impl<S: Clone + PartialEq> Watched<S> {
-    /// Files that are in use as they are.
+    /// Starts with the state that is in use.
     pub fn new(used: S) -> Self {
         Watched {
             seen: used.clone(),
@@ -42,14 +41,14 @@ impl<S: Clone + PartialEq> Watched<S> {
         }
     }
 
-    /// Looks at the files. Returns whether they have changed and are to be read.
+    /// Compares with the current state. Returns whether the files changed and should be read.
     pub fn look(&mut self, now: S) -> bool {
         let is_settled = now == self.seen;
         self.seen = now;
         is_settled && self.take()
     }
 
-    /// Takes what was seen as what is in use. Returns whether it differs from that before.
+    /// Takes the seen state into use. Returns whether it differs from the one before.
     fn take(&mut self) -> bool {
         let is_new = self.seen != self.used;
         self.used.clone_from(&self.seen);
